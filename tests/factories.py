@@ -1,0 +1,108 @@
+"""Messages of UCloud for tests, written as UCloud writes them: every key there, null where nothing is known."""
+
+from typing import Any
+
+from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.ucloud.wire import from_data
+
+PRODUCT = {"id": "example-compute-1", "category": "example-compute", "provider": "example"}
+
+
+def word(text: str) -> dict[str, Any]:
+    """An invocation element."""
+    return {"type": "word", "word": text}
+
+
+def var(*names: str, **affixes: Any) -> dict[str, Any]:
+    """An invocation element with every affix empty unless given."""
+    return {
+        "type": "var",
+        "variableNames": list(names),
+        "prefixGlobal": "",
+        "suffixGlobal": "",
+        "prefixVariable": "",
+        "suffixVariable": "",
+        "isPrefixVariablePartOfArg": False,
+        "isSuffixVariablePartOfArg": False,
+    } | affixes
+
+
+def parameter(name: str, kind: str = "text", **more: Any) -> dict[str, Any]:
+    """A declared parameter."""
+    return {"type": kind, "name": name, "optional": False, "defaultValue": None, "title": "", "description": ""} | more
+
+
+def application(
+    *invocation: dict[str, Any], parameters: list[dict[str, Any]] | None = None, backend: str = "NATIVE", **more: Any
+) -> dict[str, Any]:
+    """An application with its tool."""
+    tool = {
+        "owner": "_ucloud",
+        "createdAt": 0,
+        "modifiedAt": 0,
+        "description": {
+            "info": {"name": "tool", "version": "1"},
+            "container": None,
+            "defaultNumberOfNodes": 1,
+            "defaultTimeAllocation": {"hours": 1, "minutes": 0, "seconds": 0},
+            "requiredModules": [],
+            "backend": backend,
+            "image": None,
+        },
+    }
+    return {
+        "metadata": {"name": "app", "version": "1.0", "title": "App", "authors": ["UCloud"], "public": True},
+        "invocation": {
+            "tool": {"name": "tool", "version": "1", "tool": tool},
+            "invocation": list(invocation),
+            "parameters": parameters or [],
+            "outputFileGlobs": ["*"],
+            "applicationType": "BATCH",
+            "environment": None,
+            "allowMultiNode": True,
+        }
+        | more,
+    }
+
+
+def job_data(
+    job_id: str = "54112", *, app: dict[str, Any] | None = None, parameters: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    """A Job. ``more`` replaces parts of the specification."""
+    specification = {
+        "application": {"name": "app", "version": "1.0"},
+        "product": PRODUCT,
+        "name": None,
+        "replicas": 1,
+        "allowDuplicateJob": False,
+        "parameters": parameters or {},
+        "resources": None,
+        "timeAllocation": {"hours": 1, "minutes": 0, "seconds": 0},
+    } | more
+    return {
+        "id": job_id,
+        "owner": {"createdBy": "user", "project": None},
+        "updates": [],
+        "specification": specification,
+        "status": {
+            "state": "IN_QUEUE",
+            "jobParametersJson": None,
+            "resolvedApplication": app or application(word("true")),
+            "resolvedProduct": None,
+        },
+        "createdAt": 1633329776235,
+        "output": None,
+        "permissions": None,
+        "acl": None,
+        "billing": {},
+    }
+
+
+def job(job_id: str = "54112", **more: Any) -> Job:
+    """A decoded Job."""
+    return from_data(Job, job_data(job_id, **more))
+
+
+def text(value: str) -> dict[str, Any]:
+    """A text value."""
+    return {"type": "text", "value": value}

@@ -1,0 +1,95 @@
+"""The invocation algorithm of the contract: what a researcher chose becomes the words of a command."""
+
+from typing import Any
+
+import pytest
+
+from tests.factories import application, job, parameter, text, var, word
+from ucloud_slurm.bridge import words
+from ucloud_slurm.errors import Refused
+
+
+def command(app: dict[str, Any], **parameters: Any) -> list[str]:
+    made = job(app=app, parameters=parameters)
+    invocation = made.status.resolved_application
+    assert invocation is not None
+    texts = words.values(invocation.invocation, made.specification.parameters)
+    return words.words(invocation.invocation, texts)
+
+
+def test_words_and_variables_stand_in_the_order_of_the_application() -> None:
+    app = application(
+        word("acme"),
+        var("debug", prefixGlobal="--debug "),
+        var("value"),
+        parameters=[parameter("debug", "boolean"), parameter("value")],
+    )
+    assert command(app, debug={"type": "boolean", "value": True}, value=text("Hello, World!")) == [
+        "acme", "--debug", "true", "Hello, World!",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("affixes", "expected"),
+    [
+        ({"prefixVariable": "--x"}, ["--x", "1", "--x", "2"]),
+        ({"prefixVariable": "--x=", "isPrefixVariablePartOfArg": True}, ["--x=1", "--x=2"]),
+        ({"suffixVariable": "y"}, ["1", "y", "2", "y"]),
+        ({"suffixVariable": "y", "isSuffixVariablePartOfArg": True}, ["1y", "2y"]),
+        ({"prefixGlobal": " --all ", "suffixGlobal": " -- "}, ["--all", "1", "2", "--"]),
+    ],
+)
+def test_affixes_are_trimmed_and_placed_as_the_contract_says(affixes: dict[str, Any], expected: list[str]) -> None:
+    app = application(var("a", "b", **affixes), parameters=[parameter("a"), parameter("b")])
+    assert command(app, a=text("1"), b=text("2")) == expected
+
+
+def test_a_variable_without_a_value_leaves_nothing_behind() -> None:
+    app = application(word("x"), var("a", prefixGlobal="--a"), parameters=[parameter("a", optional=True)])
+    assert command(app) == ["x"]
+
+
+def test_an_undeclared_parameter_is_ignored() -> None:
+    app = application(word("x"), var("sneaky", prefixGlobal="--s"))
+    assert command(app, sneaky=text("1")) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "default", "expected"),
+    [
+        ("text", "x", "x"),
+        ("text", {"type": "text", "value": "x"}, "x"),
+        ("integer", 5, "5"),
+        ("integer", {"type": "integer", "value": 5}, "5"),
+        ("boolean", True, "true"),
+        ("floating_point", 0.5, "0.5"),
+        ("enumeration", "slow", "--slowly"),
+    ],
+)
+def test_a_default_is_filled_in_whatever_its_shape(kind: str, default: Any, expected: str) -> None:
+    options = [{"name": "slow", "value": "--slowly"}] if kind == "enumeration" else []
+    declared = parameter("a", kind, defaultValue=default, options=options)
+    assert command(application(var("a"), parameters=[declared])) == [expected]
+
+
+def test_a_flag_stands_only_when_it_is_true() -> None:
+    flag = {"type": "bool_flag", "variableName": "v", "flag": "--verbose"}
+    app = application(word("x"), flag, parameters=[parameter("v", "boolean")])
+    assert command(app, v={"type": "boolean", "value": True}) == ["x", "--verbose"]
+    assert command(app, v={"type": "boolean", "value": False}) == ["x"]
+
+
+def test_a_mandatory_parameter_without_a_value_is_named() -> None:
+    with pytest.raises(Refused, match="'needed' has no value"):
+        command(application(var("needed"), parameters=[parameter("needed")]))
+
+
+@pytest.mark.parametrize("kind", ["file", "peer", "license_server", "ingress", "network", "something_new"])
+def test_a_value_that_cannot_be_honoured_is_refused_by_name(kind: str) -> None:
+    with pytest.raises(Refused, match="'a'"):
+        command(application(var("a"), parameters=[parameter("a")]), a={"type": kind, "path": "/1/x"})
+
+
+def test_an_unknown_way_to_start_is_refused() -> None:
+    with pytest.raises(Refused, match="jinja"):
+        command(application({"type": "jinja", "template": "x"}))

@@ -1,0 +1,38 @@
+"""The factory of the WSGI application."""
+
+from flask import Flask, Response, request
+
+from ucloud_slurm.config import Config, read
+from ucloud_slurm.provider import Provider
+from ucloud_slurm.web import answers, calls, health
+
+LARGEST_REQUEST = 32 * 1024 * 1024  # bytes: a bulk of 1000 jobs with large applications
+
+
+def create_app(config: Config | None = None, *, provider: Provider | None = None) -> Flask:
+    """Builds the application.
+
+    :param config: the configuration; left out: the file is read
+    :param provider: the parts, put together by the caller
+    :raises Misconfigured: listing everything that is wrong
+    """
+    provider = provider or Provider.open(config or read())
+    app = Flask("ucloud_slurm", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
+    app.json.compact = True  # type: ignore[attr-defined]
+    app.url_map.strict_slashes = False
+    app.extensions["ucloud-slurm"] = provider
+    answers.handle_errors(app)
+    app.register_blueprint(calls.blueprint(provider))
+    app.register_blueprint(health.blueprint(provider))
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        # A body that nobody read would be taken for the next request of the connection.
+        if response.status_code >= 400 and request.content_length != 0:
+            response.headers["Connection"] = "close"
+        return response
+
+    return app

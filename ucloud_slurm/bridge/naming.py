@@ -1,0 +1,45 @@
+"""The names by which a UCloud job is known in Slurm and to UCloud, and its own folder.
+
+The Slurm job's name is the key: squeue and sacct match it exactly, and it stands in the first row of sacct,
+while a comment reaches the accounting database only when the job ends.
+"""
+
+import re
+import unicodedata
+from hashlib import sha256
+
+from ucloud_slurm.ucloud.jobs import Job
+
+LONGEST_NAME = 64
+
+
+def provider_id(job_id: str) -> str:
+    """The id that UCloud stores beside its own (contract: providerGeneratedId; no comma, unique)."""
+    return f"ucloud-{job_id}"
+
+
+def slurm_name(job: Job) -> str:
+    """``ucloud-<job id>``, and behind it the user's own name for the job in letters, digits and dashes."""
+    name = provider_id(job.id)
+    own = unicodedata.normalize("NFKD", job.specification.name or "")
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", own).strip("-")
+    return f"{name}-{slug}"[:LONGEST_NAME].rstrip("-") if slug else name
+
+
+def comment(provider: str, job_id: str) -> str:
+    """The comment of the Slurm job, for people who look at squeue."""
+    return f"ucloud:{provider}:{job_id}"
+
+
+def folder(template: str, home: str, user: str, job_id: str) -> str:
+    """The job's folder: the configured place with ``{home}`` and ``{user}`` filled in, then the job's id."""
+    return f"{template.replace('{home}', home).replace('{user}', user).rstrip('/')}/{job_id}"
+
+
+def fingerprint(job: Job) -> str:
+    """What must be the same when the same id comes again: owner and specification.
+
+    Status, support, updates and permissions vary from one message to the next and do not count.
+    """
+    text = job.owner.model_dump_json() + "\n" + job.specification.model_dump_json(by_alias=True)
+    return sha256(text.encode()).hexdigest()

@@ -1,0 +1,155 @@
+"""What a job may use: the configured product and UCloud's dimensions of it, held against the partition.
+
+Slurm lets a job pend for ever that asks for more time or more nodes than its partition has; so it is refused
+here, with the limit named.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ucloud_slurm.config import Product
+from ucloud_slurm.errors import Refused
+from ucloud_slurm.slurm.records import NodeGroup, Partition
+from ucloud_slurm.ucloud.applications import Application
+from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.ucloud.products import ComputeProduct
+
+MIB = 1024
+LONGEST = 10 * 365 * 24 * 60  # minutes; Slurm keeps limits in 32 bits
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to ask of Slurm, each node alike.
+
+    :ivar cpus: per node; None: the partition's default
+    :ivar memory: MiB per node; None: the partition's default
+    :ivar minutes: time limit; None: the partition's default
+    """
+
+    nodes: int
+    cpus: int | None
+    memory: int | None
+    gres: str | None
+    minutes: int | None
+
+
+def plan(
+    job: Job,
+    application: Application,
+    product: Product,
+    dimensions: ComputeProduct | None,
+    partition: Partition | None,
+) -> Plan:
+    """Decides what the job gets.
+
+    :param dimensions: the product as UCloud has it, None if UCloud could not be asked
+    :param partition: None if Slurm could not be asked; then Slurm's own refusal must do
+    :raises Refused: in words for the researcher, with the limit named
+    """
+    nodes = job.replicas
+    cpus = product.cpus or (dimensions.cpu if dimensions else None) or None
+    memory_gb = product.memory_gb or (dimensions.memory_in_gigs if dimensions else None)
+    gpus = product.gpus if product.gpus is not None else (dimensions.gpu if dimensions else None)
+    wanted = Plan(
+        nodes=nodes,
+        cpus=cpus,
+        memory=round(memory_gb * MIB) if memory_gb else None,
+        gres=product.gres or (f"gpu:{gpus}" if gpus else None),
+        minutes=_minutes(job, application, product),
+    )
+    if product.nodes_max is not None and nodes > product.nodes_max:
+        raise Refused(f"{product.id} allows at most {_count(product.nodes_max, 'node')}; the job asks for {nodes}.")
+    if product.time_max is not None and wanted.minutes is not None and wanted.minutes * 60 > product.time_max:
+        raise Refused(f"{product.id} allows at most {_span(int(product.time_max // 60))}; the job asks for "
+                      f"{_span(wanted.minutes)}.")  # fmt: skip
+    if partition is not None:
+        _fits(wanted, product, partition)
+    return wanted
+
+
+def _minutes(job: Job, application: Application, product: Product) -> int | None:
+    """The time limit in whole minutes, rounded up: what the user asked, else the tool's default."""
+    asked = job.specification.time_allocation.total
+    if asked is not None and asked <= 0:
+        raise Refused("specification.timeAllocation: a job needs more than 0 seconds.")
+    span = asked or application.description.default_time_allocation.total or None
+    if span is None:
+        return None if product.time_max is None else max(1, int(product.time_max // 60))
+    minutes = -(-span // 60)
+    if minutes > LONGEST:
+        raise Refused("specification.timeAllocation: longer than any job may run.")
+    return minutes
+
+
+def _fits(wanted: Plan, product: Product, partition: Partition) -> None:
+    if not partition.up:
+        raise Refused(f"The machines of {product.id} take no jobs at the moment; try again later.")
+    if wanted.minutes is not None and partition.minutes is not None and wanted.minutes > partition.minutes:
+        raise Refused(
+            f"A job on {product.id} may run for at most {_span(partition.minutes)}; this one asks for "
+            f"{_span(wanted.minutes)}."
+        )
+    most = sum(group.count for group in partition.groups)
+    if partition.nodes_max is not None:
+        most = min(most, partition.nodes_max)
+    if wanted.nodes > most:
+        raise Refused(f"A job on {product.id} may use at most {_count(most, 'node')}; this one asks for {wanted.nodes}.")
+    fitting = sum(group.count for group in partition.groups if _holds(group, wanted))
+    if wanted.nodes > fitting:
+        raise Refused(_too_large(wanted, product, partition.groups, fitting))
+
+
+def _holds(group: NodeGroup, wanted: Plan) -> bool:
+    return (
+        group.cpus >= (wanted.cpus or 1)
+        and group.memory >= (wanted.memory or 0)
+        and gres_count(group.gres, wanted.gres) >= gres_wanted(wanted.gres)
+    )
+
+
+def _too_large(wanted: Plan, product: Product, groups: Iterable[NodeGroup], fitting: int) -> str:
+    if fitting:
+        return f"{product.id} has {_count(fitting, 'node')} large enough for this job; it asks for {wanted.nodes}."
+    cpus, memory = max(g.cpus for g in groups), max(g.memory for g in groups)
+    return (
+        f"No machine of {product.id} is large enough for this job: it asks for {_count(wanted.cpus or 1, 'CPU')}, "
+        f"{wanted.memory or 0} MiB of memory and {wanted.gres or 'no GPU'} on a node; the largest has "
+        f"{_count(cpus, 'CPU')} and {memory} MiB. Please tell the provider's support."
+    )
+
+
+def gres_wanted(gres: str | None) -> int:
+    """How many are asked for in ``gpu``, ``gpu:2`` or ``gpu:a100:2`` (sbatch(1): --gres)."""
+    if gres is None:
+        return 0
+    last = gres.split(",")[0].split(":")[-1]
+    return int(last) if last.isdigit() else 1
+
+
+def gres_count(available: str, gres: str | None) -> int:
+    """How many of what ``gres`` asks for a node has, by sinfo's list such as ``gpu:a100:4(S:0),craynetwork:4``."""
+    if gres is None:
+        return 0
+    wanted = [part for part in gres.split(",")[0].split(":") if not part.isdigit()]
+    total = 0
+    for entry in re.sub(r"\([^)]*\)", "", available).split(","):
+        name, _, rest = entry.partition(":")
+        kind, _, number = rest.rpartition(":")
+        if number.isdigit() and name == wanted[0] and (len(wanted) == 1 or kind == wanted[1]):
+            total += int(number)
+    return total
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _span(minutes: int) -> str:
+    days, rest = divmod(minutes, 24 * 60)
+    hours, left = divmod(rest, 60)
+    parts = [_count(days, "day")] if days else []
+    parts += [_count(hours, "hour")] if hours else []
+    parts += [_count(left, "minute")] if left or not parts else []
+    return " ".join(parts)

@@ -1,0 +1,35 @@
+"""What Slurm says when it takes no job, in a researcher's words."""
+
+from ucloud_slurm.errors import Forbidden, Problem, Refused, TooMany, one_line
+
+# In Slurm's order of importance; the text is Slurm's own (slurm_errno.h), matched without regard to case.
+_WORDS: tuple[tuple[str, type[Problem], str], ...] = (
+    ("submitjob", TooMany, "You have as many jobs here as the cluster allows; wait until some have ended."),
+    ("job submit limit", TooMany, "The cluster's limits on the number, size or time of jobs do not allow this one."),
+    ("qos", Refused, "The cluster does not allow this kind of job (its quality of service) for the account."),
+    ("invalid account", Forbidden, "The cluster does not know the account for these jobs, or it may not use it."),
+    ("user's group not permitted", Forbidden, "The account may not use these machines of the cluster."),
+    ("invalid partition", Refused, "The cluster does not have these machines any more."),
+    ("partition", Refused, "The machines take no such job at the moment."),
+    ("memory specification", Refused, "No machine has as much memory as this job asks for."),
+    ("node configuration", Refused, "No machine is large enough for this job."),
+    ("node count", Refused, "The cluster has not as many machines as this job asks for."),
+    ("more processors", Refused, "The job asks for more CPUs than it may have."),
+    ("time limit", Refused, "The job asks for more time than it may have."),
+    ("reservation", Refused, "The reservation for these jobs does not exist or may not be used now."),
+    ("feature", Refused, "No machine has the features that these jobs need."),
+    ("generic resource", Refused, "No machine has the GPUs or other devices that this job asks for."),
+    ("script", Refused, "The cluster does not accept the job's script."),
+)
+
+
+def problem(reason: str) -> Problem:
+    """The answer to UCloud for a refusal.
+
+    :param reason: Slurm's own text; it is added, so that the provider's support can look it up
+    """
+    own = one_line(reason, 200)
+    for text, kind, sentence in _WORDS:
+        if text in reason.lower():
+            return kind(f"{sentence} (Slurm: {own})")
+    return Refused(f"The cluster does not accept this job. (Slurm: {own})")

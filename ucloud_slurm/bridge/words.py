@@ -1,0 +1,169 @@
+"""From an application's invocation and the user's values to the words of a command line.
+
+The algorithm is UCloud's own (contract: InvocationParameter, "var algorithm"), with the defaults of parameters
+filled in, which UCloud leaves to the provider. Values are data: nothing here is quoted or joined for a shell.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ucloud_slurm.errors import Refused
+from ucloud_slurm.ucloud.applications import ApplicationParameter, Invocation, InvocationParameter
+from ucloud_slurm.ucloud.jobs import ParameterValue
+
+_NOT_YET = {
+    "file": "files",
+    "peer": "connections to other jobs",
+    "license_server": "licence servers",
+    "block_storage": "disks",
+    "network": "public addresses",
+    "ingress": "public links",
+}
+
+
+def values(invocation: Invocation, given: Mapping[str, ParameterValue]) -> dict[str, str]:
+    """The text of every declared parameter that has a value, given or by default.
+
+    What the application does not declare is ignored: UCloud adds parameters of its own.
+
+    :raises Refused: naming the parameter whose value cannot be used
+    """
+    found: dict[str, str] = {}
+    for parameter in invocation.parameters:
+        value = given.get(parameter.name)
+        if value is not None:
+            found[parameter.name] = _text(parameter, value)
+        elif parameter.default_value is not None:
+            found[parameter.name] = _default(parameter)
+        elif not parameter.optional and parameter.type in ("text", "integer", "floating_point", "boolean", "enumeration"):
+            raise Refused(f"The parameter '{parameter.name}' has no value.")
+    return found
+
+
+def words(invocation: Invocation, texts: Mapping[str, str]) -> list[str]:
+    """The command line, one argument each.
+
+    :param texts: what :func:`values` gave
+    :raises Refused: for an element of a kind that is not known
+    """
+    return [word for element in invocation.invocation for word in _element(invocation, element, texts)]
+
+
+def environment(invocation: Invocation, texts: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:
+    """The application's environment variables.
+
+    A value is a list of pieces, ``("text", ...)`` as it is and ``("variable", ...)`` for another variable's
+    value; the arguments of one value are joined by a blank (contract: environment context).
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
+    for name, element in invocation.environment.items():
+        if element.type == "env":
+            found[name] = [("variable", element.variable)]
+        else:
+            found[name] = [("text", " ".join(_element(invocation, element, texts)))]
+    return found
+
+
+def _element(invocation: Invocation, element: InvocationParameter, texts: Mapping[str, str]) -> list[str]:
+    match element.type:
+        case "word":
+            return [element.word]
+        case "var":
+            return _variables(invocation, element, texts)
+        case "bool_flag":
+            return [element.flag] if _is_true(invocation, element.variable_name, texts) else []
+        case "env":
+            return []
+        case _:
+            raise Refused(
+                f"The application is started in a way ('{element.type}') that this provider does not know yet."
+            )
+
+
+def _variables(invocation: Invocation, element: InvocationParameter, texts: Mapping[str, str]) -> list[str]:
+    declared = {parameter.name for parameter in invocation.parameters}
+    names = [name for name in element.variable_names if name in declared and name in texts]
+    if not names:
+        return []
+    prefix, suffix = element.prefix_variable.strip(), element.suffix_variable.strip()
+    found = _argument(element.prefix_global.strip())
+    for name in names:
+        value = texts[name]
+        if element.is_prefix_variable_part_of_arg:
+            value = prefix + value
+        else:
+            found += _argument(prefix)
+        if element.is_suffix_variable_part_of_arg:
+            found.append(value + suffix)
+        else:
+            found += [value, *_argument(suffix)]
+    return found + _argument(element.suffix_global.strip())
+
+
+def _argument(text: str) -> list[str]:
+    return [text] if text else []
+
+
+def _is_true(invocation: Invocation, name: str, texts: Mapping[str, str]) -> bool:
+    declared = next((parameter for parameter in invocation.parameters if parameter.name == name), None)
+    return declared is not None and texts.get(name) == "true"
+
+
+def _text(parameter: ApplicationParameter, value: ParameterValue) -> str:
+    match value.type:
+        case "text":
+            return _option(parameter, _string(parameter, value.value))
+        case "integer" | "floating_point" | "boolean":
+            return _plain(parameter, value.value)
+        case kind if kind in _NOT_YET:
+            raise Refused(f"The parameter '{parameter.name}' needs {_NOT_YET[kind]}, which this provider does not offer.")
+        case kind:
+            raise Refused(f"The parameter '{parameter.name}' has a value of an unknown kind ('{kind}').")
+
+
+def _default(parameter: ApplicationParameter) -> str:
+    """A default comes as a bare value or as an object that holds one (contract: defaultValue)."""
+    default = parameter.default_value
+    if isinstance(default, dict):
+        default = default.get("value")
+    if isinstance(default, str):
+        return _option(parameter, default)
+    return _plain(parameter, default)
+
+
+def _plain(parameter: ApplicationParameter, value: Any) -> str:
+    """A number or truth value in decimal; truth is always true or false in this era, whatever trueValue says."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return repr(value)
+    raise Refused(f"The parameter '{parameter.name}' has a value that is not of its type.")
+
+
+def _string(parameter: ApplicationParameter, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    raise Refused(f"The parameter '{parameter.name}' has a value that is not text.")
+
+
+def _option(parameter: ApplicationParameter, text: str) -> str:
+    return next((option.value for option in parameter.options if option.name == text), text)
+
+
+def refuse_control_characters(what: str, texts: Sequence[str]) -> None:
+    """Refuses text that could begin a line of its own in a script, or end a string in C.
+
+    :raises Refused: naming ``what`` and the character
+    """
+    for text in texts:
+        for character in text:
+            if character != "\t" and not is_plain(character):
+                raise Refused(f"{what} holds a character that is not allowed (U+{ord(character):04X}).")
+
+
+def is_plain(character: str) -> bool:
+    """False for control characters, line and paragraph separators, and half surrogates."""
+    code = ord(character)
+    return not (code < 0x20 or 0x7F <= code < 0xA0 or code in (0x2028, 0x2029) or 0xD800 <= code < 0xE000)

@@ -1,0 +1,1 @@
+"""The ``ucloud-slurm`` command."""

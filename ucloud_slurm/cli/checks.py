@@ -1,0 +1,132 @@
+"""``check``: everything that must be right, tried one after the other, each with what to do if it is not."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ucloud_slurm.config import Config, location, own_account, read
+from ucloud_slurm.errors import Misconfigured, NotNow, Problem
+from ucloud_slurm.slurm.commands import Commands
+from ucloud_slurm.store.database import Store
+from ucloud_slurm.ucloud.core import Core, read_refresh_token
+from ucloud_slurm.ucloud.tokens import read_keys
+from ucloud_slurm.users import service
+
+Level = Literal["ok", "warning", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found."""
+
+    what: str
+    level: Level
+    text: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether it must be mended."""
+        return self.level == "failed"
+
+    def line(self) -> str:
+        """For people."""
+        return f"{self.level:<8} {self.what:<10} {self.text}"
+
+    def as_dict(self) -> dict[str, str]:
+        """For programs."""
+        return {"what": self.what, "level": self.level, "text": self.text}
+
+
+def run_checks(path: Path | None) -> list[Finding]:
+    """All checks. The later ones need the configuration."""
+    where = path or location()
+    try:
+        config = read(path)
+    except Misconfigured as error:
+        return [Finding("config", "failed", sentence) for sentence in error.sentences]
+    findings = [Finding("config", "ok", f"{where}: {len(config.products)} products, era {config.ucloud.era}")]
+    checks: tuple[tuple[str, Callable[[Config], list[tuple[Level, str]]]], ...] = (
+        ("account", _account),
+        ("database", _database),
+        ("keys", _keys),
+        ("slurm", _slurm),
+        ("ucloud", _ucloud),
+    )
+    for what, check in checks:
+        try:
+            findings += [Finding(what, level, text) for level, text in check(config)]
+        except Misconfigured as error:
+            findings += [Finding(what, "failed", sentence) for sentence in error.sentences]
+        except (NotNow, Problem) as error:
+            findings.append(Finding(what, "failed", str(error)))
+    return findings
+
+
+def _account(config: Config) -> list[tuple[Level, str]]:
+    service.refuse_root()
+    person = service.person(config)
+    found: list[tuple[Level, str]] = [
+        ("ok", f"jobs run as {person.user} in {config.jobs.folder.replace('{home}', person.home)}"),
+        ("warning", service.WARNING.format(user=person.user)),
+    ]
+    for path in (config.ucloud.refresh_token_file, config.database.path):
+        if path.exists() and path.stat().st_mode & 0o077:
+            found.append(("failed", f"{path} can be read by other accounts; chmod 600 {path}"))
+    return found
+
+
+def _database(config: Config) -> list[tuple[Level, str]]:
+    store = Store(config.database.path)
+    try:
+        number = store.rows("select count(*) as n from jobs")[0]["n"]
+    finally:
+        store.close()
+    free = os.statvfs(config.database.path.parent)
+    megabytes = free.f_bavail * free.f_frsize // 2**20
+    level: Level = "ok" if megabytes > 100 else "warning"
+    return [(level, f"{config.database.path}: {number} jobs, {megabytes} MiB free on its disk")]
+
+
+def _keys(config: Config) -> list[tuple[Level, str]]:
+    keys = read_keys(config.ucloud.public_key_file)
+    read_refresh_token(config.ucloud.refresh_token_file)
+    return [("ok", f"{len(keys)} public key(s) of UCloud, a refresh token of ours")]
+
+
+def _slurm(config: Config) -> list[tuple[Level, str]]:
+    slurm = Commands(config.slurm.commands, config.slurm.conf, config.slurm.timeout)
+    found: list[tuple[Level, str]] = [("ok", f"Slurm {slurm.version()} in {config.slurm.commands}")]
+    partitions = {partition.name: partition for partition in slurm.partitions(config.slurm.timeout)}
+    for product in config.products:
+        partition = partitions.get(product.partition)
+        if partition is None:
+            known = ", ".join(sorted(partitions))
+            found.append(("failed", f"product {product.id}: there is no partition {product.partition} (there are {known})"))
+        elif not partition.up:
+            found.append(("warning", f"product {product.id}: partition {product.partition} is down"))
+    settings = slurm.settings()
+    message_timeout = int(settings.get("MessageTimeout", "10").split()[0])
+    if config.jobs.quiet <= message_timeout:
+        found.append(("failed", f"jobs.quiet must be longer than Slurm's MessageTimeout, {message_timeout} s"))
+    if settings.get("AccountingStorageType", "").endswith("none"):
+        found.append(("warning", "Slurm has no accounting database; ends and use are known only while slurmctld "
+                      "remembers them"))  # fmt: skip
+    private = settings.get("PrivateData", "none")
+    if "jobs" in private:
+        found.append(("warning", f"PrivateData={private}: make {own_account()} an Operator, so that it sees all jobs: "
+                      f"sacctmgr modify user {own_account()} set AdminLevel=Operator"))  # fmt: skip
+    slurm.runs_named(["ucloud-0"], [own_account()], 0)
+    return found
+
+
+def _ucloud(config: Config) -> list[tuple[Level, str]]:
+    core = Core(config.ucloud.url, read_refresh_token(config.ucloud.refresh_token_file), now=time.time,
+                timeout=config.ucloud.timeout, tries=1)  # fmt: skip
+    try:
+        core.check()
+    finally:
+        core.close()
+    return [("ok", f"{config.ucloud.url} answers and knows us")]

@@ -1,0 +1,109 @@
+"""``jobs``, ``show`` and ``outbox``: what the database says, for people and as JSON."""
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from ucloud_slurm.cli.output import as_json, moment, table
+from ucloud_slurm.provider import Provider
+from ucloud_slurm.store.jobs import JobRow
+from ucloud_slurm.worker.catalogue import Catalogue
+from ucloud_slurm.worker.watch import tariff_of
+
+
+def jobs(provider: Provider, *, everything: bool, json_: bool) -> None:
+    """The jobs, newest first."""
+    rows = provider.jobs.all() if everything else list(reversed(provider.jobs.open()))
+    if json_:
+        as_json([_summary(row) for row in rows])
+        return
+    head = ("JOB", "SLURM", "PHASE", "STATE", "OWNER", "ACCOUNT", "PRODUCT", "ACCEPTED", "NAME")
+    table(head, [
+        (row.id, row.slurm_id, row.phase, row.state, row.owner, row.local_user, row.product, moment(row.accepted_at),
+         row.name)
+        for row in rows
+    ])  # fmt: skip
+
+
+def show(provider: Provider, job_id: str, *, json_: bool) -> None:
+    """One job with its runs, charges and messages."""
+    row = provider.jobs.get(job_id)
+    if row is None:
+        click.echo(f"ucloud-slurm: there is no job {job_id!r}; `ucloud-slurm jobs --all` lists them.", err=True)
+        sys.exit(1)
+    runs = [dict(run) for run in provider.jobs.runs(row.id)]
+    charges = [dict(charge) for charge in provider.jobs.charges(row.id)]
+    messages = [dict(message) for message in provider.outbox.of(row.id)]
+    bill = _bill(provider, row)
+    if json_:
+        as_json(_summary(row) | {"bill": bill, "runs": runs, "charges": charges, "messages": messages})
+        return
+    for name, value in _summary(row).items():
+        click.echo(f"{name.replace('_', ' ') + ':':<14}{'-' if value is None else value}")
+    click.echo("\nRuns that have ended")
+    table(("SUBMITTED", "STARTED", "ENDED", "SECONDS", "NODES", "CPUS", "STATE"), [
+        (moment(run["submitted"]), moment(run["started"]), moment(run["ended"]), run["seconds"], run["nodes"],
+         run["cpus"], run["state"])
+        for run in runs
+    ])  # fmt: skip
+    click.echo("\nCharges")
+    table(("CHARGE", "UNITS", "TIMES", "FROM", "TO", "OUTCOME"), [
+        (charge["charge_id"], charge["units"], charge["multiplier"], charge["start"], charge["end"],
+         charge["outcome"] or "waiting")
+        for charge in charges
+    ])  # fmt: skip
+    if bill["used"] is not None:
+        click.echo(f"\nUsed {bill['used']} weighted seconds, charged {bill['charged']}, rest {bill['rest']} "
+                   f"(a unit is {bill['unit_seconds']} seconds).")  # fmt: skip
+    click.echo("\nMessages to UCloud")
+    table(("ID", "WRITTEN", "KIND", "SENDS", "OUTCOME", "WHAT"), [_line(message) for message in messages])
+
+
+def outbox(provider: Provider, *, everything: bool, json_: bool) -> None:
+    """The outbox, oldest first."""
+    rows = [dict(row) for row in provider.outbox.listed(everything=everything)]
+    if json_:
+        as_json(rows)
+        return
+    head = ("ID", "JOB", "WRITTEN", "KIND", "SENDS", "OUTCOME", "WHAT", "ANSWER")
+    table(head, [(row["id"], row["job_id"], *_line(row)[1:], row["answer"]) for row in rows])
+
+
+def _summary(row: JobRow) -> dict[str, Any]:
+    return {
+        "job": row.id,
+        "slurm_id": row.slurm_id,
+        "phase": row.phase,
+        "state": row.state,
+        "slurm_state": row.slurm_state,
+        "message": row.reason,
+        "name": row.name,
+        "owner": row.owner,
+        "project": row.project,
+        "account": row.local_user,
+        "category": row.category,
+        "product": row.product,
+        "accepted": moment(row.accepted_at),
+        "ended": moment(row.ended_at),
+        "stop": row.stop,
+        "refused": row.refused_why,
+    }
+
+
+def _bill(provider: Provider, row: JobRow) -> dict[str, Any]:
+    """What Slurm counted, what was charged of it, and the difference, in weighted seconds."""
+    tariff = tariff_of(provider, Catalogue(provider), row, ask=False)
+    rest = None if row.used is None else row.used - row.charged
+    return {"used": row.used, "charged": row.charged, "rest": rest, "unit_seconds": tariff.unit if tariff else None}
+
+
+def _line(message: dict[str, Any]) -> tuple[Any, ...]:
+    body = json.loads(message["body"])
+    if message["kind"] == "charge":
+        what = f"{body['units']} units x {body['numberOfProducts']}"
+    else:
+        what = f"{body['update']['state']}: {body['update']['status']}"
+    outcome = message["outcome"] or "waiting"
+    return (message["id"], moment(message["created_at"]), message["kind"], message["sends"], outcome, what)

@@ -1,0 +1,136 @@
+"""The ``ucloud-slurm`` command and its verbs."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from ucloud_slurm import __version__, journal
+from ucloud_slurm.cli import look, sandbox
+from ucloud_slurm.cli.checks import run_checks
+from ucloud_slurm.cli.output import as_json
+from ucloud_slurm.config import VARIABLE, read
+from ucloud_slurm.errors import Misconfigured, Problem
+from ucloud_slurm.provider import Provider
+from ucloud_slurm.worker.one_pass import Result, one_pass
+
+EX_TEMPFAIL = 75  # sysexits.h
+EX_CONFIG = 78
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ucloud-slurm")
+@click.option("--config", "path", type=click.Path(path_type=Path), envvar=VARIABLE,
+              help=f"The configuration file. Default: ${VARIABLE}, else /etc/ucloud-slurm/config.toml.")  # fmt: skip
+@click.pass_context
+def main(context: click.Context, path: Path | None) -> None:
+    """Makes this Slurm cluster a UCloud provider."""
+    context.obj = path
+
+
+@contextmanager
+def opened(path: Path | None) -> Iterator[Provider]:
+    """The parts of the product, or one clear line for each thing that is wrong, and exit status 78."""
+    with explained():
+        provider = Provider.open(read(path))
+        try:
+            yield provider
+        finally:
+            provider.close()
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Says what is wrong in a sentence instead of a stack trace."""
+    try:
+        yield
+    except Misconfigured as error:
+        for sentence in error.sentences:
+            click.echo(f"ucloud-slurm: {sentence}", err=True)
+        sys.exit(EX_CONFIG)
+    except Problem as error:
+        click.echo(f"ucloud-slurm: {error.why}", err=True)
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--loop", type=float, metavar="SECONDS", help="Repeat, with so many seconds from start to start.")
+@click.option("--verbose", is_flag=True, help="Say more.")
+@click.pass_obj
+def worker(path: Path | None, loop: float | None, verbose: bool) -> None:
+    """Do one pass: submit what is owed, watch, tell, charge, stop.
+
+    Exits with 0, or with 75 when Slurm or UCloud could not be reached; what was not done is done at the next pass.
+    """
+    journal.begin(verbose=verbose, journal=not sys.stderr.isatty())
+    with opened(path) as provider:
+        while True:
+            begun = time.monotonic()
+            result = _one(provider, forgive=loop is not None)
+            if loop is None:
+                sys.exit(EX_TEMPFAIL if result is Result.NOT_ALL else 0)
+            time.sleep(max(0.0, loop - (time.monotonic() - begun)))
+
+
+def _one(provider: Provider, *, forgive: bool) -> Result:
+    try:
+        return one_pass(provider)
+    except Problem as error:
+        if not forgive:
+            click.echo(f"ucloud-slurm: {error.why}", err=True)
+        else:
+            click.echo(f"ucloud-slurm: this pass was not finished: {error.why}", err=True)
+        return Result.NOT_ALL
+
+
+@main.command()
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def check(path: Path | None, json_: bool) -> None:
+    """Try everything: configuration, database, keys, Slurm, UCloud, accounts.
+
+    Exits with 0 when all is well, else with 1. Warnings do not count.
+    """
+    findings = run_checks(path)
+    if json_:
+        as_json([finding.as_dict() for finding in findings])
+    else:
+        for finding in findings:
+            click.echo(finding.line())
+    sys.exit(any(finding.failed for finding in findings))
+
+
+@main.command()
+@click.option("--all", "everything", is_flag=True, help="Also those that have ended.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def jobs(path: Path | None, everything: bool, json_: bool) -> None:
+    """List the jobs, and the Slurm job of each."""
+    with opened(path) as provider:
+        look.jobs(provider, everything=everything, json_=json_)
+
+
+@main.command()
+@click.argument("job")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def show(path: Path | None, job: str, json_: bool) -> None:
+    """Show one JOB (UCloud's id): what it used, what was told, what was charged and what is left."""
+    with opened(path) as provider:
+        look.show(provider, job, json_=json_)
+
+
+@main.command()
+@click.option("--all", "everything", is_flag=True, help="Also what was delivered.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def outbox(path: Path | None, everything: bool, json_: bool) -> None:
+    """List what waits to be told to UCloud, and what UCloud refused for good."""
+    with opened(path) as provider:
+        look.outbox(provider, everything=everything, json_=json_)
+
+
+main.add_command(sandbox.sandbox)

@@ -1,0 +1,300 @@
+"""The configuration file: one declaration of every key, its type, its default and what it means.
+
+The file is TOML, named by ``UCLOUD_SLURM_CONFIG``, else ``/etc/ucloud-slurm/config.toml``. Unknown keys are
+errors, and all errors are listed at once. ``docs/reference/configuration.rst`` is written from this module.
+"""
+
+import os
+import pwd
+import re
+import tomllib
+from enum import StrEnum
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from ucloud_slurm.errors import Misconfigured
+
+DEFAULT_PATH = Path("/etc/ucloud-slurm/config.toml")
+VARIABLE = "UCLOUD_SLURM_CONFIG"
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _duration(value: Any) -> float:
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value)):
+        return float(match[1]) * _SECONDS[match[2]]
+    raise ValueError('should be a duration such as "30s", "15m", "2h" or "7d"')
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _url(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("should be a URL")  # noqa: TRY004  pydantic collects ValueErrors
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("should be a URL such as https://cloud.example.org")
+    if parts.username or parts.password:
+        raise ValueError("must not hold a user name or a password")
+    return value.rstrip("/")
+
+
+def _core_url(value: Any) -> str:
+    url = _url(value)
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not _loopback(parts.hostname or ""):
+        raise ValueError("must begin with https:// (http:// is accepted for a loopback address only)")
+    return url
+
+
+def _slurm_word(value: Any) -> str:
+    # These become arguments of sbatch; a site's own value must not be read as an option or as two values.
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:@+&|*,()\[\]=-]*", value):
+        return value
+    raise ValueError("should be a plain Slurm name")
+
+
+Duration = Annotated[float, BeforeValidator(_duration)]
+Url = Annotated[str, BeforeValidator(_url)]
+CoreUrl = Annotated[str, BeforeValidator(_core_url)]
+SlurmWord = Annotated[str, BeforeValidator(_slurm_word)]
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+
+
+class PriceUnit(StrEnum):
+    """How UCloud counts a product (contract: ProductPriceUnit)."""
+
+    CREDITS_PER_MINUTE = "CREDITS_PER_MINUTE"
+    CREDITS_PER_HOUR = "CREDITS_PER_HOUR"
+    CREDITS_PER_DAY = "CREDITS_PER_DAY"
+    UNITS_PER_MINUTE = "UNITS_PER_MINUTE"
+    UNITS_PER_HOUR = "UNITS_PER_HOUR"
+    UNITS_PER_DAY = "UNITS_PER_DAY"
+    PER_UNIT = "PER_UNIT"
+
+
+class Section(BaseModel):
+    """A table of the file. Frozen; a key that is not declared is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ProviderSection(Section):
+    """Who we are."""
+
+    id: Identifier = Field(description="The provider's id at UCloud, as it stands in every URL.")
+    url: Url = Field(description="How browsers and UCloud reach this service.")
+
+
+class UCloudSection(Section):
+    """Where UCloud is and how the two know each other."""
+
+    url: CoreUrl = Field(description="The address of UCloud. http:// only for a loopback address.")
+    refresh_token_file: Path = Field(description="File with the refresh token that UCloud gave, one line.")
+    public_key_file: Path = Field(
+        description="File with UCloud's public key: base64 SubjectPublicKeyInfo in one line, a PEM public key or "
+        "a PEM certificate. Several keys may follow one another while UCloud changes its key."
+    )
+    era: Literal["2021"] = Field(
+        default="2021",
+        description="Which UCloud is spoken to: header, charge and state details. This release speaks 2021.",
+    )
+    issuer: str = Field(default="cloud.sdu.dk", description="The issuer (iss) of UCloud's tokens.")
+    timeout: Duration = Field(default=10.0, description="How long one call to UCloud may take.")
+
+
+class DatabaseSection(Section):
+    """The one SQLite file."""
+
+    path: Path = Field(
+        default=Path("/var/lib/ucloud-slurm/ucloud-slurm.db"),
+        description="The SQLite file, on a local disk of this host (its log needs shared memory of one host).",
+    )
+
+
+class SlurmSection(Section):
+    """How Slurm is asked."""
+
+    backend: Literal["auto", "commands"] = Field(
+        default="auto", description="auto and commands both run Slurm's own commands in this release."
+    )
+    commands: Path = Field(default=Path("/usr/bin"), description="Folder of sbatch, squeue, sacct and the others.")
+    conf: Path = Field(default=Path("/etc/slurm/slurm.conf"), description="Slurm's configuration (SLURM_CONF).")
+    timeout: Duration = Field(default=20.0, description="A command that takes longer is ended; its answer is lost.")
+
+
+class JobsSection(Section):
+    """How jobs are made and watched."""
+
+    folder: str = Field(
+        default="{home}/ucloud-jobs",
+        description="Each job has a folder of its own in here, made by its user. {home} and {user} are filled in.",
+    )
+    grace: Duration = Field(
+        default=30.0,
+        description="A job that neither squeue nor sacct knows is called lost after this time, never sooner.",
+    )
+    quiet: Duration = Field(
+        default=30.0,
+        description="How long to wait for a submission without an answer to appear before it is tried again. "
+        "Must be longer than Slurm's MessageTimeout.",
+    )
+    submit_within: Duration = Field(
+        default=2.0, description="How long a request may wait for Slurm; what is not done by then the worker does."
+    )
+
+
+class AccountingSection(Section):
+    """How use is told to UCloud."""
+
+    mode: Literal["auto", "charge", "off"] = Field(
+        default="auto", description="auto: what the era wants; charge: jobs.control.chargeCredits; off: not at all."
+    )
+    every: Duration = Field(default=900.0, description='How often a running job is charged; "0s": at every pass.')
+    last_unit: Literal["nearest", "up", "down"] = Field(
+        default="nearest", description="How the part of a unit that is left at the end of a job is rounded."
+    )
+
+
+class UsersSection(Section):
+    """Who jobs run as."""
+
+    mapping: Literal["service"] = Field(
+        default="service", description="service: all jobs run as one account. (Tables and scripts: not yet.)"
+    )
+    service_user: str | None = Field(
+        default=None, description="That account; left out: the account that runs this program."
+    )
+
+
+class Product(Section):
+    """A machine that UCloud sells, and the part of the cluster that it means."""
+
+    id: str = Field(min_length=1, description="The product's name at UCloud.")
+    category: str = Field(min_length=1, description="The product's category at UCloud.")
+    partition: SlurmWord = Field(description="The Slurm partition that its jobs go to.")
+    account: SlurmWord | None = Field(default=None, description="Slurm account of the jobs.")
+    qos: SlurmWord | None = Field(default=None, description="Slurm QOS of the jobs.")
+    constraint: SlurmWord | None = Field(default=None, description="Node features that the jobs need.")
+    reservation: SlurmWord | None = Field(default=None, description="Reservation that the jobs run in.")
+    gres: SlurmWord | None = Field(
+        default=None, description="Generic resources per node, as sbatch --gres takes them; stands before gpus."
+    )
+    cpus: int | None = Field(default=None, ge=1, description="CPUs per node; left out: what UCloud says.")
+    memory_gb: float | None = Field(
+        default=None, gt=0, description="Memory per node in GiB (1024 MiB); left out: what UCloud says."
+    )
+    gpus: int | None = Field(default=None, ge=0, description="GPUs per node; left out: what UCloud says.")
+    nodes_max: int | None = Field(default=None, ge=1, description="Most nodes of one job.")
+    time_max: Duration | None = Field(default=None, description="Longest time of one job.")
+    charge_by: Literal["node", "core", "allocated"] | None = Field(
+        default=None,
+        description="What a unit is multiplied with: nodes, nodes times cpus, or the CPUs that Slurm allocated. "
+        "Left out: node for CREDITS_*, core for UNITS_*.",
+    )
+    price: int | None = Field(default=None, ge=0, description="Price of a unit, for the record.")
+    unit: PriceUnit | None = Field(default=None, description="unitOfPrice; left out: what UCloud says.")
+
+
+class Config(Section):
+    """The whole file."""
+
+    provider: ProviderSection
+    ucloud: UCloudSection
+    database: DatabaseSection = DatabaseSection()
+    slurm: SlurmSection = SlurmSection()
+    jobs: JobsSection = JobsSection()
+    accounting: AccountingSection = AccountingSection()
+    users: UsersSection = UsersSection()
+    products: tuple[Product, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [(product.category, product.id) for product in self.products]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"products: {twice[0][1]} in category {twice[0][0]} is there twice")
+        return self
+
+    def product(self, category: str, name: str) -> Product | None:
+        """The configured product of that name, or None."""
+        for product in self.products:
+            if product.id == name and product.category == category:
+                return product
+        return None
+
+    def service_account(self) -> str:
+        """The account that jobs run as under ``mapping = "service"``."""
+        return self.users.service_user or own_account()
+
+
+def own_account() -> str:
+    """The name of the account that this process runs as."""
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def location() -> Path:
+    """The file that is read when none is named."""
+    return Path(os.environ.get(VARIABLE) or DEFAULT_PATH)
+
+
+def read(path: Path | None = None) -> Config:
+    """Reads and checks the file.
+
+    :raises Misconfigured: with one sentence for each thing that is wrong
+    """
+    path = path or location()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Misconfigured(
+            [f"{path}: cannot be read ({error.strerror}); write it, or name another file in {VARIABLE}."]
+        ) from None
+    except UnicodeDecodeError:
+        raise Misconfigured([f"{path}: is not UTF-8 text."]) from None
+    try:
+        return parse(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise Misconfigured([f"{path}: is not valid TOML: {error}."]) from None
+    except Misconfigured as error:
+        raise Misconfigured([f"{path}: {sentence}" for sentence in error.sentences]) from None
+
+
+def parse(data: dict[str, Any]) -> Config:
+    """Checks what the file said.
+
+    :raises Misconfigured: with one sentence for each thing that is wrong
+    """
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise Misconfigured([_sentence(problem) for problem in error.errors(include_url=False)]) from None
+
+
+def _sentence(problem: Any) -> str:
+    where = ""
+    for part in problem["loc"]:
+        where += f"[{part + 1}]" if isinstance(part, int) else f"{'.' if where else ''}{part}"
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{where} is not a key that exists; see the reference of the configuration."
+        case "missing":
+            return f"{where} is missing."
+        case "value_error":
+            text = str(problem["ctx"]["error"])
+        case "literal_error":
+            text = f"should be {problem['ctx']['expected']}"
+        case _:
+            text = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{where}: {text}." if where else f"{text}."

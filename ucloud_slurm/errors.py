@@ -1,0 +1,89 @@
+"""What can go wrong, one class for each thing the caller may do differently about it.
+
+``Problem`` and its children are answers to UCloud: they carry the HTTP status and the sentence (``why``) that
+the person in front of UCloud reads. ``NotNow`` says that Slurm or UCloud could not be asked: ignorance, never
+an event. ``Misconfigured`` is for the administrator.
+"""
+
+from collections.abc import Sequence
+
+
+class Problem(Exception):
+    """A request that gets an error as its answer (contract: CommonErrorMessage ``{why, errorCode}``)."""
+
+    status = 500
+
+    def __init__(self, why: str, *, error_code: str | None = None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.error_code = error_code
+
+
+class Refused(Problem):
+    """The request cannot be done as it stands; ``why`` names the field or the limit."""
+
+    status = 400
+
+
+class Unauthenticated(Problem):
+    """No valid token of UCloud came with the request. Says no more than that."""
+
+    status = 401
+
+    def __init__(self) -> None:
+        super().__init__("Unauthenticated")
+
+
+class PaymentRequired(Problem):
+    """The owner's wallet is empty."""
+
+    status = 402
+
+
+class Forbidden(Problem):
+    """The caller is known but may not do this."""
+
+    status = 403
+
+
+class NotFound(Problem):
+    """Nothing of that name is here."""
+
+    status = 404
+
+
+class Conflict(Problem):
+    """The same id came before with other contents."""
+
+    status = 409
+
+
+class TooMany(Problem):
+    """A limit on how much one person or one job may have at a time."""
+
+    status = 429
+
+
+class StorageFull(Problem):
+    """A disk of the provider is full. Nothing was begun that is not written down."""
+
+    status = 507
+
+
+class NotNow(Exception):
+    """Slurm or UCloud could not be asked, or did not give a whole answer. Nothing follows from it."""
+
+
+class Misconfigured(Exception):
+    """The configuration cannot be used; ``sentences`` lists everything that is wrong with it, at once."""
+
+    def __init__(self, sentences: Sequence[str]) -> None:
+        super().__init__("\n".join(sentences))
+        self.sentences = tuple(sentences)
+
+
+def one_line(text: str, limit: int = 500) -> str:
+    """Foreign text as one printable line of at most ``limit`` characters, for a journal or a terminal."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    line = " ".join(line.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,0 +1,76 @@
+"""The parts of the product, put together from a configuration. Web, worker and command line share it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from ucloud_slurm.bridge.batch import Person
+from ucloud_slurm.config import Config
+from ucloud_slurm.slurm.commands import Commands
+from ucloud_slurm.slurm.scheduler import Scheduler
+from ucloud_slurm.store.caches import TokenInStore
+from ucloud_slurm.store.database import Store
+from ucloud_slurm.store.health import Health
+from ucloud_slurm.store.jobs import Jobs
+from ucloud_slurm.store.outbox import Outbox
+from ucloud_slurm.ucloud.core import Core, read_refresh_token
+from ucloud_slurm.ucloud.eras import ERAS, Era
+from ucloud_slurm.ucloud.tokens import TokenCheck, read_keys
+from ucloud_slurm.users import service
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Everything that a request or a pass needs. ``now`` gives seconds since the epoch."""
+
+    config: Config
+    era: Era
+    person: Person
+    store: Store
+    jobs: Jobs
+    outbox: Outbox
+    health: Health
+    scheduler: Scheduler
+    core: Core
+    tokens: TokenCheck
+    now: Clock
+
+    @classmethod
+    def open(cls, config: Config, *, now: Clock = time.time, scheduler: Scheduler | None = None) -> Self:
+        """Opens the database, reads the keys, finds the accounts.
+
+        :param scheduler: instead of the configured one
+        :raises Misconfigured: when something of it cannot be used
+        """
+        service.refuse_root()
+        person = service.person(config)
+        tokens = TokenCheck(read_keys(config.ucloud.public_key_file), config.ucloud.issuer)
+        refresh_token = read_refresh_token(config.ucloud.refresh_token_file)
+        store = Store(config.database.path)
+        return cls(
+            config=config,
+            era=ERAS[config.ucloud.era],
+            person=person,
+            store=store,
+            jobs=Jobs(store),
+            outbox=Outbox(store),
+            health=Health(store),
+            scheduler=scheduler or Commands(config.slurm.commands, config.slurm.conf, config.slurm.timeout),
+            core=Core(
+                config.ucloud.url,
+                refresh_token,
+                now=now,
+                timeout=config.ucloud.timeout,
+                tokens=TokenInStore(store),
+            ),
+            tokens=tokens,
+            now=now,
+        )
+
+    def close(self) -> None:
+        """Closes the database and the connections to UCloud."""
+        self.core.close()
+        self.store.close()

@@ -1,0 +1,1 @@
+"""Slurm's language: one Scheduler interface, the backends behind it, states, parsers. Knows no UCloud."""

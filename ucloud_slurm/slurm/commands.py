@@ -1,0 +1,212 @@
+"""Slurm through its own commands: sbatch, squeue, sacct, scancel, sinfo. Works with Slurm 20.11 and newer."""
+
+import pwd
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from ucloud_slurm.config import own_account
+from ucloud_slurm.errors import one_line
+from ucloud_slurm.slurm import parse
+from ucloud_slurm.slurm.records import Partition, QueueRecord, RunRecord, SlurmJobId, Submission
+from ucloud_slurm.slurm.run import CommandMissing, CommandTimeout, Finished, run
+from ucloud_slurm.slurm.scheduler import OutcomeUnknown, SchedulerAway, SubmissionRefused
+
+IDS_PER_SACCT = 1000
+
+# sbatch prints one of these where the controller took the request and said no. Every other failure leaves open
+# whether a job was made: a request that timed out can still land.
+_REFUSED = re.compile(r"error: (?:Batch job submission failed: )?(.+)")
+_BATCH_FAILED = "Batch job submission failed: "
+_NOT_REFUSALS = re.compile(
+    r"unable to contact|connection|connect failure|timed out|time out|zero bytes|unexpected message|communication"
+    r"|protocol|transport endpoint|temporarily|authentication credential|munge|socket|try again|slurmctld"
+    r"|backup|standby|host is down|no route|header length|insane message|interrupted|shutdown",
+    re.IGNORECASE,
+)
+
+_ENDED_ALREADY = re.compile(r"Invalid job id specified|already completing or completed", re.IGNORECASE)
+
+T = TypeVar("T")
+
+
+class Commands:
+    """The Scheduler that runs Slurm's commands as the account of this process.
+
+    Safe for several threads. ``counts`` tells how often each command was run.
+    """
+
+    def __init__(self, folder: Path, conf: Path, timeout: float) -> None:
+        self._folder = folder
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self.counts: Counter[str] = Counter()
+        account = pwd.getpwnam(own_account())
+        # Fixed: nothing of our own environment reaches Slurm or a job; SBATCH_* and SLURM_* cannot add options.
+        self._env = {
+            "PATH": f"{folder}:/usr/bin:/bin",
+            "HOME": account.pw_dir,
+            "USER": account.pw_name,
+            "LOGNAME": account.pw_name,
+            "SHELL": account.pw_shell,
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
+            "SLURM_CONF": str(conf),
+        }
+        # Only for reading: sbatch hands every SLURM_* variable on to the job.
+        self._reading_env = self._env | {"SLURM_TIME_FORMAT": "%s"}
+
+    # -- submitting -----------------------------------------------------------------------------------------
+
+    def submit(self, submission: Submission, within: float) -> SlurmJobId:
+        """See :class:`Scheduler`. sbatch(1)."""
+        argv = [*self._command("sbatch"), *options(submission)]
+        try:
+            done = run(argv, self._env, min(within, self._timeout), submission.script)
+        except CommandMissing as error:
+            raise SchedulerAway(str(error)) from None
+        except CommandTimeout as error:
+            raise OutcomeUnknown(str(error)) from None
+        text = done.output.strip()
+        # A federated cluster prints "id;cluster".
+        if done.status == 0 and (match := re.fullmatch(r"([1-9][0-9]{0,9})(?:;\S+)?", text)):
+            return SlurmJobId(int(match[1]))
+        if done.status != 0 and not text and (reason := refusal(done.errors)):
+            raise SubmissionRefused(reason)
+        raise OutcomeUnknown(f"sbatch ended with {done.status}: {one_line(done.errors or text, 200)}")
+
+    # -- reading --------------------------------------------------------------------------------------------
+
+    def queue(self, users: Collection[str]) -> list[QueueRecord]:
+        """See :class:`Scheduler`. squeue(1)."""
+        if not users:
+            return []
+        argv = ["--noheader", "--all", "--array", "--states=all", f"--format={parse.QUEUE_FORMAT}"]
+        done = self._ask("squeue", [*argv, f"--user={','.join(sorted(users))}"])
+        return self._parsed("squeue", parse.queue, done)
+
+    def runs(self, ids: Collection[SlurmJobId]) -> list[RunRecord]:
+        """See :class:`Scheduler`. sacct(1), one call for each thousand ids."""
+        found: list[RunRecord] = []
+        for some in _chunks(sorted(ids), IDS_PER_SACCT):
+            found += self._sacct([f"--jobs={','.join(str(id_) for id_ in some)}"])
+        return found
+
+    def runs_named(self, names: Collection[str], users: Collection[str], since: float) -> list[RunRecord]:
+        """See :class:`Scheduler`. sacct(1)."""
+        found: list[RunRecord] = []
+        who = f"--user={','.join(sorted(users))}"
+        for some in _chunks(sorted(names), IDS_PER_SACCT):
+            # Without an end sacct shows only jobs that began before now, so that held ones would be missed.
+            found += self._sacct([who, f"--name={','.join(some)}", f"--starttime={_utc(since)}", "--endtime=now+1days"])
+        return found
+
+    def _sacct(self, arguments: Sequence[str]) -> list[RunRecord]:
+        argv = ["--allocations", "--duplicates", "--noheader", "--parsable2", f"--delimiter={parse.SEPARATOR}"]
+        done = self._ask("sacct", [*argv, f"--format={parse.RUN_FORMAT}", *arguments])
+        return self._parsed("sacct", parse.runs, done)
+
+    def partitions(self, within: float) -> list[Partition]:
+        """See :class:`Scheduler`. sinfo(1)."""
+        argv = ["--noheader", "--all", "--exact", f"--format={parse.PARTITION_FORMAT}"]
+        return self._parsed("sinfo", parse.partitions, self._ask("sinfo", argv, within))
+
+    def version(self) -> str:
+        """See :class:`Scheduler`."""
+        return self._ask("squeue", ["--version"]).output.split()[-1]
+
+    def settings(self) -> dict[str, str]:
+        """The cluster's configuration, as ``scontrol show config`` prints it."""
+        lines = self._ask("scontrol", ["show", "config"]).output.splitlines()
+        pairs = (line.partition("=") for line in lines if "=" in line)
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+    # -- acting ---------------------------------------------------------------------------------------------
+
+    def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:
+        """See :class:`Scheduler`. scancel(1); with a name and a user it checks both before it signals."""
+        done = self._run("scancel", [f"--name={name}", f"--user={user}", str(job)], within)
+        # With a name and a user scancel calls a job that has ended an error (22.05).
+        errors = [line for line in done.errors.splitlines() if line.strip() and not _ENDED_ALREADY.search(line)]
+        if errors or (done.status != 0 and not done.errors):
+            raise SchedulerAway(f"scancel ended with {done.status}: {one_line(' '.join(errors), 200)}")
+
+    # -- the thin shell -------------------------------------------------------------------------------------
+
+    def _command(self, name: str) -> list[str]:
+        with self._lock:
+            self.counts[name] += 1
+        return [str(self._folder / name)]
+
+    def _ask(self, name: str, arguments: Sequence[str], within: float | None = None) -> Finished:
+        done = self._run(name, arguments, within)
+        # Some commands end with 0 although they had no answer and say so on the error output only.
+        if done.status != 0 or "error:" in done.errors:
+            raise SchedulerAway(f"{name} ended with {done.status}: {one_line(done.errors, 200)}")
+        return done
+
+    def _run(self, name: str, arguments: Sequence[str], within: float | None) -> Finished:
+        limit = self._timeout if within is None else min(within, self._timeout)
+        try:
+            return run([*self._command(name), *arguments], self._reading_env, limit)
+        except (CommandMissing, CommandTimeout) as error:
+            raise SchedulerAway(str(error)) from None
+
+    def _parsed(self, name: str, read: Callable[[str], T], done: Finished) -> T:
+        try:
+            return read(done.output)
+        except parse.Garbled as error:
+            raise SchedulerAway(f"{name} printed something unexpected: {one_line(str(error), 200)}") from None
+
+
+def options(submission: Submission) -> list[str]:
+    """The arguments of sbatch. All options are here and none in the script: an argument beats a directive."""
+    given = {
+        "job-name": submission.name,
+        "comment": submission.comment,
+        "partition": submission.partition,
+        "account": submission.account,
+        "qos": submission.qos,
+        "constraint": submission.constraint,
+        "reservation": submission.reservation,
+        "nodes": submission.nodes,
+        "ntasks-per-node": 1,
+        "cpus-per-task": submission.cpus,
+        "mem": None if submission.memory is None else f"{submission.memory}M",
+        "gres": submission.gres,
+        "time": submission.minutes,
+        "chdir": submission.folder,
+        # Slurm fills in patterns such as %j; a path is to be taken as it is.
+        "output": submission.output.replace("%", "%%"),
+        "error": submission.error.replace("%", "%%"),
+        "open-mode": "append",
+        "export": "NONE",
+    }
+    return ["--parsable", *(f"--{key}={value}" for key, value in given.items() if value is not None)]
+
+
+def refusal(errors: str) -> str | None:
+    """Slurm's reason, if the controller said a plain no, else None.
+
+    :param errors: what sbatch printed on its error output
+    """
+    reasons = []
+    for line in errors.splitlines():
+        match = _REFUSED.search(line)
+        if match is None or _NOT_REFUSALS.search(line):
+            continue
+        reasons.append(match[1].strip())
+    said_no = any(_BATCH_FAILED in line and not _NOT_REFUSALS.search(line) for line in errors.splitlines())
+    return "; ".join(dict.fromkeys(reasons)) if said_no and reasons else None
+
+
+def _utc(when: float) -> str:
+    return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _chunks(values: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [values[start : start + size] for start in range(0, len(values), size)]

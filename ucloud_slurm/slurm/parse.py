@@ -1,0 +1,145 @@
+"""Reading what Slurm's commands print. Pure; output that is not whole is an error, never data.
+
+Fields are parted by the ASCII unit separator, which no name in Slurm can hold, and every row ends with a field
+that we put there ourselves: a row that was cut off lacks it. Times are asked for in seconds since the epoch
+(``SLURM_TIME_FORMAT=%s``).
+"""
+
+import re
+from collections.abc import Iterable
+
+from ucloud_slurm.slurm.records import NodeGroup, Partition, QueueRecord, RunRecord, SlurmJobId
+from ucloud_slurm.slurm.states import read_state
+
+SEPARATOR = "\x1f"
+END = "\x1e"
+
+QUEUE_FIELDS = ("%A", "%T", "%V", "%S", "%M", "%D", "%C", "%u", "%r", "%N", "%j")
+QUEUE_FORMAT = SEPARATOR.join((*QUEUE_FIELDS, END))
+
+RUN_FIELDS = (
+    "JobIDRaw", "State", "Submit", "Start", "End", "ElapsedRaw", "ExitCode", "NNodes", "AllocCPUS", "User",
+    "NodeList", "JobName",
+)  # fmt: skip
+RUN_FORMAT = ",".join(RUN_FIELDS)
+
+PARTITION_FIELDS = ("%R", "%a", "%l", "%s", "%D", "%c", "%m", "%G")
+PARTITION_FORMAT = SEPARATOR.join((*PARTITION_FIELDS, END))
+
+UNKNOWN_TIMES = frozenset({"", "N/A", "None", "Unknown", "0"})
+
+
+class Garbled(Exception):
+    """The output is not what the command prints when all is well."""
+
+
+def queue(output: str) -> list[QueueRecord]:
+    """Rows of ``squeue -h -o QUEUE_FORMAT``.
+
+    :raises Garbled: when a row is not whole
+    """
+    return [
+        QueueRecord(
+            id=SlurmJobId(_integer(id_)),
+            state=read_state(state),
+            state_text=state,
+            submitted=_time(submitted) or 0,
+            started=_time(started),
+            elapsed=seconds(elapsed),
+            nodes=_integer(nodes),
+            cpus=_integer(cpus),
+            user=user,
+            reason=reason,
+            node_list=node_list,
+            name=name,
+        )
+        for id_, state, submitted, started, elapsed, nodes, cpus, user, reason, node_list, name in _rows(
+            output, len(QUEUE_FIELDS), END
+        )
+    ]
+
+
+def runs(output: str) -> list[RunRecord]:
+    """Rows of ``sacct -X -D -n -P -o RUN_FORMAT`` with our separator.
+
+    :raises Garbled: when a row is not whole
+    """
+    records = []
+    for fields in _rows(output, len(RUN_FIELDS), None):
+        id_, state, submitted, started, ended, elapsed, exit_code, nodes, cpus, user, node_list, name = fields
+        code, _, number = exit_code.partition(":")
+        records.append(
+            RunRecord(
+                id=SlurmJobId(_integer(id_)),
+                state=read_state(state),
+                state_text=state,
+                submitted=_time(submitted) or 0,
+                started=_time(started),
+                ended=_time(ended),
+                elapsed=_integer(elapsed or "0"),
+                exit_code=_integer(code or "0"),
+                signal=_integer(number or "0"),
+                nodes=_integer(nodes or "0"),
+                cpus=_integer(cpus or "0"),
+                user=user,
+                node_list=node_list,
+                name=name,
+            )
+        )
+    return records
+
+
+def partitions(output: str) -> list[Partition]:
+    """Rows of ``sinfo -h -a -e -o PARTITION_FORMAT``; a partition has one row for each kind of node.
+
+    :raises Garbled: when a row is not whole
+    """
+    found: dict[str, Partition] = {}
+    for name, available, limit, size, count, cpus, memory, gres in _rows(output, len(PARTITION_FIELDS), END):
+        before = found.get(name)
+        group = NodeGroup(_integer(count), _integer(cpus.rstrip("+")), _integer(memory.rstrip("+")), gres)
+        most = size.rpartition("-")[2]
+        found[name] = Partition(
+            name=name,
+            up=available == "up",
+            minutes=None if limit in ("infinite", "UNLIMITED") else -(-seconds(limit) // 60),
+            nodes_max=None if most == "infinite" else _integer(most),
+            groups=(*(before.groups if before else ()), group),
+        )
+    return list(found.values())
+
+
+def seconds(text: str) -> int:
+    """A span as squeue and sinfo print it: ``[days-][hours:]minutes:seconds``. Nothing known yet is 0.
+
+    :raises Garbled: when it is something else
+    """
+    if text in ("", "INVALID", "N/A", "UNLIMITED"):
+        return 0
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
+    if match is None:
+        raise Garbled(f"{text[:40]!r} is not a span of time")
+    days, hours, minutes, rest = (int(part or 0) for part in match.groups())
+    return days * 86400 + hours * 3600 + minutes * 60 + rest
+
+
+def _rows(output: str, count: int, end: str | None) -> Iterable[list[str]]:
+    if output and not output.endswith("\n"):
+        raise Garbled("the last row is cut off")
+    for line in output.split("\n")[:-1]:
+        fields = line.split(SEPARATOR)
+        if end is not None and (len(fields) < 2 or fields.pop() != end):
+            raise Garbled(f"a row is not whole: {line[:80]!r}")
+        if len(fields) != count:
+            raise Garbled(f"a row has {len(fields)} fields instead of {count}: {line[:80]!r}")
+        yield fields
+
+
+def _integer(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise Garbled(f"{text[:40]!r} is not a number")
+    return int(text)
+
+
+def _time(text: str) -> int | None:
+    return None if text in UNKNOWN_TIMES else _integer(text)

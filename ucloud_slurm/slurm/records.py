@@ -1,0 +1,117 @@
+"""Facts about Slurm: what is submitted, what squeue, sacct and sinfo say. Times are seconds since the epoch."""
+
+from dataclasses import dataclass
+from typing import NewType
+
+from ucloud_slurm.slurm.states import SlurmState
+
+SlurmJobId = NewType("SlurmJobId", int)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A batch job to submit (sbatch(1)).
+
+    :ivar name: the job's name, by which it is found again
+    :ivar comment: for people who look at squeue
+    :ivar script: the batch script; options are never in it
+    :ivar nodes: number of nodes
+    :ivar cpus: CPUs per node
+    :ivar memory: MiB per node, None for the partition's default
+    :ivar gres: generic resources per node
+    :ivar minutes: time limit, None for the partition's default
+    :ivar folder: working directory, absolute; it must exist
+    :ivar output: file for standard output, absolute
+    :ivar error: file for standard error, absolute
+    """
+
+    name: str
+    comment: str
+    script: str
+    partition: str
+    nodes: int
+    cpus: int | None
+    memory: int | None
+    gres: str | None
+    minutes: int | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    reservation: str | None
+    folder: str
+    output: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRecord:
+    """A job as squeue lists it.
+
+    :ivar state: None for a state that is not known here
+    :ivar submitted: time of submission, or of the last requeue
+    :ivar elapsed: seconds that the present run holds its nodes, without suspension
+    :ivar cpus: CPUs of the whole job
+    """
+
+    id: SlurmJobId
+    name: str
+    user: str
+    state: SlurmState | None
+    state_text: str
+    reason: str
+    submitted: int
+    started: int | None
+    elapsed: int
+    nodes: int
+    cpus: int
+    node_list: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run of a job as sacct lists it: a requeued job has several, one for each time it was queued.
+
+    :ivar elapsed: seconds that the run held its nodes, without suspension
+    :ivar ended: None while the run goes on, and for some seconds after it ended
+    :ivar cpus: CPUs that were allocated to the whole job
+    """
+
+    id: SlurmJobId
+    name: str
+    user: str
+    state: SlurmState | None
+    state_text: str
+    submitted: int
+    started: int | None
+    ended: int | None
+    elapsed: int
+    exit_code: int
+    signal: int
+    nodes: int
+    cpus: int
+    node_list: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGroup:
+    """Nodes of a partition that are alike. Memory is MiB."""
+
+    count: int
+    cpus: int
+    memory: int
+    gres: str
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition and what it has.
+
+    :ivar minutes: its time limit, None for no limit
+    :ivar nodes_max: most nodes of one job, None for no limit
+    """
+
+    name: str
+    up: bool
+    minutes: int | None
+    nodes_max: int | None
+    groups: tuple[NodeGroup, ...]

@@ -1,0 +1,67 @@
+"""Running one command with a hard time limit and an environment of our own."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+LARGEST_OUTPUT = 256 * 1024 * 1024  # characters
+
+
+class CommandMissing(Exception):
+    """The command is not there or may not be run; nothing happened."""
+
+
+class CommandTimeout(Exception):
+    """The command was ended at its limit; what it had done by then is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A command that came to its end by itself."""
+
+    status: int
+    output: str
+    errors: str
+
+
+def run(argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "") -> Finished:
+    """Runs a command in a session of its own, so that all of it can be ended at the limit.
+
+    :param timeout: seconds
+    :raises CommandMissing: it could not be started
+    :raises CommandTimeout: it had to be ended
+    """
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(env),
+            cwd="/",
+            start_new_session=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except OSError as error:
+        raise CommandMissing(f"{argv[0]} cannot be run ({error.strerror})") from None
+    with process:
+        try:
+            output, errors = process.communicate(stdin, timeout=max(timeout, 0.001))
+        except subprocess.TimeoutExpired:
+            _end(process)
+            raise CommandTimeout(f"{os.path.basename(argv[0])} gave no answer in {timeout:.1f} s") from None  # noqa: PTH119
+        except BaseException:
+            _end(process)
+            raise
+    return Finished(process.returncode, output, errors)
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.communicate()

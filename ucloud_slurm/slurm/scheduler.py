@@ -1,0 +1,60 @@
+"""The one interface to a scheduler; `commands` stands behind it."""
+
+from collections.abc import Collection
+from typing import Protocol
+
+from ucloud_slurm.errors import NotNow
+from ucloud_slurm.slurm.records import Partition, QueueRecord, RunRecord, SlurmJobId, Submission
+
+
+class SchedulerAway(NotNow):
+    """Slurm could not be asked, or did not give a whole answer."""
+
+
+class OutcomeUnknown(NotNow):
+    """The submission may or may not have reached Slurm. It must be looked up before it is tried again."""
+
+
+class SubmissionRefused(Exception):
+    """Slurm took no job, and said why; ``reason`` is Slurm's own text."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Scheduler(Protocol):
+    """What the product asks of Slurm. Every call has a hard time limit.
+
+    :raises SchedulerAway: from every call that could not be answered
+    """
+
+    def submit(self, submission: Submission, within: float) -> SlurmJobId:
+        """Submits a batch job as the account of this process.
+
+        :param within: seconds after which the answer is given up
+        :raises SubmissionRefused: Slurm took no job
+        :raises OutcomeUnknown: there may be a job or not
+        :raises SchedulerAway: nothing was sent
+        """
+
+    def queue(self, users: Collection[str]) -> list[QueueRecord]:
+        """All jobs of these users that slurmctld holds, ended ones too while it remembers them."""
+
+    def runs(self, ids: Collection[SlurmJobId]) -> list[RunRecord]:
+        """Every run of these jobs, from the accounting database."""
+
+    def runs_named(self, names: Collection[str], users: Collection[str], since: float) -> list[RunRecord]:
+        """Every run with one of these names, of one of these users, submitted since then."""
+
+    def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:
+        """Asks Slurm to end that job if it bears that name and belongs to that user.
+
+        Success does not mean that the job has ended: look. A job that has ended is left alone.
+        """
+
+    def partitions(self, within: float) -> list[Partition]:
+        """The partitions and their nodes."""
+
+    def version(self) -> str:
+        """Slurm's version, such as ``22.05.8``."""

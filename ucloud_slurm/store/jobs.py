@@ -1,0 +1,288 @@
+"""The jobs table: the mapping from UCloud's jobs to Slurm's, and where each one stands."""
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+from sqlite_utils import Database
+
+from ucloud_slurm.store.database import Row, Store
+from ucloud_slurm.ucloud.control import Charge, JobState, JobUpdate
+from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.ucloud.wire import decode
+
+
+class Phase(StrEnum):
+    """Where a job stands between UCloud and Slurm."""
+
+    ACCEPTED = "accepted"  # written down; no submission has begun
+    SUBMITTING = "submitting"  # a submission has begun; its outcome is not known
+    LIVE = "live"  # Slurm has it
+    ENDED = "ended"  # its last state has been written down for UCloud
+    REFUSED = "refused"  # create was answered with an error; UCloud has forgotten it
+
+
+class Stop(StrEnum):
+    """Why a job is to end before its time."""
+
+    TERMINATED = "terminated"  # UCloud asked for it
+    NO_FUNDS = "no-funds"
+    ROLLED_BACK = "rolled-back"  # another job of the same bulk was refused
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A row of the table. Times are seconds since the epoch."""
+
+    id: str
+    slurm_id: int | None
+    phase: Phase
+    name: str
+    local_user: str
+    owner: str
+    project: str | None
+    category: str
+    product: str
+    fingerprint: str
+    body: str
+    accepted_at: float
+    promised_at: float | None
+    answered_at: float | None
+    claimed_until: float | None
+    attempted_at: float | None
+    attempts: int
+    found_only: bool
+    refused_status: int | None
+    refused_why: str | None
+    submitted_at: int | None
+    state: JobState | None
+    slurm_state: str | None
+    reason: str | None
+    stop: Stop | None
+    stop_at: float | None
+    missing_since: float | None
+    missing_reads: int
+    run_submitted: int | None
+    charged: int
+    used: int | None
+    ended_at: float | None
+
+    @classmethod
+    def read(cls, row: Row) -> Self:
+        """The row of the table as a fact."""
+        data = dict(row)
+        data["phase"] = Phase(data["phase"])
+        data["found_only"] = bool(data["found_only"])
+        data["state"] = JobState(data["state"]) if data["state"] else None
+        data["stop"] = Stop(data["stop"]) if data["stop"] else None
+        return cls(**data)
+
+    @property
+    def job(self) -> Job:
+        """The job as UCloud sent it."""
+        return decode(Job, self.body.encode())
+
+    @property
+    def told(self) -> bool:
+        """Whether UCloud knows the job and hears of it: not if its create failed."""
+        return self.stop is not Stop.ROLLED_BACK and self.phase is not Phase.REFUSED
+
+
+class Jobs:
+    """Reading and changing jobs. What must be told is written in the transaction of its cause."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    # -- reading --------------------------------------------------------------------------------------------
+
+    def get(self, job_id: str) -> JobRow | None:
+        """The job with this id of UCloud's."""
+        row = self.store.row("select * from jobs where id = ?", [job_id])
+        return JobRow.read(row) if row else None
+
+    def in_phase(self, *phases: Phase) -> list[JobRow]:
+        """All jobs in these phases, oldest first."""
+        marks = ",".join("?" * len(phases))
+        sql = f"select * from jobs where phase in ({marks}) order by accepted_at, id"  # noqa: S608
+        return [JobRow.read(row) for row in self.store.rows(sql, list(phases))]
+
+    def open(self) -> list[JobRow]:
+        """All jobs that have not ended, oldest first."""
+        return self.in_phase(Phase.ACCEPTED, Phase.SUBMITTING, Phase.LIVE)
+
+    def all(self) -> list[JobRow]:
+        """Every job, newest first."""
+        return [JobRow.read(row) for row in self.store.rows("select * from jobs order by accepted_at desc, id desc")]
+
+    def count(self) -> dict[str, int]:
+        """How many jobs are in each phase."""
+        return {row["phase"]: row["n"] for row in self.store.rows("select phase, count(*) as n from jobs group by phase")}
+
+    def runs(self, job_id: str) -> list[Row]:
+        """The runs of a job that have ended, oldest first."""
+        return self.store.rows("select * from runs where job_id = ? order by submitted", [job_id])
+
+    def charges(self, job_id: str) -> list[Row]:
+        """The charges of a job, oldest first."""
+        return self.store.rows("select * from charges where job_id = ? order by start", [job_id])
+
+    # -- accepting and submitting ---------------------------------------------------------------------------
+
+    def accept(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Writes new jobs. To be called inside :meth:`Store.writing`."""
+        with self.store.writing() as db:
+            db.table("jobs").insert_all([dict(row) for row in rows])
+
+    def promise(self, ids: Collection[str], now: float) -> list[JobRow]:
+        """Decides to answer create with success, unless one of the jobs has been refused.
+
+        :returns: the refused ones; none, and from now on a refusal is a FAILURE of the job
+        """
+        marks = ",".join("?" * len(ids))
+        with self.store.writing():
+            refused = [
+                JobRow.read(row)
+                for row in self.store.rows(
+                    f"select * from jobs where phase = 'refused' and id in ({marks})",  # noqa: S608
+                    list(ids),
+                )
+            ]
+            if not refused:
+                self.store.change(
+                    f"update jobs set promised_at = ? where promised_at is null and id in ({marks})",  # noqa: S608
+                    [now, *ids],
+                )
+        return refused
+
+    def answered(self, ids: Collection[str], now: float) -> None:
+        """Notes that UCloud has had the answer to create, so that updates may follow."""
+        marks = ",".join("?" * len(ids))
+        self.store.change(
+            f"update jobs set answered_at = ? where answered_at is null and id in ({marks})",  # noqa: S608
+            [now, *ids],
+        )
+
+    def claim(self, job_id: str, now: float, until: float) -> bool:
+        """Begins a submission, unless somebody else has begun one or the job is to end."""
+        return bool(
+            self.store.change(
+                "update jobs set phase = 'submitting', attempted_at = ?, claimed_until = ?, attempts = attempts + 1 "
+                "where id = ? and phase = 'accepted' and stop is null",
+                [now, until, job_id],
+            )
+        )
+
+    def submitted(self, job_id: str, slurm_id: int, submitted_at: int | None) -> None:
+        """The submission made this Slurm job."""
+        self.store.change(
+            "update jobs set phase = 'live', slurm_id = ?, submitted_at = ?, claimed_until = null, "
+            "state = coalesce(state, 'IN_QUEUE') where id = ? and phase = 'submitting'",
+            [slurm_id, submitted_at, job_id],
+        )
+
+    def unsettled(self, job_id: str, now: float) -> None:
+        """The submission has an unknown outcome; it is to be looked up before the next one."""
+        self.store.change("update jobs set claimed_until = null, attempted_at = ? where id = ? and phase = 'submitting'",
+                          [now, job_id])  # fmt: skip
+
+    def owed(self, job_id: str) -> None:
+        """No submission has been made; it is owed again."""
+        self.store.change("update jobs set phase = 'accepted', claimed_until = null "
+                          "where id = ? and phase = 'submitting'", [job_id])  # fmt: skip
+
+    def refused(self, job_id: str, status: int, why: str, now: float) -> None:
+        """Slurm or we do not take the job.
+
+        Before create is answered that is its answer, and UCloud forgets the job; later it is a FAILURE.
+        """
+        with self.store.writing():
+            row = self.get(job_id)
+            if row is None or row.phase not in (Phase.ACCEPTED, Phase.SUBMITTING):
+                return
+            self.store.change("update jobs set refused_status = ?, refused_why = ? where id = ?", [status, why, job_id])
+            if row.promised_at is None:
+                self.store.change("update jobs set phase = 'refused', claimed_until = null, ended_at = ? where id = ?",
+                                  [now, job_id])  # fmt: skip
+            else:
+                self.tell(job_id, JobUpdate(JobState.FAILURE, why), now)
+                self.ended(job_id, 0, now)
+
+    def rolled_back(self, job_id: str, status: int, why: str, now: float) -> None:
+        """Another job of the bulk was refused: this one is to vanish too, wherever it stands."""
+        with self.store.writing():
+            self.store.change("update jobs set refused_status = ?, refused_why = ? where id = ?", [status, why, job_id])
+            self.store.change("update jobs set phase = 'refused', ended_at = ? where id = ? and phase = 'accepted'",
+                              [now, job_id])  # fmt: skip
+            self.stop(job_id, Stop.ROLLED_BACK, now)
+
+    # -- watching -------------------------------------------------------------------------------------------
+
+    def stop(self, job_id: str, stop: Stop, now: float) -> None:
+        """Writes down that the job is to end. The first reason stays."""
+        self.store.change(
+            "update jobs set stop = ?, stop_at = ? where id = ? and stop is null "
+            "and phase in ('accepted', 'submitting', 'live')",
+            [stop, now, job_id],
+        )
+
+    def seen(self, job_id: str, **changes: Any) -> None:
+        """Writes what was seen of a job on the cluster: the named columns."""
+        columns = ", ".join(f"{column} = :{column}" for column in changes)
+        self.store.change(f"update jobs set {columns} where id = :id", {**changes, "id": job_id})  # noqa: S608
+
+    def tell(self, job_id: str, update: JobUpdate, now: float) -> None:
+        """Changes the job's state for UCloud, and puts the update into the outbox in the same transaction."""
+        with self.store.writing() as db:
+            self.store.change("update jobs set state = ?, reason = ? where id = ?", [update.state, update.status, job_id])
+            put(db, job_id, "update", update.body(job_id), now)
+
+    def tell_again(self, job_id: str, update: JobUpdate, now: float) -> None:
+        """Puts an update that UCloud should know already into the outbox, unless the same one waits there."""
+        with self.store.writing() as db:
+            body = update.body(job_id)
+            waiting = self.store.row(
+                "select body from outbox where job_id = ? and outcome is null order by id desc limit 1", [job_id]
+            )
+            if waiting is None or json.loads(waiting["body"]) != body:
+                put(db, job_id, "update", body, now)
+
+    def charge(self, charge: Charge, slurm_id: int, covered: int, now: float) -> None:
+        """Writes a charge into the ledger and the outbox, and moves the job's mark on."""
+        with self.store.writing() as db:
+            row = self.store.row("select charged from jobs where id = ?", [charge.job_id])
+            start = row["charged"] if row else 0
+            db.table("charges").insert(
+                {
+                    "charge_id": charge.charge_id,
+                    "job_id": charge.job_id,
+                    "slurm_id": slurm_id,
+                    "start": start,
+                    "end": start + covered,
+                    "units": charge.units,
+                    "multiplier": charge.multiplier,
+                    "created_at": now,
+                    "outcome": None,
+                }
+            )
+            self.store.change("update jobs set charged = charged + ? where id = ?", [covered, charge.job_id])
+            put(db, charge.job_id, "charge", charge.body(), now)
+
+    def ended(self, job_id: str, used: int | None, now: float) -> None:
+        """The job has come to its end; nothing more follows."""
+        self.store.change(
+            "update jobs set phase = 'ended', used = ?, ended_at = ?, claimed_until = null where id = ?",
+            [used, now, job_id],
+        )
+
+    def keep_runs(self, job_id: str, runs: Sequence[dict[str, Any]]) -> None:
+        """Writes the runs of a job that have ended."""
+        with self.store.writing() as db:
+            db.table("runs").upsert_all([{"job_id": job_id, **run} for run in runs], pk=("job_id", "submitted"))
+
+
+def put(db: Database, job_id: str, kind: str, body: dict[str, object], now: float) -> None:
+    """Puts a message into the outbox, inside the transaction of its cause."""
+    db.table("outbox").insert({"job_id": job_id, "kind": kind, "body": json.dumps(body), "created_at": now})

@@ -1,0 +1,112 @@
+"""The tables, as migrations. A migration that has been released is never changed; a new one follows it."""
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("ucloud-slurm")
+
+
+@migrations()
+def m001_first(db: Database) -> None:
+    """Jobs, their runs on the cluster, what must be told and charged, what is kept from UCloud."""
+    db.create_table(
+        "jobs",
+        {
+            "id": str,  # UCloud's id
+            "slurm_id": int,
+            "phase": str,  # accepted, submitting, live, ended, refused: see jobs.Phase
+            "name": str,  # the Slurm job's name, its key there
+            "local_user": str,
+            "owner": str,
+            "project": str,
+            "category": str,
+            "product": str,
+            "fingerprint": str,
+            "body": str,  # the Job as UCloud sent it, JSON
+            "accepted_at": float,
+            "promised_at": float,  # create is being answered with success; a refusal from now on is a FAILURE
+            "answered_at": float,  # create has been answered; updates may go out
+            "claimed_until": float,  # somebody submits it until then
+            "attempted_at": float,  # the last attempt to submit began
+            "attempts": int,
+            "found_only": int,  # look for it in Slurm, never submit it
+            "refused_status": int,
+            "refused_why": str,
+            "submitted_at": int,  # as Slurm says
+            "state": str,  # UCloud's state, as we told it last
+            "slurm_state": str,
+            "reason": str,  # the sentence that was told with it
+            "stop": str,  # why it is to end: terminated, no-funds, rolled-back, duplicate
+            "stop_at": float,
+            "missing_since": float,
+            "missing_reads": int,
+            "run_submitted": int,  # the run that squeue showed last
+            "charged": int,  # weighted seconds, see bridge.charges
+            "used": int,  # the same, known at the end
+            "ended_at": float,
+        },
+        pk="id",
+        not_null={"phase", "name", "local_user", "owner", "fingerprint", "body", "accepted_at"},
+        defaults={"attempts": 0, "found_only": 0, "missing_reads": 0, "charged": 0},
+    )
+    db.table("jobs").create_index(["phase", "accepted_at"])
+    db.table("jobs").create_index(["slurm_id"])
+    db.create_table(
+        "runs",
+        {
+            "job_id": str,
+            "submitted": int,
+            "started": int,
+            "ended": int,
+            "seconds": int,
+            "nodes": int,
+            "cpus": int,
+            "state": str,
+            "exit_code": int,
+            "signal": int,
+        },
+        pk=("job_id", "submitted"),
+        foreign_keys=[("job_id", "jobs", "id")],
+    )
+    db.create_table(
+        "outbox",
+        {
+            "id": int,
+            "job_id": str,
+            "kind": str,  # update or charge
+            "body": str,  # JSON
+            "created_at": float,
+            "sends": int,
+            "settled_at": float,
+            "outcome": str,  # delivered, no-funds, doubtful, parked; null: still to be sent
+            "answer": str,
+        },
+        pk="id",
+        not_null={"job_id", "kind", "body", "created_at"},
+        defaults={"sends": 0},
+        foreign_keys=[("job_id", "jobs", "id")],
+    )
+    db.execute("create index outbox_waiting on outbox (id) where outcome is null")
+    db.table("outbox").create_index(["job_id", "id"])
+    db.create_table(
+        "charges",
+        {
+            "charge_id": str,
+            "job_id": str,
+            "slurm_id": int,
+            "start": int,  # weighted seconds of the job's use
+            "end": int,
+            "units": int,
+            "multiplier": int,
+            "created_at": float,
+            "outcome": str,  # as in outbox
+        },
+        pk="charge_id",
+        foreign_keys=[("job_id", "jobs", "id")],
+    )
+    db.table("charges").create_index(["job_id", "start"])
+    db.create_table("caches", {"kind": str, "key": str, "value": str, "stored_at": float}, pk=("kind", "key"))
+    db.create_table(
+        "health",
+        {"part": str, "answering_since": float, "failing_since": float, "ask_again_at": float, "reason": str},
+        pk="part",
+    )

@@ -1,0 +1,95 @@
+"""The outbox: what UCloud must be told, in order, until it has been told."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from ucloud_slurm.store.database import Row, Store
+
+
+class Outcome(StrEnum):
+    """What became of a message."""
+
+    DELIVERED = "delivered"
+    NO_FUNDS = "no-funds"  # a charge that the wallet could not pay
+    DOUBTFUL = "doubtful"  # a repeated charge: booked before or not paid, UCloud's answer does not tell
+    PARKED = "parked"  # UCloud refused it for good; for the administrator to see
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message that waits. ``sends`` counts how often it has been sent without an answer that settled it."""
+
+    id: int
+    job_id: str
+    kind: str
+    body: dict[str, Any]
+    created_at: float
+    sends: int
+
+
+class Outbox:
+    """Messages in the order of their writing, job by job."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def heads(self, now: float, unanswered: float, most: int = 1000) -> list[Letter]:
+        """The oldest waiting message of each job, oldest first.
+
+        Messages of a job whose create has not been answered wait ``unanswered`` seconds from its acceptance:
+        UCloud must not hear of a job before it has its answer.
+        """
+        rows = self.store.rows(
+            "select min(outbox.id) as id, outbox.job_id, kind, outbox.body, created_at, sends "
+            "from outbox join jobs on jobs.id = outbox.job_id "
+            "where outcome is null and (answered_at is not null or accepted_at < ?) "
+            "group by outbox.job_id order by outbox.id limit ?",
+            [now - unanswered, most],
+        )
+        return [_letter(row) for row in rows]
+
+    def sending(self, letters: Iterable[Letter]) -> None:
+        """Counts a send, before it is done: a letter that was sent before is known by it after a crash."""
+        with self.store.writing() as db:
+            db.conn.executemany("update outbox set sends = sends + 1 where id = ?", [(letter.id,) for letter in letters])
+
+    def settle(self, letters: Iterable[Letter], outcome: Outcome, answer: str, now: float) -> None:
+        """Writes what became of messages."""
+        with self.store.writing() as db:
+            for letter in letters:
+                db.conn.execute(
+                    "update outbox set settled_at = ?, outcome = ?, answer = ? where id = ?",
+                    [now, outcome, answer, letter.id],
+                )
+                if letter.kind == "charge":
+                    db.conn.execute(
+                        "update charges set outcome = ? where charge_id = ?", [outcome, letter.body["chargeId"]]
+                    )
+
+    def waiting(self) -> int:
+        """How many messages wait."""
+        row = self.store.row("select count(*) as number from outbox where outcome is null")
+        return int(row["number"]) if row else 0
+
+    def listed(self, *, everything: bool) -> list[Row]:
+        """Messages for people to look at: those that wait or were parked, or all."""
+        where = "" if everything else "where outcome is null or outcome = 'parked'"
+        return self.store.rows(f"select * from outbox {where} order by id")  # noqa: S608
+
+    def of(self, job_id: str) -> list[Row]:
+        """All messages about a job, in order."""
+        return self.store.rows("select * from outbox where job_id = ? order by id", [job_id])
+
+
+def _letter(row: Row) -> Letter:
+    return Letter(
+        id=row["id"],
+        job_id=row["job_id"],
+        kind=row["kind"],
+        body=json.loads(row["body"]),
+        created_at=row["created_at"],
+        sends=row["sends"],
+    )

@@ -1,0 +1,117 @@
+"""Applications and their tools, as UCloud describes them (contract: Application, Tool, InvocationParameter).
+
+The kinds of parameters and of invocation elements grow with UCloud, and later Cores send the keys of all kinds
+with every element; so each is one type with every field, chosen by ``type``.
+"""
+
+from typing import Any
+
+from pydantic import Field
+
+from ucloud_slurm.ucloud.wire import Bool, Int, Message
+
+
+class SimpleDuration(Message):
+    """A duration. All fields absent means that there is none (a Core of 2021 writes null so)."""
+
+    hours: Int | None = Field(default=None, ge=0)
+    minutes: Int | None = Field(default=None, ge=0, le=59)
+    seconds: Int | None = Field(default=None, ge=0, le=59)
+
+    @property
+    def total(self) -> int | None:
+        """Seconds, or None when no field is set."""
+        if self.hours is None and self.minutes is None and self.seconds is None:
+            return None
+        return (self.hours or 0) * 3600 + (self.minutes or 0) * 60 + (self.seconds or 0)
+
+
+class NameAndVersion(Message):
+    """What identifies an application or a tool."""
+
+    name: str
+    version: str
+
+
+class EnumerationOption(Message):
+    """One choice of an enumeration parameter."""
+
+    name: str
+    value: str
+
+
+class ApplicationParameter(Message):
+    """A parameter that the application declares."""
+
+    type: str
+    name: str = ""
+    optional: Bool = False
+    default_value: Any = None
+    true_value: str = "true"
+    false_value: str = "false"
+    options: list[EnumerationOption] = []
+
+
+class InvocationParameter(Message):
+    """One element of the command line (word, var, bool_flag) or of an environment value (env)."""
+
+    type: str
+    word: str = ""
+    variable_names: list[str] = []
+    prefix_global: str = ""
+    suffix_global: str = ""
+    prefix_variable: str = ""
+    suffix_variable: str = ""
+    is_prefix_variable_part_of_arg: Bool = False
+    is_suffix_variable_part_of_arg: Bool = False
+    variable_name: str = ""
+    flag: str = ""
+    variable: str = ""
+
+
+class ToolDescription(Message):
+    """What the tool is made of."""
+
+    default_time_allocation: SimpleDuration = SimpleDuration()
+    required_modules: list[str] = []
+    backend: str = "NATIVE"
+    container: str | None = None
+    image: str | None = None
+
+
+class Tool(Message):
+    """A tool, as the registry holds it."""
+
+    description: ToolDescription = ToolDescription()
+
+
+class ToolReference(Message):
+    """The tool of an application; ``tool`` is there when UCloud resolved it."""
+
+    name: str = ""
+    version: str = ""
+    tool: Tool | None = None
+
+
+class Invocation(Message):
+    """How the application is started."""
+
+    tool: ToolReference = ToolReference()
+    invocation: list[InvocationParameter] = []
+    parameters: list[ApplicationParameter] = []
+    application_type: str = "BATCH"
+    environment: dict[str, InvocationParameter] = {}
+    allow_multi_node: Bool = False
+
+
+class Application(Message):
+    """An application. A Core whose application vanished sends one with an empty name."""
+
+    metadata: NameAndVersion
+    invocation: Invocation = Invocation()
+
+    @property
+    def description(self) -> ToolDescription:
+        """The tool's description, with its defaults when UCloud did not resolve the tool."""
+        tool = self.invocation.tool.tool
+        return tool.description if tool else ToolDescription()

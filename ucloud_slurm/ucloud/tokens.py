@@ -1,0 +1,118 @@
+"""Is it really UCloud that calls? (contract: authentication, Core to provider)"""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from ucloud_slurm.errors import Misconfigured, Unauthenticated
+
+LEEWAY = 30  # seconds that the clocks may differ
+LONGEST = 8192  # characters; UCloud's tokens have about 700
+SUBJECT = "_UCloud"
+ROLES = ("SERVICE", "ADMIN")
+AUDIENCE = "all:write"
+
+_BLOCK = re.compile(r"-----BEGIN (PUBLIC KEY|CERTIFICATE)-----.*?-----END \1-----", re.DOTALL)
+
+
+def read_keys(path: Path) -> list[RSAPublicKey]:
+    """The keys in a file: base64 lines, PEM public keys, PEM certificates, one after another.
+
+    :raises Misconfigured: when the file cannot be read, is empty or holds something else
+    """
+    try:
+        text = path.read_text(encoding="ascii")
+    except OSError as error:
+        raise Misconfigured([f"ucloud.public_key_file: {path} cannot be read ({error.strerror})."]) from None
+    except UnicodeDecodeError:
+        raise Misconfigured([f"ucloud.public_key_file: {path} is not a text file."]) from None
+    try:
+        keys = parse_keys(text)
+    except ValueError as error:
+        raise Misconfigured([f"ucloud.public_key_file: {path}: {error}."]) from None
+    if not keys:
+        raise Misconfigured([f"ucloud.public_key_file: {path} is empty; put UCloud's public key there."])
+    return keys
+
+
+def parse_keys(text: str) -> list[RSAPublicKey]:
+    """The keys in a text. See :func:`read_keys`.
+
+    :raises ValueError: when something in it is not an RSA public key
+    """
+    keys: list[Any] = []
+    for block in _BLOCK.finditer(text):
+        pem = block[0].encode()
+        if block[1] == "CERTIFICATE":
+            keys.append(x509.load_pem_x509_certificate(pem).public_key())
+        else:
+            keys.append(serialization.load_pem_public_key(pem))
+    for line in _BLOCK.sub("", text).split():
+        try:
+            keys.append(serialization.load_der_public_key(base64.b64decode(line, validate=True)))
+        except (ValueError, binascii.Error):
+            raise ValueError("is neither a base64 public key, a PEM public key nor a PEM certificate") from None
+    for key in keys:
+        if not isinstance(key, RSAPublicKey):
+            raise ValueError("holds a key that is not RSA")  # noqa: TRY004  one kind of error for the caller
+    return keys
+
+
+class TokenCheck:
+    """Accepts the bearer tokens of UCloud and no others.
+
+    RS256 only, whatever the token says of itself. Our own provider tokens are signed with the same key pair, so
+    the subject and the role are checked too.
+    """
+
+    def __init__(self, keys: Sequence[RSAPublicKey], issuer: str) -> None:
+        self._keys = tuple(keys)
+        self._issuer = issuer
+
+    def verify(self, authorization: str | None, now: float) -> None:
+        """Checks the value of an ``Authorization`` header.
+
+        :param now: seconds since the epoch
+        :raises Unauthenticated: without saying why
+        """
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not 0 < len(token) <= LONGEST:
+            raise Unauthenticated
+        if not any(self._accepts(token, key, now) for key in self._keys):
+            raise Unauthenticated
+
+    def _accepts(self, token: str, key: RSAPublicKey, now: float) -> bool:
+        try:
+            # Times are checked here, against the clock that was passed in.
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=["RS256"],
+                issuer=self._issuer,
+                audience=AUDIENCE,
+                options={
+                    "require": ["exp", "iat", "iss", "sub", "aud"],
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
+                },
+            )
+        except (jwt.PyJWTError, ValueError, TypeError):
+            return False
+        return _in_time(claims, now) and claims["sub"] == SUBJECT and claims.get("role") in ROLES
+
+
+def _in_time(claims: Mapping[str, Any], now: float) -> bool:
+    times = [claims["exp"], claims["iat"], claims.get("nbf", claims["iat"])]
+    if any(isinstance(time, bool) or not isinstance(time, int | float) for time in times):
+        return False
+    expires, issued, not_before = times
+    return bool(expires + LEEWAY > now and issued - LEEWAY <= now and not_before - LEEWAY <= now)

@@ -1,0 +1,1 @@
+"""Who is who on this cluster, and becoming them."""

@@ -1,0 +1,1 @@
+"""The calls that UCloud makes, as a Flask application. Thin."""

@@ -1,0 +1,143 @@
+"""jobs.provider.create: accept durably, submit now if Slurm is quick, answer within the deadline."""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ucloud_slurm.bridge import naming
+from ucloud_slurm.errors import Conflict, Problem, Refused
+from ucloud_slurm.provider import Provider
+from ucloud_slurm.slurm.records import Submission
+from ucloud_slurm.store.health import SLURM
+from ucloud_slurm.store.jobs import JobRow, Phase, Stop
+from ucloud_slurm.ucloud.core import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.worker.catalogue import Catalogue
+from ucloud_slurm.worker.stop import cancel
+from ucloud_slurm.worker.submit import build, submit
+
+log = logging.getLogger(__name__)
+
+LOOK_UP = 1.0  # seconds that one question to UCloud or Slurm may take while UCloud waits for us
+ROLL_BACK = 0.5  # seconds for taking one job of a refused bulk back
+LOOK_AGAIN = 0.02  # seconds
+
+
+class Create:
+    """One call of create: all of its jobs, or none."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        self._deadline = time.monotonic() + provider.config.jobs.submit_within
+
+    def accept(self, jobs: Sequence[Job]) -> list[str]:
+        """Accepts the jobs and submits what can be submitted in time.
+
+        :returns: our id of each job
+        :raises Problem: none of them is accepted
+        """
+        unique: dict[str, Job] = {}
+        for number, job in enumerate(jobs):
+            other = unique.setdefault(job.id, job)
+            if naming.fingerprint(other) != naming.fingerprint(job):
+                raise Conflict(f"items[{number}].id: {job.id} is there twice with different contents.")
+        new = [job for job in unique.values() if not self._known(job)]
+        submissions = self._build(new, single=len(jobs) == 1)
+        self._write(new)
+        for job_id, submission in submissions.items():
+            self._submit(job_id, submission)
+        self._wait(list(unique))
+        refused = self._provider.jobs.promise(list(unique), self._provider.now())
+        if refused:
+            self._roll_back(list(unique), refused[0], len(jobs))
+        return [naming.provider_id(job.id) for job in jobs]
+
+    def _known(self, job: Job) -> bool:
+        """Whether the job came before; the same id with other contents is refused."""
+        row = self._provider.jobs.get(job.id)
+        if row is None:
+            return False
+        if row.fingerprint != naming.fingerprint(job):
+            raise Conflict(f"Job {job.id} came before with another owner or specification.")
+        return True
+
+    def _build(self, jobs: Sequence[Job], *, single: bool) -> dict[str, Submission]:
+        """Validates every job before anything is written. What UCloud must first tell us is built later."""
+        catalogue = Catalogue(self._provider)
+        built: dict[str, Submission] = {}
+        for number, job in enumerate(jobs):
+            try:
+                within = min(LOOK_UP, self._left())
+                if within > 0:
+                    built[job.id] = build(self._provider, catalogue, job, within)
+            except Problem as problem:
+                raise problem if single else _named(problem, number) from None
+            except (CoreAway, CoreRefused) as error:
+                log.warning("job %s: accepted, and built later: %s", job.id, error)
+        return built
+
+    def _write(self, jobs: Sequence[Job]) -> None:
+        provider = self._provider
+        with provider.store.writing():
+            # Somebody may have written the same job since we looked.
+            provider.jobs.accept([row_of(provider, job) for job in jobs if not self._known(job)])
+
+    def _submit(self, job_id: str, submission: Submission) -> None:
+        left = self._left()
+        if left > 0 and self._provider.health.may_ask(SLURM, self._provider.now()):
+            try:
+                submit(self._provider, job_id, submission, left)
+            except Problem as problem:
+                self._provider.jobs.refused(job_id, problem.status, problem.why, self._provider.now())
+
+    def _wait(self, ids: Sequence[str]) -> None:
+        """Waits for submissions that another request or the worker has begun."""
+        while self._left() > 0:
+            rows = [self._provider.jobs.get(job_id) for job_id in ids]
+            if not any(row and row.phase is Phase.SUBMITTING and row.claimed_until is not None for row in rows):
+                return
+            time.sleep(LOOK_AGAIN)
+
+    def _roll_back(self, ids: Sequence[str], refused: JobRow, items: int) -> None:
+        """Takes the whole bulk back and answers with the reason of the one that was refused."""
+        provider = self._provider
+        why = refused.refused_why or "refused"
+        for job_id in ids:
+            row = provider.jobs.get(job_id)
+            if row is not None and row.phase is not Phase.REFUSED and row.promised_at is None:
+                provider.jobs.rolled_back(job_id, 400, f"Job {refused.id} of the same request: {why}", provider.now())
+                after = provider.jobs.get(job_id)
+                if after is not None and after.phase is Phase.LIVE and after.stop is Stop.ROLLED_BACK:
+                    cancel(provider, after, ROLL_BACK)
+        answer = Problem(why if items == 1 else f"items[{list(ids).index(refused.id)}] (job {refused.id}): {why}")
+        answer.status = refused.refused_status or 400
+        raise answer
+
+    def _left(self) -> float:
+        return self._deadline - time.monotonic()
+
+
+def row_of(provider: Provider, job: Job, **more: Any) -> dict[str, Any]:
+    """A new row for the jobs table."""
+    specification = job.specification
+    return {
+        "id": job.id,
+        "phase": Phase.ACCEPTED,
+        "name": naming.slurm_name(job),
+        "local_user": provider.person.user,
+        "owner": job.owner.created_by,
+        "project": job.owner.project,
+        "category": specification.product.category,
+        "product": specification.product.id,
+        "fingerprint": naming.fingerprint(job),
+        "body": job.model_dump_json(by_alias=True, exclude={"status": {"resolved_application", "resolved_product"}}),
+        "accepted_at": provider.now(),
+        **more,
+    }
+
+
+def _named(problem: Problem, number: int) -> Problem:
+    named = Refused(f"items[{number}]: {problem.why}", error_code=problem.error_code)
+    named.status = problem.status
+    return named

@@ -1,0 +1,1 @@
+"""One pass: submit what is owed, watch, tell, charge, stop."""

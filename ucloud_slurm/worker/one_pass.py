@@ -1,0 +1,83 @@
+"""One pass of the worker: look up, submit, watch, tell, stop."""
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+
+from ucloud_slurm.provider import Provider
+from ucloud_slurm.slurm.records import QueueRecord
+from ucloud_slurm.slurm.scheduler import SchedulerAway
+from ucloud_slurm.store.health import SLURM
+from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.worker.catalogue import PAUSE, Catalogue
+from ucloud_slurm.worker.send import drain
+from ucloud_slurm.worker.stop import stop_marked
+from ucloud_slurm.worker.submit import settle, submit_owed
+from ucloud_slurm.worker.watch import Watch
+
+log = logging.getLogger(__name__)
+
+
+class Result(Enum):
+    """How a pass went."""
+
+    DONE = "done"
+    NOT_ALL = "Slurm or UCloud could not be reached"
+    ELSEWHERE = "another pass is under way"
+
+
+def one_pass(provider: Provider) -> Result:
+    """Does one pass, unless another process is at one."""
+    with _alone(provider.store.path) as alone:
+        if not alone:
+            log.info("another pass is under way; this one does nothing")
+            return Result.ELSEWHERE
+        return Result.DONE if _pass(provider) else Result.NOT_ALL
+
+
+def _pass(provider: Provider) -> bool:
+    catalogue = Catalogue(provider)
+    # The rows are read before squeue is asked: a job that is in them and not in its answer is really absent.
+    rows = provider.jobs.open()
+    queue = _read_queue(provider, {row.local_user for row in rows})
+    whole = queue is not None
+    if queue is not None:
+        settle(provider, [row for row in rows if row.phase is Phase.SUBMITTING], queue)
+        whole &= Watch(provider, catalogue).look([row for row in rows if row.phase is Phase.LIVE], queue)
+    submit_owed(provider, catalogue, provider.jobs.in_phase(Phase.ACCEPTED))
+    whole &= drain(provider)
+    if queue is not None:
+        whole &= stop_marked(provider, queue)
+    return whole
+
+
+def _read_queue(provider: Provider, users: set[str]) -> list[QueueRecord] | None:
+    if not users:
+        return []
+    try:
+        queue = provider.scheduler.queue(users)
+    except SchedulerAway as error:
+        log.warning("squeue could not be asked: %s", error)
+        provider.health.failed(SLURM, str(error), provider.now(), PAUSE)
+        return None
+    provider.health.answered(SLURM, provider.now())
+    return queue
+
+
+@contextmanager
+def _alone(database: Path) -> Iterator[bool]:
+    """Holds the lock of the worker. The kernel lets go of it when the process ends, however it ends."""
+    descriptor = os.open(f"{database}.worker", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,110 @@
+"""Telling UCloud: draining the outbox, and finding out who could not pay."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from ucloud_slurm.provider import Provider
+from ucloud_slurm.store.health import UCLOUD
+from ucloud_slurm.store.jobs import Stop
+from ucloud_slurm.store.outbox import Letter, Outcome
+from ucloud_slurm.ucloud.control import Charge
+from ucloud_slurm.ucloud.core import CoreAway, CoreRefused
+
+log = logging.getLogger(__name__)
+
+UNANSWERED = 10.0  # seconds after which a create counts as answered, whatever became of the answer
+PAYMENT_REQUIRED = 402
+
+
+def drain(provider: Provider) -> bool:
+    """Sends what waits, oldest first for each job, in bulks of at most 1000.
+
+    :returns: False when UCloud could not be reached; the rest waits for the next pass
+    """
+    try:
+        while letters := provider.outbox.heads(provider.now(), UNANSWERED):
+            charges = [letter for letter in letters if letter.kind == "charge"]
+            updates = [letter for letter in letters if letter.kind == "update"]
+            if charges:
+                provider.outbox.sending(charges)
+                _halving(provider, charges, _send_charges)
+            if updates:
+                provider.outbox.sending(updates)
+                _halving(provider, updates, _send_updates)
+            provider.health.answered(UCLOUD, provider.now())
+    except CoreAway as error:
+        log.warning("the outbox waits: %s", error)
+        provider.health.failed(UCLOUD, str(error), provider.now(), 0.0)
+        return False
+    return True
+
+
+def _halving(
+    provider: Provider, letters: Sequence[Letter], send: Callable[[Provider, Sequence[Letter]], None]
+) -> None:
+    """Sends a bulk. One that is refused as a whole is sent in halves, down to the letters that it was for."""
+    try:
+        send(provider, letters)
+    except CoreRefused as error:
+        if len(letters) > 1:
+            middle = len(letters) // 2
+            _halving(provider, letters[:middle], send)
+            _halving(provider, letters[middle:], send)
+        elif error.status == PAYMENT_REQUIRED and letters[0].kind == "charge":
+            _unpaid(provider, letters[0], error.why)
+        else:
+            log.error("job %s: UCloud refused a message about it for good: %s", letters[0].job_id, error)  # noqa: TRY400
+            provider.outbox.settle(letters, Outcome.PARKED, str(error), provider.now())
+
+
+def _send_updates(provider: Provider, letters: Sequence[Letter]) -> None:
+    provider.core.update([letter.body for letter in letters])
+    provider.outbox.settle(letters, Outcome.DELIVERED, "", provider.now())
+
+
+def _send_charges(provider: Provider, letters: Sequence[Letter]) -> None:
+    answer = provider.core.charge([_charge(letter) for letter in letters])
+    paid = [letter for letter in letters if letter.job_id not in answer.insufficient]
+    provider.outbox.settle(paid, Outcome.DELIVERED, "", provider.now())
+    for letter in letters:
+        if letter.job_id in answer.insufficient:
+            if letter.sends == 0:
+                _unpaid(provider, letter, "Insufficient funds")
+            else:
+                _doubtful(provider, letter)
+
+
+def _doubtful(provider: Provider, letter: Letter) -> None:
+    """A repeated charge is among those without funds: some Cores report there what they had booked before.
+
+    A question about a new charge tells, where UCloud knows that call. Where it does not, the job goes on, and the
+    charge of its next period decides.
+    """
+    charge = _charge(letter)
+    probe = Charge(f"{charge.charge_id}-probe", charge.job_id, 1, charge.multiplier, "Are there funds?")
+    try:
+        answer = provider.core.check_credits([probe])
+    except CoreRefused as error:
+        if error.status != PAYMENT_REQUIRED:
+            raise
+        _unpaid(provider, letter, error.why)
+        return
+    if answer is None:
+        provider.outbox.settle([letter], Outcome.DOUBTFUL, "booked before, or no funds", provider.now())
+    elif letter.job_id in answer.insufficient:
+        _unpaid(provider, letter, "Insufficient funds")
+    else:
+        provider.outbox.settle([letter], Outcome.DELIVERED, "booked before", provider.now())
+
+
+def _unpaid(provider: Provider, letter: Letter, why: str) -> None:
+    now = provider.now()
+    log.info("job %s: its owner has no funds left; it is stopped", letter.job_id)
+    with provider.store.writing():
+        provider.outbox.settle([letter], Outcome.NO_FUNDS, why, now)
+        provider.jobs.stop(letter.job_id, Stop.NO_FUNDS, now)
+
+
+def _charge(letter: Letter) -> Charge:
+    body = letter.body
+    return Charge(body["chargeId"], letter.job_id, body["units"], body["numberOfProducts"], body["description"])

@@ -1,0 +1,52 @@
+"""Ending jobs that are to end: asked again at every pass until Slurm confirms."""
+
+import logging
+from collections.abc import Iterable
+
+from ucloud_slurm.provider import Provider
+from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
+from ucloud_slurm.slurm.scheduler import SchedulerAway
+from ucloud_slurm.slurm.states import Phase as SlurmPhase
+from ucloud_slurm.slurm.states import SlurmState
+from ucloud_slurm.store.health import SLURM
+from ucloud_slurm.store.jobs import JobRow, Phase
+from ucloud_slurm.worker.catalogue import PAUSE
+
+log = logging.getLogger(__name__)
+
+
+def cancel(provider: Provider, row: JobRow, within: float) -> bool:
+    """Asks Slurm to end a job.
+
+    :returns: False when Slurm could not be asked
+    """
+    if row.slurm_id is None:
+        return True
+    try:
+        provider.scheduler.cancel(SlurmJobId(row.slurm_id), row.name, row.local_user, within)
+    except SchedulerAway as error:
+        log.warning("job %s: Slurm job %d could not be cancelled yet: %s", row.id, row.slurm_id, error)
+        provider.health.failed(SLURM, str(error), provider.now(), PAUSE)
+        return False
+    return True
+
+
+def stop_marked(provider: Provider, queue: Iterable[QueueRecord]) -> bool:
+    """Cancels every job that is marked to end and that squeue listed as waiting or running.
+
+    One that is being cleaned up (COMPLETING) has been cancelled already.
+
+    :returns: False when Slurm could not be asked
+    """
+    cancellable = {
+        (record.id, record.name)
+        for record in queue
+        if record.state is not None
+        and record.state.phase is not SlurmPhase.ENDED
+        and record.state is not SlurmState.COMPLETING
+    }
+    for row in provider.jobs.in_phase(Phase.LIVE):
+        marked = row.stop is not None and (row.slurm_id, row.name) in cancellable
+        if marked and not cancel(provider, row, provider.config.slurm.timeout):
+            return False
+    return True

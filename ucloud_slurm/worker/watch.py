@@ -1,0 +1,249 @@
+"""Watching: what squeue and sacct say of our jobs, as updates and charges in the outbox.
+
+squeue wins while it lists a job; sacct completes the end. Ignorance is not an event: where one of them could not
+be asked, or has not written everything down yet, the job stays as it is.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from ucloud_slurm.bridge import charges
+from ucloud_slurm.bridge.charges import Tariff, Use
+from ucloud_slurm.bridge.states import final_update, queued_update
+from ucloud_slurm.config import Product
+from ucloud_slurm.provider import Provider
+from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
+from ucloud_slurm.slurm.scheduler import SchedulerAway
+from ucloud_slurm.slurm.states import Phase as SlurmPhase
+from ucloud_slurm.slurm.states import SlurmState
+from ucloud_slurm.store.jobs import JobRow, Phase, Stop
+from ucloud_slurm.ucloud.control import JobState, JobUpdate
+from ucloud_slurm.ucloud.core import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.products import ProductReference
+from ucloud_slurm.worker.catalogue import Catalogue
+
+log = logging.getLogger(__name__)
+
+STOPPED_FOR = {
+    Stop.TERMINATED: "The job was cancelled.",
+    Stop.NO_FUNDS: "Insufficient funds",
+    Stop.ROLLED_BACK: "The job was withdrawn.",
+}
+# Slurm may queue a job again that sacct shows with one of these; only a long absence makes them final.
+MAY_RETURN = frozenset({SlurmState.PREEMPTED, SlurmState.NODE_FAIL, SlurmState.BOOT_FAIL, SlurmState.REVOKED})
+GONE = "The job disappeared from the cluster; nothing is known of how it ended."
+FEWEST_READS = 2
+
+
+class Watch:
+    """One look at all live jobs."""
+
+    def __init__(self, provider: Provider, catalogue: Catalogue) -> None:
+        self._provider = provider
+        self._catalogue = catalogue
+
+    def look(self, rows: Sequence[JobRow], queue: Iterable[QueueRecord]) -> bool:
+        """Compares our live jobs with the cluster and writes down what changed.
+
+        :param rows: jobs in the phase ``live``, read before squeue was asked
+        :param queue: squeue's answer
+        :returns: False when sacct was needed and could not be asked
+        """
+        listed = {record.id: record for record in queue}
+        places = [(row, _ours(row, listed)) for row in rows]
+        wanted = {SlurmJobId(row.slurm_id) for row, record in places if row.slurm_id and _needs_runs(row, record)}
+        runs = self._runs(wanted)
+        for row, record in places:
+            try:
+                self._one(row, record, runs)
+            except (CoreAway, CoreRefused) as error:
+                log.warning("job %s: its price is not known yet: %s", row.id, error)
+        return runs is not None
+
+    def _runs(self, wanted: set[SlurmJobId]) -> dict[int, list[RunRecord]] | None:
+        found: dict[int, list[RunRecord]] = {}
+        try:
+            for run in self._provider.scheduler.runs(wanted):
+                found.setdefault(run.id, []).append(run)
+        except SchedulerAway as error:
+            log.warning("sacct could not be asked: %s", error)
+            return None
+        return found
+
+    def _one(self, row: JobRow, record: QueueRecord | None, runs: Mapping[int, list[RunRecord]] | None) -> None:
+        own = None
+        if runs is not None:
+            own = sorted(
+                (r for r in runs.get(row.slurm_id or 0, []) if (r.name, r.user) == (row.name, row.local_user)),
+                key=lambda run: run.submitted,
+            )
+        if record is not None and record.state is None:
+            if row.slurm_state != record.state_text:
+                log.warning("job %s: Slurm says %r, a state that is not known here", row.id, record.state_text)
+                self._provider.jobs.seen(row.id, slurm_state=record.state_text)
+        elif record is not None and record.state is not None and record.state.phase is not SlurmPhase.ENDED:
+            self._listed(row, record, own)
+        elif own is not None:
+            self._not_listed(row, record, own)
+
+    # -- a job that squeue lists ----------------------------------------------------------------------------
+
+    def _listed(self, row: JobRow, record: QueueRecord, own: list[RunRecord] | None) -> None:
+        provider, now = self._provider, self._provider.now()
+        changes: dict[str, object] = {}
+        if row.run_submitted != record.submitted:
+            earlier = [run for run in own or [] if run.submitted < record.submitted and run.ended is not None]
+            # A requeued job: its use goes on from the runs before, as soon as sacct has the end of the last one.
+            if row.run_submitted is None or any(run.submitted == row.run_submitted for run in earlier):
+                changes["run_submitted"] = record.submitted
+                provider.jobs.keep_runs(row.id, [_kept(run) for run in earlier])
+        if row.submitted_at is None:
+            changes["submitted_at"] = record.submitted
+        if row.missing_since is not None:
+            changes |= {"missing_since": None, "missing_reads": 0}
+        if row.slurm_state != record.state_text:
+            changes["slurm_state"] = record.state_text
+        update = queued_update(record, provider.era) if row.told else None
+        if update is not None and update.state is row.state:
+            update = None
+        if changes or update:
+            with provider.store.writing():
+                if changes:
+                    provider.jobs.seen(row.id, **changes)
+                if update:
+                    provider.jobs.tell(row.id, update, now)
+        if row.told and record.state is not None and record.state.phase is SlurmPhase.HOLDING:
+            self._charge(row, record)
+
+    def _charge(self, row: JobRow, record: QueueRecord) -> None:
+        tariff = self._tariff(row)
+        if tariff is None:
+            return
+        present = Use(record.elapsed, record.nodes, record.cpus)
+        weight = tariff.weight(present)
+        used = present.seconds * weight
+        if row.submitted_at is not None and row.submitted_at < record.submitted:
+            used += charges.total(self._earlier(row), tariff)
+        due = charges.charge(
+            row.id, record.id, used=used, charged=row.charged, weight=weight, tariff=tariff,
+            every=self._provider.config.accounting.every, final=False,
+        )  # fmt: skip
+        if due is not None:
+            self._provider.jobs.charge(due, record.id, charges.covered(due, tariff), self._provider.now())
+
+    def _earlier(self, row: JobRow) -> list[Use]:
+        return [Use(run["seconds"], run["nodes"], run["cpus"]) for run in self._provider.jobs.runs(row.id)]
+
+    # -- a job that squeue does not list, or lists as ended -------------------------------------------------
+
+    def _not_listed(self, row: JobRow, record: QueueRecord | None, own: list[RunRecord]) -> None:
+        last = own[-1] if own else None
+        if last is not None and record is not None and last.submitted < record.submitted:
+            last = None  # sacct has not heard of the run that squeue shows
+        if last is None:
+            if record is None:
+                self._missing(row)
+            return
+        update = final_update(last, self._provider.era, STOPPED_FOR[row.stop] if row.stop else None)
+        if update is None:
+            if record is None and last.state is not None and last.ended is not None:
+                self._missing(row)  # it was queued again, and is not in the queue
+            return
+        if record is None and last.state in MAY_RETURN and not self._absent_for_long(row):
+            self._missing(row)
+            return
+        self._end(row, own, update)
+
+    def _missing(self, row: JobRow) -> None:
+        provider, now = self._provider, self._provider.now()
+        if self._absent_for_long(row):
+            log.warning("job %s: Slurm job %s is unknown to squeue and sacct", row.id, row.slurm_id)
+            with provider.store.writing():
+                if row.told:
+                    provider.jobs.tell(row.id, JobUpdate(JobState.FAILURE, GONE), now)
+                self._close(row, None)
+            return
+        provider.jobs.seen(row.id, missing_since=row.missing_since or now, missing_reads=row.missing_reads + 1)
+
+    def _absent_for_long(self, row: JobRow) -> bool:
+        absent = self._provider.now() - row.missing_since if row.missing_since is not None else 0.0
+        return row.missing_reads >= FEWEST_READS and absent >= self._provider.config.jobs.grace
+
+    def _end(self, row: JobRow, own: Sequence[RunRecord], update: JobUpdate) -> None:
+        provider, now = self._provider, self._provider.now()
+        tariff = self._tariff(row) if row.told else None
+        uses = [Use(run.elapsed, run.nodes, run.cpus) for run in own]
+        used = charges.total(uses, tariff) if tariff else None
+        log.info("job %s: Slurm job %s has ended: %s", row.id, row.slurm_id, own[-1].state_text)
+        with provider.store.writing():
+            provider.jobs.keep_runs(row.id, [_kept(run) for run in own])
+            provider.jobs.seen(row.id, slurm_state=own[-1].state_text, submitted_at=own[0].submitted)
+            if row.told and row.state is JobState.IN_QUEUE and any(run.started and run.elapsed for run in own):
+                # It ran and ended between two looks: UCloud is told both, in order.
+                provider.jobs.tell(row.id, JobUpdate(JobState.RUNNING, "The job is now running."), now)
+            if tariff is not None and used is not None:
+                rest = charges.charge(
+                    row.id, own[-1].id, used=used, charged=row.charged, weight=tariff.weight(uses[-1]), tariff=tariff,
+                    every=0.0, final=True, last_unit=provider.config.accounting.last_unit,
+                )  # fmt: skip
+                if rest is not None:
+                    provider.jobs.charge(rest, own[-1].id, charges.covered(rest, tariff), now)
+            if row.told:
+                provider.jobs.tell(row.id, update, now)
+            self._close(row, used)
+
+    def _close(self, row: JobRow, used: int | None) -> None:
+        self._provider.jobs.ended(row.id, used, self._provider.now())
+        if not row.told:
+            self._provider.jobs.seen(row.id, phase=Phase.REFUSED)
+
+    def _tariff(self, row: JobRow) -> Tariff | None:
+        return tariff_of(self._provider, self._catalogue, row)
+
+
+def tariff_of(provider: Provider, catalogue: Catalogue, row: JobRow, *, ask: bool = True) -> Tariff | None:
+    """How a job is charged, or None if it is not.
+
+    :param ask: ask UCloud for what is not kept here
+    :raises CoreAway: UCloud had to be asked and could not be
+    """
+    config = provider.config
+    if config.accounting.mode == "off":
+        return None
+    product = config.product(row.category, row.product)
+    if product is None:  # taken out of the configuration; its jobs are charged as UCloud has it
+        product = Product(id=row.product, category=row.category, partition="removed")
+    if product.unit is not None and (product.cpus is not None or product.charge_by in ("node", "allocated")):
+        return charges.tariff(product, None, None)
+    reference = ProductReference(id=row.product, category=row.category, provider=config.provider.id)
+    known = catalogue.product(reference, None, ask=ask)
+    return charges.tariff(product, known.unit_of_price if known else None, known.cpu if known else None)
+
+
+def _ours(row: JobRow, listed: Mapping[SlurmJobId, QueueRecord]) -> QueueRecord | None:
+    """The record of our job: ids are used again, so that name and owner must be right too."""
+    record = listed.get(SlurmJobId(row.slurm_id or 0))
+    return record if record and (record.name, record.user) == (row.name, row.local_user) else None
+
+
+def _needs_runs(row: JobRow, record: QueueRecord | None) -> bool:
+    if record is None:
+        return True
+    if record.state is None:
+        return False
+    requeued = row.run_submitted is not None and row.run_submitted != record.submitted
+    return record.state.phase is SlurmPhase.ENDED or requeued
+
+
+def _kept(run: RunRecord) -> dict[str, object]:
+    return {
+        "submitted": run.submitted,
+        "started": run.started,
+        "ended": run.ended,
+        "seconds": run.elapsed,
+        "nodes": run.nodes,
+        "cpus": run.cpus,
+        "state": run.state_text,
+        "exit_code": run.exit_code,
+        "signal": run.signal,
+    }

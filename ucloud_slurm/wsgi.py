@@ -1,0 +1,16 @@
+"""What gunicorn serves: ``gunicorn ucloud_slurm.wsgi:app``."""
+
+import sys
+
+from ucloud_slurm.app import create_app
+from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.journal import begin
+
+begin()
+try:
+    app = create_app()
+except Misconfigured as error:
+    for sentence in error.sentences:
+        print(f"ucloud-slurm: {sentence}", file=sys.stderr)  # noqa: T201
+    # gunicorn's APP_LOAD_ERROR: the master gives up instead of trying for ever.
+    sys.exit(4)
