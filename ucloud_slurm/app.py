@@ -4,6 +4,7 @@ from flask import Flask, Response, request
 
 from ucloud_slurm.config import Config, read
 from ucloud_slurm.provider import Provider
+from ucloud_slurm.users.service import refuse_root
 from ucloud_slurm.web import answers, calls, health
 
 LARGEST_REQUEST = 32 * 1024 * 1024  # bytes: a bulk of 1000 jobs with large applications
@@ -16,7 +17,9 @@ def create_app(config: Config | None = None, *, provider: Provider | None = None
     :param provider: the parts, put together by the caller
     :raises Misconfigured: listing everything that is wrong
     """
-    provider = provider or Provider.open(config or read())
+    if provider is None:
+        refuse_root()
+        provider = Provider.open(config or read())
     app = Flask("ucloud_slurm", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
     app.json.compact = True  # type: ignore[attr-defined]

@@ -45,7 +45,6 @@ class Provider:
         :param scheduler: instead of the configured one
         :raises Misconfigured: when something of it cannot be used
         """
-        service.refuse_root()
         person = service.person(config)
         tokens = TokenCheck(read_keys(config.ucloud.public_key_file), config.ucloud.issuer)
         refresh_token = read_refresh_token(config.ucloud.refresh_token_file)

@@ -15,6 +15,7 @@ from ucloud_slurm.cli.output import as_json
 from ucloud_slurm.config import VARIABLE, read
 from ucloud_slurm.errors import Misconfigured, Problem
 from ucloud_slurm.provider import Provider
+from ucloud_slurm.users.service import refuse_root
 from ucloud_slurm.worker.one_pass import Result, one_pass
 
 EX_TEMPFAIL = 75  # sysexits.h
@@ -35,6 +36,7 @@ def main(context: click.Context, path: Path | None) -> None:
 def opened(path: Path | None) -> Iterator[Provider]:
     """The parts of the product, or one clear line for each thing that is wrong, and exit status 78."""
     with explained():
+        refuse_root()
         provider = Provider.open(read(path))
         try:
             yield provider

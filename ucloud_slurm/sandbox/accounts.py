@@ -49,7 +49,8 @@ class Accounts:
 
         :raises SandboxError: when one cannot be made, or is there but has no home to run jobs in
         """
-        self._homes.mkdir(exist_ok=True, mode=0o755)
+        self._homes.mkdir(exist_ok=True)
+        self._homes.chmod(0o755)
         for one in wanted:
             entry = _account(one.name)
             if entry is None:

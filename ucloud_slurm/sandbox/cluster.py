@@ -17,6 +17,9 @@ from ucloud_slurm.sandbox.layout import ClusterSettings, Layout
 __all__ = ["Cluster", "ClusterSettings", "CommandFailed", "SandboxError"]
 
 
+OPEN = "; those of Slurm are open to the network, but hear only messages signed with this cluster's own key"
+
+
 def _silence(_sentence: str) -> None:
     pass
 
@@ -80,7 +83,7 @@ class Cluster:
         else:
             accounts = "Make no accounts."
         facts = self._layout.facts()
-        opened = "" if facts.bind_address else "; those of Slurm are open to the network"
+        opened = "" if facts.bind_address else OPEN
         return [
             install,
             accounts,
@@ -93,13 +96,24 @@ class Cluster:
     def start(self) -> None:
         """Install, configure and start what is not there yet, and wait until all nodes are up.
 
+        When it fails, and nothing ran before, nothing runs afterwards.
+
         :raises SandboxError: when that cannot be done
         """
         self._place.prepare(shared=self._root)
-        with self._place.lock():
-            self._layout.check_unchanged(alive=any(self.status().values()))
-            if not self.running():
+        with self._place.lock() as here:
+            if not here:
+                raise SandboxError(f"The sandbox in {self.folder} was being removed; start it again.")
+            alive = any(self.status().values())
+            self._layout.check_unchanged(alive=alive)
+            if self.running():
+                return
+            try:
                 self._start()
+            except BaseException:
+                if not alive:
+                    self._stop()
+                raise
 
     def _start(self) -> None:
         packages.install(self._missing_packages(), self.folder / "apt-get.log", self._say)
@@ -202,8 +216,10 @@ class Cluster:
         :param timeout: seconds after which it is killed
         :raises CommandFailed: a CalledProcessError that shows the command's own words
         :raises subprocess.TimeoutExpired: when it was killed
-        :raises SandboxError: when there is no such account
+        :raises SandboxError: when there is no such account, or no sandbox
         """
+        if not self.conf.exists():
+            raise SandboxError(f"There is no sandbox in {self.folder}; start it first.")
         name = user or self._layout.caller
         commands.identity_of(name)
         home = pwd.getpwnam(name).pw_dir

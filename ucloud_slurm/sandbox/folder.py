@@ -56,11 +56,11 @@ class Folder:
                 f"{self.path} is there but is not a folder that only you can write to; "
                 "look at what is in it and delete it, or choose another folder."
             )
-        if not self.ours():
-            if any(self.path.iterdir()):
-                raise SandboxError(f"{self.path} holds something else than a sandbox; choose another folder.")
-            self.path.chmod(0o755)
-            (self.path / MARKER).touch()
+        # in this order: somebody may be making it a sandbox at this moment
+        if any(self.path.iterdir()) and not self.ours():
+            raise SandboxError(f"{self.path} holds something else than a sandbox; choose another folder.")
+        self.path.chmod(0o755)
+        (self.path / MARKER).touch()
 
     def _check_reachable(self) -> None:
         for folder in self.path.parents:

@@ -7,7 +7,6 @@ import socket
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
 from ucloud_slurm.sandbox import database, slurm_conf
@@ -49,7 +48,7 @@ class Layout:
         self.caller = pwd.getpwuid(os.geteuid()).pw_name
         self.owners = PACKAGED if self.root else ALL_MINE
         self._host = socket.gethostname().partition(".")[0]
-        self.address, self._bind_address = _address_of(self._host)
+        self.address = LOOPBACK
 
     def facts(self) -> ClusterFacts:
         """Gather what the configuration depends on."""
@@ -62,7 +61,7 @@ class Layout:
             name=f"sandbox{base}",
             host=self._host,
             address=self.address,
-            bind_address=self._bind_address,
+            bind_address=_leads_to_loopback(self._host),
             controller_port=base + 17,
             accounting_port=base + 19,
             database_port=base + 6,
@@ -106,7 +105,9 @@ class Layout:
             _give(folder, owner)
         self._make_gpus()
         for node in self.facts().nodes:
-            (self.folder / "spool" / node.name).mkdir(exist_ok=True)
+            spool = self.folder / "spool" / node.name
+            spool.mkdir(exist_ok=True)
+            spool.chmod(0o755)
 
     def _make_gpus(self) -> None:
         for device in self._gpu_devices():
@@ -133,11 +134,14 @@ class Layout:
         self.conf.write_text(slurm_conf.slurm_conf(facts))
         (etc / "gres.conf").write_text(slurm_conf.gres_conf(facts))
         (etc / "plugstack.conf").touch()
+        for name in ("slurm.conf", "gres.conf", "plugstack.conf"):
+            (etc / name).chmod(0o644)
         key = self.folder / "munge" / "key"
         if not key.exists():
             _write_secret(key, os.urandom(1024), self.owners.munge)
         if self.settings.accounting:
             (etc / "my.cnf").write_text(slurm_conf.my_cnf(facts))
+            (etc / "my.cnf").chmod(0o644)
             secret = slurm_conf.slurmdbd_conf(facts, database.password(self.folder))
             _write_secret(etc / "slurmdbd.conf", secret.encode(), self.owners.slurm)
 
@@ -168,10 +172,12 @@ def _is_device(path: Path) -> bool:
         return False
 
 
-def _address_of(host: str) -> tuple[str, bool]:
-    """Give the loopback address to use, and whether the host's name leads to it."""
-    with suppress(OSError, ValueError):
-        address = socket.gethostbyname(host)
-        if ip_address(address).is_loopback:
-            return address, True
-    return LOOPBACK, False
+def _leads_to_loopback(host: str) -> bool:
+    """Tell whether a name leads to 127.0.0.1, so that Slurm may bind what its name leads to.
+
+    Debian's usual 127.0.1.1 will not do: srun 22.05 then listens there, and is looked for at 127.0.0.1.
+    """
+    try:
+        return socket.gethostbyname(host) == LOOPBACK
+    except OSError:
+        return False

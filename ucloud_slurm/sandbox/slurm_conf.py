@@ -114,7 +114,7 @@ def slurm_conf(facts: ClusterFacts) -> str:
 
 
 def _bound(facts: ClusterFacts) -> list[str]:
-    # Slurm 22.05 binds the address of gethostname() or every address, there is no third way
+    # Slurm 22.05 binds the address that gethostname() leads to, or every address; there is no third way
     return ["CommunicationParameters=NoCtldInAddrAny,NoInAddrAny"] if facts.bind_address else []
 
 

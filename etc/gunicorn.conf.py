@@ -1,0 +1,40 @@
+"""How gunicorn serves the provider: /etc/ucloud-slurm/gunicorn.conf.py.
+
+The service file names this file. Names that an older gunicorn does not know (22.0 is the oldest) are ignored.
+"""
+
+# Where the proxy finds us. Never an address that others can reach: the proxy ends TLS and lets through only
+# what UCloud calls.
+bind = "127.0.0.1:8889"
+
+# Requests wait for Slurm and for the disk, not for the processor: few processes, many threads.
+workers = 2
+worker_class = "gthread"
+threads = 16
+
+# A worker process that gives no sign of life for so many seconds is replaced. No request takes that long:
+# what Slurm does not do at once, the worker does later.
+timeout = 30
+# What is being answered at a stop is finished, for at most so many seconds.
+graceful_timeout = 10
+keepalive = 5
+
+# Calls of UCloud have short paths; a token has about 700 characters, and none above 8192 is looked at.
+limit_request_line = 4094
+limit_request_fields = 50
+limit_request_field_size = 8190
+
+# Nothing depends on where a request came from, so no header of a proxy is believed.
+forwarded_allow_ips = ""
+
+# A sign of life must not wait for a disk.
+worker_tmp_dir = "/dev/shm"  # noqa: S108
+umask = 0o077
+
+# gunicorn's own socket for steering it (since 25.1) is not needed: systemd does that.
+control_socket_disable = True
+
+# Errors to standard error, which is the journal; requests are in the journal of the proxy.
+errorlog = "-"
+loglevel = "info"
+accesslog = None

@@ -1,0 +1,233 @@
+"""What tests share: a movable clock, one real cluster, a simulated Core, sites as an administrator installs them."""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from tests.model import Model, ModelJob
+from ucloud_slurm.app import create_app
+from ucloud_slurm.config import Config, parse
+from ucloud_slurm.provider import Provider
+from ucloud_slurm.sandbox.cluster import Cluster, ClusterSettings
+from ucloud_slurm.sandbox.core import SimulatedCore
+from ucloud_slurm.sandbox.installation import Installation
+from ucloud_slurm.sandbox.relay import Relay
+from ucloud_slurm.sandbox.site import PRODUCTS, Site, SiteSettings
+from ucloud_slurm.store.jobs import JobRow
+from ucloud_slurm.worker.one_pass import Result, one_pass
+
+START = 1_795_000_000.0
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.time = START
+        self._lock = threading.Lock()
+
+    def __call__(self) -> float:
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        with self._lock:
+            self.time += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def core(clock: Clock) -> Iterator[SimulatedCore]:
+    """A Core by the test's clock."""
+    core = SimulatedCore(provider="example", now=clock)
+    core.start()
+    yield core
+    core.stop()
+    assert core.protocol_errors == []
+
+
+def configuration(core: SimulatedCore, folder: Path, **tables: Any) -> Config:
+    """A configuration for a provider in this process."""
+    (folder / "token").write_text(core.refresh_token)
+    (folder / "key").write_text(core.public_key)
+    data: dict[str, Any] = {
+        "provider": {"id": "example", "url": "http://127.0.0.1:1"},
+        "ucloud": {
+            "url": core.url,
+            "refresh_token_file": str(folder / "token"),
+            "public_key_file": str(folder / "key"),
+            "timeout": "5s",
+        },
+        "database": {"path": str(folder / "test.db")},
+        "jobs": {"folder": str(folder / "jobs"), "grace": "30s", "quiet": "30s"},
+        "accounting": {"every": "0s"},
+        "products": [dict(product) for product in PRODUCTS],
+    }
+    for name, table in tables.items():
+        data[name] = table if isinstance(table, list) else {**data.get(name, {}), **table}
+    return parse(data)
+
+
+@pytest.fixture
+def model(clock: Clock) -> Model:
+    return Model(clock)
+
+
+Open = Callable[..., Provider]
+
+
+@pytest.fixture
+def open_provider(core: SimulatedCore, clock: Clock, model: Model, tmp_path: Path) -> Iterator[Open]:
+    """Opens a provider over the model of Slurm; again after it was closed, as a restart does."""
+    opened: list[Provider] = []
+
+    def open_(**tables: Any) -> Provider:
+        provider = Provider.open(configuration(core, tmp_path, **tables), now=clock, scheduler=model)
+        model.user = provider.person.user
+        opened.append(provider)
+        return provider
+
+    yield open_
+    for provider in opened:
+        provider.close()
+
+
+Serve = Callable[[Provider], str]
+
+
+@pytest.fixture
+def serve(core: SimulatedCore) -> Iterator[Serve]:
+    """Serves a provider over HTTP in this process, and lets Core know where."""
+    servers: list[BaseWSGIServer] = []
+
+    def serve_(provider: Provider) -> str:
+        server = make_server("127.0.0.1", 0, create_app(provider=provider), threaded=True)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        url = f"http://127.0.0.1:{server.port}"
+        core.connect(url)
+        return url
+
+    yield serve_
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@dataclass
+class World:
+    """Core, provider and model of Slurm, joined."""
+
+    core: SimulatedCore
+    provider: Provider
+    model: Model
+    clock: Clock
+    url: str
+
+    def submit(self, **more: Any) -> str:
+        """A researcher starts a job; returns UCloud's id."""
+        arguments: dict[str, Any] = {
+            "application": ("sleeper", "1.0.0"),
+            "product": "example-compute-1",
+            "parameters": {"seconds": {"type": "integer", "value": 60}},
+            "minutes": 30,
+        }
+        return self.core.submit(**(arguments | more))
+
+    def slurm(self, job_id: str) -> ModelJob:
+        """The only Slurm job of a UCloud job."""
+        (found,) = self.model.of(job_id)
+        return found
+
+    def work(self, seconds: float = 0.0) -> Result:
+        """Time passes, and the worker does a pass."""
+        self.clock.advance(seconds)
+        return one_pass(self.provider)
+
+    def row(self, job_id: str) -> JobRow:
+        """What the database says of a job."""
+        row = self.provider.jobs.get(job_id)
+        assert row is not None
+        return row
+
+    def told(self, job_id: str) -> list[str]:
+        """The states that Core was told, in order."""
+        return [update["state"] for update in self.core.job(job_id).updates if update["state"]]
+
+    def booked(self, job_id: str) -> int:
+        """The units times multiplier that Core has booked."""
+        return sum(charge.units * charge.multiplier for charge in self.core.job(job_id).charges)
+
+
+@pytest.fixture
+def world(core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, clock: Clock) -> World:
+    """Everything but a real Slurm, by the test's clock."""
+    provider = open_provider()
+    return World(core, provider, model, clock, serve(provider))
+
+
+# -- the real thing ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The private cluster that all tests share."""
+    cluster = Cluster(ClusterSettings(folder=Path("/var/tmp/ucloud-slurm-tests"), base_port=17000), print)
+    cluster.start()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture(scope="session")
+def installation(cluster: Cluster) -> Installation:
+    """The product, where the service account can read it."""
+    installation = Installation(cluster.folder / "product")
+    installation.make()
+    return installation
+
+
+@pytest.fixture
+def relay(cluster: Cluster) -> Iterator[Relay]:
+    """A way to slurmctld that can be cut."""
+    with Relay(cluster) as relay:
+        yield relay
+
+
+_numbers = itertools.count(1)
+OpenSite = Callable[..., tuple[Site, SimulatedCore]]
+
+
+@pytest.fixture
+def open_site(cluster: Cluster, installation: Installation) -> Iterator[OpenSite]:
+    """Installs and starts a site with a Core of its own; several may stand beside one another."""
+    opened: list[tuple[Site, SimulatedCore]] = []
+
+    def open_(*, start: bool = True, loop: float | None = None, **settings: Any) -> tuple[Site, SimulatedCore]:
+        core = SimulatedCore(provider="example")
+        core.start()
+        folder = cluster.folder / "sites" / f"test-{next(_numbers)}"
+        site = Site(cluster, core, installation, SiteSettings(folder=folder, **settings))
+        opened.append((site, core))
+        site.install()
+        if start:
+            site.start()
+        if loop is not None:
+            site.loop(loop)
+        return site, core
+
+    yield open_
+    for site, core in opened:
+        site.stop()
+        core.stop()
+    for site, core in opened:
+        assert core.protocol_errors == []
+        assert "Traceback" not in site.log.read_text()

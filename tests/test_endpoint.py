@@ -1,0 +1,274 @@
+"""The calls of UCloud: who gets in, what is answered, and that a bulk is all or nothing."""
+
+import json
+import logging
+import socket
+from typing import Any
+
+import pytest
+import requests
+
+from tests.conftest import World
+from tests.factories import application, job_data, parameter, text, var, word
+from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.web.calls import NOT_YET
+
+BASE = "/ucloud/example"
+ROUTES = [
+    ("POST", "jobs"), ("POST", "jobs/terminate"), ("POST", "jobs/verify"), ("POST", "jobs/updateAcl"),
+    ("GET", "jobs/retrieveProducts"), ("GET", "integration/retrieveManifest"), ("POST", "integration/init"),
+    *NOT_YET,
+]  # fmt: skip
+
+
+def post(world: World, path: str, *items: Any) -> tuple[int, Any]:
+    return world.core.call("POST", f"{BASE}/{path}", {"items": list(items)})
+
+
+@pytest.mark.parametrize(("verb", "path"), ROUTES)
+@pytest.mark.parametrize("token", ["", "x", "provider"])
+def test_no_route_answers_without_a_token_of_ucloud(world: World, verb: str, path: str, token: str) -> None:
+    if token == "provider":
+        token = world.core.tokens.provider_token()
+    status, body = world.core.call(verb, f"{BASE}/{path}", {"items": [job_data()]}, token=token)
+    assert (status, body) == (401, {"why": "Unauthenticated", "errorCode": None})
+    assert world.model.counts == {}
+
+
+@pytest.mark.parametrize(("verb", "path"), NOT_YET)
+def test_what_is_not_built_yet_is_refused_with_the_contracts_own_code(world: World, verb: str, path: str) -> None:
+    status, body = world.core.call(verb, f"{BASE}/{path}", {"items": [job_data()]} if verb != "GET" else None)
+    assert status == 400
+    assert body["errorCode"] == "FEATURE_NOT_SUPPORTED_BY_PROVIDER"
+    assert body["why"]
+
+
+def test_a_trailing_slash_and_any_content_type_are_accepted(world: World) -> None:
+    token = world.core.tokens.core_token()
+    for path, kind in (("jobs/", "text/plain"), ("jobs", ""), ("jobs", "content-type: application/json")):
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": kind}
+        answer = requests.post(f"{world.url}{BASE}/{path}", json.dumps({"items": [job_data()]}),
+                               headers=headers, timeout=5)  # fmt: skip
+        assert answer.json() == {"responses": [{"id": "ucloud-54112"}]}
+
+
+def test_welcome_is_public_and_never_takes_a_key_that_was_not_asked_for(world: World) -> None:
+    message = {"token": "t", "createdProvider": {"refreshToken": "r", "publicKey": "k"}}
+    status, body = world.core.call("POST", f"{BASE}/integration/welcome", message, token="")
+    assert status == 400
+    assert "has not asked" in body["why"]
+
+
+def test_products_are_what_is_configured_and_what_is_possible(world: World) -> None:
+    status, body = world.core.call("GET", f"{BASE}/jobs/retrieveProducts")
+    assert status == 200
+    assert [element["product"]["id"] for element in body["responses"]] == ["example-compute-1", "example-compute-4"]
+    first = body["responses"][0]
+    assert first["docker"]["enabled"] is first["native"]["enabled"] is True
+    assert not any(first["docker"][flag] for flag in first["docker"] if flag != "enabled")
+    assert not any(first["virtualMachine"].values())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"product": {"id": "none", "category": "example-compute", "provider": "example"}}, "specification.product"),
+        (
+            {"product": {"id": "example-compute-1", "category": "example-compute", "provider": "another"}},
+            "specification.product",
+        ),
+        ({"timeAllocation": {"hours": 11, "minutes": 0, "seconds": 0}}, "at most 10 hours"),
+        ({"timeAllocation": {"hours": 10**9, "minutes": 0, "seconds": 0}}, "timeAllocation"),
+        ({"timeAllocation": {"hours": 0, "minutes": 0, "seconds": 0}}, "timeAllocation"),
+        ({"replicas": 5}, "at most 4 nodes"),
+        ({"replicas": 2**40}, "at most 4 nodes"),
+    ],
+)
+def test_what_the_cluster_cannot_give_is_refused_with_the_limit(
+    world: World, change: dict[str, Any], words: str
+) -> None:
+    status, body = post(world, "jobs", job_data(**change))
+    assert status == 400
+    assert words in body["why"]
+    assert world.model.jobs == []
+
+
+def test_one_bad_job_among_good_ones_refuses_the_bulk_before_anything_is_submitted(world: World) -> None:
+    bad = job_data("3", replicas=99)
+    status, body = post(world, "jobs", job_data("1"), job_data("2"), bad)
+    assert status == 400
+    assert body["why"].startswith("items[2]")
+    assert world.model.jobs == []
+    assert world.provider.jobs.all() == []
+
+
+def test_when_slurm_refuses_one_the_others_are_taken_back(world: World) -> None:
+    real = world.model.submit
+
+    def refusing(submission: Any, within: float) -> Any:
+        world.model.refuse = "QOSMaxSubmitJobPerUserLimit" if submission.name == "ucloud-2" else None
+        return real(submission, within)
+
+    world.model.submit = refusing  # type: ignore[method-assign]
+    status, body = post(world, "jobs", job_data("1"), job_data("2"), job_data("3"))
+    assert status == 429
+    assert "items[1]" in body["why"]
+    assert "as many jobs" in body["why"]
+    world.work(1)
+    world.work(1)
+    assert [job.run.state_text for job in world.model.jobs] == ["CANCELLED"] * len(world.model.jobs)
+    assert {row.phase for row in world.provider.jobs.all()} == {Phase.REFUSED}
+    assert world.provider.outbox.listed(everything=True) == []
+
+
+def test_a_refused_create_is_refused_again_when_it_is_repeated(world: World) -> None:
+    world.model.refuse = "Invalid account or account/partition combination specified"
+    first = post(world, "jobs", job_data())
+    world.model.refuse = None
+    assert post(world, "jobs", job_data()) == first
+    assert first[0] == 403
+
+
+def test_what_slurm_refuses_after_the_answer_is_a_failure_with_the_same_words(world: World) -> None:
+    world.model.controller = False
+    job_id = world.submit()
+    world.model.controller = True
+    world.model.refuse = "Invalid account or account/partition combination specified"
+    for _ in range(4):
+        world.work(20)
+    assert world.told(job_id) == ["FAILURE"]
+    assert "does not know the account" in world.core.job(job_id).updates[-1]["status"]
+
+
+def test_create_is_accepted_while_the_controller_is_away_and_submitted_later(world: World) -> None:
+    world.model.controller = False
+    job_id = world.submit()
+    for _ in range(4):
+        world.work(20)
+    world.model.controller = True
+    for _ in range(4):
+        world.work(20)
+    assert len(world.model.of(job_id)) == 1
+
+
+def test_a_job_without_an_application_or_product_is_completed_from_core(world: World) -> None:
+    world.core.include_resolved = False
+    job_id = world.submit()
+    assert world.slurm(job_id).submission.cpus == 1
+
+
+def test_a_job_is_accepted_while_core_cannot_say_what_its_application_is(world: World) -> None:
+    world.core.include_resolved = False
+    world.core.faults.answer("jobs.control.retrieve", 500, times=1)
+    job_id = world.submit()
+    assert world.model.of(job_id) == []
+    world.work(1)
+    assert len(world.model.of(job_id)) == 1
+
+
+def test_terminate_before_the_submission_ends_the_job_without_one(world: World) -> None:
+    world.model.controller = False
+    job_id = world.submit()
+    world.core.terminate(job_id)
+    world.model.controller = True
+    for _ in range(4):
+        world.work(20)
+    assert world.model.of(job_id) == []
+    assert world.told(job_id) == ["SUCCESS"]
+
+
+def test_terminate_while_the_outcome_is_unknown_is_applied_once_the_job_is_found(world: World) -> None:
+    world.model.lose_answers = 1
+    job_id = world.submit()
+    world.core.terminate(job_id)
+    for _ in range(4):
+        world.work(20)
+    assert world.slurm(job_id).run.state_text == "CANCELLED"
+    assert world.told(job_id) == ["SUCCESS"]
+
+
+def test_terminate_may_be_repeated_and_may_name_jobs_that_nobody_knows(world: World) -> None:
+    job_id = world.submit()
+    for _ in range(3):
+        assert post(world, "jobs/terminate", job_data("999"))[0] == 200
+        world.core.terminate(job_id)
+        world.work(1)
+    assert world.told(job_id)[0] == "SUCCESS"
+    assert world.model.counts["scancel"] == 1
+
+
+def test_a_job_of_another_provider_is_refused_and_nothing_is_done(world: World) -> None:
+    job_id = world.submit()
+    own, foreign = job_data(job_id), job_data("8")
+    foreign["specification"]["product"] = {"id": "x", "category": "y", "provider": "another"}
+    for path in ("jobs/terminate", "jobs/verify"):
+        assert post(world, path, own, foreign)[0] == 400
+    assert world.slurm(job_id).run.state_text == "PENDING"
+
+
+def test_update_acl_is_acknowledged_item_by_item(world: World) -> None:
+    item = {"resource": job_data(), "added": [], "deleted": [{"type": "user", "username": "x"}]}
+    assert post(world, "jobs/updateAcl", item, item) == (200, {"responses": [{}, {}]})
+
+
+@pytest.mark.parametrize("body", ["", "{", "[]", '{"items":[]}', '{"items":[{}]}', "\ud800"])
+def test_what_cannot_be_read_is_refused_and_never_breaks_anything(world: World, body: str) -> None:
+    headers = {"Authorization": f"Bearer {world.core.tokens.core_token()}"}
+    for path in ("jobs", "jobs/terminate", "jobs/verify", "jobs/updateAcl", "integration/init"):
+        answer = requests.post(f"{world.url}{BASE}/{path}", body.encode("utf-8", "surrogatepass"),
+                               headers=headers, timeout=5)  # fmt: skip
+        assert answer.status_code == 400
+        assert answer.json()["why"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "status"),
+    [
+        ("GET", "/", 404), ("GET", "/ucloud/other/jobs/retrieveProducts", 404), ("PUT", f"{BASE}/jobs", 405),
+        ("GET", f"{BASE}/jobs/%2e%2e/terminate", 404), ("GET", "/healthz", 200), ("GET", "/metrics", 200),
+        ("GET", "/readyz", 200),
+    ],
+)  # fmt: skip
+def test_other_paths_and_verbs_have_plain_answers(world: World, verb: str, path: str, status: int) -> None:
+    headers = {"Authorization": f"Bearer {world.core.tokens.core_token()}"}
+    assert requests.request(verb, f"{world.url}{path}", headers=headers, timeout=5).status_code == status
+
+
+def test_a_bug_is_one_line_in_the_journal_and_no_trace_leaves_the_process(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("the secret is 42")
+
+    world.model.submit = broken  # type: ignore[method-assign]
+    with caplog.at_level(logging.ERROR):
+        status, body = post(world, "jobs", job_data())
+    assert (status, body["why"]) == (500, "Internal error of the provider")
+    assert "42" not in caplog.text
+    assert "RuntimeError" in caplog.text
+
+
+def test_no_secret_is_in_any_page_log_or_row(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        job_id = world.submit()
+        world.model.start(world.slurm(job_id))
+        world.work(60)
+    pages = "".join(requests.get(f"{world.url}/{page}", timeout=5).text
+                    for page in ("healthz", "readyz", "metrics"))  # fmt: skip
+    rows = str(world.provider.store.rows("select * from jobs")) + str(world.provider.store.rows("select * from outbox"))
+    for secret in (world.core.refresh_token, world.core.tokens.provider_token().split(".")[2]):
+        assert secret not in caplog.text + pages + rows + world.slurm(job_id).submission.script
+
+
+def test_hostile_values_reach_the_script_as_data(world: World) -> None:
+    app = application(word("echo"), var("v"), parameters=[parameter("v")])
+    assert post(world, "jobs", job_data("1", app=app, parameters={"v": text("$(id)")}))[0] == 200
+    status, body = post(world, "jobs", job_data("2", app=app, parameters={"v": text("x\n#SBATCH --uid=0")}))
+    assert status == 400
+    assert "'v'" in body["why"]
+
+
+def test_a_connection_that_says_nothing_holds_up_nobody(world: World) -> None:
+    host, port = world.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))):
+        assert post(world, "jobs", job_data())[0] == 200

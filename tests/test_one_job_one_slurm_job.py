@@ -1,0 +1,168 @@
+"""P1: for every UCloud job accepted exactly one Slurm job is ever made, whatever is repeated or breaks."""
+
+import pkgutil
+import threading
+from typing import Any
+
+import pytest
+from pytest_mock import MockerFixture
+
+from tests.conftest import Open, Serve, World
+from tests.factories import job, job_data
+from ucloud_slurm.slurm.records import Submission
+from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.web.create import Create
+from ucloud_slurm.worker.catalogue import Catalogue
+from ucloud_slurm.worker.one_pass import one_pass
+from ucloud_slurm.worker.submit import build
+
+
+def create(world: World, *jobs: dict[str, Any]) -> tuple[int, Any]:
+    return world.core.call("POST", "/ucloud/example/jobs", {"items": list(jobs)})
+
+
+def test_a_repeated_create_makes_one_slurm_job(world: World) -> None:
+    first, second = create(world, job_data("7")), create(world, job_data("7"))
+    assert first == second == (200, {"responses": [{"id": "ucloud-7"}]})
+    assert len(world.model.of("7")) == 1
+
+
+def test_the_same_job_twice_in_one_bulk_makes_one_slurm_job(world: World) -> None:
+    status, body = create(world, job_data("7"), job_data("7"))
+    assert (status, len(body["responses"])) == (200, 2)
+    assert len(world.model.jobs) == 1
+
+
+def test_twenty_creates_at_once_make_one_slurm_job(world: World) -> None:
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(create(world, job_data("7")))) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [(200, {"responses": [{"id": "ucloud-7"}]})] * 20
+    assert len(world.model.of("7")) == 1
+
+
+def test_the_same_id_with_other_contents_is_refused(world: World) -> None:
+    create(world, job_data("7"))
+    status, body = create(world, job_data("7", replicas=2))
+    assert status == 409
+    assert "7" in body["why"]
+    other_owner = job_data("7")
+    other_owner["owner"]["createdBy"] = "mallory"
+    assert create(world, other_owner)[0] == 409
+    assert len(world.model.jobs) == 1
+
+
+def test_a_submission_whose_answer_was_lost_is_found_and_not_repeated(world: World) -> None:
+    world.model.lose_answers = 1
+    job_id = world.submit()
+    assert world.row(job_id).phase is Phase.SUBMITTING
+    world.work(1)
+    assert world.row(job_id).slurm_id == world.slurm(job_id).run.id
+
+
+def test_a_lost_submission_that_ended_meanwhile_is_found_in_sacct(world: World) -> None:
+    world.model.lose_answers = 1
+    job_id = world.submit()
+    job = world.slurm(job_id)
+    world.model.start(job)
+    world.clock.advance(5)
+    world.model.end(job)
+    job.in_queue = False
+    world.work(1)
+    world.work(1)
+    assert len(world.model.of(job_id)) == 1
+    assert world.told(job_id)[-1] == "SUCCESS"
+
+
+def test_a_submission_that_never_arrived_is_repeated_only_after_a_quiet_time(world: World) -> None:
+    world.model.drop_requests = 1
+    job_id = world.submit()
+    for _ in range(4):  # Slurm has answered since the first of these passes
+        world.work(9)
+        assert world.model.of(job_id) == []
+    world.work(9)
+    assert len(world.model.of(job_id)) == 1
+
+
+def test_the_quiet_time_counts_only_while_slurm_answers(world: World) -> None:
+    world.model.drop_requests = 1
+    job_id = world.submit()
+    world.model.controller = False
+    for _ in range(10):
+        world.work(60)
+    world.model.controller = True
+    world.work(1)
+    world.model.add(submission_of(world, job_id))  # the old request lands now
+    for _ in range(5):
+        world.work(20)
+    assert len(world.model.of(job_id)) == 1
+
+
+def submission_of(world: World, job_id: str) -> Submission:
+    return build(world.provider, Catalogue(world.provider), world.row(job_id).job)
+
+
+def test_of_two_slurm_jobs_the_older_stays(world: World) -> None:
+    world.model.lose_answers = 1
+    job_id = world.submit()
+    submission = world.slurm(job_id).submission
+    world.clock.advance(3)
+    world.model.add(submission)
+    world.work(1)
+    first, second = world.model.of(job_id)
+    assert world.row(job_id).slurm_id == first.run.id
+    assert second.run.state_text == "CANCELLED"
+    assert first.run.state_text == "PENDING"
+
+
+def test_a_slurm_job_of_somebody_else_with_the_same_name_is_not_taken(world: World) -> None:
+    world.model.drop_requests = 1
+    job_id = world.submit()
+    world.model.add(submission_of(world, job_id), user="mallory")
+    world.work(1)
+    assert world.row(job_id).slurm_id is None
+
+
+CRASHES = [
+    "ucloud_slurm.store.jobs.Jobs.accept",
+    "ucloud_slurm.store.jobs.Jobs.claim",
+    "ucloud_slurm.worker.submit.make_folder",
+    "tests.model.Model.submit",
+    "ucloud_slurm.store.jobs.Jobs.submitted",
+    "ucloud_slurm.store.jobs.Jobs.promise",
+]
+
+
+class Killed(BaseException):
+    """The process is gone; nothing that catches exceptions runs."""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("place", CRASHES)
+def test_a_crash_at_any_point_leaves_one_slurm_job(
+    world: World, open_provider: Open, serve: Serve, mocker: MockerFixture, place: str, moment: str
+) -> None:
+    real = pkgutil.resolve_name(place)
+
+    def killed(*arguments: Any, **named: Any) -> None:
+        if moment == "after":
+            real(*arguments, **named)
+        raise Killed
+
+    mocker.patch(place, killed)
+    with pytest.raises(Killed):
+        Create(world.provider).accept([job("7")])
+    mocker.stopall()
+    world.provider = open_provider()
+    serve(world.provider)
+    status, _ = create(world, job_data("7"))
+    for _ in range(5):
+        one_pass(world.provider)
+        world.clock.advance(20)
+    assert status == 200
+    assert len(world.model.of("7")) == 1
+    assert world.row("7").phase is Phase.LIVE
+

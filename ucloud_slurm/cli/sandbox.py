@@ -1,0 +1,118 @@
+"""``ucloud-slurm sandbox``: a private real Slurm on this machine, for trying, and the demonstration.
+
+The sandbox is imported only when one of its verbs is used: a pass of the worker starts every few seconds.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ucloud_slurm.cli.output import as_json
+
+if TYPE_CHECKING:
+    from ucloud_slurm.sandbox.cluster import Cluster
+
+FOLDER = Path("/var/tmp/ucloud-slurm-sandbox")  # noqa: S108  not a file that others could make first: a default
+PORT = 17000
+
+
+@click.group()
+@click.option("--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True,
+              help="Where everything of the sandbox is.")  # fmt: skip
+@click.option("--port", type=click.IntRange(1024, 65000), default=PORT, show_default=True, help="Its first TCP port.")
+@click.pass_context
+def sandbox(context: click.Context, folder: Path, port: int) -> None:
+    """A private real Slurm on this machine, for trying."""
+    from ucloud_slurm.sandbox.cluster import Cluster, ClusterSettings  # noqa: PLC0415
+
+    context.obj = Cluster(ClusterSettings(folder=folder, base_port=port), _say)
+
+
+def _say(sentence: str) -> None:
+    click.echo(f"sandbox: {sentence}")
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    from ucloud_slurm.sandbox.errors import SandboxError  # noqa: PLC0415
+
+    try:
+        yield
+    except SandboxError as error:
+        click.echo(f"ucloud-slurm: {error}", err=True)
+        sys.exit(1)
+
+
+@sandbox.command()
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def plan(cluster: "Cluster", json_: bool) -> None:
+    """Say what `up` would do to this machine, and do nothing."""
+    with _explained():
+        sentences = cluster.plan()
+    if json_:
+        as_json(sentences)
+        return
+    for sentence in sentences:
+        click.echo(f"- {sentence}")
+
+
+@sandbox.command()
+@click.pass_obj
+def up(cluster: "Cluster") -> None:
+    """Start the cluster; Slurm is installed from the distribution's packages if it is not there."""
+    with _explained():
+        if not cluster.running():
+            for sentence in cluster.plan():
+                click.echo(f"- {sentence}")
+        cluster.start()
+    click.echo(f"The cluster is up. To look at it: SLURM_CONF={cluster.conf} sinfo")
+
+
+@sandbox.command()
+@click.pass_obj
+def down(cluster: "Cluster") -> None:
+    """End all its processes, jobs included; what is on disk stays for the next time."""
+    with _explained():
+        cluster.stop()
+
+
+@sandbox.command()
+@click.pass_obj
+def remove(cluster: "Cluster") -> None:
+    """Also delete its folder and the accounts it made. Installed packages stay."""
+    with _explained():
+        cluster.remove()
+
+
+@sandbox.command()
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def status(cluster: "Cluster", json_: bool) -> None:
+    """List its processes. Exits with 0 when all of them run."""
+    with _explained():
+        alive = cluster.status()
+    if json_:
+        as_json(alive)
+    else:
+        for name, up_ in alive.items():
+            click.echo(f"{name:<12} {'up' if up_ else 'down'}")
+    sys.exit(not all(alive.values()))
+
+
+@sandbox.command()
+@click.option("--keep", is_flag=True, help="Leave the cluster running at the end.")
+@click.pass_obj
+def demo(cluster: "Cluster", keep: bool) -> None:
+    """Play the three conversations of UCloud's developer guide with real jobs, side by side.
+
+    Takes about four minutes. Exits with 0 only if everything went as the guide says.
+    """
+    from ucloud_slurm.sandbox.demo import Demo  # noqa: PLC0415
+
+    with _explained():
+        sys.exit(0 if Demo(cluster, click.echo, keep=keep).play() else 1)

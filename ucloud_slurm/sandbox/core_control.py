@@ -1,0 +1,206 @@
+"""What the provider asks of Core, and the answers.
+
+Contract: jobs.control.*, products.*, auth.providers.refresh.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ucloud_slurm.sandbox import core_wire as wire
+from ucloud_slurm.sandbox.core_browse import matching, page
+from ucloud_slurm.sandbox.core_catalogue import Catalogue
+from ucloud_slurm.sandbox.core_era import CoreEra
+from ucloud_slurm.sandbox.core_errors import CoreError, ProtocolError
+from ucloud_slurm.sandbox.core_jobs import Jobs
+from ucloud_slurm.sandbox.core_rendering import Include, Rendering
+from ucloud_slurm.sandbox.core_tokens import Tokens
+from ucloud_slurm.sandbox.core_wallet import Behaviour, Charge, Wallets
+
+Json = dict[str, Any]
+SYSTEM = "_ucloud"
+"""Who owns a registered job of nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of the provider.
+
+    :ivar complain: notes a sentence about a request that is answered all the same
+    """
+
+    name: str
+    query: Mapping[str, str]
+    body: bytes
+    complain: Callable[[str], None]
+
+    def read(self, kind: type[wire.M]) -> wire.M:
+        """The body, as a message of that kind.
+
+        :raises ProtocolError: 400
+        """
+        data = wire.parse(self.body)
+        message = wire.read(kind, data)
+        for key in wire.unknown_keys(data, message):
+            self.complain(f"{key} is a key that UCloud does not know")
+        return message
+
+
+@dataclass(slots=True)
+class Control:
+    """The provider's side of Core. Its parts lock themselves; ``changed`` guards what spans several.
+
+    :ivar charging: see :attr:`SimulatedCore.charging`
+    :ivar connected: users whom the provider has approved
+    """
+
+    provider: str
+    era: CoreEra
+    changed: threading.Condition
+    tokens: Tokens
+    jobs: Jobs
+    wallets: Wallets
+    catalogue: Catalogue
+    rendering: Rendering
+    charging: Behaviour = "as-documented"
+    connected: set[str] = field(default_factory=set)
+
+    def refresh(self, call: Call) -> Json:
+        """``auth.providers.refresh``."""
+        items = call.read(wire.Bulk[wire.RefreshItem]).items
+        return {"responses": [{"accessToken": self.tokens.refresh(item.refresh_token)} for item in items]}
+
+    def retrieve(self, call: Call) -> Json:
+        """``jobs.control.retrieve``."""
+        if "id" not in call.query:
+            raise ProtocolError(["the query has no id"])
+        job = self.jobs.get(call.query["id"])
+        return self.rendering.job(job, include(call.query), permissions=True)
+
+    def browse(self, call: Call) -> Json:
+        """``jobs.control.browse``: confirmed jobs only."""
+        jobs = matching(self.jobs.all(), call.query)
+        wanted = include(call.query)
+        return page([self.rendering.job(job, wanted, permissions=True) for job in jobs], call.query)
+
+    def update(self, call: Call) -> Json:
+        """``jobs.control.update``."""
+        items = call.read(wire.Bulk[wire.UpdateItem]).items
+        wrong = [
+            why for number, item in enumerate(items) for why in wire.check_update(item, number, self.era)
+        ]
+        if wrong:
+            raise ProtocolError(wrong)
+        self.jobs.update(items, self.era)
+        return {}
+
+    def charge(self, call: Call) -> Json:
+        """``jobs.control.chargeCredits``."""
+        items = call.read(wire.Bulk[wire.ChargeItem]).items
+        for (job_id, charge_id), times in Counter((item.id, item.charge_id) for item in items).items():
+            if times > 1:
+                call.complain(f"chargeId {charge_id} is there {times} times for job {job_id}")
+        with self.changed:
+            charges = self._charges(call, items)
+            try:
+                result, booked = self.wallets.charge(
+                    charges, self.charging, warns_early=self.era.warns_early, now_ms=self.jobs.now_ms()
+                )
+            finally:
+                for conflict in self.wallets.take_conflicts():
+                    call.complain(conflict)
+            self.jobs.charged(booked)
+        return result.body()
+
+    def check(self, call: Call) -> Json:
+        """``jobs.control.checkCredits``: a 404 where the era has none."""
+        if not self.era.has_check_credits:
+            raise CoreError(404, "Not found")
+        items = call.read(wire.Bulk[wire.ChargeItem]).items
+        return self.wallets.check(self._charges(call, items)).body()
+
+    def register(self, call: Call) -> Json:
+        """``jobs.control.register``: jobs that the provider has already, by its own id for them."""
+        items = call.read(wire.Bulk[wire.RegisterItem]).items
+        with self.changed:
+            for number, item in enumerate(items):
+                self._admit(item, number)
+            return {"responses": [{"id": self._registered(item)} for item in items]}
+
+    def retrieve_product(self, call: Call) -> Json:
+        """``products.retrieve``."""
+        found = self.catalogue.search(call.query)
+        if not found:
+            raise CoreError(404, "Not found")
+        return found[0]
+
+    def browse_products(self, call: Call) -> Json:
+        """``products.browse``."""
+        return page(self.catalogue.search(call.query), call.query)
+
+    def approve(self, call: Call) -> Json:
+        """``providers.im.control.approveConnection``; the same again is welcome."""
+        username = call.read(wire.Approval).username
+        with self.changed:
+            self.connected.add(username)
+            self.changed.notify_all()
+        return {}
+
+    def _charges(self, call: Call, items: Sequence[wire.ChargeItem]) -> list[Charge]:
+        jobs = self.jobs.require(item.id for item in items)
+        charges = []
+        for number, item in enumerate(items):
+            multiplier, complaint = wire.multiplier(item, number, self.era)
+            if complaint:
+                call.complain(complaint)
+            job = jobs[item.id]
+            product = self.catalogue.product(job.specification["product"])
+            price = 0 if product is None or product["freeToUse"] else product["pricePerUnit"]
+            charges.append(
+                Charge(
+                    job_id=item.id,
+                    charge_id=item.charge_id,
+                    payer=job.payer,
+                    units=item.units,
+                    multiplier=multiplier,
+                    cost=item.units * multiplier * price,
+                    performed_by=item.performed_by or job.owner,
+                    description=item.description or "Payment",
+                )
+            )
+        return charges
+
+    def _admit(self, item: wire.RegisterItem, number: int) -> None:
+        spec = item.spec
+        if spec.product.provider != self.provider:
+            raise CoreError(400, "Unable to use all requested resources")
+        if "," in (item.provider_generated_id or ""):
+            raise ProtocolError([f"items[{number}].providerGeneratedId: has a comma"])
+        if self.catalogue.application(spec.application.name, spec.application.version) is None:
+            raise CoreError(400, f"Unknown application: {spec.application.name} {spec.application.version}")
+        if self.catalogue.product(spec.product.model_dump()) is None:
+            raise CoreError(400, f"Unknown product: {spec.product.id}")
+
+    def _registered(self, item: wire.RegisterItem) -> str:
+        generated = item.provider_generated_id
+        if generated is not None:
+            for job in self.jobs.all():
+                if job.provider_generated_id == generated:
+                    return job.id
+        owner = item.created_by or SYSTEM
+        job = self.jobs.add(item.spec.model_dump(by_alias=True), owner, item.project)
+        self.jobs.confirm({job.id: generated})
+        return job.id
+
+
+def include(query: Mapping[str, str]) -> Include:
+    """The flags of a query. Exactly ``true`` is true; the application is always sent, whatever they say."""
+    return Include(
+        application=True,
+        product=query.get("includeProduct") == "true",
+        support=query.get("includeSupport") == "true",
+        updates=query.get("includeUpdates") == "true",
+        others=query.get("includeOthers") == "true",
+    )

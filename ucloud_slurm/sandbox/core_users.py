@@ -1,0 +1,179 @@
+"""What users of UCloud do, and what the provider hears of it (contract: provider side)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from ucloud_slurm.sandbox.core_errors import CoreError
+from ucloud_slurm.sandbox.core_parts import CoreParts
+from ucloud_slurm.sandbox.core_requests import UserRequest, check_credits, specification
+from ucloud_slurm.sandbox.core_support import wrong_support
+
+Json = dict[str, Any]
+
+
+class CoreUsers(CoreParts):
+    """The user-facing calls of Core. Used as :class:`SimulatedCore`."""
+
+    def submit(
+        self,
+        application: tuple[str, str],
+        product: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        resources: Sequence[Json] = (),
+        name: str | None = None,
+        replicas: int = 1,
+        minutes: int | None = 10,
+        time_allocation: Mapping[str, int] | None = None,
+        owner: str = "user",
+        project: str | None = None,
+    ) -> str:
+        """Start a job as a user would. The arguments are those of :class:`UserRequest`.
+
+        :return: the job's id
+        :raises CoreError: what the user would see, with the provider's own status and sentence where it
+            refused; the job is gone then
+        """
+        request = UserRequest(
+            application,
+            product,
+            parameters or {},
+            resources,
+            name,
+            replicas,
+            minutes,
+            time_allocation,
+            owner,
+            project,
+        )
+        return self.submit_many([request])[0]
+
+    def submit_many(self, requests: Sequence[UserRequest | Mapping[str, Any]]) -> list[str]:
+        """Start jobs of one person in one bulk: all, or none.
+
+        :param requests: as mappings they have the arguments of :meth:`submit`
+        :return: their ids, in order
+        :raises CoreError: see :meth:`submit`
+        """
+        wanted = [each if isinstance(each, UserRequest) else UserRequest(**each) for each in requests]
+        if len({request.owner for request in wanted}) != 1:
+            raise ValueError("A bulk is one person's.")
+        specifications = [specification(request, self.catalogue) for request in wanted]
+        for request in wanted:
+            check_credits(request, self.catalogue, self.wallets)
+        if self.asks_support:
+            self._admit(specifications)
+        jobs = [
+            self._jobs.add(spec, request.owner, request.project)
+            for spec, request in zip(specifications, wanted, strict=True)
+        ]
+        try:
+            replies = self._calls.bulk("create", [self._rendered(job) for job in jobs], wanted[0].owner)
+            self._jobs.confirm(
+                {job.id: self._generated(reply) for job, reply in zip(jobs, replies, strict=True)}
+            )
+        except BaseException:
+            self._jobs.remove(job.id for job in jobs)
+            raise
+        return [job.id for job in jobs]
+
+    def terminate(self, *job_ids: str, user: str | None = None) -> None:
+        """Ask the provider to end jobs, in one bulk. Their states stay until the provider reports new ones.
+
+        :param user: who asks; the owner of the first unless given
+        :raises CoreError: 404 for an unknown job, or what the provider answered
+        """
+        jobs = [self.job(job_id) for job_id in job_ids]
+        self._calls.bulk("terminate", [self._rendered(job) for job in jobs], user or jobs[0].owner)
+
+    def extend(self, job_id: str, minutes: int, user: str | None = None) -> None:
+        """Ask for more time, which is added to what the job has. Core itself changes nothing.
+
+        :raises CoreError: see :meth:`terminate`
+        """
+        job = self.job(job_id)
+        more = {"hours": minutes // 60, "minutes": minutes % 60, "seconds": 0}
+        self._calls.bulk("extend", [{"job": self._rendered(job), "requestedTime": more}], user or job.owner)
+
+    def suspend(self, job_id: str, user: str | None = None) -> None:
+        """Ask the provider to suspend a job, in the shape of the era.
+
+        :raises CoreError: see :meth:`terminate`
+        """
+        job = self.job(job_id)
+        if self.era.suspend_items == "wrapped":
+            self._calls.bulk("suspend", [{"job": self._rendered(job)}], user or job.owner)
+        else:
+            call = f"jobs.provider.{self.provider}.suspend"
+            self._calls.for_user(call, {"items": [self._rendered(job)]}, user or job.owner, unit=True)
+
+    def open_session(
+        self,
+        job_id: str,
+        rank: int = 0,
+        session_type: Literal["WEB", "VNC", "SHELL"] = "SHELL",
+        user: str | None = None,
+    ) -> Json | None:
+        """Ask for an interactive session.
+
+        :return: the provider's OpenSession
+        :raises CoreError: see :meth:`terminate`
+        """
+        job = self.job(job_id)
+        item = {"job": self._rendered(job), "rank": rank, "sessionType": session_type}
+        return self._calls.bulk("openInteractiveSession", [item], user or job.owner)[0]
+
+    def update_acl(
+        self, job_id: str, added: Sequence[Json] = (), deleted: Sequence[Json] = (), user: str | None = None
+    ) -> None:
+        """Change who may use a job; done at Core only when the provider has agreed.
+
+        :param added: entries ``{"entity": AclEntity, "permissions": [...]}``
+        :param deleted: AclEntities
+        :raises CoreError: see :meth:`terminate`
+        """
+        job = self.job(job_id)
+        item = {"resource": self._rendered(job), "added": list(added), "deleted": list(deleted)}
+        self._calls.bulk("updateAcl", [item], user or job.owner)
+        gone = [*deleted, *(entry["entity"] for entry in added)]
+        kept = [entry for entry in self.job(job_id).acl if entry["entity"] not in gone]
+        self._jobs.change_acl(job_id, [*kept, *added])
+
+    def retrieve_products(self) -> list[Json]:
+        """Ask the provider what it supports, and believe it.
+
+        :return: the ComputeSupport elements
+        :raises CoreError: what the provider answered
+        """
+        call = f"jobs.provider.{self.provider}.retrieveProducts"
+        data = self._calls.plain(call)
+        found = data.get("responses") if isinstance(data, dict) else None
+        if not isinstance(found, list):
+            self._complain(f"{call}: the answer is no BulkResponse")
+            raise CoreError(502, "Invalid response from provider")
+        for sentence in wrong_support(found):
+            self._complain(f"{call}: {sentence}")
+        # Core drops what it cannot resolve, silently.
+        self._support.learn([each for each in found if not list(wrong_support([each])) and self._sold(each)])
+        return found
+
+    def _generated(self, reply: Json | None) -> str | None:
+        id_ = None if reply is None else reply.get("id")
+        if reply is not None and not isinstance(id_, str):
+            self._complain(f"jobs.provider.{self.provider}.create: a response is neither null nor has an id")
+            raise CoreError(502, "Invalid response from provider")
+        return id_
+
+    def _admit(self, specifications: Sequence[Json]) -> None:
+        if self._support.stale:
+            try:
+                self.retrieve_products()
+            except CoreError as error:
+                raise CoreError(502, "We received no information from the provider") from error
+        for spec in specifications:
+            app = self.catalogue.application(spec["application"]["name"], spec["application"]["version"])
+            tool = app["invocation"]["tool"]["tool"]["description"] if app else {}
+            self._support.admit(spec["product"], tool.get("backend", "NATIVE"))
+
+    def _sold(self, element: Json) -> bool:
+        return self.catalogue.product(element["product"]) is not None
