@@ -3,12 +3,13 @@
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.serving import make_server
 
 from tests.model import Model, ModelJob
 from ucloud_slurm.app import create_app
@@ -104,23 +105,23 @@ def open_provider(core: SimulatedCore, clock: Clock, model: Model, tmp_path: Pat
 Serve = Callable[[Provider], str]
 
 
+@contextmanager
+def served(core: SimulatedCore, provider: Provider) -> Iterator[str]:
+    """Serves a provider over HTTP in this process, and lets Core know where."""
+    server = make_server("127.0.0.1", 0, create_app(provider=provider), threaded=True)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    url = f"http://127.0.0.1:{server.port}"
+    core.connect(url)
+    yield url
+    server.shutdown()
+    server.server_close()
+
+
 @pytest.fixture
 def serve(core: SimulatedCore) -> Iterator[Serve]:
-    """Serves a provider over HTTP in this process, and lets Core know where."""
-    servers: list[BaseWSGIServer] = []
-
-    def serve_(provider: Provider) -> str:
-        server = make_server("127.0.0.1", 0, create_app(provider=provider), threaded=True)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        servers.append(server)
-        url = f"http://127.0.0.1:{server.port}"
-        core.connect(url)
-        return url
-
-    yield serve_
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    """See :func:`served`."""
+    with ExitStack() as stack:
+        yield lambda provider: stack.enter_context(served(core, provider))
 
 
 @dataclass
@@ -181,7 +182,7 @@ def world(core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """The private cluster that all tests share."""
-    cluster = Cluster(ClusterSettings(folder=Path("/var/tmp/ucloud-slurm-tests"), base_port=17000), print)
+    cluster = Cluster(ClusterSettings(folder=Path("/var/tmp/ucloud-slurm-tests"), base_port=16000), print)
     cluster.start()
     yield cluster
     cluster.remove()
@@ -206,9 +207,9 @@ _numbers = itertools.count(1)
 OpenSite = Callable[..., tuple[Site, SimulatedCore]]
 
 
-@pytest.fixture
-def open_site(cluster: Cluster, installation: Installation) -> Iterator[OpenSite]:
-    """Installs and starts a site with a Core of its own; several may stand beside one another."""
+@contextmanager
+def site_opener(cluster: Cluster, installation: Installation) -> Iterator[OpenSite]:
+    """Gives a function that installs and starts sites; in the end their logs are looked through."""
     opened: list[tuple[Site, SimulatedCore]] = []
 
     def open_(*, start: bool = True, loop: float | None = None, **settings: Any) -> tuple[Site, SimulatedCore]:
@@ -231,3 +232,10 @@ def open_site(cluster: Cluster, installation: Installation) -> Iterator[OpenSite
     for site, core in opened:
         assert core.protocol_errors == []
         assert "Traceback" not in site.log.read_text()
+
+
+@pytest.fixture
+def open_site(cluster: Cluster, installation: Installation) -> Iterator[OpenSite]:
+    """Installs and starts sites, each with a Core of its own."""
+    with site_opener(cluster, installation) as open_:
+        yield open_

@@ -5,16 +5,20 @@ import pwd
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ucloud_slurm.sandbox import packages
+from ucloud_slurm.sandbox import packages, processes
 from ucloud_slurm.sandbox.accounts import Accounts, Wanted
 from ucloud_slurm.sandbox.cluster import Cluster, ClusterSettings, SandboxError
+from ucloud_slurm.sandbox.daemons import Daemons
 from ucloud_slurm.sandbox.folder import MARKER, Folder
+from ucloud_slurm.sandbox.processes import wait_until
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -66,6 +70,16 @@ def test_remove_deletes_only_accounts_it_made(folder: Path) -> None:
     assert not has_group("sandbox-test-g")
     assert has_account(THEIRS.name)
     assert has_account("root")
+
+
+@needs_root
+def test_homes_can_be_reached_whatever_the_umask(folder: Path) -> None:
+    strict = os.umask(0o077)
+    try:
+        Accounts(folder, silence).make([OURS])
+    finally:
+        os.umask(strict)
+    subprocess.run(["touch", folder / "home" / OURS.name / "here"], user=OURS.name, check=True)
 
 
 @needs_root
@@ -138,11 +152,25 @@ def test_a_folder_too_long_for_a_socket_is_refused(folder: Path) -> None:
 def test_whoever_waited_for_a_removed_sandbox_finds_none(folder: Path) -> None:
     place = Folder(folder / "inside")
     place.prepare(shared=False)
+    found = []
+
+    def wait_in_line() -> None:
+        with Folder(folder / "inside").lock() as here:
+            found.append(here)
+
+    waiting = threading.Thread(target=wait_in_line)
     with place.lock() as here:
         assert here
+        inode = f":{(folder / 'inside' / 'lock').stat().st_ino} "
+        waiting.start()
+        wait_until("nobody waits", lambda: is_waited_for(inode), seconds=10)
         place.delete()
-    with place.lock() as here:
-        assert not here
+    waiting.join()
+    assert found == [False]
+
+
+def is_waited_for(inode: str) -> bool:
+    return any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines())
 
 
 @needs_root
@@ -153,6 +181,41 @@ def test_a_sandbox_of_another_account_is_left_alone(folder: Path) -> None:
     with pytest.raises(SandboxError, match="not a folder that only you can write to"):
         Cluster(ClusterSettings(folder=inside)).start()
     assert (inside / MARKER).exists()
+
+
+# ---- processes
+
+
+def test_a_pid_that_is_used_again_is_not_taken_for_a_server(folder: Path) -> None:
+    daemons = Daemons(folder, "127.0.0.1", {})
+    (folder / "run").mkdir()
+    with subprocess.Popen(["sleep", "3004"]) as innocent:
+        try:
+            (folder / "run" / "slurmctld").write_text(f"{innocent.pid} 12345\n")
+            assert daemons.process("slurmctld") is None
+            daemons.end(["slurmctld"])
+            assert innocent.poll() is None
+        finally:
+            innocent.kill()
+
+
+def test_a_process_lives_as_long_as_one_of_its_threads() -> None:
+    """The first thread of a killed server may be gone while another still holds its port."""
+    code = (
+        "import ctypes, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(3005,)).start()\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        try:
+            found = processes.find(process.pid)
+            assert found is not None
+            state = Path(f"/proc/{process.pid}/status")
+            wait_until("the first thread runs on", lambda: "zombie" in state.read_text(), seconds=10)
+            assert found.alive()
+        finally:
+            process.kill()
+        wait_until("killed in vain", lambda: not found.alive(), seconds=10)
 
 
 # ---- packages and plan

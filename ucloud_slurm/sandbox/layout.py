@@ -104,10 +104,6 @@ class Layout:
             folder.chmod(mode)
             _give(folder, owner)
         self._make_gpus()
-        for node in self.facts().nodes:
-            spool = self.folder / "spool" / node.name
-            spool.mkdir(exist_ok=True)
-            spool.chmod(0o755)
 
     def _make_gpus(self) -> None:
         for device in self._gpu_devices():

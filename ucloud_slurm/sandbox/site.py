@@ -37,6 +37,7 @@ class SiteSettings:
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     conf: Path | None = None
     commands: Path | None = None
+    database: Path | None = None
 
 
 class Site:
@@ -50,10 +51,10 @@ class Site:
         self._installation = installation
         self._settings = settings
         self._account = pwd.getpwnam(cluster.service_user)
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
         self.folder = settings.folder
         self.config = self.folder / "config.toml"
-        self.database = self.folder / "ucloud-slurm.db"
+        self.database = settings.database or self.folder / "ucloud-slurm.db"
         self.log = self.folder / "log"
         self.url = ""
 
@@ -135,20 +136,20 @@ class Site:
                 [self._installation.python, *arguments], env=self.environment(), cwd="/", stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True, **self._identity(),
             )  # fmt: skip
-        self._processes.append(process)
+        self.processes.append(process)
         return process
 
     def stop(self) -> None:
         """Ends all processes of the site."""
-        for process in self._processes:
+        for process in self.processes:
             process.terminate()
-        for process in self._processes:
+        for process in self.processes:
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self._processes.clear()
+        self.processes.clear()
 
     def environment(self) -> dict[str, str]:
         """The environment of the site's processes."""

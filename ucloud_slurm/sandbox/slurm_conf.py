@@ -5,6 +5,7 @@ from pathlib import Path
 
 DATABASE = "slurm_acct"
 DATABASE_USER = "slurm"
+LOG_SIZE = "32M"
 GPUS = 4
 
 
@@ -200,7 +201,7 @@ def my_cnf(facts: ClusterFacts) -> str:
         "skip-name-resolve",
         "skip-log-bin",
         "innodb_buffer_pool_size=128M",
-        "innodb_log_file_size=32M",
+        f"innodb_log_file_size={LOG_SIZE}",
         "innodb_lock_wait_timeout=900",  # slurmdbd complains about less
         "innodb_flush_log_at_trx_commit=0",
         "innodb_fast_shutdown=1",

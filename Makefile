@@ -1,0 +1,56 @@
+# What to do with a checkout. `make` alone lists it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+
+.PHONY: help venv demo test lint docs format clean
+.DEFAULT_GOAL := help
+
+help:  ## Say what there is.
+	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+venv: $(VENV)/stamp  ## Make .venv with everything that the targets below need.
+
+demo: venv  ## Play UCloud's conversations with a real Slurm on this machine (about four minutes).
+	$(BIN)/ucloud-slurm sandbox demo
+
+test: lint  ## Lint, types and all tests: what CI runs.
+	$(BIN)/python -m pytest
+
+lint: venv  ## Style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: venv  ## Write the reference pages anew and build the documentation into build/docs.
+	$(BIN)/python docs/generate.py
+	$(BIN)/sphinx-build -q -W --keep-going docs build/docs
+
+format: venv  ## Bring the code into shape.
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+clean:  ## Delete what was made here, .venv too.
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The system's Python where it is new enough: the sandbox runs the service as an account of its own, which may not
+# be able to read a Python in somebody's home.
+$(VENV)/stamp: setup.cfg setup.py
+	@set -e; \
+	python=python3; \
+	if /usr/bin/python3 -c '$(NEW_ENOUGH)' 2>/dev/null; then python=/usr/bin/python3; fi; \
+	if ! $$python -c 'import ensurepip, venv' 2>/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing python3-venv"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get -qq update; \
+		apt-get -qq install -y --no-install-recommends python3 python3-venv >/dev/null; \
+		if /usr/bin/python3 -c '$(NEW_ENOUGH)'; then python=/usr/bin/python3; fi; \
+	fi; \
+	if ! $$python -c '$(NEW_ENOUGH)'; then echo "Python 3.11 or newer is needed."; exit 1; fi; \
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then $$python -m venv --clear $(VENV); fi
+	@echo "installing what setup.cfg asks for into $(VENV)"
+	@$(PIP) install --use-pep517 --editable '.[tests]'
+	@touch $@

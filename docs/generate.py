@@ -1,0 +1,330 @@
+"""Writes into the reference pages what the code knows itself, between ``.. begin:`` and ``.. end:`` lines.
+
+``python docs/generate.py`` writes; ``tests/test_docs.py`` fails when a page and the code have drifted apart.
+"""
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal, cast, get_args, get_origin
+
+import click
+from flask import Flask
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from sqlite_utils import Database
+
+from ucloud_slurm import config, errors
+from ucloud_slurm.bridge import states
+from ucloud_slurm.cli.main import main as command_line
+from ucloud_slurm.provider import Provider
+from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
+from ucloud_slurm.slurm.states import SlurmState
+from ucloud_slurm.store import database as store_database
+from ucloud_slurm.store import health as store_health
+from ucloud_slurm.store import migrations
+from ucloud_slurm.ucloud.eras import ERA_2021
+from ucloud_slurm.web import calls, health
+
+DOCS = Path(__file__).parent
+
+
+# ---- reStructuredText
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], widths: str = "auto") -> str:
+    """A list table."""
+    lines = [".. list-table::", "   :header-rows: 1", f"   :widths: {widths}", ""]
+    for row in (head, *rows):
+        for number, cell in enumerate(row):
+            lines.append(f"   {'*' if number == 0 else ' '} - {cell}".rstrip())
+    return "\n".join(lines)
+
+
+def literal(text: object) -> str:
+    """Text as it is typed."""
+    return f"``{text}``"
+
+
+def escaped(text: str) -> str:
+    """Plain text, in which nothing is markup."""
+    return re.sub(r"([*`|\\]|_(?!\w))", r"\\\1", text)
+
+
+def heading(text: str, underline: str) -> str:
+    """A heading below the page's own."""
+    return f"{text}\n{underline * len(text)}"
+
+
+def indented(text: str, by: int = 3) -> str:
+    """The same text further right."""
+    return "\n".join(" " * by + line if line else "" for line in text.split("\n"))
+
+
+# ---- configuration
+
+
+def configuration() -> str:
+    """Every key of every table of config.toml."""
+    parts = []
+    for name, field in config.Config.model_fields.items():
+        repeated = name == "products"
+        section = cast("type[BaseModel]", get_args(field.annotation)[0] if repeated else field.annotation)
+        title = f"[[{name}]]" if repeated else f"[{name}]"
+        parts.append(f".. _config-{name}:\n\n{heading(literal(title), '-')}\n\n{section.__doc__}")
+        parts += [f"{literal(key)}\n{indented(_key(key_field))}" for key, key_field in keys(section)]
+    return "\n\n".join(parts)
+
+
+def keys(section: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    """The keys of a table of the file."""
+    yield from section.model_fields.items()
+
+
+def _key(field: FieldInfo) -> str:
+    facts = [kind(field.annotation, field.metadata)]
+    if field.is_required():
+        facts.append("**required**")
+    elif field.default is not None:
+        facts.append(f"default {literal(setting(field.default, kind(field.annotation, field.metadata)))}")
+    text = f"{escaped(str(field.description))}\n\n{facts[0][0].upper()}{facts[0][1:]}"
+    return ", ".join([text, *facts[1:]]) + "."
+
+
+def kind(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    """What may stand behind a key."""
+    checks = [getattr(item, "func", None) for item in metadata]
+    inner = [part for part in get_args(annotation) if part is not type(None)]
+    values: Sequence[str] = ()
+    if get_origin(annotation) is Literal:
+        values = get_args(annotation)
+    elif annotation is config.PriceUnit:
+        values = [unit.value for unit in config.PriceUnit]
+    elif inner:  # X | None, or an annotated type in one
+        return kind(inner[0], getattr(annotation, "__metadata__", metadata))
+    if values:
+        return "one of " + ", ".join(literal(f'"{value}"') for value in values)
+    return next((_CHECKED[check] for check in checks if check in _CHECKED), "") or _PLAIN[annotation]
+
+
+_CHECKED: Mapping[Any, str] = {
+    config._duration: "duration",
+    config._url: "URL",
+    config._core_url: "URL",
+    config._slurm_word: "a name of Slurm's",
+}
+_PLAIN = {str: "text", Path: "path", int: "whole number", float: "number"}
+
+
+def setting(value: Any, kind_: str) -> str:
+    """A value as it is written in the file."""
+    if kind_ == "duration":
+        for letter, seconds in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+            if value % seconds == 0:
+                return f'"{int(value // seconds)}{letter}"'
+    return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+# ---- command line
+
+
+def commands() -> str:
+    """Every verb with its help and its options."""
+    return "\n\n".join(_verb(path, command) for path, command in verbs())
+
+
+def verbs(
+    path: str = "ucloud-slurm", command: click.Command = command_line
+) -> Iterator[tuple[str, click.Command]]:
+    """The command, its verbs and theirs."""
+    yield path, command
+    if isinstance(command, click.Group):
+        for name in sorted(command.commands):
+            yield from verbs(f"{path} {name}", command.commands[name])
+
+
+def _verb(path: str, command: click.Command) -> str:
+    arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    usage = [path, *("[OPTIONS]" for _ in options[:1]), *(str(one.name).upper() for one in arguments)]
+    if isinstance(command, click.Group):
+        usage.append("COMMAND")
+    help_ = re.sub(r"`([^`]*)`", r"``\1``", inspect.cleandoc(command.help or ""))
+    parts = [heading(literal(path), "-"), f".. code-block:: text\n\n   {' '.join(usage)}", help_]
+    parts += [f"{literal(_option(option))}\n{indented(_about(option))}" for option in options]
+    return "\n\n".join(parts)
+
+
+def _option(option: click.Option) -> str:
+    value = "" if option.is_flag else f" {option.metavar or option.type.name.upper()}"
+    return ", ".join(option.opts) + value
+
+
+def _about(option: click.Option) -> str:
+    text = escaped(option.help or "")
+    if option.show_default:
+        text += f" Default: {literal(option.default)}."
+    return text
+
+
+# ---- states
+
+
+def state_table() -> str:
+    """Slurm's states, what they are for UCloud, and what the user reads."""
+    rows = []
+    for state in SlurmState:
+        queued = states.queued_update(_queued(state), ERA_2021)
+        if queued is not None:
+            rows.append((literal(state.name), literal(queued.state.value), _words(queued.status)))
+            continue
+        for note, code, signal in _ends(state):
+            final = states.final_update(_ended(state, code, signal), ERA_2021, None)
+            if final is not None:
+                rows.append((literal(state.name) + note, literal(final.state.value), _words(final.status)))
+    return table(("Slurm", "UCloud", "Message"), rows, "25 15 60")
+
+
+def reasons() -> str:
+    """What is said of a job that waits, by Slurm's reason."""
+    known = ((literal(reason), sentence) for reason, sentence in states._REASONS.items())
+    other = ("any other", _words(states.waiting("WORD")))
+    return table(("Slurm's reason", "Message"), (*known, other), "25 75")
+
+
+def _ends(state: SlurmState) -> Sequence[tuple[str, int, int]]:
+    if state is SlurmState.FAILED:
+        return (", exit code 7", 7, 0), (", signal 9", 0, 9), (", code 0:53", *states.NO_OUTPUT)
+    return (("", 0, 0),)
+
+
+def _queued(state: SlurmState) -> QueueRecord:
+    return QueueRecord(
+        id=SlurmJobId(1), name="", user="", state=state, state_text=state.name, reason="Priority",
+        submitted=1, started=None, elapsed=0, nodes=1, cpus=1, node_list="NODES",
+    )  # fmt: skip
+
+
+def _ended(state: SlurmState, code: int, signal: int) -> RunRecord:
+    return RunRecord(
+        id=SlurmJobId(1), name="", user="", state=state, state_text=state.name, submitted=1, started=1,
+        ended=2, elapsed=1, exit_code=code, signal=signal, nodes=1, cpus=1, node_list="NODES",
+    )  # fmt: skip
+
+
+def _words(text: str) -> str:
+    """Placeholders in italics."""
+    return text.replace("NODES", "*nodes*").replace("(WORD)", "(*reason*)")
+
+
+# ---- calls and statuses
+
+
+def routes() -> list[tuple[str, str]]:
+    """Verb and path of everything that is answered, with ``{id}`` for the provider's id."""
+    app = Flask("documentation", static_folder=None)
+    app.register_blueprint(calls.blueprint(_provider()))
+    app.register_blueprint(health.blueprint(_provider()))
+    found = []
+    for rule in app.url_map.iter_rules():
+        found += [(verb, rule.rule) for verb in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})]
+    return sorted(found, key=lambda route: (route[1], route[0]))
+
+
+def refused_calls() -> str:
+    """The calls that are answered with FEATURE_NOT_SUPPORTED_BY_PROVIDER."""
+    rows = [
+        (literal(f"{verb} /ucloud/{{id}}/{path}"), f"{what} is not supported by this provider.")
+        for (verb, path), what in calls.NOT_YET.items()
+    ]
+    return table(("Call", "``why``"), rows, "50 50")
+
+
+def statuses() -> str:
+    """The errors and their HTTP statuses."""
+    kinds = [*_children(errors.Problem)]
+    rows = sorted((str(kind_.status), str(kind_.__doc__).partition("\n")[0]) for kind_ in kinds)
+    return table(("Status", "Meaning"), rows, "10 90")
+
+
+def _children(kind_: type[errors.Problem]) -> Iterator[type[errors.Problem]]:
+    for child in kind_.__subclasses__():
+        if child.__module__ in (errors.__name__, store_database.__name__):
+            yield child
+        yield from _children(child)
+
+
+# ---- tables and metrics
+
+
+def columns() -> Iterator[tuple[str, str]]:
+    """Table and column of all that the database has."""
+    db = Database(memory=True)
+    migrations.migrations.apply(db)
+    for name in db.table_names():
+        if not name.startswith(("sqlite", "_")):
+            yield from ((name, column.name) for column in db.table(name).columns)
+
+
+def metrics() -> str:
+    """What ``/metrics`` shows."""
+    app = Flask("documentation", static_folder=None)
+    app.register_blueprint(health.blueprint(_provider()))
+    text = app.test_client().get("/metrics").get_data(as_text=True)
+    rows = []
+    for family in text_string_to_metric_families(text):
+        labels: dict[str, list[str]] = {}
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                labels.setdefault(label, []).append(literal(value))
+        shown = "; ".join(f"{literal(label)}: {', '.join(values)}" for label, values in labels.items())
+        rows.append((literal(family.name), family.type, shown or "none", family.documentation))
+    return table(("Metric", "Type", "Labels", "Meaning"), rows, "25 10 30 35")
+
+
+def _provider() -> Provider:
+    """As much of a provider as the routes need before a request."""
+    return cast("Provider", SimpleNamespace(
+        config=SimpleNamespace(provider=SimpleNamespace(id="{id}")),
+        jobs=SimpleNamespace(count=dict),
+        outbox=SimpleNamespace(waiting=lambda: 0),
+        health=SimpleNamespace(of=store_health.Condition),
+    ))  # fmt: skip
+
+
+# ---- pages
+
+PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "reference/configuration.rst": {"keys": configuration},
+    "reference/command-line.rst": {"verbs": commands},
+    "reference/states.rst": {"states": state_table, "reasons": reasons},
+    "reference/calls.rst": {"refused": refused_calls},
+    "reference/statuses.rst": {"statuses": statuses},
+    "reference/metrics.rst": {"metrics": metrics},
+}
+
+
+def page(name: str) -> str:
+    """A page as it should be."""
+    text = (DOCS / name).read_text(encoding="utf-8")
+    for part, write in PARTS[name].items():
+        begin, end = f".. begin: {part}\n", f".. end: {part}\n"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise SystemExit(f"{name} should have the lines {begin.strip()} and {end.strip()}, once each")
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n{write()}\n\n{end}{rest.partition(end)[2]}"
+    return text
+
+
+def write_pages() -> None:
+    """Writes all pages."""
+    for name in PARTS:
+        (DOCS / name).write_text(page(name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_pages()

@@ -1,0 +1,118 @@
+"""P8 and the worker's lock: a pass costs the same for one job as for five hundred, and passes never overlap."""
+
+import fcntl
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Open, World
+from ucloud_slurm.bridge.naming import fingerprint
+from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.store.database import Store, filesystem
+from ucloud_slurm.store.jobs import Jobs
+from ucloud_slurm.worker.one_pass import Result, one_pass
+
+from tests.factories import job
+
+
+def running(world: World, number: int) -> None:
+    for _ in range(number):
+        world.submit()
+    for made in world.model.jobs:
+        world.model.start(made)
+    world.work(1)
+
+
+@pytest.mark.parametrize("number", [1, 500])
+def test_a_pass_over_unchanged_jobs_runs_the_same_commands_and_writes_nothing(world: World, number: int) -> None:
+    running(world, number)
+    world.model.counts.clear()
+    written = world.provider.store.row("select count(*) as n, max(id) as last from outbox")
+    log = Path(f"{world.provider.store.path}-wal").stat().st_size
+    assert world.work(10) is Result.DONE
+    assert world.model.counts == {"squeue": 1}
+    assert world.provider.store.row("select count(*) as n, max(id) as last from outbox") == written
+    assert Path(f"{world.provider.store.path}-wal").stat().st_size == log
+
+
+def test_five_hundred_ends_cost_one_sacct(world: World) -> None:
+    running(world, 500)
+    for made in world.model.jobs:
+        world.model.end(made)
+    world.model.counts.clear()
+    world.work(10)
+    assert world.model.counts == {"squeue": 1, "sacct": 1}
+
+
+def test_passes_never_overlap(world: World) -> None:
+    with Path(f"{world.provider.store.path}.worker").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        world.model.counts.clear()
+        world.submit()
+        assert one_pass(world.provider) is Result.ELSEWHERE
+        assert world.model.counts["squeue"] == 0
+    assert one_pass(world.provider) is Result.DONE
+
+
+def _claim(path: Path, results: "multiprocessing.Queue[int]", start: "multiprocessing.synchronize.Barrier") -> None:
+    store = Store(path)
+    start.wait()
+    results.put(sum(Jobs(store).claim(str(number), 1.0, 2.0) for number in range(50)))
+    store.close()
+
+
+def test_a_job_is_claimed_by_one_of_many_processes(open_provider: Open) -> None:
+    provider = open_provider()
+    rows = [
+        {"id": str(number), "phase": "accepted", "name": "n", "local_user": "u", "owner": "o", "category": "c",
+         "product": "p", "fingerprint": fingerprint(job()), "body": job().model_dump_json(by_alias=True),
+         "accepted_at": 1.0}
+        for number in range(50)
+    ]  # fmt: skip
+    provider.jobs.accept(rows)
+    context = multiprocessing.get_context("spawn")
+    results: multiprocessing.Queue[int] = context.Queue()
+    start = context.Barrier(3)
+    processes = [context.Process(target=_claim, args=(provider.store.path, results, start)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    claims = [results.get(timeout=30) for _ in processes]
+    for process in processes:
+        process.join()
+    assert sum(claims) == 50
+
+
+@pytest.mark.parametrize(
+    ("contents", "words"), [(b"not a database at all" * 100, "cannot be used"), (b"SQLite format 3\x00" + b"x" * 80, "")]
+)
+def test_a_file_that_is_no_database_is_refused_with_its_name(tmp_path: Path, contents: bytes, words: str) -> None:
+    path = tmp_path / "broken.db"
+    path.write_bytes(contents)
+    with pytest.raises(Misconfigured, match=f"broken.db.*{words}"):
+        Store(path)
+
+
+def test_a_database_of_a_newer_release_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path / "new.db")
+    store.change(
+        "insert into _sqlite_migrations (migration_set, name, applied_at) values ('ucloud-slurm', 'm999_future', '')"
+    )
+    store.close()
+    with pytest.raises(Misconfigured, match="newer release"):
+        Store(tmp_path / "new.db")
+
+
+def test_the_database_is_for_our_own_eyes_whatever_the_umask(tmp_path: Path) -> None:
+    path = tmp_path / "open.db"
+    path.touch(mode=0o666)
+    path.chmod(0o666)
+    Store(path).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_shared_file_system_is_known_by_its_longest_mount_point() -> None:
+    mounts = "/dev/sda / ext4 rw 0 0\nserver:/home /home nfs4 rw 0 0\n/dev/sdb /home/local xfs rw 0 0\n"
+    assert filesystem(Path("/home/x"), lambda: mounts) == "nfs4"
+    assert filesystem(Path("/home/local/x"), lambda: mounts) == "xfs"
+    assert filesystem(Path("/var"), lambda: mounts) == "ext4"
