@@ -137,9 +137,7 @@ def commands() -> str:
     return "\n\n".join(_verb(path, command) for path, command in verbs())
 
 
-def verbs(
-    path: str = "ucloud-slurm", command: click.Command = command_line
-) -> Iterator[tuple[str, click.Command]]:
+def verbs(path: str = "ucloud-slurm", command: click.Command = command_line) -> Iterator[tuple[str, click.Command]]:
     """The command, its verbs and theirs."""
     yield path, command
     if isinstance(command, click.Group):

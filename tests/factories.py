@@ -29,11 +29,21 @@ def var(*names: str, **affixes: Any) -> dict[str, Any]:
 
 def parameter(name: str, kind: str = "text", **more: Any) -> dict[str, Any]:
     """A declared parameter."""
-    return {"type": kind, "name": name, "optional": False, "defaultValue": None, "title": "", "description": ""} | more
+    return {
+        "type": kind,
+        "name": name,
+        "optional": False,
+        "defaultValue": None,
+        "title": "",
+        "description": "",
+    } | more
 
 
 def application(
-    *invocation: dict[str, Any], parameters: list[dict[str, Any]] | None = None, backend: str = "NATIVE", **more: Any
+    *invocation: dict[str, Any],
+    parameters: list[dict[str, Any]] | None = None,
+    backend: str = "NATIVE",
+    **more: Any,
 ) -> dict[str, Any]:
     """An application with its tool."""
     tool = {
@@ -66,7 +76,11 @@ def application(
 
 
 def job_data(
-    job_id: str = "54112", *, app: dict[str, Any] | None = None, parameters: dict[str, Any] | None = None, **more: Any
+    job_id: str = "54112",
+    *,
+    app: dict[str, Any] | None = None,
+    parameters: dict[str, Any] | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
     """A Job. ``more`` replaces parts of the specification."""
     specification = {

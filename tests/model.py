@@ -53,7 +53,7 @@ class Model:
 
     # -- the Scheduler --------------------------------------------------------------------------------------
 
-    def submit(self, submission: Submission, within: float) -> SlurmJobId:
+    def submit(self, submission: Submission, within: float) -> SlurmJobId:  # noqa: ARG002
         self.counts["sbatch"] += 1
         if not self.controller:
             raise OutcomeUnknown("Unable to contact slurm controller")
@@ -91,7 +91,7 @@ class Model:
             if run.submitted >= since
         ]
 
-    def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:
+    def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:  # noqa: ARG002
         self.counts["scancel"] += 1
         self._ask(self.controller)
         for found in self.jobs:
@@ -99,7 +99,7 @@ class Model:
             if same and found.in_queue and self.cancels_reach:
                 self.end(found, SlurmState.CANCELLED)
 
-    def partitions(self, within: float) -> list[Partition]:
+    def partitions(self, within: float) -> list[Partition]:  # noqa: ARG002
         self.counts["sinfo"] += 1
         self._ask(self.controller)
         return [Partition("cpu", up=True, minutes=600, nodes_max=None, groups=(NodeGroup(4, 16, 8000, ""),))]

@@ -1,5 +1,6 @@
 """The bill is Slurm's own number, in whole units with the rest carried."""
 
+import itertools
 from dataclasses import dataclass, field
 
 import pytest
@@ -25,7 +26,14 @@ class Ledger:
 
     def look(self, used: int, weight: int, *, final: bool = False) -> None:
         due = charges.charge(
-            "1", 7, used=used, charged=self.charged, weight=weight, tariff=self.tariff, every=self.every, final=final
+            "1",
+            7,
+            used=used,
+            charged=self.charged,
+            weight=weight,
+            tariff=self.tariff,
+            every=self.every,
+            final=final,
         )
         if due is not None:
             self.made.append(due)
@@ -64,7 +72,7 @@ def test_no_charge_id_is_used_twice_and_periods_join(runs: list[tuple[list[int],
     ids = [charge.charge_id for charge in ledger.made]
     assert len(ids) == len(set(ids))
     periods = [tuple(int(part) for part in id_.split("-")[2:]) for id_ in ids]
-    assert all(earlier[1] == later[0] for earlier, later in zip(periods, periods[1:], strict=False))
+    assert all(earlier[1] == later[0] for earlier, later in itertools.pairwise(periods))
 
 
 def test_a_charge_names_job_slurm_job_and_period() -> None:
@@ -88,7 +96,15 @@ def test_a_running_job_is_charged_when_enough_has_gathered() -> None:
 )
 def test_the_last_unit_is_rounded_as_configured(left: int, rounding: str, units: int) -> None:
     due = charges.charge(
-        "1", 7, used=120 + left, charged=120, weight=1, tariff=MINUTES, every=0, final=True, last_unit=rounding  # type: ignore[arg-type]
+        "1",
+        7,
+        used=120 + left,
+        charged=120,
+        weight=1,
+        tariff=MINUTES,
+        every=0,
+        final=True,
+        last_unit=rounding,  # type: ignore[arg-type]
     )
     assert (due.units if due else 0) == units
 

@@ -75,7 +75,13 @@ def test_all_errors_are_listed_at_once() -> None:
     with pytest.raises(Misconfigured) as raised:
         config.parse(data)
     text = str(raised.value)
-    for name in ("provider.url", "ucloud.url", "ucloud.refresh_token_file", "ucloud.public_key_file", "products"):
+    for name in (
+        "provider.url",
+        "ucloud.url",
+        "ucloud.refresh_token_file",
+        "ucloud.public_key_file",
+        "products",
+    ):
         assert name in text
 
 

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Open, World
+from tests.factories import job
 from ucloud_slurm.bridge.naming import fingerprint
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.store.database import Store, filesystem
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.worker.one_pass import Result, one_pass
-
-from tests.factories import job
 
 
 def running(world: World, number: int) -> None:
@@ -84,7 +83,8 @@ def test_a_job_is_claimed_by_one_of_many_processes(open_provider: Open) -> None:
 
 
 @pytest.mark.parametrize(
-    ("contents", "words"), [(b"not a database at all" * 100, "cannot be used"), (b"SQLite format 3\x00" + b"x" * 80, "")]
+    ("contents", "words"),
+    [(b"not a database at all" * 100, "cannot be used"), (b"SQLite format 3\x00" + b"x" * 80, "")],
 )
 def test_a_file_that_is_no_database_is_refused_with_its_name(tmp_path: Path, contents: bytes, words: str) -> None:
     path = tmp_path / "broken.db"

@@ -62,7 +62,10 @@ def test_welcome_is_public_and_never_takes_a_key_that_was_not_asked_for(world: W
 def test_products_are_what_is_configured_and_what_is_possible(world: World) -> None:
     status, body = world.core.call("GET", f"{BASE}/jobs/retrieveProducts")
     assert status == 200
-    assert [element["product"]["id"] for element in body["responses"]] == ["example-compute-1", "example-compute-4"]
+    assert [element["product"]["id"] for element in body["responses"]] == [
+        "example-compute-1",
+        "example-compute-4",
+    ]
     first = body["responses"][0]
     assert first["docker"]["enabled"] is first["native"]["enabled"] is True
     assert not any(first["docker"][flag] for flag in first["docker"] if flag != "enabled")
@@ -72,7 +75,10 @@ def test_products_are_what_is_configured_and_what_is_possible(world: World) -> N
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"product": {"id": "none", "category": "example-compute", "provider": "example"}}, "specification.product"),
+        (
+            {"product": {"id": "none", "category": "example-compute", "provider": "example"}},
+            "specification.product",
+        ),
         (
             {"product": {"id": "example-compute-1", "category": "example-compute", "provider": "another"}},
             "specification.product",
@@ -240,7 +246,7 @@ def test_a_bug_is_one_line_in_the_journal_and_no_trace_leaves_the_process(
     def broken(*_: Any) -> Any:
         raise RuntimeError("the secret is 42")
 
-    world.model.submit = broken  # type: ignore[method-assign]
+    world.model.submit = broken  # type: ignore[method-assign,assignment]
     with caplog.at_level(logging.ERROR):
         status, body = post(world, "jobs", job_data())
     assert (status, body["why"]) == (500, "Internal error of the provider")

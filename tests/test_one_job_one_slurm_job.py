@@ -165,4 +165,3 @@ def test_a_crash_at_any_point_leaves_one_slurm_job(
     assert status == 200
     assert len(world.model.of("7")) == 1
     assert world.row("7").phase is Phase.LIVE
-

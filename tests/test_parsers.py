@@ -1,5 +1,7 @@
 """Slurm's output: whole or an error, never half."""
 
+from collections.abc import Callable, Sized
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,9 +54,10 @@ def test_no_output_is_no_jobs() -> None:
     assert parse.runs("") == []
 
 
-@pytest.mark.parametrize("text", [QUEUE + PENDING, RUN + WAITING, SINFO])
-def test_output_that_is_cut_anywhere_is_never_half_a_row(text: str) -> None:
-    read = {QUEUE: parse.queue, RUN: parse.runs}.get(text[: text.index("\n") + 1], parse.partitions)
+@pytest.mark.parametrize(
+    ("read", "text"), [(parse.queue, QUEUE + PENDING), (parse.runs, RUN + WAITING), (parse.partitions, SINFO)]
+)
+def test_output_that_is_cut_anywhere_is_never_half_a_row(read: Callable[[str], Sized], text: str) -> None:
     whole = read(text)
     for length in range(1, len(text)):
         if text[:length].endswith("\n"):
@@ -66,7 +69,13 @@ def test_output_that_is_cut_anywhere_is_never_half_a_row(text: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["CLUSTER: x", "slurm_load_jobs error: Unable to contact", "JOBID PARTITION NAME", "7" + S + "RUNNING", "<html>"],
+    [
+        "CLUSTER: x",
+        "slurm_load_jobs error: Unable to contact",
+        "JOBID PARTITION NAME",
+        "7" + S + "RUNNING",
+        "<html>",
+    ],
 )
 def test_lines_that_are_not_rows_are_an_error(line: str) -> None:
     for read in (parse.queue, parse.runs, parse.partitions):
@@ -104,11 +113,15 @@ def test_spans_of_time_are_read(text: str, seconds: int) -> None:
             "time limits)",
         ),
         (
-            "sbatch: error: This site wants a project code\nsbatch: error: Batch job submission failed: Unspecified error",
+            "sbatch: error: This site wants a project code\n"
+            "sbatch: error: Batch job submission failed: Unspecified error",
             "This site wants a project code; Unspecified error",
         ),
         ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", None),
-        ("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)", None),
+        (
+            "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
+            None,
+        ),
         ("sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received", None),
         ("sbatch: error: Batch job submission failed: Protocol authentication error", None),
         ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying", None),

@@ -114,7 +114,7 @@ FAKES = {
     "hangs after it submitted": '"$REAL" "$@" >/dev/null; exec sleep 100',
     "prints nothing": '"$REAL" "$@" >/dev/null; exit 0',
     "prints garbage": '"$REAL" "$@" >/dev/null; echo "Submitted batch job"; exit 0',
-    "prints an id and an error": '"$REAL" "$@"; echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1',
+    "prints an id and an error": '"$REAL" "$@"; echo "sbatch: error: Socket timed out" >&2; exit 1',
     "says that it timed out": (
         '"$REAL" "$@" >/dev/null; echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv '
         'operation" >&2; exit 1'

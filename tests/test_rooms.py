@@ -18,11 +18,22 @@ MAY_IMPORT = {
     "users": BASE | {"bridge"},
     "worker": BASE | {"ucloud", "slurm", "bridge", "store", "users", "provider"},
     "web": BASE | {"ucloud", "slurm", "bridge", "store", "worker", "provider"},
-    "cli": BASE | {"ucloud", "slurm", "store", "users", "worker", "provider", "journal", "sandbox"},
+    "cli": BASE | {"bridge", "ucloud", "slurm", "store", "users", "worker", "provider", "journal", "sandbox"},
     "sandbox": BASE | {"ucloud"},
 }
 # What decides must not do: no clock, no files, no processes, no network.
-IMPURE = {"os", "subprocess", "socket", "time", "datetime", "requests", "sqlite3", "sqlite_utils", "pathlib", "threading"}
+IMPURE = {
+    "os",
+    "subprocess",
+    "socket",
+    "time",
+    "datetime",
+    "requests",
+    "sqlite3",
+    "sqlite_utils",
+    "pathlib",
+    "threading",
+}
 PURE = ("bridge", "ucloud/applications.py", "ucloud/control.py", "ucloud/eras.py", "ucloud/jobs.py",
         "ucloud/products.py", "ucloud/wire.py", "slurm/parse.py", "slurm/records.py", "slurm/states.py",
         "slurm/scheduler.py")  # fmt: skip

@@ -191,9 +191,7 @@ def sleepers(cluster: Cluster) -> list[Process]:
 
 
 def marked(cluster: Cluster) -> list[Process]:
-    return [
-        process for process in processes.everyone() if process.environment().get(MARK) == str(cluster.folder)
-    ]
+    return [process for process in processes.everyone() if process.environment().get(MARK) == str(cluster.folder)]
 
 
 def test_stop_ends_servers_that_nobody_noted(light: Cluster) -> None:
@@ -412,9 +410,7 @@ def test_a_forgotten_job_is_unknown_to_squeue_and_sacct(cluster: Cluster) -> Non
     assert sacct(cluster, lost, "state") == []
     assert cluster.sql(f"SELECT id_job FROM {cluster.name}_job_table WHERE id_job = {lost}") == ""
     assert state_of(cluster, kept) == "RUNNING"
-    wait_until(
-        "the other is not in accounting", lambda: sacct(cluster, kept, "state") == ["RUNNING"], seconds=10
-    )
+    wait_until("the other is not in accounting", lambda: sacct(cluster, kept, "state") == ["RUNNING"], seconds=10)
     cluster.run("scancel", str(kept))
 
 

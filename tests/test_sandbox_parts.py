@@ -251,9 +251,7 @@ def test_without_dpkg_the_sentence_says_where_it_works(monkeypatch: pytest.Monke
         packages.missing(["munge"])
 
 
-def test_without_root_the_sentence_says_what_root_should_type(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_root_the_sentence_says_what_root_should_type(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(SandboxError, match="run as root: apt-get install munge slurmd"):
         packages.install(["munge", "slurmd"], folder / "log", silence)
@@ -269,9 +267,7 @@ def apt_get(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setattr(packages, "POLICY", folder / "policy-rc.d")
 
 
-def test_nothing_may_start_while_packages_are_installed(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_may_start_while_packages_are_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     apt_get(folder, monkeypatch, './policy-rc.d\necho "$? $DEBIAN_FRONTEND $*"')
     packages.install(["munge"], folder / "log", silence)
     said = (folder / "log").read_text().splitlines()

@@ -34,7 +34,7 @@ def build(plan: Plan = PLAN, folder: str = "{home}/ucloud-jobs", **more: Any) ->
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("one-node", {"app": ECHO, "parameters": {"value": text("it's $HOME; `id` \\ \"x\"")}}),
+        ("one-node", {"app": ECHO, "parameters": {"value": text('it\'s $HOME; `id` \\ "x"')}}),
         (
             "two-nodes",
             {
@@ -133,5 +133,5 @@ def test_an_application_of_one_node_is_not_spread_over_many() -> None:
 
 
 def test_attached_resources_are_refused_and_not_forgotten() -> None:
-    with pytest.raises(Refused, match="specification.resources"):
+    with pytest.raises(Refused, match=r"specification\.resources"):
         build(app=ECHO, parameters={"value": text("x")}, resources=[{"type": "file", "path": "/1/x"}])

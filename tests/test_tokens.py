@@ -27,9 +27,7 @@ CLAIMS: dict[str, Any] = {
 }
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OTHER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-PUBLIC = KEY.public_key().public_bytes(
-    serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-)
+PUBLIC = KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 CHECK = TokenCheck([KEY.public_key()], "cloud.sdu.dk")
 
 
@@ -143,9 +141,7 @@ def test_while_ucloud_changes_its_key_both_are_accepted() -> None:
 
 
 def test_a_key_is_read_in_every_form_that_ucloud_hands_out() -> None:
-    der = KEY.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    der = KEY.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     line = base64.b64encode(der).decode()
     assert parse_keys(line) == [KEY.public_key()]
     assert parse_keys(PUBLIC.decode()) == [KEY.public_key()]

@@ -196,9 +196,7 @@ def test_an_installation_has_every_package_that_the_code_imports() -> None:
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module]
             for name in (
-                {name.split(".")[0] for name in names}
-                - sys.stdlib_module_names
-                - {"ucloud_slurm", "_typeshed"}
+                {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"ucloud_slurm", "_typeshed"}
             ):
                 found = {canonicalize_name(owner) for owner in owners[name]}
                 assert found & declared, f"{path} imports {name}, which setup.cfg does not ask for"

@@ -9,8 +9,15 @@ from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from pytest_mock import MockerFixture
 
 from tests.conftest import Clock, World, configuration, served
@@ -172,7 +179,7 @@ class Lives(RuleBasedStateMachine):
 def test_random_lives_end_with_one_job_the_right_bill_and_one_true_state(charging: str, mocker: MockerFixture) -> None:
     mocker.patch("tenacity.nap.time.sleep")  # the waits between tries are not what is tried here
     mocker.patch.object(Lives, "charging", charging)
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Lives,
         settings=settings(
             max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)

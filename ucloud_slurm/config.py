@@ -112,6 +112,10 @@ class UCloudSection(Section):
     )
     issuer: str = Field(default="cloud.sdu.dk", description="The issuer (iss) of UCloud's tokens.")
     timeout: Duration = Field(default=10.0, description="How long one call to UCloud may take.")
+    ca_file: Path | None = Field(
+        default=None,
+        description="PEM file of the certificate authorities for UCloud's https; left out: the public ones.",
+    )
 
 
 class DatabaseSection(Section):
@@ -151,7 +155,8 @@ class JobsSection(Section):
         "Must be longer than Slurm's MessageTimeout.",
     )
     submit_within: Duration = Field(
-        default=2.0, description="How long a request may wait for Slurm; what is not done by then the worker does."
+        default=2.0,
+        description="How long a request may wait for Slurm; what is not done by then the worker does.",
     )
 
 
@@ -159,7 +164,8 @@ class AccountingSection(Section):
     """How use is told to UCloud."""
 
     mode: Literal["auto", "charge", "off"] = Field(
-        default="auto", description="auto: what the era wants; charge: jobs.control.chargeCredits; off: not at all."
+        default="auto",
+        description="auto: what the era wants; charge: jobs.control.chargeCredits; off: not at all.",
     )
     every: Duration = Field(default=900.0, description='How often a running job is charged; "0s": at every pass.')
     last_unit: Literal["nearest", "up", "down"] = Field(
@@ -189,7 +195,8 @@ class Product(Section):
     constraint: SlurmWord | None = Field(default=None, description="Node features that the jobs need.")
     reservation: SlurmWord | None = Field(default=None, description="Reservation that the jobs run in.")
     gres: SlurmWord | None = Field(
-        default=None, description="Generic resources per node, as sbatch --gres takes them; stands before gpus."
+        default=None,
+        description="Generic resources per node, as sbatch --gres takes them; stands before gpus.",
     )
     cpus: int | None = Field(default=None, ge=1, description="CPUs per node; left out: what UCloud says.")
     memory_gb: float | None = Field(

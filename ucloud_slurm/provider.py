@@ -64,6 +64,7 @@ class Provider:
                 now=now,
                 timeout=config.ucloud.timeout,
                 tokens=TokenInStore(store),
+                ca_file=config.ucloud.ca_file,
             ),
             tokens=tokens,
             now=now,

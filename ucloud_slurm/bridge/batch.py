@@ -23,7 +23,14 @@ class Person:
 
 
 def batch_job(
-    job: Job, application: Application, product: Product, plan: Plan, person: Person, *, provider: str, folder: str
+    job: Job,
+    application: Application,
+    product: Product,
+    plan: Plan,
+    person: Person,
+    *,
+    provider: str,
+    folder: str,
 ) -> Submission:
     """Builds the batch job. The same arguments give the same job, byte for byte.
 

@@ -95,7 +95,9 @@ def _fits(wanted: Plan, product: Product, partition: Partition) -> None:
     if partition.nodes_max is not None:
         most = min(most, partition.nodes_max)
     if wanted.nodes > most:
-        raise Refused(f"A job on {product.id} may use at most {_count(most, 'node')}; this one asks for {wanted.nodes}.")
+        raise Refused(
+            f"A job on {product.id} may use at most {_count(most, 'node')}; this one asks for {wanted.nodes}."
+        )
     fitting = sum(group.count for group in partition.groups if _holds(group, wanted))
     if wanted.nodes > fitting:
         raise Refused(_too_large(wanted, product, partition.groups, fitting))

@@ -49,43 +49,41 @@ def waiting(reason: str) -> str:
     return f"The job waits in the queue ({reason})."
 
 
+# How a job ends: the state for UCloud (None: by the era, see `Era.exit_code_is_failure`) and what its user reads.
+_ENDS: dict[SlurmState, tuple[JobState | None, str]] = {
+    SlurmState.COMPLETED: (JobState.SUCCESS, "The job has ended."),
+    SlurmState.CANCELLED: (JobState.SUCCESS, "The job was cancelled on the cluster."),
+    SlurmState.FAILED: (None, "The program ended with exit code {code}."),
+    SlurmState.OUT_OF_MEMORY: (None, "The program needed more memory than the job has; choose a larger machine."),
+    SlurmState.TIMEOUT: (JobState.EXPIRED, "The job has used up its time."),
+    SlurmState.DEADLINE: (JobState.EXPIRED, "The job could not be done before its deadline."),
+    SlurmState.NODE_FAIL: (JobState.FAILURE, "A machine of the job failed ({nodes})."),
+    SlurmState.BOOT_FAIL: (JobState.FAILURE, "A machine of the job did not start ({nodes})."),
+    SlurmState.PREEMPTED: (JobState.FAILURE, "The job had to give way to a job of higher priority."),
+    SlurmState.REVOKED: (JobState.FAILURE, "The job was withdrawn by the cluster."),
+}
+_KILLED = (None, "The program was ended by signal {signal}{hint}.")
+_NO_OUTPUT = (JobState.FAILURE, "The job could not start: its output could not be written.")
+
+
 def final_update(run: RunRecord, era: Era, stopped_for: str | None) -> JobUpdate | None:
     """How a job ended, or None when the run has not ended for good.
 
     :param run: the latest run of the job
     :param stopped_for: the sentence to use if it was us who cancelled it
     """
-    if run.state is None or run.ended is None:
+    if run.state is None or run.ended is None or run.state not in _ENDS:
         return None
-    code = run.exit_code
-    ended = JobState.FAILURE if era.exit_code_is_failure else JobState.SUCCESS
-    match run.state:
-        case SlurmState.COMPLETED:
-            return JobUpdate(JobState.SUCCESS, "The job has ended.")
-        case SlurmState.CANCELLED:
-            return JobUpdate(JobState.SUCCESS, stopped_for or "The job was cancelled on the cluster.")
-        case SlurmState.FAILED if (code, run.signal) == NO_OUTPUT:
-            return JobUpdate(JobState.FAILURE, "The job could not start: its output could not be written.")
-        case SlurmState.FAILED if run.signal:
-            return JobUpdate(ended, f"The program was ended by signal {run.signal}{_signal_hint(run.signal)}.")
-        case SlurmState.FAILED:
-            return JobUpdate(ended, f"The program ended with exit code {code}.")
-        case SlurmState.OUT_OF_MEMORY:
-            return JobUpdate(ended, "The program needed more memory than the job has; choose a larger machine.")
-        case SlurmState.TIMEOUT:
-            return JobUpdate(JobState.EXPIRED, "The job has used up its time.")
-        case SlurmState.DEADLINE:
-            return JobUpdate(JobState.EXPIRED, "The job could not be done before its deadline.")
-        case SlurmState.NODE_FAIL:
-            return JobUpdate(JobState.FAILURE, f"A machine of the job failed ({run.node_list or 'unknown'}).")
-        case SlurmState.BOOT_FAIL:
-            return JobUpdate(JobState.FAILURE, f"A machine of the job did not start ({run.node_list or 'unknown'}).")
-        case SlurmState.PREEMPTED:
-            return JobUpdate(JobState.FAILURE, "The job had to give way to a job of higher priority.")
-        case SlurmState.REVOKED:
-            return JobUpdate(JobState.FAILURE, "The job was withdrawn by the cluster.")
-        case _:
-            return None
+    if run.state is SlurmState.CANCELLED and stopped_for is not None:
+        return JobUpdate(JobState.SUCCESS, stopped_for)
+    state, words = _ENDS[run.state]
+    if run.state is SlurmState.FAILED and (run.exit_code, run.signal) == NO_OUTPUT:
+        state, words = _NO_OUTPUT
+    elif run.state is SlurmState.FAILED and run.signal:
+        state, words = _KILLED
+    by_era = JobState.FAILURE if era.exit_code_is_failure else JobState.SUCCESS
+    facts = {"code": run.exit_code, "signal": run.signal, "nodes": run.node_list or "unknown"}
+    return JobUpdate(state or by_era, words.format(hint=_signal_hint(run.signal), **facts))
 
 
 def _signal_hint(signal: int) -> str:

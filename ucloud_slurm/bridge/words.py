@@ -35,7 +35,13 @@ def values(invocation: Invocation, given: Mapping[str, ParameterValue]) -> dict[
             found[parameter.name] = _text(parameter, value)
         elif parameter.default_value is not None:
             found[parameter.name] = _default(parameter)
-        elif not parameter.optional and parameter.type in ("text", "integer", "floating_point", "boolean", "enumeration"):
+        elif not parameter.optional and parameter.type in (
+            "text",
+            "integer",
+            "floating_point",
+            "boolean",
+            "enumeration",
+        ):
             raise Refused(f"The parameter '{parameter.name}' has no value.")
     return found
 
@@ -116,7 +122,9 @@ def _text(parameter: ApplicationParameter, value: ParameterValue) -> str:
         case "integer" | "floating_point" | "boolean":
             return _plain(parameter, value.value)
         case kind if kind in _NOT_YET:
-            raise Refused(f"The parameter '{parameter.name}' needs {_NOT_YET[kind]}, which this provider does not offer.")
+            raise Refused(
+                f"The parameter '{parameter.name}' needs {_NOT_YET[kind]}, which this provider does not offer."
+            )
         case kind:
             raise Refused(f"The parameter '{parameter.name}' has a value of an unknown kind ('{kind}').")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ucloud_slurm.bridge import naming
 from ucloud_slurm.config import Config, location, own_account, read
 from ucloud_slurm.errors import Misconfigured, NotNow, Problem
 from ucloud_slurm.slurm.commands import Commands
@@ -68,13 +69,19 @@ def run_checks(path: Path | None) -> list[Finding]:
 def _account(config: Config) -> list[tuple[Level, str]]:
     service.refuse_root()
     person = service.person(config)
+    trial = naming.folder(config.jobs.folder, person.home, person.user, f"check-{os.getpid()}")
+    service.make_folder(trial)
+    Path(trial).rmdir()
     found: list[tuple[Level, str]] = [
-        ("ok", f"jobs run as {person.user} in {config.jobs.folder.replace('{home}', person.home)}"),
+        ("ok", f"jobs run as {person.user} in {Path(trial).parent}"),
         ("warning", service.WARNING.format(user=person.user)),
     ]
-    for path in (config.ucloud.refresh_token_file, config.database.path):
-        if path.exists() and path.stat().st_mode & 0o077:
-            found.append(("failed", f"{path} can be read by other accounts; chmod 600 {path}"))
+    secrets = (config.ucloud.refresh_token_file, config.database.path)
+    found += [
+        ("failed", f"{path} can be read by other accounts; chmod 600 {path}")
+        for path in secrets
+        if path.exists() and path.stat().st_mode & 0o077
+    ]
     return found
 
 
@@ -104,7 +111,12 @@ def _slurm(config: Config) -> list[tuple[Level, str]]:
         partition = partitions.get(product.partition)
         if partition is None:
             known = ", ".join(sorted(partitions))
-            found.append(("failed", f"product {product.id}: there is no partition {product.partition} (there are {known})"))
+            found.append(
+                (
+                    "failed",
+                    f"product {product.id}: there is no partition {product.partition} (there are {known})",
+                )
+            )
         elif not partition.up:
             found.append(("warning", f"product {product.id}: partition {product.partition} is down"))
     settings = slurm.settings()
@@ -124,7 +136,7 @@ def _slurm(config: Config) -> list[tuple[Level, str]]:
 
 def _ucloud(config: Config) -> list[tuple[Level, str]]:
     core = Core(config.ucloud.url, read_refresh_token(config.ucloud.refresh_token_file), now=time.time,
-                timeout=config.ucloud.timeout, tries=1)  # fmt: skip
+                timeout=config.ucloud.timeout, tries=1, ca_file=config.ucloud.ca_file)  # fmt: skip
     try:
         core.check()
     finally:

@@ -96,7 +96,12 @@ def _bill(provider: Provider, row: JobRow) -> dict[str, Any]:
     """What Slurm counted, what was charged of it, and the difference, in weighted seconds."""
     tariff = tariff_of(provider, Catalogue(provider), row, ask=False)
     rest = None if row.used is None else row.used - row.charged
-    return {"used": row.used, "charged": row.charged, "rest": rest, "unit_seconds": tariff.unit if tariff else None}
+    return {
+        "used": row.used,
+        "charged": row.charged,
+        "rest": rest,
+        "unit_seconds": tariff.unit if tariff else None,
+    }
 
 
 def _line(message: dict[str, Any]) -> tuple[Any, ...]:

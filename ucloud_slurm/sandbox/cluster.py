@@ -67,9 +67,7 @@ class Cluster:
         """
         missing = self._missing_packages()
         absent = self._accounts.absent(EVERYBODY) if self._root else ()
-        ports = ", ".join(
-            str(port) for port in sorted(daemon.port for daemon in self._servers() if daemon.port)
-        )
+        ports = ", ".join(str(port) for port in sorted(daemon.port for daemon in self._servers() if daemon.port))
         if missing:
             root = "" if self._root else "; that needs root"
             install = (

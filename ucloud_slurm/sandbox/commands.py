@@ -38,9 +38,7 @@ def identity_of(user: str | None) -> Identity:
     try:
         entry = pwd.getpwnam(user)
     except KeyError as unknown:
-        raise SandboxError(
-            f"There is no account {user} on this machine; start the sandbox first."
-        ) from unknown
+        raise SandboxError(f"There is no account {user} on this machine; start the sandbox first.") from unknown
     if entry.pw_uid == os.geteuid():
         return MYSELF
     return Identity(entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(user, entry.pw_gid)))

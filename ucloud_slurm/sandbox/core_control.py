@@ -88,9 +88,7 @@ class Control:
     def update(self, call: Call) -> Json:
         """``jobs.control.update``."""
         items = call.read(wire.Bulk[wire.UpdateItem]).items
-        wrong = [
-            why for number, item in enumerate(items) for why in wire.check_update(item, number, self.era)
-        ]
+        wrong = [why for number, item in enumerate(items) for why in wire.check_update(item, number, self.era)]
         if wrong:
             raise ProtocolError(wrong)
         self.jobs.update(items, self.era)

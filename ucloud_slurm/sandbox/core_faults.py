@@ -28,9 +28,7 @@ class Faults:
     then delays and dropped answers. Safe for several threads.
     """
 
-    def __init__(
-        self, changed: threading.Condition, incoming: Container[str], outgoing: Container[str]
-    ) -> None:
+    def __init__(self, changed: threading.Condition, incoming: Container[str], outgoing: Container[str]) -> None:
         self._changed = changed
         self._incoming = incoming
         self._outgoing = outgoing
@@ -58,9 +56,7 @@ class Faults:
         with self._changed:
             self._outage = how if on else None
 
-    def answer(
-        self, call: str, status: int, body: dict[str, Any] | str | None = None, times: int = 1
-    ) -> None:
+    def answer(self, call: str, status: int, body: dict[str, Any] | str | None = None, times: int = 1) -> None:
         """Answer the next ``times`` calls so, without doing the work."""
         self._known(call)
         with self._changed:

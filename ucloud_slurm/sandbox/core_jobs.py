@@ -106,9 +106,7 @@ class Jobs:
                 raise CoreError(404, "Not found")
             return _copy(self._jobs[job_id])
 
-    def add(
-        self, specification: Json, owner: str, project: str | None, *, confirmed: bool = False
-    ) -> CoreJob:
+    def add(self, specification: Json, owner: str, project: str | None, *, confirmed: bool = False) -> CoreJob:
         """Make a row, unconfirmed unless said otherwise. Ids are decimal, and never used again."""
         with self._changed:
             job_id, self._next = str(self._next), self._next + 1

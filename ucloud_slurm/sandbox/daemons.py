@@ -164,7 +164,5 @@ class Daemons:
             return process.alive()
         # a job's environment is made by slurmstepd from nothing, so it does not carry the mark
         return (
-            "SLURM_JOB_ID" in environment
-            and environment.get("SLURM_CLUSTER_NAME") == cluster_name
-            and process.alive()
+            "SLURM_JOB_ID" in environment and environment.get("SLURM_CLUSTER_NAME") == cluster_name and process.alive()
         )

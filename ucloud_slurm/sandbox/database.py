@@ -19,11 +19,7 @@ HISTORY = (
     "event_table",
     "suspend_table",
     "resv_table",
-    *(
-        f"{what}_{span}_table"
-        for what in ("assoc_usage", "wckey_usage", "usage")
-        for span in ("hour", "day", "month")
-    ),
+    *(f"{what}_{span}_table" for what in ("assoc_usage", "wckey_usage", "usage") for span in ("hour", "day", "month")),
 )
 """slurmdbd's tables of what happened (22.05; older ones lack some), as against those of who may do what."""
 
@@ -146,9 +142,7 @@ def make_accounts(run: Callable[..., str], facts: ClusterFacts, service: str, pe
     made = run("sacctmgr", "-n", "-P", "list", "assoc", f"cluster={facts.name}", "format=user").split()
     if absent := {service, *people}.difference(made):
         names = ", ".join(sorted(absent))
-        raise SandboxError(
-            f"Slurm did not take the users {names}; remove the sandbox and try again. It said: {said}"
-        )
+        raise SandboxError(f"Slurm did not take the users {names}; remove the sandbox and try again. It said: {said}")
 
 
 def _superuser(facts: ClusterFacts) -> list[str]:

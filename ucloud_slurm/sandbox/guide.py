@@ -130,8 +130,15 @@ class Conversation:
 
     def _tell(self, row: Row, job: str) -> None:
         self._next += 1
-        call = f"jobs.provider.{row.call}" if row.call in ("create", "terminate", "verify") else f"jobs.control.{row.call}"
-        cells = (f"{row.id:<12}", f"{row.direction:<17}", f"{call if row.call else '':<26}", row.message.format(job=job))
+        call = (
+            f"jobs.provider.{row.call}" if row.call in ("create", "terminate", "verify") else f"jobs.control.{row.call}"
+        )
+        cells = (
+            f"{row.id:<12}",
+            f"{row.direction:<17}",
+            f"{call if row.call else '':<26}",
+            row.message.format(job=job),
+        )
         self._show(" | ".join(cells))
 
     def _fail(self, what: str, row: Row | None) -> None:

@@ -53,9 +53,7 @@ def install(packages: Sequence[str], log: Path, say: Callable[[str], None]) -> N
         return
     names = " ".join(packages)
     if os.geteuid() != 0:
-        raise SandboxError(
-            f"Packages are missing and only root can install them; run as root: apt-get install {names}"
-        )
+        raise SandboxError(f"Packages are missing and only root can install them; run as root: apt-get install {names}")
     apt = shutil.which("apt-get")
     if apt is None:
         raise SandboxError(f"Packages are missing and there is no apt-get here; install by hand: {names}")

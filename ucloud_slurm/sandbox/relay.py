@@ -113,9 +113,7 @@ class Relay:
                     client.close()
                     return
                 server = socket.socket()
-                self._begin(
-                    threading.Thread(target=self._carry, args=(client, server), daemon=True), client, server
-                )
+                self._begin(threading.Thread(target=self._carry, args=(client, server), daemon=True), client, server)
 
     def _forget_ended(self) -> None:
         for thread in [thread for thread in self._connections if not thread.is_alive()]:

@@ -126,7 +126,8 @@ class Site:
         """Runs ``ucloud-slurm`` as the service account."""
         return subprocess.run(
             [self._installation.python, "-m", "ucloud_slurm", *arguments],
-            env=self.environment(), cwd="/", capture_output=True, text=True, timeout=120, check=check, **self._identity(),
+            env=self.environment(), cwd="/", capture_output=True, text=True, timeout=120, check=check,
+            **self._identity(),
         )  # fmt: skip
 
     def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
@@ -164,7 +165,12 @@ class Site:
         if os.geteuid() != 0:
             return {}
         groups = [group.gr_gid for group in grp.getgrall() if self._account.pw_name in group.gr_mem]
-        return {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": groups, "umask": 0o077}
+        return {
+            "user": self._account.pw_uid,
+            "group": self._account.pw_gid,
+            "extra_groups": groups,
+            "umask": 0o077,
+        }
 
     def _alive(self) -> bool:
         try:

@@ -106,7 +106,13 @@ class Commands:
         return found
 
     def _sacct(self, arguments: Sequence[str]) -> list[RunRecord]:
-        argv = ["--allocations", "--duplicates", "--noheader", "--parsable2", f"--delimiter={parse.SEPARATOR}"]
+        argv = [
+            "--allocations",
+            "--duplicates",
+            "--noheader",
+            "--parsable2",
+            f"--delimiter={parse.SEPARATOR}",
+        ]
         done = self._ask("sacct", [*argv, f"--format={parse.RUN_FORMAT}", *arguments])
         return self._parsed("sacct", parse.runs, done)
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 LARGEST_OUTPUT = 256 * 1024 * 1024  # characters
@@ -60,8 +61,6 @@ def run(argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str 
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.communicate()

@@ -68,9 +68,7 @@ class Store:
     def _database(self) -> Database:
         db: Database | None = getattr(self._threads, "db", None)
         if db is None:
-            connection = sqlite3.connect(
-                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
+            connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             with self._lock:
                 self._open.append(connection)
             connection.execute("pragma journal_mode = wal")
@@ -131,7 +129,9 @@ def _told(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise StorageFull(f"The provider's disk is full or broken ({path.parent}); please try again later.") from error
+            raise StorageFull(
+                f"The provider's disk is full or broken ({path.parent}); please try again later."
+            ) from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise StorageBusy("The provider is busy; please try again in a minute.") from error
         raise

@@ -44,9 +44,7 @@ class Health:
     def failed(self, part: str, reason: str, now: float, pause: float) -> None:
         """The part has not answered; requests leave it alone for ``pause`` seconds."""
         condition = self.of(part)
-        self._keep(
-            Condition(part, None, condition.failing_since or now, now + pause, reason)
-        )
+        self._keep(Condition(part, None, condition.failing_since or now, now + pause, reason))
 
     def may_ask(self, part: str, now: float) -> bool:
         """Whether a request should try at all."""

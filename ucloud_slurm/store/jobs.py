@@ -119,7 +119,9 @@ class Jobs:
 
     def count(self) -> dict[str, int]:
         """How many jobs are in each phase."""
-        return {row["phase"]: row["n"] for row in self.store.rows("select phase, count(*) as n from jobs group by phase")}
+        return {
+            row["phase"]: row["n"] for row in self.store.rows("select phase, count(*) as n from jobs group by phase")
+        }
 
     def runs(self, job_id: str) -> list[Row]:
         """The runs of a job that have ended, oldest first."""
@@ -185,8 +187,10 @@ class Jobs:
 
     def unsettled(self, job_id: str, now: float) -> None:
         """The submission has an unknown outcome; it is to be looked up before the next one."""
-        self.store.change("update jobs set claimed_until = null, attempted_at = ? where id = ? and phase = 'submitting'",
-                          [now, job_id])  # fmt: skip
+        self.store.change(
+            "update jobs set claimed_until = null, attempted_at = ? where id = ? and phase = 'submitting'",
+            [now, job_id],
+        )
 
     def owed(self, job_id: str) -> None:
         """No submission has been made; it is owed again."""
@@ -236,7 +240,9 @@ class Jobs:
     def tell(self, job_id: str, update: JobUpdate, now: float) -> None:
         """Changes the job's state for UCloud, and puts the update into the outbox in the same transaction."""
         with self.store.writing() as db:
-            self.store.change("update jobs set state = ?, reason = ? where id = ?", [update.state, update.status, job_id])
+            self.store.change(
+                "update jobs set state = ?, reason = ? where id = ?", [update.state, update.status, job_id]
+            )
             put(db, job_id, "update", update.body(job_id), now)
 
     def tell_again(self, job_id: str, update: JobUpdate, now: float) -> None:
@@ -244,7 +250,8 @@ class Jobs:
         with self.store.writing() as db:
             body = update.body(job_id)
             waiting = self.store.row(
-                "select body from outbox where job_id = ? and outcome is null order by id desc limit 1", [job_id]
+                "select body from outbox where job_id = ? and outcome is null order by id desc limit 1",
+                [job_id],
             )
             if waiting is None or json.loads(waiting["body"]) != body:
                 put(db, job_id, "update", body, now)

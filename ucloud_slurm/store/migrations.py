@@ -35,7 +35,7 @@ def m001_first(db: Database) -> None:
             "state": str,  # UCloud's state, as we told it last
             "slurm_state": str,
             "reason": str,  # the sentence that was told with it
-            "stop": str,  # why it is to end: terminated, no-funds, rolled-back, duplicate
+            "stop": str,  # why it is to end: terminated, no-funds or rolled-back
             "stop_at": float,
             "missing_since": float,
             "missing_reads": int,

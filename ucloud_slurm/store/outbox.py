@@ -54,7 +54,9 @@ class Outbox:
     def sending(self, letters: Iterable[Letter]) -> None:
         """Counts a send, before it is done: a letter that was sent before is known by it after a crash."""
         with self.store.writing() as db:
-            db.conn.executemany("update outbox set sends = sends + 1 where id = ?", [(letter.id,) for letter in letters])
+            db.conn.executemany(
+                "update outbox set sends = sends + 1 where id = ?", [(letter.id,) for letter in letters]
+            )
 
     def settle(self, letters: Iterable[Letter], outcome: Outcome, answer: str, now: float) -> None:
         """Writes what became of messages."""
@@ -66,7 +68,8 @@ class Outbox:
                 )
                 if letter.kind == "charge":
                     db.conn.execute(
-                        "update charges set outcome = ? where charge_id = ?", [outcome, letter.body["chargeId"]]
+                        "update charges set outcome = ? where charge_id = ?",
+                        [outcome, letter.body["chargeId"]],
                     )
 
     def waiting(self) -> int:

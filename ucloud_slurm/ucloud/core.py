@@ -109,6 +109,7 @@ class Core:
         timeout: float = 10.0,
         tokens: TokenCache | None = None,
         tries: int = 3,
+        ca_file: Path | None = None,
     ) -> None:
         self._url = url
         self._refresh_token = refresh_token
@@ -119,7 +120,10 @@ class Core:
         self._lock = threading.Lock()
         self._http = requests.Session()
         self._http.mount(url, HTTPAdapter(pool_connections=1, pool_maxsize=8))
+        # No proxies, netrc or certificates from the environment: the configuration says everything.
         self._http.trust_env = False
+        if ca_file is not None:
+            self._http.verify = str(ca_file)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -149,7 +153,12 @@ class Core:
 
     def job(self, job_id: str, *, timeout: float | None = None) -> Job | None:
         """``jobs.control.retrieve`` with the application and the product, or None if there is no such job."""
-        query = {"id": job_id, "includeApplication": "true", "includeProduct": "true", "includeParameters": "true"}
+        query = {
+            "id": job_id,
+            "includeApplication": "true",
+            "includeProduct": "true",
+            "includeParameters": "true",
+        }
         try:
             data = self._call("GET", "/api/jobs/control/retrieve", query=query, timeout=timeout)
         except CoreRefused as error:
@@ -206,9 +215,7 @@ class Core:
                 return self._authorised(verb, path, query, body, timeout or self._timeout)
         raise AssertionError("unreachable")
 
-    def _authorised(
-        self, verb: str, path: str, query: Mapping[str, str] | None, body: object, timeout: float
-    ) -> Any:
+    def _authorised(self, verb: str, path: str, query: Mapping[str, str] | None, body: object, timeout: float) -> Any:
         token = self._access_token(timeout)
         try:
             return self._send(verb, path, query, body, token, timeout)

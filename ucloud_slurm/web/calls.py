@@ -176,7 +176,13 @@ def _look_for(provider: Provider, job: Job, stop: Stop | None = None) -> None:
     """A job that we do not know: Slurm is asked for it by name before UCloud is told that it is gone."""
     now = provider.now()
     row = row_of(
-        provider, job, phase=Phase.SUBMITTING, found_only=True, attempted_at=now, promised_at=now, answered_at=now
+        provider,
+        job,
+        phase=Phase.SUBMITTING,
+        found_only=True,
+        attempted_at=now,
+        promised_at=now,
+        answered_at=now,
     )
     if stop is not None:
         row |= {"stop": stop, "stop_at": now}

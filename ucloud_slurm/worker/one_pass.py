@@ -43,7 +43,10 @@ def _pass(provider: Provider) -> bool:
     catalogue = Catalogue(provider)
     # The rows are read before squeue is asked: a job that is in them and not in its answer is really absent.
     rows = provider.jobs.open()
-    queue = _read_queue(provider, {row.local_user for row in rows})
+    users = {row.local_user for row in rows}
+    if provider.health.of(SLURM).failing_since is not None:
+        users.add(provider.person.user)  # nobody waits for Slurm, but whether it is back is wanted on the health page
+    queue = _read_queue(provider, users)
     whole = queue is not None
     if queue is not None:
         settle(provider, [row for row in rows if row.phase is Phase.SUBMITTING], queue)

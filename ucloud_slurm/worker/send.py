@@ -39,9 +39,7 @@ def drain(provider: Provider) -> bool:
     return True
 
 
-def _halving(
-    provider: Provider, letters: Sequence[Letter], send: Callable[[Provider, Sequence[Letter]], None]
-) -> None:
+def _halving(provider: Provider, letters: Sequence[Letter], send: Callable[[Provider, Sequence[Letter]], None]) -> None:
     """Sends a bulk. One that is refused as a whole is sent in halves, down to the letters that it was for."""
     try:
         send(provider, letters)

@@ -179,9 +179,7 @@ def _adopt(provider: Provider, waiting: dict[str, JobRow], records: Iterable[Que
     for record in records:
         row = waiting.get(record.name)
         if row and record.user == row.local_user and record.submitted >= row.accepted_at - CLOCKS_APART:
-            found.setdefault(record.name, set()).add(
-                _Candidate(record.submitted, record.id, record.user, record.name)
-            )
+            found.setdefault(record.name, set()).add(_Candidate(record.submitted, record.id, record.user, record.name))
     for name, candidates in found.items():
         row = waiting.pop(name)
         first, *others = sorted(candidates, key=lambda candidate: (candidate.submitted, candidate.id))
