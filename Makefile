@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help venv demo test lint docs format clean
+.PHONY: help venv demo test bench lint docs format clean
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
@@ -18,6 +18,9 @@ demo: venv  ## Play UCloud's conversations with a real Slurm on this machine (ab
 
 test: lint  ## Lint, types and all tests: what CI runs.
 	$(BIN)/python -m pytest
+
+bench: venv  ## Measure creates and passes beside Slurm's bare commands.
+	$(BIN)/ucloud-slurm sandbox bench
 
 lint: venv  ## Style and types.
 	$(BIN)/ruff check .

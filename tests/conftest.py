@@ -18,6 +18,7 @@ from ucloud_slurm.provider import Provider
 from ucloud_slurm.sandbox.cluster import Cluster, ClusterSettings
 from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.sandbox.installation import Installation
+from ucloud_slurm.sandbox.processes import wait_until
 from ucloud_slurm.sandbox.relay import Relay
 from ucloud_slurm.sandbox.site import PRODUCTS, Site, SiteSettings
 from ucloud_slurm.store.jobs import JobRow
@@ -142,7 +143,10 @@ class World:
             "parameters": {"seconds": {"type": "integer", "value": 60}},
             "minutes": 30,
         }
-        return self.core.submit(**(arguments | more))
+        job_id = self.core.submit(**(arguments | more))
+        # The provider notes that it has answered a moment after Core has the answer.
+        wait_until("create is answered", lambda: self.row(job_id).answered_at is not None, seconds=10)
+        return job_id
 
     def slurm(self, job_id: str) -> ModelJob:
         """The only Slurm job of a UCloud job."""

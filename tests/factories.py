@@ -1,5 +1,7 @@
 """Messages of UCloud for tests, written as UCloud writes them: every key there, null where nothing is known."""
 
+import json
+from hashlib import sha256
 from typing import Any
 
 from ucloud_slurm.ucloud.jobs import Job
@@ -45,7 +47,9 @@ def application(
     backend: str = "NATIVE",
     **more: Any,
 ) -> dict[str, Any]:
-    """An application with its tool."""
+    """An application with its tool, named by its contents: providers keep applications by name and version."""
+    contents = json.dumps([invocation, parameters, backend, more], sort_keys=True)
+    name = f"app-{sha256(contents.encode()).hexdigest()[:12]}"
     tool = {
         "owner": "_ucloud",
         "createdAt": 0,
@@ -61,7 +65,7 @@ def application(
         },
     }
     return {
-        "metadata": {"name": "app", "version": "1.0", "title": "App", "authors": ["UCloud"], "public": True},
+        "metadata": {"name": name, "version": "1.0", "title": "App", "authors": ["UCloud"], "public": True},
         "invocation": {
             "tool": {"name": "tool", "version": "1", "tool": tool},
             "invocation": list(invocation),
@@ -83,8 +87,9 @@ def job_data(
     **more: Any,
 ) -> dict[str, Any]:
     """A Job. ``more`` replaces parts of the specification."""
+    resolved = app or application(word("true"))
     specification = {
-        "application": {"name": "app", "version": "1.0"},
+        "application": {"name": resolved["metadata"]["name"], "version": "1.0"},
         "product": PRODUCT,
         "name": None,
         "replicas": 1,
@@ -101,7 +106,7 @@ def job_data(
         "status": {
             "state": "IN_QUEUE",
             "jobParametersJson": None,
-            "resolvedApplication": app or application(word("true")),
+            "resolvedApplication": resolved,
             "resolvedProduct": None,
         },
         "createdAt": 1633329776235,

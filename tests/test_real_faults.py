@@ -152,7 +152,10 @@ def test_a_service_killed_in_the_middle_of_a_submission_leaves_one_job(
     cluster: Cluster, open_site: OpenSite, moment: str
 ) -> None:
     folder = cluster.folder / "fakes" / f"killed-{moment}"
-    once = 'mkdir "$HOME/killed-MOMENT" 2>/dev/null && kill -9 $PPID'.replace("MOMENT", moment)
+    place = cluster.folder / "fakes" / "writable"
+    place.mkdir(parents=True, exist_ok=True)
+    place.chmod(0o777)
+    once = f"mkdir {place}/{moment} 2>/dev/null && kill -9 $PPID"
     real = 'printf "%s" "$SCRIPT" | "$REAL" "$@"'
     steps = (once, real) if moment == "before" else (real, once)
     fake_commands(cluster, folder, "\n".join(("SCRIPT=$(cat; echo .); SCRIPT=${SCRIPT%.}", *steps)))

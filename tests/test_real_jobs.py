@@ -211,12 +211,11 @@ def test_ends_that_take_long_are_told_as_they_were_and_charged_as_slurm_counted(
 def _admit(real: Real, **more: Any) -> str:
     """A job of an application that Core does not know beforehand."""
     app = more.pop("app")
-    name = f"app-{len(real.core.jobs)}"
-    real.core.catalogue.add_application(app | {"metadata": app["metadata"] | {"name": name}})
+    real.core.catalogue.add_application(app)
     product = more.pop("product", {"id": "example-compute-1"})["id"]
     return real.core.submit(
-        application=(name, "1.0"), product=product, time_allocation=more.pop("timeAllocation", None), minutes=None,
-        parameters={}, **more,
+        application=(app["metadata"]["name"], "1.0"), product=product, minutes=None,
+        time_allocation=more.pop("timeAllocation", None), parameters={}, **more,
     )  # fmt: skip
 
 

@@ -116,3 +116,14 @@ def demo(cluster: "Cluster", keep: bool) -> None:
 
     with _explained():
         sys.exit(0 if Demo(cluster, click.echo, keep=keep).play() else 1)
+
+
+@sandbox.command()
+@click.option("--creates", default=100, show_default=True, help="How many jobs to create one after the other.")
+@click.pass_obj
+def bench(cluster: "Cluster", creates: int) -> None:
+    """Measure creates and passes beside Slurm's bare commands. The cluster stays up."""
+    from ucloud_slurm.sandbox.bench import Bench  # noqa: PLC0415
+
+    with _explained():
+        Bench(cluster, click.echo).run(creates)
