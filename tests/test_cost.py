@@ -2,6 +2,7 @@
 
 import fcntl
 import multiprocessing
+import threading
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,22 @@ def test_a_shared_file_system_is_known_by_its_longest_mount_point() -> None:
     assert filesystem(Path("/home/x"), lambda: mounts) == "nfs4"
     assert filesystem(Path("/home/local/x"), lambda: mounts) == "xfs"
     assert filesystem(Path("/var"), lambda: mounts) == "ext4"
+
+
+def test_closing_the_store_leaves_the_connections_of_other_threads_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path / "shared.db")
+    connected, closed, counted = threading.Event(), threading.Event(), []
+
+    def other() -> None:
+        store.rows("select 1")
+        connected.set()
+        closed.wait(10)
+        counted.append(store.change("insert into caches (kind, key, value, stored_at) values ('a', 'b', 'c', 0)"))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    connected.wait(10)
+    store.close()
+    closed.set()
+    thread.join()
+    assert counted == [1]

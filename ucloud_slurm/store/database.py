@@ -36,8 +36,6 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._threads = threading.local()
-        self._open: list[sqlite3.Connection] = []
-        self._lock = threading.Lock()
         self._prepare()
 
     def _prepare(self) -> None:
@@ -66,25 +64,14 @@ class Store:
             raise Misconfigured([f"database.path: {self.path} cannot be used ({error})."]) from None
 
     def _database(self) -> Database:
-        db: Database | None = getattr(self._threads, "db", None)
-        if db is None:
-            connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            with self._lock:
-                self._open.append(connection)
-            connection.execute("pragma journal_mode = wal")
-            connection.execute("pragma synchronous = full")
-            connection.execute("pragma foreign_keys = on")
-            db = Database(connection, execute_plugins=False)
-            self._threads.db = db
-        return db
+        kept: _Connection | None = getattr(self._threads, "kept", None)
+        if kept is None:
+            kept = self._threads.kept = _Connection(self.path)
+        return kept.db
 
     def close(self) -> None:
-        """Closes the connections of all threads. The store is not used after it."""
-        with self._lock:
-            for connection in self._open:
-                connection.close()
-            self._open.clear()
-        self._threads = threading.local()
+        """Closes the connection of this thread. Those of others close with their threads: they may be in use."""
+        self._threads.__dict__.pop("kept", None)
 
     @contextmanager
     def writing(self) -> Generator[Database, None, None]:
@@ -120,6 +107,21 @@ class Store:
         """One statement that writes; returns how many rows it changed."""
         with self.writing() as db:
             return db.conn.execute(sql, parameters).rowcount
+
+
+class _Connection:
+    """The connection of one thread. It is closed when nobody holds this any more."""
+
+    def __init__(self, path: Path) -> None:
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("pragma synchronous = full")
+        connection.execute("pragma foreign_keys = on")
+        self.db = Database(connection, execute_plugins=False)
+
+    def __del__(self) -> None:
+        if hasattr(self, "db"):
+            self.db.conn.close()
 
 
 @contextmanager
