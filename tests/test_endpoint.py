@@ -3,13 +3,17 @@
 import json
 import logging
 import socket
+import threading
+import time
 from typing import Any
 
 import pytest
 import requests
+from pytest_mock import MockerFixture
 
 from tests.conftest import World
 from tests.factories import application, job_data, parameter, text, var, word
+from ucloud_slurm.store.database import StorageBusy
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.web.calls import NOT_YET
 
@@ -108,6 +112,58 @@ def test_one_bad_job_among_good_ones_refuses_the_bulk_before_anything_is_submitt
     assert world.provider.jobs.all() == []
 
 
+def test_a_refused_job_is_named_by_its_place_in_the_request(world: World) -> None:
+    status, body = post(world, "jobs", job_data("1"), job_data("1"), job_data("2", replicas=99))
+    assert (status, body["why"].split(":")[0]) == (400, "items[2]")
+
+
+def test_a_job_of_a_bulk_that_was_taken_back_is_refused_when_it_comes_again(world: World) -> None:
+    real = world.model.submit
+
+    def refusing(submission: Any, within: float) -> Any:
+        world.model.refuse = "Invalid qos specification" if submission.name == "ucloud-2" else None
+        return real(submission, within)
+
+    world.model.submit = refusing  # type: ignore[method-assign]
+    world.model.cancels_reach = False
+    assert post(world, "jobs", job_data("1"), job_data("2"))[0] == 400
+    status, body = post(world, "jobs", job_data("1"))
+    assert status == 400
+    assert "Job 2 of the same request" in body["why"]
+
+
+def test_a_database_that_is_busy_after_the_submission_loses_nothing(world: World, mocker: MockerFixture) -> None:
+    mocker.patch("ucloud_slurm.store.jobs.Jobs.submitted", side_effect=StorageBusy("busy"))
+    assert post(world, "jobs", job_data("7"))[0] == 200
+    mocker.stopall()
+    for _ in range(3):
+        world.work(20)
+    assert world.row("7").phase is Phase.LIVE
+    assert len(world.model.of("7")) == 1
+
+
+@pytest.mark.parametrize("path", ["jobs", "jobs/terminate"])
+def test_a_slow_slurm_keeps_nobody_waiting_whatever_the_number_of_jobs(world: World, path: str) -> None:
+    ids = [str(number) for number in range(60)]
+    if path == "jobs/terminate":
+        post(world, "jobs", *(job_data(id_) for id_ in ids))
+    for name in ("submit", "cancel"):
+        slow_down(world, name, 0.3)
+    begun = time.monotonic()
+    assert post(world, path, *(job_data(id_) for id_ in ids))[0] == 200
+    assert time.monotonic() - begun < 3
+
+
+def slow_down(world: World, name: str, seconds: float) -> None:
+    real = getattr(world.model, name)
+
+    def slow(*arguments: Any) -> Any:
+        threading.Event().wait(seconds)
+        return real(*arguments)
+
+    setattr(world.model, name, slow)
+
+
 def test_when_slurm_refuses_one_the_others_are_taken_back(world: World) -> None:
     real = world.model.submit
 
@@ -168,7 +224,7 @@ def test_a_job_is_accepted_while_core_cannot_say_what_its_application_is(world: 
     world.core.faults.answer("jobs.control.retrieve", 500, times=1)
     job_id = world.submit()
     assert world.model.of(job_id) == []
-    world.work(1)
+    world.work(20)
     assert len(world.model.of(job_id)) == 1
 
 

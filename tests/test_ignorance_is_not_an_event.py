@@ -6,9 +6,10 @@ import pytest
 
 from tests.conftest import World
 from ucloud_slurm.slurm.records import SlurmJobId
+from ucloud_slurm.slurm.scheduler import CancelRefused
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.health import SLURM
-from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.jobs import Phase, Stop
 from ucloud_slurm.worker.one_pass import Result
 
 
@@ -179,12 +180,59 @@ def test_verify_of_a_job_that_nobody_knows_ends_it_after_both_were_asked(world: 
 def test_verify_finds_a_job_whose_row_was_lost(world: World) -> None:
     job_id = world.submit()
     world.model.start(world.slurm(job_id))
+    world.clock.advance(3600)
     world.provider.store.change("delete from jobs")
     world.core.verify(job_id)
     world.work(1)
     world.work(1)
     assert world.row(job_id).phase is Phase.LIVE
     assert world.told(job_id) == ["RUNNING"]
+
+
+def test_one_broken_job_does_not_stop_the_others(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = running(world), running(world)
+    world.provider.store.change("update jobs set category = 1, product = '' where id = ?", [first])
+    world.model.requeue(world.slurm(first))
+    object.__setattr__(world.slurm(first).run, "node_list", None)
+    object.__setattr__(world.slurm(first).run, "submitted", "not a number")
+    world.model.end(world.slurm(second))
+    world.work(1)
+    assert world.told(second) == ["RUNNING", "SUCCESS"]
+    assert "watching it failed" in caplog.text
+
+
+def test_a_cancel_that_slurm_refuses_does_not_hold_up_the_others(world: World) -> None:
+    ids = [running(world) for _ in range(3)]
+    real = world.model.cancel
+
+    def refusing(job: SlurmJobId, name: str, user: str, within: float) -> None:
+        if name == f"ucloud-{ids[0]}":
+            raise CancelRefused("Access/permission denied")
+        real(job, name, user, within)
+
+    world.model.cancel = refusing  # type: ignore[method-assign]
+    for job_id in ids:
+        world.provider.jobs.stop(job_id, Stop.TERMINATED, world.clock())
+    world.work(1)
+    world.work(1)
+    assert [world.told(job_id)[-1] for job_id in ids] == ["RUNNING", "SUCCESS", "SUCCESS"]
+
+
+def test_a_job_whose_end_slurm_lost_is_given_up_after_a_day_and_not_before(world: World) -> None:
+    job_id = running(world)
+    world.slurm(job_id).in_queue = False
+    for _ in range(23):
+        world.work(3600)
+    assert world.told(job_id) == ["RUNNING"]
+    world.work(3600)
+    world.work(3600)
+    assert world.told(job_id) == ["RUNNING", "FAILURE"]
+
+
+def test_the_health_page_heals_without_a_job(world: World) -> None:
+    world.provider.health.failed(SLURM, "away", world.clock(), 15)
+    world.work(1)
+    assert world.provider.health.of(SLURM).failing_since is None
 
 
 def test_verify_tells_a_state_that_core_has_missed(world: World) -> None:

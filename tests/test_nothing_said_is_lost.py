@@ -1,5 +1,7 @@
 """P4 and P5: the bill is Slurm's own number, each period is booked once, and an outage loses nothing."""
 
+from typing import Any
+
 import pytest
 
 from tests.conftest import Open, World
@@ -46,6 +48,7 @@ def test_every_run_of_a_requeued_job_is_charged(world: World) -> None:
     world.work(100)
     world.model.start(job)
     world.work(50)
+    assert world.booked(job_id) == 1  # of 40 seconds before and 50 since
     world.model.end(job)
     world.work(5)
     assert world.model.used(job) == 90
@@ -53,12 +56,16 @@ def test_every_run_of_a_requeued_job_is_charged(world: World) -> None:
     assert world.told(job_id) == ["RUNNING", "IN_QUEUE", "RUNNING", "SUCCESS"]
 
 
-def test_a_charge_whose_answer_was_lost_is_booked_once(world: World) -> None:
+@pytest.mark.parametrize("charging", ["as-documented", "as-coded"])
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_charge_whose_answer_was_lost_is_booked_once(world: World, times: int, charging: Any) -> None:
+    world.core.charging = charging
     job_id = world.submit()
     world.model.start(world.slurm(job_id))
     world.work(1)
-    world.core.faults.drop_answer("jobs.control.chargeCredits", times=3)
-    assert world.work(60) is Result.NOT_ALL
+    world.core.faults.drop_answer("jobs.control.chargeCredits", times=times)
+    for seconds in (60, *(1 for _ in range(1, times))):
+        assert world.work(seconds) is Result.NOT_ALL
     assert world.work(1) is Result.DONE
     world.model.end(world.slurm(job_id))
     world.work(1)
@@ -71,7 +78,7 @@ def test_a_core_that_lists_a_repeated_charge_as_unpaid_does_not_kill_the_job(wor
     job_id = world.submit()
     world.model.start(world.slurm(job_id))
     world.work(1)
-    world.core.faults.drop_answer("jobs.control.chargeCredits", times=3)
+    world.core.faults.drop_answer("jobs.control.chargeCredits", times=1)
     world.work(60)
     world.work(1)
     assert world.row(job_id).stop is None
@@ -176,6 +183,69 @@ def test_a_message_that_core_refuses_for_good_is_parked_and_the_rest_goes_on(wor
     assert world.told(second) == ["RUNNING"]
     (parked,) = world.provider.outbox.listed(everything=False)
     assert (parked["job_id"], parked["outcome"]) == (first, Outcome.PARKED)
+
+
+@pytest.mark.parametrize("status", [403, 404, 405, 409, 413])
+def test_an_error_that_is_not_about_a_message_parks_none(world: World, status: int) -> None:
+    job_id = world.submit()
+    world.model.start(world.slurm(job_id))
+    body = {} if status == 404 else {"why": "something in between says no"}
+    world.core.faults.answer("jobs.control.update", status, body, times=1)
+    assert world.work(1) is Result.NOT_ALL
+    assert world.work(1) is Result.DONE
+    assert world.told(job_id) == ["RUNNING"]
+
+
+def test_what_was_parked_can_be_sent_again(world: World) -> None:
+    job_id = world.submit()
+    world.model.start(world.slurm(job_id))
+    world.core.faults.answer("jobs.control.update", 400, {"why": "Unable to use all requested resources"}, times=1)
+    assert world.work(1) is Result.DONE
+    assert world.told(job_id) == []
+    assert world.provider.outbox.retry() == 1
+    world.work(1)
+    assert world.told(job_id) == ["RUNNING"]
+
+
+def test_a_doubtful_charge_does_not_drag_its_neighbours_along(world: World) -> None:
+    world.core.charging = "as-coded"
+    first = world.submit()
+    world.model.start(world.slurm(first))
+    world.work(1)
+    world.core.faults.drop_answer("jobs.control.chargeCredits", times=1)
+    world.work(60)
+    second = world.submit()
+    world.model.start(world.slurm(second))
+    world.core.faults.outage(True)
+    world.work(60)
+    world.core.faults.outage(False)
+    world.core.faults.answer("jobs.control.checkCredits", 400, {"why": "no"}, times=1)
+    world.work(1)
+    assert [world.row(id_).stop for id_ in (first, second)] == [None, None]
+
+
+def test_the_price_that_was_known_holds_while_ucloud_does_not_say_it(world: World) -> None:
+    job_id = world.submit()
+    world.model.start(world.slurm(job_id))
+    world.work(1)
+    world.clock.advance(25 * 3600)
+    world.core.faults.answer("products.retrieve", 404, {"why": "Not found"}, times=9)
+    world.model.end(world.slurm(job_id))
+    world.work(1)
+    assert world.booked(job_id) == 25 * 60
+    assert world.told(job_id) == ["RUNNING", "SUCCESS"]
+
+
+def test_a_ucloud_that_hangs_is_asked_once_in_a_pass(world: World) -> None:
+    world.core.include_resolved = False
+    world.core.faults.answer("jobs.control.retrieve", 500, times=99)
+    ids = [world.submit() for _ in range(5)]
+    world.clock.advance(20)
+    asked = len(world.core.exchanges)
+    world.work(1)
+    later = [exchange.call for exchange in world.core.exchanges[asked:]]
+    assert later.count("jobs.control.retrieve") <= 3
+    assert all(world.model.of(job_id) == [] for job_id in ids)
 
 
 def test_an_expired_access_token_is_renewed_once_and_nothing_is_lost(world: World) -> None:

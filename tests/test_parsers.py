@@ -49,6 +49,12 @@ def test_a_partition_with_two_kinds_of_nodes_is_one_partition() -> None:
     assert (debug.up, debug.minutes, debug.nodes_max, debug.groups[0].cpus) == (False, None, 2, 16)
 
 
+def test_a_name_with_a_line_feed_is_one_name() -> None:
+    row = QUEUE.replace("ucloud-1-x", "two\nlines" + S + "more")
+    first, second = parse.queue(row + PENDING)
+    assert (first.name, second.id) == ("two\nlines" + S + "more", 8)
+
+
 def test_no_output_is_no_jobs() -> None:
     assert parse.queue("") == []
     assert parse.runs("") == []
@@ -125,6 +131,7 @@ def test_spans_of_time_are_read(text: str, seconds: int) -> None:
         ("sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received", None),
         ("sbatch: error: Batch job submission failed: Protocol authentication error", None),
         ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying", None),
+        ("sbatch: error: cli_filter plugin terminated with error", "cli_filter plugin terminated with error"),
         ("Segmentation fault", None),
         ("", None),
     ],

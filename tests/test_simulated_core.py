@@ -1105,11 +1105,13 @@ def test_a_fault_for_an_unknown_call_is_a_mistake_of_the_test(core: SimulatedCor
 
 
 def test_core_comes_back_at_its_old_address(core: SimulatedCore, client: Client, job_id: str) -> None:
-    port = int(core.url.rsplit(":", 1)[1])
+    address = core.url
+    port = int(address.rsplit(":", 1)[1])
     core.stop()
     with pytest.raises(requests.ConnectionError):
         client.retrieve(job_id)
     core.start(port)
+    assert core.url == address
     assert client.retrieve(job_id).status_code == 200
 
 

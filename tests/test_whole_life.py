@@ -26,7 +26,7 @@ from ucloud_slurm.provider import Provider
 from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.jobs import Phase, Stop
 
 ENDS = [
     SlurmState.COMPLETED, SlurmState.FAILED, SlurmState.TIMEOUT, SlurmState.CANCELLED, SlurmState.NODE_FAIL,
@@ -165,6 +165,7 @@ class Lives(RuleBasedStateMachine):
         if not jobs:  # terminated before it was submitted
             assert finals[0] == "SUCCESS"
             return
+        assert row.stop is not Stop.NO_FUNDS
         (job,) = jobs
         last = job.run.state
         assert last is not None

@@ -113,6 +113,20 @@ def test_no_json_breaks_the_decoder(value: Any, part: str, key: str) -> None:
         assert refusal.why.isprintable()  # noqa: PT017
 
 
+def test_a_number_beyond_all_numbers_is_refused() -> None:
+    data = json.dumps(job_data(parameters={"x": {"type": "floating_point", "value": 1}})).replace(
+        '"value": 1', '"value": 1e999'
+    )
+    with pytest.raises(Refused, match="too large"):
+        decode(Job, data.encode())
+
+
+def test_the_order_of_parameters_does_not_make_another_job() -> None:
+    one, two = {"type": "text", "value": "1"}, {"type": "text", "value": "2"}
+    forth, back = job(parameters={"a": one, "b": two}), job(parameters={"b": two, "a": one})
+    assert naming.fingerprint(forth) == naming.fingerprint(back)
+
+
 def test_the_lost_number_of_nodes_is_found_in_the_exported_parameters() -> None:
     data = job_data()
     data["status"]["jobParametersJson"] = {"request": {"replicas": 4}}

@@ -24,6 +24,7 @@ def create_app(config: Config | None = None, *, provider: Provider | None = None
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
     app.json.compact = True  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
     app.extensions["ucloud-slurm"] = provider
     answers.handle_errors(app)
     app.register_blueprint(calls.blueprint(provider))

@@ -34,12 +34,6 @@ class Unauthenticated(Problem):
         super().__init__("Unauthenticated")
 
 
-class PaymentRequired(Problem):
-    """The owner's wallet is empty."""
-
-    status = 402
-
-
 class Forbidden(Problem):
     """The caller is known but may not do this."""
 
@@ -64,7 +58,11 @@ class TooMany(Problem):
     status = 429
 
 
-class StorageFull(Problem):
+class StorageTrouble(Problem):
+    """A disk or the database could not take something. It says nothing about the job that it was for."""
+
+
+class StorageFull(StorageTrouble):
     """A disk of the provider is full. Nothing was begun that is not written down."""
 
     status = 507

@@ -56,13 +56,13 @@ class Tariff:
 
 
 def tariff(product: Product, unit: str | None, cpus: int | None) -> Tariff | None:
-    """The product's tariff, or None for a product that is not charged by time.
+    """The product's tariff, or None for a product that is not charged by time, or whose unit nobody knows.
 
     :param unit: unitOfPrice as UCloud has it; the configured one stands before it
     :param cpus: CPUs of a node as UCloud has them; the configured ones stand before them
     """
-    name = product.unit or PriceUnit.__members__.get(unit or "", PriceUnit.CREDITS_PER_MINUTE)
-    if name not in UNIT_SECONDS:
+    name = product.unit or PriceUnit.__members__.get(unit or "")
+    if name is None or name not in UNIT_SECONDS:
         return None
     by = product.charge_by or ("core" if name.startswith("UNITS") else "node")
     return Tariff(UNIT_SECONDS[name], by, product.cpus or cpus or 1)

@@ -4,6 +4,7 @@ The Slurm job's name is the key: squeue and sacct match it exactly, and it stand
 while a comment reaches the accounting database only when the job ends.
 """
 
+import json
 import re
 import unicodedata
 from hashlib import sha256
@@ -41,5 +42,9 @@ def fingerprint(job: Job) -> str:
 
     Status, support, updates and permissions vary from one message to the next and do not count.
     """
-    text = job.owner.model_dump_json() + "\n" + job.specification.model_dump_json(by_alias=True)
-    return sha256(text.encode()).hexdigest()
+    # Keys in order and without what was not said: neither the order of a map nor a field that a later release
+    # reads makes it another job.
+    parts = [
+        part.model_dump(mode="json", by_alias=True, exclude_defaults=True) for part in (job.owner, job.specification)
+    ]
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -84,8 +84,6 @@ def _minutes(job: Job, application: Application, product: Product) -> int | None
 
 
 def _fits(wanted: Plan, product: Product, partition: Partition) -> None:
-    if not partition.up:
-        raise Refused(f"The machines of {product.id} take no jobs at the moment; try again later.")
     if wanted.minutes is not None and partition.minutes is not None and wanted.minutes > partition.minutes:
         raise Refused(
             f"A job on {product.id} may run for at most {_span(partition.minutes)}; this one asks for "

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -49,7 +49,7 @@ def run_checks(path: Path | None) -> list[Finding]:
     except Misconfigured as error:
         return [Finding("config", "failed", sentence) for sentence in error.sentences]
     findings = [Finding("config", "ok", f"{where}: {len(config.products)} products, era {config.ucloud.era}")]
-    checks: tuple[tuple[str, Callable[[Config], list[tuple[Level, str]]]], ...] = (
+    checks: tuple[tuple[str, Callable[[Config], Iterable[tuple[Level, str]]]], ...] = (
         ("account", _account),
         ("database", _database),
         ("keys", _keys),
@@ -58,7 +58,8 @@ def run_checks(path: Path | None) -> list[Finding]:
     )
     for what, check in checks:
         try:
-            findings += [Finding(what, level, text) for level, text in check(config)]
+            for level, text in check(config):
+                findings.append(Finding(what, level, text))
         except Misconfigured as error:
             findings += [Finding(what, "failed", sentence) for sentence in error.sentences]
         except (NotNow, Problem) as error:
@@ -103,35 +104,32 @@ def _keys(config: Config) -> list[tuple[Level, str]]:
     return [("ok", f"{len(keys)} public key(s) of UCloud, a refresh token of ours")]
 
 
-def _slurm(config: Config) -> list[tuple[Level, str]]:
+def _slurm(config: Config) -> Iterator[tuple[Level, str]]:
     slurm = Commands(config.slurm.commands, config.slurm.conf, config.slurm.timeout)
-    found: list[tuple[Level, str]] = [("ok", f"Slurm {slurm.version()} in {config.slurm.commands}")]
+    yield "ok", f"Slurm {slurm.version()} in {config.slurm.commands}"
     partitions = {partition.name: partition for partition in slurm.partitions(config.slurm.timeout)}
     for product in config.products:
         partition = partitions.get(product.partition)
         if partition is None:
             known = ", ".join(sorted(partitions))
-            found.append(
-                (
-                    "failed",
-                    f"product {product.id}: there is no partition {product.partition} (there are {known})",
-                )
-            )
+            yield "failed", f"product {product.id}: there is no partition {product.partition} (there are {known})"
         elif not partition.up:
-            found.append(("warning", f"product {product.id}: partition {product.partition} is down"))
+            yield "warning", f"product {product.id}: partition {product.partition} is not up"
     settings = slurm.settings()
     message_timeout = int(settings.get("MessageTimeout", "10").split()[0])
     if config.jobs.quiet <= message_timeout:
-        found.append(("failed", f"jobs.quiet must be longer than Slurm's MessageTimeout, {message_timeout} s"))
-    if settings.get("AccountingStorageType", "").endswith("none"):
-        found.append(("warning", "Slurm has no accounting database; ends and use are known only while slurmctld "
-                      "remembers them"))  # fmt: skip
+        yield "failed", f"jobs.quiet must be longer than Slurm's MessageTimeout, {message_timeout} s"
     private = settings.get("PrivateData", "none")
     if "jobs" in private:
-        found.append(("warning", f"PrivateData={private}: make {own_account()} an Operator, so that it sees all jobs: "
-                      f"sacctmgr modify user {own_account()} set AdminLevel=Operator"))  # fmt: skip
-    slurm.runs_named(["ucloud-0"], [own_account()], 0)
-    return found
+        yield (
+            "warning",
+            f"PrivateData={private}: make {own_account()} an Operator, so that it sees all jobs: "
+            f"sacctmgr modify user {own_account()} set AdminLevel=Operator",
+        )
+    if settings.get("AccountingStorageType", "").endswith("none"):
+        yield "failed", "Slurm has no accounting database; this release needs one (AccountingStorageType) to know ends"
+    else:
+        slurm.runs_named(["ucloud-0"], [own_account()], 0)
 
 
 def _ucloud(config: Config) -> list[tuple[Level, str]]:

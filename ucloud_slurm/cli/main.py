@@ -127,11 +127,14 @@ def show(path: Path | None, job: str, json_: bool) -> None:
 
 @main.command()
 @click.option("--all", "everything", is_flag=True, help="Also what was delivered.")
+@click.option("--retry", is_flag=True, help="First put what UCloud refused back into its place, to be sent again.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def outbox(path: Path | None, everything: bool, json_: bool) -> None:
+def outbox(path: Path | None, everything: bool, retry: bool, json_: bool) -> None:
     """List what waits to be told to UCloud, and what UCloud refused for good."""
     with opened(path) as provider:
+        if retry:
+            provider.outbox.retry()
         look.outbox(provider, everything=everything, json_=json_)
 
 

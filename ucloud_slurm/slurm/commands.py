@@ -14,14 +14,13 @@ from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm import parse
 from ucloud_slurm.slurm.records import Partition, QueueRecord, RunRecord, SlurmJobId, Submission
 from ucloud_slurm.slurm.run import CommandMissing, CommandTimeout, Finished, run
-from ucloud_slurm.slurm.scheduler import OutcomeUnknown, SchedulerAway, SubmissionRefused
+from ucloud_slurm.slurm.scheduler import CancelRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
 
 IDS_PER_SACCT = 1000
 
 # sbatch prints one of these where the controller took the request and said no. Every other failure leaves open
 # whether a job was made: a request that timed out can still land.
 _REFUSED = re.compile(r"error: (?:Batch job submission failed: )?(.+)")
-_BATCH_FAILED = "Batch job submission failed: "
 _NOT_REFUSALS = re.compile(
     r"unable to contact|connection|connect failure|timed out|time out|zero bytes|unexpected message|communication"
     r"|protocol|transport endpoint|temporarily|authentication credential|munge|socket|try again|slurmctld"
@@ -75,7 +74,7 @@ class Commands:
         # A federated cluster prints "id;cluster".
         if done.status == 0 and (match := re.fullmatch(r"([1-9][0-9]{0,9})(?:;\S+)?", text)):
             return SlurmJobId(int(match[1]))
-        if done.status != 0 and not text and (reason := refusal(done.errors)):
+        if done.status > 0 and not text and (reason := refusal(done.errors)):
             raise SubmissionRefused(reason)
         raise OutcomeUnknown(f"sbatch ended with {done.status}: {one_line(done.errors or text, 200)}")
 
@@ -118,7 +117,7 @@ class Commands:
 
     def partitions(self, within: float) -> list[Partition]:
         """See :class:`Scheduler`. sinfo(1)."""
-        argv = ["--noheader", "--all", "--exact", f"--format={parse.PARTITION_FORMAT}"]
+        argv = ["--noheader", "--all", "--exact", "--noconvert", f"--format={parse.PARTITION_FORMAT}"]
         return self._parsed("sinfo", parse.partitions, self._ask("sinfo", argv, within))
 
     def version(self) -> str:
@@ -139,7 +138,8 @@ class Commands:
         # With a name and a user scancel calls a job that has ended an error (22.05).
         errors = [line for line in done.errors.splitlines() if line.strip() and not _ENDED_ALREADY.search(line)]
         if errors or (done.status != 0 and not done.errors):
-            raise SchedulerAway(f"scancel ended with {done.status}: {one_line(' '.join(errors), 200)}")
+            text = f"scancel ended with {done.status}: {one_line(' '.join(errors), 200)}"
+            raise SchedulerAway(text) if not errors or _NOT_REFUSALS.search(text) else CancelRefused(text)
 
     # -- the thin shell -------------------------------------------------------------------------------------
 
@@ -196,18 +196,14 @@ def options(submission: Submission) -> list[str]:
 
 
 def refusal(errors: str) -> str | None:
-    """Slurm's reason, if the controller said a plain no, else None.
+    """Slurm's reason, if sbatch or the controller said a plain no, else None.
 
     :param errors: what sbatch printed on its error output
     """
-    reasons = []
-    for line in errors.splitlines():
-        match = _REFUSED.search(line)
-        if match is None or _NOT_REFUSALS.search(line):
-            continue
-        reasons.append(match[1].strip())
-    said_no = any(_BATCH_FAILED in line and not _NOT_REFUSALS.search(line) for line in errors.splitlines())
-    return "; ".join(dict.fromkeys(reasons)) if said_no and reasons else None
+    if _NOT_REFUSALS.search(errors):
+        return None
+    reasons = [match[1].strip() for match in _REFUSED.finditer(errors)]
+    return "; ".join(dict.fromkeys(reasons)) or None
 
 
 def _utc(when: float) -> str:

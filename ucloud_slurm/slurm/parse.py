@@ -54,7 +54,7 @@ def queue(output: str) -> list[QueueRecord]:
             name=name,
         )
         for id_, state, submitted, started, elapsed, nodes, cpus, user, reason, node_list, name in _rows(
-            output, len(QUEUE_FIELDS), END
+            output, len(QUEUE_FIELDS), SEPARATOR + END
         )
     ]
 
@@ -65,7 +65,7 @@ def runs(output: str) -> list[RunRecord]:
     :raises Garbled: when a row is not whole
     """
     records = []
-    for fields in _rows(output, len(RUN_FIELDS), None):
+    for fields in _rows(output, len(RUN_FIELDS), ""):
         id_, state, submitted, started, ended, elapsed, exit_code, nodes, cpus, user, node_list, name = fields
         code, _, number = exit_code.partition(":")
         records.append(
@@ -95,7 +95,9 @@ def partitions(output: str) -> list[Partition]:
     :raises Garbled: when a row is not whole
     """
     found: dict[str, Partition] = {}
-    for name, available, limit, size, count, cpus, memory, gres in _rows(output, len(PARTITION_FIELDS), END):
+    for name, available, limit, size, count, cpus, memory, gres in _rows(
+        output, len(PARTITION_FIELDS), SEPARATOR + END
+    ):
         before = found.get(name)
         group = NodeGroup(_integer(count), _integer(cpus.rstrip("+")), _integer(memory.rstrip("+")), gres)
         most = size.rpartition("-")[2]
@@ -123,15 +125,14 @@ def seconds(text: str) -> int:
     return days * 86400 + hours * 3600 + minutes * 60 + rest
 
 
-def _rows(output: str, count: int, end: str | None) -> Iterable[list[str]]:
-    if output and not output.endswith("\n"):
+def _rows(output: str, count: int, end: str) -> Iterable[list[str]]:
+    """Rows of ``count`` fields, each ended by ``end`` and a line feed. The last field may hold anything else."""
+    if output and not output.endswith(f"{end}\n"):
         raise Garbled("the last row is cut off")
-    for line in output.split("\n")[:-1]:
-        fields = line.split(SEPARATOR)
-        if end is not None and (len(fields) < 2 or fields.pop() != end):
-            raise Garbled(f"a row is not whole: {line[:80]!r}")
+    for row in output.split(f"{end}\n")[:-1]:
+        fields = row.split(SEPARATOR, count - 1)
         if len(fields) != count:
-            raise Garbled(f"a row has {len(fields)} fields instead of {count}: {line[:80]!r}")
+            raise Garbled(f"a row has {len(fields)} fields instead of {count}: {row[:80]!r}")
         yield fields
 
 

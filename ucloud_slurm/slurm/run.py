@@ -6,8 +6,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-LARGEST_OUTPUT = 256 * 1024 * 1024  # characters
+LAST_WORDS = 1.0  # seconds that a killed command has to let go of its pipes
 
 
 class CommandMissing(Exception):
@@ -48,19 +49,25 @@ def run(argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str 
         )
     except OSError as error:
         raise CommandMissing(f"{argv[0]} cannot be run ({error.strerror})") from None
-    with process:
-        try:
-            output, errors = process.communicate(stdin, timeout=max(timeout, 0.001))
-        except subprocess.TimeoutExpired:
-            _end(process)
-            raise CommandTimeout(f"{os.path.basename(argv[0])} gave no answer in {timeout:.1f} s") from None  # noqa: PTH119
-        except BaseException:
-            _end(process)
-            raise
+    try:
+        output, errors = process.communicate(stdin, timeout=max(timeout, 0.001))
+    except subprocess.TimeoutExpired:
+        _end(process)
+        raise CommandTimeout(f"{Path(argv[0]).name} gave no answer in {timeout:.1f} s") from None
+    except BaseException:
+        _end(process)
+        raise
     return Finished(process.returncode, output, errors)
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    try:
+        process.communicate(timeout=LAST_WORDS)
+    except subprocess.TimeoutExpired:
+        # Something that it started holds the pipes, or the kernel holds it: it is left behind.
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()

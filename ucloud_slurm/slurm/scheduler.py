@@ -23,6 +23,10 @@ class SubmissionRefused(Exception):
         self.reason = reason
 
 
+class CancelRefused(Exception):
+    """Slurm answered, and does not cancel that job; the reason is Slurm's own text."""
+
+
 class Scheduler(Protocol):
     """What the product asks of Slurm. Every call has a hard time limit.
 
@@ -51,6 +55,8 @@ class Scheduler(Protocol):
         """Asks Slurm to end that job if it bears that name and belongs to that user.
 
         Success does not mean that the job has ended: look. A job that has ended is left alone.
+
+        :raises CancelRefused: Slurm does not do it
         """
 
     def partitions(self, within: float) -> list[Partition]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from ucloud_slurm.errors import Misconfigured, Problem, StorageFull
+from ucloud_slurm.errors import Misconfigured, Problem, StorageFull, StorageTrouble
 from ucloud_slurm.store.migrations import migrations
 
 BUSY_SECONDS = 2.0
@@ -21,7 +21,7 @@ _SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "f
 Row = Mapping[str, Any]
 
 
-class StorageBusy(Problem):
+class StorageBusy(StorageTrouble):
     """Another writer held the database for too long; nothing was written."""
 
     status = 500

@@ -38,13 +38,18 @@ class Health:
     def answered(self, part: str, now: float) -> None:
         """The part has answered."""
         condition = self.of(part)
-        if condition.answering_since is None:
-            self._keep(Condition(part, answering_since=now))
+        if condition.answering_since is None or condition.ask_again_at > 0:
+            self._keep(Condition(part, answering_since=condition.answering_since or now))
 
     def failed(self, part: str, reason: str, now: float, pause: float) -> None:
         """The part has not answered; requests leave it alone for ``pause`` seconds."""
         condition = self.of(part)
         self._keep(Condition(part, None, condition.failing_since or now, now + pause, reason))
+
+    def paused(self, part: str, reason: str, now: float, pause: float) -> None:
+        """Something about the part was odd: requests leave it alone, but it is not said to fail."""
+        condition = self.of(part)
+        self._keep(Condition(part, condition.answering_since, condition.failing_since, now + pause, reason))
 
     def may_ask(self, part: str, now: float) -> bool:
         """Whether a request should try at all."""

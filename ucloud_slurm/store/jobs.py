@@ -148,7 +148,7 @@ class Jobs:
             refused = [
                 JobRow.read(row)
                 for row in self.store.rows(
-                    f"select * from jobs where phase = 'refused' and id in ({marks})",  # noqa: S608
+                    f"select * from jobs where (phase = 'refused' or stop = 'rolled-back') and id in ({marks})",  # noqa: S608
                     list(ids),
                 )
             ]

@@ -72,6 +72,10 @@ class Outbox:
                         [outcome, letter.body["chargeId"]],
                     )
 
+    def retry(self) -> int:
+        """Puts what was parked back into its place; returns how many messages that were."""
+        return self.store.change("update outbox set outcome = null, settled_at = null where outcome = 'parked'")
+
     def waiting(self) -> int:
         """How many messages wait."""
         row = self.store.row("select count(*) as number from outbox where outcome is null")

@@ -6,6 +6,7 @@ Contract: provider to Core authentication, ``jobs.control.*``, ``products.retrie
 import base64
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +34,16 @@ class CoreAway(NotNow):
 
 
 class CoreRefused(Exception):
-    """UCloud answered, and the answer is no. Asking again the same way is of no use."""
+    """UCloud answered, and the answer is no. Asking again the same way is of no use.
 
-    def __init__(self, status: int, why: str) -> None:
+    :ivar explained: the answer had UCloud's own form; one that has not may come from something in between
+    """
+
+    def __init__(self, status: int, why: str, *, explained: bool = True) -> None:
         super().__init__(f"UCloud answered {status}: {why}")
         self.status = status
         self.why = why
+        self.explained = explained
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ class Core:
         self._call("POST", "/api/jobs/control/update", body={"items": list(items)})
 
     def charge(self, charges: Sequence[Charge]) -> ChargeAnswer:
-        """``jobs.control.chargeCredits`` with 1 to 1000 items.
+        """``jobs.control.chargeCredits`` with 1 to 1000 items. Tried once: the caller must know what is a repeat.
 
         :raises CoreRefused: with status 402 when the whole bulk was refused for want of funds
         """
@@ -189,7 +194,8 @@ class Core:
     # -- the wire -------------------------------------------------------------------------------------------
 
     def _charge(self, path: str, charges: Sequence[Charge]) -> ChargeAnswer:
-        data = self._call("POST", path, body={"items": [charge.body() for charge in charges]})
+        body = {"items": [charge.body() for charge in charges]}
+        data = self._call("POST", path, body=body, timeout=self._timeout)
         if not isinstance(data, dict):
             raise CoreAway("UCloud's answer to a charge is not an object")
         return ChargeAnswer(_ids(data, "insufficientFunds"), _ids(data, "duplicateCharges"))
@@ -203,7 +209,7 @@ class Core:
         body: object = None,
         timeout: float | None = None,
     ) -> Any:
-        # A caller that brings its own limit is a request of UCloud's that waits for us: one try.
+        # A caller that brings its own limit gets one try.
         tries = self._tries if timeout is None else 1
         for attempt in Retrying(
             retry=retry_if_exception_type(CoreAway),
@@ -254,7 +260,7 @@ class Core:
                 stream=True,
             )
             with response:
-                content = response.raw.read(LARGEST_ANSWER + 1, decode_content=True)
+                content = _body(response, time.monotonic() + timeout)
         except (requests.RequestException, OSError, ValueError) as error:
             raise CoreAway(f"UCloud cannot be reached ({type(error).__name__})") from None
         except Exception as error:  # urllib3's own errors while the body is read
@@ -270,7 +276,9 @@ class Core:
         return self._renew(timeout, stale=token)
 
     def _renew(self, timeout: float, stale: str | None = None) -> str:
-        with self._lock:
+        if not self._lock.acquire(timeout=timeout):
+            raise CoreAway("UCloud gives no access token")
+        try:
             kept = self._tokens.load()
             if stale is not None and kept is not None and kept != stale:
                 return kept  # another thread was here first
@@ -290,6 +298,21 @@ class Core:
                 raise CoreAway("UCloud gave no access token")
             self._tokens.keep(token)
             return token
+        finally:
+            self._lock.release()
+
+
+def _body(response: requests.Response, deadline: float) -> bytes:
+    """The body, however slowly it comes, until the deadline (monotonic seconds)."""
+    content = b""
+    while len(content) <= LARGEST_ANSWER:
+        some = response.raw.read1(65536, decode_content=True)
+        if not some:
+            return content
+        content += some
+        if time.monotonic() > deadline:
+            raise CoreAway("UCloud's answer takes too long")
+    return content
 
 
 def _answer(status: int, content: bytes) -> Any:
@@ -306,7 +329,7 @@ def _answer(status: int, content: bytes) -> Any:
     if 200 <= status < 300:
         return data
     why = data.get("why") if isinstance(data, dict) else None
-    raise CoreRefused(status, one_line(str(why or "no reason given")))
+    raise CoreRefused(status, one_line(str(why or "no reason given")), explained=isinstance(why, str))
 
 
 def _read(kind: type[M], data: Any) -> M:

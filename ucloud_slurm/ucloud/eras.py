@@ -4,21 +4,12 @@ Nothing asks for an era by name: messages, accounting and states are handed the 
 """
 
 from dataclasses import dataclass
-from enum import Enum
-
-
-class UserHeader(Enum):
-    """How the name of the acting user stands in the ``UCloud-Username`` header."""
-
-    RAW = "raw"
-    BASE64 = "base64"
 
 
 @dataclass(frozen=True, slots=True)
 class Era:
     """What differs.
 
-    :ivar user_header: encoding of the acting user's name
     :ivar has_suspended: whether UCloud knows the state SUSPENDED; otherwise a suspended job is IN_QUEUE
     :ivar exit_code_is_failure: whether a program that ended with an error is FAILURE; in 2021 SUCCESS means that
         the program ended by itself, whatever its exit code
@@ -26,7 +17,6 @@ class Era:
     """
 
     name: str
-    user_header: UserHeader
     has_suspended: bool
     exit_code_is_failure: bool
     not_ours: frozenset[int]
@@ -34,7 +24,6 @@ class Era:
 
 ERA_2021 = Era(
     name="2021",
-    user_header=UserHeader.RAW,
     has_suspended=False,
     exit_code_is_failure=False,
     not_ours=frozenset({400, 404}),

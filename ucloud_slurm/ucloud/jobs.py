@@ -58,6 +58,7 @@ class Job(Message):
     owner: Owner
     specification: JobSpecification
     status: JobStatus = JobStatus()
+    created_at: Int = 0  # milliseconds since the epoch
 
     @property
     def replicas(self) -> int:

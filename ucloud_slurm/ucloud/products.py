@@ -8,8 +8,8 @@ from ucloud_slurm.ucloud.wire import Int, Message
 class ProductReference(Message):
     """A product by name (``id``), category and provider."""
 
-    id: str
-    category: str
+    id: str = Field(min_length=1)
+    category: str = Field(min_length=1)
     provider: str
 
 

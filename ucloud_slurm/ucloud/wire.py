@@ -3,6 +3,7 @@
 Source: UCloud's JSON conventions (contract: request and response encoding, DefaultMapper).
 """
 
+import math
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Strict, TypeAdapter, ValidationError
@@ -52,7 +53,12 @@ def from_data(kind: type[M], data: Any) -> M:
 
 
 def without_nulls(data: Any) -> Any:
-    """The same JSON with every key left out whose value is null."""
+    """The same JSON with every key left out whose value is null.
+
+    :raises Refused: for a number that no computer can hold; it would be another one when it is written again
+    """
+    if isinstance(data, float) and not math.isfinite(data):
+        raise Refused("The request holds a number that is too large.")
     if isinstance(data, dict):
         return {key: without_nulls(value) for key, value in data.items() if value is not None}
     if isinstance(data, list):

@@ -1,6 +1,7 @@
 """The calls of jobs.provider and of the integration module (contract: route table), as a Flask blueprint."""
 
 import logging
+import time
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
@@ -61,10 +62,13 @@ def blueprint(provider: Provider) -> Blueprint:
         with provider.store.writing():
             for job in jobs:
                 _mark(provider, job)
+        deadline = time.monotonic() + provider.config.jobs.submit_within
         for job in jobs:
             row = provider.jobs.get(job.id)
-            waits = row is not None and row.phase is Phase.LIVE and provider.health.may_ask(SLURM, provider.now())
-            if row is not None and waits and not cancel(provider, row, provider.config.jobs.submit_within):
+            left = deadline - time.monotonic()
+            if left <= 0 or not provider.health.may_ask(SLURM, provider.now()):
+                break  # the worker does the rest
+            if row is not None and row.phase is Phase.LIVE and not cancel(provider, row, left):
                 break
         return responses([{} for _ in jobs])
 
@@ -180,9 +184,10 @@ def _look_for(provider: Provider, job: Job, stop: Stop | None = None) -> None:
         job,
         phase=Phase.SUBMITTING,
         found_only=True,
-        attempted_at=now,
+        accepted_at=min(now, job.created_at / 1000),
         promised_at=now,
         answered_at=now,
+        attempted_at=now,
     )
     if stop is not None:
         row |= {"stop": stop, "stop_at": now}

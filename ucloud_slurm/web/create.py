@@ -2,11 +2,11 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ucloud_slurm.bridge import naming
-from ucloud_slurm.errors import Conflict, Problem, Refused
+from ucloud_slurm.errors import Conflict, Problem, Refused, StorageTrouble
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.health import SLURM
@@ -15,12 +15,13 @@ from ucloud_slurm.ucloud.core import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.worker.catalogue import Catalogue
 from ucloud_slurm.worker.stop import cancel
-from ucloud_slurm.worker.submit import build, submit
+from ucloud_slurm.worker.submit import FolderTrouble, build, submit
 
 log = logging.getLogger(__name__)
 
 LOOK_UP = 1.0  # seconds that one question to UCloud or Slurm may take while UCloud waits for us
-ROLL_BACK = 0.5  # seconds for taking one job of a refused bulk back
+LEAST = 0.5  # seconds that are left when no submission is begun any more
+ROLL_BACK = 0.7  # seconds for taking the jobs of a refused bulk back
 LOOK_AGAIN = 0.02  # seconds
 
 
@@ -43,14 +44,17 @@ class Create:
             if naming.fingerprint(other) != naming.fingerprint(job):
                 raise Conflict(f"items[{number}].id: {job.id} is there twice with different contents.")
         new = [job for job in unique.values() if not self._known(job)]
-        submissions = self._build(new, single=len(jobs) == 1)
+        places = {job.id: number for number, job in reversed(list(enumerate(jobs)))}
+        submissions = self._build(new, places if len(jobs) > 1 else {})
         self._write(new)
         for job_id, submission in submissions.items():
             self._submit(job_id, submission)
         self._wait(list(unique))
         refused = self._provider.jobs.promise(list(unique), self._provider.now())
         if refused:
-            self._roll_back(list(unique), refused[0], len(jobs))
+            self._roll_back(list(unique), refused[0])
+            place = f"items[{places[refused[0].id]}] (job {refused[0].id}): " if len(jobs) > 1 else ""
+            raise _answer(place, refused[0])
         return [naming.provider_id(job.id) for job in jobs]
 
     def _known(self, job: Job) -> bool:
@@ -62,17 +66,23 @@ class Create:
             raise Conflict(f"Job {job.id} came before with another owner or specification.")
         return True
 
-    def _build(self, jobs: Sequence[Job], *, single: bool) -> dict[str, Submission]:
-        """Validates every job before anything is written. What UCloud must first tell us is built later."""
+    def _build(self, jobs: Sequence[Job], places: Mapping[str, int]) -> dict[str, Submission]:
+        """Validates the jobs before anything is written.
+
+        Jobs of which UCloud must first tell us more, and those that the time does not suffice for, are accepted as
+        they are and built by the worker; what is wrong with them becomes their FAILURE.
+
+        :param places: for a bulk: where each job stands in the request
+        """
         catalogue = Catalogue(self._provider)
         built: dict[str, Submission] = {}
-        for number, job in enumerate(jobs):
+        for job in jobs:
             try:
                 within = min(LOOK_UP, self._left())
                 if within > 0:
                     built[job.id] = build(self._provider, catalogue, job, within)
             except Problem as problem:
-                raise problem if single else _named(problem, number) from None
+                raise _named(problem, places[job.id]) if places else problem from None
             except (CoreAway, CoreRefused) as error:
                 log.warning("job %s: accepted, and built later: %s", job.id, error)
         return built
@@ -85,11 +95,14 @@ class Create:
 
     def _submit(self, job_id: str, submission: Submission) -> None:
         left = self._left()
-        if left > 0 and self._provider.health.may_ask(SLURM, self._provider.now()):
+        if left > LEAST and self._provider.health.may_ask(SLURM, self._provider.now()):
             try:
                 submit(self._provider, job_id, submission, left)
-            except Problem as problem:
-                self._provider.jobs.refused(job_id, problem.status, problem.why, self._provider.now())
+            except FolderTrouble as trouble:
+                self._provider.jobs.refused(job_id, trouble.status, trouble.why, self._provider.now())
+            except StorageTrouble as trouble:
+                # Slurm may have the job by now: it stays as it is, and the worker looks it up.
+                log.warning("job %s: what became of its submission could not be written: %s", job_id, trouble)
 
     def _wait(self, ids: Sequence[str]) -> None:
         """Waits for submissions that another request or the worker has begun."""
@@ -99,20 +112,20 @@ class Create:
                 return
             time.sleep(LOOK_AGAIN)
 
-    def _roll_back(self, ids: Sequence[str], refused: JobRow, items: int) -> None:
-        """Takes the whole bulk back and answers with the reason of the one that was refused."""
+    def _roll_back(self, ids: Sequence[str], refused: JobRow) -> None:
+        """Takes the whole bulk back. What cannot be cancelled in time the worker cancels."""
         provider = self._provider
+        until = time.monotonic() + ROLL_BACK
         why = refused.refused_why or "refused"
         for job_id in ids:
             row = provider.jobs.get(job_id)
             if row is not None and row.phase is not Phase.REFUSED and row.promised_at is None:
                 provider.jobs.rolled_back(job_id, 400, f"Job {refused.id} of the same request: {why}", provider.now())
                 after = provider.jobs.get(job_id)
-                if after is not None and after.phase is Phase.LIVE and after.stop is Stop.ROLLED_BACK:
-                    cancel(provider, after, ROLL_BACK)
-        answer = Problem(why if items == 1 else f"items[{list(ids).index(refused.id)}] (job {refused.id}): {why}")
-        answer.status = refused.refused_status or 400
-        raise answer
+                left = until - time.monotonic()
+                live = after is not None and after.phase is Phase.LIVE and after.stop is Stop.ROLLED_BACK
+                if after is not None and live and left > 0 and not cancel(provider, after, left):
+                    until = 0.0
 
     def _left(self) -> float:
         return self._deadline - time.monotonic()
@@ -135,6 +148,12 @@ def row_of(provider: Provider, job: Job, **more: Any) -> dict[str, Any]:
         "accepted_at": provider.now(),
         **more,
     }
+
+
+def _answer(place: str, refused: JobRow) -> Problem:
+    answer = Problem(place + (refused.refused_why or "refused"))
+    answer.status = refused.refused_status or 400
+    return answer
 
 
 def _named(problem: Problem, number: int) -> Problem:

@@ -1,6 +1,7 @@
 """Telling UCloud: draining the outbox, and finding out who could not pay."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 from ucloud_slurm.provider import Provider
@@ -9,11 +10,14 @@ from ucloud_slurm.store.jobs import Stop
 from ucloud_slurm.store.outbox import Letter, Outcome
 from ucloud_slurm.ucloud.control import Charge
 from ucloud_slurm.ucloud.core import CoreAway, CoreRefused
+from ucloud_slurm.worker.catalogue import PAUSE
 
 log = logging.getLogger(__name__)
 
 UNANSWERED = 10.0  # seconds after which a create counts as answered, whatever became of the answer
+BUDGET = 60.0  # seconds of a pass; jobs that are to be stopped wait behind it
 PAYMENT_REQUIRED = 402
+TOO_LARGE = 413
 
 
 def drain(provider: Provider) -> bool:
@@ -21,8 +25,12 @@ def drain(provider: Provider) -> bool:
 
     :returns: False when UCloud could not be reached; the rest waits for the next pass
     """
+    deadline = time.monotonic() + BUDGET
     try:
         while letters := provider.outbox.heads(provider.now(), UNANSWERED):
+            if time.monotonic() > deadline:
+                log.warning("the outbox is long; the rest waits for the next pass")
+                return False
             charges = [letter for letter in letters if letter.kind == "charge"]
             updates = [letter for letter in letters if letter.kind == "update"]
             if charges:
@@ -34,7 +42,7 @@ def drain(provider: Provider) -> bool:
             provider.health.answered(UCLOUD, provider.now())
     except CoreAway as error:
         log.warning("the outbox waits: %s", error)
-        provider.health.failed(UCLOUD, str(error), provider.now(), 0.0)
+        provider.health.failed(UCLOUD, str(error), provider.now(), PAUSE)
         return False
     return True
 
@@ -44,6 +52,10 @@ def _halving(provider: Provider, letters: Sequence[Letter], send: Callable[[Prov
     try:
         send(provider, letters)
     except CoreRefused as error:
+        about_an_item = error.explained and error.status in provider.era.not_ours | {PAYMENT_REQUIRED}
+        if not about_an_item and (error.status != TOO_LARGE or len(letters) == 1):
+            # Not a word about the messages: a proxy, a wrong address, a lost right. They wait.
+            raise CoreAway(str(error)) from None
         if len(letters) > 1:
             middle = len(letters) // 2
             _halving(provider, letters[:middle], send)
@@ -63,7 +75,9 @@ def _send_updates(provider: Provider, letters: Sequence[Letter]) -> None:
 def _send_charges(provider: Provider, letters: Sequence[Letter]) -> None:
     answer = provider.core.charge([_charge(letter) for letter in letters])
     paid = [letter for letter in letters if letter.job_id not in answer.insufficient]
-    provider.outbox.settle(paid, Outcome.DELIVERED, "", provider.now())
+    before = [letter for letter in paid if letter.job_id in answer.duplicates]
+    provider.outbox.settle(before, Outcome.DELIVERED, "booked before", provider.now())
+    provider.outbox.settle([letter for letter in paid if letter not in before], Outcome.DELIVERED, "", provider.now())
     for letter in letters:
         if letter.job_id in answer.insufficient:
             if letter.sends == 0:
@@ -83,10 +97,10 @@ def _doubtful(provider: Provider, letter: Letter) -> None:
     try:
         answer = provider.core.check_credits([probe])
     except CoreRefused as error:
-        if error.status != PAYMENT_REQUIRED:
-            raise
-        _unpaid(provider, letter, error.why)
-        return
+        if error.status == PAYMENT_REQUIRED and error.explained:
+            _unpaid(provider, letter, error.why)
+            return
+        answer = None
     if answer is None:
         provider.outbox.settle([letter], Outcome.DOUBTFUL, "booked before, or no funds", provider.now())
     elif letter.job_id in answer.insufficient:

@@ -5,18 +5,18 @@ from collections.abc import Iterable
 
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
-from ucloud_slurm.slurm.scheduler import SchedulerAway
+from ucloud_slurm.slurm.scheduler import CancelRefused, SchedulerAway
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase
-from ucloud_slurm.worker.catalogue import PAUSE
+from ucloud_slurm.worker.catalogue import FAIR, PAUSE
 
 log = logging.getLogger(__name__)
 
 
 def cancel(provider: Provider, row: JobRow, within: float) -> bool:
-    """Asks Slurm to end a job.
+    """Asks Slurm to end a job. A refusal is for the administrator to see; the job stays marked.
 
     :returns: False when Slurm could not be asked
     """
@@ -24,9 +24,12 @@ def cancel(provider: Provider, row: JobRow, within: float) -> bool:
         return True
     try:
         provider.scheduler.cancel(SlurmJobId(row.slurm_id), row.name, row.local_user, within)
+    except CancelRefused as error:
+        log.error("job %s: Slurm does not cancel Slurm job %d: %s", row.id, row.slurm_id, error)  # noqa: TRY400
     except SchedulerAway as error:
         log.warning("job %s: Slurm job %d could not be cancelled yet: %s", row.id, row.slurm_id, error)
-        provider.health.failed(SLURM, str(error), provider.now(), PAUSE)
+        if within >= FAIR:
+            provider.health.failed(SLURM, str(error), provider.now(), PAUSE)
         return False
     return True
 

@@ -14,17 +14,18 @@ from pathlib import Path
 from ucloud_slurm.bridge.batch import batch_job
 from ucloud_slurm.bridge.plan import plan
 from ucloud_slurm.bridge.refusals import problem
-from ucloud_slurm.errors import Problem, Refused, StorageFull
+from ucloud_slurm.errors import Problem, Refused, StorageFull, StorageTrouble
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId, Submission
-from ucloud_slurm.slurm.scheduler import OutcomeUnknown, SchedulerAway, SubmissionRefused
+from ucloud_slurm.slurm.scheduler import CancelRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase
 from ucloud_slurm.ucloud.control import JobState, JobUpdate
 from ucloud_slurm.ucloud.core import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.users.service import make_folder
-from ucloud_slurm.worker.catalogue import PAUSE, Catalogue
+from ucloud_slurm.worker.catalogue import FAIR, PAUSE, Catalogue
+from ucloud_slurm.worker.guard import alone
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,10 @@ CLAIM_MARGIN = 5.0  # seconds that a claim outlives the time limit of its submis
 CLOCKS_APART = 120  # seconds that the clocks of this host and of slurmctld may differ
 MOST_ATTEMPTS = 20
 SCRIPT = "job.sh"
+
+
+class FolderTrouble(StorageFull):
+    """The job's folder cannot be made or written; nothing was submitted."""
 
 
 def build(provider: Provider, catalogue: Catalogue, job: Job, within: float | None = None) -> Submission:
@@ -72,7 +77,8 @@ def submit(provider: Provider, job_id: str, submission: Submission, within: floa
     """Submits an accepted job, unless somebody else is at it. What came of it stands in the database.
 
     :param within: seconds
-    :raises StorageFull: nothing was submitted
+    :raises FolderTrouble: nothing was submitted, and it is owed again
+    :raises StorageTrouble: the database could not be written; the job is looked up later
     """
     now = provider.now()
     if not provider.jobs.claim(job_id, now, now + within + CLAIM_MARGIN):
@@ -80,9 +86,9 @@ def submit(provider: Provider, job_id: str, submission: Submission, within: floa
     try:
         make_folder(submission.folder)
         _keep_script(submission)
-    except StorageFull:
+    except StorageFull as error:
         provider.jobs.owed(job_id)
-        raise
+        raise FolderTrouble(error.why) from None
     try:
         slurm_id = provider.scheduler.submit(submission, within)
     except SubmissionRefused as refusal:
@@ -92,7 +98,8 @@ def submit(provider: Provider, job_id: str, submission: Submission, within: floa
     except OutcomeUnknown as error:
         log.warning("job %s: the outcome of its submission is unknown: %s", job_id, error)
         provider.jobs.unsettled(job_id, provider.now())
-        provider.health.failed(SLURM, str(error), provider.now(), PAUSE)
+        if within >= FAIR:
+            provider.health.paused(SLURM, str(error), provider.now(), PAUSE)
     except SchedulerAway as error:
         log.warning("job %s: not submitted yet: %s", job_id, error)
         provider.jobs.owed(job_id)
@@ -107,18 +114,26 @@ def submit_owed(provider: Provider, catalogue: Catalogue, rows: Iterable[JobRow]
     for row in rows:
         if row.stop is not None:
             end_unsubmitted(provider, row)
-            continue
-        if not provider.health.may_ask(SLURM, provider.now()):
-            continue
-        try:
-            submission = build(provider, catalogue, row.job)
-            submit(provider, row.id, submission, provider.config.slurm.timeout)
-        except StorageFull as error:
-            log.error("job %s: not submitted: %s", row.id, error)  # noqa: TRY400  a trace says no more
-        except Problem as error:
-            provider.jobs.refused(row.id, error.status, error.why, provider.now())
-        except (CoreAway, CoreRefused) as error:
-            log.warning("job %s: not submitted yet: %s", row.id, error)
+        elif provider.health.may_ask(SLURM, provider.now()):
+            with alone(row.id, "submitting it"):
+                _submit_owed(provider, catalogue, row)
+
+
+def _submit_owed(provider: Provider, catalogue: Catalogue, row: JobRow) -> None:
+    try:
+        submission = build(provider, catalogue, row.job)
+    except StorageTrouble:
+        raise
+    except Problem as error:
+        provider.jobs.refused(row.id, error.status, error.why, provider.now())
+        return
+    except (CoreAway, CoreRefused) as error:
+        log.warning("job %s: not submitted yet: %s", row.id, error)
+        return
+    try:
+        submit(provider, row.id, submission, provider.config.slurm.timeout)
+    except FolderTrouble as error:
+        log.error("job %s: not submitted yet: %s", row.id, error)  # noqa: TRY400  a trace says no more
 
 
 def end_unsubmitted(provider: Provider, row: JobRow) -> None:
@@ -158,7 +173,7 @@ def settle(provider: Provider, rows: Sequence[JobRow], queue: Sequence[QueueReco
     _adopt(provider, waiting, queue)
     if not waiting:
         return
-    since = min(row.accepted_at for row in waiting.values()) - CLOCKS_APART
+    since = max(0.0, min(row.accepted_at for row in waiting.values()) - CLOCKS_APART)
     try:
         runs = provider.scheduler.runs_named(waiting, {row.local_user for row in waiting.values()}, since)
     except SchedulerAway as error:
@@ -191,7 +206,7 @@ def _adopt(provider: Provider, waiting: dict[str, JobRow], records: Iterable[Que
             log.warning("job %s: Slurm job %d is a second one of it and is cancelled", row.id, other.id)
             try:
                 provider.scheduler.cancel(other.id, other.name, other.user, provider.config.slurm.timeout)
-            except SchedulerAway as error:
+            except (SchedulerAway, CancelRefused) as error:
                 log.warning("Slurm job %d could not be cancelled: %s", other.id, error)
 
 

@@ -21,6 +21,7 @@ from ucloud_slurm.ucloud.control import JobState, JobUpdate
 from ucloud_slurm.ucloud.core import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.worker.catalogue import Catalogue
+from ucloud_slurm.worker.guard import alone
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ STOPPED_FOR = {
 MAY_RETURN = frozenset({SlurmState.PREEMPTED, SlurmState.NODE_FAIL, SlurmState.BOOT_FAIL, SlurmState.REVOKED})
 GONE = "The job disappeared from the cluster; nothing is known of how it ended."
 FEWEST_READS = 2
+RUNAWAY = 24 * 3600.0  # seconds after which a job that only sacct still shows as running is given up
 
 
 class Watch:
@@ -54,10 +56,11 @@ class Watch:
         wanted = {SlurmJobId(row.slurm_id) for row, record in places if row.slurm_id and _needs_runs(row, record)}
         runs = self._runs(wanted)
         for row, record in places:
-            try:
-                self._one(row, record, runs)
-            except (CoreAway, CoreRefused) as error:
-                log.warning("job %s: its price is not known yet: %s", row.id, error)
+            with alone(row.id, "watching it"):
+                try:
+                    self._one(row, record, runs)
+                except (CoreAway, CoreRefused) as error:
+                    log.warning("job %s: its price is not known yet: %s", row.id, error)
         return runs is not None
 
     def _runs(self, wanted: set[SlurmJobId]) -> dict[int, list[RunRecord]] | None:
@@ -137,27 +140,33 @@ class Watch:
     # -- a job that squeue does not list, or lists as ended -------------------------------------------------
 
     def _not_listed(self, row: JobRow, record: QueueRecord | None, own: list[RunRecord]) -> None:
+        provider = self._provider
         last = own[-1] if own else None
         if last is not None and record is not None and last.submitted < record.submitted:
             last = None  # sacct has not heard of the run that squeue shows
         if last is None:
             if record is None:
-                self._missing(row)
+                self._missing(row, provider.config.jobs.grace)
             return
-        update = final_update(last, self._provider.era, STOPPED_FOR[row.stop] if row.stop else None)
+        update = final_update(last, provider.era, STOPPED_FOR[row.stop] if row.stop else None)
         if update is None:
-            if record is None and last.state is not None and last.ended is not None:
-                self._missing(row)  # it was queued again, and is not in the queue
+            if record is None and last.state is not None:
+                # Queued again and not in the queue; or, without an end, a record that Slurm lost the end of.
+                self._missing(row, provider.config.jobs.grace if last.ended is not None else RUNAWAY)
             return
-        if record is None and last.state in MAY_RETURN and not self._absent_for_long(row):
-            self._missing(row)
+        grace = provider.config.jobs.grace
+        if record is None and last.state in MAY_RETURN and not self._absent_for(row, grace):
+            self._missing(row, grace)
             return
         self._end(row, own, update)
 
-    def _missing(self, row: JobRow) -> None:
+    def _missing(self, row: JobRow, grace: float) -> None:
         provider, now = self._provider, self._provider.now()
-        if self._absent_for_long(row):
-            log.warning("job %s: Slurm job %s is unknown to squeue and sacct", row.id, row.slurm_id)
+        if self._absent_for(row, grace):
+            log.warning(
+                "job %s: Slurm job %s is not in the queue, and sacct has no end of it (see also: sacctmgr show "
+                "runawayjobs)", row.id, row.slurm_id,
+            )  # fmt: skip
             with provider.store.writing():
                 if row.told:
                     provider.jobs.tell(row.id, JobUpdate(JobState.FAILURE, GONE), now)
@@ -165,9 +174,9 @@ class Watch:
             return
         provider.jobs.seen(row.id, missing_since=row.missing_since or now, missing_reads=row.missing_reads + 1)
 
-    def _absent_for_long(self, row: JobRow) -> bool:
+    def _absent_for(self, row: JobRow, seconds: float) -> bool:
         absent = self._provider.now() - row.missing_since if row.missing_since is not None else 0.0
-        return row.missing_reads >= FEWEST_READS and absent >= self._provider.config.jobs.grace
+        return row.missing_reads >= FEWEST_READS and absent >= seconds
 
     def _end(self, row: JobRow, own: Sequence[RunRecord], update: JobUpdate) -> None:
         provider, now = self._provider, self._provider.now()
@@ -212,7 +221,7 @@ def tariff_of(provider: Provider, catalogue: Catalogue, row: JobRow, *, ask: boo
         return None
     product = config.product(row.category, row.product)
     if product is None:  # taken out of the configuration; its jobs are charged as UCloud has it
-        product = Product(id=row.product, category=row.category, partition="removed")
+        product = Product.model_construct(id=row.product, category=row.category, partition="removed")
     if product.unit is not None and (product.cpus is not None or product.charge_by in ("node", "allocated")):
         return charges.tariff(product, None, None)
     reference = ProductReference(id=row.product, category=row.category, provider=config.provider.id)

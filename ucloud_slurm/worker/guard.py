@@ -1,0 +1,30 @@
+"""One job that breaks something must not stop the others."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ucloud_slurm.errors import StorageTrouble, one_line
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def alone(job_id: str, doing: str) -> Iterator[None]:
+    """Keeps what goes wrong with one job to that job, as one line in the journal.
+
+    :raises StorageTrouble: that is not about the job; nothing can be written for the others either
+    """
+    try:
+        yield
+    except StorageTrouble:
+        raise
+    except Exception as error:  # noqa: BLE001
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "an unknown place"
+        log.error(  # noqa: TRY400  a trace has many lines, and values in it
+            "job %s: %s failed (%s at %s: %s); please report it", job_id, doing, type(error).__name__, place,
+            one_line(str(error), 200),
+        )  # fmt: skip
