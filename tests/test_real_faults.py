@@ -15,7 +15,7 @@ from tests.conftest import OpenSite
 from tests.factories import application, job_data, word
 from ucloud_slurm.sandbox.cluster import Cluster
 from ucloud_slurm.sandbox.core import SimulatedCore
-from ucloud_slurm.sandbox.core_errors import CoreError
+from ucloud_slurm.sandbox.core.errors import CoreError
 from ucloud_slurm.sandbox.processes import wait_until
 from ucloud_slurm.sandbox.relay import Relay
 from ucloud_slurm.sandbox.site import Site

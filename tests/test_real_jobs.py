@@ -14,7 +14,7 @@ from tests.conftest import site_opener
 from tests.factories import application, job_data, parameter, text, var, word
 from ucloud_slurm.sandbox.cluster import Cluster
 from ucloud_slurm.sandbox.core import SimulatedCore
-from ucloud_slurm.sandbox.core_catalogue import compute_product
+from ucloud_slurm.sandbox.core.catalogue import compute_product
 from ucloud_slurm.sandbox.installation import Installation
 from ucloud_slurm.sandbox.processes import wait_until
 from ucloud_slurm.sandbox.site import Site

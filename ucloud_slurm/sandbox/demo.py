@@ -10,7 +10,7 @@ from typing import Literal
 
 from ucloud_slurm.sandbox.cluster import Cluster
 from ucloud_slurm.sandbox.core import SimulatedCore
-from ucloud_slurm.sandbox.core_exchanges import Exchange
+from ucloud_slurm.sandbox.core.exchanges import Exchange
 from ucloud_slurm.sandbox.errors import SandboxError
 from ucloud_slurm.sandbox.guide import ACCOUNTING, MISSING_CREDITS, OUT_OF_SYNC, Conversation, Row
 from ucloud_slurm.sandbox.installation import Installation

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wrappers import Request, Response
 
-from ucloud_slurm.sandbox.core_control import Call, Control
-from ucloud_slurm.sandbox.core_errors import CoreError, ProtocolError
-from ucloud_slurm.sandbox.core_exchanges import Exchanges
-from ucloud_slurm.sandbox.core_faults import CannedAnswer, Faults
-from ucloud_slurm.sandbox.core_routes import INCOMING, PUBLIC
+from ucloud_slurm.sandbox.core.control import Call, Control
+from ucloud_slurm.sandbox.core.errors import CoreError, ProtocolError
+from ucloud_slurm.sandbox.core.exchanges import Exchanges
+from ucloud_slurm.sandbox.core.faults import CannedAnswer, Faults
+from ucloud_slurm.sandbox.core.routes import INCOMING, PUBLIC
 from ucloud_slurm.sandbox.errors import SandboxError
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ucloud_slurm.sandbox.core_era import FINAL, CoreEra
-from ucloud_slurm.sandbox.core_errors import CoreError
-from ucloud_slurm.sandbox.core_wallet import BookedCharge
-from ucloud_slurm.sandbox.core_wire import Update, UpdateItem
+from ucloud_slurm.sandbox.core.era import FINAL, CoreEra
+from ucloud_slurm.sandbox.core.errors import CoreError
+from ucloud_slurm.sandbox.core.wallet import BookedCharge
+from ucloud_slurm.sandbox.core.wire import Update, UpdateItem
 
 Json = dict[str, Any]
 FIRST_ID = 54112

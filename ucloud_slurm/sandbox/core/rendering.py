@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ucloud_slurm.sandbox.core_catalogue import Catalogue
-from ucloud_slurm.sandbox.core_era import CoreEra
-from ucloud_slurm.sandbox.core_jobs import CoreJob
-from ucloud_slurm.sandbox.core_support import Support
+from ucloud_slurm.sandbox.core.catalogue import Catalogue
+from ucloud_slurm.sandbox.core.era import CoreEra
+from ucloud_slurm.sandbox.core.jobs import CoreJob
+from ucloud_slurm.sandbox.core.support import Support
 
 Json = dict[str, Any]
 NO_DURATION = {"hours": None, "minutes": None, "seconds": None}

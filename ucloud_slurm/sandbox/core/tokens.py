@@ -16,7 +16,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from ucloud_slurm.sandbox.core_errors import CoreError
+from ucloud_slurm.sandbox.core.errors import CoreError
 
 LIFETIME = 15 * 60
 """Seconds that a token of either side lives."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ucloud_slurm.sandbox.core_errors import CoreError
+from ucloud_slurm.sandbox.core.errors import CoreError
 
 Behaviour = Literal["as-documented", "as-coded"]
 PLENTY = 10**15

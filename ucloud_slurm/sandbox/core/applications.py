@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ucloud_slurm.sandbox.core_errors import CoreError
+from ucloud_slurm.sandbox.core.errors import CoreError
 
 VALUE_OF = {
     "input_file": "file",

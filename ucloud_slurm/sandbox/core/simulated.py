@@ -1,37 +1,17 @@
-"""A UCloud/Core to try a provider on: what Core does with jobs, wallets and tokens, in one process.
-
-Strict where Core is strict, and in places stricter, so that a provider's mistakes are seen: every message
-that the contract does not allow is in :attr:`SimulatedCore.protocol_errors`. Not simulated: log following
-and shells (WebSockets), files, the registration of providers, and the web pages.
-"""
+"""The simulated Core itself: its server, its users, and what a test can look at."""
 
 from collections.abc import Callable
 from types import EllipsisType
 from typing import Any
 
-from ucloud_slurm.sandbox.core_era import CORE_2021, CORE_2022, FINAL, CoreEra
-from ucloud_slurm.sandbox.core_errors import CoreCrashError, CoreError
-from ucloud_slurm.sandbox.core_exchanges import Exchange, Hook, Watcher
-from ucloud_slurm.sandbox.core_jobs import CoreJob, StateChange
-from ucloud_slurm.sandbox.core_requests import UserRequest
-from ucloud_slurm.sandbox.core_routes import INCOMING
-from ucloud_slurm.sandbox.core_users import CoreUsers
-from ucloud_slurm.sandbox.core_wallet import Behaviour, BookedCharge
+from ucloud_slurm.sandbox.core.era import FINAL
+from ucloud_slurm.sandbox.core.errors import CoreCrashError
+from ucloud_slurm.sandbox.core.exchanges import Exchange, Hook, Watcher
+from ucloud_slurm.sandbox.core.jobs import CoreJob
+from ucloud_slurm.sandbox.core.routes import INCOMING
+from ucloud_slurm.sandbox.core.users import CoreUsers
+from ucloud_slurm.sandbox.core.wallet import Behaviour
 from ucloud_slurm.sandbox.errors import SandboxError
-
-__all__ = [
-    "CORE_2021",
-    "CORE_2022",
-    "BookedCharge",
-    "CoreCrashError",
-    "CoreEra",
-    "CoreError",
-    "CoreJob",
-    "Exchange",
-    "SimulatedCore",
-    "StateChange",
-    "UserRequest",
-]
 
 Json = dict[str, Any]
 MOST_VERIFIED = 100

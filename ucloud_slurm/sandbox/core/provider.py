@@ -9,12 +9,12 @@ from typing import Any
 
 import requests
 
-from ucloud_slurm.sandbox.core_era import CoreEra
-from ucloud_slurm.sandbox.core_errors import CoreError, ProviderAwayError
-from ucloud_slurm.sandbox.core_exchanges import Exchanges
-from ucloud_slurm.sandbox.core_faults import Faults
-from ucloud_slurm.sandbox.core_routes import outgoing
-from ucloud_slurm.sandbox.core_tokens import Tokens
+from ucloud_slurm.sandbox.core.era import CoreEra
+from ucloud_slurm.sandbox.core.errors import CoreError, ProviderAwayError
+from ucloud_slurm.sandbox.core.exchanges import Exchanges
+from ucloud_slurm.sandbox.core.faults import Faults
+from ucloud_slurm.sandbox.core.routes import outgoing
+from ucloud_slurm.sandbox.core.tokens import Tokens
 
 Json = dict[str, Any]
 ATTEMPTS = 5

@@ -5,8 +5,8 @@ import binascii
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ucloud_slurm.sandbox.core_errors import CoreError, ProtocolError
-from ucloud_slurm.sandbox.core_jobs import CoreJob
+from ucloud_slurm.sandbox.core.errors import CoreError, ProtocolError
+from ucloud_slurm.sandbox.core.jobs import CoreJob
 
 PAGE_SIZES = frozenset({10, 25, 50, 100, 250})
 USUAL_PAGE = 50

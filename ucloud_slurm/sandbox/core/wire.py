@@ -20,8 +20,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from ucloud_slurm.sandbox.core_era import CoreEra
-from ucloud_slurm.sandbox.core_errors import ProtocolError
+from ucloud_slurm.sandbox.core.era import CoreEra
+from ucloud_slurm.sandbox.core.errors import ProtocolError
 
 MOST_ITEMS = 1000
 LARGEST = 2**63 - 1

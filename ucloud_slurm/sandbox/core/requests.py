@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ucloud_slurm.sandbox.core_applications import check_parameters
-from ucloud_slurm.sandbox.core_catalogue import Catalogue, reference
-from ucloud_slurm.sandbox.core_errors import CoreError
-from ucloud_slurm.sandbox.core_wallet import Wallets
+from ucloud_slurm.sandbox.core.applications import check_parameters
+from ucloud_slurm.sandbox.core.catalogue import Catalogue, reference
+from ucloud_slurm.sandbox.core.errors import CoreError
+from ucloud_slurm.sandbox.core.wallet import Wallets
 
 Json = dict[str, Any]
 NAME = re.compile(r"[\w _-]{1,200}")

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from ucloud_slurm.sandbox.core_errors import CoreError
-from ucloud_slurm.sandbox.core_parts import CoreParts
-from ucloud_slurm.sandbox.core_requests import UserRequest, check_credits, specification
-from ucloud_slurm.sandbox.core_support import wrong_support
+from ucloud_slurm.sandbox.core.errors import CoreError
+from ucloud_slurm.sandbox.core.parts import CoreParts
+from ucloud_slurm.sandbox.core.requests import UserRequest, check_credits, specification
+from ucloud_slurm.sandbox.core.support import wrong_support
 
 Json = dict[str, Any]
 

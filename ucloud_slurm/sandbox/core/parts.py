@@ -5,19 +5,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ucloud_slurm.sandbox.core_catalogue import Catalogue
-from ucloud_slurm.sandbox.core_control import Control
-from ucloud_slurm.sandbox.core_era import CORE_2021, CoreEra
-from ucloud_slurm.sandbox.core_exchanges import Exchanges
-from ucloud_slurm.sandbox.core_faults import Faults
-from ucloud_slurm.sandbox.core_jobs import CoreJob, Jobs
-from ucloud_slurm.sandbox.core_provider import ProviderCalls
-from ucloud_slurm.sandbox.core_rendering import Include, Rendering
-from ucloud_slurm.sandbox.core_routes import INCOMING, outgoing
-from ucloud_slurm.sandbox.core_server import CoreServer
-from ucloud_slurm.sandbox.core_support import Support
-from ucloud_slurm.sandbox.core_tokens import Tokens
-from ucloud_slurm.sandbox.core_wallet import Wallets
+from ucloud_slurm.sandbox.core.catalogue import Catalogue
+from ucloud_slurm.sandbox.core.control import Control
+from ucloud_slurm.sandbox.core.era import CORE_2021, CoreEra
+from ucloud_slurm.sandbox.core.exchanges import Exchanges
+from ucloud_slurm.sandbox.core.faults import Faults
+from ucloud_slurm.sandbox.core.jobs import CoreJob, Jobs
+from ucloud_slurm.sandbox.core.provider import ProviderCalls
+from ucloud_slurm.sandbox.core.rendering import Include, Rendering
+from ucloud_slurm.sandbox.core.routes import INCOMING, outgoing
+from ucloud_slurm.sandbox.core.server import CoreServer
+from ucloud_slurm.sandbox.core.support import Support
+from ucloud_slurm.sandbox.core.tokens import Tokens
+from ucloud_slurm.sandbox.core.wallet import Wallets
 
 Json = dict[str, Any]
 

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from ucloud_slurm.sandbox.core_applications import examples
-from ucloud_slurm.sandbox.core_errors import CoreError
+from ucloud_slurm.sandbox.core.applications import examples
+from ucloud_slurm.sandbox.core.errors import CoreError
 
 Json = dict[str, Any]
 CATEGORY = "example-compute"

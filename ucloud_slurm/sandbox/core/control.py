@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ucloud_slurm.sandbox import core_wire as wire
-from ucloud_slurm.sandbox.core_browse import matching, page
-from ucloud_slurm.sandbox.core_catalogue import Catalogue
-from ucloud_slurm.sandbox.core_era import CoreEra
-from ucloud_slurm.sandbox.core_errors import CoreError, ProtocolError
-from ucloud_slurm.sandbox.core_jobs import Jobs
-from ucloud_slurm.sandbox.core_rendering import Include, Rendering
-from ucloud_slurm.sandbox.core_tokens import Tokens
-from ucloud_slurm.sandbox.core_wallet import Behaviour, Charge, Wallets
+from ucloud_slurm.sandbox.core import wire
+from ucloud_slurm.sandbox.core.browse import matching, page
+from ucloud_slurm.sandbox.core.catalogue import Catalogue
+from ucloud_slurm.sandbox.core.era import CoreEra
+from ucloud_slurm.sandbox.core.errors import CoreError, ProtocolError
+from ucloud_slurm.sandbox.core.jobs import Jobs
+from ucloud_slurm.sandbox.core.rendering import Include, Rendering
+from ucloud_slurm.sandbox.core.tokens import Tokens
+from ucloud_slurm.sandbox.core.wallet import Behaviour, Charge, Wallets
 
 Json = dict[str, Any]
 SYSTEM = "_ucloud"

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ucloud_slurm.sandbox.core_errors import NOT_SUPPORTED, CoreError
+from ucloud_slurm.sandbox.core.errors import NOT_SUPPORTED, CoreError
 
 Json = dict[str, Any]
 LIFETIME = 15 * 60

@@ -1,0 +1,28 @@
+"""A UCloud/Core to try a provider on: what Core does with jobs, wallets and tokens, in one process.
+
+Strict where Core is strict, and in places stricter, so that a provider's mistakes are seen: every message
+that the contract does not allow is in :attr:`SimulatedCore.protocol_errors`. Not simulated: log following
+and shells (WebSockets), files, the registration of providers, and the web pages.
+"""
+
+from ucloud_slurm.sandbox.core.era import CORE_2021, CORE_2022, CoreEra
+from ucloud_slurm.sandbox.core.errors import CoreCrashError, CoreError
+from ucloud_slurm.sandbox.core.exchanges import Exchange
+from ucloud_slurm.sandbox.core.jobs import CoreJob, StateChange
+from ucloud_slurm.sandbox.core.requests import UserRequest
+from ucloud_slurm.sandbox.core.simulated import SimulatedCore
+from ucloud_slurm.sandbox.core.wallet import BookedCharge
+
+__all__ = [
+    "CORE_2021",
+    "CORE_2022",
+    "BookedCharge",
+    "CoreCrashError",
+    "CoreEra",
+    "CoreError",
+    "CoreJob",
+    "Exchange",
+    "SimulatedCore",
+    "StateChange",
+    "UserRequest",
+]
