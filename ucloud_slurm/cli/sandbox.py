@@ -3,6 +3,7 @@
 The sandbox is imported only when one of its verbs is used: a pass of the worker starts every few seconds.
 """
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ def _say(sentence: str) -> None:
 def _explained() -> Iterator[None]:
     from ucloud_slurm.sandbox.errors import SandboxError  # noqa: PLC0415
 
+    # Somebody who ends us by kill wants what we started to be ended too.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         yield
     except SandboxError as error:

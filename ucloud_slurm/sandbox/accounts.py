@@ -12,8 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ucloud_slurm.sandbox import processes
 from ucloud_slurm.sandbox.commands import run
 from ucloud_slurm.sandbox.errors import CommandFailed, SandboxError
+
+PATIENCE = 5.0  # seconds that processes have to end by themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,8 @@ class Accounts:
                 _command("groupdel", name)
             elif kind == "user" and (entry := _account(name)) is not None and self._is_ours(entry):
                 self._say(f"deleting account {name}")
+                # What a killed demonstration left behind; nobody but the sandbox uses an account that it made.
+                processes.end(processes.of_account(entry.pw_uid), patience=PATIENCE)
                 _command("userdel", name)
         self._record.unlink(missing_ok=True)
 

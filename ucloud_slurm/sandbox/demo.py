@@ -150,7 +150,7 @@ class Demo:
             plays = (accounting, missing_credits, lambda scene: out_of_sync(scene, relay))
             try:
                 threads = [
-                    threading.Thread(target=self._play, args=(scene, play), name=scene.conversation.title)
+                    threading.Thread(target=self._play, args=(scene, play), name=scene.conversation.title, daemon=True)
                     for scene, play in zip(scenes, plays, strict=True)
                 ]
                 for thread in threads:

@@ -84,6 +84,16 @@ def everyone() -> Iterator[Process]:
             yield process
 
 
+def of_account(uid: int) -> list[Process]:
+    """The processes that run as that account."""
+    found = []
+    for process in everyone():
+        with suppress(OSError):
+            if Path(f"/proc/{process.pid}").stat().st_uid == uid:
+                found.append(process)
+    return found
+
+
 def with_descendants(roots: Iterable[Process]) -> set[Process]:
     """Add the children of the roots, their children and so on."""
     children: dict[int, list[Process]] = {}
