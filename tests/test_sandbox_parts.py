@@ -65,7 +65,9 @@ def test_remove_deletes_only_accounts_it_made(folder: Path) -> None:
     assert "sandbox-test-g" in subprocess.check_output(["id", "-Gn", OURS.name], text=True).split()
     with (folder / "accounts").open("a") as record:
         record.write(f"user {THEIRS.name}\nuser root\n")
+    left_behind = subprocess.Popen(["sleep", "600"], user=OURS.name, cwd="/")
     accounts.remove()
+    assert left_behind.wait(10) < 0
     assert not has_account(OURS.name)
     assert not has_group("sandbox-test-g")
     assert has_account(THEIRS.name)
