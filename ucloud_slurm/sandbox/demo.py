@@ -35,11 +35,19 @@ class Scene:
         cluster: Cluster,
         installation: Installation,
         say: Callable[[str], None],
+        *,
+        number: int,
         conf: Path | None = None,
     ) -> None:
+        """Describes it; nothing is started.
+
+        :param number: counts the scenes, so that their jobs have ids of their own
+        :param conf: slurm.conf for the site, instead of the cluster's own
+        """
         self.cluster = cluster
-        self.conversation = Conversation(title, rows, lambda line: say(f"{title:<15} | {line}"))
-        self.core = SimulatedCore(provider="example")
+        self._say = lambda line: say(f"{title:<15} | {line}")
+        self.conversation = Conversation(title, rows, self._say)
+        self.core = SimulatedCore(provider="example", first_id=54112 + number)
         self.job = ""
         slug = title.replace(" ", "-")
         self.site = Site(cluster, self.core, installation, SiteSettings(
@@ -69,6 +77,7 @@ class Scene:
             name=name,
             minutes=15,
         )
+        self._say(f"UCloud's job {self.job} is Slurm job {self.slurm_id()}")
 
     def until(self, call: str, times: int, seconds: float, *, answer: bool = False) -> None:
         """Waits until a row has been said so many times.
@@ -100,7 +109,7 @@ class Scene:
         job = exchange.job_ids[0] if exchange.job_ids else self.job
         content = {"status": exchange.status} if phase == "response" else exchange.request
         with self._changed:
-            self.conversation.said(call, job, content, answer=phase == "response")
+            self.conversation.said(exchange.call, job, content, answer=phase == "response")
             self._changed.notify_all()
 
 
@@ -143,9 +152,9 @@ class Demo:
         with Relay(self._cluster) as relay:
             conf = relay.conf_for(self._cluster, self._cluster.folder / "relay")
             scenes = (
-                self._scene("accounting", ACCOUNTING, installation),
-                self._scene("missing credits", MISSING_CREDITS, installation),
-                self._scene("out of sync", OUT_OF_SYNC, installation, conf),
+                self._scene(0, "accounting", ACCOUNTING, installation),
+                self._scene(1, "missing credits", MISSING_CREDITS, installation),
+                self._scene(2, "out of sync", OUT_OF_SYNC, installation, conf),
             )
             plays = (accounting, missing_credits, lambda scene: out_of_sync(scene, relay))
             try:
@@ -164,8 +173,10 @@ class Demo:
                 self._cluster.run("scancel", f"--user={self._cluster.service_user}")
         return self._verdict(scenes)
 
-    def _scene(self, title: str, rows: Sequence[Row], installation: Installation, conf: Path | None = None) -> Scene:
-        return Scene(title, rows, self._cluster, installation, self._say, conf)
+    def _scene(
+        self, number: int, title: str, rows: Sequence[Row], installation: Installation, conf: Path | None = None
+    ) -> Scene:
+        return Scene(title, rows, self._cluster, installation, self._say, number=number, conf=conf)
 
     def _play(self, scene: Scene, play: Callable[[Scene], None]) -> None:
         try:

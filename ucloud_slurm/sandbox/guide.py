@@ -99,14 +99,16 @@ class Conversation:
         """Whether everything was said, and nothing else."""
         return self.wrong is None and self._next == len(self._rows)
 
-    def said(self, call: str, job: str, content: dict[str, Any], *, answer: bool) -> None:
+    def said(self, name: str, job: str, content: dict[str, Any], *, answer: bool) -> None:
         """Something was asked or answered.
 
+        :param name: the call's full name
         :param content: the request's body, or ``{"status": ...}`` of an answer
         """
         row = self._rows[self._next] if self._next < len(self._rows) else None
+        call = name.rpartition(".")[2]
         if row is not None and (row.call, row.answer) == (call, answer) and row.fits(content):
-            self._tell(row, job)
+            self._tell(row, job, name)
         elif not answer or content["status"] >= 400:
             what = "answer to" if answer else "request"
             self._fail(f"unexpected {what} {call}: {str(content)[:200]}", row)
@@ -128,18 +130,9 @@ class Conversation:
         row = self._rows[self._next] if self._next < len(self._rows) else None
         self._fail(why, row)
 
-    def _tell(self, row: Row, job: str) -> None:
+    def _tell(self, row: Row, job: str, name: str = "") -> None:
         self._next += 1
-        call = (
-            f"jobs.provider.{row.call}" if row.call in ("create", "terminate", "verify") else f"jobs.control.{row.call}"
-        )
-        cells = (
-            f"{row.id:<12}",
-            f"{row.direction:<17}",
-            f"{call if row.call else '':<26}",
-            row.message.format(job=job),
-        )
-        self._show(" | ".join(cells))
+        self._show(f"{row.id:<12} | {row.direction:<17} | {name:<29} | {row.message.format(job=job)}")
 
     def _fail(self, what: str, row: Row | None) -> None:
         if self.wrong is None:

@@ -81,11 +81,11 @@ class CoreJob:
 class Jobs:
     """All jobs. Safe for several threads: what it gives out are copies."""
 
-    def __init__(self, changed: threading.Condition, now: Callable[[], float]) -> None:
+    def __init__(self, changed: threading.Condition, now: Callable[[], float], first_id: int = FIRST_ID) -> None:
         self._changed = changed
         self._now = now
         self._jobs: dict[str, CoreJob] = {}
-        self._next = FIRST_ID
+        self._next = first_id
 
     def now_ms(self) -> int:
         """The time by Core's clock."""

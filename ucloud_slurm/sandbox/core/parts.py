@@ -10,7 +10,7 @@ from ucloud_slurm.sandbox.core.control import Control
 from ucloud_slurm.sandbox.core.era import CORE_2021, CoreEra
 from ucloud_slurm.sandbox.core.exchanges import Exchanges
 from ucloud_slurm.sandbox.core.faults import Faults
-from ucloud_slurm.sandbox.core.jobs import CoreJob, Jobs
+from ucloud_slurm.sandbox.core.jobs import FIRST_ID, CoreJob, Jobs
 from ucloud_slurm.sandbox.core.provider import ProviderCalls
 from ucloud_slurm.sandbox.core.rendering import Include, Rendering
 from ucloud_slurm.sandbox.core.routes import INCOMING, outgoing
@@ -45,12 +45,14 @@ class CoreParts:
         *,
         timeout: float = 5.0,
         retry_wait: float = 0.2,
+        first_id: int = FIRST_ID,
     ) -> None:
         """Make the keys; nothing is served yet.
 
         :param now: seconds since the epoch; the only clock that is written down or compared with
         :param timeout: seconds that the provider has for an answer
         :param retry_wait: seconds between integration.init and the next try, after 449 or 503
+        :param first_id: id of the first job
         """
         self.provider = provider
         self.era = era
@@ -66,7 +68,7 @@ class CoreParts:
         self.catalogue = Catalogue(provider, self._changed)
         self.faults = Faults(self._changed, frozenset(INCOMING.values()), outgoing(provider))
         self._exchanges = Exchanges(self._changed, now)
-        self._jobs = Jobs(self._changed, now)
+        self._jobs = Jobs(self._changed, now, first_id)
         self._support = Support(self._changed, now)
         self._rendering = Rendering(era, self.catalogue, self._support)
         self._control = Control(
