@@ -45,7 +45,7 @@ class Scene:
         :param conf: slurm.conf for the site, instead of the cluster's own
         """
         self.cluster = cluster
-        self._say = lambda line: say(f"{title:<15} | {line}")
+        self._say: Callable[[str], None] = lambda line: say(f"{title:<15} | {line}")
         self.conversation = Conversation(title, rows, self._say)
         self.core = SimulatedCore(provider="example", first_id=54112 + number)
         self.job = ""
