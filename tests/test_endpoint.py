@@ -154,6 +154,17 @@ def test_a_slow_slurm_keeps_nobody_waiting_whatever_the_number_of_jobs(world: Wo
     assert time.monotonic() - begun < 3
 
 
+def test_a_slow_ucloud_and_a_slow_slurm_together_keep_nobody_waiting(world: World) -> None:
+    world.core.include_resolved = False
+    for call in ("auth.providers.refresh", "jobs.control.retrieve", "products.retrieve"):
+        world.core.faults.delay(call, 0.9)
+    slow_down(world, "partitions", 0.9)
+    slow_down(world, "submit", 0.9)
+    begun = time.monotonic()
+    assert post(world, "jobs", *(job_data(str(number)) for number in range(5)))[0] == 200
+    assert time.monotonic() - begun < 3
+
+
 def slow_down(world: World, name: str, seconds: float) -> None:
     real = getattr(world.model, name)
 

@@ -19,7 +19,6 @@ from ucloud_slurm.worker.submit import FolderTrouble, build, submit
 
 log = logging.getLogger(__name__)
 
-LOOK_UP = 1.0  # seconds that one question to UCloud or Slurm may take while UCloud waits for us
 LEAST = 0.5  # seconds that are left when no submission is begun any more
 ROLL_BACK = 0.7  # seconds for taking the jobs of a refused bulk back
 LOOK_AGAIN = 0.02  # seconds
@@ -69,18 +68,16 @@ class Create:
     def _build(self, jobs: Sequence[Job], places: Mapping[str, int]) -> dict[str, Submission]:
         """Validates the jobs before anything is written.
 
-        Jobs of which UCloud must first tell us more, and those that the time does not suffice for, are accepted as
-        they are and built by the worker; what is wrong with them becomes their FAILURE.
+        Jobs of which UCloud must tell us more, and has no time to, are accepted as they are and built by the worker;
+        what is wrong with them becomes their FAILURE.
 
         :param places: for a bulk: where each job stands in the request
         """
-        catalogue = Catalogue(self._provider)
+        catalogue = Catalogue(self._provider, self._deadline)
         built: dict[str, Submission] = {}
         for job in jobs:
             try:
-                within = min(LOOK_UP, self._left())
-                if within > 0:
-                    built[job.id] = build(self._provider, catalogue, job, within)
+                built[job.id] = build(self._provider, catalogue, job)
             except Problem as problem:
                 raise _named(problem, places[job.id]) if places else problem from None
             except (CoreAway, CoreRefused) as error:

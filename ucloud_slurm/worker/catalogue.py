@@ -4,6 +4,7 @@ An application is kept for ever by name and version, a product for 24 hours by r
 guide, "What information does Job include?"), a partition for a minute.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ T = TypeVar("T")
 
 PRODUCT_SECONDS = 24 * 3600
 PARTITION_SECONDS = 60
+LOOK_UP = 1.0  # seconds that one question may take while somebody waits
 FAIR = 0.9  # seconds; a command that had less and was ended says nothing about Slurm's health
 PAUSE = 15.0  # seconds that requests leave a Slurm alone that did not answer
 
@@ -33,20 +35,25 @@ _PARTITIONS = TypeAdapter(list[Partition])
 class Catalogue:
     """Looks things up, nearest first, for one request or one pass.
 
-    ``within`` bounds a call to UCloud or Slurm in seconds; None: no hurry.
-
     :raises CoreAway: UCloud had to be asked and could not be
     """
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: Provider, deadline: float | None = None) -> None:
+        """Opens it.
+
+        :param deadline: somebody waits: monotonic seconds after which UCloud and Slurm are asked no more, and one
+            question may take a second; None: no hurry
+        """
         self._provider = provider
+        self._deadline = deadline
         self._applications = Cache(provider.store, "application")
         self._products = Cache(provider.store, "product", PRODUCT_SECONDS)
         self._partitions = Cache(provider.store, "partitions", PARTITION_SECONDS)
         self._looked_up: dict[str, ComputeProduct | None] = {}
+        self._cluster: dict[str, Partition] | None = None
         self._away: CoreAway | None = None
 
-    def application(self, job: Job, within: float | None = None) -> Application:
+    def application(self, job: Job) -> Application:
         """The application of a job.
 
         :raises Refused: UCloud does not know it
@@ -59,16 +66,14 @@ class Catalogue:
             return Application.model_validate_json(kept)
         found = job.status.resolved_application
         if found is None or not found.metadata.name:
-            resolved = self._ask(lambda: self._provider.core.job(job.id, timeout=within))
+            resolved = self._ask(lambda within: self._provider.core.job(job.id, timeout=within))
             found = resolved.status.resolved_application if resolved else None
         if found is None or not found.metadata.name:
             raise Refused(f"UCloud does not know the application {name.name} {name.version} of this job.")
         self._applications.put(key, found.model_dump_json(by_alias=True), now)
         return found
 
-    def product(
-        self, reference: ProductReference, job: Job | None, within: float | None = None, *, ask: bool = True
-    ) -> ComputeProduct | None:
+    def product(self, reference: ProductReference, job: Job | None, *, ask: bool = True) -> ComputeProduct | None:
         """The dimensions and the price unit of a product, None if UCloud does not have it.
 
         While UCloud does not answer, or knows it no more, what it said before holds.
@@ -77,18 +82,16 @@ class Catalogue:
         """
         key = f"{reference.category}\n{reference.id}"
         if key not in self._looked_up:
-            self._looked_up[key] = self._product(key, reference, job, within, ask=ask)
+            self._looked_up[key] = self._product(key, reference, job, ask=ask)
         return self._looked_up[key]
 
-    def _product(
-        self, key: str, reference: ProductReference, job: Job | None, within: float | None, *, ask: bool
-    ) -> ComputeProduct | None:
+    def _product(self, key: str, reference: ProductReference, job: Job | None, *, ask: bool) -> ComputeProduct | None:
         now = self._provider.now()
         kept = self._products.get(key, now)
         found = ComputeProduct.model_validate_json(kept) if kept else job.status.resolved_product if job else None
         if found is None and ask:
             try:
-                found = self._ask(lambda: self._provider.core.product(reference, timeout=within))
+                found = self._ask(lambda within: self._provider.core.product(reference, timeout=within))
             except (CoreAway, CoreRefused):
                 if self._products.get(key, now, stale=True) is None:
                     raise
@@ -98,24 +101,39 @@ class Catalogue:
             return ComputeProduct.model_validate_json(old)
         return found
 
-    def _ask(self, question: Callable[[], T]) -> T:
+    def _within(self) -> float | None:
+        """Seconds that the next question may take, None for as long as it needs."""
+        return None if self._deadline is None else min(LOOK_UP, self._deadline - time.monotonic())
+
+    def _ask(self, question: Callable[[float | None], T]) -> T:
         """Asks UCloud, unless it was away when it was asked last, here or by somebody else a moment ago."""
         if self._away is not None:
             raise self._away
         if not self._provider.health.may_ask(UCLOUD, self._provider.now()):
             raise CoreAway("UCloud did not answer a moment ago")
+        within = self._within()
+        if within is not None and within <= 0:
+            raise CoreAway("there is no time left to ask UCloud")
         try:
-            return question()
+            return question(within)
         except CoreAway as error:
             self._away = error
             self._provider.health.failed(UCLOUD, str(error), self._provider.now(), PAUSE)
             raise
 
-    def partitions(self, within: float | None = None) -> Mapping[str, Partition] | None:
+    def partitions(self) -> Mapping[str, Partition] | None:
         """The partitions of the cluster by name, None if Slurm could not be asked and none are kept."""
+        if self._cluster is None:
+            found = self._find_partitions()
+            self._cluster = None if found is None else {partition.name: partition for partition in found}
+        return self._cluster
+
+    def _find_partitions(self) -> list[Partition] | None:
         now = self._provider.now()
         kept = self._partitions.get("", now)
-        if kept is None and self._provider.health.may_ask(SLURM, now):
+        within = self._within()
+        in_time = within is None or within > 0
+        if kept is None and in_time and self._provider.health.may_ask(SLURM, now):
             try:
                 found = self._provider.scheduler.partitions(within or self._provider.config.slurm.timeout)
             except SchedulerAway as error:
@@ -123,8 +141,6 @@ class Catalogue:
                     self._provider.health.failed(SLURM, str(error), now, PAUSE)
             else:
                 self._partitions.put("", _PARTITIONS.dump_json(found).decode(), now)
-                return {partition.name: partition for partition in found}
+                return found
         kept = kept or self._partitions.get("", now, stale=True)
-        if kept is None:
-            return None
-        return {partition.name: partition for partition in _PARTITIONS.validate_json(kept)}
+        return None if kept is None else _PARTITIONS.validate_json(kept)

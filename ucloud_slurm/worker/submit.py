@@ -39,10 +39,9 @@ class FolderTrouble(StorageFull):
     """The job's folder cannot be made or written; nothing was submitted."""
 
 
-def build(provider: Provider, catalogue: Catalogue, job: Job, within: float | None = None) -> Submission:
+def build(provider: Provider, catalogue: Catalogue, job: Job) -> Submission:
     """Builds the batch job of a UCloud job.
 
-    :param within: seconds that a question to UCloud or Slurm may take
     :raises Problem: the job cannot be run here, in words for the researcher
     :raises CoreAway: UCloud had to be asked for the application and did not answer
     """
@@ -53,13 +52,13 @@ def build(provider: Provider, catalogue: Catalogue, job: Job, within: float | No
             f"specification.product: {reference.id} in {reference.category} of {reference.provider} is not a machine "
             "of this provider."
         )
-    application = catalogue.application(job, within)
+    application = catalogue.application(job)
     known_here = product.cpus is not None and product.memory_gb is not None and product.gpus is not None
     try:
-        dimensions = None if known_here else catalogue.product(reference, job, within)
+        dimensions = None if known_here else catalogue.product(reference, job)
     except CoreRefused:
         dimensions = None
-    partitions = catalogue.partitions(within)
+    partitions = catalogue.partitions()
     if partitions is not None and product.partition not in partitions:
         raise Refused(f"{product.id} is not in service: the cluster has no partition {product.partition}.")
     return batch_job(
