@@ -28,7 +28,6 @@ class ModelJob:
     runs: list[RunRecord]
     in_queue: bool = True
     in_accounting: bool = True
-    held_seconds: int = 0
 
     @property
     def run(self) -> RunRecord:

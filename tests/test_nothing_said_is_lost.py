@@ -196,6 +196,25 @@ def test_an_error_that_is_not_about_a_message_parks_none(world: World, status: i
     assert world.told(job_id) == ["RUNNING"]
 
 
+def test_a_402_without_a_body_stops_the_job_all_the_same(world: World) -> None:
+    job_id = world.submit()
+    world.model.start(world.slurm(job_id))
+    world.work(1)
+    world.core.faults.answer("jobs.control.chargeCredits", 402, {}, times=1)
+    assert world.work(60) is Result.DONE
+    assert world.row(job_id).stop is Stop.NO_FUNDS
+    world.work(1)
+    assert world.core.job(job_id).updates[-1]["status"] == "Insufficient funds"
+
+
+def test_a_400_without_a_body_does_not_hold_up_the_rest(world: World) -> None:
+    job_id = world.submit()
+    world.model.start(world.slurm(job_id))
+    world.core.faults.answer("jobs.control.update", 400, {}, times=1)
+    assert world.work(1) is Result.DONE
+    assert [row["outcome"] for row in world.provider.outbox.of(job_id)] == [Outcome.PARKED]
+
+
 def test_what_was_parked_can_be_sent_again(world: World) -> None:
     job_id = world.submit()
     world.model.start(world.slurm(job_id))

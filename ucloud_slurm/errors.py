@@ -40,12 +40,6 @@ class Forbidden(Problem):
     status = 403
 
 
-class NotFound(Problem):
-    """Nothing of that name is here."""
-
-    status = 404
-
-
 class Conflict(Problem):
     """The same id came before with other contents."""
 

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 UNANSWERED = 10.0  # seconds after which a create counts as answered, whatever became of the answer
 BUDGET = 60.0  # seconds of a pass; jobs that are to be stopped wait behind it
 PAYMENT_REQUIRED = 402
+NOT_FOUND = 404
 TOO_LARGE = 413
 
 
@@ -52,7 +53,9 @@ def _halving(provider: Provider, letters: Sequence[Letter], send: Callable[[Prov
     try:
         send(provider, letters)
     except CoreRefused as error:
-        about_an_item = error.explained and error.status in provider.era.not_ours | {PAYMENT_REQUIRED}
+        # UCloud may leave the body of an error out; but a bare 404 is what a proxy says that cannot find UCloud.
+        bare_404 = error.status == NOT_FOUND and not error.explained
+        about_an_item = error.status in provider.era.not_ours | {PAYMENT_REQUIRED} and not bare_404
         if not about_an_item and (error.status != TOO_LARGE or len(letters) == 1):
             # Not a word about the messages: a proxy, a wrong address, a lost right. They wait.
             raise CoreAway(str(error)) from None
@@ -97,7 +100,7 @@ def _doubtful(provider: Provider, letter: Letter) -> None:
     try:
         answer = provider.core.check_credits([probe])
     except CoreRefused as error:
-        if error.status == PAYMENT_REQUIRED and error.explained:
+        if error.status == PAYMENT_REQUIRED:
             _unpaid(provider, letter, error.why)
             return
         answer = None
