@@ -8,6 +8,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from ucloud_slurm.slurm.records import (
+    Launch,
+    Load,
+    Node,
     NodeGroup,
     Partition,
     QueueRecord,
@@ -15,7 +18,7 @@ from ucloud_slurm.slurm.records import (
     SlurmJobId,
     Submission,
 )
-from ucloud_slurm.slurm.scheduler import OutcomeUnknown, SchedulerAway, SubmissionRefused
+from ucloud_slurm.slurm.scheduler import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
 from ucloud_slurm.slurm.states import Phase, SlurmState
 
 
@@ -28,6 +31,7 @@ class ModelJob:
     runs: list[RunRecord]
     in_queue: bool = True
     in_accounting: bool = True
+    minutes: int | None = None
 
     @property
     def run(self) -> RunRecord:
@@ -49,6 +53,8 @@ class Model:
     refuse: str | None = None
     next_id: int = 100
     cancels_reach: bool = True
+    operator: bool = True
+    terminal_command: tuple[str, ...] = ("/bin/cat",)
 
     # -- the Scheduler --------------------------------------------------------------------------------------
 
@@ -67,10 +73,15 @@ class Model:
             raise OutcomeUnknown("Socket timed out")
         return job.run.id
 
-    def queue(self, users: Collection[str]) -> list[QueueRecord]:
+    def queue(self, users: Collection[str] | None) -> list[QueueRecord]:
         self.counts["squeue"] += 1
         self._ask(self.controller)
-        return [self._listed(job) for job in self.jobs if job.in_queue and job.user in users]
+        return [self._listed(job) for job in self.jobs if job.in_queue and (users is None or job.user in users)]
+
+    def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:  # noqa: ARG002
+        self.counts["squeue"] += 1
+        self._ask(self.controller)
+        return next((self._listed(found) for found in self.jobs if found.in_queue and found.run.id == job), None)
 
     def runs(self, ids: Collection[SlurmJobId]) -> list[RunRecord]:
         if not ids:
@@ -102,6 +113,51 @@ class Model:
         self.counts["sinfo"] += 1
         self._ask(self.controller)
         return [Partition("cpu", up=True, minutes=600, nodes_max=None, groups=(NodeGroup(4, 16, 8000, ""),))]
+
+    def nodes(self, node_list: str, within: float) -> list[Node]:  # noqa: ARG002
+        self._ask(self.controller)
+        return [Node(name, "127.0.0.1") for name in node_list.split(",")]
+
+    def load(self, partitions: Collection[str], within: float) -> Load:  # noqa: ARG002
+        self.counts["sinfo"] += 1
+        self._ask(self.controller)
+        running = sum(job.run.state is SlurmState.RUNNING for job in self.jobs)
+        pending = sum(job.run.state is SlurmState.PENDING for job in self.jobs)
+        return Load(64, running, 32000, 0, running, pending)
+
+    def is_operator(self, user: str, within: float) -> bool:  # noqa: ARG002
+        self.counts["sacctmgr"] += 1
+        self._ask(self.accounting)
+        return self.operator
+
+    def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:  # noqa: ARG002
+        self.counts["scontrol"] += 1
+        self._found(job).minutes = minutes
+
+    def suspend(self, job: SlurmJobId, within: float) -> None:  # noqa: ARG002
+        self._switch(job, SlurmState.RUNNING, SlurmState.SUSPENDED)
+
+    def resume(self, job: SlurmJobId, within: float) -> None:  # noqa: ARG002
+        self._switch(job, SlurmState.SUSPENDED, SlurmState.RUNNING)
+
+    def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:  # noqa: ARG002
+        return Launch(self.terminal_command, (("PATH", "/usr/bin:/bin"), ("TERM", "xterm")))
+
+    def _switch(self, job: SlurmJobId, before: SlurmState, after: SlurmState) -> None:
+        self.counts["scontrol"] += 1
+        found = self._found(job)
+        if found.run.state is not before:
+            raise ActionRefused(f"Job is not {before.name.lower()}")
+        found.runs[-1] = replace(found.run, state=after, state_text=after.name)
+
+    def _found(self, job: SlurmJobId) -> ModelJob:
+        self._ask(self.controller)
+        if not self.operator:
+            raise ActionRefused("Access/permission denied")
+        found = next((each for each in self.jobs if each.in_queue and each.run.id == job), None)
+        if found is None:
+            raise ActionRefused("Invalid job id specified")
+        return found
 
     def version(self) -> str:
         return "22.05.8"
@@ -152,7 +208,8 @@ class Model:
         user = user or self.user
         id_ = SlurmJobId(self.next_id)
         self.next_id += 1
-        job = ModelJob(submission, user, [self._new_run(submission, user, id_, self._now())])
+        runs = [self._new_run(submission, user, id_, self._now())]
+        job = ModelJob(submission, user, runs, minutes=submission.minutes)
         self.jobs.append(job)
         return job
 
@@ -174,5 +231,5 @@ class Model:
         return QueueRecord(
             id=run.id, name=run.name, user=run.user, state=run.state, state_text=run.state_text, reason="Priority",
             submitted=run.submitted, started=run.started, elapsed=run.elapsed, nodes=run.nodes, cpus=run.cpus,
-            node_list=run.node_list,
+            node_list=run.node_list, minutes=job.minutes, account="proj-a", partition=job.submission.partition,
         )  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import World
 from ucloud_slurm.slurm.records import SlurmJobId
-from ucloud_slurm.slurm.scheduler import CancelRefused
+from ucloud_slurm.slurm.scheduler import ActionRefused
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import Phase, Stop
@@ -207,7 +207,7 @@ def test_a_cancel_that_slurm_refuses_does_not_hold_up_the_others(world: World) -
 
     def refusing(job: SlurmJobId, name: str, user: str, within: float) -> None:
         if name == f"ucloud-{ids[0]}":
-            raise CancelRefused("Access/permission denied")
+            raise ActionRefused("Access/permission denied")
         real(job, name, user, within)
 
     world.model.cancel = refusing  # type: ignore[method-assign]

@@ -12,8 +12,9 @@ from ucloud_slurm.slurm.states import SlurmState
 
 S, E = parse.SEPARATOR, parse.END
 QUEUE = S.join(("7", "RUNNING", "1795487297", "1795487299", "1-02:03:04", "2", "32", "alice", "None", "n[1-2]",
-                "ucloud-1-x", E)) + "\n"  # fmt: skip
-PENDING = S.join(("8", "PENDING", "1795487297", "N/A", "0:00", "1", "1", "bob", "Priority", "", "a|b", E)) + "\n"
+                "1:30:00", "proj-a", "cpu", "ucloud-1-x", E)) + "\n"  # fmt: skip
+PENDING = S.join(("8", "PENDING", "1795487297", "N/A", "0:00", "1", "1", "bob", "Priority", "", "UNLIMITED", "proj-b",
+                  "cpu", "a|b", E)) + "\n"  # fmt: skip
 RUN = S.join(("7", "CANCELLED by 0", "1795487297", "1795487299", "1795487400", "101", "0:15", "2", "32", "alice",
               "n[1-2]", "ucloud-1-x")) + "\n"  # fmt: skip
 WAITING = S.join(("8", "PENDING", "1795487297", "Unknown", "Unknown", "0", "0:0", "1", "0", "bob",
@@ -30,7 +31,8 @@ def test_squeue_rows_are_read() -> None:
     assert (running.id, running.state, running.elapsed, running.nodes, running.cpus) == (
         7, SlurmState.RUNNING, 93784, 2, 32,
     )  # fmt: skip
-    assert (pending.started, pending.reason, pending.name) == (None, "Priority", "a|b")
+    assert (running.minutes, running.account, running.partition) == (90, "proj-a", "cpu")
+    assert (pending.started, pending.reason, pending.name, pending.minutes) == (None, "Priority", "a|b", None)
 
 
 def test_sacct_rows_are_read() -> None:

@@ -10,7 +10,9 @@ from ucloud_slurm.slurm.states import Phase, SlurmState, read_state
 from ucloud_slurm.ucloud.control import JobState
 from ucloud_slurm.ucloud.eras import ERA_2021
 
-QUEUED = QueueRecord(SlurmJobId(1), "n", "u", SlurmState.PENDING, "PENDING", "Priority", 1, None, 0, 1, 1, "n1")
+QUEUED = QueueRecord(
+    SlurmJobId(1), "n", "u", SlurmState.PENDING, "PENDING", "Priority", 1, None, 0, 1, 1, "n1", 60, "a", "cpu"
+)  # fmt: skip
 RUN = RunRecord(SlurmJobId(1), "n", "u", SlurmState.COMPLETED, "COMPLETED", 1, 2, 3, 1, 0, 0, 1, 1, "n1")
 
 FINAL = {

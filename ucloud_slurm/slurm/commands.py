@@ -12,9 +12,18 @@ from typing import TypeVar
 from ucloud_slurm.config import own_account
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm import parse
-from ucloud_slurm.slurm.records import Partition, QueueRecord, RunRecord, SlurmJobId, Submission
+from ucloud_slurm.slurm.records import (
+    Launch,
+    Load,
+    Node,
+    Partition,
+    QueueRecord,
+    RunRecord,
+    SlurmJobId,
+    Submission,
+)
 from ucloud_slurm.slurm.run import CommandMissing, CommandTimeout, Finished, run
-from ucloud_slurm.slurm.scheduler import CancelRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
+from ucloud_slurm.slurm.scheduler import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
 
 IDS_PER_SACCT = 1000
 
@@ -80,13 +89,21 @@ class Commands:
 
     # -- reading --------------------------------------------------------------------------------------------
 
-    def queue(self, users: Collection[str]) -> list[QueueRecord]:
+    def queue(self, users: Collection[str] | None) -> list[QueueRecord]:
         """See :class:`Scheduler`. squeue(1)."""
-        if not users:
-            return []
+        if users is None:
+            return self._squeue([], None)
+        return self._squeue([f"--user={','.join(sorted(users))}"], None) if users else []
+
+    def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:
+        """See :class:`Scheduler`. squeue(1)."""
+        # Asked for one unknown id squeue fails, asked for two it lists none of them.
+        found = self._squeue([f"--jobs={job},{job}"], within)
+        return next((record for record in found if record.id == job), None)
+
+    def _squeue(self, which: Sequence[str], within: float | None) -> list[QueueRecord]:
         argv = ["--noheader", "--all", "--array", "--states=all", f"--format={parse.QUEUE_FORMAT}"]
-        done = self._ask("squeue", [*argv, f"--user={','.join(sorted(users))}"])
-        return self._parsed("squeue", parse.queue, done)
+        return self._parsed("squeue", parse.queue, self._ask("squeue", [*argv, *which], within))
 
     def runs(self, ids: Collection[SlurmJobId]) -> list[RunRecord]:
         """See :class:`Scheduler`. sacct(1), one call for each thousand ids."""
@@ -120,6 +137,28 @@ class Commands:
         argv = ["--noheader", "--all", "--exact", "--noconvert", f"--format={parse.PARTITION_FORMAT}"]
         return self._parsed("sinfo", parse.partitions, self._ask("sinfo", argv, within))
 
+    def nodes(self, node_list: str, within: float) -> list[Node]:
+        """See :class:`Scheduler`. scontrol(1), show hostnames; sinfo(1)."""
+        names = self._ask("scontrol", ["show", "hostnames", node_list], within).output.split()
+        argv = ["--noheader", "--all", "--Node", f"--nodes={node_list}", f"--format={parse.ADDRESS_FORMAT}"]
+        found = self._parsed("sinfo", parse.addresses, self._ask("sinfo", argv, within))
+        return [Node(name, found.get(name, name)) for name in names]
+
+    def load(self, partitions: Collection[str], within: float) -> Load:
+        """See :class:`Scheduler`. sinfo(1) and squeue(1)."""
+        which = f"--partition={','.join(sorted(partitions))}"
+        argv = ["--noheader", "--Node", "--exact", f"--Format={','.join(parse.CAPACITY_FIELDS)}", which]
+        capacity = self._parsed("sinfo", parse.capacity, self._ask("sinfo", argv, within))
+        argv = ["--noheader", "--all", "--array", "--states=PENDING,RUNNING,SUSPENDED", "--format=%T", which]
+        states = Counter(self._ask("squeue", argv, within).output.split())
+        pending = states.pop("PENDING", 0)
+        return Load(*capacity, running=states.total(), pending=pending)
+
+    def is_operator(self, user: str, within: float) -> bool:
+        """See :class:`Scheduler`. sacctmgr(1)."""
+        argv = ["--noheader", "--parsable2", "show", "user", user, "format=adminlevel"]
+        return self._ask("sacctmgr", argv, within).output.strip() in ("Operator", "Administrator")
+
     def version(self) -> str:
         """See :class:`Scheduler`."""
         return self._ask("squeue", ["--version"]).output.split()[-1]
@@ -139,7 +178,36 @@ class Commands:
         errors = [line for line in done.errors.splitlines() if line.strip() and not _ENDED_ALREADY.search(line)]
         if errors or (done.status != 0 and not done.errors):
             text = f"scancel ended with {done.status}: {one_line(' '.join(errors), 200)}"
-            raise SchedulerAway(text) if not errors or _NOT_REFUSALS.search(text) else CancelRefused(text)
+            raise SchedulerAway(text) if not errors or _NOT_REFUSALS.search(text) else ActionRefused(text)
+
+    def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
+        """See :class:`Scheduler`. scontrol(1), update TimeLimit."""
+        self._control(["update", f"JobId={job}", f"TimeLimit={minutes}"], within)
+
+    def suspend(self, job: SlurmJobId, within: float) -> None:
+        """See :class:`Scheduler`. scontrol(1)."""
+        self._control(["suspend", str(job)], within)
+
+    def resume(self, job: SlurmJobId, within: float) -> None:
+        """See :class:`Scheduler`. scontrol(1)."""
+        self._control(["resume", str(job)], within)
+
+    def _control(self, arguments: Sequence[str], within: float) -> None:
+        done = self._run("scontrol", arguments, within)
+        if done.status == 0:
+            return
+        reason = one_line(done.errors or done.output, 200)
+        # Slurm 22.05 says "Unexpected message received" both of an unknown job and of a controller that is away.
+        if not reason or _NOT_REFUSALS.search(reason):
+            raise SchedulerAway(f"scontrol ended with {done.status}: {reason}")
+        raise ActionRefused(reason)
+
+    def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:
+        """See :class:`Scheduler`. srun(1): --overlap lets the shell share what the job's other steps have."""
+        argv = (*self._command("srun"), f"--jobid={job}", "--overlap", "--nodes=1", "--ntasks=1",
+                f"--relative={rank}", f"--chdir={folder}", "--job-name=ucloud-shell", "--quiet", "--pty", shell,
+                "-l")  # fmt: skip
+        return Launch(argv, tuple((self._env | {"TERM": "xterm-256color"}).items()))
 
     # -- the thin shell -------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from ucloud_slurm.slurm.states import read_state
 SEPARATOR = "\x1f"
 END = "\x1e"
 
-QUEUE_FIELDS = ("%A", "%T", "%V", "%S", "%M", "%D", "%C", "%u", "%r", "%N", "%j")
+QUEUE_FIELDS = ("%A", "%T", "%V", "%S", "%M", "%D", "%C", "%u", "%r", "%N", "%l", "%a", "%P", "%j")
 QUEUE_FORMAT = SEPARATOR.join((*QUEUE_FIELDS, END))
 
 RUN_FIELDS = (
@@ -25,6 +25,11 @@ RUN_FORMAT = ",".join(RUN_FIELDS)
 
 PARTITION_FIELDS = ("%R", "%a", "%l", "%s", "%D", "%c", "%m", "%G")
 PARTITION_FORMAT = SEPARATOR.join((*PARTITION_FIELDS, END))
+
+ADDRESS_FIELDS = ("%N", "%o")
+ADDRESS_FORMAT = SEPARATOR.join((*ADDRESS_FIELDS, END))
+
+CAPACITY_FIELDS = ("NodeList:255", "CPUsState:64", "Memory:32", "AllocMem:32")
 
 UNKNOWN_TIMES = frozenset({"", "N/A", "None", "Unknown", "0"})
 
@@ -51,12 +56,16 @@ def queue(output: str) -> list[QueueRecord]:
             user=user,
             reason=reason,
             node_list=node_list,
+            minutes=_limit(limit),
+            account=account,
+            partition=partition,
             name=name,
         )
-        for id_, state, submitted, started, elapsed, nodes, cpus, user, reason, node_list, name in _rows(
-            output, len(QUEUE_FIELDS), SEPARATOR + END
-        )
-    ]
+        for (
+            id_, state, submitted, started, elapsed, nodes, cpus, user, reason, node_list, limit, account, partition,
+            name,
+        ) in _rows(output, len(QUEUE_FIELDS), SEPARATOR + END)
+    ]  # fmt: skip
 
 
 def runs(output: str) -> list[RunRecord]:
@@ -104,11 +113,44 @@ def partitions(output: str) -> list[Partition]:
         found[name] = Partition(
             name=name,
             up=available == "up",
-            minutes=None if limit in ("infinite", "UNLIMITED") else -(-seconds(limit) // 60),
+            minutes=_limit(limit),
             nodes_max=None if most == "infinite" else _integer(most),
             groups=(*(before.groups if before else ()), group),
         )
     return list(found.values())
+
+
+def addresses(output: str) -> dict[str, str]:
+    """Rows of ``sinfo -h -N -o ADDRESS_FORMAT``: the address of each node.
+
+    :raises Garbled: when a row is not whole
+    """
+    return dict(_rows(output, len(ADDRESS_FIELDS), SEPARATOR + END))
+
+
+def capacity(output: str) -> tuple[int, int, int, int]:
+    """Rows of ``sinfo -h -N -O CAPACITY_FIELDS``: CPUs, those in use, MiB, those in use; a node counts once.
+
+    CPUs and memory of nodes that are not in service do not count as there.
+
+    :raises Garbled: when a row is not whole
+    """
+    nodes: dict[str, tuple[int, int, int, int]] = {}
+    for line in output.splitlines():
+        fields = line.split()
+        if len(fields) != len(CAPACITY_FIELDS):
+            raise Garbled(f"a row has {len(fields)} fields instead of {len(CAPACITY_FIELDS)}: {line[:80]!r}")
+        name, cpus, memory, memory_used = fields
+        used, idle, out_of_service, _ = (_integer(number) for number in cpus.split("/"))
+        there = 0 if out_of_service and not used + idle else _integer(memory)
+        nodes[name] = (used + idle, used, there, min(_integer(memory_used), there))
+    totals = [sum(column) for column in zip(*nodes.values(), strict=True)] or [0, 0, 0, 0]
+    return totals[0], totals[1], totals[2], totals[3]
+
+
+def _limit(text: str) -> int | None:
+    """A time limit in minutes, None for no limit."""
+    return None if text in ("infinite", "UNLIMITED", "NOT_SET", "Partition_Limit") else -(-seconds(text) // 60)
 
 
 def seconds(text: str) -> int:

@@ -51,6 +51,7 @@ class QueueRecord:
     :ivar submitted: time of submission, or of the last requeue
     :ivar elapsed: seconds that the present run holds its nodes, without suspension
     :ivar cpus: CPUs of the whole job
+    :ivar minutes: time limit, None for no limit
     """
 
     id: SlurmJobId
@@ -65,6 +66,9 @@ class QueueRecord:
     nodes: int
     cpus: int
     node_list: str
+    minutes: int | None
+    account: str
+    partition: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +119,31 @@ class Partition:
     minutes: int | None
     nodes_max: int | None
     groups: tuple[NodeGroup, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node of a job, and the address at which its programs are reached."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How full some partitions are. Memory is MiB; a node that is in several of them counts once."""
+
+    cpus: int
+    cpus_used: int
+    memory: int
+    memory_used: int
+    running: int
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A command that somebody else starts: its words and its whole environment."""
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]

@@ -4,7 +4,16 @@ from collections.abc import Collection
 from typing import Protocol
 
 from ucloud_slurm.errors import NotNow
-from ucloud_slurm.slurm.records import Partition, QueueRecord, RunRecord, SlurmJobId, Submission
+from ucloud_slurm.slurm.records import (
+    Launch,
+    Load,
+    Node,
+    Partition,
+    QueueRecord,
+    RunRecord,
+    SlurmJobId,
+    Submission,
+)
 
 
 class SchedulerAway(NotNow):
@@ -23,8 +32,12 @@ class SubmissionRefused(Exception):
         self.reason = reason
 
 
-class CancelRefused(Exception):
-    """Slurm answered, and does not cancel that job; the reason is Slurm's own text."""
+class ActionRefused(Exception):
+    """Slurm answered, and does not do that to the job; ``reason`` is Slurm's own text."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Scheduler(Protocol):
@@ -42,8 +55,14 @@ class Scheduler(Protocol):
         :raises SchedulerAway: nothing was sent
         """
 
-    def queue(self, users: Collection[str]) -> list[QueueRecord]:
-        """All jobs of these users that slurmctld holds, ended ones too while it remembers them."""
+    def queue(self, users: Collection[str] | None) -> list[QueueRecord]:
+        """All jobs of these users that slurmctld holds, ended ones too while it remembers them.
+
+        :param users: None for everybody
+        """
+
+    def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:
+        """One job, or None when slurmctld does not hold it."""
 
     def runs(self, ids: Collection[SlurmJobId]) -> list[RunRecord]:
         """Every run of these jobs, from the accounting database."""
@@ -56,11 +75,44 @@ class Scheduler(Protocol):
 
         Success does not mean that the job has ended: look. A job that has ended is left alone.
 
-        :raises CancelRefused: Slurm does not do it
+        :raises ActionRefused: Slurm does not do it
+        """
+
+    def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
+        """Gives the job that time limit, counted from its start.
+
+        :raises ActionRefused: Slurm does not do it
+        """
+
+    def suspend(self, job: SlurmJobId, within: float) -> None:
+        """Stops the processes of a running job; it keeps its nodes.
+
+        :raises ActionRefused: Slurm does not do it
+        """
+
+    def resume(self, job: SlurmJobId, within: float) -> None:
+        """Lets the processes of a suspended job go on.
+
+        :raises ActionRefused: Slurm does not do it
+        """
+
+    def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:
+        """The command that runs a login shell on the job's node number ``rank``, when started on a terminal.
+
+        It must be started as the job's own user, and ends with the job.
         """
 
     def partitions(self, within: float) -> list[Partition]:
         """The partitions and their nodes."""
+
+    def nodes(self, node_list: str, within: float) -> list[Node]:
+        """The nodes of a list such as ``n[1-3,7]``, in its order."""
+
+    def load(self, partitions: Collection[str], within: float) -> Load:
+        """How full these partitions are, with everybody's jobs."""
+
+    def is_operator(self, user: str, within: float) -> bool:
+        """Whether Slurm lets that account change jobs of others, and raise limits (sacctmgr(1): AdminLevel)."""
 
     def version(self) -> str:
         """Slurm's version, such as ``22.05.8``."""

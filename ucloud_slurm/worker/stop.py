@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
-from ucloud_slurm.slurm.scheduler import CancelRefused, SchedulerAway
+from ucloud_slurm.slurm.scheduler import ActionRefused, SchedulerAway
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.health import SLURM
@@ -24,7 +24,7 @@ def cancel(provider: Provider, row: JobRow, within: float) -> bool:
         return True
     try:
         provider.scheduler.cancel(SlurmJobId(row.slurm_id), row.name, row.local_user, within)
-    except CancelRefused as error:
+    except ActionRefused as error:
         log.error("job %s: Slurm does not cancel Slurm job %d: %s", row.id, row.slurm_id, error)  # noqa: TRY400
     except SchedulerAway as error:
         log.warning("job %s: Slurm job %d could not be cancelled yet: %s", row.id, row.slurm_id, error)
