@@ -58,6 +58,18 @@ def _core_url(value: Any) -> str:
     return url
 
 
+def _session_url(value: Any) -> str:
+    url = _url(value)
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not _loopback((parts.hostname or "").rpartition(".")[2]):
+        raise ValueError("must begin with https:// (http:// is accepted below localhost only)")
+    in_host, in_path = (parts.hostname or "").startswith("*."), parts.path.endswith("/*")
+    if url.count("*") != 1 or not (in_host or in_path) or parts.query or parts.fragment:
+        raise ValueError('should have one * as the first part of the host ("https://*.apps.example.org") or, if all '
+                         'sessions must share one host, as the last part of the path')  # fmt: skip
+    return url
+
+
 def _slurm_word(value: Any) -> str:
     # These become arguments of sbatch; a site's own value must not be read as an option or as two values.
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:@+&|*,()\[\]=-]*", value):
@@ -67,6 +79,7 @@ def _slurm_word(value: Any) -> str:
 
 Duration = Annotated[float, BeforeValidator(_duration)]
 Url = Annotated[str, BeforeValidator(_url)]
+SessionUrl = Annotated[str, BeforeValidator(_session_url)]
 CoreUrl = Annotated[str, BeforeValidator(_core_url)]
 SlurmWord = Annotated[str, BeforeValidator(_slurm_word)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
@@ -106,9 +119,14 @@ class UCloudSection(Section):
         description="File with UCloud's public key: base64 SubjectPublicKeyInfo in one line, a PEM public key or "
         "a PEM certificate. Several keys may follow one another while UCloud changes its key."
     )
-    era: Literal["2021"] = Field(
+    era: Literal["2022", "2021"] = Field(
         default="2021",
-        description="Which UCloud is spoken to: header, charge and state details. This release speaks 2021.",
+        description="Which UCloud is spoken to: header, charge and state details. 2021: that of autumn 2021; 2022: "
+        "that of January 2022 and later, which knows suspended jobs and new time limits.",
+    )
+    origins: tuple[Url, ...] = Field(
+        default=(),
+        description="Where UCloud's web pages come from, if not from ucloud.url: browsers open shells from there.",
     )
     issuer: str = Field(default="cloud.sdu.dk", description="The issuer (iss) of UCloud's tokens.")
     timeout: Duration = Field(default=10.0, description="How long one call to UCloud may take.")
@@ -184,6 +202,44 @@ class UsersSection(Section):
     )
 
 
+class SessionsSection(Section):
+    """Logs that are followed, shells, and the web pages and screens of applications."""
+
+    url: SessionUrl | None = Field(
+        default=None,
+        description="Where browsers reach the web pages of applications; the * becomes a name for each session. With "
+        "the * as the first part of the host every session has a host name of its own. As the last part of the path "
+        "all share one host, and the application of one can use the cookies of another. Left out: none are offered.",
+    )
+    valid: Duration = Field(default=60.0, description="How long a link or a shell may wait until it is opened, once.")
+    life: Duration = Field(default=86400.0, description="How long a browser may use a web page that it has opened.")
+    most_per_job: int = Field(
+        default=20, ge=1, description="Most sessions of one job, and most streams of its log in one process."
+    )
+    most: int = Field(default=500, ge=1, description="Most sessions in all, and most streams of logs in one process.")
+    tail: int = Field(
+        default=4096,
+        ge=1,
+        description="How much of a log that is there already is shown to somebody who begins to follow it, in KiB.",
+    )
+
+
+class OutsideRule(Section):
+    """Jobs of a Slurm account that were submitted outside UCloud and are to be shown and charged there."""
+
+    account: SlurmWord = Field(description="The Slurm account of the jobs.")
+    product: str = Field(
+        min_length=1, description="The configured product that they use; its partition must be theirs."
+    )
+    category: str = Field(min_length=1, description="The category of that product.")
+    created_by: str | None = Field(
+        default=None, description="The user of UCloud whose jobs they are; left out: UCloud's own account."
+    )
+    project: str | None = Field(default=None, description="The project of UCloud that pays for them.")
+    application: str = Field(default="unknown", description="The application that they are shown as.")
+    version: str = Field(default="unknown", description="Its version.")
+
+
 class Product(Section):
     """A machine that UCloud sells, and the part of the cluster that it means."""
 
@@ -224,7 +280,9 @@ class Config(Section):
     jobs: JobsSection = JobsSection()
     accounting: AccountingSection = AccountingSection()
     users: UsersSection = UsersSection()
+    sessions: SessionsSection = SessionsSection()
     products: tuple[Product, ...] = Field(min_length=1)
+    outside: tuple[OutsideRule, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -232,6 +290,9 @@ class Config(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"products: {twice[0][1]} in category {twice[0][0]} is there twice")
+        for number, rule in enumerate(self.outside, 1):
+            if self.product(rule.category, rule.product) is None:
+                raise ValueError(f"outside[{number}]: there is no product {rule.product} in {rule.category}")
         return self
 
     def product(self, category: str, name: str) -> Product | None:

@@ -40,8 +40,14 @@ class Forbidden(Problem):
     status = 403
 
 
+class NotFound(Problem):
+    """There is no such job or session here."""
+
+    status = 404
+
+
 class Conflict(Problem):
-    """The same id came before with other contents."""
+    """The job is not in a state for that, or its id came before with other contents."""
 
     status = 409
 

@@ -12,14 +12,16 @@ from ucloud_slurm.ucloud.applications import Application
 from ucloud_slurm.ucloud.jobs import Job
 
 BACKENDS = frozenset({"NATIVE", "DOCKER"})
+LISTENING = frozenset({"WEB", "VNC"})
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """The local account that a job runs as, and its home folder."""
+    """The local account that a job runs as, its home folder and its login shell."""
 
     user: str
     home: str
+    shell: str
 
 
 def batch_job(
@@ -31,11 +33,13 @@ def batch_job(
     *,
     provider: str,
     folder: str,
+    sessions_url: str | None = None,
 ) -> Submission:
     """Builds the batch job. The same arguments give the same job, byte for byte.
 
     :param provider: our id at UCloud
     :param folder: where job folders are (``jobs.folder``)
+    :param sessions_url: where browsers reach web pages of applications (``sessions.url``)
     :raises Refused: naming what is wrong with the job or its application
     """
     backend = application.description.backend
@@ -49,20 +53,25 @@ def batch_job(
     texts = words.values(application.invocation, job.specification.parameters)
     for name, text in texts.items():
         words.refuse_control_characters(f"The parameter '{name}'", [text])
+    listens = application.invocation.application_type in LISTENING
     own_folder = naming.folder(folder, person.home, person.user, job.id)
+    facts = {
+        "UCLOUD_JOB_ID": job.id,
+        "UCLOUD_PROVIDER": provider,
+        "UCLOUD_JOB_FOLDER": own_folder,
+        "UCLOUD_PRODUCT": product.id,
+        "UCLOUD_REPLICAS": str(plan.nodes),
+    }
+    if listens:
+        facts["UCLOUD_BASE_PATH"] = naming.base_path(sessions_url, job.id, 0)
     text = script(
-        facts={
-            "UCLOUD_JOB_ID": job.id,
-            "UCLOUD_PROVIDER": provider,
-            "UCLOUD_JOB_FOLDER": own_folder,
-            "UCLOUD_PRODUCT": product.id,
-            "UCLOUD_REPLICAS": str(plan.nodes),
-        },
+        facts=facts,
         variables=words.environment(application.invocation, texts),
         modules=application.description.required_modules,
         command=words.words(application.invocation, texts),
         folder=own_folder,
         nodes=plan.nodes,
+        listens=listens,
     )
     return Submission(
         name=naming.slurm_name(job),

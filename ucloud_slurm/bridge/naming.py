@@ -37,6 +37,30 @@ def folder(template: str, home: str, user: str, job_id: str) -> str:
     return f"{template.replace('{home}', home).replace('{user}', user).rstrip('/')}/{job_id}"
 
 
+def port_file(job_folder: str, rank: int) -> str:
+    """The file in which a rank of the job announces the port of its web page or screen."""
+    return f"{job_folder}/port-{rank}"
+
+
+def label(pattern: str, job_id: str, rank: int, unique: str) -> str:
+    """The name of a web session in its link.
+
+    Each has a name of its own where it is part of the host. Where all share one host the application must know its
+    path before it starts, so there the name is that of the job and the rank.
+
+    :param pattern: ``sessions.url``
+    :param unique: lower-case letters and digits
+    """
+    return f"{job_id}-{rank}" if pattern.endswith("*") else unique
+
+
+def base_path(pattern: str | None, job_id: str, rank: int) -> str:
+    """The path below which a browser finds the application; ``/`` where it has a host name of its own."""
+    if pattern is None or not pattern.endswith("*"):
+        return "/"
+    return "/" + pattern.replace("*", label(pattern, job_id, rank, "")).split("/", 3)[3] + "/"
+
+
 def fingerprint(job: Job) -> str:
     """What must be the same when the same id comes again: owner and specification.
 

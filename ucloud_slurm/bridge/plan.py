@@ -62,8 +62,8 @@ def plan(
     if product.nodes_max is not None and nodes > product.nodes_max:
         raise Refused(f"{product.id} allows at most {_count(product.nodes_max, 'node')}; the job asks for {nodes}.")
     if product.time_max is not None and wanted.minutes is not None and wanted.minutes * 60 > product.time_max:
-        raise Refused(f"{product.id} allows at most {_span(int(product.time_max // 60))}; the job asks for "
-                      f"{_span(wanted.minutes)}.")  # fmt: skip
+        raise Refused(f"{product.id} allows at most {span(int(product.time_max // 60))}; the job asks for "
+                      f"{span(wanted.minutes)}.")  # fmt: skip
     if partition is not None:
         _fits(wanted, product, partition)
     return wanted
@@ -86,8 +86,8 @@ def _minutes(job: Job, application: Application, product: Product) -> int | None
 def _fits(wanted: Plan, product: Product, partition: Partition) -> None:
     if wanted.minutes is not None and partition.minutes is not None and wanted.minutes > partition.minutes:
         raise Refused(
-            f"A job on {product.id} may run for at most {_span(partition.minutes)}; this one asks for "
-            f"{_span(wanted.minutes)}."
+            f"A job on {product.id} may run for at most {span(partition.minutes)}; this one asks for "
+            f"{span(wanted.minutes)}."
         )
     most = sum(group.count for group in partition.groups)
     if partition.nodes_max is not None:
@@ -146,7 +146,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _span(minutes: int) -> str:
+def span(minutes: int) -> str:
+    """A number of minutes in words."""
     days, rest = divmod(minutes, 24 * 60)
     hours, left = divmod(rest, 60)
     parts = [_count(days, "day")] if days else []

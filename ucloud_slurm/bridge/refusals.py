@@ -1,6 +1,6 @@
 """What Slurm says when it takes no job, in a researcher's words."""
 
-from ucloud_slurm.errors import Forbidden, Problem, Refused, TooMany, one_line
+from ucloud_slurm.errors import Conflict, Forbidden, Problem, Refused, TooMany, one_line
 
 # In Slurm's order of importance; the text is Slurm's own (slurm_errno.h), matched without regard to case.
 _WORDS: tuple[tuple[str, type[Problem], str], ...] = (
@@ -41,3 +41,22 @@ def problem(reason: str) -> Problem:
         if text in reason.lower():
             return kind(f"{sentence} (Slurm: {own})")
     return Refused(f"The cluster does not accept this job. (Slurm: {own})")
+
+
+def action(reason: str) -> Problem:
+    """The answer to UCloud when Slurm does not do something to a job.
+
+    :param reason: Slurm's own text
+    """
+    own = one_line(reason, 200)
+    text = reason.lower()
+    if "permission denied" in text or "invalid user" in text:
+        return Forbidden(
+            "The provider may not do this on the cluster: its account needs the role Operator there. Please tell the "
+            f"provider's support. (Slurm: {own})"
+        )
+    if "finished" in text or "completing or completed" in text or "invalid job id" in text:
+        return Refused("The job has ended.")
+    if "pending" in text:
+        return Conflict(f"The job waits in the queue. (Slurm: {own})")
+    return Refused(f"The cluster does not do this to the job. (Slurm: {own})")

@@ -14,6 +14,20 @@ LONGEST_COMMAND = 1024 * 1024  # bytes; execve(2) allows a quarter of the stack 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OURS = ("SLURM_", "SBATCH_", "UCLOUD_")
 
+_ANNOUNCE = (
+    "# Where the application listens: on UCLOUD_PORT of its node, or on what it writes into UCLOUD_PORT_FILE itself,",
+    '# as "<port>" or "<port> <path with which a browser begins>"',
+    "ucloud_announce() {",
+    '    export UCLOUD_PORT UCLOUD_PORT_FILE="$UCLOUD_JOB_FOLDER/port-${SLURM_PROCID:-0}"',
+    "    until UCLOUD_PORT=$((20000 + RANDOM % 12000)); ! (: < /dev/tcp/127.0.0.1/$UCLOUD_PORT) 2> /dev/null; do",
+    "        :",
+    "    done",
+    '    [ "$UCLOUD_BASE_PATH" = / ] || export UCLOUD_BASE_PATH="${UCLOUD_BASE_PATH%-0/}-${SLURM_PROCID:-0}/"',
+    '    echo "$UCLOUD_PORT" > "$UCLOUD_PORT_FILE"',
+    "}",
+    "export -f ucloud_announce",
+)
+
 Pieces = Sequence[tuple[str, str]]
 
 
@@ -25,6 +39,7 @@ def script(
     command: Sequence[str],
     folder: str,
     nodes: int,
+    listens: bool = False,
 ) -> str:
     """The text of the script.
 
@@ -36,6 +51,7 @@ def script(
     :param modules: environment modules of the tool
     :param command: the program and its arguments, at least one
     :param folder: the job's folder
+    :param listens: the application is a web page or a screen, and needs a port
     :raises Refused: naming what cannot be put into a script
     """
     if not command:
@@ -55,11 +71,20 @@ def script(
         lines += [f"module load {shlex.quote(name)} || exit 1" for name in modules]
     if variables:
         lines += ["", "# The application's environment", *_exports(variables)]
+    if listens:
+        lines += ["", *_ANNOUNCE]
     lines += ["", "# The application", f"cd {shlex.quote(folder)} || exit 1"]
-    # --export=ALL: sbatch was told to start with a clean environment, and srun would do so again.
-    start = f"srun --export=ALL --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --open-mode=append"
-    start += f" --output={shlex.quote(_pattern(folder, 'stdout'))} --error={shlex.quote(_pattern(folder, 'stderr'))} --"
-    lines.append((f"{start} " if nodes > 1 else "") + " ".join(shlex.quote(word) for word in command))
+    words = " ".join(shlex.quote(word) for word in command)
+    if nodes == 1:
+        lines += ["ucloud_announce"] if listens else []
+        lines.append(words)
+    else:
+        # --export=ALL: sbatch was told to start with a clean environment, and srun would do so again.
+        start = f"srun --export=ALL --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --open-mode=append"
+        start += f" --output={shlex.quote(_pattern(folder, 'stdout'))}"
+        start += f" --error={shlex.quote(_pattern(folder, 'stderr'))}"
+        wrapper = """bash -c 'ucloud_announce; exec "$@"' ucloud """ if listens else ""
+        lines.append(f"{start} -- {wrapper}{words}")
     text = "\n".join(lines) + "\n"
     if len(text.encode()) > LARGEST:
         raise Refused(f"The job's parameters are too long: its script would have more than {LARGEST} bytes.")

@@ -16,7 +16,7 @@ from ucloud_slurm.store.migrations import migrations
 
 BUSY_SECONDS = 2.0
 # statfs(2): file systems that hosts share. WAL needs the shared memory of one host.
-_SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.glusterfs", "afs", "9p"}
+SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.glusterfs", "afs", "9p"}
 
 Row = Mapping[str, Any]
 
@@ -40,7 +40,7 @@ class Store:
 
     def _prepare(self) -> None:
         kind = filesystem(self.path.parent)
-        if kind in _SHARED:
+        if kind in SHARED:
             raise Misconfigured([f"database.path: {self.path} is on a shared file system ({kind}); put it on a "
                                  "local disk of this host."])  # fmt: skip
         try:

@@ -68,6 +68,10 @@ class JobRow:
     charged: int
     used: int | None
     ended_at: float | None
+    time_limit: int | None
+    extension: str | None
+    extended_at: float | None
+    outside: bool
 
     @classmethod
     def read(cls, row: Row) -> Self:
@@ -75,6 +79,7 @@ class JobRow:
         data = dict(row)
         data["phase"] = Phase(data["phase"])
         data["found_only"] = bool(data["found_only"])
+        data["outside"] = bool(data["outside"])
         data["state"] = JobState(data["state"]) if data["state"] else None
         data["stop"] = Stop(data["stop"]) if data["stop"] else None
         return cls(**data)
@@ -240,10 +245,19 @@ class Jobs:
     def tell(self, job_id: str, update: JobUpdate, now: float) -> None:
         """Changes the job's state for UCloud, and puts the update into the outbox in the same transaction."""
         with self.store.writing() as db:
-            self.store.change(
-                "update jobs set state = ?, reason = ? where id = ?", [update.state, update.status, job_id]
-            )
+            if update.state is not None:
+                self.store.change(
+                    "update jobs set state = ?, reason = ? where id = ?", [update.state, update.status, job_id]
+                )
             put(db, job_id, "update", update.body(job_id), now)
+
+    def limited(self, job_id: str, minutes: int, update: JobUpdate, now: float) -> None:
+        """The job has a new time limit; UCloud is told unless it has been told this one."""
+        with self.store.writing():
+            if self.store.change(
+                "update jobs set time_limit = ? where id = ? and time_limit is not ?", [minutes, job_id, minutes]
+            ):
+                self.tell(job_id, update, now)
 
     def tell_again(self, job_id: str, update: JobUpdate, now: float) -> None:
         """Puts an update that UCloud should know already into the outbox, unless the same one waits there."""

@@ -110,3 +110,47 @@ def m001_first(db: Database) -> None:
         {"part": str, "answering_since": float, "failing_since": float, "ask_again_at": float, "reason": str},
         pk="part",
     )
+
+
+@migrations()
+def m002_live(db: Database) -> None:
+    """Time limits that change, jobs from outside UCloud, sessions, and access that was taken away."""
+    jobs = db.table("jobs")
+    jobs.add_column("time_limit", int)  # minutes, as UCloud knows it
+    jobs.add_column("extension", str)  # the last request for more time, to know its repetition
+    jobs.add_column("extended_at", float)
+    jobs.add_column("outside", int, not_null_default=0)  # submitted outside UCloud and registered there
+    db.create_table(
+        "sessions",
+        {
+            "token": str,  # SHA-256 of what opens it, once
+            "job_id": str,
+            "rank": int,
+            "kind": str,  # SHELL, WEB or VNC
+            "username": str,  # who asked for it at UCloud
+            "label": str,  # its name in the link of a web session
+            "address": str,  # of the node that a web session leads to
+            "run": int,  # the run of the job that it was made for, by its time of submission
+            "created_at": float,
+            "opened_at": float,
+            "held_until": float,  # of a shell: the process that has it lives at least until then
+            "cookie": str,  # SHA-256 of what the browser shows from then on
+            "ended_at": float,
+        },
+        pk="token",
+        not_null={"job_id", "rank", "kind", "label", "created_at"},
+        foreign_keys=[("job_id", "jobs", "id")],
+    )
+    db.table("sessions").create_index(["job_id", "created_at"])
+    db.table("sessions").create_index(["cookie"])
+    db.execute("create index sessions_open on sessions (created_at) where ended_at is null")
+    db.create_table(
+        "removals",
+        {
+            "job_id": str,
+            "entity": str,  # user:<name>, or group:<project>/<group>
+            "removed_at": float,
+        },
+        pk=("job_id", "entity"),
+        foreign_keys=[("job_id", "jobs", "id")],
+    )

@@ -93,6 +93,12 @@ class ToolReference(Message):
     tool: Tool | None = None
 
 
+class VncDescription(Message):
+    """The screen of an application of the type VNC."""
+
+    password: str | None = None
+
+
 class Invocation(Message):
     """How the application is started."""
 
@@ -100,6 +106,7 @@ class Invocation(Message):
     invocation: list[InvocationParameter] = []
     parameters: list[ApplicationParameter] = []
     application_type: str = "BATCH"
+    vnc: VncDescription = VncDescription()
     environment: dict[str, InvocationParameter] = {}
     allow_multi_node: Bool = False
 

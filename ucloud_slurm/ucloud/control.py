@@ -22,21 +22,28 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobUpdate:
-    """A state that the job has come to, and a sentence for its user."""
+    """What is new about a job, and a sentence for its user.
 
-    state: JobState
+    :ivar state: the state that it has come to, None when that stays
+    :ivar new_time_allocation: the new time limit in milliseconds, counted from the start; None when that stays
+    """
+
+    state: JobState | None
     status: str
+    new_time_allocation: int | None = None
 
     def body(self, job_id: str) -> dict[str, object]:
         """The item of jobs.control.update.
 
-        ``expectedDifferentState`` is always set, so that UCloud skips the change when it knows it already.
+        ``expectedDifferentState`` goes with every state, so that UCloud skips the change when it knows it already.
         ``timestamp`` is left out: UCloud stamps updates itself, and later Cores refuse a null.
         """
-        return {
-            "id": job_id,
-            "update": {"state": self.state.value, "status": self.status, "expectedDifferentState": True},
-        }
+        update: dict[str, object] = {"status": self.status}
+        if self.state is not None:
+            update |= {"state": self.state.value, "expectedDifferentState": True}
+        if self.new_time_allocation is not None:
+            update["newTimeAllocation"] = self.new_time_allocation
+        return {"id": job_id, "update": update}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 Nothing asks for an era by name: messages, accounting and states are handed the value that they need.
 """
 
+import base64
+import binascii
 from dataclasses import dataclass
 
 
@@ -10,23 +12,51 @@ from dataclasses import dataclass
 class Era:
     """What differs.
 
+    :ivar encoded_usernames: whether the acting user's name is base64 in its header; it is plain text otherwise
     :ivar has_suspended: whether UCloud knows the state SUSPENDED; otherwise a suspended job is IN_QUEUE
+    :ivar has_new_time_allocation: whether an update may carry a new time limit; UCloud is told in words otherwise
     :ivar exit_code_is_failure: whether a program that ended with an error is FAILURE; in 2021 SUCCESS means that
         the program ended by itself, whatever its exit code
     :ivar not_ours: statuses with which a bulk is refused for an id that UCloud does not know as ours
     """
 
     name: str
+    encoded_usernames: bool
     has_suspended: bool
+    has_new_time_allocation: bool
     exit_code_is_failure: bool
     not_ours: frozenset[int]
+
+    def username(self, header: str | None) -> str | None:
+        """The acting user, from the value of a ``UCloud-Username`` header (contract: acting-user header).
+
+        A name that should be base64 and is not is taken as it is.
+        """
+        if not header:
+            return None
+        try:
+            # WSGI hands the bytes of a header over as Latin-1.
+            plain = header.encode("latin-1").decode()
+            return base64.b64decode(plain, validate=True).decode() if self.encoded_usernames else plain
+        except (UnicodeError, binascii.Error):
+            return header
 
 
 ERA_2021 = Era(
     name="2021",
+    encoded_usernames=False,
     has_suspended=False,
+    has_new_time_allocation=False,
+    exit_code_is_failure=False,
+    not_ours=frozenset({400, 404}),
+)
+ERA_2022 = Era(
+    name="2022",
+    encoded_usernames=True,
+    has_suspended=True,
+    has_new_time_allocation=True,
     exit_code_is_failure=False,
     not_ours=frozenset({400, 404}),
 )
 
-ERAS = {era.name: era for era in (ERA_2021,)}
+ERAS = {era.name: era for era in (ERA_2021, ERA_2022)}

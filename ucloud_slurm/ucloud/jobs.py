@@ -1,8 +1,8 @@
 """Jobs and the provider calls about them (contract: Job, JobSpecification, the jobs.provider calls)."""
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ucloud_slurm.ucloud.applications import Application, NameAndVersion, SimpleDuration
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
@@ -82,10 +82,60 @@ class Bulk(Message, Generic[I]):
     items: list[I] = Field(min_length=1, max_length=MOST_ITEMS)
 
 
+class AclEntity(Message):
+    """Somebody who may have access to a job: a user, or a group of a project."""
+
+    type: str
+    username: str = ""
+    project_id: str = ""
+    group: str = ""
+
+
+class AclEntry(Message):
+    """Somebody, and what they may do with a job."""
+
+    entity: AclEntity
+    permissions: list[str] = []
+
+
 class AclUpdate(Message):
-    """An item of updateAcl. What was added or deleted is not looked at by this release."""
+    """An item of updateAcl."""
 
     resource: Job
+    added: list[AclEntry] = []
+    deleted: list[AclEntity] = []
+
+
+class ExtendItem(Message):
+    """An item of extend: so much time is to be added."""
+
+    job: Job
+    requested_time: SimpleDuration
+
+
+class JobItem(Message):
+    """An item of suspend and unsuspend: the Job itself in 2021, an object that holds it later."""
+
+    job: Job
+
+    @model_validator(mode="before")
+    @classmethod
+    def _either_shape(cls, data: Any) -> Any:
+        return {"job": data} if isinstance(data, dict) and "job" not in data else data
+
+
+class SessionItem(Message):
+    """An item of openInteractiveSession."""
+
+    job: Job
+    rank: Int = Field(ge=0)
+    session_type: Literal["WEB", "VNC", "SHELL"]
+
+
+class Principal(Message):
+    """The request of jobs.provider.init: for whom jobs will come."""
+
+    principal: Owner
 
 
 class UserName(Message):

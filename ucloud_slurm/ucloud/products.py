@@ -1,4 +1,4 @@
-"""Products and what we support for them (contract: ProductReference, Product, ComputeSupport)."""
+"""Products (contract: ProductReference, Product)."""
 
 from pydantic import Field
 
@@ -30,19 +30,3 @@ class ComputeProduct(Message):
     gpu: Int | None = Field(default=None, ge=0)
     price_per_unit: Int = 0
     unit_of_price: str = "CREDITS_PER_MINUTE"
-
-
-def support(reference: ProductReference) -> dict[str, object]:
-    """A ComputeSupport element: what this release does for jobs of the product, and no more.
-
-    A flag that is not set means "not supported" (contract: ComputeSupport).
-    """
-    docker = dict.fromkeys(("web", "vnc", "logs", "terminal", "peers", "timeExtension", "utilization"), False)
-    machine = ("enabled", "logs", "vnc", "terminal", "timeExtension", "suspension", "utilization")
-    native = ("logs", "vnc", "terminal", "timeExtension", "utilization", "web")
-    return {
-        "product": reference.model_dump(by_alias=True),
-        "docker": {"enabled": True} | docker,
-        "virtualMachine": dict.fromkeys(machine, False),
-        "native": {"enabled": True} | dict.fromkeys(native, False),
-    }

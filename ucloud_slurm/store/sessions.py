@@ -1,0 +1,213 @@
+"""Sessions: who may open a shell or a web page of which job, and whose access was taken away.
+
+What opens a session is kept as its hash only. A session is opened once, soon; a web session then lives by a cookie.
+"""
+
+import secrets
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from hashlib import sha256
+from typing import Self
+
+from ucloud_slurm.config import SessionsSection
+from ucloud_slurm.errors import TooMany
+from ucloud_slurm.store.database import Row, Store
+
+KEPT = 7 * 86400.0  # seconds that an ended session stays for people to look at
+
+
+class Kind(StrEnum):
+    """What a session shows (contract: InteractiveSessionType)."""
+
+    SHELL = "SHELL"
+    WEB = "WEB"
+    VNC = "VNC"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One session. Times are seconds since the epoch.
+
+    :ivar token: hash of what opens it
+    :ivar username: who asked for it; None when UCloud did not say
+    :ivar label: its name in the link of a web session
+    :ivar address: of the node that a web session leads to
+    :ivar run: when the run of the job that it was made for was submitted
+    :ivar cookie: hash of what the browser shows, of a web session that was opened
+    """
+
+    token: str
+    job_id: str
+    rank: int
+    kind: Kind
+    username: str | None
+    label: str
+    address: str | None
+    run: int | None
+    created_at: float
+    opened_at: float | None = None
+    held_until: float | None = None
+    cookie: str | None = None
+    ended_at: float | None = None
+
+    @classmethod
+    def read(cls, row: Row) -> Self:
+        """The row of the table as a fact."""
+        return cls(**(dict(row) | {"kind": Kind(row["kind"])}))
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What matters about a job to those who look at it at this moment.
+
+    :ivar ended: the job has ended, and UCloud has been told
+    :ivar removals: entity -> when its access was taken away
+    """
+
+    owner: str
+    ended: bool
+    removals: dict[str, float]
+
+    def lost(self, username: str | None, since: float) -> bool:
+        """Whether somebody who came at ``since`` has lost access. Its owner never does.
+
+        Who is in a group only UCloud knows: when a group loses access, everybody but the owner is sent away, and
+        UCloud lets those in again who may.
+        """
+        if username == self.owner:
+            return False
+        return any(
+            at >= since for entity, at in self.removals.items() if entity == user(username) or not _is_user(entity)
+        )
+
+    def refused(self, username: str | None) -> bool:
+        """Whether somebody who comes now has had access of their own, and it was taken away."""
+        return username is not None and username != self.owner and user(username) in self.removals
+
+
+class Sessions:
+    """The sessions of all processes."""
+
+    def __init__(self, store: Store, limits: SessionsSection) -> None:
+        self._store = store
+        self._limits = limits
+
+    def create(self, session: Session, token: str) -> None:
+        """Writes a session down.
+
+        :param token: what opens it, once
+        :raises TooMany: there are too many of this job, or in all
+        """
+        now = session.created_at
+        with self._store.writing() as db:
+            self._end_old(now)
+            self._store.change("delete from sessions where ended_at < ?", [now - KEPT])
+            of_job = self._open("job_id = ?", [session.job_id])
+            if of_job >= self._limits.most_per_job:
+                raise TooMany(f"This job has {of_job} sessions already; close some of them and try again.")
+            if self._open("true", []) >= self._limits.most:
+                raise TooMany("The provider has as many sessions as it can hold; please try again later.")
+            db.table("sessions").insert(asdict(replace(session, token=hashed(token))))
+
+    def _open(self, where: str, parameters: list[str]) -> int:
+        sql = f"select count(*) as number from sessions where ended_at is null and {where}"  # noqa: S608
+        row = self._store.row(sql, parameters)
+        return int(row["number"]) if row else 0
+
+    def _end_old(self, now: float) -> None:
+        self._store.change(
+            "update sessions set ended_at = ? where ended_at is null and ((opened_at is null and created_at < ?) "
+            "or (opened_at is not null and kind <> 'SHELL' and opened_at < ?) or held_until < ?)",
+            [now, now - self._limits.valid, now - self._limits.life, now],
+        )
+
+    def open(self, token: str, kinds: Collection[Kind], now: float) -> Session | None:
+        """Opens a session: it works once, and only soon after it was made."""
+        marks = ",".join("?" * len(kinds))
+        with self._store.writing():
+            changed = self._store.change(
+                f"update sessions set opened_at = ? where token = ? and kind in ({marks}) "  # noqa: S608
+                "and opened_at is null and ended_at is null and created_at >= ?",
+                [now, hashed(token), *kinds, now - self._limits.valid],
+            )
+            return self._one("token = ?", hashed(token)) if changed else None
+
+    def hold(self, tokens: Iterable[str], until: float) -> None:
+        """A process says that it still has these shells. Those of one that was killed end by themselves."""
+        with self._store.writing():
+            for token in tokens:
+                self._store.change("update sessions set held_until = ? where token = ?", [until, token])
+
+    def give_cookie(self, session: Session) -> str:
+        """What the browser shows from now on."""
+        cookie = secrets.token_urlsafe(32)
+        self._store.change("update sessions set cookie = ? where token = ?", [hashed(cookie), session.token])
+        return cookie
+
+    def by_cookie(self, cookie: str, now: float) -> Session | None:
+        """The web session of a browser, while it lives."""
+        found = self._one("ended_at is null and cookie = ?", hashed(cookie))
+        lives = found is not None and found.opened_at is not None and now - found.opened_at < self._limits.life
+        return found if lives else None
+
+    def _one(self, where: str, parameter: str) -> Session | None:
+        row = self._store.row(f"select * from sessions where {where}", [parameter])  # noqa: S608
+        return Session.read(row) if row else None
+
+    def end(self, session: Session, now: float) -> None:
+        """The session has ended."""
+        self._store.change(
+            "update sessions set ended_at = ? where token = ? and ended_at is null", [now, session.token]
+        )
+
+    # -- access ---------------------------------------------------------------------------------------------
+
+    def remove_access(self, job_id: str, entities: Iterable[str], now: float) -> None:
+        """These have lost their access. Whoever holds their sessions and streams ends them."""
+        with self._store.writing() as db:
+            for entity in entities:
+                db.table("removals").upsert(
+                    {"job_id": job_id, "entity": entity, "removed_at": now}, pk=("job_id", "entity")
+                )
+
+    def give_access(self, job_id: str, entities: Iterable[str]) -> None:
+        """These have access again."""
+        with self._store.writing():
+            for entity in entities:
+                self._store.change("delete from removals where job_id = ? and entity = ?", [job_id, entity])
+
+    def access(self, job_ids: Collection[str]) -> dict[str, Access]:
+        """How these jobs stand; those that do not exist, or that UCloud has forgotten, are left out."""
+        marks = ",".join("?" * len(job_ids))
+        jobs = self._store.rows(
+            "select id, owner, phase = 'ended' and not exists (select 1 from outbox where job_id = jobs.id "  # noqa: S608
+            f"and outcome is null) as ended from jobs where phase <> 'refused' and id in ({marks})",
+            list(job_ids),
+        )
+        removals: dict[str, dict[str, float]] = {}
+        for row in self._store.rows(
+            f"select job_id, entity, removed_at from removals where job_id in ({marks})",  # noqa: S608
+            list(job_ids),
+        ):
+            removals.setdefault(row["job_id"], {})[row["entity"]] = row["removed_at"]
+        return {row["id"]: Access(row["owner"], bool(row["ended"]), removals.get(row["id"], {})) for row in jobs}
+
+
+def hashed(secret: str) -> str:
+    """How a secret is kept."""
+    return sha256(secret.encode()).hexdigest()
+
+
+def user(username: str | None) -> str:
+    """A person, as an entity."""
+    return f"user:{username}"
+
+
+def group(project: str, name: str) -> str:
+    """A group of a project, as an entity."""
+    return f"group:{project}/{name}"
+
+
+def _is_user(entity: str) -> bool:
+    return entity.startswith("user:")

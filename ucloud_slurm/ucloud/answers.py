@@ -1,0 +1,167 @@
+"""What the provider answers to UCloud (contract: the response types of the jobs.provider and integration calls)."""
+
+from typing import Any, Generic, Literal, TypeVar
+
+from ucloud_slurm.ucloud.products import ProductReference
+from ucloud_slurm.ucloud.wire import Message
+
+A = TypeVar("A")
+
+
+class Nothing(Message):
+    """The call has no result (contract: Unit)."""
+
+
+class Answers(Message, Generic[A]):
+    """A BulkResponse: as many elements as the request had items, in the same order."""
+
+    responses: list[A]
+
+
+class Created(Message):
+    """Our own id of a job (contract: FindByStringId)."""
+
+    id: str
+
+
+class DockerSupport(Message):
+    """What is offered to applications in containers. A flag that is false means "not supported"."""
+
+    enabled: bool = False
+    web: bool = False
+    vnc: bool = False
+    logs: bool = False
+    terminal: bool = False
+    peers: bool = False
+    time_extension: bool = False
+    utilization: bool = False
+
+
+class MachineSupport(Message):
+    """What is offered to virtual machines: nothing."""
+
+    enabled: bool = False
+    logs: bool = False
+    vnc: bool = False
+    terminal: bool = False
+    time_extension: bool = False
+    suspension: bool = False
+    utilization: bool = False
+
+
+class NativeSupport(Message):
+    """What is offered to applications that are installed on the cluster."""
+
+    enabled: bool = False
+    web: bool = False
+    vnc: bool = False
+    logs: bool = False
+    terminal: bool = False
+    time_extension: bool = False
+    utilization: bool = False
+
+
+class ComputeSupport(Message):
+    """What is offered for jobs of a product."""
+
+    product: ProductReference
+    docker: DockerSupport
+    virtual_machine: MachineSupport
+    native: NativeSupport
+
+
+class Capacity(Message):
+    """CPUs, and memory in bytes."""
+
+    cpu: float
+    memory: int
+
+
+class QueueStatus(Message):
+    """How many jobs run and wait."""
+
+    running: int
+    pending: int
+
+
+class Utilization(Message):
+    """How full the machines are (contract: JobsRetrieveUtilizationResponse)."""
+
+    capacity: Capacity
+    used_capacity: Capacity
+    queue_status: QueueStatus
+
+
+class OpenSession(Message):
+    """A session for the user's browser; which fields it has goes by ``type``."""
+
+    type: Literal["shell", "web", "vnc"]
+    job_id: str
+    rank: int
+
+
+class ShellSession(OpenSession):
+    """A shell: the browser shows the identifier on the shell WebSocket, once."""
+
+    type: Literal["shell"] = "shell"
+    session_identifier: str
+
+
+class WebSession(OpenSession):
+    """A web page: the browser is sent there."""
+
+    type: Literal["web"] = "web"
+    redirect_client_to: str
+
+
+class VncSession(OpenSession):
+    """A screen: the browser's VNC client opens this WebSocket."""
+
+    type: Literal["vnc"] = "vnc"
+    url: str
+    password: str | None
+
+
+class Manifest(Message):
+    """Whether users must connect first (contract: integration.retrieveManifest)."""
+
+    enabled: bool
+    expire_after_ms: int | None = None
+    requires_message_signing: bool = False
+
+
+class Condition(Message):
+    """How the provider does (integration.retrieveStatus of later Cores)."""
+
+    page: str | None = None
+    level: Literal["NORMAL", "DEGRADED"]
+
+
+class Failure(Message):
+    """An error (contract: CommonErrorMessage)."""
+
+    why: str
+    error_code: str | None = None
+
+
+def support(reference: ProductReference, *, pages: bool, extension: bool) -> ComputeSupport:
+    """What this release does for jobs of the product, and no more.
+
+    :param pages: whether web pages and screens of applications can be reached
+    :param extension: whether Slurm lets us raise time limits
+    """
+    flags: dict[str, Any] = {
+        "enabled": True,
+        "web": pages,
+        "vnc": pages,
+        "logs": True,
+        "terminal": True,
+        "time_extension": extension,
+        "utilization": True,
+    }
+    return ComputeSupport(
+        product=reference,
+        docker=DockerSupport(**flags),
+        virtual_machine=MachineSupport(),
+        native=NativeSupport(**flags),
+    )
