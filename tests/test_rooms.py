@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "store": BASE | {"ucloud"},
     "users": BASE | {"bridge"},
     "worker": BASE | {"ucloud", "slurm", "bridge", "store", "users", "provider"},
-    "web": BASE | {"ucloud", "slurm", "bridge", "store", "worker", "provider"},
+    "web": BASE | {"ucloud", "slurm", "bridge", "store", "users", "worker", "provider"},
     "cli": BASE | {"bridge", "ucloud", "slurm", "store", "users", "worker", "provider", "journal", "sandbox"},
     "sandbox": BASE | {"ucloud"},
 }

@@ -19,7 +19,7 @@ from ucloud_slurm.slurm.records import Submission
 
 GOLDEN = Path(__file__).parent / "golden"
 PLAN = Plan(nodes=1, cpus=1, memory=1024, gres=None, minutes=60)
-PERSON = Person("someone", "/home/someone")
+PERSON = Person("someone", "/home/someone", "/bin/bash")
 ECHO = application(word("printf"), word("%s\\n"), var("value"), parameters=[parameter("value")])
 
 

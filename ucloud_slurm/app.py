@@ -5,7 +5,9 @@ from flask import Flask, Response, request
 from ucloud_slurm.config import Config, read
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.users.service import refuse_root
-from ucloud_slurm.web import answers, calls, health
+from ucloud_slurm.web import answers, calls, health, openapi, pages
+from ucloud_slurm.web.live import sockets
+from ucloud_slurm.web.live.hub import Hub
 
 LARGEST_REQUEST = 32 * 1024 * 1024  # bytes: a bulk of 1000 jobs with large applications
 
@@ -27,7 +29,13 @@ def create_app(config: Config | None = None, *, provider: Provider | None = None
     app.url_map.merge_slashes = False
     app.extensions["ucloud-slurm"] = provider
     answers.handle_errors(app)
-    app.register_blueprint(calls.blueprint(provider))
+    declared = calls.declare(provider)
+    hub = Hub(provider)
+    app.extensions["ucloud-slurm-live"] = hub
+    app.register_blueprint(declared.blueprint)
+    app.register_blueprint(openapi.blueprint(provider, declared))
+    app.register_blueprint(sockets.blueprint(hub))
+    app.register_blueprint(pages.blueprint(provider))
     app.register_blueprint(health.blueprint(provider))
 
     @app.after_request

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.batch import Person
 from ucloud_slurm.config import Config
 from ucloud_slurm.slurm.commands import Commands
@@ -12,8 +13,9 @@ from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.caches import TokenInStore
 from ucloud_slurm.store.database import Store
 from ucloud_slurm.store.health import Health
-from ucloud_slurm.store.jobs import Jobs
+from ucloud_slurm.store.jobs import JobRow, Jobs
 from ucloud_slurm.store.outbox import Outbox
+from ucloud_slurm.store.sessions import Sessions
 from ucloud_slurm.ucloud.core import Core, read_refresh_token
 from ucloud_slurm.ucloud.eras import ERAS, Era
 from ucloud_slurm.ucloud.tokens import TokenCheck, read_keys
@@ -32,6 +34,7 @@ class Provider:
     store: Store
     jobs: Jobs
     outbox: Outbox
+    sessions: Sessions
     health: Health
     scheduler: Scheduler
     core: Core
@@ -56,6 +59,7 @@ class Provider:
             store=store,
             jobs=Jobs(store),
             outbox=Outbox(store),
+            sessions=Sessions(store, config.sessions),
             health=Health(store),
             scheduler=scheduler or Commands(config.slurm.commands, config.slurm.conf, config.slurm.timeout),
             core=Core(
@@ -69,6 +73,10 @@ class Provider:
             tokens=tokens,
             now=now,
         )
+
+    def job_folder(self, row: JobRow) -> str:
+        """The folder of a job."""
+        return naming.folder(self.config.jobs.folder, self.person.home, self.person.user, row.id)
 
     def close(self) -> None:
         """Closes the database and the connections to UCloud."""

@@ -109,6 +109,6 @@ def _line(message: dict[str, Any]) -> tuple[Any, ...]:
     if message["kind"] == "charge":
         what = f"{body['units']} units x {body['numberOfProducts']}"
     else:
-        what = f"{body['update']['state']}: {body['update']['status']}"
+        what = ": ".join(filter(None, (body["update"].get("state"), body["update"]["status"])))
     outcome = message["outcome"] or "waiting"
     return (message["id"], moment(message["created_at"]), message["kind"], message["sends"], outcome, what)

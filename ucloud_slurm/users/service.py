@@ -41,7 +41,7 @@ def person(config: Config) -> Person:
             [f"users.service_user: is {user}, but this program runs as {own_account()}; this release runs jobs as "
              "its own account only."]
         )  # fmt: skip
-    return Person(user, account.pw_dir)
+    return Person(user, account.pw_dir, account.pw_shell or "/bin/sh")
 
 
 def make_folder(path: str) -> None:

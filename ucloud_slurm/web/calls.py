@@ -1,129 +1,192 @@
 """The calls of jobs.provider and of the integration module (contract: route table), as a Flask blueprint."""
 
 import logging
-import time
-from typing import Any
+from collections.abc import Sequence
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Response, after_this_request, request
 
 from ucloud_slurm.errors import Problem, Refused
 from ucloud_slurm.provider import Provider
-from ucloud_slurm.store.health import SLURM
-from ucloud_slurm.store.jobs import JobRow, Phase, Stop
-from ucloud_slurm.ucloud.control import JobState, JobUpdate
-from ucloud_slurm.ucloud.jobs import AclUpdate, Bulk, Job, UserName, Welcome
-from ucloud_slurm.ucloud.products import ProductReference, support
-from ucloud_slurm.ucloud.wire import M, decode
-from ucloud_slurm.web.answers import responses
-from ucloud_slurm.web.create import Create, row_of
-from ucloud_slurm.worker.stop import cancel
-from ucloud_slurm.worker.submit import end_unsubmitted
+from ucloud_slurm.store.health import SLURM, UCLOUD
+from ucloud_slurm.ucloud.answers import (
+    Answers,
+    ComputeSupport,
+    Condition,
+    Created,
+    Manifest,
+    Nothing,
+    ShellSession,
+    Utilization,
+    VncSession,
+    WebSession,
+    support,
+)
+from ucloud_slurm.ucloud.jobs import (
+    AclUpdate,
+    Bulk,
+    ExtendItem,
+    Job,
+    JobItem,
+    Principal,
+    SessionItem,
+    UserName,
+    Welcome,
+)
+from ucloud_slurm.ucloud.products import ProductReference
+from ucloud_slurm.web import access, reconcile, utilization
+from ucloud_slurm.web.control import Extend, Resume, Suspend
+from ucloud_slurm.web.create import Create
+from ucloud_slurm.web.routes import Calls
+from ucloud_slurm.web.sessions import open_session
 
 log = logging.getLogger(__name__)
 
 NOT_SUPPORTED = "FEATURE_NOT_SUPPORTED_BY_PROVIDER"
-# Routes of the contract that this release does not serve: each is answered with its reason, never with 404.
-NOT_YET = {
-    ("POST", "jobs/extend"): "Extending a job",
-    ("POST", "jobs/suspend"): "Suspending a job",
-    ("POST", "jobs/unsuspend"): "Suspending a job",
-    ("POST", "jobs/interactiveSession"): "Opening a session in a job",
-    ("GET", "jobs/retrieveUtilization"): "Showing the use of the machines",
-    ("DELETE", "jobs"): "Deleting a job",
-    ("POST", "jobs/init"): "Preparing for a user",
-    ("POST", "integration/connect"): "Connecting a user",
-    ("POST", "integration/unlinked"): "Connecting a user",
-    ("GET", "integration/retrieveStatus"): "Showing the provider's status",
-}
 
 
-def blueprint(provider: Provider) -> Blueprint:
+def declare(provider: Provider) -> Calls:
     """The routes under ``/ucloud/<provider id>``."""
-    calls = Blueprint("calls", __name__, url_prefix=f"/ucloud/{provider.config.provider.id}")
 
-    @calls.before_request
     def authenticate() -> None:
-        # welcome is public by contract: it is what delivers the key.
-        if request.endpoint != "calls.welcome":
-            provider.tokens.verify(request.headers.get("Authorization"), provider.now())
+        provider.tokens.verify(request.headers.get("Authorization"), provider.now())
 
-    @calls.post("/jobs")
-    def create() -> Response:
-        jobs = body(Bulk[Job]).items
-        ids = Create(provider).accept(jobs)
-        response = jsonify(responses([{"id": id_} for id_ in ids]))
-        response.call_on_close(lambda: _answered(provider, [job.id for job in jobs]))
-        return response
-
-    @calls.post("/jobs/terminate")
-    def terminate() -> dict[str, Any]:
-        jobs = body(Bulk[Job]).items
-        _ours(provider, jobs)
-        with provider.store.writing():
-            for job in jobs:
-                _mark(provider, job)
-        deadline = time.monotonic() + provider.config.jobs.submit_within
-        for job in jobs:
-            row = provider.jobs.get(job.id)
-            left = deadline - time.monotonic()
-            if left <= 0 or not provider.health.may_ask(SLURM, provider.now()):
-                break  # the worker does the rest
-            if row is not None and row.phase is Phase.LIVE and not cancel(provider, row, left):
-                break
-        return responses([{} for _ in jobs])
-
-    @calls.post("/jobs/verify")
-    def verify() -> dict[str, Any]:
-        jobs = body(Bulk[Job]).items
-        _ours(provider, jobs)
-        with provider.store.writing():
-            for job in jobs:
-                _correct(provider, job)
-        return {}
-
-    @calls.post("/jobs/updateAcl")
-    def update_acl() -> dict[str, Any]:
-        items = body(Bulk[AclUpdate]).items
-        _ours(provider, [item.resource for item in items])
-        return responses([{} for _ in items])
-
-    @calls.get("/jobs/retrieveProducts")
-    def retrieve_products() -> dict[str, Any]:
-        id_ = provider.config.provider.id
-        references = (ProductReference(id=p.id, category=p.category, provider=id_) for p in provider.config.products)
-        return responses([support(reference) for reference in references])
-
-    @calls.get("/integration/retrieveManifest")
-    def manifest() -> dict[str, Any]:
-        # Nobody has to connect: all jobs run as one account.
-        return {"enabled": False, "expireAfterMs": None}
-
-    @calls.post("/integration/init")
-    def init() -> dict[str, Any]:
-        body(UserName)
-        return {}
-
-    @calls.post("/integration/welcome")
-    def welcome() -> dict[str, Any]:
-        body(Welcome)
-        # Only a provider that asked for approval may be given keys; this release is given them by hand.
-        raise Refused("This provider has not asked for approval; its keys are put into its files by hand.")
-
-    for (verb, path), what in NOT_YET.items():
-        calls.add_url_rule(f"/{path}", f"not_yet_{verb}_{path}".replace("/", "_"), _not_yet(what), methods=[verb])
+    calls = Calls(f"/ucloud/{provider.config.provider.id}", authenticate)
+    _jobs(provider, calls)
+    _control(provider, calls)
+    _integration(provider, calls)
     return calls
 
 
-def body(kind: type[M]) -> M:
-    """The request's JSON, whatever content type came with it."""
-    return decode(kind, request.get_data(cache=False))
+def acting_user(provider: Provider) -> str | None:
+    """The user of UCloud for whom a call is made; only to be trusted behind a verified token."""
+    return provider.era.username(request.headers.get("UCloud-Username"))
 
 
-def _not_yet(what: str) -> Any:
-    def answer() -> Response:
-        raise Refused(f"{what} is not supported by this provider.", error_code=NOT_SUPPORTED)
+def _jobs(provider: Provider, calls: Calls) -> None:
+    @calls.call("POST", "jobs", takes=Bulk[Job], gives=Answers[Created])
+    def create(bulk: Bulk[Job]) -> Answers[Created]:
+        """Start jobs: all of them or none."""
+        ids = Create(provider).accept(bulk.items)
 
-    return answer
+        @after_this_request
+        def answered(response: Response) -> Response:
+            response.call_on_close(lambda: _answered(provider, [job.id for job in bulk.items]))
+            return response
+
+        return Answers(responses=[Created(id=id_) for id_ in ids])
+
+    @calls.call("POST", "jobs/terminate", takes=Bulk[Job], gives=Answers[Nothing])
+    def terminate(bulk: Bulk[Job]) -> Answers[Nothing]:
+        """End jobs; one that has ended is told again."""
+        reconcile.terminate(provider, bulk.items)
+        return _nothing(bulk.items)
+
+    @calls.call("POST", "jobs/verify", takes=Bulk[Job])
+    def verify(bulk: Bulk[Job]) -> None:
+        """Compare jobs; what UCloud has wrong is told."""
+        reconcile.verify(provider, bulk.items)
+
+    @calls.call("POST", "jobs/updateAcl", takes=Bulk[AclUpdate], gives=Answers[Nothing])
+    def update_acl(bulk: Bulk[AclUpdate]) -> Answers[Nothing]:
+        """Give and take access to jobs."""
+        reconcile.ours(provider, [item.resource for item in bulk.items])
+        access.update(provider, bulk.items)
+        return _nothing(bulk.items)
+
+    @calls.call("GET", "jobs/retrieveProducts", gives=Answers[ComputeSupport])
+    def retrieve_products() -> Answers[ComputeSupport]:
+        """Say which products there are and what is offered for each."""
+        pages = provider.config.sessions.url is not None
+        extension = utilization.may_extend(provider)
+        references = (
+            ProductReference(id=product.id, category=product.category, provider=provider.config.provider.id)
+            for product in provider.config.products
+        )
+        return Answers(responses=[support(each, pages=pages, extension=extension) for each in references])
+
+    @calls.call("DELETE", "jobs")
+    def delete() -> None:
+        """Refused: jobs are ended, not deleted."""
+        raise Refused("Deleting a job is not supported by this provider; end it instead.", error_code=NOT_SUPPORTED)
+
+
+def _control(provider: Provider, calls: Calls) -> None:
+    @calls.call("POST", "jobs/extend", takes=Bulk[ExtendItem], gives=Answers[Nothing])
+    def extend(bulk: Bulk[ExtendItem]) -> Answers[Nothing]:
+        """Give jobs more time."""
+        reconcile.ours(provider, [item.job for item in bulk.items])
+        Extend(provider).bulk(bulk.items)
+        return _nothing(bulk.items)
+
+    @calls.call("POST", "jobs/suspend", takes=Bulk[JobItem], gives=Answers[Nothing])
+    def suspend(bulk: Bulk[JobItem]) -> Answers[Nothing]:
+        """Suspend running jobs."""
+        reconcile.ours(provider, [item.job for item in bulk.items])
+        Suspend(provider).bulk(bulk.items)
+        return _nothing(bulk.items)
+
+    @calls.call("POST", "jobs/unsuspend", takes=Bulk[JobItem], gives=Answers[Nothing])
+    def unsuspend(bulk: Bulk[JobItem]) -> Answers[Nothing]:
+        """Let suspended jobs go on."""
+        reconcile.ours(provider, [item.job for item in bulk.items])
+        Resume(provider).bulk(bulk.items)
+        return _nothing(bulk.items)
+
+    @calls.call(
+        "POST", "jobs/interactiveSession", takes=Bulk[SessionItem],
+        gives=Answers[ShellSession | WebSession | VncSession],
+    )  # fmt: skip
+    def open_sessions(bulk: Bulk[SessionItem]) -> Answers[ShellSession | WebSession | VncSession]:
+        """Open shells, web pages and screens of running jobs."""
+        reconcile.ours(provider, [item.job for item in bulk.items])
+        user = acting_user(provider)
+        return Answers(responses=open_session(provider, bulk.items, user))
+
+    @calls.call("GET", "jobs/retrieveUtilization", gives=Utilization, query=("categoryId",))
+    def retrieve_utilization(*, categoryId: str | None) -> Utilization:  # noqa: N803  the contract's own name
+        """Say how full the machines are."""
+        return utilization.utilization(provider, categoryId)
+
+
+def _integration(provider: Provider, calls: Calls) -> None:
+    @calls.call("GET", "integration/retrieveManifest", gives=Manifest)
+    def manifest() -> Manifest:
+        """Say whether users must connect first."""
+        # Nobody has to connect: all jobs run as one account.
+        return Manifest(enabled=False)
+
+    @calls.call("POST", "integration/init", takes=UserName)
+    def init(_user: UserName) -> None:
+        """Prepare for a user: nothing has to be done."""
+
+    @calls.call("POST", "jobs/init", takes=Principal)
+    def init_jobs(_principal: Principal) -> None:
+        """Prepare for the jobs of an owner: nothing has to be done."""
+
+    @calls.call("POST", "integration/connect", takes=UserName)
+    def connect(_user: UserName) -> None:
+        """Refused: nobody has to connect."""
+        raise Refused("There is no need to connect: all jobs of this provider run as one account.")
+
+    @calls.call("POST", "integration/unlinked", takes=UserName)
+    def unlinked(_user: UserName) -> None:
+        """Forget a user's connection: there is none."""
+
+    @calls.call("GET", "integration/retrieveStatus", gives=Condition)
+    def status() -> Condition:
+        """Say how the provider does."""
+        failing = [part for part in (SLURM, UCLOUD) if provider.health.of(part).failing_since is not None]
+        return Condition(level="DEGRADED" if failing else "NORMAL")
+
+    @calls.call("POST", "integration/welcome", takes=Welcome, public=True)
+    def welcome(_welcome: Welcome) -> None:
+        """Refused: this provider never asks for approval."""
+        # Only a provider that asked for approval may be given keys; this release is given them by hand.
+        raise Refused("This provider has not asked for approval; its keys are put into its files by hand.")
+
+
+def _nothing(items: Sequence[object]) -> Answers[Nothing]:
+    return Answers(responses=[Nothing() for _ in items])
 
 
 def _answered(provider: Provider, ids: list[str]) -> None:
@@ -131,64 +194,3 @@ def _answered(provider: Provider, ids: list[str]) -> None:
         provider.jobs.answered(ids, provider.now())
     except Problem as error:
         log.warning("the updates of %d jobs wait a little: %s", len(ids), error)
-
-
-def _ours(provider: Provider, jobs: list[Job]) -> None:
-    """Refuses jobs of another provider.
-
-    :raises Refused: naming the item; nothing has been done
-    """
-    for number, job in enumerate(jobs):
-        owner = job.specification.product.provider
-        if owner != provider.config.provider.id:
-            raise Refused(f"items[{number}].specification.product.provider: {owner} is not this provider.")
-
-
-def _mark(provider: Provider, job: Job) -> None:
-    """Writes down that the job is to end. One that has ended is told again."""
-    row = provider.jobs.get(job.id)
-    if row is None:
-        _look_for(provider, job, stop=Stop.TERMINATED)
-    elif row.phase in (Phase.ENDED, Phase.REFUSED):
-        _tell_again(provider, row)
-    else:
-        provider.jobs.stop(row.id, Stop.TERMINATED, provider.now())
-        if row.phase is Phase.ACCEPTED:
-            end_unsubmitted(provider, row)
-
-
-def _correct(provider: Provider, job: Job) -> None:
-    """Tells UCloud what it has wrong about a job."""
-    row = provider.jobs.get(job.id)
-    if row is None:
-        _look_for(provider, job)
-    elif row.phase in (Phase.ENDED, Phase.REFUSED) or (row.state and row.state != job.status.state):
-        _tell_again(provider, row)
-
-
-def _tell_again(provider: Provider, row: JobRow) -> None:
-    if row.phase is Phase.REFUSED:
-        update = JobUpdate(JobState.FAILURE, row.refused_why or "The job was refused.")
-    elif row.state is not None:
-        update = JobUpdate(row.state, row.reason or "The job is in the queue.")
-    else:
-        return
-    provider.jobs.tell_again(row.id, update, provider.now())
-
-
-def _look_for(provider: Provider, job: Job, stop: Stop | None = None) -> None:
-    """A job that we do not know: Slurm is asked for it by name before UCloud is told that it is gone."""
-    now = provider.now()
-    row = row_of(
-        provider,
-        job,
-        phase=Phase.SUBMITTING,
-        found_only=True,
-        accepted_at=min(now, job.created_at / 1000),
-        promised_at=now,
-        answered_at=now,
-        attempted_at=now,
-    )
-    if stop is not None:
-        row |= {"stop": stop, "stop_at": now}
-    provider.jobs.accept([row])

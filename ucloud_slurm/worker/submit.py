@@ -17,7 +17,7 @@ from ucloud_slurm.bridge.refusals import problem
 from ucloud_slurm.errors import Problem, Refused, StorageFull, StorageTrouble
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId, Submission
-from ucloud_slurm.slurm.scheduler import CancelRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
+from ucloud_slurm.slurm.scheduler import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase
 from ucloud_slurm.ucloud.control import JobState, JobUpdate
@@ -69,6 +69,7 @@ def build(provider: Provider, catalogue: Catalogue, job: Job) -> Submission:
         provider.person,
         provider=provider.config.provider.id,
         folder=provider.config.jobs.folder,
+        sessions_url=provider.config.sessions.url,
     )
 
 
@@ -205,7 +206,7 @@ def _adopt(provider: Provider, waiting: dict[str, JobRow], records: Iterable[Que
             log.warning("job %s: Slurm job %d is a second one of it and is cancelled", row.id, other.id)
             try:
                 provider.scheduler.cancel(other.id, other.name, other.user, provider.config.slurm.timeout)
-            except (SchedulerAway, CancelRefused) as error:
+            except (SchedulerAway, ActionRefused) as error:
                 log.warning("Slurm job %d could not be cancelled: %s", other.id, error)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ucloud_slurm.bridge import charges
 from ucloud_slurm.bridge.charges import Tariff, Use
+from ucloud_slurm.bridge.limits import limit_update
 from ucloud_slurm.bridge.states import final_update, queued_update
 from ucloud_slurm.config import Product
 from ucloud_slurm.provider import Provider
@@ -93,30 +94,41 @@ class Watch:
 
     def _listed(self, row: JobRow, record: QueueRecord, own: list[RunRecord] | None) -> None:
         provider, now = self._provider, self._provider.now()
+        changes = self._changes(row, record, own)
+        update = queued_update(record, provider.era) if row.told else None
+        if update is not None and update.state is row.state:
+            update = None
+        # An administrator changed the limit, or we did and were stopped before we could say so.
+        limit = record.minutes if row.told and row.time_limit not in (None, record.minutes) else None
+        if changes or update or limit:
+            with provider.store.writing():
+                if changes:
+                    provider.jobs.seen(row.id, **changes)
+                if update:
+                    provider.jobs.tell(row.id, update, now)
+                if limit:
+                    provider.jobs.limited(row.id, limit, limit_update(limit, provider.era), now)
+        if row.told and record.state is not None and record.state.phase is SlurmPhase.HOLDING:
+            self._charge(row, record)
+
+    def _changes(self, row: JobRow, record: QueueRecord, own: list[RunRecord] | None) -> dict[str, object]:
+        """The columns that squeue's record makes other than they are."""
         changes: dict[str, object] = {}
         if row.run_submitted != record.submitted:
             earlier = [run for run in own or [] if run.submitted < record.submitted and run.ended is not None]
             # A requeued job: its use goes on from the runs before, as soon as sacct has the end of the last one.
             if row.run_submitted is None or any(run.submitted == row.run_submitted for run in earlier):
                 changes["run_submitted"] = record.submitted
-                provider.jobs.keep_runs(row.id, [_kept(run) for run in earlier])
+                self._provider.jobs.keep_runs(row.id, [_kept(run) for run in earlier])
         if row.submitted_at is None:
             changes["submitted_at"] = record.submitted
         if row.missing_since is not None:
             changes |= {"missing_since": None, "missing_reads": 0}
         if row.slurm_state != record.state_text:
             changes["slurm_state"] = record.state_text
-        update = queued_update(record, provider.era) if row.told else None
-        if update is not None and update.state is row.state:
-            update = None
-        if changes or update:
-            with provider.store.writing():
-                if changes:
-                    provider.jobs.seen(row.id, **changes)
-                if update:
-                    provider.jobs.tell(row.id, update, now)
-        if row.told and record.state is not None and record.state.phase is SlurmPhase.HOLDING:
-            self._charge(row, record)
+        if row.time_limit is None and record.minutes is not None:
+            changes["time_limit"] = record.minutes
+        return changes
 
     def _charge(self, row: JobRow, record: QueueRecord) -> None:
         tariff = self._tariff(row)

@@ -1,0 +1,204 @@
+"""extend, suspend and unsuspend: acting on jobs that Slurm has, all of a request or none."""
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
+
+from ucloud_slurm.bridge import limits
+from ucloud_slurm.bridge.refusals import action
+from ucloud_slurm.errors import Conflict, NotFound, Problem, Refused
+from ucloud_slurm.provider import Provider
+from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
+from ucloud_slurm.slurm.scheduler import ActionRefused, SchedulerAway
+from ucloud_slurm.slurm.states import Phase as SlurmPhase
+from ucloud_slurm.slurm.states import SlurmState
+from ucloud_slurm.store.health import SLURM
+from ucloud_slurm.store.jobs import JobRow, Phase
+from ucloud_slurm.ucloud.jobs import ExtendItem, Job, JobItem
+from ucloud_slurm.worker.catalogue import FAIR, PAUSE, Catalogue
+
+log = logging.getLogger(__name__)
+
+
+class _Item(Protocol):
+    @property
+    def job(self) -> Job: ...
+
+
+I = TypeVar("I", bound=_Item)  # noqa: E741  the item of a bulk
+NOT_YET = "The job has not reached the cluster yet; please try again in a minute."
+
+
+class Control(ABC, Generic[I]):
+    """One request. First every job is looked at; then all are acted on; what fails half-way is taken back."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        self._deadline = time.monotonic() + provider.config.jobs.submit_within
+
+    def bulk(self, items: Sequence[I]) -> None:
+        """Does it.
+
+        :raises Problem: for the first job that it cannot be done with; the others stay as they were
+        :raises SchedulerAway: Slurm does not answer
+        """
+        if not self._provider.health.may_ask(SLURM, self._provider.now()):
+            raise SchedulerAway("Slurm did not answer a moment ago")
+        done: list[tuple[I, JobRow, QueueRecord]] = []
+        try:
+            found = [(item, *present(self._provider, item.job, self.left())) for item in items]
+            for item, row, record in found:
+                self.check(item, row, record)
+            for item, row, record in found:
+                self._act(item, row, record)
+                done.append((item, row, record))
+        except Problem as problem:
+            self._undo(done)
+            where = f"items[{len(done)}] (job {items[len(done)].job.id}): " if len(items) > 1 and done else ""
+            problem.why = where + problem.why
+            raise
+        except SchedulerAway as error:
+            if self.left() > -FAIR:
+                self._provider.health.failed(SLURM, str(error), self._provider.now(), PAUSE)
+            raise
+
+    def left(self) -> float:
+        """Seconds until the answer must be given.
+
+        :raises SchedulerAway: when there are none
+        """
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise SchedulerAway("Slurm answers too slowly")
+        return left
+
+    def _act(self, item: I, row: JobRow, record: QueueRecord) -> None:
+        try:
+            self.act(item, row, record)
+        except ActionRefused as refusal:
+            log.warning("job %s: Slurm does not do it to Slurm job %d: %s", row.id, record.id, refusal.reason)
+            raise action(refusal.reason) from None
+
+    def _undo(self, done: Sequence[tuple[I, JobRow, QueueRecord]]) -> None:
+        for item, row, record in reversed(done):
+            try:
+                self.undo(item, row, record)
+            except (ActionRefused, SchedulerAway) as error:
+                log.warning("job %s: could not be put back to what it was: %s", row.id, error)
+
+    @abstractmethod
+    def check(self, item: I, row: JobRow, record: QueueRecord) -> None:
+        """Refuses what cannot be done, before anything is."""
+
+    @abstractmethod
+    def act(self, item: I, row: JobRow, record: QueueRecord) -> None:
+        """Does it to one job; once more is harmless."""
+
+    @abstractmethod
+    def undo(self, item: I, row: JobRow, record: QueueRecord) -> None:
+        """Takes it back."""
+
+
+class Extend(Control[ExtendItem]):
+    """Gives jobs more time."""
+
+    def __init__(self, provider: Provider) -> None:
+        super().__init__(provider)
+        self._partitions = Catalogue(provider, self._deadline).partitions()
+
+    def check(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> None:
+        """Holds the new limit against the partition and the product."""
+        target = self._wanted(item, row, record).target
+        partition = (self._partitions or {}).get(record.partition.partition(",")[0])
+        product = self._provider.config.product(row.category, row.product)
+        if partition is not None:
+            limits.check(target, row.product, partition.minutes, f"the limit of the partition {partition.name}")
+        if product is not None and product.time_max is not None:
+            limits.check(target, row.product, int(product.time_max // 60), "the limit of the product")
+
+    def act(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> None:
+        """Sets the limit and tells UCloud."""
+        provider, wanted = self._provider, self._wanted(item, row, record)
+        provider.scheduler.set_time_limit(record.id, wanted.target, self.left())
+        now = provider.now()
+        with provider.store.writing():
+            provider.jobs.seen(row.id, extension=wanted.key, extended_at=now)
+            provider.jobs.limited(row.id, wanted.target, limits.limit_update(wanted.target, provider.era), now)
+        log.info("job %s: may now run for %d minutes", row.id, wanted.target)
+
+    def undo(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> None:  # noqa: ARG002
+        """Sets the old limit; the worker sees it and tells UCloud."""
+        if record.minutes is not None:
+            self._provider.scheduler.set_time_limit(record.id, record.minutes, self.left())
+
+    def _wanted(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> limits.Extension:
+        return limits.extension(
+            known=item.job.specification.time_allocation.total,
+            requested=item.requested_time.total,
+            limit=record.minutes,
+            last=row.extension,
+            since=None if row.extended_at is None else self._provider.now() - row.extended_at,
+            era=self._provider.era,
+        )
+
+
+class Suspend(Control[JobItem]):
+    """Suspends jobs. The worker sees it and tells UCloud; a suspended job is not charged."""
+
+    def check(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:  # noqa: ARG002
+        """Only what runs can be suspended."""
+        if record.state not in (SlurmState.RUNNING, SlurmState.SUSPENDED):
+            raise Conflict("Only a running job can be suspended; this one waits in the queue.")
+
+    def act(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:  # noqa: ARG002
+        """Suspends a job that runs."""
+        if record.state is not SlurmState.SUSPENDED:
+            self._provider.scheduler.suspend(record.id, self.left())
+
+    def undo(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:  # noqa: ARG002
+        """Lets it go on."""
+        if record.state is not SlurmState.SUSPENDED:
+            self._provider.scheduler.resume(record.id, self.left())
+
+
+class Resume(Control[JobItem]):
+    """Lets suspended jobs go on."""
+
+    def check(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:
+        """Nothing can be wrong: what is not suspended goes on already."""
+
+    def act(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:  # noqa: ARG002
+        """Resumes a job that is suspended."""
+        if record.state is SlurmState.SUSPENDED:
+            self._provider.scheduler.resume(record.id, self.left())
+
+    def undo(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:  # noqa: ARG002
+        """Suspends it again."""
+        if record.state is SlurmState.SUSPENDED:
+            self._provider.scheduler.suspend(record.id, self.left())
+
+
+def present(provider: Provider, job: Job, within: float) -> tuple[JobRow, QueueRecord]:
+    """The row of a job, and what Slurm says of it now.
+
+    Ids are used again: what has another name or owner is not ours.
+
+    :raises NotFound: we do not know it
+    :raises Refused: it has ended
+    :raises Conflict: it has not reached the cluster yet
+    """
+    row = provider.jobs.get(job.id)
+    if row is None or row.phase is Phase.REFUSED:
+        raise NotFound(f"This provider does not know job {job.id}.")
+    if row.phase is Phase.ENDED or row.stop is not None:
+        raise Refused("The job has ended.")
+    if row.phase is not Phase.LIVE or row.slurm_id is None:
+        raise Conflict(NOT_YET)
+    record = provider.scheduler.job(SlurmJobId(row.slurm_id), within)
+    if record is None or (record.name, record.user) != (row.name, row.local_user):
+        raise Refused("The job has ended.")
+    if record.state is None or record.state.phase is SlurmPhase.ENDED or record.state is SlurmState.COMPLETING:
+        raise Refused("The job has ended.")
+    return row, record

@@ -1,0 +1,248 @@
+"""jobs.provider.follow: the log of a job as it grows (contract: follow)."""
+
+import asyncio
+import logging
+import uuid
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ucloud_slurm.bridge.script import log as log_file
+from ucloud_slurm.errors import Forbidden, NotFound, Refused, TooMany
+from ucloud_slurm.store.database import SHARED, filesystem
+from ucloud_slurm.store.jobs import JobRow, Phase
+from ucloud_slurm.store.sessions import Access
+from ucloud_slurm.ucloud.follow import Cancel, FollowRequest, Init
+from ucloud_slurm.ucloud.wire import from_data
+from ucloud_slurm.users.files import NotAFile, open_file
+from ucloud_slurm.web.live.connection import Connection, Frame, Gone
+from ucloud_slurm.web.live.hub import Hub
+from ucloud_slurm.web.live.notice import ENTRIES, GROWS, Watch
+from ucloud_slurm.web.live.tail import Tail
+
+log = logging.getLogger(__name__)
+
+STREAMS = ("stdout", "stderr")
+GATHER = 0.02  # seconds in which new text is gathered into one message
+QUICK, SLOW = 0.25, 2.0  # seconds between two looks where the kernel does not tell of changes
+SURE = 5.0  # seconds between two looks where it should
+
+
+@dataclass(slots=True, eq=False)
+class _Log:
+    """One file of a job's log."""
+
+    rank: int
+    stream: str
+    path: str
+    tail: Tail
+    watch: Watch | None = None
+    told: bool = False
+
+
+class Follower:
+    """One stream: somebody follows the log of one job."""
+
+    token: str | None = None
+
+    def __init__(self, hub: Hub, connection: Connection, stream_id: str, row: JobRow, access: Access) -> None:
+        provider = hub.provider
+        self.session = str(uuid.uuid4())
+        self.job_id = row.id
+        self.connection = connection
+        self._hub = hub
+        self._stream_id = stream_id
+        self._since = provider.now()
+        self._access: Access | None = access
+        self._wake = asyncio.Event()
+        self._again = True  # look for files that are new
+        self._cancelled = False
+        self._folder = provider.job_folder(row)
+        most = provider.config.sessions.tail * 1024
+        self._logs = []
+        if not row.outside:  # where Slurm puts the log of a job from outside its user decided
+            for rank in range(row.job.replicas):
+                for stream in STREAMS:
+                    path = log_file(self._folder, stream, rank)
+                    self._logs.append(_Log(rank, stream, path, Tail(partial(open_file, path), most)))
+        self._watch: Watch | None = None
+        # An unknown network file system is not heard of either; those of FUSE may be anything.
+        kind = filesystem(Path(self._folder))
+        self._heard = kind not in SHARED and not kind.startswith("fuse")
+        self._pause = QUICK
+
+    def stands(self, access: Access | None) -> None:
+        """See :class:`Watcher`."""
+        before, self._access = self._access, access
+        if access is None or access != before:
+            self._wake.set()
+
+    def cancel(self) -> None:
+        """The other side wants no more."""
+        self._cancelled = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Follows until the job has ended and all is sent, or until nobody may or wants to see more."""
+        hub = self._hub
+        hub.watchers.add(self)
+        try:
+            await self.connection.message(self._stream_id, self._payload(-1))
+            while not self._cancelled:
+                access = self._access
+                if access is not None and access.lost(self.connection.username, self._since):
+                    await self.connection.refuse(self._stream_id, Forbidden("You have no access to this job any more."))
+                    return
+                # What was written before the end is there by now; read it all once more.
+                ended = access is None or access.ended
+                self._again |= ended
+                news = await self._send_news()
+                if ended:
+                    break
+                await self._wait(news=news)
+            await self.connection.response(self._stream_id, 200, self._payload(-1))
+        except Gone:
+            pass
+        finally:
+            hub.watchers.discard(self)
+            for each in self._logs:
+                if each.watch is not None:
+                    hub.notices.forget(each.watch)
+            hub.spawn(hub.read(self._close))
+            if self._watch is not None:
+                hub.notices.forget(self._watch)
+
+    def _close(self) -> None:
+        for each in self._logs:
+            each.tail.close()
+
+    async def _send_news(self) -> bool:
+        """Sends what is new, a piece of each file in turn, until there is no more."""
+        self._listen()
+        again, self._again = self._again, False
+        waiting = list(self._logs)
+        news = False
+        while waiting and not self._cancelled:
+            for each in list(waiting):
+                try:
+                    text = await self._hub.read(partial(each.tail.read, look_again=again))
+                except (NotAFile, OSError) as error:
+                    text = None
+                    await self._tell(each, error)
+                if text is None:
+                    waiting.remove(each)
+                elif text:
+                    news = True
+                    await self.connection.message(self._stream_id, self._payload(each.rank, each.stream, text))
+        return news
+
+    async def _tell(self, each: _Log, error: Exception) -> None:
+        """Says once why a file is not shown."""
+        if not each.told:
+            each.told = True
+            why = str(error) if isinstance(error, NotAFile) else f"{each.stream} cannot be read ({error})"
+            log.warning("job %s: its log is not shown: %s", self.job_id, why)
+            text = f"[The log is not shown: {why}.]\n"
+            await self.connection.message(self._stream_id, self._payload(each.rank, "stderr", text))
+
+    def _listen(self) -> None:
+        """Has the kernel tell of changes. What cannot be listened at yet is tried again at the next look."""
+        if not self._heard:
+            return
+        if self._watch is None:
+            self._watch = self._hub.notices.watch(self._folder, ENTRIES, self._new_file)
+        for each in self._logs:
+            if self._again and each.watch is not None:
+                self._hub.notices.forget(each.watch)
+                each.watch = None
+            if each.watch is None:
+                each.watch = self._hub.notices.watch(each.path, GROWS, self._wake.set)
+
+    def _new_file(self) -> None:
+        self._again = True
+        self._wake.set()
+
+    async def _wait(self, *, news: bool) -> None:
+        if news:
+            await asyncio.sleep(GATHER)
+        told = self._heard and self._watch is not None
+        self._pause = SURE if told else QUICK if news else min(self._pause * 1.5, SLOW)
+        try:
+            async with asyncio.timeout(self._pause):
+                await self._wake.wait()
+        except TimeoutError:
+            self._again = True
+        self._wake.clear()
+
+    def _payload(self, rank: int, stream: str = "", text: str = "") -> dict[str, Any]:
+        return {
+            "streamId": self.session,
+            "rank": rank,
+            "stdout": text if stream == "stdout" else None,
+            "stderr": text if stream == "stderr" else None,
+        }
+
+
+class Following:
+    """The streams of one connection."""
+
+    def __init__(self, hub: Hub, connection: Connection) -> None:
+        self._hub = hub
+        self._connection = connection
+        self._streams: dict[str, Follower] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def call(self, frame: Frame) -> None:
+        """Answers a call of follow.
+
+        :raises Problem: it is refused
+        """
+        provider = self._hub.provider
+        provider.tokens.verify(f"Bearer {frame.bearer or ''}", provider.now())
+        request = from_data(FollowRequest, {"request": frame.payload}).request
+        if isinstance(request, Cancel):
+            await self._cancel(frame.stream_id, request)
+        else:
+            await self._init(frame.stream_id, request)
+
+    async def _init(self, stream_id: str, request: Init) -> None:
+        hub, provider = self._hub, self._hub.provider
+        job = request.job
+        if job.specification.product.provider != provider.config.provider.id:
+            raise Refused(f"job.specification.product.provider: {job.specification.product.provider} is not this "
+                          "provider.")  # fmt: skip
+        row, access = await hub.ask(lambda: (provider.jobs.get(job.id), provider.sessions.access([job.id])))
+        if row is None or row.phase is Phase.REFUSED or job.id not in access:
+            raise NotFound(f"This provider does not know job {job.id}.")
+        if access[job.id].refused(self._connection.username):
+            raise Forbidden("You have no access to this job any more.")
+        followers = [watcher for watcher in hub.watchers if isinstance(watcher, Follower)]
+        limits = provider.config.sessions
+        if sum(follower.job_id == job.id for follower in followers) >= limits.most_per_job:
+            raise TooMany("Too many people follow the log of this job at the moment.")
+        if len(followers) >= limits.most:
+            raise TooMany("The provider shows as many logs as it can at the moment.")
+        follower = Follower(hub, self._connection, stream_id, row, access[job.id])
+        self._streams[follower.session] = follower
+        self._tasks.append(hub.spawn(self._run(follower)))
+
+    async def _run(self, follower: Follower) -> None:
+        try:
+            await follower.run()
+        finally:
+            self._streams.pop(follower.session, None)
+
+    async def _cancel(self, stream_id: str, request: Cancel) -> None:
+        follower = self._streams.get(request.stream_id)
+        if follower is None:
+            raise Refused("streamId: there is no such stream on this connection.")
+        follower.cancel()
+        await self._connection.response(
+            stream_id, 200, {"streamId": request.stream_id, "rank": -1, "stdout": None, "stderr": None}
+        )
+
+    def close(self) -> None:
+        """The connection is gone, and so are its streams."""
+        for task in self._tasks:
+            task.cancel()

@@ -1,0 +1,237 @@
+"""jobs.compute.shell.open: a shell in a job's allocation, in the user's browser (contract: shell).
+
+The call bears no token: the session's identifier is the right to it. It works once, and belongs to the connection.
+"""
+
+import asyncio
+import codecs
+import logging
+import os
+from collections import deque
+from dataclasses import dataclass
+
+from ucloud_slurm.errors import Forbidden, NotFound, Problem, Refused, TooMany
+from ucloud_slurm.slurm.records import SlurmJobId
+from ucloud_slurm.store.jobs import JobRow, Phase
+from ucloud_slurm.store.sessions import Access, Kind, Session
+from ucloud_slurm.ucloud.shells import Initialize, Input, Resize, ShellRequest
+from ucloud_slurm.ucloud.wire import from_data
+from ucloud_slurm.users.terminal import Terminal, TerminalTrouble
+from ucloud_slurm.web.live.connection import Connection, Frame, Gone
+from ucloud_slurm.web.live.hub import Hub
+
+log = logging.getLogger(__name__)
+
+CHUNK = 64 * 1024
+MOST_WAITING = 1024 * 1024  # bytes of input that a shell has not taken yet
+ACK = {"type": "ack"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Typed:
+    """Input that waits for the shell, and the stream on which it is acknowledged."""
+
+    stream_id: str
+    data: bytes
+
+
+class Shell:
+    """A shell that runs."""
+
+    def __init__(self, hub: Hub, connection: Connection, stream_id: str, session: Session, terminal: Terminal) -> None:
+        self.token: str | None = session.token
+        self.job_id = session.job_id
+        self._hub = hub
+        self._connection = connection
+        self._stream_id = stream_id
+        self._session = session
+        self._terminal = terminal
+        self._input: deque[_Typed] = deque()
+        self._waiting = 0
+        self._typed = asyncio.Event()
+        self._end: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
+        self._used_at = hub.provider.now()
+
+    def stands(self, access: Access | None) -> None:
+        """See :class:`Watcher`."""
+        now = self._hub.provider.now()
+        if access is None or access.ended:
+            self._finish(None)
+        elif access.lost(self._session.username, self._session.created_at):
+            self._finish(Forbidden("You have no access to this job any more."))
+        elif now - self._used_at > self._hub.provider.config.sessions.life:
+            self._finish(Forbidden("The shell was closed because nobody used it."))
+
+    async def run(self) -> None:
+        """Carries text in both directions until the shell, the job or the right to it ends."""
+        hub = self._hub
+        hub.watchers.add(self)
+        tasks = [hub.spawn(self._output()), hub.spawn(self._type())]
+        try:
+            await self._connection.message(self._stream_id, {"type": "initialize"})
+            problem = await self._end
+            if problem is None:
+                await self._connection.response(self._stream_id, 200, ACK)
+            else:
+                await self._connection.refuse(self._stream_id, problem)
+        except Gone:
+            pass
+        finally:
+            hub.watchers.discard(self)
+            for task in tasks:
+                task.cancel()
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._terminal.descriptor)
+            loop.remove_writer(self._terminal.descriptor)
+            await asyncio.shield(asyncio.gather(
+                hub.read(self._terminal.close),
+                hub.ask(lambda: hub.provider.sessions.end(self._session, hub.provider.now())),
+                return_exceptions=True,
+            ))  # fmt: skip
+
+    def input(self, stream_id: str, text: str) -> None:
+        """Somebody typed something.
+
+        :raises TooMany: the shell has not taken what was typed before
+        """
+        data = text.encode(errors="replace")
+        if self._waiting + len(data) > MOST_WAITING:
+            raise TooMany("The shell has not read what was typed before; wait a moment.")
+        self._waiting += len(data)
+        self._input.append(_Typed(stream_id, data))
+        self._typed.set()
+        self._used_at = self._hub.provider.now()
+
+    def resize(self, cols: int, rows: int) -> None:
+        """The window has another size."""
+        self._terminal.resize(cols, rows)
+
+    def _finish(self, problem: Problem | None) -> None:
+        if not self._end.done():
+            self._end.set_result(problem)
+
+    async def _output(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("ignore")
+        loop = asyncio.get_running_loop()
+        descriptor = self._terminal.descriptor
+        try:
+            while True:
+                ready = loop.create_future()
+                loop.add_reader(descriptor, _done, ready)
+                await ready
+                loop.remove_reader(descriptor)
+                try:
+                    data = os.read(descriptor, CHUNK)
+                except BlockingIOError:
+                    continue
+                except OSError:  # how Linux says that the other end was closed
+                    break
+                if not data:
+                    break
+                self._used_at = self._hub.provider.now()
+                if text := decoder.decode(data):
+                    await self._connection.message(self._stream_id, {"type": "data", "data": text})
+        except Gone:
+            pass
+        self._finish(None)
+
+    async def _type(self) -> None:
+        loop = asyncio.get_running_loop()
+        descriptor = self._terminal.descriptor
+        try:
+            while True:
+                while not self._input:
+                    self._typed.clear()
+                    await self._typed.wait()
+                typed = self._input.popleft()
+                left = memoryview(typed.data)
+                while left:
+                    try:
+                        left = left[os.write(descriptor, left[:CHUNK]) :]
+                    except BlockingIOError:
+                        ready = loop.create_future()
+                        loop.add_writer(descriptor, _done, ready)
+                        await ready
+                        loop.remove_writer(descriptor)
+                self._waiting -= len(typed.data)
+                await self._connection.response(typed.stream_id, 200, ACK)
+        except (Gone, OSError):
+            self._finish(None)
+
+
+def _done(ready: "asyncio.Future[None]") -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+class Shells:
+    """The shell of one connection, if it has one."""
+
+    def __init__(self, hub: Hub, connection: Connection) -> None:
+        self._hub = hub
+        self._connection = connection
+        self._shell: Shell | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def call(self, frame: Frame) -> None:
+        """Answers a call of the shell.
+
+        :raises Problem: it is refused
+        """
+        request = from_data(ShellRequest, {"request": frame.payload}).request
+        if isinstance(request, Initialize):
+            await self._open(frame.stream_id, request)
+            return
+        if self._shell is None:
+            raise NotFound("There is no shell on this connection.")
+        if isinstance(request, Input):
+            self._shell.input(frame.stream_id, request.data)
+        else:
+            self._resize(self._shell, request)
+            await self._connection.response(frame.stream_id, 200, ACK)
+
+    @staticmethod
+    def _resize(shell: Shell, request: Resize) -> None:
+        shell.resize(request.cols, request.rows)
+
+    async def _open(self, stream_id: str, request: Initialize) -> None:
+        if self._shell is not None:
+            raise Refused("There is a shell on this connection already.")
+        hub, provider = self._hub, self._hub.provider
+        session, row, access = await hub.ask(lambda: self._find(request.session_identifier))
+        if session is None:
+            raise NotFound("Unknown shell session")
+        if row is None or row.phase is not Phase.LIVE or row.slurm_id is None or access is None or access.ended:
+            raise Refused("The job has ended.")
+        if access.lost(session.username, session.created_at):
+            raise Forbidden("You have no access to this job any more.")
+        await hub.hold([session.token])
+        launch = provider.scheduler.terminal(
+            SlurmJobId(row.slurm_id), session.rank, provider.job_folder(row), provider.person.shell
+        )
+        try:
+            terminal = await hub.read(lambda: Terminal(launch.argv, dict(launch.env), request.cols, request.rows))
+        except TerminalTrouble as trouble:
+            log.error("job %s: %s", row.id, trouble)  # noqa: TRY400  a trace says no more
+            raise Problem("No shell can be opened at the moment; please try again later.") from None
+        self._shell = Shell(hub, self._connection, stream_id, session, terminal)
+        self._task = hub.spawn(self._run(self._shell))
+
+    def _find(self, identifier: str) -> tuple[Session | None, JobRow | None, Access | None]:
+        provider = self._hub.provider
+        session = provider.sessions.open(identifier, (Kind.SHELL,), provider.now())
+        if session is None:
+            return None, None, None
+        access = provider.sessions.access([session.job_id])
+        return session, provider.jobs.get(session.job_id), access.get(session.job_id)
+
+    async def _run(self, shell: Shell) -> None:
+        try:
+            await shell.run()
+        finally:
+            self._shell = None
+
+    def close(self) -> None:
+        """The connection is gone, and so is its shell."""
+        if self._task is not None:
+            self._task.cancel()

@@ -1,0 +1,192 @@
+"""The browser's side of web sessions: the link that becomes a cookie, and what nginx asks before it lets one through.
+
+nginx stands before the nodes (etc/nginx-sessions.conf). For every request below a session's address it asks
+``/_ucloud/authorize`` with the session's label; the answer names the one address and port that the request may go
+to: 204 with ``X-UCloud-Upstream``, 401 while the application has not said where it listens, 403 for no.
+"""
+
+import re
+import socket
+import time
+from html import escape
+from urllib.parse import parse_qs, urlsplit
+
+from flask import Blueprint, Response, redirect, request
+
+from ucloud_slurm.bridge import naming
+from ucloud_slurm.errors import Problem
+from ucloud_slurm.provider import Provider
+from ucloud_slurm.store.jobs import JobRow, Phase
+from ucloud_slurm.store.sessions import Kind, Session
+from ucloud_slurm.ucloud.control import JobState
+from ucloud_slurm.users.files import read_small
+from ucloud_slurm.web.sessions import PLACE
+
+KNOWN_FOR = 2.0  # seconds that an announced port is believed without looking again
+MOST_KNOWN = 1000
+ANNOUNCEMENT = re.compile(rb"([0-9]{4,5})(?:[ \t]+(/[\x21-\x7e]{0,2000}))?\s*")
+LEAST_PORT = 1024  # below it are services of the node
+AGAIN_SECONDS = 2  # between two looks of a waiting browser
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>{refresh}
+<meta name="viewport" content="width=device-width">
+<style>body{{font:16px/1.5 sans-serif;margin:20vh auto;max-width:34em;padding:0 1em;color:#222}}</style>
+</head><body><h1>{title}</h1><p>{text}</p></body></html>
+"""
+
+
+class NoAccess(Problem):
+    """This browser may not see this session."""
+
+    status = 403
+
+
+class Pages:
+    """What browsers and nginx ask of one process."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        url = provider.config.sessions.url or "https://*.invalid"
+        self._shared = url.endswith("*")
+        secure = url.startswith("https:")
+        self.secure = secure
+        # A name that a browser takes from this host alone, where it can be had.
+        prefix = "" if not secure else "__Secure-" if self._shared else "__Host-"
+        self.cookie = f"{prefix}ucloud-session"
+        self._known: dict[str, tuple[float, tuple[int, str] | None]] = {}
+
+    def base(self, session: Session) -> str:
+        """The path of a session's address, with a slash at both ends."""
+        return naming.base_path(self._provider.config.sessions.url, session.job_id, session.rank)
+
+    def current(self, label: str) -> Session | None:
+        """The session of the browser that asks, if it has one at this address."""
+        cookie = request.cookies.get(self.cookie, "")
+        session = self._provider.sessions.by_cookie(cookie, self._provider.now()) if cookie else None
+        return session if session is not None and session.label == label and session.kind is Kind.WEB else None
+
+    def check(self, session: Session) -> JobRow:
+        """The job of a session, while it has not ended and the user may see it.
+
+        :raises NoAccess: it does not, or they may not
+        """
+        provider = self._provider
+        row = provider.jobs.get(session.job_id)
+        access = provider.sessions.access([session.job_id]).get(session.job_id)
+        if row is None or access is None or row.phase is not Phase.LIVE or row.stop is not None:
+            raise NoAccess("The job has ended.")
+        if access.lost(session.username, session.created_at):
+            raise NoAccess("You have no access to this job any more.")
+        if row.run_submitted not in (None, session.run):
+            raise NoAccess("The job has begun anew. Please open the application again at UCloud.")
+        return row
+
+    def announced(self, session: Session, row: JobRow) -> tuple[int, str] | None:
+        """The port that the job announced, and the path with which a browser begins; None while there is none."""
+        if row.state is not JobState.RUNNING:
+            return None
+        now = time.monotonic()
+        at, known = self._known.get(session.token, (0.0, None))
+        if known is None or now - at > KNOWN_FOR:
+            text = read_small(naming.port_file(self._provider.job_folder(row), session.rank), 4096)
+            match = ANNOUNCEMENT.fullmatch(text or b"")
+            port = int(match[1]) if match else 0
+            path = (match[2] or b"/").decode() if match else "/"
+            known = (port, path) if LEAST_PORT <= port <= 65535 else None
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[session.token] = (now, known)
+        return known
+
+
+def blueprint(provider: Provider) -> Blueprint:
+    """The routes below ``/_ucloud``."""
+    pages, place = Pages(provider), Blueprint("pages", __name__, url_prefix=f"/{PLACE}")
+
+    @place.get("/enter")
+    def enter() -> Response:
+        label = request.headers.get("X-UCloud-Session", "")
+        session = provider.sessions.open(request.args.get("token", ""), (Kind.WEB,), provider.now())
+        if session is None or session.label != label:
+            current = pages.current(label)  # the same link again, in the same browser
+            if current is None:
+                return _page(403, "This link does not work any more", "A link works once, and soon after it was made. "
+                             "Please open the application again at UCloud.")  # fmt: skip
+            return _see_other(f"{pages.base(current)}{PLACE}/go")
+        pages.check(session)
+        response = _see_other(f"{pages.base(session)}{PLACE}/go")
+        response.set_cookie(
+            pages.cookie, provider.sessions.give_cookie(session), max_age=int(provider.config.sessions.life),
+            path=pages.base(session), secure=pages.secure, httponly=True, samesite="Lax",
+        )  # fmt: skip
+        return response
+
+    @place.get("/go")
+    def go() -> Response:
+        session = pages.current(request.headers.get("X-UCloud-Session", ""))
+        if session is None:
+            raise NoAccess("Please open the application at UCloud.")
+        announced = pages.announced(session, pages.check(session))
+        if announced is None:
+            return waiting()
+        return _see_other(pages.base(session).rstrip("/") + announced[1])
+
+    @place.get("/authorize")
+    def authorize() -> Response:
+        label = request.headers.get("X-UCloud-Session", "")
+        original = urlsplit(request.headers.get("X-Original-URI", ""))
+        if original.path.endswith(f"/{PLACE}/vnc"):
+            token = parse_qs(original.query).get("token", [""])[0]
+            session = provider.sessions.open(token, (Kind.VNC,), provider.now())
+            session = session if session is not None and session.label == label else None
+        else:
+            session = pages.current(label)
+        if session is None or session.address is None:
+            return Response(status=403)
+        try:
+            announced = pages.announced(session, pages.check(session))
+        except NoAccess:
+            return Response(status=403)
+        if announced is None:
+            return Response(status=401)
+        return Response(status=204, headers={"X-UCloud-Upstream": _upstream(session.address, announced[0])})
+
+    @place.get("/waiting")
+    def waiting() -> Response:
+        return _page(503, "The application is starting", "This page looks again every few seconds.", again=True)
+
+    @place.get("/closed")
+    def closed() -> Response:
+        return _page(403, "This session is closed", "The job has ended, or the session is over. Please open the "
+                     "application again at UCloud.")  # fmt: skip
+
+    @place.errorhandler(Problem)
+    def problem(raised: Problem) -> Response:
+        return _page(raised.status, "This session is closed", raised.why)
+
+    return place
+
+
+def _upstream(address: str, port: int) -> str:
+    """Where a node is, as nginx takes it: it must not look names up itself."""
+    number = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][4][0]
+    return f"[{number}]:{port}" if ":" in str(number) else f"{number}:{port}"
+
+
+def _see_other(path: str) -> Response:
+    response = redirect(path, 303, Response)
+    response.autocorrect_location_header = False  # nginx knows the host's name, not we
+    assert isinstance(response, Response)  # noqa: S101
+    return response
+
+
+def _page(status: int, title: str, text: str, *, again: bool = False) -> Response:
+    refresh = f'<meta http-equiv="refresh" content="{AGAIN_SECONDS}">' if again else ""
+    page = _PAGE.format(title=escape(title), text=escape(text), refresh=refresh)
+    response = Response(page, status, content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    if again:
+        response.headers["Retry-After"] = str(AGAIN_SECONDS)
+    return response

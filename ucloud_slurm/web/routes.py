@@ -1,0 +1,79 @@
+"""Declaring calls: each says its verb, its path, what it takes and what it gives.
+
+The routes of Flask and the OpenAPI description are both made from the declarations.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+from pydantic import BaseModel
+
+from ucloud_slurm.ucloud.answers import Nothing
+from ucloud_slurm.ucloud.wire import decode
+
+View = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """One call.
+
+    :ivar path: below the provider's base path
+    :ivar takes: type of the body; None for a call without one
+    :ivar gives: type of the answer
+    :ivar query: names of the query parameters
+    :ivar public: whether it is answered without a token
+    :ivar summary: one sentence
+    """
+
+    verb: str
+    path: str
+    takes: Any
+    gives: Any
+    query: Sequence[str]
+    public: bool
+    summary: str
+
+
+class Calls:
+    """The calls of one provider, as a blueprint."""
+
+    def __init__(self, prefix: str, authenticate: Callable[[], None]) -> None:
+        self.blueprint = Blueprint("calls", __name__, url_prefix=prefix)
+        self.declared: list[Declaration] = []
+        self._public: set[str] = set()
+        self.blueprint.before_request(lambda: None if request.endpoint in self._public else authenticate())
+
+    def call(
+        self,
+        verb: str,
+        path: str,
+        *,
+        takes: Any = None,
+        gives: Any = Nothing,
+        query: Sequence[str] = (),
+        public: bool = False,
+        summary: str | None = None,
+    ) -> Callable[[View], View]:
+        """Declares a call. The view is given the body, if there is one, and the query parameters by name."""
+
+        def declare(view: View) -> View:
+            words = summary or (view.__doc__ or "").partition("\n")[0]
+            self.declared.append(Declaration(verb, path, takes, gives, tuple(query), public, words))
+            endpoint = f"{verb} {path}".replace("/", " ")
+            if public:
+                self._public.add(f"{self.blueprint.name}.{endpoint}")
+
+            def answer() -> Response:
+                # Whatever content type came with it: UCloud's own clients differ there.
+                arguments = [decode(takes, request.get_data(cache=False))] if takes is not None else []
+                given = view(*arguments, **{name: request.args.get(name) for name in query})
+                result: BaseModel = Nothing() if given is None else given
+                return jsonify(result.model_dump(mode="json", by_alias=True))
+
+            self.blueprint.add_url_rule(f"/{path}", endpoint, answer, methods=[verb])
+            return view
+
+        return declare

@@ -1,0 +1,108 @@
+"""openInteractiveSession: shells, web pages and screens of running jobs, opened by links that work once."""
+
+import secrets
+import time
+from collections.abc import Sequence
+
+from ucloud_slurm.bridge import naming
+from ucloud_slurm.bridge.batch import LISTENING
+from ucloud_slurm.errors import Conflict, Forbidden, Refused
+from ucloud_slurm.provider import Provider
+from ucloud_slurm.slurm.records import QueueRecord
+from ucloud_slurm.slurm.scheduler import SchedulerAway
+from ucloud_slurm.slurm.states import SlurmState
+from ucloud_slurm.store.health import SLURM
+from ucloud_slurm.store.jobs import JobRow
+from ucloud_slurm.store.sessions import Kind, Session
+from ucloud_slurm.ucloud.answers import ShellSession, VncSession, WebSession
+from ucloud_slurm.ucloud.applications import Application
+from ucloud_slurm.ucloud.jobs import SessionItem
+from ucloud_slurm.web.control import present
+from ucloud_slurm.worker.catalogue import Catalogue
+
+NOT_SUPPORTED = "FEATURE_NOT_SUPPORTED_BY_PROVIDER"
+PLACE = "_ucloud"  # the part of a session's host that is ours: see etc/nginx-sessions.conf
+
+Opened = ShellSession | WebSession | VncSession
+
+
+def open_session(provider: Provider, items: Sequence[SessionItem], username: str | None) -> list[Opened]:
+    """Makes the sessions, all or none.
+
+    :param username: the user of UCloud who asks
+    :raises Problem: for the first item that cannot be had
+    :raises SchedulerAway: Slurm does not answer
+    """
+    deadline = time.monotonic() + provider.config.jobs.submit_within
+    catalogue = Catalogue(provider, deadline)
+    if not provider.health.may_ask(SLURM, provider.now()):
+        raise SchedulerAway("Slurm did not answer a moment ago")
+    made: list[tuple[Session, str, Opened]] = []
+    for item in items:
+        row, record = present(provider, item.job, deadline - time.monotonic())
+        access = provider.sessions.access([row.id])
+        if row.id in access and access[row.id].refused(username):
+            raise Forbidden("You have no access to this job any more.")
+        _check_running(record, item)
+        kind = Kind(item.session_type)
+        application = None if kind is Kind.SHELL else catalogue.application(row.job)
+        _check_application(provider, kind, application)
+        made.append(_session(provider, item, kind, row, record, application, username, deadline))
+    with provider.store.writing():
+        for session, token, _ in made:
+            provider.sessions.create(session, token)
+    return [opened for _, _, opened in made]
+
+
+def _check_running(record: QueueRecord, item: SessionItem) -> None:
+    if record.state is SlurmState.SUSPENDED:
+        raise Conflict("The job is suspended; let it go on first.")
+    if record.state is not SlurmState.RUNNING:
+        raise Conflict("The job is not running yet.")
+    if item.rank >= record.nodes:
+        raise Refused(f"rank: the job has {record.nodes} node(s), so its ranks are 0 to {record.nodes - 1}.")
+
+
+def _check_application(provider: Provider, kind: Kind, application: Application | None) -> None:
+    if application is None:
+        return
+    if provider.config.sessions.url is None:
+        raise Refused("This provider does not offer web pages and screens of applications.", error_code=NOT_SUPPORTED)
+    if application.invocation.application_type != kind or kind not in LISTENING:
+        raise Refused(f"The application has no {'web page' if kind is Kind.WEB else 'screen'} (it is of the type "
+                      f"{application.invocation.application_type}).", error_code=NOT_SUPPORTED)  # fmt: skip
+
+
+def _session(
+    provider: Provider, item: SessionItem, kind: Kind, row: JobRow, record: QueueRecord,
+    application: Application | None, username: str | None, deadline: float,
+) -> tuple[Session, str, Opened]:  # fmt: skip
+    token = secrets.token_urlsafe(32)
+    url = provider.config.sessions.url
+    label, address = "", None
+    opened: Opened
+    if application is None or url is None:
+        opened = ShellSession(job_id=row.id, rank=item.rank, session_identifier=token)
+    else:
+        label = naming.label(url, row.id, item.rank, secrets.token_hex(8))
+        address = provider.scheduler.nodes(record.node_list, deadline - time.monotonic())[item.rank].address
+        base = f"{url.replace('*', label)}/{PLACE}"
+        if kind is Kind.WEB:
+            link = f"{base}/enter?token={token}"
+            opened = WebSession(job_id=row.id, rank=item.rank, redirect_client_to=link)
+        else:
+            link = f"ws{base.removeprefix('http')}/vnc?token={token}"
+            password = application.invocation.vnc.password
+            opened = VncSession(job_id=row.id, rank=item.rank, url=link, password=password)
+    session = Session(
+        token="",
+        job_id=row.id,
+        rank=item.rank,
+        kind=kind,
+        username=username,
+        label=label,
+        address=address,
+        run=record.submitted,
+        created_at=provider.now(),
+    )
+    return session, token, opened
