@@ -56,7 +56,7 @@ def test_a_state_is_told_by_one_of_the_two_and_as_the_table_says(state: SlurmSta
     final = final_update(replace(RUN, state=state), ERA_2021, None)
     assert (queued.state if queued else None) == LISTED.get(state)
     assert (final.state if final else None) == FINAL.get(state)
-    assert final is None or final.state.final
+    assert final is None or (final.state is not None and final.state.final)
 
 
 @pytest.mark.parametrize("state", SlurmState)

@@ -128,6 +128,19 @@ class Jobs:
             row["phase"]: row["n"] for row in self.store.rows("select phase, count(*) as n from jobs group by phase")
         }
 
+    def known(self, slurm_ids: Collection[int]) -> dict[int, list[JobRow]]:
+        """The jobs that are or were these Slurm jobs: Slurm uses its ids again."""
+        found: dict[int, list[JobRow]] = {}
+        sql = "select * from jobs where slurm_id in (select value from json_each(?))"
+        for row in self.store.rows(sql, [json.dumps(list(slurm_ids))]):
+            found.setdefault(row["slurm_id"], []).append(JobRow.read(row))
+        return found
+
+    def named(self, name: str, user: str) -> bool:
+        """Whether a job that we submitted bears that name in Slurm."""
+        sql = "select 1 from jobs where name = ? and local_user = ? and not outside"
+        return self.store.row(sql, [name, user]) is not None
+
     def runs(self, job_id: str) -> list[Row]:
         """The runs of a job that have ended, oldest first."""
         return self.store.rows("select * from runs where job_id = ? order by submitted", [job_id])

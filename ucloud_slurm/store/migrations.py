@@ -120,6 +120,7 @@ def m002_live(db: Database) -> None:
     jobs.add_column("extension", str)  # the last request for more time, to know its repetition
     jobs.add_column("extended_at", float)
     jobs.add_column("outside", int, not_null_default=0)  # submitted outside UCloud and registered there
+    jobs.create_index(["name"])
     db.create_table(
         "sessions",
         {

@@ -156,6 +156,15 @@ class Core:
                 return None
             raise
 
+    def register(self, items: Sequence[Mapping[str, object]]) -> list[str]:
+        """``jobs.control.register`` with 1 to 1000 jobs; returns UCloud's ids of them."""
+        data = self._call("POST", "/api/jobs/control/register", body={"items": list(items)})
+        found = data.get("responses") if isinstance(data, dict) else None
+        ids = [entry.get("id") if isinstance(entry, dict) else None for entry in found or []]
+        if len(ids) != len(items) or not all(isinstance(id_, str) for id_ in ids):
+            raise CoreAway("UCloud's answer to a registration cannot be understood")
+        return [str(id_) for id_ in ids]
+
     def job(self, job_id: str, *, timeout: float | None = None) -> Job | None:
         """``jobs.control.retrieve`` with the application and the product, or None if there is no such job."""
         query = {

@@ -14,6 +14,7 @@ from ucloud_slurm.slurm.scheduler import SchedulerAway
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.worker.catalogue import PAUSE, Catalogue
+from ucloud_slurm.worker.outside import register_outside
 from ucloud_slurm.worker.send import drain
 from ucloud_slurm.worker.stop import stop_marked
 from ucloud_slurm.worker.submit import settle, submit_owed
@@ -46,11 +47,13 @@ def _pass(provider: Provider) -> bool:
     users = {row.local_user for row in rows}
     if provider.health.of(SLURM).failing_since is not None:
         users.add(provider.person.user)  # nobody waits for Slurm, but whether it is back is wanted on the health page
-    queue = _read_queue(provider, users)
+    queue = _read_queue(provider, users if not provider.config.outside else None)
     whole = queue is not None
     if queue is not None:
         settle(provider, [row for row in rows if row.phase is Phase.SUBMITTING], queue)
         whole &= Watch(provider, catalogue).look([row for row in rows if row.phase is Phase.LIVE], queue)
+        if provider.config.outside:
+            whole &= register_outside(provider, queue)
     submit_owed(provider, catalogue, provider.jobs.in_phase(Phase.ACCEPTED))
     whole &= drain(provider)
     if queue is not None:
@@ -58,8 +61,8 @@ def _pass(provider: Provider) -> bool:
     return whole
 
 
-def _read_queue(provider: Provider, users: set[str]) -> list[QueueRecord] | None:
-    if not users:
+def _read_queue(provider: Provider, users: set[str] | None) -> list[QueueRecord] | None:
+    if users is not None and not users:
         return []
     try:
         queue = provider.scheduler.queue(users)
