@@ -1,5 +1,6 @@
 """Jobs that were submitted outside UCloud: which of them are shown there, and as what (contract: register)."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -31,9 +32,7 @@ class Registration:
         """The job as UCloud would have specified it."""
         hours, minutes = divmod(self.record.minutes or 0, 60)
         limit = {"hours": hours, "minutes": minutes, "seconds": 0} if self.record.minutes else None
-        name = "".join(
-            character if character.isalnum() or character in " _-" else "_" for character in self.record.name
-        )
+        name = re.sub(r"[^\w -]", "_", self.record.name)
         return {
             "application": {"name": self.rule.application, "version": self.rule.version},
             "product": {"id": self.rule.product, "category": self.rule.category, "provider": provider},
