@@ -5,7 +5,7 @@ that the contract does not allow is in :attr:`SimulatedCore.protocol_errors`. No
 and shells (WebSockets), files, the registration of providers, and the web pages.
 """
 
-from ucloud_slurm.sandbox.core.era import CORE_2021, CORE_2022, CoreEra
+from ucloud_slurm.sandbox.core.era import CORE_2021, CORE_2022, ERAS, CoreEra
 from ucloud_slurm.sandbox.core.errors import CoreCrashError, CoreError
 from ucloud_slurm.sandbox.core.exchanges import Exchange
 from ucloud_slurm.sandbox.core.jobs import CoreJob, StateChange
@@ -16,6 +16,7 @@ from ucloud_slurm.sandbox.core.wallet import BookedCharge
 __all__ = [
     "CORE_2021",
     "CORE_2022",
+    "ERAS",
     "BookedCharge",
     "CoreCrashError",
     "CoreEra",

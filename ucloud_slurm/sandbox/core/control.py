@@ -91,6 +91,9 @@ class Control:
         wrong = [why for number, item in enumerate(items) for why in wire.check_update(item, number, self.era)]
         if wrong:
             raise ProtocolError(wrong)
+        for number, item in enumerate(items):
+            for sentence in wire.beyond_era(item, number, self.era):
+                call.complain(sentence)
         self.jobs.update(items, self.era)
         return {}
 

@@ -193,6 +193,18 @@ def check_update(item: UpdateItem, number: int, era: CoreEra) -> Iterator[str]:
             yield f"items[{number}].update.{to_camel(field)}: {state} is no state that a provider may send"
 
 
+def beyond_era(item: UpdateItem, number: int, era: CoreEra) -> Iterator[str]:
+    """What an update says that Core of that era does not know yet, and so ignores. A null says nothing."""
+    later = {
+        "new_time_allocation": era.has_new_time_allocation,
+        "allow_restart": era.has_restarts,
+        "new_mounts": era.has_restarts,
+    }
+    for field, known in later.items():
+        if not known and getattr(item.update, field) is not None:
+            yield f"items[{number}].update.{to_camel(field)} is a key that UCloud of {era.name} does not know"
+
+
 def multiplier(item: ChargeItem, number: int, era: CoreEra) -> tuple[int, str | None]:
     """What units are multiplied by, as Core of that era reads it, and what is wrong all the same.
 
