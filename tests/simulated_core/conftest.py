@@ -34,6 +34,7 @@ class Seen:
     path: str
     headers: dict[str, str]
     body: Any
+    query: str = ""
 
 
 class FakeProvider:
@@ -62,11 +63,12 @@ class FakeProvider:
     def _answer(self, environ: Any, start_response: Any) -> Any:
         request = Request(environ)
         data = request.get_data()
-        seen = Seen(request.method, request.path, dict(request.headers), json.loads(data) if data else None)
+        body = json.loads(data) if data else None
+        seen = Seen(request.method, request.path, dict(request.headers), body, request.query_string.decode())
         self.seen.append(seen)
         self.during(seen)
         status: int = 200
-        body: Any = {"responses": [None for _ in (seen.body or {}).get("items", [])]}
+        body = {"responses": [None for _ in (seen.body or {}).get("items", [])]}
         if self.waiting.get(seen.path):
             status, body = self.waiting[seen.path].pop(0)
         text = body if isinstance(body, str) else json.dumps(body)

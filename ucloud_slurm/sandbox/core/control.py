@@ -149,6 +149,12 @@ class Control:
             self.changed.notify_all()
         return {}
 
+    def disconnect(self, username: str) -> None:
+        """The user has given up the connection."""
+        with self.changed:
+            self.connected.discard(username)
+            self.changed.notify_all()
+
     def _charges(self, call: Call, items: Sequence[wire.ChargeItem]) -> list[Charge]:
         jobs = self.jobs.require(item.id for item in items)
         charges = []
