@@ -92,12 +92,19 @@ class ProviderCalls:
         """
         for attempt in range(ATTEMPTS):
             if attempt:
-                self.plain(f"{self._provider}.im.init", {"username": user}, unit=True)
-                self._stopping.wait(self._retry_wait)
+                self.introduce(user)
             reply = self._named(call, body, user)
             if reply.status not in ASK_AGAIN:
                 return self._result(call, reply, unit=unit)
         raise CoreError(500, "Internal Server Error")
+
+    def introduce(self, user: str) -> None:
+        """Tell the provider about a user whom it does not know, and give it a moment.
+
+        :raises CoreError: what the provider answered
+        """
+        self.plain(f"{self._provider}.im.init", {"username": user}, unit=True)
+        self._stopping.wait(self._retry_wait)
 
     def plain(
         self, call: str, body: Json | None = None, *, query: Mapping[str, str] | None = None, unit: bool = False

@@ -141,17 +141,19 @@ class Bulk(Message, Generic[I]):
     type: StrictStr | None = None
 
 
-def parse(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body.
+def parse(text: bytes | str, what: str = "the body") -> dict[str, Any]:
+    """The JSON object in a body or frame.
 
+    :param what: it is, for the error
     :raises ProtocolError: when there is none, or it has a key twice or a number that JSON does not know
     """
     try:
-        data = json.loads(body.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_once)
+        plain = text.decode("utf-8") if isinstance(text, bytes) else text
+        data = json.loads(plain, parse_constant=_no_number, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise ProtocolError([f"the body is not JSON: {error}"]) from None
+        raise ProtocolError([f"{what} is not JSON: {error}"]) from None
     if not isinstance(data, dict):
-        raise ProtocolError(["the body is not a JSON object"])
+        raise ProtocolError([f"{what} is not a JSON object"])
     return data
 
 
