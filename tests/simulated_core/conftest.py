@@ -1,6 +1,7 @@
 """A small provider for the simulated Core to talk to, and a client that talks to Core as a provider does."""
 
 import json
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ import requests
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
+from tests.simulated_core.peer import Peer, accept
 from ucloud_slurm.sandbox.core import (
     CORE_2021,
     CoreEra,
+    Followed,
     SimulatedCore,
 )
 
@@ -22,6 +25,7 @@ SLEEPER: Json = {"application": ("sleeper", "1.0.0"), "product": "example-comput
 PRICE = 1_000_000
 UPDATE = "jobs.control.update"
 CHARGE = "jobs.control.chargeCredits"
+FOLLOW = "jobs.provider.example.follow"
 UPDATES = "/api/jobs/control/update"
 CHARGES = "/api/jobs/control/chargeCredits"
 
@@ -34,6 +38,7 @@ class Seen:
     path: str
     headers: dict[str, str]
     body: Any
+    query: str = ""
 
 
 class FakeProvider:
@@ -43,6 +48,7 @@ class FakeProvider:
         self.seen: list[Seen] = []
         self.waiting: dict[str, list[tuple[int, Any]]] = {}
         self.during: Callable[[Seen], object] = lambda _: None
+        self._peers: queue.Queue[Peer] = queue.Queue()
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
@@ -59,14 +65,25 @@ class FakeProvider:
     def answer(self, path: str, *answers: tuple[int, Any]) -> None:
         self.waiting[f"/ucloud/example/{path}"] = list(answers)
 
+    def peer(self) -> Peer:
+        """The next WebSocket that was opened."""
+        return self._peers.get(timeout=5)
+
+    def alone(self) -> bool:
+        """Whether no WebSocket was opened that the test does not know."""
+        return self._peers.empty()
+
     def _answer(self, environ: Any, start_response: Any) -> Any:
         request = Request(environ)
+        if "Upgrade" in request.headers and not self.waiting.get(request.path):
+            accept(request.path, dict(request.headers), environ, self._peers.put)
         data = request.get_data()
-        seen = Seen(request.method, request.path, dict(request.headers), json.loads(data) if data else None)
+        body = json.loads(data) if data else None
+        seen = Seen(request.method, request.path, dict(request.headers), body, request.query_string.decode())
         self.seen.append(seen)
         self.during(seen)
         status: int = 200
-        body: Any = {"responses": [None for _ in (seen.body or {}).get("items", [])]}
+        body = {"responses": [None for _ in (seen.body or {}).get("items", [])]}
         if self.waiting.get(seen.path):
             status, body = self.waiting[seen.path].pop(0)
         text = body if isinstance(body, str) else json.dumps(body)
@@ -76,6 +93,9 @@ class FakeProvider:
 class _Quiet(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
         pass
+
+    def connection_dropped(self, error: BaseException, environ: Any = None) -> None:  # noqa: ARG002
+        self.close_connection = True
 
 
 class Clock:
@@ -158,6 +178,16 @@ def client(core: SimulatedCore) -> Client:
 @pytest.fixture
 def job_id(core: SimulatedCore) -> str:
     return core.submit(**SLEEPER)
+
+
+@pytest.fixture
+def once(core: SimulatedCore, provider: FakeProvider, job_id: str) -> tuple[Followed, Peer, str]:
+    """A log that is followed once, with its session announced as s1; the last is its stream."""
+    followed = core.follow(job_id, while_running=False)
+    peer = provider.peer()
+    stream = peer.announce()
+    followed.wait_for(lambda: followed.session is not None)
+    return followed, peer, stream
 
 
 def charge(job_id: str, number: int = 0, **more: Any) -> Json:

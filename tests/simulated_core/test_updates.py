@@ -8,6 +8,8 @@ from tests.simulated_core.conftest import SLEEPER, Client, Clock, Json, charge
 from ucloud_slurm.sandbox.core import (
     CORE_2021,
     CORE_2022,
+    ERAS,
+    CoreEra,
     SimulatedCore,
 )
 
@@ -95,16 +97,61 @@ def test_one_bad_id_refuses_the_whole_bulk(core: SimulatedCore, client: Client, 
     assert core.protocol_errors == []
 
 
-def test_a_new_time_allocation_counts_from_the_start_since_2022(
+def test_a_new_time_allocation_counts_from_the_start_and_is_what_the_job_has(
     make_core: Callable[..., SimulatedCore],
 ) -> None:
-    for era, minutes in ((CORE_2022, 30), (CORE_2021, 10)):
+    core = make_core(CORE_2022)
+    client = Client(core)
+    job_id = core.submit(**SLEEPER)
+    client.update((job_id, {"state": "RUNNING", "newTimeAllocation": 90_061_000}))
+    job = core.job(job_id)
+    assert job.started_at is not None
+    assert job.expires_at == job.started_at + 90_061_000
+    told = client.retrieve(job_id, includeUpdates="true").json()
+    assert told["specification"]["timeAllocation"] == {"hours": 25, "minutes": 1, "seconds": 1}
+    assert told["status"]["expiresAt"] == job.expires_at
+    assert told["updates"][0]["newTimeAllocation"] == 90_061_000
+    asked = told["status"]["jobParametersJson"]["request"]["timeAllocation"]
+    assert asked == {"hours": 0, "minutes": 10, "seconds": 0}
+    assert core.protocol_errors == []
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("newTimeAllocation", 30 * 60_000),
+    ("allowRestart", True),
+    ("newMounts", []),
+])  # fmt: skip
+def test_what_core_of_2021_does_not_know_yet_is_ignored_and_noted(
+    make_core: Callable[..., SimulatedCore], key: str, value: object
+) -> None:
+    for era in (CORE_2021, CORE_2022):
         core = make_core(era)
         job_id = core.submit(**SLEEPER)
-        Client(core).update((job_id, {"state": "RUNNING", "newTimeAllocation": 30 * 60_000}))
-        job = core.job(job_id)
-        assert job.started_at is not None
-        assert job.expires_at == job.started_at + minutes * 60_000
+        answers = [Client(core).update((job_id, {"state": "RUNNING", key: said})) for said in (None, value)]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        sentence = f"jobs.control.update: items[0].update.{key} is a key that UCloud of 2021 does not know"
+        assert core.protocol_errors == ([sentence] if era is CORE_2021 else [])
+
+
+def test_core_of_2021_keeps_the_time_that_was_asked_for(core: SimulatedCore, client: Client, job_id: str) -> None:
+    client.update((job_id, {"state": "RUNNING", "newTimeAllocation": 30 * 60_000}))
+    job = core.job(job_id)
+    assert job.started_at is not None
+    assert job.expires_at == job.started_at + 10 * 60_000
+    told = client.retrieve(job_id, includeUpdates="true").json()
+    assert told["specification"]["timeAllocation"] == {"hours": 0, "minutes": 10, "seconds": 0}
+    assert "newTimeAllocation" not in told["updates"][0]
+
+
+@pytest.mark.parametrize("era", ERAS.values(), ids=ERAS)
+def test_suspended_is_a_state_of_2022_only(make_core: Callable[..., SimulatedCore], era: CoreEra) -> None:
+    core = make_core(era)
+    job_id = core.submit(**SLEEPER)
+    answer = Client(core).update((job_id, {"state": "SUSPENDED"}))
+    known = era is CORE_2022
+    assert (answer.status_code, core.job(job_id).state) == ((200, "SUSPENDED") if known else (400, "IN_QUEUE"))
+    assert not core.job(job_id).final
+    assert ("SUSPENDED" in "".join(core.protocol_errors)) is not known
 
 
 def test_a_lost_job_is_unknown(core: SimulatedCore, client: Client, job_id: str) -> None:

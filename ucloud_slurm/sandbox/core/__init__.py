@@ -1,28 +1,39 @@
 """A UCloud/Core to try a provider on: what Core does with jobs, wallets and tokens, in one process.
 
 Strict where Core is strict, and in places stricter, so that a provider's mistakes are seen: every message
-that the contract does not allow is in :attr:`SimulatedCore.protocol_errors`. Not simulated: log following
-and shells (WebSockets), files, the registration of providers, and the web pages.
+that the contract does not allow is in :attr:`SimulatedCore.protocol_errors`. Users start and follow jobs,
+and open shells on them. Not simulated: what goes through the browser to a web or VNC session, files, the
+registration of providers, TLS towards the provider's WebSockets, and the web pages.
 """
 
-from ucloud_slurm.sandbox.core.era import CORE_2021, CORE_2022, CoreEra
+from ucloud_slurm.sandbox.core.era import CORE_2021, CORE_2022, ERAS, CoreEra
 from ucloud_slurm.sandbox.core.errors import CoreCrashError, CoreError
 from ucloud_slurm.sandbox.core.exchanges import Exchange
+from ucloud_slurm.sandbox.core.follow import Followed
+from ucloud_slurm.sandbox.core.frames import ResponseFrame
 from ucloud_slurm.sandbox.core.jobs import CoreJob, StateChange
 from ucloud_slurm.sandbox.core.requests import UserRequest
+from ucloud_slurm.sandbox.core.shell import ShellClient
 from ucloud_slurm.sandbox.core.simulated import SimulatedCore
 from ucloud_slurm.sandbox.core.wallet import BookedCharge
+from ucloud_slurm.sandbox.core.websocket import Socket, SocketClosedError
 
 __all__ = [
     "CORE_2021",
     "CORE_2022",
+    "ERAS",
     "BookedCharge",
     "CoreCrashError",
     "CoreEra",
     "CoreError",
     "CoreJob",
     "Exchange",
+    "Followed",
+    "ResponseFrame",
+    "ShellClient",
     "SimulatedCore",
+    "Socket",
+    "SocketClosedError",
     "StateChange",
     "UserRequest",
 ]

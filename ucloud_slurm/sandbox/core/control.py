@@ -91,6 +91,9 @@ class Control:
         wrong = [why for number, item in enumerate(items) for why in wire.check_update(item, number, self.era)]
         if wrong:
             raise ProtocolError(wrong)
+        for number, item in enumerate(items):
+            for sentence in wire.beyond_era(item, number, self.era):
+                call.complain(sentence)
         self.jobs.update(items, self.era)
         return {}
 
@@ -145,6 +148,12 @@ class Control:
             self.connected.add(username)
             self.changed.notify_all()
         return {}
+
+    def disconnect(self, username: str) -> None:
+        """The user has given up the connection."""
+        with self.changed:
+            self.connected.discard(username)
+            self.changed.notify_all()
 
     def _charges(self, call: Call, items: Sequence[wire.ChargeItem]) -> list[Charge]:
         jobs = self.jobs.require(item.id for item in items)

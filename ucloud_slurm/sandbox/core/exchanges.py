@@ -134,7 +134,7 @@ def _blanked(value: Any) -> Any:
 
 def _job_ids(request: Mapping[str, Any]) -> tuple[str, ...]:
     items = request.get("items")
-    found = [_job_id(item) for item in items] if isinstance(items, list) else [request.get("id")]
+    found = [_job_id(item) for item in items] if isinstance(items, list) else [_job_id(request)]
     return tuple(dict.fromkeys(id_ for id_ in found if isinstance(id_, str)))
 
 

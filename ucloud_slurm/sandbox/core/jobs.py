@@ -220,6 +220,15 @@ def milliseconds(duration: Any) -> int | None:
     return int((hours * 3600 + minutes * 60 + seconds) * 1000)
 
 
+def simple_duration(milliseconds_: int | None) -> Json | None:
+    """Milliseconds as a SimpleDuration, in whole seconds; None for no limit."""
+    if milliseconds_ is None:
+        return None
+    minutes, seconds = divmod(milliseconds_ // 1000, 60)
+    hours, minutes = divmod(minutes, 60)
+    return {"hours": hours, "minutes": minutes, "seconds": seconds}
+
+
 def _applies(update: Update, state: str) -> bool:
     """Whether more than the history changes. Nobody is told when it does not."""
     if update.expected_state is not None and update.expected_state != state:

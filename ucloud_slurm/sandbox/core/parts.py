@@ -11,6 +11,7 @@ from ucloud_slurm.sandbox.core.era import CORE_2021, CoreEra
 from ucloud_slurm.sandbox.core.exchanges import Exchanges
 from ucloud_slurm.sandbox.core.faults import Faults
 from ucloud_slurm.sandbox.core.jobs import FIRST_ID, CoreJob, Jobs
+from ucloud_slurm.sandbox.core.lines import Lines
 from ucloud_slurm.sandbox.core.provider import ProviderCalls
 from ucloud_slurm.sandbox.core.rendering import Include, Rendering
 from ucloud_slurm.sandbox.core.routes import INCOMING, outgoing
@@ -18,6 +19,7 @@ from ucloud_slurm.sandbox.core.server import CoreServer
 from ucloud_slurm.sandbox.core.support import Support
 from ucloud_slurm.sandbox.core.tokens import Tokens
 from ucloud_slurm.sandbox.core.wallet import Wallets
+from ucloud_slurm.sandbox.errors import SandboxError
 
 Json = dict[str, Any]
 
@@ -61,6 +63,7 @@ class CoreParts:
         self._protocol_errors: list[str] = []
         self._crashes: list[str] = []
         self._url: str | None = None
+        self._timeout = timeout
         self.include_resolved = True
         self.asks_support = False
         self.tokens = Tokens(provider, now, self._changed)
@@ -92,6 +95,7 @@ class CoreParts:
             timeout=timeout,
             retry_wait=retry_wait,
         )
+        self._lines = Lines(self._calls, era, self._complain, self._crash, timeout)
 
     def job(self, job_id: str) -> CoreJob:
         """A job as it is now: a copy that does not change.
@@ -99,6 +103,16 @@ class CoreParts:
         :raises CoreError: 404
         """
         return self._jobs.get(job_id)
+
+    @property
+    def url(self) -> str:
+        """Base address of Core. Stays what it was after a stop.
+
+        :raises SandboxError: before the first start
+        """
+        if self._url is None:
+            raise SandboxError("The simulated Core was not started yet.")
+        return self._url
 
     def _rendered(self, job: CoreJob) -> Json:
         whole = self.include_resolved

@@ -92,20 +92,30 @@ class ProviderCalls:
         """
         for attempt in range(ATTEMPTS):
             if attempt:
-                self.plain(f"{self._provider}.im.init", {"username": user}, unit=True)
-                self._stopping.wait(self._retry_wait)
+                self.introduce(user)
             reply = self._named(call, body, user)
             if reply.status not in ASK_AGAIN:
                 return self._result(call, reply, unit=unit)
         raise CoreError(500, "Internal Server Error")
 
-    def plain(self, call: str, body: Json | None = None, *, unit: bool = False) -> Any:
+    def introduce(self, user: str) -> None:
+        """Tell the provider about a user whom it does not know, and give it a moment.
+
+        :raises CoreError: what the provider answered
+        """
+        self.plain(f"{self._provider}.im.init", {"username": user}, unit=True)
+        self._stopping.wait(self._retry_wait)
+
+    def plain(
+        self, call: str, body: Json | None = None, *, query: Mapping[str, str] | None = None, unit: bool = False
+    ) -> Any:
         """A call that Core makes for itself.
 
+        :param query: of a GET
         :param unit: see :meth:`for_user`
         :raises CoreError: with the provider's status and sentence
         """
-        return self._result(call, self._named(call, body, None), unit=unit)
+        return self._result(call, self._named(call, body, None, query), unit=unit)
 
     def raw(
         self, method: str, path: str, body: Json | str | bytes | None, user: str | None, token: str | None
@@ -125,9 +135,9 @@ class ProviderCalls:
         """Wait again."""
         self._stopping.clear()
 
-    def _named(self, call: str, body: Json | None, user: str | None) -> Reply:
+    def _named(self, call: str, body: Json | None, user: str | None, query: Mapping[str, str] | None = None) -> Reply:
         verb, path = self._routes[call]
-        return self._send(call, verb, path, body, user=user, token=self._tokens.core_token())
+        return self._send(call, verb, path, body, user=user, token=self._tokens.core_token(), query=query)
 
     def _result(self, call: str, reply: Reply, *, unit: bool) -> Any:
         if reply.ok:
@@ -152,17 +162,20 @@ class ProviderCalls:
         *,
         user: str | None,
         token: str | None,
+        query: Mapping[str, str] | None = None,
     ) -> Reply:
         if self.url is None:
             raise ProviderAwayError("No provider is connected")
         headers = self._headers(user, token)
-        exchange = self._exchanges.begin("core->provider", call, body if isinstance(body, dict) else {}, user)
+        said = body if isinstance(body, dict) else query or {}
+        exchange = self._exchanges.begin("core->provider", call, said, user)
         try:
             with requests.Session() as http:
                 http.trust_env = False
                 answer = http.request(
                     verb,
                     self.url + path,
+                    params=query,
                     json=body if isinstance(body, dict) else None,
                     data=None if isinstance(body, dict) else body,
                     headers=headers,
@@ -187,9 +200,14 @@ class ProviderCalls:
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         if user is not None:
-            encoded = user.encode()
-            headers["UCloud-Username"] = base64.b64encode(encoded) if self._era.username_header == "base64" else encoded
+            headers["UCloud-Username"] = encoded_username(user, self._era)
         return headers
+
+
+def encoded_username(user: str, era: CoreEra) -> bytes:
+    """The value of the header ``UCloud-Username``."""
+    encoded = user.encode()
+    return base64.b64encode(encoded) if era.username_header == "base64" else encoded
 
 
 def _json(answer: requests.Response) -> Any:

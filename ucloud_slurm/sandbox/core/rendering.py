@@ -5,7 +5,7 @@ from typing import Any
 
 from ucloud_slurm.sandbox.core.catalogue import Catalogue
 from ucloud_slurm.sandbox.core.era import CoreEra
-from ucloud_slurm.sandbox.core.jobs import CoreJob
+from ucloud_slurm.sandbox.core.jobs import CoreJob, simple_duration
 from ucloud_slurm.sandbox.core.support import Support
 
 Json = dict[str, Any]
@@ -57,8 +57,9 @@ class Rendering:
         specification = dict(job.specification)
         if self.era.loses_replicas:
             specification["replicas"] = 1
-        if specification["timeAllocation"] is None and self.era.empty_durations:
-            specification["timeAllocation"] = NO_DURATION
+        # What it has now; what was asked for stays in jobParametersJson.
+        duration = simple_duration(job.time_allocation)
+        specification["timeAllocation"] = NO_DURATION if duration is None and self.era.empty_durations else duration
         return specification
 
     def _status(self, job: CoreJob, include: Include) -> Json:

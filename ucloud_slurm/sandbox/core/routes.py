@@ -21,10 +21,12 @@ PUBLIC = frozenset({"auth.providers.refresh", "products.browse"})
 """Calls that need no token."""
 
 JOB_CALLS: Mapping[str, tuple[str, str]] = {
+    "init": ("POST", "jobs/init"),
     "create": ("POST", "jobs"),
     "terminate": ("POST", "jobs/terminate"),
     "extend": ("POST", "jobs/extend"),
     "suspend": ("POST", "jobs/suspend"),
+    "unsuspend": ("POST", "jobs/unsuspend"),
     "verify": ("POST", "jobs/verify"),
     "updateAcl": ("POST", "jobs/updateAcl"),
     "openInteractiveSession": ("POST", "jobs/interactiveSession"),
@@ -34,6 +36,7 @@ JOB_CALLS: Mapping[str, tuple[str, str]] = {
 INTEGRATION_CALLS: Mapping[str, tuple[str, str]] = {
     "init": ("POST", "integration/init"),
     "connect": ("POST", "integration/connect"),
+    "unlinked": ("POST", "integration/unlinked"),
     "welcome": ("POST", "integration/welcome"),
     "retrieveManifest": ("GET", "integration/retrieveManifest"),
 }

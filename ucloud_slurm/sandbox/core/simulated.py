@@ -8,10 +8,11 @@ from ucloud_slurm.sandbox.core.era import FINAL
 from ucloud_slurm.sandbox.core.errors import CoreCrashError
 from ucloud_slurm.sandbox.core.exchanges import Exchange, Hook, Watcher
 from ucloud_slurm.sandbox.core.jobs import CoreJob
+from ucloud_slurm.sandbox.core.people import CorePeople
 from ucloud_slurm.sandbox.core.routes import INCOMING
+from ucloud_slurm.sandbox.core.sockets import CoreSockets
 from ucloud_slurm.sandbox.core.users import CoreUsers
 from ucloud_slurm.sandbox.core.wallet import Behaviour
-from ucloud_slurm.sandbox.errors import SandboxError
 
 Json = dict[str, Any]
 MOST_VERIFIED = 100
@@ -19,7 +20,7 @@ VERIFY_EVERY = 5 * 60 * 1000
 """Milliseconds between two verifications of a job."""
 
 
-class SimulatedCore(CoreUsers):
+class SimulatedCore(CoreUsers, CorePeople, CoreSockets):
     """Core and the users in front of it. Safe for several threads."""
 
     def start(self, port: int = 0) -> None:
@@ -34,24 +35,17 @@ class SimulatedCore(CoreUsers):
     def stop(self) -> None:
         """Refuse connections from now on; returns when the requests under way are answered.
 
+        Logs are followed no more, and all WebSockets are closed.
+
         :raises CoreCrashError: when something failed in here, or in a hook or watcher, since the last stop
         """
         self._calls.stop()
+        self._lines.close()
         self._server.stop()
         with self._changed:
             crashes, self._crashes = self._crashes, []
         if crashes:
             raise CoreCrashError("\n".join(crashes))
-
-    @property
-    def url(self) -> str:
-        """Base address of Core. Stays what it was after a stop.
-
-        :raises SandboxError: before the first start
-        """
-        if self._url is None:
-            raise SandboxError("The simulated Core was not started yet.")
-        return self._url
 
     @property
     def refresh_token(self) -> str:

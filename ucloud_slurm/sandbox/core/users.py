@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from ucloud_slurm.sandbox.core.answers import wrong_session, wrong_utilization
 from ucloud_slurm.sandbox.core.errors import CoreError
 from ucloud_slurm.sandbox.core.parts import CoreParts
 from ucloud_slurm.sandbox.core.requests import UserRequest, check_credits, specification
@@ -94,7 +95,7 @@ class CoreUsers(CoreParts):
         self._calls.bulk("extend", [{"job": self._rendered(job), "requestedTime": more}], user or job.owner)
 
     def suspend(self, job_id: str, user: str | None = None) -> None:
-        """Ask the provider to suspend a job, in the shape of the era.
+        """Ask the provider to suspend a job, in the shape of the era. Its state stays until the provider reports.
 
         :raises CoreError: see :meth:`terminate`
         """
@@ -105,6 +106,16 @@ class CoreUsers(CoreParts):
             call = f"jobs.provider.{self.provider}.suspend"
             self._calls.for_user(call, {"items": [self._rendered(job)]}, user or job.owner, unit=True)
 
+    def unsuspend(self, job_id: str, user: str | None = None) -> None:
+        """Ask the provider to let a suspended job go on; 2022 only.
+
+        :raises CoreError: see :meth:`terminate`; 404 in an era without it
+        """
+        job = self.job(job_id)
+        if not self.era.has_suspended:
+            raise CoreError(404, "Not found")
+        self._calls.bulk("unsuspend", [{"job": self._rendered(job)}], user or job.owner)
+
     def open_session(
         self,
         job_id: str,
@@ -114,12 +125,16 @@ class CoreUsers(CoreParts):
     ) -> Json | None:
         """Ask for an interactive session.
 
-        :return: the provider's OpenSession
+        :return: the provider's OpenSession, as it came
         :raises CoreError: see :meth:`terminate`
         """
         job = self.job(job_id)
         item = {"job": self._rendered(job), "rank": rank, "sessionType": session_type}
-        return self._calls.bulk("openInteractiveSession", [item], user or job.owner)[0]
+        opened = self._calls.bulk("openInteractiveSession", [item], user or job.owner)[0]
+        if opened is not None:
+            for sentence in wrong_session(opened, job_id, rank, session_type):
+                self._complain(f"jobs.provider.{self.provider}.openInteractiveSession: {sentence}")
+        return opened
 
     def update_acl(
         self, job_id: str, added: Sequence[Json] = (), deleted: Sequence[Json] = (), user: str | None = None
@@ -154,6 +169,24 @@ class CoreUsers(CoreParts):
         # Core drops what it cannot resolve, silently.
         self._support.learn([each for each in found if not list(wrong_support([each])) and self._sold(each)])
         return found
+
+    def retrieve_utilization(self, job_id: str, category: str | None = None) -> Json:
+        """Ask the provider how much of it is in use, as the page of a job does.
+
+        :param category: of products, in an era that names one; the job's own unless given
+        :return: JobsRetrieveUtilizationResponse as it came: cpu in cores, memory in bytes, jobs in the queue
+        :raises CoreError: 404 for an unknown job; what the provider answered
+        """
+        own = self.job(job_id).specification["product"]["category"]
+        query = {"categoryId": category or own} if self.era.utilization_by_category else None
+        call = f"jobs.provider.{self.provider}.retrieveUtilization"
+        data = self._calls.plain(call, query=query)
+        if not isinstance(data, dict):
+            self._complain(f"{call}: the answer is not a JSON object")
+            raise CoreError(502, "Invalid response from provider")
+        for sentence in wrong_utilization(data):
+            self._complain(f"{call}: {sentence}")
+        return data
 
     def _generated(self, reply: Json | None) -> str | None:
         id_ = None if reply is None else reply.get("id")

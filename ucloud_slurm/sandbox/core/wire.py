@@ -141,17 +141,19 @@ class Bulk(Message, Generic[I]):
     type: StrictStr | None = None
 
 
-def parse(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body.
+def parse(text: bytes | str, what: str = "the body") -> dict[str, Any]:
+    """The JSON object in a body or frame.
 
+    :param what: it is, for the error
     :raises ProtocolError: when there is none, or it has a key twice or a number that JSON does not know
     """
     try:
-        data = json.loads(body.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_once)
+        plain = text.decode("utf-8") if isinstance(text, bytes) else text
+        data = json.loads(plain, parse_constant=_no_number, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise ProtocolError([f"the body is not JSON: {error}"]) from None
+        raise ProtocolError([f"{what} is not JSON: {error}"]) from None
     if not isinstance(data, dict):
-        raise ProtocolError(["the body is not a JSON object"])
+        raise ProtocolError([f"{what} is not a JSON object"])
     return data
 
 
@@ -191,6 +193,18 @@ def check_update(item: UpdateItem, number: int, era: CoreEra) -> Iterator[str]:
         state = getattr(item.update, field)
         if state is not None and state not in era.states:
             yield f"items[{number}].update.{to_camel(field)}: {state} is no state that a provider may send"
+
+
+def beyond_era(item: UpdateItem, number: int, era: CoreEra) -> Iterator[str]:
+    """What an update says that Core of that era does not know yet, and so ignores. A null says nothing."""
+    later = {
+        "new_time_allocation": era.has_new_time_allocation,
+        "allow_restart": era.has_restarts,
+        "new_mounts": era.has_restarts,
+    }
+    for field, known in later.items():
+        if not known and getattr(item.update, field) is not None:
+            yield f"items[{number}].update.{to_camel(field)} is a key that UCloud of {era.name} does not know"
 
 
 def multiplier(item: ChargeItem, number: int, era: CoreEra) -> tuple[int, str | None]:
