@@ -16,7 +16,7 @@ from ucloud_slurm.app import create_app
 from ucloud_slurm.config import Config, parse
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.sandbox.cluster import Cluster, ClusterSettings
-from ucloud_slurm.sandbox.core import SimulatedCore
+from ucloud_slurm.sandbox.core import ERAS, SimulatedCore
 from ucloud_slurm.sandbox.installation import Installation
 from ucloud_slurm.sandbox.processes import wait_until
 from ucloud_slurm.sandbox.relay import Relay
@@ -47,10 +47,22 @@ def clock() -> Clock:
     return Clock()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--era", choices=list(ERAS), help="Run every test as with the Core of that era.")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Conversations are had with the Core of every era; other tests with that of 2021, unless one is named."""
+    if "era" in metafunc.fixturenames:
+        everywhere = metafunc.definition.get_closest_marker("every_era") is not None
+        chosen = metafunc.config.getoption("--era") or ("2021" if not everywhere else None)
+        metafunc.parametrize("era", [chosen] if chosen else list(ERAS), scope="session")
+
+
 @pytest.fixture
-def core(clock: Clock) -> Iterator[SimulatedCore]:
+def core(clock: Clock, era: str) -> Iterator[SimulatedCore]:
     """A Core by the test's clock."""
-    core = SimulatedCore(provider="example", now=clock)
+    core = SimulatedCore(provider="example", era=ERAS[era], now=clock)
     core.start()
     yield core
     core.stop()
@@ -68,6 +80,7 @@ def configuration(core: SimulatedCore, folder: Path, **tables: Any) -> Config:
             "refresh_token_file": str(folder / "token"),
             "public_key_file": str(folder / "key"),
             "timeout": "5s",
+            "era": core.era.name,
         },
         "database": {"path": str(folder / "test.db")},
         "jobs": {"folder": str(folder / "jobs"), "grace": "30s", "quiet": "30s"},
@@ -109,13 +122,15 @@ Serve = Callable[[Provider], str]
 @contextmanager
 def served(core: SimulatedCore, provider: Provider) -> Iterator[str]:
     """Serves a provider over HTTP in this process, and lets Core know where."""
-    server = make_server("127.0.0.1", 0, create_app(provider=provider), threaded=True)
+    app = create_app(provider=provider)
+    server = make_server("127.0.0.1", 0, app, threaded=True)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     url = f"http://127.0.0.1:{server.port}"
     core.connect(url)
     yield url
     server.shutdown()
     server.server_close()
+    app.extensions["ucloud-slurm-live"].stop()
 
 
 @pytest.fixture
@@ -216,8 +231,10 @@ def site_opener(cluster: Cluster, installation: Installation) -> Iterator[OpenSi
     """Gives a function that installs and starts sites; in the end their logs are looked through."""
     opened: list[tuple[Site, SimulatedCore]] = []
 
-    def open_(*, start: bool = True, loop: float | None = None, **settings: Any) -> tuple[Site, SimulatedCore]:
-        core = SimulatedCore(provider="example")
+    def open_(
+        *, start: bool = True, loop: float | None = None, era: str = "2021", **settings: Any
+    ) -> tuple[Site, SimulatedCore]:
+        core = SimulatedCore(provider="example", era=ERAS[era])
         core.start()
         folder = cluster.folder / "sites" / f"test-{next(_numbers)}"
         site = Site(cluster, core, installation, SiteSettings(folder=folder, **settings))

@@ -35,6 +35,7 @@ class SiteSettings:
     threads: int = 8
     products: Sequence[Mapping[str, Any]] = PRODUCTS
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    outside: Sequence[Mapping[str, Any]] = ()
     conf: Path | None = None
     commands: Path | None = None
     database: Path | None = None
@@ -80,13 +81,13 @@ class Site:
         self._core.connect(self.url)
 
     def _tables(self) -> dict[str, Any]:
-        tables: dict[str, dict[str, Any]] = {
+        tables: dict[str, Any] = {
             "provider": {"id": self._core.provider, "url": self.url},
             "ucloud": {
                 "url": self._core.url,
                 "refresh_token_file": str(self.folder / "refresh-token"),
                 "public_key_file": str(self.folder / "ucloud.pub"),
-                "era": "2021",
+                "era": self._core.era.name,
             },
             "database": {"path": str(self.database)},
             "slurm": {
@@ -99,6 +100,8 @@ class Site:
         }
         for name, table in self._settings.tables.items():
             tables[name] = tables.get(name, {}) | dict(table)
+        if self._settings.outside:
+            tables["outside"] = [dict(rule) for rule in self._settings.outside]
         return tables | {"products": [dict(product) for product in self._settings.products]}
 
     # -- running --------------------------------------------------------------------------------------------

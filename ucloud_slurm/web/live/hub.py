@@ -119,9 +119,11 @@ class Hub:
         asyncio.set_event_loop(loop)
         look_out = loop.create_task(self._look_out())
         loop.run_forever()
-        for task in (look_out, *self._tasks):
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(look_out, *self._tasks, return_exceptions=True))
+        look_out.cancel()
+        while tasks := asyncio.all_tasks(loop):  # what ends may begin something to clean up
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         if self._notices is not None:
             self._notices.close()
         for pool in (self._readers, self._database):
