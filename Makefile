@@ -13,8 +13,8 @@ help:  ## Say what there is.
 
 venv: $(VENV)/stamp  ## Make .venv with everything that the targets below need.
 
-demo: venv  ## Play UCloud's conversations with a real Slurm on this machine (about four minutes).
-	$(BIN)/ucloud-slurm sandbox demo
+demo: venv  ## Play UCloud's conversations with a real Slurm on this machine (about five minutes; ERA=2022: with a later UCloud).
+	$(BIN)/ucloud-slurm sandbox demo $(if $(ERA),--era $(ERA))
 
 test: lint  ## Lint, types and all tests: what CI runs.
 	$(BIN)/python -m pytest

@@ -42,7 +42,7 @@ def start(real: Real, *command: str, running: bool = True, **more: Any) -> str:
     """A job that runs a command; by default one that sleeps."""
     app = application(*[word(text) for text in command or ("sleep", "600")])
     real.core.catalogue.add_application(app)
-    arguments = {"product": "example-compute-1", "parameters": {}, "minutes": 10} | more
+    arguments: dict[str, Any] = {"product": "example-compute-1", "parameters": {}, "minutes": 10} | more
     job_id = real.core.submit(application=(app["metadata"]["name"], "1.0"), **arguments)
     if running:
         real.core.wait(job_id, "RUNNING", PATIENCE)

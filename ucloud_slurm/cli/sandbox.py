@@ -109,16 +109,19 @@ def status(cluster: "Cluster", json_: bool) -> None:
 
 @sandbox.command()
 @click.option("--keep", is_flag=True, help="Leave the cluster running at the end.")
+@click.option("--era", type=click.Choice(["2021", "2022"]), default="2021", show_default=True,
+              help="The era of the UCloud that plays along.")  # fmt: skip
 @click.pass_obj
-def demo(cluster: "Cluster", keep: bool) -> None:
+def demo(cluster: "Cluster", keep: bool, era: str) -> None:
     """Play the three conversations of UCloud's developer guide with real jobs, side by side.
 
-    Takes about four minutes. Exits with 0 only if everything went as the guide says.
+    Then follow a log, open a shell, extend and suspend a job. Takes about five minutes. Exits with 0 only if
+    everything went as the guide says.
     """
     from ucloud_slurm.sandbox.demo import Demo  # noqa: PLC0415
 
     with _explained():
-        sys.exit(0 if Demo(cluster, click.echo, keep=keep).play() else 1)
+        sys.exit(0 if Demo(cluster, click.echo, keep=keep, era=era).play() else 1)
 
 
 @sandbox.command()

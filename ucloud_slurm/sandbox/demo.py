@@ -1,4 +1,4 @@
-"""The demonstration: the three conversations of UCloud's developer guide, with real jobs, side by side."""
+"""The demonstration: UCloud's developer guide with real jobs, its conversations side by side, then its other calls."""
 
 import json
 import shutil
@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from ucloud_slurm.sandbox.cluster import Cluster
-from ucloud_slurm.sandbox.core import SimulatedCore
+from ucloud_slurm.sandbox.core import ERAS, SimulatedCore
+from ucloud_slurm.sandbox.core.era import CoreEra
 from ucloud_slurm.sandbox.core.exchanges import Exchange
 from ucloud_slurm.sandbox.errors import SandboxError
 from ucloud_slurm.sandbox.guide import ACCOUNTING, MISSING_CREDITS, OUT_OF_SYNC, Conversation, Row
 from ucloud_slurm.sandbox.installation import Installation
+from ucloud_slurm.sandbox.live import LiveScene
 from ucloud_slurm.sandbox.processes import wait_until
 from ucloud_slurm.sandbox.relay import Relay
 from ucloud_slurm.sandbox.site import Site, SiteSettings
@@ -37,6 +39,7 @@ class Scene:
         say: Callable[[str], None],
         *,
         number: int,
+        era: CoreEra,
         conf: Path | None = None,
     ) -> None:
         """Describes it; nothing is started.
@@ -47,7 +50,7 @@ class Scene:
         self.cluster = cluster
         self._say: Callable[[str], None] = lambda line: say(f"{title:<15} | {line}")
         self.conversation = Conversation(title, rows, self._say)
-        self.core = SimulatedCore(provider="example", first_id=54112 + number)
+        self.core = SimulatedCore(provider="example", era=era, first_id=54112 + number)
         self.job = ""
         slug = title.replace(" ", "-")
         self.site = Site(cluster, self.core, installation, SiteSettings(
@@ -116,8 +119,9 @@ class Scene:
 class Demo:
     """Plays the conversations on a private cluster and says what is said, as it happens."""
 
-    def __init__(self, cluster: Cluster, say: Callable[[str], None], *, keep: bool) -> None:
+    def __init__(self, cluster: Cluster, say: Callable[[str], None], *, keep: bool, era: str = "2021") -> None:
         self._cluster = cluster
+        self._era = ERAS[era]
         self._lock = threading.Lock()
         self._echo = say
         self._keep = keep
@@ -171,12 +175,13 @@ class Demo:
                 for scene in scenes:
                     scene.close()
                 self._cluster.run("scancel", f"--user={self._cluster.service_user}")
-        return self._verdict(scenes)
+        good = self._verdict(scenes)
+        return self._live(installation) and good
 
     def _scene(
         self, number: int, title: str, rows: Sequence[Row], installation: Installation, conf: Path | None = None
     ) -> Scene:
-        return Scene(title, rows, self._cluster, installation, self._say, number=number, conf=conf)
+        return Scene(title, rows, self._cluster, installation, self._say, number=number, era=self._era, conf=conf)
 
     def _play(self, scene: Scene, play: Callable[[Scene], None]) -> None:
         try:
@@ -195,6 +200,24 @@ class Demo:
         for line in self._cluster.run("squeue", "--format=%.8i %.9P %.32j %.14u %.9T %.6M %R").splitlines():
             self._say(f"  {line}")
         self._say("")
+
+    def _live(self, installation: Installation) -> bool:
+        """The rest of the guide's calls, on one job."""
+        self._say("")
+        self._say("A job that is followed and steered:")
+        self._say("")
+        try:
+            LiveScene(
+                self._cluster, installation, self._era, lambda line: self._say(f"live            | {line}")
+            ).play()
+        except Exception as error:  # noqa: BLE001  whatever it is, the scene was not played
+            self._say(f"live: NOT as it should be: {type(error).__name__}: {error}")
+            return False
+        finally:
+            self._cluster.run("scancel", f"--user={self._cluster.service_user}")
+        self._say("")
+        self._say("live: as it should be.")
+        return True
 
     def _verdict(self, scenes: Sequence[Scene]) -> bool:
         self._say("")

@@ -84,6 +84,13 @@ class SimulatedCore(CoreUsers, CorePeople, CoreSockets):
             self._calls.plain(f"jobs.provider.{self.provider}.verify", body, unit=True)
         return [job.id for job in jobs]
 
+    def rendered(self, job_id: str) -> Json:
+        """A Job as Core sends it to the provider.
+
+        :raises CoreError: 404
+        """
+        return self._rendered(self.job(job_id))
+
     def call(
         self,
         method: str,
