@@ -28,7 +28,9 @@ from ucloud_slurm.store import database as store_database
 from ucloud_slurm.store import health as store_health
 from ucloud_slurm.store import migrations
 from ucloud_slurm.ucloud.eras import ERA_2021
-from ucloud_slurm.web import calls, health
+from ucloud_slurm.web import calls, health, openapi, pages
+from ucloud_slurm.web.live import sockets
+from ucloud_slurm.web.live.hub import Hub
 
 DOCS = Path(__file__).parent
 
@@ -72,7 +74,7 @@ def configuration() -> str:
     """Every key of every table of config.toml."""
     parts = []
     for name, field in config.Config.model_fields.items():
-        repeated = name == "products"
+        repeated = name in ("products", "outside")
         section = cast("type[BaseModel]", get_args(field.annotation)[0] if repeated else field.annotation)
         title = f"[[{name}]]" if repeated else f"[{name}]"
         parts.append(f".. _config-{name}:\n\n{heading(literal(title), '-')}\n\n{section.__doc__}")
@@ -104,6 +106,8 @@ def kind(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         values = get_args(annotation)
     elif annotation is config.PriceUnit:
         values = [unit.value for unit in config.PriceUnit]
+    elif get_origin(annotation) is tuple:
+        return f"list of {kind(inner[0])}s"
     elif inner:  # X | None, or an annotated type in one
         return kind(inner[0], getattr(annotation, "__metadata__", metadata))
     if values:
@@ -115,6 +119,7 @@ _CHECKED: Mapping[Any, str] = {
     config._duration: "duration",
     config._url: "URL",
     config._core_url: "URL",
+    config._session_url: "URL with a ``*``",
     config._slurm_word: "a name of Slurm's",
 }
 _PLAIN = {str: "text", Path: "path", int: "whole number", float: "number"}
@@ -203,7 +208,8 @@ def _ends(state: SlurmState) -> Sequence[tuple[str, int, int]]:
 def _queued(state: SlurmState) -> QueueRecord:
     return QueueRecord(
         id=SlurmJobId(1), name="", user="", state=state, state_text=state.name, reason="Priority",
-        submitted=1, started=None, elapsed=0, nodes=1, cpus=1, node_list="NODES",
+        submitted=1, started=None, elapsed=0, nodes=1, cpus=1, node_list="NODES", minutes=60, account="",
+        partition="",
     )  # fmt: skip
 
 
@@ -225,21 +231,17 @@ def _words(text: str) -> str:
 def routes() -> list[tuple[str, str]]:
     """Verb and path of everything that is answered, with ``{id}`` for the provider's id."""
     app = Flask("documentation", static_folder=None)
-    app.register_blueprint(calls.blueprint(_provider()))
-    app.register_blueprint(health.blueprint(_provider()))
+    provider = _provider()
+    declared = calls.declare(provider)
+    for blueprint in (
+        declared.blueprint, openapi.blueprint(provider, declared), sockets.blueprint(Hub(provider)),
+        pages.blueprint(provider), health.blueprint(provider),
+    ):  # fmt: skip
+        app.register_blueprint(blueprint)
     found = []
     for rule in app.url_map.iter_rules():
         found += [(verb, rule.rule) for verb in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})]
     return sorted(found, key=lambda route: (route[1], route[0]))
-
-
-def refused_calls() -> str:
-    """The calls that are answered with FEATURE_NOT_SUPPORTED_BY_PROVIDER."""
-    rows = [
-        (literal(f"{verb} /ucloud/{{id}}/{path}"), f"{what} is not supported by this provider.")
-        for (verb, path), what in calls.NOT_YET.items()
-    ]
-    return table(("Call", "``why``"), rows, "50 50")
 
 
 def statuses() -> str:
@@ -287,7 +289,7 @@ def metrics() -> str:
 def _provider() -> Provider:
     """As much of a provider as the routes need before a request."""
     return cast("Provider", SimpleNamespace(
-        config=SimpleNamespace(provider=SimpleNamespace(id="{id}")),
+        config=SimpleNamespace(provider=SimpleNamespace(id="{id}"), sessions=SimpleNamespace(url=None)),
         jobs=SimpleNamespace(count=dict),
         outbox=SimpleNamespace(waiting=lambda: 0),
         health=SimpleNamespace(of=store_health.Condition),
@@ -300,7 +302,6 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "reference/configuration.rst": {"keys": configuration},
     "reference/command-line.rst": {"verbs": commands},
     "reference/states.rst": {"states": state_table, "reasons": reasons},
-    "reference/calls.rst": {"refused": refused_calls},
     "reference/statuses.rst": {"statuses": statuses},
     "reference/metrics.rst": {"metrics": metrics},
 }

@@ -111,8 +111,8 @@ def example() -> Iterator[tuple[str, str, str]]:
     """Table, line of a key (commented out or not), and the comment above it, in one line."""
     table, comment = "", ""
     for line in (ROOT / "etc/config.toml").read_text().splitlines():
-        if line.startswith("["):
-            table, comment = line.strip("[]"), ""
+        if line.startswith(("[", "#[[")):
+            table, comment = line.strip("#[]"), ""
         elif match := re.match(r"#?([a-z_]+) = ", line):
             yield f"{table}.{match[1]}", line, comment.strip()
             comment = ""
@@ -122,7 +122,7 @@ def example() -> Iterator[tuple[str, str, str]]:
 
 def declared() -> Iterator[tuple[str, Any]]:
     for table, field in config.Config.model_fields.items():
-        section = get_args(field.annotation)[0] if table == "products" else field.annotation
+        section = get_args(field.annotation)[0] if table in ("products", "outside") else field.annotation
         for key, key_field in generate.keys(section):
             yield f"{table}.{key}", key_field
 
@@ -133,16 +133,18 @@ def test_the_example_has_every_key_with_its_description() -> None:
     for key, field in declared():
         line, comment = shown[key]
         assert str(field.description) in comment, key
-        if field.is_required():
+        if field.is_required() and not key.startswith("outside."):
             assert not line.startswith("#"), f"{key} is needed"
 
 
 def test_what_the_example_has_commented_out_are_the_defaults() -> None:
     text = (ROOT / "etc/config.toml").read_text()
-    everything = config.parse(tomllib.loads(re.sub(r"^#(?=[a-z_]+ = )", "", text, flags=re.MULTILINE)))
+    everything = config.parse(tomllib.loads(re.sub(r"^#(?=[a-z_]+ = |\[\[)", "", text, flags=re.MULTILINE)))
     for key, field in declared():
         table, _, name = key.partition(".")
-        section = everything.products[0] if table == "products" else getattr(everything, table)
+        section = getattr(everything, table)
+        if table in ("products", "outside"):
+            section = section[0]
         if field.default is not None and not field.is_required():
             assert getattr(section, name) == field.default, key
 
@@ -197,6 +199,19 @@ def test_every_call_is_in_the_reference_and_no_other() -> None:
     routes = {f"{verb} {path}" for verb, path in generate.routes()}
     assert "POST /ucloud/{id}/jobs/verify" in routes
     assert set(re.findall(r"``((?:GET|POST|DELETE|PUT) \S+)``", text)) == routes
+
+
+def test_every_call_has_a_test_on_the_real_cluster() -> None:
+    rows = page("reference/calls.rst").split(".. list-table::")[1].split("\nJobs\n")[0]
+    named = set(re.findall(r"``(test_\w+)``", rows))
+    there = {
+        node.name
+        for path in (ROOT / "tests").glob("test_real_*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert len(re.findall(r"^   \* - ", rows, re.MULTILINE)) == rows.count("``test_") + 1
+    assert named <= there, named - there
 
 
 def test_every_call_that_we_make_is_in_the_reference() -> None:

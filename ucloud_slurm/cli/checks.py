@@ -54,6 +54,7 @@ def run_checks(path: Path | None) -> list[Finding]:
         ("database", _database),
         ("keys", _keys),
         ("slurm", _slurm),
+        ("sessions", _sessions),
         ("ucloud", _ucloud),
     )
     for what, check in checks:
@@ -130,6 +131,22 @@ def _slurm(config: Config) -> Iterator[tuple[Level, str]]:
         yield "failed", "Slurm has no accounting database; this release needs one (AccountingStorageType) to know ends"
     else:
         slurm.runs_named(["ucloud-0"], [own_account()], 0)
+        if not slurm.is_operator(own_account(), config.slurm.timeout):
+            yield (
+                "warning",
+                f"{own_account()} is not an Operator, so jobs cannot be extended or suspended: "
+                f"sacctmgr modify user {own_account()} set AdminLevel=Operator",
+            )
+
+
+def _sessions(config: Config) -> list[tuple[Level, str]]:
+    url = config.sessions.url
+    if url is None:
+        return [("ok", "logs and shells; no web pages of applications (sessions.url)")]
+    if url.endswith("*"):
+        return [("warning", f"{url}: all sessions share one host, so the page of one application can use what browsers "
+                 'keep for the others; better a host name for each, such as "https://*.apps.example.org"')]  # fmt: skip
+    return [("ok", f"web pages of applications at {url}")]
 
 
 def _ucloud(config: Config) -> list[tuple[Level, str]]:
