@@ -16,7 +16,7 @@ from tests.model import Model
 from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.sandbox.core.websocket import Socket
 from ucloud_slurm.sandbox.processes import wait_until
-from ucloud_slurm.web.live import connection, hub
+from ucloud_slurm.web.live import connection, hub, sockets
 
 FOLLOW = "jobs.provider.example.follow"
 PATHS = ("/ucloud/jobs.provider.example/websocket", "/ucloud/example/websocket")
@@ -191,8 +191,7 @@ def test_a_link_in_the_place_of_a_log_shows_a_notice_and_not_what_it_leads_to(wo
 
 
 def test_a_connection_shows_that_it_lives(world: World, open_raw: Any, mocker: MockerFixture) -> None:
-    for module in (connection, __import__("ucloud_slurm.web.live.sockets", fromlist=["sockets"])):
-        mocker.patch.object(module, "PING_SECONDS", 0.05)
+    mocker.patch.object(sockets, "PING_SECONDS", 0.05)
     raw = open_raw()
     assert [raw.socket.receive(5) for _ in range(2)] == [{"ping": "pong"}] * 2
 
@@ -321,6 +320,21 @@ def test_when_a_group_loses_access_guests_must_come_again(world: World, job: Job
     world.clock.advance(1)
     with world.core.follow(job.id, "Guest#1", while_running=False) as again:
         again.wait_for(lambda: len(again.messages) == 1, 5)
+
+
+def test_a_connection_that_never_shows_who_it_is_is_closed(world: World, job: Job, mocker: MockerFixture) -> None:
+    mocker.patch.object(sockets, "UNKNOWN", 0.1)
+    with world.core.websocket(PATHS[0]) as stranger, world.core.websocket(PATHS[0]) as friend:
+        Raw(world, friend).follow(job.id)
+        stranger.send("{}")
+        wait_until("the stranger is sent away", lambda: stranger.closed, seconds=5)
+        assert not friend.closed
+
+
+def test_a_process_holds_so_many_connections(world: World, mocker: MockerFixture) -> None:
+    mocker.patch.object(sockets, "MOST", 1)
+    with world.core.websocket(PATHS[0]):
+        assert handshake(world, world.core.url) == 429
 
 
 def test_a_page_of_another_origin_opens_nothing(world: World) -> None:

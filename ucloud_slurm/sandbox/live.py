@@ -62,7 +62,7 @@ class LiveScene:
             self._suspension(job, slurm_id)
             core.terminate(job)
             log.wait_end(PATIENCE)
-            self._show("follow: the last of its log", log.text(stream="stderr").splitlines()[-1:])
+            self._show("follow: the last of its log", log.text().splitlines()[-1:])
 
     def _shell(self, job: str) -> None:
         opened = self._core.open_session(job, 0, "SHELL")

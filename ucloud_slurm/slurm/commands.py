@@ -3,6 +3,7 @@
 import pwd
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
@@ -139,18 +140,20 @@ class Commands:
 
     def nodes(self, node_list: str, within: float) -> list[Node]:
         """See :class:`Scheduler`. scontrol(1), show hostnames; sinfo(1)."""
+        until = time.monotonic() + within
         names = self._ask("scontrol", ["show", "hostnames", node_list], within).output.split()
         argv = ["--noheader", "--all", "--Node", f"--nodes={node_list}", f"--format={parse.ADDRESS_FORMAT}"]
-        found = self._parsed("sinfo", parse.addresses, self._ask("sinfo", argv, within))
+        found = self._parsed("sinfo", parse.addresses, self._ask("sinfo", argv, until - time.monotonic()))
         return [Node(name, found.get(name, name)) for name in names]
 
     def load(self, partitions: Collection[str], within: float) -> Load:
         """See :class:`Scheduler`. sinfo(1) and squeue(1)."""
+        until = time.monotonic() + within
         which = f"--partition={','.join(sorted(partitions))}"
         argv = ["--noheader", "--Node", "--exact", f"--Format={','.join(parse.CAPACITY_FIELDS)}", which]
         capacity = self._parsed("sinfo", parse.capacity, self._ask("sinfo", argv, within))
         argv = ["--noheader", "--all", "--array", "--states=PENDING,RUNNING,SUSPENDED", "--format=%T", which]
-        states = Counter(self._ask("squeue", argv, within).output.split())
+        states = Counter(self._ask("squeue", argv, until - time.monotonic()).output.split())
         pending = states.pop("PENDING", 0)
         return Load(*capacity, running=states.total(), pending=pending)
 

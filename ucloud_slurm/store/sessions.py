@@ -124,6 +124,8 @@ class Sessions:
 
     def open(self, token: str, kinds: Collection[Kind], now: float) -> Session | None:
         """Opens a session: it works once, and only soon after it was made."""
+        if self._one("opened_at is null and token = ?", hashed(token)) is None:
+            return None  # anybody may guess: that must not keep the database from writing
         marks = ",".join("?" * len(kinds))
         with self._store.writing():
             changed = self._store.change(

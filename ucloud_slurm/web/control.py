@@ -36,7 +36,8 @@ class Control(ABC, Generic[I]):
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
-        self._deadline = time.monotonic() + provider.config.jobs.submit_within
+        self._begun = time.monotonic()
+        self._deadline = self._begun + provider.config.jobs.submit_within
 
     def bulk(self, items: Sequence[I]) -> None:
         """Does it.
@@ -60,7 +61,7 @@ class Control(ABC, Generic[I]):
             problem.why = where + problem.why
             raise
         except SchedulerAway as error:
-            if self.left() > -FAIR:
+            if time.monotonic() - self._begun >= FAIR:
                 self._provider.health.failed(SLURM, str(error), self._provider.now(), PAUSE)
             raise
 

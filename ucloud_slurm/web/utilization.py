@@ -12,6 +12,7 @@ from ucloud_slurm.slurm.scheduler import SchedulerAway
 from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.ucloud.answers import Capacity, QueueStatus, Utilization
+from ucloud_slurm.worker.catalogue import PAUSE
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,9 @@ def _load(provider: Provider, partitions: list[str]) -> Load:
         if not provider.health.may_ask(SLURM, now):
             raise SchedulerAway("Slurm did not answer a moment ago")
         load = provider.scheduler.load(partitions, provider.config.jobs.submit_within)
-    except SchedulerAway:
+    except SchedulerAway as error:
+        if provider.health.may_ask(SLURM, now):
+            provider.health.failed(SLURM, str(error), now, PAUSE)
         old = Cache(provider.store, "load", STALE).get(key, now)
         if old is None:
             raise

@@ -53,6 +53,7 @@ class Connection:
         self._writer = writer
         self._protocol = Protocol(ConnectionType.SERVER)
         self._open = True
+        self.known = False  # whether it has shown a token of UCloud or a session's identifier
 
     @classmethod
     async def accept(cls, sock: socket.socket, handshake: bytes, username: str | None) -> Self:

@@ -200,6 +200,7 @@ class Following:
         """
         provider = self._hub.provider
         provider.tokens.verify(f"Bearer {frame.bearer or ''}", provider.now())
+        self._connection.known = True
         request = from_data(FollowRequest, {"request": frame.payload}).request
         if isinstance(request, Cancel):
             await self._cancel(frame.stream_id, request)

@@ -48,6 +48,7 @@ class Hub:
 
     provider: Provider
     watchers: set[Watcher] = field(default_factory=set)
+    connections: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _loop: asyncio.AbstractEventLoop | None = None
     _thread: threading.Thread | None = None

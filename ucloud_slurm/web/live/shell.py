@@ -128,7 +128,6 @@ class Shell:
                     break
                 if not data:
                     break
-                self._used_at = self._hub.provider.now()
                 if text := decoder.decode(data):
                     await self._connection.message(self._stream_id, {"type": "data", "data": text})
         except Gone:
@@ -201,6 +200,7 @@ class Shells:
         session, row, access = await hub.ask(lambda: self._find(request.session_identifier))
         if session is None:
             raise NotFound("Unknown shell session")
+        self._connection.known = True
         if row is None or row.phase is not Phase.LIVE or row.slurm_id is None or access is None or access.ended:
             raise Refused("The job has ended.")
         if access.lost(session.username, session.created_at):

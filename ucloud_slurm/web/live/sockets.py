@@ -13,13 +13,16 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Response, request
 from wsproto.utilities import generate_accept_token
 
-from ucloud_slurm.errors import Forbidden, NotNow, Problem, Refused
+from ucloud_slurm.errors import Forbidden, NotNow, Problem, Refused, TooMany
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.web import answers
 from ucloud_slurm.web.live.connection import PING_SECONDS, Connection, Frame, Gone
 from ucloud_slurm.web.live.follow import Following
 from ucloud_slurm.web.live.hub import Hub
 from ucloud_slurm.web.live.shell import Shells
+
+MOST = 2000  # connections of one process
+UNKNOWN = 30.0  # seconds in which a connection must show who it is: whoever opens one has something to say
 
 
 def blueprint(hub: Hub) -> Blueprint:
@@ -37,6 +40,8 @@ def blueprint(hub: Hub) -> Blueprint:
         if request.headers.get("Sec-WebSocket-Version") != "13":
             return Response(status=426, headers={"Sec-WebSocket-Version": "13"})
         _check_origin(provider, request.headers.get("Origin"))
+        if hub.connections >= MOST:
+            raise TooMany("The provider has as many connections as it can hold; please try again later.")
         theirs = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
         if theirs is None:
             raise Refused("This server cannot hold a WebSocket open.")
@@ -90,7 +95,8 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 async def _serve(hub: Hub, sock: socket.socket, handshake: bytes, username: str | None) -> None:
     connection = await Connection.accept(sock, handshake, username)
     following, shells = Following(hub, connection), Shells(hub, connection)
-    pinging = hub.spawn(_ping(connection))
+    hub.connections += 1
+    others = (hub.spawn(_ping(connection)), hub.spawn(_unless_known(connection)))
     name = hub.provider.config.provider.id
     calls = {f"jobs.provider.{name}.follow": following.call, f"jobs.compute.{name}.shell.open": shells.call}
     try:
@@ -103,7 +109,9 @@ async def _serve(hub: Hub, sock: socket.socket, handshake: bytes, username: str 
     except Gone:
         pass
     finally:
-        pinging.cancel()
+        hub.connections -= 1
+        for other in others:
+            other.cancel()
         following.close()
         shells.close()
         await connection.close()
@@ -116,6 +124,12 @@ async def _answer(connection: Connection, frame: Frame, answer: Any) -> None:
         await connection.refuse(frame.stream_id, problem)
     except NotNow:
         await connection.refuse(frame.stream_id, Problem("The provider cannot do this at the moment."))
+
+
+async def _unless_known(connection: Connection) -> None:
+    await asyncio.sleep(UNKNOWN)
+    if not connection.known:
+        connection.abort()
 
 
 async def _ping(connection: Connection) -> None:
