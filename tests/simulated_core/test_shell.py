@@ -1,6 +1,7 @@
 """A browser opens a shell."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -121,8 +122,10 @@ def test_a_shell_that_says_nothing_is_given_up(make_core: Callable[..., Simulate
     assert peer.frame()["payload"]["type"] == "initialize"
     assert peer.raw() is None
     shell = meanwhile(lambda: core.shell(OPENED), lambda: let_in(provider))
+    began = time.monotonic()
     with pytest.raises(TimeoutError, match="stream 1"):
         shell.send("x")
+    assert time.monotonic() - began < 5
 
 
 def test_the_end_of_the_session_is_seen(core: SimulatedCore, opened: tuple[ShellClient, Peer]) -> None:

@@ -32,12 +32,16 @@ def test_anything_can_be_said_and_heard(core: SimulatedCore, provider: FakeProvi
 def test_the_handshake_is_what_the_test_says(make_core: Callable[..., SimulatedCore], provider: FakeProvider) -> None:
     core = make_core(CORE_2022)
     core.websocket(f"{PATH}?session=x", "Jørgen#1", {"Origin": "https://example.com"})
+    first = provider.peer()
     core.websocket(PATH)
-    first, second = provider.peer(), provider.peer()
+    second = provider.peer()
     assert first.path == PATH
     assert first.headers["Origin"] == "https://example.com"
     assert base64.b64decode(first.headers["Ucloud-Username"]).decode() == "Jørgen#1"
     assert not {"Origin", "Authorization", "Ucloud-Username"} & second.headers.keys()
+    core.connect(f"{provider.url}/behind/")
+    core.websocket(PATH)
+    assert provider.peer().path == f"/behind{PATH}"
 
 
 def test_the_end_of_a_connection_is_told_after_what_came_before(core: SimulatedCore, provider: FakeProvider) -> None:
@@ -99,16 +103,16 @@ def test_a_provider_that_is_away_or_slow_or_hangs_up_opens_no_websocket(
             core.websocket(PATH)
         assert time.monotonic() - began < 5
 
-        def hang_up() -> None:
-            for _ in range(2):
-                server.accept()[0].close()
-
-        thread = threading.Thread(target=hang_up)
-        thread.start()
-        with pytest.raises(CoreError) as gone:
-            core.websocket(PATH)
-        thread.join()
-    assert [error.value.status for error in (away, slow, gone)] == [502, 502, 502]
+        server.accept()[0].close()
+        gone = []
+        for answer in (b"", b"nonsense\r\n\r\n"):
+            thread = threading.Thread(target=_answer, args=(server, answer))
+            thread.start()
+            with pytest.raises(CoreError) as error:
+                core.websocket(PATH)
+            gone.append(error)
+            thread.join()
+    assert [error.value.status for error in (away, slow, *gone)] == [502] * 4
 
 
 def test_without_a_provider_there_is_nobody_to_talk_to() -> None:
@@ -130,36 +134,39 @@ def test_a_stop_frees_who_sends_to_a_provider_that_does_not_read(core: Simulated
     with socket.create_server(("127.0.0.1", 0)) as server:
         core.connect(f"http://127.0.0.1:{server.getsockname()[1]}")
         accepted: list[socket.socket] = []
-
-        def greet() -> None:
-            one = server.accept()[0]
-            accepted.append(one)
-            key = one.recv(65536).decode().split("Sec-WebSocket-Key: ")[1].split("\r\n")[0]
-            one.sendall(_welcome(key))
-
-        thread = threading.Thread(target=greet)
+        thread = threading.Thread(target=lambda: accepted.append(_greet(server)))
         thread.start()
         mine = core.websocket(PATH)
         thread.join()
-        freed: list[bool] = []
+        freed: list[SocketClosedError] = []
 
         def send() -> None:
-            try:
-                while True:
-                    mine.send("x" * 1_000_000)
-            except SocketClosedError:
-                freed.append(True)
+            with pytest.raises(SocketClosedError) as over:
+                mine.send("x" * 50_000_000)
+            freed.append(over.value)
 
         sender = threading.Thread(target=send)
         sender.start()
-        core.stop()
-        sender.join(10)
-        accepted[0].close()
-    assert freed == [True]
+        with accepted[0]:
+            assert accepted[0].recv(1, socket.MSG_PEEK)
+            began = time.monotonic()
+            core.stop()
+            assert time.monotonic() - began < 10
+            sender.join(10)
+    assert len(freed) == 1
 
 
-def _welcome(key: str) -> bytes:
+def _answer(server: socket.socket, answer: bytes) -> None:
+    with server.accept()[0] as one:
+        one.recv(65536)
+        one.sendall(answer)
+
+
+def _greet(server: socket.socket) -> socket.socket:
+    one = server.accept()[0]
+    key = one.recv(65536).decode().split("Sec-WebSocket-Key: ")[1].split("\r\n")[0]
     digest = sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
     accept = base64.b64encode(digest).decode()
     lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
-    return "\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}", "", ""]).encode()
+    one.sendall("\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}", "", ""]).encode())
+    return one

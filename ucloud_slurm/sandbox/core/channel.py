@@ -121,10 +121,11 @@ class Channel:
                     self._take(time.monotonic(), data)
         except SocketClosedError:
             pass
-        self._socket.close()
+        # Before the socket is closed: whoever is just sending on it gets a 499 and no error.
         with self._lock:
             self._over = True
             left, self._open = self._open, {}
+        self._socket.close()
         for stream_id, listener in left.items():
             self._tell(partial(listener.response, ResponseFrame(stream_id, CLOSED_EARLY, {})))
 

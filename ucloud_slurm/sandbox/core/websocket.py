@@ -85,6 +85,8 @@ class Socket:
                 self._client.send(data)
             except (OSError, LocalProtocolError, simple_websocket.ConnectionClosed) as error:
                 raise self._over() from error
+            if self._closed:  # meanwhile: perhaps only a part has left
+                raise self._over()
 
     def frame(self, timeout: float | None = None) -> str | bytes | None:
         """The next frame as it came.
@@ -141,10 +143,9 @@ class _Client(simple_websocket.Client):  # type: ignore[misc]
     def __init__(self, base: str, path: str, headers: Mapping[str, bytes], timeout: float) -> None:
         parts = urlsplit(base)
         self.host = parts.netloc
-        self.path = path
+        self.path = parts.path.rstrip("/") + path
         self.subprotocols: list[str] = []
         self.extra_headeers = [(name.encode(), value) for name, value in headers.items()]  # so it is called
-        self._timeout = timeout
         where = (parts.hostname or "", parts.port or 80)
         Base.__init__(
             self,
@@ -176,5 +177,5 @@ class _Client(simple_websocket.Client):  # type: ignore[misc]
             self.sock.shutdown(socket.SHUT_RDWR)
         self.thread.join()
         self.sock.close()
-        # The library's thread does not wake who waits when this side has closed.
+        # The library's thread need not have woken who waits, when it found this side closed.
         self.event.set()
