@@ -53,7 +53,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Conversations are had with the Core of every era; other tests with that of 2021, unless one is named."""
-    if "era" in metafunc.fixturenames:
+    own = any("era" in marker.args[0] for marker in metafunc.definition.iter_markers("parametrize"))
+    if "era" in metafunc.fixturenames and not own:
         everywhere = metafunc.definition.get_closest_marker("every_era") is not None
         chosen = metafunc.config.getoption("--era") or ("2021" if not everywhere else None)
         metafunc.parametrize("era", [chosen] if chosen else list(ERAS), scope="session")
