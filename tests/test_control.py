@@ -8,6 +8,7 @@ from tests.conftest import Open, Serve, World
 from tests.factories import job_data
 from tests.model import Model
 from ucloud_slurm.sandbox.core import CoreError, SimulatedCore
+from ucloud_slurm.slurm.scheduler import ActionRefused
 from ucloud_slurm.slurm.states import SlurmState
 
 pytestmark = pytest.mark.every_era
@@ -95,6 +96,22 @@ def test_all_jobs_of_a_request_are_extended_or_none(world: World, job: str) -> N
                      extend(other, 601, timeAllocation=allocation))  # fmt: skip
     assert status == 400
     assert (world.slurm(job).minutes, world.slurm(other).minutes) == (30, 30)
+
+
+def test_what_slurm_refuses_half_way_takes_the_rest_of_the_request_back(world: World, job: str) -> None:
+    other = world.submit()
+    real = world.model.set_time_limit
+
+    def refusing(slurm_id: Any, minutes: int, within: float) -> None:
+        if slurm_id == world.slurm(other).run.id:
+            raise ActionRefused("Access/permission denied")
+        real(slurm_id, minutes, within)
+
+    world.model.set_time_limit = refusing  # type: ignore[method-assign]
+    status, body = post(world, "jobs/extend", extend(job, 30), extend(other, 30))
+    assert status == 403
+    assert body["why"].startswith(f"items[1] (job {other})")
+    assert world.slurm(job).minutes == 30
 
 
 @pytest.mark.parametrize("seconds", [0, None])

@@ -16,7 +16,7 @@ from tests.model import Model
 from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.sandbox.core.websocket import Socket
 from ucloud_slurm.sandbox.processes import wait_until
-from ucloud_slurm.web.live import connection, hub, sockets
+from ucloud_slurm.web.live import connection, follow, hub, notice, sockets
 
 FOLLOW = "jobs.provider.example.follow"
 PATHS = ("/ucloud/jobs.provider.example/websocket", "/ucloud/example/websocket")
@@ -176,6 +176,26 @@ def test_a_log_that_is_rotated_is_shown_to_its_end_and_then_the_new_one(world: W
         path.rename(job.folder / "stdout-0.log.1")
         job.write("new\n")
         followed.wait_for(lambda: followed.text() == "old\nnew\n", 5)
+
+
+def test_where_the_kernel_tells_of_nothing_all_arrives_all_the_same(
+    world: World, job: Job, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(notice.Notices, "watch", return_value=None)
+    mocker.patch.object(follow, "QUICK", 0.05)
+    with world.core.follow(job.id) as followed:
+        followed.wait_for(lambda: len(followed.messages) == 1, 5)
+        job.write("one\n")
+        followed.wait_for(lambda: followed.text() == "one\n", 5)
+        mocker.patch.object(follow, "QUICK", 60)
+        mocker.patch.object(follow, "SLOW", 60)
+        job.write("two\n")
+        followed.wait_for(lambda: followed.text() == "one\ntwo\n", 5)
+        (job.folder / "stdout-0.log").rename(job.folder / "old")
+        job.write("three, in a file of its own\n")
+        job.end()
+        followed.wait_end(5)
+    assert followed.text() == "one\ntwo\nthree, in a file of its own\n"
 
 
 def test_a_link_in_the_place_of_a_log_shows_a_notice_and_not_what_it_leads_to(world: World, job: Job) -> None:

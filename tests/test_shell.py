@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import select
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ucloud_slurm.sandbox.core import CoreError, SimulatedCore
 from ucloud_slurm.sandbox.core.websocket import Socket
 from ucloud_slurm.sandbox.processes import wait_until
 from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.users import terminal as terminal_module
 from ucloud_slurm.users.terminal import Terminal
 from ucloud_slurm.web.live import hub, shell
 
@@ -268,10 +270,14 @@ def test_the_shells_of_a_killed_process_make_room(world: World, job: str) -> Non
     assert _ended(world) == 1
 
 
-def test_a_terminal_leaves_no_descriptor_and_no_process() -> None:
+def test_a_command_that_will_not_end_is_ended_and_leaves_no_descriptor(mocker: MockerFixture) -> None:
+    mocker.patch.object(terminal_module, "PATIENCE", 0.2)
     before = os.listdir("/proc/self/fd")  # noqa: PTH208
-    terminal = Terminal(["/bin/sh", "-c", "trap '' HUP TERM; sleep 60"], {"PATH": "/usr/bin:/bin"}, 80, 24)
+    stubborn = ["/bin/sh", "-c", "trap '' HUP TERM; echo ready; while :; do sleep 60; done"]
+    terminal = Terminal(stubborn, {"PATH": "/usr/bin:/bin"}, 80, 24)
     pid = terminal._process.pid
+    assert select.select([terminal.descriptor], [], [], 10)[0]
+    assert b"ready" in os.read(terminal.descriptor, 100)
     terminal.close()
     assert not Path(f"/proc/{pid}").exists()
     assert os.listdir("/proc/self/fd") == before  # noqa: PTH208

@@ -79,6 +79,15 @@ def test_a_log_that_is_cut_off_is_read_again_from_its_beginning(tmp_path: Path) 
     assert rest(reader) == "short\n"
 
 
+def test_half_a_character_before_a_cut_does_not_join_what_is_written_after(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"long enough \xe2\x82")
+    reader = tail(path)
+    assert rest(reader) == "long enough "
+    path.write_bytes(b"\xac!")
+    assert rest(reader) == "!"
+
+
 def test_a_log_that_is_rotated_is_read_to_its_end_and_then_the_new_one(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("one\n")
@@ -87,8 +96,8 @@ def test_a_log_that_is_rotated_is_read_to_its_end_and_then_the_new_one(tmp_path:
     with path.open("a") as file:
         file.write("two\n")
     path.rename(tmp_path / "log.1")
-    path.write_text("three\n")
-    assert rest(reader, look_again=True) == "two\nthree\n"
+    path.write_text("three, and longer than what was read\n")
+    assert rest(reader, look_again=True) == "two\nthree, and longer than what was read\n"
 
 
 def test_a_log_of_a_gigabyte_takes_no_memory(tmp_path: Path) -> None:
