@@ -179,7 +179,7 @@ def test_a_log_that_is_rotated_is_shown_to_its_end_and_then_the_new_one(world: W
 
 
 def test_where_the_kernel_tells_of_nothing_all_arrives_all_the_same(
-    world: World, job: Job, mocker: MockerFixture
+    world: World, job: Job, raw: Raw, mocker: MockerFixture
 ) -> None:
     mocker.patch.object(notice.Notices, "watch", return_value=None)
     mocker.patch.object(follow, "QUICK", 0.05)
@@ -191,6 +191,8 @@ def test_where_the_kernel_tells_of_nothing_all_arrives_all_the_same(
         mocker.patch.object(follow, "SLOW", 60)
         job.write("two\n")
         followed.wait_for(lambda: followed.text() == "one\ntwo\n", 5)
+        for _ in range(20):  # the event loop has gone round, and waits
+            raw.hear(raw.say({}, call="nothing"))
         (job.folder / "stdout-0.log").rename(job.folder / "old")
         job.write("three, in a file of its own\n")
         job.end()
