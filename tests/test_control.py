@@ -107,7 +107,7 @@ def test_what_slurm_refuses_half_way_takes_the_rest_of_the_request_back(world: W
             raise ActionRefused("Access/permission denied")
         real(slurm_id, minutes, within)
 
-    world.model.set_time_limit = refusing  # type: ignore[method-assign]
+    world.model.set_time_limit = refusing  # type: ignore[method-assign,assignment]
     status, body = post(world, "jobs/extend", extend(job, 30), extend(other, 30))
     assert status == 403
     assert body["why"].startswith(f"items[1] (job {other})")

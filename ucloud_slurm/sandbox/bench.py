@@ -1,4 +1,4 @@
-"""Measuring: what a create costs beside a bare sbatch, and a pass beside a bare squeue, on the private cluster.
+"""Measuring on the private cluster: a create beside a bare sbatch, a pass beside a bare squeue, and what is live.
 
 Both sides of a ratio are measured in turn in one run, so that a machine whose speed drifts bends them alike.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 import requests
 
+from ucloud_slurm.sandbox.bench_live import LiveBench
 from ucloud_slurm.sandbox.cluster import Cluster
 from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.sandbox.installation import Installation
@@ -24,6 +25,9 @@ SCRIPT = "#!/bin/bash\n:\nsleep 3000\n"
 # More nodes than are left over: the jobs wait, and the cluster stays quiet.
 PRODUCT = {"id": "example-compute-1", "category": "example-compute", "partition": "gpu", "cpus": 16,
            "memory_gb": 1, "gpus": 0, "unit": "CREDITS_PER_MINUTE"}  # fmt: skip
+# For what is live: jobs that run.
+RUNNING = {"id": "example-compute-4", "category": "example-compute", "partition": "cpu", "cpus": 1,
+           "memory_gb": 0.1, "gpus": 0, "unit": "CREDITS_PER_MINUTE"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class Bench:
         core = SimulatedCore(provider="example")
         core.start()
         folder = cluster.folder / "sites" / f"bench-{os.getpid()}"
-        site = Site(cluster, core, installation, SiteSettings(folder=folder, workers=2, products=(PRODUCT,)))
+        site = Site(cluster, core, installation, SiteSettings(folder=folder, workers=2, products=(PRODUCT, RUNNING)))
         try:
             site.install()
             site.start()
@@ -78,6 +82,8 @@ class Bench:
             self._passes(site, core, 1)
             self._creates(site, core, creates)
             self._passes(site, core, jobs)
+            cluster.run("scancel", f"--user={cluster.service_user}")
+            LiveBench(site, core, cluster, self._say).run()
         finally:
             site.stop()
             core.stop()
