@@ -195,14 +195,15 @@ def job(web: Web) -> str:
 
 
 @pytest.fixture(scope="module")
-def browser(apps: Path) -> Iterator[webdriver.Chrome]:
+def browser(apps: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """A browser without a screen, to which any certificate is good."""
     options = webdriver.ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                      "--ignore-certificate-errors", "--window-size=1200,900"):  # fmt: skip
         options.add_argument(argument)
-    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
+    environment = os.environ | {"TMPDIR": str(tmp_path_factory.mktemp("browser"))}
+    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver", env=environment))
     driver.set_page_load_timeout(PATIENCE)
     driver.set_script_timeout(PATIENCE)
     yield driver

@@ -4,7 +4,7 @@
 set -eu
 umask 077
 printf '%s\n' "$1" | tigervncpasswd -f > password
-Xtigervnc -displayfd 3 -geometry 800x600 -depth 24 -rfbport -1 -rfbunixpath "$PWD/screen" \
+Xtigervnc -nolisten unix -displayfd 3 -geometry 800x600 -depth 24 -rfbport -1 -rfbunixpath "$PWD/screen" \
     -SecurityTypes VncAuth -PasswordFile password 3> display &
 until [ -s display ]; do sleep 0.1; done
 xterm -display ":$(cat display)" -geometry 100x30+0+0 -bg navy -fg white \
