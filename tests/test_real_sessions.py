@@ -255,7 +255,9 @@ def test_a_notebook_is_reached_through_nginx_in_a_browser(web: Web, browser: web
 
 def test_a_screen_is_shown_by_novnc(web: Web, browser: webdriver.Chrome) -> None:
     job_id = web.submit("VNC", "screen.sh", "duckling", vnc={"password": "duckling", "port": 5900})
-    port = int((web.folder(job_id) / "port-0").read_text())
+    file = web.folder(job_id) / "port-0"
+    wait_until("a port is announced", lambda: file.exists() and file.read_text() != "", seconds=PATIENCE)
+    port = int(file.read_text())
     wait_until("the screen is there", lambda: answers("127.0.0.1", port), seconds=PATIENCE)
     opened = web.core.open_session(job_id, 0, "VNC")
     assert opened is not None
@@ -289,7 +291,7 @@ def test_a_screen_is_shown_by_novnc(web: Web, browser: webdriver.Chrome) -> None
 
 def test_an_application_that_is_not_up_yet_is_a_waiting_page(web: Web, browser: webdriver.Chrome) -> None:
     job_id = web.submit("WEB", "slow.sh")
-    wait_until("nothing is announced", lambda: not (web.folder(job_id) / "port-0").exists(), seconds=PATIENCE)
+    wait_until("it has begun", (web.folder(job_id) / "begun").exists, seconds=PATIENCE)
     visitor, base = web.visit(job_id)
     browser.get(web.link(job_id))
     assert "The application is starting" in shown(browser)
@@ -510,6 +512,7 @@ def test_below_a_path_of_one_host_an_application_is_reached_as_well(
             browser.get(web.link(job_id, rank))
             wait_until("the application is shown", lambda: '"rank"' in shown(browser), seconds=PATIENCE)
             assert urlsplit(browser.current_url).path == base
+            assert browser.execute_script("return performance.getEntriesByType('navigation')[0].responseStatus") == 200
             said = json.loads(shown(browser))
             assert (said["rank"], said["path"], said["headers"].get("Cookie")) == (str(rank), base, None)
             browser.get(browser.current_url + "deeper?x=1")

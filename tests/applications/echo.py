@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """An application with a web page, for jobs of tests: it answers with what it was asked.
 
-A path that ends in ``status/<number>`` is answered with that status; one that ends in ``accel`` tries to make nginx
-go to another location.
+It knows only what is below UCLOUD_BASE_PATH. A path that ends in ``status/<number>`` is answered with that status;
+one that ends in ``accel`` tries to make nginx go to another location.
 """
 
 import json
@@ -22,7 +22,8 @@ class Echo(BaseHTTPRequestHandler):
         head, _, last = self.path.rpartition("/")
         said = {"rank": os.environ.get("SLURM_PROCID"), "path": self.path, "size": size, "headers": dict(self.headers)}
         body = json.dumps(said).encode()
-        self.send_response(int(last) if head.endswith("status") else 200)
+        status = int(last) if head.endswith("status") else 200
+        self.send_response(status if self.path.startswith(os.environ["UCLOUD_BASE_PATH"]) else 404)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Own", "yes")

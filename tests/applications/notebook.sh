@@ -7,6 +7,9 @@ cat > work.ipynb <<'END'
  "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
  "nbformat": 4, "nbformat_minor": 4}
 END
-echo "$UCLOUD_PORT /notebooks/work.ipynb" > "$UCLOUD_PORT_FILE"
-exec jupyter notebook --no-browser --ip=127.0.0.1 --port="$UCLOUD_PORT" --NotebookApp.token= \
+# Others of the cluster can reach the port too. The browser is told the token with the path that it begins with.
+JUPYTER_TOKEN=$(head -c 16 /dev/urandom | od -An -v -tx1 | tr -d ' \n')
+export JUPYTER_TOKEN
+echo "$UCLOUD_PORT /notebooks/work.ipynb?token=$JUPYTER_TOKEN" > "$UCLOUD_PORT_FILE"
+exec jupyter notebook --no-browser --ip=127.0.0.1 --port="$UCLOUD_PORT" \
     --NotebookApp.base_url="$UCLOUD_BASE_PATH" --NotebookApp.allow_remote_access=True
