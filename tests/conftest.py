@@ -247,10 +247,12 @@ def site_opener(cluster: Cluster, installation: Installation) -> Iterator[OpenSi
             site.loop(loop)
         return site, core
 
-    yield open_
-    for site, core in opened:
-        site.stop()
-        core.stop()
+    try:
+        yield open_
+    finally:
+        for site, core in opened:
+            site.stop()
+            core.stop()
     for site, core in opened:
         assert core.protocol_errors == []
         assert "Traceback" not in site.log.read_text()

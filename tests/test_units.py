@@ -8,34 +8,32 @@ import os
 import re
 import runpy
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests import nginx
 from ucloud_slurm.app import LARGEST_REQUEST
 from ucloud_slurm.sandbox import packages
+from ucloud_slurm.sandbox.site import free_port
 
 ROOT = Path(__file__).parent.parent
 SYSTEMD = ROOT / "systemd"
 SERVICES = ("ucloud-slurm.service", "ucloud-slurm-worker.service")
 TIMER = "ucloud-slurm-worker.timer"
 ACCOUNT = "ucloud-slurm"
+SOCKETS = ("/ucloud/jobs.provider.example/websocket", "/ucloud/example/websocket")
 MOST_EXPOSURE = 15  # tenths, as systemd-analyze counts them; 20 and less is what it calls OK
 # Packages that are not without another one.
 PARTS = {"werkzeug": "flask", "pydantic-core": "pydantic"}
@@ -254,66 +252,34 @@ class Upstream(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
-def certificate(folder: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hpc.example.org")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    pem = serialization.Encoding.PEM
-    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+@dataclass(frozen=True)
+class Proxy:
+    """nginx with the example configuration, and the ports that it has instead of 443 and 80."""
+
+    port: int
+    plain: int
 
 
 @pytest.fixture
-def proxy(tmp_path: Path) -> Iterator[int]:
-    """nginx with the example configuration, other ports and a certificate of its own; gives the port."""
-    nginx = program("nginx", "nginx", tmp_path)
-    certificate(tmp_path)
+def proxy(tmp_path: Path) -> Iterator[Proxy]:
+    program("nginx", "nginx", tmp_path)
+    nginx.certificate(tmp_path)
     upstream = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
     threading.Thread(target=upstream.serve_forever, daemon=True).start()
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    text = (ROOT / "etc/nginx.conf").read_text()
-    for old, new in (
-        ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
-        ("    listen [::]:443 ssl;\n", ""),
-        ("/etc/ssl/certs/hpc.example.org.pem", f"{tmp_path}/cert.pem"),
-        ("/etc/ssl/private/hpc.example.org.key", f"{tmp_path}/key.pem"),
-        ("proxy_pass http://127.0.0.1:8889;", f"proxy_pass http://127.0.0.1:{upstream.server_port};"),
-    ):
-        assert old in text, f"etc/nginx.conf has no line {old}"
-        text = text.replace(old, new)
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    places = "\n".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in kinds)
-    user = "user root;\n" if os.geteuid() == 0 else ""
-    main = tmp_path / "nginx.conf"
-    main.write_text(
-        f"{user}daemon off;\npid {tmp_path}/pid;\nevents {{}}\nhttp {{\naccess_log off;\n{places}\n{text}}}\n"
-    )
-    command = [nginx, "-e", str(tmp_path / "error.log"), "-p", str(tmp_path), "-c", str(main)]
-    tested = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False, timeout=30)
-    assert tested.returncode == 0, tested.stderr
-    assert "warn" not in tested.stderr
-    process = subprocess.Popen(command)
-    try:
-        for _ in range(500):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            threading.Event().wait(0.01)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
-        upstream.shutdown()
-        upstream.server_close()
+    port, plain = free_port(), free_port()
+    text = nginx.shipped("nginx.conf", {
+        "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
+        "    listen [::]:443 ssl;\n": "",
+        "listen 80;": f"listen 127.0.0.1:{plain};",
+        "    listen [::]:80;\n": "",
+        "/etc/ssl/certs/hpc.example.org.pem": f"{tmp_path}/cert.pem",
+        "/etc/ssl/private/hpc.example.org.key": f"{tmp_path}/key.pem",
+        "proxy_pass http://127.0.0.1:8889;": f"proxy_pass http://127.0.0.1:{upstream.server_port};",
+    })  # fmt: skip
+    with nginx.running(tmp_path, text, port):
+        yield Proxy(port, plain)
+    upstream.shutdown()
+    upstream.server_close()
 
 
 def ask(port: int, verb: str, path: str, size: int = 0) -> tuple[int, str]:
@@ -331,17 +297,33 @@ def ask(port: int, verb: str, path: str, size: int = 0) -> tuple[int, str]:
         connection.close()
 
 
-def test_nginx_lets_through_what_ucloud_calls_and_nothing_else(proxy: int) -> None:
-    assert ask(proxy, "GET", "/ucloud/example/jobs/retrieveProducts") == (200, "nginx")
-    closed = ("/metrics", "/healthz", "/readyz", "/", "/ucloud/other/jobs", "/ucloud/example/../../metrics")
+def test_nginx_lets_through_what_ucloud_calls_and_nothing_else(proxy: Proxy) -> None:
+    for path in ("/ucloud/example/jobs/retrieveProducts", *SOCKETS):
+        assert ask(proxy.port, "GET", path) == (200, "nginx"), path
+    closed = ("/metrics", "/healthz", "/readyz", "/", "/ucloud/other/jobs", "/ucloud/example/../../metrics",
+              "/ucloud/jobs.provider.example/", "/ucloud/jobs.provider.example/jobs", "/_ucloud/authorize")  # fmt: skip
     for path in closed:
-        assert ask(proxy, "GET", path)[0] == 404, path
+        assert ask(proxy.port, "GET", path)[0] == 404, path
 
 
-def test_nginx_takes_the_largest_request_that_the_service_takes(proxy: int) -> None:
-    assert ask(proxy, "POST", "/ucloud/example/jobs", LARGEST_REQUEST)[0] == 200
+def test_nginx_takes_the_largest_request_that_the_service_takes(proxy: Proxy) -> None:
+    assert ask(proxy.port, "POST", "/ucloud/example/jobs", LARGEST_REQUEST)[0] == 200
     try:
-        status = ask(proxy, "POST", "/ucloud/example/jobs", LARGEST_REQUEST + 1)[0]
+        status = ask(proxy.port, "POST", "/ucloud/example/jobs", LARGEST_REQUEST + 1)[0]
     except (ConnectionError, ssl.SSLError):  # it may hang up before all is sent
         status = 413
     assert status == 413
+
+
+def test_on_port_80_nginx_sends_the_socket_of_logs_to_https_and_answers_nothing_else(proxy: Proxy) -> None:
+    """A UCloud of 2021 opens it there, and goes where it is sent (contract: framing)."""
+    connection = http.client.HTTPConnection("127.0.0.1", proxy.plain, timeout=30)
+    found = {}
+    for path in (*SOCKETS, "/ucloud/example/jobs", "/"):
+        connection.request("GET", path, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+        answer = connection.getresponse()
+        answer.read()
+        found[path] = (answer.status, answer.headers.get("Location"))
+    connection.close()
+    assert found.pop(SOCKETS[0]) == (301, f"https://hpc.example.org{SOCKETS[0]}")
+    assert set(found.values()) == {(404, None)}

@@ -24,7 +24,8 @@ from ucloud_slurm.web.sessions import PLACE
 
 KNOWN_FOR = 2.0  # seconds that an announced port is believed without looking again
 MOST_KNOWN = 1000
-ANNOUNCEMENT = re.compile(rb"([0-9]{4,5})(?:[ \t]+(/[\x21-\x7e]{0,2000}))?\s*")
+# A path that began with two slashes would be another host's address.
+ANNOUNCEMENT = re.compile(rb"([0-9]{4,5})(?:[ \t]+(/(?![/\\])[\x21-\x7e]{0,2000}))?\s*")
 LEAST_PORT = 1024  # below it are services of the node
 AGAIN_SECONDS = 2  # between two looks of a waiting browser
 
