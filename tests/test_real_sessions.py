@@ -31,6 +31,8 @@ from ucloud_slurm.sandbox.installation import Installation
 from ucloud_slurm.sandbox.processes import answers, wait_until
 from ucloud_slurm.sandbox.site import Site, free_port
 
+HANDSHAKE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+             "Sec-WebSocket-Key": base64.b64encode(b"0123456789abcdef").decode()}  # fmt: skip
 PACKAGES = ("nginx", "chromium", "chromium-driver", "jupyter-notebook", "novnc", "websockify",
             "tigervnc-standalone-server", "tigervnc-tools", "xterm")  # fmt: skip
 PATIENCE = 60.0
@@ -283,9 +285,25 @@ def test_a_screen_is_shown_by_novnc(web: Web, browser: webdriver.Chrome) -> None
     shoot(browser, "novnc")
     assert typed.read_text() == "hello from a browser\n"
     # Its link works once as well.
-    handshake = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
-                 "Sec-WebSocket-Key": base64.b64encode(b"0123456789abcdef").decode()}  # fmt: skip
-    assert is_closed(Visitor(web.port).ask(opened["url"], headers=handshake))
+    assert is_closed(Visitor(web.port).ask(opened["url"], headers=HANDSHAKE))
+    web.core.terminate(job_id)
+
+
+def test_a_screens_link_is_not_spent_before_there_is_a_screen(web: Web) -> None:
+    job_id = web.submit("VNC", "slow.sh", vnc={"password": None, "port": 5900})
+    wait_until("it has begun", (web.folder(job_id) / "begun").exists, seconds=PATIENCE)
+    opened = web.core.open_session(job_id, 0, "VNC")
+    assert opened is not None
+    assert is_waiting(Visitor(web.port).ask(opened["url"], headers=HANDSHAKE))
+    (web.folder(job_id) / "announce").touch()
+    file = web.folder(job_id) / "port-0"
+    wait_until("a port is announced", lambda: file.exists() and file.read_text() != "", seconds=PATIENCE)
+    assert is_waiting(Visitor(web.port).ask(opened["url"], headers=HANDSHAKE))
+    (web.folder(job_id) / "listen").touch()
+    port = int(file.read_text())
+    wait_until("it listens", lambda: answers("127.0.0.1", port), seconds=PATIENCE)
+    assert Visitor(web.port).ask(opened["url"], headers=HANDSHAKE).status == 200
+    assert is_closed(Visitor(web.port).ask(opened["url"], headers=HANDSHAKE))
     web.core.terminate(job_id)
 
 

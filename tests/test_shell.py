@@ -17,6 +17,7 @@ from ucloud_slurm.sandbox.core import CoreError, SimulatedCore
 from ucloud_slurm.sandbox.core.websocket import Socket
 from ucloud_slurm.sandbox.processes import wait_until
 from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.sessions import Kind
 from ucloud_slurm.users import terminal as terminal_module
 from ucloud_slurm.users.terminal import Terminal
 from ucloud_slurm.web.live import hub, shell
@@ -262,7 +263,7 @@ def test_a_job_has_so_many_sessions_and_those_that_were_not_opened_make_room(
 
 def test_the_shells_of_a_killed_process_make_room(world: World, job: str) -> None:
     session = opened(world, job)
-    found = world.provider.sessions.open(session["sessionIdentifier"], ("SHELL",), world.clock())  # type: ignore[arg-type]
+    found = world.provider.sessions.open(session["sessionIdentifier"], Kind.SHELL, world.clock())
     assert found is not None
     world.provider.sessions.hold([found.token], world.clock() + hub.HELD_FOR)
     world.clock.advance(hub.HELD_FOR + 1)

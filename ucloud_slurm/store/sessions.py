@@ -122,18 +122,22 @@ class Sessions:
             [now, now - self._limits.valid, now - self._limits.life, now],
         )
 
-    def open(self, token: str, kinds: Collection[Kind], now: float) -> Session | None:
+    def find(self, token: str, kind: Kind, now: float) -> Session | None:
+        """The session that a token would open now, without opening it."""
+        found = self._one("opened_at is null and ended_at is null and token = ?", hashed(token))
+        fits = found is not None and found.kind is kind and found.created_at >= now - self._limits.valid
+        return found if fits else None
+
+    def open(self, token: str, kind: Kind, now: float) -> Session | None:
         """Opens a session: it works once, and only soon after it was made."""
-        if self._one("opened_at is null and token = ?", hashed(token)) is None:
+        found = self.find(token, kind, now)
+        if found is None:
             return None  # anybody may guess: that must not keep the database from writing
-        marks = ",".join("?" * len(kinds))
-        with self._store.writing():
-            changed = self._store.change(
-                f"update sessions set opened_at = ? where token = ? and kind in ({marks}) "  # noqa: S608
-                "and opened_at is null and ended_at is null and created_at >= ?",
-                [now, hashed(token), *kinds, now - self._limits.valid],
-            )
-            return self._one("token = ?", hashed(token)) if changed else None
+        opened = self._store.change(
+            "update sessions set opened_at = ? where token = ? and opened_at is null and ended_at is null",
+            [now, found.token],
+        )
+        return replace(found, opened_at=now) if opened else None
 
     def hold(self, tokens: Iterable[str], until: float) -> None:
         """A process says that it still has these shells. Those of one that was killed end by themselves."""

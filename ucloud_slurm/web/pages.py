@@ -108,7 +108,7 @@ def blueprint(provider: Provider) -> Blueprint:
     @place.get("/enter")
     def enter() -> Response:
         label = request.headers.get("X-UCloud-Session", "")
-        session = provider.sessions.open(request.args.get("token", ""), (Kind.WEB,), provider.now())
+        session = provider.sessions.open(request.args.get("token", ""), Kind.WEB, provider.now())
         if session is None or session.label != label:
             current = pages.current(label)  # the same link again, in the same browser
             if current is None:
@@ -137,20 +137,20 @@ def blueprint(provider: Provider) -> Blueprint:
     def authorize() -> Response:
         label = request.headers.get("X-UCloud-Session", "")
         original = urlsplit(request.headers.get("X-Original-URI", ""))
-        if original.path.endswith(f"/{PLACE}/vnc"):
-            token = parse_qs(original.query).get("token", [""])[0]
-            session = provider.sessions.open(token, (Kind.VNC,), provider.now())
-            session = session if session is not None and session.label == label else None
-        else:
-            session = pages.current(label)
-        if session is None or session.address is None:
+        screen = original.path.endswith(f"/{PLACE}/vnc")
+        token = parse_qs(original.query).get("token", [""])[0] if screen else ""
+        session = provider.sessions.find(token, Kind.VNC, provider.now()) if screen else pages.current(label)
+        if session is None or session.address is None or session.label != label:
             return Response(status=403)
         try:
             announced = pages.announced(session, pages.check(session))
         except NoAccess:
             return Response(status=403)
-        if announced is None:
+        if announced is None or (screen and not _listens(session.address, announced[0])):
             return Response(status=401)
+        # A screen's link is spent only when there is a screen to be seen.
+        if screen and provider.sessions.open(token, Kind.VNC, provider.now()) is None:
+            return Response(status=403)
         return Response(status=204, headers={"X-UCloud-Upstream": _upstream(session.address, announced[0])})
 
     @place.get("/waiting")
@@ -167,6 +167,14 @@ def blueprint(provider: Provider) -> Blueprint:
         return _page(raised.status, "This session is closed", raised.why)
 
     return place
+
+
+def _listens(address: str, port: int) -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def _upstream(address: str, port: int) -> str:

@@ -219,7 +219,7 @@ class Shells:
 
     def _find(self, identifier: str) -> tuple[Session | None, JobRow | None, Access | None]:
         provider = self._hub.provider
-        session = provider.sessions.open(identifier, (Kind.SHELL,), provider.now())
+        session = provider.sessions.open(identifier, Kind.SHELL, provider.now())
         if session is None:
             return None, None, None
         access = provider.sessions.access([session.job_id])
