@@ -1,10 +1,13 @@
 """The calls of UCloud: who gets in, what is answered, and that a bulk is all or nothing."""
 
+import copy
 import json
 import logging
+import re
 import socket
 import threading
 import time
+from dataclasses import astuple, replace
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import World
 from tests.factories import application, job_data, parameter, text, var, word
+from ucloud_slurm.app import create_app
 from ucloud_slurm.store.database import StorageBusy
 from ucloud_slurm.store.jobs import Phase
 
@@ -293,6 +297,131 @@ def test_what_cannot_be_read_is_refused_and_never_breaks_anything(world: World, 
                                headers=headers, timeout=5)  # fmt: skip
         assert answer.status_code == 400
         assert answer.json()["why"]
+
+
+ITEMS: dict[str, dict[str, Any]] = {
+    "jobs/extend": {"job": job_data(), "requestedTime": {"hours": 1, "minutes": 0, "seconds": 0}},
+    "jobs/suspend": {"job": job_data()},
+    "jobs/unsuspend": {"job": job_data()},
+    "jobs/interactiveSession": {"job": job_data(), "rank": 0, "sessionType": "SHELL"},
+    "jobs/updateAcl": {
+        "resource": job_data(),
+        "added": [
+            {"entity": {"type": "user", "username": "u", "projectId": "p", "group": "g"}, "permissions": ["READ"]}
+        ],
+        "deleted": [{"type": "user", "username": "u", "projectId": "p", "group": "g"}],
+    },
+}
+_DURATION = ["requestedTime.hours", "requestedTime.minutes", "requestedTime.seconds"]
+_ENTITIES = [f"{entity}.{field}" for entity in ("added[0].entity", "deleted[0]")
+             for field in ("type", "username", "projectId", "group")]  # fmt: skip
+_JOBS: list[Any] = [1, "x", True, [], None]
+# Call, fields, and what cannot stand there.
+WRONG: list[tuple[str, list[str], list[Any]]] = [
+    ("jobs/extend", _DURATION, [-1, 1.5, "1", True, [], {}, 2**63, 10**400]),
+    ("jobs/extend", _DURATION[1:], [60]),
+    ("jobs/extend", ["requestedTime"], [1, "1h", True, []]),
+    ("jobs/extend", ["job"], _JOBS),
+    ("jobs/suspend", ["job"], _JOBS),
+    ("jobs/unsuspend", ["job"], _JOBS),
+    ("jobs/interactiveSession", ["job"], _JOBS),
+    ("jobs/interactiveSession", ["rank"], [-1, 0.5, "0", True, [], {}, None, 2**63, 10**400]),
+    ("jobs/interactiveSession", ["sessionType"], ["", "shell", "SSH", 1, True, [], {}, None]),
+    ("jobs/updateAcl", ["resource"], _JOBS),
+    ("jobs/updateAcl", ["added", "deleted", "added[0].permissions"], [1, "x", True, {}]),
+    ("jobs/updateAcl", ["added[0].permissions[0]", *_ENTITIES], [1, True, [], {}]),
+    ("jobs/updateAcl", ["added[0]", "deleted[0]", "added[0].entity"], [1, "x", True, [], None]),
+]
+
+
+@pytest.mark.parametrize("path", ITEMS)
+def test_a_wrong_type_of_any_field_of_an_item_is_named_by_its_path(world: World, path: str) -> None:
+    for field, value in ((field, value) for call, fields, values in WRONG if call == path
+                         for field in fields for value in values):  # fmt: skip
+        item = copy.deepcopy(ITEMS[path])
+        *way, last = [int(part) if part.isdigit() else part for part in re.findall(r"\w+", field)]
+        holder: Any = item
+        for part in way:
+            holder = holder[part]
+        holder[last] = value
+        status, body = post(world, path, item)
+        assert status == 400, (field, value, body)
+        assert body["why"].startswith(f"items[0].{field}"), (field, value, body)
+    assert world.model.counts == {}
+
+
+UNUSUAL = [
+    (b'{"items":' * 100_000, "not valid JSON"),
+    (b"[" * 1_000_000, "not valid JSON"),
+    (b'{"items":[{"a":' + b"[" * 250 + b"]" * 250 + b"}]}", "not valid JSON"),
+    (b"\xef\xbb\xbf" + json.dumps({"items": [job_data()]}).encode(), "not valid JSON"),
+    (b"\xff\xfe" + json.dumps({"items": [job_data()]}).encode("utf-16-le"), "not valid JSON"),
+    (b'{"items":[NaN]}', "not valid JSON"),
+    (b'{"items":[-Infinity]}', "not valid JSON"),
+    (b'{"items":[{"id":"\\ud800"}]}', "not valid JSON"),
+    (b'{"items":[{"id":"\xed\xa0\x80"}]}', "not valid JSON"),
+    (b'{"items":[{"id":"5\0"}]}', "not valid JSON"),
+    (b'{"items":[{"id":' + b"9" * 5000 + b"}]}", "not valid JSON"),
+    (b'{"items":[{"id":' + b"9" * 4000 + b"}]}", "items[0].id: the number is too large"),
+    (b'{"items":[{"id":1e999}]}', "items[0].id: the number is too large"),
+    (b'{"items":[{"id":"5\\u0000"}]}', "items[0].id: "),
+]
+
+
+@pytest.mark.parametrize(("body", "words"), UNUSUAL, ids=range(len(UNUSUAL)))
+def test_unusual_json_is_refused_by_every_call_that_takes_a_bulk(world: World, body: bytes, words: str) -> None:
+    client = create_app(provider=world.provider).test_client()
+    headers = {"Authorization": f"Bearer {world.core.tokens.core_token()}"}
+    # Items of other calls hold the job, which is what is missed there.
+    for path in ("jobs", "jobs/terminate", "jobs/verify"):
+        answer = client.post(f"{BASE}/{path}", data=body, headers=headers)
+        assert (answer.status_code, words in answer.text) == (400, True), answer.text
+    for path in ITEMS:
+        assert client.post(f"{BASE}/{path}", data=body, headers=headers).status_code == 400
+
+
+def test_of_a_key_that_is_there_twice_the_last_counts(world: World) -> None:
+    raw = json.dumps({"items": [job_data("1")]}).replace('"id": "1"', '"id": "x", "id": "2"')
+    client = create_app(provider=world.provider).test_client()
+    headers = {"Authorization": f"Bearer {world.core.tokens.core_token()}"}
+    assert client.post(f"{BASE}/jobs", data=raw, headers=headers).json == {"responses": [{"id": "ucloud-2"}]}
+
+
+def test_nul_in_any_text_of_a_job_is_kept_or_refused_and_never_reaches_slurm(world: World) -> None:
+    for number, field in enumerate(("createdBy", "project")):
+        job = job_data(str(number + 1))
+        job["owner"][field] = "a\0b"
+        assert post(world, "jobs", job)[0] == 200
+    app = application(word("echo"), var("v"), parameters=[parameter("v")])
+    assert post(world, "jobs", job_data("3", app=app, parameters={"v": text("a\0b")}))[0] == 400
+    assert post(world, "jobs", job_data("4", name="a\0b"))[0] == 200
+    world.work(1)
+    assert len(world.model.jobs) == 3
+    assert not any("\0" in str(value) for job in world.model.jobs for value in astuple(job.submission))
+
+
+@pytest.mark.parametrize("path", ["jobs/terminate", "jobs/verify"])
+@pytest.mark.parametrize("when", [2**63, -(2**63) - 1, 10**400])
+def test_a_time_beyond_all_times_is_refused(world: World, path: str, when: int) -> None:
+    status, body = post(world, path, job_data("77") | {"createdAt": when})
+    assert (status, body["why"]) == (400, "items[0].createdAt: the number is too large")
+
+
+@pytest.mark.parametrize("when", [2**63 - 1, -(2**63)])
+def test_a_time_that_can_be_kept_is_no_obstacle(world: World, when: int) -> None:
+    assert post(world, "jobs/verify", job_data("77") | {"createdAt": when})[0] == 200
+    world.work(60)
+
+
+def test_an_extension_beyond_all_limits_is_refused_where_slurm_has_none(world: World) -> None:
+    partitions = world.model.partitions
+    world.model.partitions = lambda within: [  # type: ignore[method-assign]
+        replace(partition, minutes=None) for partition in partitions(within)
+    ]
+    item = {"job": job_data("5"), "requestedTime": {"hours": 2**63 - 1, "minutes": 0, "seconds": 0}}
+    assert post(world, "jobs", item["job"])[0] == 200
+    status, body = post(world, "jobs/extend", item)
+    assert (status, body["why"]) == (400, "requestedTime: longer than any job may run.")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ A limit is absolute, counted from the job's start, so that the same request twic
 
 from dataclasses import dataclass
 
-from ucloud_slurm.bridge.plan import span
+from ucloud_slurm.bridge.plan import LONGEST, span
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.ucloud.control import JobUpdate
 from ucloud_slurm.ucloud.eras import Era
@@ -52,7 +52,7 @@ def extension(
     :param limit: the present limit on the cluster in minutes; None for none
     :param last: key of the last request that was done
     :param since: seconds since then
-    :raises Refused: there is nothing to extend, or by nothing
+    :raises Refused: there is nothing to extend, or by nothing, or to more than any cluster can count
     """
     if not requested or requested < 0:
         raise Refused("requestedTime: a job can only be extended by more than 0 seconds.")
@@ -64,6 +64,8 @@ def extension(
     if repeated and last is not None and last.startswith(f"{known_minutes}+{more}="):
         return Extension(known_minutes, more, int(last.partition("=")[2]))
     base = known_minutes if era.has_new_time_allocation and known_minutes is not None else limit
+    if base + more > LONGEST:
+        raise Refused("requestedTime: longer than any job may run.")
     return Extension(known_minutes, more, max(limit, base + more))
 
 

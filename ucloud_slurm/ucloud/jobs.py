@@ -2,7 +2,9 @@
 
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from ucloud_slurm.ucloud.applications import Application, NameAndVersion, SimpleDuration
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
@@ -79,7 +81,9 @@ I = TypeVar("I")  # noqa: E741  the item of a bulk
 class Bulk(Message, Generic[I]):
     """A BulkRequest: 1 to 1000 items."""
 
-    items: list[I] = Field(min_length=1, max_length=MOST_ITEMS)
+    items: list[I] = Field(
+        min_length=1, max_length=MOST_ITEMS, description=f"1 to {MOST_ITEMS}; all of them are done, or none."
+    )
 
 
 class AclEntity(Message):
@@ -122,6 +126,14 @@ class JobItem(Message):
     @classmethod
     def _either_shape(cls, data: Any) -> Any:
         return {"job": data} if isinstance(data, dict) and "job" not in data else data
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The description of both shapes."""
+        described = handler.resolve_ref_schema(handler(schema))
+        job = described["properties"]["job"]
+        described["anyOf"] = [{"required": described.pop("required")}, job]
+        return described
 
 
 class SessionItem(Message):

@@ -4,6 +4,7 @@ Source: UCloud's JSON conventions (contract: request and response encoding, Defa
 """
 
 import math
+from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Strict, TypeAdapter, ValidationError
@@ -16,6 +17,7 @@ Int = Annotated[int, Strict()]
 Bool = Annotated[bool, Strict()]
 
 MOST_ERRORS = 5
+LARGEST = 2**63 - 1  # an integer of UCloud has 64 bits
 
 
 class Message(BaseModel):
@@ -45,7 +47,11 @@ def decode(kind: type[M], body: bytes) -> M:
 def from_data(kind: type[M], data: Any) -> M:
     """Reads a message from JSON that is parsed already. See :func:`decode`."""
     try:
-        return TypeAdapter(kind).validate_python(without_nulls(data))
+        bare = without_nulls(data)
+    except Refused:
+        raise Refused(one_line(f"{_path(_too_large(data) or ())}: the number is too large")) from None
+    try:
+        return TypeAdapter(kind).validate_python(bare)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         text = "; ".join(_sentence(problem) for problem in problems[:MOST_ERRORS])
@@ -55,9 +61,9 @@ def from_data(kind: type[M], data: Any) -> M:
 def without_nulls(data: Any) -> Any:
     """The same JSON with every key left out whose value is null.
 
-    :raises Refused: for a number that no computer can hold; it would be another one when it is written again
+    :raises Refused: for a number that cannot be kept; it would be another one when it is written again
     """
-    if isinstance(data, float) and not math.isfinite(data):
+    if _is_too_large(data):
         raise Refused("The request holds a number that is too large.")
     if isinstance(data, dict):
         return {key: without_nulls(value) for key, value in data.items() if value is not None}
@@ -66,11 +72,34 @@ def without_nulls(data: Any) -> Any:
     return data
 
 
-def _sentence(problem: Any) -> str:
+def _is_too_large(data: Any) -> bool:
+    if isinstance(data, float):
+        return not math.isfinite(data)
+    return isinstance(data, int) and not -LARGEST - 1 <= data <= LARGEST
+
+
+def _too_large(data: Any) -> tuple[str | int, ...] | None:
+    """Where the first number is that is too large."""
+    if _is_too_large(data):
+        return ()
+    inside: Iterable[tuple[Any, Any]] = data.items() if isinstance(data, dict) else ()
+    inside = enumerate(data) if isinstance(data, list) else inside
+    for key, value in inside:
+        place = _too_large(value)
+        if place is not None:
+            return (key, *place)
+    return None
+
+
+def _path(parts: Iterable[str | int]) -> str:
     path = ""
-    for part in problem["loc"]:
+    for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{part}"
-    path = path or "The request"
+    return path or "The request"
+
+
+def _sentence(problem: Any) -> str:
+    path = _path(problem["loc"])
     if problem["type"] == "missing":
         return f"{path} is missing"
     return f"{path}: {problem['msg'][0].lower()}{problem['msg'][1:]}"

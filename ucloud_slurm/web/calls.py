@@ -104,7 +104,7 @@ def _jobs(provider: Provider, calls: Calls) -> None:
         )
         return Answers(responses=[support(each, pages=pages, extension=extension) for each in references])
 
-    @calls.call("DELETE", "jobs")
+    @calls.call("DELETE", "jobs", gives=None)
     def delete() -> None:
         """Refused: jobs are ended, not deleted."""
         raise Refused("Deleting a job is not supported by this provider; end it instead.", error_code=NOT_SUPPORTED)
@@ -163,7 +163,7 @@ def _integration(provider: Provider, calls: Calls) -> None:
     def init_jobs(_principal: Principal) -> None:
         """Prepare for the jobs of an owner: nothing has to be done."""
 
-    @calls.call("POST", "integration/connect", takes=UserName)
+    @calls.call("POST", "integration/connect", takes=UserName, gives=None)
     def connect(_user: UserName) -> None:
         """Refused: nobody has to connect."""
         raise Refused("There is no need to connect: all jobs of this provider run as one account.")
@@ -178,7 +178,7 @@ def _integration(provider: Provider, calls: Calls) -> None:
         failing = [part for part in (SLURM, UCLOUD) if provider.health.of(part).failing_since is not None]
         return Condition(level="DEGRADED" if failing else "NORMAL")
 
-    @calls.call("POST", "integration/welcome", takes=Welcome, public=True)
+    @calls.call("POST", "integration/welcome", takes=Welcome, gives=None, public=True)
     def welcome(_welcome: Welcome) -> None:
         """Refused: this provider never asks for approval."""
         # Only a provider that asked for approval may be given keys; this release is given them by hand.

@@ -22,7 +22,7 @@ class Declaration:
 
     :ivar path: below the provider's base path
     :ivar takes: type of the body; None for a call without one
-    :ivar gives: type of the answer
+    :ivar gives: type of the answer; None for a call that is always refused
     :ivar query: names of the query parameters
     :ivar public: whether it is answered without a token
     :ivar summary: one sentence
