@@ -92,9 +92,10 @@ def test_without_the_right_to_it_the_refusal_says_which_role_is_missing(world: W
 def test_all_jobs_of_a_request_are_extended_or_none(world: World, job: str) -> None:
     other = world.submit()
     allocation = {"hours": 0, "minutes": 30, "seconds": 0}
-    status, _ = post(world, "jobs/extend", extend(job, 30, timeAllocation=allocation),
+    status, body = post(world, "jobs/extend", extend(job, 30, timeAllocation=allocation),
                      extend(other, 601, timeAllocation=allocation))  # fmt: skip
     assert status == 400
+    assert body["why"].startswith(f"items[1] (job {other})")
     assert (world.slurm(job).minutes, world.slurm(other).minutes) == (30, 30)
 
 
@@ -171,7 +172,7 @@ def test_a_job_that_waits_cannot_be_suspended_and_none_of_its_request_is(world: 
     waits = world.submit()
     status, body = post(world, "jobs/suspend", {"job": job_data(job)}, {"job": job_data(waits)})
     assert status == 409
-    assert "waits in the queue" in body["why"]
+    assert body["why"].startswith(f"items[1] (job {waits}): Only a running job can be suspended")
     assert world.slurm(job).run.state is SlurmState.RUNNING
 
 

@@ -24,19 +24,6 @@ class Created(Message):
     id: str
 
 
-class DockerSupport(Message):
-    """What is offered to applications in containers. A flag that is false means "not supported"."""
-
-    enabled: bool = False
-    web: bool = False
-    vnc: bool = False
-    logs: bool = False
-    terminal: bool = False
-    peers: bool = False
-    time_extension: bool = False
-    utilization: bool = False
-
-
 class MachineSupport(Message):
     """What is offered to virtual machines: nothing."""
 
@@ -50,7 +37,7 @@ class MachineSupport(Message):
 
 
 class NativeSupport(Message):
-    """What is offered to applications that are installed on the cluster."""
+    """What is offered to applications that are installed on the cluster. A flag that is false means "no"."""
 
     enabled: bool = False
     web: bool = False
@@ -59,6 +46,12 @@ class NativeSupport(Message):
     terminal: bool = False
     time_extension: bool = False
     utilization: bool = False
+
+
+class DockerSupport(NativeSupport):
+    """What is offered to applications in containers."""
+
+    peers: bool = False
 
 
 class ComputeSupport(Message):

@@ -47,18 +47,21 @@ class Control(ABC, Generic[I]):
         """
         if not self._provider.health.may_ask(SLURM, self._provider.now()):
             raise SchedulerAway("Slurm did not answer a moment ago")
+        found: list[tuple[I, JobRow, QueueRecord]] = []
         done: list[tuple[I, JobRow, QueueRecord]] = []
+        number = 0
         try:
-            found = [(item, *present(self._provider, item.job, self.left())) for item in items]
-            for item, row, record in found:
-                self.check(item, row, record)
-            for item, row, record in found:
-                self._act(item, row, record)
-                done.append((item, row, record))
+            for number, item in enumerate(items):
+                found.append((item, *present(self._provider, item.job, self.left())))
+            for number, each in enumerate(found):
+                self.check(*each)
+            for number, each in enumerate(found):
+                self._act(*each)
+                done.append(each)
         except Problem as problem:
             self._undo(done)
-            where = f"items[{len(done)}] (job {items[len(done)].job.id}): " if len(items) > 1 and done else ""
-            problem.why = where + problem.why
+            if len(items) > 1:
+                problem.why = f"items[{number}] (job {items[number].job.id}): {problem.why}"
             raise
         except SchedulerAway as error:
             if time.monotonic() - self._begun >= FAIR:
