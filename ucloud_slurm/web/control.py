@@ -3,7 +3,8 @@
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
 from ucloud_slurm.bridge import limits
@@ -49,19 +50,19 @@ class Control(ABC, Generic[I]):
             raise SchedulerAway("Slurm did not answer a moment ago")
         found: list[tuple[I, JobRow, QueueRecord]] = []
         done: list[tuple[I, JobRow, QueueRecord]] = []
-        number = 0
         try:
-            for number, item in enumerate(items):
-                found.append((item, *present(self._provider, item.job, self.left())))
-            for number, each in enumerate(found):
-                self.check(*each)
-            for number, each in enumerate(found):
-                self._act(*each)
+            for item in items:
+                with _named(items, item):
+                    found.append((item, *present(self._provider, item.job, self.left())))
+            for each in found:
+                with _named(items, each[0]):
+                    self.check(*each)
+            for each in found:
+                with _named(items, each[0]):
+                    self._act(*each)
                 done.append(each)
-        except Problem as problem:
+        except Problem:
             self._undo(done)
-            if len(items) > 1:
-                problem.why = f"items[{number}] (job {items[number].job.id}): {problem.why}"
             raise
         except SchedulerAway as error:
             if time.monotonic() - self._begun >= FAIR:
@@ -182,6 +183,17 @@ class Resume(Control[JobItem]):
         """Suspends it again."""
         if record.state is SlurmState.SUSPENDED:
             self._provider.scheduler.suspend(record.id, self.left())
+
+
+@contextmanager
+def _named(items: Sequence[_Item], item: _Item) -> Iterator[None]:
+    """Says which item of a bulk a refusal is about."""
+    try:
+        yield
+    except Problem as problem:
+        if len(items) > 1:
+            problem.why = f"items[{items.index(item)}] (job {item.job.id}): {problem.why}"
+        raise
 
 
 def present(provider: Provider, job: Job, within: float) -> tuple[JobRow, QueueRecord]:
