@@ -373,3 +373,17 @@ def handshake(world: World, origin: str) -> int:
             return 101
     except CoreError as error:
         return error.status
+
+
+def test_a_mistake_of_ours_is_answered_on_its_stream_and_the_others_live_on(
+    world: World, job: Job, raw: Raw, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = raw.follow(job.id)
+    broken = mocker.patch.object(follow.Follower, "_payload", side_effect=RuntimeError("the secret is 42"))
+    answer = raw.hear(raw.say({"type": "init", "job": job_data(job.id)}))
+    mocker.stop(broken)
+    assert (answer["status"], answer["payload"]["why"]) == (500, "Internal error of the provider")
+    assert "RuntimeError" in caplog.text
+    assert "42" not in caplog.text.replace("54112", "")
+    job.write("still here\n")
+    assert raw.hear(stream)["payload"]["stdout"] == "still here\n"

@@ -129,7 +129,7 @@ def test_what_cannot_be_read_is_refused_and_the_shell_lives_on(world: World, job
         assert browser.ask({"type": "input", "data": "true\r"})["payload"] == {"type": "ack"}
 
 
-@pytest.mark.parametrize(("cols", "rows"), [(0, 0), (-1, -1), (10**9, 10**9), (2**70, 1)])
+@pytest.mark.parametrize(("cols", "rows"), [(0, 0), (-1, -1), (10**9, 10**9), (2**60, 1)])
 def test_a_window_of_an_impossible_size_is_given_a_possible_one(world: World, job: str, cols: int, rows: int) -> None:
     with world.core.shell(opened(world, job)) as shell:
         assert shell.resize(cols, rows).status == 200

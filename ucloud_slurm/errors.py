@@ -80,6 +80,14 @@ class Misconfigured(Exception):
         self.sentences = tuple(sentences)
 
 
+def place(error: BaseException) -> str:
+    """Where an error was raised, as file and line. Enough to find it; the values there may be secrets."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "an unknown place"
+
+
 def one_line(text: str, limit: int = 500) -> str:
     """Foreign text as one printable line of at most ``limit`` characters, for a journal or a terminal."""
     line = "".join(character if character.isprintable() else " " for character in text)

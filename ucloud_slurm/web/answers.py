@@ -6,7 +6,7 @@ from typing import Any
 from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
 
-from ucloud_slurm.errors import NotNow, Problem, one_line
+from ucloud_slurm.errors import NotNow, Problem, one_line, place
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +45,5 @@ def handle_errors(app: Flask) -> None:
     @app.errorhandler(Exception)
     def unexpected(raised: Exception) -> Response:
         # One line in the journal; the place is enough to find it, the values may be secrets.
-        trace = raised.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "unknown place"
-        log.error("unexpected %s at %s; please report it", type(raised).__name__, place)
+        log.error("unexpected %s at %s; please report it", type(raised).__name__, place(raised))
         return error(500, "Internal error of the provider")

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ucloud_slurm.errors import StorageTrouble, one_line
+from ucloud_slurm.errors import StorageTrouble, one_line, place
 
 log = logging.getLogger(__name__)
 
@@ -20,11 +20,7 @@ def alone(job_id: str, doing: str) -> Iterator[None]:
     except StorageTrouble:
         raise
     except Exception as error:  # noqa: BLE001
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "an unknown place"
         log.error(  # noqa: TRY400  a trace has many lines, and values in it
-            "job %s: %s failed (%s at %s: %s); please report it", job_id, doing, type(error).__name__, place,
+            "job %s: %s failed (%s at %s: %s); please report it", job_id, doing, type(error).__name__, place(error),
             one_line(str(error), 200),
         )  # fmt: skip

@@ -6,10 +6,11 @@ other streams live on.
 
 import asyncio
 import json
+import logging
 import re
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -19,7 +20,9 @@ from wsproto.connection import ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from ucloud_slurm.errors import Problem
+from ucloud_slurm.errors import NotNow, Problem, one_line, place
+
+log = logging.getLogger(__name__)
 
 LARGEST = 4 * 1024 * 1024  # bytes of a frame: a Job with its application and all its updates
 HIGH_WATER = 128 * 1024  # bytes that may wait for a slow reader before its sender does
@@ -86,6 +89,25 @@ class Connection:
     async def refuse(self, stream_id: str, problem: Problem) -> None:
         """Ends a stream with an error."""
         await self.response(stream_id, problem.status, {"why": problem.why, "errorCode": problem.error_code})
+
+    @asynccontextmanager
+    async def answering(self, stream_id: str) -> AsyncIterator[None]:
+        """Answers on a stream with an error for whatever is raised inside; other streams do not notice.
+
+        :raises Gone: see there
+        """
+        try:
+            yield
+        except Gone:
+            raise
+        except Problem as problem:
+            await self.refuse(stream_id, problem)
+        except NotNow as error:
+            log.warning("%s", one_line(str(error)))
+            await self.refuse(stream_id, Problem("The provider cannot do this at the moment; please try again."))
+        except Exception as error:  # noqa: BLE001
+            log.error("unexpected %s at %s; please report it", type(error).__name__, place(error))  # noqa: TRY400
+            await self.refuse(stream_id, Problem("Internal error of the provider"))
 
     async def ping(self) -> None:
         """Shows that the connection lives, as UCloud's own servers do."""

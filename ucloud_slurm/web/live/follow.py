@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,7 +53,7 @@ class Follower:
         self.job_id = row.id
         self.connection = connection
         self._hub = hub
-        self._stream_id = stream_id
+        self.stream_id = stream_id
         self._since = provider.now()
         self._access: Access | None = access
         self._wake = asyncio.Event()
@@ -88,12 +89,11 @@ class Follower:
         hub = self._hub
         hub.watchers.add(self)
         try:
-            await self.connection.message(self._stream_id, self._payload(-1))
+            await self.connection.message(self.stream_id, self._payload(-1))
             while not self._cancelled:
                 access = self._access
                 if access is not None and access.lost(self.connection.username, self._since):
-                    await self.connection.refuse(self._stream_id, Forbidden("You have no access to this job any more."))
-                    return
+                    raise Forbidden("You have no access to this job any more.")
                 # What was written before the end is there by now; read it all once more.
                 ended = access is None or access.ended
                 self._again |= ended
@@ -101,9 +101,7 @@ class Follower:
                 if ended:
                     break
                 await self._wait(news=news)
-            await self.connection.response(self._stream_id, 200, self._payload(-1))
-        except Gone:
-            pass
+            await self.connection.response(self.stream_id, 200, self._payload(-1))
         finally:
             hub.watchers.discard(self)
             for each in self._logs:
@@ -134,7 +132,7 @@ class Follower:
                     waiting.remove(each)
                 elif text:
                     news = True
-                    await self.connection.message(self._stream_id, self._payload(each.rank, each.stream, text))
+                    await self.connection.message(self.stream_id, self._payload(each.rank, each.stream, text))
         return news
 
     async def _tell(self, each: _Log, error: Exception) -> None:
@@ -144,7 +142,7 @@ class Follower:
             why = str(error) if isinstance(error, NotAFile) else f"{each.stream} cannot be read ({error})"
             log.warning("job %s: its log is not shown: %s", self.job_id, why)
             text = f"[The log is not shown: {why}.]\n"
-            await self.connection.message(self._stream_id, self._payload(each.rank, "stderr", text))
+            await self.connection.message(self.stream_id, self._payload(each.rank, "stderr", text))
 
     def _listen(self) -> None:
         """Has the kernel tell of changes. What cannot be listened at yet is tried again at the next look."""
@@ -230,7 +228,9 @@ class Following:
 
     async def _run(self, follower: Follower) -> None:
         try:
-            await follower.run()
+            with suppress(Gone):
+                async with self._connection.answering(follower.stream_id):
+                    await follower.run()
         finally:
             self._streams.pop(follower.session, None)
 

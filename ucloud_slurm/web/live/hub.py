@@ -7,13 +7,14 @@ followers are two hundred sockets and one thread, and no call waits behind them.
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from ucloud_slurm.errors import Problem
+from ucloud_slurm.errors import Problem, place
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.store.sessions import Access
 from ucloud_slurm.web.live.notice import Notices
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0  # between two looks at how the jobs stand that somebody watches
 HOLD_SECONDS = 30.0  # between two signs of life of the shells
 HELD_FOR = 120.0  # seconds after the last sign of life that a shell counts as there
+STOP_SECONDS = 10.0  # that what ends has to clean up
 READERS = 16  # threads that read files: one that hangs on a dead file server must not hold up the others
 T = TypeVar("T")
 
@@ -91,11 +93,7 @@ class Hub:
         try:
             await work
         except Exception as error:  # noqa: BLE001  one connection must not end the others
-            trace = error.__traceback__
-            while trace is not None and trace.tb_next is not None:
-                trace = trace.tb_next
-            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "an unknown place"
-            log.error("unexpected %s at %s; please report it", type(error).__name__, place)  # noqa: TRY400
+            log.error("unexpected %s at %s; please report it", type(error).__name__, place(error))  # noqa: TRY400
 
     @property
     def notices(self) -> Notices:
@@ -120,11 +118,12 @@ class Hub:
         asyncio.set_event_loop(loop)
         look_out = loop.create_task(self._look_out())
         loop.run_forever()
-        look_out.cancel()
-        while tasks := asyncio.all_tasks(loop):  # what ends may begin something to clean up
-            for task in tasks:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        for task in (look_out, *self._tasks):
+            task.cancel()
+        until = time.monotonic() + STOP_SECONDS
+        # What ends cleans up, and that may take others.
+        while (tasks := asyncio.all_tasks(loop)) and time.monotonic() < until:
+            loop.run_until_complete(asyncio.wait(tasks, timeout=1))
         if self._notices is not None:
             self._notices.close()
         for pool in (self._readers, self._database):

@@ -8,6 +8,7 @@ import codecs
 import logging
 import os
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ucloud_slurm.errors import Forbidden, NotFound, Problem, Refused, TooMany
@@ -43,7 +44,7 @@ class Shell:
         self.job_id = session.job_id
         self._hub = hub
         self._connection = connection
-        self._stream_id = stream_id
+        self.stream_id = stream_id
         self._session = session
         self._terminal = terminal
         self._input: deque[_Typed] = deque()
@@ -68,14 +69,11 @@ class Shell:
         hub.watchers.add(self)
         tasks = [hub.spawn(self._output()), hub.spawn(self._type())]
         try:
-            await self._connection.message(self._stream_id, {"type": "initialize"})
+            await self._connection.message(self.stream_id, {"type": "initialize"})
             problem = await self._end
-            if problem is None:
-                await self._connection.response(self._stream_id, 200, ACK)
-            else:
-                await self._connection.refuse(self._stream_id, problem)
-        except Gone:
-            pass
+            if problem is not None:
+                raise problem
+            await self._connection.response(self.stream_id, 200, ACK)
         finally:
             hub.watchers.discard(self)
             for task in tasks:
@@ -129,7 +127,7 @@ class Shell:
                 if not data:
                     break
                 if text := decoder.decode(data):
-                    await self._connection.message(self._stream_id, {"type": "data", "data": text})
+                    await self._connection.message(self.stream_id, {"type": "data", "data": text})
         except Gone:
             pass
         self._finish(None)
@@ -227,7 +225,9 @@ class Shells:
 
     async def _run(self, shell: Shell) -> None:
         try:
-            await shell.run()
+            with suppress(Gone):
+                async with self._connection.answering(shell.stream_id):
+                    await shell.run()
         finally:
             self._shell = None
 

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Response, request
 from wsproto.utilities import generate_accept_token
 
-from ucloud_slurm.errors import Forbidden, NotNow, Problem, Refused, TooMany
+from ucloud_slurm.errors import Forbidden, Refused, TooMany
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.web import answers
-from ucloud_slurm.web.live.connection import PING_SECONDS, Connection, Frame, Gone
+from ucloud_slurm.web.live.connection import PING_SECONDS, Connection, Gone
 from ucloud_slurm.web.live.follow import Following
 from ucloud_slurm.web.live.hub import Hub
 from ucloud_slurm.web.live.shell import Shells
@@ -105,7 +105,8 @@ async def _serve(hub: Hub, sock: socket.socket, handshake: bytes, username: str 
             if answer is None:
                 await connection.response(frame.stream_id, 404, {})
             else:
-                await _answer(connection, frame, answer)
+                async with connection.answering(frame.stream_id):
+                    await answer(frame)
     except Gone:
         pass
     finally:
@@ -115,15 +116,6 @@ async def _serve(hub: Hub, sock: socket.socket, handshake: bytes, username: str 
         following.close()
         shells.close()
         await connection.close()
-
-
-async def _answer(connection: Connection, frame: Frame, answer: Any) -> None:
-    try:
-        await answer(frame)
-    except Problem as problem:
-        await connection.refuse(frame.stream_id, problem)
-    except NotNow:
-        await connection.refuse(frame.stream_id, Problem("The provider cannot do this at the moment."))
 
 
 async def _unless_known(connection: Connection) -> None:
