@@ -53,12 +53,12 @@ class Real:
 
     def slurm_jobs(self, job_id: str) -> list[str]:
         """Ids of all Slurm jobs that were ever made for it, from both sources."""
-        queued = self.cluster.run("squeue", "--noheader", "--states=all", "--format=%A %j").splitlines()
+        queued = self.cluster.run("squeue", "--noheader", "--states=all", "--format=%A|%j").splitlines()
         ended = self.cluster.run(
             "sacct", "-X", "-n", "-P", "-a", "-S", "now-1days", "-o", "jobidraw,jobname"
         ).splitlines()
-        pairs = [tuple(line.replace("|", " ").split()) for line in (*queued, *ended) if line.strip()]
-        return sorted({id_ for id_, name in pairs if re.fullmatch(rf"ucloud-{job_id}(-.*)?", name)})
+        pairs = [line.partition("|") for line in (*queued, *ended) if line.strip()]
+        return sorted({id_ for id_, _, name in pairs if re.fullmatch(rf"ucloud-{job_id}(-.*)?", name)})
 
 
 @pytest.fixture(scope="module")
