@@ -4,11 +4,14 @@ import itertools
 import json
 import os
 import select
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_mock import MockerFixture
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import CloseConnection, TextMessage
 
 from tests.conftest import Open, Serve, World
 from tests.factories import job_data
@@ -104,8 +107,8 @@ def test_an_identifier_is_not_kept_as_it_is(world: World, job: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_nothing_can_be_typed_before_a_shell_is_open_on_the_connection(world: World, job: str, path: str) -> None:
-    with world.core.shell(opened(world, job)), world.core.websocket(path) as socket:
-        browser = Browser(socket)
+    with world.core.shell(opened(world, job)), world.core.websocket(path) as connection:
+        browser = Browser(connection)
         for payload in ({"type": "input", "data": "id\r"}, {"type": "resize", "cols": 1, "rows": 1}):
             assert browser.ask(payload)["status"] == 404
         assert (
@@ -120,8 +123,8 @@ def test_nothing_can_be_typed_before_a_shell_is_open_on_the_connection(world: Wo
      {"type": "resize", "cols": None, "rows": 1}, {"type": "resize", "cols": 1.5, "rows": 1}],
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused_and_the_shell_lives_on(world: World, job: str, payload: Any) -> None:
-    with world.core.websocket(PATHS[0]) as socket:
-        browser = Browser(socket)
+    with world.core.websocket(PATHS[0]) as connection:
+        browser = Browser(connection)
         identifier = opened(world, job)["sessionIdentifier"]
         first = browser.ask({"type": "initialize", "sessionIdentifier": identifier})
         assert first["payload"] == {"type": "initialize"}
@@ -139,15 +142,15 @@ def test_a_window_of_an_impossible_size_is_given_a_possible_one(world: World, jo
 
 def test_input_that_the_shell_does_not_take_is_refused_and_not_heaped_up(world: World, job: str) -> None:
     world.model.terminal_command = ("/bin/sh", "-c", "stty raw -echo; exec sleep 60")
-    with world.core.websocket(PATHS[0]) as socket:
-        browser = Browser(socket)
+    with world.core.websocket(PATHS[0]) as connection:
+        browser = Browser(connection)
         identifier = opened(world, job)["sessionIdentifier"]
         browser.ask({"type": "initialize", "sessionIdentifier": identifier})
         for number in range(3):
             data = "x" * (shell.MOST_WAITING // 2 - 10)
             frame = {"call": SHELL, "streamId": f"p{number}", "payload": {"type": "input", "data": data}}
-            socket.send(json.dumps(frame))
-        refused = socket.receive(5)
+            connection.send(json.dumps(frame))
+        refused = connection.receive(5)
         assert isinstance(refused, dict)
         assert (refused["streamId"], refused["status"]) == ("p2", 429)
         assert browser.ask({"type": "resize", "cols": 80, "rows": 24})["payload"] == {"type": "ack"}
@@ -172,6 +175,32 @@ def test_a_shell_ends_with_its_connection(world: World, job: str, tmp_path: Path
     pid = int(pid_file.read_text())
     wait_until("the shell is gone", lambda: not Path(f"/proc/{pid}").exists(), seconds=10)
     wait_until("the session is closed", lambda: _ended(world) == 1, seconds=5)
+
+
+def say_and_leave(world: World, frame: str) -> None:
+    """Says something and goodbye in one breath."""
+    host, port = world.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        connection.sendall(
+            f"GET {PATHS[0]} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n".encode()
+        )
+        assert connection.recv(4096).startswith(b"HTTP/1.1 101")
+        speaker = Connection(ConnectionType.CLIENT)
+        connection.sendall(speaker.send(TextMessage(frame)) + speaker.send(CloseConnection(1000)))
+        while connection.recv(4096):
+            pass
+
+
+def test_a_shell_whose_browser_is_gone_before_it_began_leaves_nothing(world: World, job: str, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    world.model.terminal_command = ("/bin/sh", "-c", f"echo $$ >> {pids}; exec cat")
+    for _ in range(5):
+        payload = {"type": "initialize", "sessionIdentifier": opened(world, job)["sessionIdentifier"]}
+        say_and_leave(world, json.dumps({"call": SHELL, "streamId": "0", "payload": payload}))
+    wait_until("the sessions are closed", lambda: _ended(world) == 5, seconds=10)
+    started = pids.read_text().split() if pids.exists() else []
+    wait_until("the shells are gone", lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), seconds=10)
 
 
 def test_a_shell_ends_when_its_user_loses_access(world: World, job: str) -> None:

@@ -87,6 +87,7 @@ class Hub:
         task = asyncio.get_running_loop().create_task(self._alone(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # what was cancelled before it began is left over
         return task
 
     async def _alone(self, work: Coroutine[Any, Any, None]) -> None:

@@ -100,6 +100,11 @@ class Shell:
         self._typed.set()
         self._used_at = self._hub.provider.now()
 
+    def close(self) -> None:
+        """Nobody is there any more."""
+        # Not by cancelling its task: one that has not begun yet would never clean up.
+        self._finish(None)
+
     def resize(self, cols: int, rows: int) -> None:
         """The window has another size."""
         self._terminal.resize(cols, rows)
@@ -168,7 +173,6 @@ class Shells:
         self._hub = hub
         self._connection = connection
         self._shell: Shell | None = None
-        self._task: asyncio.Task[None] | None = None
 
     async def call(self, frame: Frame) -> None:
         """Answers a call of the shell.
@@ -213,7 +217,7 @@ class Shells:
             log.error("job %s: %s", row.id, trouble)  # noqa: TRY400  a trace says no more
             raise Problem("No shell can be opened at the moment; please try again later.") from None
         self._shell = Shell(hub, self._connection, stream_id, session, terminal)
-        self._task = hub.spawn(self._run(self._shell))
+        hub.spawn(self._run(self._shell))
 
     def _find(self, identifier: str) -> tuple[Session | None, JobRow | None, Access | None]:
         provider = self._hub.provider
@@ -233,5 +237,5 @@ class Shells:
 
     def close(self) -> None:
         """The connection is gone, and so is its shell."""
-        if self._task is not None:
-            self._task.cancel()
+        if self._shell is not None:
+            self._shell.close()
