@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from pytest_mock import MockerFixture
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import TextMessage
 
 from tests.conftest import Open, Serve, World
 from tests.factories import job_data
 from tests.model import Model
-from ucloud_slurm.sandbox.core import SimulatedCore
+from ucloud_slurm.sandbox.core import CoreError, SimulatedCore
 from ucloud_slurm.sandbox.core.websocket import Socket
 from ucloud_slurm.sandbox.processes import wait_until
 from ucloud_slurm.web.live import connection, follow, hub, notice, sockets
@@ -178,26 +180,33 @@ def test_a_log_that_is_rotated_is_shown_to_its_end_and_then_the_new_one(world: W
         followed.wait_for(lambda: followed.text() == "old\nnew\n", 5)
 
 
-def test_where_the_kernel_tells_of_nothing_all_arrives_all_the_same(
-    world: World, job: Job, raw: Raw, mocker: MockerFixture
+def test_where_the_kernel_tells_of_nothing_the_files_are_looked_at(
+    world: World, job: Job, mocker: MockerFixture
 ) -> None:
     mocker.patch.object(notice.Notices, "watch", return_value=None)
     mocker.patch.object(follow, "QUICK", 0.05)
     with world.core.follow(job.id) as followed:
-        followed.wait_for(lambda: len(followed.messages) == 1, 5)
-        job.write("one\n")
+        for number in range(3):
+            job.write(f"{number}\n")
+            expected = "".join(f"{each}\n" for each in range(number + 1))
+            followed.wait_for(lambda expected=expected: followed.text() == expected, 5)  # type: ignore[misc]
+
+
+def test_the_last_look_finds_a_file_of_which_nobody_was_told(
+    world: World, job: Job, raw: Raw, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(notice.Notices, "watch", return_value=None)
+    mocker.patch.object(follow, "QUICK", 60)
+    job.write("one\n")
+    with world.core.follow(job.id) as followed:
         followed.wait_for(lambda: followed.text() == "one\n", 5)
-        mocker.patch.object(follow, "QUICK", 60)
-        mocker.patch.object(follow, "SLOW", 60)
-        job.write("two\n")
-        followed.wait_for(lambda: followed.text() == "one\ntwo\n", 5)
         for _ in range(20):  # the event loop has gone round, and waits
             raw.hear(raw.say({}, call="nothing"))
         (job.folder / "stdout-0.log").rename(job.folder / "old")
-        job.write("three, in a file of its own\n")
+        job.write("two, in a file of its own\n")
         job.end()
         followed.wait_end(5)
-    assert followed.text() == "one\ntwo\nthree, in a file of its own\n"
+    assert followed.text() == "one\ntwo, in a file of its own\n"
 
 
 def test_a_link_in_the_place_of_a_log_shows_a_notice_and_not_what_it_leads_to(world: World, job: Job) -> None:
@@ -275,6 +284,34 @@ def test_a_frame_that_is_too_large_is_refused_on_its_stream_and_the_others_live_
     assert (answer["type"], answer["status"]) == ("response", 413)
     job.write("still here\n")
     assert raw.hear(stream)["payload"]["stdout"] == "still here\n"
+
+
+def test_frames_that_never_end_take_no_memory(world: World, job: Job, raw: Raw, mocker: MockerFixture) -> None:
+    mocker.patch.object(connection, "MOST_UNFINISHED", 10_000)
+    with ExitStack() as stack:
+        strangers = [stack.enter_context(world.core.websocket(PATHS[0])) for _ in range(4)]
+        for stranger in strangers:
+            speaker = Connection(ConnectionType.CLIENT)
+            for piece in ("x" * 5_000, *[""] * 1_000):
+                data = speaker.send(TextMessage(piece, message_finished=False))
+                stranger._client.sock.sendall(data)
+        wait_until("they have arrived", lambda: connection.Connection.unfinished >= 10_000, seconds=5)
+        assert connection.Connection.unfinished <= 10_000 + 4 * connection.BEGINNING
+    wait_until("they are gone", lambda: connection.Connection.unfinished == 0, seconds=5)
+    raw.follow(job.id)
+
+
+def test_a_session_of_a_refused_shell_makes_room(world: World, job: Job) -> None:
+    opened = world.core.open_session(job.id)
+    assert opened is not None
+    job.end()
+    with pytest.raises(CoreError, match="has ended"):
+        world.core.shell(opened)
+    another = Job(world)
+    world.clock.advance(61)
+    world.core.open_session(another.id)
+    left = world.provider.store.rows("select * from sessions where ended_at is null")
+    assert [row["job_id"] for row in left] == [another.id]
 
 
 def test_a_cancelled_stream_ends_and_says_so_on_both(world: World, job: Job) -> None:
@@ -366,8 +403,6 @@ def test_a_page_of_another_origin_opens_nothing(world: World) -> None:
 
 
 def handshake(world: World, origin: str) -> int:
-    from ucloud_slurm.sandbox.core import CoreError  # noqa: PLC0415
-
     try:
         with world.core.websocket(PATHS[1], headers={"Origin": origin}):
             return 101

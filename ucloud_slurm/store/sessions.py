@@ -118,8 +118,9 @@ class Sessions:
     def _end_old(self, now: float) -> None:
         self._store.change(
             "update sessions set ended_at = ? where ended_at is null and ((opened_at is null and created_at < ?) "
-            "or (opened_at is not null and kind <> 'SHELL' and opened_at < ?) or held_until < ?)",
-            [now, now - self._limits.valid, now - self._limits.life, now],
+            "or (opened_at is not null and kind <> 'SHELL' and opened_at < ?) or held_until < ? "
+            "or (kind = 'SHELL' and held_until is null and opened_at < ?))",
+            [now, now - self._limits.valid, now - self._limits.life, now, now - self._limits.valid],
         )
 
     def find(self, token: str, kind: Kind, now: float) -> Session | None:

@@ -24,10 +24,12 @@ from ucloud_slurm.errors import NotNow, Problem, one_line, place
 
 log = logging.getLogger(__name__)
 
-LARGEST = 4 * 1024 * 1024  # bytes of a frame: a Job with its application and all its updates
+LARGEST = 1024 * 1024  # bytes of a frame: a Job with its application and all its updates
+MOST_UNFINISHED = 64 * 1024 * 1024  # bytes of all frames of this process that have not come to their end
 HIGH_WATER = 128 * 1024  # bytes that may wait for a slow reader before its sender does
 SLOWEST = 60.0  # seconds in which a reader must take something
 PING_SECONDS = 60.0
+BEGINNING = 4096  # bytes of a frame that is too large in which its stream is looked for
 TOO_LARGE = 413
 
 _STREAM_ID = re.compile(rb'"streamId"\s*:\s*"([^"\\]{1,200})"')
@@ -48,7 +50,12 @@ class Gone(Exception):
 
 
 class Connection:
-    """A WebSocket whose opening handshake has been answered."""
+    """A WebSocket whose opening handshake has been answered.
+
+    :cvar unfinished: bytes of frames, of all connections, that have not come to their end
+    """
+
+    unfinished = 0
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, username: str | None) -> None:
         self.username = username
@@ -56,6 +63,8 @@ class Connection:
         self._writer = writer
         self._protocol = Protocol(ConnectionType.SERVER)
         self._open = True
+        self._unfinished = bytearray()
+        self._too_large = False
         self.known = False  # whether it has shown a token of UCloud or a session's identifier
 
     @classmethod
@@ -134,8 +143,6 @@ class Connection:
 
         :raises Gone: it does not take what it is sent
         """
-        parts: list[bytes] = []
-        size = 0
         while self._open and (data := await self._read()):
             try:
                 self._protocol.receive_data(data)
@@ -150,14 +157,12 @@ class Connection:
                     self._writer.write(self._protocol.send(event.response()))
                     await self._drain()
                 elif isinstance(event, TextMessage | BytesMessage):
-                    piece = event.data.encode() if isinstance(event.data, str) else bytes(event.data)
-                    size += len(piece)
-                    if size <= LARGEST or not parts:
-                        parts.append(piece)
+                    self._gather(event.data.encode() if isinstance(event.data, str) else bytes(event.data))
                     if event.message_finished:
-                        whole, parts, length, size = b"".join(parts), [], size, 0
-                        if length > LARGEST:
-                            await self._too_large(whole)
+                        whole, too_large = bytes(self._unfinished), self._too_large
+                        self._forget()
+                        if too_large:
+                            await self._say_too_large(whole)
                         elif (frame := read_frame(whole)) is not None:
                             yield frame
 
@@ -167,8 +172,22 @@ class Connection:
         except OSError:
             return b""
 
-    async def _too_large(self, beginning: bytes) -> None:
-        if match := _STREAM_ID.search(beginning[: 64 * 1024]):
+    def _gather(self, piece: bytes) -> None:
+        """Keeps a piece of a frame, unless the frame, or all of the process together, would be too large."""
+        others = Connection.unfinished
+        if self._too_large or len(self._unfinished) + len(piece) > LARGEST or others + len(piece) > MOST_UNFINISHED:
+            self._too_large = True
+            piece = piece[: max(0, BEGINNING - len(self._unfinished))]
+        self._unfinished += piece
+        Connection.unfinished += len(piece)
+
+    def _forget(self) -> None:
+        Connection.unfinished -= len(self._unfinished)
+        self._unfinished = bytearray()
+        self._too_large = False
+
+    async def _say_too_large(self, beginning: bytes) -> None:
+        if match := _STREAM_ID.search(beginning[:BEGINNING]):
             why = f"A frame may have at most {LARGEST} bytes."
             await self.response(match[1].decode(errors="replace"), TOO_LARGE, {"why": why, "errorCode": None})
 
@@ -186,6 +205,7 @@ class Connection:
     async def close(self) -> None:
         """Ends the connection when what was said has been sent."""
         self._open = False
+        self._forget()
         self._writer.close()
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(SLOWEST):
