@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import TextMessage
+from wsproto.events import Ping, TextMessage
 
 from tests.conftest import Open, Serve, World
 from tests.factories import job_data
@@ -292,12 +292,22 @@ def test_frames_that_never_end_take_no_memory(world: World, job: Job, raw: Raw, 
         strangers = [stack.enter_context(world.core.websocket(PATHS[0])) for _ in range(4)]
         for stranger in strangers:
             speaker = Connection(ConnectionType.CLIENT)
-            for piece in ("x" * 5_000, *[""] * 1_000):
+            for piece in ("x" * 5_000, *[""] * 100):
                 data = speaker.send(TextMessage(piece, message_finished=False))
                 stranger._client.sock.sendall(data)
         wait_until("they have arrived", lambda: connection.Connection.unfinished >= 10_000, seconds=5)
         assert connection.Connection.unfinished <= 10_000 + 4 * connection.BEGINNING
     wait_until("they are gone", lambda: connection.Connection.unfinished == 0, seconds=5)
+    raw.follow(job.id)
+
+
+def test_a_stranger_who_talks_and_talks_is_sent_away(world: World, job: Job, raw: Raw) -> None:
+    raw.follow(job.id)
+    with world.core.websocket(PATHS[0]) as stranger:
+        speaker = Connection(ConnectionType.CLIENT)
+        stranger._client.sock.sendall(speaker.send(Ping()) * (connection.STRANGERS + 1))
+        wait_until("the stranger is sent away", lambda: stranger.closed, seconds=5)
+    raw.socket._client.sock.sendall(Connection(ConnectionType.CLIENT).send(Ping()) * (connection.STRANGERS + 1))
     raw.follow(job.id)
 
 

@@ -29,6 +29,7 @@ MOST_UNFINISHED = 64 * 1024 * 1024  # bytes of all frames of this process that h
 HIGH_WATER = 128 * 1024  # bytes that may wait for a slow reader before its sender does
 SLOWEST = 60.0  # seconds in which a reader must take something
 PING_SECONDS = 60.0
+STRANGERS = 200  # frames, and pieces of frames, that one may send who has not shown who it is
 BEGINNING = 4096  # bytes of a frame that is too large in which its stream is looked for
 TOO_LARGE = 413
 
@@ -65,6 +66,7 @@ class Connection:
         self._open = True
         self._unfinished = bytearray()
         self._too_large = False
+        self._events = 0
         self.known = False  # whether it has shown a token of UCloud or a session's identifier
 
     @classmethod
@@ -148,6 +150,9 @@ class Connection:
                 self._protocol.receive_data(data)
                 events = list(self._protocol.events())
             except RemoteProtocolError:
+                return
+            self._events += len(events)
+            if self._events > STRANGERS and not self.known:
                 return
             for event in events:
                 if isinstance(event, CloseConnection):
