@@ -235,9 +235,11 @@ def site_opener(cluster: Cluster, installation: Installation) -> Iterator[OpenSi
     def open_(
         *, start: bool = True, loop: float | None = None, era: str = "2021", **settings: Any
     ) -> tuple[Site, SimulatedCore]:
-        core = SimulatedCore(provider="example", era=ERAS[era])
+        number = next(_numbers)
+        # On the shared cluster a job is known by its id.
+        core = SimulatedCore(provider="example", era=ERAS[era], first_id=54_112 + 1000 * number)
         core.start()
-        folder = cluster.folder / "sites" / f"test-{next(_numbers)}"
+        folder = cluster.folder / "sites" / f"test-{number}"
         site = Site(cluster, core, installation, SiteSettings(folder=folder, **settings))
         opened.append((site, core))
         site.install()
