@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
+from ucloud_slurm.run import Run
 from ucloud_slurm.slurm.records import (
     Launch,
     Load,
@@ -58,7 +59,7 @@ class Model:
 
     # -- the Scheduler --------------------------------------------------------------------------------------
 
-    def submit(self, submission: Submission, within: float) -> SlurmJobId:  # noqa: ARG002
+    def submit(self, submission: Submission, within: float, as_user: Run) -> SlurmJobId:  # noqa: ARG002
         self.counts["sbatch"] += 1
         if not self.controller:
             raise OutcomeUnknown("Unable to contact slurm controller")

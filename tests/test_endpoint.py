@@ -17,6 +17,7 @@ from pytest_mock import MockerFixture
 from tests.conftest import World
 from tests.factories import application, job_data, parameter, text, var, word
 from ucloud_slurm.app import create_app
+from ucloud_slurm.slurm.scheduler import SubmissionRefused
 from ucloud_slurm.store.database import StorageBusy
 from ucloud_slurm.store.jobs import Phase
 
@@ -125,9 +126,10 @@ def test_a_refused_job_is_named_by_its_place_in_the_request(world: World) -> Non
 def test_a_job_of_a_bulk_that_was_taken_back_is_refused_when_it_comes_again(world: World) -> None:
     real = world.model.submit
 
-    def refusing(submission: Any, within: float) -> Any:
-        world.model.refuse = "Invalid qos specification" if submission.name == "ucloud-2" else None
-        return real(submission, within)
+    def refusing(submission: Any, within: float, as_user: Any) -> Any:
+        if submission.name == "ucloud-2":
+            raise SubmissionRefused("Invalid qos specification")
+        return real(submission, within, as_user)
 
     world.model.submit = refusing  # type: ignore[method-assign]
     world.model.cancels_reach = False
@@ -183,9 +185,10 @@ def slow_down(world: World, name: str, seconds: float) -> None:
 def test_when_slurm_refuses_one_the_others_are_taken_back(world: World) -> None:
     real = world.model.submit
 
-    def refusing(submission: Any, within: float) -> Any:
-        world.model.refuse = "QOSMaxSubmitJobPerUserLimit" if submission.name == "ucloud-2" else None
-        return real(submission, within)
+    def refusing(submission: Any, within: float, as_user: Any) -> Any:
+        if submission.name == "ucloud-2":
+            raise SubmissionRefused("QOSMaxSubmitJobPerUserLimit")
+        return real(submission, within, as_user)
 
     world.model.submit = refusing  # type: ignore[method-assign]
     status, body = post(world, "jobs", job_data("1"), job_data("2"), job_data("3"))

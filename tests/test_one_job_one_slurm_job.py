@@ -129,7 +129,7 @@ def test_a_slurm_job_of_somebody_else_with_the_same_name_is_not_taken(world: Wor
 CRASHES = [
     "ucloud_slurm.store.jobs.Jobs.accept",
     "ucloud_slurm.store.jobs.Jobs.claim",
-    "ucloud_slurm.worker.submit.make_folder",
+    "ucloud_slurm.users.acting.make_folder",
     "tests.model.Model.submit",
     "ucloud_slurm.store.jobs.Jobs.submitted",
     "ucloud_slurm.store.jobs.Jobs.promise",

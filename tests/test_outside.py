@@ -26,8 +26,8 @@ def world(core: Any, open_provider: Any, serve: Any, model: Any, clock: Any) -> 
 def submitted(world: World, name: str = "by hand", user: str = "alice", partition: str = "cpu") -> ModelJob:
     """A job that somebody submits with sbatch."""
     submission = Submission(
-        name=name, comment="", script="", partition=partition, nodes=2, cpus=1, memory=None, gres=None, minutes=90,
-        account="proj-a", qos=None, constraint=None, reservation=None, folder="/", output="/dev/null",
+        user=user, name=name, comment="", script="", partition=partition, nodes=2, cpus=1, memory=None, gres=None,
+        minutes=90, account="proj-a", qos=None, constraint=None, reservation=None, folder="/", output="/dev/null",
         error="/dev/null",
     )  # fmt: skip
     return world.model.add(submission, user)

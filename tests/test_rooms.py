@@ -9,7 +9,7 @@ import pytest
 import ucloud_slurm
 
 HOUSE = Path(ucloud_slurm.__file__).parent
-BASE = {"errors", "config"}
+BASE = {"errors", "config", "run"}
 MAY_IMPORT = {
     "ucloud": BASE,
     "slurm": BASE,

@@ -22,7 +22,6 @@ from ucloud_slurm.sandbox.processes import wait_until
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.store.sessions import Kind
 from ucloud_slurm.users import terminal as terminal_module
-from ucloud_slurm.users.terminal import Terminal
 from ucloud_slurm.web.live import hub, shell
 
 SHELL = "jobs.compute.example.shell.open"
@@ -304,7 +303,8 @@ def test_a_command_that_will_not_end_is_ended_and_leaves_no_descriptor(mocker: M
     mocker.patch.object(terminal_module, "PATIENCE", 0.2)
     before = os.listdir("/proc/self/fd")  # noqa: PTH208
     stubborn = ["/bin/sh", "-c", "trap '' HUP TERM; echo ready; while :; do sleep 60; done"]
-    terminal = Terminal(stubborn, {"PATH": "/usr/bin:/bin"}, 80, 24)
+    terminal = terminal_module.start(stubborn, {"PATH": "/usr/bin:/bin"}, 80, 24)
+    assert terminal._process is not None
     pid = terminal._process.pid
     assert select.select([terminal.descriptor], [], [], 10)[0]
     assert b"ready" in os.read(terminal.descriptor, 100)

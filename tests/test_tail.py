@@ -132,7 +132,7 @@ def test_what_is_no_file_of_the_user_is_not_read(tmp_path: Path, kind: str) -> N
             path = Path("/dev/zero")
     with pytest.raises(NotAFile, match=r"log|zero"):
         tail(path).read()
-    assert read_small(str(path), 100) is None
+    assert read_small(lambda: open_file(str(path)), 100) is None
 
 
 def test_nothing_is_read_any_more_after_the_end(tmp_path: Path) -> None:

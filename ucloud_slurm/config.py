@@ -200,6 +200,15 @@ class UsersSection(Section):
     service_user: str | None = Field(
         default=None, description="That account; left out: the account that runs this program."
     )
+    runner: Path = Field(
+        default=Path("/run/ucloud-slurm/runner.sock"),
+        description="The socket of the runner, which does what must be done as other accounts than our own.",
+    )
+    sudo: Path = Field(default=Path("/usr/bin/sudo"), description="The sudo that the runner uses.")
+    program: Path = Field(
+        default=Path("/opt/ucloud-slurm/bin/ucloud-slurm-as-user"),
+        description="The program that sudo starts as a user; the only one that its rule allows.",
+    )
 
 
 class SessionsSection(Section):

@@ -7,7 +7,7 @@ from typing import Self
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.batch import Person
-from ucloud_slurm.config import Config
+from ucloud_slurm.config import Config, own_account
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.caches import TokenInStore
@@ -20,6 +20,8 @@ from ucloud_slurm.ucloud.core import Core, read_refresh_token
 from ucloud_slurm.ucloud.eras import ERAS, Era
 from ucloud_slurm.ucloud.tokens import TokenCheck, read_keys
 from ucloud_slurm.users import service
+from ucloud_slurm.users.acting import Acting, OwnAccount
+from ucloud_slurm.users.remote import Remote
 
 Clock = Callable[[], float]
 
@@ -77,6 +79,10 @@ class Provider:
     def job_folder(self, row: JobRow) -> str:
         """The folder of a job."""
         return naming.folder(self.config.jobs.folder, self.person.home, self.person.user, row.id)
+
+    def acting(self, user: str) -> Acting:
+        """How to act as a local user: here, or through the runner."""
+        return OwnAccount() if user == own_account() else Remote(self.config.users.runner, user)
 
     def close(self) -> None:
         """Closes the database and the connections to UCloud."""

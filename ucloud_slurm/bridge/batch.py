@@ -74,6 +74,7 @@ def batch_job(
         listens=listens,
     )
     return Submission(
+        user=person.user,
         name=naming.slurm_name(job),
         comment=naming.comment(provider, job.id),
         script=text,

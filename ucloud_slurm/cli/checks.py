@@ -15,6 +15,7 @@ from ucloud_slurm.store.database import Store
 from ucloud_slurm.ucloud.core import Core, read_refresh_token
 from ucloud_slurm.ucloud.tokens import read_keys
 from ucloud_slurm.users import service
+from ucloud_slurm.users.acting import OwnAccount
 
 Level = Literal["ok", "warning", "failed", "skipped"]
 
@@ -72,8 +73,7 @@ def _account(config: Config) -> list[tuple[Level, str]]:
     service.refuse_root()
     person = service.person(config)
     trial = naming.folder(config.jobs.folder, person.home, person.user, f"check-{os.getpid()}")
-    service.make_folder(trial)
-    Path(trial).rmdir()
+    OwnAccount().trial(trial)
     found: list[tuple[Level, str]] = [
         ("ok", f"jobs run as {person.user} in {Path(trial).parent}"),
         ("warning", service.WARNING.format(user=person.user)),

@@ -15,6 +15,7 @@ from ucloud_slurm.cli.output import as_json
 from ucloud_slurm.config import VARIABLE, read
 from ucloud_slurm.errors import Misconfigured, Problem
 from ucloud_slurm.provider import Provider
+from ucloud_slurm.users.runner import Runner, listener
 from ucloud_slurm.users.service import refuse_root
 from ucloud_slurm.worker.one_pass import Result, one_pass
 
@@ -136,6 +137,21 @@ def outbox(path: Path | None, everything: bool, retry: bool, json_: bool) -> Non
         if retry:
             provider.outbox.retry()
         look.outbox(provider, everything=everything, json_=json_)
+
+
+@main.command()
+@click.pass_obj
+def runner(path: Path | None) -> None:
+    """Do what must be done as other accounts than our own, by the one rule of sudo.
+
+    Started by its systemd units; listens on users.runner.
+    """
+    journal.begin(verbose=False, journal=not sys.stderr.isatty())
+    with explained():
+        refuse_root()
+        config = read(path)
+        with listener(config.users.runner, 0o600) as socket:
+            Runner(config.users.sudo, config.users.program).serve(socket)
 
 
 main.add_command(sandbox.sandbox)

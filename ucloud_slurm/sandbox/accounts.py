@@ -31,7 +31,8 @@ class Wanted:
 
 
 SERVICE = "ucloud-slurm"
-PEOPLE = (Wanted("alice", groups=("science",)), Wanted("bob"))
+GROUP = "ucloud-users"  # whose members the service may become
+PEOPLE = (Wanted("alice", groups=("science", GROUP)), Wanted("bob", groups=(GROUP,)))
 EVERYBODY = (Wanted(SERVICE), *PEOPLE)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ucloud_slurm.sandbox import commands, database, packages, processes, servers
+from ucloud_slurm.sandbox import commands, database, packages, processes, servers, sudo
 from ucloud_slurm.sandbox.accounts import EVERYBODY, PEOPLE, SERVICE, Accounts
 from ucloud_slurm.sandbox.daemons import Daemon, Daemons
 from ucloud_slurm.sandbox.errors import CommandFailed, SandboxError
@@ -172,6 +172,7 @@ class Cluster:
             if here:
                 self._stop()
                 if self._root:
+                    sudo.forbid(self)
                     self._accounts.remove()
                 self._place.delete()
 

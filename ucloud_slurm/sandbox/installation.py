@@ -46,6 +46,20 @@ class Installation:
             _copy(metadata.distribution(name), self.folder)
         for path in self.folder.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
+        self._make_program()
+
+    @property
+    def program(self) -> Path:
+        """The small program that sudo starts as a user."""
+        return self.folder / "bin" / "ucloud-slurm-as-user"
+
+    def _make_program(self) -> None:
+        self.program.parent.mkdir(mode=0o755, exist_ok=True)
+        self.program.write_text(
+            f"#!{self.python} -IB\nimport sys\nsys.path.insert(0, {str(self.folder)!r})\n"
+            "from ucloud_slurm.users.as_user import main\nmain()\n"
+        )
+        self.program.chmod(0o755)
 
     def _check_interpreter(self) -> None:
         path = Path(self.python)

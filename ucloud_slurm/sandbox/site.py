@@ -13,6 +13,8 @@ from typing import Any
 
 import requests
 
+from ucloud_slurm.sandbox import packages, sudo
+from ucloud_slurm.sandbox.accounts import GROUP
 from ucloud_slurm.sandbox.cluster import Cluster
 from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.sandbox.errors import SandboxError
@@ -28,7 +30,11 @@ START_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class SiteSettings:
-    """What differs from site to site. ``tables`` adds to or replaces tables of the configuration."""
+    """What differs from site to site.
+
+    :ivar tables: adds to or replaces tables of the configuration
+    :ivar links: local users by users of UCloud; with some, jobs run as those, through the runner
+    """
 
     folder: Path
     workers: int = 1
@@ -39,6 +45,7 @@ class SiteSettings:
     conf: Path | None = None
     commands: Path | None = None
     database: Path | None = None
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 class Site:
@@ -100,6 +107,12 @@ class Site:
         }
         for name, table in self._settings.tables.items():
             tables[name] = tables.get(name, {}) | dict(table)
+        if self._settings.links:
+            tables["users"] = {
+                "mapping": "table", "runner": str(self.folder / "runner.sock"), "link": str(self.folder / "link.sock"),
+                "program": str(self._installation.program), "group": GROUP,
+            } | tables.get("users", {})  # fmt: skip
+            tables["jobs"] = {"grace": "5s", "quiet": "12s"} | dict(self._settings.tables.get("jobs", {}))
         if self._settings.outside:
             tables["outside"] = [dict(rule) for rule in self._settings.outside]
         return tables | {"products": [dict(product) for product in self._settings.products]}
@@ -112,6 +125,8 @@ class Site:
         :raises SandboxError: with the end of its log when it does not
         """
         settings = self._settings
+        if settings.links:
+            self._start_runner()
         process = self.spawn(
             "-m", "gunicorn", "--bind", self.url.removeprefix("http://"), "--workers", str(settings.workers),
             "--worker-class", "gthread", "--threads", str(settings.threads), "--worker-tmp-dir", "/dev/shm",  # noqa: S108
@@ -120,6 +135,14 @@ class Site:
         wait_until("the service", lambda: self._alive() or process.poll() is not None, seconds=START_SECONDS)
         if process.poll() is not None:
             raise SandboxError(f"the service does not start: {self.log.read_text()[-2000:]}")
+
+    def _start_runner(self) -> None:
+        packages.install(packages.missing(("sudo",)), self._cluster.folder / "apt-get.log", print)
+        sudo.allow(self._cluster, self._installation.program, GROUP)
+        for person, account in self._settings.links.items():
+            self.cli("users", "add", person, account)
+        self.spawn("-m", "ucloud_slurm", "runner")
+        wait_until("the runner", (self.folder / "runner.sock").exists, seconds=START_SECONDS)
 
     def loop(self, seconds: float) -> None:
         """Starts the worker, with a pass every so many seconds."""

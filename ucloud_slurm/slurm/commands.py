@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from ucloud_slurm.config import own_account
 from ucloud_slurm.errors import one_line
+from ucloud_slurm.run import CommandMissing, CommandTimeout, Finished, Run, run
 from ucloud_slurm.slurm import parse
 from ucloud_slurm.slurm.records import (
     Launch,
@@ -23,7 +24,6 @@ from ucloud_slurm.slurm.records import (
     SlurmJobId,
     Submission,
 )
-from ucloud_slurm.slurm.run import CommandMissing, CommandTimeout, Finished, run
 from ucloud_slurm.slurm.scheduler import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
 
 IDS_PER_SACCT = 1000
@@ -71,11 +71,11 @@ class Commands:
 
     # -- submitting -----------------------------------------------------------------------------------------
 
-    def submit(self, submission: Submission, within: float) -> SlurmJobId:
+    def submit(self, submission: Submission, within: float, as_user: Run) -> SlurmJobId:
         """See :class:`Scheduler`. sbatch(1)."""
         argv = [*self._command("sbatch"), *options(submission)]
         try:
-            done = run(argv, self._env, min(within, self._timeout), submission.script)
+            done = as_user(argv, self._env, min(within, self._timeout), submission.script)
         except CommandMissing as error:
             raise SchedulerAway(str(error)) from None
         except CommandTimeout as error:

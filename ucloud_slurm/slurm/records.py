@@ -12,6 +12,7 @@ SlurmJobId = NewType("SlurmJobId", int)
 class Submission:
     """A batch job to submit (sbatch(1)).
 
+    :ivar user: the local account that the job is to be of
     :ivar name: the job's name, by which it is found again
     :ivar comment: for people who look at squeue
     :ivar script: the batch script; options are never in it
@@ -25,6 +26,7 @@ class Submission:
     :ivar error: file for standard error, absolute
     """
 
+    user: str
     name: str
     comment: str
     script: str

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from ucloud_slurm.errors import NotNow
+from ucloud_slurm.run import Run
 from ucloud_slurm.slurm.records import (
     Launch,
     Load,
@@ -46,10 +47,11 @@ class Scheduler(Protocol):
     :raises SchedulerAway: from every call that could not be answered
     """
 
-    def submit(self, submission: Submission, within: float) -> SlurmJobId:
-        """Submits a batch job as the account of this process.
+    def submit(self, submission: Submission, within: float, as_user: Run) -> SlurmJobId:
+        """Submits a batch job.
 
         :param within: seconds after which the answer is given up
+        :param as_user: runs a command as the user whose job it is to be
         :raises SubmissionRefused: Slurm took no job
         :raises OutcomeUnknown: there may be a job or not
         :raises SchedulerAway: nothing was sent
@@ -99,7 +101,7 @@ class Scheduler(Protocol):
     def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:
         """The command that runs a login shell on the job's node number ``rank``, when started on a terminal.
 
-        It must be started as the job's own user, and ends with the job.
+        It must be started as the job's own user, whose login shell is given, and ends with the job.
         """
 
     def partitions(self, within: float) -> list[Partition]:

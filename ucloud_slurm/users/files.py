@@ -5,6 +5,9 @@ Whoever owns a job's folder can put anything in it: a link to a secret, a pipe t
 
 import os
 import stat
+from collections.abc import Callable
+
+from ucloud_slurm.errors import NotNow
 
 
 class NotAFile(Exception):
@@ -29,11 +32,14 @@ def open_file(path: str) -> int | None:
     return descriptor
 
 
-def read_small(path: str, most: int) -> bytes | None:
-    """The first ``most`` bytes of a file, None when there is none or it is not to be read."""
+def read_small(opener: Callable[[], int | None], most: int) -> bytes | None:
+    """The first ``most`` bytes of a file, None when there is none or it is not to be read.
+
+    :param opener: opens it
+    """
     try:
-        descriptor = open_file(path)
-    except NotAFile:
+        descriptor = opener()
+    except (NotAFile, NotNow):
         return None
     if descriptor is None:
         return None

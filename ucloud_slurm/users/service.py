@@ -2,11 +2,10 @@
 
 import os
 import pwd
-from pathlib import Path
 
 from ucloud_slurm.bridge.batch import Person
 from ucloud_slurm.config import Config, own_account
-from ucloud_slurm.errors import Misconfigured, StorageFull
+from ucloud_slurm.errors import Misconfigured
 
 WARNING = (
     "All jobs run as {user}, the account of this program: any job can read its secrets and its database. "
@@ -42,22 +41,3 @@ def person(config: Config) -> Person:
              "its own account only."]
         )  # fmt: skip
     return Person(user, account.pw_dir, account.pw_shell or "/bin/sh")
-
-
-def make_folder(path: str) -> None:
-    """Makes a job's folder, 0700. One that is there already must be a folder of ours, not a link to one.
-
-    :raises StorageFull: no space, no quota, or no right to write there
-    """
-    folder = Path(path)
-    try:
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise StorageFull(f"The job's folder cannot be made ({error.strerror}); please tell the provider.") from None
-    try:
-        if os.fstat(descriptor).st_uid != os.geteuid():
-            raise StorageFull("The job's folder belongs to somebody else; please tell the provider.")
-    finally:
-        os.close(descriptor)

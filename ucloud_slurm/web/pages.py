@@ -8,6 +8,7 @@ to: 204 with ``X-UCloud-Upstream``, 401 while the application has not said where
 import re
 import socket
 import time
+from functools import partial
 from html import escape
 from urllib.parse import parse_qs, urlsplit
 
@@ -90,7 +91,8 @@ class Pages:
         now = time.monotonic()
         at, known = self._known.get(session.token, (0.0, None))
         if known is None or now - at > KNOWN_FOR:
-            text = read_small(naming.port_file(self._provider.job_folder(row), session.rank), 4096)
+            path = naming.port_file(self._provider.job_folder(row), session.rank)
+            text = read_small(partial(self._provider.acting(row.local_user).open, path), 4096)
             match = ANNOUNCEMENT.fullmatch(text or b"")
             port = int(match[1]) if match else 0
             path = (match[2] or b"/").decode() if match else "/"

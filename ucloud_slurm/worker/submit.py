@@ -6,10 +6,8 @@ it is tried again.
 """
 
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ucloud_slurm.bridge.batch import batch_job
 from ucloud_slurm.bridge.plan import plan
@@ -23,7 +21,7 @@ from ucloud_slurm.store.jobs import JobRow, Phase
 from ucloud_slurm.ucloud.control import JobState, JobUpdate
 from ucloud_slurm.ucloud.core import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.jobs import Job
-from ucloud_slurm.users.service import make_folder
+from ucloud_slurm.users.acting import ActingAway, MayNotAct
 from ucloud_slurm.worker.catalogue import FAIR, PAUSE, Catalogue
 from ucloud_slurm.worker.guard import alone
 
@@ -83,14 +81,24 @@ def submit(provider: Provider, job_id: str, submission: Submission, within: floa
     now = provider.now()
     if not provider.jobs.claim(job_id, now, now + within + CLAIM_MARGIN):
         return
+    acting = provider.acting(submission.user)
     try:
-        make_folder(submission.folder)
-        _keep_script(submission)
+        acting.prepare(submission.folder, {SCRIPT: submission.script})
     except StorageFull as error:
         provider.jobs.owed(job_id)
         raise FolderTrouble(error.why) from None
+    except ActingAway as error:
+        log.warning("job %s: not submitted yet: %s", job_id, error)
+        provider.jobs.owed(job_id)
+        return
+    except MayNotAct as error:
+        provider.jobs.refused(job_id, error.status, error.why, provider.now())
+        return
     try:
-        slurm_id = provider.scheduler.submit(submission, within)
+        slurm_id = provider.scheduler.submit(submission, within, acting.run)
+    except ActingAway as error:
+        log.warning("job %s: not submitted yet: %s", job_id, error)
+        provider.jobs.owed(job_id)
     except SubmissionRefused as refusal:
         answer = problem(refusal.reason)
         log.info("job %s: Slurm refused it: %s", job_id, refusal.reason)
@@ -225,13 +233,3 @@ def _never_arrived(provider: Provider, row: JobRow) -> None:
     else:
         log.info("job %s: its submission never arrived; it is owed again", row.id)
         provider.jobs.owed(row.id)
-
-
-def _keep_script(submission: Submission) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        descriptor = os.open(Path(submission.folder) / SCRIPT, flags, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(submission.script)
-    except OSError as error:
-        raise StorageFull(f"The job's script cannot be written ({error.strerror}); please tell the provider.") from None

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ucloud_slurm.bridge.script import log as log_file
-from ucloud_slurm.errors import Forbidden, NotFound, Refused, TooMany
+from ucloud_slurm.errors import Forbidden, NotFound, NotNow, Refused, TooMany
 from ucloud_slurm.store.database import SHARED, filesystem
 from ucloud_slurm.store.jobs import JobRow, Phase
 from ucloud_slurm.store.sessions import Access
 from ucloud_slurm.ucloud.follow import Cancel, FollowRequest, Init
 from ucloud_slurm.ucloud.wire import from_data
-from ucloud_slurm.users.files import NotAFile, open_file
+from ucloud_slurm.users.files import NotAFile
 from ucloud_slurm.web.live.connection import Connection, Frame, Gone
 from ucloud_slurm.web.live.hub import Hub
 from ucloud_slurm.web.live.notice import ENTRIES, GROWS, Watch
@@ -60,13 +60,15 @@ class Follower:
         self._again = True  # look for files that are new
         self._cancelled = False
         self._folder = provider.job_folder(row)
+        self._files = provider.acting(row.local_user)
+        self._ear: int | None = None
         most = provider.config.sessions.tail * 1024
         self._logs = []
         if not row.outside:  # where Slurm puts the log of a job from outside its user decided
             for rank in range(row.job.replicas):
                 for stream in STREAMS:
                     path = log_file(self._folder, stream, rank)
-                    self._logs.append(_Log(rank, stream, path, Tail(partial(open_file, path), most)))
+                    self._logs.append(_Log(rank, stream, path, Tail(partial(self._files.open, path), most)))
         self._watch: Watch | None = None
         # An unknown network file system is not heard of either; those of FUSE may be anything.
         kind = filesystem(Path(self._folder))
@@ -110,6 +112,8 @@ class Follower:
             hub.spawn(hub.read(self._close))
             if self._watch is not None:
                 hub.notices.forget(self._watch)
+            if self._ear is not None:
+                hub.notices.dismiss(self._ear)
 
     def _close(self) -> None:
         for each in self._logs:
@@ -117,7 +121,7 @@ class Follower:
 
     async def _send_news(self) -> bool:
         """Sends what is new, a piece of each file in turn, until there is no more."""
-        self._listen()
+        await self._listen()
         again, self._again = self._again, False
         waiting = list(self._logs)
         news = False
@@ -125,7 +129,7 @@ class Follower:
             for each in list(waiting):
                 try:
                     text = await self._hub.read(partial(each.tail.read, look_again=again))
-                except (NotAFile, OSError) as error:
+                except (NotAFile, NotNow, Forbidden, OSError) as error:
                     text = None
                     await self._tell(each, error)
                 if text is None:
@@ -139,15 +143,22 @@ class Follower:
         """Says once why a file is not shown."""
         if not each.told:
             each.told = True
-            why = str(error) if isinstance(error, NotAFile) else f"{each.stream} cannot be read ({error})"
+            why = f"{each.stream} cannot be read ({error})" if isinstance(error, OSError) else str(error)
             log.warning("job %s: its log is not shown: %s", self.job_id, why)
             text = f"[The log is not shown: {why}.]\n"
             await self.connection.message(self.stream_id, self._payload(each.rank, "stderr", text))
 
-    def _listen(self) -> None:
+    async def _listen(self) -> None:
         """Has the kernel tell of changes. What cannot be listened at yet is tried again at the next look."""
-        if not self._heard:
+        if not self._heard or self._ear is not None:
             return
+        if self._watch is None and self._again:
+            with suppress(NotNow, Forbidden):
+                self._ear = await self._hub.read(partial(self._files.listen, self._folder))
+            if self._ear is not None:
+                self._hub.notices.adopt(self._ear, self._wake.set, self._new_file)
+                self._again = True
+                return
         if self._watch is None:
             self._watch = self._hub.notices.watch(self._folder, ENTRIES, self._new_file)
         for each in self._logs:
@@ -164,13 +175,13 @@ class Follower:
     async def _wait(self, *, news: bool) -> None:
         if news:
             await asyncio.sleep(GATHER)
-        told = self._heard and self._watch is not None
+        told = self._ear is not None or self._watch is not None
         self._pause = SURE if told else QUICK if news else min(self._pause * 1.5, SLOW)
         try:
             async with asyncio.timeout(self._pause):
                 await self._wake.wait()
         except TimeoutError:
-            self._again = True
+            self._again = self._ear is None
         self._wake.clear()
 
     def _payload(self, rank: int, stream: str = "", text: str = "") -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """Hearing of changes in files from the kernel (inotify(7)), many listeners with one descriptor."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from inotify_simple import INotify, flags
+from inotify_simple import INotify, flags, parse_events
 
 Heard = Callable[[], None]
+
+LARGEST = 64 * 1024  # bytes of events that are read at a time
 
 GROWS = flags.MODIFY | flags.DONT_FOLLOW
 ENTRIES = flags.CREATE | flags.MOVED_TO | flags.DONT_FOLLOW
@@ -55,6 +58,27 @@ class Notices:
                 self._inotify.rm_watch(watch.number)
             except OSError:
                 return  # the file is gone, and the watch with it
+
+    def adopt(self, descriptor: int, grows: Heard, entries: Heard) -> None:
+        """Listens with a descriptor that somebody else made for one folder; it is ours from then on."""
+        self._loop.add_reader(descriptor, self._hear, descriptor, grows, entries)
+
+    def dismiss(self, descriptor: int) -> None:
+        """Lets go of such a descriptor."""
+        self._loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+    def _hear(self, descriptor: int, grows: Heard, entries: Heard) -> None:
+        try:
+            events = list(parse_events(os.read(descriptor, LARGEST)))
+        except BlockingIOError:
+            return
+        except OSError:
+            events = []
+        if not events:
+            self._loop.remove_reader(descriptor)
+        new = any(event.mask & ~(flags.MODIFY | flags.ISDIR) for event in events)
+        (entries if new else grows)()
 
     def _read(self) -> None:
         heard: set[Watch] = set()

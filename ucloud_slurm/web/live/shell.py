@@ -17,6 +17,7 @@ from ucloud_slurm.store.jobs import JobRow, Phase
 from ucloud_slurm.store.sessions import Access, Kind, Session
 from ucloud_slurm.ucloud.shells import Initialize, Input, Resize, ShellRequest
 from ucloud_slurm.ucloud.wire import from_data
+from ucloud_slurm.users.acting import ActingAway
 from ucloud_slurm.users.terminal import Terminal, TerminalTrouble
 from ucloud_slurm.web.live.connection import Connection, Frame, Gone
 from ucloud_slurm.web.live.hub import Hub
@@ -212,8 +213,11 @@ class Shells:
             SlurmJobId(row.slurm_id), session.rank, provider.job_folder(row), provider.person.shell
         )
         try:
-            terminal = await hub.read(lambda: Terminal(launch.argv, dict(launch.env), request.cols, request.rows))
-        except TerminalTrouble as trouble:
+            acting = provider.acting(row.local_user)
+            terminal = await hub.read(
+                lambda: acting.terminal(launch.argv, dict(launch.env), request.cols, request.rows)
+            )
+        except (TerminalTrouble, ActingAway) as trouble:
             log.error("job %s: %s", row.id, trouble)  # noqa: TRY400  a trace says no more
             raise Problem("No shell can be opened at the moment; please try again later.") from None
         self._shell = Shell(hub, self._connection, stream_id, session, terminal)

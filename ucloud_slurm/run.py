@@ -7,8 +7,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 LAST_WORDS = 1.0  # seconds that a killed command has to let go of its pipes
+
+
+class Run(Protocol):
+    """Whatever runs a command as :func:`run` does, as this account or as another."""
+
+    def __call__(self, argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "") -> "Finished":
+        """See :func:`run`."""
 
 
 class CommandMissing(Exception):

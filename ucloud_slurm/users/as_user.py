@@ -1,0 +1,271 @@
+"""The small program that sudo starts as a user. Nothing else in the product runs with another's rights.
+
+It is started without arguments, with a socket to the runner in the place of its standard input. It makes sure that
+it is who it should be, forgets the environment that it was given, and then does a handful of things when asked:
+make a job's folder, run sbatch, open a file of a job, tell of changes in a folder, open a shell with srun. It ends
+when nobody asks for a while. Only the standard library and modules of ours that need no more are imported.
+"""
+
+import ctypes
+import grp
+import os
+import pwd
+import re
+import resource
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ucloud_slurm.errors import NotNow, Problem
+from ucloud_slurm.run import CommandMissing, CommandTimeout, run
+from ucloud_slurm.users import frames, terminal
+from ucloud_slurm.users.files import NotAFile, open_file
+from ucloud_slurm.users.folders import make_folder, remove_folder
+from ucloud_slurm.users.rules import FLOOR, NAMES, Account, unfit
+
+IDLE = 75.0  # seconds without a request after which it ends
+LONGEST = 60.0  # seconds that one request may take
+SPARE = 5  # seconds after the limit of a request when the program ends itself
+
+_SCRIPT = re.compile(r"[a-z][a-z0-9-]{0,30}\.(sh|txt)")
+_FILE = re.compile(r"(stdout|stderr)-[0-9]{1,6}\.log|port-[0-9]{1,6}")
+
+# inotify(7)
+_IN_MODIFY, _IN_MOVED_TO, _IN_CREATE, _IN_ONLYDIR, _IN_DONT_FOLLOW = 0x2, 0x80, 0x100, 0x01000000, 0x02000000
+
+Answer = tuple[dict[str, Any], list[int]]
+
+
+class Wrong(Exception):
+    """Something that is not asked for in the one form that is accepted."""
+
+
+def main() -> None:
+    """Serves the runner until it has gone or wants nothing more."""
+    try:
+        channel, account, caller = _verify()
+    except Wrong as error:
+        sys.exit(f"ucloud-slurm-as-user: {error}")
+    _forget(account)
+    verbs = Verbs(account, caller)
+    try:
+        frames.send(channel, {"user": account.name, "uid": account.uid}, within=SPARE)
+        while True:
+            message, descriptors = frames.receive(channel, frames.LARGEST, within=IDLE)
+            frames.close(descriptors)
+            answer, given = verbs.answer(message)
+            try:
+                frames.send(channel, answer, given, within=SPARE)
+            finally:
+                frames.close(given)
+    except frames.Broken:
+        sys.exit(0)
+
+
+def _verify() -> tuple[socket.socket, Account, int]:
+    """Makes sure that sudo made this process the user that it should be.
+
+    :returns: the socket to the runner, who we are, and the uid of the account that asked sudo
+    :raises Wrong: when anything is not as it should be
+    """
+    if len(sys.argv) > 1:
+        raise Wrong("takes no arguments; the runner starts it")
+    if len({*os.getresuid()}) > 1 or len({*os.getresgid()}) > 1:
+        raise Wrong("has more than one identity")
+    caller = os.environ.get("SUDO_UID", "")
+    if not caller.isascii() or not caller.isdigit():
+        raise Wrong("was not started by sudo; the runner starts it")
+    try:
+        entry = pwd.getpwuid(os.getuid())
+    except KeyError:
+        raise Wrong(f"the account {os.getuid()} does not exist") from None
+    account = Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_shell, entry.pw_dir)
+    reason = unfit(account, floor=FLOOR, pattern=NAMES, own_uid=int(caller))
+    if reason is not None:
+        raise Wrong(reason)
+    if os.getgid() != account.gid or {*os.getgroups(), account.gid} != {*os.getgrouplist(account.name, account.gid)}:
+        groups = ", ".join(grp.getgrgid(number).gr_name for number in sorted(os.getgroups()))
+        raise Wrong(f"has groups that are not those of {account.name} ({groups})")
+    return _channel(int(caller)), account, int(caller)
+
+
+def _channel(caller: int) -> socket.socket:
+    if not stat.S_ISSOCK(os.fstat(0).st_mode):
+        raise Wrong("its standard input is not a socket; the runner starts it")
+    channel = socket.socket(fileno=os.dup(0))
+    if channel.family != socket.AF_UNIX or channel.type != socket.SOCK_STREAM:
+        raise Wrong("its standard input is not a local socket; the runner starts it")
+    credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    if int.from_bytes(credentials[4:8], sys.byteorder) != caller:
+        raise Wrong("its standard input is the socket of somebody else")
+    return channel
+
+
+def _forget(account: Account) -> None:
+    """Takes nothing over from whoever started it: no environment, no folder, no descriptor, no limit, no signal."""
+    kept = {"HOME": account.home, "USER": account.name, "LOGNAME": account.name, "SHELL": account.shell,
+            "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"}  # fmt: skip
+    os.environ.clear()
+    os.environ.update(kept)
+    os.umask(0o077)
+    os.chdir("/")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_CPU):
+        _, hard = resource.getrlimit(limit)
+        resource.setrlimit(limit, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+class Verbs:
+    """What the program does, each in one exact form."""
+
+    def __init__(self, account: Account, caller: int) -> None:
+        self._account = account
+        self._caller = caller
+        self._verbs: dict[str, Callable[[dict[str, Any]], Answer]] = {
+            "prepare": self._prepare,
+            "trial": self._trial,
+            "run": self._run,
+            "open": self._open,
+            "listen": self._listen,
+            "terminal": self._terminal,
+        }
+
+    def answer(self, message: dict[str, Any]) -> Answer:
+        """Does what a message asks for. What is not in its form is refused, and nothing is done."""
+        within = min(_number(message, "within", LONGEST), LONGEST)
+        # Should something hang that no time limit reaches: the alarm ends the program.
+        signal.alarm(int(within) + 1 + SPARE)
+        try:
+            verb = self._verbs.get(_text(message, "verb"))
+            if verb is None:
+                raise Wrong("there is no such verb")
+            return verb(message)
+        except Wrong as error:
+            return {"refused": str(error)}, []
+        except Problem as error:
+            return {"problem": error.why}, []
+        except (NotAFile, NotNow) as error:
+            return {"trouble": str(error)}, []
+        finally:
+            signal.alarm(0)
+
+    def _prepare(self, message: dict[str, Any]) -> Answer:
+        files = message.get("files")
+        if not isinstance(files, dict) or not all(_SCRIPT.fullmatch(name) for name in files):
+            raise Wrong("files: not the files of a job")
+        make_folder(_path(message, "folder"), {name: _text(files, name) for name in files})
+        return {}, []
+
+    def _trial(self, message: dict[str, Any]) -> Answer:
+        folder = _path(message, "folder")
+        make_folder(folder)
+        remove_folder(folder)
+        return {}, []
+
+    def _run(self, message: dict[str, Any]) -> Answer:
+        argv = [self._command(message, "sbatch"), *_options(message)]
+        within = min(_number(message, "within", LONGEST), LONGEST)
+        try:
+            done = run(argv, self._environment(message), within, _text(message, "stdin"))
+        except CommandMissing as error:
+            return {"missing": str(error)}, []
+        except CommandTimeout as error:
+            return {"unknown": str(error)}, []
+        return {"status": done.status, "output": done.output[:65536], "errors": done.errors[:65536]}, []
+
+    def _open(self, message: dict[str, Any]) -> Answer:
+        path = _path(message, "path")
+        if not _FILE.fullmatch(Path(path).name):
+            raise Wrong("path: not a file of a job")
+        descriptor = open_file(path)
+        return ({"found": False}, []) if descriptor is None else ({"found": True}, [descriptor])
+
+    def _listen(self, message: dict[str, Any]) -> Answer:
+        libc = ctypes.CDLL(None, use_errno=True)
+        descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if descriptor < 0:
+            return {"found": False}, []
+        what = _IN_MODIFY | _IN_MOVED_TO | _IN_CREATE | _IN_ONLYDIR | _IN_DONT_FOLLOW
+        if libc.inotify_add_watch(descriptor, os.fsencode(_path(message, "folder")), what) < 0:
+            os.close(descriptor)
+            return {"found": False}, []
+        return {"found": True}, [descriptor]
+
+    def _terminal(self, message: dict[str, Any]) -> Answer:
+        words = message.get("arguments")
+        if not isinstance(words, list) or words[-2:] != [self._account.shell, "-l"]:
+            raise Wrong("arguments: not the login shell of the user")
+        argv = [self._command(message, "srun"), *_options({"arguments": words[:-2]}), *words[-2:]]
+        env = self._environment(message) | {"TERM": "xterm-256color"}
+        cols, rows = int(_number(message, "cols", 80)), int(_number(message, "rows", 24))
+        return {"found": True}, [terminal.start(argv, env, cols, rows).descriptor]
+
+    def _environment(self, message: dict[str, Any]) -> dict[str, str]:
+        folder = Path(_path(message, "command")).parent
+        conf = self._trusted(_path(message, "conf"))
+        return dict(os.environ) | {"PATH": f"{folder}:/usr/bin:/bin", "SLURM_CONF": conf}
+
+    def _command(self, message: dict[str, Any], name: str) -> str:
+        path = _path(message, "command")
+        if Path(path).name != name:
+            raise Wrong(f"command: not {name}")
+        return self._trusted(path)
+
+    def _trusted(self, path: str) -> str:
+        """A file that only the system's administrators can change; its real path.
+
+        Nobody may have the user run a program, or read a configuration of Slurm, of their own making.
+        """
+        real = Path(path).resolve()
+        for place in (real, *real.parents):
+            try:
+                status = place.stat()
+            except OSError as error:
+                raise Wrong(f"{place} cannot be used ({error.strerror})") from None
+            sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+            if status.st_uid >= FLOOR or (status.st_uid == self._caller and self._caller != 0):
+                raise Wrong(f"{place} does not belong to an account of the system")
+            if status.st_mode & 0o022 and not sticky:
+                raise Wrong(f"{place} can be changed by others")
+        # The path as it was given: programs look at the name that they are called by.
+        return path
+
+
+def _text(message: dict[str, Any], key: str) -> str:
+    value = message.get(key)
+    if not isinstance(value, str):
+        raise Wrong(f"{key}: not a text")
+    return value
+
+
+def _number(message: dict[str, Any], key: str, default: float) -> float:
+    value = message.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+        raise Wrong(f"{key}: not a number")
+    return float(value)
+
+
+def _path(message: dict[str, Any], key: str) -> str:
+    path = _text(message, key)
+    if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
+        raise Wrong(f"{key}: not an absolute path")
+    return path
+
+
+def _options(message: dict[str, Any]) -> list[str]:
+    words = message.get("arguments")
+    if not isinstance(words, list) or not all(isinstance(word, str) and word.startswith("--") for word in words):
+        raise Wrong("arguments: not options of Slurm's")
+    if any(re.match(r"--(uid|gid|wrap|get-user-env)\b", word) for word in words) or "--" in words:
+        raise Wrong("arguments: an option that is never used")
+    return list(words)

@@ -1,0 +1,46 @@
+"""Folders of jobs, made by their user. Only the standard library and our errors are used."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ucloud_slurm.errors import StorageFull
+
+
+def make_folder(path: str, files: Mapping[str, str] | None = None) -> None:
+    """Makes a job's folder, 0700, and writes files into it, 0600.
+
+    A folder that is there already must be one of ours, not a link to one; nothing is written through a link.
+
+    :param files: contents by name
+    :raises StorageFull: no space, no quota, or no right to write there
+    """
+    folder = Path(path)
+    try:
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageFull(f"The job's folder cannot be made ({error.strerror}); please tell the provider.") from None
+    try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise StorageFull("The job's folder belongs to somebody else; please tell the provider.")
+        os.fchmod(descriptor, 0o700)
+        for name, text in (files or {}).items():
+            _write(descriptor, name, text)
+    finally:
+        os.close(descriptor)
+
+
+def remove_folder(path: str) -> None:
+    """Removes an empty folder that was made for a trial."""
+    Path(path).rmdir()
+
+
+def _write(folder: int, name: str, text: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(name, flags, 0o600, dir_fd=folder), "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise StorageFull(f"The job's script cannot be written ({error.strerror}); please tell the provider.") from None

@@ -1,0 +1,85 @@
+"""Messages between the service, the runner and the small program: JSON behind its length, with open descriptors.
+
+Only the standard library is used: the small program that runs as a user imports this.
+"""
+
+import json
+import os
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from typing import Any
+
+LARGEST = 16 * 1024 * 1024  # bytes; a script may have 4 MiB, and JSON writes some characters in six
+_LENGTH = struct.Struct("!I")
+
+Message = dict[str, Any]
+
+
+class Broken(Exception):
+    """The other side is gone, too slow, or says what is not a message."""
+
+
+def send(channel: socket.socket, message: Message, descriptors: Sequence[int] = (), *, within: float) -> None:
+    """Sends a message. The descriptors are the other side's own copies from then on; ours stay open.
+
+    :param within: seconds
+    :raises Broken: it could not be sent whole
+    """
+    data = json.dumps(message).encode()
+    until = time.monotonic() + within
+    try:
+        channel.settimeout(max(within, 0.001))
+        rest = memoryview(_LENGTH.pack(len(data)) + data)
+        if descriptors:
+            rest = rest[socket.send_fds(channel, [rest], list(descriptors)) :]
+        while rest:
+            channel.settimeout(max(until - time.monotonic(), 0.001))
+            rest = rest[channel.send(rest) :]
+    except OSError as error:
+        raise Broken(f"nobody takes a message ({error})") from None
+
+
+def receive(channel: socket.socket, most: int, *, within: float | None) -> tuple[Message, list[int]]:
+    """Receives a message and the descriptors that came with it, which are the caller's.
+
+    :param most: bytes that it may have
+    :param within: seconds until it must be there whole; None: no limit
+    :raises Broken: see there
+    """
+    until = None if within is None else time.monotonic() + within
+    descriptors: list[int] = []
+    try:
+        (length,) = _LENGTH.unpack(_read(channel, _LENGTH.size, until, descriptors))
+        if length > most:
+            raise Broken(f"a message has {length} bytes")
+        message = json.loads(_read(channel, length, until, descriptors))
+        if not isinstance(message, dict):
+            raise Broken("a message is not an object")
+    except BaseException as error:
+        close(descriptors)
+        if isinstance(error, (OSError, ValueError, RecursionError)):
+            raise Broken(f"no message came ({error})") from None
+        raise
+    return message, descriptors
+
+
+def close(descriptors: Sequence[int]) -> None:
+    """Closes descriptors that nobody wants."""
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _read(channel: socket.socket, length: int, until: float | None, descriptors: list[int]) -> bytes:
+    data = bytearray()
+    while len(data) < length:
+        channel.settimeout(None if until is None else max(until - time.monotonic(), 0.001))
+        piece, found, _, _ = socket.recv_fds(channel, min(length - len(data), 1 << 20), 4)
+        descriptors += found
+        for descriptor in found:
+            os.set_inheritable(descriptor, False)
+        if not piece:
+            raise Broken("the other side is gone")
+        data += piece
+    return bytes(data)
