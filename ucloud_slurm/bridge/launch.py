@@ -76,7 +76,7 @@ class Launch:
                 "ucloud_status=$?",
                 "",
                 "# The site's own end of a job",
-                *sourced(self.epilogue, "the epilogue of the site,"),
+                *sourced(self.epilogue, "the epilogue of the site"),
                 'exit "$ucloud_status"',
             ]
         return lines

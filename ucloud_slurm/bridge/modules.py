@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from ucloud_slurm.bridge.shell import stop
+from ucloud_slurm.bridge.shell import sourced, stop
 from ucloud_slurm.errors import Refused
 
 # Where the shell function "module" comes from, in the order in which it is looked for.
@@ -29,14 +29,21 @@ def loading(modules: Sequence[str], init: str | None) -> list[str]:
     for name in modules:
         if not _MODULE.fullmatch(name):
             raise Refused(f"requiredModules of the application's tool: '{name[:80]}' cannot be a module's name.")
-    places = (init,) if init else USUAL
-    none = stop(f"this node has no environment modules in {', '.join(places)}.")
+    # What the login environment defines will do, unless the site names a file of its own.
+    found = (
+        sourced(init, "jobs.modules_init")
+        if init
+        else [
+            f"for ucloud_place in {shlex.join(USUAL)}; do",
+            "    declare -F module > /dev/null && break",
+            '    [ ! -r "$ucloud_place" ] || . "$ucloud_place"',
+            "done",
+        ]
+    )
+    none = stop(f"this node has no environment modules (looked for in {init or ', '.join(USUAL)}).")
     return [
         "# The tool's environment modules; a batch job may begin without the function that loads them",
-        f"for ucloud_place in {shlex.join(places)}; do",
-        "    declare -F module > /dev/null && break",
-        '    [ ! -r "$ucloud_place" ] || . "$ucloud_place"',
-        "done",
+        *found,
         f"declare -F module > /dev/null || {none}",
         "module purge",
         *(

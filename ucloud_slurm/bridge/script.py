@@ -57,7 +57,7 @@ def script(parts: Parts) -> str:
     _check_lengths(parts.command, sum(len(line.encode()) for line in variables))
     sections: list[Sequence[str]] = [
         modules.loading(parts.modules, parts.modules_init),
-        ["# The site's own beginning of a job", *sourced(parts.prologue, "the prologue of the site,")]
+        ["# The site's own beginning of a job", *sourced(parts.prologue, "the prologue of the site")]
         if parts.prologue else [],
         files.checks(parts.inputs),
         parts.container.finding() if parts.container else [],

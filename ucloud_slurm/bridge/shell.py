@@ -27,5 +27,5 @@ def sourced(path: str, what: str) -> list[str]:
 
     :param what: what it is, for the line that says so when it is missing
     """
-    return [f"[ -r {shlex.quote(path)} ] || {stop(f'{what} {path}, cannot be read on this node.')}",
+    return [f"[ -r {shlex.quote(path)} ] || {stop(f'{path} ({what}) cannot be read on this node.')}",
             f". {shlex.quote(path)}"]  # fmt: skip
