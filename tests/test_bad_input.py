@@ -172,7 +172,7 @@ def test_a_number_of_nodes_that_cannot_be_is_refused_wherever_it_stands() -> Non
     data = job_data()
     data["status"]["jobParametersJson"] = {"request": {"replicas": 2**31}}
     with pytest.raises(Refused, match=r"specification\.replicas: a job may have at most 65533 nodes"):
-        planned(data)
+        planned(data, partition=None)
 
 
 @pytest.mark.parametrize(

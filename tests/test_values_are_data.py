@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.factories import application, parameter, text, var, word
 from tests.scripts import Node, Seen, build
+from ucloud_slurm.bridge.plan import Plan
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.slurm.commands import options
 
@@ -32,13 +33,23 @@ ANY = st.one_of(
 )
 
 
+UNTIL = '#!/bin/bash\nwhile [ "$1" != {} ]; do shift; done\nshift\nexec "$@"\n'
+PROGRAMS = {
+    "tell": None,
+    "scontrol": "#!/bin/bash\necho n1\n",
+    "srun": UNTIL.format("--"),
+    "apptainer": UNTIL.format("docker://tools/acme:2.1"),
+}
+
+
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     node = Node(tmp_path_factory.mktemp("node"))
-    node.program("tell")
+    for name, text_ in PROGRAMS.items():
+        node.program(name, text_)
     yield node
-    made = {path.name for path in node.folder.rglob("*") if path.is_file()}
-    assert made <= {"tell", "script", "hostfile", "arguments", "environment", "init.sh"}, "something else was run"
+    made = {path.name for path in node.folder.rglob("*") if path.is_file()} - set(PROGRAMS)
+    assert made <= {"script", "hostfile", "arguments", "environment", "init.sh"}, "something else was run"
 
 
 def attempt(node: Node, *names: str, **arguments: Any) -> Seen | None:
@@ -75,6 +86,23 @@ def test_affixes_and_words_arrive_byte_for_byte(node: Node, value: str, affix: s
     seen = attempt(node, app=app, parameters={"value": text(value)})
     if seen is not None:
         assert seen.arguments == [affix.encode(), (affix.strip() + value).encode()]
+
+
+@REALLY
+@given(ANY, st.sampled_from(["apptainer", None]))
+def test_a_parameter_arrives_on_every_node_byte_for_byte(node: Node, value: str, runtime: str | None) -> None:
+    app = application(
+        word("tell"), var("value"), parameters=[parameter("value")], environment={"GREETING": var("value")},
+        backend="DOCKER" if runtime else "NATIVE", image="tools/acme:2.1",
+    )  # fmt: skip
+    containers = {"runtime": runtime, "registry": "docker://"} if runtime else None
+    plan = Plan(nodes=2, cpus=1, memory=1, gres=None, minutes=1)
+    seen = attempt(
+        node, "'value'", app=app, parameters={"value": text(value)}, replicas=2, plan=plan, containers=containers
+    )
+    if seen is not None:
+        assert seen.arguments == [value.encode()]
+        assert seen.environment[b"GREETING"] == value.encode()
 
 
 @REALLY

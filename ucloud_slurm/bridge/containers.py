@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ucloud_slurm.bridge.files import Input
 from ucloud_slurm.bridge.shell import quoted, stop
 from ucloud_slurm.config import ContainersSection
-from ucloud_slurm.errors import Refused
+from ucloud_slurm.errors import Refused, one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def container(
     if not image:
         raise Refused(f"The application's tool names no image, although its backend is {backend}.")
     if len(image) > LONGEST_REFERENCE or not _REFERENCE.fullmatch(image):
-        raise Refused(f"The image of the application's tool ('{image[:80]}') is not a name of an image.")
+        raise Refused(f"The image of the application's tool ('{one_line(image, 80)}') is not a name of an image.")
     return Container(
         runtime=RUNTIMES[settings.runtime],
         image=image,

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 
 from ucloud_slurm.bridge.shell import sourced, stop
-from ucloud_slurm.errors import Refused
+from ucloud_slurm.errors import Refused, one_line
 
 # Where the shell function "module" comes from, in the order in which it is looked for.
 USUAL = (
@@ -28,7 +28,9 @@ def loading(modules: Sequence[str], init: str | None) -> list[str]:
         return []
     for name in modules:
         if not _MODULE.fullmatch(name):
-            raise Refused(f"requiredModules of the application's tool: '{name[:80]}' cannot be a module's name.")
+            raise Refused(
+                f"requiredModules of the application's tool: '{one_line(name, 80)}' cannot be a module's name."
+            )
     # What the login environment defines will do, unless the site names a file of its own.
     found = (
         sourced(init, "jobs.modules_init")

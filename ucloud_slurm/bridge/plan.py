@@ -62,8 +62,6 @@ def plan(
         gres=product.gres or (f"gpu:{gpus}" if gpus else None),
         minutes=_minutes(job, application, product),
     )
-    if nodes > MOST_NODES:
-        raise Refused(f"specification.replicas: a job may have at most {MOST_NODES} nodes.")
     if (wanted.cpus or 0) > MOST_CPUS or (wanted.memory or 0) > MOST_MEMORY:
         raise Refused(f"specification.product: UCloud says that a node of {product.id} is larger than any may be.")
     if product.nodes_max is not None and nodes > product.nodes_max:
@@ -73,6 +71,8 @@ def plan(
                       f"{span(wanted.minutes)}.")  # fmt: skip
     if partition is not None:
         _fits(wanted, product, partition)
+    if nodes > MOST_NODES:
+        raise Refused(f"specification.replicas: a job may have at most {MOST_NODES} nodes.")
     return wanted
 
 
