@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.factories import job
+from tests.factories import job_data
 from ucloud_slurm.bridge.batch import Person, batch_job
 from ucloud_slurm.bridge.plan import Plan
 from ucloud_slurm.config import ContainersSection, FilesRoot, Product
 from ucloud_slurm.slurm.records import Submission
+from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.ucloud.wire import from_data
 
 PLAN = Plan(nodes=1, cpus=1, memory=1024, gres=None, minutes=60)
 
@@ -29,6 +31,7 @@ def build(
     home: str = "/home/someone",
     user: str = "someone",
     account: str | None = None,
+    project: str | None = None,
     roots: Sequence[Mapping[str, Any]] = (),
     containers: Mapping[str, Any] | None = None,
     modules_init: str | None = None,
@@ -38,7 +41,9 @@ def build(
     """A batch job. ``more`` goes to the product where it has such a key, else to the job."""
     own = {key: more.pop(key) for key in list(more) if key in Product.model_fields and key != "id"}
     base = {"id": "example-compute-1", "category": "example-compute", "partition": "cpu", "account": "proj-a"}
-    made = job(**more)
+    data = job_data(**more)
+    data["owner"]["project"] = project
+    made = from_data(Job, data)
     app = made.status.resolved_application
     assert app is not None
     return batch_job(

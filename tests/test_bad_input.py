@@ -117,6 +117,17 @@ def test_an_environment_counts_as_well() -> None:
         build(app=application(word("x"), environment=many))
 
 
+def test_more_files_than_a_runtime_can_be_told_are_refused() -> None:
+    files = [{"type": "file", "path": f"/home/{'x' * 250}/{number}"} for number in range(3000)]
+    more: dict[str, Any] = {"resources": files, "roots": [{"ucloud": "/home", "local": "/home"}]}
+    build(app=application(word("x")), **more)
+    with pytest.raises(Refused, match="files are too long together"):
+        build(
+            app=application(word("x"), backend="DOCKER", image="a"),
+            containers={"runtime": "apptainer", "images": ["/srv"]}, **more,
+        )  # fmt: skip
+
+
 # ---- options
 
 

@@ -13,7 +13,7 @@ from ucloud_slurm.slurm.records import Submission
 
 APP = application(word("tell"), var("data"), parameters=[parameter("data", "input_file")])
 HOME = {"ucloud": "/home", "local": "{home}"}
-PROJECT = {"project": "6b2e1c8e-0000-4000-8000-000000000000"}
+PROJECT = "6b2e1c8e-0000-4000-8000-000000000000"
 
 
 def job_with(path: str, *roots: dict[str, Any], **more: Any) -> Submission:
@@ -41,6 +41,16 @@ def local(path: str, *roots: dict[str, Any], **more: Any) -> str:
 )
 def test_the_longest_prefix_of_whole_parts_says_where_a_file_is(path: str, roots: Any, expected: str) -> None:
     assert local(path, *roots) == expected
+
+
+def test_a_place_of_the_project_is_for_its_jobs_only() -> None:
+    root = {"ucloud": "/{project}", "local": "/work/{project}"}
+    assert local(f"/{PROJECT}/a", root, project=PROJECT) == f"/work/{PROJECT}/a"
+    for project in (None, "another"):
+        with pytest.raises(Refused, match="The parameter 'data': this provider has no files"):
+            job_with(f"/{PROJECT}/a", root, project=project)
+    with pytest.raises(Refused, match="The parameter 'data': the name of the job's project"):
+        job_with("/a", root, project="..")
 
 
 @pytest.mark.parametrize(

@@ -211,16 +211,15 @@ def test_an_image_is_one_word_behind_the_options_or_is_refused(node: Node, image
 @given(ANY)
 def test_a_project_or_account_that_is_no_plain_name_never_becomes_a_part_of_a_path(node: Node, name: str) -> None:
     app = application(word("tell"), var("data"), parameters=[parameter("data", "input_directory")])
-    for place in ("user", "account"):
+    for place in ("user", "account", "project"):
         more: dict[str, Any] = {place: name}
+        root = {"ucloud": "/data", "local": f"/work/{{{place}}}"}
         try:
-            found = build(
-                app=app, parameters={"data": {"type": "file", "path": "/data/x"}},
-                roots=[{"ucloud": "/data", "local": f"/work/{{{place}}}"}], **more,
-            )  # fmt: skip
+            found = build(app=app, parameters={"data": {"type": "file", "path": "/data/x"}}, roots=[root], **more)
         except Refused as refusal:
             assert "'data'" in refusal.why  # noqa: PT017
             continue
-        default = {"user": "", "account": "proj-a"}[place]
-        assert f"/work/{name or default}/x" in found.script
-        assert re.fullmatch(r"[\w.@+-]+", name or default)
+        # Without an account of the owner's it is that of the product.
+        part = name or ("proj-a" if place == "account" else "")
+        assert f"/work/{part}/x" in found.script
+        assert re.fullmatch(r"\w[\w.@+-]*", part, re.ASCII)

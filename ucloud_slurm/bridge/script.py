@@ -54,7 +54,8 @@ def script(parts: Parts) -> str:
         raise Refused("The application has no command to run.")
     refuse_control_characters("The command of the application", parts.command)
     variables = list(exports(parts.variables, in_container=parts.container is not None))
-    _check_lengths(parts.command, sum(len(line.encode()) for line in variables))
+    others = [*variables, *(parts.container.binds if parts.container else ())]
+    _check_lengths(parts.command, sum(len(line.encode()) for line in others))
     sections: list[Sequence[str]] = [
         modules.loading(parts.modules, parts.modules_init),
         ["# The site's own beginning of a job", *sourced(parts.prologue, "the prologue of the site")]
@@ -95,4 +96,4 @@ def _check_lengths(command: Sequence[str], others: int) -> None:
     if max(sizes) > LONGEST_WORD:
         raise Refused(f"A parameter is too long: {max(sizes)} bytes, and one may have {LONGEST_WORD}.")
     if sum(sizes) + 16 * len(sizes) + others > LONGEST_COMMAND:
-        raise Refused(f"The parameters are too long together: a command may have {LONGEST_COMMAND} bytes.")
+        raise Refused(f"The parameters and files are too long together: a command may have {LONGEST_COMMAND} bytes.")
