@@ -94,6 +94,25 @@ def test_a_wish_for_read_only_is_kept_where_the_runtime_can() -> None:
     ]  # fmt: skip
 
 
+def test_what_every_container_sees_is_bound_once_where_the_runtime_makes_no_mount_points() -> None:
+    resources = [{"type": "file", "path": "/home/a", "readOnly": True}]
+    more: dict[str, Any] = {"resources": resources, "roots": [{"ucloud": "/home", "local": "/home"}]}
+    folder = "/home/someone/ucloud-jobs/54112"
+    expected = {
+        "charliecloud": ["--bind=/home:/home"],
+        "apptainer": ["--bind=/home:/home", "--bind=/home/a:/home/a:ro", f"--bind={folder}:{folder}"],
+    }
+    for runtime, binds in expected.items():
+        words = last_line(app=image(), containers=settings(runtime, binds=["/home"]), **more).split()
+        assert [word for word in words if word.startswith("--bind")] == binds
+
+
+def test_a_file_of_an_image_is_looked_for_on_the_cluster_only() -> None:
+    made = build(app=image("acme.sif"), containers=settings("apptainer", registry="docker://")).script
+    assert "\nucloud_image=''\n" in made
+    assert "in /srv/images/acme.sif; do" in made
+
+
 def test_the_jobs_own_folder_can_always_be_written() -> None:
     roots = [{"ucloud": "/home", "local": "{home}", "read_only": True}]
     resources = [{"type": "file", "path": path, "readOnly": True} for path in ("/home", "/home/ucloud-jobs/54112")]

@@ -7,6 +7,7 @@ import pytest
 
 from tests.factories import application, parameter, var, word
 from tests.scripts import Node, build
+from tests.test_config import GOOD
 from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Misconfigured, Refused
 from ucloud_slurm.slurm.records import Submission
@@ -175,3 +176,8 @@ def test_a_root_that_is_none_is_an_error_of_the_configuration(root: dict[str, An
     with pytest.raises(Misconfigured) as raised:
         parse({"files": [root]})
     assert any(words in sentence for sentence in raised.value.sentences), raised.value.sentences
+
+
+def test_a_prefix_means_one_folder() -> None:
+    with pytest.raises(Misconfigured, match="files: two tables have the same prefix"):
+        parse(GOOD | {"files": [HOME, HOME]})

@@ -123,6 +123,21 @@ def test_every_kind_of_parameter_takes_its_own_kind_of_value_and_no_other(kind: 
                 words.values(invocation, made.specification.parameters, paths)
 
 
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("peer", "connections to other jobs"),
+        ("license_server", "licence servers"),
+        ("ingress", "public links"),
+        ("network_ip", "public addresses"),
+        ("block_storage", "disks"),
+    ],
+)
+def test_what_is_not_offered_is_called_by_its_name(kind: str, what: str) -> None:
+    with pytest.raises(Refused, match=f"'a' needs {what}, which this provider does not offer"):
+        command(application(var("a"), parameters=[parameter("a", kind)]), a=VALUES[kind])
+
+
 @pytest.mark.parametrize("kind", VALUES)
 def test_a_missing_value_of_any_kind_is_named_unless_it_is_optional(kind: str) -> None:
     with pytest.raises(Refused, match="'a' has no value"):
