@@ -21,6 +21,8 @@ DATA = parameter("data", "input_file")
 MINUTE = {"hours": 0, "minutes": 1, "seconds": 0}
 # It waits for the signal; there is nothing to wait for without one.
 SAVES = application(word("sh"), word("-c"), word("trap 'echo saved; exit 7' USR1; while :; do sleep 0.1; done"))
+# Slurm needs half a minute; they are started first and looked at last.
+WARNED = {"9608": "warned", "9609": "warned-and-ended"}
 
 
 def make_image(folder: Path, sees: Path) -> None:
@@ -65,7 +67,11 @@ def real(cluster: Cluster, installation: Installation, place: Path) -> Iterator[
     files = [{"ucloud": "/data", "local": str(place / "data")}]
     with site_opener(cluster, installation) as open_site:
         site, core = open_site(loop=1.0, products=products, tables=tables, files=files)
-        yield Real(site, core, cluster)
+        real = Real(site, core, cluster)
+        for number, product in WARNED.items():
+            which = {"id": product, "category": "example-compute", "provider": "example"}
+            assert real.create(job_data(number, app=SAVES, product=which, timeAllocation=MINUTE))[0] == 200
+        yield real
     cluster.run("scancel", f"--user={cluster.service_user}")
 
 
@@ -74,20 +80,18 @@ def run(real: Real, job_id: str, app: dict[str, Any], **more: Any) -> None:
     real.wait_for_end(job_id)
 
 
-def on(product: str) -> dict[str, str]:
-    return {"id": product, "category": "example-compute", "provider": "example"}
-
-
-def test_an_image_runs_with_the_jobs_folder_its_environment_and_its_files(real: Real, place: Path) -> None:
-    tell = 'cat /etc/image "$1"; printf "%s\\n" "$GREETING" "$UCLOUD_JOB_ID"; pwd > "$UCLOUD_JOB_FOLDER/made-inside"'
+def test_an_image_runs_on_every_node_with_the_jobs_folder_its_environment_and_its_files(real: Real) -> None:
+    tell = 'cat /etc/image "$1"; printf "%s\\n" "$GREETING" "$UCLOUD_RANK"; pwd > "$UCLOUD_JOB_FOLDER/in-$UCLOUD_RANK"'
     app = application(
         word("sh"), word("-c"), word(tell), word("sh"), var("data"), parameters=[DATA], backend="DOCKER",
         image="tools/busybox:1", environment={"GREETING": word("it's $me")},
     )  # fmt: skip
-    run(real, "9601", app, parameters={"data": {"type": "file", "path": "/data/in put.txt", "readOnly": False}})
-    assert real.output("9601").splitlines() == ["the image", "forty-two", "it's $me", "9601"], \
-        real.output("9601", "stderr-0.log")  # fmt: skip
-    assert real.output("9601", "made-inside").strip() == str(real.site.folder / "jobs" / "9601")
+    data = {"type": "file", "path": "/data/in put.txt", "readOnly": False}
+    run(real, "9601", app, parameters={"data": data}, replicas=2)
+    for rank in ("0", "1"):
+        said = real.output("9601", f"stdout-{rank}.log").splitlines()
+        assert said == ["the image", "forty-two", "it's $me", rank], real.output("9601", f"stderr-{rank}.log")
+        assert real.output("9601", f"in-{rank}").strip() == str(real.site.folder / "jobs" / "9601")
 
 
 def test_an_image_that_is_not_there_is_named(real: Real) -> None:
@@ -135,9 +139,7 @@ def test_a_file_is_read_where_it_is_and_a_link_out_of_its_folder_is_not_followed
 
 
 def test_a_signal_before_the_end_reaches_the_application_and_not_its_shell(real: Real) -> None:
-    for number, product in (("9608", "warned"), ("9609", "warned-and-ended")):
-        assert real.create(job_data(number, app=SAVES, product=on(product), timeAllocation=MINUTE))[0] == 200
-    real.wait_for_end("9608")
-    real.wait_for_end("9609")
+    for number in WARNED:
+        real.wait_for_end(number)
     assert real.output("9608") == "saved\n"
     assert real.output("9609") == "saved\nthe end after 7\n"
