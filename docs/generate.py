@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from sqlite_utils import Database
 
-from ucloud_slurm import config, errors
+from ucloud_slurm import config, config_jobs, config_types, errors
 from ucloud_slurm.bridge import states
 from ucloud_slurm.cli.main import main as command_line
 from ucloud_slurm.provider import Provider
@@ -33,6 +33,7 @@ from ucloud_slurm.web.live import sockets
 from ucloud_slurm.web.live.hub import Hub
 
 DOCS = Path(__file__).parent
+REPEATED = ("files", "products", "outside")  # tables of config.toml that may be there several times
 
 
 # ---- reStructuredText
@@ -74,7 +75,7 @@ def configuration() -> str:
     """Every key of every table of config.toml."""
     parts = []
     for name, field in config.Config.model_fields.items():
-        repeated = name in ("products", "outside")
+        repeated = name in REPEATED
         section = cast("type[BaseModel]", get_args(field.annotation)[0] if repeated else field.annotation)
         title = f"[[{name}]]" if repeated else f"[{name}]"
         parts.append(f".. _config-{name}:\n\n{heading(literal(title), '-')}\n\n{section.__doc__}")
@@ -116,13 +117,18 @@ def kind(annotation: Any, metadata: Sequence[Any] = ()) -> str:
 
 
 _CHECKED: Mapping[Any, str] = {
-    config._duration: "duration",
-    config._url: "URL",
-    config._core_url: "URL",
-    config._session_url: "URL with a ``*``",
-    config._slurm_word: "a name of Slurm's",
+    config_types.seconds: "duration",
+    config_types._url: "URL",
+    config_types._core_url: "URL",
+    config_types._session_url: "URL with a ``*``",
+    config_types._slurm_word: "a name of Slurm's",
+    config_types._plain_path: "path",
+    config_types._root: "path",
+    config_jobs._option: "option",
+    config_jobs._signal: "signal and duration",
+    config_jobs._mebibytes: "number",
 }
-_PLAIN = {str: "text", Path: "path", int: "whole number", float: "number"}
+_PLAIN = {str: "text", Path: "path", int: "whole number", float: "number", bool: "true or false"}
 
 
 def setting(value: Any, kind_: str) -> str:

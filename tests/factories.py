@@ -1,6 +1,7 @@
 """Messages of UCloud for tests, written as UCloud writes them: every key there, null where nothing is known."""
 
 import json
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -45,10 +46,12 @@ def application(
     *invocation: dict[str, Any],
     parameters: list[dict[str, Any]] | None = None,
     backend: str = "NATIVE",
+    image: str | None = None,
+    modules: Sequence[str] = (),
     **more: Any,
 ) -> dict[str, Any]:
     """An application with its tool, named by its contents: providers keep applications by name and version."""
-    contents = json.dumps([invocation, parameters, backend, more], sort_keys=True)
+    contents = json.dumps([invocation, parameters, backend, image, modules, more], sort_keys=True)
     name = f"app-{sha256(contents.encode()).hexdigest()[:12]}"
     tool = {
         "owner": "_ucloud",
@@ -59,9 +62,9 @@ def application(
             "container": None,
             "defaultNumberOfNodes": 1,
             "defaultTimeAllocation": {"hours": 1, "minutes": 0, "seconds": 0},
-            "requiredModules": [],
+            "requiredModules": list(modules),
             "backend": backend,
-            "image": None,
+            "image": image,
         },
     }
     return {

@@ -90,6 +90,65 @@ def test_a_value_that_cannot_be_honoured_is_refused_by_name(kind: str) -> None:
         command(application(var("a"), parameters=[parameter("a")]), a={"type": kind, "path": "/1/x"})
 
 
+VALUES: dict[str, dict[str, Any]] = {
+    "text": text("x"),
+    "integer": {"type": "integer", "value": -5},
+    "floating_point": {"type": "floating_point", "value": 0.25},
+    "boolean": {"type": "boolean", "value": False},
+    "enumeration": text("slow"),
+    "input_file": {"type": "file", "path": "/home/a"},
+    "input_directory": {"type": "file", "path": "/home/a"},
+    "peer": {"type": "peer", "hostname": "other", "jobId": "1"},
+    "license_server": {"type": "license_server", "id": "1"},
+    "ingress": {"type": "ingress", "id": "1"},
+    "network_ip": {"type": "network", "id": "1"},
+    "block_storage": {"type": "block_storage", "id": "1"},
+}
+TEXTS = {"text": "x", "integer": "-5", "floating_point": "0.25", "boolean": "false", "enumeration": "slow",
+         "input_file": "/srv/a", "input_directory": "/srv/a"}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_every_kind_of_parameter_takes_its_own_kind_of_value_and_no_other(kind: str) -> None:
+    app = application(var("a"), parameters=[parameter("a", kind)])
+    for given, value in VALUES.items():
+        made = job(app=app, parameters={"a": value})
+        assert made.status.resolved_application is not None
+        invocation = made.status.resolved_application.invocation
+        paths = {"a": "/srv/a"} if value["type"] == "file" else {}
+        if value["type"] == VALUES[kind]["type"] and given in TEXTS:
+            assert words.values(invocation, made.specification.parameters, paths) == {"a": TEXTS[given]}
+        else:
+            with pytest.raises(Refused, match="The parameter 'a'"):
+                words.values(invocation, made.specification.parameters, paths)
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("peer", "connections to other jobs"),
+        ("license_server", "licence servers"),
+        ("ingress", "public links"),
+        ("network_ip", "public addresses"),
+        ("block_storage", "disks"),
+    ],
+)
+def test_what_is_not_offered_is_called_by_its_name(kind: str, what: str) -> None:
+    with pytest.raises(Refused, match=f"'a' needs {what}, which this provider does not offer"):
+        command(application(var("a"), parameters=[parameter("a", kind)]), a=VALUES[kind])
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_missing_value_of_any_kind_is_named_unless_it_is_optional(kind: str) -> None:
+    with pytest.raises(Refused, match="'a' has no value"):
+        command(application(var("a"), parameters=[parameter("a", kind)]))
+    assert command(application(word("x"), var("a"), parameters=[parameter("a", kind, optional=True)])) == ["x"]
+
+
+def test_a_kind_of_parameter_that_came_later_takes_plain_values() -> None:
+    assert command(application(var("a"), parameters=[parameter("a", "text_area")]), a=text("x")) == ["x"]
+
+
 def test_an_unknown_way_to_start_is_refused() -> None:
     with pytest.raises(Refused, match="jinja"):
         command(application({"type": "jinja", "template": "x"}))

@@ -6,101 +6,20 @@ errors, and all errors are listed at once. ``docs/reference/configuration.rst`` 
 
 import os
 import pwd
-import re
 import tomllib
-from enum import StrEnum
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from ucloud_slurm.config_jobs import ContainersSection, FilesRoot, JobsSection, PriceUnit, Product
+from ucloud_slurm.config_types import CoreUrl, Duration, Identifier, Section, SessionUrl, SlurmWord, Url
 from ucloud_slurm.errors import Misconfigured
+
+__all__ = ["ContainersSection", "FilesRoot", "JobsSection", "PriceUnit", "Product"]
 
 DEFAULT_PATH = Path("/etc/ucloud-slurm/config.toml")
 VARIABLE = "UCLOUD_SLURM_CONFIG"
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _duration(value: Any) -> float:
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value)):
-        return float(match[1]) * _SECONDS[match[2]]
-    raise ValueError('should be a duration such as "30s", "15m", "2h" or "7d"')
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _url(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("should be a URL")  # noqa: TRY004  pydantic collects ValueErrors
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("should be a URL such as https://cloud.example.org")
-    if parts.username or parts.password:
-        raise ValueError("must not hold a user name or a password")
-    return value.rstrip("/")
-
-
-def _core_url(value: Any) -> str:
-    url = _url(value)
-    parts = urlsplit(url)
-    if parts.scheme == "http" and not _loopback(parts.hostname or ""):
-        raise ValueError("must begin with https:// (http:// is accepted for a loopback address only)")
-    return url
-
-
-def _session_url(value: Any) -> str:
-    url = _url(value)
-    parts = urlsplit(url)
-    if parts.scheme == "http" and not _loopback((parts.hostname or "").rpartition(".")[2]):
-        raise ValueError("must begin with https:// (http:// is accepted below localhost only)")
-    in_host, in_path = (parts.hostname or "").startswith("*."), parts.path.endswith("/*")
-    if url.count("*") != 1 or not (in_host or in_path) or parts.query or parts.fragment:
-        raise ValueError('should have one * as the first part of the host ("https://*.apps.example.org") or, if all '
-                         'sessions must share one host, as the last part of the path')  # fmt: skip
-    return url
-
-
-def _slurm_word(value: Any) -> str:
-    # These become arguments of sbatch; a site's own value must not be read as an option or as two values.
-    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:@+&|*,()\[\]=-]*", value):
-        return value
-    raise ValueError("should be a plain Slurm name")
-
-
-Duration = Annotated[float, BeforeValidator(_duration)]
-Url = Annotated[str, BeforeValidator(_url)]
-SessionUrl = Annotated[str, BeforeValidator(_session_url)]
-CoreUrl = Annotated[str, BeforeValidator(_core_url)]
-SlurmWord = Annotated[str, BeforeValidator(_slurm_word)]
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
-
-
-class PriceUnit(StrEnum):
-    """How UCloud counts a product (contract: ProductPriceUnit)."""
-
-    CREDITS_PER_MINUTE = "CREDITS_PER_MINUTE"
-    CREDITS_PER_HOUR = "CREDITS_PER_HOUR"
-    CREDITS_PER_DAY = "CREDITS_PER_DAY"
-    UNITS_PER_MINUTE = "UNITS_PER_MINUTE"
-    UNITS_PER_HOUR = "UNITS_PER_HOUR"
-    UNITS_PER_DAY = "UNITS_PER_DAY"
-    PER_UNIT = "PER_UNIT"
-
-
-class Section(BaseModel):
-    """A table of the file. Frozen; a key that is not declared is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ProviderSection(Section):
@@ -154,28 +73,6 @@ class SlurmSection(Section):
     commands: Path = Field(default=Path("/usr/bin"), description="Folder of sbatch, squeue, sacct and the others.")
     conf: Path = Field(default=Path("/etc/slurm/slurm.conf"), description="Slurm's configuration (SLURM_CONF).")
     timeout: Duration = Field(default=20.0, description="A command that takes longer is ended; its answer is lost.")
-
-
-class JobsSection(Section):
-    """How jobs are made and watched."""
-
-    folder: str = Field(
-        default="{home}/ucloud-jobs",
-        description="Each job has a folder of its own in here, made by its user. {home} and {user} are filled in.",
-    )
-    grace: Duration = Field(
-        default=30.0,
-        description="A job that neither squeue nor sacct knows is called lost after this time, never sooner.",
-    )
-    quiet: Duration = Field(
-        default=30.0,
-        description="How long to wait for a submission without an answer to appear before it is tried again. "
-        "Must be longer than Slurm's MessageTimeout.",
-    )
-    submit_within: Duration = Field(
-        default=2.0,
-        description="How long a request may wait for Slurm; what is not done by then the worker does.",
-    )
 
 
 class AccountingSection(Section):
@@ -249,36 +146,6 @@ class OutsideRule(Section):
     version: str = Field(default="unknown", description="Its version.")
 
 
-class Product(Section):
-    """A machine that UCloud sells, and the part of the cluster that it means."""
-
-    id: str = Field(min_length=1, description="The product's name at UCloud.")
-    category: str = Field(min_length=1, description="The product's category at UCloud.")
-    partition: SlurmWord = Field(description="The Slurm partition that its jobs go to.")
-    account: SlurmWord | None = Field(default=None, description="Slurm account of the jobs.")
-    qos: SlurmWord | None = Field(default=None, description="Slurm QOS of the jobs.")
-    constraint: SlurmWord | None = Field(default=None, description="Node features that the jobs need.")
-    reservation: SlurmWord | None = Field(default=None, description="Reservation that the jobs run in.")
-    gres: SlurmWord | None = Field(
-        default=None,
-        description="Generic resources per node, as sbatch --gres takes them; stands before gpus.",
-    )
-    cpus: int | None = Field(default=None, ge=1, description="CPUs per node; left out: what UCloud says.")
-    memory_gb: float | None = Field(
-        default=None, gt=0, description="Memory per node in GiB (1024 MiB); left out: what UCloud says."
-    )
-    gpus: int | None = Field(default=None, ge=0, description="GPUs per node; left out: what UCloud says.")
-    nodes_max: int | None = Field(default=None, ge=1, description="Most nodes of one job.")
-    time_max: Duration | None = Field(default=None, description="Longest time of one job.")
-    charge_by: Literal["node", "core", "allocated"] | None = Field(
-        default=None,
-        description="What a unit is multiplied with: nodes, nodes times cpus, or the CPUs that Slurm allocated. "
-        "Left out: node for CREDITS_*, core for UNITS_*.",
-    )
-    price: int | None = Field(default=None, ge=0, description="Price of a unit, for the record.")
-    unit: PriceUnit | None = Field(default=None, description="unitOfPrice; left out: what UCloud says.")
-
-
 class Config(Section):
     """The whole file."""
 
@@ -287,6 +154,8 @@ class Config(Section):
     database: DatabaseSection = DatabaseSection()
     slurm: SlurmSection = SlurmSection()
     jobs: JobsSection = JobsSection()
+    files: tuple[FilesRoot, ...] = ()
+    containers: ContainersSection = ContainersSection()
     accounting: AccountingSection = AccountingSection()
     users: UsersSection = UsersSection()
     sessions: SessionsSection = SessionsSection()
@@ -299,6 +168,9 @@ class Config(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"products: {twice[0][1]} in category {twice[0][0]} is there twice")
+        prefixes = [root.ucloud for root in self.files]
+        if len(set(prefixes)) < len(prefixes):
+            raise ValueError("files: two tables have the same prefix in ucloud")
         for number, rule in enumerate(self.outside, 1):
             if self.product(rule.category, rule.product) is None:
                 raise ValueError(f"outside[{number}]: there is no product {rule.product} in {rule.category}")

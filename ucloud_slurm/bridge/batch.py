@@ -1,18 +1,22 @@
 """From a Job of UCloud's to a batch job of Slurm's."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ucloud_slurm.bridge import naming, words
+from ucloud_slurm.bridge import files, naming, words
+from ucloud_slurm.bridge.characters import refuse_control_characters
+from ucloud_slurm.bridge.containers import container
+from ucloud_slurm.bridge.launch import Launch, warning
 from ucloud_slurm.bridge.plan import Plan
-from ucloud_slurm.bridge.script import log, script
-from ucloud_slurm.config import Product
+from ucloud_slurm.bridge.script import Parts, log, script
+from ucloud_slurm.config import ContainersSection, FilesRoot, Product
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.ucloud.applications import Application
 from ucloud_slurm.ucloud.jobs import Job
 
-BACKENDS = frozenset({"NATIVE", "DOCKER"})
 LISTENING = frozenset({"WEB", "VNC"})
+NO_CONTAINERS = ContainersSection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,45 +37,58 @@ def batch_job(
     *,
     provider: str,
     folder: str,
+    account: str | None = None,
     sessions_url: str | None = None,
+    roots: Sequence[FilesRoot] = (),
+    containers: ContainersSection = NO_CONTAINERS,
+    modules_init: str | None = None,
 ) -> Submission:
     """Builds the batch job. The same arguments give the same job, byte for byte.
 
     :param provider: our id at UCloud
     :param folder: where job folders are (``jobs.folder``)
+    :param account: Slurm account of this job; None: that of the product
     :param sessions_url: where browsers reach web pages of applications (``sessions.url``)
+    :param roots: where UCloud's files are (``files``)
+    :param modules_init: the file that defines ``module`` (``jobs.modules_init``)
     :raises Refused: naming what is wrong with the job or its application
     """
-    backend = application.description.backend
-    if backend not in BACKENDS:
-        raise Refused(f"The application needs {backend}, which this provider does not offer.")
-    if job.specification.resources:
-        kinds = ", ".join(sorted({resource.type for resource in job.specification.resources}))
-        raise Refused(f"specification.resources: this provider cannot attach anything to a job yet ({kinds}).")
-    if plan.nodes > 1 and not application.invocation.allow_multi_node:
-        raise Refused("specification.replicas: the application runs on one node only.")
-    texts = words.values(application.invocation, job.specification.parameters)
-    for name, text in texts.items():
-        words.refuse_control_characters(f"The parameter '{name}'", [text])
-    listens = application.invocation.application_type in LISTENING
+    invocation, tool = application.invocation, application.description
+    account = account or product.account
     own_folder = naming.folder(folder, person.home, person.user, job.id)
-    facts = {
-        "UCLOUD_JOB_ID": job.id,
-        "UCLOUD_PROVIDER": provider,
-        "UCLOUD_JOB_FOLDER": own_folder,
-        "UCLOUD_PRODUCT": product.id,
-        "UCLOUD_REPLICAS": str(plan.nodes),
-    }
-    if listens:
-        facts["UCLOUD_BASE_PATH"] = naming.base_path(sessions_url, job.id, 0)
-    text = script(
-        facts=facts,
-        variables=words.environment(application.invocation, texts),
-        modules=application.description.required_modules,
-        command=words.words(application.invocation, texts),
+    places = {"home": person.home, "user": person.user, "account": account, "project": job.owner.project}
+    found = files.inputs(job, application, roots, places)
+    image = container(tool.backend, tool.image or tool.container, containers, found, own_folder, plan.gres)
+    if plan.nodes > 1 and not invocation.allow_multi_node:
+        raise Refused("specification.replicas: the application runs on one node only.")
+    paths = {one.parameter: one.path for one in found if one.parameter is not None}
+    texts = words.values(invocation, job.specification.parameters, paths)
+    for name, text in texts.items():
+        refuse_control_characters(f"The parameter '{name}'", [text])
+    launch = Launch(
         folder=own_folder,
         nodes=plan.nodes,
-        listens=listens,
+        cpus=plan.cpus,
+        multi_node=invocation.allow_multi_node,
+        listens=invocation.application_type in LISTENING,
+        warned=product.signal is not None,
+        epilogue=product.epilogue,
+    )
+    facts = _facts(job, product, plan, provider, own_folder)
+    if launch.listens:
+        facts["UCLOUD_BASE_PATH"] = naming.base_path(sessions_url, job.id, 0)
+    text = script(
+        Parts(
+            facts=facts,
+            modules=tool.required_modules,
+            modules_init=modules_init,
+            prologue=product.prologue,
+            inputs=found,
+            container=image,
+            variables=words.environment(invocation, texts),
+            command=words.words(invocation, texts),
+            launch=launch,
+        )
     )
     return Submission(
         user=person.user,
@@ -84,11 +101,30 @@ def batch_job(
         memory=plan.memory,
         gres=plan.gres,
         minutes=plan.minutes,
-        account=product.account,
+        account=account,
         qos=product.qos,
         constraint=product.constraint,
         reservation=product.reservation,
         folder=own_folder,
         output=log(own_folder, "stdout", 0),
         error=log(own_folder, "stderr", 0),
+        exclusive=product.exclusive,
+        signal=warning(product, launch),
+        more=product.options,
     )
+
+
+def _facts(job: Job, product: Product, plan: Plan, provider: str, folder: str) -> dict[str, str]:
+    """What the job's environment says of the job."""
+    facts = {
+        "UCLOUD_JOB_ID": job.id,
+        "UCLOUD_PROVIDER": provider,
+        "UCLOUD_JOB_FOLDER": folder,
+        "UCLOUD_PRODUCT": product.id,
+        "UCLOUD_REPLICAS": str(plan.nodes),
+        "UCLOUD_NODES": str(plan.nodes),
+        "UCLOUD_RANK": "0",
+    }
+    if plan.minutes is not None:
+        facts["UCLOUD_TIME_LIMIT"] = str(plan.minutes)
+    return facts

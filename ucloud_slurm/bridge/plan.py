@@ -16,6 +16,9 @@ from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.products import ComputeProduct
 
 MIB = 1024
+MOST_NODES = 65_533  # slurm.conf(5): MaxNodes
+MOST_CPUS = 65_533  # of one task; Slurm counts them in 16 bits
+MOST_MEMORY = 2**40  # MiB
 LONGEST = 10 * 365 * 24 * 60  # minutes; Slurm keeps limits in 32 bits
 
 
@@ -55,10 +58,12 @@ def plan(
     wanted = Plan(
         nodes=nodes,
         cpus=cpus,
-        memory=round(memory_gb * MIB) if memory_gb else None,
+        memory=int(memory_gb * MIB) if memory_gb else None,
         gres=product.gres or (f"gpu:{gpus}" if gpus else None),
         minutes=_minutes(job, application, product),
     )
+    if (wanted.cpus or 0) > MOST_CPUS or (wanted.memory or 0) > MOST_MEMORY:
+        raise Refused(f"specification.product: UCloud says that a node of {product.id} is larger than any may be.")
     if product.nodes_max is not None and nodes > product.nodes_max:
         raise Refused(f"{product.id} allows at most {_count(product.nodes_max, 'node')}; the job asks for {nodes}.")
     if product.time_max is not None and wanted.minutes is not None and wanted.minutes * 60 > product.time_max:
@@ -66,6 +71,8 @@ def plan(
                       f"{span(wanted.minutes)}.")  # fmt: skip
     if partition is not None:
         _fits(wanted, product, partition)
+    if nodes > MOST_NODES:
+        raise Refused(f"specification.replicas: a job may have at most {MOST_NODES} nodes.")
     return wanted
 
 

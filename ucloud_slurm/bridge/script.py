@@ -1,91 +1,74 @@
 """The batch script: readable, the same byte for byte for the same job, every value quoted as data."""
 
-import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from ucloud_slurm.bridge.words import refuse_control_characters
+from ucloud_slurm.bridge import files, modules
+from ucloud_slurm.bridge.characters import refuse_control_characters
+from ucloud_slurm.bridge.containers import Container
+from ucloud_slurm.bridge.launch import ANNOUNCE, Launch
+from ucloud_slurm.bridge.shell import STOP, quoted, sourced
+from ucloud_slurm.bridge.variables import Pieces, exports
 from ucloud_slurm.errors import Refused
 
 LARGEST = 4 * 1024 * 1024  # bytes; slurm.conf(5): max_script_size
 LONGEST_WORD = 128 * 1024 - 1  # bytes; MAX_ARG_STRLEN of Linux
 LONGEST_COMMAND = 1024 * 1024  # bytes; execve(2) allows a quarter of the stack limit, 2 MiB by default
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OURS = ("SLURM_", "SBATCH_", "UCLOUD_")
 
-_ANNOUNCE = (
-    "# Where the application listens: on UCLOUD_PORT of its node, or on what it writes into UCLOUD_PORT_FILE itself,",
-    '# as "<port>" or "<port> <path with which a browser begins>"',
-    "ucloud_announce() {",
-    '    export UCLOUD_PORT UCLOUD_PORT_FILE="$UCLOUD_JOB_FOLDER/port-${SLURM_PROCID:-0}"',
-    "    until UCLOUD_PORT=$((20000 + RANDOM % 12000)); ! (: < /dev/tcp/127.0.0.1/$UCLOUD_PORT) 2> /dev/null; do",
-    "        :",
-    "    done",
-    '    [ "$UCLOUD_BASE_PATH" = / ] || export UCLOUD_BASE_PATH="${UCLOUD_BASE_PATH%-0/}-${SLURM_PROCID:-0}/"',
-    '    echo "$UCLOUD_PORT" > "$UCLOUD_PORT_FILE"',
-    "}",
-    "export -f ucloud_announce",
-)
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a script is made of.
 
-Pieces = Sequence[tuple[str, str]]
+    :ivar facts: UCLOUD_* variables for the job
+    :ivar modules: environment modules of the tool
+    :ivar modules_init: the file that defines ``module``, None to look for it
+    :ivar prologue: a shell file of the site that is sourced before the application
+    :ivar inputs: the files of the job
+    :ivar container: the image of the application, None for one that is installed
+    :ivar variables: environment variables of the application
+    :ivar command: the program and its arguments, at least one
+    """
+
+    facts: Mapping[str, str]
+    modules: Sequence[str]
+    modules_init: str | None
+    prologue: str | None
+    inputs: Sequence[files.Input]
+    container: Container | None
+    variables: Mapping[str, Pieces]
+    command: Sequence[str]
+    launch: Launch
 
 
-def script(
-    *,
-    facts: Mapping[str, str],
-    variables: Mapping[str, Pieces],
-    modules: Sequence[str],
-    command: Sequence[str],
-    folder: str,
-    nodes: int,
-    listens: bool = False,
-) -> str:
+def script(parts: Parts) -> str:
     """The text of the script.
 
     Its second line is a command: Slurm reads no directive after the first command, so that nothing below can be
     one, and no line of ours begins with ``#SBATCH``.
 
-    :param facts: UCLOUD_* variables for the job
-    :param variables: environment variables of the application
-    :param modules: environment modules of the tool
-    :param command: the program and its arguments, at least one
-    :param folder: the job's folder
-    :param listens: the application is a web page or a screen, and needs a port
     :raises Refused: naming what cannot be put into a script
     """
-    if not command:
+    if not parts.command:
         raise Refused("The application has no command to run.")
-    refuse_control_characters("The command of the application", command)
-    refuse_control_characters("The list of modules", modules)
-    _check_lengths(command)
-    lines = [
-        "#!/bin/bash",
-        ": The first command. Slurm reads no options below it.",
-        "",
-        "# What UCloud knows of this job",
-        *(f"export {name}={shlex.quote(value)}" for name, value in sorted(facts.items())),
-    ]
-    if modules:
-        lines += ["", "# The tool's environment modules", "module purge"]
-        lines += [f"module load {shlex.quote(name)} || exit 1" for name in modules]
-    if variables:
-        lines += ["", "# The application's environment", *_exports(variables)]
-    if listens:
-        lines += ["", *_ANNOUNCE]
-    lines += ["", "# The application", f"cd {shlex.quote(folder)} || exit 1"]
-    words = " ".join(shlex.quote(word) for word in command)
-    if nodes == 1:
-        lines += ["ucloud_announce"] if listens else []
-        lines.append(words)
-    else:
-        # --export=ALL: sbatch was told to start with a clean environment, and srun would do so again.
-        start = f"srun --export=ALL --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --open-mode=append"
-        start += f" --output={shlex.quote(_pattern(folder, 'stdout'))}"
-        start += f" --error={shlex.quote(_pattern(folder, 'stderr'))}"
-        wrapper = """bash -c 'ucloud_announce; exec "$@"' ucloud """ if listens else ""
-        lines.append(f"{start} -- {wrapper}{words}")
-    text = "\n".join(lines) + "\n"
+    refuse_control_characters("The command of the application", parts.command)
+    variables = list(exports(parts.variables, in_container=parts.container is not None))
+    others = [*variables, *(parts.container.binds if parts.container else ())]
+    _check_lengths(parts.command, sum(len(line.encode()) for line in others))
+    sections: list[Sequence[str]] = [
+        modules.loading(parts.modules, parts.modules_init),
+        ["# The site's own beginning of a job", *sourced(parts.prologue, "the prologue of the site")]
+        if parts.prologue else [],
+        files.checks(parts.inputs),
+        parts.container.finding() if parts.container else [],
+        parts.launch.host_file(),
+        ["# The application's environment", *variables] if variables else [],
+        ANNOUNCE if parts.launch.listens else [],
+        parts.launch.start(parts.container.around(parts.command) if parts.container else quoted(parts.command)),
+    ]  # fmt: skip
+    needed = any("ucloud_stop" in line for section in sections for line in section)
+    text = "\n".join(_lines(parts.facts, [STOP if needed else (), *sections])) + "\n"
     if len(text.encode()) > LARGEST:
         raise Refused(f"The job's parameters are too long: its script would have more than {LARGEST} bytes.")
     return text
@@ -96,34 +79,21 @@ def log(folder: str, stream: str, rank: int) -> str:
     return f"{folder}/{stream}-{rank}.log"
 
 
-def _pattern(folder: str, stream: str) -> str:
-    return f"{folder.replace('%', '%%')}/{stream}-%t.log"
+def _lines(facts: Mapping[str, str], sections: Iterable[Sequence[str]]) -> Iterable[str]:
+    yield "#!/bin/bash"
+    yield ": The first command. Slurm reads no options below it."
+    yield ""
+    yield "# What UCloud knows of this job"
+    yield from (f"export {name}={shlex.quote(value)}" for name, value in sorted(facts.items()))
+    for section in sections:
+        if section:
+            yield ""
+            yield from section
 
 
-def _exports(variables: Mapping[str, Pieces]) -> Iterable[str]:
-    for name, pieces in variables.items():
-        _check_name(name)
-        if name.startswith(_OURS):
-            raise Refused(f"The application may not set the environment variable '{name}'.")
-        value = ""
-        for kind, text in pieces:
-            if kind == "variable":
-                _check_name(text)
-                value += f'"${{{text}-}}"'
-            else:
-                refuse_control_characters(f"The environment variable '{name}'", [text])
-                value += shlex.quote(text)
-        yield f"export {name}={value}"
-
-
-def _check_name(name: str) -> None:
-    if not _VARIABLE.fullmatch(name):
-        raise Refused(f"The application has an environment variable with an impossible name ({name[:40]!r}).")
-
-
-def _check_lengths(command: Sequence[str]) -> None:
+def _check_lengths(command: Sequence[str], others: int) -> None:
     sizes = [len(word.encode()) for word in command]
     if max(sizes) > LONGEST_WORD:
         raise Refused(f"A parameter is too long: {max(sizes)} bytes, and one may have {LONGEST_WORD}.")
-    if sum(sizes) + 16 * len(sizes) > LONGEST_COMMAND:
-        raise Refused(f"The parameters are too long together: a command may have {LONGEST_COMMAND} bytes.")
+    if sum(sizes) + 16 * len(sizes) + others > LONGEST_COMMAND:
+        raise Refused(f"The parameters and files are too long together: a command may have {LONGEST_COMMAND} bytes.")

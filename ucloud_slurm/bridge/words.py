@@ -4,44 +4,53 @@ The algorithm is UCloud's own (contract: InvocationParameter, "var algorithm"), 
 filled in, which UCloud leaves to the provider. Values are data: nothing here is quoted or joined for a shell.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from ucloud_slurm.bridge.files import OTHER_KINDS
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.ucloud.applications import ApplicationParameter, Invocation, InvocationParameter
 from ucloud_slurm.ucloud.jobs import ParameterValue
 
-_NOT_YET = {
-    "file": "files",
-    "peer": "connections to other jobs",
-    "license_server": "licence servers",
-    "block_storage": "disks",
-    "network": "public addresses",
-    "ingress": "public links",
+# Kind of a declared parameter -> kind of the value that a user gives (contract: AppParameterValue).
+_VALUE_OF = {
+    "input_file": "file",
+    "input_directory": "file",
+    "text": "text",
+    "enumeration": "text",
+    "integer": "integer",
+    "floating_point": "floating_point",
+    "boolean": "boolean",
+    "peer": "peer",
+    "license_server": "license_server",
+    "network_ip": "network",
+    "ingress": "ingress",
+    "block_storage": "block_storage",
 }
 
 
-def values(invocation: Invocation, given: Mapping[str, ParameterValue]) -> dict[str, str]:
+def values(
+    invocation: Invocation, given: Mapping[str, ParameterValue], paths: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """The text of every declared parameter that has a value, given or by default.
 
     What the application does not declare is ignored: UCloud adds parameters of its own.
 
+    :param paths: parameter -> local path, for those that are files
     :raises Refused: naming the parameter whose value cannot be used
     """
     found: dict[str, str] = {}
     for parameter in invocation.parameters:
         value = given.get(parameter.name)
         if value is not None:
+            _refuse_other_kinds(parameter, value)
+        if paths and parameter.name in paths:
+            found[parameter.name] = paths[parameter.name]
+        elif value is not None:
             found[parameter.name] = _text(parameter, value)
         elif parameter.default_value is not None:
             found[parameter.name] = _default(parameter)
-        elif not parameter.optional and parameter.type in (
-            "text",
-            "integer",
-            "floating_point",
-            "boolean",
-            "enumeration",
-        ):
+        elif not parameter.optional and parameter.type in _VALUE_OF:
             raise Refused(f"The parameter '{parameter.name}' has no value.")
     return found
 
@@ -115,18 +124,23 @@ def _is_true(invocation: Invocation, name: str, texts: Mapping[str, str]) -> boo
     return declared is not None and texts.get(name) == "true"
 
 
+def _refuse_other_kinds(parameter: ApplicationParameter, value: ParameterValue) -> None:
+    if value.type in OTHER_KINDS:
+        raise Refused(
+            f"The parameter '{parameter.name}' needs {OTHER_KINDS[value.type]}, which this provider does not offer."
+        )
+    if value.type != _VALUE_OF.get(parameter.type, value.type):
+        raise Refused(f"The parameter '{parameter.name}' has a value that is not of its type.")
+
+
 def _text(parameter: ApplicationParameter, value: ParameterValue) -> str:
     match value.type:
         case "text":
             return _option(parameter, _string(parameter, value.value))
         case "integer" | "floating_point" | "boolean":
             return _plain(parameter, value.value)
-        case kind if kind in _NOT_YET:
-            raise Refused(
-                f"The parameter '{parameter.name}' needs {_NOT_YET[kind]}, which this provider does not offer."
-            )
         case kind:
-            raise Refused(f"The parameter '{parameter.name}' has a value of an unknown kind ('{kind}').")
+            raise Refused(f"The parameter '{parameter.name}' has a value of a kind that is not known ('{kind}').")
 
 
 def _default(parameter: ApplicationParameter) -> str:
@@ -158,20 +172,3 @@ def _string(parameter: ApplicationParameter, value: Any) -> str:
 
 def _option(parameter: ApplicationParameter, text: str) -> str:
     return next((option.value for option in parameter.options if option.name == text), text)
-
-
-def refuse_control_characters(what: str, texts: Sequence[str]) -> None:
-    """Refuses text that could begin a line of its own in a script, or end a string in C.
-
-    :raises Refused: naming ``what`` and the character
-    """
-    for text in texts:
-        for character in text:
-            if character != "\t" and not is_plain(character):
-                raise Refused(f"{what} holds a character that is not allowed (U+{ord(character):04X}).")
-
-
-def is_plain(character: str) -> bool:
-    """False for control characters, line and paragraph separators, and half surrogates."""
-    code = ord(character)
-    return not (code < 0x20 or 0x7F <= code < 0xA0 or code in (0x2028, 0x2029) or 0xD800 <= code < 0xE000)

@@ -42,6 +42,7 @@ class SiteSettings:
     products: Sequence[Mapping[str, Any]] = PRODUCTS
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     outside: Sequence[Mapping[str, Any]] = ()
+    files: Sequence[Mapping[str, Any]] = ()
     conf: Path | None = None
     commands: Path | None = None
     database: Path | None = None
@@ -115,6 +116,8 @@ class Site:
             tables["jobs"] = {"grace": "5s", "quiet": "12s"} | dict(self._settings.tables.get("jobs", {}))
         if self._settings.outside:
             tables["outside"] = [dict(rule) for rule in self._settings.outside]
+        if self._settings.files:
+            tables["files"] = [dict(root) for root in self._settings.files]
         return tables | {"products": [dict(product) for product in self._settings.products]}
 
     # -- running --------------------------------------------------------------------------------------------

@@ -262,8 +262,11 @@ def options(submission: Submission) -> list[str]:
         "error": submission.error.replace("%", "%%"),
         "open-mode": "append",
         "export": "NONE",
+        "signal": submission.signal,
     }
-    return ["--parsable", *(f"--{key}={value}" for key, value in given.items() if value is not None)]
+    ours = [f"--{key}={value}" for key, value in given.items() if value is not None]
+    # Of two options that say the same the later one counts.
+    return ["--parsable", *submission.more, *(["--exclusive"] if submission.exclusive else []), *ours]
 
 
 def refusal(errors: str) -> str | None:

@@ -24,6 +24,9 @@ class Submission:
     :ivar folder: working directory, absolute; it must exist
     :ivar output: file for standard output, absolute
     :ivar error: file for standard error, absolute
+    :ivar exclusive: the job has its nodes for itself
+    :ivar signal: signal before the end, as sbatch --signal takes it
+    :ivar more: further options of the site's own
     """
 
     user: str
@@ -43,6 +46,9 @@ class Submission:
     folder: str
     output: str
     error: str
+    exclusive: bool = False
+    signal: str | None = None
+    more: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

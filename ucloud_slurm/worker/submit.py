@@ -68,6 +68,9 @@ def build(provider: Provider, catalogue: Catalogue, job: Job) -> Submission:
         provider=provider.config.provider.id,
         folder=provider.config.jobs.folder,
         sessions_url=provider.config.sessions.url,
+        roots=provider.config.files,
+        containers=provider.config.containers,
+        modules_init=provider.config.jobs.modules_init,
     )
 
 
