@@ -108,7 +108,7 @@ def open_provider(core: SimulatedCore, clock: Clock, model: Model, tmp_path: Pat
 
     def open_(**tables: Any) -> Provider:
         provider = Provider.open(configuration(core, tmp_path, **tables), now=clock, scheduler=model)
-        model.user = provider.person.user
+        model.user = provider.mapping.identity("user", None).person.user
         opened.append(provider)
         return provider
 

@@ -68,7 +68,7 @@ class Model:
         if self.drop_requests:
             self.drop_requests -= 1
             raise OutcomeUnknown("Socket timed out")
-        job = self.add(submission)
+        job = self.add(submission, submission.user)
         if self.lose_answers:
             self.lose_answers -= 1
             raise OutcomeUnknown("Socket timed out")

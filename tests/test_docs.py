@@ -16,6 +16,7 @@ import pytest
 
 from ucloud_slurm import config
 from ucloud_slurm.cli import main as cli
+from ucloud_slurm.cli import opening
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.store.outbox import Outcome
@@ -223,7 +224,7 @@ def test_every_call_that_we_make_is_in_the_reference() -> None:
 
 def test_exit_statuses_are_in_the_reference() -> None:
     text = page("reference/statuses.rst")
-    for status in (cli.EX_TEMPFAIL, cli.EX_CONFIG):
+    for status in (cli.EX_TEMPFAIL, opening.EX_CONFIG):
         assert f"   * - {status}\n" in text
 
 

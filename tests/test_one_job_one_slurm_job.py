@@ -102,7 +102,9 @@ def test_the_quiet_time_counts_only_while_slurm_answers(world: World) -> None:
 
 
 def submission_of(world: World, job_id: str) -> Submission:
-    return build(world.provider, Catalogue(world.provider), world.row(job_id).job)
+    row = world.row(job_id)
+    identity = world.provider.mapping.identity(row.owner, row.project)
+    return build(world.provider, Catalogue(world.provider), row.job, identity)
 
 
 def test_of_two_slurm_jobs_the_older_stays(world: World) -> None:

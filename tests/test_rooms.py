@@ -10,12 +10,13 @@ import ucloud_slurm
 
 HOUSE = Path(ucloud_slurm.__file__).parent
 BASE = {"errors", "config", "run"}
+STANDARD = ("errors", "run", "users/rules.py")
 MAY_IMPORT = {
     "ucloud": BASE,
     "slurm": BASE,
     "bridge": BASE | {"ucloud", "slurm"},
     "store": BASE | {"ucloud"},
-    "users": BASE | {"bridge"},
+    "users": BASE | {"bridge", "store"},
     "worker": BASE | {"ucloud", "slurm", "bridge", "store", "users", "provider"},
     "web": BASE | {"ucloud", "slurm", "bridge", "store", "users", "worker", "provider"},
     "cli": BASE | {"bridge", "ucloud", "slurm", "store", "users", "worker", "provider", "journal", "sandbox"},

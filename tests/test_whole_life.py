@@ -52,7 +52,7 @@ class Lives(RuleBasedStateMachine):
         core.start()
         model = Model(clock)
         provider = Provider.open(configuration(core, Path(self.folder.name)), now=clock, scheduler=model)
-        model.user = provider.person.user
+        model.user = provider.mapping.identity("user", None).person.user
         self.serving = served(core, provider)
         self.world = World(core, provider, model, clock, self.serving.__enter__())
         self.ids: list[str] = []

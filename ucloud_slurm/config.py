@@ -14,9 +14,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from ucloud_slurm.config_jobs import ContainersSection, FilesRoot, JobsSection, PriceUnit, Product
 from ucloud_slurm.config_types import CoreUrl, Duration, Identifier, Section, SessionUrl, SlurmWord, Url
+from ucloud_slurm.config_users import UsersSection
 from ucloud_slurm.errors import Misconfigured
 
-__all__ = ["ContainersSection", "FilesRoot", "JobsSection", "PriceUnit", "Product"]
+__all__ = ["ContainersSection", "FilesRoot", "JobsSection", "PriceUnit", "Product", "UsersSection"]
 
 DEFAULT_PATH = Path("/etc/ucloud-slurm/config.toml")
 VARIABLE = "UCLOUD_SLURM_CONFIG"
@@ -88,26 +89,6 @@ class AccountingSection(Section):
     )
 
 
-class UsersSection(Section):
-    """Who jobs run as."""
-
-    mapping: Literal["service"] = Field(
-        default="service", description="service: all jobs run as one account. (Tables and scripts: not yet.)"
-    )
-    service_user: str | None = Field(
-        default=None, description="That account; left out: the account that runs this program."
-    )
-    runner: Path = Field(
-        default=Path("/run/ucloud-slurm/runner.sock"),
-        description="The socket of the runner, which does what must be done as other accounts than our own.",
-    )
-    sudo: Path = Field(default=Path("/usr/bin/sudo"), description="The sudo that the runner uses.")
-    program: Path = Field(
-        default=Path("/opt/ucloud-slurm/bin/ucloud-slurm-as-user"),
-        description="The program that sudo starts as a user; the only one that its rule allows.",
-    )
-
-
 class SessionsSection(Section):
     """Logs that are followed, shells, and the web pages and screens of applications."""
 
@@ -164,6 +145,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        self._people()
         names = [(product.category, product.id) for product in self.products]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -175,6 +157,10 @@ class Config(Section):
             if self.product(rule.category, rule.product) is None:
                 raise ValueError(f"outside[{number}]: there is no product {rule.product} in {rule.category}")
         return self
+
+    def _people(self) -> None:
+        if self.users.mapping == "script" and self.users.script is None:
+            raise ValueError('users.script is missing: mapping = "script" asks a program')
 
     def product(self, category: str, name: str) -> Product | None:
         """The configured product of that name, or None."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Self
 
 from ucloud_slurm.bridge import naming
-from ucloud_slurm.bridge.batch import Person
 from ucloud_slurm.config import Config, own_account
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.scheduler import Scheduler
@@ -15,13 +14,16 @@ from ucloud_slurm.store.database import Store
 from ucloud_slurm.store.health import Health
 from ucloud_slurm.store.jobs import JobRow, Jobs
 from ucloud_slurm.store.outbox import Outbox
+from ucloud_slurm.store.people import People
 from ucloud_slurm.store.sessions import Sessions
 from ucloud_slurm.ucloud.core import Core, read_refresh_token
 from ucloud_slurm.ucloud.eras import ERAS, Era
 from ucloud_slurm.ucloud.tokens import TokenCheck, read_keys
-from ucloud_slurm.users import service
 from ucloud_slurm.users.acting import Acting, OwnAccount
+from ucloud_slurm.users.mapping import Mapping, Table
 from ucloud_slurm.users.remote import Remote
+from ucloud_slurm.users.script import Script
+from ucloud_slurm.users.service import Service
 
 Clock = Callable[[], float]
 
@@ -32,7 +34,8 @@ class Provider:
 
     config: Config
     era: Era
-    person: Person
+    mapping: Mapping
+    people: People
     store: Store
     jobs: Jobs
     outbox: Outbox
@@ -50,14 +53,15 @@ class Provider:
         :param scheduler: instead of the configured one
         :raises Misconfigured: when something of it cannot be used
         """
-        person = service.person(config)
         tokens = TokenCheck(read_keys(config.ucloud.public_key_file), config.ucloud.issuer)
         refresh_token = read_refresh_token(config.ucloud.refresh_token_file)
         store = Store(config.database.path)
+        people = People(store)
         return cls(
             config=config,
             era=ERAS[config.ucloud.era],
-            person=person,
+            mapping=_mapping(config, store, people, now),
+            people=people,
             store=store,
             jobs=Jobs(store),
             outbox=Outbox(store),
@@ -77,8 +81,12 @@ class Provider:
         )
 
     def job_folder(self, row: JobRow) -> str:
-        """The folder of a job."""
-        return naming.folder(self.config.jobs.folder, self.person.home, self.person.user, row.id)
+        """The folder of a job.
+
+        :raises Forbidden: its account has vanished
+        """
+        person = self.mapping.person(row.local_user)
+        return naming.folder(self.config.jobs.folder, person.home, person.user, row.id)
 
     def acting(self, user: str) -> Acting:
         """How to act as a local user: here, or through the runner."""
@@ -88,3 +96,13 @@ class Provider:
         """Closes the database and the connections to UCloud."""
         self.core.close()
         self.store.close()
+
+
+def _mapping(config: Config, store: Store, people: People, now: Clock) -> Mapping:
+    match config.users.mapping:
+        case "table":
+            return Table(config, people)
+        case "script":
+            return Script(config, store, now)
+        case _:
+            return Service(config)

@@ -2,8 +2,6 @@
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -11,16 +9,17 @@ import click
 from ucloud_slurm import __version__, journal
 from ucloud_slurm.cli import look, sandbox
 from ucloud_slurm.cli.checks import run_checks
+from ucloud_slurm.cli.opening import explained, opened
 from ucloud_slurm.cli.output import as_json
+from ucloud_slurm.cli.users import users
 from ucloud_slurm.config import VARIABLE, read
-from ucloud_slurm.errors import Misconfigured, Problem
+from ucloud_slurm.errors import Problem
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.users.runner import Runner, listener
 from ucloud_slurm.users.service import refuse_root
 from ucloud_slurm.worker.one_pass import Result, one_pass
 
 EX_TEMPFAIL = 75  # sysexits.h
-EX_CONFIG = 78
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,32 +30,6 @@ EX_CONFIG = 78
 def main(context: click.Context, path: Path | None) -> None:
     """Makes this Slurm cluster a UCloud provider."""
     context.obj = path
-
-
-@contextmanager
-def opened(path: Path | None) -> Iterator[Provider]:
-    """The parts of the product, or one clear line for each thing that is wrong, and exit status 78."""
-    with explained():
-        refuse_root()
-        provider = Provider.open(read(path))
-        try:
-            yield provider
-        finally:
-            provider.close()
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Says what is wrong in a sentence instead of a stack trace."""
-    try:
-        yield
-    except Misconfigured as error:
-        for sentence in error.sentences:
-            click.echo(f"ucloud-slurm: {sentence}", err=True)
-        sys.exit(EX_CONFIG)
-    except Problem as error:
-        click.echo(f"ucloud-slurm: {error.why}", err=True)
-        sys.exit(1)
 
 
 @main.command()
@@ -154,4 +127,5 @@ def runner(path: Path | None) -> None:
             Runner(config.users.sudo, config.users.program).serve(socket)
 
 
+main.add_command(users)
 main.add_command(sandbox.sandbox)

@@ -155,3 +155,42 @@ def m002_live(db: Database) -> None:
         pk=("job_id", "entity"),
         foreign_keys=[("job_id", "jobs", "id")],
     )
+
+
+@migrations()
+def m003_people(db: Database) -> None:
+    """Who is who: users of UCloud and accounts of this host, projects and Slurm accounts, and who changed that."""
+    db.create_table(
+        "people",
+        {
+            "username": str,  # at UCloud
+            "local_user": str,
+            "uid": int,  # what it was when they were connected
+            "added_at": float,
+            "added_by": str,
+        },
+        pk="username",
+        not_null={"local_user", "uid", "added_at", "added_by"},
+    )
+    db.table("people").create_index(["local_user"])
+    db.create_table(
+        "projects",
+        {"project": str, "account": str, "added_at": float, "added_by": str},
+        pk="project",
+        not_null={"account", "added_at", "added_by"},
+    )
+    db.create_table(
+        "people_history",
+        {"id": int, "at": float, "who": str, "what": str},
+        pk="id",
+        not_null={"at", "who", "what"},
+    )
+    db.create_table(
+        "grants",
+        {
+            "job_id": str,
+            "entity": str,  # as in removals
+        },
+        pk=("job_id", "entity"),
+        foreign_keys=[("job_id", "jobs", "id")],
+    )

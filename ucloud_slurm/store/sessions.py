@@ -177,12 +177,19 @@ class Sessions:
                 db.table("removals").upsert(
                     {"job_id": job_id, "entity": entity, "removed_at": now}, pk=("job_id", "entity")
                 )
+                self._store.change("delete from grants where job_id = ? and entity = ?", [job_id, entity])
 
     def give_access(self, job_id: str, entities: Iterable[str]) -> None:
-        """These have access again."""
-        with self._store.writing():
+        """These have access, be it again."""
+        with self._store.writing() as db:
             for entity in entities:
                 self._store.change("delete from removals where job_id = ? and entity = ?", [job_id, entity])
+                db.table("grants").upsert({"job_id": job_id, "entity": entity}, pk=("job_id", "entity"))
+
+    def given(self, job_id: str, entity: str) -> bool:
+        """Whether access to the job was given to somebody by name."""
+        sql = "select 1 from grants where job_id = ? and entity = ?"
+        return self._store.row(sql, [job_id, entity]) is not None
 
     def access(self, job_ids: Collection[str]) -> dict[str, Access]:
         """How these jobs stand; those that do not exist, or that UCloud has forgotten, are left out."""

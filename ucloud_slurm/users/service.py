@@ -6,6 +6,7 @@ import pwd
 from ucloud_slurm.bridge.batch import Person
 from ucloud_slurm.config import Config, own_account
 from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.users.mapping import Identity, Unfit, account_of
 
 WARNING = (
     "All jobs run as {user}, the account of this program: any job can read its secrets and its database. "
@@ -28,7 +29,7 @@ def refuse_root() -> None:
 def person(config: Config) -> Person:
     """The account that jobs run as.
 
-    :raises Misconfigured: when it does not exist or is not the account of this program
+    :raises Misconfigured: when it does not exist, or jobs may not run as it
     """
     user = config.service_account()
     try:
@@ -36,8 +37,29 @@ def person(config: Config) -> Person:
     except KeyError:
         raise Misconfigured([f"users.service_user: there is no account {user} on this host."]) from None
     if user != own_account():
-        raise Misconfigured(
-            [f"users.service_user: is {user}, but this program runs as {own_account()}; this release runs jobs as "
-             "its own account only."]
-        )  # fmt: skip
+        try:
+            account_of(user, config.users)
+        except Unfit as error:
+            raise Misconfigured([f"users.service_user: {error.reason}."]) from None
     return Person(user, account.pw_dir, account.pw_shell or "/bin/sh")
+
+
+class Service:
+    """See :class:`Mapping`. Jobs from outside UCloud keep the accounts that they have."""
+
+    def __init__(self, config: Config) -> None:
+        self._person = person(config)
+
+    def identity(self, username: str, project: str | None) -> Identity:  # noqa: ARG002
+        """See :class:`Mapping`: everybody is the same."""
+        return Identity(self._person, None)
+
+    def person(self, local_user: str) -> Person:
+        """See :class:`Mapping`."""
+        if local_user == self._person.user:
+            return self._person
+        try:
+            account = pwd.getpwnam(local_user)
+        except KeyError:
+            return Person(local_user, "/nonexistent", "/bin/sh")
+        return Person(local_user, account.pw_dir, account.pw_shell or "/bin/sh")

@@ -1,13 +1,16 @@
-"""updateAcl: what is given to and taken from users and groups.
+"""Who may do something with a job, and updateAcl: what is given to and taken from users and groups.
 
-Jobs run as one account, so there are no files to share: only sessions and logs that are being followed end here.
+The files of a job are its user's own; UCloud shows its log and its pages to those who may see them. A shell is
+the user's own account, so that it is opened for nobody else.
 """
 
 from collections.abc import Iterable, Sequence
 
+from ucloud_slurm.errors import Forbidden
 from ucloud_slurm.provider import Provider
+from ucloud_slurm.store.jobs import JobRow
 from ucloud_slurm.store.sessions import group, user
-from ucloud_slurm.ucloud.jobs import AclEntity, AclUpdate
+from ucloud_slurm.ucloud.jobs import AclEntity, AclUpdate, Job
 
 
 def update(provider: Provider, items: Sequence[AclUpdate]) -> None:
@@ -19,6 +22,40 @@ def update(provider: Provider, items: Sequence[AclUpdate]) -> None:
                 continue
             provider.sessions.remove_access(item.resource.id, _entities(item.deleted), now)
             provider.sessions.give_access(item.resource.id, _entities(entry.entity for entry in item.added))
+
+
+def check(provider: Provider, row: JobRow, username: str | None) -> None:
+    """Refuses whoever has nothing to do with a job that runs as its owner's own account.
+
+    Who is in a project only UCloud knows, so that it decides about the jobs of projects.
+
+    :param username: for whom UCloud calls; None when it calls for itself
+    :raises Forbidden: for everybody but the owner, and those who were given access
+    """
+    if provider.config.users.mapping == "service" or username in (None, row.owner) or row.project is not None:
+        return
+    if not provider.sessions.given(row.id, user(username)):
+        raise Forbidden("This job is somebody else's, and they have not given you access to it.")
+
+
+def check_shell(provider: Provider, row: JobRow, username: str | None) -> None:
+    """Refuses a shell to everybody but the owner: it runs as their account.
+
+    :raises Forbidden: see there
+    """
+    if provider.config.users.mapping != "service" and username not in (None, row.owner):
+        raise Forbidden("Only the person who started the job may open a shell in it: it runs as their account.")
+
+
+def check_all(provider: Provider, jobs: Iterable[Job], username: str | None) -> None:
+    """Does :func:`check` for all jobs of a request that are known.
+
+    :raises Forbidden: for the first that it is refused for; nothing has been done
+    """
+    for job in jobs:
+        row = provider.jobs.get(job.id)
+        if row is not None:
+            check(provider, row, username)
 
 
 def _entities(entities: Iterable[AclEntity]) -> list[str]:

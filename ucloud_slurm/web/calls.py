@@ -62,6 +62,12 @@ def acting_user(provider: Provider) -> str | None:
     return provider.era.username(request.headers.get("UCloud-Username"))
 
 
+def theirs(provider: Provider, jobs: Sequence[Job]) -> None:
+    """Refuses jobs of other providers, and those with which the acting user has nothing to do."""
+    reconcile.ours(provider, jobs)
+    access.check_all(provider, jobs, acting_user(provider))
+
+
 def _jobs(provider: Provider, calls: Calls) -> None:
     @calls.call("POST", "jobs", takes=Bulk[Job], gives=Answers[Created])
     def create(bulk: Bulk[Job]) -> Answers[Created]:
@@ -78,6 +84,7 @@ def _jobs(provider: Provider, calls: Calls) -> None:
     @calls.call("POST", "jobs/terminate", takes=Bulk[Job], gives=Answers[Nothing])
     def terminate(bulk: Bulk[Job]) -> Answers[Nothing]:
         """End jobs; one that has ended is told again."""
+        theirs(provider, bulk.items)
         reconcile.terminate(provider, bulk.items)
         return _nothing(bulk.items)
 
@@ -114,21 +121,21 @@ def _control(provider: Provider, calls: Calls) -> None:
     @calls.call("POST", "jobs/extend", takes=Bulk[ExtendItem], gives=Answers[Nothing])
     def extend(bulk: Bulk[ExtendItem]) -> Answers[Nothing]:
         """Give jobs more time."""
-        reconcile.ours(provider, [item.job for item in bulk.items])
+        theirs(provider, [item.job for item in bulk.items])
         Extend(provider).bulk(bulk.items)
         return _nothing(bulk.items)
 
     @calls.call("POST", "jobs/suspend", takes=Bulk[JobItem], gives=Answers[Nothing])
     def suspend(bulk: Bulk[JobItem]) -> Answers[Nothing]:
         """Suspend running jobs."""
-        reconcile.ours(provider, [item.job for item in bulk.items])
+        theirs(provider, [item.job for item in bulk.items])
         Suspend(provider).bulk(bulk.items)
         return _nothing(bulk.items)
 
     @calls.call("POST", "jobs/unsuspend", takes=Bulk[JobItem], gives=Answers[Nothing])
     def unsuspend(bulk: Bulk[JobItem]) -> Answers[Nothing]:
         """Let suspended jobs go on."""
-        reconcile.ours(provider, [item.job for item in bulk.items])
+        theirs(provider, [item.job for item in bulk.items])
         Resume(provider).bulk(bulk.items)
         return _nothing(bulk.items)
 
@@ -138,7 +145,7 @@ def _control(provider: Provider, calls: Calls) -> None:
     )  # fmt: skip
     def open_sessions(bulk: Bulk[SessionItem]) -> Answers[ShellSession | WebSession | VncSession]:
         """Open shells, web pages and screens of running jobs."""
-        reconcile.ours(provider, [item.job for item in bulk.items])
+        theirs(provider, [item.job for item in bulk.items])
         user = acting_user(provider)
         return Answers(responses=open_session(provider, bulk.items, user))
 

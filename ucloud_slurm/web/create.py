@@ -30,6 +30,7 @@ class Create:
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
         self._deadline = time.monotonic() + provider.config.jobs.submit_within
+        self._local_users: dict[str, str] = {}
 
     def accept(self, jobs: Sequence[Job]) -> list[str]:
         """Accepts the jobs and submits what can be submitted in time.
@@ -74,10 +75,13 @@ class Create:
         :param places: for a bulk: where each job stands in the request
         """
         catalogue = Catalogue(self._provider, self._deadline)
+        mapping = self._provider.mapping
         built: dict[str, Submission] = {}
         for job in jobs:
             try:
-                built[job.id] = build(self._provider, catalogue, job)
+                identity = mapping.identity(job.owner.created_by, job.owner.project)
+                self._local_users[job.id] = identity.person.user
+                built[job.id] = build(self._provider, catalogue, job, identity)
             except Problem as problem:
                 raise _named(problem, places[job.id]) if places else problem from None
             except (CoreAway, CoreRefused) as error:
@@ -88,7 +92,9 @@ class Create:
         provider = self._provider
         with provider.store.writing():
             # Somebody may have written the same job since we looked.
-            provider.jobs.accept([row_of(provider, job) for job in jobs if not self._known(job)])
+            provider.jobs.accept(
+                [row_of(provider, job, self._local_users[job.id]) for job in jobs if not self._known(job)]
+            )
 
     def _submit(self, job_id: str, submission: Submission) -> None:
         left = self._left()
@@ -128,14 +134,17 @@ class Create:
         return self._deadline - time.monotonic()
 
 
-def row_of(provider: Provider, job: Job, **more: Any) -> dict[str, Any]:
-    """A new row for the jobs table."""
+def row_of(provider: Provider, job: Job, local_user: str, **more: Any) -> dict[str, Any]:
+    """A new row for the jobs table.
+
+    :param local_user: whom it runs as, whatever is said of its owner later
+    """
     specification = job.specification
     return {
         "id": job.id,
         "phase": Phase.ACCEPTED,
         "name": naming.slurm_name(job),
-        "local_user": provider.person.user,
+        "local_user": local_user,
         "owner": job.owner.created_by,
         "project": job.owner.project,
         "category": specification.product.category,

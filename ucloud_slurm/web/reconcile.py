@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from ucloud_slurm.errors import Refused
+from ucloud_slurm.errors import Problem, Refused
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
@@ -12,6 +12,8 @@ from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.web.create import row_of
 from ucloud_slurm.worker.stop import cancel
 from ucloud_slurm.worker.submit import end_unsubmitted
+
+NOBODY = "nobody"  # has no job of ours: what is looked for as theirs is not found
 
 
 def terminate(provider: Provider, jobs: Sequence[Job]) -> None:
@@ -84,9 +86,14 @@ def _tell_again(provider: Provider, row: JobRow) -> None:
 def _look_for(provider: Provider, job: Job, stop: Stop | None = None) -> None:
     """A job that we do not know: Slurm is asked for it by name before UCloud is told that it is gone."""
     now = provider.now()
+    try:
+        local_user = provider.mapping.identity(job.owner.created_by, job.owner.project).person.user
+    except Problem:
+        local_user = NOBODY
     row = row_of(
         provider,
         job,
+        local_user,
         phase=Phase.SUBMITTING,
         found_only=True,
         accepted_at=min(now, job.created_at / 1000),

@@ -17,6 +17,7 @@ from ucloud_slurm.store.sessions import Kind, Session
 from ucloud_slurm.ucloud.answers import ShellSession, VncSession, WebSession
 from ucloud_slurm.ucloud.applications import Application
 from ucloud_slurm.ucloud.jobs import SessionItem
+from ucloud_slurm.web.access import check, check_shell
 from ucloud_slurm.web.control import present
 from ucloud_slurm.worker.catalogue import Catalogue
 
@@ -43,8 +44,11 @@ def open_session(provider: Provider, items: Sequence[SessionItem], username: str
         access = provider.sessions.access([row.id])
         if row.id in access and access[row.id].refused(username):
             raise Forbidden("You have no access to this job any more.")
-        _check_running(record, item)
+        check(provider, row, username)
         kind = Kind(item.session_type)
+        if kind is Kind.SHELL:
+            check_shell(provider, row, username)
+        _check_running(record, item)
         application = None if kind is Kind.SHELL else catalogue.application(row.job)
         _check_application(provider, kind, application)
         made.append(_session(provider, item, kind, row, record, application, username, deadline))

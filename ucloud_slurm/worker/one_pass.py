@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
+from ucloud_slurm.config import own_account
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.slurm.scheduler import SchedulerAway
@@ -46,7 +47,7 @@ def _pass(provider: Provider) -> bool:
     rows = provider.jobs.open()
     users = {row.local_user for row in rows}
     if provider.health.of(SLURM).failing_since is not None:
-        users.add(provider.person.user)  # nobody waits for Slurm, but whether it is back is wanted on the health page
+        users.add(own_account())  # nobody waits for Slurm, but whether it is back is wanted on the health page
     queue = _read_queue(provider, users if not provider.config.outside else None)
     whole = queue is not None
     if queue is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ucloud_slurm.bridge.batch import batch_job
 from ucloud_slurm.bridge.plan import plan
 from ucloud_slurm.bridge.refusals import problem
-from ucloud_slurm.errors import Problem, Refused, StorageFull, StorageTrouble
+from ucloud_slurm.errors import Forbidden, Problem, Refused, StorageFull, StorageTrouble
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
@@ -22,6 +22,7 @@ from ucloud_slurm.ucloud.control import JobState, JobUpdate
 from ucloud_slurm.ucloud.core import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.users.acting import ActingAway, MayNotAct
+from ucloud_slurm.users.mapping import Identity, NoAnswer
 from ucloud_slurm.worker.catalogue import FAIR, PAUSE, Catalogue
 from ucloud_slurm.worker.guard import alone
 
@@ -37,9 +38,10 @@ class FolderTrouble(StorageFull):
     """The job's folder cannot be made or written; nothing was submitted."""
 
 
-def build(provider: Provider, catalogue: Catalogue, job: Job) -> Submission:
+def build(provider: Provider, catalogue: Catalogue, job: Job, identity: Identity) -> Submission:
     """Builds the batch job of a UCloud job.
 
+    :param identity: whom it runs as
     :raises Problem: the job cannot be run here, in words for the researcher
     :raises CoreAway: UCloud had to be asked for the application and did not answer
     """
@@ -64,13 +66,14 @@ def build(provider: Provider, catalogue: Catalogue, job: Job) -> Submission:
         application,
         product,
         plan(job, application, product, dimensions, partitions[product.partition] if partitions else None),
-        provider.person,
+        identity.person,
         provider=provider.config.provider.id,
         folder=provider.config.jobs.folder,
         sessions_url=provider.config.sessions.url,
         roots=provider.config.files,
         containers=provider.config.containers,
         modules_init=provider.config.jobs.modules_init,
+        account=identity.account,
     )
 
 
@@ -132,9 +135,16 @@ def submit_owed(provider: Provider, catalogue: Catalogue, rows: Iterable[JobRow]
 
 def _submit_owed(provider: Provider, catalogue: Catalogue, row: JobRow) -> None:
     try:
-        submission = build(provider, catalogue, row.job)
+        identity = provider.mapping.identity(row.owner, row.project)
+        if identity.person.user != row.local_user:
+            raise Forbidden(f"You were connected with the account {row.local_user} when you started this job, and are "
+                            "not any more.")  # fmt: skip
+        submission = build(provider, catalogue, row.job, identity)
     except StorageTrouble:
         raise
+    except NoAnswer as error:
+        log.warning("job %s: not submitted yet: %s", row.id, error)
+        return
     except Problem as error:
         provider.jobs.refused(row.id, error.status, error.why, provider.now())
         return

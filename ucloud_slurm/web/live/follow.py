@@ -17,6 +17,7 @@ from ucloud_slurm.store.sessions import Access
 from ucloud_slurm.ucloud.follow import Cancel, FollowRequest, Init
 from ucloud_slurm.ucloud.wire import from_data
 from ucloud_slurm.users.files import NotAFile
+from ucloud_slurm.web.access import check
 from ucloud_slurm.web.live.connection import Connection, Frame, Gone
 from ucloud_slurm.web.live.hub import Hub
 from ucloud_slurm.web.live.notice import ENTRIES, GROWS, Watch
@@ -59,7 +60,7 @@ class Follower:
         self._wake = asyncio.Event()
         self._again = True  # look for files that are new
         self._cancelled = False
-        self._folder = provider.job_folder(row)
+        self._folder = "/" if row.outside else provider.job_folder(row)
         self._files = provider.acting(row.local_user)
         self._ear: int | None = None
         most = provider.config.sessions.tail * 1024
@@ -233,6 +234,7 @@ class Following:
             raise TooMany("Too many people follow the log of this job at the moment.")
         if len(followers) >= limits.most:
             raise TooMany("The provider shows as many logs as it can at the moment.")
+        check(provider, row, self._connection.username)
         follower = Follower(hub, self._connection, stream_id, row, access[job.id])
         self._streams[follower.session] = follower
         self._tasks.append(hub.spawn(self._run(follower)))

@@ -19,6 +19,7 @@ from ucloud_slurm.ucloud.shells import Initialize, Input, Resize, ShellRequest
 from ucloud_slurm.ucloud.wire import from_data
 from ucloud_slurm.users.acting import ActingAway
 from ucloud_slurm.users.terminal import Terminal, TerminalTrouble
+from ucloud_slurm.web.access import check_shell
 from ucloud_slurm.web.live.connection import Connection, Frame, Gone
 from ucloud_slurm.web.live.hub import Hub
 
@@ -208,9 +209,13 @@ class Shells:
             raise Refused("The job has ended.")
         if access.lost(session.username, session.created_at):
             raise Forbidden("You have no access to this job any more.")
+        check_shell(provider, row, session.username)
         await hub.hold([session.token])
         launch = provider.scheduler.terminal(
-            SlurmJobId(row.slurm_id), session.rank, provider.job_folder(row), provider.person.shell
+            SlurmJobId(row.slurm_id),
+            session.rank,
+            provider.job_folder(row),
+            provider.mapping.person(row.local_user).shell,
         )
         try:
             acting = provider.acting(row.local_user)

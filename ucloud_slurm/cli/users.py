@@ -1,0 +1,209 @@
+"""``users``: the table of who is who, for administrators."""
+
+import csv
+import grp
+import os
+import pwd
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from ucloud_slurm.cli.opening import opened
+from ucloud_slurm.cli.output import as_json, moment, table
+from ucloud_slurm.config import own_account
+from ucloud_slurm.errors import Misconfigured, one_line
+from ucloud_slurm.provider import Provider
+from ucloud_slurm.store.people import Link
+from ucloud_slurm.users.mapping import Unfit, account_of
+
+HEAD = ("ucloud_user", "local_user")
+
+
+@click.group()
+def users() -> None:
+    """Connect users of UCloud with accounts of this host (mapping = "table")."""
+
+
+@users.command("list")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def list_(path: Path | None, json_: bool) -> None:
+    """List who is connected with which account."""
+    with opened(path) as provider:
+        links = provider.people.listed()
+    if json_:
+        as_json([
+            {"ucloud_user": link.username, "local_user": link.local_user, "uid": link.uid, "added_at": link.added_at,
+             "added_by": link.added_by}
+            for link in links
+        ])  # fmt: skip
+        return
+    table(("UCLOUD USER", "ACCOUNT", "UID", "SINCE", "BY"), [
+        (link.username, link.local_user, link.uid, moment(link.added_at), link.added_by) for link in links
+    ])  # fmt: skip
+
+
+@users.command()
+@click.argument("ucloud_user")
+@click.argument("local_user")
+@click.option("--shared", is_flag=True, help="Though another user of UCloud is connected with the account.")
+@click.pass_obj
+def add(path: Path | None, ucloud_user: str, local_user: str, shared: bool) -> None:
+    """Connect UCLOUD_USER with the account LOCAL_USER."""
+    with opened(path) as provider:
+        provider.people.add([_link(provider, ucloud_user, local_user)], shared=shared)
+        click.echo(f"{ucloud_user} is connected with {local_user}.")
+
+
+@users.command()
+@click.argument("ucloud_user")
+@click.pass_obj
+def remove(path: Path | None, ucloud_user: str) -> None:
+    """Disconnect UCLOUD_USER. Their jobs that run go on."""
+    with opened(path) as provider:
+        provider.people.remove(ucloud_user, _who(), provider.now())
+        click.echo(f"{ucloud_user} is not connected any more.")
+
+
+@users.command("import")
+@click.argument("file", type=click.File(encoding="utf-8-sig"))
+@click.option("--shared", is_flag=True, help="Allow several users of UCloud with one account.")
+@click.pass_obj
+def import_(path: Path | None, file: TextIO, shared: bool) -> None:
+    """Connect everybody in FILE, or nobody: CSV with the columns ucloud_user and local_user (- for standard input)."""
+    with opened(path) as provider:
+        links, wrong = [], []
+        for number, row in _rows(file):
+            try:
+                links.append(_link(provider, row["ucloud_user"] or "", row["local_user"] or ""))
+            except Misconfigured as error:
+                wrong += [f"{file.name}, line {number}: {sentence}" for sentence in error.sentences]
+        if wrong:
+            raise Misconfigured(wrong)
+        new = provider.people.add(links, shared=shared)
+        click.echo(f"{new} connected, {len(links) - new} were already.")
+
+
+@users.command()
+@click.pass_obj
+def export(path: Path | None) -> None:
+    """Print everybody as the CSV that import reads."""
+    with opened(path) as provider:
+        links = provider.people.listed()
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(HEAD)
+    writer.writerows((link.username, link.local_user) for link in links)
+
+
+@users.command()
+@click.argument("ucloud_user")
+@click.option("--project", help="The project of UCloud that would pay; left out: the person's own workspace.")
+@click.pass_obj
+def test(path: Path | None, ucloud_user: str, project: str | None) -> None:
+    """Say who a job of UCLOUD_USER would run as, and try to act as them."""
+    with opened(path) as provider:
+        try:
+            identity = provider.mapping.identity(ucloud_user, project)
+        except Unfit as error:
+            raise Misconfigured([f"{error.reason}."]) from None
+        person = identity.person
+        trial = f"{provider.config.jobs.folder.replace('{home}', person.home).replace('{user}', person.user)}"
+        provider.acting(person.user).trial(f"{trial.rstrip('/')}/check-{os.getpid()}")
+        uid, account = pwd.getpwnam(person.user).pw_uid, identity.account or "that of the product"
+        click.echo(f"{ucloud_user} is {person.user} (uid {uid}); Slurm account: {account}; jobs in {trial}")
+
+
+@users.command()
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def history(path: Path | None, json_: bool) -> None:
+    """List every change, with its time and author."""
+    with opened(path) as provider:
+        rows = [dict(row) for row in provider.people.history()]
+    if json_:
+        as_json(rows)
+        return
+    table(("WHEN", "WHO", "WHAT"), [(moment(row["at"]), row["who"], row["what"]) for row in rows])
+
+
+@users.group()
+def projects() -> None:
+    """Slurm accounts of UCloud's projects."""
+
+
+@projects.command("list")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def list_projects(path: Path | None, json_: bool) -> None:
+    """List the Slurm accounts of projects."""
+    with opened(path) as provider:
+        rows: list[dict[str, Any]] = [dict(row) for row in provider.people.projects()]
+    if json_:
+        as_json(rows)
+        return
+    table(("PROJECT", "SLURM ACCOUNT", "SINCE", "BY"), [
+        (row["project"], row["account"], moment(row["added_at"]), row["added_by"]) for row in rows
+    ])  # fmt: skip
+
+
+@projects.command("add")
+@click.argument("project")
+@click.argument("account")
+@click.pass_obj
+def add_project(path: Path | None, project: str, account: str) -> None:
+    """Charge jobs of PROJECT (UCloud's id) to the Slurm ACCOUNT."""
+    if not account.replace("-", "").replace("_", "").replace(".", "").isalnum() or account.startswith(("-", ".")):
+        raise click.BadParameter(f"{account!r} is not the name of a Slurm account.")
+    with opened(path) as provider:
+        provider.people.add_project(project, account, _who(), provider.now())
+        click.echo(f"Jobs of {project} go to the Slurm account {account}.")
+
+
+@projects.command("remove")
+@click.argument("project")
+@click.pass_obj
+def remove_project(path: Path | None, project: str) -> None:
+    """Forget the Slurm account of PROJECT."""
+    with opened(path) as provider:
+        provider.people.remove_project(project, _who(), provider.now())
+        click.echo(f"{project} has no Slurm account of its own any more.")
+
+
+def _link(provider: Provider, ucloud_user: str, local_user: str) -> Link:
+    if not ucloud_user or one_line(ucloud_user, 200) != ucloud_user:
+        raise Misconfigured([f"{one_line(ucloud_user, 40)!r} is not a user of UCloud."])
+    try:
+        account = account_of(local_user, provider.config.users)
+    except Unfit as error:
+        raise Misconfigured([f"{error.reason}."]) from None
+    group = provider.config.users.group
+    if not _is_member(account.name, account.gid, group):
+        raise Misconfigured([f"{account.name} is not in the group {group}; add them first: "
+                             f"gpasswd --add {account.name} {group}"])  # fmt: skip
+    return Link(ucloud_user, account.name, account.uid, provider.now(), _who())
+
+
+def _is_member(name: str, gid: int, group: str) -> bool:
+
+    try:
+        return grp.getgrnam(group).gr_gid in os.getgrouplist(name, gid)
+    except KeyError:
+        return False
+
+
+def _rows(file: TextIO) -> Iterator[tuple[int, dict[str, str]]]:
+    reader = csv.DictReader(file)
+    if tuple(reader.fieldnames or ()) != HEAD:
+        raise Misconfigured([f"{file.name}, line 1: should be {','.join(HEAD)}."])
+    for row in reader:
+        if None in row or None in row.values():
+            raise Misconfigured([f"{file.name}, line {reader.line_num}: has not two columns."])
+        yield reader.line_num, row
+
+
+def _who() -> str:
+    """Whoever is at the terminal: the one who became this account, as far as can be told."""
+    return os.environ.get("SUDO_USER") or own_account()

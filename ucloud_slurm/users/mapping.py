@@ -1,0 +1,132 @@
+"""Who a job runs as: the local account of its owner, and the Slurm account of its project."""
+
+import logging
+import os
+import pwd
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+from ucloud_slurm.bridge.batch import Person
+from ucloud_slurm.config import Config, UsersSection
+from ucloud_slurm.errors import Forbidden, Problem, one_line
+from ucloud_slurm.store.people import People
+from ucloud_slurm.users.rules import Account, unfit
+
+log = logging.getLogger(__name__)
+
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The local account that a job runs as, and its Slurm account; None for that of the product."""
+
+    person: Person
+    account: str | None
+
+
+class Mapping(Protocol):
+    """From UCloud's people to this host's."""
+
+    def identity(self, username: str, project: str | None) -> Identity:
+        """Who a new job of that owner runs as.
+
+        :raises Forbidden: nobody, in words for the researcher
+        :raises Problem: it cannot be told at the moment
+        """
+
+    def person(self, local_user: str) -> Person:
+        """The account of a job that is there.
+
+        :raises Forbidden: it has vanished, or nothing may be done as it any more
+        """
+
+
+class Unfit(Forbidden):
+    """No job may run as that account; ``reason`` is for the administrator."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("Your account on this cluster may not run jobs. Please tell the provider's support.")
+        self.reason = reason
+
+
+class NoAnswer(Problem):
+    """Nobody can tell at the moment who somebody is; nothing follows from it."""
+
+    def __init__(self) -> None:
+        super().__init__("The provider cannot tell at the moment who you are on the cluster; please try again later.")
+
+
+def account_of(local_user: str, users: UsersSection, uid: int | None = None) -> Account:
+    """The account of that name, if jobs may run as it.
+
+    :param uid: what it must be
+    :raises Unfit: jobs may not
+    """
+    try:
+        entry = pwd.getpwnam(local_user)
+    except (KeyError, ValueError):
+        raise Unfit(f"there is no account {local_user[:40]!r} on this host") from None
+    # What the name service calls it counts, not what was asked: some take other spellings for the same.
+    account = Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_shell, entry.pw_dir)
+    if account.name != local_user:
+        raise Unfit(f"{local_user[:40]!r} is another spelling of {account.name}")
+    if uid is not None and uid != account.uid:
+        raise Unfit(f"{local_user} had the uid {uid} when it was connected and has {account.uid} now")
+    reason = unfit(account, floor=users.uid_floor, pattern=users.names, own_uid=os.geteuid())
+    if reason is not None:
+        raise Unfit(reason)
+    return account
+
+
+def slurm_account(users: UsersSection, people: People, project: str | None, local_user: str) -> str | None:
+    """The Slurm account of a project's or a person's jobs; None for that of the product.
+
+    :raises Forbidden: the pattern gives no possible name
+    """
+    known = people.account(project) if project is not None else None
+    if known is not None:
+        return known
+    pattern = users.account if project is not None else users.personal_account
+    if pattern is None:
+        return None
+    name = pattern.replace("{project}", project or "").replace("{user}", local_user)
+    if not _WORD.fullmatch(name):
+        raise Forbidden(f"Your project {one_line(project or '', 40)} has no account on this cluster. Please tell the "
+                        "provider's support.")  # fmt: skip
+    return name
+
+
+def vetted(local_user: str, users: UsersSection, uid: int | None = None) -> Person:
+    """The account of that name as a person, if jobs may run as it; why not is one line in the journal.
+
+    :raises Unfit: see :func:`account_of`
+    """
+    try:
+        account = account_of(local_user, users, uid)
+    except Unfit as error:
+        log.warning("no job runs as %s: %s", one_line(local_user, 40), error.reason)
+        raise
+    return Person(account.name, account.home, account.shell)
+
+
+class Table:
+    """``mapping = "table"``: the table that administrators keep. See :class:`Mapping`."""
+
+    def __init__(self, config: Config, people: People) -> None:
+        self._users = config.users
+        self._people = people
+
+    def identity(self, username: str, project: str | None) -> Identity:
+        """See :class:`Mapping`."""
+        link = self._people.of(username)
+        if link is None:
+            raise Forbidden("Your account at UCloud is not connected with an account on this cluster. Please ask the "
+                            "provider's support to connect them.")  # fmt: skip
+        person = vetted(link.local_user, self._users, link.uid)
+        return Identity(person, slurm_account(self._users, self._people, project, person.user))
+
+    def person(self, local_user: str) -> Person:
+        """See :class:`Mapping`."""
+        return vetted(local_user, self._users)

@@ -1,0 +1,90 @@
+"""``mapping = "script"``: a program of the site says who is who, asked in JSON."""
+
+import json
+import logging
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from ucloud_slurm.bridge.batch import Person
+from ucloud_slurm.config import Config
+from ucloud_slurm.errors import Forbidden, Misconfigured, one_line
+from ucloud_slurm.run import CommandMissing, CommandTimeout, run
+from ucloud_slurm.store.caches import Cache
+from ucloud_slurm.store.database import Store
+from ucloud_slurm.store.people import People
+from ucloud_slurm.users.mapping import Identity, NoAnswer, slurm_account, vetted
+
+log = logging.getLogger(__name__)
+
+LONGEST_ANSWER = 64 * 1024  # characters
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+
+
+class Script:
+    """Asks the program, and keeps what it says for a while. See :class:`ucloud_slurm.users.mapping.Mapping`."""
+
+    def __init__(self, config: Config, store: Store, now: Callable[[], float]) -> None:
+        """Checks the program.
+
+        :raises Misconfigured: it is not a program that only its owner can change
+        """
+        self._users = config.users
+        self._people = People(store)
+        self._cache = Cache(store, "mapping", config.users.script_cache)
+        self._now = now
+        self._program = config.users.script or Path("/")
+        try:
+            mode = self._program.stat().st_mode
+        except OSError as error:
+            raise Misconfigured([f"users.script: {self._program} cannot be used ({error.strerror})."]) from None
+        if not stat.S_ISREG(mode) or mode & 0o022 or not mode & 0o111:
+            raise Misconfigured([f"users.script: {self._program} should be a program that only its owner can change; "
+                                 f"chmod 755 {self._program}"])  # fmt: skip
+
+    def identity(self, username: str, project: str | None) -> Identity:
+        """See :class:`Mapping`."""
+        question = json.dumps({"version": 1, "user": username, "project": project})
+        text = self._cache.get(question, self._now())
+        if text is None:
+            text = self._ask(question)
+            answer = self._read(text)
+            if "refused" not in answer:
+                self._cache.put(question, text, self._now())
+        else:
+            answer = self._read(text)
+        if "refused" in answer:
+            raise Forbidden(one_line(answer["refused"], 300))
+        person = vetted(answer["user"], self._users)
+        account = answer.get("account") or slurm_account(self._users, self._people, project, person.user)
+        return Identity(person, account)
+
+    def person(self, local_user: str) -> Person:
+        """See :class:`Mapping`."""
+        return vetted(local_user, self._users)
+
+    def _ask(self, question: str) -> str:
+        try:
+            done = run([str(self._program)], ENVIRONMENT, self._users.script_timeout, question + "\n")
+        except (CommandMissing, CommandTimeout) as error:
+            log.error("users.script: %s", error)  # noqa: TRY400  a trace says no more
+            raise NoAnswer from None
+        if done.status != 0 or len(done.output) > LONGEST_ANSWER:
+            log.error("users.script: ended with %d: %s", done.status, one_line(done.errors or done.output, 200))
+            raise NoAnswer
+        return done.output
+
+    @staticmethod
+    def _read(text: str) -> dict[str, str]:
+        try:
+            answer = json.loads(text)
+        except (ValueError, RecursionError):
+            answer = None
+        texts = isinstance(answer, dict) and all(
+            isinstance(answer.get(key), (str, type(None))) for key in ("user", "account", "refused")
+        )
+        if not texts or not (answer.get("user") or answer.get("refused")):
+            log.error("users.script: said something else than {\"user\": ...} or {\"refused\": ...}: %s",
+                      one_line(text, 200))  # fmt: skip
+            raise NoAnswer
+        return {key: value for key, value in answer.items() if value}
