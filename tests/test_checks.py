@@ -122,9 +122,9 @@ def test_another_account_for_all_is_tried_through_the_runner(configure: Configur
 
 def test_the_first_person_of_the_table_who_is_fit_is_tried(configure: Configure, runner: FakeRunner) -> None:
     config = configure("table")
-    connect(config, 2, 60)
+    connect(config, 2, 5, 60)
     lines = found(config)
-    assert lines[0] == ("ok", "2 of UCloud's users are connected with accounts")
+    assert lines[0] == ("ok", "3 of UCloud's users are connected with accounts")
     assert lines[1][0] == "warning"
     assert "U60#1 cannot run jobs: u60 may not log in" in lines[1][1]
     assert lines[2][0] == "ok"
