@@ -137,11 +137,12 @@ class Failure(Message):
     error_code: str | None = None
 
 
-def support(reference: ProductReference, *, pages: bool, extension: bool) -> ComputeSupport:
+def support(reference: ProductReference, *, pages: bool, extension: bool, images: bool) -> ComputeSupport:
     """What this release does for jobs of the product, and no more.
 
     :param pages: whether web pages and screens of applications can be reached
     :param extension: whether Slurm lets us raise time limits
+    :param images: whether applications of the backend DOCKER can run
     """
     flags: dict[str, Any] = {
         "enabled": True,
@@ -154,7 +155,7 @@ def support(reference: ProductReference, *, pages: bool, extension: bool) -> Com
     }
     return ComputeSupport(
         product=reference,
-        docker=DockerSupport(**flags),
+        docker=DockerSupport(**flags) if images else DockerSupport(),
         virtual_machine=MachineSupport(),
         native=NativeSupport(**flags),
     )

@@ -1,5 +1,6 @@
 """Who a job runs as: the local account of its owner, and the Slurm account of its project."""
 
+import grp
 import logging
 import os
 import pwd
@@ -78,6 +79,14 @@ def account_of(local_user: str, users: UsersSection, uid: int | None = None) -> 
     if reason is not None:
         raise Unfit(reason)
     return account
+
+
+def is_member(account: Account, group: str) -> bool:
+    """Whether an account is in the group whose members jobs may run as."""
+    try:
+        return grp.getgrnam(group).gr_gid in os.getgrouplist(account.name, account.gid)
+    except KeyError:
+        return False
 
 
 def slurm_account(users: UsersSection, people: People, project: str | None, local_user: str) -> str | None:

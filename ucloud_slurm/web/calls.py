@@ -105,11 +105,14 @@ def _jobs(provider: Provider, calls: Calls) -> None:
         """Say which products there are and what is offered for each."""
         pages = provider.config.sessions.url is not None
         extension = utilization.may_extend(provider)
+        images = provider.config.containers.runtime != "none"
         references = (
             ProductReference(id=product.id, category=product.category, provider=provider.config.provider.id)
             for product in provider.config.products
         )
-        return Answers(responses=[support(each, pages=pages, extension=extension) for each in references])
+        return Answers(
+            responses=[support(each, pages=pages, extension=extension, images=images) for each in references]
+        )
 
     @calls.call("DELETE", "jobs", gives=None)
     def delete() -> None:
