@@ -21,10 +21,9 @@ import requests
 from tests.conftest import Clock, Serve, World, configuration
 from tests.model import Model
 from ucloud_slurm.cli.link import linking
-from ucloud_slurm.errors import Forbidden, Refused
+from ucloud_slurm.errors import Forbidden
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.sandbox.core import ERAS, CoreError, SimulatedCore
-from ucloud_slurm.sandbox.processes import wait_until
 from ucloud_slurm.store.people import Link
 from ucloud_slurm.users import linking as daemon
 from ucloud_slurm.users.linking import Server
@@ -97,15 +96,16 @@ def world(core: SimulatedCore, provider: Provider, serve: Serve, model: Model, c
 
 
 @pytest.fixture
-def path(provider: Provider) -> Iterator[Path]:
+def path(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The daemon, in a folder that everybody can reach."""
+    monkeypatch.setattr(daemon, "LOOK_UP", 0.05)
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     with listener(folder / "link.sock", 0o666) as waiting:
         thread = threading.Thread(target=Server(linking(provider)).serve, args=(waiting,))
         thread.start()
         yield folder / "link.sock"
-        waiting.shutdown(socket.SHUT_RDWR)
+        waiting.close()
         thread.join()
     shutil.rmtree(folder)
 
@@ -119,7 +119,7 @@ def say(path: Path, line: bytes, uid: int = ADA) -> Any:
     return json.loads(done.stdout) if done.stdout else None
 
 
-def ask(path: Path, uid: int = ADA, **message: Any) -> Any:
+def ask(path: Path, uid: int = ADA, /, **message: Any) -> Any:
     return say(path, json.dumps(message).encode() + b"\n", uid)
 
 
@@ -323,7 +323,7 @@ def told(world: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     approve = world.provider.core.approve_connection
 
-    def counted(self: Any, username: str, **more: Any) -> None:  # noqa: ARG001
+    def counted(self: Any, username: str, **more: Any) -> None:
         approve(username, **more)
         names.append(username)
 
@@ -393,7 +393,6 @@ def test_a_refusal_that_is_not_about_the_person_is_tried_again(
 def test_a_user_who_connects_again_is_told_of_again(world: World, path: Path, told: list[str]) -> None:
     ask(path, verb="link", code=connect(world))
     world.clock.advance(10)
-    world.core.connected.discard(USER)
     assert ask(path, verb="link", code=connect(world))["told"] is True
     assert told == [USER, USER]
     assert len(world.provider.people.listed()) == 1

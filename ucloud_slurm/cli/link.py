@@ -10,7 +10,7 @@ import click
 
 from ucloud_slurm import journal
 from ucloud_slurm.cli.opening import explained, opened
-from ucloud_slurm.config_users import LINK_SOCKET
+from ucloud_slurm.config import LINK_SOCKET
 from ucloud_slurm.errors import Misconfigured, NotNow, Refused, StorageTrouble, one_line
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.ucloud.core import CoreAway
