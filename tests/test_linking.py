@@ -184,10 +184,8 @@ def test_whoever_does_not_confirm_changes_nothing(world: World, path: Path) -> N
 
 
 def test_a_name_of_ucloud_does_nothing_to_a_terminal(world: World, path: Path) -> None:
-    code = world.provider.codes.new("Ada\x1b[2J#1", world.clock())
-    status, text = typed(path, "link", code, "--yes")
-    assert status == 0
-    assert "\x1b" not in text
+    code = world.provider.codes.new("Ada\x07\x1b[2J#1", world.clock())
+    assert typed(path, "link", code, "--yes") == (0, "Ada [2J#1 is connected with ada.\n")
 
 
 def test_without_the_daemon_the_sentence_says_what_to_do(tmp_path: Path) -> None:
@@ -292,12 +290,25 @@ def test_an_account_and_a_user_are_connected_with_one_other_and_the_code_is_kept
     assert ask(path, verb="link", code=second)["username"] == "Other#1"
 
 
-@pytest.mark.parametrize("line", [
-    b"\n", b"[]\n", b"{}\n", b"[" * 1000 + b"\n", b"\xff\xfe\n", b'{"verb": "whose", "code": 7}\n',
-    b'{"verb": ["whose"]}\n', b'{"verb": "whose"}' + b" " * 2000 + b"\n", b'{"verb": "whose"}', b"",
+@pytest.mark.parametrize(("line", "why"), [
+    (b"\n", None),
+    (b"", None),
+    (b'{"verb": "whose"}', None),
+    (b"[]\n", "cannot be read"),
+    (b"[" * 1000 + b"\n", "cannot be read"),
+    (b"\xff\xfe\n", "cannot be read"),
+    (b"{}\n", "no such request"),
+    (b'{"verb": ["whose"]}\n', "no such request"),
+    (b'{"verb": "whose"}\n', "not valid"),
+    (b'{"verb": "whose", "code": 7}\n', "not valid"),
+    (b'{"verb": "whose"}' + b" " * 2000 + b"\n", "too long"),
 ])  # fmt: skip
-def test_what_is_not_a_request_is_refused_and_the_next_is_served(world: World, path: Path, line: bytes) -> None:
-    assert list(say(path, line) or {"refused": ""}) == ["refused"]
+def test_what_is_not_a_request_is_refused_and_the_next_is_served(
+    world: World, path: Path, line: bytes, why: str | None
+) -> None:
+    answer = say(path, line)
+    assert (answer is None) is (why is None)
+    assert why is None or why in answer["refused"]
     assert ask(path, verb="whose", code=connect(world))["username"] == USER
 
 
@@ -309,9 +320,11 @@ def test_whoever_says_nothing_is_let_go_and_holds_nobody_else_up(
     for each in silent:
         each.connect(str(path))
     assert ask(path, verb="whose", code=connect(world))["username"] == USER
+    said = []
     for each in silent:
-        with each:
-            assert "refused" in json.loads(each.makefile().readline())
+        with each, each.makefile() as answers:
+            said.append(json.loads(answers.readline())["refused"])
+    assert set(said) == {"The request took too long.", "One at a time."}
 
 
 # -- telling UCloud ---------------------------------------------------------------------------------------------

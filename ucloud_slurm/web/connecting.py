@@ -13,7 +13,11 @@ class Connecting:
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
-        self.wanted = provider.config.users.mapping == "table"
+
+    @property
+    def wanted(self) -> bool:
+        """Whether people have to connect."""
+        return self._provider.config.users.mapping == "table"
 
     def begin(self, username: str) -> str:
         """Makes a code for a user.
