@@ -9,6 +9,8 @@ from pydantic import BeforeValidator, Field
 from ucloud_slurm.config_types import Duration, Section
 from ucloud_slurm.users.rules import FLOOR, NAMES
 
+LINK_SOCKET = Path("/run/ucloud-slurm-link/link.sock")
+
 
 def _pattern(value: Any) -> str:
     try:
@@ -53,6 +55,10 @@ class UsersSection(Section):
     runner: Path = Field(
         default=Path("/run/ucloud-slurm/runner.sock"),
         description="The socket of the runner, which does what must be done as other accounts than our own.",
+    )
+    link: Path = Field(
+        default=LINK_SOCKET,
+        description="The socket on which `ucloud-slurm linkd` waits for people of this host who connect themselves.",
     )
     sudo: Path = Field(default=Path("/usr/bin/sudo"), description="The sudo that the runner uses.")
     program: Path = Field(

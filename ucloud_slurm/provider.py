@@ -10,6 +10,7 @@ from ucloud_slurm.config import Config, own_account
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.caches import TokenInStore
+from ucloud_slurm.store.codes import Codes
 from ucloud_slurm.store.database import Store
 from ucloud_slurm.store.health import Health
 from ucloud_slurm.store.jobs import JobRow, Jobs
@@ -36,6 +37,7 @@ class Provider:
     era: Era
     mapping: Mapping
     people: People
+    codes: Codes
     store: Store
     jobs: Jobs
     outbox: Outbox
@@ -62,6 +64,7 @@ class Provider:
             era=ERAS[config.ucloud.era],
             mapping=_mapping(config, store, people, now),
             people=people,
+            codes=Codes(store),
             store=store,
             jobs=Jobs(store),
             outbox=Outbox(store),

@@ -9,6 +9,7 @@ import click
 from ucloud_slurm import __version__, journal
 from ucloud_slurm.cli import look, sandbox
 from ucloud_slurm.cli.checks import run_checks
+from ucloud_slurm.cli.link import link, linkd, unlink
 from ucloud_slurm.cli.opening import explained, opened
 from ucloud_slurm.cli.output import as_json
 from ucloud_slurm.cli.users import users
@@ -128,4 +129,6 @@ def runner(path: Path | None) -> None:
 
 
 main.add_command(users)
+for verb in (link, unlink, linkd):
+    main.add_command(verb)
 main.add_command(sandbox.sandbox)

@@ -168,11 +168,25 @@ def m003_people(db: Database) -> None:
             "uid": int,  # what it was when they were connected
             "added_at": float,
             "added_by": str,
+            "asked_at": float,  # somebody tells UCloud since then
+            "approved_at": float,  # UCloud knows; null: it is still to be told
         },
         pk="username",
         not_null={"local_user", "uid", "added_at", "added_by"},
     )
     db.table("people").create_index(["local_user"])
+    db.create_table(
+        "codes",
+        {
+            "hash": str,  # SHA-256 of the code that connects them, once
+            "username": str,
+            "created_at": float,
+            "used_at": float,
+        },
+        pk="hash",
+        not_null={"username", "created_at"},
+    )
+    db.table("codes").create_index(["username"])
     db.create_table(
         "projects",
         {"project": str, "account": str, "added_at": float, "added_by": str},

@@ -115,6 +115,12 @@ class VncSession(OpenSession):
     password: str | None
 
 
+class Destination(Message):
+    """Where a user who wants to connect is sent (contract: integration.connect)."""
+
+    redirect_to: str
+
+
 class Manifest(Message):
     """Whether users must connect first (contract: integration.retrieveManifest)."""
 

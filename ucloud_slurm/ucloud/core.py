@@ -196,6 +196,11 @@ class Core:
             raise
         return _read(ComputeProduct, data)
 
+    def approve_connection(self, username: str, *, timeout: float | None = None) -> None:
+        """``providers.im.control.approveConnection``: the user is connected. The same again does no harm."""
+        body = {"username": username}
+        self._call("POST", "/api/providers/integration/control/approveConnection", body=body, timeout=timeout)
+
     def check(self) -> None:
         """Finds out whether UCloud answers and knows our refresh token."""
         self._renew(self._timeout)

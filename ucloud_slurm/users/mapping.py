@@ -131,8 +131,8 @@ class Table:
         """See :class:`Mapping`."""
         link = self._people.of(username)
         if link is None:
-            raise Forbidden("Your account at UCloud is not connected with an account on this cluster. Please ask the "
-                            "provider's support to connect them.")  # fmt: skip
+            raise Forbidden("Your account at UCloud is not connected with an account on this cluster. Connect it "
+                            "first: in UCloud, under Providers, choose this provider and Connect.")  # fmt: skip
         person = vetted(link.local_user, self._users, link.uid)
         return Identity(person, slurm_account(self._users, self._people, project, person.user))
 

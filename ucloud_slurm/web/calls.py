@@ -13,6 +13,7 @@ from ucloud_slurm.ucloud.answers import (
     ComputeSupport,
     Condition,
     Created,
+    Destination,
     Manifest,
     Nothing,
     ShellSession,
@@ -34,6 +35,7 @@ from ucloud_slurm.ucloud.jobs import (
 )
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.web import access, reconcile, utilization
+from ucloud_slurm.web.connecting import Connecting
 from ucloud_slurm.web.control import Extend, Resume, Suspend
 from ucloud_slurm.web.create import Create
 from ucloud_slurm.web.routes import Calls
@@ -159,28 +161,31 @@ def _control(provider: Provider, calls: Calls) -> None:
 
 
 def _integration(provider: Provider, calls: Calls) -> None:
+    link = Connecting(provider)
+
     @calls.call("GET", "integration/retrieveManifest", gives=Manifest)
     def manifest() -> Manifest:
         """Say whether users must connect first."""
-        # Nobody has to connect: all jobs run as one account.
-        return Manifest(enabled=False)
+        return Manifest(enabled=link.wanted)
 
     @calls.call("POST", "integration/init", takes=UserName)
-    def init(_user: UserName) -> None:
-        """Prepare for a user: nothing has to be done."""
+    def init(user: UserName) -> None:
+        """Prepare for a user: nothing has to be done, but they must be known."""
+        link.check(user.username)
 
     @calls.call("POST", "jobs/init", takes=Principal)
     def init_jobs(_principal: Principal) -> None:
         """Prepare for the jobs of an owner: nothing has to be done."""
 
-    @calls.call("POST", "integration/connect", takes=UserName, gives=None)
-    def connect(_user: UserName) -> None:
-        """Refused: nobody has to connect."""
-        raise Refused("There is no need to connect: all jobs of this provider run as one account.")
+    @calls.call("POST", "integration/connect", takes=UserName, gives=Destination)
+    def connect(user: UserName) -> Destination:
+        """Say where a user learns how to connect."""
+        return Destination(redirect_to=link.begin(user.username))
 
     @calls.call("POST", "integration/unlinked", takes=UserName)
-    def unlinked(_user: UserName) -> None:
-        """Forget a user's connection: there is none."""
+    def unlinked(user: UserName) -> None:
+        """Forget a user's connection."""
+        link.end(user.username)
 
     @calls.call("GET", "integration/retrieveStatus", gives=Condition)
     def status() -> Condition:
