@@ -2,15 +2,19 @@
 
 import json
 import pwd
+import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.conftest import site_opener
 from tests.factories import application, job_data, parameter, text
 from ucloud_slurm.sandbox.cluster import Cluster
 from ucloud_slurm.sandbox.core import SimulatedCore
+from ucloud_slurm.sandbox.installation import Installation
 from ucloud_slurm.sandbox.processes import wait_until
 from ucloud_slurm.sandbox.site import Site
 
@@ -22,6 +26,18 @@ SLEEPER: dict[str, Any] = {
     "product": "example-compute-1",
     "parameters": {"seconds": {"type": "integer", "value": 600}},
 }
+
+
+@contextmanager
+def people_site(cluster: Cluster, installation: Installation) -> Iterator["People"]:
+    """Such a site, with the folders of no job that was before."""
+    for user in cluster.users:
+        shutil.rmtree(Path(pwd.getpwnam(user).pw_dir) / "ucloud-jobs", ignore_errors=True)
+    with site_opener(cluster, installation) as open_site:
+        site, core = open_site(loop=0.5, workers=2, era="2022", links=LINKS)
+        yield People(site, core, cluster, installation.program)
+    for user in cluster.users:
+        cluster.run("scancel", f"--user={user}")
 
 
 @dataclass

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import site_opener
 from tests.factories import application, job_data, parameter, text, var, word
-from tests.people import ALICE, LINKS, People
+from tests.people import ALICE, People, people_site
 from ucloud_slurm.sandbox.cluster import Cluster
 from ucloud_slurm.sandbox.installation import Installation
 from ucloud_slurm.sandbox.processes import wait_until
@@ -39,14 +38,8 @@ LINES = (
 def people(cluster: Cluster, installation: Installation) -> Iterator[People]:
     MARKERS.mkdir(mode=0o777)
     MARKERS.chmod(0o1777)
-    with site_opener(cluster, installation) as open_site:
-        site, core = open_site(loop=0.5, workers=2, era="2022", links=LINKS)
-        for user in ("alice", "bob"):
-            for old in (Path(pwd.getpwnam(user).pw_dir) / "ucloud-jobs").glob(f"{str(FIRST_ID)[:2]}*"):
-                shutil.rmtree(old) if not old.is_symlink() else old.unlink()
-        yield People(site, core, cluster, installation.program)
-    for user in cluster.users:
-        cluster.run("scancel", f"--user={user}")
+    with people_site(cluster, installation) as people:
+        yield people
     shutil.rmtree(MARKERS)
 
 

@@ -3,7 +3,6 @@
 import os
 import pwd
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import site_opener
 from tests.factories import application, word
-from tests.people import ALICE, BOB, EVE, LINKS, PATIENCE, People
+from tests.people import ALICE, BOB, EVE, PATIENCE, People, people_site
 from ucloud_slurm.sandbox.accounts import GROUP
 from ucloud_slurm.sandbox.cluster import Cluster
 from ucloud_slurm.sandbox.core import CoreError
@@ -26,11 +24,8 @@ from ucloud_slurm.sandbox.processes import wait_until
 
 @pytest.fixture(scope="module")
 def people(cluster: Cluster, installation: Installation) -> Iterator[People]:
-    with site_opener(cluster, installation) as open_site:
-        site, core = open_site(loop=0.5, workers=2, era="2022", links=LINKS)
-        yield People(site, core, cluster, installation.program)
-    for user in cluster.users:
-        cluster.run("scancel", f"--user={user}")
+    with people_site(cluster, installation) as people:
+        yield people
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +47,6 @@ def test_everybody_s_jobs_run_as_themselves_under_their_own_account(people: Peop
 def test_a_job_has_its_users_groups_and_environment_and_nothing_of_ours(people: People) -> None:
     code = "id -u; id -Gn; echo $HOME $USER; umask; pwd; env | grep -c -i -e SUDO -e UCLOUD_SLURM"
     folder = people.folder("alice", "7001")
-    shutil.rmtree(folder, ignore_errors=True)
     assert people.run(ALICE, "7001", word("bash"), word("-c"), word(code))[0] == 200
     people.wait_for_ends(["7001"])
     entry = pwd.getpwnam("alice")
