@@ -50,6 +50,10 @@ class UsersSection(Section):
     )
     script_timeout: Duration = Field(default=1.0, description="How long it may take; then the job is not accepted.")
     script_cache: Duration = Field(default=300.0, description="How long its answers are kept.")
+    link: Path = Field(
+        default=Path("/run/ucloud-slurm-link/link.sock"),
+        description="The socket where people on this host say which user of UCloud they are; with the table.",
+    )
     runner: Path = Field(
         default=Path("/run/ucloud-slurm/runner.sock"),
         description="The socket of the runner, which does what must be done as other accounts than our own.",

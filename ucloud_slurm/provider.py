@@ -13,6 +13,7 @@ from ucloud_slurm.store.caches import TokenInStore
 from ucloud_slurm.store.database import Store
 from ucloud_slurm.store.health import Health
 from ucloud_slurm.store.jobs import JobRow, Jobs
+from ucloud_slurm.store.linking import Codes, Connections
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.people import People
 from ucloud_slurm.store.sessions import Sessions
@@ -36,6 +37,8 @@ class Provider:
     era: Era
     mapping: Mapping
     people: People
+    codes: Codes
+    connections: Connections
     store: Store
     jobs: Jobs
     outbox: Outbox
@@ -62,6 +65,8 @@ class Provider:
             era=ERAS[config.ucloud.era],
             mapping=_mapping(config, store, people, now),
             people=people,
+            codes=Codes(store),
+            connections=Connections(store),
             store=store,
             jobs=Jobs(store),
             outbox=Outbox(store),

@@ -1,7 +1,6 @@
 """``users``: the table of who is who, for administrators."""
 
 import csv
-import grp
 import os
 import pwd
 import sys
@@ -17,7 +16,7 @@ from ucloud_slurm.config import own_account
 from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.store.people import Link
-from ucloud_slurm.users.mapping import Unfit, account_of
+from ucloud_slurm.users.mapping import Unfit, account_of, is_member
 
 HEAD = ("ucloud_user", "local_user")
 
@@ -180,18 +179,10 @@ def _link(provider: Provider, ucloud_user: str, local_user: str) -> Link:
     except Unfit as error:
         raise Misconfigured([f"{error.reason}."]) from None
     group = provider.config.users.group
-    if not _is_member(account.name, account.gid, group):
+    if not is_member(account, group):
         raise Misconfigured([f"{account.name} is not in the group {group}; add them first: "
                              f"gpasswd --add {account.name} {group}"])  # fmt: skip
     return Link(ucloud_user, account.name, account.uid, provider.now(), _who())
-
-
-def _is_member(name: str, gid: int, group: str) -> bool:
-
-    try:
-        return grp.getgrnam(group).gr_gid in os.getgrouplist(name, gid)
-    except KeyError:
-        return False
 
 
 def _rows(file: TextIO) -> Iterator[tuple[int, dict[str, str]]]:

@@ -194,3 +194,31 @@ def m003_people(db: Database) -> None:
         pk=("job_id", "entity"),
         foreign_keys=[("job_id", "jobs", "id")],
     )
+
+
+@migrations()
+def m004_linking(db: Database) -> None:
+    """Codes with which people prove who they are on this cluster, and what UCloud was told of it."""
+    db.create_table(
+        "codes",
+        {
+            "code": str,  # its SHA-256
+            "username": str,  # at UCloud
+            "created_at": float,
+            "used_at": float,
+        },
+        pk="code",
+        not_null={"username", "created_at"},
+    )
+    db.table("codes").create_index(["username"])
+    db.create_table(
+        "connections",
+        {
+            "username": str,
+            "told": str,  # connected, none, or unknown: see linking.Told
+            "changed_at": float,
+            "claimed_until": float,  # somebody tells it until then, or nobody tries before
+        },
+        pk="username",
+        not_null={"told", "changed_at"},
+    )

@@ -43,6 +43,11 @@ class People:
         """Everybody, by name."""
         return [Link.read(row) for row in self._store.rows("select * from people order by username")]
 
+    def with_account(self, local_user: str) -> list[Link]:
+        """The users of UCloud that are connected with an account, by name."""
+        sql = "select * from people where local_user = ? order by username"
+        return [Link.read(row) for row in self._store.rows(sql, [local_user])]
+
     def add(self, links: Sequence[Link], *, shared: bool = False) -> int:
         """Connects users; all or none. One that is connected so already is passed over.
 

@@ -123,6 +123,12 @@ class Manifest(Message):
     requires_message_signing: bool = False
 
 
+class Redirect(Message):
+    """Where the browser of a user who connects is sent to (integration.connect)."""
+
+    redirect_to: str
+
+
 class Condition(Message):
     """How the provider does (integration.retrieveStatus of later Cores)."""
 

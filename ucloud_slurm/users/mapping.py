@@ -1,5 +1,6 @@
 """Who a job runs as: the local account of its owner, and the Slurm account of its project."""
 
+import grp
 import logging
 import os
 import pwd
@@ -80,6 +81,14 @@ def account_of(local_user: str, users: UsersSection, uid: int | None = None) -> 
     return account
 
 
+def is_member(account: Account, group: str) -> bool:
+    """Whether an account is in a group of this host."""
+    try:
+        return grp.getgrnam(group).gr_gid in os.getgrouplist(account.name, account.gid)
+    except KeyError:
+        return False
+
+
 def slurm_account(users: UsersSection, people: People, project: str | None, local_user: str) -> str | None:
     """The Slurm account of a project's or a person's jobs; None for that of the product.
 
@@ -117,13 +126,14 @@ class Table:
     def __init__(self, config: Config, people: People) -> None:
         self._users = config.users
         self._people = people
+        self._help = f"{config.provider.url}/ucloud/{config.provider.id}/link"
 
     def identity(self, username: str, project: str | None) -> Identity:
         """See :class:`Mapping`."""
         link = self._people.of(username)
         if link is None:
-            raise Forbidden("Your account at UCloud is not connected with an account on this cluster. Please ask the "
-                            "provider's support to connect them.")  # fmt: skip
+            raise Forbidden("Your account at UCloud is not connected with an account on this cluster. Connect it at "
+                            f"UCloud under Providers, or see {self._help}")  # fmt: skip
         person = vetted(link.local_user, self._users, link.uid)
         return Identity(person, slurm_account(self._users, self._people, project, person.user))
 
