@@ -193,7 +193,7 @@ def test_of_two_who_use_a_code_at_once_one_is_connected(
     core: SimulatedCore, provider: Provider, linking: Linking
 ) -> None:
     code, said = code_of(core), []
-    both = [threading.Thread(target=lambda uid=uid: said.append(link(linking, code, uid))) for uid in (ADA, EVE)]  # type: ignore[misc]
+    both = [threading.Thread(target=lambda uid=uid: said.append(link(linking, code, uid))) for uid in (ADA, EVE)]
     for each in both:
         each.start()
     for each in both:
@@ -334,7 +334,8 @@ def test_somebody_whom_the_administrator_has_added_is_told_when_ucloud_asks(
     assert core.connect_user(USER).endswith("/ucloud/example/link/connected")
     one_pass(provider)
     one_pass(provider)
-    assert (core.connected, heard(core)) == ({USER}, ["approve"])
+    assert core.connected == {USER}
+    assert heard(core) == ["approve"]
 
 
 @pytest.mark.parametrize("era", ["2022"])

@@ -1,7 +1,6 @@
 """A program of the site says who is who; what it says counts only where it is clear, in time and allowed."""
 
 import logging
-import os
 import pwd
 import time
 from pathlib import Path
@@ -146,6 +145,5 @@ def test_a_mapping_by_script_needs_a_script_that_is_there(core: SimulatedCore, t
 
 
 def test_a_relative_path_is_no_program(core: SimulatedCore, tmp_path: Path) -> None:
-    os.chdir(tmp_path)
     with pytest.raises(Misconfigured, match=r"users\.script"):
         configuration(core, tmp_path, users={"mapping": "script", "script": "who-is"})
