@@ -1,68 +1,30 @@
-"""Linking by proof: who somebody is here the kernel says, UCloud hears of it once, and it can be taken back."""
+"""Linking by proof: UCloud hears of it once, a code works once, and it can be taken back."""
 
-import grp
-import json
-import os
 import pwd
 import re
-import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from tests.conftest import Clock, Serve, configuration
+from tests.linking import ADA, APPROVE, BASE, EVE, NEW, USER, away, code_of, heard, link, make_accounts
 from tests.model import Model
-from ucloud_slurm.app import create_app
-from ucloud_slurm.cli.main import main
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.sandbox.core import CoreError, SimulatedCore
 from ucloud_slurm.store.linking import ALPHABET, LENGTH, VALID
 from ucloud_slurm.store.people import Link
-from ucloud_slurm.users.linkd import LARGEST, LinkServer
 from ucloud_slurm.users.linking import WRONG, Linking
-from ucloud_slurm.users.runner import listener
 from ucloud_slurm.worker import people
 from ucloud_slurm.worker.one_pass import Result as PassResult
 from ucloud_slurm.worker.one_pass import one_pass
 
-BASE = "/ucloud/example"
-ADA, EVE, NEW = 54321, 54322, 54323
-USER = "Ada#1234"
-APPROVE, CLEAR = "providers.im.control.approveConnection", "providers.im.control.clearConnection"
-GROUP = 64321
-
 
 @pytest.fixture(autouse=True)
 def accounts(monkeypatch: pytest.MonkeyPatch) -> dict[str, pwd.struct_passwd]:
-    """Accounts of this host: those that there are, and three people more, two of them in the group."""
-    made = {
-        name: pwd.struct_passwd((name, "x", uid, uid, "", f"/home/{name}", "/bin/bash"))
-        for name, uid in (("ada", ADA), ("eve", EVE), ("new", NEW))
-    }
-    by_name, by_uid, groups, group = pwd.getpwnam, pwd.getpwuid, os.getgrouplist, grp.getgrnam
-
-    def by_uid_(uid: int) -> pwd.struct_passwd:
-        return next((entry for entry in made.values() if entry.pw_uid == uid), None) or by_uid(uid)
-
-    def group_(name: str) -> grp.struct_group:
-        return grp.struct_group((name, "x", GROUP, [])) if name == "ucloud-users" else group(name)
-
-    monkeypatch.setattr(pwd, "getpwnam", lambda name: made.get(name) or by_name(name))
-    monkeypatch.setattr(pwd, "getpwuid", by_uid_)
-    monkeypatch.setattr(grp, "getgrnam", group_)
-
-    def groups_(name: str, gid: int) -> list[int]:
-        return groups(name, gid) if name not in made else [gid] if name == "new" else [gid, GROUP]
-
-    monkeypatch.setattr(os, "getgrouplist", groups_)
-    return made
+    return make_accounts(monkeypatch)
 
 
 @pytest.fixture
@@ -79,29 +41,6 @@ def linking(provider: Provider) -> Linking:
     return Linking(
         provider.config.users, provider.store, provider.now, lambda username: people.tell(provider, username)
     )
-
-
-def code_of(core: SimulatedCore, username: str = USER) -> str:
-    return core.connect_user(username).rpartition("/")[2]
-
-
-def link(linking: Linking, code: str, uid: int = ADA) -> str:
-    answer = linking.answer(uid, {"do": "link", "code": code})
-    return str(answer.get("done") or answer["refused"])
-
-
-def heard(core: SimulatedCore) -> list[str]:
-    """What Core was told of connections, in order."""
-    calls = [each.call for each in core.exchanges if each.call in (APPROVE, CLEAR) and each.status == 200]
-    return [call.rpartition(".")[2].removesuffix("Connection") for call in calls]
-
-
-@contextmanager
-def away(core: SimulatedCore) -> Iterator[None]:
-    """UCloud answers nothing."""
-    core.faults.outage(True)
-    yield
-    core.faults.outage(False)
 
 
 # -- the whole
@@ -390,144 +329,3 @@ def test_unlink_takes_it_back_on_both_sides(core: SimulatedCore, provider: Provi
     assert provider.people.listed() == []
     assert core.connected == (set() if provider.era.has_clear_connection else {USER})
     assert linking.answer(ADA, {"do": "mine"})["ucloud_users"] == []
-
-
-# -- the page
-
-
-def test_the_page_shows_the_command_and_nothing_of_it_is_kept(core: SimulatedCore, provider: Provider) -> None:
-    browser, code = create_app(provider=provider).test_client(), code_of(core)
-    shown = browser.get(f"{BASE}/link/{code}")
-    assert (shown.status_code, f"<pre>ucloud-slurm link {code}</pre>" in shown.text) == (200, True)
-    assert shown.headers["Referrer-Policy"] == "no-referrer"
-    assert shown.headers["Cache-Control"] == "no-store"
-    assert shown.headers["Content-Security-Policy"].startswith("default-src 'none'")
-    assert "Set-Cookie" not in shown.headers
-    assert USER not in shown.text
-    assert browser.get(f"{BASE}/link").status_code == browser.get(f"{BASE}/link/connected").status_code == 200
-    wrong = browser.get(f"{BASE}/link/%3Cscript%3E")
-    assert (wrong.status_code, "<script>" in wrong.text) == (404, False)
-    assert "press Connect" in wrong.text
-
-
-@pytest.mark.parametrize("username", ["", "a\nb", "x" * 201, "\u202eada"])
-def test_a_name_that_could_fool_somebody_who_reads_it_gets_no_code(
-    core: SimulatedCore, provider: Provider, username: str
-) -> None:
-    status, body = core.call("POST", f"{BASE}/integration/connect", {"username": username})
-    assert status == 400
-    assert body["why"].startswith("username")
-
-
-# -- the socket and the commands
-
-
-@pytest.fixture
-def door(linking: Linking) -> Iterator[Path]:
-    """A real socket that everybody on this host can reach."""
-    folder = Path(f"/tmp/ucloud-slurm-link-{os.getpid()}")
-    folder.mkdir(mode=0o755)
-    path = folder / "link.sock"
-    server = LinkServer(linking.answer)
-    with listener(path, 0o666) as made:
-        thread = threading.Thread(target=server.serve, args=(made,))
-        thread.start()
-        yield path
-        server.stop()
-        thread.join()
-    path.unlink()
-    folder.rmdir()
-
-
-CHILD = """
-import os, socket, sys
-os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
-with socket.socket(socket.AF_UNIX) as connection:
-    connection.connect(sys.argv[2])
-    connection.sendall(sys.argv[3].encode() + b"\\n")
-    print(connection.makefile().readline())
-"""
-
-
-def as_uid(uid: int, path: Path, request: dict[str, Any]) -> Any:
-    command = [sys.executable, "-c", CHILD, str(uid), str(path), json.dumps(request)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become others")
-def test_who_is_connected_is_whom_the_kernel_names(core: SimulatedCore, provider: Provider, door: Path) -> None:
-    code = code_of(core)
-    assert as_uid(NEW, door, {"do": "look", "code": code, "uid": ADA})["account"] == "new"
-    assert "root" in as_uid(0, door, {"do": "link", "code": code})["refused"]
-    assert as_uid(EVE, door, {"do": "link", "code": code, "uid": ADA, "account": "ada"})["account"] == "eve"
-    assert [(each.username, each.uid) for each in provider.people.listed()] == [(USER, EVE)]
-
-
-def raw(path: Path, data: bytes) -> Any:
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(10)
-        connection.connect(str(path))
-        connection.sendall(data)
-        connection.shutdown(socket.SHUT_WR)
-        return json.loads(connection.makefile().readline())
-
-
-@pytest.mark.parametrize("data", [b"", b"\n", b"[]\n", b'"x"\n', b"\xff\n", b"{" * 900 + b"\n", b"x" * (LARGEST + 1)])
-def test_what_is_no_request_is_refused_and_the_next_is_served(provider: Provider, door: Path, data: bytes) -> None:
-    assert "not" in str(raw(door, data)["refused"]) or "no request" in str(raw(door, data)["refused"])
-    assert "root" in raw(door, b'{"do": "mine"}\n')["refused"] or os.geteuid() != 0
-
-
-def test_one_account_cannot_take_all_the_places(provider: Provider, door: Path) -> None:
-    waiting = []
-    for _ in range(4):
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(str(door))
-        waiting.append(connection)
-    assert "Too many" in raw_answer(door)
-    for connection in waiting:
-        connection.close()
-
-
-def raw_answer(path: Path) -> str:
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(10)
-        connection.connect(str(path))
-        return connection.makefile().readline()
-
-
-def typed(*words: str, answer: str | None = None) -> Result:
-    return CliRunner().invoke(main, [*words], input=answer)
-
-
-@pytest.fixture
-def as_ada(linking: Linking, door: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The socket, where this process counts as ada: what the kernel would say otherwise is tested above."""
-    monkeypatch.setattr("ucloud_slurm.users.linkd.peer", lambda _connection: ADA)
-    return door
-
-
-def test_the_command_asks_first_and_says_whose_code_it_is(
-    core: SimulatedCore, provider: Provider, as_ada: Path
-) -> None:
-    code = code_of(core)
-    no = typed("link", code, "--socket", str(as_ada), answer="\n")
-    assert (no.exit_code, f"lets the UCloud user {USER} start jobs on this cluster as you (ada)" in no.output) == (
-        1,
-        True,
-    )
-    assert provider.people.listed() == []
-    yes = typed("link", code, "--socket", str(as_ada), answer="y\n")
-    assert (yes.exit_code, f"{USER} is connected with ada." in yes.output) == (0, True)
-    again = typed("link", code, "--socket", str(as_ada), "--yes")
-    assert (again.exit_code, "not known" in again.output) == (1, True)
-    gone = typed("unlink", "--socket", str(as_ada), "--yes")
-    assert (gone.exit_code, "any more" in gone.output) == (0, True)
-    assert provider.people.listed() == []
-
-
-def test_the_command_needs_no_configuration_and_says_what_to_do_where_nobody_listens(tmp_path: Path) -> None:
-    done = typed("--config", "/nonexistent", "link", "AAAA-AAAA-AAAA", "--socket", str(tmp_path / "none"))
-    assert done.exit_code == 1
-    assert "Is this the login node?" in done.output
-    assert "ucloud-slurm-link.socket" in done.output
