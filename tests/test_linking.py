@@ -183,7 +183,7 @@ def test_an_account_has_one_user_and_a_user_one_account(
 ) -> None:
     codes = code_of(core), code_of(core, "Mallory#1")
     link(linking, codes[0])
-    assert f"connected with {USER} already" in link(linking, codes[1])
+    assert f"connected with {USER} already. Type `ucloud-slurm unlink`" in link(linking, codes[1])
     provider.codes.make(USER, provider.now())
     assert "another account, ada" in link(linking, provider.codes.make(USER, provider.now()), EVE)
     assert [(each.username, each.local_user) for each in provider.people.listed()] == [(USER, "ada")]
