@@ -28,7 +28,7 @@ from ucloud_slurm.store import database as store_database
 from ucloud_slurm.store import health as store_health
 from ucloud_slurm.store import migrations
 from ucloud_slurm.ucloud.eras import ERA_2021
-from ucloud_slurm.web import calls, health, link, openapi, pages
+from ucloud_slurm.web import calls, health, link_page, openapi, pages
 from ucloud_slurm.web.live import sockets
 from ucloud_slurm.web.live.hub import Hub
 
@@ -241,7 +241,7 @@ def routes() -> list[tuple[str, str]]:
     declared = calls.declare(provider)
     for blueprint in (
         declared.blueprint, openapi.blueprint(provider, declared), sockets.blueprint(Hub(provider)),
-        pages.blueprint(provider), link.blueprint(provider), health.blueprint(provider),
+        pages.blueprint(provider), link_page.blueprint(provider), health.blueprint(provider),
     ):  # fmt: skip
         app.register_blueprint(blueprint)
     found = []

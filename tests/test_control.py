@@ -256,8 +256,21 @@ def test_pages_of_applications_are_offered_only_where_they_can_be_reached(
     serve(open_provider())
     assert core.retrieve_products()[0]["native"]["web"] is False
     serve(open_provider(sessions={"url": "https://*.apps.example.org"}))
-    block = core.retrieve_products()[0]["docker"]
+    block = core.retrieve_products()[0]["native"]
     assert block["web"] is block["vnc"] is True
+
+
+@pytest.mark.parametrize(
+    "containers", [{"runtime": "host"}, {"runtime": "apptainer", "registry": "docker://"}], ids=["host", "apptainer"]
+)
+def test_applications_with_an_image_are_offered_only_where_they_can_run(
+    containers: dict[str, str], core: SimulatedCore, open_provider: Open, serve: Serve
+) -> None:
+    serve(open_provider())
+    assert core.retrieve_products()[0]["docker"]["enabled"] is False
+    serve(open_provider(containers=containers))
+    product = core.retrieve_products()[0]
+    assert product["docker"] == product["native"] | {"enabled": True, "peers": False}
 
 
 # -- people -----------------------------------------------------------------------------------------------------

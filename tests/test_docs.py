@@ -2,9 +2,12 @@
 
 import ast
 import importlib.util
+import itertools
+import json
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -235,6 +238,21 @@ def test_every_column_of_the_database_is_in_the_reference_and_no_other() -> None
         for row in re.findall(r"^   \* - (``.*)$", text, re.MULTILINE):
             shown |= {(table, column) for column in re.findall(r"``(\w+)``", row)}
     assert shown == set(generate.columns())
+
+
+# ---- guides
+
+
+@pytest.mark.parametrize(("user", "answer"), [("Alice#1234", "user"), ("Mallory#1", "refused")])
+def test_the_program_in_the_guide_about_users_says_who_is_who(user: str, answer: str, tmp_path: Path) -> None:
+    _, _, text = page("howto/users.rst").partition(".. code-block:: python\n\n")
+    lines = itertools.takewhile(lambda line: line[:1].strip() == "", text.splitlines())
+    program, people = tmp_path / "who", tmp_path / "who.json"
+    program.write_text(textwrap.dedent("\n".join(lines)).replace("/etc/ucloud-slurm/who.json", str(people)))
+    people.write_text(json.dumps({"Alice#1234": "alice"}))
+    question = json.dumps({"version": 1, "user": user, "project": None})
+    said = subprocess.run([sys.executable, program], input=question, capture_output=True, text=True, check=True).stdout
+    assert list(json.loads(said)) == [answer]
 
 
 # ---- troubleshooting

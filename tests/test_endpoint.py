@@ -77,7 +77,7 @@ def test_products_are_what_is_configured_and_what_is_possible(world: World) -> N
     ]
     first = body["responses"][0]
     offered = {"enabled", "logs", "terminal", "timeExtension", "utilization"}
-    assert {flag for flag, there in first["docker"].items() if there} == offered
+    assert not any(first["docker"].values()), "there is no runtime for images"
     assert {flag for flag, there in first["native"].items() if there} == offered
     assert not any(first["virtualMachine"].values())
 

@@ -2,17 +2,22 @@
 
 import os
 import pwd
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import configuration
+from tests.factories import job
 from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Forbidden, Misconfigured
+from ucloud_slurm.provider import Provider
 from ucloud_slurm.sandbox.core import SimulatedCore
+from ucloud_slurm.store.people import Link
 from ucloud_slurm.users.mapping import Unfit, account_of
 from ucloud_slurm.users.rules import FLOOR, NAMES, Account, unfit
+from ucloud_slurm.web.access import check_shell
 
 GOOD = Account("ada", 1002, 1003, "/bin/bash", "/home/ada")
 
@@ -104,6 +109,33 @@ def test_our_own_account_is_for_jobs_of_the_service_mapping_only(
     with pytest.raises(Unfit) as refusal:
         account_of("ada", configuration(core, tmp_path).users)
     assert "account of this service" in refusal.value.reason
+
+
+@pytest.mark.parametrize(("caller", "owner", "account", "enters"), [
+    ("Ada#1", "Ada#1", "ada", True),
+    (None, "Ada#1", "ada", False),  # nobody
+    ("Eve#1", "Ada#1", "ada", False),
+    ("Ada#1", "Ada#1", "eve", False),  # from outside UCloud, or connected with another account since
+    ("Eve#1", "Eve#1", "ada", False),  # not connected
+])  # fmt: skip
+def test_a_shell_is_for_the_person_whose_account_the_job_runs_as(
+    core: SimulatedCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caller: str | None, owner: str,
+    account: str, enters: bool,
+) -> None:  # fmt: skip
+    entry = pwd.struct_passwd(("ada", "x", 54321, 54321, "", "/home/ada", "/bin/bash"))
+    monkeypatch.setattr(pwd, "getpwnam", lambda _name: entry)
+    provider = Provider.open(configuration(core, tmp_path, users={"mapping": "table"}))
+    provider.people.add([Link("Ada#1", "ada", 54321, 0.0, "grace")])
+    body = job("7").model_dump_json(by_alias=True)
+    provider.jobs.accept([
+        {"id": "7", "phase": "live", "name": "ucloud-7", "local_user": account, "owner": owner, "fingerprint": "",
+         "category": "example-compute", "product": "example-compute-1", "body": body, "accepted_at": 0.0}
+    ])  # fmt: skip
+    row = provider.jobs.get("7")
+    assert row is not None
+    with nullcontext() if enters else pytest.raises(Forbidden):
+        check_shell(provider, row, caller)
+    provider.close()
 
 
 def test_parse_names_what_is_wrong_with_the_mapping() -> None:

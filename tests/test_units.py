@@ -25,20 +25,24 @@ from packaging.utils import canonicalize_name
 
 from tests import nginx
 from ucloud_slurm.app import LARGEST_REQUEST
-from ucloud_slurm.sandbox import packages
+from ucloud_slurm.config import UsersSection
+from ucloud_slurm.sandbox import packages, sudo
 from ucloud_slurm.sandbox.site import free_port
 
 ROOT = Path(__file__).parent.parent
 SYSTEMD = ROOT / "systemd"
-SERVICES = ("ucloud-slurm.service", "ucloud-slurm-worker.service")
+SERVICES = ("ucloud-slurm.service", "ucloud-slurm-worker.service", "ucloud-slurm-link.service")
+RUNNER = "ucloud-slurm-runner.service"
 TIMER = "ucloud-slurm-worker.timer"
+UNIT_SOCKETS = ("ucloud-slurm-runner.socket", "ucloud-slurm-link.socket")
+UNITS = (*SERVICES, RUNNER, TIMER, *UNIT_SOCKETS)
 ACCOUNT = "ucloud-slurm"
 SOCKETS = ("/ucloud/jobs.provider.example/websocket", "/ucloud/example/websocket")
 MOST_EXPOSURE = 15  # tenths, as systemd-analyze counts them; 20 and less is what it calls OK
 # Packages that are not without another one.
 PARTS = {"werkzeug": "flask", "pydantic-core": "pydantic"}
 # Units of systemd's own that ours lean on.
-STUBS = ("sysinit", "basic", "shutdown", "multi-user", "timers", "network-online")
+STUBS = ("sysinit", "basic", "shutdown", "multi-user", "timers", "sockets", "network-online")
 
 
 def program(name: str, package: str, tmp_path: Path) -> str:
@@ -81,7 +85,7 @@ def installed(tmp_path: Path) -> Path:
     root = tmp_path / "root"
     units = root / "etc/systemd/system"
     units.mkdir(parents=True)
-    for unit in (*SERVICES, TIMER):
+    for unit in UNITS:
         shutil.copy(SYSTEMD / unit, units)
     for name in STUBS:
         (units / f"{name}.target").write_text(f"[Unit]\nDescription={name}\n")
@@ -97,7 +101,7 @@ def verified(root: Path, tmp_path: Path) -> str:
     """What systemd says of the units."""
     analyze = program("systemd-analyze", "systemd", tmp_path)
     done = subprocess.run(
-        [analyze, "verify", f"--root={root}", *SERVICES, TIMER],
+        [analyze, "verify", f"--root={root}", *UNITS],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     return done.stdout + done.stderr + ("" if done.returncode == 0 else f"exit status {done.returncode}")
@@ -144,9 +148,80 @@ def test_a_service_leaves_the_jobs_alone(unit: str) -> None:
 
 def test_the_services_differ_in_what_they_do_only() -> None:
     own = {"Type", "ExecStart", "ExecReload", "KillMode", "Restart", "RestartSec", "SuccessExitStatus",
-           "TimeoutStartSec", "Description", "WantedBy"}  # fmt: skip
-    web, worker = ([line for line in settings(unit) if line[1] not in own] for unit in SERVICES)
-    assert web == worker
+           "TimeoutStartSec", "Description", "WantedBy", "Requires"}  # fmt: skip
+    socket = ("Unit", "After", UNIT_SOCKETS[1])
+    web, worker, link = (
+        [line for line in settings(unit) if line[1] not in own and line != socket] for unit in SERVICES
+    )
+    assert web == worker == link
+
+
+def test_every_unit_is_tested() -> None:
+    assert {path.name for path in SYSTEMD.iterdir() if path.suffix in (".service", ".socket", ".timer")} == set(UNITS)
+
+
+def test_only_the_runner_could_get_a_privilege() -> None:
+    """sudo needs it. systemd sets NoNewPrivileges= by itself for some settings, as the unit's comment lists."""
+    services = [unit for unit in UNITS if unit.endswith(".service")]
+    assert [unit for unit in services if ("Service", "NoNewPrivileges", "yes") not in settings(unit)] == [RUNNER]
+    implying = {"SystemCallFilter", "SystemCallArchitectures", "SystemCallLog", "RestrictAddressFamilies",
+                "RestrictNamespaces", "RestrictFileSystems", "PrivateDevices", "ProtectClock", "ProtectHostname",
+                "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "MemoryDenyWriteExecute",
+                "RestrictRealtime", "RestrictSUIDSGID", "LockPersonality", "DynamicUser"}  # fmt: skip
+    keys = {key for _, key, _ in settings(RUNNER)}
+    assert not keys & (implying | {"NoNewPrivileges", "CapabilityBoundingSet"})
+    assert implying - {"SystemCallLog"} <= set(re.findall(r"\b(\w+)=", (SYSTEMD / RUNNER).read_text()))
+
+
+def test_users_programs_find_their_homes_in_the_runner_and_survive_its_restart() -> None:
+    assert one(RUNNER, "KillMode") == "process"
+    assert one(RUNNER, "ProtectSystem") == "full"
+    kept = {"ProtectHome", "PrivateTmp", "ProtectProc", "ProcSubset", "RemoveIPC", "ReadOnlyPaths"}
+    assert not [key for _, key, _ in settings(RUNNER) if key in kept or key.startswith("Limit")]
+
+
+def test_the_runner_runs_as_the_account_and_is_tried_again_after_a_pause() -> None:
+    """Without the pause systemd would give its socket up after 20 failures in two seconds."""
+    assert (one(RUNNER, "User"), one(RUNNER, "Group"), one(RUNNER, "UMask")) == (ACCOUNT, ACCOUNT, "0077")
+    for unit in (RUNNER, SERVICES[2]):
+        assert (one(unit, "Restart"), one(unit, "RestartSec")) == ("on-failure", "10")
+        assert one(unit, "StartLimitIntervalSec") == "0"
+
+
+@pytest.mark.parametrize(
+    ("unit", "path", "mode"),
+    [
+        (UNIT_SOCKETS[0], str(UsersSection().runner), "0600"),
+        (UNIT_SOCKETS[1], "/run/ucloud-slurm-link/link.sock", "0666"),
+    ],
+)
+def test_only_the_account_may_connect_to_the_runner_and_everybody_to_what_connects_accounts(
+    unit: str, path: str, mode: str
+) -> None:
+    assert [line[2] for line in settings(unit) if line[1].startswith("Listen")] == [path]
+    assert (one(unit, "SocketMode"), one(unit, "DirectoryMode")) == (mode, "0755")
+    assert (one(unit, "SocketUser"), one(unit, "SocketGroup")) == (ACCOUNT, ACCOUNT)
+    assert one(unit, "WantedBy") == "sockets.target"
+
+
+# ---- sudo
+
+
+SUDOERS = ROOT / "etc/sudoers"
+
+
+def test_the_rule_of_sudo_is_the_one_that_the_sandbox_proves() -> None:
+    lines = [line for line in SUDOERS.read_text().splitlines(keepends=True) if not line.startswith("#")]
+    assert "".join(lines) == sudo.rule(ACCOUNT, UsersSection().program, UsersSection().group)
+
+
+def test_sudo_accepts_the_rule_and_would_say_what_is_wrong(tmp_path: Path) -> None:
+    visudo = program("visudo", "sudo", tmp_path)
+    copy = tmp_path / "ucloud-slurm"
+    copy.write_bytes(SUDOERS.read_bytes())
+    assert subprocess.run([visudo, "-csqf", copy], check=False, timeout=30).returncode == 0
+    copy.write_text(SUDOERS.read_text().replace("NOPASSWD:", "NOPASSWORD"))
+    assert subprocess.run([visudo, "-csqf", copy], check=False, timeout=30).returncode != 0
 
 
 def test_a_pass_that_could_not_reach_slurm_or_ucloud_is_not_a_failure() -> None:
@@ -168,14 +243,15 @@ def test_the_account_exists_before_the_services_and_has_a_shell() -> None:
     assert f"d /var/lib/{ACCOUNT} 0700 {ACCOUNT} {ACCOUNT} -" in folders
 
 
-@pytest.mark.parametrize("unit", SERVICES)
+@pytest.mark.parametrize("unit", [*SERVICES, RUNNER])
 def test_the_programs_that_are_started_are_those_of_the_guide(unit: str) -> None:
     command, *arguments = one(unit, "ExecStart").split()
     assert command.startswith("/opt/ucloud-slurm/bin/")
     if unit == SERVICES[0]:
         assert arguments == ["-c", "/etc/ucloud-slurm/gunicorn.conf.py", "ucloud_slurm.wsgi:app"]
     else:
-        assert (Path(command).name, arguments) == ("ucloud-slurm", ["worker"])
+        verb = {SERVICES[1]: "worker", SERVICES[2]: "linkd", RUNNER: "runner"}[unit]
+        assert (Path(command).name, arguments) == ("ucloud-slurm", [verb])
 
 
 # ---- packages

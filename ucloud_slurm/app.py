@@ -5,7 +5,7 @@ from flask import Flask, Response, request
 from ucloud_slurm.config import Config, read
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.users.service import refuse_root
-from ucloud_slurm.web import answers, calls, health, link, openapi, pages
+from ucloud_slurm.web import answers, calls, health, link_page, openapi, pages
 from ucloud_slurm.web.live import sockets
 from ucloud_slurm.web.live.hub import Hub
 
@@ -36,7 +36,7 @@ def create_app(config: Config | None = None, *, provider: Provider | None = None
     app.register_blueprint(openapi.blueprint(provider, declared))
     app.register_blueprint(sockets.blueprint(hub))
     app.register_blueprint(pages.blueprint(provider))
-    app.register_blueprint(link.blueprint(provider))
+    app.register_blueprint(link_page.blueprint(provider))
     app.register_blueprint(health.blueprint(provider))
 
     @app.after_request

@@ -14,10 +14,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from ucloud_slurm.config_jobs import ContainersSection, FilesRoot, JobsSection, PriceUnit, Product
 from ucloud_slurm.config_types import CoreUrl, Duration, Identifier, Section, SessionUrl, SlurmWord, Url
-from ucloud_slurm.config_users import UsersSection
+from ucloud_slurm.config_users import LINK_SOCKET, UsersSection
 from ucloud_slurm.errors import Misconfigured
 
-__all__ = ["ContainersSection", "FilesRoot", "JobsSection", "PriceUnit", "Product", "UsersSection"]
+__all__ = ["LINK_SOCKET", "ContainersSection", "FilesRoot", "JobsSection", "PriceUnit", "Product", "UsersSection"]
 
 DEFAULT_PATH = Path("/etc/ucloud-slurm/config.toml")
 VARIABLE = "UCLOUD_SLURM_CONFIG"

@@ -9,6 +9,8 @@ from pydantic import BeforeValidator, Field
 from ucloud_slurm.config_types import Duration, Section
 from ucloud_slurm.users.rules import FLOOR, NAMES
 
+LINK_SOCKET = Path("/run/ucloud-slurm-link/link.sock")
+
 
 def _pattern(value: Any) -> str:
     try:
@@ -50,13 +52,13 @@ class UsersSection(Section):
     )
     script_timeout: Duration = Field(default=1.0, description="How long it may take; then the job is not accepted.")
     script_cache: Duration = Field(default=300.0, description="How long its answers are kept.")
-    link: Path = Field(
-        default=Path("/run/ucloud-slurm-link/link.sock"),
-        description="The socket where people on this host say which user of UCloud they are; with the table.",
-    )
     runner: Path = Field(
         default=Path("/run/ucloud-slurm/runner.sock"),
         description="The socket of the runner, which does what must be done as other accounts than our own.",
+    )
+    link: Path = Field(
+        default=LINK_SOCKET,
+        description="The socket on which `ucloud-slurm linkd` waits for people of this host who connect themselves.",
     )
     sudo: Path = Field(default=Path("/usr/bin/sudo"), description="The sudo that the runner uses.")
     program: Path = Field(

@@ -10,10 +10,10 @@ from ucloud_slurm.config import Config, own_account
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.caches import TokenInStore
+from ucloud_slurm.store.codes import Codes
 from ucloud_slurm.store.database import Store
 from ucloud_slurm.store.health import Health
 from ucloud_slurm.store.jobs import JobRow, Jobs
-from ucloud_slurm.store.linking import Codes, Connections
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.people import People
 from ucloud_slurm.store.sessions import Sessions
@@ -38,7 +38,6 @@ class Provider:
     mapping: Mapping
     people: People
     codes: Codes
-    connections: Connections
     store: Store
     jobs: Jobs
     outbox: Outbox
@@ -66,7 +65,6 @@ class Provider:
             mapping=_mapping(config, store, people, now),
             people=people,
             codes=Codes(store),
-            connections=Connections(store),
             store=store,
             jobs=Jobs(store),
             outbox=Outbox(store),

@@ -1,45 +1,21 @@
 """``check``: everything that must be right, tried one after the other, each with what to do if it is not."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from ucloud_slurm.bridge import naming
+from ucloud_slurm.bridge.containers import RUNTIMES
+from ucloud_slurm.cli.check_accounts import accounts, others
+from ucloud_slurm.cli.findings import Finding, Level, Line
 from ucloud_slurm.config import Config, location, own_account, read
 from ucloud_slurm.errors import Misconfigured, NotNow, Problem
 from ucloud_slurm.slurm.commands import Commands
+from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.database import Store
 from ucloud_slurm.ucloud.core import Core, read_refresh_token
 from ucloud_slurm.ucloud.tokens import read_keys
-from ucloud_slurm.users import service
-from ucloud_slurm.users.acting import OwnAccount
-
-Level = Literal["ok", "warning", "failed", "skipped"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found."""
-
-    what: str
-    level: Level
-    text: str
-
-    @property
-    def failed(self) -> bool:
-        """Whether it must be mended."""
-        return self.level == "failed"
-
-    def line(self) -> str:
-        """For people."""
-        return f"{self.level:<8} {self.what:<10} {self.text}"
-
-    def as_dict(self) -> dict[str, str]:
-        """For programs."""
-        return {"what": self.what, "level": self.level, "text": self.text}
 
 
 def run_checks(path: Path | None) -> list[Finding]:
@@ -50,11 +26,12 @@ def run_checks(path: Path | None) -> list[Finding]:
     except Misconfigured as error:
         return [Finding("config", "failed", sentence) for sentence in error.sentences]
     findings = [Finding("config", "ok", f"{where}: {len(config.products)} products, era {config.ucloud.era}")]
-    checks: tuple[tuple[str, Callable[[Config], Iterable[tuple[Level, str]]]], ...] = (
-        ("account", _account),
+    checks: tuple[tuple[str, Callable[[Config], Iterable[Line]]], ...] = (
+        ("account", accounts),
         ("database", _database),
         ("keys", _keys),
         ("slurm", _slurm),
+        ("software", software),
         ("sessions", _sessions),
         ("ucloud", _ucloud),
     )
@@ -69,25 +46,7 @@ def run_checks(path: Path | None) -> list[Finding]:
     return findings
 
 
-def _account(config: Config) -> list[tuple[Level, str]]:
-    service.refuse_root()
-    person = service.person(config)
-    trial = naming.folder(config.jobs.folder, person.home, person.user, f"check-{os.getpid()}")
-    OwnAccount().trial(trial)
-    found: list[tuple[Level, str]] = [
-        ("ok", f"jobs run as {person.user} in {Path(trial).parent}"),
-        ("warning", service.WARNING.format(user=person.user)),
-    ]
-    secrets = (config.ucloud.refresh_token_file, config.database.path)
-    found += [
-        ("failed", f"{path} can be read by other accounts; chmod 600 {path}")
-        for path in secrets
-        if path.exists() and path.stat().st_mode & 0o077
-    ]
-    return found
-
-
-def _database(config: Config) -> list[tuple[Level, str]]:
+def _database(config: Config) -> list[Line]:
     store = Store(config.database.path)
     try:
         number = store.rows("select count(*) as n from jobs")[0]["n"]
@@ -99,13 +58,13 @@ def _database(config: Config) -> list[tuple[Level, str]]:
     return [(level, f"{config.database.path}: {number} jobs, {megabytes} MiB free on its disk")]
 
 
-def _keys(config: Config) -> list[tuple[Level, str]]:
+def _keys(config: Config) -> list[Line]:
     keys = read_keys(config.ucloud.public_key_file)
     read_refresh_token(config.ucloud.refresh_token_file)
     return [("ok", f"{len(keys)} public key(s) of UCloud, a refresh token of ours")]
 
 
-def _slurm(config: Config) -> Iterator[tuple[Level, str]]:
+def _slurm(config: Config) -> Iterator[Line]:
     slurm = Commands(config.slurm.commands, config.slurm.conf, config.slurm.timeout)
     yield "ok", f"Slurm {slurm.version()} in {config.slurm.commands}"
     partitions = {partition.name: partition for partition in slurm.partitions(config.slurm.timeout)}
@@ -131,15 +90,41 @@ def _slurm(config: Config) -> Iterator[tuple[Level, str]]:
         yield "failed", "Slurm has no accounting database; this release needs one (AccountingStorageType) to know ends"
     else:
         slurm.runs_named(["ucloud-0"], [own_account()], 0)
-        if not slurm.is_operator(own_account(), config.slurm.timeout):
-            yield (
-                "warning",
-                f"{own_account()} is not an Operator, so jobs cannot be extended or suspended: "
-                f"sacctmgr modify user {own_account()} set AdminLevel=Operator",
-            )
+        yield from operator(config, slurm)
 
 
-def _sessions(config: Config) -> list[tuple[Level, str]]:
+def operator(config: Config, slurm: Scheduler) -> Iterator[Line]:
+    """Whether Slurm lets us do to jobs what they need, which are others' maybe."""
+    if slurm.is_operator(own_account(), config.slurm.timeout):
+        return
+    how = f"sacctmgr modify user {own_account()} set AdminLevel=Operator"
+    if others(config):
+        yield "failed", f"{own_account()} is not an Operator, so the jobs of others cannot be cancelled: {how}"
+    else:
+        yield "warning", f"{own_account()} is not an Operator, so jobs cannot be extended or suspended: {how}"
+
+
+def software(config: Config) -> Iterator[Line]:
+    """What applications need, as far as this host can tell: it is the compute nodes that must have it."""
+    runtime = config.containers.runtime
+    if runtime == "none":
+        yield "ok", "no container runtime: applications with an image are refused"
+    elif runtime == "host":
+        yield "ok", "applications of the backend DOCKER run without their image"
+    else:
+        program = RUNTIMES[runtime].begin[0]
+        found = shutil.which(program)
+        yield ("ok", f"{runtime}: {found}") if found else (
+            "warning", f"{program} is not on this host; see that the compute nodes have it"
+        )  # fmt: skip
+    wanted = [("containers.images", folder) for folder in config.containers.images]
+    wanted += [("files", root.local) for root in config.files if "{" not in root.local]
+    for key, folder in wanted:
+        if not Path(folder).is_dir():
+            yield "warning", f"{key}: {folder} is not a folder of this host; see that the compute nodes have it"
+
+
+def _sessions(config: Config) -> list[Line]:
     url = config.sessions.url
     if url is None:
         return [("ok", "logs and shells; no web pages of applications (sessions.url)")]
@@ -149,7 +134,7 @@ def _sessions(config: Config) -> list[tuple[Level, str]]:
     return [("ok", f"web pages of applications at {url}")]
 
 
-def _ucloud(config: Config) -> list[tuple[Level, str]]:
+def _ucloud(config: Config) -> list[Line]:
     core = Core(config.ucloud.url, read_refresh_token(config.ucloud.refresh_token_file), now=time.time,
                 timeout=config.ucloud.timeout, tries=1, ca_file=config.ucloud.ca_file)  # fmt: skip
     try:

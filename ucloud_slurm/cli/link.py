@@ -1,112 +1,114 @@
-"""``link`` and ``unlink``, for everybody on this host, and ``linkd``, which answers them.
-
-The first two read no configuration: it is not for everybody to read.
-"""
+"""``link`` and ``unlink``, for everybody on the login node, and ``linkd``, the daemon that hears them."""
 
 import json
-import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from ucloud_slurm import journal
-from ucloud_slurm.cli.opening import opened
-from ucloud_slurm.config import UsersSection
-from ucloud_slurm.errors import Misconfigured, one_line
-from ucloud_slurm.users.linkd import LARGEST, LinkServer
-from ucloud_slurm.users.linking import Linking
+from ucloud_slurm.cli.opening import explained, opened
+from ucloud_slurm.config import LINK_SOCKET
+from ucloud_slurm.errors import Misconfigured, NotNow, Refused, StorageTrouble, one_line
+from ucloud_slurm.provider import Provider
+from ucloud_slurm.ucloud.core import CoreAway
+from ucloud_slurm.users.linking import Linking, Server
 from ucloud_slurm.users.runner import listener
 from ucloud_slurm.worker.people import tell
 
-SOCKET: Path = UsersSection().link
-PATIENCE = 60.0  # seconds; UCloud may have to be told
-LARGEST_ANSWER = 64 * 1024
+PATIENCE = 60.0  # seconds that the daemon has for an answer: it tells UCloud in them
+UCLOUD = 5.0  # seconds that UCloud has to be told while somebody waits
+LARGEST = 64 * 1024  # bytes of an answer
 
-_socket = click.option("--socket", "path", type=click.Path(path_type=Path), default=SOCKET, show_default=True,
-                       help="Where the provider listens.")  # fmt: skip
-_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_socket = click.option(
+    "--socket", "path", type=click.Path(path_type=Path), default=LINK_SOCKET, show_default=True,
+    help="The socket of the daemon.",
+)  # fmt: skip
 
 
 @click.command()
 @click.argument("code")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @_socket
-@_yes
-def link(code: str, path: Path, yes: bool) -> None:
-    """Connect your account on this cluster with your user of UCloud, by the CODE that UCloud showed you."""
-    found = _ask(path, {"do": "look", "code": code})
-    user, account = one_line(str(found.get("ucloud_user")), 200), one_line(str(found.get("account")), 40)
-    click.echo(f"This lets the UCloud user {user} start jobs on this cluster as you ({account}).")
-    if not yes and not click.confirm("Go on?"):
-        click.echo("Nothing was changed.")
-        sys.exit(1)
-    click.echo(one_line(str(_ask(path, {"do": "link", "code": code}).get("done"))))
+def link(code: str, yes: bool, path: Path) -> None:
+    """Connect your account with your user of UCloud, by the CODE that was shown there."""
+    with explained():
+        found = _ask(path, {"verb": "whose", "code": code})
+        user, account = _shown(found["username"]), _shown(found["account"])
+        question = f"This lets the UCloud user {user} start jobs on this cluster as you ({account}). Go on?"
+        if not yes and not click.confirm(question):
+            raise Refused("Nothing was changed.")
+        done = _ask(path, {"verb": "link", "code": code})
+        click.echo(f"{user} is connected with {account}.")
+        if done.get("told") is not True:
+            click.echo("UCloud cannot be reached at the moment; it is told soon.")
 
 
 @click.command()
 @_socket
-@_yes
-def unlink(path: Path, yes: bool) -> None:
-    """Take it back: no user of UCloud starts jobs as you any more. Jobs that run go on."""
-    found = _ask(path, {"do": "mine"})
-    names = found.get("ucloud_users")
-    shown = ", ".join(one_line(str(name), 200) for name in names) if isinstance(names, list) else ""
-    if not shown:
-        click.echo("No user of UCloud is connected with your account.")
-        return
-    click.echo(f"Connected with your account: {shown}.")
-    if not yes and not click.confirm("Give it up?"):
-        click.echo("Nothing was changed.")
-        sys.exit(1)
-    click.echo(one_line(str(_ask(path, {"do": "unlink"}).get("done"))))
+def unlink(path: Path) -> None:
+    """Disconnect your account from UCloud. Jobs that run go on."""
+    with explained():
+        done = _ask(path, {"verb": "unlink"})
+        for user in done["usernames"]:
+            click.echo(f"{_shown(user)} is not connected with {_shown(done['account'])} any more.")
 
 
 @click.command()
 @click.pass_obj
 def linkd(path: Path | None) -> None:
-    """Answer `link` and `unlink`; with the table of users.
+    """Wait for people of this host who connect themselves with UCloud.
 
-    Listens on the socket that systemd hands over, else on `users.link`.
+    Started by its systemd units; listens on users.link. Needs mapping = "table".
     """
-    journal.begin(journal=not sys.stderr.isatty())
+    journal.begin(verbose=False, journal=not sys.stderr.isatty())
     with opened(path) as provider:
-        users = provider.config.users
-        if users.mapping != "table":
-            raise Misconfigured([f'users.mapping: is "{users.mapping}"; people connect themselves with "table" only.'])
-        linking = Linking(users, provider.store, provider.now, lambda username: tell(provider, username))
-        with listener(users.link, 0o666) as made:
-            LinkServer(linking.answer).serve(made)
+        if provider.config.users.mapping != "table":
+            raise Misconfigured(['users.mapping: nobody connects themselves unless it is "table".'])
+        with listener(provider.config.users.link, 0o666) as waiting:
+            Server(linking(provider)).serve(waiting)
 
 
-def _ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """Asks the provider, or says why not and ends."""
-    line = json.dumps(request).encode() + b"\n"
-    if len(line) > LARGEST:
-        _fail("this is too long for a code.")
-    data = b""
+def linking(provider: Provider) -> Linking:
+    """What the daemon decides, with the parts of the product that it needs."""
+
+    def told(username: str) -> bool:
+        try:
+            tell(provider, username, timeout=UCLOUD)
+        except (CoreAway, StorageTrouble) as error:
+            click.echo(f"ucloud-slurm: UCloud is told of a connection later: {error}", err=True)
+            return False
+        return True
+
+    return Linking(provider.config.users, provider.people, provider.codes, told, provider.now)
+
+
+def _ask(path: Path, message: dict[str, str]) -> dict[str, Any]:
+    """Has the daemon do something.
+
+    :raises Refused: it does not
+    :raises NotNow: it is not there
+    """
+    line = json.dumps(message).encode() + b"\n"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(PATIENCE)
-            connection.connect(os.fspath(path))
+            connection.connect(str(path))
             connection.sendall(line)
-            while not data.endswith(b"\n") and len(data) < LARGEST_ANSWER and (piece := connection.recv(65536)):
-                data += piece
-    except OSError as error:
-        _fail(f"{path}: nobody answers there ({error.strerror or 'too slow'}). Is this the login node? If it is, ask "
-              "the administrator to start ucloud-slurm-link.socket.")  # fmt: skip
-    try:
-        answer = json.loads(data)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        _fail(f"{path}: the answer cannot be understood; please tell the administrator.")
-    if "refused" in answer:
-        _fail(one_line(str(answer["refused"])))
+            with connection.makefile("rb") as answers:
+                answer = json.loads(answers.readline(LARGEST))
+    except (FileNotFoundError, ConnectionRefusedError, PermissionError):
+        raise NotNow(f"Nobody answers at {path}. Type this on the login node of the cluster; if you do, please tell "
+                     "the provider's support.") from None  # fmt: skip
+    except (OSError, ValueError):
+        raise NotNow("No answer came. Please try again; if it stays so, tell the provider's support.") from None
+    if not isinstance(answer, dict) or "refused" in answer:
+        raise Refused(_shown(answer["refused"] if isinstance(answer, dict) else "The answer cannot be read."))
     return answer
 
 
-def _fail(sentence: str) -> NoReturn:
-    click.echo(f"ucloud-slurm: {sentence}", err=True)
-    sys.exit(1)
+def _shown(text: object) -> str:
+    """Foreign text as it may be printed."""
+    return one_line(str(text), 300)

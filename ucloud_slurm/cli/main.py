@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from ucloud_slurm import __version__, journal
-from ucloud_slurm.cli import link, look, sandbox
+from ucloud_slurm.cli import look, sandbox
 from ucloud_slurm.cli.checks import run_checks
+from ucloud_slurm.cli.link import link, linkd, unlink
 from ucloud_slurm.cli.opening import explained, opened
 from ucloud_slurm.cli.output import as_json
 from ucloud_slurm.cli.users import users
@@ -128,7 +129,6 @@ def runner(path: Path | None) -> None:
 
 
 main.add_command(users)
-main.add_command(link.link)
-main.add_command(link.unlink)
-main.add_command(link.linkd)
+for verb in (link, unlink, linkd):
+    main.add_command(verb)
 main.add_command(sandbox.sandbox)

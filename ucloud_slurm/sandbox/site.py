@@ -110,7 +110,7 @@ class Site:
             tables[name] = tables.get(name, {}) | dict(table)
         if self._settings.links:
             tables["users"] = {
-                "mapping": "table", "runner": str(self.folder / "runner.sock"), "link": str(self.folder / "link.sock"),
+                "mapping": "table", "runner": str(self.folder / "runner.sock"),
                 "program": str(self._installation.program), "group": GROUP,
             } | tables.get("users", {})  # fmt: skip
             tables["jobs"] = {"grace": "5s", "quiet": "12s"} | dict(self._settings.tables.get("jobs", {}))

@@ -168,11 +168,25 @@ def m003_people(db: Database) -> None:
             "uid": int,  # what it was when they were connected
             "added_at": float,
             "added_by": str,
+            "asked_at": float,  # somebody tells UCloud since then
+            "approved_at": float,  # UCloud knows; null: it is still to be told
         },
         pk="username",
         not_null={"local_user", "uid", "added_at", "added_by"},
     )
     db.table("people").create_index(["local_user"])
+    db.create_table(
+        "codes",
+        {
+            "hash": str,  # SHA-256 of the code that connects them, once
+            "username": str,
+            "created_at": float,
+            "used_at": float,
+        },
+        pk="hash",
+        not_null={"username", "created_at"},
+    )
+    db.table("codes").create_index(["username"])
     db.create_table(
         "projects",
         {"project": str, "account": str, "added_at": float, "added_by": str},
@@ -193,32 +207,4 @@ def m003_people(db: Database) -> None:
         },
         pk=("job_id", "entity"),
         foreign_keys=[("job_id", "jobs", "id")],
-    )
-
-
-@migrations()
-def m004_linking(db: Database) -> None:
-    """Codes with which people prove who they are on this cluster, and what UCloud was told of it."""
-    db.create_table(
-        "codes",
-        {
-            "code": str,  # its SHA-256
-            "username": str,  # at UCloud
-            "created_at": float,
-            "used_at": float,
-        },
-        pk="code",
-        not_null={"username", "created_at"},
-    )
-    db.table("codes").create_index(["username"])
-    db.create_table(
-        "connections",
-        {
-            "username": str,
-            "told": str,  # connected, none, or unknown: see linking.Told
-            "changed_at": float,
-            "claimed_until": float,  # somebody tells it until then, or nobody tries before
-        },
-        pk="username",
-        not_null={"told", "changed_at"},
     )

@@ -25,7 +25,10 @@ class Link:
     @classmethod
     def read(cls, row: Row) -> Self:
         """The row of the table as a fact."""
-        return cls(**dict(row))
+        return cls(*(row[name] for name in ("username", "local_user", "uid", "added_at", "added_by")))
+
+
+ASKING = 60.0  # seconds that telling UCloud of somebody takes at most
 
 
 class People:
@@ -43,10 +46,12 @@ class People:
         """Everybody, by name."""
         return [Link.read(row) for row in self._store.rows("select * from people order by username")]
 
-    def with_account(self, local_user: str) -> list[Link]:
-        """The users of UCloud that are connected with an account, by name."""
-        sql = "select * from people where local_user = ? order by username"
-        return [Link.read(row) for row in self._store.rows(sql, [local_user])]
+    def with_account(self, local_user: str, uid: int) -> list[Link]:
+        """The users of UCloud who are connected with an account."""
+        found = self._store.rows(
+            "select * from people where local_user = ? and uid = ? order by username", [local_user, uid]
+        )
+        return [Link.read(row) for row in found]
 
     def add(self, links: Sequence[Link], *, shared: bool = False) -> int:
         """Connects users; all or none. One that is connected so already is passed over.
@@ -85,6 +90,41 @@ class People:
                 raise NotFound(f"{username} is not connected with an account.")
             self._store.change("delete from people where username = ?", [username])
             self._note(now, who, f"disconnected {username} from {link.local_user}")
+
+    def owed(self) -> list[str]:
+        """Those of whom UCloud must still be told that they are connected, longest first."""
+        found = self._store.rows("select username from people where approved_at is null order by added_at, username")
+        return [str(row["username"]) for row in found]
+
+    def owe(self, username: str, since: float) -> None:
+        """UCloud must be told once more of somebody of whom it was told before ``since``."""
+        self._store.change(
+            "update people set approved_at = null, asked_at = null where username = ? and approved_at < ?",
+            [username, since],
+        )
+
+    def asking(self, username: str, now: float) -> bool:
+        """Takes it over to tell UCloud of somebody; False when it knows, or somebody else is at it."""
+        changed = self._store.change(
+            "update people set asked_at = ? where username = ? and approved_at is null "
+            "and (asked_at is null or asked_at <= ?)",
+            [now, username, now - ASKING],
+        )
+        return changed > 0
+
+    def unasked(self, username: str) -> None:
+        """UCloud could not be told; the next one may try."""
+        self._store.change("update people set asked_at = null where username = ?", [username])
+
+    def approved(self, username: str, now: float, refusal: str | None = None) -> None:
+        """UCloud has been told of somebody.
+
+        :param refusal: what it said against it; it is not told again
+        """
+        with self._store.writing():
+            self._store.change("update people set approved_at = ? where username = ?", [now, username])
+            if refusal is not None:
+                self._note(now, "UCloud", f"refused the connection of {username}: {refusal}")
 
     def account(self, project: str) -> str | None:
         """The Slurm account of a project."""

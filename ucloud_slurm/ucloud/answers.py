@@ -115,18 +115,18 @@ class VncSession(OpenSession):
     password: str | None
 
 
+class Destination(Message):
+    """Where a user who wants to connect is sent (contract: integration.connect)."""
+
+    redirect_to: str
+
+
 class Manifest(Message):
     """Whether users must connect first (contract: integration.retrieveManifest)."""
 
     enabled: bool
     expire_after_ms: int | None = None
     requires_message_signing: bool = False
-
-
-class Redirect(Message):
-    """Where the browser of a user who connects is sent to (integration.connect)."""
-
-    redirect_to: str
 
 
 class Condition(Message):
@@ -143,11 +143,12 @@ class Failure(Message):
     error_code: str | None = None
 
 
-def support(reference: ProductReference, *, pages: bool, extension: bool) -> ComputeSupport:
+def support(reference: ProductReference, *, pages: bool, extension: bool, images: bool) -> ComputeSupport:
     """What this release does for jobs of the product, and no more.
 
     :param pages: whether web pages and screens of applications can be reached
     :param extension: whether Slurm lets us raise time limits
+    :param images: whether applications of the backend DOCKER can run
     """
     flags: dict[str, Any] = {
         "enabled": True,
@@ -160,7 +161,7 @@ def support(reference: ProductReference, *, pages: bool, extension: bool) -> Com
     }
     return ComputeSupport(
         product=reference,
-        docker=DockerSupport(**flags),
+        docker=DockerSupport(**flags) if images else DockerSupport(),
         virtual_machine=MachineSupport(),
         native=NativeSupport(**flags),
     )

@@ -165,32 +165,6 @@ class Core:
             raise CoreAway("UCloud's answer to a registration cannot be understood")
         return [str(id_) for id_ in ids]
 
-    # -- providers.im.control -------------------------------------------------------------------------------
-
-    def approve_connection(self, username: str) -> None:
-        """``providers.im.control.approveConnection``: a user has proved who they are here. Tried once.
-
-        To some UCloud the same again is an error: :meth:`clear_connection` goes before it.
-        """
-        path = "/api/providers/integration/control/approveConnection"
-        self._call("POST", path, body={"username": username}, timeout=self._timeout)
-
-    def clear_connection(self, username: str) -> bool:
-        """``providers.im.control.clearConnection``: a user is not connected any more; the same again is welcome.
-
-        :returns: False where UCloud does not know the call
-        """
-        path = "/api/providers/integration/control/clearConnection"
-        try:
-            self._call("POST", path, body={"username": username}, timeout=self._timeout)
-        except CoreRefused as error:
-            if error.status in (404, 405):
-                return False
-            raise
-        return True
-
-    # -- jobs and products ----------------------------------------------------------------------------------
-
     def job(self, job_id: str, *, timeout: float | None = None) -> Job | None:
         """``jobs.control.retrieve`` with the application and the product, or None if there is no such job."""
         query = {
@@ -221,6 +195,11 @@ class Core:
                 return None
             raise
         return _read(ComputeProduct, data)
+
+    def approve_connection(self, username: str, *, timeout: float | None = None) -> None:
+        """``providers.im.control.approveConnection``: the user is connected. The same again does no harm."""
+        body = {"username": username}
+        self._call("POST", "/api/providers/integration/control/approveConnection", body=body, timeout=timeout)
 
     def check(self) -> None:
         """Finds out whether UCloud answers and knows our refresh token."""

@@ -151,7 +151,7 @@ class Principal(Message):
 
 
 class UserName(Message):
-    """The request of integration.init and integration.connect."""
+    """The request of integration.init, integration.connect and integration.unlinked."""
 
     username: str
 

@@ -185,7 +185,7 @@ class Verbs:
 
     def _open(self, message: dict[str, Any]) -> Answer:
         path = _path(message, "path")
-        if not _FILE.fullmatch(Path(path).name):
+        if not _FILE.fullmatch(path.rpartition("/")[2]):
             raise Wrong("path: not a file of a job")
         descriptor = open_file(path)
         return ({"found": False}, []) if descriptor is None else ({"found": True}, [descriptor])
@@ -217,7 +217,7 @@ class Verbs:
 
     def _command(self, message: dict[str, Any], name: str) -> str:
         path = _path(message, "command")
-        if Path(path).name != name:
+        if path.rpartition("/")[2] != name:
             raise Wrong(f"command: not {name}")
         return self._trusted(path)
 

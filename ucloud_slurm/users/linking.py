@@ -1,162 +1,225 @@
-"""Linking by proof: somebody on this host says which user of UCloud they are, with a code that UCloud's page showed.
+"""Linking by proof: whoever types the code of a user of UCloud in an account of this host has shown to be both.
 
-Who they are here the kernel says (see :mod:`ucloud_slurm.users.linkd`); nothing of what they send is believed but
-the code. A code may have been sent by somebody else to trick them: whose it is is asked first.
+The daemon believes the kernel, not the message: who calls is the uid at the other end of the socket. A message is one
+line of JSON, its answer another.
 """
 
+import json
 import logging
 import pwd
+import socket
+import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from ucloud_slurm.config import UsersSection
 from ucloud_slurm.errors import Conflict, Forbidden, Problem, Refused, TooMany, one_line
-from ucloud_slurm.store.database import Store
-from ucloud_slurm.store.linking import Codes, Connections
+from ucloud_slurm.store.codes import Code, Codes
 from ucloud_slurm.store.people import Link, People
 from ucloud_slurm.users.mapping import Unfit, account_of, is_member
 from ucloud_slurm.users.rules import Account
+from ucloud_slurm.users.runner import peer
 
 log = logging.getLogger(__name__)
 
-WRONG = 10  # codes that one account may get wrong in WINDOW
-WINDOW = 60.0  # seconds
-LONGEST_CODE = 100  # characters, with everything that people put between the letters
-LATER = " UCloud does not answer at the moment; it is told as soon as it does."
+MOST = 32  # connections at a time
+MOST_PER_USER = 4
+LARGEST = 1024  # bytes of a message
+WITHIN = 5.0  # seconds for a message to come, and for its answer to go
+LOOK_UP = 5.0  # seconds after which a listener that was closed is seen
+WRONG = 10  # codes that are not valid, from one account in a minute
+MINUTE = 60.0  # seconds
 
-Message = dict[str, Any]
 Tell = Callable[[str], bool]
 
 
 class Linking:
-    """Answers what people on this host ask. Safe for several threads."""
+    """What the daemon decides."""
 
-    def __init__(self, users: UsersSection, store: Store, now: Callable[[], float], tell: Tell) -> None:
-        """Keeps the parts.
+    def __init__(self, users: UsersSection, people: People, codes: Codes, tell: Tell, now: Callable[[], float]) -> None:
+        """Takes what it needs.
 
-        :param now: seconds since the epoch
-        :param tell: tells UCloud what it is to know about a user; False when that was not possible
+        :param tell: tells UCloud that a user is connected; False when that has to wait
         """
         self._users = users
-        self._store = store
-        self._people = People(store)
-        self._codes = Codes(store)
-        self._connections = Connections(store)
-        self._now = now
+        self._people = people
+        self._codes = codes
         self._tell = tell
+        self._now = now
         self._wrong: dict[int, deque[float]] = {}
+        self._lock = threading.Lock()
 
-    def answer(self, uid: int, request: Message) -> Message:
-        """Answers one request; what is refused has the key ``refused``.
+    def answer(self, uid: int, message: dict[str, Any]) -> dict[str, Any]:
+        """Does what the account with that uid asks for.
 
-        :param uid: who asks, as the kernel says
+        :raises Problem: it is refused, in words for whoever asks
         """
+        if uid == 0:
+            raise Forbidden("root cannot be connected with a user of UCloud. Type this in your own account.")
+        match message.get("verb"):
+            case "whose":
+                account = self._account(uid)
+                return {"username": self._code(uid, message).username, "account": account.name}
+            case "link":
+                return self._link(uid, self._account(uid), message)
+            case "unlink":
+                return self._unlink(uid)
+        raise Refused("There is no such request.")
+
+    def _link(self, uid: int, account: Account, message: dict[str, Any]) -> dict[str, Any]:
+        code = self._code(uid, message)
+        known = self._people.of(code.username)
+        if known is not None and (known.local_user, known.uid) != (account.name, account.uid):
+            raise Conflict(f"{code.username} is connected with another account of this cluster. Type ucloud-slurm "
+                           "unlink there first, or ask the provider's support.")  # fmt: skip
+        link = Link(code.username, account.name, account.uid, self._now(), account.name)
         try:
-            account = self._account(uid)
-            match request.get("do"):
-                case "look":
-                    return {"account": account.name, "ucloud_user": self._owner(uid, request)}
-                case "link":
-                    return {"account": account.name, "done": self._link(account, request)}
-                case "mine":
-                    links = self._people.with_account(account.name)
-                    return {"account": account.name, "ucloud_users": [link.username for link in links]}
-                case "unlink":
-                    return {"account": account.name, "done": self._unlink(account)}
-                case _:
-                    raise Refused("This is no request that is understood here; is the command of another release?")
-        except Problem as problem:
-            log.info("uid %d: %s", uid, one_line(problem.why, 200))
-            return {"refused": problem.why}
+            self._codes.spend(code, self._people, link)
+        except Conflict:
+            raise Conflict("Your account is connected with another user of UCloud. Type ucloud-slurm unlink "
+                           "first.") from None  # fmt: skip
+        log.info("%s is connected with %s", one_line(code.username, 60), account.name)
+        # What is written is true; UCloud hears of it now or at the next pass of the worker.
+        return {"username": code.username, "account": account.name, "told": self._tell(code.username)}
+
+    def _unlink(self, uid: int) -> dict[str, Any]:
+        entry = _entry(uid)
+        gone = self._people.with_account(entry.pw_name, uid)
+        if not gone:
+            raise Refused("Your account is not connected with a user of UCloud.")
+        for link in gone:
+            self._people.remove(link.username, entry.pw_name, self._now())
+            log.info("%s is not connected with %s any more", one_line(link.username, 60), entry.pw_name)
+        return {"usernames": [link.username for link in gone], "account": entry.pw_name}
 
     def _account(self, uid: int) -> Account:
-        if uid == 0:
-            raise Forbidden("Type this as yourself, not as root: it is the account that is connected.")
+        name = _entry(uid).pw_name
         try:
-            name = pwd.getpwuid(uid).pw_name
-        except KeyError:
-            raise Forbidden(f"There is no account with your number {uid} on this host.") from None
-        try:
-            return account_of(name, self._users, uid)
+            account = account_of(name, self._users, uid)
+            if not is_member(account, self._users.group):
+                raise Unfit(f"{name} is not in the group {self._users.group}")
         except Unfit as error:
-            raise Forbidden(f"No job may run as your account: {error.reason}.") from None
+            log.warning("%s cannot be connected: %s", one_line(name, 40), error.reason)
+            raise
+        return account
 
-    def _owner(self, uid: int, request: Message) -> str:
-        code = self._code(uid, request)
-        username = self._codes.owner(code, self._now())
-        if username is None:
-            raise self._miss(uid)
-        return username
+    def _code(self, uid: int, message: dict[str, Any]) -> Code:
+        """The code of a message. One that is not valid counts against whoever asks, not against its user."""
+        text, now = message.get("code"), self._now()
+        with self._lock:
+            wrong = self._wrong.setdefault(uid, deque())
+            while wrong and wrong[0] <= now - MINUTE:
+                wrong.popleft()
+            if len(wrong) >= WRONG:
+                raise TooMany("Too many wrong codes. Please try again in a minute.")
+            found = self._codes.of(text, now) if isinstance(text, str) else None
+            if found is None:
+                wrong.append(now)
+                raise Refused("This code is not valid, or not any more: each works once, for ten minutes. Please "
+                              "connect again at UCloud.")  # fmt: skip
+            if not wrong:
+                del self._wrong[uid]
+        return found
 
-    def _code(self, uid: int, request: Message) -> str:
-        missed = self._wrong.get(uid)
-        while missed and missed[0] <= self._now() - WINDOW:
-            missed.popleft()
-        if missed and len(missed) >= WRONG:
-            raise TooMany("You have typed too many wrong codes. Wait a minute.")
-        code = request.get("code")
-        if not isinstance(code, str) or not 0 < len(code) <= LONGEST_CODE:
-            raise self._miss(uid)
-        return code
 
-    def _miss(self, uid: int) -> Refused:
-        missed = self._wrong.get(uid)
-        if missed is None:
-            missed = self._wrong.setdefault(uid, deque(maxlen=WRONG))
-        missed.append(self._now())
-        return Refused("This code is not known, or it is too old, or it was used. Codes work once and for ten minutes; "
-                       "get another at UCloud.")  # fmt: skip
+class Server:
+    """Serves a listening socket."""
 
-    def _link(self, account: Account, request: Message) -> str:
-        self._check_group(account)
-        code = self._code(account.uid, request)
-        now = self._now()
-        with self._store.writing():
-            username = self._codes.owner(code, now)
-            if username is None:
-                raise self._miss(account.uid)
-            before = self._people.of(username)
-            same = before is not None and (before.local_user, before.uid) == (account.name, account.uid)
-            if before is not None and not same:
-                self._replace(before, account, now)
-            if not same:
-                self._add(Link(username, account.name, account.uid, now, account.name))
-            self._codes.use(code, now)
-            self._connections.ask(username, now)
-        log.info("%s is connected with %s (uid %d)", one_line(username, 80), account.name, account.uid)
-        sentence = f"{username} is {'already ' if same else ''}connected with {account.name}."
-        return sentence + ("" if self._tell(username) else LATER)
+    def __init__(self, linking: Linking) -> None:
+        self._linking = linking
+        self._free = threading.Semaphore(MOST)
+        self._count: dict[int, int] = {}
+        self._lock = threading.Lock()
 
-    def _check_group(self, account: Account) -> None:
-        group = self._users.group
-        if not is_member(account, group):
-            raise Forbidden(f"Your account is not in the group {group}, whose members jobs may run as. Ask the "
-                            f"administrator to type: gpasswd --add {account.name} {group}")  # fmt: skip
+    def serve(self, listener: socket.socket) -> None:
+        """Answers until the listener is closed."""
+        listener.settimeout(LOOK_UP)
+        with ThreadPoolExecutor(MOST, "linking") as callers:
+            while True:
+                self._free.acquire()  # the others wait with the kernel
+                try:
+                    connection, _ = listener.accept()
+                except TimeoutError:
+                    self._free.release()
+                    continue
+                except OSError:
+                    break
+                callers.submit(self._serve, connection)
 
-    def _replace(self, before: Link, account: Account, now: float) -> None:
-        """An account that was made anew under its old name takes the place of the old one; no other does."""
-        if before.local_user != account.name:
-            raise Conflict(f"{before.username} is connected with another account, {before.local_user}. Type "
-                           "`ucloud-slurm unlink` as that account first, or ask the administrator.")  # fmt: skip
-        self._people.remove(before.username, account.name, now)
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection:
+                uid = peer(connection)
+                with self._lock:
+                    count = self._count[uid] = self._count.get(uid, 0) + 1
+                try:
+                    answer = self._answer(uid, connection) if count <= MOST_PER_USER else _refusal("One at a time.")
+                    if answer is not None:
+                        connection.settimeout(WITHIN)
+                        connection.sendall(json.dumps(answer).encode() + b"\n")
+                finally:
+                    with self._lock:
+                        self._count[uid] -= 1
+                        if not self._count[uid]:
+                            del self._count[uid]
+        except OSError as error:
+            log.debug("somebody who wanted to be connected is gone: %s", error)
+        finally:
+            self._free.release()
 
-    def _add(self, link: Link) -> None:
-        others = self._people.with_account(link.local_user)
-        if others:
-            raise Conflict(f"Your account is connected with {others[0].username} already. Type `ucloud-slurm unlink` "
-                           "first, or ask the administrator.")  # fmt: skip
-        self._people.add([link])
+    def _answer(self, uid: int, connection: socket.socket) -> dict[str, Any] | None:
+        try:
+            line = _line(connection)
+            return self._linking.answer(uid, _message(line)) if line else None
+        except Problem as error:
+            if error.status >= 500:
+                log.error("the account with the number %d: %s", uid, one_line(error.why))  # noqa: TRY400
+            return _refusal(error.why)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001  one request must not end the others
+            log.error("unexpected %s in linking: %s", type(error).__name__, one_line(str(error), 200))  # noqa: TRY400
+            return _refusal("The provider cannot do this at the moment. Please try again later.")
 
-    def _unlink(self, account: Account) -> str:
-        links = self._people.with_account(account.name)
-        if not links:
-            raise Refused(f"No user of UCloud is connected with {account.name}.")
-        with self._store.writing():
-            for link in links:
-                self._people.remove(link.username, account.name, self._now())
-                self._codes.forget(link.username)
-        log.info("%s gave %d connections up", account.name, len(links))
-        told = [self._tell(link.username) for link in links]
-        names = " and ".join(link.username for link in links)
-        return f"{names} cannot start jobs as {account.name} any more." + ("" if all(told) else LATER)
+
+def _refusal(why: str) -> dict[str, Any]:
+    return {"refused": why}
+
+
+def _line(connection: socket.socket) -> bytes:
+    """What comes before the end of the line, or of the time; empty when nobody wants anything."""
+    until, some = time.monotonic() + WITHIN, b""
+    while b"\n" not in some:
+        if len(some) >= LARGEST:
+            raise Refused("The request is too long.")
+        left = until - time.monotonic()
+        if left <= 0:
+            raise Refused("The request took too long.")
+        connection.settimeout(left)
+        with suppress(TimeoutError):
+            more = connection.recv(LARGEST - len(some))
+            if not more:
+                return b""
+            some += more
+    return some.partition(b"\n")[0]
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        message = None
+    if not isinstance(message, dict):
+        raise Refused("The request cannot be read.")
+    return message
+
+
+def _entry(uid: int) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwuid(uid)
+    except KeyError:
+        raise Forbidden(f"There is no account with the number {uid} on this host.") from None

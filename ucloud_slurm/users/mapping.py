@@ -82,7 +82,7 @@ def account_of(local_user: str, users: UsersSection, uid: int | None = None) -> 
 
 
 def is_member(account: Account, group: str) -> bool:
-    """Whether an account is in a group of this host."""
+    """Whether an account is in the group whose members jobs may run as."""
     try:
         return grp.getgrnam(group).gr_gid in os.getgrouplist(account.name, account.gid)
     except KeyError:
@@ -126,14 +126,13 @@ class Table:
     def __init__(self, config: Config, people: People) -> None:
         self._users = config.users
         self._people = people
-        self._help = f"{config.provider.url}/ucloud/{config.provider.id}/link"
 
     def identity(self, username: str, project: str | None) -> Identity:
         """See :class:`Mapping`."""
         link = self._people.of(username)
         if link is None:
-            raise Forbidden("Your account at UCloud is not connected with an account on this cluster. Connect it at "
-                            f"UCloud under Providers, or see {self._help}")  # fmt: skip
+            raise Forbidden("Your account at UCloud is not connected with an account on this cluster. Connect it "
+                            "first: in UCloud, under Providers, choose this provider and Connect.")  # fmt: skip
         person = vetted(link.local_user, self._users, link.uid)
         return Identity(person, slurm_account(self._users, self._people, project, person.user))
 

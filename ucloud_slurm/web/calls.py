@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from flask import Response, after_this_request, request
 
-from ucloud_slurm.errors import Problem, Refused, one_line
+from ucloud_slurm.errors import Problem, Refused
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.store.health import SLURM, UCLOUD
 from ucloud_slurm.ucloud.answers import (
@@ -13,9 +13,9 @@ from ucloud_slurm.ucloud.answers import (
     ComputeSupport,
     Condition,
     Created,
+    Destination,
     Manifest,
     Nothing,
-    Redirect,
     ShellSession,
     Utilization,
     VncSession,
@@ -34,7 +34,8 @@ from ucloud_slurm.ucloud.jobs import (
     Welcome,
 )
 from ucloud_slurm.ucloud.products import ProductReference
-from ucloud_slurm.web import access, link, reconcile, utilization
+from ucloud_slurm.web import access, reconcile, utilization
+from ucloud_slurm.web.connecting import Connecting
 from ucloud_slurm.web.control import Extend, Resume, Suspend
 from ucloud_slurm.web.create import Create
 from ucloud_slurm.web.routes import Calls
@@ -42,7 +43,6 @@ from ucloud_slurm.web.sessions import open_session
 
 log = logging.getLogger(__name__)
 
-LONGEST_NAME = 200  # characters of the name of a user of UCloud
 NOT_SUPPORTED = "FEATURE_NOT_SUPPORTED_BY_PROVIDER"
 
 
@@ -107,11 +107,14 @@ def _jobs(provider: Provider, calls: Calls) -> None:
         """Say which products there are and what is offered for each."""
         pages = provider.config.sessions.url is not None
         extension = utilization.may_extend(provider)
+        images = provider.config.containers.runtime != "none"
         references = (
             ProductReference(id=product.id, category=product.category, provider=provider.config.provider.id)
             for product in provider.config.products
         )
-        return Answers(responses=[support(each, pages=pages, extension=extension) for each in references])
+        return Answers(
+            responses=[support(each, pages=pages, extension=extension, images=images) for each in references]
+        )
 
     @calls.call("DELETE", "jobs", gives=None)
     def delete() -> None:
@@ -158,44 +161,31 @@ def _control(provider: Provider, calls: Calls) -> None:
 
 
 def _integration(provider: Provider, calls: Calls) -> None:
+    link = Connecting(provider)
+
     @calls.call("GET", "integration/retrieveManifest", gives=Manifest)
     def manifest() -> Manifest:
         """Say whether users must connect first."""
-        return Manifest(enabled=_connects(provider))
+        return Manifest(enabled=link.wanted)
 
     @calls.call("POST", "integration/init", takes=UserName)
     def init(user: UserName) -> None:
-        """Prepare for a user: nothing has to be done, but they must be connected."""
-        if _connects(provider) and provider.people.of(user.username) is None:
-            raise Refused("Unknown user")
+        """Prepare for a user: nothing has to be done, but they must be known."""
+        link.check(user.username)
 
     @calls.call("POST", "jobs/init", takes=Principal)
     def init_jobs(_principal: Principal) -> None:
         """Prepare for the jobs of an owner: nothing has to be done."""
 
-    @calls.call("POST", "integration/connect", takes=UserName, gives=Redirect)
-    def connect(user: UserName) -> Redirect:
-        """Say where a user's browser is sent to, so that they can prove who they are here."""
-        if not _connects(provider):
-            raise Refused("There is no need to connect: this provider knows by itself as whom jobs run.")
-        if not user.username or one_line(user.username, LONGEST_NAME) != user.username:
-            raise Refused("username: is empty, too long, or has characters that no name has.")
-        if provider.people.of(user.username) is not None:
-            provider.connections.ask(user.username, provider.now())  # the worker tells it, not this call of UCloud's
-            return Redirect(redirect_to=link.address(provider, "connected"))
-        code = provider.codes.make(user.username, provider.now())
-        return Redirect(redirect_to=link.address(provider, code))
+    @calls.call("POST", "integration/connect", takes=UserName, gives=Destination)
+    def connect(user: UserName) -> Destination:
+        """Say where a user learns how to connect."""
+        return Destination(redirect_to=link.begin(user.username))
 
     @calls.call("POST", "integration/unlinked", takes=UserName)
     def unlinked(user: UserName) -> None:
         """Forget a user's connection."""
-        if not _connects(provider):
-            return
-        with provider.store.writing():
-            provider.codes.forget(user.username)
-            provider.connections.cleared(user.username)
-            if provider.people.of(user.username) is not None:
-                provider.people.remove(user.username, "UCloud", provider.now())
+        link.end(user.username)
 
     @calls.call("GET", "integration/retrieveStatus", gives=Condition)
     def status() -> Condition:
@@ -208,10 +198,6 @@ def _integration(provider: Provider, calls: Calls) -> None:
         """Refused: this provider never asks for approval."""
         # Only a provider that asked for approval may be given keys; this release is given them by hand.
         raise Refused("This provider has not asked for approval; its keys are put into its files by hand.")
-
-
-def _connects(provider: Provider) -> bool:
-    return provider.config.users.mapping == "table"
 
 
 def _nothing(items: Sequence[object]) -> Answers[Nothing]:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ucloud_slurm.bridge import naming
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 LEAST = 0.5  # seconds that are left when no submission is begun any more
 ROLL_BACK = 0.7  # seconds for taking the jobs of a refused bulk back
 LOOK_AGAIN = 0.02  # seconds
+AT_ONCE = 4  # submissions of one bulk that are under way at a time
 
 
 class Create:
@@ -47,8 +49,7 @@ class Create:
         places = {job.id: number for number, job in reversed(list(enumerate(jobs)))}
         submissions = self._build(new, places if len(jobs) > 1 else {})
         self._write(new)
-        for job_id, submission in submissions.items():
-            self._submit(job_id, submission)
+        self._submit_all(submissions)
         self._wait(list(unique))
         refused = self._provider.jobs.promise(list(unique), self._provider.now())
         if refused:
@@ -95,6 +96,15 @@ class Create:
             provider.jobs.accept(
                 [row_of(provider, job, self._local_users[job.id]) for job in jobs if not self._known(job)]
             )
+
+    def _submit_all(self, submissions: Mapping[str, Submission]) -> None:
+        if len(submissions) < 2:
+            for job_id, submission in submissions.items():
+                self._submit(job_id, submission)
+            return
+        with ThreadPoolExecutor(min(AT_ONCE, len(submissions)), "submit") as pool:
+            for done in [pool.submit(self._submit, job_id, each) for job_id, each in submissions.items()]:
+                done.result()
 
     def _submit(self, job_id: str, submission: Submission) -> None:
         left = self._left()

@@ -33,9 +33,8 @@ AGAIN_SECONDS = 2  # between two looks of a waiting browser
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>{refresh}
 <meta name="viewport" content="width=device-width">
-<style>body{{font:16px/1.5 sans-serif;margin:20vh auto;max-width:34em;padding:0 1em;color:#222}}
-pre{{background:#eee;padding:.5em}}</style>
-</head><body><h1>{title}</h1><p>{text}</p>{more}</body></html>
+<style>body{{font:16px/1.5 sans-serif;margin:20vh auto;max-width:34em;padding:0 1em;color:#222}}</style>
+</head><body><h1>{title}</h1><p>{text}</p></body></html>
 """
 
 
@@ -115,7 +114,7 @@ def blueprint(provider: Provider) -> Blueprint:
         if session is None or session.label != label:
             current = pages.current(label)  # the same link again, in the same browser
             if current is None:
-                return page(403, "This link does not work any more", "A link works once, and soon after it was made. "
+                return _page(403, "This link does not work any more", "A link works once, and soon after it was made. "
                              "Please open the application again at UCloud.")  # fmt: skip
             return _see_other(f"{pages.base(current)}{PLACE}/go")
         pages.check(session)
@@ -158,16 +157,16 @@ def blueprint(provider: Provider) -> Blueprint:
 
     @place.get("/waiting")
     def waiting() -> Response:
-        return page(503, "The application is starting", "This page looks again every few seconds.", again=True)
+        return _page(503, "The application is starting", "This page looks again every few seconds.", again=True)
 
     @place.get("/closed")
     def closed() -> Response:
-        return page(403, "This session is closed", "The job has ended, or the session is over. Please open the "
+        return _page(403, "This session is closed", "The job has ended, or the session is over. Please open the "
                      "application again at UCloud.")  # fmt: skip
 
     @place.errorhandler(Problem)
     def problem(raised: Problem) -> Response:
-        return page(raised.status, "This session is closed", raised.why)
+        return _page(raised.status, "This session is closed", raised.why)
 
     return place
 
@@ -193,14 +192,9 @@ def _see_other(path: str) -> Response:
     return response
 
 
-def page(status: int, title: str, text: str, *, again: bool = False, more: str = "") -> Response:
-    """A page for somebody's browser.
-
-    :param again: have the browser look again soon
-    :param more: HTML that follows the text
-    """
+def _page(status: int, title: str, text: str, *, again: bool = False) -> Response:
     refresh = f'<meta http-equiv="refresh" content="{AGAIN_SECONDS}">' if again else ""
-    page = _PAGE.format(title=escape(title), text=escape(text), refresh=refresh, more=more)
+    page = _PAGE.format(title=escape(title), text=escape(text), refresh=refresh)
     response = Response(page, status, content_type="text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
     response.headers["Referrer-Policy"] = "no-referrer"

@@ -16,7 +16,7 @@ from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.worker.catalogue import PAUSE, Catalogue
 from ucloud_slurm.worker.outside import register_outside
-from ucloud_slurm.worker.people import tell
+from ucloud_slurm.worker.people import tell_owed
 from ucloud_slurm.worker.send import drain
 from ucloud_slurm.worker.stop import stop_marked
 from ucloud_slurm.worker.submit import settle, submit_owed
@@ -58,7 +58,7 @@ def _pass(provider: Provider) -> bool:
             whole &= register_outside(provider, queue)
     submit_owed(provider, catalogue, provider.jobs.in_phase(Phase.ACCEPTED))
     whole &= drain(provider)
-    whole &= tell(provider)
+    whole &= tell_owed(provider)
     if queue is not None:
         whole &= stop_marked(provider, queue)
     return whole

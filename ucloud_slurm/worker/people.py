@@ -1,48 +1,50 @@
-"""Telling UCloud who is connected with an account here, and who is not any more."""
+"""Telling UCloud who is connected."""
 
 import logging
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.provider import Provider
-from ucloud_slurm.store.linking import Owed, Told
 from ucloud_slurm.ucloud.core import CoreAway, CoreRefused
 
 log = logging.getLogger(__name__)
 
-TIMES = 8  # how many times the limit of a call telling one thing may take
-LATER = 600.0  # seconds until what UCloud refuses is tried again
 
+def tell_owed(provider: Provider) -> bool:
+    """Tells UCloud of everybody of whom it does not know yet.
 
-def tell(provider: Provider, username: str | None = None) -> bool:
-    """Tells UCloud what it is to know. It hears of each connection once, unless nobody knows whether it heard.
-
-    :param username: about this user only
-    :returns: False when something could not be told; it stays owed
+    :returns: False when UCloud could not be reached
     """
-    for owed in provider.connections.owed(provider.now(), username):
-        until = provider.now() + TIMES * provider.config.ucloud.timeout
-        if not provider.connections.claim(owed, provider.now(), until):
-            continue
+    if provider.config.users.mapping != "table":
+        return True
+    owed = provider.people.owed()
+    for number, username in enumerate(owed):
         try:
-            _send(provider, owed)
+            tell(provider, username)
         except CoreAway as error:
-            log.warning("UCloud cannot be told who is connected: %s", error)
-            provider.connections.postpone(owed, until, provider.now())
+            log.warning("%d connections wait to be told: %s", len(owed) - number, error)
             return False
-        except CoreRefused as error:
-            log.error("UCloud does not want to know whether %s is connected: %s", one_line(owed.username, 80), error)  # noqa: TRY400
-            provider.connections.postpone(owed, until, provider.now() + LATER)
-            if username is not None:
-                return False
-        else:
-            provider.connections.settle(owed, until)
     return True
 
 
-def _send(provider: Provider, owed: Owed) -> None:
-    clears = provider.era.has_clear_connection
-    # Some UCloud breaks when it hears of a connection twice.
-    if clears and (not owed.connected or owed.told is not Told.NONE):
-        provider.core.clear_connection(owed.username)
-    if owed.connected:
-        provider.core.approve_connection(owed.username)
+def tell(provider: Provider, username: str, timeout: float | None = None) -> None:
+    """Tells UCloud that somebody is connected, unless it knows or another process is at it.
+
+    :param timeout: seconds, for one try
+    :raises CoreAway: it could not be told
+    """
+    if not provider.people.asking(username, provider.now()):
+        return
+    refusal = None
+    try:
+        provider.core.approve_connection(username, timeout=timeout)
+    except CoreAway:
+        provider.people.unasked(username)
+        raise
+    except CoreRefused as error:
+        # Only these are words about the person; a bare 404 and the others come from something in between.
+        if error.status not in provider.era.not_ours or (error.status == 404 and not error.explained):
+            provider.people.unasked(username)
+            raise CoreAway(str(error)) from None
+        refusal = one_line(error.why, 200)
+        log.error("UCloud does not take the connection of %s: %s", one_line(username, 60), refusal)  # noqa: TRY400
+    provider.people.approved(username, provider.now(), refusal)

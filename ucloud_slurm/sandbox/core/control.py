@@ -149,14 +149,6 @@ class Control:
             self.changed.notify_all()
         return {}
 
-    def clear(self, call: Call) -> Json:
-        """``providers.im.control.clearConnection``; the same again is welcome. Only the later Core has it."""
-        if not self.era.has_clear_connection:
-            call.complain("UCloud has no such call yet")
-            raise CoreError(404, "Not found")
-        self.disconnect(call.read(wire.Approval).username)
-        return {}
-
     def disconnect(self, username: str) -> None:
         """The user has given up the connection."""
         with self.changed:

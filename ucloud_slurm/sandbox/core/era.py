@@ -25,7 +25,6 @@ class CoreEra:
     :ivar has_suspended: whether SUSPENDED is a state, which unsuspend ends
     :ivar has_resource_init: whether Core announces owners with jobs.provider.init
     :ivar has_unlinked: whether Core tells a provider that a user gave up the connection
-    :ivar has_clear_connection: whether a provider can take a connection back
     :ivar utilization_by_category: whether retrieveUtilization names a product category
     :ivar loses_replicas: whether a Job says ``replicas: 1`` whatever was asked, so that the true number
         stands only in ``status.jobParametersJson.request.replicas``
@@ -44,7 +43,6 @@ class CoreEra:
     has_suspended: bool
     has_resource_init: bool
     has_unlinked: bool
-    has_clear_connection: bool
     utilization_by_category: bool
     loses_replicas: bool
     empty_durations: bool
@@ -67,7 +65,6 @@ CORE_2021 = CoreEra(
     has_suspended=False,
     has_resource_init=False,
     has_unlinked=False,
-    has_clear_connection=False,
     utilization_by_category=False,
     loses_replicas=True,
     empty_durations=True,
@@ -86,7 +83,6 @@ CORE_2022 = CoreEra(
     has_suspended=True,
     has_resource_init=True,
     has_unlinked=True,
-    has_clear_connection=True,
     utilization_by_category=True,
     loses_replicas=False,
     empty_durations=False,

@@ -16,10 +16,6 @@ INCOMING: Mapping[tuple[str, str], str] = {
         "POST",
         "/api/providers/integration/control/approveConnection",
     ): "providers.im.control.approveConnection",
-    (
-        "POST",
-        "/api/providers/integration/control/clearConnection",
-    ): "providers.im.control.clearConnection",
 }
 PUBLIC = frozenset({"auth.providers.refresh", "products.browse"})
 """Calls that need no token."""

@@ -1,0 +1,140 @@
+"""``check``: the accounts that jobs run as, and whether we can act as them."""
+
+import grp
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ucloud_slurm.bridge import naming
+from ucloud_slurm.bridge.batch import Person
+from ucloud_slurm.cli.findings import Line
+from ucloud_slurm.config import Config, UsersSection, own_account
+from ucloud_slurm.errors import NotNow, Problem
+from ucloud_slurm.store.database import Store
+from ucloud_slurm.store.people import Link, People
+from ucloud_slurm.users import service
+from ucloud_slurm.users.acting import MayNotAct, OwnAccount
+from ucloud_slurm.users.mapping import Unfit, account_of, is_member
+from ucloud_slurm.users.remote import Remote
+from ucloud_slurm.users.script import Script
+
+SHOWN = 10  # accounts that are named; more only say that there are more
+
+
+def accounts(config: Config) -> Iterator[Line]:
+    """Who jobs run as, by the mapping, and one trial of it."""
+    service.refuse_root()
+    match config.users.mapping:
+        case "table":
+            yield from _table(config)
+        case "script":
+            yield from _script(config)
+        case _:
+            yield from _service(config)
+    for path in (config.ucloud.refresh_token_file, config.database.path):
+        if path.exists() and path.stat().st_mode & 0o077:
+            yield "failed", f"{path} can be read by other accounts; chmod 600 {path}"
+
+
+def others(config: Config) -> bool:
+    """Whether jobs run as other accounts than our own."""
+    return config.users.mapping != "service" or config.service_account() != own_account()
+
+
+def _service(config: Config) -> Iterator[Line]:
+    person = service.person(config)
+    if others(config):
+        yield from _trial(config, [person])
+        return
+    folder = _folder(config, person)
+    OwnAccount().trial(folder)
+    yield "ok", f"jobs run as {person.user} in {Path(folder).parent}"
+    yield "warning", service.WARNING.format(user=person.user)
+
+
+def _table(config: Config) -> Iterator[Line]:
+    store = Store(config.database.path)
+    try:
+        links = People(store).listed()
+    finally:
+        store.close()
+    if not links:
+        yield "warning", "nobody is connected yet: ucloud-slurm users add UCLOUD_USER ACCOUNT"
+        yield from _trial(config, _members(config.users))
+        return
+    yield "ok", f"{len(links)} of UCloud's users are connected with accounts"
+    fit, unfit = [], []
+    for link in links:
+        found = _person(config.users, link)
+        if isinstance(found, Person):
+            fit.append(found)
+        else:
+            unfit.append(f"{link.username} cannot run jobs: {found}")
+    for sentence in unfit[:SHOWN]:
+        yield "warning", sentence
+    if len(unfit) > SHOWN:
+        yield "warning", f"and {len(unfit) - SHOWN} more who cannot run jobs"
+    yield from _trial(config, fit)
+
+
+def _script(config: Config) -> Iterator[Line]:
+    store = Store(config.database.path)
+    try:
+        Script(config, store, time.time)
+    finally:
+        store.close()
+    yield "ok", f"{config.users.script} says who jobs run as"
+    yield from _trial(config, _members(config.users))
+
+
+def _person(users: UsersSection, link: Link) -> Person | str:
+    """Somebody who is connected, or why no job runs as them."""
+    try:
+        account = account_of(link.local_user, users, link.uid)
+    except Unfit as error:
+        return error.reason
+    if not is_member(account, users.group):
+        return f"{account.name} is not in the group {users.group}"
+    return Person(account.name, account.home, account.shell)
+
+
+def _members(users: UsersSection) -> list[Person]:
+    """Those whom the group names and jobs may run as."""
+    found = []
+    try:
+        names = grp.getgrnam(users.group).gr_mem
+    except KeyError:
+        return []
+    for name in names:
+        try:
+            account = account_of(name, users)
+        except Unfit:
+            continue
+        found.append(Person(account.name, account.home, account.shell))
+    return found
+
+
+def _trial(config: Config, people: Sequence[Person]) -> Iterator[Line]:
+    """Acts as the first of them."""
+    runner = config.users.runner
+    if not people and runner.is_socket():
+        yield "warning", f"the runner was not tried: in the group {config.users.group} is nobody whom jobs may run as"
+    elif not people:
+        yield "failed", f"there is no runner at {runner}; start ucloud-slurm-runner.socket"
+    else:
+        person = people[0]
+        folder = _folder(config, person)
+        try:
+            Remote(runner, person.user).trial(folder)
+        except MayNotAct:
+            why = "journalctl -u ucloud-slurm-runner says why; is the rule of sudo there?"
+            yield "failed", f"the runner cannot act as {person.user}: {why}"
+        except (NotNow, Problem) as error:
+            yield "failed", f"as {person.user}, in {Path(folder).parent}: {error}"
+        else:
+            yield "ok", f"the runner can act as {person.user}, whose jobs are in {Path(folder).parent}"
+
+
+def _folder(config: Config, person: Person) -> str:
+    return naming.folder(config.jobs.folder, person.home, person.user, f"check-{os.getpid()}")
