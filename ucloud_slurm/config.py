@@ -161,6 +161,8 @@ class Config(Section):
     def _people(self) -> None:
         if self.users.mapping == "script" and self.users.script is None:
             raise ValueError('users.script is missing: mapping = "script" asks a program')
+        if self.users.script is not None and not self.users.script.is_absolute():
+            raise ValueError(f"users.script: {self.users.script} should begin with /")
 
     def product(self, category: str, name: str) -> Product | None:
         """The configured product of that name, or None."""

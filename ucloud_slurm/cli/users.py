@@ -79,7 +79,7 @@ def import_(path: Path | None, file: TextIO, shared: bool) -> None:
             try:
                 links.append(_link(provider, row["ucloud_user"] or "", row["local_user"] or ""))
             except Misconfigured as error:
-                wrong += [f"{file.name}, line {number}: {sentence}" for sentence in error.sentences]
+                wrong += [f"{_name(file)}, line {number}: {sentence}" for sentence in error.sentences]
         if wrong:
             raise Misconfigured(wrong)
         new = provider.people.add(links, shared=shared)
@@ -185,13 +185,17 @@ def _link(provider: Provider, ucloud_user: str, local_user: str) -> Link:
     return Link(ucloud_user, account.name, account.uid, provider.now(), _who())
 
 
+def _name(file: TextIO) -> str:
+    return str(getattr(file, "name", "standard input"))
+
+
 def _rows(file: TextIO) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.DictReader(file)
     if tuple(reader.fieldnames or ()) != HEAD:
-        raise Misconfigured([f"{file.name}, line 1: should be {','.join(HEAD)}."])
+        raise Misconfigured([f"{_name(file)}, line 1: should be {','.join(HEAD)}."])
     for row in reader:
         if None in row or None in row.values():
-            raise Misconfigured([f"{file.name}, line {reader.line_num}: has not two columns."])
+            raise Misconfigured([f"{_name(file)}, line {reader.line_num}: has not two columns."])
         yield reader.line_num, row
 
 

@@ -39,12 +39,21 @@ def check(provider: Provider, row: JobRow, username: str | None) -> None:
 
 
 def check_shell(provider: Provider, row: JobRow, username: str | None) -> None:
-    """Refuses a shell to everybody but the owner: it runs as their account.
+    """Refuses a shell to everybody but the person whose account the job runs as.
 
+    The owner of a job from outside UCloud is whom a rule names, and somebody who is not connected any more, or with
+    another account, has no business in that one either.
+
+    :param username: for whom UCloud calls; a call for nobody gets no shell
     :raises Forbidden: see there
+    :raises Problem: it cannot be told at the moment who the owner is
     """
-    if provider.config.users.mapping != "service" and username not in (None, row.owner):
+    if provider.config.users.mapping == "service":
+        return
+    if username != row.owner:
         raise Forbidden("Only the person who started the job may open a shell in it: it runs as their account.")
+    if provider.mapping.identity(row.owner, row.project).person.user != row.local_user:
+        raise Forbidden("A shell in this job would run as an account that is not yours.")
 
 
 def check_all(provider: Provider, jobs: Iterable[Job], username: str | None) -> None:

@@ -209,7 +209,7 @@ class Shells:
             raise Refused("The job has ended.")
         if access.lost(session.username, session.created_at):
             raise Forbidden("You have no access to this job any more.")
-        check_shell(provider, row, session.username)
+        await hub.ask(lambda: check_shell(provider, row, session.username))
         await hub.hold([session.token])
         launch = provider.scheduler.terminal(
             SlurmJobId(row.slurm_id),
