@@ -93,7 +93,7 @@ def job_data(
     resolved = app or application(word("true"))
     specification = {
         "application": {"name": resolved["metadata"]["name"], "version": "1.0"},
-        "product": PRODUCT,
+        "product": dict(PRODUCT),
         "name": None,
         "replicas": 1,
         "allowDuplicateJob": False,
