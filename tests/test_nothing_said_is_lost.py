@@ -1,10 +1,13 @@
 """P4 and P5: the bill is Slurm's own number, each period is booked once, and an outage loses nothing."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import Open, World
+from tests.conftest import Clock, Open, Serve, World
+from tests.model import Model
+from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.jobs import Stop
 from ucloud_slurm.store.outbox import Outcome
@@ -312,3 +315,23 @@ def test_a_product_taken_out_of_the_configuration_is_charged_to_the_end(world: W
     world.model.end(world.slurm(job_id))
     world.work(1)
     assert world.booked(job_id) == 2
+
+
+@pytest.mark.every_era
+def test_the_folder_of_a_job_is_told_where_ucloud_has_a_path_for_it(
+    core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, clock: Clock, tmp_path: Path
+) -> None:
+    roots = [{"ucloud": "/everything", "local": str(tmp_path)}, {"ucloud": "/jobs", "local": f"{tmp_path}/jobs"}]
+    provider = open_provider(files=roots)
+    world = World(core, provider, model, clock, serve(provider))
+    job_id = world.submit()
+    world.model.start(world.slurm(job_id))
+    world.work(1)
+    assert [update["outputFolder"] for update in core.job(job_id).updates] == [f"/jobs/{job_id}"]
+
+
+def test_no_folder_is_told_where_ucloud_has_no_path_for_it(world: World) -> None:
+    job_id = world.submit()
+    world.model.start(world.slurm(job_id))
+    world.work(1)
+    assert [update["outputFolder"] for update in world.core.job(job_id).updates] == [None]

@@ -8,16 +8,19 @@ from hypothesis import strategies as st
 
 from ucloud_slurm.slurm import parse
 from ucloud_slurm.slurm.commands import refusal
+from ucloud_slurm.slurm.records import QueueRecord, RunRecord
 from ucloud_slurm.slurm.states import SlurmState
 
-S, E = parse.SEPARATOR, parse.END
+MARK = "5f3a"
+S, E, D = parse.SEPARATOR, parse.END, parse.delimiter(MARK)
+M = E + MARK
 QUEUE = S.join(("7", "RUNNING", "1795487297", "1795487299", "1-02:03:04", "2", "32", "alice", "None", "n[1-2]",
-                "1:30:00", "proj-a", "cpu", "ucloud-1-x", E)) + "\n"  # fmt: skip
+                "1:30:00", "proj-a", "cpu", "ucloud-1-x", M)) + "\n"  # fmt: skip
 PENDING = S.join(("8", "PENDING", "1795487297", "N/A", "0:00", "1", "1", "bob", "Priority", "", "UNLIMITED", "proj-b",
-                  "cpu", "a|b", E)) + "\n"  # fmt: skip
-RUN = S.join(("7", "CANCELLED by 0", "1795487297", "1795487299", "1795487400", "101", "0:15", "2", "32", "alice",
+                  "cpu", "a|b", M)) + "\n"  # fmt: skip
+RUN = D.join(("7", "CANCELLED by 0", "1795487297", "1795487299", "1795487400", "101", "0:15", "2", "32", "alice",
               "n[1-2]", "ucloud-1-x")) + "\n"  # fmt: skip
-WAITING = S.join(("8", "PENDING", "1795487297", "Unknown", "Unknown", "0", "0:0", "1", "0", "bob",
+WAITING = D.join(("8", "PENDING", "1795487297", "Unknown", "Unknown", "0", "0:0", "1", "0", "bob",
                   "None assigned", "x")) + "\n"  # fmt: skip
 SINFO = (
     S.join(("cpu", "up", "7-00:00:00", "1-infinite", "4", "16", "8000", "(null)", E)) + "\n"
@@ -26,8 +29,16 @@ SINFO = (
 )  # fmt: skip
 
 
+def queue(output: str) -> list[QueueRecord]:
+    return parse.queue(output, MARK)
+
+
+def runs(output: str) -> list[RunRecord]:
+    return parse.runs(output, MARK)
+
+
 def test_squeue_rows_are_read() -> None:
-    running, pending = parse.queue(QUEUE + PENDING)
+    running, pending = queue(QUEUE + PENDING)
     assert (running.id, running.state, running.elapsed, running.nodes, running.cpus) == (
         7, SlurmState.RUNNING, 93784, 2, 32,
     )  # fmt: skip
@@ -36,7 +47,7 @@ def test_squeue_rows_are_read() -> None:
 
 
 def test_sacct_rows_are_read() -> None:
-    run, waiting = parse.runs(RUN + WAITING)
+    run, waiting = runs(RUN + WAITING)
     assert (run.state, run.elapsed, run.exit_code, run.signal, run.ended) == (
         SlurmState.CANCELLED, 101, 0, 15, 1795487400,
     )  # fmt: skip
@@ -53,18 +64,26 @@ def test_a_partition_with_two_kinds_of_nodes_is_one_partition() -> None:
 
 def test_a_name_with_a_line_feed_is_one_name() -> None:
     row = QUEUE.replace("ucloud-1-x", "two\nlines" + S + "more")
-    first, second = parse.queue(row + PENDING)
+    first, second = queue(row + PENDING)
     assert (first.name, second.id) == ("two\nlines" + S + "more", 8)
 
 
+def test_a_name_cannot_pretend_to_be_the_row_of_another_job() -> None:
+    """Whoever owns a job may give it any name, and knows how rows look, but not the mark of this call."""
+    forged_queue = "x" + S + E + "\n" + S.join(QUEUE.split(S)[:-1]) + S + E
+    (first, second) = queue(PENDING.replace("a|b", forged_queue) + QUEUE)
+    assert (first.id, first.name, second.id) == (8, forged_queue, 7)
+    forged_run = "x\n" + S.join(RUN.rstrip("\n").split(D))
+    (waiting, run) = runs(WAITING.replace(f"{D}x\n", f"{D}{forged_run}\n") + RUN)
+    assert (waiting.id, waiting.name, run.id) == (8, forged_run, 7)
+
+
 def test_no_output_is_no_jobs() -> None:
-    assert parse.queue("") == []
-    assert parse.runs("") == []
+    assert queue("") == []
+    assert runs("") == []
 
 
-@pytest.mark.parametrize(
-    ("read", "text"), [(parse.queue, QUEUE + PENDING), (parse.runs, RUN + WAITING), (parse.partitions, SINFO)]
-)
+@pytest.mark.parametrize(("read", "text"), [(queue, QUEUE + PENDING), (runs, RUN + WAITING), (parse.partitions, SINFO)])
 def test_output_that_is_cut_anywhere_is_never_half_a_row(read: Callable[[str], Sized], text: str) -> None:
     whole = read(text)
     for length in range(1, len(text)):
@@ -86,14 +105,14 @@ def test_output_that_is_cut_anywhere_is_never_half_a_row(read: Callable[[str], S
     ],
 )
 def test_lines_that_are_not_rows_are_an_error(line: str) -> None:
-    for read in (parse.queue, parse.runs, parse.partitions):
+    for read in (queue, runs, parse.partitions):
         with pytest.raises(parse.Garbled):
-            read(QUEUE + line + "\n" if read is parse.queue else line + "\n")
+            read(QUEUE + line + "\n" if read is queue else line + "\n")
 
 
 @given(st.text())
 def test_no_text_breaks_a_parser(text: str) -> None:
-    for read in (parse.queue, parse.runs, parse.partitions):
+    for read in (queue, runs, parse.partitions):
         try:
             read(text)
         except parse.Garbled as error:

@@ -82,6 +82,23 @@ def checks(found: Sequence[Input]) -> list[str]:
     return [*CHECK, *(f"ucloud_input {quoted((one.what, one.path, one.root))}" for one in found)] if found else []
 
 
+def shown_at(folder: str, roots: Sequence[FilesRoot], places: Mapping[str, str | None]) -> str | None:
+    """UCloud's path of a local folder, as files given by it would be found; None where no root leads there.
+
+    :param folder: absolute
+    :param places: see :func:`inputs`
+    """
+    what, best = "The job's folder", (0, "")
+    for root in roots:
+        local, path = _filled(what, root.local, places), _filled(what, root.ucloud, places)
+        if local is None or path is None:
+            continue
+        own = local.rstrip("/") + "/"
+        if folder.startswith(own) and len(own) > best[0]:
+            best = len(own), f"{path.rstrip('/')}/{folder.removeprefix(own)}"
+    return best[1] or None
+
+
 def _wanted(job: Job, application: Application) -> Iterator[tuple[str, str | None, str, bool]]:
     for parameter in application.invocation.parameters:
         what = f"The parameter '{parameter.name}'"

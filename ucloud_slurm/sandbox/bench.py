@@ -15,6 +15,7 @@ from typing import Any
 import requests
 
 from ucloud_slurm.sandbox.bench_live import LiveBench
+from ucloud_slurm.sandbox.bench_people import READERS, PeopleBench, owners
 from ucloud_slurm.sandbox.cluster import Cluster
 from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.sandbox.installation import Installation
@@ -88,6 +89,25 @@ class Bench:
             site.stop()
             core.stop()
             cluster.run("scancel", f"--user={cluster.service_user}")
+        if cluster.users:
+            self._people(installation)
+
+    def _people(self, installation: Installation) -> None:
+        """Bulks of many people's jobs; needs accounts, and so root."""
+        cluster, core = self._cluster, SimulatedCore(provider="example")
+        cluster.invite(READERS)
+        core.start()
+        folder = cluster.folder / "sites" / f"bench-people-{os.getpid()}"
+        settings = SiteSettings(folder=folder, workers=2, products=(PRODUCT, RUNNING), links=owners())
+        site = Site(cluster, core, installation, settings)
+        try:
+            site.install()
+            site.start()
+            ours, theirs = PeopleBench(site, core, cluster, _job, self._sbatch).run()
+            self._say(Series("100 jobs of 10 people / 100 sbatch", ours).line(Series("sbatch", theirs)))
+        finally:
+            site.stop()
+            core.stop()
 
     def _creates(self, site: Site, core: SimulatedCore, number: int) -> None:
         made, bare = [], []

@@ -3,12 +3,12 @@
 import os
 import pwd
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ucloud_slurm.sandbox import commands, database, packages, processes, servers, sudo
-from ucloud_slurm.sandbox.accounts import EVERYBODY, PEOPLE, SERVICE, Accounts
+from ucloud_slurm.sandbox.accounts import EVERYBODY, GROUP, PEOPLE, SERVICE, Accounts, Wanted
 from ucloud_slurm.sandbox.daemons import Daemon, Daemons
 from ucloud_slurm.sandbox.errors import CommandFailed, SandboxError
 from ucloud_slurm.sandbox.folder import Folder
@@ -236,6 +236,15 @@ class Cluster:
             folder=Path(home) if user else self.folder / "scratch",
             timeout=timeout,
         )
+
+    def invite(self, names: Sequence[str]) -> None:
+        """Make more accounts of researchers, in Slurm too; they go when the sandbox is removed. Needs root.
+
+        :raises SandboxError: when one cannot be made
+        """
+        self._accounts.make([Wanted(name, groups=(GROUP,)) for name in names])
+        lines = [f"add user {name} Account=proj-b DefaultAccount=proj-b" for name in names]
+        self.run("sacctmgr", "-i", stdin="\n".join(lines) + "\n")
 
     def sql(self, statement: str) -> str:
         """Run SQL as the database's superuser; give rows as lines, fields separated by tabs.

@@ -2,6 +2,7 @@
 
 import pwd
 import re
+import secrets
 import threading
 import time
 from collections import Counter
@@ -103,8 +104,10 @@ class Commands:
         return next((record for record in found if record.id == job), None)
 
     def _squeue(self, which: Sequence[str], within: float | None) -> list[QueueRecord]:
-        argv = ["--noheader", "--all", "--array", "--states=all", f"--format={parse.QUEUE_FORMAT}"]
-        return self._parsed("squeue", parse.queue, self._ask("squeue", [*argv, *which], within))
+        mark = _mark()
+        argv = ["--noheader", "--all", "--array", "--states=all", f"--format={parse.queue_format(mark)}"]
+        done = self._ask("squeue", [*argv, *which], within)
+        return self._parsed("squeue", lambda output: parse.queue(output, mark), done)
 
     def runs(self, ids: Collection[SlurmJobId]) -> list[RunRecord]:
         """See :class:`Scheduler`. sacct(1), one call for each thousand ids."""
@@ -123,15 +126,16 @@ class Commands:
         return found
 
     def _sacct(self, arguments: Sequence[str]) -> list[RunRecord]:
+        mark = _mark()
         argv = [
             "--allocations",
             "--duplicates",
             "--noheader",
             "--parsable2",
-            f"--delimiter={parse.SEPARATOR}",
+            f"--delimiter={parse.delimiter(mark)}",
         ]
         done = self._ask("sacct", [*argv, f"--format={parse.RUN_FORMAT}", *arguments])
-        return self._parsed("sacct", parse.runs, done)
+        return self._parsed("sacct", lambda output: parse.runs(output, mark), done)
 
     def partitions(self, within: float) -> list[Partition]:
         """See :class:`Scheduler`. sinfo(1)."""
@@ -278,6 +282,10 @@ def refusal(errors: str) -> str | None:
         return None
     reasons = [match[1].strip() for match in _REFUSED.finditer(errors)]
     return "; ".join(dict.fromkeys(reasons)) or None
+
+
+def _mark() -> str:
+    return secrets.token_hex(8)
 
 
 def _utc(when: float) -> str:

@@ -1,7 +1,9 @@
 """Reading what Slurm's commands print. Pure; output that is not whole is an error, never data.
 
-Fields are parted by the ASCII unit separator, which no name in Slurm can hold, and every row ends with a field
-that we put there ourselves: a row that was cut off lacks it. Times are asked for in seconds since the epoch
+Fields are parted by the ASCII unit separator, and every row of squeue and sinfo ends with a field that we put there
+ourselves: a row that was cut off lacks it. The name of a job is its user's own text and may hold anything, so it is
+the last field, and what parts or ends the rows bears a mark that is made anew for each call: no name can pretend to
+be the row of another job. Times are asked for in seconds since the epoch
 (``SLURM_TIME_FORMAT=%s``).
 """
 
@@ -15,7 +17,6 @@ SEPARATOR = "\x1f"
 END = "\x1e"
 
 QUEUE_FIELDS = ("%A", "%T", "%V", "%S", "%M", "%D", "%C", "%u", "%r", "%N", "%l", "%a", "%P", "%j")
-QUEUE_FORMAT = SEPARATOR.join((*QUEUE_FIELDS, END))
 
 RUN_FIELDS = (
     "JobIDRaw", "State", "Submit", "Start", "End", "ElapsedRaw", "ExitCode", "NNodes", "AllocCPUS", "User",
@@ -38,8 +39,21 @@ class Garbled(Exception):
     """The output is not what the command prints when all is well."""
 
 
-def queue(output: str) -> list[QueueRecord]:
-    """Rows of ``squeue -h -o QUEUE_FORMAT``.
+def queue_format(mark: str) -> str:
+    """What squeue is asked for (``-o``).
+
+    :param mark: letters and digits that nobody knows beforehand
+    """
+    return SEPARATOR.join((*QUEUE_FIELDS, END + mark))
+
+
+def delimiter(mark: str) -> str:
+    """What sacct puts between fields (``--delimiter``). See :func:`queue_format`."""
+    return SEPARATOR + mark
+
+
+def queue(output: str, mark: str) -> list[QueueRecord]:
+    """Rows of ``squeue -h -o`` :func:`queue_format`.
 
     :raises Garbled: when a row is not whole
     """
@@ -64,17 +78,17 @@ def queue(output: str) -> list[QueueRecord]:
         for (
             id_, state, submitted, started, elapsed, nodes, cpus, user, reason, node_list, limit, account, partition,
             name,
-        ) in _rows(output, len(QUEUE_FIELDS), SEPARATOR + END)
+        ) in _rows(output, len(QUEUE_FIELDS), SEPARATOR + END + mark)
     ]  # fmt: skip
 
 
-def runs(output: str) -> list[RunRecord]:
-    """Rows of ``sacct -X -D -n -P -o RUN_FORMAT`` with our separator.
+def runs(output: str, mark: str) -> list[RunRecord]:
+    """Rows of ``sacct -X -D -n -P -o RUN_FORMAT`` with :func:`delimiter`.
 
     :raises Garbled: when a row is not whole
     """
     records = []
-    for fields in _rows(output, len(RUN_FIELDS), ""):
+    for fields in _unended(output, len(RUN_FIELDS), delimiter(mark)):
         id_, state, submitted, started, ended, elapsed, exit_code, nodes, cpus, user, node_list, name = fields
         code, _, number = exit_code.partition(":")
         records.append(
@@ -173,6 +187,23 @@ def _rows(output: str, count: int, end: str) -> Iterable[list[str]]:
         raise Garbled("the last row is cut off")
     for row in output.split(f"{end}\n")[:-1]:
         fields = row.split(SEPARATOR, count - 1)
+        if len(fields) != count:
+            raise Garbled(f"a row has {len(fields)} fields instead of {count}: {row[:80]!r}")
+        yield fields
+
+
+def _unended(output: str, count: int, separator: str) -> Iterable[list[str]]:
+    """Rows whose end cannot be marked. A line without a separator goes on with the last field of the row before."""
+    if output and not output.endswith("\n"):
+        raise Garbled("the last row is cut off")
+    rows: list[str] = []
+    for line in output.split("\n")[:-1]:
+        if separator in line or not rows:
+            rows.append(line)
+        else:
+            rows[-1] += f"\n{line}"
+    for row in rows:
+        fields = row.split(separator, count - 1)
         if len(fields) != count:
             raise Garbled(f"a row has {len(fields)} fields instead of {count}: {row[:80]!r}")
         yield fields

@@ -25,12 +25,14 @@ class JobUpdate:
     """What is new about a job, and a sentence for its user.
 
     :ivar state: the state that it has come to, None when that stays
+    :ivar output_folder: UCloud's path of the job's folder, None when that stays or there is none
     :ivar new_time_allocation: the new time limit in milliseconds, counted from the start; None when that stays
     """
 
     state: JobState | None
     status: str
     new_time_allocation: int | None = None
+    output_folder: str | None = None
 
     def body(self, job_id: str) -> dict[str, object]:
         """The item of jobs.control.update.
@@ -43,6 +45,8 @@ class JobUpdate:
             update |= {"state": self.state.value, "expectedDifferentState": True}
         if self.new_time_allocation is not None:
             update["newTimeAllocation"] = self.new_time_allocation
+        if self.output_folder is not None:
+            update["outputFolder"] = self.output_folder
         return {"id": job_id, "update": update}
 
 

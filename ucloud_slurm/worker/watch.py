@@ -6,12 +6,15 @@ be asked, or has not written everything down yet, the job stays as it is.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from ucloud_slurm.bridge import charges
 from ucloud_slurm.bridge.charges import Tariff, Use
+from ucloud_slurm.bridge.files import shown_at
 from ucloud_slurm.bridge.limits import limit_update
 from ucloud_slurm.bridge.states import final_update, queued_update
 from ucloud_slurm.config import Product
+from ucloud_slurm.errors import Forbidden, Refused
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.scheduler import SchedulerAway
@@ -21,6 +24,7 @@ from ucloud_slurm.store.jobs import JobRow, Phase, Stop
 from ucloud_slurm.ucloud.control import JobState, JobUpdate
 from ucloud_slurm.ucloud.core import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.products import ProductReference
+from ucloud_slurm.users.mapping import slurm_account
 from ucloud_slurm.worker.catalogue import Catalogue
 from ucloud_slurm.worker.guard import alone
 
@@ -98,6 +102,8 @@ class Watch:
         update = queued_update(record, provider.era) if row.told else None
         if update is not None and update.state is row.state:
             update = None
+        if update is not None and update.state is JobState.RUNNING:
+            update = replace(update, output_folder=self._folder(row))
         # An administrator changed the limit, or we did and were stopped before we could say so.
         limit = record.minutes if row.told and row.time_limit not in (None, record.minutes) else None
         if changes or update or limit:
@@ -129,6 +135,21 @@ class Watch:
         if row.time_limit is None and record.minutes is not None:
             changes["time_limit"] = record.minutes
         return changes
+
+    def _folder(self, row: JobRow) -> str | None:
+        """UCloud's path of the job's folder, where ``[[files]]`` has one."""
+        provider = self._provider
+        if row.outside or not provider.config.files:
+            return None
+        product = provider.config.product(row.category, row.product)
+        try:
+            person = provider.mapping.person(row.local_user)
+            account = slurm_account(provider.config.users, provider.people, row.project, row.local_user)
+            places = {"home": person.home, "user": person.user, "project": row.project,
+                      "account": account or (product.account if product else None)}  # fmt: skip
+            return shown_at(provider.job_folder(row), provider.config.files, places)
+        except (Forbidden, Refused):
+            return None
 
     def _charge(self, row: JobRow, record: QueueRecord) -> None:
         tariff = self._tariff(row)
@@ -201,7 +222,8 @@ class Watch:
             provider.jobs.seen(row.id, slurm_state=own[-1].state_text, submitted_at=own[0].submitted)
             if row.told and row.state is JobState.IN_QUEUE and any(run.started and run.elapsed for run in own):
                 # It ran and ended between two looks: UCloud is told both, in order.
-                provider.jobs.tell(row.id, JobUpdate(JobState.RUNNING, "The job is now running."), now)
+                running = JobUpdate(JobState.RUNNING, "The job is now running.", output_folder=self._folder(row))
+                provider.jobs.tell(row.id, running, now)
             if tariff is not None and used is not None:
                 rest = charges.charge(
                     row.id, own[-1].id, used=used, charged=row.charged, weight=tariff.weight(uses[-1]), tariff=tariff,
