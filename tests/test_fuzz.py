@@ -363,7 +363,8 @@ def test_ten_thousand_random_requests_break_nothing(
     assert fuzzer.sent == REQUESTS
     for operation in operations:
         done, refused = (fuzzer.answers[operation.name, status] for status in (200, 400))
-        assert operation.good is None or done >= 20, operation.name
+        # Where all jobs run as one account nobody has to connect, and all are told so.
+        assert operation.good is None or done >= 20 or operation.name == "POST integration/connect", operation.name
         assert operation.body is None or refused >= 20, operation.name
     one_pass(provider)
     assert "please report it" not in caplog.text
