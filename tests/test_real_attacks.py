@@ -36,6 +36,7 @@ LINES = (
 
 @pytest.fixture(scope="module")
 def people(cluster: Cluster, installation: Installation) -> Iterator[People]:
+    shutil.rmtree(MARKERS, ignore_errors=True)
     MARKERS.mkdir(mode=0o777)
     MARKERS.chmod(0o1777)
     with people_site(cluster, installation) as people:
