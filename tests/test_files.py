@@ -36,8 +36,8 @@ def local(path: str, *roots: dict[str, Any], **more: Any) -> str:
         ("/homes/a", [{"ucloud": "/", "local": "/all"}, HOME], "/all/homes/a"),
         ("/home/x/a", [HOME, {"ucloud": "/home/x", "local": "/x"}], "/x/a"),
         ("/someone/a", [{"ucloud": "/{user}", "local": "/data/{user}"}], "/data/someone/a"),
-        ("/proj-a/a", [{"ucloud": "/{account}", "local": "/work/{account}"}], "/work/proj-a/a"),
-        ("/p/a", [{"ucloud": "/p", "local": "/work/{project}"}, {"ucloud": "/", "local": "/all"}], "/all/p/a"),
+        ("/proj-a/a", [{"ucloud": "/{account}", "local": "/projects/{account}"}], "/projects/proj-a/a"),
+        ("/p/a", [{"ucloud": "/p", "local": "/projects/{project}"}, {"ucloud": "/", "local": "/all"}], "/all/p/a"),
     ],
 )
 def test_the_longest_prefix_of_whole_parts_says_where_a_file_is(path: str, roots: Any, expected: str) -> None:
@@ -45,8 +45,8 @@ def test_the_longest_prefix_of_whole_parts_says_where_a_file_is(path: str, roots
 
 
 def test_a_place_of_the_project_is_for_its_jobs_only() -> None:
-    root = {"ucloud": "/{project}", "local": "/work/{project}"}
-    assert local(f"/{PROJECT}/a", root, project=PROJECT) == f"/work/{PROJECT}/a"
+    root = {"ucloud": "/{project}", "local": "/projects/{project}"}
+    assert local(f"/{PROJECT}/a", root, project=PROJECT) == f"/projects/{PROJECT}/a"
     for project in (None, "another"):
         with pytest.raises(Refused, match="The parameter 'data': this provider has no files"):
             job_with(f"/{PROJECT}/a", root, project=project)
@@ -94,7 +94,7 @@ def test_without_a_configured_root_every_file_is_refused() -> None:
 @pytest.mark.parametrize("name", ["..", ".", "a/b", "", "-rf", "a\nb", "ü", "x" * 65, ".ssh"])
 def test_a_name_that_is_no_plain_one_is_refused_as_a_part_of_a_path(name: str) -> None:
     with pytest.raises(Refused, match="The parameter 'data': the name of the job's user"):
-        job_with("/data/a", {"ucloud": "/data", "local": "/work/{user}"}, user=name)
+        job_with("/data/a", {"ucloud": "/data", "local": "/projects/{user}"}, user=name)
     with pytest.raises(Refused, match="The parameter 'data'"):
         job_with("/data/a", {"ucloud": "/data", "local": "{home}"}, home=f"/home/../{name}")
 

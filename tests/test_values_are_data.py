@@ -213,7 +213,7 @@ def test_a_project_or_account_that_is_no_plain_name_never_becomes_a_part_of_a_pa
     app = application(word("tell"), var("data"), parameters=[parameter("data", "input_directory")])
     for place in ("user", "account", "project"):
         more: dict[str, Any] = {place: name}
-        root = {"ucloud": "/data", "local": f"/work/{{{place}}}"}
+        root = {"ucloud": "/data", "local": f"/projects/{{{place}}}"}
         try:
             found = build(app=app, parameters={"data": {"type": "file", "path": "/data/x"}}, roots=[root], **more)
         except Refused as refusal:
@@ -221,5 +221,5 @@ def test_a_project_or_account_that_is_no_plain_name_never_becomes_a_part_of_a_pa
             continue
         # Without an account of the owner's it is that of the product.
         part = name or ("proj-a" if place == "account" else "")
-        assert f"/work/{part}/x" in found.script
+        assert f"/projects/{part}/x" in found.script
         assert re.fullmatch(r"\w[\w.@+-]*", part, re.ASCII)

@@ -79,7 +79,7 @@ def _root(value: Any) -> str:
         raise ValueError("should be a path")  # noqa: TRY004  pydantic collects ValueErrors
     bare = re.sub(r"\{(home|user|account|project)\}", "x", value.removeprefix("{home}"))
     if not value.startswith(("{home}", "/")) or not re.fullmatch(r"/?|(/[\w +@.,=~-]+)+", bare):
-        raise ValueError('should be an absolute path such as "/work/{project}"; {home}, {user}, {account} and '
+        raise ValueError('should be an absolute path such as "/projects/{project}"; {home}, {user}, {account} and '
                          '{project} are filled in')  # fmt: skip
     if _climbs(value) or "{home}" in value[1:]:
         raise ValueError("must not hold . or .. as a part, nor {home} other than at its beginning")
