@@ -155,6 +155,8 @@ class Cluster:
                 self._stop()
 
     def _stop(self) -> None:
+        if self._root:
+            sudo.forbid(self)
         self._stop_slurm()
         self._daemons.end(list(self.status()))
         self._daemons.end_offspring(self.name)
@@ -172,7 +174,6 @@ class Cluster:
             if here:
                 self._stop()
                 if self._root:
-                    sudo.forbid(self)
                     self._accounts.remove()
                 self._place.delete()
 

@@ -55,13 +55,7 @@ def main() -> None:
     try:
         frames.send(channel, {"user": account.name, "uid": account.uid}, within=SPARE)
         while True:
-            message, descriptors = frames.receive(channel, frames.LARGEST, within=IDLE)
-            frames.close(descriptors)
-            answer, given = verbs.answer(message)
-            try:
-                frames.send(channel, answer, given, within=SPARE)
-            finally:
-                frames.close(given)
+            frames.serve(channel, verbs.answer, waits=IDLE, sends=SPARE)
     except frames.Broken:
         sys.exit(0)
 

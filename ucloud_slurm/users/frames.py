@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 LARGEST = 16 * 1024 * 1024  # bytes; a script may have 4 MiB, and JSON writes some characters in six
@@ -63,6 +63,25 @@ def receive(channel: socket.socket, most: int, *, within: float | None) -> tuple
             raise Broken(f"no message came ({error})") from None
         raise
     return message, descriptors
+
+
+def serve(
+    channel: socket.socket, answer: Callable[[Message], tuple[Message, list[int]]], *, waits: float, sends: float
+) -> None:
+    """Answers one message. What its sender hands over is closed; so is what is given back, once it is sent.
+
+    :param answer: gives the answer, and the descriptors that go with it
+    :param waits: seconds until the message must be there
+    :param sends: seconds for the answer to go
+    :raises Broken: see there
+    """
+    message, handed = receive(channel, LARGEST, within=waits)
+    close(handed)
+    said, given = answer(message)
+    try:
+        send(channel, said, given, within=sends)
+    finally:
+        close(given)
 
 
 def close(descriptors: Sequence[int]) -> None:

@@ -75,13 +75,7 @@ class Runner:
                 if caller != os.geteuid():
                     log.warning("the account with the number %d asked the runner for something; refused", caller)
                     return
-                message, descriptors = frames.receive(connection, frames.LARGEST, within=READ)
-                frames.close(descriptors)
-                answer, given = self._answer(message)
-                try:
-                    frames.send(connection, answer, given, within=READ)
-                finally:
-                    frames.close(given)
+                frames.serve(connection, self._answer, waits=READ, sends=READ)
             except Broken as error:
                 log.debug("a caller of the runner is gone: %s", error)
             except Exception as error:  # noqa: BLE001  one request must not end the others
