@@ -13,6 +13,7 @@ import pytest
 
 from ucloud_slurm import sandbox
 from ucloud_slurm.sandbox import processes
+from ucloud_slurm.sandbox.accounts import GROUP
 from ucloud_slurm.sandbox.cluster import Cluster, ClusterSettings, CommandFailed, SandboxError
 from ucloud_slurm.sandbox.daemons import MARK
 from ucloud_slurm.sandbox.processes import Process, wait_until
@@ -315,7 +316,7 @@ def test_a_job_runs_as_its_user_and_reaches_accounting(cluster: Cluster) -> None
 def test_a_command_runs_as_its_user_with_that_users_groups_and_home(cluster: Cluster) -> None:
     user, groups, folder = cluster.run("sh", "-c", "id -un; id -Gn; cd; pwd", user="alice").splitlines()
     assert user == "alice"
-    assert {"science"} <= set(groups.split()) <= {"alice", "science"}
+    assert {"science", GROUP} <= set(groups.split()) <= {"alice", "science", GROUP}
     assert folder == str(Path("~alice").expanduser())
     with pytest.raises(SandboxError, match="no account nobody-of-that-name"):
         cluster.run("id", user="nobody-of-that-name")
