@@ -149,7 +149,9 @@ def as_alice(people: People, script: str) -> None:
 @pytest.mark.parametrize(
     "make",
     ["ln -sf /etc/shadow {log}", "ln -sf /etc/passwd {log}", "rm -f {log}; mkfifo {log}", "rm -f {log}; mkdir {log}",
-     "ln -sf /dev/zero {log}", "rm -f {log}; ln -s {log} {log}", "ln -sfn / {log}", "ln -sf {bobs} {log}"],
+     "ln -sf /dev/zero {log}", "echo mine > ~/private; ln -sf ~/private {log}", "rm -f {log}; ln -s {log} {log}",
+     "ln -sfn / {log}",
+     "ln -sf {bobs} {log}"],
 )  # fmt: skip
 def test_what_stands_in_the_place_of_a_log_is_not_shown(people: People, make: str) -> None:
     job_id = people.submit(ALICE)

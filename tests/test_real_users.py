@@ -183,12 +183,25 @@ def test_the_program_without_sudo_does_nothing(people: People) -> None:
     assert "was not started by sudo" in done.stderr
 
 
+# Asks the runner whether there is a file of alice's.
+ASKING = """
+import json, socket, struct, sys
+channel = socket.socket(socket.AF_UNIX); channel.connect(sys.argv[1])
+message = json.dumps({"user": "alice", "verb": "open", "path": "/x/stdout-0.log", "within": 5}).encode()
+try:
+    channel.sendall(struct.pack("!I", len(message)) + message)
+    print(channel.recv(100)[4:].decode() or "nothing")
+except (BrokenPipeError, ConnectionResetError):
+    print("nothing")
+"""
+
+
 def test_the_runner_serves_the_service_only(people: People) -> None:
-    code = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print(s.recv(10))"
     path = people.site.folder / "runner.sock"
     assert path.stat().st_mode & 0o777 == 0o600
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-    assert done.stdout == "b''\n", "root is not the service either"
+    assert people.as_service("/usr/bin/python3", "-c", ASKING, str(path)).stdout == '{"found": false}\n'
+    done = subprocess.run([sys.executable, "-c", ASKING, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "nothing\n", "root is not the service either"
 
 
 def test_a_user_whose_account_may_not_be_used_any_more_gets_no_jobs(people: People) -> None:
