@@ -65,11 +65,14 @@ def test_an_answer_is_kept_for_a_while_for_this_person_and_project(site: Site, c
     assert site.times() == 4
 
 
-def test_what_the_program_refuses_the_researcher_reads(site: Site) -> None:
+def test_what_the_program_refuses_the_researcher_reads_until_soon_after_it_does_not(site: Site, clock: Clock) -> None:
     site.say('{"refused": "Your contract has ended."}')
-    with pytest.raises(Forbidden, match=r"^Your contract has ended\.$"):
-        site.provider.mapping.identity("Ada#1", None)
+    for _ in range(3):
+        with pytest.raises(Forbidden, match=r"^Your contract has ended\.$"):
+            site.provider.mapping.identity("Ada#1", None)
+    assert site.times() == 1, "a refusal is kept too"
     site.say('{"user": "ada"}')
+    clock.advance(30)
     assert site.provider.mapping.identity("Ada#1", None).account is None
 
 

@@ -15,9 +15,10 @@ from ucloud_slurm.errors import Forbidden, Misconfigured
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.store.people import Link
+from ucloud_slurm.store.sessions import group, user
 from ucloud_slurm.users.mapping import Unfit, account_of
 from ucloud_slurm.users.rules import FLOOR, NAMES, Account, unfit
-from ucloud_slurm.web.access import check_shell
+from ucloud_slurm.web.access import check, check_shell
 
 GOOD = Account("ada", 1002, 1003, "/bin/bash", "/home/ada")
 
@@ -135,6 +136,34 @@ def test_a_shell_is_for_the_person_whose_account_the_job_runs_as(
     assert row is not None
     with nullcontext() if enters else pytest.raises(Forbidden):
         check_shell(provider, row, caller)
+    provider.close()
+
+
+@pytest.mark.parametrize(("caller", "project", "given", "may"), [
+    (None, None, [], True),  # UCloud itself
+    ("Ada#1", None, [], True),
+    ("Eve#1", None, [], False),
+    ("Eve#1", None, [user("Eve#1")], True),
+    ("Eve#1", None, [user("Bob#1")], False),
+    ("Eve#1", None, [group("lab", "friends")], True),  # who is in it only UCloud knows
+    ("Eve#1", "lab", [], True),  # who is in it only UCloud knows
+])  # fmt: skip
+def test_whoever_was_given_access_may_see_a_job_and_nobody_else(
+    core: SimulatedCore, tmp_path: Path, caller: str | None, project: str | None, given: list[str], may: bool
+) -> None:
+    provider = Provider.open(configuration(core, tmp_path, users={"mapping": "table"}))
+    provider.jobs.accept([
+        {"id": "7", "phase": "live", "name": "ucloud-7", "local_user": "ada", "owner": "Ada#1", "fingerprint": "",
+         "project": project, "category": "c", "product": "p", "body": "{}", "accepted_at": 0.0}
+    ])  # fmt: skip
+    provider.sessions.give_access("7", given)
+    row = provider.jobs.get("7")
+    assert row is not None
+    with nullcontext() if may else pytest.raises(Forbidden):
+        check(provider, row, caller)
+    provider.sessions.remove_access("7", given, 1.0)
+    with nullcontext() if may and not given else pytest.raises(Forbidden):
+        check(provider, row, caller)
     provider.close()
 
 

@@ -11,6 +11,7 @@ from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.caches import TokenInStore
 from ucloud_slurm.store.codes import Codes
+from ucloud_slurm.store.connections import Connections
 from ucloud_slurm.store.database import Store
 from ucloud_slurm.store.health import Health
 from ucloud_slurm.store.jobs import JobRow, Jobs
@@ -38,6 +39,7 @@ class Provider:
     mapping: Mapping
     people: People
     codes: Codes
+    connections: Connections
     store: Store
     jobs: Jobs
     outbox: Outbox
@@ -65,6 +67,7 @@ class Provider:
             mapping=_mapping(config, store, people, now),
             people=people,
             codes=Codes(store),
+            connections=Connections(store),
             store=store,
             jobs=Jobs(store),
             outbox=Outbox(store),

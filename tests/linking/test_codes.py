@@ -151,7 +151,7 @@ def test_an_account_and_a_user_are_connected_with_one_other_and_the_code_is_kept
     ask(path, verb="link", code=connect(world))
     second = connect(world, "Other#1")
     assert "Type ucloud-slurm unlink first" in ask(path, verb="link", code=second)["refused"]
-    again = connect(world)
+    again = world.provider.codes.new(USER, world.clock())
     answer = ask(path, BOB, verb="link", code=again)["refused"]
     assert "connected with another account" in answer
     assert "ada" not in answer

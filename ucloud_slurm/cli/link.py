@@ -19,7 +19,6 @@ from ucloud_slurm.users.runner import listener
 from ucloud_slurm.worker.people import tell
 
 PATIENCE = 60.0  # seconds that the daemon has for an answer: it tells UCloud in them
-UCLOUD = 5.0  # seconds that UCloud has to be told while somebody waits
 LARGEST = 64 * 1024  # bytes of an answer
 
 _socket = click.option(
@@ -76,7 +75,7 @@ def linking(provider: Provider) -> Linking:
 
     def told(username: str) -> bool:
         try:
-            tell(provider, username, timeout=UCLOUD)
+            tell(provider, username)
         except (CoreAway, StorageTrouble) as error:
             click.echo(f"ucloud-slurm: UCloud is told of a connection later: {error}", err=True)
             return False

@@ -33,15 +33,17 @@ def list_(path: Path | None, json_: bool) -> None:
     """List who is connected with which account."""
     with opened(path) as provider:
         links = provider.people.listed()
+        connections = {link.username: str(provider.connections.of(link.username) or "") for link in links}
     if json_:
         as_json([
             {"ucloud_user": link.username, "local_user": link.local_user, "uid": link.uid, "added_at": link.added_at,
-             "added_by": link.added_by}
+             "added_by": link.added_by, "at_ucloud": connections[link.username]}
             for link in links
         ])  # fmt: skip
         return
-    table(("UCLOUD USER", "ACCOUNT", "UID", "SINCE", "BY"), [
-        (link.username, link.local_user, link.uid, moment(link.added_at), link.added_by) for link in links
+    table(("UCLOUD USER", "ACCOUNT", "UID", "SINCE", "BY", "AT UCLOUD"), [
+        (link.username, link.local_user, link.uid, moment(link.added_at), link.added_by, connections[link.username])
+        for link in links
     ])  # fmt: skip
 
 

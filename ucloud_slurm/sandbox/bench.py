@@ -28,7 +28,7 @@ PRODUCT = {"id": "example-compute-1", "category": "example-compute", "partition"
            "memory_gb": 1, "gpus": 0, "unit": "CREDITS_PER_MINUTE"}  # fmt: skip
 # For what is live: jobs that run.
 RUNNING = {"id": "example-compute-4", "category": "example-compute", "partition": "cpu", "cpus": 1,
-           "memory_gb": 0.1, "gpus": 0, "unit": "CREDITS_PER_MINUTE"}  # fmt: skip
+           "memory_gb": 0.125, "gpus": 0, "unit": "CREDITS_PER_MINUTE"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

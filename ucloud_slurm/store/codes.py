@@ -72,8 +72,6 @@ class Codes:
             ):
                 raise NotFound("This code has been used.")
             people.add([link])
-            # Whoever asks for a code is not connected at UCloud, whatever it was told before.
-            people.owe(code.username, code.created_at)
 
 
 def _hash(plain: str) -> str:

@@ -208,3 +208,28 @@ def m003_people(db: Database) -> None:
         pk=("job_id", "entity"),
         foreign_keys=[("job_id", "jobs", "id")],
     )
+
+
+@migrations()
+def m004_connections(db: Database) -> None:
+    """What UCloud knows of who is connected, and what it must be told."""
+    db.create_table(
+        "connections",
+        {
+            "username": str,  # at UCloud
+            "wanted": int,  # connected here
+            "known": int,  # as UCloud was told; null: it may have heard it, or not
+            "named_at": float,  # UCloud has named this user to us
+            "asked_at": float,  # somebody tells UCloud since then
+            "refusal": str,  # what UCloud said against it
+        },
+        pk="username",
+        not_null={"wanted"},
+    )
+    # Everybody of whom UCloud was told, or of whom it was to be told.
+    db.execute(
+        "insert into connections (username, wanted, known, named_at) "
+        "select username, 1, case when approved_at is null then null else 1 end, coalesce(approved_at, asked_at) "
+        "from people"
+    )
+    db.table("people").transform(drop={"asked_at", "approved_at"})

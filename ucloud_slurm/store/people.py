@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from ucloud_slurm.errors import Conflict, NotFound
+from ucloud_slurm.store.connections import Connections
 from ucloud_slurm.store.database import Row, Store
 
 
@@ -28,14 +29,12 @@ class Link:
         return cls(*(row[name] for name in ("username", "local_user", "uid", "added_at", "added_by")))
 
 
-ASKING = 60.0  # seconds that telling UCloud of somebody takes at most
-
-
 class People:
     """The tables people, projects and people_history. Names of UCloud are compared letter by letter."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._connections = Connections(store)
 
     def of(self, username: str) -> Link | None:
         """The account of a user of UCloud."""
@@ -75,7 +74,8 @@ class People:
                     {"username": link.username, "local_user": link.local_user, "uid": link.uid,
                      "added_at": link.added_at, "added_by": link.added_by}
                 )  # fmt: skip
-                self._note(link.added_at, link.added_by, f"connected {link.username} with {link.local_user}")
+                self._connections.want(link.username, True)
+                self.note(link.added_at, link.added_by, f"connected {link.username} with {link.local_user}")
                 new += 1
         return new
 
@@ -89,42 +89,8 @@ class People:
             if link is None:
                 raise NotFound(f"{username} is not connected with an account.")
             self._store.change("delete from people where username = ?", [username])
-            self._note(now, who, f"disconnected {username} from {link.local_user}")
-
-    def owed(self) -> list[str]:
-        """Those of whom UCloud must still be told that they are connected, longest first."""
-        found = self._store.rows("select username from people where approved_at is null order by added_at, username")
-        return [str(row["username"]) for row in found]
-
-    def owe(self, username: str, since: float) -> None:
-        """UCloud must be told once more of somebody of whom it was told before ``since``."""
-        self._store.change(
-            "update people set approved_at = null, asked_at = null where username = ? and approved_at < ?",
-            [username, since],
-        )
-
-    def asking(self, username: str, now: float) -> bool:
-        """Takes it over to tell UCloud of somebody; False when it knows, or somebody else is at it."""
-        changed = self._store.change(
-            "update people set asked_at = ? where username = ? and approved_at is null "
-            "and (asked_at is null or asked_at <= ?)",
-            [now, username, now - ASKING],
-        )
-        return changed > 0
-
-    def unasked(self, username: str) -> None:
-        """UCloud could not be told; the next one may try."""
-        self._store.change("update people set asked_at = null where username = ?", [username])
-
-    def approved(self, username: str, now: float, refusal: str | None = None) -> None:
-        """UCloud has been told of somebody.
-
-        :param refusal: what it said against it; it is not told again
-        """
-        with self._store.writing():
-            self._store.change("update people set approved_at = ? where username = ?", [now, username])
-            if refusal is not None:
-                self._note(now, "UCloud", f"refused the connection of {username}: {refusal}")
+            self._connections.want(username, False)
+            self.note(now, who, f"disconnected {username} from {link.local_user}")
 
     def account(self, project: str) -> str | None:
         """The Slurm account of a project."""
@@ -141,7 +107,7 @@ class People:
             db.table("projects").upsert(
                 {"project": project, "account": account, "added_at": now, "added_by": who}, pk="project"
             )
-            self._note(now, who, f"gave the project {project} the Slurm account {account}")
+            self.note(now, who, f"gave the project {project} the Slurm account {account}")
 
     def remove_project(self, project: str, who: str, now: float) -> None:
         """Forgets the Slurm account of a project.
@@ -151,12 +117,13 @@ class People:
         with self._store.writing():
             if not self._store.change("delete from projects where project = ?", [project]):
                 raise NotFound(f"The project {project} has no Slurm account here.")
-            self._note(now, who, f"took the Slurm account of the project {project} away")
+            self.note(now, who, f"took the Slurm account of the project {project} away")
 
     def history(self) -> list[Row]:
         """Every change, oldest first."""
         return self._store.rows("select at, who, what from people_history order by id")
 
-    def _note(self, now: float, who: str, what: str) -> None:
+    def note(self, now: float, who: str, what: str) -> None:
+        """Writes into the history."""
         with self._store.writing() as db:
             db.table("people_history").insert({"at": now, "who": who, "what": what})

@@ -191,6 +191,11 @@ class Sessions:
         sql = "select 1 from grants where job_id = ? and entity = ?"
         return self._store.row(sql, [job_id, entity]) is not None
 
+    def given_to_a_group(self, job_id: str) -> bool:
+        """Whether access to the job was given to any group."""
+        sql = "select 1 from grants where job_id = ? and entity like 'group:%'"
+        return self._store.row(sql, [job_id]) is not None
+
     def access(self, job_ids: Collection[str]) -> dict[str, Access]:
         """How these jobs stand; those that do not exist, or that UCloud has forgotten, are left out."""
         marks = ",".join("?" * len(job_ids))

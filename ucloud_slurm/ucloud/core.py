@@ -197,9 +197,14 @@ class Core:
         return _read(ComputeProduct, data)
 
     def approve_connection(self, username: str, *, timeout: float | None = None) -> None:
-        """``providers.im.control.approveConnection``: the user is connected. The same again does no harm."""
+        """``providers.im.control.approveConnection``: the user is connected. Not harmless a second time."""
         body = {"username": username}
         self._call("POST", "/api/providers/integration/control/approveConnection", body=body, timeout=timeout)
+
+    def clear_connection(self, username: str, *, timeout: float | None = None) -> None:
+        """``providers.im.control.clearConnection``: the user is not connected. The same again does no harm."""
+        body = {"username": username}
+        self._call("POST", "/api/providers/integration/control/clearConnection", body=body, timeout=timeout)
 
     def check(self) -> None:
         """Finds out whether UCloud answers and knows our refresh token."""

@@ -17,6 +17,7 @@ class Era:
     :ivar has_new_time_allocation: whether an update may carry a new time limit; UCloud is told in words otherwise
     :ivar exit_code_is_failure: whether a program that ended with an error is FAILURE; in 2021 SUCCESS means that
         the program ended by itself, whatever its exit code
+    :ivar has_clear_connection: whether UCloud can be told that somebody is not connected any more
     :ivar not_ours: statuses with which a bulk is refused for an id that UCloud does not know as ours
     """
 
@@ -25,6 +26,7 @@ class Era:
     has_suspended: bool
     has_new_time_allocation: bool
     exit_code_is_failure: bool
+    has_clear_connection: bool
     not_ours: frozenset[int]
 
     def username(self, header: str | None) -> str | None:
@@ -48,6 +50,7 @@ ERA_2021 = Era(
     has_suspended=False,
     has_new_time_allocation=False,
     exit_code_is_failure=False,
+    has_clear_connection=False,
     not_ours=frozenset({400, 404}),
 )
 ERA_2022 = Era(
@@ -56,6 +59,7 @@ ERA_2022 = Era(
     has_suspended=True,
     has_new_time_allocation=True,
     exit_code_is_failure=False,
+    has_clear_connection=True,
     not_ours=frozenset({400, 404}),
 )
 

@@ -43,7 +43,7 @@ class Linking:
     def __init__(self, users: UsersSection, people: People, codes: Codes, tell: Tell, now: Callable[[], float]) -> None:
         """Takes what it needs.
 
-        :param tell: tells UCloud that a user is connected; False when that has to wait
+        :param tell: tells UCloud whether a user is connected; False when that has to wait
         """
         self._users = users
         self._people = people
@@ -94,6 +94,7 @@ class Linking:
         for link in gone:
             self._people.remove(link.username, entry.pw_name, self._now())
             log.info("%s is not connected with %s any more", one_line(link.username, 60), entry.pw_name)
+            self._tell(link.username)
         return {"usernames": [link.username for link in gone], "account": entry.pw_name}
 
     def _account(self, uid: int) -> Account:

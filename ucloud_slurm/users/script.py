@@ -18,6 +18,7 @@ from ucloud_slurm.users.mapping import Identity, NoAnswer, slurm_account, vetted
 log = logging.getLogger(__name__)
 
 LONGEST_ANSWER = 64 * 1024  # characters
+REFUSED = 30.0  # seconds that a refusal is kept at most: soon after the reason is gone they may start jobs
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
@@ -32,6 +33,7 @@ class Script:
         self._users = config.users
         self._people = People(store)
         self._cache = Cache(store, "mapping", config.users.script_cache)
+        self._refusals = Cache(store, "mapping-refused", min(REFUSED, config.users.script_cache))
         self._now = now
         self._program = config.users.script or Path("/")
         try:
@@ -45,12 +47,12 @@ class Script:
     def identity(self, username: str, project: str | None) -> Identity:
         """See :class:`Mapping`."""
         question = json.dumps({"version": 1, "user": username, "project": project})
-        text = self._cache.get(question, self._now())
+        now = self._now()
+        text = self._cache.get(question, now) or self._refusals.get(question, now)
         if text is None:
             text = self._ask(question)
             answer = self._read(text)
-            if "refused" not in answer:
-                self._cache.put(question, text, self._now())
+            (self._refusals if "refused" in answer else self._cache).put(question, text, now)
         else:
             answer = self._read(text)
         if "refused" in answer:

@@ -27,14 +27,15 @@ def update(provider: Provider, items: Sequence[AclUpdate]) -> None:
 def check(provider: Provider, row: JobRow, username: str | None) -> None:
     """Refuses whoever has nothing to do with a job that runs as its owner's own account.
 
-    Who is in a project only UCloud knows, so that it decides about the jobs of projects.
+    Who is in a project or a group only UCloud knows, so that it decides about the jobs of projects, and about those
+    that a group was given access to.
 
     :param username: for whom UCloud calls; None when it calls for itself
-    :raises Forbidden: for everybody but the owner, and those who were given access
+    :raises Forbidden: for everybody but the owner, and those who may have been given access
     """
     if provider.config.users.mapping == "service" or username in (None, row.owner) or row.project is not None:
         return
-    if not provider.sessions.given(row.id, user(username)):
+    if not provider.sessions.given(row.id, user(username)) and not provider.sessions.given_to_a_group(row.id):
         raise Forbidden("This job is somebody else's, and they have not given you access to it.")
 
 

@@ -2,8 +2,9 @@
 
 from contextlib import suppress
 
-from ucloud_slurm.errors import NotFound, Refused, one_line
+from ucloud_slurm.errors import Forbidden, NotFound, Refused, one_line
 from ucloud_slurm.provider import Provider
+from ucloud_slurm.web.link_page import CONNECTED
 
 LONGEST_NAME = 200  # characters
 
@@ -22,7 +23,7 @@ class Connecting:
     def begin(self, username: str) -> str:
         """Makes a code for a user.
 
-        :returns: the address of the page that shows it
+        :returns: the address of the page that shows it; of one that says so when they are connected here already
         :raises Refused: nobody has to connect
         """
         config = self._provider.config
@@ -32,8 +33,13 @@ class Connecting:
             raise Refused("There is no need to connect: this provider knows by itself who you are on its cluster.")
         if not username or one_line(username, LONGEST_NAME) != username:
             raise Refused("username: not the name of a user")
-        code = self._provider.codes.new(username, self._provider.now())
-        return f"{config.provider.url.rstrip('/')}/ucloud/{config.provider.id}/link/{code}"
+        page = f"{config.provider.url.rstrip('/')}/ucloud/{config.provider.id}/link"
+        provider = self._provider
+        provider.connections.unconnected(username, provider.now())
+        with suppress(Forbidden):
+            provider.mapping.identity(username, None)
+            return f"{page}/{CONNECTED}"
+        return f"{page}/{provider.codes.new(username, provider.now())}"
 
     def check(self, username: str) -> None:
         """Whether a user is connected.
@@ -46,5 +52,8 @@ class Connecting:
     def end(self, username: str) -> None:
         """A user gave the connection up at UCloud; whether there is one does not matter."""
         if self.wanted:
-            with suppress(NotFound):
-                self._provider.people.remove(username, "UCloud", self._provider.now())
+            provider = self._provider
+            with provider.store.writing():
+                provider.connections.unconnected(username, provider.now())
+                with suppress(NotFound):
+                    provider.people.remove(username, "UCloud", provider.now())

@@ -92,6 +92,8 @@ class Create:
     def _write(self, jobs: Sequence[Job]) -> None:
         provider = self._provider
         with provider.store.writing():
+            for username in {job.owner.created_by for job in jobs}:
+                provider.connections.named(username, provider.now())
             # Somebody may have written the same job since we looked.
             provider.jobs.accept(
                 [row_of(provider, job, self._local_users[job.id]) for job in jobs if not self._known(job)]

@@ -27,8 +27,13 @@ _TYPE = """<p>Log in to the cluster as you always do, and type this on its login
 changed. Never type a code that somebody else has given to you: their jobs would run as you.</p>
 <p>When it is done, go back to UCloud. If you have connected another account before, type
 <code>ucloud-slurm unlink</code> there first.</p>"""
+_DONE = """<p>UCloud hears of it within a minute. Please go back to UCloud. If the cluster should use another account of
+yours, type <code>ucloud-slurm unlink</code> in the old one first, and connect again.</p>"""
 _AGAIN = """<p>A code works once, for ten minutes, and only the newest one does. Please go back to UCloud, and choose
 Connect at this provider again.</p>"""
+
+
+CONNECTED = "done"  # in the place of a code
 
 
 def blueprint(provider: Provider) -> Blueprint:
@@ -37,6 +42,8 @@ def blueprint(provider: Provider) -> Blueprint:
 
     @place.get("/<code>")
     def show(code: str) -> Response:
+        if code == CONNECTED:
+            return _page(200, "You are connected with an account on the cluster", _DONE)
         table = provider.config.users.mapping == "table"
         if not table or provider.codes.of(code, provider.now()) is None:
             return _page(404, "This code does not work any more", _AGAIN)

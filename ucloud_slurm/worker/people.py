@@ -1,4 +1,4 @@
-"""Telling UCloud who is connected."""
+"""Telling UCloud who is connected, and who is not any more."""
 
 import logging
 
@@ -8,6 +8,8 @@ from ucloud_slurm.ucloud.core import CoreAway, CoreRefused
 
 log = logging.getLogger(__name__)
 
+TIMEOUT = 5.0  # seconds for one call, so that telling ends long before somebody else takes it over
+
 
 def tell_owed(provider: Provider) -> bool:
     """Tells UCloud of everybody of whom it does not know yet.
@@ -16,7 +18,7 @@ def tell_owed(provider: Provider) -> bool:
     """
     if provider.config.users.mapping != "table":
         return True
-    owed = provider.people.owed()
+    owed = provider.connections.owed()
     for number, username in enumerate(owed):
         try:
             tell(provider, username)
@@ -26,25 +28,37 @@ def tell_owed(provider: Provider) -> bool:
     return True
 
 
-def tell(provider: Provider, username: str, timeout: float | None = None) -> None:
-    """Tells UCloud that somebody is connected, unless it knows or another process is at it.
+def tell(provider: Provider, username: str) -> None:
+    """Tells UCloud how a user stands, unless it knows or another process is at it.
 
-    :param timeout: seconds, for one try
+    What an earlier call may have done is taken back first, where UCloud has a call for that.
+
     :raises CoreAway: it could not be told
     """
-    if not provider.people.asking(username, provider.now()):
+    connections, core = provider.connections, provider.core
+    before = connections.ask(username, provider.now())
+    if before is None:
         return
+    known: bool | None = before.known
     refusal = None
     try:
-        provider.core.approve_connection(username, timeout=timeout)
+        if known is not False and provider.era.has_clear_connection:
+            known = None
+            core.clear_connection(username, timeout=TIMEOUT)
+            known = False
+        if before.wanted:
+            known = None
+            core.approve_connection(username, timeout=TIMEOUT)
+        known = before.wanted
     except CoreAway:
-        provider.people.unasked(username)
+        connections.asked(username, known)
         raise
     except CoreRefused as error:
         # Only these are words about the person; a bare 404 and the others come from something in between.
         if error.status not in provider.era.not_ours or (error.status == 404 and not error.explained):
-            provider.people.unasked(username)
+            connections.asked(username, known)
             raise CoreAway(str(error)) from None
         refusal = one_line(error.why, 200)
         log.error("UCloud does not take the connection of %s: %s", one_line(username, 60), refusal)  # noqa: TRY400
-    provider.people.approved(username, provider.now(), refusal)
+        provider.people.note(provider.now(), "UCloud", f"refused the connection of {username}: {refusal}")
+    connections.asked(username, known, refusal)

@@ -149,6 +149,13 @@ class Control:
             self.changed.notify_all()
         return {}
 
+    def clear(self, call: Call) -> Json:
+        """``providers.im.control.clearConnection``; nobody has to be connected."""
+        if not self.era.has_unlinked:
+            raise CoreError(404, "Not found")
+        self.disconnect(call.read(wire.Approval).username)
+        return {}
+
     def disconnect(self, username: str) -> None:
         """The user has given up the connection."""
         with self.changed:

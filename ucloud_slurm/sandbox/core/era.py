@@ -24,7 +24,7 @@ class CoreEra:
     :ivar has_restarts: whether an update may carry ``allowRestart`` and ``newMounts``
     :ivar has_suspended: whether SUSPENDED is a state, which unsuspend ends
     :ivar has_resource_init: whether Core announces owners with jobs.provider.init
-    :ivar has_unlinked: whether Core tells a provider that a user gave up the connection
+    :ivar has_unlinked: whether Core tells a provider that a user gave up the connection, and may be told so
     :ivar utilization_by_category: whether retrieveUtilization names a product category
     :ivar loses_replicas: whether a Job says ``replicas: 1`` whatever was asked, so that the true number
         stands only in ``status.jobParametersJson.request.replicas``

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+_CONNECTIONS = "/api/providers/integration/control"
 INCOMING: Mapping[tuple[str, str], str] = {
     ("POST", "/auth/providers/refresh"): "auth.providers.refresh",
     ("GET", "/api/jobs/control/retrieve"): "jobs.control.retrieve",
@@ -12,10 +13,8 @@ INCOMING: Mapping[tuple[str, str], str] = {
     ("POST", "/api/jobs/control/register"): "jobs.control.register",
     ("GET", "/api/products/retrieve"): "products.retrieve",
     ("GET", "/api/products/browse"): "products.browse",
-    (
-        "POST",
-        "/api/providers/integration/control/approveConnection",
-    ): "providers.im.control.approveConnection",
+    ("POST", f"{_CONNECTIONS}/approveConnection"): "providers.im.control.approveConnection",
+    ("POST", f"{_CONNECTIONS}/clearConnection"): "providers.im.control.clearConnection",
 }
 PUBLIC = frozenset({"auth.providers.refresh", "products.browse"})
 """Calls that need no token."""

@@ -58,6 +58,7 @@ class CoreServer:
             "products.retrieve": control.retrieve_product,
             "products.browse": control.browse_products,
             "providers.im.control.approveConnection": control.approve,
+            "providers.im.control.clearConnection": control.clear,
         }
 
     def start(self, port: int) -> int:

@@ -125,7 +125,7 @@ class RefreshItem(Message):
 
 
 class Approval(Message):
-    """The request of providers.im.control.approveConnection."""
+    """The request of providers.im.control.approveConnection and clearConnection."""
 
     username: Annotated[StrictStr, Field(min_length=1)]
 
