@@ -39,10 +39,11 @@ class UCloudSection(Section):
         description="File with UCloud's public key: base64 SubjectPublicKeyInfo in one line, a PEM public key or "
         "a PEM certificate. Several keys may follow one another while UCloud changes its key."
     )
-    era: Literal["2022", "2021"] = Field(
-        default="2021",
+    era: Literal["today", "2022", "2021"] = Field(
+        default="today",
         description="Which UCloud is spoken to: header, charge and state details. 2021: that of autumn 2021; 2022: "
-        "that of January 2022 and later, which knows suspended jobs and new time limits.",
+        "that of January 2022 and later, which knows suspended jobs and new time limits; today: that which sites run "
+        "now.",
     )
     origins: tuple[Url, ...] = Field(
         default=(),
@@ -50,6 +51,9 @@ class UCloudSection(Section):
     )
     issuer: str = Field(default="cloud.sdu.dk", description="The issuer (iss) of UCloud's tokens.")
     timeout: Duration = Field(default=10.0, description="How long one call to UCloud may take.")
+    compare_every: Duration = Field(
+        default=3600.0, description="How often UCloud is asked which of our jobs it has open, where it does not ask us."
+    )
     ca_file: Path | None = Field(
         default=None,
         description="PEM file of the certificate authorities for UCloud's https; left out: the public ones.",
@@ -79,9 +83,10 @@ class SlurmSection(Section):
 class AccountingSection(Section):
     """How use is told to UCloud."""
 
-    mode: Literal["auto", "charge", "off"] = Field(
+    mode: Literal["auto", "charge", "report-usage", "off"] = Field(
         default="auto",
-        description="auto: what the era wants; charge: jobs.control.chargeCredits; off: not at all.",
+        description="auto: what the era wants; charge: jobs.control.chargeCredits; report-usage: "
+        "accounting.v2.reportUsage, which a UCloud of 2024 knows too; off: not at all.",
     )
     every: Duration = Field(default=900.0, description='How often a running job is charged; "0s": at every pass.')
     last_unit: Literal["nearest", "up", "down"] = Field(

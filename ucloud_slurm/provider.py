@@ -18,7 +18,8 @@ from ucloud_slurm.store.jobs import JobRow, Jobs
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.people import People
 from ucloud_slurm.store.sessions import Sessions
-from ucloud_slurm.ucloud.core import Core, read_refresh_token
+from ucloud_slurm.ucloud.client import read_refresh_token
+from ucloud_slurm.ucloud.core import Core
 from ucloud_slurm.ucloud.eras import ERAS, Era
 from ucloud_slurm.ucloud.tokens import TokenCheck, read_keys
 from ucloud_slurm.users.acting import Acting, OwnAccount
@@ -85,6 +86,12 @@ class Provider:
             tokens=tokens,
             now=now,
         )
+
+    @property
+    def reports_usage(self) -> bool:
+        """Whether use is told as absolute numbers."""
+        mode = self.config.accounting.mode
+        return mode == "report-usage" or (mode == "auto" and self.era.reports_usage)
 
     def job_folder(self, row: JobRow) -> str:
         """The folder of a job.

@@ -73,6 +73,27 @@ def total(uses: Iterable[Use], tariff: Tariff) -> int:
     return sum(use.seconds * tariff.weight(use) for use in uses)
 
 
+def due(
+    *, used: int, charged: int, unit: int, gather: float, final: bool,
+    last_unit: Literal["nearest", "up", "down"] = "nearest",
+) -> int:  # fmt: skip
+    """How many whole units are to be paid, none if it is not time yet.
+
+    :param used: weighted seconds that the job has used
+    :param charged: weighted seconds that were charged before
+    :param unit: weighted seconds of a unit
+    :param gather: weighted seconds that are gathered before a running job is charged
+    :param final: the job has ended; the rest of a unit is rounded
+    """
+    owed = used - charged
+    if not final and owed < gather:
+        return 0
+    units, rest = divmod(max(owed, 0), unit)
+    if final and (rest * 2 >= unit if last_unit == "nearest" else last_unit == "up" and rest > 0):
+        units += 1
+    return units
+
+
 def charge(
     job_id: str,
     slurm_id: int,
@@ -84,22 +105,18 @@ def charge(
     every: float,
     final: bool,
     last_unit: Literal["nearest", "up", "down"] = "nearest",
+    whole: bool = True,
 ) -> Charge | None:
     """The charge that is due, or None.
 
-    :param used: weighted seconds that the job has used
-    :param charged: weighted seconds that were charged before
     :param weight: multiplier of the present run
     :param every: seconds of use that are gathered before a running job is charged
-    :param final: the job has ended; the rest of a unit is rounded
+    :param whole: whether a unit of all nodes or cores together is the smallest that is charged, as UCloud's
+        chargeCredits has it; otherwise that of one of them is
     """
-    unit = tariff.unit * weight
-    owed = used - charged
-    if not final and owed < every * weight:
-        return None
-    units, rest = divmod(max(owed, 0), unit)
-    if final and (rest * 2 >= unit if last_unit == "nearest" else last_unit == "up" and rest > 0):
-        units += 1
+    multiplier = weight if whole else 1
+    unit = tariff.unit * multiplier
+    units = due(used=used, charged=charged, unit=unit, gather=every * weight, final=final, last_unit=last_unit)
     if units == 0:
         return None
     end = charged + units * unit
@@ -108,8 +125,8 @@ def charge(
         charge_id=f"{job_id}-{slurm_id}-{charged}-{end}",
         job_id=job_id,
         units=units,
-        multiplier=weight,
-        description=f"Slurm job {slurm_id}: {seconds // 60} minutes x {weight}",
+        multiplier=multiplier,
+        description=f"Slurm job {slurm_id}: {seconds // 60} minutes x {multiplier}",
     )
 
 

@@ -14,7 +14,8 @@ from ucloud_slurm.errors import Misconfigured, NotNow, Problem
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.database import Store
-from ucloud_slurm.ucloud.core import Core, read_refresh_token
+from ucloud_slurm.ucloud.client import read_refresh_token
+from ucloud_slurm.ucloud.core import Core
 from ucloud_slurm.ucloud.tokens import read_keys
 
 

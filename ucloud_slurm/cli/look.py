@@ -108,6 +108,8 @@ def _line(message: dict[str, Any]) -> tuple[Any, ...]:
     body = json.loads(message["body"])
     if message["kind"] == "charge":
         what = f"{body['units']} units x {body['numberOfProducts']}"
+    elif message["kind"] == "usage":
+        what = f"{body['usage']} units in all"
     else:
         what = ": ".join(filter(None, (body["update"].get("state"), body["update"]["status"])))
     outcome = message["outcome"] or "waiting"

@@ -9,7 +9,7 @@ from typing import Any, Self
 from sqlite_utils import Database
 
 from ucloud_slurm.store.database import Row, Store
-from ucloud_slurm.ucloud.control import Charge, JobState, JobUpdate
+from ucloud_slurm.ucloud.control import Charge, JobState, JobUpdate, Usage
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.wire import decode
 
@@ -72,6 +72,7 @@ class JobRow:
     extension: str | None
     extended_at: float | None
     outside: bool
+    confirmed_at: float | None
 
     @classmethod
     def read(cls, row: Row) -> Self:
@@ -283,8 +284,11 @@ class Jobs:
             if waiting is None or json.loads(waiting["body"]) != body:
                 put(db, job_id, "update", body, now)
 
-    def charge(self, charge: Charge, slurm_id: int, covered: int, now: float) -> None:
-        """Writes a charge into the ledger and the outbox, and moves the job's mark on."""
+    def charge(self, charge: Charge, slurm_id: int, covered: int, now: float, usage: Usage | None = None) -> None:
+        """Writes a charge into the ledger and the outbox, and moves the job's mark on.
+
+        :param usage: what is told instead of the charge; it takes the place of one that still waits
+        """
         with self.store.writing() as db:
             row = self.store.row("select charged from jobs where id = ?", [charge.job_id])
             start = row["charged"] if row else 0
@@ -302,7 +306,40 @@ class Jobs:
                 }
             )
             self.store.change("update jobs set charged = charged + ? where id = ?", [covered, charge.job_id])
-            put(db, charge.job_id, "charge", charge.body(), now)
+            if usage is None:
+                put(db, charge.job_id, "charge", charge.body(), now)
+            elif not self.store.change(
+                "update outbox set body = ? where job_id = ? and kind = 'usage' and outcome is null",
+                [json.dumps(usage.body()), charge.job_id],
+            ):
+                put(db, charge.job_id, "usage", usage.body(), now)
+
+    def unconfirmed(self, before: float, most: int = 1000) -> list[JobRow]:
+        """Jobs accepted before that time of which UCloud has not said that it has them, oldest first."""
+        found = self.store.rows(
+            "select * from jobs where confirmed_at is null and promised_at is not null and phase <> 'refused' "
+            "and stop is not 'rolled-back' and accepted_at <= ? order by accepted_at, id limit ?", [before, most],
+        )  # fmt: skip
+        return [JobRow.read(row) for row in found]
+
+    def confirmed(self, ids: Iterable[str], now: float) -> None:
+        """UCloud has these jobs."""
+        with self.store.writing() as db:
+            db.conn.executemany("update jobs set confirmed_at = ? where id = ?", [(now, id_) for id_ in ids])
+
+    def forgotten(self, job_id: str, why: str, now: float) -> None:
+        """UCloud does not have the job: it is to vanish, and nothing more is told or charged of it."""
+        with self.store.writing():
+            self.store.change(
+                "update outbox set outcome = 'dropped', settled_at = ?, answer = ? "
+                "where job_id = ? and outcome is null",
+                [now, why, job_id],
+            )
+            self.store.change(
+                "update jobs set stop = 'rolled-back', stop_at = ?, refused_why = ?, "
+                "phase = case when phase = 'ended' then 'refused' else phase end where id = ?",
+                [now, why, job_id],
+            )
 
     def ended(self, job_id: str, used: int | None, now: float) -> None:
         """The job has come to its end; nothing more follows."""

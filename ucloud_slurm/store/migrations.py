@@ -233,3 +233,11 @@ def m004_connections(db: Database) -> None:
         "from people"
     )
     db.table("people").transform(drop={"asked_at", "approved_at"})
+
+
+@migrations()
+def m006_confirmed(db: Database) -> None:
+    """Whether UCloud has a job, where it says so."""
+    db.table("jobs").add_column("confirmed_at", float)
+    db.execute("update jobs set confirmed_at = answered_at")
+    db.execute("create index jobs_unconfirmed on jobs (accepted_at) where confirmed_at is null")

@@ -15,6 +15,7 @@ class Outcome(StrEnum):
     DELIVERED = "delivered"
     NO_FUNDS = "no-funds"  # a charge that the wallet could not pay
     DOUBTFUL = "doubtful"  # a repeated charge: booked before or not paid, UCloud's answer does not tell
+    DROPPED = "dropped"  # about a job that UCloud does not have
     PARKED = "parked"  # UCloud refused it for good; for the administrator to see
 
 
@@ -36,18 +37,20 @@ class Outbox:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def heads(self, now: float, unanswered: float, most: int = 1000) -> list[Letter]:
+    def heads(self, now: float, unanswered: float, most: int = 1000, *, confirmed: bool = False) -> list[Letter]:
         """The oldest waiting message of each job, oldest first.
 
         Messages of a job whose create has not been answered wait ``unanswered`` seconds from its acceptance:
         UCloud must not hear of a job before it has its answer.
+
+        :param confirmed: only those of jobs of which UCloud has said that it has them
         """
         rows = self.store.rows(
             "select min(outbox.id) as id, outbox.job_id, kind, outbox.body, created_at, sends "
             "from outbox join jobs on jobs.id = outbox.job_id "
             "where outcome is null and (answered_at is not null or accepted_at < ?) "
-            "group by outbox.job_id order by outbox.id limit ?",
-            [now - unanswered, most],
+            "and (confirmed_at is not null or not ?) group by outbox.job_id order by outbox.id limit ?",
+            [now - unanswered, confirmed, most],
         )
         return [_letter(row) for row in rows]
 
@@ -66,15 +69,26 @@ class Outbox:
                     "update outbox set settled_at = ?, outcome = ?, answer = ? where id = ?",
                     [now, outcome, answer, letter.id],
                 )
-                if letter.kind == "charge":
+                if letter.kind == "usage":
+                    db.conn.execute(
+                        "update charges set outcome = ? where job_id = ? and outcome is null", [outcome, letter.job_id]
+                    )
+                elif letter.kind == "charge":
                     db.conn.execute(
                         "update charges set outcome = ? where charge_id = ?",
                         [outcome, letter.body["chargeId"]],
                     )
 
     def retry(self) -> int:
-        """Puts what was parked back into its place; returns how many messages that were."""
-        return self.store.change("update outbox set outcome = null, settled_at = null where outcome = 'parked'")
+        """Puts what was parked back into its place; returns how many messages that were.
+
+        Not a number of use that was replaced by a later one: it would fall.
+        """
+        return self.store.change(
+            "update outbox set outcome = null, settled_at = null where outcome = 'parked' and not (kind = 'usage' "
+            "and exists (select 1 from outbox as later where later.job_id = outbox.job_id and later.kind = 'usage' "
+            "and later.id > outbox.id))"
+        )
 
     def waiting(self) -> int:
         """How many messages wait."""

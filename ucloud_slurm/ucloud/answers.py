@@ -94,10 +94,14 @@ class OpenSession(Message):
 
 
 class ShellSession(OpenSession):
-    """A shell: the browser shows the identifier on the shell WebSocket, once."""
+    """A shell: the browser shows the identifier on the shell WebSocket, once.
+
+    :ivar domain_override: where browsers reach us, which need not be where UCloud does; since 2024
+    """
 
     type: Literal["shell"] = "shell"
     session_identifier: str
+    domain_override: str
 
 
 class WebSession(OpenSession):

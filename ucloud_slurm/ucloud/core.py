@@ -1,49 +1,20 @@
-"""The client of UCloud/Core: jobs.control and products, with an access token that is kept fresh.
+"""The calls of UCloud/Core's that a provider makes.
 
-Contract: provider to Core authentication, ``jobs.control.*``, ``products.retrieve``.
+Contract: ``jobs.control.*``, ``products.retrieve``, ``accounting.v2.*``, ``providers.*``.
 """
 
-import base64
-import json
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-import requests
-from requests.adapters import HTTPAdapter
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
-from ucloud_slurm.errors import Misconfigured, NotNow, Refused, one_line
+from ucloud_slurm.errors import Refused
+from ucloud_slurm.ucloud.client import Client, CoreAway, CoreRefused
 from ucloud_slurm.ucloud.control import Charge
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
 from ucloud_slurm.ucloud.wire import from_data
 
-RENEW_BEFORE = 180  # seconds of life left at which the access token is renewed
-CONNECT_TIMEOUT = 3.0  # seconds
 M = TypeVar("M")
-
-LARGEST_ANSWER = 64 * 1024 * 1024  # bytes
-
-
-class CoreAway(NotNow):
-    """UCloud could not be asked: no connection, no answer in time, a server error, or no JSON."""
-
-
-class CoreRefused(Exception):
-    """UCloud answered, and the answer is no. Asking again the same way is of no use.
-
-    :ivar explained: the answer had UCloud's own form; one that has not may come from something in between
-    """
-
-    def __init__(self, status: int, why: str, *, explained: bool = True) -> None:
-        super().__init__(f"UCloud answered {status}: {why}")
-        self.status = status
-        self.why = why
-        self.explained = explained
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,91 +25,16 @@ class ChargeAnswer:
     duplicates: frozenset[str]
 
 
-class TokenCache(Protocol):
-    """Keeps the access token between passes, so that a pass does not begin with a refresh."""
-
-    def load(self) -> str | None:
-        """The token that was kept last."""
-
-    def keep(self, token: str) -> None:
-        """Keeps this one instead."""
-
-
-class TokenInMemory:
-    """A token cache that lives as long as the process."""
-
-    def __init__(self) -> None:
-        self._token: str | None = None
-
-    def load(self) -> str | None:
-        """See :class:`TokenCache`."""
-        return self._token
-
-    def keep(self, token: str) -> None:
-        """See :class:`TokenCache`."""
-        self._token = token
-
-
-def read_refresh_token(path: Path) -> str:
-    """The refresh token in a file of one line.
-
-    :raises Misconfigured: when the file cannot be read or is empty
-    """
-    try:
-        token = path.read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise Misconfigured([f"ucloud.refresh_token_file: {path} cannot be read ({error.strerror})."]) from None
-    except UnicodeDecodeError:
-        raise Misconfigured([f"ucloud.refresh_token_file: {path} is not a text file."]) from None
-    if not token or any(character.isspace() for character in token):
-        raise Misconfigured([f"ucloud.refresh_token_file: {path} should hold the refresh token in one line."])
-    return token
-
-
-class Core:
-    """Calls to UCloud. Safe for several threads.
-
-    Every call takes at most ``timeout`` seconds a try. Calls of the worker are tried ``tries`` times while
-    UCloud is away; what stays undone is tried again at a later pass.
+class Core(Client):
+    """Calls to UCloud.
 
     :raises CoreAway: from every call that could not be answered
     :raises CoreRefused: from every call that was answered with a 4xx
     """
 
-    def __init__(
-        self,
-        url: str,
-        refresh_token: str,
-        *,
-        now: Callable[[], float],
-        timeout: float = 10.0,
-        tokens: TokenCache | None = None,
-        tries: int = 3,
-        ca_file: Path | None = None,
-    ) -> None:
-        self._url = url
-        self._refresh_token = refresh_token
-        self._now = now
-        self._timeout = timeout
-        self._tokens = tokens or TokenInMemory()
-        self._tries = tries
-        self._lock = threading.Lock()
-        self._http = requests.Session()
-        self._http.mount(url, HTTPAdapter(pool_connections=1, pool_maxsize=8))
-        # No proxies, netrc or certificates from the environment: the configuration says everything.
-        self._http.trust_env = False
-        if ca_file is not None:
-            self._http.verify = str(ca_file)
-
-    def close(self) -> None:
-        """Closes the connections."""
-        self._http.close()
-
-    # -- jobs.control ---------------------------------------------------------------------------------------
-
     def update(self, items: Sequence[Mapping[str, object]]) -> None:
         """``jobs.control.update`` with 1 to 1000 items, all or nothing."""
-        self._call("POST", "/api/jobs/control/update", body={"items": list(items)})
+        self.call("POST", "/api/jobs/control/update", body={"items": list(items)})
 
     def charge(self, charges: Sequence[Charge]) -> ChargeAnswer:
         """``jobs.control.chargeCredits`` with 1 to 1000 items. Tried once: the caller must know what is a repeat.
@@ -158,7 +54,7 @@ class Core:
 
     def register(self, items: Sequence[Mapping[str, object]]) -> list[str]:
         """``jobs.control.register`` with 1 to 1000 jobs; returns UCloud's ids of them."""
-        data = self._call("POST", "/api/jobs/control/register", body={"items": list(items)})
+        data = self.call("POST", "/api/jobs/control/register", body={"items": list(items)})
         found = data.get("responses") if isinstance(data, dict) else None
         ids = [entry.get("id") if isinstance(entry, dict) else None for entry in found or []]
         if len(ids) != len(items) or not all(isinstance(id_, str) for id_ in ids):
@@ -174,9 +70,9 @@ class Core:
             "includeParameters": "true",
         }
         try:
-            data = self._call("GET", "/api/jobs/control/retrieve", query=query, timeout=timeout)
+            data = self.call("GET", "/api/jobs/control/retrieve", query=query, timeout=timeout)
         except CoreRefused as error:
-            if error.status == 404:
+            if error.status == 404 or (error.status == 403 and error.explained):
                 return None
             raise
         return _read(Job, data)
@@ -189,166 +85,63 @@ class Core:
             "filterProvider": reference.provider,
         }
         try:
-            data = self._call("GET", "/api/products/retrieve", query=query, timeout=timeout)
+            data = self.call("GET", "/api/products/retrieve", query=query, timeout=timeout)
         except CoreRefused as error:
             if error.status == 404:
                 return None
             raise
         return _read(ComputeProduct, data)
 
+    def report_usage(self, items: Sequence[Mapping[str, object]]) -> list[bool]:
+        """``accounting.v2.reportUsage`` with 1 to 1000 items; the same again does no harm.
+
+        :returns: for each whether its wallet has something left
+        """
+        data = self.call("POST", "/api/accounting/v2/reportUsage", body={"items": list(items)})
+        return _booleans(data, len(items), "a report of usage")
+
+    def registered(self, key: str) -> str | None:
+        """UCloud's id of the job that was registered under our key."""
+        query = {"itemsPerPage": "10", "filterProviderIds": key}
+        data = self.call("GET", "/api/jobs/control/browse", query=query)
+        items = data.get("items") if isinstance(data, dict) else None
+        return next((_read(Job, item).id for item in items or []), None)
+
+    def existing(self, job_ids: Sequence[str]) -> list[bool]:
+        """``providers.resources.checkExistence`` of 1 to 1000 jobs: whether UCloud has each."""
+        body = {"items": [{"type": "job", "id": job_id} for job_id in job_ids]}
+        data = self.call("POST", "/api/providers/resources/checkExistence", body=body)
+        return _booleans(data, len(job_ids), "the question which jobs it has")
+
+    def jobs(self, state: str) -> Iterator[Job]:
+        """``jobs.control.browse``: all of our jobs in a state of UCloud's, as it has them, newest first."""
+        query = {"itemsPerPage": "250", "filterState": state}
+        while True:
+            page = self.call("GET", "/api/jobs/control/browse", query=query)
+            items = page.get("items") if isinstance(page, dict) else None
+            if not isinstance(items, list):
+                raise CoreAway("UCloud's list of jobs cannot be understood")
+            yield from (_read(Job, item) for item in items)
+            if not items or not isinstance(page.get("next"), str):
+                return
+            query = {**query, "next": page["next"]}
+
     def approve_connection(self, username: str, *, timeout: float | None = None) -> None:
         """``providers.im.control.approveConnection``: the user is connected. Not harmless a second time."""
         body = {"username": username}
-        self._call("POST", "/api/providers/integration/control/approveConnection", body=body, timeout=timeout)
+        self.call("POST", "/api/providers/integration/control/approveConnection", body=body, timeout=timeout)
 
     def clear_connection(self, username: str, *, timeout: float | None = None) -> None:
         """``providers.im.control.clearConnection``: the user is not connected. The same again does no harm."""
         body = {"username": username}
-        self._call("POST", "/api/providers/integration/control/clearConnection", body=body, timeout=timeout)
-
-    def check(self) -> None:
-        """Finds out whether UCloud answers and knows our refresh token."""
-        self._renew(self._timeout)
-
-    # -- the wire -------------------------------------------------------------------------------------------
+        self.call("POST", "/api/providers/integration/control/clearConnection", body=body, timeout=timeout)
 
     def _charge(self, path: str, charges: Sequence[Charge]) -> ChargeAnswer:
         body = {"items": [charge.body() for charge in charges]}
-        data = self._call("POST", path, body=body, timeout=self._timeout)
+        data = self.call("POST", path, body=body, timeout=self._timeout)
         if not isinstance(data, dict):
             raise CoreAway("UCloud's answer to a charge is not an object")
         return ChargeAnswer(_ids(data, "insufficientFunds"), _ids(data, "duplicateCharges"))
-
-    def _call(
-        self,
-        verb: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: object = None,
-        timeout: float | None = None,
-    ) -> Any:
-        # A caller that brings its own limit gets one try.
-        tries = self._tries if timeout is None else 1
-        for attempt in Retrying(
-            retry=retry_if_exception_type(CoreAway),
-            stop=stop_after_attempt(tries),
-            wait=wait_random_exponential(multiplier=0.2, max=2),
-            reraise=True,
-        ):
-            with attempt:
-                return self._authorised(verb, path, query, body, timeout or self._timeout)
-        raise AssertionError("unreachable")
-
-    def _authorised(self, verb: str, path: str, query: Mapping[str, str] | None, body: object, timeout: float) -> Any:
-        token = self._access_token(timeout)
-        try:
-            return self._send(verb, path, query, body, token, timeout)
-        except CoreRefused as error:
-            if error.status != 401:
-                raise
-        token = self._renew(timeout, stale=token)
-        try:
-            return self._send(verb, path, query, body, token, timeout)
-        except CoreRefused as error:
-            if error.status != 401:
-                raise
-            raise CoreAway("UCloud does not accept a fresh access token; is the refresh token right?") from None
-
-    def _send(
-        self,
-        verb: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: object,
-        token: str | None,
-        timeout: float,
-    ) -> Any:
-        headers = {"Content-Type": "application/json; charset=utf-8", "Accept": "application/json"}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        try:
-            response = self._http.request(
-                verb,
-                self._url + path,
-                params=query,
-                data=None if body is None else json.dumps(body, separators=(",", ":")).encode(),
-                headers=headers,
-                timeout=(min(CONNECT_TIMEOUT, timeout), timeout),
-                allow_redirects=False,
-                stream=True,
-            )
-            with response:
-                content = _body(response, time.monotonic() + timeout)
-        except (requests.RequestException, OSError, ValueError) as error:
-            raise CoreAway(f"UCloud cannot be reached ({type(error).__name__})") from None
-        except Exception as error:  # urllib3's own errors while the body is read
-            if type(error).__module__.startswith("urllib3"):
-                raise CoreAway(f"UCloud's answer broke off ({type(error).__name__})") from None
-            raise
-        return _answer(response.status_code, content)
-
-    def _access_token(self, timeout: float) -> str:
-        token = self._tokens.load()
-        if token is not None and _expiry(token) - self._now() > RENEW_BEFORE:
-            return token
-        return self._renew(timeout, stale=token)
-
-    def _renew(self, timeout: float, stale: str | None = None) -> str:
-        if not self._lock.acquire(timeout=timeout):
-            raise CoreAway("UCloud gives no access token")
-        try:
-            kept = self._tokens.load()
-            if stale is not None and kept is not None and kept != stale:
-                return kept  # another thread was here first
-            body = {"items": [{"refreshToken": self._refresh_token}]}
-            try:
-                data = self._send("POST", "/auth/providers/refresh", None, body, None, timeout)
-            except CoreRefused as error:
-                raise CoreAway(
-                    f"UCloud refused our refresh token ({error.status}); put the right one into "
-                    "ucloud.refresh_token_file"
-                ) from None
-            try:
-                token = data["responses"][0]["accessToken"]
-            except (KeyError, IndexError, TypeError):
-                token = None
-            if not isinstance(token, str) or not token:
-                raise CoreAway("UCloud gave no access token")
-            self._tokens.keep(token)
-            return token
-        finally:
-            self._lock.release()
-
-
-def _body(response: requests.Response, deadline: float) -> bytes:
-    """The body, however slowly it comes, until the deadline (monotonic seconds)."""
-    content = b""
-    while len(content) <= LARGEST_ANSWER:
-        some = response.raw.read1(65536, decode_content=True)
-        if not some:
-            return content
-        content += some
-        if time.monotonic() > deadline:
-            raise CoreAway("UCloud's answer takes too long")
-    return content
-
-
-def _answer(status: int, content: bytes) -> Any:
-    if status >= 500 or status in (408, 429) or 300 <= status < 400:
-        raise CoreAway(f"UCloud answered {status}")
-    if len(content) > LARGEST_ANSWER:
-        raise CoreAway("UCloud's answer is too large")
-    try:
-        data = json.loads(content) if content.strip() else {}
-    except ValueError:
-        if 200 <= status < 300:
-            raise CoreAway("UCloud's answer is not JSON; is ucloud.url right?") from None
-        data = {}
-    if 200 <= status < 300:
-        return data
-    why = data.get("why") if isinstance(data, dict) else None
-    raise CoreRefused(status, one_line(str(why or "no reason given")), explained=isinstance(why, str))
 
 
 def _read(kind: type[M], data: Any) -> M:
@@ -358,18 +151,15 @@ def _read(kind: type[M], data: Any) -> M:
         raise CoreAway(f"UCloud's answer cannot be understood: {error.why}") from None
 
 
+def _booleans(data: Any, number: int, question: str) -> list[bool]:
+    found = data.get("responses") if isinstance(data, dict) else None
+    if not isinstance(found, list) or len(found) != number or not all(isinstance(each, bool) for each in found):
+        raise CoreAway(f"UCloud's answer to {question} cannot be understood")
+    return found
+
+
 def _ids(data: Mapping[str, Any], key: str) -> frozenset[str]:
     found = data.get(key) or []
     if not isinstance(found, list):
         raise CoreAway(f"UCloud's {key} is not a list")
     return frozenset(str(item["id"]) for item in found if isinstance(item, dict) and "id" in item)
-
-
-def _expiry(token: str) -> float:
-    """When our own token ends. It is UCloud that checks it; here only its age matters."""
-    try:
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return float(claims["exp"])
-    except (ValueError, KeyError, IndexError, TypeError):
-        return 0.0

@@ -18,6 +18,12 @@ class Era:
     :ivar exit_code_is_failure: whether a program that ended with an error is FAILURE; in 2021 SUCCESS means that
         the program ended by itself, whatever its exit code
     :ivar has_clear_connection: whether UCloud can be told that somebody is not connected any more
+    :ivar bearer_in_handshake: whether UCloud shows its token, and whom it asks for, when it opens a WebSocket; in the
+        frames otherwise. Every frame that it gets then is a piece of a log, whatever it says of itself
+    :ivar reports_usage: whether use is told as an absolute number for each job; as charges of periods otherwise
+    :ivar has_check_existence: whether UCloud says which jobs it has. It forgets a job whose create took too long, and
+        loses what belongs to one that it hears of too early
+    :ivar asks_to_verify: whether UCloud asks from time to time to compare its jobs with ours; we ask it otherwise
     :ivar not_ours: statuses with which a bulk is refused for an id that UCloud does not know as ours
     """
 
@@ -27,7 +33,18 @@ class Era:
     has_new_time_allocation: bool
     exit_code_is_failure: bool
     has_clear_connection: bool
+    bearer_in_handshake: bool
+    reports_usage: bool
+    has_check_existence: bool
+    asks_to_verify: bool
     not_ours: frozenset[int]
+
+    def hinted(self, hint: str | None) -> str | None:
+        """The acting user, from the value of ``usernameHint`` in the address of a WebSocket."""
+        try:
+            return base64.urlsafe_b64decode((hint or "") + "=" * (-len(hint or "") % 4)).decode() or None
+        except (UnicodeError, binascii.Error):
+            return None
 
     def username(self, header: str | None) -> str | None:
         """The acting user, from the value of a ``UCloud-Username`` header (contract: acting-user header).
@@ -51,6 +68,10 @@ ERA_2021 = Era(
     has_new_time_allocation=False,
     exit_code_is_failure=False,
     has_clear_connection=False,
+    bearer_in_handshake=False,
+    reports_usage=False,
+    has_check_existence=False,
+    asks_to_verify=True,
     not_ours=frozenset({400, 404}),
 )
 ERA_2022 = Era(
@@ -60,7 +81,24 @@ ERA_2022 = Era(
     has_new_time_allocation=True,
     exit_code_is_failure=False,
     has_clear_connection=True,
+    bearer_in_handshake=False,
+    reports_usage=False,
+    has_check_existence=False,
+    asks_to_verify=True,
     not_ours=frozenset({400, 404}),
 )
+ERA_TODAY = Era(
+    name="today",
+    encoded_usernames=True,
+    has_suspended=True,
+    has_new_time_allocation=True,
+    exit_code_is_failure=True,
+    has_clear_connection=True,
+    bearer_in_handshake=True,
+    reports_usage=True,
+    has_check_existence=True,
+    asks_to_verify=False,
+    not_ours=frozenset({403, 404}),
+)
 
-ERAS = {era.name: era for era in (ERA_2021, ERA_2022)}
+ERAS = {era.name: era for era in (ERA_2021, ERA_2022, ERA_TODAY)}

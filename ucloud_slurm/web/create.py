@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.errors import Conflict, Problem, Refused, StorageTrouble
@@ -12,8 +11,9 @@ from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
-from ucloud_slurm.ucloud.core import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.worker.accept import row_of
 from ucloud_slurm.worker.catalogue import Catalogue
 from ucloud_slurm.worker.stop import cancel
 from ucloud_slurm.worker.submit import FolderTrouble, build, submit
@@ -144,28 +144,6 @@ class Create:
 
     def _left(self) -> float:
         return self._deadline - time.monotonic()
-
-
-def row_of(provider: Provider, job: Job, local_user: str, **more: Any) -> dict[str, Any]:
-    """A new row for the jobs table.
-
-    :param local_user: whom it runs as, whatever is said of its owner later
-    """
-    specification = job.specification
-    return {
-        "id": job.id,
-        "phase": Phase.ACCEPTED,
-        "name": naming.slurm_name(job),
-        "local_user": local_user,
-        "owner": job.owner.created_by,
-        "project": job.owner.project,
-        "category": specification.product.category,
-        "product": specification.product.id,
-        "fingerprint": naming.fingerprint(job),
-        "body": job.model_dump_json(by_alias=True, exclude={"status": {"resolved_application", "resolved_product"}}),
-        "accepted_at": provider.now(),
-        **more,
-    }
 
 
 def _answer(place: str, refused: JobRow) -> Problem:

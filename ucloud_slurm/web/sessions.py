@@ -86,7 +86,8 @@ def _session(
     label, address = "", None
     opened: Opened
     if application is None or url is None:
-        opened = ShellSession(job_id=row.id, rank=item.rank, session_identifier=token)
+        domain = f"ws{provider.config.provider.url.rstrip('/').removeprefix('http')}"
+        opened = ShellSession(job_id=row.id, rank=item.rank, session_identifier=token, domain_override=domain)
     else:
         label = naming.label(url, row.id, item.rank, secrets.token_hex(8))
         address = provider.scheduler.nodes(record.node_list, deadline - time.monotonic())[item.rank].address

@@ -15,6 +15,7 @@ from ucloud_slurm.slurm.scheduler import SchedulerAway
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.worker.catalogue import PAUSE, Catalogue
+from ucloud_slurm.worker.compare import compare, confirm
 from ucloud_slurm.worker.outside import register_outside
 from ucloud_slurm.worker.people import tell_owed
 from ucloud_slurm.worker.send import drain
@@ -57,6 +58,8 @@ def _pass(provider: Provider) -> bool:
         if provider.config.outside:
             whole &= register_outside(provider, queue)
     submit_owed(provider, catalogue, provider.jobs.in_phase(Phase.ACCEPTED))
+    whole &= compare(provider)
+    whole &= confirm(provider)
     whole &= drain(provider)
     whole &= tell_owed(provider)
     if queue is not None:

@@ -7,12 +7,14 @@ from ucloud_slurm.bridge.outside import Registration, registrations
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.control import JobState
-from ucloud_slurm.ucloud.core import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.jobs import MOST_ITEMS, Job
 from ucloud_slurm.ucloud.wire import from_data
 
 log = logging.getLogger(__name__)
+
+CONFLICT = 409
 
 
 def register_outside(provider: Provider, queue: Sequence[QueueRecord]) -> bool:
@@ -37,15 +39,29 @@ def register_outside(provider: Provider, queue: Sequence[QueueRecord]) -> bool:
     for start in range(0, len(new), MOST_ITEMS):
         some = new[start : start + MOST_ITEMS]
         try:
-            ids = provider.core.register([each.item(provider.config.provider.id) for each in some])
+            _write(provider, _register(provider, some))
         except CoreAway as error:
             log.warning("%d jobs from outside UCloud could not be registered yet: %s", len(new) - start, error)
             return False
         except CoreRefused as error:
             log.error("UCloud does not register jobs from outside (see [[outside]]): %s", error)  # noqa: TRY400
             return True
-        _write(provider, dict(zip(ids, some, strict=True)))
     return True
+
+
+def _register(provider: Provider, some: Sequence[Registration]) -> dict[str, Registration]:
+    """Registers jobs, by UCloud's ids of them. Some Cores refuse a bulk in which they know one already."""
+    try:
+        ids = provider.core.register([each.item(provider.config.provider.id) for each in some])
+    except CoreRefused as error:
+        if error.status != CONFLICT:
+            raise
+        if len(some) == 1:
+            known = provider.core.registered(some[0].key)
+            return {known: some[0]} if known is not None else {}
+        middle = len(some) // 2
+        return _register(provider, some[:middle]) | _register(provider, some[middle:])
+    return dict(zip(ids, some, strict=True))
 
 
 def _write(provider: Provider, registered: dict[str, Registration]) -> None:
@@ -75,6 +91,7 @@ def _write(provider: Provider, registered: dict[str, Registration]) -> None:
                 "accepted_at": now,
                 "promised_at": now,
                 "answered_at": now,
+                "confirmed_at": now,
                 "submitted_at": record.submitted,
                 "state": JobState.IN_QUEUE,
                 "outside": 1,

@@ -8,8 +8,8 @@ from ucloud_slurm.provider import Provider
 from ucloud_slurm.store.health import UCLOUD
 from ucloud_slurm.store.jobs import Stop
 from ucloud_slurm.store.outbox import Letter, Outcome
+from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.control import Charge
-from ucloud_slurm.ucloud.core import CoreAway, CoreRefused
 from ucloud_slurm.worker.catalogue import PAUSE
 
 log = logging.getLogger(__name__)
@@ -28,18 +28,16 @@ def drain(provider: Provider) -> bool:
     """
     deadline = time.monotonic() + BUDGET
     try:
-        while letters := provider.outbox.heads(provider.now(), UNANSWERED):
+        confirmed = provider.era.has_check_existence
+        while letters := provider.outbox.heads(provider.now(), UNANSWERED, confirmed=confirmed):
             if time.monotonic() > deadline:
                 log.warning("the outbox is long; the rest waits for the next pass")
                 return False
-            charges = [letter for letter in letters if letter.kind == "charge"]
-            updates = [letter for letter in letters if letter.kind == "update"]
-            if charges:
-                provider.outbox.sending(charges)
-                _halving(provider, charges, _send_charges)
-            if updates:
-                provider.outbox.sending(updates)
-                _halving(provider, updates, _send_updates)
+            for kind, send in _SENDERS.items():
+                some = [letter for letter in letters if letter.kind == kind]
+                if some:
+                    provider.outbox.sending(some)
+                    _halving(provider, some, send)
             provider.health.answered(UCLOUD, provider.now())
     except CoreAway as error:
         log.warning("the outbox waits: %s", error)
@@ -87,6 +85,23 @@ def _send_charges(provider: Provider, letters: Sequence[Letter]) -> None:
                 _unpaid(provider, letter, "Insufficient funds")
             else:
                 _doubtful(provider, letter)
+
+
+def _send_usage(provider: Provider, letters: Sequence[Letter]) -> None:
+    """A wallet that has nothing left is one that could not pay, though what was used is recorded."""
+    answers = provider.core.report_usage([letter.body for letter in letters])
+    provider.outbox.settle(letters, Outcome.DELIVERED, "", provider.now())
+    for letter, left in zip(letters, answers, strict=True):
+        if not left:
+            log.info("job %s: its owner has no resources left; it is stopped", letter.job_id)
+            provider.jobs.stop(letter.job_id, Stop.NO_FUNDS, provider.now())
+
+
+_SENDERS: dict[str, Callable[[Provider, Sequence[Letter]], None]] = {
+    "charge": _send_charges,
+    "usage": _send_usage,
+    "update": _send_updates,
+}
 
 
 def _doubtful(provider: Provider, letter: Letter) -> None:

@@ -21,8 +21,8 @@ from ucloud_slurm.slurm.scheduler import SchedulerAway
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
-from ucloud_slurm.ucloud.control import JobState, JobUpdate
-from ucloud_slurm.ucloud.core import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.control import JobState, JobUpdate, Usage
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.users.mapping import slurm_account
 from ucloud_slurm.worker.catalogue import Catalogue
@@ -160,12 +160,27 @@ class Watch:
         used = present.seconds * weight
         if row.submitted_at is not None and row.submitted_at < record.submitted:
             used += charges.total(self._earlier(row), tariff)
+        self._bill(row, record.id, used, weight, tariff, final=False)
+
+    def _bill(self, row: JobRow, slurm_id: int, used: int, weight: int, tariff: Tariff, *, final: bool) -> None:
+        """Writes down what is due for a job's use, as a charge or as what it has used in all."""
+        provider, config = self._provider, self._provider.config
         due = charges.charge(
-            row.id, record.id, used=used, charged=row.charged, weight=weight, tariff=tariff,
-            every=self._provider.config.accounting.every, final=False,
+            row.id, slurm_id, used=used, charged=row.charged, weight=weight, tariff=tariff,
+            every=0.0 if final else config.accounting.every, final=final, last_unit=config.accounting.last_unit,
+            whole=not provider.reports_usage,
         )  # fmt: skip
-        if due is not None:
-            self._provider.jobs.charge(due, record.id, charges.covered(due, tariff), self._provider.now())
+        if due is None:
+            return
+        covered = charges.covered(due, tariff)
+        usage = None
+        if provider.reports_usage:
+            name = config.provider.id
+            usage = Usage(
+                username=row.owner, project=row.project, category=row.category, provider=name,
+                scope=f"{name}/{row.category}/job/{row.id}", units=(row.charged + covered) // tariff.unit,
+            )  # fmt: skip
+        provider.jobs.charge(due, slurm_id, covered, provider.now(), usage)
 
     def _earlier(self, row: JobRow) -> list[Use]:
         return [Use(run["seconds"], run["nodes"], run["cpus"]) for run in self._provider.jobs.runs(row.id)]
@@ -225,12 +240,7 @@ class Watch:
                 running = JobUpdate(JobState.RUNNING, "The job is now running.", output_folder=self._folder(row))
                 provider.jobs.tell(row.id, running, now)
             if tariff is not None and used is not None:
-                rest = charges.charge(
-                    row.id, own[-1].id, used=used, charged=row.charged, weight=tariff.weight(uses[-1]), tariff=tariff,
-                    every=0.0, final=True, last_unit=provider.config.accounting.last_unit,
-                )  # fmt: skip
-                if rest is not None:
-                    provider.jobs.charge(rest, own[-1].id, charges.covered(rest, tariff), now)
+                self._bill(row, own[-1].id, used, tariff.weight(uses[-1]), tariff, final=True)
             if row.told:
                 provider.jobs.tell(row.id, update, now)
             self._close(row, used)

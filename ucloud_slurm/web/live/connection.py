@@ -28,7 +28,7 @@ LARGEST = 1024 * 1024  # bytes of a frame: a Job with its application and all it
 MOST_UNFINISHED = 64 * 1024 * 1024  # bytes of all frames of this process that have not come to their end
 HIGH_WATER = 128 * 1024  # bytes that may wait for a slow reader before its sender does
 SLOWEST = 60.0  # seconds in which a reader must take something
-PING_SECONDS = 60.0
+PING_SECONDS = 30.0
 STRANGERS = 200  # frames, and pieces of frames, that one may send who has not shown who it is
 BEGINNING = 4096  # bytes of a frame that is too large in which its stream is looked for
 TOO_LARGE = 413
@@ -68,6 +68,7 @@ class Connection:
         self._too_large = False
         self._events = 0
         self.known = False  # whether it has shown a token of UCloud or a session's identifier
+        self.bare = False  # whether the other side takes every frame for a piece of a log
 
     @classmethod
     async def accept(cls, sock: socket.socket, handshake: bytes, username: str | None) -> Self:
@@ -98,7 +99,11 @@ class Connection:
         await self._send({"type": "response", "streamId": stream_id, "status": status, "payload": payload})
 
     async def refuse(self, stream_id: str, problem: Problem) -> None:
-        """Ends a stream with an error."""
+        """Ends a stream with an error. Where only logs are read it is a line of one."""
+        if self.bare:
+            text = f"[The log is not shown: {problem.why}]\n"
+            await self.message(stream_id, {"rank": 0, "stdout": None, "stderr": text})
+            return
         await self.response(stream_id, problem.status, {"why": problem.why, "errorCode": problem.error_code})
 
     @asynccontextmanager
@@ -201,6 +206,11 @@ class Connection:
             self._writer.write(self._protocol.send(event.response()))
 
     # -- ending ---------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Says goodbye; what follows is up to the other side."""
+        with suppress(LocalProtocolError):
+            self._writer.write(self._protocol.send(CloseConnection(code=1000)))
 
     def abort(self) -> None:
         """Ends the connection at once."""

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 STREAMS = ("stdout", "stderr")
 GATHER = 0.02  # seconds in which new text is gathered into one message
 QUICK, SLOW = 0.25, 2.0  # seconds between two looks where the kernel does not tell of changes
+LINGER = 30.0  # seconds that the end of a log stays on the screen of those who would come again
 SURE = 5.0  # seconds between two looks where it should
 
 
@@ -92,7 +93,8 @@ class Follower:
         hub = self._hub
         hub.watchers.add(self)
         try:
-            await self.connection.message(self.stream_id, self._payload(-1))
+            if not self.connection.bare:
+                await self.connection.message(self.stream_id, self._payload(-1))
             while not self._cancelled:
                 access = self._access
                 if access is not None and access.lost(self.connection.username, self._since):
@@ -104,7 +106,12 @@ class Follower:
                 if ended:
                     break
                 await self._wait(news=news)
-            await self.connection.response(self.stream_id, 200, self._payload(-1))
+            if self.connection.bare:
+                # Whoever still looks would come again at once, and see all of it once more.
+                await asyncio.sleep(LINGER)
+                self.connection.finish()
+            else:
+                await self.connection.response(self.stream_id, 200, self._payload(-1))
         finally:
             hub.watchers.discard(self)
             for each in self._logs:
@@ -209,8 +216,9 @@ class Following:
         :raises Problem: it is refused
         """
         provider = self._hub.provider
-        provider.tokens.verify(f"Bearer {frame.bearer or ''}", provider.now())
-        self._connection.known = True
+        if not self._connection.bare:
+            provider.tokens.verify(f"Bearer {frame.bearer or ''}", provider.now())
+            self._connection.known = True
         request = from_data(FollowRequest, {"request": frame.payload}).request
         if isinstance(request, Cancel):
             await self._cancel(frame.stream_id, request)

@@ -21,6 +21,7 @@ from ucloud_slurm.web.live.follow import Following
 from ucloud_slurm.web.live.hub import Hub
 from ucloud_slurm.web.live.shell import Shells
 
+FOLLOW = "sockets.follow"
 MOST = 2000  # connections of one process
 UNKNOWN = 30.0  # seconds in which a connection must show who it is: whoever opens one has something to say
 
@@ -40,14 +41,19 @@ def blueprint(hub: Hub) -> Blueprint:
         if request.headers.get("Sec-WebSocket-Version") != "13":
             return Response(status=426, headers={"Sec-WebSocket-Version": "13"})
         _check_origin(provider, request.headers.get("Origin"))
+        if provider.era.bearer_in_handshake and (request.endpoint == FOLLOW or "Authorization" in request.headers):
+            provider.tokens.verify(request.headers.get("Authorization"), provider.now())
         if hub.connections >= MOST:
             raise TooMany("The provider has as many connections as it can hold; please try again later.")
         theirs = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
         if theirs is None:
             raise Refused("This server cannot hold a WebSocket open.")
         username = provider.era.username(request.headers.get("UCloud-Username"))
+        known = provider.era.bearer_in_handshake and "Authorization" in request.headers
+        if known:
+            username = provider.era.hinted(request.args.get("usernameHint")) or username
         ours, other = take(theirs)
-        hub.start(lambda: _serve(hub, ours, _handshake(key), username))
+        hub.start(lambda: _serve(hub, ours, _handshake(key), username, known=known))
         response = Response(status=101)
         response.call_on_close(other.close)
         return response
@@ -92,8 +98,9 @@ def _origin(url: str) -> tuple[str, str, int | None]:
     return parts.scheme, parts.hostname or "", port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-async def _serve(hub: Hub, sock: socket.socket, handshake: bytes, username: str | None) -> None:
+async def _serve(hub: Hub, sock: socket.socket, handshake: bytes, username: str | None, *, known: bool) -> None:
     connection = await Connection.accept(sock, handshake, username)
+    connection.known = connection.bare = known
     following, shells = Following(hub, connection), Shells(hub, connection)
     hub.connections += 1
     others = (hub.spawn(_ping(connection)), hub.spawn(_unless_known(connection)))
