@@ -43,9 +43,9 @@ class CorePeople(CoreParts):
             self._calls.plain(f"{self.provider}.im.unlinked", {"username": username}, unit=True)
         except CoreError as error:
             if error.status < 500:
-                self._control.disconnect(username)
+                self.directory.disconnect(username)
             raise
-        self._control.disconnect(username)
+        self.directory.disconnect(username)
 
     def init_resource(self, owner: str, project: str | None = None) -> None:
         """Let the provider know that somebody is about to use it; 2022 only.

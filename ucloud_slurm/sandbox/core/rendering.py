@@ -1,7 +1,7 @@
 """A job as JSON on the wire, with every key that UCloud sends (contract: Job, JobIncludeFlags)."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ucloud_slurm.sandbox.core.catalogue import Catalogue
 from ucloud_slurm.sandbox.core.era import CoreEra
@@ -21,6 +21,17 @@ class Include:
     support: bool = False
     updates: bool = False
     others: bool = False
+    parameters: bool = True
+
+
+class JobRendering(Protocol):
+    """Writes jobs as some Core does."""
+
+    def job(self, job: CoreJob, include: Include, *, permissions: bool) -> Json:
+        """The Job.
+
+        :param permissions: whether to say what the provider itself may do with it
+        """
 
 
 @dataclass(frozen=True, slots=True)
