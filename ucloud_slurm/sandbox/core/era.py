@@ -51,6 +51,7 @@ class CoreEra:
     :ivar is_fatal: whether what its database refuses ends this Core: a connection that is there already, users and
         projects that are not there
     :ivar needs_absolute: whether the addresses that a browser is sent to must be absolute
+    :ivar unlink_restores: whether a provider that refuses to unlink a user keeps the connection
     :ivar not_made: paths of calls of the provider that this Core does not make any more
     """
 
@@ -83,6 +84,7 @@ class CoreEra:
     polls: bool = False
     is_fatal: bool = False
     needs_absolute: bool = False
+    unlink_restores: bool = False
     not_made: frozenset[str] = frozenset()
 
     @property
@@ -164,6 +166,7 @@ CORE_TODAY = CoreEra(
     polls=True,
     is_fatal=True,
     needs_absolute=True,
+    unlink_restores=True,
     not_made=frozenset(
         {"jobs/init", "jobs/verify", "jobs/updateAcl", "jobs/retrieveUtilization", "integration/welcome"}
     ),

@@ -1,6 +1,6 @@
 """A job as JSON on the wire, as it is written today (contract: Job as JSON)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,10 @@ class JobToday:
             "output": {"outputFolder": job.output_folder},
         }
 
+    def values(self, values: Sequence[Json]) -> list[Json] | None:
+        """See :class:`JobRendering`; an empty list is null."""
+        return [whole_value(value) for value in values] or None
+
     def _specification(self, job: CoreJob) -> Json:
         stored = job.specification
         name = {"name": stored["name"]} if stored.get("name") else {}
@@ -66,7 +70,7 @@ class JobToday:
             "replicas": stored.get("replicas", 1),
             "allowDuplicateJob": False,
             "parameters": {key: whole_value(value) for key, value in (stored.get("parameters") or {}).items()},
-            "resources": [whole_value(value) for value in stored.get("resources") or []] or None,
+            "resources": self.values(stored.get("resources") or []),
             "timeAllocation": simple_duration(job.time_allocation),
         }
 

@@ -28,6 +28,7 @@ from ucloud_slurm.sandbox.core.wallet import Wallets
 from ucloud_slurm.sandbox.errors import SandboxError
 
 Json = dict[str, Any]
+QUICK = 2.0
 
 
 class CoreParts:
@@ -47,6 +48,8 @@ class CoreParts:
     :ivar asks_support: whether submitting asks retrieveProducts first, every quarter of an hour, and
         refuses what the provider does not support; an era that polls does so every ten seconds, and looks at
         every feature
+    :ivar quick: seconds within which each answer to a poll must be there
+    :ivar manifest: whether one has to connect, as the provider said last; None while it did not
     """
 
     def __init__(
@@ -76,6 +79,8 @@ class CoreParts:
         self._timeout = timeout
         self.include_resolved = True
         self.asks_support = False
+        self.manifest: bool | None = None
+        self.quick = QUICK
         self.tokens = Tokens(provider, now, self._changed, era.tokens)
         self.wallets = Wallets(self._changed)
         self.catalogue = Catalogue(provider, self._changed, era.job_form)
@@ -89,6 +94,7 @@ class CoreParts:
         )
         self._support = Support(self._changed, now)
         self._features = Features(self._changed)
+        self._features_at: float | None = None
         self._rendering: JobRendering = (
             Rendering(era, self.catalogue, self._support)
             if era.job_form == "first"

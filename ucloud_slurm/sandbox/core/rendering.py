@@ -1,5 +1,6 @@
 """A job as JSON on the wire, with every key that UCloud sends (contract: Job, JobIncludeFlags)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,6 +34,9 @@ class JobRendering(Protocol):
         :param permissions: whether to say what the provider itself may do with it
         """
 
+    def values(self, values: Sequence[Json]) -> list[Json] | None:
+        """AppParameterValues in a list."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
@@ -63,6 +67,10 @@ class Rendering:
             "acl": None,
             "billing": {},
         }
+
+    def values(self, values: Sequence[Json]) -> list[Json] | None:
+        """See :class:`JobRendering`."""
+        return list(values)
 
     def _specification(self, job: CoreJob) -> Json:
         specification = dict(job.specification)

@@ -8,9 +8,9 @@ from ucloud_slurm.sandbox.core.era import FINAL
 from ucloud_slurm.sandbox.core.errors import CoreCrashError
 from ucloud_slurm.sandbox.core.exchanges import Exchange, Hook, Watcher
 from ucloud_slurm.sandbox.core.jobs import CoreJob
-from ucloud_slurm.sandbox.core.people import CorePeople
+from ucloud_slurm.sandbox.core.polling import CorePolling
+from ucloud_slurm.sandbox.core.resources import CoreResources
 from ucloud_slurm.sandbox.core.sockets import CoreSockets
-from ucloud_slurm.sandbox.core.users import CoreUsers
 from ucloud_slurm.sandbox.core.wallet import Behaviour
 
 Json = dict[str, Any]
@@ -19,7 +19,7 @@ VERIFY_EVERY = 5 * 60 * 1000
 """Milliseconds between two verifications of a job."""
 
 
-class SimulatedCore(CoreUsers, CorePeople, CoreSockets):
+class SimulatedCore(CorePolling, CoreResources, CoreSockets):
     """Core and the users in front of it. Safe for several threads."""
 
     def start(self, port: int = 0) -> None:
