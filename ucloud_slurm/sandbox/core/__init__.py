@@ -6,7 +6,7 @@ and open shells on them. Not simulated: what goes through the browser to a web o
 registration of providers, TLS towards the provider's WebSockets, and the web pages.
 """
 
-from ucloud_slurm.sandbox.core.era import CORE_2021, CORE_2022, ERAS, CoreEra
+from ucloud_slurm.sandbox.core.era import CORE_2021, CORE_2022, CORE_TODAY, ERAS, CoreEra
 from ucloud_slurm.sandbox.core.errors import CoreCrashError, CoreError
 from ucloud_slurm.sandbox.core.exchanges import Exchange
 from ucloud_slurm.sandbox.core.follow import Followed
@@ -21,6 +21,7 @@ from ucloud_slurm.sandbox.core.websocket import Socket, SocketClosedError
 __all__ = [
     "CORE_2021",
     "CORE_2022",
+    "CORE_TODAY",
     "ERAS",
     "BookedCharge",
     "CoreCrashError",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 Json = dict[str, Any]
 Check = tuple[str, Callable[[Any], bool]]
@@ -62,10 +63,17 @@ def wrong_fields(data: Json, fields: Mapping[str, Check], optional: frozenset[st
     yield from (f"{name} is a key that UCloud does not know" for name in data if name not in fields)
 
 
-def wrong_session(session: Json, job_id: str, rank: int, kind: str) -> Iterator[str]:
+def is_absolute(address: Any) -> bool:
+    """Whether a browser that is on another site finds it."""
+    parts = urlsplit(address) if isinstance(address, str) else None
+    return parts is not None and parts.scheme in ("http", "https") and bool(parts.netloc)
+
+
+def wrong_session(session: Json, job_id: str, rank: int, kind: str, *, absolute: bool = False) -> Iterator[str]:
     """What is wrong with an OpenSession.
 
     :param kind: ``WEB``, ``VNC`` or ``SHELL``, as it was asked for
+    :param absolute: whether the page takes ``redirectClientTo`` as it is
     """
     type_ = session.get("type")
     if not isinstance(type_, str) or type_ not in SESSIONS:
@@ -75,6 +83,8 @@ def wrong_session(session: Json, job_id: str, rank: int, kind: str) -> Iterator[
         yield f"a session of type {type_} came where {kind} was asked for"
     common = {"type": TEXT, "jobId": TEXT, "rank": WHOLE, "domainOverride": MAYBE_TEXT}
     yield from wrong_fields(session, common | dict(SESSIONS[type_]), OPTIONAL)
+    if absolute and type_ == "web" and not is_absolute(session.get("redirectClientTo")):
+        yield "redirectClientTo is not an absolute address"
     if is_text(session.get("jobId")) and session["jobId"] != job_id:
         yield f"the session is of job {session['jobId']}, not {job_id}"
     if is_whole(session.get("rank")) and session["rank"] != rank:

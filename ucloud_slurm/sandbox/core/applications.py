@@ -17,6 +17,10 @@ VALUE_OF = {
     "license_server": "license_server",
     "network_ip": "network",
     "ingress": "ingress",
+    "textarea": "text",
+    "workflow": "workflow",
+    "modules": "modules",
+    "private_network": "private_network",
 }
 """Kind of a declared parameter -> kind of the value that a user gives (contract: AppParameterValue)."""
 
@@ -41,6 +45,11 @@ def var(*names: str, **affixes: Any) -> dict[str, Any]:
         "isPrefixVariablePartOfArg": False,
         "isSuffixVariablePartOfArg": False,
     } | affixes
+
+
+def jinja(template: str) -> dict[str, Any]:
+    """An invocation element: a whole script, in which the values are to be filled."""
+    return {"type": "jinja", "template": template}
 
 
 def parameter(name: str, kind: str, **more: Any) -> dict[str, Any]:
@@ -144,15 +153,23 @@ def examples() -> list[dict[str, Any]]:
     ]
 
 
-def check_parameters(app: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+def later_examples() -> list[dict[str, Any]]:
+    """``greeter`` is one script for its texts, as applications are written today."""
+    script = 'printf "%s\\n" {{ text }}{% if often %} {{ text }}{% endif %}'
+    often = parameter("often", "boolean", optional=True, defaultValue=False, trueValue="true", falseValue="false")
+    return [application("greeter", "1.0.0", [jinja(script)], [parameter("text", "textarea"), often])]
+
+
+def check_parameters(app: Mapping[str, Any], values: Mapping[str, Any], more: Sequence[Mapping[str, Any]] = ()) -> None:
     """Refuse a job whose parameters do not suit its application, as Core does before a provider hears of it.
 
     Defaults are not filled in: that is the provider's task.
 
     :param values: name -> AppParameterValue
+    :param more: parameters that the provider has added to those of the application
     :raises CoreError: 400 naming the parameter
     """
-    declared = {entry["name"]: entry for entry in app["invocation"]["parameters"]}
+    declared = {entry["name"]: entry for entry in [*app["invocation"]["parameters"], *more]}
     for name, value in values.items():
         if name not in declared:
             raise CoreError(400, f"The application has no parameter '{name}'")

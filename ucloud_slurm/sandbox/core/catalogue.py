@@ -2,10 +2,11 @@
 
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-from ucloud_slurm.sandbox.core.applications import examples
+from ucloud_slurm.sandbox.core.applications import examples, later_examples
 from ucloud_slurm.sandbox.core.errors import CoreError
+from ucloud_slurm.sandbox.core.products import product_v2
 
 Json = dict[str, Any]
 CATEGORY = "example-compute"
@@ -47,15 +48,22 @@ def compute_product(name: str, provider: str, *, category: str = CATEGORY, **mor
 class Catalogue:
     """Applications by name and version, products by name. Safe for several threads.
 
-    What goes in and comes out is JSON as it is on the wire; a compute product has no ``type`` here.
+    What goes in and comes out is JSON as it is on the wire; a compute product of the first form has no ``type``
+    here.
     """
 
-    def __init__(self, provider: str, changed: threading.Condition) -> None:
+    def __init__(self, provider: str, changed: threading.Condition, form: Literal["first", "second"] = "first") -> None:
+        """Begin with a few applications and products.
+
+        :param form: of products
+        """
         self._provider = provider
+        self._first = form == "first"
         self._changed = changed
         self._applications: dict[tuple[str, str], Json] = {}
         self._products: dict[tuple[str, str, str], list[Json]] = {}
-        for app in examples():
+        self._categories: dict[str, Json] = {}
+        for app in examples() if self._first else [*examples(), *later_examples()]:
             self.add_application(app)
         self.add_product(compute_product("example-compute-1", provider))
         self.add_product(compute_product("example-compute-4", provider, cpu=4, memoryInGigs=2))
@@ -72,12 +80,36 @@ class Catalogue:
         :param product: any keys of Product.Compute, with ``name`` at least; the rest is as in
             :func:`compute_product`
         """
+        if not self._first:
+            self.put(product_v2(product, self._provider, CATEGORY))
+            return
         category = product.get("category", {}).get("name", CATEGORY)
         whole = compute_product(product["name"], self._provider, category=category)
         whole |= {key: value for key, value in product.items() if key != "type"}
         with self._changed:
             versions = self._products.setdefault(self._key(reference(whole)), [])
             versions.append(whole | {"version": len(versions) + 1})
+
+    def put(self, product: Json) -> None:
+        """Keep a ProductV2 as it is, in place of the one of that name; there are no versions."""
+        with self._changed:
+            self._categories[product["category"]["name"]] = product["category"]
+            self._products[self._key(reference(product))] = [product]
+
+    def category(self, name: str) -> Json | None:
+        """A ProductCategory of today."""
+        with self._changed:
+            return self._categories.get(name)
+
+    def is_free(self, category: str) -> bool:
+        """Whether a category of today costs nothing."""
+        with self._changed:
+            return bool(self._categories.get(category, {}).get("freeToUse"))
+
+    def remove_application(self, name: str, version: str) -> None:
+        """Let an application vanish, from the jobs that have it too."""
+        with self._changed:
+            del self._applications[name, version]
 
     def application(self, name: str, version: str) -> Json | None:
         """An application with its tool."""
@@ -101,7 +133,8 @@ class Catalogue:
         :raises CoreError: 400 when there is none
         """
         for product in self.products():
-            if product["name"] == name and product["category"]["provider"] == self._provider:
+            seen = self._first or product["type"] == "compute"
+            if seen and product["name"] == name and product["category"]["provider"] == self._provider:
                 return product
         raise CoreError(400, f"Unknown product: {name}")
 
@@ -113,11 +146,12 @@ class Catalogue:
             "provider": query.get("filterProvider"),
             "area": query.get("filterArea"),
         }
-        return [{"type": "compute"} | product for product in self.products() if _suits(product, wanted)]
+        kind = {"type": "compute"} if self._first else {}
+        return [kind | product for product in self.products() if _suits(product, wanted)]
 
     @staticmethod
     def _key(ref: Mapping[str, str]) -> tuple[str, str, str]:
-        return ref["id"], ref["category"], ref["provider"]
+        return ref.get("id", ""), ref.get("category", ""), ref.get("provider", "")
 
 
 def _suits(product: Mapping[str, Any], wanted: Mapping[str, str | None]) -> bool:

@@ -6,16 +6,18 @@ Contract: jobs.control.*, products.*, auth.providers.refresh.
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ucloud_slurm.sandbox.core import wire
 from ucloud_slurm.sandbox.core.browse import matching, page
+from ucloud_slurm.sandbox.core.call import Call
 from ucloud_slurm.sandbox.core.catalogue import Catalogue
+from ucloud_slurm.sandbox.core.directory import Directory
 from ucloud_slurm.sandbox.core.era import CoreEra
 from ucloud_slurm.sandbox.core.errors import CoreError, ProtocolError
 from ucloud_slurm.sandbox.core.jobs import Jobs
-from ucloud_slurm.sandbox.core.rendering import Include, Rendering
+from ucloud_slurm.sandbox.core.rendering import Include, JobRendering
 from ucloud_slurm.sandbox.core.tokens import Tokens
 from ucloud_slurm.sandbox.core.wallet import Behaviour, Charge, Wallets
 
@@ -24,36 +26,11 @@ SYSTEM = "_ucloud"
 """Who owns a registered job of nobody."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call of the provider.
-
-    :ivar complain: notes a sentence about a request that is answered all the same
-    """
-
-    name: str
-    query: Mapping[str, str]
-    body: bytes
-    complain: Callable[[str], None]
-
-    def read(self, kind: type[wire.M]) -> wire.M:
-        """The body, as a message of that kind.
-
-        :raises ProtocolError: 400
-        """
-        data = wire.parse(self.body)
-        message = wire.read(kind, data)
-        for key in wire.unknown_keys(data, message):
-            self.complain(f"{key} is a key that UCloud does not know")
-        return message
-
-
 @dataclass(slots=True)
 class Control:
     """The provider's side of Core. Its parts lock themselves; ``changed`` guards what spans several.
 
     :ivar charging: see :attr:`SimulatedCore.charging`
-    :ivar connected: users whom the provider has approved
     """
 
     provider: str
@@ -63,9 +40,25 @@ class Control:
     jobs: Jobs
     wallets: Wallets
     catalogue: Catalogue
-    rendering: Rendering
+    rendering: JobRendering
+    directory: Directory
     charging: Behaviour = "as-documented"
-    connected: set[str] = field(default_factory=set)
+
+    def work(self) -> Mapping[str, Callable[[Call], Json]]:
+        """What does each call."""
+        return {
+            "auth.providers.refresh": self.refresh,
+            "jobs.control.retrieve": self.retrieve,
+            "jobs.control.browse": self.browse,
+            "jobs.control.update": self.update,
+            "jobs.control.chargeCredits": self.charge,
+            "jobs.control.checkCredits": self.check,
+            "jobs.control.register": self.register,
+            "products.retrieve": self.retrieve_product,
+            "products.browse": self.browse_products,
+            "providers.im.control.approveConnection": self.approve,
+            "providers.im.control.clearConnection": self.clear,
+        }
 
     def refresh(self, call: Call) -> Json:
         """``auth.providers.refresh``."""
@@ -144,23 +137,15 @@ class Control:
     def approve(self, call: Call) -> Json:
         """``providers.im.control.approveConnection``; the same again is welcome."""
         username = call.read(wire.Approval).username
-        with self.changed:
-            self.connected.add(username)
-            self.changed.notify_all()
+        self.directory.connect(username)
         return {}
 
     def clear(self, call: Call) -> Json:
         """``providers.im.control.clearConnection``; nobody has to be connected."""
         if not self.era.has_unlinked:
             raise CoreError(404, "Not found")
-        self.disconnect(call.read(wire.Approval).username)
+        self.directory.disconnect(call.read(wire.Approval).username)
         return {}
-
-    def disconnect(self, username: str) -> None:
-        """The user has given up the connection."""
-        with self.changed:
-            self.connected.discard(username)
-            self.changed.notify_all()
 
     def _charges(self, call: Call, items: Sequence[wire.ChargeItem]) -> list[Charge]:
         jobs = self.jobs.require(item.id for item in items)

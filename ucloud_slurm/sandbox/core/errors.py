@@ -20,8 +20,14 @@ class CoreError(Exception):
         self.why = why
         self.error_code = error_code
 
-    def body(self) -> dict[str, object]:
-        """The answer's JSON."""
+    def body(self, *, structured: bool = False) -> dict[str, object]:
+        """The answer's JSON.
+
+        :param structured: as today: with the status, and with codes that are not null
+        """
+        if structured:
+            why = self.why[:1].upper() + self.why[1:]
+            return {"statusCode": self.status, "why": why, "errorCode": self.error_code or "", "detailedCode": 0}
         return {"why": self.why, "errorCode": self.error_code}
 
 
@@ -31,9 +37,20 @@ class ProtocolError(CoreError):
     :ivar sentences: each thing that is wrong, without the name of the call
     """
 
-    def __init__(self, sentences: Sequence[str]) -> None:
-        super().__init__(400, "; ".join(sentences))
+    def __init__(self, sentences: Sequence[str], status: int = 400, why: str | None = None) -> None:
+        """Note what is wrong.
+
+        :param why: what the provider is told; all the sentences unless given
+        """
+        super().__init__(status, "; ".join(sentences) if why is None else why)
         self.sentences = tuple(sentences)
+
+
+class CoreEndsError(ProtocolError):
+    """A message that today's Core cannot store: it tries for twenty seconds and then ends. It is a 500 here."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__([f"Core would have ended: {why}"], 500, "Internal server error")
 
 
 class ProviderAwayError(CoreError):

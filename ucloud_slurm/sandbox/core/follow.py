@@ -13,11 +13,13 @@ from ucloud_slurm.sandbox.core.exchanges import Exchange, Exchanges
 from ucloud_slurm.sandbox.core.frames import CLOSED_EARLY, UNREACHABLE, ResponseFrame
 from ucloud_slurm.sandbox.core.jobs import CoreJob
 from ucloud_slurm.sandbox.core.log import Hook, Log, Stream
-from ucloud_slurm.sandbox.core.provider import ASK_AGAIN, ATTEMPTS
+from ucloud_slurm.sandbox.core.provider import ASK_AGAIN
 from ucloud_slurm.sandbox.core.subscription import Subscription, wrong_end
 from ucloud_slurm.sandbox.core.websocket import SocketClosedError
 
 Json = dict[str, Any]
+ATTEMPTS = 5
+"""How often a log is asked for in all while the provider says 449 or 503."""
 LOOK_AGAIN = 0.1
 """Seconds between two looks at the state of a job."""
 

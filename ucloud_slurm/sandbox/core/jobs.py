@@ -41,6 +41,7 @@ class CoreJob:
     :ivar confirmed: whether the provider's create has been answered
     :ivar provider_generated_id: what create answered
     :ivar acl: entries ``{"entity", "permissions"}``
+    :ivar registered: whether the provider had it first
     """
 
     id: str
@@ -59,6 +60,7 @@ class CoreJob:
     provider_generated_id: str | None = None
     acl: list[Json] = field(default_factory=list)
     verified_at: int | None = None
+    registered: bool = False
 
     @property
     def final(self) -> bool:
@@ -106,8 +108,19 @@ class Jobs:
                 raise CoreError(404, "Not found")
             return _copy(self._jobs[job_id])
 
-    def add(self, specification: Json, owner: str, project: str | None, *, confirmed: bool = False) -> CoreJob:
-        """Make a row, unconfirmed unless said otherwise. Ids are decimal, and never used again."""
+    def add(
+        self,
+        specification: Json,
+        owner: str,
+        project: str | None,
+        *,
+        confirmed: bool = False,
+        registered_as: str | None = None,
+    ) -> CoreJob:
+        """Make a row, unconfirmed unless said otherwise. Ids are decimal, and never used again.
+
+        :param registered_as: the provider's id for a job that it had first
+        """
         with self._changed:
             job_id, self._next = str(self._next), self._next + 1
             at = self.now_ms()
@@ -120,6 +133,8 @@ class Jobs:
                 time_allocation=milliseconds(specification.get("timeAllocation")),
                 states=[StateChange(at, "IN_QUEUE")],
                 confirmed=confirmed,
+                provider_generated_id=registered_as,
+                registered=registered_as is not None,
             )
             self._store(job)
             return _copy(job)
@@ -171,6 +186,12 @@ class Jobs:
             for item in items:
                 # Compared with the state at the start of the request, also for a second item of the same job.
                 self._store(self._updated(self._jobs[item.id], before[item.id].state, item.update, era))
+
+    def change(self, job_id: str, step: Callable[[CoreJob], CoreJob]) -> None:
+        """Have a job be another one; nothing happens to one that is gone."""
+        with self._changed:
+            if job_id in self._jobs:
+                self._store(step(self._jobs[job_id]))
 
     def charged(self, booked: Iterable[tuple[str, BookedCharge]]) -> None:
         """Note charges at their jobs."""

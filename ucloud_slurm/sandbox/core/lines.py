@@ -59,9 +59,14 @@ class Lines:
         self._keep(socket)
         return socket
 
-    def channel(self, path: str, headers: Mapping[str, str], stream_ids: Iterator[int]) -> Channel:
-        """A connection of its own that carries calls. See :meth:`socket`."""
-        channel = Channel(self._dial(path, None, headers), stream_ids, self._complain, self._crashed)
+    def channel(
+        self, path: str, headers: Mapping[str, str], stream_ids: Iterator[int], base: str | None = None
+    ) -> Channel:
+        """A connection of its own that carries calls. See :meth:`socket`.
+
+        :param base: another address than the provider's
+        """
+        channel = Channel(self._dial(path, None, headers, base), stream_ids, self._complain, self._crashed)
         self._keep(channel)
         return channel
 
@@ -107,10 +112,10 @@ class Lines:
             self._connections = [each for each in self._connections if not each.idle]
             self._connections.append(connection)
 
-    def _dial(self, path: str, user: str | None, headers: Mapping[str, str] | None) -> Socket:
+    def _dial(self, path: str, user: str | None, headers: Mapping[str, str] | None, base: str | None = None) -> Socket:
         if self._calls.url is None:
             raise ProviderAwayError("No provider is connected")
         all_headers = {name: value.encode() for name, value in (headers or {}).items()}
         if user is not None:
             all_headers["UCloud-Username"] = encoded_username(user, self._era)
-        return Socket(self._calls.url, path, all_headers, self._timeout)
+        return Socket(base or self._calls.url, path, all_headers, self._timeout)

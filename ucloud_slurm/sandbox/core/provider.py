@@ -1,11 +1,12 @@
 """How Core calls the provider (contract: provider side; acting-user header; unknown user handshake)."""
 
 import base64
+import json
 import threading
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import requests
 
@@ -17,8 +18,6 @@ from ucloud_slurm.sandbox.core.routes import outgoing
 from ucloud_slurm.sandbox.core.tokens import Tokens
 
 Json = dict[str, Any]
-ATTEMPTS = 5
-"""How often a user's request is sent in all while the provider says 449 or 503."""
 ASK_AGAIN = frozenset({449, 503})
 
 
@@ -28,6 +27,7 @@ class Reply:
 
     status: int
     data: Any
+    is_json: bool
 
     @property
     def ok(self) -> bool:
@@ -66,21 +66,21 @@ class ProviderCalls:
         self._retry_wait = retry_wait
         self._stopping = threading.Event()
 
-    def bulk(self, name: str, items: list[Json], user: str) -> list[Json | None]:
+    def bulk(self, name: str, items: list[Json], user: str, *, says_something: bool = False) -> list[Json | None]:
         """A call with a BulkResponse, made for a user.
 
         A list that is too short leaves None for the rest, as at Core; it is a protocol error all the same.
 
         :param name: such as ``create``
+        :param says_something: whether a response has a meaning, so that each must be there
         :raises CoreError: with the provider's status and sentence, or 500 after five times 449 or 503
         """
         call = f"jobs.provider.{self._provider}.{name}"
         responses = self.for_user(call, {"items": items}, user)
-        found = responses.get("responses") if isinstance(responses, dict) else None
-        if not isinstance(found, list) or not all(entry is None or isinstance(entry, dict) for entry in found):
-            self._complain(f"{call}: the answer is no BulkResponse")
-            raise CoreError(502, "Invalid response from provider")
-        if len(found) != len(items):
+        found = self.responses(call, responses)
+        if not all(entry is None or isinstance(entry, dict) for entry in found):
+            self._no_bulk(call)
+        if len(found) != len(items) and (says_something or not self._era.needs_answers):
             self._complain(f"{call}: {len(found)} responses came for {len(items)} items")
         return [*found, *[None] * len(items)][: len(items)]
 
@@ -90,20 +90,40 @@ class ProviderCalls:
         :param unit: whether the answer has no meaning; Core does not look at it then
         :raises CoreError: see :meth:`bulk`
         """
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                self.introduce(user)
-            reply = self._named(call, body, user)
+        reply = self._named(call, body, user)
+        for _ in range(self._era.repeats):
             if reply.status not in ASK_AGAIN:
-                return self._result(call, reply, unit=unit)
-        raise CoreError(500, "Internal Server Error")
+                break
+            self.introduce(user)
+            reply = self._named(call, body, user)
+        if reply.status in ASK_AGAIN and self._era.needs_init:
+            raise CoreError(500, "Internal Server Error")
+        return self._result(call, reply, unit=unit)
+
+    def responses(self, call: str, data: Any) -> list[Any]:
+        """The list in a BulkResponse. Where answers are read by type, an empty one need not be there.
+
+        :raises CoreError: 502 when there is none
+        """
+        found = data.get("responses") if isinstance(data, dict) else None
+        if found is None and self._era.needs_answers:
+            found = []
+        return found if isinstance(found, list) else self._no_bulk(call)
+
+    def _no_bulk(self, call: str) -> NoReturn:
+        self._complain(f"{call}: the answer is no BulkResponse")
+        raise CoreError(502, "Invalid response from provider")
 
     def introduce(self, user: str) -> None:
         """Tell the provider about a user whom it does not know, and give it a moment.
 
-        :raises CoreError: what the provider answered
+        :raises CoreError: what the provider answered, in an era that minds
         """
-        self.plain(f"{self._provider}.im.init", {"username": user}, unit=True)
+        try:
+            self.plain(f"{self._provider}.im.init", {"username": user}, unit=True)
+        except CoreError:
+            if self._era.needs_init:
+                raise
         self._stopping.wait(self._retry_wait)
 
     def plain(
@@ -113,7 +133,7 @@ class ProviderCalls:
 
         :param query: of a GET
         :param unit: see :meth:`for_user`
-        :raises CoreError: with the provider's status and sentence
+        :raises CoreError: with the provider's status and sentence; 404 for a call that the era does not make
         """
         return self._result(call, self._named(call, body, None, query), unit=unit)
 
@@ -137,12 +157,17 @@ class ProviderCalls:
 
     def _named(self, call: str, body: Json | None, user: str | None, query: Mapping[str, str] | None = None) -> Reply:
         verb, path = self._routes[call]
+        if path.removeprefix(f"/ucloud/{self._provider}/") in self._era.not_made:
+            raise CoreError(404, "Not found")
         return self._send(call, verb, path, body, user=user, token=self._tokens.core_token(), query=query)
 
     def _result(self, call: str, reply: Reply, *, unit: bool) -> Any:
         if reply.ok:
-            if reply.data is None and not unit:
+            if not reply.is_json and (self._era.needs_answers or not unit):
                 self._complain(f"{call}: the answer {reply.status} has no JSON")
+                raise CoreError(502, "Invalid response from provider")
+            if self._era.needs_answers and not isinstance(reply.data, dict | None):
+                self._complain(f"{call}: the answer is not a JSON object")
                 raise CoreError(502, "Invalid response from provider")
             return reply.data
         data = reply.data if isinstance(reply.data, dict) else {}
@@ -176,8 +201,7 @@ class ProviderCalls:
                     verb,
                     self.url + path,
                     params=query,
-                    json=body if isinstance(body, dict) else None,
-                    data=None if isinstance(body, dict) else body,
+                    data=json.dumps(body) if isinstance(body, dict) else body,
                     headers=headers,
                     timeout=self._timeout,
                     allow_redirects=False,
@@ -185,7 +209,7 @@ class ProviderCalls:
         except requests.RequestException as error:
             self._exchanges.end(exchange, 0, None, delivered=False)
             raise ProviderAwayError(f"The provider could not be reached ({type(error).__name__})") from error
-        reply = Reply(answer.status_code, _json(answer))
+        reply = _reply(answer)
         lost = self._faults.take_drop(call)
         self._exchanges.end(exchange, reply.status, reply.data, delivered=not lost)
         if lost:
@@ -193,10 +217,9 @@ class ProviderCalls:
         return reply
 
     def _headers(self, user: str | None, token: str | None) -> Mapping[str, str | bytes]:
-        headers: dict[str, str | bytes] = {
-            "Content-Type": "application/json; charset=utf-8",
-            "Job-Id": str(uuid.uuid4()),
-        }
+        headers: dict[str, str | bytes] = {}
+        if self._era.says_content:
+            headers |= {"Content-Type": "application/json; charset=utf-8", "Job-Id": str(uuid.uuid4())}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         if user is not None:
@@ -210,8 +233,8 @@ def encoded_username(user: str, era: CoreEra) -> bytes:
     return base64.b64encode(encoded) if era.username_header == "base64" else encoded
 
 
-def _json(answer: requests.Response) -> Any:
+def _reply(answer: requests.Response) -> Reply:
     try:
-        return answer.json()
+        return Reply(answer.status_code, answer.json(), is_json=True)
     except requests.JSONDecodeError:
-        return None
+        return Reply(answer.status_code, None, is_json=False)

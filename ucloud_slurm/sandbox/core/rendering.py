@@ -1,7 +1,8 @@
 """A job as JSON on the wire, with every key that UCloud sends (contract: Job, JobIncludeFlags)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ucloud_slurm.sandbox.core.catalogue import Catalogue
 from ucloud_slurm.sandbox.core.era import CoreEra
@@ -21,6 +22,20 @@ class Include:
     support: bool = False
     updates: bool = False
     others: bool = False
+    parameters: bool = True
+
+
+class JobRendering(Protocol):
+    """Writes jobs as some Core does."""
+
+    def job(self, job: CoreJob, include: Include, *, permissions: bool) -> Json:
+        """The Job.
+
+        :param permissions: whether to say what the provider itself may do with it
+        """
+
+    def values(self, values: Sequence[Json]) -> list[Json] | None:
+        """AppParameterValues in a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +67,10 @@ class Rendering:
             "acl": None,
             "billing": {},
         }
+
+    def values(self, values: Sequence[Json]) -> list[Json] | None:
+        """See :class:`JobRendering`."""
+        return list(values)
 
     def _specification(self, job: CoreJob) -> Json:
         specification = dict(job.specification)

@@ -1,7 +1,7 @@
 """What a user of UCloud asks for, and what Core checks before a provider hears of it (contract: create)."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,13 @@ from ucloud_slurm.sandbox.core.wallet import Wallets
 
 Json = dict[str, Any]
 NAME = re.compile(r"[\w _-]{1,200}")
+ANY_NAME = re.compile(r"(?s:.{0,1024})")
+SAMPLE_RATE = "ucMetricSampleRate"
+"""A parameter that Core adds to every job today."""
+INJECTED = "_injected_"
+"""What the names of parameters begin with that need no declaration today."""
+AskMore = Callable[[Json, "UserRequest"], Sequence[Json]]
+"""Gets the dynamic parameters of an application for a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +57,11 @@ class UserRequest:
         return {"hours": hours, "minutes": minutes, "seconds": 0}
 
 
-def specification(request: UserRequest, catalogue: Catalogue) -> Json:
+def specification(request: UserRequest, catalogue: Catalogue, ask: AskMore | None = None) -> Json:
     """The JobSpecification.
 
+    :param ask: gets parameters that the application does not have from the provider, in an era that knows them;
+        they get one more from Core, which no application declares
     :raises CoreError: 400 in the words that the user would see
     """
     name, version = request.application
@@ -60,7 +69,8 @@ def specification(request: UserRequest, catalogue: Catalogue) -> Json:
     if app is None:
         raise CoreError(400, f"Unknown application: {name} {version}")
     product = catalogue.named(request.product)
-    if request.name is not None and not NAME.fullmatch(request.name):
+    job_name = request.name if ask is None or request.name is None else request.name.strip()
+    if job_name is not None and not (NAME if ask is None else ANY_NAME).fullmatch(job_name):
         raise CoreError(400, "The name of a job has letters, digits, spaces, _ and -, at most 200 of them")
     if request.replicas < 1:
         raise CoreError(400, "Bad number of replicas")
@@ -70,17 +80,33 @@ def specification(request: UserRequest, catalogue: Catalogue) -> Json:
             raise CoreError(400, "Bad time allocation")
         if not any(duration.values()):
             raise CoreError(400, "Time allocated for job is too short.")
-    check_parameters(app, request.parameters)
+    parameters = dict(request.parameters)
+    if ask is None:
+        check_parameters(app, parameters)
+    else:
+        _check_with_provider(app, parameters, request, ask)
+        parameters[SAMPLE_RATE] = {"type": "text", "value": "0ms"}
     return {
         "application": {"name": name, "version": version},
         "product": reference(product),
-        "name": request.name,
+        "name": job_name,
         "replicas": request.replicas,
         "allowDuplicateJob": True,
-        "parameters": dict(request.parameters),
+        "parameters": parameters,
         "resources": list(request.resources),
         "timeAllocation": duration,
     }
+
+
+def _check_with_provider(app: Json, parameters: Json, request: UserRequest, ask: AskMore) -> None:
+    declared = {entry["name"] for entry in app["invocation"]["parameters"]}
+    own = {name: value for name, value in parameters.items() if not name.startswith(INJECTED) and name != SAMPLE_RATE}
+    check_parameters(app, own, [] if own.keys() <= declared else ask(app, request))
+
+
+def stored(spec: Json) -> Json:
+    """What Core keeps of a specification: not the resources that have a token in them."""
+    return spec | {"resources": [each for each in spec["resources"] if each.get("type") != "api_server"]}
 
 
 def check_credits(request: UserRequest, catalogue: Catalogue, wallets: Wallets) -> None:

@@ -16,7 +16,22 @@ INCOMING: Mapping[tuple[str, str], str] = {
     ("POST", f"{_CONNECTIONS}/approveConnection"): "providers.im.control.approveConnection",
     ("POST", f"{_CONNECTIONS}/clearConnection"): "providers.im.control.clearConnection",
 }
-PUBLIC = frozenset({"auth.providers.refresh", "products.browse"})
+INCOMING_TODAY: Mapping[tuple[str, str], str] = {
+    route: name for route, name in INCOMING.items() if not name.startswith("products.")
+} | {
+    ("POST", "/api/jobs/control/updateLabels"): "jobs.control.updateLabels",
+    ("POST", "/api/jobs/control/browseSshKeys"): "jobs.control.browseSshKeys",
+    ("POST", "/api/providers/resources/checkExistence"): "providers.resources.checkExistence",
+    ("POST", "/api/products/v2"): "products.v2.create",
+    ("GET", "/api/products/v2/retrieve"): "products.v2.retrieve",
+    ("GET", "/api/products/v2/browse"): "products.v2.browse",
+    ("POST", "/api/accounting/v2/reportUsage"): "accounting.v2.reportUsage",
+    ("POST", "/api/accounting/v2/checkProviderUsable"): "accounting.v2.checkProviderUsable",
+}
+"""The calls that are read by type."""
+NOTIFICATIONS = "/api/accounting/notifications"
+"""Where a provider of today opens its WebSocket."""
+PUBLIC = frozenset({"auth.providers.refresh", "products.browse", "products.v2.browse"})
 """Calls that need no token."""
 
 JOB_CALLS: Mapping[str, tuple[str, str]] = {
@@ -29,6 +44,11 @@ JOB_CALLS: Mapping[str, tuple[str, str]] = {
     "verify": ("POST", "jobs/verify"),
     "updateAcl": ("POST", "jobs/updateAcl"),
     "openInteractiveSession": ("POST", "jobs/interactiveSession"),
+    "openTerminalInFolder": ("POST", "jobs/openTerminalInFolder"),
+    "requestDynamicParameters": ("POST", "jobs/requestDynamicParameters"),
+    "attachResource": ("POST", "jobs/attachResource"),
+    "detachResource": ("POST", "jobs/detachResource"),
+    "onUpdatedLabels": ("POST", "jobs/onUpdatedLabels"),
     "retrieveProducts": ("GET", "jobs/retrieveProducts"),
     "retrieveUtilization": ("GET", "jobs/retrieveUtilization"),
 }
@@ -39,10 +59,21 @@ INTEGRATION_CALLS: Mapping[str, tuple[str, str]] = {
     "welcome": ("POST", "integration/welcome"),
     "retrieveManifest": ("GET", "integration/retrieveManifest"),
 }
+OTHER_CALLS: Mapping[str, tuple[str, str]] = {
+    "files.collections.provider.{}.retrieveProducts": ("GET", "files/collections/retrieveProducts"),
+    "ingresses.provider.{}.retrieveProducts": ("GET", "ingresses/retrieveProducts"),
+    "networkips.provider.{}.retrieveProducts": ("GET", "networkips/retrieveProducts"),
+    "licenses.provider.{}.retrieveProducts": ("GET", "licenses/retrieveProducts"),
+    "private-networks.provider.{}.retrieveProducts": ("GET", "private-networks/retrieveProducts"),
+    "{}.branding.retrieveInfo": ("GET", "provider/branding/retrieveInfo"),
+    "ssh.provider.{}.keyUploaded": ("POST", "ssh/keyUploaded"),
+}
+"""Names without the provider's id; the first five are the lists of products that are not about jobs."""
 
 
 def outgoing(provider: str) -> dict[str, tuple[str, str]]:
     """Core's calls of that provider: full name -> verb and path."""
     calls = {f"jobs.provider.{provider}.{name}": route for name, route in JOB_CALLS.items()}
     calls |= {f"{provider}.im.{name}": route for name, route in INTEGRATION_CALLS.items()}
+    calls |= {name.format(provider): route for name, route in OTHER_CALLS.items()}
     return {name: (verb, f"/ucloud/{provider}/{path}") for name, (verb, path) in calls.items()}

@@ -1,25 +1,31 @@
 """Core's own HTTP server: where the provider's calls arrive (contract: HTTP conventions, errors)."""
 
 import json
+import re
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wrappers import Request, Response
 
-from ucloud_slurm.sandbox.core.control import Call, Control
+from ucloud_slurm.sandbox.core.call import Call
+from ucloud_slurm.sandbox.core.era import CoreEra
 from ucloud_slurm.sandbox.core.errors import CoreError, ProtocolError
 from ucloud_slurm.sandbox.core.exchanges import Exchanges
 from ucloud_slurm.sandbox.core.faults import CannedAnswer, Faults
-from ucloud_slurm.sandbox.core.routes import INCOMING, PUBLIC
+from ucloud_slurm.sandbox.core.notifications import Notifications
+from ucloud_slurm.sandbox.core.routes import NOTIFICATIONS, PUBLIC
+from ucloud_slurm.sandbox.core.tokens import Tokens
 from ucloud_slurm.sandbox.errors import SandboxError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 Json = dict[str, Any]
+SLASHES = re.compile("//+")
 SILENCE = 10.0
 """Seconds after which a connection on which nothing comes is closed."""
 
@@ -33,33 +39,35 @@ class CoreServer:
 
     def __init__(
         self,
-        control: Control,
+        era: CoreEra,
+        tokens: Tokens,
+        routes: Mapping[tuple[str, str], str],
+        work: Mapping[str, Callable[[Call], Json]],
+        *,
         exchanges: Exchanges,
         faults: Faults,
         complain: Callable[[str], None],
         crashed: Callable[[str], None],
+        notifications: Notifications | None,
     ) -> None:
-        self._control = control
+        """Nothing is served yet.
+
+        :param routes: verb and path -> name of a call
+        :param work: does the calls
+        :param notifications: the channel to providers, in an era that has it
+        """
+        self._by_type = era.reading == "by type"
+        self._tokens = tokens
+        self._routes = routes
+        self._work = work
         self._exchanges = exchanges
         self._faults = faults
         self._complain = complain
         self._crashed = crashed
+        self._notifications = notifications
         self._stopping = threading.Event()
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
-        self._work: Mapping[str, Callable[[Call], Json]] = {
-            "auth.providers.refresh": control.refresh,
-            "jobs.control.retrieve": control.retrieve,
-            "jobs.control.browse": control.browse,
-            "jobs.control.update": control.update,
-            "jobs.control.chargeCredits": control.charge,
-            "jobs.control.checkCredits": control.check,
-            "jobs.control.register": control.register,
-            "products.retrieve": control.retrieve_product,
-            "products.browse": control.browse_products,
-            "providers.im.control.approveConnection": control.approve,
-            "providers.im.control.clearConnection": control.clear,
-        }
 
     def start(self, port: int) -> int:
         """Begin to serve.
@@ -86,6 +94,8 @@ class CoreServer:
         if self._server is None or self._thread is None:
             return
         self._stopping.set()
+        if self._notifications is not None:
+            self._notifications.close()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -94,19 +104,38 @@ class CoreServer:
     def _answer(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         request = Request(environ)
         try:
+            if self._notifications is not None and request.path == NOTIFICATIONS and "Upgrade" in request.headers:
+                refusal = self._channel(self._notifications, request)
+                return refusal(environ, start_response)
             response = self._respond(request)
         except HangUp:
             raise
         except BaseException:  # noqa: BLE001  a failure in here must reach the test, not only the provider
             self._crashed(traceback.format_exc())
-            response = _json(500, {"why": "Internal Server Error", "errorCode": None})
+            response = _json(500, CoreError(500, "Internal Server Error").body(structured=self._by_type))
         return response(environ, start_response)
+
+    def _channel(self, notifications: Notifications, request: Request) -> Response:
+        """Serve a WebSocket to its end, and hang up.
+
+        :return: the refusal, when nothing is served
+        """
+        if self._faults.current_outage() == "close":
+            raise HangUp
+        if self._faults.current_outage() is not None:
+            return Response(status=503)
+        origin = request.headers.get("Origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
+            self._complain(f"the notification channel was opened with the Origin {origin}, which is not Core's host")
+            return Response(status=403)
+        notifications.serve(request.environ)
+        raise HangUp
 
     def _respond(self, request: Request) -> Response:
         body = request.get_data()
-        path = request.path.rstrip("/")
+        path = SLASHES.sub("/", request.path) if self._by_type else request.path.rstrip("/")
         query = request.args.to_dict()
-        name = INCOMING.get((request.method, path))
+        name = self._routes.get((request.method, path))
         exchange = self._exchanges.begin(
             "provider->core", name or f"{request.method} {path}", _shown(request.method, body, query)
         )
@@ -139,14 +168,14 @@ class CoreServer:
                 self._complain(f"{request.method} {request.path}: UCloud has no such call")
                 raise CoreError(404, "Not found")
             if name not in PUBLIC:
-                self._control.tokens.check_provider(request.headers.get("Authorization"))
+                self._tokens.check_provider(request.headers.get("Authorization"))
             return 200, self._work[name](Call(name, query, body, complain))
         except ProtocolError as error:
             for sentence in error.sentences:
                 complain(sentence)
-            return error.status, error.body()
+            return error.status, error.body(structured=self._by_type)
         except CoreError as error:
-            return error.status, error.body()
+            return error.status, error.body(structured=self._by_type)
 
 
 class _Server(ThreadedWSGIServer):

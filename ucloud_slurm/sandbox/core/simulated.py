@@ -8,10 +8,9 @@ from ucloud_slurm.sandbox.core.era import FINAL
 from ucloud_slurm.sandbox.core.errors import CoreCrashError
 from ucloud_slurm.sandbox.core.exchanges import Exchange, Hook, Watcher
 from ucloud_slurm.sandbox.core.jobs import CoreJob
-from ucloud_slurm.sandbox.core.people import CorePeople
-from ucloud_slurm.sandbox.core.routes import INCOMING
+from ucloud_slurm.sandbox.core.polling import CorePolling
+from ucloud_slurm.sandbox.core.resources import CoreResources
 from ucloud_slurm.sandbox.core.sockets import CoreSockets
-from ucloud_slurm.sandbox.core.users import CoreUsers
 from ucloud_slurm.sandbox.core.wallet import Behaviour
 
 Json = dict[str, Any]
@@ -20,7 +19,7 @@ VERIFY_EVERY = 5 * 60 * 1000
 """Milliseconds between two verifications of a job."""
 
 
-class SimulatedCore(CoreUsers, CorePeople, CoreSockets):
+class SimulatedCore(CorePolling, CoreResources, CoreSockets):
     """Core and the users in front of it. Safe for several threads."""
 
     def start(self, port: int = 0) -> None:
@@ -171,7 +170,7 @@ class SimulatedCore(CoreUsers, CorePeople, CoreSockets):
         :param call: full name, such as ``jobs.control.chargeCredits``
         :return: call it to stop
         """
-        if call not in INCOMING.values():
+        if call not in self._routes.values():
             raise ValueError(f"The provider makes no call named {call!r}.")
         return self._exchanges.hook(call, hook)
 
@@ -184,19 +183,18 @@ class SimulatedCore(CoreUsers, CorePeople, CoreSockets):
     @property
     def charging(self) -> Behaviour:
         """Whether charges go as the guide says or as Core of 2021 did it. See :meth:`Wallets.charge`."""
-        return self._control.charging
+        return self._first_control.charging
 
     @charging.setter
     def charging(self, behaviour: Behaviour) -> None:
         if behaviour not in ("as-documented", "as-coded"):
             raise ValueError(f"charging is as-documented or as-coded, not {behaviour!r}.")
-        self._control.charging = behaviour
+        self._first_control.charging = behaviour
 
     @property
     def connected(self) -> frozenset[str]:
         """Users whom the provider has approved."""
-        with self._changed:
-            return frozenset(self._control.connected)
+        return self.directory.connected
 
     def _due(self) -> list[CoreJob]:
         long_ago = self._jobs.now_ms() - VERIFY_EVERY

@@ -17,9 +17,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ucloud_slurm.sandbox.core.errors import CoreError
+from ucloud_slurm.sandbox.core.token_rules import RULES_OF_2021, TokenRules
 
-LIFETIME = 15 * 60
-"""Seconds that a token of either side lives."""
 ISSUER = "cloud.sdu.dk"
 SCOPE = "all:write"
 
@@ -27,8 +26,15 @@ SCOPE = "all:write"
 class Tokens:
     """Makes and checks the tokens of one provider and its Core. Safe for several threads."""
 
-    def __init__(self, provider: str, now: Callable[[], float], changed: threading.Condition) -> None:
+    def __init__(
+        self,
+        provider: str,
+        now: Callable[[], float],
+        changed: threading.Condition,
+        rules: TokenRules = RULES_OF_2021,
+    ) -> None:
         self._provider = provider
+        self._rules = rules
         self._now = now
         self._changed = changed
         self._live: set[str] = set()
@@ -71,21 +77,22 @@ class Tokens:
     def refresh(self, refresh_token: str) -> str:
         """An access token for a refresh token (contract: auth.providers.refresh).
 
-        :raises CoreError: 403 when the token is unknown
+        :raises CoreError: 403 when the token is unknown, in later eras 401
         """
         with self._changed:
             if not secrets.compare_digest(refresh_token.encode(), self.refresh_token.encode()):
-                raise CoreError(403, "Forbidden")
+                raise CoreError(self._rules.unknown_refresh, "Forbidden")
             return self.provider_token()
 
     def check_provider(self, authorization: str | None) -> None:
         """Accept the ``Authorization`` header of the provider.
 
-        :raises CoreError: 401 unless it is a live access token of this provider with the role PROVIDER
+        :raises CoreError: 401, in later eras 403, unless it is a live access token of this provider, for the role
+            PROVIDER
         """
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
-            raise _unauthenticated()
+            raise self._refusal()
         with self._changed:
             try:
                 claims = jwt.decode(
@@ -97,32 +104,30 @@ class Tokens:
                     options={"require": ["exp", "iat"], "verify_exp": False, "verify_iat": False},
                 )
             except jwt.PyJWTError:
-                raise _unauthenticated() from None
+                raise self._refusal() from None
             known = claims.get("publicSessionReference") in self._live
             rightful = claims.get("sub") == f"#P_{self._provider}" and claims.get("role") == "PROVIDER"
             # The clock is Core's, which tests move.
             if not (known and rightful and claims["exp"] > self._now()):
-                raise _unauthenticated()
+                raise self._refusal()
 
     def _claims(self, subject: str, role: str, kind: str) -> dict[str, Any]:
         issued = int(self._now())
-        return {
+        claims: dict[str, Any] = {
             "sub": subject,
             "role": role,
-            "uid": -1,
             "iss": ISSUER,
             "principalType": kind,
             "iat": issued,
-            "exp": issued + LIFETIME,
-            "aud": SCOPE,
-            "extendedByChain": [],
+            "exp": issued + self._rules.seconds,
+            "aud": [SCOPE] if self._rules.lists_audience else SCOPE,
         }
+        return claims | ({"uid": -1, "extendedByChain": []} if self._rules.has_uid else {})
+
+    def _refusal(self) -> CoreError:
+        return CoreError(self._rules.refusal, self._rules.refusal_why)
 
     def _sign(self, claims: dict[str, Any]) -> str:
         present = {name: value for name, value in claims.items() if value is not None}
         with self._changed:
             return jwt.encode(present, self._key, algorithm="RS256")
-
-
-def _unauthenticated() -> CoreError:
-    return CoreError(401, "Unauthorized")

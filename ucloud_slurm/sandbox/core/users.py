@@ -1,15 +1,22 @@
 """What users of UCloud do, and what the provider hears of it (contract: provider side)."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
+from ucloud_slurm.sandbox.core.accounts import Workspace
 from ucloud_slurm.sandbox.core.answers import wrong_session, wrong_utilization
+from ucloud_slurm.sandbox.core.application_today import PARAMETER, whole_application
 from ucloud_slurm.sandbox.core.errors import CoreError
+from ucloud_slurm.sandbox.core.features import wrong_features
+from ucloud_slurm.sandbox.core.jobs import CoreJob
 from ucloud_slurm.sandbox.core.parts import CoreParts
-from ucloud_slurm.sandbox.core.requests import UserRequest, check_credits, specification
+from ucloud_slurm.sandbox.core.requests import UserRequest, check_credits, specification, stored
 from ucloud_slurm.sandbox.core.support import wrong_support
 
 Json = dict[str, Any]
+POLL_EVERY = 10.0
+"""Seconds between two questions about what a provider supports, in an era that polls."""
 
 
 class CoreUsers(CoreParts):
@@ -50,7 +57,8 @@ class CoreUsers(CoreParts):
         return self.submit_many([request])[0]
 
     def submit_many(self, requests: Sequence[UserRequest | Mapping[str, Any]]) -> list[str]:
-        """Start jobs of one person in one bulk: all, or none.
+        """Start jobs of one person in one bulk: all, or none; or one after the other up to the first that fails,
+        in an era that creates singly.
 
         :param requests: as mappings they have the arguments of :meth:`submit`
         :return: their ids, in order
@@ -59,22 +67,73 @@ class CoreUsers(CoreParts):
         wanted = [each if isinstance(each, UserRequest) else UserRequest(**each) for each in requests]
         if len({request.owner for request in wanted}) != 1:
             raise ValueError("A bulk is one person's.")
-        specifications = [specification(request, self.catalogue) for request in wanted]
         for request in wanted:
-            check_credits(request, self.catalogue, self.wallets)
+            self.directory.meet(request.owner, request.project)
+        ask = self._ask_more if self.era.job_form == "second" else None
+        specifications = [specification(request, self.catalogue, ask) for request in wanted]
+        for request, spec in zip(wanted, specifications, strict=True):
+            if self.era.asks_wallet:
+                check_credits(request, self.catalogue, self.wallets)
+            else:
+                workspace = Workspace.of(request.owner, request.project)
+                self.accounts.require(workspace, spec["product"]["category"])
         if self.asks_support:
             self._admit(specifications)
-        jobs = [
-            self._jobs.add(spec, request.owner, request.project)
-            for spec, request in zip(specifications, wanted, strict=True)
-        ]
+        every = list(zip(specifications, wanted, strict=True))
+        bulks = [[each] for each in every] if self.era.creates_singly else [every]
+        return [job_id for bulk in bulks for job_id in self._create(bulk)]
+
+    def _create(self, bulk: Sequence[tuple[Json, UserRequest]]) -> list[str]:
+        jobs = [self._jobs.add(stored(spec), request.owner, request.project) for spec, request in bulk]
         try:
-            replies = self._calls.bulk("create", [self._rendered(job) for job in jobs], wanted[0].owner)
-            self._jobs.confirm({job.id: self._generated(reply) for job, reply in zip(jobs, replies, strict=True)})
+            items = [self._rendered(job) for job in jobs]
+            for item, (spec, _) in zip(items, bulk, strict=True):
+                item["specification"]["resources"] = self._rendering.values(spec["resources"])
+            replies = self._calls.bulk("create", items, bulk[0][1].owner, says_something=True)
+            self._confirm({job.id: self._generated(reply) for job, reply in zip(jobs, replies, strict=True)})
         except BaseException:
             self._jobs.remove(job.id for job in jobs)
             raise
         return [job.id for job in jobs]
+
+    def _confirm(self, generated: dict[str, str | None]) -> None:
+        try:
+            self._jobs.confirm(generated)
+        except CoreError as error:
+            if self.era.is_fatal:
+                self._complain(f"jobs.provider.{self.provider}.create: Core would have ended: {error.why}")
+            raise
+
+    def _ask_more(self, app: Json, request: UserRequest) -> list[Json]:
+        """Parameters that the provider adds to those of an application.
+
+        :raises CoreError: 502
+        """
+        name = app["metadata"]
+        try:
+            return self.open_form((name["name"], name["version"]), request.owner, request.project)
+        except CoreError as error:
+            raise CoreError(502, error.why) from error
+
+    def open_form(self, application: tuple[str, str], owner: str = "user", project: str | None = None) -> list[Json]:
+        """Ask for the provider's own parameters of an application, as a form does before a job is started.
+
+        :param application: name and version
+        :return: ApplicationParameters
+        :raises CoreError: what the provider answered; 400 for an unknown application
+        """
+        app = self.catalogue.application(*application)
+        if app is None:
+            raise CoreError(400, f"Unknown application: {application[0]} {application[1]}")
+        call = f"jobs.provider.{self.provider}.requestDynamicParameters"
+        whole = {"owner": {"createdBy": owner, "project": project}, "application": whole_application(app)}
+        data = self._calls.for_user(call, whole, owner)
+        found = (data or {}).get("parameters")
+        if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+            self._complain(f"{call}: parameters is no list; say [] for none")
+            if found is not None:
+                raise CoreError(502, "Invalid response from provider")
+        return [PARAMETER | entry for entry in found or []]
 
     def terminate(self, *job_ids: str, user: str | None = None) -> None:
         """Ask the provider to end jobs, in one bulk. Their states stay until the provider reports new ones.
@@ -83,7 +142,7 @@ class CoreUsers(CoreParts):
         :raises CoreError: 404 for an unknown job, or what the provider answered
         """
         jobs = [self.job(job_id) for job_id in job_ids]
-        self._calls.bulk("terminate", [self._rendered(job) for job in jobs], user or jobs[0].owner)
+        self._calls.bulk("terminate", [self._rendered(job, others=False) for job in jobs], user or jobs[0].owner)
 
     def extend(self, job_id: str, minutes: int, user: str | None = None) -> None:
         """Ask for more time, which is added to what the job has. Core itself changes nothing.
@@ -91,8 +150,11 @@ class CoreUsers(CoreParts):
         :raises CoreError: see :meth:`terminate`
         """
         job = self.job(job_id)
+        self._gate(job, "timeExtension")
         more = {"hours": minutes // 60, "minutes": minutes % 60, "seconds": 0}
-        self._calls.bulk("extend", [{"job": self._rendered(job), "requestedTime": more}], user or job.owner)
+        self._calls.bulk(
+            "extend", [{"job": self._rendered(job, others=False), "requestedTime": more}], user or job.owner
+        )
 
     def suspend(self, job_id: str, user: str | None = None) -> None:
         """Ask the provider to suspend a job, in the shape of the era. Its state stays until the provider reports.
@@ -101,7 +163,7 @@ class CoreUsers(CoreParts):
         """
         job = self.job(job_id)
         if self.era.suspend_items == "wrapped":
-            self._calls.bulk("suspend", [{"job": self._rendered(job)}], user or job.owner)
+            self._calls.bulk("suspend", [{"job": self._rendered(job, others=False)}], user or job.owner)
         else:
             call = f"jobs.provider.{self.provider}.suspend"
             self._calls.for_user(call, {"items": [self._rendered(job)]}, user or job.owner, unit=True)
@@ -114,7 +176,7 @@ class CoreUsers(CoreParts):
         job = self.job(job_id)
         if not self.era.has_suspended:
             raise CoreError(404, "Not found")
-        self._calls.bulk("unsuspend", [{"job": self._rendered(job)}], user or job.owner)
+        self._calls.bulk("unsuspend", [{"job": self._rendered(job, others=False)}], user or job.owner)
 
     def open_session(
         self,
@@ -122,18 +184,28 @@ class CoreUsers(CoreParts):
         rank: int = 0,
         session_type: Literal["WEB", "VNC", "SHELL"] = "SHELL",
         user: str | None = None,
+        *,
+        target: str | None = None,
     ) -> Json | None:
         """Ask for an interactive session.
 
+        :param target: name of one of several interfaces, in an era that knows them
         :return: the provider's OpenSession, as it came
         :raises CoreError: see :meth:`terminate`
         """
         job = self.job(job_id)
-        item = {"job": self._rendered(job), "rank": rank, "sessionType": session_type}
-        opened = self._calls.bulk("openInteractiveSession", [item], user or job.owner)[0]
+        self._gate(job, {"SHELL": "terminal", "WEB": "web", "VNC": "vnc"}[session_type])
+        item = {"job": self._rendered(job, others=False), "rank": rank, "sessionType": session_type}
+        if self.era.job_form == "second":
+            item["target"] = target
+        call = f"jobs.provider.{self.provider}.openInteractiveSession"
+        opened = self._calls.bulk("openInteractiveSession", [item], user or job.owner, says_something=True)[0]
+        if opened is None and self.era.needs_answers:
+            self._complain(f"{call}: there is no session")
+            raise CoreError(502, "Invalid response from provider")
         if opened is not None:
-            for sentence in wrong_session(opened, job_id, rank, session_type):
-                self._complain(f"jobs.provider.{self.provider}.openInteractiveSession: {sentence}")
+            for sentence in wrong_session(opened, job_id, rank, session_type, absolute=self.era.needs_absolute):
+                self._complain(f"{call}: {sentence}")
         return opened
 
     def update_acl(
@@ -159,11 +231,15 @@ class CoreUsers(CoreParts):
         :raises CoreError: what the provider answered
         """
         call = f"jobs.provider.{self.provider}.retrieveProducts"
-        data = self._calls.plain(call)
-        found = data.get("responses") if isinstance(data, dict) else None
-        if not isinstance(found, list):
-            self._complain(f"{call}: the answer is no BulkResponse")
-            raise CoreError(502, "Invalid response from provider")
+        found = self._calls.responses(call, self._calls.plain(call))
+        if self.era.polls:
+            wrong = list(wrong_features(found))
+            for sentence in wrong:
+                self._complain(f"{call}: {sentence}")
+            if wrong:
+                raise CoreError(502, "Invalid response from provider")
+            self._features.learn([each for each in found if self._sold(each)])
+            return found
         for sentence in wrong_support(found):
             self._complain(f"{call}: {sentence}")
         # Core drops what it cannot resolve, silently.
@@ -196,15 +272,35 @@ class CoreUsers(CoreParts):
         return id_
 
     def _admit(self, specifications: Sequence[Json]) -> None:
+        if self.era.polls:
+            for spec in specifications:
+                self._gate_by(spec, "enabled")
+            return
         if self._support.stale:
             try:
                 self.retrieve_products()
             except CoreError as error:
                 raise CoreError(502, "We received no information from the provider") from error
         for spec in specifications:
-            app = self.catalogue.application(spec["application"]["name"], spec["application"]["version"])
-            tool = app["invocation"]["tool"]["tool"]["description"] if app else {}
-            self._support.admit(spec["product"], tool.get("backend", "NATIVE"))
+            self._support.admit(spec["product"], self._backend(spec))
+
+    def _backend(self, spec: Json) -> str:
+        app = self.catalogue.application(spec["application"]["name"], spec["application"]["version"])
+        tool = app["invocation"]["tool"]["tool"]["description"] if app else {}
+        return str(tool.get("backend", "NATIVE"))
+
+    def _gate(self, job: CoreJob, flag: str) -> None:
+        """Refuse what the provider does not support, if that is asked for and this Core knows it."""
+        if self.asks_support and self.era.polls:
+            self._gate_by(job.specification, flag)
+
+    def _gate_by(self, spec: Json, flag: str) -> None:
+        if self._features_at is None or self._now() - self._features_at >= POLL_EVERY:
+            self._features_at = self._now()
+            with suppress(CoreError):  # the last good answer stays in force
+                self.retrieve_products()
+        self._features.admit(spec["product"], self._backend(spec), flag)
 
     def _sold(self, element: Json) -> bool:
-        return self.catalogue.product(element["product"]) is not None
+        product = self.catalogue.product(element["product"])
+        return product is not None and product.get("type", "compute") == "compute"
