@@ -18,6 +18,7 @@ from ucloud_slurm.store.jobs import JobRow, Jobs
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.people import People
 from ucloud_slurm.store.sessions import Sessions
+from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.ucloud.core import Core, read_refresh_token
 from ucloud_slurm.ucloud.eras import ERAS, Era
 from ucloud_slurm.ucloud.tokens import TokenCheck, read_keys
@@ -44,6 +45,7 @@ class Provider:
     jobs: Jobs
     outbox: Outbox
     sessions: Sessions
+    wallets: Wallets
     health: Health
     scheduler: Scheduler
     core: Core
@@ -72,6 +74,7 @@ class Provider:
             jobs=Jobs(store),
             outbox=Outbox(store),
             sessions=Sessions(store, config.sessions),
+            wallets=Wallets(store),
             health=Health(store),
             scheduler=scheduler or Commands(config.slurm.commands, config.slurm.conf, config.slurm.timeout),
             core=Core(
