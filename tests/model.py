@@ -33,6 +33,7 @@ class ModelJob:
     in_queue: bool = True
     in_accounting: bool = True
     minutes: int | None = None
+    held: str | None = None  # the reason that squeue shows
 
     @property
     def run(self) -> RunRecord:
@@ -141,6 +142,17 @@ class Model:
     def resume(self, job: SlurmJobId, within: float) -> None:  # noqa: ARG002
         self._switch(job, SlurmState.SUSPENDED, SlurmState.RUNNING)
 
+    def hold(self, job: SlurmJobId, within: float) -> None:  # noqa: ARG002
+        self.counts["hold"] += 1
+        found = self._found(job)
+        if found.run.state is not SlurmState.PENDING:
+            raise ActionRefused("Job is no longer pending execution")
+        found.held = "JobHeldAdmin"
+
+    def release(self, job: SlurmJobId, within: float) -> None:  # noqa: ARG002
+        self.counts["release"] += 1
+        self._found(job).held = None
+
     def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:  # noqa: ARG002
         return Launch(self.terminal_command, (("PATH", "/usr/bin:/bin"), ("TERM", "xterm")))
 
@@ -170,7 +182,7 @@ class Model:
         return [job for job in self.jobs if job.submission.comment.endswith(f":{job_id}")]
 
     def start(self, job: ModelJob) -> None:
-        if job.run.state is SlurmState.PENDING:
+        if job.run.state is SlurmState.PENDING and job.held is None:
             job.runs[-1] = replace(job.run, state=SlurmState.RUNNING, state_text="RUNNING", started=self._now())
 
     def end(self, job: ModelJob, state: SlurmState = SlurmState.COMPLETED, exit_code: int = 0) -> None:
@@ -230,7 +242,8 @@ class Model:
     def _listed(self, job: ModelJob) -> QueueRecord:
         run = self._run(job.run)
         return QueueRecord(
-            id=run.id, name=run.name, user=run.user, state=run.state, state_text=run.state_text, reason="Priority",
+            id=run.id, name=run.name, user=run.user, state=run.state, state_text=run.state_text,
+            reason=job.held or "Priority",
             submitted=run.submitted, started=run.started, elapsed=run.elapsed, nodes=run.nodes, cpus=run.cpus,
             node_list=run.node_list, minutes=job.minutes, account="proj-a", partition=job.submission.partition,
         )  # fmt: skip

@@ -19,7 +19,9 @@ MAY_IMPORT = {
     "users": BASE | {"bridge", "store"},
     "worker": BASE | {"ucloud", "slurm", "bridge", "store", "users", "provider"},
     "web": BASE | {"ucloud", "slurm", "bridge", "store", "users", "worker", "provider"},
-    "cli": BASE | {"bridge", "ucloud", "slurm", "store", "users", "worker", "provider", "journal", "sandbox"},
+    "listener": (BASE - {"config"}) | {"ucloud", "store", "journal"},
+    "cli": BASE
+    | {"bridge", "ucloud", "slurm", "store", "users", "worker", "provider", "journal", "sandbox", "listener"},
     "sandbox": BASE | {"ucloud"},
 }
 # What decides must not do: no clock, no files, no processes, no network.
@@ -35,9 +37,9 @@ IMPURE = {
     "pathlib",
     "threading",
 }
-PURE = ("bridge", "ucloud/applications.py", "ucloud/control.py", "ucloud/eras.py", "ucloud/jobs.py",
-        "ucloud/products.py", "ucloud/wire.py", "slurm/parse.py", "slurm/records.py", "slurm/states.py",
-        "slurm/scheduler.py")  # fmt: skip
+PURE = ("bridge", "ucloud/applications.py", "ucloud/channel.py", "ucloud/control.py", "ucloud/eras.py",
+        "ucloud/jobs.py", "ucloud/products.py", "ucloud/wire.py", "slurm/parse.py", "slurm/records.py",
+        "slurm/states.py", "slurm/scheduler.py", "listener/pulse.py")  # fmt: skip
 
 
 def imports(path: Path) -> Iterator[str]:

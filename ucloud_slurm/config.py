@@ -92,6 +92,11 @@ class AccountingSection(Section):
     last_unit: Literal["nearest", "up", "down"] = Field(
         default="nearest", description="How the part of a unit that is left at the end of a job is rounded."
     )
+    locked_queued: Literal["hold", "cancel"] = Field(
+        default="hold",
+        description="What becomes of jobs that have not begun when their owner has nothing left: hold keeps them in "
+        "the queue until there is something again, cancel ends them. Jobs that run are ended.",
+    )
 
 
 class SessionsSection(Section):

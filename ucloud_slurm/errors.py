@@ -34,6 +34,12 @@ class Unauthenticated(Problem):
         super().__init__("Unauthenticated")
 
 
+class PaymentRequired(Problem):
+    """Whoever would pay for the job has nothing left."""
+
+    status = 402
+
+
 class Forbidden(Problem):
     """The caller is known but may not do this."""
 

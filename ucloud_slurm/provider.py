@@ -18,6 +18,7 @@ from ucloud_slurm.store.jobs import JobRow, Jobs
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.people import People
 from ucloud_slurm.store.sessions import Sessions
+from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.ucloud.client import read_refresh_token
 from ucloud_slurm.ucloud.core import Core
 from ucloud_slurm.ucloud.eras import ERAS, Era
@@ -45,6 +46,7 @@ class Provider:
     jobs: Jobs
     outbox: Outbox
     sessions: Sessions
+    wallets: Wallets
     health: Health
     scheduler: Scheduler
     core: Core
@@ -73,6 +75,7 @@ class Provider:
             jobs=Jobs(store),
             outbox=Outbox(store),
             sessions=Sessions(store, config.sessions),
+            wallets=Wallets(store),
             health=Health(store),
             scheduler=scheduler or Commands(config.slurm.commands, config.slurm.conf, config.slurm.timeout),
             core=Core(

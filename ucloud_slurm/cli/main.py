@@ -10,6 +10,7 @@ from ucloud_slurm import __version__, journal
 from ucloud_slurm.cli import look, sandbox
 from ucloud_slurm.cli.checks import run_checks
 from ucloud_slurm.cli.link import link, linkd, unlink
+from ucloud_slurm.cli.listener import listen
 from ucloud_slurm.cli.opening import explained, opened
 from ucloud_slurm.cli.output import as_json
 from ucloud_slurm.cli.users import users
@@ -35,9 +36,11 @@ def main(context: click.Context, path: Path | None) -> None:
 
 @main.command()
 @click.option("--loop", type=float, metavar="SECONDS", help="Repeat, with so many seconds from start to start.")
+@click.option("--wait", type=float, default=0.0, metavar="SECONDS",
+              help="Wait so long for another pass that is under way, instead of leaving all to it.")  # fmt: skip
 @click.option("--verbose", is_flag=True, help="Say more.")
 @click.pass_obj
-def worker(path: Path | None, loop: float | None, verbose: bool) -> None:
+def worker(path: Path | None, loop: float | None, wait: float, verbose: bool) -> None:
     """Do one pass: submit what is owed, watch, tell, charge, stop.
 
     Exits with 0, or with 75 when Slurm or UCloud could not be reached; what was not done is done at the next pass.
@@ -46,15 +49,15 @@ def worker(path: Path | None, loop: float | None, verbose: bool) -> None:
     with opened(path) as provider:
         while True:
             begun = time.monotonic()
-            result = _one(provider, forgive=loop is not None)
+            result = _one(provider, wait, forgive=loop is not None)
             if loop is None:
                 sys.exit(EX_TEMPFAIL if result is Result.NOT_ALL else 0)
             time.sleep(max(0.0, loop - (time.monotonic() - begun)))
 
 
-def _one(provider: Provider, *, forgive: bool) -> Result:
+def _one(provider: Provider, wait: float, *, forgive: bool) -> Result:
     try:
-        return one_pass(provider)
+        return one_pass(provider, wait=wait)
     except Problem as error:
         if not forgive:
             click.echo(f"ucloud-slurm: {error.why}", err=True)
@@ -129,6 +132,6 @@ def runner(path: Path | None) -> None:
 
 
 main.add_command(users)
-for verb in (link, unlink, linkd):
+for verb in (link, unlink, linkd, listen):
     main.add_command(verb)
 main.add_command(sandbox.sandbox)

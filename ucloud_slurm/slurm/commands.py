@@ -199,6 +199,14 @@ class Commands:
         """See :class:`Scheduler`. scontrol(1)."""
         self._control(["resume", str(job)], within)
 
+    def hold(self, job: SlurmJobId, within: float) -> None:
+        """See :class:`Scheduler`. scontrol(1)."""
+        self._control(["hold", str(job)], within)
+
+    def release(self, job: SlurmJobId, within: float) -> None:
+        """See :class:`Scheduler`. scontrol(1)."""
+        self._control(["release", str(job)], within)
+
     def _control(self, arguments: Sequence[str], within: float) -> None:
         done = self._run("scontrol", arguments, within)
         if done.status == 0:

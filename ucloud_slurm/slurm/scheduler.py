@@ -98,6 +98,18 @@ class Scheduler(Protocol):
         :raises ActionRefused: Slurm does not do it
         """
 
+    def hold(self, job: SlurmJobId, within: float) -> None:
+        """Keeps a waiting job from beginning.
+
+        :raises ActionRefused: Slurm does not do it
+        """
+
+    def release(self, job: SlurmJobId, within: float) -> None:
+        """Lets a job that is held begin when it is its turn.
+
+        :raises ActionRefused: Slurm does not do it
+        """
+
     def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:
         """The command that runs a login shell on the job's node number ``rank``, when started on a terminal.
 

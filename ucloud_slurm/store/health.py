@@ -6,6 +6,7 @@ from ucloud_slurm.store.database import Store
 
 SLURM = "slurm"
 UCLOUD = "ucloud"
+CHANNEL = "channel"
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,7 @@ class JobRow:
     extended_at: float | None
     outside: bool
     confirmed_at: float | None
+    held_at: float | None
 
     @classmethod
     def read(cls, row: Row) -> Self:
@@ -187,11 +188,11 @@ class Jobs:
         )
 
     def claim(self, job_id: str, now: float, until: float) -> bool:
-        """Begins a submission, unless somebody else has begun one or the job is to end."""
+        """Begins a submission, unless somebody else has begun one, the job is to end, or it is held."""
         return bool(
             self.store.change(
                 "update jobs set phase = 'submitting', attempted_at = ?, claimed_until = ?, attempts = attempts + 1 "
-                "where id = ? and phase = 'accepted' and stop is null",
+                "where id = ? and phase = 'accepted' and stop is null and held_at is null",
                 [now, until, job_id],
             )
         )
@@ -240,6 +241,30 @@ class Jobs:
             self.store.change("update jobs set phase = 'refused', ended_at = ? where id = ? and phase = 'accepted'",
                               [now, job_id])  # fmt: skip
             self.stop(job_id, Stop.ROLLED_BACK, now)
+
+    # -- holding --------------------------------------------------------------------------------------------
+
+    def held(self, job_id: str, update: JobUpdate, now: float) -> None:
+        """The job is held in the queue by us, or about to be; UCloud is told once."""
+        with self.store.writing():
+            if self.store.change(
+                "update jobs set held_at = ? where id = ? and held_at is null and stop is null "
+                "and phase in ('accepted', 'live')",
+                [now, job_id],
+            ):
+                self.tell(job_id, update, now)
+
+    def released(self, job_id: str, update: JobUpdate | None, now: float) -> None:
+        """The job is not held by us any more.
+
+        :param update: what UCloud is told
+        """
+        with self.store.writing():
+            if self.store.change(
+                "update jobs set held_at = null where id = ? and held_at is not null and phase in ('accepted', 'live')",
+                [job_id],
+            ) and update is not None:  # fmt: skip
+                self.tell(job_id, update, now)
 
     # -- watching -------------------------------------------------------------------------------------------
 

@@ -236,6 +236,40 @@ def m004_connections(db: Database) -> None:
 
 
 @migrations()
+def m005_wallets(db: Database) -> None:
+    """What UCloud's channel says of wallets, projects and users; jobs that are held because a wallet is locked."""
+    db.create_table(
+        "wallets",
+        {
+            "owner_kind": str,  # user or project
+            "owner": str,  # the user's name or the project's id
+            "category": str,
+            "locked": int,  # nothing is left
+            "quota": int,
+            "usage": int,
+            "changed_at": float,  # as UCloud says
+        },
+        pk=("owner_kind", "owner", "category"),
+        not_null={"locked", "quota", "usage", "changed_at"},
+    )
+    db.create_table(
+        "ucloud_projects",
+        {
+            "id": str,
+            "title": str,
+            "members": str,  # their names, JSON
+            "modified_at": float,  # as UCloud says
+        },
+        pk="id",
+        not_null={"title", "members", "modified_at"},
+    )
+    db.create_table("ucloud_users", {"username": str, "named_at": float}, pk="username", not_null={"named_at"})
+    # One row: all that UCloud said until then has been written.
+    db.create_table("channel", {"id": int, "handled_until": float}, pk="id", not_null={"handled_until"})
+    db.table("jobs").add_column("held_at", float)  # we hold it in the queue since then
+
+
+@migrations()
 def m006_confirmed(db: Database) -> None:
     """Whether UCloud has a job, where it says so."""
     db.table("jobs").add_column("confirmed_at", float)

@@ -125,6 +125,10 @@ class Client:
         """Finds out whether UCloud answers and knows our refresh token."""
         self._renew(self._timeout)
 
+    def access_token(self) -> str:
+        """An access token that is good for some minutes, for what is not a call; the cache of tokens keeps it."""
+        return self._access_token(self._timeout)
+
     def call(
         self,
         verb: str,

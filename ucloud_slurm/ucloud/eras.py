@@ -24,6 +24,7 @@ class Era:
     :ivar has_check_existence: whether UCloud says which jobs it has. It forgets a job whose create took too long, and
         loses what belongs to one that it hears of too early
     :ivar asks_to_verify: whether UCloud asks from time to time to compare its jobs with ours; we ask it otherwise
+    :ivar has_channel: whether UCloud says on a channel what becomes of wallets; locks count only then
     :ivar not_ours: statuses with which a bulk is refused for an id that UCloud does not know as ours
     """
 
@@ -37,6 +38,7 @@ class Era:
     reports_usage: bool
     has_check_existence: bool
     asks_to_verify: bool
+    has_channel: bool
     not_ours: frozenset[int]
 
     def hinted(self, hint: str | None) -> str | None:
@@ -72,6 +74,7 @@ ERA_2021 = Era(
     reports_usage=False,
     has_check_existence=False,
     asks_to_verify=True,
+    has_channel=False,
     not_ours=frozenset({400, 404}),
 )
 ERA_2022 = Era(
@@ -85,6 +88,7 @@ ERA_2022 = Era(
     reports_usage=False,
     has_check_existence=False,
     asks_to_verify=True,
+    has_channel=False,
     not_ours=frozenset({400, 404}),
 )
 ERA_TODAY = Era(
@@ -98,6 +102,7 @@ ERA_TODAY = Era(
     reports_usage=True,
     has_check_existence=True,
     asks_to_verify=False,
+    has_channel=True,
     not_ours=frozenset({403, 404}),
 )
 

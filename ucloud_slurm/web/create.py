@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ucloud_slurm.bridge import naming
-from ucloud_slurm.errors import Conflict, Problem, Refused, StorageTrouble
+from ucloud_slurm.bridge.locks import nothing_left
+from ucloud_slurm.errors import Conflict, PaymentRequired, Problem, Refused, StorageTrouble
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
+from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.worker.accept import row_of
@@ -82,6 +84,7 @@ class Create:
             try:
                 identity = mapping.identity(job.owner.created_by, job.owner.project)
                 self._local_users[job.id] = identity.person.user
+                check_funds(self._provider, job)
                 built[job.id] = build(self._provider, catalogue, job, identity)
             except Problem as problem:
                 raise _named(problem, places[job.id]) if places else problem from None
@@ -144,6 +147,16 @@ class Create:
 
     def _left(self) -> float:
         return self._deadline - time.monotonic()
+
+
+def check_funds(provider: Provider, job: Job) -> None:
+    """Refuses a job that nobody can pay.
+
+    :raises PaymentRequired: the wallet that would pay is locked
+    """
+    payer = Payer.of(job.owner.created_by, job.owner.project, job.specification.product.category)
+    if provider.era.has_channel and provider.wallets.locked(payer):
+        raise PaymentRequired(nothing_left(payer))
 
 
 def _answer(place: str, refused: JobRow) -> Problem:

@@ -4,13 +4,14 @@ from flask import Blueprint, Response, jsonify
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from ucloud_slurm.provider import Provider
-from ucloud_slurm.store.health import SLURM, UCLOUD
+from ucloud_slurm.store.health import CHANNEL, SLURM, UCLOUD
 from ucloud_slurm.store.jobs import Phase
 
 
 def blueprint(provider: Provider) -> Blueprint:
     """``/healthz``, ``/readyz`` and ``/metrics``."""
     health = Blueprint("health", __name__)
+    parts = (SLURM, UCLOUD, CHANNEL) if provider.era.has_channel else (SLURM, UCLOUD)
 
     @health.get("/healthz")
     def alive() -> dict[str, str]:
@@ -18,7 +19,7 @@ def blueprint(provider: Provider) -> Blueprint:
 
     @health.get("/readyz")
     def ready() -> Response:
-        conditions = [provider.health.of(part) for part in (SLURM, UCLOUD)]
+        conditions = [provider.health.of(part) for part in parts]
         reasons = [f"{c.part}: {c.reason}" for c in conditions if c.failing_since is not None]
         response = jsonify({"ready": not reasons, "reasons": reasons})
         # 500 and not 503: whoever stands before us may take 503 for UCloud's "call init".
@@ -35,7 +36,7 @@ def blueprint(provider: Provider) -> Blueprint:
         waiting = Gauge("ucloud_slurm_outbox_waiting", "Messages that wait for UCloud.", registry=registry)
         waiting.set(provider.outbox.waiting())
         up = Gauge("ucloud_slurm_answers", "Whether a part answers (1) or not (0).", ["part"], registry=registry)
-        for part in (SLURM, UCLOUD):
+        for part in parts:
             up.labels(part).set(provider.health.of(part).failing_since is None)
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 

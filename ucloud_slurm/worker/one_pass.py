@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -16,6 +17,7 @@ from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.worker.catalogue import PAUSE, Catalogue
 from ucloud_slurm.worker.compare import compare, confirm
+from ucloud_slurm.worker.locks import heed_locks
 from ucloud_slurm.worker.outside import register_outside
 from ucloud_slurm.worker.people import tell_owed
 from ucloud_slurm.worker.send import drain
@@ -34,9 +36,15 @@ class Result(Enum):
     ELSEWHERE = "another pass is under way"
 
 
-def one_pass(provider: Provider) -> Result:
-    """Does one pass, unless another process is at one."""
-    with _alone(provider.store.path) as alone:
+LOOK_AGAIN = 0.2  # seconds
+
+
+def one_pass(provider: Provider, *, wait: float = 0.0) -> Result:
+    """Does one pass, unless another process is at one.
+
+    :param wait: seconds that the other one has to end its own
+    """
+    with _alone(provider.store.path, wait) as alone:
         if not alone:
             log.info("another pass is under way; this one does nothing")
             return Result.ELSEWHERE
@@ -52,6 +60,9 @@ def _pass(provider: Provider) -> bool:
         users.add(own_account())  # nobody waits for Slurm, but whether it is back is wanted on the health page
     queue = _read_queue(provider, users if not provider.config.outside else None)
     whole = queue is not None
+    asked: set[str] = set()
+    if provider.era.has_channel:
+        whole &= heed_locks(provider, rows, queue, asked)
     if queue is not None:
         settle(provider, [row for row in rows if row.phase is Phase.SUBMITTING], queue)
         whole &= Watch(provider, catalogue).look([row for row in rows if row.phase is Phase.LIVE], queue)
@@ -63,7 +74,7 @@ def _pass(provider: Provider) -> bool:
     whole &= drain(provider)
     whole &= tell_owed(provider)
     if queue is not None:
-        whole &= stop_marked(provider, queue)
+        whole &= stop_marked(provider, queue, asked)
     return whole
 
 
@@ -81,15 +92,21 @@ def _read_queue(provider: Provider, users: set[str] | None) -> list[QueueRecord]
 
 
 @contextmanager
-def _alone(database: Path) -> Iterator[bool]:
+def _alone(database: Path, wait: float) -> Iterator[bool]:
     """Holds the lock of the worker. The kernel lets go of it when the process ends, however it ends."""
+    until = time.monotonic() + wait
     descriptor = os.open(f"{database}.worker", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        while not (mine := _lock(descriptor)) and time.monotonic() < until:
+            time.sleep(LOOK_AGAIN)
+        yield mine
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

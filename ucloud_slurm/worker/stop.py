@@ -34,10 +34,12 @@ def cancel(provider: Provider, row: JobRow, within: float) -> bool:
     return True
 
 
-def stop_marked(provider: Provider, queue: Iterable[QueueRecord]) -> bool:
+def stop_marked(provider: Provider, queue: Iterable[QueueRecord], asked: set[str]) -> bool:
     """Cancels every job that is marked to end and that squeue listed as waiting or running.
 
     One that is being cleaned up (COMPLETING) has been cancelled already.
+
+    :param asked: ids of jobs that Slurm was asked to end in this pass; they are left alone, and others are added
 
     :returns: False when Slurm could not be asked
     """
@@ -50,6 +52,8 @@ def stop_marked(provider: Provider, queue: Iterable[QueueRecord]) -> bool:
     }
     for row in provider.jobs.in_phase(Phase.LIVE):
         marked = row.stop is not None and (row.slurm_id, row.name) in cancellable
-        if marked and not cancel(provider, row, provider.config.slurm.timeout):
-            return False
+        if marked and row.id not in asked:
+            if not cancel(provider, row, provider.config.slurm.timeout):
+                return False
+            asked.add(row.id)
     return True

@@ -17,7 +17,7 @@ from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
 from ucloud_slurm.store.health import SLURM
-from ucloud_slurm.store.jobs import JobRow, Phase
+from ucloud_slurm.store.jobs import JobRow, Phase, Stop
 from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.control import JobState, JobUpdate
 from ucloud_slurm.ucloud.jobs import Job
@@ -124,11 +124,14 @@ def submit(provider: Provider, job_id: str, submission: Submission, within: floa
 
 
 def submit_owed(provider: Provider, catalogue: Catalogue, rows: Iterable[JobRow]) -> None:
-    """Submits accepted jobs, oldest first, and ends those that were stopped before. Stops when Slurm is away."""
+    """Submits accepted jobs, oldest first, and ends those that were stopped before. Stops when Slurm is away.
+
+    Jobs that are held wait.
+    """
     for row in rows:
         if row.stop is not None:
             end_unsubmitted(provider, row)
-        elif provider.health.may_ask(SLURM, provider.now()):
+        elif row.held_at is None and provider.health.may_ask(SLURM, provider.now()):
             with alone(row.id, "submitting it"):
                 _submit_owed(provider, catalogue, row)
 
@@ -165,7 +168,9 @@ def end_unsubmitted(provider: Provider, row: JobRow) -> None:
         if current is None or current.phase not in (Phase.ACCEPTED, Phase.SUBMITTING):
             return
         if current.told:
-            provider.jobs.tell(row.id, JobUpdate(JobState.SUCCESS, "The job was cancelled before it began."), now)
+            unpaid = current.stop is Stop.NO_FUNDS
+            why = "Insufficient funds" if unpaid else "The job was cancelled before it began."
+            provider.jobs.tell(row.id, JobUpdate(JobState.SUCCESS, why), now)
             provider.jobs.ended(row.id, 0, now)
         else:
             provider.jobs.seen(row.id, phase=Phase.REFUSED, ended_at=now, claimed_until=None)

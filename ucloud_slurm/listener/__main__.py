@@ -1,0 +1,48 @@
+"""``ucloud-slurm listener`` becomes this process when it has read the configuration."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from ucloud_slurm import journal
+from ucloud_slurm.listener.children import Passes, renew
+from ucloud_slurm.listener.link import Away
+from ucloud_slurm.listener.listening import Listener
+from ucloud_slurm.listener.settings import Settings
+from ucloud_slurm.store.caches import TokenInStore
+from ucloud_slurm.store.database import Store
+from ucloud_slurm.store.health import Health
+from ucloud_slurm.store.wallets import Wallets
+
+WAIT = "60"  # seconds that a pass which is under way has to end
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Listens until it is told to end.
+
+    :param arguments: of the command line
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    journal.begin(journal=not sys.stderr.isatty())
+    settings = Settings.read(arguments)
+    store = Store(Path(settings.database))
+    tokens = TokenInStore(store)
+
+    def token() -> str:
+        renew(settings.verb("listener", "--renew"))
+        found = tokens.load()
+        if found is None:
+            raise Away("There is no access token for UCloud's channel")
+        return found
+
+    passes = Passes(settings.verb("worker", "--wait", WAIT))
+    Listener(settings, Wallets(store), Health(store), token=token, changed=passes.want).run()
+
+
+def _end(number: int, frame: object) -> NoReturn:  # noqa: ARG001
+    sys.exit(0)
+
+
+main(sys.argv[1:])

@@ -1,0 +1,173 @@
+"""One WebSocket to UCloud, of which this process is the client. The protocol is wsproto's."""
+
+import socket
+import ssl
+import time
+from contextlib import suppress
+from enum import Enum
+from types import TracebackType
+from typing import Self
+
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Ping,
+    Pong,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from ucloud_slurm.errors import NotNow
+from ucloud_slurm.listener.settings import Settings
+from ucloud_slurm.ucloud.channel import LARGEST, Garbage
+
+PIECE = 64 * 1024  # bytes that are read at once
+
+
+class Away(NotNow):
+    """UCloud cannot be reached on the channel, or is silent."""
+
+
+class Ended(Away):
+    """UCloud has ended the connection."""
+
+
+class Sign(Enum):
+    """What may come besides messages."""
+
+    ANSWER = "answer to a ping"
+
+
+class Link:
+    """The connection.
+
+    :raises Away: from every method, when it does not stand
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Connects.
+
+        No Origin is sent: UCloud refuses those that are not its own.
+        """
+        self._timeout = settings.timeout
+        self._protocol = WSConnection(ConnectionType.CLIENT)
+        self._message = bytearray()
+        self._came: list[bytes | Sign] = []
+        self._open = self._ended = False
+        try:
+            self._socket = _connected(settings)
+        except (OSError, ValueError) as error:
+            raise Away(f"UCloud's channel cannot be reached ({_reason(error)})") from None
+        try:
+            self._send(Request(host=settings.host, target=settings.target))
+            until = time.monotonic() + settings.timeout
+            while not self._open:
+                self._read(until - time.monotonic())
+                if time.monotonic() >= until:
+                    raise Away("UCloud does not open the channel in time")
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if not self._ended and error is None:
+            with suppress(Away, LocalProtocolError):
+                self._send(CloseConnection(1000))
+        self._socket.close()
+
+    def send(self, message: bytes) -> None:
+        """Sends a binary message."""
+        self._send(BytesMessage(message))
+
+    def ping(self) -> None:
+        """Asks whether UCloud is there."""
+        self._send(Ping())
+
+    def receive(self, within: float) -> list[bytes | Sign]:
+        """What has come, in its order; nothing when nothing comes in time.
+
+        :param within: seconds
+        :raises Garbage: what came is no binary message, or one that is too large
+        :raises Ended: see there; everything before was handed over
+        """
+        if not self._came:
+            self._read(within)
+        came, self._came = self._came, []
+        return came
+
+    def _read(self, within: float) -> None:
+        if self._ended:
+            raise Ended("UCloud has ended the connection")
+        try:
+            self._socket.settimeout(max(within, 0.001))
+            data = self._socket.recv(PIECE)
+        except TimeoutError:
+            return
+        except OSError as error:
+            raise Away(f"The connection to UCloud's channel is broken ({_reason(error)})") from None
+        if not data:
+            self._ended = True
+            raise Ended("UCloud has ended the connection without a word")
+        try:
+            self._protocol.receive_data(data)
+            for event in self._protocol.events():
+                self._event(event)
+        except RemoteProtocolError:
+            raise Garbage("What comes on UCloud's channel is not the WebSocket protocol.") from None
+
+    def _event(self, event: Event) -> None:
+        match event:
+            case AcceptConnection():
+                self._open = True
+            case RejectConnection():
+                raise Away(f"UCloud answered {event.status_code} instead of opening the channel")
+            case Ping():
+                self._send(event.response())
+            case Pong():
+                self._came.append(Sign.ANSWER)
+            case CloseConnection():
+                self._ended = True
+                with suppress(Away, LocalProtocolError):
+                    self._send(event.response())
+            case TextMessage():
+                raise Garbage("A message on UCloud's channel is text; only binary ones are known.")
+            case BytesMessage():
+                if len(self._message) + len(event.data) > LARGEST:
+                    raise Garbage(f"A message on UCloud's channel has more than {LARGEST} bytes.")
+                self._message += event.data
+                if event.message_finished:
+                    self._came.append(bytes(self._message))
+                    self._message = bytearray()
+
+    def _send(self, event: Event) -> None:
+        try:
+            self._socket.settimeout(self._timeout)
+            self._socket.sendall(self._protocol.send(event))
+        except OSError as error:
+            raise Away(f"UCloud's channel takes nothing ({_reason(error)})") from None
+
+
+def _connected(settings: Settings) -> socket.socket:
+    plain = socket.create_connection(settings.address, settings.timeout)
+    if not settings.secure:
+        return plain
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        return context.wrap_socket(plain, server_hostname=settings.address[0])
+    except BaseException:
+        plain.close()
+        raise
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}; see ucloud.ca_file"
+    return getattr(error, "strerror", None) or type(error).__name__

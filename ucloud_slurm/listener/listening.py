@@ -1,0 +1,136 @@
+"""Hearing the channel for ever: what it says is written down, and the worker is called when a lock changes."""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from ucloud_slurm.errors import NotNow, StorageTrouble, one_line, place
+from ucloud_slurm.listener.link import Ended, Link, Sign
+from ucloud_slurm.listener.pulse import Pulse, pause
+from ucloud_slurm.listener.settings import Settings
+from ucloud_slurm.store.health import CHANNEL, Health
+from ucloud_slurm.store.wallets import Wallets
+from ucloud_slurm.ucloud.channel import Garbage, Project, Reader, Record, Wallet, auth_frame
+
+log = logging.getLogger(__name__)
+
+
+class Listener:
+    """One connection after the other.
+
+    What a connection has said counts as heard, for the next one, only after everything old has been said and written:
+    UCloud says old things in any order.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        wallets: Wallets,
+        health: Health,
+        *,
+        token: Callable[[], str],
+        changed: Callable[[], None],
+        now: Callable[[], float] = time.time,
+        pulse: Callable[[float], Pulse] = Pulse,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Connects nowhere yet.
+
+        :param token: gives a fresh access token
+        :param changed: is told when a lock has changed
+        :param now: seconds since the epoch
+        :param pulse: how a connection is watched
+        :param sleep: waits for the next attempt
+        """
+        self._settings = settings
+        self._wallets = wallets
+        self._health = health
+        self._token = token
+        self._changed = changed
+        self._now = now
+        self._pulse = pulse
+        self._sleep = sleep
+        self._heard = False
+
+    def run(self) -> NoReturn:
+        """Never ends by itself."""
+        failures = 0
+        while True:
+            try:
+                self.listen()
+            except Ended as error:
+                failures = 0 if self._heard else failures + 1
+                why = str(error) if self._heard else f"{error} before it said anything; is our access token refused?"
+            except (NotNow, Garbage, StorageTrouble) as error:
+                failures, why = failures + 1, str(error)
+            except Exception as error:  # noqa: BLE001
+                failures, why = failures + 1, f"{type(error).__name__} at {place(error)}; please report it"
+            wait = pause(failures, random.random())  # noqa: S311  nothing is to be kept secret by it
+            self._tell(failures, one_line(why), wait)
+            self._sleep(wait)
+
+    def _tell(self, failures: int, why: str, wait: float) -> None:
+        if failures == 0:
+            log.info("%s; connecting again in %.0f s", why, wait)
+            return
+        log.warning("%s; connecting again in %.0f s", why, wait)
+        try:
+            self._health.failed(CHANNEL, why, self._now(), 0.0)
+        except StorageTrouble as error:
+            log.warning("%s", error)
+
+    def listen(self) -> NoReturn:
+        """Hears one connection to its end.
+
+        :raises NotNow: it could not be made, or it is dead
+        :raises Ended: UCloud has ended it
+        :raises Garbage: UCloud sends what cannot be read
+        :raises StorageTrouble: what was heard could not be written
+        """
+        self._heard = False
+        token = self._token()
+        with Link(self._settings) as link:
+            link.send(auth_frame(int(self._wallets.replay_from() * 1000), token))
+            reader, pulse = Reader(), self._pulse(time.monotonic())
+            newest = kept = 0.0
+            while True:
+                if pulse.due(time.monotonic()):
+                    link.ping()
+                came = link.receive(pulse.left(time.monotonic()))
+                for each in came:
+                    self._answers()
+                    if isinstance(each, Sign):
+                        pulse.answer(time.monotonic())
+                        if pulse.settled and newest > kept:
+                            self._wallets.handled(newest)
+                            kept = newest
+                        continue
+                    pulse.message(time.monotonic())
+                    records = reader.read(each)
+                    # A time that has not come yet would have UCloud leave out what comes until then.
+                    newest = min(self._now(), max([newest, *map(_time, records)]))
+                    self._take(records, newest if pulse.settled else 0.0)
+                if not came and pulse.dead(time.monotonic()):
+                    raise NotNow("UCloud's channel is silent; the connection is dead")
+
+    def _answers(self) -> None:
+        if not self._heard:
+            self._heard = True
+            self._health.answered(CHANNEL, self._now())
+            log.info("UCloud's channel is open")
+
+    def _take(self, records: list[Record], handled: float) -> None:
+        if self._wallets.take(records, self._settings.provider, self._now(), handled=handled):
+            log.info("UCloud has locked or unlocked wallets")
+            self._changed()
+
+
+def _time(record: Record) -> float:
+    match record:
+        case Wallet():
+            return record.changed_at
+        case Project():
+            return record.modified_at
+    return 0.0

@@ -1,0 +1,63 @@
+"""When to ping, when a connection is dead, and how long to wait before the next one. Times are monotonic seconds."""
+
+EVERY = 30.0  # seconds from ping to ping
+PATIENCE = 20.0  # seconds that UCloud has for its answer
+QUIET = 10.0  # seconds without a message after which everything old has been said
+LONGEST = 60.0  # seconds between two attempts
+
+
+class Pulse:
+    """Whether a connection lives.
+
+    UCloud does not say when it has said everything old, nor keeps to an order while it does. So that is taken for
+    done when an answer to a ping comes after a silence: what was sent before the answer has arrived before it.
+
+    :ivar settled: everything old has been said
+    """
+
+    def __init__(self, now: float, *, every: float = EVERY, patience: float = PATIENCE, quiet: float = QUIET) -> None:
+        self._every, self._patience, self._quiet = every, patience, quiet
+        self._next = now
+        self._asked_at: float | None = None
+        self._message_at = now
+        self.settled = False
+
+    def due(self, now: float) -> bool:
+        """Whether it is time for a ping; if so, one is taken to be sent."""
+        if now < self._next:
+            return False
+        self._next = now + self._every
+        if self._asked_at is None:
+            self._asked_at = now
+        return True
+
+    def message(self, now: float) -> None:
+        """A message came. That is as good as an answer."""
+        self._message_at = now
+        self._asked_at = None
+
+    def answer(self, now: float) -> None:
+        """An answer to a ping came."""
+        self._asked_at = None
+        self.settled = self.settled or now - self._message_at >= self._quiet
+
+    def dead(self, now: float) -> bool:
+        """Whether an answer is overdue."""
+        return self._asked_at is not None and now - self._asked_at >= self._patience
+
+    def left(self, now: float) -> float:
+        """Seconds until there is something to do."""
+        until = self._next if self._asked_at is None else min(self._next, self._asked_at + self._patience)
+        return max(0.0, until - now)
+
+
+def pause(failures: int, chance: float) -> float:
+    """Seconds until the next attempt.
+
+    :param failures: how many attempts have failed one after the other; 0 after a proper end
+    :param chance: from 0 to 1, so that not all providers come back at the same time
+    """
+    if failures == 0:
+        return 1 + 4 * chance
+    longest = min(LONGEST, 2.0 ** min(failures, 10))
+    return longest * (0.5 + chance / 2)

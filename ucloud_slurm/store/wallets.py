@@ -1,0 +1,112 @@
+"""What UCloud's channel has said: wallets, projects, users, and from when on it must say it again."""
+
+import json
+from collections.abc import Iterable
+
+from ucloud_slurm.store.connections import Connections
+from ucloud_slurm.store.database import Store
+from ucloud_slurm.ucloud.channel import OwnerKind, Payer, Project, Record, User, Wallet
+
+MARGIN = 60.0  # seconds; what happens at about the same time may be said in any order
+
+
+class Wallets:
+    """The tables wallets, ucloud_projects, ucloud_users and channel."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._connections = Connections(store)
+
+    # -- what is asked --------------------------------------------------------------------------------------
+
+    def locked(self, payer: Payer) -> bool:
+        """Whether somebody has nothing left in a category. Wallets that UCloud has not named are not locked."""
+        sql = "select 1 from wallets where owner_kind = ? and owner = ? and category = ? and locked"
+        return self._store.row(sql, [payer.kind, payer.owner, payer.category]) is not None
+
+    def all_locked(self) -> frozenset[Payer]:
+        """Everybody who has nothing left, category by category."""
+        rows = self._store.rows("select owner_kind, owner, category from wallets where locked")
+        return frozenset(Payer(OwnerKind(row["owner_kind"]), row["owner"], row["category"]) for row in rows)
+
+    def knows_user(self, username: str) -> bool:
+        """Whether UCloud has named this user."""
+        return self._store.row("select 1 from ucloud_users where username = ?", [username]) is not None
+
+    def knows_project(self, project: str) -> bool:
+        """Whether UCloud has named this project."""
+        return self._store.row("select 1 from ucloud_projects where id = ?", [project]) is not None
+
+    def replay_from(self) -> float:
+        """From when on UCloud should say everything again, in seconds since the epoch."""
+        return max(0.0, self._handled() - MARGIN)
+
+    # -- what is said ---------------------------------------------------------------------------------------
+
+    def take(self, records: Iterable[Record], provider: str, now: float, *, handled: float = 0.0) -> bool:
+        """Writes what a message says; all of it or nothing.
+
+        What is about another provider's category, or about a project that may not use resources, is passed over.
+
+        :param provider: our id
+        :param handled: see :meth:`handled`; all that came before has been written
+        :returns: whether a wallet is locked that was not, or the other way round
+        """
+        changed = False
+        with self._store.writing():
+            for record in records:
+                match record:
+                    case User():
+                        self._name(record.username, now)
+                    case Project(consumes=True):
+                        self._project(record, now)
+                    case Wallet(consumes=True) if record.provider == provider:
+                        changed |= self.set(record)
+            if handled:
+                self.handled(handled)
+        return changed
+
+    def set(self, wallet: Wallet) -> bool:
+        """Writes how a wallet is now.
+
+        :returns: whether it is locked and was not, or the other way round
+        """
+        payer = wallet.payer
+        with self._store.writing():
+            before = self.locked(payer)
+            self._store.change(
+                "insert into wallets (owner_kind, owner, category, locked, quota, usage, changed_at) "
+                "values (?1, ?2, ?3, ?4, ?5, ?6, ?7) on conflict (owner_kind, owner, category) "
+                "do update set locked = ?4, quota = ?5, usage = ?6, changed_at = ?7",
+                [payer.kind, payer.owner, payer.category, int(wallet.locked), wallet.quota, wallet.usage,
+                 wallet.changed_at],
+            )  # fmt: skip
+        return before is not wallet.locked
+
+    def handled(self, until: float) -> None:
+        """What UCloud said until then has been written. An earlier time changes nothing."""
+        self._store.change(
+            "insert into channel (id, handled_until) values (1, ?1) "
+            "on conflict (id) do update set handled_until = max(handled_until, ?1)",
+            [until],
+        )
+
+    def _handled(self) -> float:
+        row = self._store.row("select handled_until from channel where id = 1")
+        return float(row["handled_until"]) if row else 0.0
+
+    def _name(self, username: str, now: float) -> None:
+        self._store.change(
+            "insert into ucloud_users (username, named_at) values (?, ?) on conflict (username) do nothing",
+            [username, now],
+        )
+        self._connections.named(username, now)
+
+    def _project(self, project: Project, now: float) -> None:
+        self._store.change(
+            "insert into ucloud_projects (id, title, members, modified_at) values (?1, ?2, ?3, ?4) "
+            "on conflict (id) do update set title = ?2, members = ?3, modified_at = ?4",
+            [project.id, project.title, json.dumps(project.members), project.modified_at],
+        )
+        for username in project.members:
+            self._name(username, now)

@@ -1,0 +1,278 @@
+"""The channel on which UCloud says what becomes of wallets, projects and users: its binary messages.
+
+A message holds several records. Users, projects and categories get a number that stands for them until the connection
+ends. Numbers are big-endian; a text is its length in bytes and UTF-8. One message that cannot be read makes all of a
+connection worthless: what its records said is not known, nor what later ones mean.
+"""
+
+import json
+import struct
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Any, Self
+
+LARGEST = 16 * 1024 * 1024  # bytes of a message
+MOST = 100_000  # records of a message
+
+LOCKED, OF_PROJECT = 1, 2  # flags of a wallet
+
+
+class Garbage(Exception):
+    """A message that is none."""
+
+
+class _Op(IntEnum):
+    """What a record is, by its first byte."""
+
+    AUTH = 0
+    WALLET = 1
+    PROJECT = 2
+    CATEGORY = 3
+    USER = 4
+    REPLAY_USER = 5
+
+
+class OwnerKind(StrEnum):
+    """Whose a wallet is."""
+
+    USER = "user"
+    PROJECT = "project"
+
+
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """Who pays for jobs in a category: a project, or a user for what belongs to none.
+
+    :ivar owner: the user's name, or the project's id
+    """
+
+    kind: OwnerKind
+    owner: str
+    category: str
+
+    @classmethod
+    def of(cls, owner: str, project: str | None, category: str) -> Self:
+        """Who pays for a job."""
+        kind = OwnerKind.USER if project is None else OwnerKind.PROJECT
+        return cls(kind, owner if project is None else project, category)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user."""
+
+    username: str
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project, as it is now.
+
+    :ivar modified_at: seconds since the epoch
+    :ivar consumes: whether it may use resources; others only hand them on
+    :ivar members: their names
+    """
+
+    id: str
+    title: str
+    modified_at: float
+    consumes: bool
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A category of products, and the provider that has it."""
+
+    name: str
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wallet:
+    """What an owner has in a category.
+
+    :ivar provider: whose category it is
+    :ivar consumes: False for a project that may not use resources itself
+    :ivar quota: in the unit of the category
+    :ivar usage: likewise
+    :ivar locked: nothing is left
+    :ivar changed_at: of the last change that matters, in seconds since the epoch
+    """
+
+    payer: Payer
+    provider: str
+    consumes: bool
+    quota: int
+    usage: int
+    locked: bool
+    changed_at: float
+
+
+Record = User | Project | Category | Wallet
+
+
+class Reader:
+    """The records of one connection, message by message. What cannot be read ends it."""
+
+    def __init__(self) -> None:
+        self._users: dict[int, User] = {}
+        self._projects: dict[int, Project] = {}
+        self._categories: dict[int, Category] = {}
+
+    def read(self, message: bytes) -> list[Record]:
+        """The records of a message, in its order.
+
+        :raises Garbage: it is none
+        """
+        if len(message) > LARGEST:
+            raise Garbage(f"A message of UCloud's has {len(message)} bytes, more than {LARGEST}.")
+        rest, records = _Bytes(message), list[Record]()
+        while rest.left:
+            if len(records) >= MOST:
+                raise Garbage(f"A message of UCloud's has more than {MOST} records.")
+            records.append(self._record(rest))
+        return records
+
+    def _record(self, rest: "_Bytes") -> Record:
+        op, number = rest.number("B"), rest.number("I")
+        match op:
+            case _Op.USER:
+                user = self._users[number] = User(_filled(rest.text(), "a user's name"))
+                return user
+            case _Op.PROJECT:
+                modified_at = rest.number("q") / 1000
+                project = self._projects[number] = _project(rest.object("a project"), modified_at)
+                return project
+            case _Op.CATEGORY:
+                data = rest.object("a category")
+                category = Category(_text(data, "name"), _text(data, "provider"))
+                self._categories[number] = category
+                return category
+            case _Op.WALLET:
+                return self._wallet(number, rest)
+        raise Garbage(f"A message of UCloud's has a record of the kind {op}, which is not known here.")
+
+    def _wallet(self, workspace: int, rest: "_Bytes") -> Wallet:
+        category = self._categories.get(rest.number("I"))
+        quota, usage, flags = rest.number("q"), rest.number("q"), rest.number("I")
+        changed_at = rest.number("q") / 1000
+        project = self._projects.get(workspace) if flags & OF_PROJECT else None
+        user = self._users.get(workspace) if not flags & OF_PROJECT else None
+        if category is None or (project is None and user is None):
+            raise Garbage("A message of UCloud's has a wallet of somebody, or in a category, that it has not named.")
+        kind, owner = (OwnerKind.PROJECT, project.id) if project else (OwnerKind.USER, user.username if user else "")
+        payer = Payer(kind, owner, category.name)
+        consumes = project is None or project.consumes
+        return Wallet(payer, category.provider, consumes, quota, usage, bool(flags & LOCKED), changed_at)
+
+
+def read(message: bytes) -> list[Record]:
+    """The records of the first message of a connection.
+
+    :raises Garbage: it is none
+    """
+    return Reader().read(message)
+
+
+def auth_frame(replay_from_ms: int, token: str, flags: int = 0) -> bytes:
+    """The first message on a connection.
+
+    :param replay_from_ms: what has changed since then is said again, in milliseconds since the epoch
+    :param token: access token
+    :param flags: bit 0 asks for longer wallet records, which are not read here
+    """
+    return struct.pack(">BqQ", _Op.AUTH, replay_from_ms, flags) + _packed(token)
+
+
+def replay_user_frame(username: str) -> bytes:
+    """Asks for everything about a user and their projects once more."""
+    return struct.pack(">B", _Op.REPLAY_USER) + _packed(username)
+
+
+def _packed(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack(">I", len(data)) + data
+
+
+class _Bytes:
+    """What is left of a message."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    @property
+    def left(self) -> int:
+        """How many bytes."""
+        return len(self._data) - self._at
+
+    def number(self, kind: str) -> int:
+        """The next number.
+
+        :param kind: as the module struct names it
+        :raises Garbage: the message ends before it does
+        """
+        found = struct.unpack(f">{kind}", self._take(struct.calcsize(f">{kind}")))[0]
+        return int(found)
+
+    def text(self) -> str:
+        """The next text.
+
+        :raises Garbage: the message ends before it does, or it is not UTF-8
+        """
+        try:
+            return self._take(self.number("I")).decode()
+        except UnicodeDecodeError:
+            raise Garbage("A message of UCloud's has a text that is not UTF-8.") from None
+
+    def object(self, what: str) -> dict[str, Any]:
+        """The next text as a JSON object.
+
+        :raises Garbage: it is none
+        """
+        try:
+            data = json.loads(self.text())
+        except (ValueError, RecursionError):
+            data = None
+        if not isinstance(data, dict):
+            raise Garbage(f"A message of UCloud's has {what} that is not a JSON object.")
+        return data
+
+    def _take(self, size: int) -> bytes:
+        if size > self.left:
+            raise Garbage("A message of UCloud's ends in the middle of a record.")
+        self._at += size
+        return self._data[self._at - size : self._at]
+
+
+def _project(data: dict[str, Any], modified_at: float) -> Project:
+    specification, status = data.get("specification"), data.get("status")
+    specification = specification if isinstance(specification, dict) else {}
+    members = status.get("members") if isinstance(status, dict) else None
+    names = [_text(member, "username") for member in members or [] if isinstance(member, dict)] \
+        if isinstance(members, list) else []  # fmt: skip
+    title = specification.get("title")
+    consumes = specification.get("canConsumeResources") is not False
+    return Project(_text(data, "id"), _sound(title) if isinstance(title, str) else "", modified_at, consumes,
+                   tuple(names))  # fmt: skip
+
+
+def _text(data: dict[str, Any], key: str) -> str:
+    value = data.get(key)
+    return _filled(value if isinstance(value, str) else "", key)
+
+
+def _filled(text: str, what: str) -> str:
+    if not text:
+        raise Garbage(f"A message of UCloud's has a record in which {what} is missing.")
+    return _sound(text)
+
+
+def _sound(text: str) -> str:
+    """JSON can spell halves of characters, which cannot be kept."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Garbage("A message of UCloud's has a text with half a character.") from None
+    return text
