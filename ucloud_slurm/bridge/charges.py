@@ -38,11 +38,13 @@ class Tariff:
     :ivar unit: seconds of a unit
     :ivar by: what a second is multiplied with
     :ivar cpus: CPUs of one node of the product
+    :ivar gpus: GPUs of one node of the product
     """
 
     unit: int
-    by: Literal["node", "core", "allocated"]
+    by: Literal["node", "core", "gpu", "allocated"]
     cpus: int
+    gpus: int = 0
 
     def weight(self, use: Use) -> int:
         """The multiplier of one run, at least 1."""
@@ -51,6 +53,8 @@ class Tariff:
                 return max(1, use.nodes)
             case "core":
                 return max(1, use.nodes * self.cpus)
+            case "gpu":
+                return max(1, use.nodes * self.gpus)
             case "allocated":
                 return max(1, use.cpus)
 
@@ -65,7 +69,7 @@ def tariff(product: Product, unit: str | None, cpus: int | None) -> Tariff | Non
     if name is None or name not in UNIT_SECONDS:
         return None
     by = product.charge_by or ("core" if name.startswith("UNITS") else "node")
-    return Tariff(UNIT_SECONDS[name], by, product.cpus or cpus or 1)
+    return Tariff(UNIT_SECONDS[name], by, product.cpus or cpus or 1, product.gpus or 0)
 
 
 def total(uses: Iterable[Use], tariff: Tariff) -> int:

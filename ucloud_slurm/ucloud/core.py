@@ -20,6 +20,7 @@ from ucloud_slurm.errors import Misconfigured, NotNow, Refused, one_line
 from ucloud_slurm.ucloud.control import Charge
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
+from ucloud_slurm.ucloud.products_v2 import ProductPage, ProductV2, collected
 from ucloud_slurm.ucloud.wire import from_data
 
 RENEW_BEFORE = 180  # seconds of life left at which the access token is renewed
@@ -195,6 +196,16 @@ class Core:
                 return None
             raise
         return _read(ComputeProduct, data)
+
+    def products_v2(self, provider: str) -> list[ProductV2]:
+        """``products.v2.browse``: all products of a provider, machines and others."""
+        query = {"filterProvider": provider, "itemsPerPage": "1000"}
+        path = "/api/products/v2/browse"
+        return collected(lambda after: _read(ProductPage, self._call("GET", path, query=query | after)))
+
+    def create_products(self, products: Sequence[ProductV2]) -> None:
+        """``products.v2.create`` with at least one product: those that are there become as these are."""
+        self._call("POST", "/api/products/v2", body={"items": [product.body() for product in products]})
 
     def approve_connection(self, username: str, *, timeout: float | None = None) -> None:
         """``providers.im.control.approveConnection``: the user is connected. Not harmless a second time."""
