@@ -18,6 +18,7 @@ class Era:
     :ivar exit_code_is_failure: whether a program that ended with an error is FAILURE; in 2021 SUCCESS means that
         the program ended by itself, whatever its exit code
     :ivar has_clear_connection: whether UCloud can be told that somebody is not connected any more
+    :ivar has_queue_status: whether a product may say how full its queue is
     :ivar not_ours: statuses with which a bulk is refused for an id that UCloud does not know as ours
     """
 
@@ -27,6 +28,7 @@ class Era:
     has_new_time_allocation: bool
     exit_code_is_failure: bool
     has_clear_connection: bool
+    has_queue_status: bool
     not_ours: frozenset[int]
 
     def username(self, header: str | None) -> str | None:
@@ -51,6 +53,7 @@ ERA_2021 = Era(
     has_new_time_allocation=False,
     exit_code_is_failure=False,
     has_clear_connection=False,
+    has_queue_status=False,
     not_ours=frozenset({400, 404}),
 )
 ERA_2022 = Era(
@@ -60,6 +63,7 @@ ERA_2022 = Era(
     has_new_time_allocation=True,
     exit_code_is_failure=False,
     has_clear_connection=True,
+    has_queue_status=False,
     not_ours=frozenset({400, 404}),
 )
 
