@@ -36,8 +36,8 @@ IMPURE = {
     "threading",
 }
 PURE = ("bridge", "ucloud/applications.py", "ucloud/control.py", "ucloud/eras.py", "ucloud/jobs.py",
-        "ucloud/products.py", "ucloud/wire.py", "slurm/parse.py", "slurm/records.py", "slurm/states.py",
-        "slurm/scheduler.py")  # fmt: skip
+        "ucloud/products.py", "ucloud/products_v2.py", "ucloud/wire.py", "slurm/parse.py", "slurm/records.py",
+        "slurm/states.py", "slurm/scheduler.py")  # fmt: skip
 
 
 def imports(path: Path) -> Iterator[str]:
