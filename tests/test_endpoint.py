@@ -28,6 +28,11 @@ ROUTES = [
     ("DELETE", "jobs"), ("POST", "jobs/extend"), ("POST", "jobs/suspend"), ("POST", "jobs/unsuspend"),
     ("POST", "jobs/interactiveSession"), ("GET", "jobs/retrieveUtilization"), ("POST", "jobs/init"),
     ("POST", "integration/connect"), ("POST", "integration/unlinked"), ("GET", "integration/retrieveStatus"),
+    ("POST", "jobs/requestDynamicParameters"), ("POST", "jobs/onUpdatedLabels"), ("POST", "ssh/keyUploaded"),
+    ("POST", "jobs/attachResource"), ("POST", "jobs/detachResource"), ("POST", "jobs/openTerminalInFolder"),
+    ("GET", "files/collections/retrieveProducts"), ("GET", "ingresses/retrieveProducts"),
+    ("GET", "networkips/retrieveProducts"), ("GET", "licenses/retrieveProducts"),
+    ("GET", "private-networks/retrieveProducts"),
 ]  # fmt: skip
 
 

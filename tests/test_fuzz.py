@@ -165,6 +165,7 @@ def real(operation: Operation, number: int) -> list[Any]:
         {"username": "user"},
         {"principal": {"createdBy": "user", "project": None}},
         {"token": "t", "createdProvider": {"refreshToken": "r", "publicKey": "k"}},
+        {"owner": {"createdBy": "user", "project": None}, "application": application(word("true"))},
     ]
 
 

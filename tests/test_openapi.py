@@ -54,7 +54,13 @@ def test_calls_that_are_always_refused_promise_nothing(description: Any) -> None
         for verb, call in verbs.items()
         if set(call["responses"]) == {"default"}
     }
-    assert refused == {("delete", "jobs"), ("post", "integration/welcome")}
+    assert refused == {
+        ("delete", "jobs"),
+        ("post", "integration/welcome"),
+        ("post", "jobs/attachResource"),
+        ("post", "jobs/detachResource"),
+        ("post", "jobs/openTerminalInFolder"),
+    }
 
 
 def test_what_may_be_absent_may_be_null(description: Any) -> None:

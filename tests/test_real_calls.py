@@ -162,8 +162,8 @@ def test_retrieve_products_says_what_is_configured_and_possible(real: Real) -> N
     elements = {element["product"]["id"]: element for element in real.core.retrieve_products()}
     assert set(elements) == {"example-compute-1", "debug"}
     assert elements["debug"]["native"] == {
-        "enabled": True, "web": False, "vnc": False, "logs": True, "terminal": True, "timeExtension": True,
-        "utilization": True,
+        "enabled": True, "web": False, "vnc": False, "logs": True, "terminal": True, "peers": False,
+        "timeExtension": True, "utilization": True,
     }  # fmt: skip
 
 

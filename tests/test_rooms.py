@@ -38,8 +38,8 @@ IMPURE = {
     "threading",
 }
 PURE = ("bridge", "ucloud/applications.py", "ucloud/channel.py", "ucloud/control.py", "ucloud/eras.py",
-        "ucloud/jobs.py", "ucloud/products.py", "ucloud/wire.py", "slurm/parse.py", "slurm/records.py",
-        "slurm/states.py", "slurm/scheduler.py", "listener/pulse.py")  # fmt: skip
+        "ucloud/jobs.py", "ucloud/products.py", "ucloud/products_v2.py", "ucloud/wire.py", "slurm/parse.py",
+        "slurm/records.py", "slurm/states.py", "slurm/scheduler.py", "listener/pulse.py")  # fmt: skip
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -160,6 +160,7 @@ class Config(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"products: {twice[0][1]} in category {twice[0][0]} is there twice")
+        self._categories()
         prefixes = [root.ucloud for root in self.files]
         if len(set(prefixes)) < len(prefixes):
             raise ValueError("files: two tables have the same prefix in ucloud")
@@ -174,6 +175,23 @@ class Config(Section):
         if self.users.script is not None and not self.users.script.is_absolute():
             raise ValueError(f"users.script: {self.users.script} should begin with /")
 
+    def _categories(self) -> None:
+        """Products of one category have what belongs to the category in common."""
+        first: dict[str, Product] = {}
+        for product in self.products:
+            other = first.setdefault(product.category, product)
+            for key, ours, theirs in (
+                ("free", product.free, other.free),
+                ("unit_name", product.unit_name, other.unit_name),
+                ("unit_name_plural", product.unit_name_plural, other.unit_name_plural),
+                ("frequency", product.period, other.period),
+            ):
+                if ours != theirs:
+                    raise ValueError(
+                        f"products: {other.id} and {product.id} are both in category {product.category}, whose {key} "
+                        f"is one: {_shown(theirs)} for the one and {_shown(ours)} for the other"
+                    )
+
     def product(self, category: str, name: str) -> Product | None:
         """The configured product of that name, or None."""
         for product in self.products:
@@ -184,6 +202,10 @@ class Config(Section):
     def service_account(self) -> str:
         """The account that jobs run as under ``mapping = "service"``."""
         return self.users.service_user or own_account()
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else f'"{value}"' if isinstance(value, str) else str(value).lower()
 
 
 def own_account() -> str:

@@ -1,6 +1,7 @@
 """The tables of the configuration file that say how jobs are made: their machines, files and containers."""
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -135,6 +136,10 @@ class ContainersSection(Section):
         return self
 
 
+Frequency = Literal["minute", "hour", "day"]
+_PERIODS: Mapping[str, Frequency] = {"MINUTE": "minute", "HOUR": "hour", "DAY": "day"}
+
+
 class PriceUnit(StrEnum):
     """How UCloud counts a product (contract: ProductPriceUnit)."""
 
@@ -184,10 +189,52 @@ class Product(Section):
     )
     nodes_max: int | None = Field(default=None, ge=1, description="Most nodes of one job.")
     time_max: Duration | None = Field(default=None, description="Longest time of one job.")
-    charge_by: Literal["node", "core", "allocated"] | None = Field(
+    charge_by: Literal["node", "core", "gpu", "allocated"] | None = Field(
         default=None,
-        description="What a unit is multiplied with: nodes, nodes times cpus, or the CPUs that Slurm allocated. "
-        "Left out: node for CREDITS_*, core for UNITS_*.",
+        description="What a unit is multiplied with: nodes, nodes times cpus, nodes times gpus, or the CPUs that Slurm "
+        "allocated. Left out: node for CREDITS_*, core for UNITS_*, and core in products v2.",
     )
-    price: int | None = Field(default=None, ge=0, description="Price of a unit, for the record.")
+    price: int | None = Field(
+        default=None,
+        ge=0,
+        description="What one of these costs in a period: millionths of a credit for CREDITS_*, else units; left out: "
+        "1. Counts in products v2 only; before those it is for the record.",
+    )
     unit: PriceUnit | None = Field(default=None, description="unitOfPrice; left out: what UCloud says.")
+    frequency: Frequency | None = Field(
+        default=None,
+        description="The period in which units are counted in products v2, the same for a whole category. Left out: "
+        "that of unit, else minute.",
+    )
+    unit_name: str | None = Field(
+        default=None,
+        min_length=1,
+        description="What products v2 call one unit, the same for a whole category. Left out: Credit for CREDITS_* "
+        "with a price, else Node, Core or GPU.",
+    )
+    unit_name_plural: str | None = Field(
+        default=None, min_length=1, description="The same of several units; left out: with an s."
+    )
+    free: bool = Field(
+        default=False, description="Use is neither paid for nor limited, in products v2; the same for a whole category."
+    )
+    hidden: bool = Field(default=False, description="People who apply for resources are not shown the product.")
+    description: str | None = Field(
+        default=None, description="What people read about the product; left out: its CPUs, memory and GPUs."
+    )
+    cpu_model: str | None = Field(default=None, description="What the CPUs are.")
+    memory_model: str | None = Field(default=None, description="What the memory is.")
+    gpu_model: str | None = Field(default=None, description="What the GPUs are.")
+
+    @property
+    def period(self) -> Frequency | None:
+        """The period in which units are counted; None for a product that is not counted by time."""
+        if self.frequency is not None or self.unit is None:
+            return self.frequency or "minute"
+        return _PERIODS.get(self.unit.rpartition("_")[2])
+
+    @model_validator(mode="after")
+    def _has_what_is_counted(self) -> Self:
+        if self.charge_by == "gpu" and not self.gpus:
+            raise ValueError('gpus is needed for charge_by = "gpu"')
+        return self

@@ -38,11 +38,13 @@ class Tariff:
     :ivar unit: seconds of a unit
     :ivar by: what a second is multiplied with
     :ivar cpus: CPUs of one node of the product
+    :ivar gpus: GPUs of one node of the product
     """
 
     unit: int
-    by: Literal["node", "core", "allocated"]
+    by: Literal["node", "core", "gpu", "allocated"]
     cpus: int
+    gpus: int = 0
 
     def weight(self, use: Use) -> int:
         """The multiplier of one run, at least 1."""
@@ -51,6 +53,8 @@ class Tariff:
                 return max(1, use.nodes)
             case "core":
                 return max(1, use.nodes * self.cpus)
+            case "gpu":
+                return max(1, use.nodes * self.gpus)
             case "allocated":
                 return max(1, use.cpus)
 
@@ -65,33 +69,12 @@ def tariff(product: Product, unit: str | None, cpus: int | None) -> Tariff | Non
     if name is None or name not in UNIT_SECONDS:
         return None
     by = product.charge_by or ("core" if name.startswith("UNITS") else "node")
-    return Tariff(UNIT_SECONDS[name], by, product.cpus or cpus or 1)
+    return Tariff(UNIT_SECONDS[name], by, product.cpus or cpus or 1, product.gpus or 0)
 
 
 def total(uses: Iterable[Use], tariff: Tariff) -> int:
     """Weighted seconds of all runs of a job."""
     return sum(use.seconds * tariff.weight(use) for use in uses)
-
-
-def due(
-    *, used: int, charged: int, unit: int, gather: float, final: bool,
-    last_unit: Literal["nearest", "up", "down"] = "nearest",
-) -> int:  # fmt: skip
-    """How many whole units are to be paid, none if it is not time yet.
-
-    :param used: weighted seconds that the job has used
-    :param charged: weighted seconds that were charged before
-    :param unit: weighted seconds of a unit
-    :param gather: weighted seconds that are gathered before a running job is charged
-    :param final: the job has ended; the rest of a unit is rounded
-    """
-    owed = used - charged
-    if not final and owed < gather:
-        return 0
-    units, rest = divmod(max(owed, 0), unit)
-    if final and (rest * 2 >= unit if last_unit == "nearest" else last_unit == "up" and rest > 0):
-        units += 1
-    return units
 
 
 def charge(
@@ -105,18 +88,22 @@ def charge(
     every: float,
     final: bool,
     last_unit: Literal["nearest", "up", "down"] = "nearest",
-    whole: bool = True,
 ) -> Charge | None:
     """The charge that is due, or None.
 
+    :param used: weighted seconds that the job has used
+    :param charged: weighted seconds that were charged before
     :param weight: multiplier of the present run
     :param every: seconds of use that are gathered before a running job is charged
-    :param whole: whether a unit of all nodes or cores together is the smallest that is charged, as UCloud's
-        chargeCredits has it; otherwise that of one of them is
+    :param final: the job has ended; the rest of a unit is rounded
     """
-    multiplier = weight if whole else 1
-    unit = tariff.unit * multiplier
-    units = due(used=used, charged=charged, unit=unit, gather=every * weight, final=final, last_unit=last_unit)
+    unit = tariff.unit * weight
+    owed = used - charged
+    if not final and owed < every * weight:
+        return None
+    units, rest = divmod(max(owed, 0), unit)
+    if final and (rest * 2 >= unit if last_unit == "nearest" else last_unit == "up" and rest > 0):
+        units += 1
     if units == 0:
         return None
     end = charged + units * unit
@@ -125,8 +112,8 @@ def charge(
         charge_id=f"{job_id}-{slurm_id}-{charged}-{end}",
         job_id=job_id,
         units=units,
-        multiplier=multiplier,
-        description=f"Slurm job {slurm_id}: {seconds // 60} minutes x {multiplier}",
+        multiplier=weight,
+        description=f"Slurm job {slurm_id}: {seconds // 60} minutes x {weight}",
     )
 
 

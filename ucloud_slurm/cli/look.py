@@ -9,8 +9,8 @@ import click
 from ucloud_slurm.cli.output import as_json, moment, table
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.store.jobs import JobRow
+from ucloud_slurm.worker.bill import accounting_of
 from ucloud_slurm.worker.catalogue import Catalogue
-from ucloud_slurm.worker.watch import tariff_of
 
 
 def jobs(provider: Provider, *, everything: bool, json_: bool) -> None:
@@ -94,13 +94,13 @@ def _summary(row: JobRow) -> dict[str, Any]:
 
 def _bill(provider: Provider, row: JobRow) -> dict[str, Any]:
     """What Slurm counted, what was charged of it, and the difference, in weighted seconds."""
-    tariff = tariff_of(provider, Catalogue(provider), row, ask=False)
+    accounting = accounting_of(provider, Catalogue(provider), row, ask=False)
     rest = None if row.used is None else row.used - row.charged
     return {
         "used": row.used,
         "charged": row.charged,
         "rest": rest,
-        "unit_seconds": tariff.unit if tariff else None,
+        "unit_seconds": accounting.frequency_seconds if accounting else None,
     }
 
 

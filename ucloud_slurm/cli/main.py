@@ -13,6 +13,7 @@ from ucloud_slurm.cli.link import link, linkd, unlink
 from ucloud_slurm.cli.listener import listen
 from ucloud_slurm.cli.opening import explained, opened
 from ucloud_slurm.cli.output import as_json
+from ucloud_slurm.cli.products import products
 from ucloud_slurm.cli.users import users
 from ucloud_slurm.config import VARIABLE, read
 from ucloud_slurm.errors import Problem
@@ -132,6 +133,7 @@ def runner(path: Path | None) -> None:
 
 
 main.add_command(users)
+main.add_command(products)
 for verb in (link, unlink, linkd, listen):
     main.add_command(verb)
 main.add_command(sandbox.sandbox)

@@ -1,5 +1,6 @@
 """What the provider answers to UCloud (contract: the response types of the jobs.provider and integration calls)."""
 
+from enum import StrEnum
 from typing import Any, Generic, Literal, TypeVar
 
 from ucloud_slurm.ucloud.products import ProductReference
@@ -44,6 +45,7 @@ class NativeSupport(Message):
     vnc: bool = False
     logs: bool = False
     terminal: bool = False
+    peers: bool = False
     time_extension: bool = False
     utilization: bool = False
 
@@ -51,16 +53,26 @@ class NativeSupport(Message):
 class DockerSupport(NativeSupport):
     """What is offered to applications in containers."""
 
-    peers: bool = False
+
+class QueueLevel(StrEnum):
+    """How full the queue of a product is."""
+
+    AVAILABLE = "AVAILABLE"
+    BUSY = "BUSY"
+    FULL = "FULL"
 
 
 class ComputeSupport(Message):
-    """What is offered for jobs of a product."""
+    """What is offered for jobs of a product.
+
+    :ivar queue_status: None where it is not known, and for a UCloud that does not ask
+    """
 
     product: ProductReference
     docker: DockerSupport
     virtual_machine: MachineSupport
     native: NativeSupport
+    queue_status: QueueLevel | None = None
 
 
 class Capacity(Message):
@@ -133,6 +145,12 @@ class Manifest(Message):
     requires_message_signing: bool = False
 
 
+class DynamicParameters(Message):
+    """What a form should ask for besides the application's own parameters."""
+
+    parameters: list[dict[str, Any]]
+
+
 class Condition(Message):
     """How the provider does (integration.retrieveStatus of later Cores)."""
 
@@ -147,12 +165,15 @@ class Failure(Message):
     error_code: str | None = None
 
 
-def support(reference: ProductReference, *, pages: bool, extension: bool, images: bool) -> ComputeSupport:
+def support(
+    reference: ProductReference, *, pages: bool, extension: bool, images: bool, queue: QueueLevel | None
+) -> ComputeSupport:
     """What this release does for jobs of the product, and no more.
 
     :param pages: whether web pages and screens of applications can be reached
     :param extension: whether Slurm lets us raise time limits
     :param images: whether applications of the backend DOCKER can run
+    :param queue: how full the queue of its partition is
     """
     flags: dict[str, Any] = {
         "enabled": True,
@@ -168,4 +189,5 @@ def support(reference: ProductReference, *, pages: bool, extension: bool, images
         docker=DockerSupport(**flags) if images else DockerSupport(),
         virtual_machine=MachineSupport(),
         native=NativeSupport(**flags),
+        queue_status=queue,
     )

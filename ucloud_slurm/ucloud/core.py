@@ -12,6 +12,7 @@ from ucloud_slurm.ucloud.client import Client, CoreAway, CoreRefused
 from ucloud_slurm.ucloud.control import Charge
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
+from ucloud_slurm.ucloud.products_v2 import ProductPage, ProductV2, collected
 from ucloud_slurm.ucloud.wire import from_data
 
 M = TypeVar("M")
@@ -77,15 +78,21 @@ class Core(Client):
             raise
         return _read(Job, data)
 
-    def product(self, reference: ProductReference, *, timeout: float | None = None) -> ComputeProduct | None:
-        """``products.retrieve``, or None if UCloud has no such product."""
+    def product(
+        self, reference: ProductReference, *, v2: bool = False, timeout: float | None = None
+    ) -> ComputeProduct | None:
+        """``products.retrieve``, or None if UCloud has no such product.
+
+        :param v2: ``products.v2.retrieve`` instead
+        """
         query = {
             "filterName": reference.id,
             "filterCategory": reference.category,
             "filterProvider": reference.provider,
         }
         try:
-            data = self.call("GET", "/api/products/retrieve", query=query, timeout=timeout)
+            path = "/api/products/v2/retrieve" if v2 else "/api/products/retrieve"
+            data = self.call("GET", path, query=query, timeout=timeout)
         except CoreRefused as error:
             if error.status == 404:
                 return None
@@ -125,6 +132,16 @@ class Core(Client):
             if not items or not isinstance(page.get("next"), str):
                 return
             query = {**query, "next": page["next"]}
+
+    def products_v2(self, provider: str) -> list[ProductV2]:
+        """``products.v2.browse``: all products of a provider, machines and others."""
+        query = {"filterProvider": provider, "itemsPerPage": "1000"}
+        path = "/api/products/v2/browse"
+        return collected(lambda after: _read(ProductPage, self.call("GET", path, query=query | after)))
+
+    def create_products(self, products: Sequence[ProductV2]) -> None:
+        """``products.v2.create`` with at least one product: those that are there become as these are."""
+        self.call("POST", "/api/products/v2", body={"items": [product.body() for product in products]})
 
     def approve_connection(self, username: str, *, timeout: float | None = None) -> None:
         """``providers.im.control.approveConnection``: the user is connected. Not harmless a second time."""

@@ -25,6 +25,8 @@ class Era:
         loses what belongs to one that it hears of too early
     :ivar asks_to_verify: whether UCloud asks from time to time to compare its jobs with ours; we ask it otherwise
     :ivar has_channel: whether UCloud says on a channel what becomes of wallets; locks count only then
+    :ivar has_products_v2: whether products are asked for in their second form
+    :ivar has_queue_status: whether a product may say how full its queue is
     :ivar not_ours: statuses with which a bulk is refused for an id that UCloud does not know as ours
     """
 
@@ -39,6 +41,8 @@ class Era:
     has_check_existence: bool
     asks_to_verify: bool
     has_channel: bool
+    has_products_v2: bool
+    has_queue_status: bool
     not_ours: frozenset[int]
 
     def hinted(self, hint: str | None) -> str | None:
@@ -75,6 +79,8 @@ ERA_2021 = Era(
     has_check_existence=False,
     asks_to_verify=True,
     has_channel=False,
+    has_products_v2=False,
+    has_queue_status=False,
     not_ours=frozenset({400, 404}),
 )
 ERA_2022 = Era(
@@ -89,6 +95,8 @@ ERA_2022 = Era(
     has_check_existence=False,
     asks_to_verify=True,
     has_channel=False,
+    has_products_v2=False,
+    has_queue_status=False,
     not_ours=frozenset({400, 404}),
 )
 ERA_TODAY = Era(
@@ -103,6 +111,8 @@ ERA_TODAY = Era(
     has_check_existence=True,
     asks_to_verify=False,
     has_channel=True,
+    has_products_v2=True,
+    has_queue_status=True,
     not_ours=frozenset({403, 404}),
 )
 

@@ -168,3 +168,15 @@ class Welcome(Message):
 
     token: str
     created_provider: CreatedProvider
+
+
+class FormOpened(Message):
+    """The request of jobs.provider.requestDynamicParameters: somebody is about to start a job."""
+
+    owner: Owner
+
+
+class KeyUploaded(Message):
+    """The request of ssh.keyUploaded: somebody has other keys now."""
+
+    username: str

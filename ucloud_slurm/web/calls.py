@@ -34,16 +34,15 @@ from ucloud_slurm.ucloud.jobs import (
     Welcome,
 )
 from ucloud_slurm.ucloud.products import ProductReference
-from ucloud_slurm.web import access, reconcile, utilization
+from ucloud_slurm.web import access, other_calls, reconcile, utilization
 from ucloud_slurm.web.connecting import Connecting
 from ucloud_slurm.web.control import Extend, Resume, Suspend
 from ucloud_slurm.web.create import Create
+from ucloud_slurm.web.other_calls import NOT_SUPPORTED
 from ucloud_slurm.web.routes import Calls
 from ucloud_slurm.web.sessions import open_session
 
 log = logging.getLogger(__name__)
-
-NOT_SUPPORTED = "FEATURE_NOT_SUPPORTED_BY_PROVIDER"
 
 
 def declare(provider: Provider) -> Calls:
@@ -56,6 +55,7 @@ def declare(provider: Provider) -> Calls:
     _jobs(provider, calls)
     _control(provider, calls)
     _integration(provider, calls)
+    other_calls.declare(calls)
     return calls
 
 
@@ -108,13 +108,16 @@ def _jobs(provider: Provider, calls: Calls) -> None:
         pages = provider.config.sessions.url is not None
         extension = utilization.may_extend(provider)
         images = provider.config.containers.runtime != "none"
-        references = (
-            ProductReference(id=product.id, category=product.category, provider=provider.config.provider.id)
-            for product in provider.config.products
-        )
-        return Answers(
-            responses=[support(each, pages=pages, extension=extension, images=images) for each in references]
-        )
+        products, name = provider.config.products, provider.config.provider.id
+        asked = (product.partition for product in products if provider.era.has_queue_status)
+        queues = utilization.queues(provider, asked)
+        return Answers(responses=[
+            support(
+                ProductReference(id=each.id, category=each.category, provider=name), pages=pages, extension=extension,
+                images=images, queue=queues.get(each.partition),
+            )
+            for each in products
+        ])  # fmt: skip
 
     @calls.call("DELETE", "jobs", gives=None)
     def delete() -> None:

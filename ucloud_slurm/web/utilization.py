@@ -1,24 +1,30 @@
 """retrieveUtilization, and what Slurm lets us do: asked of Slurm, kept for a while, shared by all processes."""
 
 import logging
+import time
+from collections.abc import Iterable
 
 from pydantic import TypeAdapter
 
+from ucloud_slurm.bridge.queues import level
 from ucloud_slurm.config import own_account
-from ucloud_slurm.errors import Refused
+from ucloud_slurm.errors import Refused, StorageTrouble
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import Load
 from ucloud_slurm.slurm.scheduler import SchedulerAway
 from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.store.health import SLURM
-from ucloud_slurm.ucloud.answers import Capacity, QueueStatus, Utilization
-from ucloud_slurm.worker.catalogue import PAUSE
+from ucloud_slurm.ucloud.answers import Capacity, QueueLevel, QueueStatus, Utilization
+from ucloud_slurm.worker.catalogue import FAIR, PAUSE
 
 log = logging.getLogger(__name__)
 
 LOAD_SECONDS = 5.0
 RIGHTS_SECONDS = 600.0
 STALE = 60.0  # seconds that an old load is better than none, while Slurm does not answer
+QUEUE_SECONDS = 30.0
+QUEUE_STALE = 300.0  # seconds that an old word about a queue is better than none
+QUEUE_WAIT = 1.0  # seconds
 MIB = 1024 * 1024
 
 _LOAD = TypeAdapter(Load)
@@ -42,24 +48,58 @@ def utilization(provider: Provider, category: str | None) -> Utilization:
     )
 
 
-def _load(provider: Provider, partitions: list[str]) -> Load:
+def _load(
+    provider: Provider,
+    partitions: list[str],
+    *,
+    fresh: float = LOAD_SECONDS,
+    stale: float = STALE,
+    within: float | None = None,
+) -> Load:
+    """What Slurm says, or said.
+
+    :param fresh: seconds for which an answer will do
+    :param stale: seconds for which it is better than none
+    :param within: seconds that Slurm has; None for as long as a request may wait
+    """
     now, key = provider.now(), ",".join(partitions)
-    kept = Cache(provider.store, "load", LOAD_SECONDS).get(key, now)
+    kept = Cache(provider.store, "load", fresh).get(key, now)
     if kept is not None:
         return _LOAD.validate_json(kept)
+    within = provider.config.jobs.submit_within if within is None else within
     try:
         if not provider.health.may_ask(SLURM, now):
             raise SchedulerAway("Slurm did not answer a moment ago")
-        load = provider.scheduler.load(partitions, provider.config.jobs.submit_within)
+        if within <= 0:
+            raise SchedulerAway("there is no time left to ask Slurm")
+        load = provider.scheduler.load(partitions, within)
     except SchedulerAway as error:
-        if provider.health.may_ask(SLURM, now):
+        if provider.health.may_ask(SLURM, now) and within >= FAIR:
             provider.health.failed(SLURM, str(error), now, PAUSE)
-        old = Cache(provider.store, "load", STALE).get(key, now)
+        old = Cache(provider.store, "load", stale).get(key, now)
         if old is None:
             raise
         return _LOAD.validate_json(old)
     Cache(provider.store, "load").put(key, _LOAD.dump_json(load).decode(), now)
     return load
+
+
+def queues(provider: Provider, partitions: Iterable[str]) -> dict[str, QueueLevel]:
+    """How full each of these partitions is; those of which nothing is known are left out. Never fails.
+
+    UCloud asks every few seconds and waits for no more than five: all of them together may take one second, and those
+    that there was no time for come with the next call, while the others are kept.
+    """
+    until = time.monotonic() + QUEUE_WAIT
+    found: dict[str, QueueLevel] = {}
+    for partition in sorted(set(partitions)):
+        try:
+            found[partition] = level(
+                _load(provider, [partition], fresh=QUEUE_SECONDS, stale=QUEUE_STALE, within=until - time.monotonic())
+            )
+        except (SchedulerAway, StorageTrouble) as error:
+            log.debug("how full %s is cannot be told: %s", partition, error)
+    return found
 
 
 def may_extend(provider: Provider) -> bool:

@@ -91,7 +91,8 @@ class Catalogue:
         found = ComputeProduct.model_validate_json(kept) if kept else job.status.resolved_product if job else None
         if found is None and ask:
             try:
-                found = self._ask(lambda within: self._provider.core.product(reference, timeout=within))
+                v2 = self._provider.era.has_products_v2
+                found = self._ask(lambda within: self._provider.core.product(reference, v2=v2, timeout=within))
             except (CoreAway, CoreRefused):
                 if self._products.get(key, now, stale=True) is None:
                     raise

@@ -9,11 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ucloud_slurm.bridge import charges
-from ucloud_slurm.bridge.charges import Tariff, Use
+from ucloud_slurm.bridge.charges import Use
 from ucloud_slurm.bridge.files import shown_at
 from ucloud_slurm.bridge.limits import limit_update
 from ucloud_slurm.bridge.states import final_update, queued_update
-from ucloud_slurm.config import Product
 from ucloud_slurm.errors import Forbidden, Refused
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
@@ -22,9 +21,9 @@ from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
 from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
-from ucloud_slurm.ucloud.control import JobState, JobUpdate, Usage
-from ucloud_slurm.ucloud.products import ProductReference
+from ucloud_slurm.ucloud.control import JobState, JobUpdate
 from ucloud_slurm.users.mapping import slurm_account
+from ucloud_slurm.worker.bill import accounting_of, bill
 from ucloud_slurm.worker.catalogue import Catalogue
 from ucloud_slurm.worker.guard import alone
 
@@ -152,35 +151,16 @@ class Watch:
             return None
 
     def _charge(self, row: JobRow, record: QueueRecord) -> None:
-        tariff = self._tariff(row)
-        if tariff is None:
+        accounting = accounting_of(self._provider, self._catalogue, row)
+        if accounting is None:
             return
+        tariff = accounting.tariff
         present = Use(record.elapsed, record.nodes, record.cpus)
         weight = tariff.weight(present)
         used = present.seconds * weight
         if row.submitted_at is not None and row.submitted_at < record.submitted:
             used += charges.total(self._earlier(row), tariff)
-        self._bill(row, record.id, used, weight, tariff, final=False)
-
-    def _bill(self, row: JobRow, slurm_id: int, used: int, weight: int, tariff: Tariff, *, final: bool) -> None:
-        """Writes down what is due for a job's use, as a charge or as what it has used in all."""
-        provider, config = self._provider, self._provider.config
-        due = charges.charge(
-            row.id, slurm_id, used=used, charged=row.charged, weight=weight, tariff=tariff,
-            every=0.0 if final else config.accounting.every, final=final, last_unit=config.accounting.last_unit,
-            whole=not provider.reports_usage,
-        )  # fmt: skip
-        if due is None:
-            return
-        covered = charges.covered(due, tariff)
-        usage = None
-        if provider.reports_usage:
-            name = config.provider.id
-            usage = Usage(
-                username=row.owner, project=row.project, category=row.category, provider=name,
-                scope=f"{name}/{row.category}/job/{row.id}", units=(row.charged + covered) // tariff.unit,
-            )  # fmt: skip
-        provider.jobs.charge(due, slurm_id, covered, provider.now(), usage)
+        bill(self._provider, row, record.id, used=used, weight=weight, accounting=accounting, final=False)
 
     def _earlier(self, row: JobRow) -> list[Use]:
         return [Use(run["seconds"], run["nodes"], run["cpus"]) for run in self._provider.jobs.runs(row.id)]
@@ -228,9 +208,9 @@ class Watch:
 
     def _end(self, row: JobRow, own: Sequence[RunRecord], update: JobUpdate) -> None:
         provider, now = self._provider, self._provider.now()
-        tariff = self._tariff(row) if row.told else None
+        accounting = accounting_of(provider, self._catalogue, row) if row.told else None
         uses = [Use(run.elapsed, run.nodes, run.cpus) for run in own]
-        used = charges.total(uses, tariff) if tariff else None
+        used = charges.total(uses, accounting.tariff) if accounting else None
         log.info("job %s: Slurm job %s has ended: %s", row.id, row.slurm_id, own[-1].state_text)
         with provider.store.writing():
             provider.jobs.keep_runs(row.id, [_kept(run) for run in own])
@@ -239,8 +219,9 @@ class Watch:
                 # It ran and ended between two looks: UCloud is told both, in order.
                 running = JobUpdate(JobState.RUNNING, "The job is now running.", output_folder=self._folder(row))
                 provider.jobs.tell(row.id, running, now)
-            if tariff is not None and used is not None:
-                self._bill(row, own[-1].id, used, tariff.weight(uses[-1]), tariff, final=True)
+            if accounting is not None and used is not None:
+                weight = accounting.tariff.weight(uses[-1])
+                bill(provider, row, own[-1].id, used=used, weight=weight, accounting=accounting, final=True)
             if row.told:
                 provider.jobs.tell(row.id, update, now)
             self._close(row, used)
@@ -249,28 +230,6 @@ class Watch:
         self._provider.jobs.ended(row.id, used, self._provider.now())
         if not row.told:
             self._provider.jobs.seen(row.id, phase=Phase.REFUSED)
-
-    def _tariff(self, row: JobRow) -> Tariff | None:
-        return tariff_of(self._provider, self._catalogue, row)
-
-
-def tariff_of(provider: Provider, catalogue: Catalogue, row: JobRow, *, ask: bool = True) -> Tariff | None:
-    """How a job is charged, or None if it is not.
-
-    :param ask: ask UCloud for what is not kept here
-    :raises CoreAway: UCloud had to be asked and could not be
-    """
-    config = provider.config
-    if config.accounting.mode == "off":
-        return None
-    product = config.product(row.category, row.product)
-    if product is None:  # taken out of the configuration; its jobs are charged as UCloud has it
-        product = Product.model_construct(id=row.product, category=row.category, partition="removed")
-    if product.unit is not None and (product.cpus is not None or product.charge_by in ("node", "allocated")):
-        return charges.tariff(product, None, None)
-    reference = ProductReference(id=row.product, category=row.category, provider=config.provider.id)
-    known = catalogue.product(reference, None, ask=ask)
-    return charges.tariff(product, known.unit_of_price if known else None, known.cpu if known else None)
 
 
 def _ours(row: JobRow, listed: Mapping[SlurmJobId, QueueRecord]) -> QueueRecord | None:

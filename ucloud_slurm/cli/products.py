@@ -1,0 +1,130 @@
+"""``products``: the configured products at UCloud (products v2), for administrators."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ucloud_slurm.bridge.catalogue import Compared, Comparison, Standing, compare, shown
+from ucloud_slurm.cli.opening import opened
+from ucloud_slurm.cli.output import as_json, table
+from ucloud_slurm.errors import one_line
+from ucloud_slurm.provider import Provider
+from ucloud_slurm.ucloud.client import CoreRefused
+
+
+@click.group()
+def products() -> None:
+    """Show and register the configured products at UCloud, where it has products v2."""
+
+
+@products.command("list")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def list_(path: Path | None, json_: bool) -> None:
+    """List the products, and how each stands at UCloud: same, different, new, or not configured."""
+    with opened(path) as provider, _answered():
+        found = _compared(provider)
+        partitions = {(each.category, each.id): each.partition for each in provider.config.products}
+    if json_:
+        as_json(_as_data(found))
+        return
+    rows: list[tuple[Any, ...]] = [
+        (*each.product.key, partitions[each.product.key], each.product.price,
+         each.product.category.accounting_unit.name, each.product.category.accounting_frequency, each.standing)
+        for each in found.products
+    ]  # fmt: skip
+    rows += [
+        (*each.key, None, each.price, each.category.accounting_unit.name, each.category.accounting_frequency,
+         "not configured")
+        for each in found.others
+    ]  # fmt: skip
+    table(("CATEGORY", "PRODUCT", "PARTITION", "PRICE", "UNIT", "FREQUENCY", "AT UCLOUD"), rows)
+
+
+@products.command()
+@click.option("--dry-run", is_flag=True, help="Only show what would be changed.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def sync(path: Path | None, dry_run: bool, yes: bool, json_: bool) -> None:
+    """Show how the configured products differ from those at UCloud, ask, and make UCloud's like them.
+
+    What UCloud has and is not configured is named and stays. Exits with 1, and changes nothing, when a category would
+    be counted in another way, when UCloud does not answer or refuses, and when the answer is no.
+    """
+    with opened(path) as provider, _answered():
+        found = _compared(provider)
+        if not json_:
+            _show(found)
+        for sentence in found.refusals:
+            click.echo(f"ucloud-slurm: {sentence}", err=True)
+        wanted = bool(found.due) and not found.refusals and not dry_run
+        done = wanted and (yes or click.confirm(_question(found), err=True))
+        if done:
+            provider.core.create_products(found.due)
+    if json_:
+        as_json(_as_data(found) | {"done": done})
+    elif done:
+        click.echo(f"UCloud has {_count(len(found.due))} anew; people can use them within two minutes.")
+    sys.exit(1 if found.refusals or (wanted and not done) else 0)
+
+
+def _compared(provider: Provider) -> Comparison:
+    name = provider.config.provider.id
+    return compare(provider.config.products, name, provider.core.products_v2(name))
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Says it in a sentence when UCloud refuses."""
+    try:
+        yield
+    except CoreRefused as error:
+        older = "; a UCloud of 2021 or 2022 has no products v2, and its administrators register products"
+        click.echo(f"ucloud-slurm: {error}{older if error.status == 404 else ''}.", err=True)
+        sys.exit(1)
+
+
+def _show(found: Comparison) -> None:
+    for each in found.products:
+        if each.standing is not Standing.SAME:
+            click.echo(f"{_name(each)}: {each.standing}")
+            for difference in each.differences:
+                before = "" if each.standing is Standing.NEW else f"{shown(difference.there)} -> "
+                click.echo(f"  {difference.field}: {before}{shown(difference.here)}")
+    for other in found.others:
+        name = one_line("/".join(other.key), 200)
+        click.echo(f"{name}: not configured, left as it is ({one_line(other.product_type, 40)})")
+    if not found.due:
+        click.echo("Nothing to do: UCloud has all configured products as they are.")
+
+
+def _question(found: Comparison) -> str:
+    return f"Register {_count(len(found.due))} at UCloud?"
+
+
+def _count(number: int) -> str:
+    return f"{number} product{'' if number == 1 else 's'}"
+
+
+def _name(each: Compared) -> str:
+    return one_line("/".join(each.product.key), 200)
+
+
+def _as_data(found: Comparison) -> dict[str, Any]:
+    return {
+        "products": [
+            {"category": each.product.category.name, "product": each.product.name, "at_ucloud": each.standing,
+             "differences": [asdict(difference) for difference in each.differences],
+             "refused": [asdict(difference) for difference in each.fixed]}
+            for each in found.products
+        ],
+        "not_configured": [
+            {"category": each.category.name, "product": each.name, "type": each.product_type} for each in found.others
+        ],
+    }  # fmt: skip

@@ -1,0 +1,64 @@
+"""Calls that a UCloud of today makes and a cluster has little to say to: answered at once, without Slurm or UCloud.
+
+UCloud asks for the products of every kind every ten seconds, one after the other, and asks all providers before it
+shows a form; one that is slow is in everybody's way.
+"""
+
+from typing import NoReturn
+
+from ucloud_slurm.errors import Refused
+from ucloud_slurm.ucloud.answers import Answers, DynamicParameters, Nothing
+from ucloud_slurm.ucloud.jobs import Bulk, FormOpened, Job, KeyUploaded
+from ucloud_slurm.web.routes import Calls
+
+NOT_SUPPORTED = "FEATURE_NOT_SUPPORTED_BY_PROVIDER"
+NOT_OURS = {
+    "files/collections": "drives",
+    "ingresses": "public links",
+    "networkips": "public addresses",
+    "licenses": "licences",
+    "private-networks": "private networks",
+}
+
+
+def declare(calls: Calls) -> None:
+    """Declares them."""
+    for path, what in NOT_OURS.items():
+        calls.call("GET", f"{path}/retrieveProducts", gives=Answers[Nothing],
+                   summary=f"Say which {what} there are: none.")(_no_products)  # fmt: skip
+
+    @calls.call("POST", "jobs/requestDynamicParameters", takes=FormOpened, gives=DynamicParameters)
+    def request_dynamic_parameters(_form: FormOpened) -> DynamicParameters:
+        """Say what else a form should ask for: nothing."""
+        return DynamicParameters(parameters=[])
+
+    @calls.call("POST", "jobs/onUpdatedLabels", takes=Bulk[Job], gives=Answers[Nothing])
+    def labels(bulk: Bulk[Job]) -> Answers[Nothing]:
+        """Hear of new labels of jobs: UCloud keeps them."""
+        return Answers(responses=[Nothing() for _ in bulk.items])
+
+    @calls.call("POST", "ssh/keyUploaded", takes=KeyUploaded)
+    def key_uploaded(_key: KeyUploaded) -> None:
+        """Hear of somebody's SSH keys: they are not used."""
+
+    @calls.call("POST", "jobs/attachResource", gives=None)
+    def attach() -> NoReturn:
+        """Refused: nothing can be attached to a job."""
+        raise Refused("Nothing can be attached to a job of this provider; start a new job with it instead.",
+                      error_code=NOT_SUPPORTED)  # fmt: skip
+
+    @calls.call("POST", "jobs/detachResource", gives=None)
+    def detach() -> NoReturn:
+        """Refused: nothing can be taken from a job."""
+        raise Refused("Nothing can be taken from a job of this provider; it ends with the job.",
+                      error_code=NOT_SUPPORTED)  # fmt: skip
+
+    @calls.call("POST", "jobs/openTerminalInFolder", gives=None)
+    def open_terminal() -> NoReturn:
+        """Refused: shells belong to jobs."""
+        raise Refused("This provider has no terminals in folders; start a job and open its shell.",
+                      error_code=NOT_SUPPORTED)  # fmt: skip
+
+
+def _no_products() -> Answers[Nothing]:
+    return Answers(responses=[])
