@@ -37,6 +37,7 @@ class Account:
     """One wallet at one moment. Numbers are in the unit and period of the category.
 
     :ivar changed_at: milliseconds since the epoch, when it was locked or unlocked or got another quota
+    :ivar granted: whether there ever was a quota; usage alone makes a wallet too
     """
 
     workspace: Workspace
@@ -44,6 +45,7 @@ class Account:
     quota: int
     usage: int
     changed_at: int
+    granted: bool = True
 
     @property
     def max_usable(self) -> int:
@@ -156,16 +158,18 @@ class Accounts:
         :raises CoreError: 402
         """
         with self._changed:
-            if (workspace, category) in self._all:
+            known = self._all.get((workspace, category))
+            if known is not None and known.granted:
                 return
             if not self.automatic:
                 raise CoreError(402, "You do not have any valid allocations")
-            self._keep(Account(workspace, category, PLENTY, 0, self._now_ms()), tell=True)
+            used = 0 if known is None else known.usage
+            self._keep(Account(workspace, category, PLENTY, used, self._now_ms()), tell=True)
 
     def active(self, workspace: Workspace) -> bool:
         """Whether there is a wallet in any category."""
         with self._changed:
-            return any(owner == workspace for owner, _ in self._all)
+            return any(each.workspace == workspace and each.granted for each in self._all.values())
 
     def locked(self, workspace: Workspace, category: str) -> bool:
         """Whether nothing is left. Where nothing was granted, nothing is left; what is free is never locked."""
@@ -185,7 +189,7 @@ class Accounts:
             return True
         with self._changed:
             key = (workspace, category)
-            before = self._all.get(key) or Account(workspace, category, 0, 0, self._now_ms())
+            before = self._all.get(key) or Account(workspace, category, 0, 0, self._now_ms(), granted=False)
             change = usage if is_delta else usage - before.usage
             if scope is not None:
                 counter = self._scope(workspace, category, scope)
@@ -216,6 +220,6 @@ class Accounts:
     def _keep(self, account: Account, *, tell: bool) -> None:
         self._all[account.workspace, account.category] = account
         self._changed.notify_all()
-        if tell:
+        if tell and account.granted:
             for watcher in self._watchers:
                 watcher(account)

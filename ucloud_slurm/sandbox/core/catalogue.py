@@ -65,8 +65,8 @@ class Catalogue:
         self._categories: dict[str, Json] = {}
         for app in examples() if self._first else [*examples(), *later_examples()]:
             self.add_application(app)
-        self.add_product(compute_product("example-compute-1", provider))
-        self.add_product(compute_product("example-compute-4", provider, cpu=4, memoryInGigs=2))
+        self.add_product({"name": "example-compute-1"})
+        self.add_product({"name": "example-compute-4", "cpu": 4, "memoryInGigs": 2})
 
     def add_application(self, app: Json) -> None:
         """Add an application with its tool, or replace the one of that name and version."""

@@ -77,9 +77,9 @@ class ControlToday:
 
     def retrieve(self, call: Call) -> Json:
         """``jobs.control.retrieve``: everything but product and support, whatever the flags say."""
-        wanted = include(call.query)
+        wanted, job_id = include(call.query), call.asked("id")
         try:
-            job = self.jobs.get(call.asked("id"))
+            job = self.jobs.get(job_id)
         except CoreError:
             raise CoreError(403, "Write permission is required") from None
         everything = replace(wanted, application=True, updates=True, parameters=True)

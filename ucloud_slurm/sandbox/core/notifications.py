@@ -176,7 +176,8 @@ class Notifications:
     def _send(self, sessions: Iterable["_Session"], accounts: list[Account], projects: list[Project]) -> None:
         if self._silent:
             return
-        shuffled = self._random.sample(accounts, len(accounts))
+        granted = [account for account in accounts if account.granted]
+        shuffled = self._random.sample(granted, len(granted))
         for session in sessions:
             pieces = [session.project(project) for project in projects]
             pieces += [self._wallet(session, account) for account in shuffled]
