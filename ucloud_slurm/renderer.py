@@ -7,6 +7,10 @@ import json
 import resource
 import sys
 from dataclasses import asdict
+from typing import Any
+
+from ucloud_slurm.bridge.template import Request, render
+from ucloud_slurm.errors import Refused
 
 CPU = 1  # seconds
 MEMORY = 256 * 1024 * 1024  # bytes of address space
@@ -22,12 +26,10 @@ def main() -> None:
         resource.RLIMIT_CORE: 0,
     }
     request = json.load(sys.stdin)
-    from ucloud_slurm.bridge.template import Request, render  # the limits are for what follows
-    from ucloud_slurm.errors import Refused
-
     for limit, most in limits.items():
         # The hard limit on time comes later, so that the soft one is what ends the process.
         resource.setrlimit(limit, (most, most + (limit == resource.RLIMIT_CPU)))
+    answer: dict[str, Any]
     try:
         request["absent"] = tuple(request["absent"])
         answer = {"rendered": asdict(render(Request(**request)))}

@@ -4,6 +4,7 @@ What is generated for a template differs from Jinja's own in three places: text 
 constants are marked as written by the author, what is joined keeps its pieces, and nothing is computed beforehand.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, MutableMapping
 from types import CodeType
@@ -18,8 +19,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from ucloud_slurm.bridge.text import Kind, Text, as_data, joined, pieces, text_of, trimmed, written
 from ucloud_slurm.errors import Refused, one_line
 
-# Their results are HTML, chance or code.
-_NO_FILTERS = ("escape", "e", "forceescape", "striptags", "urlize", "xmlattr", "tojson", "random", "attr", "pprint")
+# Their results are HTML or chance, or show what Python is made of.
+_NO_FILTERS = ("escape", "e", "forceescape", "striptags", "urlize", "xmlattr", "random", "attr", "pprint")
 _NO_GLOBALS = ("lipsum",)
 _NOT_OFFERED: dict[type[nodes.Node], str] = {
     nodes.Include: "include",
@@ -83,7 +84,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     code_generator_class = _Generator
     template_class = _Template
-    concat = staticmethod(joined)  # type: ignore[assignment]
+    concat = staticmethod(joined)
     written = staticmethod(written)
     intercepted_binops = frozenset(("**", "*"))
 
@@ -95,7 +96,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         for name in _NO_GLOBALS:
             del self.globals[name]
         self.filters |= {"flag": _flag, "option": _option, "join": _join, "trim": trimmed, "string": text_of,
-                         "safe": text_of}  # fmt: skip
+                         "safe": text_of, "tojson": _json}  # fmt: skip
         self.tests |= {"none": lambda value: value is None or isinstance(value, Absent), "match": _match,
                        "search": _search}  # fmt: skip
 
@@ -109,7 +110,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             tree = self.parse(source)
             for kind, name in _NOT_OFFERED.items():
                 for node in tree.find_all(kind):
-                    raise Refused(f"line {node.lineno} of the template: {name} is not offered.")  # noqa: TRY301
+                    raise Refused(f"line {node.lineno} of the template: {name} is not offered.")
             text = self.from_string(tree).render(values)
         except Refused:
             raise
@@ -120,10 +121,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise Refused("the template nests or calls itself too deeply") from None
         except MemoryError:
             raise Refused("the template needs too much memory") from None
-        except Exception as error:  # whatever an expression may raise
+        except Exception as error:  # noqa: BLE001  whatever an expression may raise
             raise Refused(f"the template fails: {one_line(str(error), 200)}") from None
-        assert isinstance(text, Text)
-        return text
+        return text_of(text)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Whether a template may use an attribute."""
@@ -184,6 +184,10 @@ def _join(context: EvalContext, value: Any, d: str | None = None, attribute: str
     for one in value:
         parts += [one] if not parts or d is None else [d, one]
     return joined(parts)
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, indent=indent, sort_keys=True)
 
 
 def _pattern(pattern: str, ignorecase: bool, multiline: bool) -> re.Pattern[str]:

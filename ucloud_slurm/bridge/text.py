@@ -84,20 +84,20 @@ def text_of(value: Any) -> Text:
     if isinstance(value, str | bool | int | float):
         return Text(str(value))
     if isinstance(value, Live):
-        return Text(f"${{{value._name}}}", (Piece(Kind.LIVE, value._name),))  # noqa: SLF001
+        return Text(f"${{{value._name}}}", (Piece(Kind.LIVE, value._name),))
     raise Refused(f"a {type(value).__name__} cannot be printed; name one of its values, or use the filter join.")
 
 
 def joined(values: Iterable[Any]) -> Text:
     """The texts of these values behind each other."""
     texts = [text_of(value) for value in values]
-    return Text("".join(texts), (piece for text in texts for piece in text._pieces))  # noqa: SLF001
+    return Text("".join(texts), (piece for text in texts for piece in text._pieces))
 
 
 def pieces(text: Text) -> list[Piece]:
     """The pieces of a text, as few as can be."""
     found: list[Piece] = []
-    for piece in text._pieces:  # noqa: SLF001
+    for piece in text._pieces:
         if piece.kind is Kind.CODE and found and found[-1].kind is Kind.CODE:
             found[-1] = Piece(Kind.CODE, found[-1].text + piece.text)
         elif piece.text or piece.kind is not Kind.CODE:
@@ -108,12 +108,12 @@ def pieces(text: Text) -> list[Piece]:
 def as_data(value: Any) -> Text:
     """The text of a value as one that a user might have given."""
     text = text_of(value)
-    return Text(text, (Piece(Kind.DATA, one.text) if one.kind is Kind.CODE else one for one in text._pieces))  # noqa: SLF001
+    return Text(text, (Piece(Kind.DATA, one.text) if one.kind is Kind.CODE else one for one in text._pieces))
 
 
 def trimmed(value: Any, chars: str | None = None) -> Text:
     """The text without blanks, or these characters, at its ends."""
-    left = list(text_of(value)._pieces)  # noqa: SLF001
+    left = list(text_of(value)._pieces)
     while left and left[0].kind is not Kind.LIVE:
         left[0] = Piece(left[0].kind, left[0].text.lstrip(chars))
         if left[0].text:
