@@ -107,6 +107,8 @@ def kind(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         values = get_args(annotation)
     elif annotation is config.PriceUnit:
         values = [unit.value for unit in config.PriceUnit]
+    elif get_origin(annotation) is dict:
+        return "table of lists of texts"
     elif get_origin(annotation) is tuple:
         return f"list of {kind(inner[0])}s"
     elif inner:  # X | None, or an annotated type in one
@@ -127,6 +129,8 @@ _CHECKED: Mapping[Any, str] = {
     config_jobs._option: "option",
     config_jobs._signal: "signal and duration",
     config_jobs._mebibytes: "number",
+    config_jobs._free: "name of an option",
+    config_jobs._of_srun: "option",
 }
 _PLAIN = {str: "text", Path: "path", int: "whole number", float: "number", bool: "true or false"}
 

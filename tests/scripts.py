@@ -10,7 +10,8 @@ from typing import Any
 from tests.factories import job_data
 from ucloud_slurm.bridge.batch import Person, batch_job
 from ucloud_slurm.bridge.plan import Plan
-from ucloud_slurm.config import ContainersSection, FilesRoot, Product
+from ucloud_slurm.bridge.template import render
+from ucloud_slurm.config import ApplicationsSection, ContainersSection, FilesRoot, Product
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.wire import from_data
@@ -34,6 +35,7 @@ def build(
     project: str | None = None,
     roots: Sequence[Mapping[str, Any]] = (),
     containers: Mapping[str, Any] | None = None,
+    applications: Mapping[str, Any] | None = None,
     modules_init: str | None = None,
     url: str | None = None,
     **more: Any,
@@ -58,6 +60,8 @@ def build(
         sessions_url=url,
         roots=[FilesRoot.model_validate(root) for root in roots],
         containers=ContainersSection.model_validate(containers or {}),
+        applications=ApplicationsSection.model_validate(applications or {}),
+        render=render,
         modules_init=modules_init,
     )
 

@@ -17,8 +17,8 @@ MAY_IMPORT = {
     "bridge": BASE | {"ucloud", "slurm"},
     "store": BASE | {"ucloud"},
     "users": BASE | {"bridge", "store"},
-    "worker": BASE | {"ucloud", "slurm", "bridge", "store", "users", "provider"},
-    "web": BASE | {"ucloud", "slurm", "bridge", "store", "users", "worker", "provider"},
+    "worker": BASE | {"ucloud", "slurm", "bridge", "store", "users", "provider", "rendering"},
+    "web": BASE | {"ucloud", "slurm", "bridge", "store", "users", "worker", "provider", "rendering"},
     "listener": (BASE - {"config"}) | {"ucloud", "store", "journal"},
     "cli": BASE
     | {"bridge", "ucloud", "slurm", "store", "users", "worker", "provider", "journal", "sandbox", "listener"},

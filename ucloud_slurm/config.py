@@ -12,12 +12,30 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from ucloud_slurm.config_jobs import ContainersSection, FilesRoot, JobsSection, PriceUnit, Product
+from ucloud_slurm.config_jobs import (
+    LAYOUT,
+    ApplicationsSection,
+    ContainersSection,
+    FilesRoot,
+    JobsSection,
+    PriceUnit,
+    Product,
+)
 from ucloud_slurm.config_types import CoreUrl, Duration, Identifier, Section, SessionUrl, SlurmWord, Url
 from ucloud_slurm.config_users import LINK_SOCKET, UsersSection
 from ucloud_slurm.errors import Misconfigured
 
-__all__ = ["LINK_SOCKET", "ContainersSection", "FilesRoot", "JobsSection", "PriceUnit", "Product", "UsersSection"]
+__all__ = [
+    "LAYOUT",
+    "LINK_SOCKET",
+    "ApplicationsSection",
+    "ContainersSection",
+    "FilesRoot",
+    "JobsSection",
+    "PriceUnit",
+    "Product",
+    "UsersSection",
+]
 
 DEFAULT_PATH = Path("/etc/ucloud-slurm/config.toml")
 VARIABLE = "UCLOUD_SLURM_CONFIG"
@@ -147,6 +165,7 @@ class Config(Section):
     jobs: JobsSection = JobsSection()
     files: tuple[FilesRoot, ...] = ()
     containers: ContainersSection = ContainersSection()
+    applications: ApplicationsSection = ApplicationsSection()
     accounting: AccountingSection = AccountingSection()
     users: UsersSection = UsersSection()
     sessions: SessionsSection = SessionsSection()

@@ -19,6 +19,8 @@ OWNED = frozenset((
     "ntasks-per-node", "ntasks-per-socket", "open-mode", "output", "parsable", "partition", "propagate", "qos",
     "reservation", "signal", "test-only", "time", "time-min", "uid", "usage", "version", "wait", "wrap",
 ))  # fmt: skip
+# How the CPUs of a node are shared among tasks: an application may say it where the administrator lets it.
+LAYOUT = frozenset(("ntasks", "ntasks-per-node", "cpus-per-task"))
 LONGEST_NOTICE = 65535  # seconds; sbatch(1): --signal
 
 
@@ -29,6 +31,21 @@ def _option(value: str) -> str:
     owner = next((name for name in sorted(OWNED) if name.startswith(match[1])), None)
     if owner is not None:
         raise ValueError(f"--{match[1]} may not be given here: --{owner} is decided by ucloud-slurm")
+    return value
+
+
+def _free(value: str) -> str:
+    """The name of an option of sbatch that applications may set."""
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", value):
+        raise ValueError('should be the name of a long option of sbatch such as "ntasks-per-node"')
+    if value not in LAYOUT:
+        _option(f"--{value}")
+    return value
+
+
+def _of_srun(value: str) -> str:
+    if not re.fullmatch(r"--[a-z][a-z0-9-]*(=[\x21-\x7e]+)?", value):
+        raise ValueError('should be a long option of srun such as "--mpi=pmix"')
     return value
 
 
@@ -49,6 +66,8 @@ def _mebibytes(value: float) -> float:
 
 
 Option = Annotated[str, AfterValidator(_option)]
+FreeOption = Annotated[str, AfterValidator(_free)]
+StepOption = Annotated[str, AfterValidator(_of_srun)]
 Signal = Annotated[str, BeforeValidator(_signal)]
 Gibibytes = Annotated[float, AfterValidator(_mebibytes)]
 
@@ -138,6 +157,25 @@ class ContainersSection(Section):
 
 Frequency = Literal["minute", "hour", "day"]
 _PERIODS: Mapping[str, Frequency] = {"MINUTE": "minute", "HOUR": "hour", "DAY": "day"}
+
+
+class ApplicationsSection(Section):
+    """What applications that are templates may do, and what the software is called here that they load."""
+
+    sbatch_options: tuple[FreeOption, ...] = Field(
+        default=(),
+        description="Options of sbatch that an application may set, such as ntasks-per-node; others it asks for make "
+        "it refused. What ucloud-slurm decides itself cannot be named, except for ntasks, ntasks-per-node and "
+        "cpus-per-task, which share out the CPUs of the machine.",
+    )
+    srun_options: tuple[StepOption, ...] = Field(
+        default=(), description="Options of srun where a template starts a step with srun()."
+    )
+    load: dict[str, tuple[str, ...]] = Field(
+        default={},
+        description="Modules of what applications load by name and version, under its name or name/version; what is "
+        "not there has one module, name/version.",
+    )
 
 
 class PriceUnit(StrEnum):

@@ -1,22 +1,44 @@
 """From a Job of UCloud's to a batch job of Slurm's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ucloud_slurm.bridge import files, naming, words
+from ucloud_slurm.bridge import files, naming, templates, words
 from ucloud_slurm.bridge.characters import refuse_control_characters
 from ucloud_slurm.bridge.containers import container
 from ucloud_slurm.bridge.launch import Launch, warning
+from ucloud_slurm.bridge.layout import Layout, layout
 from ucloud_slurm.bridge.plan import Plan
 from ucloud_slurm.bridge.script import Parts, log, script
-from ucloud_slurm.config import ContainersSection, FilesRoot, Product
-from ucloud_slurm.errors import Refused
+from ucloud_slurm.bridge.template import Render, Request
+from ucloud_slurm.bridge.variables import Pieces
+from ucloud_slurm.config import ApplicationsSection, ContainersSection, FilesRoot, Product
+from ucloud_slurm.errors import Refused, one_line
 from ucloud_slurm.slurm.records import Submission
-from ucloud_slurm.ucloud.applications import Application
+from ucloud_slurm.ucloud.applications import Application, Invocation
 from ucloud_slurm.ucloud.jobs import Job
 
 LISTENING = frozenset({"WEB", "VNC"})
 NO_CONTAINERS = ContainersSection()
+AS_USUAL = ApplicationsSection()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """How an application is started.
+
+    :ivar command: its program and its arguments; none for a script
+    :ivar body: its script
+    :ivar modules: what it loads beside those of its tool
+    :ivar facts: further variables that say what UCloud knows of the job
+    """
+
+    variables: Mapping[str, Pieces]
+    command: Sequence[str]
+    body: str | None
+    layout: Layout
+    modules: Sequence[str]
+    facts: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +59,8 @@ def batch_job(
     *,
     provider: str,
     folder: str,
+    render: Render,
+    applications: ApplicationsSection = AS_USUAL,
     account: str | None = None,
     sessions_url: str | None = None,
     roots: Sequence[FilesRoot] = (),
@@ -47,6 +71,8 @@ def batch_job(
 
     :param provider: our id at UCloud
     :param folder: where job folders are (``jobs.folder``)
+    :param render: what renders templates
+    :param applications: what templates may do (``applications``)
     :param account: Slurm account of this job; None: that of the product
     :param sessions_url: where browsers reach web pages of applications (``sessions.url``)
     :param roots: where UCloud's files are (``files``)
@@ -62,32 +88,44 @@ def batch_job(
     if plan.nodes > 1 and not invocation.allow_multi_node:
         raise Refused("specification.replicas: the application runs on one node only.")
     paths = {one.parameter: one.path for one in found if one.parameter is not None}
-    texts = words.values(invocation, job.specification.parameters, paths)
-    for name, text in texts.items():
-        refuse_control_characters(f"The parameter '{name}'", [text])
+    listens = invocation.application_type in LISTENING
+    if invocation.template is None:
+        started = _command(invocation, job, paths, plan)
+    else:
+        asked = templates.request(
+            job, application, product, plan, paths, applications, listens=listens, in_container=image is not None
+        )
+        try:
+            started = _script(invocation, job, paths, plan, asked, render, applications)
+        except Refused as refusal:
+            named = f"{application.metadata.name} {application.metadata.version}"
+            raise Refused(f"The application {one_line(named, 100)} cannot be started: {refusal.why}") from None
     launch = Launch(
         folder=own_folder,
         nodes=plan.nodes,
-        cpus=plan.cpus,
+        cpus=started.layout.cpus,
         multi_node=invocation.allow_multi_node,
-        listens=invocation.application_type in LISTENING,
+        listens=listens,
         warned=product.signal is not None,
         epilogue=product.epilogue,
+        scripted=started.body is not None and image is None,
     )
-    facts = _facts(job, product, plan, provider, own_folder)
+    facts = {**started.facts, **_facts(job, product, plan, provider, own_folder)}
     if launch.listens:
         facts["UCLOUD_BASE_PATH"] = naming.base_path(sessions_url, job.id, 0)
+    own = templates.loaded([(one.name, one.version) for one in tool.load_instructions.applications], applications)
     text = script(
         Parts(
             facts=facts,
-            modules=tool.required_modules,
+            modules=[*tool.required_modules, *dict.fromkeys((*own, *started.modules))],
             modules_init=modules_init,
             prologue=product.prologue,
             inputs=found,
             container=image,
-            variables=words.environment(invocation, texts),
-            command=words.words(invocation, texts),
+            variables=started.variables,
+            command=started.command,
             launch=launch,
+            body=started.body,
         )
     )
     return Submission(
@@ -97,7 +135,7 @@ def batch_job(
         script=text,
         partition=product.partition,
         nodes=plan.nodes,
-        cpus=plan.cpus,
+        cpus=started.layout.cpus,
         memory=plan.memory,
         gres=plan.gres,
         minutes=plan.minutes,
@@ -110,7 +148,41 @@ def batch_job(
         error=log(own_folder, "stderr", 0),
         exclusive=product.exclusive,
         signal=warning(product, launch),
-        more=product.options,
+        more=(*product.options, *started.layout.more),
+        tasks=started.layout.tasks,
+    )
+
+
+def _command(invocation: Invocation, job: Job, paths: Mapping[str, str], plan: Plan) -> Started:
+    """An application that is a program with its arguments."""
+    texts = words.values(invocation, job.specification.parameters, paths)
+    for name, text in texts.items():
+        refuse_control_characters(f"The parameter '{name}'", [text])
+    variables, command = words.environment(invocation, texts), words.words(invocation, texts)
+    return Started(variables, command, None, Layout(1, plan.cpus, ()), templates.chosen_modules(job), {})
+
+
+def _script(
+    invocation: Invocation,
+    job: Job,
+    paths: Mapping[str, str],
+    plan: Plan,
+    asked: Request,
+    render: Render,
+    settings: ApplicationsSection,
+) -> Started:
+    """An application that is a script, made by its template."""
+    rest = templates.rest(invocation, words.values(invocation, job.specification.parameters, paths))
+    rendered = render(asked)
+    variables: dict[str, Pieces] = {name: [("text", text)] for name, text in rendered.environment.items()}
+    variables.update(rest.environment)
+    return Started(
+        variables=dict(sorted(variables.items())),
+        command=(),
+        body=rendered.script,
+        layout=layout({**rest.sbatch, **rendered.sbatch}, settings.sbatch_options, plan),
+        modules=[*templates.loaded(rendered.loaded, settings), *templates.chosen_modules(job)],
+        facts=templates.facts(asked.ucloud),
     )
 
 

@@ -29,6 +29,7 @@ OTHER_KINDS = {
     "block_storage": "disks",
     "network": "public addresses",
     "ingress": "public links",
+    "private_network": "private networks",
 }
 
 CHECK = (

@@ -31,6 +31,7 @@ class Launch:
     :ivar listens: the application is a web page or a screen, and needs a port
     :ivar warned: the program gets a signal before its time is over
     :ivar epilogue: a shell file of the site that is sourced in the end
+    :ivar scripted: the application is a script of its own, which starts its steps itself
     """
 
     folder: str
@@ -40,11 +41,12 @@ class Launch:
     listens: bool
     warned: bool
     epilogue: str | None
+    scripted: bool = False
 
     @property
     def in_step(self) -> bool:
         """Whether srun starts the program. A shell that waits for the epilogue could not hand on a signal."""
-        return self.nodes > 1 or (self.warned and self.epilogue is not None)
+        return not self.scripted and (self.nodes > 1 or (self.warned and self.epilogue is not None))
 
     def host_file(self) -> list[str]:
         """The lines that write the list of nodes and let the application's own srun do as ours."""
@@ -57,7 +59,23 @@ class Launch:
             f'{names} > "$UCLOUD_HOSTFILE" || {stop("the list of the nodes could not be written.")}',
         ]
         # Our own step holds all that the job has; others must be let in beside it.
-        return lines + (["export SLURM_OVERLAP=1"] if self.nodes > 1 else [])
+        return lines + (["export SLURM_OVERLAP=1"] if self.nodes > 1 and self.in_step else [])
+
+    def steps(self) -> list[str]:
+        """The line by which the steps of the application's own script get the environment and the CPUs of the job."""
+        # Since Slurm 22.05 srun does not ask for what sbatch got.
+        cpus = f" SRUN_CPUS_PER_TASK={self.cpus}" if self.cpus is not None else ""
+        return [f"export SLURM_EXPORT_ENV=ALL{cpus}"]
+
+    def body(self, script: str) -> list[str]:
+        """The last lines of a job whose application is a script.
+
+        :param script: bash
+        """
+        lines = ["# The application", f"cd {shlex.quote(self.folder)} || exit 1"]
+        lines += ["ucloud_announce"] if self.listens else []
+        return [*lines, *(["("] if self.epilogue is not None else []), script,
+                *([")"] if self.epilogue is not None else []), *self._end()]  # fmt: skip
 
     def start(self, command: str) -> list[str]:
         """The last lines of the script.
@@ -71,15 +89,18 @@ class Launch:
             lines += ["ucloud_announce"] if self.listens else []
             # By exec no word is taken for one of the shell's own; and the program gets the signals of the batch job.
             lines.append(f"exec -- {command}" if self.epilogue is None else f"(exec -- {command})")
-        if self.epilogue is not None:
-            lines += [
-                "ucloud_status=$?",
-                "",
-                "# The site's own end of a job",
-                *sourced(self.epilogue, "the epilogue of the site"),
-                'exit "$ucloud_status"',
-            ]
-        return lines
+        return lines + self._end()
+
+    def _end(self) -> list[str]:
+        if self.epilogue is None:
+            return []
+        return [
+            "ucloud_status=$?",
+            "",
+            "# The site's own end of a job",
+            *sourced(self.epilogue, "the epilogue of the site"),
+            'exit "$ucloud_status"',
+        ]
 
     def _step(self, command: str) -> str:
         # --export=ALL: sbatch was told to start with a clean environment, and srun would do so again.
@@ -96,7 +117,8 @@ def warning(product: Product, launch: Launch) -> str | None:
     """The signal before the end, as sbatch --signal takes it: to the batch shell (B:) or to the steps."""
     if product.signal is None:
         return None
-    return product.signal if launch.in_step else f"B:{product.signal}"
+    # The shell of a script would end by it at once.
+    return product.signal if launch.in_step or launch.scripted else f"B:{product.signal}"
 
 
 def _pattern(folder: str, stream: str) -> str:

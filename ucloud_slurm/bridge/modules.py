@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ucloud_slurm.bridge.shell import sourced, stop
 from ucloud_slurm.errors import Refused, one_line
@@ -18,6 +18,26 @@ USUAL = (
 _MODULE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:=~/-]{0,254}")
 
 
+def of_application(name: str, version: str, load: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    """The modules of something that UCloud's applications load by name and version.
+
+    :param load: what the site says of them (``applications.load``)
+    """
+    exact = f"{name}/{version}"
+    return load.get(exact, load.get(name, (exact,)))
+
+
+def check(what: str, names: Sequence[str]) -> None:
+    """Refuses what cannot be the name of a module.
+
+    :param what: where the names come from
+    :raises Refused: naming it
+    """
+    for name in names:
+        if not _MODULE.fullmatch(name):
+            raise Refused(f"{what}: '{one_line(name, 80)}' cannot be a module's name.")
+
+
 def loading(modules: Sequence[str], init: str | None) -> list[str]:
     """The lines of the script that load them; a job whose modules cannot be loaded ends.
 
@@ -26,11 +46,7 @@ def loading(modules: Sequence[str], init: str | None) -> list[str]:
     """
     if not modules:
         return []
-    for name in modules:
-        if not _MODULE.fullmatch(name):
-            raise Refused(
-                f"requiredModules of the application's tool: '{one_line(name, 80)}' cannot be a module's name."
-            )
+    check("requiredModules or loadInstructions of the application's tool", modules)
     # What the login environment defines will do, unless the site names a file of its own.
     found = (
         sourced(init, "jobs.modules_init")

@@ -28,7 +28,8 @@ class Parts:
     :ivar inputs: the files of the job
     :ivar container: the image of the application, None for one that is installed
     :ivar variables: environment variables of the application
-    :ivar command: the program and its arguments, at least one
+    :ivar command: the program and its arguments, at least one; with a body: none
+    :ivar body: bash, of an application that is a script
     """
 
     facts: Mapping[str, str]
@@ -40,6 +41,7 @@ class Parts:
     variables: Mapping[str, Pieces]
     command: Sequence[str]
     launch: Launch
+    body: str | None = None
 
 
 def script(parts: Parts) -> str:
@@ -50,12 +52,18 @@ def script(parts: Parts) -> str:
 
     :raises Refused: naming what cannot be put into a script
     """
-    if not parts.command:
+    command = parts.command
+    if parts.body is not None:
+        if not parts.body.strip():
+            raise Refused("The application's template gives an empty script.")
+        command = ("bash", "-c", parts.body) if parts.container else ()
+    elif not command:
         raise Refused("The application has no command to run.")
-    refuse_control_characters("The command of the application", parts.command)
+    else:
+        refuse_control_characters("The command of the application", command)
     variables = list(exports(parts.variables, in_container=parts.container is not None))
     others = [*variables, *(parts.container.binds if parts.container else ())]
-    _check_lengths(parts.command, sum(len(line.encode()) for line in others))
+    _check_lengths(command, sum(len(line.encode()) for line in others))
     sections: list[Sequence[str]] = [
         modules.loading(parts.modules, parts.modules_init),
         ["# The site's own beginning of a job", *sourced(parts.prologue, "the prologue of the site")]
@@ -63,15 +71,22 @@ def script(parts: Parts) -> str:
         files.checks(parts.inputs),
         parts.container.finding() if parts.container else [],
         parts.launch.host_file(),
+        parts.launch.steps() if parts.launch.scripted else [],
         ["# The application's environment", *variables] if variables else [],
         ANNOUNCE if parts.launch.listens else [],
-        parts.launch.start(parts.container.around(parts.command) if parts.container else quoted(parts.command)),
+        _application(parts, command),
     ]  # fmt: skip
     needed = any("ucloud_stop" in line for section in sections for line in section)
     text = "\n".join(_lines(parts.facts, [STOP if needed else (), *sections])) + "\n"
     if len(text.encode()) > LARGEST:
         raise Refused(f"The job's parameters are too long: its script would have more than {LARGEST} bytes.")
     return text
+
+
+def _application(parts: Parts, command: Sequence[str]) -> list[str]:
+    if parts.body is not None and parts.container is None:
+        return parts.launch.body(parts.body)
+    return parts.launch.start(parts.container.around(command) if parts.container else quoted(command))
 
 
 def log(folder: str, stream: str, rank: int) -> str:
@@ -93,7 +108,7 @@ def _lines(facts: Mapping[str, str], sections: Iterable[Sequence[str]]) -> Itera
 
 def _check_lengths(command: Sequence[str], others: int) -> None:
     sizes = [len(word.encode()) for word in command]
-    if max(sizes) > LONGEST_WORD:
+    if max(sizes, default=0) > LONGEST_WORD:
         raise Refused(f"A parameter is too long: {max(sizes)} bytes, and one may have {LONGEST_WORD}.")
     if sum(sizes) + 16 * len(sizes) + others > LONGEST_COMMAND:
         raise Refused(f"The parameters and files are too long together: a command may have {LONGEST_COMMAND} bytes.")

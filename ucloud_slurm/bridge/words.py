@@ -4,7 +4,7 @@ The algorithm is UCloud's own (contract: InvocationParameter, "var algorithm"), 
 filled in, which UCloud leaves to the provider. Values are data: nothing here is quoted or joined for a shell.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ucloud_slurm.bridge.files import OTHER_KINDS
@@ -12,11 +12,14 @@ from ucloud_slurm.errors import Refused
 from ucloud_slurm.ucloud.applications import ApplicationParameter, Invocation, InvocationParameter
 from ucloud_slurm.ucloud.jobs import ParameterValue
 
+Value = str | int | float | bool
+
 # Kind of a declared parameter -> kind of the value that a user gives (contract: AppParameterValue).
 _VALUE_OF = {
     "input_file": "file",
     "input_directory": "file",
     "text": "text",
+    "textarea": "text",
     "enumeration": "text",
     "integer": "integer",
     "floating_point": "floating_point",
@@ -26,33 +29,55 @@ _VALUE_OF = {
     "network_ip": "network",
     "ingress": "ingress",
     "block_storage": "block_storage",
+    "private_network": "private_network",
+    "workflow": "workflow",
+    "modules": "modules",
 }
+# What a user gives that is no text for a command: scripts, modules to load. A readme is given by nobody.
+_NO_TEXT = frozenset(("workflow", "modules", "readme"))
 
 
 def values(
     invocation: Invocation, given: Mapping[str, ParameterValue], paths: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """The text of every declared parameter that has a value, given or by default.
+    """The text of every declared parameter that has a value, given or by default. See :func:`typed`."""
+    found = typed(invocation.parameters, given, paths)
+    return {name: value if isinstance(value, str) else _plain(value) for name, value in found.items()}
+
+
+def typed(
+    parameters: Iterable[ApplicationParameter],
+    given: Mapping[str, ParameterValue],
+    paths: Mapping[str, str] | None = None,
+) -> dict[str, Value]:
+    """The value of every declared parameter that has one, given or by default, as text, number or truth.
 
     What the application does not declare is ignored: UCloud adds parameters of its own.
 
     :param paths: parameter -> local path, for those that are files
     :raises Refused: naming the parameter whose value cannot be used
     """
-    found: dict[str, str] = {}
-    for parameter in invocation.parameters:
+    found: dict[str, Value] = {}
+    for parameter in parameters:
         value = given.get(parameter.name)
         if value is not None:
             _refuse_other_kinds(parameter, value)
+        if parameter.type in _NO_TEXT:
+            continue
         if paths and parameter.name in paths:
             found[parameter.name] = paths[parameter.name]
         elif value is not None:
-            found[parameter.name] = _text(parameter, value)
+            found[parameter.name] = _value(parameter, value)
         elif parameter.default_value is not None:
             found[parameter.name] = _default(parameter)
         elif not parameter.optional and parameter.type in _VALUE_OF:
             raise Refused(f"The parameter '{parameter.name}' has no value.")
     return found
+
+
+def word(invocation: Invocation, element: InvocationParameter, texts: Mapping[str, str]) -> str:
+    """The arguments of one element, joined by a blank (contract: environment context)."""
+    return " ".join(_element(invocation, element, texts))
 
 
 def words(invocation: Invocation, texts: Mapping[str, str]) -> list[str]:
@@ -75,7 +100,7 @@ def environment(invocation: Invocation, texts: Mapping[str, str]) -> dict[str, l
         if element.type == "env":
             found[name] = [("variable", element.variable)]
         else:
-            found[name] = [("text", " ".join(_element(invocation, element, texts)))]
+            found[name] = [("text", word(invocation, element, texts))]
     return found
 
 
@@ -133,35 +158,37 @@ def _refuse_other_kinds(parameter: ApplicationParameter, value: ParameterValue) 
         raise Refused(f"The parameter '{parameter.name}' has a value that is not of its type.")
 
 
-def _text(parameter: ApplicationParameter, value: ParameterValue) -> str:
+def _value(parameter: ApplicationParameter, value: ParameterValue) -> Value:
     match value.type:
         case "text":
             return _option(parameter, _string(parameter, value.value))
         case "integer" | "floating_point" | "boolean":
-            return _plain(parameter, value.value)
+            return _number(parameter, value.value)
         case kind:
             raise Refused(f"The parameter '{parameter.name}' has a value of a kind that is not known ('{kind}').")
 
 
-def _default(parameter: ApplicationParameter) -> str:
+def _default(parameter: ApplicationParameter) -> Value:
     """A default comes as a bare value or as an object that holds one (contract: defaultValue)."""
     default = parameter.default_value
     if isinstance(default, dict):
         default = default.get("value")
     if isinstance(default, str):
         return _option(parameter, default)
-    return _plain(parameter, default)
+    return _number(parameter, default)
 
 
-def _plain(parameter: ApplicationParameter, value: Any) -> str:
+def _number(parameter: ApplicationParameter, value: Any) -> Value:
+    if isinstance(value, bool | int | float):
+        return value
+    raise Refused(f"The parameter '{parameter.name}' has a value that is not of its type.")
+
+
+def _plain(value: float) -> str:
     """A number or truth value in decimal; truth is always true or false in this era, whatever trueValue says."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return repr(value)
-    raise Refused(f"The parameter '{parameter.name}' has a value that is not of its type.")
+    return repr(value)
 
 
 def _string(parameter: ApplicationParameter, value: Any) -> str:

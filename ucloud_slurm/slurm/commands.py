@@ -263,7 +263,7 @@ def options(submission: Submission) -> list[str]:
         "constraint": submission.constraint,
         "reservation": submission.reservation,
         "nodes": submission.nodes,
-        "ntasks-per-node": 1,
+        "ntasks-per-node": submission.tasks,
         "cpus-per-task": submission.cpus,
         "mem": None if submission.memory is None else f"{submission.memory}M",
         "gres": submission.gres,

@@ -17,7 +17,7 @@ class Submission:
     :ivar comment: for people who look at squeue
     :ivar script: the batch script; options are never in it
     :ivar nodes: number of nodes
-    :ivar cpus: CPUs per node
+    :ivar cpus: CPUs of each task
     :ivar memory: MiB per node, None for the partition's default
     :ivar gres: generic resources per node
     :ivar minutes: time limit, None for the partition's default
@@ -27,6 +27,7 @@ class Submission:
     :ivar exclusive: the job has its nodes for itself
     :ivar signal: signal before the end, as sbatch --signal takes it
     :ivar more: further options of the site's own
+    :ivar tasks: tasks of each node
     """
 
     user: str
@@ -49,6 +50,7 @@ class Submission:
     exclusive: bool = False
     signal: str | None = None
     more: tuple[str, ...] = ()
+    tasks: int = 1
 
 
 @dataclass(frozen=True, slots=True)

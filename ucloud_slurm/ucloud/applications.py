@@ -53,7 +53,7 @@ class ApplicationParameter(Message):
 
 
 class InvocationParameter(Message):
-    """One element of the command line (word, var, bool_flag) or of an environment value (env)."""
+    """One element of the command line (word, var, bool_flag, jinja) or of an environment value (env)."""
 
     type: str
     word: str = ""
@@ -67,6 +67,14 @@ class InvocationParameter(Message):
     variable_name: str = ""
     flag: str = ""
     variable: str = ""
+    template: str = ""
+
+
+class LoadInstructions(Message):
+    """What a native tool loads before it can be used, by names that UCloud and its providers have agreed on."""
+
+    type: str = ""
+    applications: list[NameAndVersion] = []
 
 
 class ToolDescription(Message):
@@ -77,6 +85,7 @@ class ToolDescription(Message):
     backend: str = "NATIVE"
     container: str | None = None
     image: str | None = None
+    load_instructions: LoadInstructions = LoadInstructions()
 
 
 class Tool(Message):
@@ -108,7 +117,14 @@ class Invocation(Message):
     application_type: str = "BATCH"
     vnc: VncDescription = VncDescription()
     environment: dict[str, InvocationParameter] = {}
+    sbatch: dict[str, InvocationParameter] = {}
     allow_multi_node: Bool = False
+
+    @property
+    def template(self) -> str | None:
+        """The template that the application's script is made of; None where words make a command."""
+        kinds = [element.type for element in self.invocation]
+        return self.invocation[0].template if kinds == ["jinja"] else None
 
 
 class Application(Message):

@@ -6,11 +6,18 @@ from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from ucloud_slurm.ucloud.applications import Application, NameAndVersion, SimpleDuration
+from ucloud_slurm.ucloud.applications import Application, ApplicationParameter, NameAndVersion, SimpleDuration
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
 from ucloud_slurm.ucloud.wire import Bool, Int, Message
 
 MOST_ITEMS = 1000
+
+
+class Workflow(Message):
+    """A script that the user wrote or chose: a template, with parameters of its own."""
+
+    job: str = ""
+    inputs: list[ApplicationParameter] = []
 
 
 class ParameterValue(Message):
@@ -23,6 +30,8 @@ class ParameterValue(Message):
     hostname: str = ""
     job_id: str = ""
     id: str = ""
+    modules: list[str] = []
+    specification: Workflow = Workflow()
 
 
 class Owner(Message):

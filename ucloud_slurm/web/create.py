@@ -9,6 +9,7 @@ from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.locks import nothing_left
 from ucloud_slurm.errors import Conflict, PaymentRequired, Problem, Refused, StorageTrouble
 from ucloud_slurm.provider import Provider
+from ucloud_slurm.rendering import NotRendered
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
@@ -72,7 +73,8 @@ class Create:
     def _build(self, jobs: Sequence[Job], places: Mapping[str, int]) -> dict[str, Submission]:
         """Validates the jobs before anything is written.
 
-        Jobs of which UCloud must tell us more, and has no time to, are accepted as they are and built by the worker;
+        Jobs of which UCloud must tell us more and has no time to, and those whose templates must wait for this host,
+        are accepted as they are and built by the worker;
         what is wrong with them becomes their FAILURE.
 
         :param places: for a bulk: where each job stands in the request
@@ -88,7 +90,7 @@ class Create:
                 built[job.id] = build(self._provider, catalogue, job, identity)
             except Problem as problem:
                 raise _named(problem, places[job.id]) if places else problem from None
-            except (CoreAway, CoreRefused) as error:
+            except (CoreAway, CoreRefused, NotRendered) as error:
                 log.warning("job %s: accepted, and built later: %s", job.id, error)
         return built
 

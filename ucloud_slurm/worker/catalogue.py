@@ -102,6 +102,10 @@ class Catalogue:
             return ComputeProduct.model_validate_json(old)
         return found
 
+    def left(self) -> float | None:
+        """Seconds that are left for somebody who waits, None while nobody does."""
+        return None if self._deadline is None else self._deadline - time.monotonic()
+
     def _within(self) -> float | None:
         """Seconds that the next question may take, None for as long as it needs."""
         return None if self._deadline is None else min(LOOK_UP, self._deadline - time.monotonic())

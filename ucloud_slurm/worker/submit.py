@@ -14,6 +14,7 @@ from ucloud_slurm.bridge.plan import plan
 from ucloud_slurm.bridge.refusals import problem
 from ucloud_slurm.errors import Forbidden, Problem, Refused, StorageFull, StorageTrouble
 from ucloud_slurm.provider import Provider
+from ucloud_slurm.rendering import LIMIT, PATIENCE, NotRendered, render
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
 from ucloud_slurm.store.health import SLURM
@@ -44,6 +45,7 @@ def build(provider: Provider, catalogue: Catalogue, job: Job, identity: Identity
     :param identity: whom it runs as
     :raises Problem: the job cannot be run here, in words for the researcher
     :raises CoreAway: UCloud had to be asked for the application and did not answer
+    :raises NotRendered: the application's template could not be rendered yet
     """
     reference = job.specification.product
     product = provider.config.product(reference.category, reference.id)
@@ -61,6 +63,8 @@ def build(provider: Provider, catalogue: Catalogue, job: Job, identity: Identity
     partitions = catalogue.partitions()
     if partitions is not None and product.partition not in partitions:
         raise Refused(f"{product.id} is not in service: the cluster has no partition {product.partition}.")
+    left = catalogue.left()
+    within = PATIENCE if left is None else min(LIMIT, left)
     return batch_job(
         job,
         application,
@@ -72,6 +76,8 @@ def build(provider: Provider, catalogue: Catalogue, job: Job, identity: Identity
         sessions_url=provider.config.sessions.url,
         roots=provider.config.files,
         containers=provider.config.containers,
+        applications=provider.config.applications,
+        render=lambda request: render(request, within),
         modules_init=provider.config.jobs.modules_init,
         account=identity.account,
     )
@@ -151,7 +157,7 @@ def _submit_owed(provider: Provider, catalogue: Catalogue, row: JobRow) -> None:
     except Problem as error:
         provider.jobs.refused(row.id, error.status, error.why, provider.now())
         return
-    except (CoreAway, CoreRefused) as error:
+    except (CoreAway, CoreRefused, NotRendered) as error:
         log.warning("job %s: not submitted yet: %s", row.id, error)
         return
     try:
