@@ -185,7 +185,10 @@ class World:
         return [update["state"] for update in self.core.job(job_id).updates if update["state"]]
 
     def booked(self, job_id: str) -> int:
-        """The units times multiplier that Core has booked."""
+        """The units times multiplier that Core has booked; what was reported last, where use is reported."""
+        if self.provider.reports_usage:
+            scope = f"example/example-compute/job/{job_id}"
+            return max((report.usage for report in self.core.accounts.reports if report.scope == scope), default=0)
         return sum(charge.units * charge.multiplier for charge in self.core.job(job_id).charges)
 
 

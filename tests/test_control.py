@@ -205,6 +205,7 @@ def test_while_slurm_does_not_answer_nothing_is_done_and_the_answer_says_so(worl
 # -- load -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("era", ["2021", "2022"], scope="session")
 def test_the_load_is_told_in_bytes_and_asked_of_slurm_once_in_a_while(world: World, job: str) -> None:
     first = world.core.retrieve_utilization(job)
     assert first == {
@@ -227,6 +228,7 @@ def test_the_load_of_a_category_that_is_not_sold_is_refused(world: World) -> Non
     assert "moon" in body["why"]
 
 
+@pytest.mark.parametrize("era", ["2021", "2022"], scope="session")
 def test_a_load_that_is_a_moment_old_is_better_than_none(world: World, job: str) -> None:
     first = world.core.retrieve_utilization(job)
     world.model.controller = False

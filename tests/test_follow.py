@@ -100,7 +100,7 @@ def raw(open_raw: Any) -> Raw:
 # -- what is shown ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.every_era
+@pytest.mark.parametrize("era", ["2021", "2022"], scope="session")
 def test_a_log_is_shown_as_it_grows_and_closed_when_ucloud_knows_the_end(world: World, job: Job) -> None:
     with world.core.follow(job.id) as followed:
         followed.wait_for(lambda: len(followed.messages) == 1, 5)
@@ -358,7 +358,7 @@ def test_as_many_follow_a_job_as_may_and_whoever_leaves_makes_room(
     wait_until("the streams of the closed connection are gone", lambda: answer() == 200, seconds=5)
 
 
-@pytest.mark.every_era
+@pytest.mark.parametrize("era", ["2021", "2022"], scope="session")
 def test_whoever_loses_access_sees_no_more_and_the_owner_stays(world: World, job: Job) -> None:
     with world.core.follow(job.id) as owner, world.core.follow(job.id, "Guest#1", while_running=False) as guest:
         for each in (owner, guest):

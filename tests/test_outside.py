@@ -11,6 +11,7 @@ from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.sandbox.core import CORE_2022, CoreJob
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.ucloud.channel import Project, User
 from ucloud_slurm.worker.one_pass import Result
 
 RULE = {"account": "proj-a", "product": "example-compute-1", "category": "example-compute", "created_by": "Alice#1",
@@ -33,12 +34,21 @@ def submitted(world: World, name: str = "by hand", user: str = "alice", partitio
     return world.model.add(submission, user)
 
 
+def known(world: World) -> None:
+    """Core has named the owner, where it names its people."""
+    world.core.directory.add_user("Alice#1")
+    world.core.directory.add_project("p1")
+    project = Project("p1", "P1", world.clock(), consumes=True, members=("Alice#1",))
+    world.provider.wallets.take([User("Alice#1"), project], "example", world.clock())
+
+
 def registered(world: World) -> list[CoreJob]:
     return [job for job in world.core.jobs if job.owner == "Alice#1"]
 
 
 @pytest.mark.every_era
 def test_a_job_of_a_rules_account_is_shown_charged_and_ended_at_ucloud(world: World) -> None:
+    known(world)
     job = submitted(world)
     world.work(1)
     (found,) = registered(world)

@@ -3,6 +3,8 @@
 from enum import StrEnum
 from typing import Any, Generic, Literal, TypeVar
 
+from pydantic import Field
+
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.ucloud.wire import Message
 
@@ -25,6 +27,10 @@ class Created(Message):
     id: str
 
 
+# Left out for a UCloud that has no such feature any more.
+OLD: Any = Field(default=None, exclude_if=lambda value: value is None)
+
+
 class MachineSupport(Message):
     """What is offered to virtual machines: nothing."""
 
@@ -34,7 +40,7 @@ class MachineSupport(Message):
     terminal: bool = False
     time_extension: bool = False
     suspension: bool = False
-    utilization: bool = False
+    utilization: bool | None = OLD
 
 
 class NativeSupport(Message):
@@ -47,7 +53,7 @@ class NativeSupport(Message):
     terminal: bool = False
     peers: bool = False
     time_extension: bool = False
-    utilization: bool = False
+    utilization: bool | None = OLD
 
 
 class DockerSupport(NativeSupport):
@@ -166,13 +172,20 @@ class Failure(Message):
 
 
 def support(
-    reference: ProductReference, *, pages: bool, extension: bool, images: bool, queue: QueueLevel | None
+    reference: ProductReference,
+    *,
+    pages: bool,
+    extension: bool,
+    images: bool,
+    utilization: bool,
+    queue: QueueLevel | None,
 ) -> ComputeSupport:
     """What this release does for jobs of the product, and no more.
 
     :param pages: whether web pages and screens of applications can be reached
     :param extension: whether Slurm lets us raise time limits
     :param images: whether applications of the backend DOCKER can run
+    :param utilization: whether UCloud asks how full the machines are; it does not know the feature otherwise
     :param queue: how full the queue of its partition is
     """
     flags: dict[str, Any] = {
@@ -182,12 +195,13 @@ def support(
         "logs": True,
         "terminal": True,
         "time_extension": extension,
-        "utilization": True,
+        "utilization": True if utilization else None,
     }
+    nothing = {"utilization": False if utilization else None}
     return ComputeSupport(
         product=reference,
-        docker=DockerSupport(**flags) if images else DockerSupport(),
-        virtual_machine=MachineSupport(),
+        docker=DockerSupport(**(flags if images else nothing)),
+        virtual_machine=MachineSupport(**nothing),
         native=NativeSupport(**flags),
         queue_status=queue,
     )

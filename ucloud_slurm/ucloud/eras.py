@@ -26,6 +26,7 @@ class Era:
     :ivar asks_to_verify: whether UCloud asks from time to time to compare its jobs with ours; we ask it otherwise
     :ivar has_channel: whether UCloud says on a channel what becomes of wallets; locks count only then
     :ivar has_products_v2: whether products are asked for in their second form
+    :ivar asks_utilization: whether UCloud asks how full the machines are
     :ivar has_queue_status: whether a product may say how full its queue is
     :ivar not_ours: statuses with which a bulk is refused for an id that UCloud does not know as ours
     """
@@ -42,6 +43,7 @@ class Era:
     asks_to_verify: bool
     has_channel: bool
     has_products_v2: bool
+    asks_utilization: bool
     has_queue_status: bool
     not_ours: frozenset[int]
 
@@ -80,6 +82,7 @@ ERA_2021 = Era(
     asks_to_verify=True,
     has_channel=False,
     has_products_v2=False,
+    asks_utilization=True,
     has_queue_status=False,
     not_ours=frozenset({400, 404}),
 )
@@ -96,6 +99,7 @@ ERA_2022 = Era(
     asks_to_verify=True,
     has_channel=False,
     has_products_v2=False,
+    asks_utilization=True,
     has_queue_status=False,
     not_ours=frozenset({400, 404}),
 )
@@ -112,6 +116,7 @@ ERA_TODAY = Era(
     asks_to_verify=False,
     has_channel=True,
     has_products_v2=True,
+    asks_utilization=False,
     has_queue_status=True,
     not_ours=frozenset({403, 404}),
 )

@@ -114,7 +114,7 @@ def _jobs(provider: Provider, calls: Calls) -> None:
         return Answers(responses=[
             support(
                 ProductReference(id=each.id, category=each.category, provider=name), pages=pages, extension=extension,
-                images=images, queue=queues.get(each.partition),
+                images=images, utilization=provider.era.asks_utilization, queue=queues.get(each.partition),
             )
             for each in products
         ])  # fmt: skip

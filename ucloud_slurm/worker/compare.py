@@ -61,11 +61,12 @@ def compare(provider: Provider) -> bool:
         log.warning("UCloud does not say how its jobs stand: %s", error)
         return False
     name = provider.config.provider.id
+    # UCloud lists jobs too whose create is under way, and that it may still give up.
+    old = [job for job in jobs if now - job.created_at / 1000 > YOUNG and job.specification.product.provider == name]
     with provider.store.writing():
-        provider.jobs.confirmed([job.id for job in jobs], now)
-        for job in jobs:
-            if job.specification.product.provider == name and now - job.created_at / 1000 > YOUNG:
-                correct(provider, job)
+        provider.jobs.confirmed([job.id for job in old], now)
+        for job in old:
+            correct(provider, job)
         done.put("", "done", now)
     return True
 

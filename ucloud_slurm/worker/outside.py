@@ -24,7 +24,7 @@ def register_outside(provider: Provider, queue: Sequence[QueueRecord]) -> bool:
 
     :returns: False when UCloud could not be reached
     """
-    wanted = registrations(queue, provider.config)
+    wanted = [each for each in registrations(queue, provider.config) if _owner_known(provider, each)]
     known = provider.jobs.known([each.record.id for each in wanted])
     new = [
         each
@@ -47,6 +47,18 @@ def register_outside(provider: Provider, queue: Sequence[QueueRecord]) -> bool:
             log.error("UCloud does not register jobs from outside (see [[outside]]): %s", error)  # noqa: TRY400
             return True
     return True
+
+
+def _owner_known(provider: Provider, each: Registration) -> bool:
+    """Whether UCloud has the owner. Where it names its people itself, it ends over a job of somebody else."""
+    if not provider.era.has_channel:
+        return True
+    owner, project = each.rule.created_by, each.rule.project
+    return (
+        owner is not None
+        and provider.wallets.knows_user(owner)
+        and (project is None or provider.wallets.knows_project(project))
+    )
 
 
 def _register(provider: Provider, some: Sequence[Registration]) -> dict[str, Registration]:

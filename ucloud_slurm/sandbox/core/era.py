@@ -173,5 +173,5 @@ CORE_TODAY = CoreEra(
 )
 """Today: no credit check, usage that is reported, a socket for each log, 403 for stale tokens."""
 
-ERAS: Mapping[str, CoreEra] = {era.name: era for era in (CORE_2021, CORE_2022)}
+ERAS: Mapping[str, CoreEra] = {era.name: era for era in (CORE_2021, CORE_2022, CORE_TODAY)}
 """Every era by its name."""
