@@ -18,8 +18,9 @@ class GoneError(ConnectionError):
 class Peer:
     """One connection that Core or a browser has opened."""
 
-    def __init__(self, path: str, headers: dict[str, str], websocket: Any) -> None:
+    def __init__(self, path: str, headers: dict[str, str], websocket: Any, query: str = "") -> None:
         self.path = path
+        self.query = query
         self.headers = headers
         self._websocket = websocket
         self._heard: queue.Queue[str | bytes | None] = queue.Queue()
@@ -77,7 +78,7 @@ def log(session: str = "s1", rank: Any = 0, stdout: Any = None, stderr: Any = No
 
 def accept(path: str, headers: dict[str, str], environ: Any, opened: Callable[[Peer], None]) -> None:
     """Answer a handshake and serve."""
-    peer = Peer(path, headers, simple_websocket.Server.accept(environ))
+    peer = Peer(path, headers, simple_websocket.Server.accept(environ), environ["QUERY_STRING"])
     opened(peer)
     peer.serve()
     raise GoneError

@@ -33,7 +33,7 @@ def test_a_stale_malformed_or_missing_token_is_a_403_before_the_body_is_read(
     core: SimulatedCore, client: Provider, clock: Clock
 ) -> None:
     good = core.tokens.provider_token()
-    for token in (None, "nonsense", core.tokens.core_token(), core.tokens.provider_token(sub="#P_other")):
+    for token in (None, "nonsense", core.tokens.core_token()):
         answer = client.send("POST", "/api/jobs/control/update", token, data=b"{")
         assert answer.status_code == 403
         assert answer.json() == {"statusCode": 403, "why": "Forbidden", "errorCode": "", "detailedCode": 0}
@@ -42,6 +42,17 @@ def test_a_stale_malformed_or_missing_token_is_a_403_before_the_body_is_read(
     clock.time += 1
     assert client.send("GET", "/api/jobs/control/browse", good).status_code == 403
     assert core.protocol_errors == []
+
+
+def test_a_token_of_another_provider_is_bad_and_role_and_audience_do_not_matter(
+    core: SimulatedCore, client: Provider
+) -> None:
+    def answer(**claims: Any) -> Any:
+        return client.send("GET", "/api/jobs/control/browse", core.tokens.provider_token(**claims))
+
+    assert (answer(sub="#P_other").status_code, answer(sub="#P_other").json()["why"]) == (403, "Bad token supplied")
+    assert (answer(sub="user").status_code, answer(sub="user").json()["why"]) == (403, "Forbidden")
+    assert answer(role="USER", aud="other").status_code == 200
 
 
 def test_an_unknown_refresh_token_is_a_401(core: SimulatedCore, client: Provider) -> None:

@@ -6,6 +6,8 @@ and open shells on them. Not simulated: what goes through the browser to a web o
 registration of providers, TLS towards the provider's WebSockets, and the web pages.
 """
 
+from ucloud_slurm.sandbox.core.accounts import Account, Report, Workspace
+from ucloud_slurm.sandbox.core.directory import Project
 from ucloud_slurm.sandbox.core.era import CORE_2021, CORE_2022, CORE_TODAY, ERAS, CoreEra
 from ucloud_slurm.sandbox.core.errors import CoreCrashError, CoreError
 from ucloud_slurm.sandbox.core.exchanges import Exchange
@@ -23,6 +25,7 @@ __all__ = [
     "CORE_2022",
     "CORE_TODAY",
     "ERAS",
+    "Account",
     "BookedCharge",
     "CoreCrashError",
     "CoreEra",
@@ -30,6 +33,8 @@ __all__ = [
     "CoreJob",
     "Exchange",
     "Followed",
+    "Project",
+    "Report",
     "ResponseFrame",
     "ShellClient",
     "SimulatedCore",
@@ -37,4 +42,5 @@ __all__ = [
     "SocketClosedError",
     "StateChange",
     "UserRequest",
+    "Workspace",
 ]

@@ -220,6 +220,6 @@ class Accounts:
     def _keep(self, account: Account, *, tell: bool) -> None:
         self._all[account.workspace, account.category] = account
         self._changed.notify_all()
-        if tell and account.granted:
+        if tell:
             for watcher in self._watchers:
                 watcher(account)

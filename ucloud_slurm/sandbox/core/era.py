@@ -150,6 +150,8 @@ CORE_TODAY = CoreEra(
         lists_audience=True,
         refusal=403,
         refusal_why="Forbidden",
+        stranger_why="Bad token supplied",
+        reads_claims=False,
         unknown_refresh=401,
     ),
     reading="by type",

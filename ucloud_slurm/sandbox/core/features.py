@@ -70,26 +70,29 @@ class Features:
             raise CoreError(400, "Not supported", NOT_SUPPORTED)
 
 
-def wrong_features(elements: Sequence[Any]) -> Iterator[str]:
-    """What cannot be read in an answer. What is missing is false."""
+def unreadable(elements: Sequence[Any]) -> Iterator[str]:
+    """What is of the wrong type in an answer. What is missing or null is false."""
     for number, element in enumerate(elements):
         place = f"responses[{number}]"
-        product = element.get("product") if isinstance(element, dict) else None
+        product = (element.get("product") or {}) if isinstance(element, dict) else None
         if not isinstance(product, dict) or not all(isinstance(part, str) for part in _key(product)):
             yield f"{place} has no product"
             continue
         for block, _ in BLOCKS.values():
-            flags = element.get(block)
-            if flags is not None and not isinstance(flags, dict):
+            flags = element.get(block) or {}
+            if not isinstance(flags, dict):
                 yield f"{place}.{block} is no object"
-            elif not all(value is None or isinstance(value, bool) for value in (flags or {}).values()):
+            elif not all(value is None or isinstance(value, bool) for value in flags.values()):
                 yield f"{place}.{block} has a flag that is neither true, false nor null"
-            else:
-                yield from (
-                    f"{place}.{block}.{flag} is a key that UCloud does not know"
-                    for flag in flags or {}
-                    if flag not in FLAGS
-                )
+
+
+def unknown_features(elements: Sequence[Json]) -> Iterator[str]:
+    """What Core passes over in an answer that it can read."""
+    for number, element in enumerate(elements):
+        place = f"responses[{number}]"
+        for block, _ in BLOCKS.values():
+            flags = element.get(block) or {}
+            yield from (f"{place}.{block}.{flag} is a key that UCloud does not know" for flag in flags.keys() - FLAGS)
         if element.get("queueStatus") not in QUEUES:
             yield f"{place}.queueStatus is none of AVAILABLE, BUSY and FULL"
 

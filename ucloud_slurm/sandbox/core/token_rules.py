@@ -12,6 +12,8 @@ class TokenRules:
     :ivar lists_audience: whether ``aud`` is a list
     :ivar refusal: status for a provider whose token is missing, malformed or stale
     :ivar refusal_why: the sentence that goes with it
+    :ivar stranger_why: the sentence for a token of a provider that this Core does not know
+    :ivar reads_claims: whether the role and the audience of a provider's token are looked at
     :ivar unknown_refresh: status for a refresh token that nobody has
     """
 
@@ -20,6 +22,8 @@ class TokenRules:
     lists_audience: bool
     refusal: int
     refusal_why: str
+    stranger_why: str
+    reads_claims: bool
     unknown_refresh: int
 
 
@@ -29,6 +33,8 @@ RULES_OF_2021 = TokenRules(
     lists_audience=False,
     refusal=401,
     refusal_why="Unauthorized",
+    stranger_why="Unauthorized",
+    reads_claims=True,
     unknown_refresh=403,
 )
 """Until 2022 at least."""

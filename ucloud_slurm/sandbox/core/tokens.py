@@ -101,12 +101,21 @@ class Tokens:
                     algorithms=["RS256"],
                     issuer=ISSUER,
                     audience=SCOPE,
-                    options={"require": ["exp", "iat"], "verify_exp": False, "verify_iat": False},
+                    options={
+                        "require": ["exp", "iat"],
+                        "verify_exp": False,
+                        "verify_iat": False,
+                        "verify_aud": self._rules.reads_claims,
+                    },
                 )
             except jwt.PyJWTError:
                 raise self._refusal() from None
             known = claims.get("publicSessionReference") in self._live
-            rightful = claims.get("sub") == f"#P_{self._provider}" and claims.get("role") == "PROVIDER"
+            subject = str(claims.get("sub"))
+            if subject.startswith("#P_") and subject != f"#P_{self._provider}":
+                raise CoreError(self._rules.refusal, self._rules.stranger_why)
+            in_role = claims.get("role") == "PROVIDER" or not self._rules.reads_claims
+            rightful = subject == f"#P_{self._provider}" and in_role
             # The clock is Core's, which tests move.
             if not (known and rightful and claims["exp"] > self._now()):
                 raise self._refusal()

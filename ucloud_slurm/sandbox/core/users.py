@@ -8,7 +8,7 @@ from ucloud_slurm.sandbox.core.accounts import Workspace
 from ucloud_slurm.sandbox.core.answers import wrong_session, wrong_utilization
 from ucloud_slurm.sandbox.core.application_today import PARAMETER, whole_application
 from ucloud_slurm.sandbox.core.errors import CoreError
-from ucloud_slurm.sandbox.core.features import wrong_features
+from ucloud_slurm.sandbox.core.features import unknown_features, unreadable
 from ucloud_slurm.sandbox.core.jobs import CoreJob
 from ucloud_slurm.sandbox.core.parts import CoreParts
 from ucloud_slurm.sandbox.core.requests import UserRequest, check_credits, specification, stored
@@ -233,8 +233,8 @@ class CoreUsers(CoreParts):
         call = f"jobs.provider.{self.provider}.retrieveProducts"
         found = self._calls.responses(call, self._calls.plain(call))
         if self.era.polls:
-            wrong = list(wrong_features(found))
-            for sentence in wrong:
+            wrong = list(unreadable(found))
+            for sentence in wrong or unknown_features(found):
                 self._complain(f"{call}: {sentence}")
             if wrong:
                 raise CoreError(502, "Invalid response from provider")
@@ -302,5 +302,5 @@ class CoreUsers(CoreParts):
         self._features.admit(spec["product"], self._backend(spec), flag)
 
     def _sold(self, element: Json) -> bool:
-        product = self.catalogue.product(element["product"])
+        product = self.catalogue.product(element.get("product") or {})
         return product is not None and product.get("type", "compute") == "compute"

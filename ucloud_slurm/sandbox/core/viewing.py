@@ -69,10 +69,11 @@ class Viewed(Followed):
             line.exchanges.end(exchange, error.status, {"why": error.why}, delivered=error.status != UNREACHABLE)
             return
         frame = {"call": line.call, "streamId": "ignored", "payload": payload, "bearer": "", "project": None}
+        with self._changed:
+            self._inits += 1
         try:
-            socket.send(json.dumps(frame))
-            with self._changed:
-                self._inits += 1
+            with suppress(SocketClosedError):  # what came before the end is there all the same
+                socket.send(json.dumps(frame))
             self._read(socket)
         except SocketClosedError:
             socket.close()
