@@ -163,7 +163,7 @@ SNIPPETS = (
     "x=ab", "# it's \"here", "echo 'it'\\''s' \"a 'b' \\\" c\" > /dev/null", "y=$(echo \"a ) b\" ')' # )\n)",
     "cat <<EOF > /dev/null\n it's \"$x\" $(echo ')' \"'\") `echo a`\nEOF", "cat <<'EOF' > /dev/null\n$( ` ' \"\nEOF",
     "cat <<-E > /dev/null\n\t'\n\tE", "case $x in (a) true;; b|c) true;; *) true; esac", "f() { true \"$@\"; }; f a",
-    "if [[ $x == a* && ( $x =~ ^(a|b)+$ ) ]]; then true; fi", 
+    "if [[ $x == a* && ( $x =~ ^(a|b)+$ ) ]]; then true; fi",
     "for ((i=0; i<2; i++)); do true; done", "z=${x:-a}",
     "z=\"${x:-it's}\"", "z=${x#'a'}", "z=\"${x//\\\"/}\"", "z=$((1 << 2)); ((z)); z=$(( (1+2) * 3 ))",
     "a=(1 '2' \"3\")",
