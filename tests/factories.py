@@ -30,6 +30,14 @@ def var(*names: str, **affixes: Any) -> dict[str, Any]:
     } | affixes
 
 
+def jinja(template: str) -> dict[str, Any]:
+    """An invocation element of today's UCloud, which writes the keys of all kinds."""
+    return var(word="", variableName="", flag="", variable="", variableNames=None) | {
+        "type": "jinja",
+        "template": template,
+    }
+
+
 def parameter(name: str, kind: str = "text", **more: Any) -> dict[str, Any]:
     """A declared parameter."""
     return {
@@ -48,10 +56,11 @@ def application(
     backend: str = "NATIVE",
     image: str | None = None,
     modules: Sequence[str] = (),
+    load: Sequence[tuple[str, str]] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """An application with its tool, named by its contents: providers keep applications by name and version."""
-    contents = json.dumps([invocation, parameters, backend, image, modules, more], sort_keys=True)
+    contents = json.dumps([invocation, parameters, backend, image, modules, load, more], sort_keys=True)
     name = f"app-{sha256(contents.encode()).hexdigest()[:12]}"
     tool = {
         "owner": "_ucloud",
@@ -65,6 +74,9 @@ def application(
             "requiredModules": list(modules),
             "backend": backend,
             "image": image,
+            "loadInstructions": None
+            if load is None
+            else {"type": "Native", "applications": [{"name": name, "version": version} for name, version in load]},
         },
     }
     return {

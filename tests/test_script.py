@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.factories import application, parameter, text, var, word
+from tests.factories import application, jinja, parameter, text, var, word
 from tests.scripts import build
 from ucloud_slurm.bridge.plan import Plan
 from ucloud_slurm.errors import Refused
@@ -52,6 +52,44 @@ INPUTS: dict[str, Any] = {
         (
             "two-nodes-in-a-container",
             {"app": TOOL, "containers": {"runtime": "apptainer", **IMAGES}, "replicas": 2, "plan": TWO, **INPUTS},
+        ),
+        (
+            "template",
+            {
+                "app": application(
+                    jinja(
+                        "# Made for {{ name }}\nset -e\n"
+                        "{{ sbatch('ntasks-per-node', 4) }}{- applicationLoad -}{{ loadApplication('fftw', '3') }}\n"
+                        "{% if data is defined %}cp {{ data }} in.dat\n{% endif %}"
+                        "{{ srun() }} acme {{ name | option('--name') }} --seed={{ seed }} \"for {{ name }}\" \\\n"
+                        "    {{ fast | flag('--fast') }} > out.log"
+                    ),
+                    parameters=[
+                        DATA,
+                        parameter("name"),
+                        parameter("seed", "integer", defaultValue=5),
+                        parameter("fast", "boolean", optional=True),
+                    ],
+                    modules=["gcc/12"],
+                    load=[("acme", "2.1")],
+                    environment={"RUN": word("{{ ucloud.jobId }} {{ name }}")},
+                    sbatch={"hint": word("{{ 'nomultithread' if seed }}")},
+                ),
+                "applications": {
+                    "sbatch_options": ["ntasks-per-node", "hint"],
+                    "srun_options": ["--mpi=pmix"],
+                    "load": {"acme/2.1": ["openmpi/4", "acme/2.1.3"]},
+                },
+                "plan": TWO,
+                "replicas": 2,
+                "epilogue": "/etc/ucloud/end.sh",
+                "roots": ROOTS,
+                "parameters": {
+                    "data": {"type": "file", "path": "/home/run 1/in.dat", "readOnly": True},
+                    "name": text("it's $HOME"),
+                    "ucMetricSampleRate": text("0ms"),
+                },
+            },
         ),
         ("signal", {"app": application(word("acme")), "signal": "USR1@5m"}),
         (

@@ -62,10 +62,10 @@ class Launch:
         return lines + (["export SLURM_OVERLAP=1"] if self.nodes > 1 and self.in_step else [])
 
     def steps(self) -> list[str]:
-        """The line by which the steps of the application's own script get the environment and the CPUs of the job."""
+        """The lines by which the steps of the application's own script get the environment and the CPUs of the job."""
         # Since Slurm 22.05 srun does not ask for what sbatch got.
         cpus = f" SRUN_CPUS_PER_TASK={self.cpus}" if self.cpus is not None else ""
-        return [f"export SLURM_EXPORT_ENV=ALL{cpus}"]
+        return ["# What srun starts gets the environment of its caller", f"export SLURM_EXPORT_ENV=ALL{cpus}"]
 
     def body(self, script: str) -> list[str]:
         """The last lines of a job whose application is a script.
