@@ -83,6 +83,15 @@ class Wallets:
             )  # fmt: skip
         return before is not wallet.locked
 
+    def found(self, payer: Payer, *, locked: bool) -> None:
+        """UCloud has said in another way whether somebody has nothing left."""
+        if self.locked(payer) is not locked:
+            self._store.change(
+                "insert into wallets (owner_kind, owner, category, locked, quota, usage, changed_at) "
+                "values (?1, ?2, ?3, ?4, 0, 0, 0) on conflict (owner_kind, owner, category) do update set locked = ?4",
+                [payer.kind, payer.owner, payer.category, int(locked)],
+            )
+
     def handled(self, until: float) -> None:
         """What UCloud said until then has been written. An earlier time changes nothing."""
         self._store.change(

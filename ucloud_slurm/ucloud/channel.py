@@ -164,7 +164,9 @@ class Reader:
         kind, owner = (OwnerKind.PROJECT, project.id) if project else (OwnerKind.USER, user.username if user else "")
         payer = Payer(kind, owner, category.name)
         consumes = project is None or project.consumes
-        return Wallet(payer, category.provider, consumes, quota, usage, bool(flags & LOCKED), changed_at)
+        # UCloud says that one is locked which has exactly nothing left, and not one that was overdrawn.
+        locked = bool(flags & LOCKED) or usage > quota
+        return Wallet(payer, category.provider, consumes, quota, usage, locked, changed_at)
 
 
 def read(message: bytes) -> list[Record]:

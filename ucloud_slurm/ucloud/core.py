@@ -73,7 +73,7 @@ class Core(Client):
         try:
             data = self.call("GET", "/api/jobs/control/retrieve", query=query, timeout=timeout)
         except CoreRefused as error:
-            if error.status == 404 or (error.status == 403 and error.explained):
+            if error.status == 404 or (error.status == 403 and error.explained and self.admits_us()):
                 return None
             raise
         return _read(Job, data)
@@ -119,6 +119,17 @@ class Core(Client):
         body = {"items": [{"type": "job", "id": job_id} for job_id in job_ids]}
         data = self.call("POST", "/api/providers/resources/checkExistence", body=body)
         return _booleans(data, len(job_ids), "the question which jobs it has")
+
+    def admits_us(self) -> bool:
+        """Whether UCloud takes our access token, where it says 403 both to a bad one and to a bad request.
+
+        :raises CoreAway: it does not answer
+        """
+        try:
+            self.existing(["1"])
+        except CoreRefused:
+            return False
+        return True
 
     def jobs(self, state: str) -> Iterator[Job]:
         """``jobs.control.browse``: all of our jobs in a state of UCloud's, as it has them, newest first."""

@@ -61,7 +61,7 @@ def _pass(provider: Provider) -> bool:
     queue = _read_queue(provider, users if not provider.config.outside else None)
     whole = queue is not None
     asked: set[str] = set()
-    if provider.era.has_channel:
+    if provider.era.has_channel or provider.reports_usage:
         whole &= heed_locks(provider, rows, queue, asked)
     if queue is not None:
         settle(provider, [row for row in rows if row.phase is Phase.SUBMITTING], queue)
@@ -71,7 +71,10 @@ def _pass(provider: Provider) -> bool:
     submit_owed(provider, catalogue, provider.jobs.in_phase(Phase.ACCEPTED))
     whole &= compare(provider)
     whole &= confirm(provider)
+    locked = provider.wallets.all_locked()
     whole &= drain(provider)
+    if provider.wallets.all_locked() != locked:
+        whole &= heed_locks(provider, provider.jobs.open(), queue, asked)
     whole &= tell_owed(provider)
     if queue is not None:
         whole &= stop_marked(provider, queue, asked)

@@ -8,6 +8,7 @@ from ucloud_slurm.provider import Provider
 from ucloud_slurm.store.health import UCLOUD
 from ucloud_slurm.store.jobs import Stop
 from ucloud_slurm.store.outbox import Letter, Outcome
+from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.control import Charge
 from ucloud_slurm.worker.catalogue import PAUSE
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 UNANSWERED = 10.0  # seconds after which a create counts as answered, whatever became of the answer
 BUDGET = 60.0  # seconds of a pass; jobs that are to be stopped wait behind it
 PAYMENT_REQUIRED = 402
+FORBIDDEN = 403
 NOT_FOUND = 404
 TOO_LARGE = 413
 
@@ -51,6 +53,8 @@ def _halving(provider: Provider, letters: Sequence[Letter], send: Callable[[Prov
     try:
         send(provider, letters)
     except CoreRefused as error:
+        if error.status == FORBIDDEN and error.status in provider.era.not_ours and not provider.core.admits_us():
+            raise CoreAway(str(error)) from None
         # UCloud may leave the body of an error out; but a bare 404 is what a proxy says that cannot find UCloud.
         bare_404 = error.status == NOT_FOUND and not error.explained
         about_an_item = error.status in provider.era.not_ours | {PAYMENT_REQUIRED} and not bare_404
@@ -88,13 +92,18 @@ def _send_charges(provider: Provider, letters: Sequence[Letter]) -> None:
 
 
 def _send_usage(provider: Provider, letters: Sequence[Letter]) -> None:
-    """A wallet that has nothing left is one that could not pay, though what was used is recorded."""
+    """Tells what was used. The answers say which wallets have something left after that: their locks are heeded."""
     answers = provider.core.report_usage([letter.body for letter in letters])
-    provider.outbox.settle(letters, Outcome.DELIVERED, "", provider.now())
-    for letter, left in zip(letters, answers, strict=True):
-        if not left:
-            log.info("job %s: its owner has no resources left; it is stopped", letter.job_id)
-            provider.jobs.stop(letter.job_id, Stop.NO_FUNDS, provider.now())
+    with provider.store.writing():
+        provider.outbox.settle(letters, Outcome.DELIVERED, "", provider.now())
+        # One wallet is in several answers; the last counts.
+        for payer, left in {_payer(letter): left for letter, left in zip(letters, answers, strict=True)}.items():
+            provider.wallets.found(payer, locked=not left)
+
+
+def _payer(letter: Letter) -> Payer:
+    owner, category = letter.body["owner"], letter.body["categoryIdV2"]["name"]
+    return Payer.of(owner.get("username", ""), owner.get("projectId"), category)
 
 
 _SENDERS: dict[str, Callable[[Provider, Sequence[Letter]], None]] = {

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 STREAMS = ("stdout", "stderr")
 GATHER = 0.02  # seconds in which new text is gathered into one message
 QUICK, SLOW = 0.25, 2.0  # seconds between two looks where the kernel does not tell of changes
-LINGER = 30.0  # seconds that the end of a log stays on the screen of those who would come again
+LINGER = 5.0  # seconds that the end of a log stays open for those who would come again and see all of it once more
 SURE = 5.0  # seconds between two looks where it should
 
 

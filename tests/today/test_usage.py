@@ -1,0 +1,164 @@
+"""Use as today's Core is told it: one number for each job, that grows, and is Slurm's own."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.conftest import Clock, Open, Serve, World
+from tests.model import Model
+from ucloud_slurm.sandbox.core import SimulatedCore
+from ucloud_slurm.sandbox.core.accounts import Report
+from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.ucloud.eras import ERA_2022, ERA_TODAY, Era
+
+pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
+REPORT = "accounting.v2.reportUsage"
+CORES = {"id": "example-compute-1", "category": "example-compute", "partition": "cpu", "cpus": 4, "memory_gb": 1,
+         "gpus": 0}  # fmt: skip
+
+
+@pytest.fixture
+def products() -> list[dict[str, Any]]:
+    return [CORES]
+
+
+@pytest.fixture
+def world(
+    core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, clock: Clock, products: list[dict[str, Any]]
+) -> World:
+    provider = open_provider(products=products)
+    return World(core, provider, model, clock, serve(provider))
+
+
+def run(world: World, seconds: int = 0, **more: Any) -> str:
+    """A job that has run for so long."""
+    job = world.submit(**more)
+    world.model.start(world.slurm(job))
+    world.work(1)
+    if seconds:
+        world.clock.advance(seconds - 1)
+    return job
+
+
+def reports(world: World, job: str) -> list[Report]:
+    return [each for each in world.core.accounts.reports if each.scope == f"example/example-compute/job/{job}"]
+
+
+@pytest.mark.parametrize(("seconds", "units"), [(7, 0), (8, 1), (60, 4), (89, 6), (3600, 240), (100_000, 6667)])
+def test_what_is_told_in_the_end_is_what_slurm_counted_to_half_a_core_minute(
+    world: World, seconds: int, units: int
+) -> None:
+    job = run(world, seconds)
+    world.model.end(world.slurm(job))
+    world.work()
+    assert world.booked(job) == units
+    assert world.told(job) == ["RUNNING", "SUCCESS"]
+
+
+def test_what_is_told_grows_and_never_falls(world: World) -> None:
+    job = run(world)
+    for seconds in (60, 1, 200, 0, 30, 17, 1000):
+        world.work(seconds)
+    world.model.requeue(world.slurm(job))
+    world.work(1)
+    world.model.start(world.slurm(job))
+    for seconds in (1, 100):
+        world.work(seconds)
+    world.model.end(world.slurm(job))
+    world.work(1)
+    told = [each.usage for each in reports(world, job)]
+    assert told == sorted(set(told))
+    assert abs(told[-1] * 60 - 4 * world.model.used(world.slurm(job))) <= 30
+    assert all(not each.is_delta for each in reports(world, job))
+
+
+def test_nothing_is_told_twice_though_an_answer_is_lost_and_the_worker_dies(world: World) -> None:
+    job = run(world)
+    world.core.faults.drop_answer(REPORT, 2)
+    for _ in range(4):
+        world.work(60)
+    account = world.core.accounts.get()
+    assert account.usage == world.booked(job) == 4 * 4
+
+
+def test_a_day_without_core_is_one_number_afterwards(world: World) -> None:
+    job = run(world)
+    world.work(60)
+    before = len(reports(world, job))
+    world.core.faults.outage(True)
+    for _ in range(24):
+        world.work(3600)
+    assert world.provider.outbox.waiting() == 1
+    world.core.faults.outage(False)
+    world.work(20)
+    assert len(reports(world, job)) == before + 1
+    assert world.booked(job) == (24 * 3600 + 60 + 20) * 4 // 60
+
+
+def test_a_thousand_jobs_are_told_in_one_request(world: World) -> None:
+    jobs = [world.submit() for _ in range(30)]
+    for job in jobs:
+        world.model.start(world.slurm(job))
+    world.work(1)
+    world.work(1)
+    before = len([each for each in world.core.exchanges if each.call == REPORT])
+    world.work(60)
+    asked = [each for each in world.core.exchanges if each.call == REPORT][before:]
+    assert [len(each.request["items"]) for each in asked] == [30]
+
+
+def test_the_project_pays_or_the_person(world: World) -> None:
+    own, projects = run(world, 120), run(world, 120, project="lab")
+    for job in (own, projects):
+        world.model.end(world.slurm(job))
+    world.work(1)
+    assert world.core.accounts.get().usage == world.booked(own) > 0
+    assert world.core.accounts.get(project="lab").usage == world.booked(projects) > 0
+
+
+def test_when_nothing_is_left_the_owners_jobs_end_and_are_charged_as_slurm_counted(world: World) -> None:
+    jobs = [run(world) for _ in range(3)]
+    other = run(world, project="lab")
+    world.core.accounts.set_quota(10)
+    world.work(60)
+    world.work(1)
+    world.work(1)
+    for job in jobs:
+        assert world.core.job(job).state == "SUCCESS"
+        assert world.core.job(job).updates[-1]["status"] == "Insufficient funds"
+        assert world.row(job).phase is Phase.ENDED
+        assert abs(world.booked(job) * 60 - 4 * world.model.used(world.slurm(job))) <= 30
+    assert world.core.job(other).state == "RUNNING"
+
+
+def test_a_refused_report_stops_neither_the_others_nor_the_job(world: World) -> None:
+    jobs = [run(world) for _ in range(3)]
+    row = world.row(jobs[1])
+    world.provider.jobs.seen(row.id, category="gone")
+    world.work(60)
+    world.work(60)
+    assert world.booked(jobs[0]) > 0
+    assert world.booked(jobs[2]) > 0
+    assert world.core.job(jobs[1]).state == "RUNNING"
+
+
+@pytest.mark.parametrize(("products", "units"), [
+    ([CORES | {"charge_by": "node"}], 10), ([CORES | {"frequency": "hour"}], 1), ([CORES | {"charge_by": "node",
+      "unit": "CREDITS_PER_MINUTE", "price": 1_500_000}], 15_000_000),
+])  # fmt: skip
+def test_the_category_says_what_is_counted(world: World, units: int) -> None:
+    job = run(world, 600)
+    world.model.end(world.slurm(job))
+    world.work()
+    assert world.booked(job) == units
+
+
+@pytest.mark.parametrize(("one", "mode", "reports"), [
+    (ERA_TODAY, "auto", True), (ERA_TODAY, "charge", False), (ERA_2022, "auto", False),
+    (ERA_2022, "report-usage", True),
+])  # fmt: skip
+def test_how_use_is_told_goes_by_the_era_unless_it_is_set(
+    open_provider: Open, one: Era, mode: str, reports: bool
+) -> None:
+    assert replace(open_provider(accounting={"mode": mode}), era=one).reports_usage is reports
