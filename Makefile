@@ -13,7 +13,7 @@ help:  ## Say what there is.
 
 venv: $(VENV)/stamp  ## Make .venv with everything that the targets below need.
 
-demo: venv  ## Play UCloud's conversations with a real Slurm on this machine (about five minutes; ERA=2022: with a later UCloud).
+demo: venv  ## Play UCloud's conversations with a real Slurm on this machine (about five minutes; ERA=2021 or 2022: with an earlier UCloud).
 	$(BIN)/ucloud-slurm sandbox demo $(if $(ERA),--era $(ERA))
 
 test: lint  ## Lint, types and all tests: what CI runs.

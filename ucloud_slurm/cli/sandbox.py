@@ -109,7 +109,7 @@ def status(cluster: "Cluster", json_: bool) -> None:
 
 @sandbox.command()
 @click.option("--keep", is_flag=True, help="Leave the cluster running at the end.")
-@click.option("--era", type=click.Choice(["2021", "2022"]), default="2021", show_default=True,
+@click.option("--era", type=click.Choice(["today", "2022", "2021"]), default="today", show_default=True,
               help="The era of the UCloud that plays along.")  # fmt: skip
 @click.pass_obj
 def demo(cluster: "Cluster", keep: bool, era: str) -> None:

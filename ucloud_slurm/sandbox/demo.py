@@ -13,7 +13,16 @@ from ucloud_slurm.sandbox.core import ERAS, SimulatedCore
 from ucloud_slurm.sandbox.core.era import CoreEra
 from ucloud_slurm.sandbox.core.exchanges import Exchange
 from ucloud_slurm.sandbox.errors import SandboxError
-from ucloud_slurm.sandbox.guide import ACCOUNTING, MISSING_CREDITS, OUT_OF_SYNC, Conversation, Row
+from ucloud_slurm.sandbox.guide import (
+    ACCOUNTING,
+    ACCOUNTING_REPORTED,
+    MISSING_CREDITS,
+    MISSING_CREDITS_REPORTED,
+    OUT_OF_SYNC,
+    OUT_OF_SYNC_REPORTED,
+    Conversation,
+    Row,
+)
 from ucloud_slurm.sandbox.installation import Installation
 from ucloud_slurm.sandbox.live import LiveScene
 from ucloud_slurm.sandbox.processes import wait_until
@@ -23,7 +32,7 @@ from ucloud_slurm.sandbox.site import Site, SiteSettings
 MINUTE = 60
 PASS_SECONDS = 2.0
 SHORTLY = 30.0
-CALLS = frozenset({"create", "terminate", "verify", "update", "chargeCredits"})
+CALLS = frozenset({"create", "terminate", "verify", "update", "chargeCredits", "reportUsage"})
 TABLES = {"accounting": {"every": "1m"}}
 
 
@@ -82,6 +91,19 @@ class Scene:
         )
         self._say(f"UCloud's job {self.job} is Slurm job {self.slurm_id()}")
 
+    @property
+    def bill(self) -> str:
+        """The call with which use is told."""
+        return "reportUsage" if self.core.era.accounting == "quotas" else "chargeCredits"
+
+    def make_poor(self) -> None:
+        """From now on the owner can pay for one minute, and not for two."""
+        if self.core.era.accounting == "quotas":
+            self.core.accounts.set_quota(1)
+        else:
+            self.core.charging = "as-documented"
+            self.core.wallets.set(owner="user", credits=1)
+
     def until(self, call: str, times: int, seconds: float, *, answer: bool = False) -> None:
         """Waits until a row has been said so many times.
 
@@ -110,7 +132,8 @@ class Scene:
         if call not in CALLS:
             return
         job = exchange.job_ids[0] if exchange.job_ids else self.job
-        content = {"status": exchange.status} if phase == "response" else exchange.request
+        answer = {"status": exchange.status, "body": exchange.response}
+        content = answer if phase == "response" else exchange.request
         with self._changed:
             self.conversation.said(exchange.call, job, content, answer=phase == "response")
             self._changed.notify_all()
@@ -119,7 +142,7 @@ class Scene:
 class Demo:
     """Plays the conversations on a private cluster and says what is said, as it happens."""
 
-    def __init__(self, cluster: Cluster, say: Callable[[str], None], *, keep: bool, era: str = "2021") -> None:
+    def __init__(self, cluster: Cluster, say: Callable[[str], None], *, keep: bool, era: str = "today") -> None:
         self._cluster = cluster
         self._era = ERAS[era]
         self._lock = threading.Lock()
@@ -155,12 +178,17 @@ class Demo:
         installation.make()
         with Relay(self._cluster) as relay:
             conf = relay.conf_for(self._cluster, self._cluster.folder / "relay")
+            tables: tuple[Sequence[Row], ...] = (ACCOUNTING, MISSING_CREDITS, OUT_OF_SYNC)
+            last = out_of_sync
+            if self._era.accounting == "quotas":
+                tables = (ACCOUNTING_REPORTED, MISSING_CREDITS_REPORTED, OUT_OF_SYNC_REPORTED)
+                last = out_of_sync_unasked
             scenes = (
-                self._scene(0, "accounting", ACCOUNTING, installation),
-                self._scene(1, "missing credits", MISSING_CREDITS, installation),
-                self._scene(2, "out of sync", OUT_OF_SYNC, installation, conf),
+                self._scene(0, "accounting", tables[0], installation),
+                self._scene(1, "missing credits", tables[1], installation),
+                self._scene(2, "out of sync", tables[2], installation, conf),
             )
-            plays = (accounting, missing_credits, lambda scene: out_of_sync(scene, relay))
+            plays = (accounting, missing_credits, lambda scene: last(scene, relay))
             try:
                 threads = [
                     threading.Thread(target=self._play, args=(scene, play), name=scene.conversation.title, daemon=True)
@@ -241,7 +269,7 @@ class Demo:
 def accounting(scene: Scene) -> None:
     """A job is charged three times, ended by its user, and charged for the rest."""
     scene.submit("a long simulation")
-    scene.until("chargeCredits", 3, 4 * MINUTE)
+    scene.until(scene.bill, 3, 4 * MINUTE)
     # The rest must be worth a unit: more than half of one.
     wait_until("half a minute more", lambda: scene.elapsed() >= 3 * MINUTE + 35, seconds=MINUTE)
     scene.core.terminate(scene.job)
@@ -251,19 +279,17 @@ def accounting(scene: Scene) -> None:
 
 def missing_credits(scene: Scene) -> None:
     """A job whose owner cannot pay the first charge."""
-    scene.core.charging = "as-documented"
     scene.submit("a poor simulation")
-    scene.core.wallets.set(owner="user", credits=1)
+    scene.make_poor()
     scene.until("update", 2, 3 * MINUTE)
     scene.core.wait(scene.job, "SUCCESS", SHORTLY)
 
 
 def out_of_sync(scene: Scene, relay: Relay) -> None:
     """The same, but the controller cannot be reached when the job is to be cancelled; then the job vanishes."""
-    scene.core.charging = "as-documented"
     scene.core.before_answer("jobs.control.chargeCredits", lambda _: relay.cut())
     scene.submit("a lost simulation")
-    scene.core.wallets.set(owner="user", credits=1)
+    scene.make_poor()
     scene.until("chargeCredits", 1, 2 * MINUTE, answer=True)
     # Cut off, the site cannot cancel. It sees the job again when another minute has been used, and is cut off again.
     slurm_id = scene.slurm_id()
@@ -273,6 +299,19 @@ def out_of_sync(scene: Scene, relay: Relay) -> None:
     scene.cluster.forget_job(slurm_id)
     scene.conversation.comment(scene.job)
     scene.core.verify(scene.job)
+    relay.restore()
+    scene.until("update", 2, 2 * MINUTE)
+    scene.core.wait(scene.job, "FAILURE", SHORTLY)
+
+
+def out_of_sync_unasked(scene: Scene, relay: Relay) -> None:
+    """The same with a Core that never asks: the job vanishes while the controller cannot be reached."""
+    scene.core.before_answer("accounting.v2.reportUsage", lambda _: relay.cut())
+    scene.submit("a lost simulation")
+    scene.make_poor()
+    scene.until(scene.bill, 1, 2 * MINUTE, answer=True)
+    scene.cluster.forget_job(scene.slurm_id())
+    scene.conversation.comment(scene.job)
     relay.restore()
     scene.until("update", 2, 2 * MINUTE)
     scene.core.wait(scene.job, "FAILURE", SHORTLY)

@@ -1,4 +1,8 @@
-"""The three conversations of UCloud's developer guide, as the rows of its tables, and whether they were had."""
+"""The three conversations of UCloud's developer guide, as the rows of its tables, and whether they were had.
+
+With today's UCloud they are the same stories: use is reported as one number instead of charged by the minute, nothing
+left is an answer instead of a status, and the provider notices by itself what has gone.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,6 +54,18 @@ def _no_funds(id_: str) -> Row:
                fits=_status(402))  # fmt: skip
 
 
+def _report(id_: str, minutes: int) -> Row:
+    return Row(f"[{id_}] Request", FROM_PROVIDER, "reportUsage", f"{minutes} minute{'s' * (minutes > 1)} used in all",
+               fits=lambda request: [item["usage"] for item in request["items"]] == [minutes])  # fmt: skip
+
+
+def _left(id_: str, left: bool) -> Row:
+    return Row(f"[{id_}] Response", FROM_UCLOUD, "reportUsage", "OK" if left else "Nothing left", answer=True,
+               fits=lambda answer: (answer["body"] or {}).get("responses") == [left])  # fmt: skip
+
+
+_POOR = Row("[4] Request", FROM_PROVIDER, "update", "Proceed to `SUCCESS` with message 'Insufficient funds'",
+            fits=_state("SUCCESS", "Insufficient funds"))  # fmt: skip
 _BEGIN = (
     Row("[1] Request", FROM_UCLOUD, "create", "Start application with ID {job}"),
     Row("[1] Response", FROM_PROVIDER, "create", "OK", answer=True, fits=_status(200)),
@@ -68,9 +84,8 @@ MISSING_CREDITS = (
     *_BEGIN,
     _charge("3"),
     _no_funds("3"),
-    Row("[4] Request", FROM_PROVIDER, "update", "Proceed to `SUCCESS` with message 'Insufficient funds'",
-        fits=_state("SUCCESS", "Insufficient funds")),
-)  # fmt: skip
+    _POOR,
+)
 OUT_OF_SYNC = (
     *_BEGIN,
     _charge("3"),
@@ -81,6 +96,24 @@ OUT_OF_SYNC = (
     Row("[5] Request", FROM_UCLOUD, "verify", "Verify that {job} is running"),
     Row("[5] Response", FROM_PROVIDER, "verify", "OK", answer=True, fits=_status(200)),
     Row("[6] Request", FROM_PROVIDER, "update", "Proceed {job} to `FAILURE`", fits=_state("FAILURE")),
+)
+
+
+ACCOUNTING_REPORTED = (
+    *_BEGIN,
+    *(row for id_, minutes in (("3", 1), ("4", 2), ("5", 3)) for row in (_report(id_, minutes), _left(id_, left=True))),
+    Row("[6] Request", FROM_UCLOUD, "terminate", "Delete {job}"),
+    _report("7", 4),
+    _left("7", left=True),
+    Row("[8] Request", FROM_PROVIDER, "update", "Proceed to `SUCCESS`", fits=_state("SUCCESS")),
+)
+MISSING_CREDITS_REPORTED = (*_BEGIN, _report("3", 1), _left("3", left=False), _POOR)
+OUT_OF_SYNC_REPORTED = (
+    *_BEGIN,
+    _report("3", 1),
+    _left("3", left=False),
+    Row("[4] Comment", "", "", "{job} cannot be cancelled, and disappears at the provider"),
+    Row("[5] Request", FROM_PROVIDER, "update", "Proceed {job} to `FAILURE`", fits=_state("FAILURE")),
 )
 
 
@@ -103,7 +136,7 @@ class Conversation:
         """Something was asked or answered.
 
         :param name: the call's full name
-        :param content: the request's body, or ``{"status": ...}`` of an answer
+        :param content: the request's body, or ``{"status": ..., "body": ...}`` of an answer
         """
         row = self._rows[self._next] if self._next < len(self._rows) else None
         call = name.rpartition(".")[2]
