@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help venv demo test bench lint docs format clean
+.PHONY: help venv demo test test-real test-rest bench lint docs format clean
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
-	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 venv: $(VENV)/stamp  ## Make .venv with everything that the targets below need.
 
@@ -17,7 +17,13 @@ demo: venv  ## Play UCloud's conversations with a real Slurm on this machine (ab
 	$(BIN)/ucloud-slurm sandbox demo $(if $(ERA),--era $(ERA))
 
 test: lint  ## Lint, types and all tests: what CI runs.
-	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-real test-rest
+
+test-real: venv  ## Only the tests that need the private cluster; they run one after the other.
+	$(BIN)/python -m pytest -m real
+
+test-rest: venv  ## Only the others.
+	$(BIN)/python -m pytest -m "not real"
 
 bench: venv  ## Measure creates and passes beside Slurm's bare commands.
 	$(BIN)/ucloud-slurm sandbox bench

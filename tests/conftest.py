@@ -60,6 +60,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("era", [chosen] if chosen else list(ERAS), scope="session")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a cluster is marked: ``make test`` runs the rest beside it."""
+    for item in items:
+        if {"cluster", "room"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("real")
+
+
 @pytest.fixture
 def core(clock: Clock, era: str) -> Iterator[SimulatedCore]:
     """A Core by the test's clock."""

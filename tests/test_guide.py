@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from ucloud_slurm.sandbox.guide import ACCOUNTING, MISSING_CREDITS, OUT_OF_SYNC, Conversation, Row
+from ucloud_slurm.sandbox.guide import (
+    ACCOUNTING,
+    ACCOUNTING_REPORTED,
+    MISSING_CREDITS,
+    MISSING_CREDITS_REPORTED,
+    OUT_OF_SYNC,
+    OUT_OF_SYNC_REPORTED,
+    Conversation,
+    Row,
+)
 
 TUTORIAL = Path(__file__).parent.parent / "docs" / "tutorial" / "first-job.rst"
 CORE = ("create", "terminate", "verify")
@@ -13,6 +22,8 @@ Step = tuple[str, dict[str, Any], bool]
 
 
 def name(call: str) -> str:
+    if call == "reportUsage":
+        return "accounting.v2.reportUsage"
     return f"jobs.provider.example.{call}" if call in CORE else f"jobs.control.{call}"
 
 
@@ -25,9 +36,26 @@ NO_FUNDS: Step = ("chargeCredits", {"status": 402}, True)
 BEGIN: list[Step] = [("create", {}, False), ("create", {"status": 200}, True), ("update", update("RUNNING"), False)]
 SUCCESS: Step = ("update", update("SUCCESS"), False)
 POOR: Step = ("update", update("SUCCESS", "Insufficient funds"), False)
+
+
+def reported(minutes: int, *, left: bool = True) -> list[Step]:
+    answer = {"status": 200, "body": {"responses": [left]}}
+    return [("reportUsage", {"items": [{"usage": minutes}]}, False), ("reportUsage", answer, True)]
+
+
 RIGHT: dict[tuple[Row, ...], list[Step]] = {
     ACCOUNTING: [*BEGIN, CHARGE, CHARGE, CHARGE, ("terminate", {}, False), CHARGE, SUCCESS],
     MISSING_CREDITS: [*BEGIN, CHARGE, NO_FUNDS, POOR],
+    ACCOUNTING_REPORTED: [
+        *BEGIN,
+        *reported(1),
+        *reported(2),
+        *reported(3),
+        ("terminate", {}, False),
+        *reported(4),
+        SUCCESS,
+    ],
+    MISSING_CREDITS_REPORTED: [*BEGIN, *reported(1, left=False), POOR],
 }
 
 
@@ -68,14 +96,15 @@ def test_a_step_with_other_contents_is_wrong_and_said_so(wrong: Step) -> None:
     assert lines[-1].startswith("WRONG: ")
 
 
-def test_a_comment_out_of_turn_is_wrong() -> None:
-    conversation, _ = play(OUT_OF_SYNC, BEGIN)
+@pytest.mark.parametrize("rows", [OUT_OF_SYNC, OUT_OF_SYNC_REPORTED])
+def test_a_comment_out_of_turn_is_wrong(rows: tuple[Row, ...]) -> None:
+    conversation, _ = play(rows, BEGIN)
     conversation.comment("54112")
     assert conversation.wrong
 
 
 def test_the_tutorial_shows_what_the_demonstration_prints() -> None:
-    _, lines = play(ACCOUNTING, RIGHT[ACCOUNTING])
+    _, lines = play(ACCOUNTING_REPORTED, RIGHT[ACCOUNTING_REPORTED])
     shown = [line.strip() for line in TUTORIAL.read_text().splitlines() if line.strip().startswith("accounting ")]
     assert len(shown) >= 4
     for line in shown:

@@ -13,16 +13,8 @@ from ucloud_slurm.sandbox.core import ERAS, SimulatedCore
 from ucloud_slurm.sandbox.core.era import CoreEra
 from ucloud_slurm.sandbox.core.exchanges import Exchange
 from ucloud_slurm.sandbox.errors import SandboxError
-from ucloud_slurm.sandbox.guide import (
-    ACCOUNTING,
-    ACCOUNTING_REPORTED,
-    MISSING_CREDITS,
-    MISSING_CREDITS_REPORTED,
-    OUT_OF_SYNC,
-    OUT_OF_SYNC_REPORTED,
-    Conversation,
-    Row,
-)
+from ucloud_slurm.sandbox.guide import TABLES as CONVERSATIONS
+from ucloud_slurm.sandbox.guide import Conversation, Row
 from ucloud_slurm.sandbox.installation import Installation
 from ucloud_slurm.sandbox.live import LiveScene
 from ucloud_slurm.sandbox.processes import wait_until
@@ -178,15 +170,13 @@ class Demo:
         installation.make()
         with Relay(self._cluster) as relay:
             conf = relay.conf_for(self._cluster, self._cluster.folder / "relay")
-            tables: tuple[Sequence[Row], ...] = (ACCOUNTING, MISSING_CREDITS, OUT_OF_SYNC)
-            last = out_of_sync
-            if self._era.accounting == "quotas":
-                tables = (ACCOUNTING_REPORTED, MISSING_CREDITS_REPORTED, OUT_OF_SYNC_REPORTED)
-                last = out_of_sync_unasked
+            reported = self._era.accounting == "quotas"
+            last = out_of_sync_unasked if reported else out_of_sync
+            first, second, third = CONVERSATIONS[reported]
             scenes = (
-                self._scene(0, "accounting", tables[0], installation),
-                self._scene(1, "missing credits", tables[1], installation),
-                self._scene(2, "out of sync", tables[2], installation, conf),
+                self._scene(0, "accounting", first, installation),
+                self._scene(1, "missing credits", second, installation),
+                self._scene(2, "out of sync", third, installation, conf),
             )
             plays = (accounting, missing_credits, lambda scene: last(scene, relay))
             try:

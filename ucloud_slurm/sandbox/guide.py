@@ -4,7 +4,7 @@ With today's UCloud they are the same stories: use is reported as one number ins
 left is an answer instead of a status, and the provider notices by itself what has gone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +115,11 @@ OUT_OF_SYNC_REPORTED = (
     Row("[4] Comment", "", "", "{job} cannot be cancelled, and disappears at the provider"),
     Row("[5] Request", FROM_PROVIDER, "update", "Proceed {job} to `FAILURE`", fits=_state("FAILURE")),
 )
+TABLES: Mapping[bool, tuple[Sequence[Row], ...]] = {
+    False: (ACCOUNTING, MISSING_CREDITS, OUT_OF_SYNC),
+    True: (ACCOUNTING_REPORTED, MISSING_CREDITS_REPORTED, OUT_OF_SYNC_REPORTED),
+}
+"""All three, by whether use is reported."""
 
 
 class Conversation:
