@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from ucloud_slurm.store.health import CHANNEL
 from ucloud_slurm.store.jobs import Phase, Stop
 from ucloud_slurm.ucloud.control import JobState
 from ucloud_slurm.ucloud.core import ChargeAnswer
+from ucloud_slurm.worker import submit
 from ucloud_slurm.worker.one_pass import Result, one_pass
 
 LOCKED, UNLOCKED = records.of_user("user", locked=True), records.of_user("user", locked=False)
@@ -83,6 +85,18 @@ def test_an_era_without_a_channel_has_no_locks(world: World) -> None:
     world.work(1)
     assert world.row(job_id).stop is None
     world.submit()
+
+
+def test_what_was_held_is_released_in_an_era_without_a_channel(channel_world: World) -> None:
+    world = channel_world
+    waits, unsubmitted = world.submit(), accepted(world)
+    world.work(0)
+    hear(world, LOCKED)
+    world.work(15)
+    era = replace(world.provider.era, has_channel=False)
+    one_pass(replace(world.provider, era=era))
+    assert world.slurm(waits).held is None
+    assert world.row(unsubmitted).phase is Phase.LIVE
 
 
 # ---- jobs that wait
@@ -169,6 +183,16 @@ def test_a_job_that_was_not_submitted_yet_is_submitted_after_the_lock(channel_wo
     assert world.slurm(job_id).held is None
 
 
+def test_a_job_that_is_held_is_neither_built_nor_claimed(channel_world: World, mocker: MockerFixture) -> None:
+    world = channel_world
+    job_id = accepted(world)
+    hear(world, LOCKED)
+    build = mocker.spy(submit, "build")
+    world.work(60)
+    assert build.call_count == 0
+    assert not world.provider.jobs.claim(job_id, world.clock(), world.clock() + 60)
+
+
 def test_a_job_that_was_not_submitted_yet_ends_with_the_sentence_where_it_is_configured(make_world: MakeWorld) -> None:
     world = make_world(**CANCEL)
     job_id = accepted(world)
@@ -190,6 +214,18 @@ def test_a_held_job_that_its_user_terminates_ends(channel_world: World) -> None:
     world.work(15)
     assert [world.told(each)[-1] for each in (waiting, job_id)] == ["SUCCESS", "SUCCESS"]
     assert "Insufficient funds" not in said(world, waiting) + said(world, job_id)
+
+
+def test_a_job_that_is_to_end_anyway_is_not_held(channel_world: World) -> None:
+    world = channel_world
+    job_id = world.submit()
+    world.work(15)
+    world.model.cancels_reach = False
+    world.core.terminate(job_id)
+    hear(world, LOCKED)
+    world.work(15)
+    assert world.model.counts["hold"] == 0
+    assert world.row(job_id).stop is Stop.TERMINATED
 
 
 # ---- Slurm is away, or unwilling

@@ -191,6 +191,7 @@ def test_an_address_of_ucloud_is_that_of_its_channel() -> None:
 
     plain, secure = settings("http://localhost:8080/below"), settings("https://cloud.sdu.dk")
     assert (plain.address, plain.host, plain.secure) == (("localhost", 8080), "localhost:8080", False)
+    assert settings("http://localhost").address == ("localhost", 80)
     assert plain.target == "/below/api/accounting/notifications"
     assert (secure.address, secure.host, secure.secure) == (("cloud.sdu.dk", 443), "cloud.sdu.dk", True)
 
