@@ -300,6 +300,7 @@ def _provider() -> Provider:
     """As much of a provider as the routes need before a request."""
     return cast("Provider", SimpleNamespace(
         config=SimpleNamespace(provider=SimpleNamespace(id="{id}"), sessions=SimpleNamespace(url=None)),
+        era=SimpleNamespace(has_channel=True),
         jobs=SimpleNamespace(count=dict),
         outbox=SimpleNamespace(waiting=lambda: 0),
         health=SimpleNamespace(of=store_health.Condition),

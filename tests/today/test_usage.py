@@ -154,6 +154,26 @@ def test_the_category_says_what_is_counted(world: World, units: int) -> None:
     assert world.booked(job) == units
 
 
+def test_nothing_is_charged_where_use_is_reported(world: World) -> None:
+    job = run(world, 600)
+    world.model.end(world.slurm(job))
+    world.work(1)
+    called = {each.call for each in world.core.exchanges}
+    assert REPORT in called
+    assert not called & {"jobs.control.chargeCredits", "jobs.control.checkCredits"}
+
+
+@pytest.mark.parametrize("products", [[{"id": "example-compute-4", "category": "example-compute", "partition": "cpu"}]])
+def test_the_cpus_of_a_product_are_those_that_core_has(world: World) -> None:
+    job = run(world, product="example-compute-4")
+    world.provider.store.change("delete from caches where kind = 'product'")
+    world.clock.advance(599)
+    world.model.end(world.slurm(job))
+    world.work()
+    assert world.booked(job) == 10 * 4
+    assert "products.v2.retrieve" in {each.call for each in world.core.exchanges}
+
+
 @pytest.mark.parametrize(("one", "mode", "reports"), [
     (ERA_TODAY, "auto", True), (ERA_TODAY, "charge", False), (ERA_2022, "auto", False),
     (ERA_2022, "report-usage", True),

@@ -3,7 +3,8 @@
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import NoReturn
 
 from ucloud_slurm.errors import NotNow, StorageTrouble, one_line, place
@@ -98,22 +99,26 @@ class Listener:
             while True:
                 if pulse.due(time.monotonic()):
                     link.ping()
-                came = link.receive(pulse.left(time.monotonic()))
-                for each in came:
-                    self._answers()
-                    if isinstance(each, Sign):
-                        pulse.answer(time.monotonic())
-                        if pulse.settled and newest > kept:
-                            self._wallets.handled(newest)
-                            kept = newest
-                        continue
-                    pulse.message(time.monotonic())
-                    records = reader.read(each)
-                    # A time that has not come yet would have UCloud leave out what comes until then.
-                    newest = min(self._now(), max([newest, *map(_time, records)]))
-                    self._take(records, newest if pulse.settled else 0.0)
-                if not came and pulse.dead(time.monotonic()):
-                    raise NotNow("UCloud's channel is silent; the connection is dead")
+                newest = max(newest, self._hear(link, reader, pulse))
+                if pulse.settled and newest > kept:
+                    self._wallets.handled(newest)
+                    kept = newest
+
+    def _hear(self, link: Link, reader: Reader, pulse: Pulse) -> float:
+        """Waits for what comes next; returns the newest time in it."""
+        came = link.receive(pulse.left(time.monotonic()))
+        now = time.monotonic()
+        if not came and pulse.dead(now):
+            raise NotNow("UCloud's channel is silent; the connection is dead")
+        if came:
+            self._answers()
+        newest = self._take(reader, [each for each in came if isinstance(each, bytes)])
+        for each in came:
+            if isinstance(each, Sign):
+                pulse.answer(now)
+            else:
+                pulse.message(now)
+        return newest
 
     def _answers(self) -> None:
         if not self._heard:
@@ -121,10 +126,35 @@ class Listener:
             self._health.answered(CHANNEL, self._now())
             log.info("UCloud's channel is open")
 
-    def _take(self, records: list[Record], handled: float) -> None:
-        if self._wallets.take(records, self._settings.provider, self._now(), handled=handled):
+    def _take(self, reader: Reader, messages: Sequence[bytes]) -> float:
+        """Writes what has come together, in one transaction: each one waits for the disk, and a replay is long.
+
+        :returns: the newest time in it; one that has not come yet would have UCloud leave out what comes until then
+        :raises Garbage: one of the messages cannot be read; those before it have been written
+        """
+        if not messages:
+            return 0.0
+        try:
+            return self._write(reader, messages)
+        except Garbage:
+            if len(messages) > 1:
+                for message in messages:
+                    self._write(reader, [message])
+            raise
+
+    def _write(self, reader: Reader, messages: Sequence[bytes]) -> float:
+        newest = 0.0
+
+        def records() -> Iterator[Record]:
+            nonlocal newest
+            for record in chain.from_iterable(map(reader.records, messages)):
+                newest = max(newest, _time(record))
+                yield record
+
+        if self._wallets.take(records(), self._settings.provider, self._now()):
             log.info("UCloud has locked or unlocked wallets")
             self._changed()
+        return min(self._now(), newest)
 
 
 def _time(record: Record) -> float:

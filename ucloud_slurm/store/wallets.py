@@ -43,13 +43,12 @@ class Wallets:
 
     # -- what is said ---------------------------------------------------------------------------------------
 
-    def take(self, records: Iterable[Record], provider: str, now: float, *, handled: float = 0.0) -> bool:
-        """Writes what a message says; all of it or nothing.
+    def take(self, records: Iterable[Record], provider: str, now: float) -> bool:
+        """Writes what was said; all of it or nothing.
 
         What is about another provider's category, or about a project that may not use resources, is passed over.
 
         :param provider: our id
-        :param handled: see :meth:`handled`; all that came before has been written
         :returns: whether a wallet is locked that was not, or the other way round
         """
         changed = False
@@ -62,8 +61,6 @@ class Wallets:
                         self._project(record, now)
                     case Wallet(consumes=True) if record.provider == provider:
                         changed |= self.set(record)
-            if handled:
-                self.handled(handled)
         return changed
 
     def set(self, wallet: Wallet) -> bool:

@@ -7,6 +7,7 @@ connection worthless: what its records said is not known, nor what later ones me
 
 import json
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any, Self
@@ -116,33 +117,41 @@ class Reader:
     """The records of one connection, message by message. What cannot be read ends it."""
 
     def __init__(self) -> None:
-        self._users: dict[int, User] = {}
-        self._projects: dict[int, Project] = {}
+        self._users: dict[int, str] = {}
+        self._projects: dict[int, tuple[str, bool]] = {}  # their members are many, and not wanted again
         self._categories: dict[int, Category] = {}
 
-    def read(self, message: bytes) -> list[Record]:
-        """The records of a message, in its order.
+    def records(self, message: bytes) -> Iterator[Record]:
+        """The records of a message, in its order. Those before the one that cannot be read come all the same.
 
         :raises Garbage: it is none
         """
         if len(message) > LARGEST:
             raise Garbage(f"A message of UCloud's has {len(message)} bytes, more than {LARGEST}.")
-        rest, records = _Bytes(message), list[Record]()
+        rest, number = _Bytes(message), 0
         while rest.left:
-            if len(records) >= MOST:
+            number += 1
+            if number > MOST:
                 raise Garbage(f"A message of UCloud's has more than {MOST} records.")
-            records.append(self._record(rest))
-        return records
+            yield self._record(rest)
+
+    def read(self, message: bytes) -> list[Record]:
+        """The records of a message at once.
+
+        :raises Garbage: it is none
+        """
+        return list(self.records(message))
 
     def _record(self, rest: "_Bytes") -> Record:
         op, number = rest.number("B"), rest.number("I")
         match op:
             case _Op.USER:
-                user = self._users[number] = User(_filled(rest.text(), "a user's name"))
-                return user
+                name = self._users[number] = _filled(rest.text(), "a user's name")
+                return User(name)
             case _Op.PROJECT:
                 modified_at = rest.number("q") / 1000
-                project = self._projects[number] = _project(rest.object("a project"), modified_at)
+                project = _project(rest.object("a project"), modified_at)
+                self._projects[number] = project.id, project.consumes
                 return project
             case _Op.CATEGORY:
                 data = rest.object("a category")
@@ -161,9 +170,8 @@ class Reader:
         user = self._users.get(workspace) if not flags & OF_PROJECT else None
         if category is None or (project is None and user is None):
             raise Garbage("A message of UCloud's has a wallet of somebody, or in a category, that it has not named.")
-        kind, owner = (OwnerKind.PROJECT, project.id) if project else (OwnerKind.USER, user.username if user else "")
-        payer = Payer(kind, owner, category.name)
-        consumes = project is None or project.consumes
+        owner, consumes = project or (user or "", True)
+        payer = Payer(OwnerKind.PROJECT if project else OwnerKind.USER, owner, category.name)
         # UCloud says that one is locked which has exactly nothing left, and not one that was overdrawn.
         locked = bool(flags & LOCKED) or usage > quota
         return Wallet(payer, category.provider, consumes, quota, usage, locked, changed_at)

@@ -42,7 +42,9 @@ def heed_locks(
         if standing is not None:
             standings.append(standing)
             jobs[row.id] = row, record
-    todo = dict(locks.decide(standings, provider.wallets.all_locked(), provider.config.accounting.locked_queued))
+    # Without a channel nobody would say that a wallet is unlocked.
+    locked = provider.wallets.all_locked() if provider.heeds_locks else frozenset[Payer]()
+    todo = dict(locks.decide(standings, locked, provider.config.accounting.locked_queued))
     ending = [jobs[job_id][0] for job_id, what in todo.items() if what is Todo.STOP]
     for row in ending:
         log.info("job %s: its owner has nothing left in %s; it is stopped", row.id, row.category)

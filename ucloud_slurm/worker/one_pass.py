@@ -61,8 +61,7 @@ def _pass(provider: Provider) -> bool:
     queue = _read_queue(provider, users if not provider.config.outside else None)
     whole = queue is not None
     asked: set[str] = set()
-    if provider.era.has_channel or provider.reports_usage:
-        whole &= heed_locks(provider, rows, queue, asked)
+    whole &= heed_locks(provider, rows, queue, asked)
     if queue is not None:
         settle(provider, [row for row in rows if row.phase is Phase.SUBMITTING], queue)
         whole &= Watch(provider, catalogue).look([row for row in rows if row.phase is Phase.LIVE], queue)

@@ -1,0 +1,1 @@
+"""UCloud's channel: its messages, the small process that hears it, and what becomes of jobs."""

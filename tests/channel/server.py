@@ -1,0 +1,160 @@
+"""UCloud's side of the channel, as small as can be: a WebSocket server that says what a test has it say."""
+
+import queue
+import socket
+import ssl
+import struct
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Ping,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
+from wsproto.utilities import LocalProtocolError
+
+PATIENCE = 20.0  # seconds
+
+
+@dataclass
+class Peer:
+    """A connection of the listener's."""
+
+    socket: socket.socket
+    protocol: WSConnection
+    silent: bool = False  # do not answer pings
+    request: Request | None = None
+    messages: queue.Queue[bytes] = field(default_factory=queue.Queue)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def replay_from(self) -> int:
+        """What the listener's first message asks for, in milliseconds."""
+        return int(struct.unpack(">BqQ", self.first[:17])[1])
+
+    @property
+    def token(self) -> str:
+        return self.first[21:].decode()
+
+    @property
+    def first(self) -> bytes:
+        if not hasattr(self, "_first"):
+            self._first = self.messages.get(timeout=PATIENCE)
+        return self._first
+
+    def send(self, *events: Event) -> None:
+        """Several events leave as one piece."""
+        self.socket.sendall(b"".join(self.protocol.send(event) for event in events))
+
+    def say(self, *messages: bytes) -> None:
+        self.send(*(BytesMessage(message) for message in messages))
+
+    def say_text(self, text: str) -> None:
+        self.send(TextMessage(text))
+
+    def say_goodbye(self) -> None:
+        self.send(CloseConnection(1000))
+
+    def drop(self) -> None:
+        """Ends the connection without a word."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+
+class ChannelServer:
+    """Listens on a port of this host."""
+
+    def __init__(self, *, reject: int | None = None, context: ssl.SSLContext | None = None) -> None:
+        self._reject = reject
+        self._context = context
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._peers: queue.Queue[Peer] = queue.Queue()
+        self._all: list[Peer] = []
+        self.silent = False
+        scheme = "https" if context else "http"
+        self.url = f"{scheme}://localhost:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def accept(self) -> Peer:
+        """The next connection, which has sent its first message."""
+        peer = self._peers.get(timeout=PATIENCE)
+        assert peer.first
+        return peer
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for peer in self._all:
+            peer.drop()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+                if self._context is not None:
+                    connection = self._context.wrap_socket(connection, server_side=True)
+            except ssl.SSLError:
+                continue
+            except OSError:
+                return
+            peer = Peer(connection, WSConnection(ConnectionType.SERVER), self.silent)
+            self._all.append(peer)
+            threading.Thread(target=self._hear, args=(peer,), daemon=True).start()
+
+    def _hear(self, peer: Peer) -> None:
+        with suppress(OSError, LocalProtocolError):
+            while data := peer.socket.recv(65536):
+                peer.protocol.receive_data(data)
+                for event in peer.protocol.events():
+                    self._event(peer, event)
+        peer.ended.set()
+
+    def _event(self, peer: Peer, event: Event) -> None:
+        match event:
+            case Request():
+                peer.request = event
+                if self._reject is not None:
+                    peer.send(RejectConnection(status_code=self._reject))
+                    return
+                peer.send(AcceptConnection())
+                self._peers.put(peer)
+            case Ping() if not peer.silent:
+                peer.send(event.response())
+            case BytesMessage():
+                peer.messages.put(bytes(event.data))
+            case CloseConnection():
+                peer.send(event.response())
+
+
+def certificate(folder: Path) -> None:
+    """Makes ``cert.pem`` and ``key.pem`` for this host."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    pem = serialization.Encoding.PEM
+    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
