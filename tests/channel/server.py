@@ -85,6 +85,8 @@ class ChannelServer:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._peers: queue.Queue[Peer] = queue.Queue()
         self._all: list[Peer] = []
+        self._lock = threading.Lock()
+        self._closed = False
         self.silent = False
         scheme = "https" if context else "http"
         self.url = f"{scheme}://localhost:{self._listening.getsockname()[1]}"
@@ -97,6 +99,8 @@ class ChannelServer:
         return peer
 
     def close(self) -> None:
+        with self._lock:
+            self._closed = True
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
@@ -104,18 +108,20 @@ class ChannelServer:
             peer.drop()
 
     def _serve(self) -> None:
-        while True:
-            try:
+        with suppress(OSError):  # it is closed
+            while True:
                 connection, _ = self._listening.accept()
-                if self._context is not None:
-                    connection = self._context.wrap_socket(connection, server_side=True)
-            except ssl.SSLError:
-                continue
-            except OSError:
+                with suppress(ConnectionError, ssl.SSLError):
+                    self._take(self._context.wrap_socket(connection, server_side=True) if self._context else connection)
+
+    def _take(self, connection: socket.socket) -> None:
+        peer = Peer(connection, WSConnection(ConnectionType.SERVER), self.silent)
+        with self._lock:
+            if self._closed:
+                peer.drop()
                 return
-            peer = Peer(connection, WSConnection(ConnectionType.SERVER), self.silent)
             self._all.append(peer)
-            threading.Thread(target=self._hear, args=(peer,), daemon=True).start()
+        threading.Thread(target=self._hear, args=(peer,), daemon=True).start()
 
     def _hear(self, peer: Peer) -> None:
         with suppress(OSError, LocalProtocolError):
