@@ -283,11 +283,17 @@ def test_a_template_becomes_the_script_of_the_job(world: World) -> None:
     assert world.slurm("77").submission.script.endswith("\ntell 'x y'\n")
 
 
-def test_on_a_host_that_is_too_busy_the_job_is_accepted_and_rendered_later(world: World, mocker: MockerFixture) -> None:
+def test_on_a_host_that_is_too_busy_the_job_is_accepted_and_rendered_later(
+    world: World, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+) -> None:
     busy = mocker.patch("ucloud_slurm.worker.submit.render", side_effect=rendering.NotRendered("busy"))
     assert post(world, "jobs", job_data("77", app=app("tell")))[0] == 200
+    caplog.clear()
     world.work(20)
     assert world.model.of("77") == []
+    assert [record.message for record in caplog.records if "77" in record.message] == [
+        "job 77: not submitted yet: busy"
+    ]
     mocker.stop(busy)
     world.work(20)
     assert world.slurm("77").submission.script.endswith("\ntell\n")

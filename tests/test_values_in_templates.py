@@ -90,6 +90,7 @@ REFUSED = {
     "[[ -v {{ v }} ]]; show yes": ["yes"],
     "test -v {{ v }}; show yes": ["yes"],
     "printf -v {{ v }} x; show yes": ["yes"],
+    "printf {{ '-v' }} {{ v }}; show yes": ["yes"],
     "declare {{ v }}; show yes": ["yes"],
     "declare -i y={{ v }}; show yes": ["yes"],
     "declare -i y; y={{ v }}; show yes": ["yes"],
@@ -135,6 +136,7 @@ def is_refused_anyway(value: str) -> bool:
 @REALLY
 @given(st.sampled_from(sorted(PLACES)), VALUES)
 @example("show {{ v }}>&1", "2")
+@example("[[ {{ v }} == {{ v }} ]] && show yes {{ v }}", "-v")
 @example('x=hey; show $x{{ v }} "$x{{ v }}" "${x}{{ v }}"', "y")
 def test_a_value_arrives_byte_for_byte_wherever_it_stands(folder: Path, template: str, value: str) -> None:
     seen = shown(folder, template, value)

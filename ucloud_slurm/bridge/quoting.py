@@ -138,6 +138,8 @@ class _Quoter(Reader):
         before = top.word
         if _DIGITS.fullmatch(text) and (_BRACES.fullmatch(before) or _OPEN.search(before)):
             return True
+        if top.command.condition:  # where even words such as -v are more than text
+            return _DIGITS.fullmatch(text) is not None
         if not _HARMLESS.fullmatch(text) or not (before == "" or re.fullmatch(r"[A-Za-z0-9_./:=@%+,-]+", before)):
             return False
         if before:
