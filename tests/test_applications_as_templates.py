@@ -1,5 +1,6 @@
 """Applications of today's UCloud are templates: what their jobs ask of Slurm, load and run, and how they fail."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,25 @@ def test_a_process_of_its_own_renders_the_same() -> None:
     first = rendering.render(request, within=10.0)
     assert (first.script, first.environment) == ("tell 'it'\\''s'", {"E": "it's"})
     assert rendering.render(request, within=10.0) == first
+
+
+def test_where_no_time_is_left_no_process_is_started(mocker: MockerFixture) -> None:
+    run = mocker.spy(rendering, "run")
+    with pytest.raises(rendering.NotRendered, match="no time"):
+        rendering.render(Request("tell"), within=0.1)
+    assert run.call_count == 0
+
+
+def test_a_renderer_that_cannot_begin_says_nothing_about_the_template(mocker: MockerFixture) -> None:
+    mocker.patch("ucloud_slurm.rendering._BEGIN", "import nothing_of_that_name")
+    with pytest.raises(rendering.NotRendered, match="nothing_of_that_name"):
+        rendering.render(Request("tell"), within=10.0)
+
+
+def test_the_renderer_needs_no_path_but_that_of_the_package(mocker: MockerFixture) -> None:
+    places = [place for place in sys.path if not place or not (Path(place) / "ucloud_slurm").is_dir()]
+    mocker.patch.object(sys, "path", places)
+    assert rendering.render(Request("tell"), within=10.0).script == "tell"
 
 
 # ---- at the endpoint
