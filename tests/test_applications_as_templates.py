@@ -1,5 +1,6 @@
 """Applications of today's UCloud are templates: what their jobs ask of Slurm, load and run, and how they fail."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,25 @@ def test_a_process_of_its_own_renders_the_same() -> None:
     assert rendering.render(request, within=10.0) == first
 
 
+def test_where_no_time_is_left_no_process_is_started(mocker: MockerFixture) -> None:
+    run = mocker.spy(rendering, "run")
+    with pytest.raises(rendering.NotRendered, match="no time"):
+        rendering.render(Request("tell"), within=0.1)
+    assert run.call_count == 0
+
+
+def test_a_renderer_that_cannot_begin_says_nothing_about_the_template(mocker: MockerFixture) -> None:
+    mocker.patch("ucloud_slurm.rendering._BEGIN", "import nothing_of_that_name")
+    with pytest.raises(rendering.NotRendered, match="nothing_of_that_name"):
+        rendering.render(Request("tell"), within=10.0)
+
+
+def test_the_renderer_needs_no_path_but_that_of_the_package(mocker: MockerFixture) -> None:
+    places = [place for place in sys.path if not place or not (Path(place) / "ucloud_slurm").is_dir()]
+    mocker.patch.object(sys, "path", places)
+    assert rendering.render(Request("tell"), within=10.0).script == "tell"
+
+
 # ---- at the endpoint
 
 
@@ -283,11 +303,17 @@ def test_a_template_becomes_the_script_of_the_job(world: World) -> None:
     assert world.slurm("77").submission.script.endswith("\ntell 'x y'\n")
 
 
-def test_on_a_host_that_is_too_busy_the_job_is_accepted_and_rendered_later(world: World, mocker: MockerFixture) -> None:
+def test_on_a_host_that_is_too_busy_the_job_is_accepted_and_rendered_later(
+    world: World, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+) -> None:
     busy = mocker.patch("ucloud_slurm.worker.submit.render", side_effect=rendering.NotRendered("busy"))
     assert post(world, "jobs", job_data("77", app=app("tell")))[0] == 200
+    caplog.clear()
     world.work(20)
     assert world.model.of("77") == []
+    assert [record.message for record in caplog.records if "77" in record.message] == [
+        "job 77: not submitted yet: busy"
+    ]
     mocker.stop(busy)
     world.work(20)
     assert world.slurm("77").submission.script.endswith("\ntell\n")

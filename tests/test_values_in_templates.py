@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.test_values_are_data import HOSTILE
 from ucloud_slurm.bridge.template import Request, render
+from ucloud_slurm.bridge.words_of_bash import RESERVED
 from ucloud_slurm.errors import Refused
 
 REALLY = settings(
@@ -67,12 +68,14 @@ PLACES = {
     "show {{ v | option('-o') }} {{ v | option('-o=') }} {{ [v, 'x'] | join(' ') }}": ["-o", "@", "-o=@", "@", "x"],
     "show {{ v if v else v }} {{ ('a' ~ v) }} {{ 'a b' if true }}": ["@", "a@", "a", "b"],
 }  # fmt: skip
+WITHIN = "IFS= read -r -d '' y <<EOF\n$(printf %s {{ v }}.)\nEOF\nshow \"$y\""
 DOCUMENTS = {
     "IFS= read -r -d '' y <<EOF\n[{{ v }}] ${y-}{{ v }}\nEOF\nshow \"$y\"": ["[@] @\n"],
     "IFS= read -r -d '' y <<'EOF'\n[{{ v }}]\n$y\n{{ v }}\nEOF\nshow \"$y\"": ["[@]\n$y\n@\n"],
     "IFS= read -r -d '' y <<-EOF\n\ta{{ v }}\n\tEOF\nshow \"$y\"": ["a@\n"],
     "IFS= read -r -d '' y <<-\"E F\"\n\t{{ v }}\n\tE F\nshow \"$y\"": ["@\n"],
-    "IFS= read -r -d '' y <<EOF\n$(printf %s {{ v }}.) \"{{ v }}\"\nEOF\nshow \"$y\"": ['@. "@"\n'],
+    WITHIN: ["@.\n"],
+    "IFS= read -r -d '' y <<EOF\n$(printf %s \"{{ v }}.\") \"{{ v }}\"\nEOF\nshow \"$y\"": ['@. "@"\n'],
     "cat <<A > /dev/null; IFS= read -r -d '' y <<EOF\n'\nA\n{{ v }}\nEOF\nshow \"$y\" {{ v }}": ["@\n", "@"],
 }  # fmt: skip
 # Where bash would make more of a value than text, at least of some: what is shown when it is not refused.
@@ -90,6 +93,7 @@ REFUSED = {
     "[[ -v {{ v }} ]]; show yes": ["yes"],
     "test -v {{ v }}; show yes": ["yes"],
     "printf -v {{ v }} x; show yes": ["yes"],
+    "printf {{ '-v' }} {{ v }}; show yes": ["yes"],
     "declare {{ v }}; show yes": ["yes"],
     "declare -i y={{ v }}; show yes": ["yes"],
     "declare -i y; y={{ v }}; show yes": ["yes"],
@@ -135,6 +139,7 @@ def is_refused_anyway(value: str) -> bool:
 @REALLY
 @given(st.sampled_from(sorted(PLACES)), VALUES)
 @example("show {{ v }}>&1", "2")
+@example("[[ {{ v }} == {{ v }} ]] && show yes {{ v }}", "-v")
 @example('x=hey; show $x{{ v }} "$x{{ v }}" "${x}{{ v }}"', "y")
 def test_a_value_arrives_byte_for_byte_wherever_it_stands(folder: Path, template: str, value: str) -> None:
     seen = shown(folder, template, value)
@@ -143,6 +148,8 @@ def test_a_value_arrives_byte_for_byte_wherever_it_stands(folder: Path, template
 
 @REALLY
 @given(st.sampled_from(sorted(DOCUMENTS)), VALUES)
+@example(WITHIN, "a\nEOF\ntouch was-here")
+@example(WITHIN, "a\nb")
 def test_a_value_arrives_in_a_here_document_or_is_refused(folder: Path, template: str, value: str) -> None:
     seen = shown(folder, template, value)
     assert seen in (None, [text.replace("@", value) for text in DOCUMENTS[template]])
@@ -194,6 +201,43 @@ def test_a_value_arrives_behind_any_script_or_is_refused(
         assert seen is None or len(seen) <= 1
     else:
         assert seen in (None, [value, value])
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("((true); true)", "(( is not followed by"),
+        ("z=$((echo a) | cat)", "(( is not followed by"),
+        ("shopt -s extglob; [[ a == @(a|b) ]]", "extended patterns"),
+        ("z=$[1 + 1]", "$[...]"),
+        ("cat <<$x\n$x\n", "ends a here-document"),
+        ('z="${x:-it\'s}"', "single quotes"),
+        ("z=$(cat <<E)\nit's\nE\n", "here-document"),
+        ('cat <<E "a\nb"\nE\n', "here-document"),
+        ("z=$(case a in a) true;; esac)", "case within"),
+    ],
+)
+def test_where_it_is_not_certain_what_bash_reads_the_next_value_is_refused_and_only_then(
+    folder: Path, script: str, words: str
+) -> None:
+    assert render(Request(script)).script == script.strip("\n")
+    with pytest.raises(Refused, match="of the script: ") as refused:
+        render(Request(f"{script}\nshow {{{{ v }}}}", values={"v": "a"}))
+    assert words in refused.value.why
+
+
+PROGRAMS = {"time"}  # there may be one of that name
+
+
+@pytest.mark.parametrize("before", ["", "true; ", "if ", "{ ", "! ", "x=1 ", "(", "y=$(", "for i in a; do "])
+@pytest.mark.parametrize(
+    "value", [*sorted(RESERVED - PROGRAMS), "x=y", "PATH=z", "[[", "{", "!", "((", "#a", "a b", "$(id)", "~"]
+)
+def test_a_value_that_is_to_be_a_command_is_the_name_of_one(folder: Path, before: str, value: str) -> None:
+    after = {"if ": "; then true; fi", "{ ": "; }", "(": ")", "y=$(": '); printf %s "$y"', "for i in a; do ": "; done"}
+    handle = "command_not_found_handle() { printf '<%s>' \"$@\"; }\n"
+    seen = shown(folder, f"{handle}{before}{{{{ v }}}} a{after.get(before, '')}\nprintf '\\0'", value)
+    assert seen == [f"<{value}><a>"]
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)

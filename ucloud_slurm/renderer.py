@@ -37,6 +37,6 @@ def main() -> None:
         answer = {"refused": refusal.why}
     except MemoryError:
         answer = {"refused": "the template needs too much memory."}
-    except RecursionError:
-        answer = {"refused": "the template nests or calls itself too deeply."}
+    except Exception as error:  # noqa: BLE001  whatever it is, it comes from what was asked
+        answer = {"refused": f"the template cannot be rendered ({type(error).__name__})."}
     json.dump(answer, sys.stdout)

@@ -75,8 +75,6 @@ class _Quoter(Reader):
     def _data(self, text: str, after: str) -> str:
         top = self._levels[-1]
         places = self._enclosing()
-        if any(level.place is Place.BACKQUOTE for level in self._levels):
-            raise self._refusal("a value cannot stand within backquotes; write $(...)")
         if Place.ARITHMETIC in places or Place.PARAMETER in places:
             before = self._out[-1][-1:] if self._out else ""
             number = _DIGITS.fullmatch(text) and (Place.ARITHMETIC in places or before in tuple(":-"))
@@ -138,6 +136,8 @@ class _Quoter(Reader):
         before = top.word
         if _DIGITS.fullmatch(text) and (_BRACES.fullmatch(before) or _OPEN.search(before)):
             return True
+        if top.command.condition:  # where even words such as -v are more than text
+            return _DIGITS.fullmatch(text) is not None
         if not _HARMLESS.fullmatch(text) or not (before == "" or re.fullmatch(r"[A-Za-z0-9_./:=@%+,-]+", before)):
             return False
         if before:

@@ -304,6 +304,6 @@ NAMES = {
     Place.DOUBLE: "double quotes",
     Place.PARAMETER: "${...}",
     Place.ARITHMETIC: "((...))",
-    Place.BACKQUOTE: "backquotes",
+    Place.BACKQUOTE: "backquotes (write $(...) instead)",
     Place.DOCUMENT: "a here-document",
 }
