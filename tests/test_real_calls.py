@@ -20,6 +20,7 @@ from ucloud_slurm.sandbox.installation import Installation
 from ucloud_slurm.sandbox.processes import wait_until
 
 pytestmark = pytest.mark.every_era
+EARLIER = pytest.mark.parametrize("era", ["2021", "2022"], scope="session")
 BASE = "/ucloud/example"
 PRODUCTS: tuple[dict[str, Any], ...] = (
     {"id": "example-compute-1", "category": "example-compute", "partition": "cpu", "time_max": "2d"},
@@ -34,6 +35,11 @@ def real(cluster: Cluster, installation: Installation, era: str) -> Iterator[Rea
     with site_opener(cluster, installation) as open_site:
         site, core = open_site(loop=0.5, workers=2, era=era, products=PRODUCTS, outside=OUTSIDE)
         core.catalogue.add_product({"name": "debug", "category": {"name": "debug", "provider": "example"}})
+        if core.era.accounting == "quotas":
+            # Whom this Core knows it says on its channel only.
+            core.directory.add_user("Bob#1")
+            core.accounts.set_quota(10**9, "Bob#1")
+            site.listen()
         yield Real(site, core, cluster)
     cluster.run("scancel", f"--user={cluster.service_user}")
 
@@ -163,10 +169,11 @@ def test_retrieve_products_says_what_is_configured_and_possible(real: Real) -> N
     assert set(elements) == {"example-compute-1", "debug"}
     assert elements["debug"]["native"] == {
         "enabled": True, "web": False, "vnc": False, "logs": True, "terminal": True, "peers": False,
-        "timeExtension": True, "utilization": True,
-    }  # fmt: skip
+        "timeExtension": True,
+    } | ({} if real.core.era.polls else {"utilization": True})  # fmt: skip
 
 
+@EARLIER
 def test_retrieve_utilization_is_what_sinfo_says_and_quick(real: Real) -> None:
     job_id = start(real)
     answer = real.core.retrieve_utilization(job_id)
@@ -184,6 +191,7 @@ def test_retrieve_utilization_is_what_sinfo_says_and_quick(real: Real) -> None:
     real.core.terminate(job_id)
 
 
+@EARLIER
 def test_update_acl_ends_the_logs_and_shells_of_whom_it_names(real: Real) -> None:
     job_id = start(real)
     opened = real.core.open_session(job_id, 0, "SHELL", "Guest#1")
@@ -198,6 +206,7 @@ def test_update_acl_ends_the_logs_and_shells_of_whom_it_names(real: Real) -> Non
     real.core.terminate(job_id)
 
 
+@EARLIER
 def test_verify_corrects_what_ucloud_has_wrong(real: Real) -> None:
     job_id = start(real, "true", running=False)
     real.core.wait(job_id, "SUCCESS", PATIENCE)
@@ -211,8 +220,9 @@ def test_follow_shows_every_byte_of_a_million_lines_of_a_job_that_ends_at_once(r
     job_id = start(real, "sh", "-c", "seq 1000000; printf 'the end, without a line feed'", running=False)
     with real.core.follow(job_id, while_running=False) as followed:
         response = followed.wait_end(PATIENCE)
-    assert response is not None
-    assert response.status == 200
+    if real.core.era.log_form == "streams":
+        assert response is not None
+        assert response.status == 200
     assert followed.text() == real.output(job_id)
     assert len(followed.text().splitlines()) == 1_000_001
 
@@ -270,6 +280,9 @@ def test_update_and_charge_credits_tell_and_book_the_whole_life(real: Real, long
     real.core.wait(job_id, "SUCCESS", 120)
     assert [u["state"] for u in real.core.job(job_id).updates if u["state"]] == ["RUNNING", "SUCCESS"]
     booked = sum(charge.units * charge.multiplier for charge in real.core.job(job_id).charges)
+    if real.core.era.accounting == "quotas":
+        scope = f"example/example-compute/job/{job_id}"
+        booked = max(report.usage for report in real.core.accounts.reports if report.scope == scope)
     assert abs(booked * 60 - real.shown(job_id)["bill"]["used"]) <= 30
     messages = json.loads(real.site.cli("outbox", "--all", "--json").stdout)
     assert {message["outcome"] for message in messages if message["job_id"] == job_id} == {"delivered"}

@@ -28,7 +28,7 @@ def test_a_wallet_of_a_user_is_read_as_it_was_written(
     assert read(message) == [
         User(name),
         Category("cpu", "other"),
-        Wallet(payer, "other", True, quota, usage, locked, at / 1000),
+        Wallet(payer, "other", True, quota, usage, locked or usage > quota, at / 1000),
     ]
 
 

@@ -151,6 +151,10 @@ class Site:
         """Starts the worker, with a pass every so many seconds."""
         self.spawn("-m", "ucloud_slurm", "worker", "--loop", str(seconds))
 
+    def listen(self) -> None:
+        """Starts the listener."""
+        self.spawn("-m", "ucloud_slurm", "listener")
+
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs ``ucloud-slurm`` as the service account."""
         return subprocess.run(
