@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from tests.conftest import configuration
-from tests.factories import job
+from tests.factories import job, job_data
 from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Forbidden, Misconfigured
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.store.people import Link
 from ucloud_slurm.store.sessions import group, user
+from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.ucloud.wire import from_data
 from ucloud_slurm.users.mapping import Unfit, account_of
 from ucloud_slurm.users.rules import FLOOR, NAMES, Account, unfit
 from ucloud_slurm.web.access import check, check_shell
@@ -160,10 +162,19 @@ def test_whoever_was_given_access_may_see_a_job_and_nobody_else(
     row = provider.jobs.get("7")
     assert row is not None
     with nullcontext() if may else pytest.raises(Forbidden):
-        check(provider, row, caller)
+        check(provider, row, caller, job("7"))
     provider.sessions.remove_access("7", given, 1.0)
     with nullcontext() if may and not given else pytest.raises(Forbidden):
-        check(provider, row, caller)
+        check(provider, row, caller, job("7"))
+    entities = [
+        {"type": "user", "username": "Eve#1"} if each.startswith("user:Eve")
+        else {"type": "user", "username": "Bob#1"} if each.startswith("user:")
+        else {"type": "project_group", "projectId": "lab", "group": "friends"}
+        for each in given
+    ]  # fmt: skip
+    sent = from_data(Job, job_data("7") | {"permissions": {"others": [{"entity": each} for each in entities]}})
+    with nullcontext() if may else pytest.raises(Forbidden):
+        check(provider, row, caller, sent)
     provider.close()
 
 

@@ -1,10 +1,14 @@
 """The state table: every word of Slurm's, and what UCloud is told."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from tests.conftest import configuration
 from ucloud_slurm.bridge.states import final_update, queued_update
+from ucloud_slurm.provider import Provider
+from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase, SlurmState, read_state
 from ucloud_slurm.ucloud.control import JobState
@@ -113,3 +117,18 @@ def test_a_job_that_ended_by_itself_is_not_said_to_be_cancelled() -> None:
 
 def test_every_state_has_a_phase() -> None:
     assert {state for state in SlurmState if state.phase is Phase.ENDED} == set(FINAL)
+
+
+@pytest.mark.parametrize(("era", "failed", "state"), [
+    ("2021", "auto", JobState.SUCCESS), ("today", "auto", JobState.FAILURE), ("today", "SUCCESS", JobState.SUCCESS),
+    ("2022", "FAILURE", JobState.FAILURE),
+])  # fmt: skip
+def test_a_program_that_failed_is_told_as_the_era_or_the_site_wants(
+    core: SimulatedCore, tmp_path: Path, failed: str, state: JobState
+) -> None:
+    provider = Provider.open(configuration(core, tmp_path, jobs={"failed": failed}))
+    for ended in (SlurmState.FAILED, SlurmState.OUT_OF_MEMORY):
+        update = final_update(replace(RUN, state=ended, exit_code=3), provider.era, None)
+        assert update is not None
+        assert update.state is state
+    provider.close()

@@ -152,3 +152,16 @@ def test_a_kind_of_parameter_that_came_later_takes_plain_values() -> None:
 def test_an_unknown_way_to_start_is_refused() -> None:
     with pytest.raises(Refused, match="jinja"):
         command(application({"type": "jinja", "template": "x"}))
+
+
+@pytest.mark.parametrize(("truth", "plain", "own"), [(True, "true", "--on"), (False, "false", "")])
+def test_truth_has_the_words_that_a_parameter_names_where_the_era_knows_them(truth: bool, plain: str, own: str) -> None:
+    flag = {"type": "bool_flag", "variableName": "a", "flag": "-f"}
+    app = application(var("a"), flag, parameters=[parameter("a", "boolean", trueValue="--on", falseValue="")])
+    made = job(app=app, parameters={"a": {"type": "boolean", "value": truth}})
+    assert made.status.resolved_application is not None
+    invocation, given = made.status.resolved_application.invocation, made.specification.parameters
+    for own_words, said in ((False, plain), (True, own)):
+        texts = words.values(invocation, given, own_words=own_words)
+        assert texts == {"a": said}
+        assert words.words(invocation, texts) == [said, *(["-f"] if truth else [])]

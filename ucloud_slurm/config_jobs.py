@@ -92,6 +92,11 @@ class JobsSection(Section):
         default=2.0,
         description="How long a request may wait for Slurm; what is not done by then the worker does.",
     )
+    failed: Literal["auto", "SUCCESS", "FAILURE"] = Field(
+        default="auto",
+        description="The state of a job whose program ended with an error, by a signal or for want of memory. auto: "
+        "what the era wants; its user reads in any case how it ended.",
+    )
     modules_init: PlainPath | None = Field(
         default=None,
         description="File that defines the shell function module on the compute nodes; left out: looked for where "

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from ucloud_slurm.bridge import naming
@@ -66,7 +66,7 @@ class Provider:
         people = People(store)
         return cls(
             config=config,
-            era=ERAS[config.ucloud.era],
+            era=_era(config),
             mapping=_mapping(config, store, people, now),
             people=people,
             codes=Codes(store),
@@ -117,6 +117,12 @@ class Provider:
         """Closes the database and the connections to UCloud."""
         self.core.close()
         self.store.close()
+
+
+def _era(config: Config) -> Era:
+    """The era, with what the site wants otherwise."""
+    era, failed = ERAS[config.ucloud.era], config.jobs.failed
+    return era if failed == "auto" else replace(era, exit_code_is_failure=failed == "FAILURE")
 
 
 def _mapping(config: Config, store: Store, people: People, now: Clock) -> Mapping:

@@ -66,6 +66,7 @@ def batch_job(
     roots: Sequence[FilesRoot] = (),
     containers: ContainersSection = NO_CONTAINERS,
     modules_init: str | None = None,
+    own_words: bool = False,
 ) -> Submission:
     """Builds the batch job. The same arguments give the same job, byte for byte.
 
@@ -77,6 +78,7 @@ def batch_job(
     :param sessions_url: where browsers reach web pages of applications (``sessions.url``)
     :param roots: where UCloud's files are (``files``)
     :param modules_init: the file that defines ``module`` (``jobs.modules_init``)
+    :param own_words: see :func:`ucloud_slurm.bridge.words.values`
     :raises Refused: naming what is wrong with the job or its application
     """
     invocation, tool = application.invocation, application.description
@@ -89,14 +91,15 @@ def batch_job(
         raise Refused("specification.replicas: the application runs on one node only.")
     paths = {one.parameter: one.path for one in found if one.parameter is not None}
     listens = invocation.application_type in LISTENING
+    texts = words.values(invocation, job.specification.parameters, paths, own_words=own_words)
     if invocation.template is None:
-        started = _command(invocation, job, paths, plan)
+        started = _command(invocation, job, texts, plan)
     else:
         asked = templates.request(
             job, application, product, plan, paths, applications, listens=listens, in_container=image is not None
         )
         try:
-            started = _script(invocation, job, paths, plan, asked, render, applications)
+            started = _script(invocation, job, texts, plan, asked, render, applications)
         except Refused as refusal:
             named = f"{application.metadata.name} {application.metadata.version}"
             raise Refused(f"The application {one_line(named, 100)} cannot be started: {refusal.why}") from None
@@ -153,9 +156,8 @@ def batch_job(
     )
 
 
-def _command(invocation: Invocation, job: Job, paths: Mapping[str, str], plan: Plan) -> Started:
+def _command(invocation: Invocation, job: Job, texts: Mapping[str, str], plan: Plan) -> Started:
     """An application that is a program with its arguments."""
-    texts = words.values(invocation, job.specification.parameters, paths)
     for name, text in texts.items():
         refuse_control_characters(f"The parameter '{name}'", [text])
     variables, command = words.environment(invocation, texts), words.words(invocation, texts)
@@ -165,14 +167,14 @@ def _command(invocation: Invocation, job: Job, paths: Mapping[str, str], plan: P
 def _script(
     invocation: Invocation,
     job: Job,
-    paths: Mapping[str, str],
+    texts: Mapping[str, str],
     plan: Plan,
     asked: Request,
     render: Render,
     settings: ApplicationsSection,
 ) -> Started:
     """An application that is a script, made by its template."""
-    rest = templates.rest(invocation, words.values(invocation, job.specification.parameters, paths))
+    rest = templates.rest(invocation, texts)
     rendered = render(asked)
     variables: dict[str, Pieces] = {name: [("text", text)] for name, text in rendered.environment.items()}
     variables.update(rest.environment)

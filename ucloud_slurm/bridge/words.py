@@ -38,11 +38,24 @@ _NO_TEXT = frozenset(("workflow", "modules", "readme"))
 
 
 def values(
-    invocation: Invocation, given: Mapping[str, ParameterValue], paths: Mapping[str, str] | None = None
+    invocation: Invocation,
+    given: Mapping[str, ParameterValue],
+    paths: Mapping[str, str] | None = None,
+    *,
+    own_words: bool = False,
 ) -> dict[str, str]:
-    """The text of every declared parameter that has a value, given or by default. See :func:`typed`."""
+    """The text of every declared parameter that has a value, given or by default. See :func:`typed`.
+
+    :param own_words: whether a parameter says with which words it is true and false; they are true and false otherwise
+    """
     found = typed(invocation.parameters, given, paths)
-    return {name: value if isinstance(value, str) else _plain(value) for name, value in found.items()}
+    texts = {name: value if isinstance(value, str) else _plain(value) for name, value in found.items()}
+    if own_words:
+        for parameter in invocation.parameters:
+            truth = found.get(parameter.name)
+            if isinstance(truth, bool):
+                texts[parameter.name] = parameter.true_value if truth else parameter.false_value
+    return texts
 
 
 def typed(
@@ -146,7 +159,7 @@ def _argument(text: str) -> list[str]:
 
 def _is_true(invocation: Invocation, name: str, texts: Mapping[str, str]) -> bool:
     declared = next((parameter for parameter in invocation.parameters if parameter.name == name), None)
-    return declared is not None and texts.get(name) == "true"
+    return declared is not None and texts.get(name) in ("true", declared.true_value)
 
 
 def _refuse_other_kinds(parameter: ApplicationParameter, value: ParameterValue) -> None:
@@ -185,7 +198,7 @@ def _number(parameter: ApplicationParameter, value: Any) -> Value:
 
 
 def _plain(value: float) -> str:
-    """A number or truth value in decimal; truth is always true or false in this era, whatever trueValue says."""
+    """A number in decimal, or a truth value."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return repr(value)

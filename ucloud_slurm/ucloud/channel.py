@@ -30,7 +30,6 @@ class _Op(IntEnum):
     PROJECT = 2
     CATEGORY = 3
     USER = 4
-    REPLAY_USER = 5
 
 
 class OwnerKind(StrEnum):
@@ -193,11 +192,6 @@ def auth_frame(replay_from_ms: int, token: str, flags: int = 0) -> bytes:
     :param flags: bit 0 asks for longer wallet records, which are not read here
     """
     return struct.pack(">BqQ", _Op.AUTH, replay_from_ms, flags) + _packed(token)
-
-
-def replay_user_frame(username: str) -> bytes:
-    """Asks for everything about a user and their projects once more."""
-    return struct.pack(">B", _Op.REPLAY_USER) + _packed(username)
 
 
 def _packed(text: str) -> bytes:

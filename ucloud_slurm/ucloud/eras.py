@@ -27,6 +27,7 @@ class Era:
     :ivar has_channel: whether UCloud says on a channel what becomes of wallets; locks count only then
     :ivar has_products_v2: whether products are asked for in their second form
     :ivar asks_utilization: whether UCloud asks how full the machines are
+    :ivar has_own_words: whether a parameter of an application says with which words it is true and false
     :ivar has_queue_status: whether a product may say how full its queue is
     :ivar not_ours: statuses with which a bulk is refused for an id that UCloud does not know as ours
     """
@@ -44,6 +45,7 @@ class Era:
     has_channel: bool
     has_products_v2: bool
     asks_utilization: bool
+    has_own_words: bool
     has_queue_status: bool
     not_ours: frozenset[int]
 
@@ -83,6 +85,7 @@ ERA_2021 = Era(
     has_channel=False,
     has_products_v2=False,
     asks_utilization=True,
+    has_own_words=False,
     has_queue_status=False,
     not_ours=frozenset({400, 404}),
 )
@@ -100,6 +103,7 @@ ERA_2022 = Era(
     has_channel=False,
     has_products_v2=False,
     asks_utilization=True,
+    has_own_words=False,
     has_queue_status=False,
     not_ours=frozenset({400, 404}),
 )
@@ -117,6 +121,7 @@ ERA_TODAY = Era(
     has_channel=True,
     has_products_v2=True,
     asks_utilization=False,
+    has_own_words=True,
     has_queue_status=True,
     not_ours=frozenset({403, 404}),
 )

@@ -62,6 +62,28 @@ class JobStatus(Message):
     resolved_product: ComputeProduct | None = None
 
 
+class AclEntity(Message):
+    """Somebody who may have access to a job: a user, or a group of a project."""
+
+    type: str
+    username: str = ""
+    project_id: str = ""
+    group: str = ""
+
+
+class AclEntry(Message):
+    """Somebody, and what they may do with a job."""
+
+    entity: AclEntity
+    permissions: list[str] = []
+
+
+class Permissions(Message):
+    """Who else may do something with a job."""
+
+    others: list[AclEntry] = []
+
+
 class Job(Message):
     """A job. The id is a decimal 64-bit number as text; it becomes part of names and paths here."""
 
@@ -69,6 +91,7 @@ class Job(Message):
     owner: Owner
     specification: JobSpecification
     status: JobStatus = JobStatus()
+    permissions: Permissions = Permissions()
     created_at: Int = 0  # milliseconds since the epoch
 
     @property
@@ -93,22 +116,6 @@ class Bulk(Message, Generic[I]):
     items: list[I] = Field(
         min_length=1, max_length=MOST_ITEMS, description=f"1 to {MOST_ITEMS}; all of them are done, or none."
     )
-
-
-class AclEntity(Message):
-    """Somebody who may have access to a job: a user, or a group of a project."""
-
-    type: str
-    username: str = ""
-    project_id: str = ""
-    group: str = ""
-
-
-class AclEntry(Message):
-    """Somebody, and what they may do with a job."""
-
-    entity: AclEntity
-    permissions: list[str] = []
 
 
 class AclUpdate(Message):

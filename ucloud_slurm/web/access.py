@@ -24,16 +24,20 @@ def update(provider: Provider, items: Sequence[AclUpdate]) -> None:
             provider.sessions.give_access(item.resource.id, _entities(entry.entity for entry in item.added))
 
 
-def check(provider: Provider, row: JobRow, username: str | None) -> None:
+def check(provider: Provider, row: JobRow, username: str | None, job: Job) -> None:
     """Refuses whoever has nothing to do with a job that runs as its owner's own account.
 
     Who is in a project or a group only UCloud knows, so that it decides about the jobs of projects, and about those
     that a group was given access to.
 
     :param username: for whom UCloud calls; None when it calls for itself
+    :param job: the job as UCloud sent it, which may say who else has access
     :raises Forbidden: for everybody but the owner, and those who may have been given access
     """
     if provider.config.users.mapping == "service" or username in (None, row.owner) or row.project is not None:
+        return
+    others = (entry.entity for entry in job.permissions.others)
+    if any(each.type != "user" or each.username == username for each in others):
         return
     if not provider.sessions.given(row.id, user(username)) and not provider.sessions.given_to_a_group(row.id):
         raise Forbidden("This job is somebody else's, and they have not given you access to it.")
@@ -65,7 +69,7 @@ def check_all(provider: Provider, jobs: Iterable[Job], username: str | None) -> 
     for job in jobs:
         row = provider.jobs.get(job.id)
         if row is not None:
-            check(provider, row, username)
+            check(provider, row, username, job)
 
 
 def _entities(entities: Iterable[AclEntity]) -> list[str]:

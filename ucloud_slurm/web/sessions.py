@@ -44,7 +44,7 @@ def open_session(provider: Provider, items: Sequence[SessionItem], username: str
         access = provider.sessions.access([row.id])
         if row.id in access and access[row.id].refused(username):
             raise Forbidden("You have no access to this job any more.")
-        check(provider, row, username)
+        check(provider, row, username, item.job)
         kind = Kind(item.session_type)
         if kind is Kind.SHELL:
             check_shell(provider, row, username)

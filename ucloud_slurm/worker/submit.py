@@ -80,6 +80,7 @@ def build(provider: Provider, catalogue: Catalogue, job: Job, identity: Identity
         render=lambda request: render(request, within),
         modules_init=provider.config.jobs.modules_init,
         account=identity.account,
+        own_words=provider.era.has_own_words,
     )
 
 

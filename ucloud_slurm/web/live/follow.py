@@ -242,7 +242,7 @@ class Following:
             raise TooMany("Too many people follow the log of this job at the moment.")
         if len(followers) >= limits.most:
             raise TooMany("The provider shows as many logs as it can at the moment.")
-        check(provider, row, self._connection.username)
+        check(provider, row, self._connection.username, job)
         follower = Follower(hub, self._connection, stream_id, row, access[job.id])
         self._streams[follower.session] = follower
         self._tasks.append(hub.spawn(self._run(follower)))
