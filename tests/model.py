@@ -56,6 +56,7 @@ class Model:
     next_id: int = 100
     cancels_reach: bool = True
     operator: bool = True
+    of_user: tuple[str, ...] = ()  # accounts
     terminal_command: tuple[str, ...] = ("/bin/cat",)
 
     # -- the Scheduler --------------------------------------------------------------------------------------
@@ -126,6 +127,11 @@ class Model:
         running = sum(job.run.state is SlurmState.RUNNING for job in self.jobs)
         pending = sum(job.run.state is SlurmState.PENDING for job in self.jobs)
         return Load(64, running, 32000, 0, running, pending)
+
+    def accounts(self, user: str, within: float) -> list[str]:  # noqa: ARG002
+        self.counts["sacctmgr"] += 1
+        self._ask(self.accounting)
+        return list(self.of_user)
 
     def is_operator(self, user: str, within: float) -> bool:  # noqa: ARG002
         self.counts["sacctmgr"] += 1

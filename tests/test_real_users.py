@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.factories import application, word
+from tests.factories import application, job_data, text, word
 from tests.people import ALICE, BOB, EVE, PATIENCE, People, people_site
 from ucloud_slurm.sandbox.accounts import GROUP
 from ucloud_slurm.sandbox.cluster import Cluster
@@ -120,6 +120,24 @@ def test_a_shell_is_the_users_own_inside_the_allocation(people: People, theirs: 
         shell.wait_for("43 132")
         shell.send("exit\r")
         assert shell.wait_closed().status == 200
+
+
+def test_who_has_several_slurm_accounts_chooses_one_in_the_form(people: People) -> None:
+    def offered(owner: str) -> list[str]:
+        form = {"owner": {"createdBy": owner, "project": None}, "application": application(word("true"))}
+        status, body = people.core.call("POST", "/ucloud/example/jobs/requestDynamicParameters", form)
+        assert status == 200
+        return [option["value"] for choice in body["parameters"] for option in choice["options"]]
+
+    assert offered(ALICE) == ["proj-a", "proj-c"]
+    assert offered(BOB) == offered(EVE) == []
+    for number, (account, status) in enumerate((("proj-c", 200), ("proj-b", 400))):
+        data = job_data(f"99{number}", app=application(word("sleep"), word("600")),
+                        parameters={"_injected_slurmAccount": text(account)})  # fmt: skip
+        data["owner"] = {"createdBy": ALICE, "project": None}
+        assert people.create(data)[0] == status
+    assert people.squeue("--name=ucloud-990", "--format=%u %a") == ["alice proj-c"]
+    people.cluster.run("scancel", "--name=ucloud-990", "--user=alice")
 
 
 def test_whoever_is_not_connected_is_refused_and_told_how_to_connect(people: People) -> None:

@@ -161,6 +161,11 @@ class Commands:
         pending = states.pop("PENDING", 0)
         return Load(*capacity, running=states.total(), pending=pending)
 
+    def accounts(self, user: str, within: float) -> list[str]:
+        """See :class:`Scheduler`. sacctmgr(1)."""
+        argv = ["--noheader", "--parsable2", "show", "associations", "where", f"user={user}", "format=account"]
+        return sorted(set(self._ask("sacctmgr", argv, within).output.split()))
+
     def is_operator(self, user: str, within: float) -> bool:
         """See :class:`Scheduler`. sacctmgr(1)."""
         argv = ["--noheader", "--parsable2", "show", "user", user, "format=adminlevel"]

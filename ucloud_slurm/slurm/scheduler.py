@@ -125,6 +125,9 @@ class Scheduler(Protocol):
     def load(self, partitions: Collection[str], within: float) -> Load:
         """How full these partitions are, with everybody's jobs."""
 
+    def accounts(self, user: str, within: float) -> list[str]:
+        """The Slurm accounts under which that user may submit, by name."""
+
     def is_operator(self, user: str, within: float) -> bool:
         """Whether Slurm lets that account change jobs of others, and raise limits (sacctmgr(1): AdminLevel)."""
 

@@ -55,7 +55,7 @@ def declare(provider: Provider) -> Calls:
     _jobs(provider, calls)
     _control(provider, calls)
     _integration(provider, calls)
-    other_calls.declare(calls)
+    other_calls.declare(provider, calls)
     return calls
 
 

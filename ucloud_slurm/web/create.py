@@ -11,6 +11,7 @@ from ucloud_slurm.errors import Conflict, PaymentRequired, Problem, Refused, Sto
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.rendering import NotRendered
 from ucloud_slurm.slurm.records import Submission
+from ucloud_slurm.slurm.scheduler import SchedulerAway
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
 from ucloud_slurm.ucloud.channel import Payer
@@ -74,8 +75,7 @@ class Create:
         """Validates the jobs before anything is written.
 
         Jobs of which UCloud must tell us more and has no time to, and those whose templates must wait for this host,
-        are accepted as they are and built by the worker;
-        what is wrong with them becomes their FAILURE.
+        are accepted as they are and built by the worker; what is wrong with them becomes their FAILURE.
 
         :param places: for a bulk: where each job stands in the request
         """
@@ -90,7 +90,7 @@ class Create:
                 built[job.id] = build(self._provider, catalogue, job, identity)
             except Problem as problem:
                 raise _named(problem, places[job.id]) if places else problem from None
-            except (CoreAway, CoreRefused, NotRendered) as error:
+            except (CoreAway, CoreRefused, NotRendered, SchedulerAway) as error:
                 log.warning("job %s: accepted, and built later: %s", job.id, error)
         return built
 

@@ -1,15 +1,18 @@
-"""Calls that a UCloud of today makes and a cluster has little to say to: answered at once, without Slurm or UCloud.
+"""Calls that a UCloud of today makes and a cluster has little to say to: answered at once, without UCloud.
 
 UCloud asks for the products of every kind every ten seconds, one after the other, and asks all providers before it
 shows a form; one that is slow is in everybody's way.
 """
 
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
-from ucloud_slurm.errors import Refused
+from ucloud_slurm.errors import Problem, Refused
+from ucloud_slurm.provider import Provider
 from ucloud_slurm.ucloud.answers import Answers, DynamicParameters, Nothing
 from ucloud_slurm.ucloud.jobs import Bulk, FormOpened, Job, KeyUploaded
 from ucloud_slurm.web.routes import Calls
+from ucloud_slurm.worker import choices
 
 NOT_SUPPORTED = "FEATURE_NOT_SUPPORTED_BY_PROVIDER"
 NOT_OURS = {
@@ -21,16 +24,21 @@ NOT_OURS = {
 }
 
 
-def declare(calls: Calls) -> None:
+def declare(provider: Provider, calls: Calls) -> None:
     """Declares them."""
     for path, what in NOT_OURS.items():
         calls.call("GET", f"{path}/retrieveProducts", gives=Answers[Nothing],
                    summary=f"Say which {what} there are: none.")(_no_products)  # fmt: skip
 
     @calls.call("POST", "jobs/requestDynamicParameters", takes=FormOpened, gives=DynamicParameters)
-    def request_dynamic_parameters(_form: FormOpened) -> DynamicParameters:
-        """Say what else a form should ask for: nothing."""
-        return DynamicParameters(parameters=[])
+    def request_dynamic_parameters(form: FormOpened) -> DynamicParameters:
+        """Say what else a form should ask for: the Slurm account, where somebody has several."""
+        try:
+            identity = provider.mapping.identity(form.owner.created_by, form.owner.project)
+        except Problem:  # create says why, to whoever starts a job
+            return DynamicParameters(parameters=[])
+        accounts = choices.offered(provider, identity)
+        return DynamicParameters(parameters=[_choice(accounts)] if accounts else [])
 
     @calls.call("POST", "jobs/onUpdatedLabels", takes=Bulk[Job], gives=Answers[Nothing])
     def labels(bulk: Bulk[Job]) -> Answers[Nothing]:
@@ -58,6 +66,19 @@ def declare(calls: Calls) -> None:
         """Refused: shells belong to jobs."""
         raise Refused("This provider has no terminals in folders; start a job and open its shell.",
                       error_code=NOT_SUPPORTED)  # fmt: skip
+
+
+def _choice(accounts: Sequence[str]) -> dict[str, Any]:
+    """The parameter (contract: ApplicationParameter of the kind enumeration)."""
+    return {
+        "type": "enumeration",
+        "name": choices.NAME,
+        "optional": True,
+        "defaultValue": None,
+        "title": "Slurm account",
+        "description": "The account of the cluster that the job is counted under; left out: your default one.",
+        "options": [{"name": account, "value": account} for account in accounts],
+    }
 
 
 def _no_products() -> Answers[Nothing]:

@@ -24,6 +24,7 @@ from ucloud_slurm.ucloud.control import JobState, JobUpdate
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.users.acting import ActingAway, MayNotAct
 from ucloud_slurm.users.mapping import Identity, NoAnswer
+from ucloud_slurm.worker import choices
 from ucloud_slurm.worker.catalogue import FAIR, PAUSE, Catalogue
 from ucloud_slurm.worker.guard import alone
 
@@ -45,6 +46,7 @@ def build(provider: Provider, catalogue: Catalogue, job: Job, identity: Identity
     :param identity: whom it runs as
     :raises Problem: the job cannot be run here, in words for the researcher
     :raises CoreAway: UCloud had to be asked for the application and did not answer
+    :raises SchedulerAway: Slurm had to be asked for the accounts of a person and did not answer
     :raises NotRendered: the application's template could not be rendered yet
     """
     reference = job.specification.product
@@ -79,7 +81,7 @@ def build(provider: Provider, catalogue: Catalogue, job: Job, identity: Identity
         applications=provider.config.applications,
         render=lambda request: render(request, within),
         modules_init=provider.config.jobs.modules_init,
-        account=identity.account,
+        account=identity.account or choices.chosen(provider, job, product, identity),
         own_words=provider.era.has_own_words,
     )
 
@@ -158,7 +160,7 @@ def _submit_owed(provider: Provider, catalogue: Catalogue, row: JobRow) -> None:
     except Problem as error:
         provider.jobs.refused(row.id, error.status, error.why, provider.now())
         return
-    except (CoreAway, CoreRefused, NotRendered) as error:
+    except (CoreAway, CoreRefused, NotRendered, SchedulerAway) as error:
         log.warning("job %s: not submitted yet: %s", row.id, error)
         return
     try:
