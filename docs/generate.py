@@ -304,6 +304,7 @@ def _provider() -> Provider:
         jobs=SimpleNamespace(count=dict),
         outbox=SimpleNamespace(waiting=lambda: 0),
         health=SimpleNamespace(of=store_health.Condition),
+        store=SimpleNamespace(path=Path("/nonexistent/database")),
     ))  # fmt: skip
 
 

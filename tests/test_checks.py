@@ -19,6 +19,7 @@ from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.database import Store
 from ucloud_slurm.store.people import Link, People
+from ucloud_slurm.store.turn import LISTENER, alone
 from ucloud_slurm.users import frames, service
 
 Configure = Callable[..., Config]
@@ -235,3 +236,12 @@ def test_a_runtime_and_folders_that_are_not_on_this_host_are_named(
     images.mkdir()
     (tmp_path / "work").mkdir()
     assert list(checks.software(config)) == [("ok", f"charliecloud: {tmp_path}/ch-run")]
+
+
+def test_a_listener_that_does_not_run_is_named_where_ucloud_has_a_channel(configure: Configure) -> None:
+    config = configure()
+    assert config.ucloud.era == "today"
+    assert [level for level, _ in checks._channel(config)] == ["warning"]
+    assert "systemctl enable --now ucloud-slurm-listener" in checks._channel(config)[0][1]
+    with alone(config.database.path, LISTENER):
+        assert checks._channel(config) == [("ok", "the listener runs")]

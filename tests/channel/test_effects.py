@@ -20,6 +20,7 @@ from ucloud_slurm.slurm.scheduler import ActionRefused
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.health import CHANNEL
 from ucloud_slurm.store.jobs import Phase, Stop
+from ucloud_slurm.store.turn import LISTENER, alone
 from ucloud_slurm.ucloud.control import JobState
 from ucloud_slurm.ucloud.core import ChargeAnswer
 from ucloud_slurm.worker import submit
@@ -354,10 +355,21 @@ def test_slurm_is_asked_to_hold_and_release_by_number(tmp_path: Path) -> None:
 
 def test_the_health_page_has_the_channel_where_there_is_one(channel_world: World) -> None:
     world = channel_world
-    world.provider.health.failed(CHANNEL, "it is silent", world.clock(), 0.0)
-    ready = requests.get(f"{world.url}/readyz", timeout=10)
-    assert (ready.status_code, ready.json()["reasons"]) == (500, ["channel: it is silent"])
-    assert 'ucloud_slurm_answers{part="channel"} 0.0' in requests.get(f"{world.url}/metrics", timeout=10).text
+
+    def shown() -> tuple[int, list[str], str]:
+        ready = requests.get(f"{world.url}/readyz", timeout=10)
+        metrics = requests.get(f"{world.url}/metrics", timeout=10).text
+        (line,) = (line for line in metrics.splitlines() if 'part="channel"' in line)
+        return ready.status_code, ready.json()["reasons"], line.split()[1]
+
+    nobody = "channel: the listener does not run; systemctl start ucloud-slurm-listener"
+    assert shown() == (500, [nobody], "0.0")
+    with alone(world.provider.store.path, LISTENER) as mine:
+        assert mine
+        assert shown() == (200, [], "1.0")
+        world.provider.health.failed(CHANNEL, "it is silent", world.clock(), 0.0)
+        assert shown() == (500, ["channel: it is silent"], "0.0")
+    assert shown() == (500, [nobody], "0.0")
 
 
 def test_the_health_page_has_no_channel_where_there_is_none(world: World) -> None:
@@ -371,6 +383,6 @@ def test_a_pass_can_wait_for_another_one_to_end(channel_world: World, mocker: Mo
     other = os.open(f"{provider.store.path}.worker", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(other, fcntl.LOCK_EX)
     assert one_pass(provider) is Result.ELSEWHERE
-    mocker.patch("ucloud_slurm.worker.one_pass.time.sleep", side_effect=lambda _: fcntl.flock(other, fcntl.LOCK_UN))
+    mocker.patch("ucloud_slurm.store.turn.time.sleep", side_effect=lambda _: fcntl.flock(other, fcntl.LOCK_UN))
     assert one_pass(provider, wait=60.0) is Result.DONE
     os.close(other)

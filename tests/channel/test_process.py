@@ -24,6 +24,7 @@ from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.sandbox.processes import wait_until
 from ucloud_slurm.store.caches import TokenInStore
 from ucloud_slurm.store.database import Store
+from ucloud_slurm.store.turn import LISTENER, taken
 from ucloud_slurm.store.wallets import Wallets
 
 ROOT = Path(__file__).parent.parent.parent
@@ -114,6 +115,21 @@ def test_the_process_is_small_after_ten_thousand_wallets(
     wallets = Wallets(store)
     wait_until("all is written", lambda: len(wallets.all_locked()) == OWNERS / 2, seconds=120)
     wait_until("it has let go of what came", lambda: resident(process) < LARGEST, seconds=10)
+
+
+def test_there_is_one_listener_at_a_time(process: subprocess.Popen[bytes], server: ChannelServer, store: Store) -> None:
+    server.accept()
+    assert process.poll() is None
+    assert taken(store.path, LISTENER)
+    second = subprocess.run(
+        process.args, stderr=subprocess.PIPE, text=True, check=False, timeout=30, cwd="/",
+        user="nobody" if os.geteuid() == 0 else None, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert second.returncode == 75
+    assert "another listener runs" in second.stderr
+    process.kill()
+    process.wait()
+    assert not taken(store.path, LISTENER)
 
 
 def test_it_ends_at_once_with_0_when_it_is_told_to(process: subprocess.Popen[bytes], server: ChannelServer) -> None:

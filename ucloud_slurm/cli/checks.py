@@ -14,8 +14,10 @@ from ucloud_slurm.errors import Misconfigured, NotNow, Problem
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.database import Store
+from ucloud_slurm.store.turn import LISTENER, taken
 from ucloud_slurm.ucloud.client import read_refresh_token
 from ucloud_slurm.ucloud.core import Core
+from ucloud_slurm.ucloud.eras import ERAS
 from ucloud_slurm.ucloud.tokens import read_keys
 
 
@@ -35,6 +37,7 @@ def run_checks(path: Path | None) -> list[Finding]:
         ("software", software),
         ("sessions", _sessions),
         ("ucloud", _ucloud),
+        ("channel", _channel),
     )
     for what, check in checks:
         try:
@@ -133,6 +136,15 @@ def _sessions(config: Config) -> list[Line]:
         return [("warning", f"{url}: all sessions share one host, so the page of one application can use what browsers "
                  'keep for the others; better a host name for each, such as "https://*.apps.example.org"')]  # fmt: skip
     return [("ok", f"web pages of applications at {url}")]
+
+
+def _channel(config: Config) -> list[Line]:
+    if not ERAS[config.ucloud.era].has_channel:
+        return []
+    if taken(config.database.path, LISTENER):
+        return [("ok", "the listener runs")]
+    return [("warning", "the listener does not run, so locked wallets are noticed late: systemctl enable --now "
+             "ucloud-slurm-listener")]  # fmt: skip
 
 
 def _ucloud(config: Config) -> list[Line]:

@@ -1,5 +1,6 @@
 """``ucloud-slurm listener`` becomes this process when it has read the configuration."""
 
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -13,9 +14,14 @@ from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.store.caches import TokenInStore
 from ucloud_slurm.store.database import Store
 from ucloud_slurm.store.health import Health
+from ucloud_slurm.store.turn import LISTENER, alone
 from ucloud_slurm.store.wallets import Wallets
 
+log = logging.getLogger(__name__)
+
 WAIT = "60"  # seconds that a pass which is under way has to end
+HANDOVER = 3.0  # seconds that the listener before has to end
+EX_TEMPFAIL = 75
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -37,8 +43,12 @@ def main(arguments: list[str]) -> NoReturn:
             raise Away("There is no access token for UCloud's channel")
         return found
 
-    passes = Passes(settings.verb("worker", "--wait", WAIT))
-    Listener(settings, Wallets(store), Health(store), token=token, changed=passes.want).run()
+    with alone(store.path, LISTENER, HANDOVER) as mine:
+        if not mine:
+            log.error("another listener runs with this database; this one ends")
+            sys.exit(EX_TEMPFAIL)
+        passes = Passes(settings.verb("worker", "--wait", WAIT))
+        Listener(settings, Wallets(store), Health(store), token=token, changed=passes.want).run()
 
 
 def _end(number: int, frame: object) -> NoReturn:  # noqa: ARG001

@@ -6,6 +6,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.store.health import CHANNEL, SLURM, UCLOUD
 from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.turn import LISTENER, taken
+
+NO_LISTENER = "the listener does not run; systemctl start ucloud-slurm-listener"
 
 
 def blueprint(provider: Provider) -> Blueprint:
@@ -19,8 +22,7 @@ def blueprint(provider: Provider) -> Blueprint:
 
     @health.get("/readyz")
     def ready() -> Response:
-        conditions = [provider.health.of(part) for part in parts]
-        reasons = [f"{c.part}: {c.reason}" for c in conditions if c.failing_since is not None]
+        reasons = [f"{part}: {reason}" for part in parts if (reason := _failing(provider, part)) is not None]
         response = jsonify({"ready": not reasons, "reasons": reasons})
         # 500 and not 503: whoever stands before us may take 503 for UCloud's "call init".
         response.status_code = 200 if not reasons else 500
@@ -37,7 +39,15 @@ def blueprint(provider: Provider) -> Blueprint:
         waiting.set(provider.outbox.waiting())
         up = Gauge("ucloud_slurm_answers", "Whether a part answers (1) or not (0).", ["part"], registry=registry)
         for part in parts:
-            up.labels(part).set(provider.health.of(part).failing_since is None)
+            up.labels(part).set(_failing(provider, part) is None)
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
     return health
+
+
+def _failing(provider: Provider, part: str) -> str | None:
+    """Why a part does not do, None when it does."""
+    if part == CHANNEL and not taken(provider.store.path, LISTENER):
+        return NO_LISTENER
+    condition = provider.health.of(part)
+    return None if condition.failing_since is None else condition.reason

@@ -1,13 +1,7 @@
 """One pass of the worker: look up, submit, watch, tell, stop."""
 
-import fcntl
 import logging
-import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
-from pathlib import Path
 
 from ucloud_slurm.config import own_account
 from ucloud_slurm.provider import Provider
@@ -15,6 +9,7 @@ from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.slurm.scheduler import SchedulerAway
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.turn import WORKER, alone
 from ucloud_slurm.worker.catalogue import PAUSE, Catalogue
 from ucloud_slurm.worker.compare import compare, confirm
 from ucloud_slurm.worker.locks import heed_locks
@@ -36,16 +31,13 @@ class Result(Enum):
     ELSEWHERE = "another pass is under way"
 
 
-LOOK_AGAIN = 0.2  # seconds
-
-
 def one_pass(provider: Provider, *, wait: float = 0.0) -> Result:
     """Does one pass, unless another process is at one.
 
     :param wait: seconds that the other one has to end its own
     """
-    with _alone(provider.store.path, wait) as alone:
-        if not alone:
+    with alone(provider.store.path, WORKER, wait) as mine:
+        if not mine:
             log.info("another pass is under way; this one does nothing")
             return Result.ELSEWHERE
         return Result.DONE if _pass(provider) else Result.NOT_ALL
@@ -91,24 +83,3 @@ def _read_queue(provider: Provider, users: set[str] | None) -> list[QueueRecord]
         return None
     provider.health.answered(SLURM, provider.now())
     return queue
-
-
-@contextmanager
-def _alone(database: Path, wait: float) -> Iterator[bool]:
-    """Holds the lock of the worker. The kernel lets go of it when the process ends, however it ends."""
-    until = time.monotonic() + wait
-    descriptor = os.open(f"{database}.worker", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        while not (mine := _lock(descriptor)) and time.monotonic() < until:
-            time.sleep(LOOK_AGAIN)
-        yield mine
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
