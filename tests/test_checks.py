@@ -239,7 +239,7 @@ def test_a_runtime_and_folders_that_are_not_on_this_host_are_named(
 
 
 def test_a_listener_that_does_not_run_is_named_where_ucloud_has_a_channel(configure: Configure) -> None:
-    config = configure()
+    config = configure("service")
     assert config.ucloud.era == "today"
     assert [level for level, _ in checks._channel(config)] == ["warning"]
     assert "systemctl enable --now ucloud-slurm-listener" in checks._channel(config)[0][1]
