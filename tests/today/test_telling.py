@@ -6,6 +6,7 @@ from pytest_mock import MockerFixture
 from tests.conftest import World
 from tests.factories import job_data
 from ucloud_slurm.sandbox.core import CoreError
+from ucloud_slurm.store.database import StorageBusy
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.worker.compare import FORGOTTEN
 from ucloud_slurm.worker.one_pass import Result
@@ -59,6 +60,19 @@ def test_a_job_that_core_gave_up_is_cancelled_and_nobody_hears_of_it(world: Worl
     assert world.row(job).phase is Phase.REFUSED
     assert [each.call for each in world.core.exchanges if each.call in (UPDATE, "accounting.v2.reportUsage")] == []
     assert world.provider.outbox.waiting() == 0
+
+
+def test_a_job_whose_create_came_to_no_answer_is_cancelled(world: World, mocker: MockerFixture) -> None:
+    mocker.patch.object(type(world.provider.jobs), "promise", side_effect=StorageBusy("The provider is busy."))
+    with pytest.raises(CoreError):
+        world.submit()
+    mocker.stopall()
+    (row,) = world.provider.jobs.all()
+    world.model.start(world.slurm(row.id))
+    world.work(FORGOTTEN)
+    assert world.slurm(row.id).run.ended is not None
+    world.work(60)
+    assert world.row(row.id).phase is Phase.REFUSED
 
 
 def test_a_job_that_ended_before_core_was_asked_is_not_charged_if_core_gave_it_up(
