@@ -8,6 +8,7 @@ from tests.factories import job_data
 from ucloud_slurm.sandbox.core import CoreError
 from ucloud_slurm.store.database import StorageBusy
 from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.users.mapping import NoAnswer
 from ucloud_slurm.worker.compare import FORGOTTEN
 from ucloud_slurm.worker.one_pass import Result
 
@@ -165,6 +166,25 @@ def test_a_job_that_only_core_knows_is_looked_for_and_then_ended(world: World) -
         world.work(20)
     assert world.core.job(job).state == "FAILURE"
     assert world.core.job(job).updates[-1]["status"] == "The provider does not know this job."
+
+
+def test_a_job_of_whose_owner_nothing_can_be_told_at_the_moment_is_not_declared_gone(
+    world: World, mocker: MockerFixture
+) -> None:
+    job = world.submit()
+    world.model.start(world.slurm(job))
+    world.work(1)
+    for table in ("outbox", "jobs"):
+        world.provider.store.change(f"delete from {table} where {'job_id' if table == 'outbox' else 'id'} = ?", [job])
+    mocker.patch.object(type(world.provider.mapping), "identity", side_effect=NoAnswer)
+    world.work(3601)
+    mocker.stopall()
+    for _ in range(8):
+        world.work(20)
+    assert world.core.job(job).state == "RUNNING"
+    world.work(3601)
+    world.work(20)
+    assert world.row(job).slurm_id == world.slurm(job).run.id
 
 
 def test_a_job_that_is_still_on_its_way_is_not_looked_for(world: World) -> None:

@@ -9,6 +9,7 @@ from ucloud_slurm.store.jobs import JobRow, Phase, Stop
 from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.control import JobState, JobUpdate
 from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.users.mapping import NoAnswer
 from ucloud_slurm.worker.accept import row_of
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,10 @@ def correct(provider: Provider, job: Job) -> None:
     """Tells UCloud what it has wrong about a job."""
     row = provider.jobs.get(job.id)
     if row is None:
-        look_for(provider, job)
+        try:
+            look_for(provider, job)
+        except NoAnswer:
+            log.warning("job %s: it is not known here, and nobody can tell whose account it would run as", job.id)
     elif row.phase in (Phase.ENDED, Phase.REFUSED) or (row.state and row.state != job.status.state):
         tell_again(provider, row)
 
@@ -92,10 +96,15 @@ def tell_again(provider: Provider, row: JobRow) -> None:
 
 
 def look_for(provider: Provider, job: Job, stop: Stop | None = None) -> None:
-    """A job that we do not know: Slurm is asked for it by name before UCloud is told that it is gone."""
+    """A job that we do not know: Slurm is asked for it by name before UCloud is told that it is gone.
+
+    :raises NoAnswer: it cannot be told at the moment whose account it runs as; it would not be found as another's
+    """
     now = provider.now()
     try:
         local_user = provider.mapping.identity(job.owner.created_by, job.owner.project).person.user
+    except NoAnswer:
+        raise
     except Problem:
         local_user = NOBODY
     row = row_of(
