@@ -11,6 +11,7 @@ from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.sandbox.core.accounts import Report
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.ucloud.eras import ERA_2022, ERA_TODAY, Era
+from ucloud_slurm.worker.one_pass import one_pass
 
 pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
 REPORT = "accounting.v2.reportUsage"
@@ -71,6 +72,20 @@ def test_what_is_told_grows_and_never_falls(world: World) -> None:
     assert told == sorted(set(told))
     assert abs(told[-1] * 60 - 4 * world.model.used(world.slurm(job))) <= 30
     assert all(not each.is_delta for each in reports(world, job))
+
+
+def test_a_job_ends_though_its_price_has_changed_and_the_same_number_comes_again(world: World) -> None:
+    job = run(world)
+    config = world.provider.config
+    for price, seconds in ((2, 60), (1, 60)):
+        products = tuple(product.model_copy(update={"price": price}) for product in config.products)
+        provider = replace(world.provider, config=config.model_copy(update={"products": products}))
+        world.clock.advance(seconds)
+        if price == 1:
+            world.model.end(world.slurm(job))
+        one_pass(provider)
+    assert [each.usage for each in reports(world, job)] == [8, 8]
+    assert world.told(job)[-1] == "SUCCESS"
 
 
 def test_nothing_is_told_twice_though_an_answer_is_lost_and_the_worker_dies(world: World) -> None:
