@@ -1,5 +1,7 @@
 """What today's Core is told of jobs: nothing before it has them, nothing of those that it has given up."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from pytest_mock import MockerFixture
 
@@ -185,6 +187,23 @@ def test_a_job_of_whose_owner_nothing_can_be_told_at_the_moment_is_not_declared_
     world.work(3601)
     world.work(20)
     assert world.row(job).slurm_id == world.slurm(job).run.id
+
+
+def test_while_it_is_asked_whose_an_unknown_job_is_requests_can_write(world: World, mocker: MockerFixture) -> None:
+    job = world.submit()
+    world.work(1)
+    for table in ("outbox", "jobs"):
+        world.provider.store.change(f"delete from {table} where {'job_id' if table == 'outbox' else 'id'} = ?", [job])
+    written = []
+
+    def slow(*_: object) -> None:
+        with ThreadPoolExecutor(1) as other:
+            written.append(other.submit(world.provider.jobs.answered, ["1"], world.clock()).exception())
+        raise NoAnswer
+
+    mocker.patch.object(type(world.provider.mapping), "identity", slow)
+    world.work(3601)
+    assert written == [None]
 
 
 def test_a_job_that_is_still_on_its_way_is_not_looked_for(world: World) -> None:

@@ -64,11 +64,11 @@ def compare(provider: Provider) -> bool:
     name = provider.config.provider.id
     # UCloud lists jobs too whose create is under way, and that it may still give up.
     old = [job for job in jobs if now - job.created_at / 1000 > YOUNG and job.specification.product.provider == name]
-    with provider.store.writing():
-        provider.jobs.confirmed([job.id for job in old], now)
-        for job in old:
-            correct(provider, job)
-        done.put("", "done", now)
+    provider.jobs.confirmed([job.id for job in old], now)
+    # One by one: a program of the site may be asked whose a job is, and requests must be able to write meanwhile.
+    for job in old:
+        correct(provider, job)
+    done.put("", "done", now)
     return True
 
 
@@ -121,4 +121,6 @@ def look_for(provider: Provider, job: Job, stop: Stop | None = None) -> None:
     )
     if stop is not None:
         row |= {"stop": stop, "stop_at": now}
-    provider.jobs.accept([row])
+    with provider.store.writing():
+        if provider.jobs.get(job.id) is None:  # its create may have come meanwhile
+            provider.jobs.accept([row])
