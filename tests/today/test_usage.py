@@ -1,15 +1,19 @@
 """Use as today's Core is told it: one number for each job, that grows, and is Slurm's own."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from tests.conftest import Clock, Open, Serve, World
 from tests.model import Model
 from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.sandbox.core.accounts import Report
 from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.ucloud.channel import Payer, Wallet
+from ucloud_slurm.ucloud.core import Core
 from ucloud_slurm.ucloud.eras import ERA_2022, ERA_TODAY, Era
 from ucloud_slurm.worker.one_pass import one_pass
 
@@ -145,6 +149,23 @@ def test_when_nothing_is_left_the_owners_jobs_end_and_are_charged_as_slurm_count
         assert world.row(job).phase is Phase.ENDED
         assert abs(world.booked(job) * 60 - 4 * world.model.used(world.slurm(job))) <= 30
     assert world.core.job(other).state == "RUNNING"
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_what_the_channel_says_while_use_is_told_is_newer_than_the_answer(
+    world: World, mocker: MockerFixture, left: bool
+) -> None:
+    run(world)
+    payer = Payer.of("user", None, "example-compute")
+
+    def slow(_core: Core, items: Sequence[object]) -> list[bool]:
+        wallet = Wallet(payer, "example", True, 10, 5, not left, world.clock())
+        world.provider.wallets.take([wallet], "example", world.clock())
+        return [not left] * len(items)
+
+    mocker.patch.object(Core, "report_usage", slow)
+    world.work(60)
+    assert world.provider.wallets.locked(payer) is not left
 
 
 def test_a_refused_report_stops_neither_the_others_nor_the_job(world: World) -> None:

@@ -97,6 +97,7 @@ def _send_usage(provider: Provider, letters: Sequence[Letter]) -> None:
     Where UCloud has no channel nobody would say that a wallet is unlocked. The job that was told of is ended then, and
     the next one is tried.
     """
+    before = {payer: provider.wallets.changed_at(payer) for payer in map(_payer, letters)}
     answers = provider.core.report_usage([letter.body for letter in letters])
     with provider.store.writing():
         provider.outbox.settle(letters, Outcome.DELIVERED, "", provider.now())
@@ -107,7 +108,9 @@ def _send_usage(provider: Provider, letters: Sequence[Letter]) -> None:
             return
         # One wallet is in several answers; the last counts.
         for payer, left in {_payer(letter): left for letter, left in zip(letters, answers, strict=True)}.items():
-            provider.wallets.found(payer, locked=not left)
+            # What the channel has said meanwhile is newer, and it would not say it again.
+            if provider.wallets.changed_at(payer) == before[payer]:
+                provider.wallets.found(payer, locked=not left)
 
 
 def _payer(letter: Letter) -> Payer:
