@@ -96,11 +96,6 @@ class Provider:
         mode = self.config.accounting.mode
         return mode == "report-usage" or (mode == "auto" and self.era.reports_usage)
 
-    @property
-    def heeds_locks(self) -> bool:
-        """Whether UCloud says who has nothing left: their jobs end or wait then."""
-        return self.era.has_channel or self.reports_usage
-
     def job_folder(self, row: JobRow) -> str:
         """The folder of a job.
 

@@ -11,8 +11,10 @@ from pytest_mock import MockerFixture
 
 from tests.channel import records
 from tests.channel.conftest import MakeWorld, hear, running
-from tests.conftest import World
+from tests.conftest import Clock, Open, Serve, World
 from tests.factories import job_data
+from tests.model import Model
+from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.sandbox.core.errors import CoreError
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.records import SlurmJobId
@@ -22,7 +24,7 @@ from ucloud_slurm.store.health import CHANNEL
 from ucloud_slurm.store.jobs import Phase, Stop
 from ucloud_slurm.store.turn import LISTENER, alone
 from ucloud_slurm.ucloud.control import JobState
-from ucloud_slurm.ucloud.core import ChargeAnswer
+from ucloud_slurm.ucloud.core import ChargeAnswer, Core
 from ucloud_slurm.worker import submit
 from ucloud_slurm.worker.one_pass import Result, one_pass
 
@@ -98,6 +100,26 @@ def test_what_was_held_is_released_in_an_era_without_a_channel(channel_world: Wo
     one_pass(replace(world.provider, era=era))
     assert world.slurm(waits).held is None
     assert world.row(unsubmitted).phase is Phase.LIVE
+
+
+def test_without_a_channel_an_empty_wallet_ends_what_is_told_of_and_keeps_nobody_out_for_ever(
+    core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, clock: Clock, mocker: MockerFixture
+) -> None:
+    provider = open_provider(accounting={"mode": "report-usage"})
+    world = World(core, provider, model, clock, serve(provider))
+    job_id, waits = running(world), world.submit()
+    mocker.patch.object(Core, "report_usage", lambda _core, items: [False] * len(items))
+    world.work(60)
+    world.work(1)
+    assert world.told(job_id)[-1] == "SUCCESS"
+    assert said(world, job_id)[-1] == "Insufficient funds"
+    mocker.patch.object(Core, "report_usage", lambda _core, items: [True] * len(items))
+    world.work(3600)
+    assert world.slurm(waits).held is None
+    world.model.start(world.slurm(waits))
+    world.work(60)
+    assert world.row(waits).stop is None
+    world.submit()
 
 
 # ---- jobs that wait

@@ -152,6 +152,21 @@ def test_a_refusal_that_is_not_about_the_person_is_tried_again(
     assert told[-1] == ("approve", USER)
 
 
+@pytest.mark.parametrize("body", [{"why": "Forbidden"}, None])
+@pytest.mark.parametrize("era", ["today"], scope="session")
+def test_an_access_token_that_is_not_taken_says_nothing_about_the_person(
+    world: World, told: list[Any], body: Any
+) -> None:
+    connect(world)
+    add(world, named=False)
+    for call in (APPROVE, "providers.resources.checkExistence"):
+        world.core.faults.answer(call, 403, body, times=8)
+    assert world.work(1) is Result.NOT_ALL
+    world.core.faults.clear()
+    assert world.work(1) is Result.DONE
+    assert told[-1] == ("approve", USER)
+
+
 def test_a_user_who_connects_again_is_told_of_again(world: World, path: Path, told: list[Any]) -> None:
     ask(path, verb="link", code=connect(world))
     assert connect(world) == CONNECTED

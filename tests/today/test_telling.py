@@ -1,12 +1,16 @@
 """What today's Core is told of jobs: nothing before it has them, nothing of those that it has given up."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from pytest_mock import MockerFixture
 
 from tests.conftest import World
 from tests.factories import job_data
 from ucloud_slurm.sandbox.core import CoreError
+from ucloud_slurm.store.database import StorageBusy
 from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.users.mapping import NoAnswer
 from ucloud_slurm.worker.compare import FORGOTTEN
 from ucloud_slurm.worker.one_pass import Result
 
@@ -59,6 +63,19 @@ def test_a_job_that_core_gave_up_is_cancelled_and_nobody_hears_of_it(world: Worl
     assert world.row(job).phase is Phase.REFUSED
     assert [each.call for each in world.core.exchanges if each.call in (UPDATE, "accounting.v2.reportUsage")] == []
     assert world.provider.outbox.waiting() == 0
+
+
+def test_a_job_whose_create_came_to_no_answer_is_cancelled(world: World, mocker: MockerFixture) -> None:
+    mocker.patch.object(type(world.provider.jobs), "promise", side_effect=StorageBusy("The provider is busy."))
+    with pytest.raises(CoreError):
+        world.submit()
+    mocker.stopall()
+    (row,) = world.provider.jobs.all()
+    world.model.start(world.slurm(row.id))
+    world.work(FORGOTTEN)
+    assert world.slurm(row.id).run.ended is not None
+    world.work(60)
+    assert world.row(row.id).phase is Phase.REFUSED
 
 
 def test_a_job_that_ended_before_core_was_asked_is_not_charged_if_core_gave_it_up(
@@ -151,6 +168,42 @@ def test_a_job_that_only_core_knows_is_looked_for_and_then_ended(world: World) -
         world.work(20)
     assert world.core.job(job).state == "FAILURE"
     assert world.core.job(job).updates[-1]["status"] == "The provider does not know this job."
+
+
+def test_a_job_of_whose_owner_nothing_can_be_told_at_the_moment_is_not_declared_gone(
+    world: World, mocker: MockerFixture
+) -> None:
+    job = world.submit()
+    world.model.start(world.slurm(job))
+    world.work(1)
+    for table in ("outbox", "jobs"):
+        world.provider.store.change(f"delete from {table} where {'job_id' if table == 'outbox' else 'id'} = ?", [job])
+    mocker.patch.object(type(world.provider.mapping), "identity", side_effect=NoAnswer)
+    world.work(3601)
+    mocker.stopall()
+    for _ in range(8):
+        world.work(20)
+    assert world.core.job(job).state == "RUNNING"
+    world.work(3601)
+    world.work(20)
+    assert world.row(job).slurm_id == world.slurm(job).run.id
+
+
+def test_while_it_is_asked_whose_an_unknown_job_is_requests_can_write(world: World, mocker: MockerFixture) -> None:
+    job = world.submit()
+    world.work(1)
+    for table in ("outbox", "jobs"):
+        world.provider.store.change(f"delete from {table} where {'job_id' if table == 'outbox' else 'id'} = ?", [job])
+    written = []
+
+    def slow(*_: object) -> None:
+        with ThreadPoolExecutor(1) as other:
+            written.append(other.submit(world.provider.jobs.answered, ["1"], world.clock()).exception())
+        raise NoAnswer
+
+    mocker.patch.object(type(world.provider.mapping), "identity", slow)
+    world.work(3601)
+    assert written == [None]
 
 
 def test_a_job_that_is_still_on_its_way_is_not_looked_for(world: World) -> None:

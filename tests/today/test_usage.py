@@ -1,16 +1,21 @@
 """Use as today's Core is told it: one number for each job, that grows, and is Slurm's own."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from tests.conftest import Clock, Open, Serve, World
 from tests.model import Model
 from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.sandbox.core.accounts import Report
 from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.ucloud.channel import Payer, Wallet
+from ucloud_slurm.ucloud.core import Core
 from ucloud_slurm.ucloud.eras import ERA_2022, ERA_TODAY, Era
+from ucloud_slurm.worker.one_pass import one_pass
 
 pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
 REPORT = "accounting.v2.reportUsage"
@@ -73,6 +78,20 @@ def test_what_is_told_grows_and_never_falls(world: World) -> None:
     assert all(not each.is_delta for each in reports(world, job))
 
 
+def test_a_job_ends_though_its_price_has_changed_and_the_same_number_comes_again(world: World) -> None:
+    job = run(world)
+    config = world.provider.config
+    for price, seconds in ((2, 60), (1, 60)):
+        products = tuple(product.model_copy(update={"price": price}) for product in config.products)
+        provider = replace(world.provider, config=config.model_copy(update={"products": products}))
+        world.clock.advance(seconds)
+        if price == 1:
+            world.model.end(world.slurm(job))
+        one_pass(provider)
+    assert [each.usage for each in reports(world, job)] == [8, 8]
+    assert world.told(job)[-1] == "SUCCESS"
+
+
 def test_nothing_is_told_twice_though_an_answer_is_lost_and_the_worker_dies(world: World) -> None:
     job = run(world)
     world.core.faults.drop_answer(REPORT, 2)
@@ -130,6 +149,23 @@ def test_when_nothing_is_left_the_owners_jobs_end_and_are_charged_as_slurm_count
         assert world.row(job).phase is Phase.ENDED
         assert abs(world.booked(job) * 60 - 4 * world.model.used(world.slurm(job))) <= 30
     assert world.core.job(other).state == "RUNNING"
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_what_the_channel_says_while_use_is_told_is_newer_than_the_answer(
+    world: World, mocker: MockerFixture, left: bool
+) -> None:
+    run(world)
+    payer = Payer.of("user", None, "example-compute")
+
+    def slow(_core: Core, items: Sequence[object]) -> list[bool]:
+        wallet = Wallet(payer, "example", True, 10, 5, not left, world.clock())
+        world.provider.wallets.take([wallet], "example", world.clock())
+        return [not left] * len(items)
+
+    mocker.patch.object(Core, "report_usage", slow)
+    world.work(60)
+    assert world.provider.wallets.locked(payer) is not left
 
 
 def test_a_refused_report_stops_neither_the_others_nor_the_job(world: World) -> None:

@@ -340,10 +340,13 @@ class Jobs:
                 put(db, charge.job_id, "usage", usage.body(), now)
 
     def unconfirmed(self, before: float, most: int = 1000) -> list[JobRow]:
-        """Jobs accepted before that time of which UCloud has not said that it has them, oldest first."""
+        """Jobs accepted before that time of which UCloud has not said that it has them, oldest first.
+
+        Those too whose create has no answer yet: it may never get one, when the process that was at it has died.
+        """
         found = self.store.rows(
-            "select * from jobs where confirmed_at is null and promised_at is not null and phase <> 'refused' "
-            "and stop is not 'rolled-back' and accepted_at <= ? order by accepted_at, id limit ?", [before, most],
+            "select * from jobs where confirmed_at is null and phase <> 'refused' and stop is not 'rolled-back' "
+            "and accepted_at <= ? order by accepted_at, id limit ?", [before, most],
         )  # fmt: skip
         return [JobRow.read(row) for row in found]
 

@@ -29,6 +29,12 @@ class Wallets:
         rows = self._store.rows("select owner_kind, owner, category from wallets where locked")
         return frozenset(Payer(OwnerKind(row["owner_kind"]), row["owner"], row["category"]) for row in rows)
 
+    def changed_at(self, payer: Payer) -> float | None:
+        """When a wallet has last changed, as the channel has said; None when it has said nothing."""
+        sql = "select changed_at from wallets where owner_kind = ? and owner = ? and category = ?"
+        row = self._store.row(sql, [payer.kind, payer.owner, payer.category])
+        return float(row["changed_at"]) if row else None
+
     def knows_user(self, username: str) -> bool:
         """Whether UCloud has named this user."""
         return self._store.row("select 1 from ucloud_users where username = ?", [username]) is not None

@@ -157,7 +157,7 @@ def check_funds(provider: Provider, job: Job) -> None:
     :raises PaymentRequired: the wallet that would pay is locked
     """
     payer = Payer.of(job.owner.created_by, job.owner.project, job.specification.product.category)
-    if provider.heeds_locks and provider.wallets.locked(payer):
+    if provider.era.has_channel and provider.wallets.locked(payer):
         raise PaymentRequired(nothing_left(payer))
 
 

@@ -26,7 +26,9 @@ def bill(
             accounting, used=used, charged=row.charged, gather=every * weight, final=final, last_unit=settings.last_unit
         )
         if told is not None:
-            entry = Charge(f"{row.id}-{slurm_id}-{told.units}", row.id, told.more, 1, f"Slurm job {slurm_id}")
+            # With the mark, which only grows: after a change of the price the same number can come again.
+            key = f"{row.id}-{slurm_id}-{row.charged}-{told.units}"
+            entry = Charge(key, row.id, told.more, 1, f"Slurm job {slurm_id}")
             usage = _usage(row, told.units, provider.config.provider.id)
             provider.jobs.charge(entry, slurm_id, told.covered, provider.now(), usage)
         return

@@ -9,6 +9,7 @@ from ucloud_slurm.store.jobs import JobRow, Phase, Stop
 from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.control import JobState, JobUpdate
 from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.users.mapping import NoAnswer
 from ucloud_slurm.worker.accept import row_of
 
 log = logging.getLogger(__name__)
@@ -63,11 +64,11 @@ def compare(provider: Provider) -> bool:
     name = provider.config.provider.id
     # UCloud lists jobs too whose create is under way, and that it may still give up.
     old = [job for job in jobs if now - job.created_at / 1000 > YOUNG and job.specification.product.provider == name]
-    with provider.store.writing():
-        provider.jobs.confirmed([job.id for job in old], now)
-        for job in old:
-            correct(provider, job)
-        done.put("", "done", now)
+    provider.jobs.confirmed([job.id for job in old], now)
+    # One by one: a program of the site may be asked whose a job is, and requests must be able to write meanwhile.
+    for job in old:
+        correct(provider, job)
+    done.put("", "done", now)
     return True
 
 
@@ -75,7 +76,10 @@ def correct(provider: Provider, job: Job) -> None:
     """Tells UCloud what it has wrong about a job."""
     row = provider.jobs.get(job.id)
     if row is None:
-        look_for(provider, job)
+        try:
+            look_for(provider, job)
+        except NoAnswer:
+            log.warning("job %s: it is not known here, and nobody can tell whose account it would run as", job.id)
     elif row.phase in (Phase.ENDED, Phase.REFUSED) or (row.state and row.state != job.status.state):
         tell_again(provider, row)
 
@@ -92,10 +96,15 @@ def tell_again(provider: Provider, row: JobRow) -> None:
 
 
 def look_for(provider: Provider, job: Job, stop: Stop | None = None) -> None:
-    """A job that we do not know: Slurm is asked for it by name before UCloud is told that it is gone."""
+    """A job that we do not know: Slurm is asked for it by name before UCloud is told that it is gone.
+
+    :raises NoAnswer: it cannot be told at the moment whose account it runs as; it would not be found as another's
+    """
     now = provider.now()
     try:
         local_user = provider.mapping.identity(job.owner.created_by, job.owner.project).person.user
+    except NoAnswer:
+        raise
     except Problem:
         local_user = NOBODY
     row = row_of(
@@ -112,4 +121,6 @@ def look_for(provider: Provider, job: Job, stop: Stop | None = None) -> None:
     )
     if stop is not None:
         row |= {"stop": stop, "stop_at": now}
-    provider.jobs.accept([row])
+    with provider.store.writing():
+        if provider.jobs.get(job.id) is None:  # its create may have come meanwhile
+            provider.jobs.accept([row])

@@ -43,7 +43,7 @@ def heed_locks(
             standings.append(standing)
             jobs[row.id] = row, record
     # Without a channel nobody would say that a wallet is unlocked.
-    locked = provider.wallets.all_locked() if provider.heeds_locks else frozenset[Payer]()
+    locked = provider.wallets.all_locked() if provider.era.has_channel else frozenset[Payer]()
     todo = dict(locks.decide(standings, locked, provider.config.accounting.locked_queued))
     ending = [jobs[job_id][0] for job_id, what in todo.items() if what is Todo.STOP]
     for row in ending:

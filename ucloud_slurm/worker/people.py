@@ -54,11 +54,23 @@ def tell(provider: Provider, username: str) -> None:
         connections.asked(username, known)
         raise
     except CoreRefused as error:
-        # Only these are words about the person; a bare 404 and the others come from something in between.
-        if error.status not in provider.era.not_ours or (error.status == 404 and not error.explained):
+        if not _about_the_person(provider, error):
             connections.asked(username, known)
             raise CoreAway(str(error)) from None
         refusal = one_line(error.why, 200)
         log.error("UCloud does not take the connection of %s: %s", one_line(username, 60), refusal)  # noqa: TRY400
         provider.people.note(provider.now(), "UCloud", f"refused the connection of {username}: {refusal}")
     connections.asked(username, known, refusal)
+
+
+def _about_the_person(provider: Provider, error: CoreRefused) -> bool:
+    """Whether UCloud refuses a user; what is not its own form of words comes from something in between.
+
+    Today's says 403 as well to an access token that it does not take, which says nothing about anybody.
+    """
+    if error.status not in provider.era.not_ours or (error.status in (403, 404) and not error.explained):
+        return False
+    try:
+        return error.status != 403 or provider.core.admits_us()
+    except CoreAway:
+        return False

@@ -92,13 +92,25 @@ def _send_charges(provider: Provider, letters: Sequence[Letter]) -> None:
 
 
 def _send_usage(provider: Provider, letters: Sequence[Letter]) -> None:
-    """Tells what was used. The answers say which wallets have something left after that: their locks are heeded."""
+    """Tells what was used. The answers say which wallets have something left after that: their locks are heeded.
+
+    Where UCloud has no channel nobody would say that a wallet is unlocked. The job that was told of is ended then, and
+    the next one is tried.
+    """
+    before = {payer: provider.wallets.changed_at(payer) for payer in map(_payer, letters)}
     answers = provider.core.report_usage([letter.body for letter in letters])
     with provider.store.writing():
         provider.outbox.settle(letters, Outcome.DELIVERED, "", provider.now())
+        if not provider.era.has_channel:
+            for letter in (letter for letter, left in zip(letters, answers, strict=True) if not left):
+                log.info("job %s: its owner has no funds left; it is stopped", letter.job_id)
+                provider.jobs.stop(letter.job_id, Stop.NO_FUNDS, provider.now())
+            return
         # One wallet is in several answers; the last counts.
         for payer, left in {_payer(letter): left for letter, left in zip(letters, answers, strict=True)}.items():
-            provider.wallets.found(payer, locked=not left)
+            # What the channel has said meanwhile is newer, and it would not say it again.
+            if provider.wallets.changed_at(payer) == before[payer]:
+                provider.wallets.found(payer, locked=not left)
 
 
 def _payer(letter: Letter) -> Payer:
