@@ -7,6 +7,7 @@ from typing import Self
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.config import Config, own_account
+from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.caches import TokenInStore
@@ -117,6 +118,9 @@ class Provider:
 def _era(config: Config) -> Era:
     """The era, with what the site wants otherwise."""
     era, failed = ERAS[config.ucloud.era], config.jobs.failed
+    if era.reports_usage and config.accounting.mode == "charge":
+        raise Misconfigured([f"accounting.mode: UCloud of the era {era.name} reads no time from charges; leave it out, "
+                             "and it is told what was used."])  # fmt: skip
     return era if failed == "auto" else replace(era, exit_code_is_failure=failed == "FAILURE")
 
 

@@ -140,7 +140,8 @@ def test_what_is_not_configured_is_named_and_stays(products: Type, ucloud: Produ
 
 
 def test_what_ucloud_knows_and_nobody_configured_stays(products: Type, ucloud: ProductsAtUCloud) -> None:
-    ucloud.add("thin-4", {**CATEGORY, "allowSubAllocations": False}, cpu=12, memoryInGigs=24, gpu=1,
+    written = {"description": "A thin one", "cpuModel": "c", "memoryModel": "m", "gpuModel": "g"}
+    ucloud.add("thin-4", {**CATEGORY, "allowSubAllocations": False}, cpu=12, memoryInGigs=24, gpu=1, **written,
                fraction={"numerator": 1, "denominator": 2})  # fmt: skip
     bare = {key: value for key, value in THIN.items() if key not in ("cpus", "memory_gb")}
     products("sync", "--yes", configured=[bare])
@@ -148,6 +149,7 @@ def test_what_ucloud_knows_and_nobody_configured_stays(products: Type, ucloud: P
     assert (found["cpu"], found["memoryInGigs"], found["gpu"], found["price"]) == (12, 24, 1, 12)
     assert found["fraction"] == {"numerator": 1, "denominator": 2}
     assert found["category"]["allowSubAllocations"] is False
+    assert found.items() >= written.items()
 
 
 def test_a_product_that_lacks_its_type_gets_it(products: Type, ucloud: ProductsAtUCloud) -> None:

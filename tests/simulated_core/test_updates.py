@@ -144,11 +144,11 @@ def test_core_of_2021_keeps_the_time_that_was_asked_for(core: SimulatedCore, cli
 
 
 @pytest.mark.parametrize("era", ERAS.values(), ids=ERAS)
-def test_suspended_is_a_state_of_2022_only(make_core: Callable[..., SimulatedCore], era: CoreEra) -> None:
+def test_suspended_is_a_state_since_2022(make_core: Callable[..., SimulatedCore], era: CoreEra) -> None:
     core = make_core(era)
     job_id = core.submit(**SLEEPER)
     answer = Client(core).update((job_id, {"state": "SUSPENDED"}))
-    known = era is CORE_2022
+    known = era.has_suspended
     assert (answer.status_code, core.job(job_id).state) == ((200, "SUSPENDED") if known else (400, "IN_QUEUE"))
     assert not core.job(job_id).final
     assert ("SUSPENDED" in "".join(core.protocol_errors)) is not known

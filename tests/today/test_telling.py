@@ -140,6 +140,19 @@ def test_a_stale_access_token_is_renewed_and_the_call_made_again(world: World) -
     assert world.told(job) == ["RUNNING"]
 
 
+def test_a_bulk_that_core_cannot_read_is_sent_in_parts(world: World) -> None:
+    jobs = [world.submit() for _ in range(3)]
+    world.work(1)
+    for job in jobs:
+        world.model.start(world.slurm(job))
+    world.core.faults.answer(UPDATE, 400, {"why": "Invalid request supplied"}, times=2)
+    assert world.work(1) is Result.DONE
+    told = [world.told(job) for job in jobs]
+    assert sorted(told) == [[], ["RUNNING"], ["RUNNING"]]
+    parked = [row for row in world.provider.outbox.listed(everything=False) if row["outcome"] == "parked"]
+    assert [row["job_id"] for row in parked] == [jobs[told.index([])]]
+
+
 # -- comparing --------------------------------------------------------------------------------------------------
 
 
@@ -213,3 +226,16 @@ def test_a_job_that_is_still_on_its_way_is_not_looked_for(world: World) -> None:
     world.core.faults.answer("jobs.control.browse", 200, {"items": [data], "next": None}, times=3)
     assert world.work(1) is Result.DONE
     assert world.provider.jobs.get("99") is None
+
+
+def test_a_job_of_cores_that_cannot_be_read_does_not_hide_the_others(world: World) -> None:
+    world.work(3601)
+    old = int((world.clock() - 3600) * 1000)
+    bad, good = (
+        job_data(job_id, replicas=replicas) | {"createdAt": old} for job_id, replicas in (("98", 0), ("99", 1))
+    )
+    world.provider.store.change("delete from caches where kind = 'compared'")
+    world.core.faults.answer("jobs.control.browse", 200, {"items": [bad, good], "next": None}, times=3)
+    assert world.work(1) is Result.DONE
+    assert world.provider.jobs.get("98") is None
+    assert world.provider.jobs.get("99") is not None

@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_mock import MockerFixture
 
-from tests.conftest import Clock, Open, Serve, World
+from tests.conftest import Clock, Open, Serve, World, configuration
 from tests.model import Model
+from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.provider import Provider
 from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.sandbox.core.accounts import Report
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.ucloud.channel import Payer, Wallet
+from ucloud_slurm.ucloud.control import Charge
 from ucloud_slurm.ucloud.core import Core
 from ucloud_slurm.ucloud.eras import ERA_2022, ERA_TODAY, Era
 from ucloud_slurm.worker.one_pass import one_pass
@@ -190,6 +194,35 @@ def test_the_category_says_what_is_counted(world: World, units: int) -> None:
     assert world.booked(job) == units
 
 
+def test_what_was_charged_by_periods_before_is_not_told_as_use_again(world: World) -> None:
+    job = run(world, 600)
+    world.provider.jobs.seen(job, charged=600 * 4, by_periods=600 * 4)
+    world.work()
+    assert world.booked(job) == 0
+    world.clock.advance(600)
+    world.model.end(world.slurm(job))
+    world.work()
+    assert world.booked(job) == 10 * 4
+
+
+def test_a_charge_that_waited_for_another_era_is_parked_and_not_sent(world: World) -> None:
+    job = run(world)
+    charge = Charge(f"{job}-1-0-240", job, 1, 4, "1 minute")
+    world.provider.jobs.charge(charge, 1, 240, world.clock())
+    world.work(1)
+    assert world.row(job).by_periods == 240
+    (letter,) = (row for row in world.provider.outbox.of(job) if row["kind"] == "charge")
+    assert (letter["outcome"], "book it by hand" in letter["answer"]) == ("parked", True)
+    assert "jobs.control.chargeCredits" not in {each.call for each in world.core.exchanges}
+
+
+def test_charges_cannot_be_configured_for_a_core_that_reads_no_time_from_them(
+    core: SimulatedCore, tmp_path: Path
+) -> None:
+    with pytest.raises(Misconfigured, match=r"accounting\.mode"):
+        Provider.open(configuration(core, tmp_path, accounting={"mode": "charge"}))
+
+
 def test_nothing_is_charged_where_use_is_reported(world: World) -> None:
     job = run(world, 600)
     world.model.end(world.slurm(job))
@@ -211,7 +244,7 @@ def test_the_cpus_of_a_product_are_those_that_core_has(world: World) -> None:
 
 
 @pytest.mark.parametrize(("one", "mode", "reports"), [
-    (ERA_TODAY, "auto", True), (ERA_TODAY, "charge", False), (ERA_2022, "auto", False),
+    (ERA_TODAY, "auto", True), (ERA_TODAY, "off", False), (ERA_2022, "auto", False),
     (ERA_2022, "report-usage", True),
 ])  # fmt: skip
 def test_how_use_is_told_goes_by_the_era_unless_it_is_set(

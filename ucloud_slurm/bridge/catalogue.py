@@ -173,7 +173,7 @@ def _product(product: Product, category: Category, counted: Accounting, there: P
         type=TYPE,
         category=category,
         name=product.id,
-        description=product.description or _description(cpu, memory, gpu),
+        description=product.description or (there.description if there else _description(cpu, memory, gpu)),
         product_type=COMPUTE,
         price=counted.node_price,
         fraction=there.fraction if there else None,
@@ -181,9 +181,9 @@ def _product(product: Product, category: Category, counted: Accounting, there: P
         cpu=cpu,
         memory_in_gigs=memory,
         gpu=gpu,
-        cpu_model=product.cpu_model or "",
-        memory_model=product.memory_model or "",
-        gpu_model=product.gpu_model or "",
+        cpu_model=product.cpu_model or (there.cpu_model if there else ""),
+        memory_model=product.memory_model or (there.memory_model if there else ""),
+        gpu_model=product.gpu_model or (there.gpu_model if there else ""),
     )
 
 

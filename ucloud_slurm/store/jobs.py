@@ -73,6 +73,7 @@ class JobRow:
     extended_at: float | None
     outside: bool
     confirmed_at: float | None
+    by_periods: int
     held_at: float | None
 
     @classmethod
@@ -332,6 +333,7 @@ class Jobs:
             )
             self.store.change("update jobs set charged = charged + ? where id = ?", [covered, charge.job_id])
             if usage is None:
+                self.store.change("update jobs set by_periods = by_periods + ? where id = ?", [covered, charge.job_id])
                 put(db, charge.job_id, "charge", charge.body(), now)
             elif not self.store.change(
                 "update outbox set body = ? where job_id = ? and kind = 'usage' and outcome is null",
@@ -342,10 +344,12 @@ class Jobs:
     def unconfirmed(self, before: float, most: int = 1000) -> list[JobRow]:
         """Jobs accepted before that time of which UCloud has not said that it has them, oldest first.
 
-        Those too whose create has no answer yet: it may never get one, when the process that was at it has died.
+        Of those that have ended only the ones of which something is still to be told. Those too whose create has no
+        answer yet: it may never get one, when the process that was at it has died.
         """
         found = self.store.rows(
             "select * from jobs where confirmed_at is null and phase <> 'refused' and stop is not 'rolled-back' "
+            "and (phase <> 'ended' or exists (select 1 from outbox where job_id = jobs.id and outcome is null)) "
             "and accepted_at <= ? order by accepted_at, id limit ?", [before, most],
         )  # fmt: skip
         return [JobRow.read(row) for row in found]

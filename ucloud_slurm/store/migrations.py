@@ -275,3 +275,10 @@ def m006_confirmed(db: Database) -> None:
     db.table("jobs").add_column("confirmed_at", float)
     db.execute("update jobs set confirmed_at = answered_at")
     db.execute("create index jobs_unconfirmed on jobs (accepted_at) where confirmed_at is null")
+
+
+@migrations()
+def m007_by_periods(db: Database) -> None:
+    """What was charged by periods, to a UCloud that was not told of use."""
+    db.table("jobs").add_column("by_periods", int, not_null_default=0)
+    db.execute("update jobs set by_periods = charged")

@@ -3,6 +3,7 @@
 Contract: ``jobs.control.*``, ``products.retrieve``, ``accounting.v2.*``, ``providers.*``.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
 from ucloud_slurm.ucloud.products_v2 import ProductPage, ProductV2, collected
 from ucloud_slurm.ucloud.wire import from_data
 
+log = logging.getLogger(__name__)
 M = TypeVar("M")
 
 
@@ -139,7 +141,11 @@ class Core(Client):
             items = page.get("items") if isinstance(page, dict) else None
             if not isinstance(items, list):
                 raise CoreAway("UCloud's list of jobs cannot be understood")
-            yield from (_read(Job, item) for item in items)
+            for item in items:
+                try:
+                    yield _read(Job, item)
+                except CoreAway as error:  # the others are as they were
+                    log.warning("a job that UCloud has open is passed over: %s", error)
             if not items or not isinstance(page.get("next"), str):
                 return
             query = {**query, "next": page["next"]}

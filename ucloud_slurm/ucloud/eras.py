@@ -29,7 +29,8 @@ class Era:
     :ivar asks_utilization: whether UCloud asks how full the machines are
     :ivar has_own_words: whether a parameter of an application says with which words it is true and false
     :ivar has_queue_status: whether a product may say how full its queue is
-    :ivar not_ours: statuses with which a bulk is refused for an id that UCloud does not know as ours
+    :ivar not_ours: statuses with which a bulk is refused for one of its items, such as an id that UCloud does not know
+        as ours
     """
 
     name: str
@@ -123,7 +124,7 @@ ERA_TODAY = Era(
     asks_utilization=False,
     has_own_words=True,
     has_queue_status=True,
-    not_ours=frozenset({403, 404}),
+    not_ours=frozenset({400, 403, 404}),
 )
 
 ERAS = {era.name: era for era in (ERA_2021, ERA_2022, ERA_TODAY)}

@@ -29,7 +29,8 @@ def bill(
             # With the mark, which only grows: after a change of the price the same number can come again.
             key = f"{row.id}-{slurm_id}-{row.charged}-{told.units}"
             entry = Charge(key, row.id, told.more, 1, f"Slurm job {slurm_id}")
-            usage = _usage(row, told.units, provider.config.provider.id)
+            # What was charged by periods before UCloud was told of use stands in its books already.
+            usage = _usage(row, told.units - accounting.units(row.by_periods), provider.config.provider.id)
             provider.jobs.charge(entry, slurm_id, told.covered, provider.now(), usage)
         return
     tariff = accounting.tariff

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 UNANSWERED = 10.0  # seconds after which a create counts as answered, whatever became of the answer
 BUDGET = 60.0  # seconds of a pass; jobs that are to be stopped wait behind it
 PAYMENT_REQUIRED = 402
+NO_CHARGES = "a charge for a UCloud of another era: this one is told of use instead; book it by hand"
 FORBIDDEN = 403
 NOT_FOUND = 404
 TOO_LARGE = 413
@@ -78,6 +79,10 @@ def _send_updates(provider: Provider, letters: Sequence[Letter]) -> None:
 
 
 def _send_charges(provider: Provider, letters: Sequence[Letter]) -> None:
+    if provider.reports_usage:
+        log.error("%d charges from before ucloud.era was changed are parked: this UCloud wants use", len(letters))
+        provider.outbox.settle(letters, Outcome.PARKED, NO_CHARGES, provider.now())
+        return
     answer = provider.core.charge([_charge(letter) for letter in letters])
     paid = [letter for letter in letters if letter.job_id not in answer.insufficient]
     before = [letter for letter in paid if letter.job_id in answer.duplicates]
