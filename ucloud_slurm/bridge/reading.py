@@ -246,15 +246,15 @@ class Reader:
         line = top.line.lstrip("\t") if here.tabs else top.line
         if line == here.end:
             if top.valued:
-                raise self._refusal(f"a value would end the here-document (a line with {here.end})")
+                raise self._refusal(f"a value would end the here-document (a line with {here.end[:40]})")
             del top.here[0]
             if not top.here:
                 self._levels.pop()
         elif line.startswith(here.end) and any(level.nested for level in self._levels):
             # Within $(...) such a line may end the document, and what is behind it is commands.
             if top.valued:
-                raise self._refusal(f"a value would end the here-document (a line that begins with {here.end})")
-            self._lost = f"a line that begins with {here.end} in a here-document within $(...) is not understood"
+                raise self._refusal(f"a value would end the here-document (a line that begins with {here.end[:40]})")
+            self._lost = f"a line that begins with {here.end[:40]} in a here-document within $(...) is not understood"
         top.line, top.valued = "", False
 
     def _delimiter(self, text: str, at: int, top: Level) -> int:
