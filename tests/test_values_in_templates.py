@@ -147,6 +147,8 @@ FOUND = {
     "cat <<E$x\nE\nshow '{{ v }}'\nE$x\n": "$(touch was-here)",
     "cat <<E\u00a0\nE\nshow '{{ v }}'\nE\u00a0\n": "$(touch was-here)",
     "a[1<<2]=5\nshow {{ v }}\n2]=5\n": "; touch was-here",
+    "a=(1 2 ; {{ v }})": "x\ntouch was-here\n",
+    "a=((1 2 {{ v }}))": "x\ntouch was-here\n",
     "declare -A a; a[x #y]={{ v }}": "$(touch was-here)",
     "declare -A a=([x #y]={{ v }})": "$(touch was-here)",
 }

@@ -152,6 +152,9 @@ class Reader:
         character = text[at]
         if character in _ENDS_A_WORD + "#" and top.subscript:
             self._lost = "a subscript of several words is not understood; use a variable"
+        if top.array and character in ";&|<>(" and text[at : at + 2] not in ("<(", ">("):
+            # Bash gives such an array up, and goes on with the next line, be it one of a value.
+            self._lost = f"an array a=(...) with {character} in it is not understood"
         match character:
             case " " | "\t" | "\n" | ";" | "&" | "|":
                 # Not the end of a command: 2>&1, >|x, &>x
