@@ -181,6 +181,8 @@ def is_refused_anyway(value: str) -> bool:
 @REALLY
 @given(st.sampled_from(sorted(PLACES)), VALUES)
 @example("show {{ v }}>&1", "2")
+@example("show {{ v }}{{ v }}", "--wrap=id")
+@example("show {{ v }}{{ v }}", "PS4=x")
 @example("[[ {{ v }} == {{ v }} ]] && show yes {{ v }}", "-v")
 @example('x=hey; show $x{{ v }} "$x{{ v }}" "${x}{{ v }}"', "y")
 def test_a_value_arrives_byte_for_byte_wherever_it_stands(folder: Path, template: str, value: str) -> None:

@@ -20,7 +20,7 @@ _ARITHMETIC = frozenset(("-eq", "-ne", "-lt", "-le", "-gt", "-ge", "-v", "-R"))
 _PREFIXES = frozenset(("command", "builtin"))
 # What these get they run, or hand to a shell that reads it again.
 _RUNS = frozenset(("eval", "trap", "alias", "compgen", "ssh"))
-_SHELLS = frozenset(("sh", "bash", "dash", "ksh", "zsh", "su", "sg", "script", "flock"))
+_SHELLS = frozenset(("sh", "bash", "dash", "ksh", "zsh", "su", "sg", "script", "flock", "sbatch"))
 _SCRIPT_FOLLOWS = re.compile(r"-[A-Za-z]*c[A-Za-z]*|--command|--wrap")
 _SPECIAL = re.compile(r"(?:BASH_\w*|ENV|PS[0-4]|PROMPT_COMMAND|S?RANDOM|SECONDS|OPTIND|HISTCMD|LINENO)\+?=")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\[[^\]]*\])?\+?=")
@@ -106,12 +106,12 @@ class Command:
             self.name == "wait" and "p" in self.options
         ):
             return "a value cannot be the name of a variable"
-        if _SPECIAL.match(begun):
+        if _SPECIAL.match(begun) and (not self.name or self.name in _DECLARE):
             return (
                 f"a value that is no number cannot be assigned to {begun.partition('=')[0]}, a variable of bash itself"
             )
-        again = self.name in _RUNS or (self.shell and _SCRIPT_FOLLOWS.fullmatch(self.last))
-        if not harmless and (again or self.last == "--wrap" or begun.startswith("--wrap=")):
+        follows = _SCRIPT_FOLLOWS.fullmatch(self.last) or begun.startswith("--wrap=")
+        if not harmless and (self.name in _RUNS or (self.shell and follows)):
             return (
                 "a value cannot be a part of a script that is run by eval, trap, ssh or another shell; "
                 "hand it over, as in bash -c '... \"$1\"' bash VALUE"
