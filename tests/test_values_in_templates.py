@@ -129,12 +129,16 @@ REFUSED = {
     "declare -i \"y={{ v }}\"; show yes": ["yes"],
     "declare -n y=\"{{ v }}\"; show \"$y\" > /dev/null; show yes": ["yes"],
     "declare -ai y=({{ v }}); show yes": ["yes"],
+    "$'let' y={{ v }}; show yes": ["yes"],
+    "$\"let\" y={{ v }}; show yes": ["yes"],
+    "printf -v{{ v }} x; show yes": ["yes"],
     "RANDOM={{ v }}; show yes": ["yes"],
     "PS4={{ v }}; show yes": ["yes"],
 }  # fmt: skip
 # What is read as a script again: a value that might be more than one plain word is refused.
 READ_AGAIN = (
-    "eval 'show {{ v }}'", "eval show {{ v }}", "trap 'echo {{ v }}' EXIT", "alias x={{ v }}",
+    "eval 'show {{ v }}'",
+    "sh -c -- 'echo {{ v }}'", "eval show {{ v }}", "trap 'echo {{ v }}' EXIT", "alias x={{ v }}",
     "bash -c \"echo {{ v }}\"", "/bin/sh -ec 'echo {{ v }}' x", "srun bash -c \"echo {{ v }}\"", "ssh n1 {{ v }}",
     "sbatch --wrap=\"echo {{ v }}\"", "compgen -W {{ v }}",
 )  # fmt: skip
@@ -149,6 +153,8 @@ FOUND = {
     "a[1<<2]=5\nshow {{ v }}\n2]=5\n": "; touch was-here",
     "a=(1 2 ; {{ v }})": "x\ntouch was-here\n",
     "a=((1 2 {{ v }}))": "x\ntouch was-here\n",
+    "a=(1); declare a={{ v }}": "($(touch was-here))",
+    'f() { local a; a=(1); local a="{{ v }}"; }; f': "([$(touch was-here)]=1)",
     "declare -A a; a[x #y]={{ v }}": "$(touch was-here)",
     "declare -A a=([x #y]={{ v }})": "$(touch was-here)",
 }

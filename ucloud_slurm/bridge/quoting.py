@@ -80,7 +80,8 @@ class _Quoter(Reader):
             number = _DIGITS.fullmatch(text) and (Place.ARITHMETIC in places or before in tuple(":-"))
             if not number:
                 what = "((...))" if Place.ARITHMETIC in places else "${...}"
-                raise self._refusal(f"a value that is no number cannot stand within {what}; use a variable")
+                # A variable would be no way out of ((...)): its contents are computed too.
+                raise self._refusal(f"a value that is no number cannot stand within {what}")
             return text
         inner = [level for level in self._levels if level.place is Place.DOCUMENT and level is not top]
         if inner and "\n" in text and top.place is not Place.COMMENT:
@@ -134,6 +135,8 @@ class _Quoter(Reader):
         harmless = _HARMLESS.fullmatch(text) is not None
         integers = self._integers
         trouble = level.command.trouble(level.plain, integers=integers, harmless=harmless)
+        if self._arrays and text.startswith("(") and level.command.declares:
+            trouble = "a value in parentheses cannot be given to a variable that may be an array"
         if level.array and integers:
             trouble = "a value that is no number cannot stand in an array where variables may be integers"
         if in_brackets:

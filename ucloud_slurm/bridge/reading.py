@@ -87,6 +87,7 @@ class Reader:
         self._levels = [Level(Place.COMMAND)]
         self._lost: str | None = None  # why nothing is certain any more
         self._loose = ""  # what stands right before a value and would take it
+        self._arrays = False  # there may be arrays
         self._integers = False  # a variable was declared that evaluates what it gets
         self._number = 1
 
@@ -181,7 +182,8 @@ class Reader:
         """What begins a quotation, an expansion or another command; or a character that is escaped."""
         character, after = text[at], text[at + 1 : at + 2]
         top.word += character
-        self._said(after.rstrip("\n") if character == "\\" else character if character == "$" else "")
+        opens = top.place is Place.COMMAND and after in ("'", '"')  # $'...', $"..."
+        self._said(after.rstrip("\n") if character == "\\" else "$" if character == "$" and not opens else "")
         if top.place is Place.DOCUMENT:
             top.line += character
         if character in "\\$" and not after:
@@ -306,6 +308,7 @@ class Reader:
             self._levels.append(Level(Place.ARITHMETIC))
             return at + 2
         assigned = top.word.endswith("=")
+        self._arrays = self._arrays or assigned
         self._word_ends(top)
         top.command.end()
         top.depth += 1

@@ -50,6 +50,11 @@ class Command:
     arithmetic: bool = False
     integers: bool = False
 
+    @property
+    def declares(self) -> bool:
+        """Whether it declares variables."""
+        return self.name in _DECLARE
+
     def end(self) -> None:
         """The command is over; a condition goes on."""
         self.name = self.last = self.options = ""
@@ -81,7 +86,7 @@ class Command:
             self.name = plain
         self.shell = self.shell or plain.rpartition("/")[2] in _SHELLS
         self.integers = self.name in _DECLARE and "i" in self.options
-        self.last = plain
+        self.last = plain if plain != "--" else self.last
         return trouble
 
     def trouble(self, begun: str, *, integers: bool, harmless: bool) -> str | None:
@@ -102,7 +107,7 @@ class Command:
             return "a value that is no number cannot be assigned where variables may be integers, arrays or references"
         if self.name == "let" or (self.name in _NAMES and not assigned):
             return f"a value that is no number cannot be an argument of {self.name}"
-        if (self.last in ("-v", "-R") and self.name in ("[", "test", "printf")) or (
+        if (("-v" in (self.last, begun) or self.last == "-R") and self.name in ("[", "test", "printf")) or (
             self.name == "wait" and "p" in self.options
         ):
             return "a value cannot be the name of a variable"
