@@ -173,6 +173,25 @@ def test_a_value_that_equals_a_text_of_the_authors_is_still_a_value() -> None:
     assert script("run {{ v }} {{ '; true' if v }}", v="; true") == "run '; true' ; true"
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request("run", {"A": "{{ 'x'.ljust(10**6) }}"}),
+        Request("{{ sbatch('hint', 'x'.ljust(10**6, 'y')) }}run"),
+        Request("{{ sbatch('x'.ljust(10**6, 'y')) }}run"),
+        Request("{{ loadApplication('x'.ljust(10**6), '1') }}run"),
+        Request("{% for i in range(2000) %}{{ loadApplication(i ~ '', '1') }}{% endfor %}run"),
+        Request("{% for i in range(2000) %}{{ sbatch(i ~ '', '1') }}{% endfor %}run"),
+        Request("cat <<" + "E" * 10000 + "\n{{ v }}\n", values={"v": "E" * 10000}),
+    ],
+    ids=range(7),
+)
+def test_nothing_that_a_template_gives_is_without_a_limit(request_: Request) -> None:
+    with pytest.raises(Refused) as refused:
+        render(request_)
+    assert len(refused.value.why) < 400
+
+
 def test_the_same_request_gives_the_same_script() -> None:
     template = "run {{ v }} {% for a in {'x': v, 'y': 1} %}{{ a }}{% endfor %} {{ [v, 'b'] | unique | join(' ') }}"
     assert len({script(template, v="a b") for _ in range(3)}) == 1

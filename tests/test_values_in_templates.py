@@ -109,7 +109,55 @@ REFUSED = {
     "show \"$(case a in a) printf %s {{ v }};; esac)\"": ["@"],
     "show \"$(case a in a) printf %s x;; esac)\" {{ v }}": ["x", "@"],
     "show '{{ v }}": [],
+    "b['{{ v }}']=1; show yes": ["yes"],
+    "b=([\"{{ v }}\"]=1); show yes": ["yes"],
+    "b[a[0]+{{ v }}]=1; show yes": ["yes"],
+    "[[ '{{ v }}' -eq 1 ]]; show yes": ["yes"],
+    "[[ 1 -eq \"{{ v }}\" ]]; show yes": ["yes"],
+    "let \"y={{ v }}\"; show yes": ["yes"],
+    "\"let\" y={{ v }}; show yes": ["yes"],
+    "\\let y={{ v }}; show yes": ["yes"],
+    "command let y={{ v }}; show yes": ["yes"],
+    "> /dev/null let y={{ v }}; show yes": ["yes"],
+    "2>&1 let 2>&1 &>/dev/null y={{ v }}; show yes": ["yes"],
+    "function f { let y={{ v }}; }; f; show yes": ["yes"],
+    "test '-v' {{ v }}; show yes": ["yes"],
+    "[ -v \"{{ v }}\" ]; show yes": ["yes"],
+    "printf -v \"{{ v }}\" x; show yes": ["yes"],
+    "wait -n -p {{ v }}; show yes": ["yes"],
+    "declare \"{{ v }}=1\"; show yes": ["yes"],
+    "declare -i \"y={{ v }}\"; show yes": ["yes"],
+    "declare -n y=\"{{ v }}\"; show \"$y\" > /dev/null; show yes": ["yes"],
+    "declare -ai y=({{ v }}); show yes": ["yes"],
+    "$'let' y={{ v }}; show yes": ["yes"],
+    "$\"let\" y={{ v }}; show yes": ["yes"],
+    "printf -v{{ v }} x; show yes": ["yes"],
+    "RANDOM={{ v }}; show yes": ["yes"],
+    "PS4={{ v }}; show yes": ["yes"],
 }  # fmt: skip
+# What is read as a script again: a value that might be more than one plain word is refused.
+READ_AGAIN = (
+    "eval 'show {{ v }}'",
+    "sh -c -- 'echo {{ v }}'", "eval show {{ v }}", "trap 'echo {{ v }}' EXIT", "alias x={{ v }}",
+    "bash -c \"echo {{ v }}\"", "/bin/sh -ec 'echo {{ v }}' x", "srun bash -c \"echo {{ v }}\"", "ssh n1 {{ v }}",
+    "sbatch --wrap=\"echo {{ v }}\"", "compgen -W {{ v }}",
+)  # fmt: skip
+# A template -> a value that bash would take for the end of a here-document, or that would not be quoted.
+FOUND = {
+    "y=$(cat <<EOF\n{{ v }}\nEOF\n)": "EOF); touch was-here; (true",
+    "y=\"$(cat <<'EOF'\n{{ v }}\nEOF\n)\"": 'EOF)"; touch was-here; : "$(true',
+    "cat <(cat <<-EOF\n\t{{ v }}\n\tEOF\n)": "EOF); touch was-here; (true",
+    "y=$(cat <<EOF\nx\nEOF)\nshow {{ v }}\ncat <<EOF\nx\nEOF\n": "; touch was-here",
+    "cat <<E$x\nE\nshow '{{ v }}'\nE$x\n": "$(touch was-here)",
+    "cat <<E\u00a0\nE\nshow '{{ v }}'\nE\u00a0\n": "$(touch was-here)",
+    "a[1<<2]=5\nshow {{ v }}\n2]=5\n": "; touch was-here",
+    "a=(1 2 ; {{ v }})": "x\ntouch was-here\n",
+    "a=((1 2 {{ v }}))": "x\ntouch was-here\n",
+    "a=(1); declare a={{ v }}": "($(touch was-here))",
+    'f() { local a; a=(1); local a="{{ v }}"; }; f': "([$(touch was-here)]=1)",
+    "declare -A a; a[x #y]={{ v }}": "$(touch was-here)",
+    "declare -A a=([x #y]={{ v }})": "$(touch was-here)",
+}
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +187,8 @@ def is_refused_anyway(value: str) -> bool:
 @REALLY
 @given(st.sampled_from(sorted(PLACES)), VALUES)
 @example("show {{ v }}>&1", "2")
+@example("show {{ v }}{{ v }}", "--wrap=id")
+@example("show {{ v }}{{ v }}", "PS4=x")
 @example("[[ {{ v }} == {{ v }} ]] && show yes {{ v }}", "-v")
 @example('x=hey; show $x{{ v }} "$x{{ v }}" "${x}{{ v }}"', "y")
 def test_a_value_arrives_byte_for_byte_wherever_it_stands(folder: Path, template: str, value: str) -> None:
@@ -163,6 +213,42 @@ def test_where_bash_would_make_more_of_a_value_it_is_refused(folder: Path, templ
     seen = shown(folder, template, value)
     assert seen in (None, [text.replace("@", value) for text in REFUSED[template]])
     assert seen is None or value.lstrip("-").isdigit()
+
+
+@pytest.mark.parametrize("template", FOUND)
+def test_a_value_cannot_end_what_it_stands_in(folder: Path, template: str) -> None:
+    shown(folder, template, FOUND[template])
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("template", READ_AGAIN)
+@pytest.mark.parametrize("value", ["$(touch was-here)", "; touch was-here", "a b", ">was-here", ""])
+def test_a_value_is_no_part_of_a_script_that_is_read_again(template: str, value: str) -> None:
+    assert render(Request(template, values={"v": "file-1.txt"})).script.count("file-1.txt") == 1
+    with pytest.raises(Refused, match=r"hand it over, as in bash -c"):
+        render(Request(template, values={"v": value}))
+
+
+def test_a_value_can_be_handed_over_to_another_shell(folder: Path) -> None:
+    value = "'; touch was-here; $(touch was-here)"
+    assert shown(folder, 'bash -c \'printf "%s\\0" "$1"\' bash {{ v }}', value) == [value]
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("show a {{ v }}#b c", ["a", "#b", "c"]),
+        ("show {{ v }}~/x", ["~/x"]),
+        ('command_not_found_handle() { show "$@"; }\n{{ v }}done a', ["done", "a"]),
+    ],
+)
+def test_an_empty_value_lets_nothing_begin_a_word(folder: Path, template: str, expected: list[str]) -> None:
+    assert shown(folder, template, "") == expected
+
+
+def test_a_value_makes_no_other_name_of_a_variable_in_a_here_document() -> None:
+    with pytest.raises(Refused, match="cannot follow a variable"):
+        render(Request("cat <<E\n$x{{ v }}{{ w }}\nE", values={"v": "", "w": "y"}))
 
 
 # Pieces of scripts as authors write them, from which it is not easy to find out again.

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ucloud_slurm.bridge.template import Request, render
-from ucloud_slurm.errors import Refused
+from ucloud_slurm.errors import Refused, one_line
 
 CPU = 1  # seconds
 MEMORY = 256 * 1024 * 1024  # bytes of address space
@@ -34,7 +34,7 @@ def main() -> None:
         request["absent"] = tuple(request["absent"])
         answer = {"rendered": asdict(render(Request(**request)))}
     except Refused as refusal:
-        answer = {"refused": refusal.why}
+        answer = {"refused": one_line(refusal.why)}
     except MemoryError:
         answer = {"refused": "the template needs too much memory."}
     except Exception as error:  # noqa: BLE001  whatever it is, it comes from what was asked

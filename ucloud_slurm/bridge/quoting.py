@@ -80,7 +80,8 @@ class _Quoter(Reader):
             number = _DIGITS.fullmatch(text) and (Place.ARITHMETIC in places or before in tuple(":-"))
             if not number:
                 what = "((...))" if Place.ARITHMETIC in places else "${...}"
-                raise self._refusal(f"a value that is no number cannot stand within {what}; use a variable")
+                # A variable would be no way out of ((...)): its contents are computed too.
+                raise self._refusal(f"a value that is no number cannot stand within {what}")
             return text
         inner = [level for level in self._levels if level.place is Place.DOCUMENT and level is not top]
         if inner and "\n" in text and top.place is not Place.COMMENT:
@@ -91,9 +92,11 @@ class _Quoter(Reader):
             case Place.COMMENT:
                 return " ".join(text.splitlines())
             case Place.SINGLE:
+                self._check_quoted(text)
                 return text.replace("'", "'\\''")
             case Place.DOUBLE:
-                joins = _NAME_AT_END.search(self._out[-1][-300:]) if self._out else None
+                self._check_quoted(text)
+                joins = _NAME_AT_END.search(self._before())
                 return ('""' if joins else "") + re.sub(r'([\\$`"])', r"\\\1", text)
             case Place.DOCUMENT:
                 return self._into_document(text, top)
@@ -101,7 +104,7 @@ class _Quoter(Reader):
 
     def _into_document(self, text: str, top: Level) -> str:
         here = top.here[0]
-        if not here.quoted and text and self._out and _NAME_AT_END.search(self._out[-1][-300:]):
+        if not here.quoted and text and _NAME_AT_END.search(self._before()):
             raise self._refusal("a value cannot follow a variable in a here-document directly; write ${NAME}")
         shown = text if here.quoted else re.sub(r"([\\$`])", r"\\\1", text)
         for number, line in enumerate(shown.split("\n")):
@@ -115,20 +118,42 @@ class _Quoter(Reader):
             top.valued = True
         return shown
 
-    def _word(self, text: str, after: str, top: Level) -> str:
-        number = _DIGITS.fullmatch(text)
-        trouble = None if number else top.command.trouble(top.word, integers=self._integers)
-        if _OPEN.search(top.word) and not number:
-            trouble = "a value that is no number cannot stand within [...]; put it into a variable first"
+    def _before(self) -> str:
+        """The last of what stands before a value."""
+        return next((text[-300:] for text in reversed(self._out) if text), "")
+
+    def _check_quoted(self, text: str) -> None:
+        """Refuses a value within quotes where what counts is the command that gets it."""
+        level = self._levels[-2]
+        if level.place is Place.COMMAND:
+            self._check(text, level, level.subscript)
+            level.plain += text
+
+    def _check(self, text: str, level: Level, in_brackets: bool) -> None:
+        if _DIGITS.fullmatch(text):
+            return
+        harmless = _HARMLESS.fullmatch(text) is not None
+        integers = self._integers
+        trouble = level.command.trouble(level.plain, integers=integers, harmless=harmless)
+        if self._arrays and text.startswith("(") and level.command.declares:
+            trouble = "a value in parentheses cannot be given to a variable that may be an array"
+        if level.array and integers:
+            trouble = "a value that is no number cannot stand in an array where variables may be integers"
+        if in_brackets:
+            trouble = "a value that is no number cannot stand within [...]"
         if trouble:
             raise self._refusal(trouble)
+
+    def _word(self, text: str, after: str, top: Level) -> str:
+        self._check(text, top, top.word.count("[") > top.word.count("]"))
         if not text:
-            shown = "''" if not top.word and (after in _AFTER_A_WORD or after == "?") else ""
+            shown = "" if top.word else "''"
         elif self._bare(text, after, top):
             shown = text
         else:
             shown = "'" + text.replace("'", "'\\''") + "'"  # always: shlex.quote leaves a=b as it is
         top.word += shown if shown == text else "''" if shown else ""
+        top.plain += text
         return shown
 
     def _bare(self, text: str, after: str, top: Level) -> bool:

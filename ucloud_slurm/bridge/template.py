@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from ucloud_slurm.bridge.characters import is_plain
@@ -13,6 +14,7 @@ from ucloud_slurm.errors import Refused
 Value = str | int | float | bool
 
 LARGEST = 256 * 1024  # characters of a template, and of the script that becomes of it
+MOST = 1000  # options and applications to load
 
 _NOT_OFFERED = {
     "script": "script() runs programs of the provider",
@@ -101,6 +103,9 @@ def render(request: Request) -> Rendered:
     environment = {name: plain(sandbox.rendered(text, context)) for name, text in request.environment.items()}
     options |= {name: value for name, value in first.items() if name not in options}
     script = _script(sandbox.rendered(request.template, context))
+    others = chain(environment.values(), *options.items(), *loaded)
+    if sum(map(len, others)) > LARGEST or len(options) + len(loaded) > MOST:
+        raise Refused(f"its environment, options and modules would be more than {LARGEST} characters, or too many.")
     return Rendered(script, environment, options, tuple(dict.fromkeys(loaded)))
 
 
