@@ -152,6 +152,13 @@ def test_what_ucloud_knows_and_nobody_configured_stays(products: Type, ucloud: P
     assert found.items() >= written.items()
 
 
+def test_how_ucloud_writes_a_unit_is_its_own(products: Type, ucloud: ProductsAtUCloud) -> None:
+    unit = {"name": "Core", "namePlural": "Core", "floatingPoint": False, "displayFrequencySuffix": False}
+    ucloud.add("thin-4", {**CATEGORY, "accountingUnit": unit}, cpu=4, memoryInGigs=16)
+    assert products("sync", "--yes").exit_code == 0
+    assert ucloud.named("thin-4")["category"]["accountingUnit"] == unit
+
+
 def test_a_product_that_lacks_its_type_gets_it(products: Type, ucloud: ProductsAtUCloud) -> None:
     products("sync", "--yes")
     del ucloud.named("thin-4")["type"]

@@ -151,13 +151,14 @@ def _wanted(
 def _category(product: Product, provider: str, counted: Accounting, there: Category | None) -> Category:
     name, plural = unit_name(product, counted.unit)
     money = is_money(product)
+    unit = AccountingUnit(name=name, name_plural=plural, floating_point=money, display_frequency_suffix=not money)
+    if there is not None and (there.accounting_unit.name, there.accounting_unit.floating_point) == (name, money):
+        unit = there.accounting_unit  # how it is shown besides is UCloud's
     return Category(
         name=product.category,
         provider=provider,
         product_type=COMPUTE,
-        accounting_unit=AccountingUnit(
-            name=name, name_plural=plural, floating_point=money, display_frequency_suffix=not money
-        ),
+        accounting_unit=unit,
         accounting_frequency=FREQUENCIES[product.period],
         free_to_use=product.free,
         allow_sub_allocations=there.allow_sub_allocations if there else True,
