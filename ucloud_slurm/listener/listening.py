@@ -17,6 +17,8 @@ from ucloud_slurm.ucloud.channel import Garbage, Project, Reader, Record, Wallet
 
 log = logging.getLogger(__name__)
 
+DAY = 86400.0  # seconds that a connection lasts at most
+
 
 class Listener:
     """One connection after the other.
@@ -54,6 +56,7 @@ class Listener:
         self._pulse = pulse
         self._sleep = sleep
         self._heard = False
+        self._everything = False  # the next connection asks for all that there is
 
     def run(self) -> NoReturn:
         """Never ends by itself."""
@@ -93,10 +96,17 @@ class Listener:
         self._heard = False
         token = self._token()
         with Link(self._settings) as link:
-            link.send(auth_frame(int(self._wallets.replay_from() * 1000), token))
-            reader, pulse = Reader(), self._pulse(time.monotonic())
+            since = 0.0 if self._everything else self._wallets.replay_from()
+            link.send(auth_frame(int(since * 1000), token))
+            begun = time.monotonic()
+            reader, pulse = Reader(), self._pulse(begun)
             newest = kept = 0.0
             while True:
+                self._everything &= not pulse.settled
+                if time.monotonic() - begun >= DAY:
+                    # UCloud drops what a connection is too slow for, and does not say so.
+                    self._everything = True
+                    raise Ended("A day is over, and everything is asked for once more")
                 if pulse.due(time.monotonic()):
                     link.ping()
                 newest = max(newest, self._hear(link, reader, pulse))

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from ucloud_slurm.errors import Refused
+from ucloud_slurm.errors import Refused, one_line
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import Phase, Stop
@@ -45,7 +45,8 @@ def ours(provider: Provider, jobs: Sequence[Job]) -> None:
     for number, job in enumerate(jobs):
         owner = job.specification.product.provider
         if owner != provider.config.provider.id:
-            raise Refused(f"items[{number}].specification.product.provider: {owner} is not this provider.")
+            named = one_line(owner, 60)
+            raise Refused(f"items[{number}].specification.product.provider: {named} is not this provider.")
 
 
 def mark(provider: Provider, job: Job) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ucloud_slurm.bridge.batch import batch_job
 from ucloud_slurm.bridge.plan import plan
 from ucloud_slurm.bridge.refusals import problem
-from ucloud_slurm.errors import Forbidden, Problem, Refused, StorageFull, StorageTrouble
+from ucloud_slurm.errors import Forbidden, Problem, Refused, StorageFull, StorageTrouble, one_line
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.rendering import LIMIT, PATIENCE, NotRendered, render
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId, Submission
@@ -52,10 +52,8 @@ def build(provider: Provider, catalogue: Catalogue, job: Job, identity: Identity
     reference = job.specification.product
     product = provider.config.product(reference.category, reference.id)
     if reference.provider != provider.config.provider.id or product is None:
-        raise Refused(
-            f"specification.product: {reference.id} in {reference.category} of {reference.provider} is not a machine "
-            "of this provider."
-        )
+        named = one_line(f"{reference.id} in {reference.category} of {reference.provider}", 100)
+        raise Refused(f"specification.product: {named} is not a machine of this provider.")
     application = catalogue.application(job)
     known_here = product.cpus is not None and product.memory_gb is not None and product.gpus is not None
     try:
