@@ -15,7 +15,6 @@ from tests.channel import records
 from tests.channel.conftest import running
 from tests.channel.server import ChannelServer, certificate
 from tests.conftest import START, Clock, World
-from ucloud_slurm.listener import listening
 from ucloud_slurm.listener.link import Away
 from ucloud_slurm.listener.listening import Listener
 from ucloud_slurm.listener.pulse import Pulse
@@ -312,15 +311,13 @@ def test_only_a_certificate_that_is_known_is_accepted(hear: Hear, tmp_path: Path
     known.knows("Ada#1")
 
 
-def test_once_a_day_everything_is_asked_for_again(hear: Hear, monkeypatch: pytest.MonkeyPatch) -> None:
-    hearing = hear()
+def test_once_a_day_everything_is_asked_for_again(hear: Hear) -> None:
+    lives = iter((2.0, 86400.0))
+    hearing = hear(pulse=lambda now: QUICK(now, life=next(lives)))
     peer = hearing.server.accept()
     peer.say(records.of_user("Ada#1", locked=True))
     wait_until("the time is kept", lambda: hearing.wallets.replay_from() > 0, seconds=10)
-    monkeypatch.setattr(listening, "DAY", 0.0)
-    peer.say(records.user(1, "Bob#1"))
     again = hearing.server.accept()
-    monkeypatch.setattr(listening, "DAY", 86400.0)
     assert again.replay_from == 0
     again.say(records.of_user("Ada#1", locked=False))
     wait_until("the lost word is heard", lambda: not hearing.wallets.all_locked(), seconds=10)

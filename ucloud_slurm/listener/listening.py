@@ -17,8 +17,6 @@ from ucloud_slurm.ucloud.channel import Garbage, Project, Reader, Record, Wallet
 
 log = logging.getLogger(__name__)
 
-DAY = 86400.0  # seconds that a connection lasts at most
-
 
 class Listener:
     """One connection after the other.
@@ -98,12 +96,11 @@ class Listener:
         with Link(self._settings) as link:
             since = 0.0 if self._everything else self._wallets.replay_from()
             link.send(auth_frame(int(since * 1000), token))
-            begun = time.monotonic()
-            reader, pulse = Reader(), self._pulse(begun)
+            reader, pulse = Reader(), self._pulse(time.monotonic())
             newest = kept = 0.0
             while True:
                 self._everything &= not pulse.settled
-                if time.monotonic() - begun >= DAY:
+                if pulse.old(time.monotonic()):
                     # UCloud drops what a connection is too slow for, and does not say so.
                     self._everything = True
                     raise Ended("A day is over, and everything is asked for once more")

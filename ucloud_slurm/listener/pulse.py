@@ -3,6 +3,7 @@
 EVERY = 30.0  # seconds from ping to ping
 PATIENCE = 20.0  # seconds that UCloud has for its answer
 QUIET = 10.0  # seconds without a message after which everything old has been said
+DAY = 86400.0  # seconds that a connection lasts
 LONGEST = 60.0  # seconds between two attempts
 
 
@@ -15,9 +16,12 @@ class Pulse:
     :ivar settled: everything old has been said
     """
 
-    def __init__(self, now: float, *, every: float = EVERY, patience: float = PATIENCE, quiet: float = QUIET) -> None:
+    def __init__(
+        self, now: float, *, every: float = EVERY, patience: float = PATIENCE, quiet: float = QUIET, life: float = DAY
+    ) -> None:
         self._every, self._patience, self._quiet = every, patience, quiet
         self._next = now
+        self._until = now + life
         self._asked_at: float | None = None
         self._message_at = now
         self.settled = False
@@ -45,9 +49,15 @@ class Pulse:
         """Whether an answer is overdue."""
         return self._asked_at is not None and now - self._asked_at >= self._patience
 
+    def old(self, now: float) -> bool:
+        """Whether the connection has lasted long enough."""
+        return now >= self._until
+
     def left(self, now: float) -> float:
         """Seconds until there is something to do."""
-        until = self._next if self._asked_at is None else min(self._next, self._asked_at + self._patience)
+        until = min(self._next, self._until)
+        if self._asked_at is not None:
+            until = min(until, self._asked_at + self._patience)
         return max(0.0, until - now)
 
 
