@@ -211,7 +211,8 @@ def test_a_value_arrives_in_a_here_document_or_is_refused(folder: Path, template
 @given(st.sampled_from(sorted(REFUSED)), VALUES)
 def test_where_bash_would_make_more_of_a_value_it_is_refused(folder: Path, template: str, value: str) -> None:
     seen = shown(folder, template, value)
-    assert seen in (None, [text.replace("@", value) for text in REFUSED[template]])
+    # A number may stand there; some, such as 08, bash does not take in some of the places, and prints nothing.
+    assert seen in (None, [], [text.replace("@", value) for text in REFUSED[template]])
     assert seen is None or value.lstrip("-").isdigit()
 
 
