@@ -84,7 +84,7 @@ REFUSED = {
     "show \"`printf %s {{ v }}`\"": ["@"],
     "show \"${x:-{{ v }}}\"": ["@"],
     "show ${x:-\"{{ v }}\"}": ["@"],
-    "show $(( {{ v }} ))": ["@"],
+    ": $(( {{ v }} )); show yes": ["yes"],
     "a[{{ v }}]=1; show yes": ["yes"],
     "(( {{ v }} )); show yes": ["yes"],
     "let y={{ v }}; show yes": ["yes"],
