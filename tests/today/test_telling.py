@@ -10,6 +10,7 @@ from tests.factories import job_data
 from ucloud_slurm.sandbox.core import CoreError
 from ucloud_slurm.store.database import StorageBusy
 from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.ucloud.control import JobState, JobUpdate
 from ucloud_slurm.users.mapping import NoAnswer
 from ucloud_slurm.worker.compare import FORGOTTEN
 from ucloud_slurm.worker.one_pass import Result
@@ -151,6 +152,13 @@ def test_a_bulk_that_core_cannot_read_is_sent_in_parts(world: World) -> None:
     assert sorted(told) == [[], ["RUNNING"], ["RUNNING"]]
     parked = [row for row in world.provider.outbox.listed(everything=False) if row["outcome"] == "parked"]
     assert [row["job_id"] for row in parked] == [jobs[told.index([])]]
+
+
+def test_a_text_for_core_has_no_nul(era: str) -> None:
+    body = JobUpdate(JobState.RUNNING, "on n\x001", output_folder="/jobs\x00/1").body("7")
+    assert body["update"] == {
+        "status": "on n1", "state": "RUNNING", "expectedDifferentState": True, "outputFolder": "/jobs/1",
+    }  # fmt: skip
 
 
 # -- comparing --------------------------------------------------------------------------------------------------
