@@ -64,6 +64,16 @@ def test_a_job_of_a_rules_account_is_shown_charged_and_ended_at_ucloud(world: Wo
     assert world.row(found.id).phase is Phase.ENDED
 
 
+@pytest.mark.parametrize("era", ["today"], scope="session")
+def test_a_job_of_somebody_whom_core_has_not_named_is_not_registered(world: World) -> None:
+    submitted(world)
+    world.work(1)
+    assert "jobs.control.register" not in {each.call for each in world.core.exchanges}
+    known(world)
+    world.work(1)
+    assert len(registered(world)) == 1
+
+
 def test_a_job_is_registered_once_whatever_is_repeated(world: World) -> None:
     submitted(world)
     for _ in range(3):

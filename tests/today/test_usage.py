@@ -145,6 +145,7 @@ def test_when_nothing_is_left_the_owners_jobs_end_and_are_charged_as_slurm_count
     other = run(world, project="lab")
     world.core.accounts.set_quota(10)
     world.work(60)
+    assert all(world.slurm(job).run.ended is not None for job in jobs), "in the pass that was told so"
     world.work(1)
     world.work(1)
     for job in jobs:
