@@ -67,8 +67,10 @@ def test_a_job_of_a_rules_account_is_shown_charged_and_ended_at_ucloud(world: Wo
 @pytest.mark.parametrize("era", ["today"], scope="session")
 def test_a_job_of_somebody_whom_core_has_not_named_is_not_registered(world: World) -> None:
     submitted(world)
-    world.work(1)
-    assert "jobs.control.register" not in {each.call for each in world.core.exchanges}
+    for named in ([], [Project("p1", "P1", world.clock(), consumes=True, members=())]):
+        world.provider.wallets.take(named, "example", world.clock())
+        world.work(1)
+        assert "jobs.control.register" not in {each.call for each in world.core.exchanges}
     known(world)
     world.work(1)
     assert len(registered(world)) == 1
