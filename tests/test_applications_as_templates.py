@@ -16,7 +16,7 @@ from tests.test_endpoint import post
 from tests.test_templates import ATTACKS
 from ucloud_slurm import rendering
 from ucloud_slurm.bridge.plan import Plan
-from ucloud_slurm.bridge.template import Request
+from ucloud_slurm.bridge.request import Request
 from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Misconfigured, Refused
 from ucloud_slurm.slurm.commands import options

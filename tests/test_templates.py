@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from ucloud_slurm.bridge.template import Rendered, Request, render
+from ucloud_slurm.bridge.request import Rendered, Request
+from ucloud_slurm.bridge.template import render
 from ucloud_slurm.errors import Refused
 
 UCLOUD = {"jobId": "1", "nodes": 2, "machine": {"name": "m-1", "cpu": 8, "gpu": 0}}

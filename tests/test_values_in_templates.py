@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.test_values_are_data import HOSTILE
-from ucloud_slurm.bridge.template import Request, render
+from ucloud_slurm.bridge.request import Request
+from ucloud_slurm.bridge.template import render
 from ucloud_slurm.bridge.words_of_bash import RESERVED
 from ucloud_slurm.errors import Refused
 

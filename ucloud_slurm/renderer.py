@@ -9,7 +9,8 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from ucloud_slurm.bridge.template import Request, render
+from ucloud_slurm.bridge.request import Request
+from ucloud_slurm.bridge.template import render
 from ucloud_slurm.errors import Refused, one_line
 
 CPU = 1  # seconds

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from ucloud_slurm.bridge.template import Rendered, Request
+from ucloud_slurm.bridge.request import Rendered, Request
 from ucloud_slurm.errors import NotNow, Refused, one_line
 from ucloud_slurm.run import CommandMissing, CommandTimeout, run
 

@@ -9,8 +9,8 @@ from ucloud_slurm.bridge.containers import container
 from ucloud_slurm.bridge.launch import Launch, warning
 from ucloud_slurm.bridge.layout import Layout, layout
 from ucloud_slurm.bridge.plan import Plan
+from ucloud_slurm.bridge.request import Render, Request
 from ucloud_slurm.bridge.script import Parts, log, script
-from ucloud_slurm.bridge.template import Render, Request
 from ucloud_slurm.bridge.variables import Pieces
 from ucloud_slurm.config import ApplicationsSection, ContainersSection, FilesRoot, Product
 from ucloud_slurm.errors import Refused, one_line

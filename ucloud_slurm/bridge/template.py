@@ -1,17 +1,15 @@
 """The templates of an application: what they may use, and what becomes of them."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
 from ucloud_slurm.bridge.characters import is_plain
 from ucloud_slurm.bridge.jinja import Absent, Sandbox, plain
 from ucloud_slurm.bridge.quoting import shell
+from ucloud_slurm.bridge.request import Rendered, Request
 from ucloud_slurm.bridge.text import Live, Text, pieces, text_of, trimmed, written
 from ucloud_slurm.errors import Refused
-
-Value = str | int | float | bool
 
 LARGEST = 256 * 1024  # characters of a template, and of the script that becomes of it
 MOST = 1000  # options and applications to load
@@ -23,49 +21,6 @@ _NOT_OFFERED = {
     "versionResolver": "versionResolver() chooses versions; here the administrator's list does",
     "unloadApplication": "unloadApplication() unloads what the whole job uses",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is to be rendered.
-
-    :ivar template: of the invocation
-    :ivar environment: templates of environment variables
-    :ivar sbatch: templates of options of sbatch
-    :ivar values: parameter -> value
-    :ivar absent: parameters without a value
-    :ivar ucloud: what templates find as ``ucloud``
-    :ivar live: names in ``ucloud`` -> variables of the shell that hold their values on the node
-    :ivar srun: how steps are started
-    """
-
-    template: str
-    environment: Mapping[str, str] = field(default_factory=dict)
-    sbatch: Mapping[str, str] = field(default_factory=dict)
-    values: Mapping[str, Value] = field(default_factory=dict)
-    absent: tuple[str, ...] = ()
-    ucloud: Mapping[str, Any] = field(default_factory=dict)
-    live: Mapping[str, str] = field(default_factory=dict)
-    srun: str = "srun"
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """What became of it.
-
-    :ivar script: bash
-    :ivar environment: values of environment variables
-    :ivar sbatch: options of sbatch with their values, which may be empty
-    :ivar loaded: applications that the template loads, with their versions
-    """
-
-    script: str
-    environment: Mapping[str, str]
-    sbatch: Mapping[str, str]
-    loaded: tuple[tuple[str, str], ...]
-
-
-Render = Callable[[Request], Rendered]
 
 
 class _Helper:

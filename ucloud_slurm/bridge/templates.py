@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from ucloud_slurm.bridge import modules, words
 from ucloud_slurm.bridge.characters import refuse_control_characters
 from ucloud_slurm.bridge.plan import MIB, Plan, gres_wanted
+from ucloud_slurm.bridge.request import Request
 from ucloud_slurm.bridge.shell import quoted
-from ucloud_slurm.bridge.template import Request
 from ucloud_slurm.config import ApplicationsSection, Product
 from ucloud_slurm.ucloud.applications import Application, Invocation, InvocationParameter
 from ucloud_slurm.ucloud.jobs import Job
