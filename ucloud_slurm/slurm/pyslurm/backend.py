@@ -88,7 +88,9 @@ class PySlurm(Commands):
                 raise OutcomeUnknown(f"pyslurm gave no answer: {error}") from None
             else:
                 self._count("submit")
-                return _submitted(answer)
+                # A refusal made no job. The controller explains it to sbatch, and pyslurm does not hand that on.
+                if not _refused(answer) or until <= time.monotonic():
+                    return _submitted(answer)
         return super().submit(submission, until - time.monotonic(), as_user)
 
     # -- reading --------------------------------------------------------------------------------------------

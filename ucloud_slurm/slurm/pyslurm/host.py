@@ -22,6 +22,7 @@ from ucloud_slurm import frames
 SPARE = 5  # seconds after the limit of a call at which the process ends itself, should nobody do it
 HELLO = 5.0  # seconds for the other side to take an answer
 COMMAND = 10.0  # seconds for one of Slurm's commands
+NOTHING = "(null)"  # as scontrol shows a setting without a value
 FOR_EVER = 366 * 86400.0
 
 _RELEASE = re.compile(rb"\x00([0-9]{2}\.[0-9]{2})\.[0-9]+[^\x00]{0,40}\x00")
@@ -45,10 +46,9 @@ def main(commands: str, oldest: str) -> None:
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
     try:
-        frames.send(channel, _hello(commands, oldest), within=HELLO)
-        # What libslurm prints from now on is for nobody: the answers say it too.
-        os.dup2(nothing, 2)
-        calls = Calls()
+        hello = _hello(commands, oldest)
+        calls = Calls(hello["limits"])
+        frames.send(channel, hello, within=HELLO)
         while True:
             frames.serve(channel, calls.answer, waits=FOR_EVER, sends=HELLO)
     except frames.Broken:
@@ -72,7 +72,11 @@ def _hello(commands: str, oldest: str) -> Message:
     library, site = _release(version), _of_site(commands)
     if library != site:
         raise Unusable(f"its libslurm is of Slurm {library} and {commands}/sbatch of {site}; build pyslurm anew")
-    return {"pyslurm": version, "slurm": library}
+    settings = _settings(commands)
+    filters = settings.get("CliFilterPlugins", NOTHING)
+    if filters not in (NOTHING, "cli_filter/none"):
+        raise Unusable(f"the site has CliFilterPlugins={filters}, which only Slurm's own commands heed")
+    return {"pyslurm": version, "slurm": library, "limits": _propagated(settings)}
 
 
 def _release(version: str) -> str:
@@ -81,23 +85,31 @@ def _release(version: str) -> str:
         paths = {line.rpartition(" ")[2].strip() for line in maps if "/libslurm" in line}
     for path in sorted(paths):
         with open(path, "rb") as library:  # noqa: PTH123
-            found = set(_RELEASE.findall(library.read()))
+            found = {match[1].decode() for match in _RELEASE.finditer(library.read())}
         if len(found) == 1:
-            return found.pop().decode()
+            return found.pop()
     # A module that holds the library in itself was built for the release that it is named after.
     return ".".join(version.split(".")[:2])
 
 
 def _of_site(commands: str) -> str:
-    """The release of the site's commands; makes sure, too, that sbatch does nothing that only sbatch can do."""
     release = re.search(r"([0-9]{2}\.[0-9]{2})\.", _said(f"{commands}/sbatch", "--version"))
     if release is None:
         raise Unusable(f"{commands}/sbatch does not tell its release")
-    settings = _said(f"{commands}/scontrol", "show", "config")
-    filters = re.search(r"^CliFilterPlugins\s*=\s*(\S+)", settings, re.MULTILINE)
-    if filters is not None and filters[1] not in ("(null)", "cli_filter/none"):
-        raise Unusable(f"the site has CliFilterPlugins={filters[1]}, which only Slurm's own commands heed")
     return release[1]
+
+
+def _settings(commands: str) -> dict[str, str]:
+    pairs = (line.partition("=") for line in _said(f"{commands}/scontrol", "show", "config").splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _propagated(settings: dict[str, str]) -> list[str]:
+    """The limits of a process that the site hands on to its jobs (slurm.conf(5), PropagateResourceLimits)."""
+    listed = settings.get("PropagateResourceLimits", "ALL").split(",")
+    excepted = settings.get("PropagateResourceLimitsExcept", NOTHING).split(",")
+    wanted = [name for name in _LIMITS if name in listed or "ALL" in listed]
+    return [] if "NONE" in listed else [name for name in wanted if name not in excepted]
 
 
 def _said(*argv: str) -> str:
@@ -113,9 +125,10 @@ def _said(*argv: str) -> str:
 class Calls:
     """What the process does, each in one exact form. An answer is what came of it, or Slurm's number and text."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: list[str]) -> None:
+        self._limits = limits
         self._slurm = importlib.import_module("pyslurm")
-        self._errno = ctypes.CDLL(None).__errno_location
+        self._errno = ctypes.CDLL(None)["__errno_location"]
         self._errno.restype = ctypes.POINTER(ctypes.c_int)
         self._calls: dict[str, Callable[[Message], Any]] = {
             "submit": self._submit,
@@ -130,6 +143,9 @@ class Calls:
 
     def answer(self, asked: Message) -> tuple[Message, list[int]]:
         """Does what a message asks for."""
+        # Of what libslurm prints the last call's is kept, lest a file grow; it is read when this process has ended.
+        os.ftruncate(2, 0)
+        os.lseek(2, 0, os.SEEK_SET)
         # Should something hang while the other side has gone: the alarm ends the process.
         signal.alarm(int(asked["within"]) + SPARE)
         try:
@@ -143,7 +159,7 @@ class Calls:
 
     def _submit(self, asked: Message) -> int:
         wanted = dict(asked["description"])
-        wanted["environment"] = _own_environment() | wanted["environment"]
+        wanted["environment"] = _own_environment(self._limits) | wanted["environment"]
         number = self._slurm.JobSubmitDescription(user_id=os.getuid(), group_id=os.getgid(), **wanted).submit()
         return int(number)
 
@@ -164,7 +180,7 @@ class Calls:
         return self._slurm.JobSubmitDescription(**changes)
 
 
-def _own_environment() -> dict[str, str]:
+def _own_environment(limits: list[str]) -> dict[str, str]:
     """What sbatch sets for a job by the process that it is: where it was asked, and the process's own limits."""
     mask = os.umask(0)
     os.umask(mask)
@@ -174,7 +190,7 @@ def _own_environment() -> dict[str, str]:
         "SLURM_SUBMIT_HOST": socket.gethostname().partition(".")[0],
         "SLURM_UMASK": f"{mask:04o}",
     }
-    for name in _LIMITS:
+    for name in limits:
         soft, _ = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
         # As sbatch hands them on: 64 bits without a sign.
         found[f"SLURM_RLIMIT_{name}"] = str(soft & 0xFFFFFFFFFFFFFFFF)

@@ -119,13 +119,11 @@ class Process:
             # What is not sent whole is not acted on.
             frames.send(child.channel, message, within=until - time.monotonic())
         except Broken as error:
-            self._failed(child, str(error))
-            raise NotSent(str(error)) from None
+            raise NotSent(self._failed(child, str(error))) from None
         try:
             answer, given = frames.receive(child.channel, ANSWER, within=until - time.monotonic())
         except Broken as error:
-            self._failed(child, str(error))
-            raise Lost(str(error)) from None
+            raise Lost(self._failed(child, str(error))) from None
         except BaseException:
             # Such as the end of a request's time: its answer must not be taken for that of another.
             self._failed(child, "a call was given up")
@@ -145,6 +143,7 @@ class Process:
             self.reason = "it is closed"
             if self._child is not None and self._child.is_ours():
                 self._child.end()
+                self._child.forget()
             self._child = None
 
     def _look(self) -> bool:
@@ -184,10 +183,11 @@ class Process:
             hello, given = frames.receive(child.channel, ANSWER, within=1.0)
             frames.close(given)
         except Broken as error:
-            self._failed(child, f"it ended while it loaded the module: {child.last_words() or error}")
+            self._failed(child, f"it ended while it loaded the module ({error})")
             return False
         if "pyslurm" not in hello:
             child.end()
+            child.forget()
             self._child = None
             self._pause(str(hello.get("reason", "it said nothing useful")), LOOK_AGAIN)
             return False
@@ -196,11 +196,15 @@ class Process:
         log.info("pyslurm %s is used, with the library of Slurm %s", hello["pyslurm"], hello.get("slurm"))
         return True
 
-    def _failed(self, child: "_Child", reason: str) -> None:
+    def _failed(self, child: "_Child", reason: str) -> str:
         child.end()
+        words = child.last_words()
+        reason = f"{reason}; it said: {words}" if words else reason
+        child.forget()
         self._child = None
         self._failures += 1
         self._pause(reason, min(FIRST_PAUSE * 2 ** (self._failures - 1), LONGEST_PAUSE))
+        return reason
 
     def _pause(self, reason: str, seconds: float = LONGEST_PAUSE) -> None:
         self._not_before = self._now() + seconds
@@ -246,9 +250,10 @@ class _Child:
         return bool(poll.poll(within * 1000))
 
     def last_words(self) -> str:
-        """What it has printed before it was there."""
+        """The last line that it has printed, before it was there or in its last call."""
         self._errors.seek(0)
-        return one_line(self._errors.read(4000).decode(errors="replace"), 300)
+        lines = self._errors.read(20_000).decode(errors="replace").split("\n")
+        return next((one_line(line, 300) for line in reversed(lines) if line.strip()), "")
 
     def forget(self) -> None:
         """Lets go of it without a word."""
@@ -261,4 +266,3 @@ class _Child:
             os.killpg(self._process.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(LAST_WORDS)
-        self.forget()

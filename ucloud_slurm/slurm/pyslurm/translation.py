@@ -80,6 +80,16 @@ _SIGNAL = re.compile(r"(B:)?(HUP|TERM|USR1|USR2)@([1-9][0-9]*)")
 _DIRECTIVE = re.compile(r"^#(SBATCH|PBS|BSUB)", re.MULTILINE)
 _MOST = 0xFFFF  # of the numbers that Slurm keeps in 16 bits
 
+# By these the launchers of MPI programs start their steps as Slurm wants it.
+_LAUNCHERS = {
+    "OMPI_MCA_plm_slurm_args": "--external-launcher",
+    "PRTE_MCA_plm_slurm_args": "--external-launcher",
+    "HYDRA_BOOTSTRAP": "slurm",
+    "HYDRA_LAUNCHER_EXTRA_ARGS": "--external-launcher",
+    "I_MPI_HYDRA_BOOTSTRAP": "slurm",
+    "I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS": "--external-launcher",
+}
+
 
 class Unfit(Exception):
     """It cannot be said exactly in the other's words."""
@@ -121,7 +131,7 @@ def description(submission: Submission) -> dict[str, Any]:
         "log_files_open_mode": "append",
         "signal": None if submission.signal is None else _signal(submission.signal),
         "resource_sharing": "exclusive" if submission.exclusive else None,
-        "environment": _environment(submission, ntasks, cpus),
+        "environment": _environment(submission, cpus),
     }
     # The library would cut a text at a NUL, and cannot take what is not UTF-8.
     for value in (*wanted.values(), *wanted["environment"].values()):
@@ -144,14 +154,14 @@ def record(attributes: Mapping[str, Any]) -> QueueRecord:
     :param attributes: the values of :data:`JOB`
     :raises Unfit: when one is not what its documentation says
     """
-    texts = ("name", "user_name", "state", "state_reason", "account", "partition")
+    texts = ("name", "user_name", "state", "state_reason", "partition")
     numbers = ("id", "submit_time", "run_time", "num_nodes", "cpus")
     for kind, names in ((str, texts), (int, numbers)):
         for name in names:
             # Such as a name that is "None", of which the module makes nothing.
             if not isinstance(attributes.get(name), kind):
                 raise Unfit(f"the job has no {name}")
-    started, minutes, nodes = (attributes.get(name) for name in ("start_time", "time_limit", "allocated_nodes"))
+    started, minutes = (attributes.get(name) for name in ("start_time", "time_limit"))
     if not all(value is None or isinstance(value, int) for value in (started, minutes)):
         raise Unfit("a time of the job is none")
     return QueueRecord(
@@ -166,9 +176,10 @@ def record(attributes: Mapping[str, Any]) -> QueueRecord:
         elapsed=attributes["run_time"],
         nodes=attributes["num_nodes"],
         cpus=attributes["cpus"],
-        node_list=nodes or "",
+        node_list=attributes.get("allocated_nodes") or "",
         minutes=minutes,
-        account=attributes["account"],
+        # Where Slurm keeps no accounts; the word is squeue's.
+        account=attributes.get("account") or "(null)",
         partition=attributes["partition"],
     )
 
@@ -181,21 +192,16 @@ def _check_script(script: str) -> None:
         raise Unfit("the script holds directives, which sbatch heeds")
 
 
-def _environment(submission: Submission, ntasks: int, cpus: int) -> dict[str, str]:
+def _environment(submission: Submission, cpus: int) -> dict[str, str]:
     """What sbatch --export=NONE sets for the job by what was asked for. What the process is, the process adds."""
-    found = {
+    return {
         "SLURM_EXPORT_ENV": "NONE",
         "SLURM_GET_USER_ENV": "1",
-        "SLURM_JOB_NAME": submission.name,
-        "SLURM_NTASKS": str(ntasks),
-        "SLURM_NPROCS": str(ntasks),
         "SLURM_NTASKS_PER_NODE": str(submission.tasks),
         "SLURM_CPUS_PER_TASK": str(cpus),
-        "SLURM_OPEN_MODE": "a",
+        "SLURM_TRES_PER_TASK": f"cpu={cpus}",
+        **_LAUNCHERS,
     }
-    if submission.memory is not None:
-        found["SLURM_MEM_PER_NODE"] = str(submission.memory)
-    return found
 
 
 def _gres(text: str) -> dict[str, int]:
