@@ -8,7 +8,7 @@ from typing import Self
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.config import Config, own_account
 from ucloud_slurm.errors import Misconfigured
-from ucloud_slurm.slurm.commands import Commands
+from ucloud_slurm.slurm import choice
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.caches import TokenInStore
 from ucloud_slurm.store.codes import Codes
@@ -78,7 +78,7 @@ class Provider:
             sessions=Sessions(store, config.sessions),
             wallets=Wallets(store),
             health=Health(store),
-            scheduler=scheduler or Commands(config.slurm.commands, config.slurm.conf, config.slurm.timeout),
+            scheduler=scheduler or choice.scheduler(config.slurm),
             core=Core(
                 config.ucloud.url,
                 refresh_token,
@@ -110,7 +110,8 @@ class Provider:
         return OwnAccount() if user == own_account() else Remote(self.config.users.runner, user)
 
     def close(self) -> None:
-        """Closes the database and the connections to UCloud."""
+        """Closes the database and the connections to UCloud and Slurm."""
+        self.scheduler.close()
         self.core.close()
         self.store.close()
 
