@@ -21,7 +21,7 @@ PYSLURM_IS_FOR = "0x190b00"
 
 PACKAGES = (
     *packages.SLURM, *packages.DATABASE, "libslurm-dev", "gcc", "python3-dev", "python3-venv", "sudo", "iproute2",
-    "procps",
+    "procps", "sqlite3",
 )  # fmt: skip
 
 PLACE = "/opt/ucloud-slurm"
