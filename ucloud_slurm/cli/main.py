@@ -14,6 +14,7 @@ from ucloud_slurm.cli.listener import listen
 from ucloud_slurm.cli.opening import explained, opened
 from ucloud_slurm.cli.output import as_json
 from ucloud_slurm.cli.products import products
+from ucloud_slurm.cli.sid import sid
 from ucloud_slurm.cli.users import users
 from ucloud_slurm.config import VARIABLE, read
 from ucloud_slurm.errors import Problem
@@ -136,4 +137,5 @@ main.add_command(users)
 main.add_command(products)
 for verb in (link, unlink, linkd, listen):
     main.add_command(verb)
+sandbox.sandbox.add_command(sid)
 main.add_command(sandbox.sandbox)
