@@ -24,8 +24,9 @@ HOSTILE = "a|b;c $(touch /tmp/x) `id` 'q' \"z\" %j \\ {} é 中 -"
 OWN = ("JobId", "SubmitTime", "EligibleTime", "AccrueTime", "StartTime", "EndTime", "LastSchedEval", "AllocNode:Sid",
        "Priority", "JobState", "Reason", "RunTime", "NodeList", "BatchHost", "SchedNodeList", "AllocTRES", "TRES",
        "NumNodes", "Scheduler")  # fmt: skip
-# For the eye only: sbatch repeats there what it says of the CPUs of a task, and tells its own line.
-SAID = "TresPerTask"
+# For the eye only: sbatch repeats what it says of the CPUs of a task, and tells its own line. pyslurm says what is so
+# anyhow; where a site has it otherwise pyslurm is not used.
+SAID = ("TresPerTask", "OOMKillStep")
 
 
 def wanted(cluster: Cluster, **more: Any) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def common(cluster: Cluster, job: int) -> list[str]:
     # scontrol fills in patterns, even where Slurm does not.
     text = re.sub(r"^ *Std(Out|Err)=.*$", lambda line: line[0].replace(str(job), "ID"), shown(cluster, job), flags=re.M)
     text = re.sub(r"^ *SubmitLine=.*$", "", text, flags=re.M)
-    for name in (*OWN, SAID):
+    for name in (*OWN, *SAID):
         text = re.sub(rf"(?:^|(?<=\s)){re.escape(name)}=\S*", "", text)
     return text.split()
 

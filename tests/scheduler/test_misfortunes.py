@@ -280,12 +280,15 @@ def test_another_release_of_slurm_is_named(make: Make) -> None:
     )
 
 
-def test_filters_of_sbatch_are_heeded(make: Make) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [("CliFilterPlugins", "cli_filter/lua"), ("TaskPluginParam", "OOMKillStep")]
+)
+def test_what_a_site_wants_of_sbatch_is_heeded(make: Make, name: str, value: str) -> None:
     bench = make()
-    (bench.folder / "settings").write_text("CliFilterPlugins        = cli_filter/lua\n")
+    (bench.folder / "settings").write_text(f"{name:<23} = {value}\n")
     assert not bench.slurm.ready(20)
     assert bench.slurm.reason is not None
-    assert "CliFilterPlugins=cli_filter/lua" in bench.slurm.reason
+    assert f"{name}={value}" in bench.slurm.reason
 
 
 def test_a_site_that_does_not_answer_is_asked_again_soon(make: Make, clock: Clock) -> None:

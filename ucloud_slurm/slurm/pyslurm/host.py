@@ -81,6 +81,9 @@ def _hello(commands: str, oldest: str) -> Message:
     filters = settings.get("CliFilterPlugins", NOTHING)
     if filters not in (NOTHING, "cli_filter/none"):
         raise Unusable(f"the site has CliFilterPlugins={filters}, which only Slurm's own commands heed")
+    # pyslurm says no to it for every job, where sbatch leaves it to the site.
+    if "oomkillstep" in settings.get("TaskPluginParam", NOTHING).lower():
+        raise Unusable("the site has TaskPluginParam=OOMKillStep, which jobs that pyslurm submits would not get")
     return {"pyslurm": version, "slurm": library, "limits": _propagated(settings)}
 
 
