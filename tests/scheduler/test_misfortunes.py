@@ -132,7 +132,10 @@ def test_a_refusal_is_explained_by_sbatch(bench: Bench) -> None:
     assert bench.landed() == []
 
 
-def test_what_libslurm_prints_reaches_nobody(capfd: pytest.CaptureFixture[str], bench: Bench) -> None:
+def test_what_libslurm_prints_reaches_nobody(make: Make, capfd: pytest.CaptureFixture[str]) -> None:
+    # Begun here, where what it inherits is looked at.
+    bench = make()
+    assert bench.slurm.ready(20)
     bench.order(submit="noise", job="noise")
     assert [bench.submit(), bench.submit()] == [1, 2]
     found = bench.slurm.job(JOB, 10)
