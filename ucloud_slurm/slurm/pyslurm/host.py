@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from ucloud_slurm import frames
@@ -81,13 +82,13 @@ def _hello(commands: str, oldest: str) -> Message:
 
 def _release(version: str) -> str:
     """The release of the libslurm that was loaded, as the library itself holds it."""
-    with open("/proc/self/maps", encoding="utf-8") as maps:  # noqa: PTH123  pathlib is not loaded here
-        paths = {line.rpartition(" ")[2].strip() for line in maps if "/libslurm" in line}
-    for path in sorted(paths):
-        with open(path, "rb") as library:  # noqa: PTH123
-            found = {match[1].decode() for match in _RELEASE.finditer(library.read())}
-        if len(found) == 1:
-            return found.pop()
+    found: set[str] = set()
+    with suppress(OSError), open("/proc/self/maps", encoding="utf-8") as maps:  # noqa: PTH123  pathlib is not loaded
+        for path in {line.rpartition(" ")[2].strip() for line in maps if "/libslurm" in line}:
+            with open(path, "rb") as library:  # noqa: PTH123
+                found |= {match[1].decode() for match in _RELEASE.finditer(library.read())}
+    if len(found) == 1:
+        return found.pop()
     # A module that holds the library in itself was built for the release that it is named after.
     return ".".join(version.split(".")[:2])
 
@@ -157,11 +158,10 @@ class Calls:
         finally:
             signal.alarm(0)
 
-    def _submit(self, asked: Message) -> int:
+    def _submit(self, asked: Message) -> Any:
         wanted = dict(asked["description"])
         wanted["environment"] = _own_environment(self._limits) | wanted["environment"]
-        number = self._slurm.JobSubmitDescription(user_id=os.getuid(), group_id=os.getgid(), **wanted).submit()
-        return int(number)
+        return self._slurm.JobSubmitDescription(user_id=os.getuid(), group_id=os.getgid(), **wanted).submit()
 
     def _job(self, asked: Message) -> Message:
         job = self._slurm.Job.load(asked["id"])
