@@ -201,8 +201,9 @@ def test_only_the_job_of_that_name_and_user_is_cancelled(bench: Bench) -> None:
     assert bench.asked() == []
 
 
-def test_a_cancel_of_which_nothing_is_known_is_scancels(bench: Bench) -> None:
-    bench.order(cancel=[115, "Operation now in progress"])
+@pytest.mark.parametrize("error", [[115, "Operation now in progress"], [2000, "Invalid partition name specified"]])
+def test_a_cancel_that_ends_with_an_error_is_scancels(bench: Bench, error: list[object]) -> None:
+    bench.order(cancel=error)
     bench.slurm.cancel(JOB, "ucloud-1", own_account(), 10)
     assert bench.asked() == [f"scancel --name=ucloud-1 --user={own_account()} 7"]
 

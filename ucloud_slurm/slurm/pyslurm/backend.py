@@ -128,7 +128,10 @@ class PySlurm(Commands):
                 return
             if found.state is not None and found.state.phase is Phase.ENDED:
                 return
-            self._act("cancel", job, until - time.monotonic())
+            # The module takes for the answer what libslurm left as its error number, maybe after an earlier call. So an
+            # error of it says nothing here; scancel says.
+            if "done" not in (answer := self._ask_process("cancel", job, until - time.monotonic())):
+                raise _Otherwise(_text(answer))
         except _Otherwise as error:
             super().cancel(job, name, user, error.left(until))
 

@@ -5,7 +5,6 @@ then does one thing at a time as it is asked. It ends when the other side has go
 imports pyslurm; of ours it imports as little as it can.
 """
 
-import ctypes
 import importlib
 import os
 import re
@@ -129,12 +128,10 @@ class Calls:
     def __init__(self, limits: list[str]) -> None:
         self._limits = limits
         self._slurm = importlib.import_module("pyslurm")
-        self._errno = ctypes.CDLL(None)["__errno_location"]
-        self._errno.restype = ctypes.POINTER(ctypes.c_int)
         self._calls: dict[str, Callable[[Message], Any]] = {
             "submit": self._submit,
             "job": self._job,
-            "cancel": self._cancel,
+            "cancel": lambda asked: self._one(asked).cancel(),
             "time": lambda asked: self._one(asked).modify(self._change(time_limit=asked["time_limit"])),
             "suspend": lambda asked: self._one(asked).suspend(),
             "resume": lambda asked: self._one(asked).unsuspend(),
@@ -166,12 +163,6 @@ class Calls:
     def _job(self, asked: Message) -> Message:
         job = self._slurm.Job.load(asked["id"])
         return {name: getattr(job, name) for name in asked["attributes"]}
-
-    def _cancel(self, asked: Message) -> None:
-        job = self._one(asked)
-        # The module takes the error number for the answer, and libslurm leaves it alone when all is well.
-        self._errno()[0] = 0
-        job.cancel()
 
     def _one(self, asked: Message) -> Any:
         return self._slurm.Job(asked["id"])
