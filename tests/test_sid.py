@@ -3,13 +3,14 @@
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ucloud_slurm.sandbox import packages, slurm_conf
 from ucloud_slurm.sandbox.errors import SandboxError
-from ucloud_slurm.sandbox.folder import Folder
+from ucloud_slurm.sandbox.folder import MARKER, Folder
 from ucloud_slurm.sandbox.sid import recipe, settings
 from ucloud_slurm.sandbox.sid.checkout import Checkout
 from ucloud_slurm.sandbox.sid.room import Room
@@ -58,11 +59,11 @@ def test_what_is_done_is_not_done_again() -> None:
 
 
 def test_what_rests_on_a_changed_step_is_done_again_and_nothing_else() -> None:
-    done = recipe.fingerprints(ALL) | {"python": "another"}
-    again = recipe.undone(ALL, done)
-    assert [step.name for step in again] == ["python"]  # the run forgets the later ones before it begins
+    done = recipe.fingerprints(ALL)
+    changed = tuple(replace(step, script="another") if step.name == "python" else step for step in ALL)
+    assert [step.name for step in recipe.undone(changed, done)] == ["python", "pyslurm", "product"]
     other = recipe.steps("[metadata] and one requirement more")
-    assert [step.name for step in recipe.undone(other, recipe.fingerprints(ALL))] == ["product"]
+    assert [step.name for step in recipe.undone(other, done)] == ["product"]
 
 
 def test_a_failure_names_step_log_release_and_what_to_do() -> None:
@@ -87,7 +88,7 @@ def test_a_pair_that_nobody_promises_is_called_so() -> None:
 TARGETS = """\
 http://mirror.example.org/security/ bookworm-security main
 http://mirror.example.org/debian/ bookworm-updates main
-http://mirror.example.org/debian/ bookworm contrib
+http://elsewhere.example.org/debian/ bookworm contrib
 http://mirror.example.org/debian/ bookworm main
 http://other.example.org/ nodistro main
 """
@@ -183,7 +184,7 @@ def test_a_debian_with_something_mounted_in_it_is_not_deleted(
     folder = tmp_path / "sid"
     place = Sid(folder, silence, commit())
     (folder / "root").mkdir(parents=True)
-    (folder / ".ucloud-slurm-sandbox").touch()
+    (folder / MARKER).touch()
     monkeypatch.setattr(Room, "mounts", lambda _room: [f"{folder}/root/dev"])
     with pytest.raises(SandboxError, match=f"umount {folder}/root/dev"):
         place.remove()
@@ -212,11 +213,38 @@ def test_a_failed_step_is_tried_again_and_those_before_it_are_not(
     ends["sh"] = 0
     place.build()
     place.build()
-    assert [sentence.partition(" (")[0] for sentence in said] == [
+    assert [sentence.partition(" (log")[0] for sentence in said if "(log: " in sentence] == [
         "making a Debian sid",
         "installing the Slurm of Debian sid",
         *(step.what for step in ALL[1:]),
     ]
+
+
+def test_what_a_killed_run_left_is_removed_before_the_next(
+    commit: Commit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Sid(tmp_path / "sid", silence, commit())
+    left = tmp_path / "sid" / "root" / "var" / "tmp" / "cluster"
+    left.mkdir(parents=True)
+    (left / MARKER).touch()
+    ran: list[list[str]] = []
+    ends = [0]
+
+    def run(_room: Room, command: list[str], **_: object) -> int:
+        ran.append(list(command))
+        return ends[0]
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(Folder, "prepare", lambda *_, **__: None)
+    monkeypatch.setattr(Folder, "ours", lambda _place: True)
+    monkeypatch.setattr(Sid, "_build", lambda _place: None)
+    monkeypatch.setattr(Room, "run", run)
+    monkeypatch.setattr(Room, "slurm", lambda _room: "26.05.5")
+    assert place.run(["true"]) == 0
+    assert ran == [["ucloud-slurm", "sandbox", "--folder", "/var/tmp/cluster", "remove"], ["true"]]
+    ends[0] = 1
+    with pytest.raises(SandboxError, match=r"/var/tmp/cluster.*tidy\.log"):
+        place.run(["true"])
 
 
 def test_inside_there_is_no_network_unless_asked_for() -> None:

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ucloud_slurm.sandbox import packages
+from ucloud_slurm.sandbox.commands import PLAIN
 from ucloud_slurm.sandbox.errors import SandboxError
-from ucloud_slurm.sandbox.folder import Folder
+from ucloud_slurm.sandbox.folder import MARKER, Folder
 from ucloud_slurm.sandbox.sid import recipe, settings
 from ucloud_slurm.sandbox.sid.checkout import Checkout
 from ucloud_slurm.sandbox.sid.recipe import Step
@@ -20,6 +21,7 @@ FOLDER = Path("/var/tmp/ucloud-slurm-sid")  # noqa: S108  # Folder.prepare looks
 DEBOOTSTRAP = ("debootstrap", "debian-archive-keyring")
 ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
 """What debootstrap mounts while it works is gone with it, also when it is killed."""
+PATH = {"PATH": f"{recipe.VENV}/bin:{PLAIN['PATH']}"}
 PASSED_ON = ("TERM", "COLUMNS")
 
 
@@ -45,6 +47,7 @@ class Sid:
         """
         with self._locked():
             self._build()
+            self._say(f"in {self._folder}: {self._pair()}")
 
     def run(self, command: Sequence[str], *, online: bool = False, fetch: Sequence[str] = ()) -> int:
         """Build what is missing, and run a command in a copy of the checkout; gives its exit status.
@@ -57,16 +60,27 @@ class Sid:
         """
         with self._locked():
             self._build()
-            self._say(recipe.pair(self._room.slurm() or "?"))
-            path = f"{recipe.VENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+            self._tidy()
+            self._say(self._pair())
             ours = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
             more = settings.online() if online else {}
-            status = self._room.run(
-                command, folder=recipe.CHECKOUT, online=online, environment=more | ours | {"PATH": path}
-            )
+            status = self._room.run(command, folder=recipe.CHECKOUT, online=online, environment=more | ours | PATH)
             for name in fetch:
                 self._checkout.fetch(self._inside(recipe.CHECKOUT), name)
             return status
+
+    def _tidy(self) -> None:
+        """Remove the clusters that killed runs have left, with their accounts. None of their processes lives."""
+        for marker in sorted(self._inside("/var/tmp").glob(f"*/{MARKER}")):  # noqa: S108  # nobody else is in there
+            left = f"/var/tmp/{marker.parent.name}"  # noqa: S108
+            log = self._folder / "tidy.log"
+            with log.open("wb") as sink:
+                command = ["ucloud-slurm", "sandbox", "--folder", left, "remove"]
+                if self._room.run(command, online=False, environment=PATH, log=sink):
+                    raise SandboxError(
+                        f"What an earlier run left in {left} of the Debian cannot be removed; see {log}, or begin "
+                        "anew with: ucloud-slurm sandbox sid remove"
+                    )
 
     def remove(self) -> None:
         """Delete everything, if there is something.
@@ -105,6 +119,9 @@ class Sid:
                 self._inside_of(step)
             self._remember(step, wanted)
         self._copy()
+
+    def _pair(self) -> str:
+        return recipe.pair(self._room.slurm() or "(none)")
 
     def _make_base(self, step: Step) -> None:
         packages.install(packages.missing(DEBOOTSTRAP), self._log(step), self._say)
