@@ -30,6 +30,8 @@ class Message(BaseModel):
 
 M = TypeVar("M")
 
+_ADAPTERS: dict[object, TypeAdapter[Any]] = {}  # making one costs more than using it
+
 
 def decode(kind: type[M], body: bytes) -> M:
     """Reads a message of that kind.
@@ -51,11 +53,17 @@ def from_data(kind: type[M], data: Any) -> M:
     except Refused:
         raise Refused(one_line(f"{_path(_too_large(data) or ())}: the number is too large")) from None
     try:
-        return TypeAdapter(kind).validate_python(bare)
+        return _adapter(kind).validate_python(bare)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         text = "; ".join(_sentence(problem) for problem in problems[:MOST_ERRORS])
         raise Refused(one_line(text)) from None
+
+
+def _adapter(kind: type[M]) -> TypeAdapter[M]:
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def without_nulls(data: Any) -> Any:
