@@ -9,7 +9,7 @@ import pytest
 import ucloud_slurm
 
 HOUSE = Path(ucloud_slurm.__file__).parent
-BASE = {"errors", "config", "run"}
+BASE = {"errors", "config", "run", "turns"}
 STANDARD = ("errors", "run", "users/rules.py")
 MAY_IMPORT = {
     "ucloud": BASE,

@@ -96,6 +96,18 @@ class SlurmSection(Section):
     commands: Path = Field(default=Path("/usr/bin"), description="Folder of sbatch, squeue, sacct and the others.")
     conf: Path = Field(default=Path("/etc/slurm/slurm.conf"), description="Slurm's configuration (SLURM_CONF).")
     timeout: Duration = Field(default=20.0, description="A command that takes longer is ended; its answer is lost.")
+    submit_at_once: int = Field(
+        default=4,
+        ge=1,
+        le=64,
+        description="Most submissions that one process has under way at a time. Whoever submits most waits most.",
+    )
+    submit_per_second: float | None = Field(
+        default=None,
+        gt=0,
+        description="Most submissions a second as one account, on average over ten seconds; the rest waits for the "
+        "worker. For a cluster whose SlurmctldParameters have rl_enable: its rl_refill_rate. Left out: no bound.",
+    )
 
 
 class AccountingSection(Section):

@@ -20,6 +20,7 @@ from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.people import People
 from ucloud_slurm.store.sessions import Sessions
 from ucloud_slurm.store.wallets import Wallets
+from ucloud_slurm.turns import Turns
 from ucloud_slurm.ucloud.client import read_refresh_token
 from ucloud_slurm.ucloud.core import Core
 from ucloud_slurm.ucloud.eras import ERAS, Era
@@ -52,6 +53,7 @@ class Provider:
     scheduler: Scheduler
     core: Core
     tokens: TokenCheck
+    turns: Turns
     now: Clock
 
     @classmethod
@@ -88,6 +90,7 @@ class Provider:
                 ca_file=config.ucloud.ca_file,
             ),
             tokens=tokens,
+            turns=Turns(config.slurm.submit_at_once),
             now=now,
         )
 
@@ -111,6 +114,7 @@ class Provider:
 
     def close(self) -> None:
         """Closes the database and the connections to UCloud."""
+        self.turns.close()
         self.core.close()
         self.store.close()
 

@@ -1,7 +1,7 @@
 """The jobs table: the mapping from UCloud's jobs to Slurm's, and where each one stands."""
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
@@ -12,6 +12,9 @@ from ucloud_slurm.store.database import Row, Store
 from ucloud_slurm.ucloud.control import Charge, JobState, JobUpdate, Usage
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.wire import decode
+
+WINDOW = 10.0  # seconds over which the pace of submissions is counted
+_THESE = "id in (select value from json_each(?))"
 
 
 class Phase(StrEnum):
@@ -154,49 +157,70 @@ class Jobs:
 
     # -- accepting and submitting ---------------------------------------------------------------------------
 
-    def accept(self, rows: Iterable[dict[str, Any]]) -> None:
+    def fingerprints(self, ids: Collection[str]) -> dict[str, str]:
+        """What those of these jobs have as their contents that came before."""
+        sql = "select id, fingerprint from jobs where id in (select value from json_each(?))"
+        return {row["id"]: row["fingerprint"] for row in self.store.rows(sql, [json.dumps(list(ids))])}
+
+    def accept(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Writes new jobs. To be called inside :meth:`Store.writing`."""
         with self.store.writing() as db:
-            db.table("jobs").insert_all([dict(row) for row in rows])
+            for row in rows:
+                values = ", ".join(f":{column}" for column in row)
+                db.conn.execute(f"insert into jobs ({', '.join(row)}) values ({values})", row)  # noqa: S608
 
     def promise(self, ids: Collection[str], now: float) -> list[JobRow]:
         """Decides to answer create with success, unless one of the jobs has been refused.
 
         :returns: the refused ones; none, and from now on a refusal is a FAILURE of the job
         """
-        marks = ",".join("?" * len(ids))
+        these = json.dumps(list(ids))
         with self.store.writing():
-            refused = [
-                JobRow.read(row)
-                for row in self.store.rows(
-                    f"select * from jobs where (phase = 'refused' or stop = 'rolled-back') and id in ({marks})",  # noqa: S608
-                    list(ids),
-                )
-            ]
+            sql = f"select * from jobs where (phase = 'refused' or stop = 'rolled-back') and {_THESE}"  # noqa: S608
+            refused = [JobRow.read(row) for row in self.store.rows(sql, [these])]
             if not refused:
                 self.store.change(
-                    f"update jobs set promised_at = ? where promised_at is null and id in ({marks})",  # noqa: S608
-                    [now, *ids],
+                    f"update jobs set promised_at = ? where promised_at is null and {_THESE}",  # noqa: S608
+                    [now, these],
                 )
         return refused
 
     def answered(self, ids: Collection[str], now: float) -> None:
         """Notes that UCloud has had the answer to create, so that updates may follow."""
-        marks = ",".join("?" * len(ids))
         self.store.change(
-            f"update jobs set answered_at = ? where answered_at is null and id in ({marks})",  # noqa: S608
-            [now, *ids],
+            f"update jobs set answered_at = ? where answered_at is null and {_THESE}",  # noqa: S608
+            [now, json.dumps(list(ids))],
         )
 
-    def claim(self, job_id: str, now: float, until: float) -> bool:
-        """Begins a submission, unless somebody else has begun one, the job is to end, or it is held."""
-        return bool(
-            self.store.change(
-                "update jobs set phase = 'submitting', attempted_at = ?, claimed_until = ?, attempts = attempts + 1 "
-                "where id = ? and phase = 'accepted' and stop is null and held_at is null",
-                [now, until, job_id],
+    def claim(self, job_id: str, now: float, until: float, pace: float | None = None) -> bool:
+        """Begins a submission, unless somebody else has begun one, the job is to end, or it is held.
+
+        :param pace: most submissions a second as the account of the job, over :data:`WINDOW`; None: no bound
+        """
+        with self.store.writing():
+            if pace is not None and self._attempts(job_id, now) >= max(1.0, pace * WINDOW):
+                return False
+            return bool(
+                self.store.change(
+                    "update jobs set phase = 'submitting', attempted_at = ?, claimed_until = ?, "
+                    "attempts = attempts + 1 where id = ? and phase = 'accepted' and stop is null and held_at is null",
+                    [now, until, job_id],
+                )
             )
+
+    def _attempts(self, job_id: str, now: float) -> int:
+        """How many submissions as the account of this job have begun in the window that ends now."""
+        found = self.store.row(
+            "select count(*) as number from jobs where attempted_at > ? and attempted_at <= ? "
+            "and local_user = (select local_user from jobs where id = ?)",
+            [now - WINDOW, now, job_id],
         )
+        return int(found["number"]) if found else 0
+
+    def under_way(self, ids: Collection[str]) -> bool:
+        """Whether a submission of one of these jobs is claimed."""
+        sql = f"select 1 from jobs where phase = 'submitting' and claimed_until is not null and {_THESE}"  # noqa: S608
+        return self.store.row(sql, [json.dumps(list(ids))]) is not None
 
     def submitted(self, job_id: str, slurm_id: int, submitted_at: int | None) -> None:
         """The submission made this Slurm job."""

@@ -282,3 +282,9 @@ def m007_by_periods(db: Database) -> None:
     """What was charged by periods, to a UCloud that was not told of use."""
     db.table("jobs").add_column("by_periods", int, not_null_default=0)
     db.execute("update jobs set by_periods = charged")
+
+
+@migrations()
+def m009_pace(db: Database) -> None:
+    """When jobs of an account were submitted: how many in the last seconds."""
+    db.table("jobs").create_index(["local_user", "attempted_at"])

@@ -16,8 +16,9 @@ from ucloud_slurm.worker.locks import heed_locks
 from ucloud_slurm.worker.outside import register_outside
 from ucloud_slurm.worker.people import tell_owed
 from ucloud_slurm.worker.send import drain
+from ucloud_slurm.worker.settle import settle
 from ucloud_slurm.worker.stop import stop_marked
-from ucloud_slurm.worker.submit import settle, submit_owed
+from ucloud_slurm.worker.submit import submit_owed
 from ucloud_slurm.worker.watch import Watch
 
 log = logging.getLogger(__name__)
