@@ -175,9 +175,12 @@ class Jobs:
         :returns: the refused ones; none, and from now on a refusal is a FAILURE of the job
         """
         these = json.dumps(list(ids))
+        refused_sql = f"select * from jobs where (phase = 'refused' or stop = 'rolled-back') and {_THESE}"  # noqa: S608
+        owed_sql = f"select 1 from jobs where promised_at is null and {_THESE} limit 1"  # noqa: S608
+        if self.store.row(owed_sql, [these]) is None and self.store.row(refused_sql, [these]) is None:
+            return []
         with self.store.writing():
-            sql = f"select * from jobs where (phase = 'refused' or stop = 'rolled-back') and {_THESE}"  # noqa: S608
-            refused = [JobRow.read(row) for row in self.store.rows(sql, [these])]
+            refused = [JobRow.read(row) for row in self.store.rows(refused_sql, [these])]
             if not refused:
                 self.store.change(
                     f"update jobs set promised_at = ? where promised_at is null and {_THESE}",  # noqa: S608
@@ -222,12 +225,18 @@ class Jobs:
         sql = f"select 1 from jobs where phase = 'submitting' and claimed_until is not null and {_THESE}"  # noqa: S608
         return self.store.row(sql, [json.dumps(list(ids))]) is not None
 
-    def submitted(self, job_id: str, slurm_id: int, submitted_at: int | None) -> None:
-        """The submission made this Slurm job."""
+    def submitted(
+        self, job_id: str, slurm_id: int, submitted_at: int | None, *, promised_at: float | None = None
+    ) -> None:
+        """The submission made this Slurm job.
+
+        :param promised_at: create can be answered with success now
+        """
         self.store.change(
             "update jobs set phase = 'live', slurm_id = ?, submitted_at = ?, claimed_until = null, "
-            "state = coalesce(state, 'IN_QUEUE') where id = ? and phase = 'submitting'",
-            [slurm_id, submitted_at, job_id],
+            "state = coalesce(state, 'IN_QUEUE'), promised_at = coalesce(promised_at, ?) "
+            "where id = ? and phase = 'submitting'",
+            [slurm_id, submitted_at, promised_at, job_id],
         )
 
     def unsettled(self, job_id: str, now: float) -> None:

@@ -38,6 +38,7 @@ class Create:
         self._provider = provider
         self._deadline = time.monotonic() + provider.config.jobs.submit_within
         self._local_users: dict[str, str] = {}
+        self._alone = False
 
     def accept(self, jobs: Sequence[Job]) -> list[str]:
         """Accepts the jobs and submits what can be submitted in time.
@@ -50,6 +51,7 @@ class Create:
             other = unique.setdefault(job.id, job)
             if naming.fingerprint(other) != naming.fingerprint(job):
                 raise Conflict(f"items[{number}].id: {job.id} is there twice with different contents.")
+        self._alone = len(unique) == 1
         new = self._new(list(unique.values()))
         places = {job.id: number for number, job in reversed(list(enumerate(jobs)))}
         submissions = self._build(new, places if len(jobs) > 1 else {})
@@ -124,10 +126,10 @@ class Create:
     def _submit_all(self, submissions: Sequence[tuple[str, str, Submission]], claimed: Collection[str]) -> None:
         """Submits what can be submitted in time. What has begun by then goes on; the worker does the rest."""
         provider = self._provider
-        given = {
-            provider.turns.give(owner, partial(self._submit, job_id, submission, claimed=job_id in claimed)): job_id
-            for owner, job_id, submission in submissions
-        }
+        given = {}
+        for owner, job_id, submission in submissions:
+            work = partial(self._submit, job_id, submission, claimed=job_id in claimed)
+            given[provider.turns.give(owner, work)] = job_id
         done, late = wait(given, max(self._left(), 0.0))
         for each in late:
             if not each.cancel():
@@ -143,7 +145,7 @@ class Create:
                 self._provider.jobs.owed(job_id)
             return
         try:
-            submit(self._provider, job_id, submission, claimed=claimed)
+            submit(self._provider, job_id, submission, claimed=claimed, promises=self._alone)
         except FolderTrouble as trouble:
             self._provider.jobs.refused(job_id, trouble.status, trouble.why, self._provider.now())
         except StorageTrouble as trouble:

@@ -93,10 +93,13 @@ def claimed_until(provider: Provider, waits: float = 0.0) -> float:
     return provider.now() + waits + provider.config.slurm.timeout + CLAIM_MARGIN
 
 
-def submit(provider: Provider, job_id: str, submission: Submission, *, claimed: bool = False) -> None:
+def submit(
+    provider: Provider, job_id: str, submission: Submission, *, claimed: bool = False, promises: bool = False
+) -> None:
     """Submits an accepted job, unless somebody else is at it. What came of it stands in the database.
 
     :param claimed: it is claimed already, for this call
+    :param promises: create is answered with success when Slurm has the job
     :raises FolderTrouble: nothing was submitted, and it is owed again
     :raises StorageTrouble: the database could not be written; the job is looked up later
     """
@@ -135,7 +138,7 @@ def submit(provider: Provider, job_id: str, submission: Submission, *, claimed: 
         provider.health.failed(SLURM, str(error), provider.now(), PAUSE)
     else:
         log.info("job %s: is Slurm job %d", job_id, slurm_id)
-        provider.jobs.submitted(job_id, slurm_id, None)
+        provider.jobs.submitted(job_id, slurm_id, None, promised_at=provider.now() if promises else None)
 
 
 def submit_owed(provider: Provider, catalogue: Catalogue, rows: Iterable[JobRow]) -> None:
