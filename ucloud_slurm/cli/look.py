@@ -2,10 +2,12 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
+from ucloud_slurm.cli.opening import opened
 from ucloud_slurm.cli.output import as_json, moment, table
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.store.jobs import JobRow
@@ -13,7 +15,17 @@ from ucloud_slurm.worker.bill import accounting_of
 from ucloud_slurm.worker.catalogue import Catalogue
 
 
-def jobs(provider: Provider, *, everything: bool, json_: bool) -> None:
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="Also those that have ended.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def jobs(path: Path | None, everything: bool, json_: bool) -> None:
+    """List the jobs, and the Slurm job of each."""
+    with opened(path) as provider:
+        _jobs(provider, everything=everything, json_=json_)
+
+
+def _jobs(provider: Provider, *, everything: bool, json_: bool) -> None:
     """The jobs, newest first."""
     rows = provider.jobs.all() if everything else list(reversed(provider.jobs.open()))
     if json_:
@@ -27,7 +39,17 @@ def jobs(provider: Provider, *, everything: bool, json_: bool) -> None:
     ])  # fmt: skip
 
 
-def show(provider: Provider, job_id: str, *, json_: bool) -> None:
+@click.command()
+@click.argument("job")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def show(path: Path | None, job: str, json_: bool) -> None:
+    """Show one JOB (UCloud's id): what it used, what was told, what was charged and what is left."""
+    with opened(path) as provider:
+        _show(provider, job, json_=json_)
+
+
+def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
     """One job with its runs, charges and messages."""
     row = provider.jobs.get(job_id)
     if row is None:
@@ -61,7 +83,20 @@ def show(provider: Provider, job_id: str, *, json_: bool) -> None:
     table(("ID", "WRITTEN", "KIND", "SENDS", "OUTCOME", "WHAT"), [_line(message) for message in messages])
 
 
-def outbox(provider: Provider, *, everything: bool, json_: bool) -> None:
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="Also what was delivered.")
+@click.option("--retry", is_flag=True, help="First put what UCloud refused back into its place, to be sent again.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def outbox(path: Path | None, everything: bool, retry: bool, json_: bool) -> None:
+    """List what waits to be told to UCloud, and what UCloud refused for good."""
+    with opened(path) as provider:
+        if retry:
+            provider.outbox.retry()
+        _outbox(provider, everything=everything, json_=json_)
+
+
+def _outbox(provider: Provider, *, everything: bool, json_: bool) -> None:
     """The outbox, oldest first."""
     rows = [dict(row) for row in provider.outbox.listed(everything=everything)]
     if json_:

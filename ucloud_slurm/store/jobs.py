@@ -4,14 +4,15 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self
-
-from sqlite_utils import Database
+from typing import TYPE_CHECKING, Any, Self
 
 from ucloud_slurm.store.database import Row, Store
 from ucloud_slurm.ucloud.control import Charge, JobState, JobUpdate, Usage
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.wire import decode
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 
 class Phase(StrEnum):
@@ -386,6 +387,6 @@ class Jobs:
             db.table("runs").upsert_all([{"job_id": job_id, **run} for run in runs], pk=("job_id", "submitted"))
 
 
-def put(db: Database, job_id: str, kind: str, body: dict[str, object], now: float) -> None:
+def put(db: "Database", job_id: str, kind: str, body: dict[str, object], now: float) -> None:
     """Puts a message into the outbox, inside the transaction of its cause."""
     db.table("outbox").insert({"job_id": job_id, "kind": kind, "body": json.dumps(body), "created_at": now})

@@ -17,9 +17,9 @@ from ucloud_slurm.slurm.scheduler import SchedulerAway
 from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.store.health import SLURM, UCLOUD
 from ucloud_slurm.ucloud.applications import Application
-from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
+from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
 
 T = TypeVar("T")
 

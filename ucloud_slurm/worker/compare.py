@@ -6,9 +6,9 @@ from ucloud_slurm.errors import Problem
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
-from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.control import JobState, JobUpdate
 from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
 from ucloud_slurm.users.mapping import NoAnswer
 from ucloud_slurm.worker.accept import row_of
 

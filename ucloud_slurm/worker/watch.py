@@ -20,8 +20,8 @@ from ucloud_slurm.slurm.scheduler import SchedulerAway
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
-from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.control import JobState, JobUpdate
+from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
 from ucloud_slurm.users.mapping import slurm_account
 from ucloud_slurm.worker.bill import accounting_of, bill
 from ucloud_slurm.worker.catalogue import Catalogue
