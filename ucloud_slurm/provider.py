@@ -20,7 +20,7 @@ from ucloud_slurm.store.codes import Codes
 from ucloud_slurm.store.connections import Connections
 from ucloud_slurm.store.database import Store
 from ucloud_slurm.store.health import Health
-from ucloud_slurm.store.jobs import JobRow, Jobs
+from ucloud_slurm.store.jobs import Jobs, OpenJob
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.people import People
 from ucloud_slurm.store.sessions import Sessions
@@ -131,7 +131,7 @@ class Provider:
         mode = self.config.accounting.mode
         return mode == "report-usage" or (mode == "auto" and self.era.reports_usage)
 
-    def job_folder(self, row: JobRow) -> str:
+    def job_folder(self, row: OpenJob) -> str:
         """The folder of a job.
 
         :raises Forbidden: its account has vanished

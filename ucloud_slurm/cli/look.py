@@ -3,31 +3,41 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from ucloud_slurm.cli.opening import opened
 from ucloud_slurm.cli.output import as_json, moment, table
 from ucloud_slurm.provider import Provider
-from ucloud_slurm.store.jobs import JobRow
+from ucloud_slurm.store.jobs import JobRow, Phase
 from ucloud_slurm.worker.bill import accounting_of
 from ucloud_slurm.worker.catalogue import Catalogue
+
+T = TypeVar("T")
+
+_most = click.option("--most", type=click.IntRange(1), default=1000, show_default=True, metavar="NUMBER",
+                     help="List so many.")  # fmt: skip
 
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Also those that have ended.")
+@_most
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def jobs(path: Path | None, everything: bool, json_: bool) -> None:
+def jobs(path: Path | None, everything: bool, most: int, json_: bool) -> None:
     """List the jobs, and the Slurm job of each."""
     with opened(path) as provider:
-        _jobs(provider, everything=everything, json_=json_)
+        _jobs(provider, most, everything=everything, json_=json_)
 
 
-def _jobs(provider: Provider, *, everything: bool, json_: bool) -> None:
+def _jobs(provider: Provider, most: int, *, everything: bool, json_: bool) -> None:
     """The jobs, newest first."""
-    rows = provider.jobs.all() if everything else list(reversed(provider.jobs.open()))
+    if everything:
+        rows = provider.jobs.newest(most + 1)
+    else:
+        rows = provider.jobs.in_phase(Phase.ACCEPTED, Phase.SUBMITTING, Phase.LIVE)[::-1]
+    rows = _first(rows, most)
     if json_:
         as_json([_summary(row) for row in rows])
         return
@@ -84,26 +94,37 @@ def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="Also what was delivered.")
+@click.option("--all", "everything", is_flag=True, help="Also what was delivered: the newest messages.")
+@_most
 @click.option("--retry", is_flag=True, help="First put what UCloud refused back into its place, to be sent again.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def outbox(path: Path | None, everything: bool, retry: bool, json_: bool) -> None:
+def outbox(path: Path | None, everything: bool, most: int, retry: bool, json_: bool) -> None:
     """List what waits to be told to UCloud, and what UCloud refused for good."""
     with opened(path) as provider:
         if retry:
             provider.outbox.retry()
-        _outbox(provider, everything=everything, json_=json_)
+        _outbox(provider, most, everything=everything, json_=json_)
 
 
-def _outbox(provider: Provider, *, everything: bool, json_: bool) -> None:
+def _outbox(provider: Provider, most: int, *, everything: bool, json_: bool) -> None:
     """The outbox, oldest first."""
-    rows = [dict(row) for row in provider.outbox.listed(everything=everything)]
+    found = provider.outbox.newest(most + 1) if everything else provider.outbox.listed(most + 1)
+    rows = [dict(row) for row in _first(found, most)]
+    if everything:
+        rows.reverse()
     if json_:
         as_json(rows)
         return
     head = ("ID", "JOB", "WRITTEN", "KIND", "SENDS", "OUTCOME", "WHAT", "ANSWER")
     table(head, [(row["id"], row["job_id"], *_line(row)[1:], row["answer"]) for row in rows])
+
+
+def _first(rows: list[T], most: int) -> list[T]:
+    """The first of them; says so when there are more."""
+    if len(rows) > most:
+        click.echo(f"ucloud-slurm: there are more than these {most}; see --most.", err=True)
+    return rows[:most]
 
 
 def _summary(row: JobRow) -> dict[str, Any]:
