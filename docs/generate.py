@@ -156,8 +156,11 @@ def verbs(path: str = "ucloud-slurm", command: click.Command = command_line) -> 
     """The command, its verbs and theirs."""
     yield path, command
     if isinstance(command, click.Group):
-        for name in sorted(command.commands):
-            yield from verbs(f"{path} {name}", command.commands[name])
+        context = click.Context(command)
+        for name in sorted(command.list_commands(context)):
+            verb = command.get_command(context, name)
+            assert verb is not None  # noqa: S101
+            yield from verbs(f"{path} {name}", verb)
 
 
 def _verb(path: str, command: click.Command) -> str:
@@ -274,7 +277,7 @@ def _children(kind_: type[errors.Problem]) -> Iterator[type[errors.Problem]]:
 def columns() -> Iterator[tuple[str, str]]:
     """Table and column of all that the database has."""
     db = Database(memory=True)
-    migrations.migrations.apply(db)
+    migrations.migrate(db)
     for name in db.table_names():
         if not name.startswith(("sqlite", "_")):
             yield from ((name, column.name) for column in db.table(name).columns)

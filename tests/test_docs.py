@@ -18,8 +18,7 @@ import click
 import pytest
 
 from ucloud_slurm import config
-from ucloud_slurm.cli import main as cli
-from ucloud_slurm.cli import opening
+from ucloud_slurm.cli import opening, worker
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.store.outbox import Outcome
@@ -258,7 +257,7 @@ def test_every_call_that_we_make_is_in_the_reference() -> None:
 
 def test_exit_statuses_are_in_the_reference() -> None:
     text = page("reference/statuses.rst")
-    for status in (cli.EX_TEMPFAIL, opening.EX_CONFIG):
+    for status in (worker.EX_TEMPFAIL, opening.EX_CONFIG):
         assert f"   * - {status}\n" in text
 
 

@@ -103,4 +103,5 @@ Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 class Section(BaseModel):
     """A table of the file. Frozen; a key that is not declared is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Only the whole file is read, so that what reads one table by itself is built only where that is wanted.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)

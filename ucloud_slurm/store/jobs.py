@@ -2,103 +2,19 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Self
-
-from sqlite_utils import Database
+from typing import TYPE_CHECKING, Any
 
 from ucloud_slurm.store.database import Row, Store
+from ucloud_slurm.store.job_rows import JobRow, OpenJob, Phase, Stop
 from ucloud_slurm.ucloud.control import Charge, JobState, JobUpdate, Usage
-from ucloud_slurm.ucloud.jobs import Job
-from ucloud_slurm.ucloud.wire import decode
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 WINDOW = 10.0  # seconds over which the pace of submissions is counted
 _THESE = "id in (select value from json_each(?))"
 
-
-class Phase(StrEnum):
-    """Where a job stands between UCloud and Slurm."""
-
-    ACCEPTED = "accepted"  # written down; no submission has begun
-    SUBMITTING = "submitting"  # a submission has begun; its outcome is not known
-    LIVE = "live"  # Slurm has it
-    ENDED = "ended"  # its last state has been written down for UCloud
-    REFUSED = "refused"  # create was answered with an error; UCloud has forgotten it
-
-
-class Stop(StrEnum):
-    """Why a job is to end before its time."""
-
-    TERMINATED = "terminated"  # UCloud asked for it
-    NO_FUNDS = "no-funds"
-    ROLLED_BACK = "rolled-back"  # another job of the same bulk was refused
-
-
-@dataclass(frozen=True, slots=True)
-class JobRow:
-    """A row of the table. Times are seconds since the epoch."""
-
-    id: str
-    slurm_id: int | None
-    phase: Phase
-    name: str
-    local_user: str
-    owner: str
-    project: str | None
-    category: str
-    product: str
-    fingerprint: str
-    body: str
-    accepted_at: float
-    promised_at: float | None
-    answered_at: float | None
-    claimed_until: float | None
-    attempted_at: float | None
-    attempts: int
-    found_only: bool
-    refused_status: int | None
-    refused_why: str | None
-    submitted_at: int | None
-    state: JobState | None
-    slurm_state: str | None
-    reason: str | None
-    stop: Stop | None
-    stop_at: float | None
-    missing_since: float | None
-    missing_reads: int
-    run_submitted: int | None
-    charged: int
-    used: int | None
-    ended_at: float | None
-    time_limit: int | None
-    extension: str | None
-    extended_at: float | None
-    outside: bool
-    confirmed_at: float | None
-    by_periods: int
-    held_at: float | None
-
-    @classmethod
-    def read(cls, row: Row) -> Self:
-        """The row of the table as a fact."""
-        data = dict(row)
-        data["phase"] = Phase(data["phase"])
-        data["found_only"] = bool(data["found_only"])
-        data["outside"] = bool(data["outside"])
-        data["state"] = JobState(data["state"]) if data["state"] else None
-        data["stop"] = Stop(data["stop"]) if data["stop"] else None
-        return cls(**data)
-
-    @property
-    def job(self) -> Job:
-        """The job as UCloud sent it."""
-        return decode(Job, self.body.encode())
-
-    @property
-    def told(self) -> bool:
-        """Whether UCloud knows the job and hears of it: not if its create failed."""
-        return self.stop is not Stop.ROLLED_BACK and self.phase is not Phase.REFUSED
+__all__ = ["WINDOW", "JobRow", "Jobs", "OpenJob", "Phase", "Stop"]
 
 
 class Jobs:
@@ -120,13 +36,22 @@ class Jobs:
         sql = f"select * from jobs where phase in ({marks}) order by accepted_at, id"  # noqa: S608
         return [JobRow.read(row) for row in self.store.rows(sql, list(phases))]
 
-    def open(self) -> list[JobRow]:
+    def open(self) -> list[OpenJob]:
         """All jobs that have not ended, oldest first."""
-        return self.in_phase(Phase.ACCEPTED, Phase.SUBMITTING, Phase.LIVE)
+        columns = ", ".join(OpenJob.__slots__)
+        sql = f"select {columns} from jobs where phase in ('accepted', 'submitting', 'live') order by accepted_at, id"  # noqa: S608
+        return [OpenJob.of(*row) for row in self.store.tuples(sql)]
 
-    def all(self) -> list[JobRow]:
-        """Every job, newest first."""
-        return [JobRow.read(row) for row in self.store.rows("select * from jobs order by accepted_at desc, id desc")]
+    def to_stop(self) -> list[OpenJob]:
+        """Jobs that Slurm has and that are to end, oldest first."""
+        columns = ", ".join(OpenJob.__slots__)
+        sql = f"select {columns} from jobs where phase = 'live' and stop is not null order by accepted_at, id"  # noqa: S608
+        return [OpenJob.of(*row) for row in self.store.tuples(sql)]
+
+    def newest(self, most: int) -> list[JobRow]:
+        """The jobs that were written down last, newest first."""
+        # By rowid: no index is kept for what is asked by people only.
+        return [JobRow.read(row) for row in self.store.rows("select * from jobs order by rowid desc limit ?", [most])]
 
     def count(self) -> dict[str, int]:
         """How many jobs are in each phase."""
@@ -419,6 +344,6 @@ class Jobs:
             db.table("runs").upsert_all([{"job_id": job_id, **run} for run in runs], pk=("job_id", "submitted"))
 
 
-def put(db: Database, job_id: str, kind: str, body: dict[str, object], now: float) -> None:
+def put(db: "Database", job_id: str, kind: str, body: dict[str, object], now: float) -> None:
     """Puts a message into the outbox, inside the transaction of its cause."""
     db.table("outbox").insert({"job_id": job_id, "kind": kind, "body": json.dumps(body), "created_at": now})

@@ -95,10 +95,16 @@ class Outbox:
         row = self.store.row("select count(*) as number from outbox where outcome is null")
         return int(row["number"]) if row else 0
 
-    def listed(self, *, everything: bool) -> list[Row]:
-        """Messages for people to look at: those that wait or were parked, or all."""
-        where = "" if everything else "where outcome is null or outcome = 'parked'"
-        return self.store.rows(f"select * from outbox {where} order by id")  # noqa: S608
+    def listed(self, most: int) -> list[Row]:
+        """Messages for people to look at: those that wait or were parked, oldest first."""
+        return self.store.rows(
+            "select * from outbox where outcome is null union all select * from outbox where outcome = 'parked' "
+            "order by id limit ?", [most],
+        )  # fmt: skip
+
+    def newest(self, most: int) -> list[Row]:
+        """All messages, newest first."""
+        return self.store.rows("select * from outbox order by id desc limit ?", [most])
 
     def of(self, job_id: str) -> list[Row]:
         """All messages about a job, in order."""

@@ -23,9 +23,11 @@ LARGEST = 2**63 - 1  # an integer of UCloud has 64 bits
 class Message(BaseModel):
     """A piece of a message. Frozen; names are camelCase on the wire."""
 
+    # Built when one is read first: most are parts of others, and a pass in which nothing happens reads none.
     model_config = ConfigDict(
-        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
-    )
+        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False,
+        defer_build=True,
+    )  # fmt: skip
 
 
 M = TypeVar("M")

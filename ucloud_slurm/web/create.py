@@ -17,8 +17,8 @@ from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
 from ucloud_slurm.turns import interleaved
 from ucloud_slurm.ucloud.channel import Payer
-from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
 from ucloud_slurm.worker.accept import row_of
 from ucloud_slurm.worker.catalogue import PAUSE, Catalogue
 from ucloud_slurm.worker.stop import cancel

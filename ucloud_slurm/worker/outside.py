@@ -7,9 +7,9 @@ from ucloud_slurm.bridge.outside import Registration, registrations
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.jobs import Phase
-from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.control import JobState
 from ucloud_slurm.ucloud.jobs import MOST_ITEMS, Job
+from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.wire import from_data
 
 log = logging.getLogger(__name__)

@@ -21,9 +21,9 @@ from ucloud_slurm.slurm.scheduler import OutcomeUnknown, SchedulerAway, Submissi
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
 from ucloud_slurm.turns import interleaved
-from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.control import JobState, JobUpdate
 from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
 from ucloud_slurm.users.acting import ActingAway, MayNotAct
 from ucloud_slurm.users.mapping import Identity, NoAnswer
 from ucloud_slurm.worker import choices
