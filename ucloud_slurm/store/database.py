@@ -83,9 +83,10 @@ class Store:
         self._threads.__dict__.pop("kept", None)
 
     @contextmanager
-    def writing(self) -> "Generator[Database, None, None]":
+    def writing(self, *, durable: bool = True) -> "Generator[Database, None, None]":
         """One write transaction: all of it or nothing.
 
+        :param durable: wait for the disk; without it a power failure can undo the transaction, and nothing else can
         :raises StorageFull: the disk is full
         :raises StorageBusy: another writer did not end in time
         """
@@ -95,13 +96,18 @@ class Store:
             if connection.in_transaction:  # part of the caller's transaction
                 yield kept.db
                 return
-            connection.execute("begin immediate")
+            if not durable:
+                connection.execute("pragma synchronous = normal")
             try:
+                connection.execute("begin immediate")
                 yield kept.db
                 connection.execute("commit")
             except BaseException:
                 connection.rollback()  # does nothing where SQLite has rolled back by itself
                 raise
+            finally:
+                if not durable:
+                    connection.execute("pragma synchronous = full")
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
         """The rows of a query."""
@@ -120,9 +126,9 @@ class Store:
         found = self.rows(sql, parameters)
         return found[0] if found else None
 
-    def change(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> int:
-        """One statement that writes; returns how many rows it changed."""
-        with self.writing() as db:
+    def change(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), *, durable: bool = True) -> int:
+        """One statement that writes; returns how many rows it changed. See :meth:`writing`."""
+        with self.writing(durable=durable) as db:
             return db.conn.execute(sql, parameters).rowcount
 
 

@@ -118,6 +118,7 @@ class Jobs:
         self.store.change(
             f"update jobs set answered_at = ? where answered_at is null and {_THESE}",  # noqa: S608
             [now, json.dumps(list(ids))],
+            durable=False,  # without it updates wait a little longer
         )
 
     def claim(self, job_id: str, now: float, until: float, pace: float | None = None) -> bool:
@@ -162,6 +163,7 @@ class Jobs:
             "state = coalesce(state, 'IN_QUEUE'), promised_at = coalesce(promised_at, ?) "
             "where id = ? and phase = 'submitting'",
             [slurm_id, submitted_at, promised_at, job_id],
+            durable=False,  # without it the job is looked up by its name
         )
 
     def unsettled(self, job_id: str, now: float) -> None:
@@ -171,10 +173,10 @@ class Jobs:
             [now, job_id],
         )
 
-    def owed(self, job_id: str) -> None:
-        """No submission has been made; it is owed again."""
-        self.store.change("update jobs set phase = 'accepted', claimed_until = null "
-                          "where id = ? and phase = 'submitting'", [job_id])  # fmt: skip
+    def owed(self, *job_ids: str) -> None:
+        """No submission of these jobs has been made; it is owed again."""
+        sql = f"update jobs set phase = 'accepted', claimed_until = null where phase = 'submitting' and {_THESE}"  # noqa: S608
+        self.store.change(sql, [json.dumps(job_ids)])
 
     def refused(self, job_id: str, status: int, why: str, now: float) -> None:
         """Slurm or we do not take the job.

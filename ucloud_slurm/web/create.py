@@ -39,6 +39,7 @@ class Create:
         self._deadline = time.monotonic() + provider.config.jobs.submit_within
         self._local_users: dict[str, str] = {}
         self._alone = False
+        self._too_late: list[str] = []  # jobs whose turn came when nothing was begun any more
 
     def accept(self, jobs: Sequence[Job]) -> list[str]:
         """Accepts the jobs and submits what can be submitted in time.
@@ -57,9 +58,10 @@ class Create:
         submissions = self._build(new, places if len(jobs) > 1 else {})
         owners = {job.id: job.owner.created_by for job in new if job.id in submissions}
         turns = interleaved(owners, lambda job_id: owners[job_id])
-        claimed = set(turns[: self._at_once()])
-        mine = self._write(new, claimed)
-        self._submit_all([(owners[id_], id_, submissions[id_]) for id_ in turns if id_ in mine], claimed)
+        # Where a pace is to be kept each is claimed when its turn comes.
+        claims = self._may_submit() and self._provider.config.slurm.submit_per_second is None
+        mine = self._write(new, turns if claims else [])
+        self._submit_all([(owners[id_], id_, submissions[id_]) for id_ in turns if id_ in mine], claimed=claims)
         if len(mine) < len(unique):
             self._wait(list(unique))
         refused = self._provider.jobs.promise(list(unique), self._provider.now())
@@ -76,11 +78,6 @@ class Create:
             if job.id in before and before[job.id] != naming.fingerprint(job):
                 raise Conflict(f"Job {job.id} came before with another owner or specification.")
         return [job for job in jobs if job.id not in before]
-
-    def _at_once(self) -> int:
-        """How many of the submissions can begin right away."""
-        slurm = self._provider.config.slurm
-        return slurm.submit_at_once if slurm.submit_per_second is None and self._may_submit() else 0
 
     def _build(self, jobs: Sequence[Job], places: Mapping[str, int]) -> dict[str, Submission]:
         """Validates the jobs before anything is written.
@@ -108,7 +105,7 @@ class Create:
     def _write(self, jobs: Sequence[Job], claimed: Collection[str]) -> set[str]:
         """Writes the jobs down.
 
-        :param claimed: those whose submission begins right away; they are claimed for it in the same transaction
+        :param claimed: those that are claimed for submission in the same transaction
         :returns: those that nobody else has written since we looked
         """
         provider = self._provider
@@ -123,26 +120,25 @@ class Create:
             provider.jobs.accept([rows[job.id] for job in new])
         return {job.id for job in new}
 
-    def _submit_all(self, submissions: Sequence[tuple[str, str, Submission]], claimed: Collection[str]) -> None:
+    def _submit_all(self, submissions: Sequence[tuple[str, str, Submission]], *, claimed: bool) -> None:
         """Submits what can be submitted in time. What has begun by then goes on; the worker does the rest."""
         provider = self._provider
         given = {}
         for owner, job_id, submission in submissions:
-            work = partial(self._submit, job_id, submission, claimed=job_id in claimed)
+            work = partial(self._submit_in_time, job_id, submission, claimed=claimed)
             given[provider.turns.give(owner, work)] = job_id
         done, late = wait(given, max(self._left(), 0.0))
-        for each in late:
-            if not each.cancel():
-                provider.health.paused(SLURM, "a submission takes long", provider.now(), PAUSE)
-            elif given[each] in claimed:
-                provider.jobs.owed(given[each])
+        taken_back = [given[each] for each in late if each.cancel()]
+        if len(taken_back) < len(late):
+            provider.health.paused(SLURM, "a submission takes long", provider.now(), PAUSE)
+        if claimed and (taken_back or self._too_late):
+            provider.jobs.owed(*taken_back, *self._too_late)
         for each in done:
             each.result()
 
-    def _submit(self, job_id: str, submission: Submission, *, claimed: bool) -> None:
+    def _submit_in_time(self, job_id: str, submission: Submission, *, claimed: bool) -> None:
         if not self._may_submit():
-            if claimed:
-                self._provider.jobs.owed(job_id)
+            self._too_late.append(job_id)
             return
         try:
             submit(self._provider, job_id, submission, claimed=claimed, promises=self._alone)
