@@ -167,7 +167,7 @@ def test_a_crash_at_any_point_leaves_one_slurm_job(
     world.provider = open_provider()
     serve(world.provider)
     status, _ = create(world, job_data("7"))
-    for _ in range(5):
+    for _ in range(8):  # a claim must run out, and Slurm be asked for a while
         one_pass(world.provider)
         world.clock.advance(20)
     assert status == 200
