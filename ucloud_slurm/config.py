@@ -21,7 +21,7 @@ from ucloud_slurm.config_jobs import (
     PriceUnit,
     Product,
 )
-from ucloud_slurm.config_types import CoreUrl, Duration, Identifier, Section, SessionUrl, SlurmWord, Url
+from ucloud_slurm.config_types import CoreUrl, Duration, Identifier, Keep, Section, SessionUrl, SlurmWord, Url
 from ucloud_slurm.config_users import LINK_SOCKET, UsersSection
 from ucloud_slurm.errors import Misconfigured
 
@@ -84,6 +84,12 @@ class DatabaseSection(Section):
     path: Path = Field(
         default=Path("/var/lib/ucloud-slurm/ucloud-slurm.db"),
         description="The SQLite file, on a local disk of this host (its log needs shared memory of one host).",
+    )
+    keep: Keep = Field(
+        default=90 * 86400.0,
+        description="How long a job stays in it after its end, with what it used and what UCloud was told of it; then "
+        "only UCloud has them. Long enough for whoever asks about a bill of the last quarter; at least a day, in which "
+        'a create may be repeated. "0s": for ever, and the file grows.',
     )
 
 

@@ -15,6 +15,7 @@ from ucloud_slurm.store import migrations
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
+    from sqlite_utils.db import Table
 
 BUSY_SECONDS = 2.0
 # statfs(2): file systems that hosts share. WAL needs the shared memory of one host.
@@ -60,7 +61,7 @@ class Store:
                                      f"({max(done - known)}); install that release."])  # fmt: skip
             if known - done:
                 with self.writing() as db:
-                    migrations.migrate(db)
+                    migrations.migrate(db.database)
         except (sqlite3.DatabaseError, Problem) as error:
             raise Misconfigured([f"database.path: {self.path} cannot be used ({error})."]) from None
 
@@ -72,10 +73,10 @@ class Store:
         sql = f"select name from {table} where migration_set = ?"  # noqa: S608
         return {row["name"] for row in self.rows(sql, [migrations.SET])}
 
-    def _kept(self) -> "_Connection":
-        kept: _Connection | None = getattr(self._threads, "kept", None)
+    def _kept(self) -> "Connection":
+        kept: Connection | None = getattr(self._threads, "kept", None)
         if kept is None:
-            kept = self._threads.kept = _Connection(self.path)
+            kept = self._threads.kept = Connection(self.path)
         return kept
 
     def close(self) -> None:
@@ -83,7 +84,7 @@ class Store:
         self._threads.__dict__.pop("kept", None)
 
     @contextmanager
-    def writing(self, *, durable: bool = True) -> "Generator[Database, None, None]":
+    def writing(self, *, durable: bool = True) -> "Generator[Connection, None, None]":
         """One write transaction: all of it or nothing.
 
         :param durable: wait for the disk; without it a power failure can undo the transaction, and nothing else can
@@ -92,34 +93,33 @@ class Store:
         """
         with _told(self.path):
             kept = self._kept()
-            connection = kept.connection
-            if connection.in_transaction:  # part of the caller's transaction
-                yield kept.db
+            if kept.conn.in_transaction:  # part of the caller's transaction
+                yield kept
                 return
             if not durable:
-                connection.execute("pragma synchronous = normal")
+                kept.conn.execute("pragma synchronous = normal")
             try:
-                connection.execute("begin immediate")
-                yield kept.db
-                connection.execute("commit")
+                kept.conn.execute("begin immediate")
+                yield kept
+                kept.conn.execute("commit")
             except BaseException:
-                connection.rollback()  # does nothing where SQLite has rolled back by itself
+                kept.conn.rollback()  # does nothing where SQLite has rolled back by itself
                 raise
             finally:
                 if not durable:
-                    connection.execute("pragma synchronous = full")
+                    kept.conn.execute("pragma synchronous = full")
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
         """The rows of a query."""
         with _told(self.path):
-            cursor = self._kept().connection.execute(sql, parameters)
+            cursor = self._kept().conn.execute(sql, parameters)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
 
     def tuples(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of a query, with their columns in the order in which it names them: for thousands of rows."""
         with _told(self.path):
-            return self._kept().connection.execute(sql, parameters).fetchall()
+            return list(self._kept().conn.execute(sql, parameters))
 
     def row(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Row | None:
         """The first row of a query, or None."""
@@ -132,25 +132,29 @@ class Store:
             return db.conn.execute(sql, parameters).rowcount
 
 
-class _Connection:
+class Connection:
     """The connection of one thread. It is closed when nobody holds this any more."""
 
     def __init__(self, path: Path) -> None:
-        self.connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        self.connection.execute("pragma journal_mode = wal")
-        self.connection.execute("pragma synchronous = full")
-        self.connection.execute("pragma foreign_keys = on")
+        self.conn = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        self.conn.execute("pragma journal_mode = wal")
+        self.conn.execute("pragma synchronous = full")
+        self.conn.execute("pragma foreign_keys = on")
 
     @cached_property
-    def db(self) -> "Database":
-        """The same connection to write with. A pass in which nothing has changed does not need the library for it."""
+    def database(self) -> "Database":
+        """The same connection with more comfort. Many a pass needs none, and the library takes long to load."""
         from sqlite_utils import Database  # noqa: PLC0415
 
-        return Database(self.connection, execute_plugins=False)
+        return Database(self.conn, execute_plugins=False)
+
+    def table(self, name: str) -> "Table":
+        """A table to write into."""
+        return self.database.table(name)
 
     def __del__(self) -> None:
-        if hasattr(self, "connection"):
-            self.connection.close()
+        if hasattr(self, "conn"):
+            self.conn.close()
 
 
 @contextmanager

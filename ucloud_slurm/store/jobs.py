@@ -2,19 +2,18 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ucloud_slurm.store.database import Row, Store
+from ucloud_slurm.store.database import Connection, Row, Store
 from ucloud_slurm.store.job_rows import JobRow, OpenJob, Phase, Stop
 from ucloud_slurm.ucloud.control import Charge, JobState, JobUpdate, Usage
-
-if TYPE_CHECKING:
-    from sqlite_utils import Database
 
 WINDOW = 10.0  # seconds over which the pace of submissions is counted
 _THESE = "id in (select value from json_each(?))"
 
 __all__ = ["WINDOW", "JobRow", "Jobs", "OpenJob", "Phase", "Stop"]
+
+_LEAN = ", ".join(OpenJob.__slots__)
 
 
 class Jobs:
@@ -38,14 +37,12 @@ class Jobs:
 
     def open(self) -> list[OpenJob]:
         """All jobs that have not ended, oldest first."""
-        columns = ", ".join(OpenJob.__slots__)
-        sql = f"select {columns} from jobs where phase in ('accepted', 'submitting', 'live') order by accepted_at, id"  # noqa: S608
+        sql = f"select {_LEAN} from jobs where phase in ('accepted', 'submitting', 'live') order by accepted_at, id"  # noqa: S608
         return [OpenJob.of(*row) for row in self.store.tuples(sql)]
 
     def to_stop(self) -> list[OpenJob]:
         """Jobs that Slurm has and that are to end, oldest first."""
-        columns = ", ".join(OpenJob.__slots__)
-        sql = f"select {columns} from jobs where phase = 'live' and stop is not null order by accepted_at, id"  # noqa: S608
+        sql = f"select {_LEAN} from jobs where phase = 'live' and stop is not null order by accepted_at, id"  # noqa: S608
         return [OpenJob.of(*row) for row in self.store.tuples(sql)]
 
     def newest(self, most: int) -> list[JobRow]:
@@ -55,16 +52,15 @@ class Jobs:
 
     def count(self) -> dict[str, int]:
         """How many jobs are in each phase."""
-        return {
-            row["phase"]: row["n"] for row in self.store.rows("select phase, count(*) as n from jobs group by phase")
-        }
+        return {row["phase"]: row["jobs"] for row in self.store.rows("select phase, jobs from phases")}
 
-    def known(self, slurm_ids: Collection[int]) -> dict[int, list[JobRow]]:
+    def known(self, slurm_ids: Collection[int]) -> dict[int, list[OpenJob]]:
         """The jobs that are or were these Slurm jobs: Slurm uses its ids again."""
-        found: dict[int, list[JobRow]] = {}
-        sql = "select * from jobs where slurm_id in (select value from json_each(?))"
-        for row in self.store.rows(sql, [json.dumps(list(slurm_ids))]):
-            found.setdefault(row["slurm_id"], []).append(JobRow.read(row))
+        found: dict[int, list[OpenJob]] = {}
+        sql = f"select {_LEAN} from jobs where slurm_id in (select value from json_each(?))"  # noqa: S608
+        for row in self.store.tuples(sql, [json.dumps(list(slurm_ids))]):
+            job = OpenJob.of(*row)
+            found.setdefault(job.slurm_id or 0, []).append(job)
         return found
 
     def named(self, name: str, user: str) -> bool:
@@ -346,6 +342,6 @@ class Jobs:
             db.table("runs").upsert_all([{"job_id": job_id, **run} for run in runs], pk=("job_id", "submitted"))
 
 
-def put(db: "Database", job_id: str, kind: str, body: dict[str, object], now: float) -> None:
+def put(db: Connection, job_id: str, kind: str, body: dict[str, object], now: float) -> None:
     """Puts a message into the outbox, inside the transaction of its cause."""
     db.table("outbox").insert({"job_id": job_id, "kind": kind, "body": json.dumps(body), "created_at": now})

@@ -310,6 +310,41 @@ def m007_by_periods(db: "Database") -> None:
 
 
 @step
+def m008_scale(db: "Database") -> None:
+    """What a pass and a request look for is found without reading what has ended, however much that is."""
+    for index in (
+        "jobs_open on jobs (accepted_at, id) where phase in ('accepted', 'submitting', 'live')",
+        "jobs_to_stop on jobs (accepted_at, id) where phase = 'live' and stop is not null",
+        "jobs_over on jobs (ended_at) where phase in ('ended', 'refused')",
+        "outbox_waiting_of on outbox (job_id, id) where outcome is null",
+        "outbox_parked on outbox (id) where outcome = 'parked'",
+        "sessions_over on sessions (ended_at) where ended_at is not null",
+        "codes_by_age on codes (created_at)",
+        "caches_by_age on caches (stored_at)",
+        "connections_owed on connections (named_at, username) "
+        "where named_at is not null and known is not wanted and refusal is null",
+        "wallets_locked on wallets (owner_kind, owner, category) where locked",
+    ):
+        db.execute(f"create index {index}")
+    # Jobs that create refused are never confirmed: they are not to be gone through in every pass.
+    db.execute("drop index jobs_unconfirmed")
+    db.execute(
+        "create index jobs_unconfirmed on jobs (accepted_at, id) "
+        "where confirmed_at is null and phase <> 'refused' and stop is not 'rolled-back'"
+    )
+    # Counted as they change: to count a million rows takes longer than a page may.
+    db.create_table("phases", {"phase": str, "jobs": int}, pk="phase", not_null={"jobs"})
+    db.execute("insert into phases (phase, jobs) select phase, count(*) from jobs group by phase")
+    more = "insert into phases (phase, jobs) values (new.phase, 1) on conflict (phase) do update set jobs = jobs + 1;"
+    less = "update phases set jobs = jobs - 1 where phase = old.phase;"
+    db.execute(f"create trigger jobs_come after insert on jobs begin {more} end")
+    db.execute(f"create trigger jobs_go after delete on jobs begin {less} end")
+    db.execute(
+        f"create trigger jobs_move after update of phase on jobs when old.phase <> new.phase begin {less} {more} end"
+    )
+
+
+@step
 def m009_pace(db: "Database") -> None:
     """When jobs of an account were submitted: how many in the last seconds."""
     db.table("jobs").create_index(["local_user", "attempted_at"])

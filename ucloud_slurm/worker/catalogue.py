@@ -1,7 +1,7 @@
 """Applications, products and partitions: from the job, from what is kept, else from where they are known.
 
-An application is kept for ever by name and version, a product for 24 hours by reference (UCloud's developer
-guide, "What information does Job include?"), a partition for a minute.
+An application is kept by name and version as long as jobs are (``database.keep``), a product for 24 hours by reference
+(UCloud's developer guide, "What information does Job include?"), a partition for a minute.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.store.turn import WORKER, alone
 from ucloud_slurm.worker.catalogue import PAUSE, Catalogue
 from ucloud_slurm.worker.compare import compare, confirm
+from ucloud_slurm.worker.forget import forget
 from ucloud_slurm.worker.locks import heed_locks
 from ucloud_slurm.worker.people import tell_owed
 from ucloud_slurm.worker.send import drain
@@ -81,6 +82,7 @@ def _pass(provider: Provider) -> bool:
     whole &= tell_owed(provider)
     if queue is not None:
         whole &= stop_marked(provider, queue, asked)
+        forget(provider, queue)
     return whole
 
 
