@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help venv demo test test-real test-rest bench lint docs format clean
+.PHONY: help venv demo test test-real test-rest test-pyslurm bench lint docs format clean
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
-	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
 venv: $(VENV)/stamp  ## Make .venv with everything that the targets below need.
 
@@ -24,6 +24,9 @@ test-real: venv  ## Only the tests that need the private cluster; they run one a
 
 test-rest: venv  ## Only the others.
 	$(BIN)/python -m pytest -m "not real"
+
+test-pyslurm: venv  ## Real pyslurm with the Slurm of Debian sid, in a folder of its own (root; the first time it takes minutes).
+	$(BIN)/ucloud-slurm sandbox sid run -- python -m pytest --backend=pyslurm tests/scheduler
 
 bench: venv  ## Measure creates and passes beside Slurm's bare commands.
 	$(BIN)/ucloud-slurm sandbox bench

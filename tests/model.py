@@ -61,6 +61,12 @@ class Model:
 
     # -- the Scheduler --------------------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """Nothing is kept ready."""
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
     def submit(self, submission: Submission, within: float, as_user: Run) -> SlurmJobId:  # noqa: ARG002
         self.counts["sbatch"] += 1
         if not self.controller:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from ucloud_slurm import frames
 from ucloud_slurm.cli import check_accounts, checks
 from ucloud_slurm.cli.findings import Line
 from ucloud_slurm.config import Config, own_account, parse
@@ -20,7 +21,7 @@ from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.database import Store
 from ucloud_slurm.store.people import Link, People
 from ucloud_slurm.store.turn import LISTENER, alone
-from ucloud_slurm.users import frames, service
+from ucloud_slurm.users import service
 
 Configure = Callable[..., Config]
 

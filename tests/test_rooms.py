@@ -1,6 +1,8 @@
 """The rooms of the house: who may know whom, and who may touch the world."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 import ucloud_slurm
 
 HOUSE = Path(ucloud_slurm.__file__).parent
-BASE = {"errors", "config", "run", "turns"}
+BASE = {"errors", "config", "run", "frames", "turns"}
 STANDARD = ("errors", "run", "users/rules.py")
 MAY_IMPORT = {
     "ucloud": BASE,
@@ -39,7 +41,8 @@ IMPURE = {
 }
 PURE = ("bridge", "ucloud/applications.py", "ucloud/channel.py", "ucloud/control.py", "ucloud/eras.py",
         "ucloud/jobs.py", "ucloud/products.py", "ucloud/products_v2.py", "ucloud/wire.py", "slurm/parse.py",
-        "slurm/records.py", "slurm/states.py", "slurm/scheduler.py", "listener/pulse.py")  # fmt: skip
+        "slurm/records.py", "slurm/states.py", "slurm/refusals.py", "slurm/scheduler.py",
+        "slurm/pyslurm/translation.py", "listener/pulse.py")  # fmt: skip
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -82,3 +85,18 @@ def test_sql_is_in_the_store_only() -> None:
 @pytest.mark.parametrize("path", sorted(HOUSE.rglob("*.py")), ids=lambda path: str(path.relative_to(HOUSE)))
 def test_no_module_grows_beyond_what_a_reader_holds(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
+
+
+def test_pyslurm_is_loaded_in_its_own_process_only() -> None:
+    loading = [path.name for path in HOUSE.rglob("*.py") if 'import_module("pyslurm")' in path.read_text()]
+    assert loading == ["host.py"]
+    assert not [path for path in HOUSE.rglob("*.py") if "pyslurm" in set(imports(path))]
+
+
+def test_the_process_of_pyslurm_loads_little() -> None:
+    code = "import sys; import ucloud_slurm.slurm.pyslurm.host; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    ours = {name for name in loaded if name.startswith("ucloud_slurm")}
+    assert ours == {"ucloud_slurm", "ucloud_slurm.frames", "ucloud_slurm.slurm", "ucloud_slurm.slurm.pyslurm",
+                    "ucloud_slurm.slurm.pyslurm.host"}  # fmt: skip
+    assert "pydantic" not in loaded

@@ -255,8 +255,8 @@ def test_one_user_cluster_without_root(room: Path) -> None:
     settings = ClusterSettings(folder=home / "cluster", base_port=free_base_port(), nodes=1, min_job_age=2)
     become = []
     if os.geteuid() == 0:
-        shutil.chown(home, "nobody")
-        become = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--inh-caps=-all"]
+        shutil.chown(home, "daemon")  # Slurm 26.05 does not run as nobody
+        become = ["setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "--inh-caps=-all"]
     done = subprocess.run(
         [*become, "/usr/bin/python3", "-B", "-c", ABOUT_CLUSTER.format(settings) + AS_ONE_USER],
         cwd=home,

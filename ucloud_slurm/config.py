@@ -96,8 +96,11 @@ class DatabaseSection(Section):
 class SlurmSection(Section):
     """How Slurm is asked."""
 
-    backend: Literal["auto", "commands"] = Field(
-        default="auto", description="auto and commands both run Slurm's own commands in this release."
+    backend: Literal["auto", "commands", "pyslurm"] = Field(
+        default="auto",
+        description="commands: Slurm's own commands; pyslurm: the Python module of that name for what is quicker so, "
+        "and the commands for the rest and while it cannot be used, of which the journal and check warn; auto: pyslurm "
+        "where it is installed and fits.",
     )
     commands: Path = Field(default=Path("/usr/bin"), description="Folder of sbatch, squeue, sacct and the others.")
     conf: Path = Field(default=Path("/etc/slurm/slurm.conf"), description="Slurm's configuration (SLURM_CONF).")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.config import Config, own_account
 from ucloud_slurm.errors import Misconfigured
-from ucloud_slurm.slurm.commands import Commands
+from ucloud_slurm.slurm import choice
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.caches import TokenInStore
 from ucloud_slurm.store.codes import Codes
@@ -108,7 +108,7 @@ class Provider:
             sessions=Sessions(store, config.sessions),
             wallets=Wallets(store),
             health=Health(store),
-            scheduler=scheduler or Commands(config.slurm.commands, config.slurm.conf, config.slurm.timeout),
+            scheduler=scheduler or choice.scheduler(config.slurm),
             asking=Later(lambda: _core(config, refresh_token, store, now)),
             checking=Later(lambda: _tokens(config)),
             turns=Turns(config.slurm.submit_at_once),
@@ -147,8 +147,9 @@ class Provider:
         return OwnAccount() if user == own_account() else Remote(self.config.users.runner, user)
 
     def close(self) -> None:
-        """Closes the database and the connections to UCloud."""
+        """Closes the database and the connections to UCloud and Slurm."""
         self.turns.close()
+        self.scheduler.close()
         for core in self.asking.opened:
             core.close()
         self.store.close()

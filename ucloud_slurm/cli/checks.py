@@ -15,6 +15,7 @@ from ucloud_slurm.cli.findings import Finding, Level, Line
 from ucloud_slurm.cli.output import as_json
 from ucloud_slurm.config import Config, location, own_account, read
 from ucloud_slurm.errors import Misconfigured, NotNow, Problem
+from ucloud_slurm.slurm import choice
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.database import Store
@@ -92,6 +93,8 @@ def _keys(config: Config) -> list[Line]:
 def _slurm(config: Config) -> Iterator[Line]:
     slurm = Commands(config.slurm.commands, config.slurm.conf, config.slurm.timeout)
     yield "ok", f"Slurm {slurm.version()} in {config.slurm.commands}"
+    as_wanted, backend = choice.trial(config.slurm)
+    yield ("ok" if as_wanted else "failed"), backend
     partitions = {partition.name: partition for partition in slurm.partitions(config.slurm.timeout)}
     for product in config.products:
         partition = partitions.get(product.partition)

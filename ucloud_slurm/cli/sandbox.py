@@ -3,16 +3,15 @@
 The sandbox is imported only when one of its verbs is used: a pass of the worker starts every few seconds.
 """
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ucloud_slurm.cli.output import as_json
+from ucloud_slurm.cli.sid import sid
+from ucloud_slurm.cli.telling import explained, say
 
 if TYPE_CHECKING:
     from ucloud_slurm.sandbox.cluster import Cluster
@@ -30,24 +29,7 @@ def sandbox(context: click.Context, folder: Path, port: int) -> None:
     """A private real Slurm on this machine, for trying."""
     from ucloud_slurm.sandbox.cluster import Cluster, ClusterSettings  # noqa: PLC0415
 
-    context.obj = Cluster(ClusterSettings(folder=folder, base_port=port), _say)
-
-
-def _say(sentence: str) -> None:
-    click.echo(f"sandbox: {sentence}")
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    from ucloud_slurm.sandbox.errors import SandboxError  # noqa: PLC0415
-
-    # Somebody who ends us by kill wants what we started to be ended too.
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    try:
-        yield
-    except SandboxError as error:
-        click.echo(f"ucloud-slurm: {error}", err=True)
-        sys.exit(1)
+    context.obj = Cluster(ClusterSettings(folder=folder, base_port=port), say)
 
 
 @sandbox.command()
@@ -55,7 +37,7 @@ def _explained() -> Iterator[None]:
 @click.pass_obj
 def plan(cluster: "Cluster", json_: bool) -> None:
     """Say what `up` would do to this machine, and do nothing."""
-    with _explained():
+    with explained():
         sentences = cluster.plan()
     if json_:
         as_json(sentences)
@@ -68,7 +50,7 @@ def plan(cluster: "Cluster", json_: bool) -> None:
 @click.pass_obj
 def up(cluster: "Cluster") -> None:
     """Start the cluster; Slurm is installed from the distribution's packages if it is not there."""
-    with _explained():
+    with explained():
         if not cluster.running():
             for sentence in cluster.plan():
                 click.echo(f"- {sentence}")
@@ -80,7 +62,7 @@ def up(cluster: "Cluster") -> None:
 @click.pass_obj
 def down(cluster: "Cluster") -> None:
     """End all its processes, jobs included; what is on disk stays for the next time."""
-    with _explained():
+    with explained():
         cluster.stop()
 
 
@@ -88,7 +70,7 @@ def down(cluster: "Cluster") -> None:
 @click.pass_obj
 def remove(cluster: "Cluster") -> None:
     """Also delete its folder and the accounts it made. Installed packages stay."""
-    with _explained():
+    with explained():
         cluster.remove()
 
 
@@ -97,7 +79,7 @@ def remove(cluster: "Cluster") -> None:
 @click.pass_obj
 def status(cluster: "Cluster", json_: bool) -> None:
     """List its processes. Exits with 0 when all of them run."""
-    with _explained():
+    with explained():
         alive = cluster.status()
     if json_:
         as_json(alive)
@@ -120,7 +102,7 @@ def demo(cluster: "Cluster", keep: bool, era: str) -> None:
     """
     from ucloud_slurm.sandbox.demo import Demo  # noqa: PLC0415
 
-    with _explained():
+    with explained():
         sys.exit(0 if Demo(cluster, click.echo, keep=keep, era=era).play() else 1)
 
 
@@ -131,5 +113,8 @@ def bench(cluster: "Cluster", creates: int) -> None:
     """Measure creates and passes beside Slurm's bare commands. The cluster stays up."""
     from ucloud_slurm.sandbox.bench import Bench  # noqa: PLC0415
 
-    with _explained():
+    with explained():
         Bench(cluster, click.echo).run(creates)
+
+
+sandbox.add_command(sid)

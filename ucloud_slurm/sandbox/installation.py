@@ -5,6 +5,7 @@ A checkout may lie in a folder that only its owner may enter; the daemon runs as
 
 import shutil
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import ucloud_slurm
 from ucloud_slurm.sandbox.errors import SandboxError
 
 NAME = "ucloud-slurm"
+OPTIONAL = ("pyslurm",)
+"""What is copied where it is installed; without it the product works as well."""
 
 
 class Installation:
@@ -44,6 +47,9 @@ class Installation:
         shutil.copytree(package, self.folder / package.name)
         for name in sorted(_requirements(NAME, set())):
             _copy(metadata.distribution(name), self.folder)
+        for name in OPTIONAL:
+            with suppress(metadata.PackageNotFoundError):
+                _copy(metadata.distribution(name), self.folder)
         for path in self.folder.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
         self._make_program()

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ucloud_slurm.sandbox import database, slurm_conf
+from ucloud_slurm.sandbox import database, packages, slurm_conf
 from ucloud_slurm.sandbox.errors import SandboxError
 from ucloud_slurm.sandbox.servers import ALL_MINE, PACKAGED
 from ucloud_slurm.sandbox.slurm_conf import GPUS, ClusterFacts, Node
@@ -132,6 +132,7 @@ class Layout:
         (etc / "plugstack.conf").touch()
         for name in ("slurm.conf", "gres.conf", "plugstack.conf"):
             (etc / name).chmod(0o644)
+        self._write_cgroup_conf(etc / "cgroup.conf")
         key = self.folder / "munge" / "key"
         if not key.exists():
             _write_secret(key, os.urandom(1024), self.owners.munge)
@@ -140,6 +141,14 @@ class Layout:
             (etc / "my.cnf").chmod(0o644)
             secret = slurm_conf.slurmdbd_conf(facts, database.password(self.folder))
             _write_secret(etc / "slurmdbd.conf", secret.encode(), self.owners.slurm)
+
+    def _write_cgroup_conf(self, file: Path) -> None:
+        text = slurm_conf.cgroup_conf(packages.release())
+        if text is None:
+            file.unlink(missing_ok=True)
+        else:
+            file.write_text(text)
+            file.chmod(0o644)
 
     def forget_state(self) -> None:
         """Delete what slurmctld and the nodes remember of jobs."""

@@ -1,16 +1,20 @@
 """The distribution's packages that the private cluster is made of, and how missing ones are installed."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ucloud_slurm.errors import one_line
 from ucloud_slurm.sandbox.errors import SandboxError
 
 SLURM = ("slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "munge")
 DATABASE = ("slurmdbd", "slurm-wlm-mysql-plugin", "mariadb-server")
+
+CONTROLLER = "/usr/sbin/slurmctld"
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 NOTHING_MAY_START = "#!/bin/sh\nexit 101\n"
@@ -64,6 +68,18 @@ def install(packages: Sequence[str], log: Path, say: Callable[[str], None]) -> N
         done = _apt(apt, ["install", "-y", "-q", "--no-install-recommends", *packages], sink, seconds=1800)
     if not done:
         raise SandboxError(f"apt-get could not install {names}; its own words are in {log}")
+
+
+def release() -> tuple[int, int]:
+    """Give the release of the installed Slurm, by year and month.
+
+    :raises SandboxError: when slurmctld does not say one
+    """
+    said = subprocess.run([CONTROLLER, "-V"], capture_output=True, text=True, check=False, timeout=60).stdout
+    match = re.search(r"\b([0-9]{2})\.([0-9]{2})\b", said)
+    if match is None:
+        raise SandboxError(f"{CONTROLLER} -V does not name a release of Slurm; it says: {one_line(said, 80)}")
+    return int(match[1]), int(match[2])
 
 
 def _apt(apt: str, arguments: Sequence[str], sink: object, *, seconds: int) -> bool:

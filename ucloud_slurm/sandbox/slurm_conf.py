@@ -8,6 +8,11 @@ DATABASE_USER = "slurm"
 LOG_SIZE = "32M"
 GPUS = 4
 
+Release = tuple[int, int]
+"""Of Slurm, by year and month: (22, 5) is 22.05."""
+
+CGROUPS_CAN_BE_DISABLED = (23, 2)
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -165,6 +170,15 @@ def gres_conf(facts: ClusterFacts) -> str:
     )
 
 
+def cgroup_conf(release: Release) -> str | None:
+    """Render cgroup.conf, or None where there must not be one.
+
+    Where Slurm can be told to do without control groups it must be, or its nodes do not start. Before that release it
+    does without them by itself.
+    """
+    return "CgroupPlugin=disabled\n" if release >= CGROUPS_CAN_BE_DISABLED else None
+
+
 def slurmdbd_conf(facts: ClusterFacts, password: str) -> str:
     """Render slurmdbd.conf; it holds the database's password, so only ``daemon_user`` may read it."""
     lines = [
@@ -205,6 +219,7 @@ def my_cnf(facts: ClusterFacts) -> str:
         "innodb_lock_wait_timeout=900",  # slurmdbd complains about less
         "innodb_flush_log_at_trx_commit=0",
         "innodb_fast_shutdown=1",
+        "loose-innodb_snapshot_isolation=OFF",  # slurmdbd ends where it is on; loose, as an older MariaDB has it not
         "performance_schema=OFF",
     ]
     return "\n".join(lines) + "\n"

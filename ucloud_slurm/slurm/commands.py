@@ -25,6 +25,7 @@ from ucloud_slurm.slurm.records import (
     SlurmJobId,
     Submission,
 )
+from ucloud_slurm.slurm.refusals import is_refusal
 from ucloud_slurm.slurm.scheduler import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
 
 IDS_PER_SACCT = 1000
@@ -32,13 +33,6 @@ IDS_PER_SACCT = 1000
 # sbatch prints one of these where the controller took the request and said no. Every other failure leaves open
 # whether a job was made: a request that timed out can still land.
 _REFUSED = re.compile(r"error: (?:Batch job submission failed: )?(.+)")
-_NOT_REFUSALS = re.compile(
-    r"unable to contact|connection|connect failure|timed out|time out|zero bytes|unexpected message|communication"
-    r"|protocol|transport endpoint|temporarily|authentication credential|munge|socket|try again|slurmctld"
-    r"|backup|standby|host is down|no route|header length|insane message|interrupted|shutdown",
-    re.IGNORECASE,
-)
-
 _ENDED_ALREADY = re.compile(r"Invalid job id specified|already completing or completed", re.IGNORECASE)
 
 T = TypeVar("T")
@@ -69,6 +63,12 @@ class Commands:
         }
         # Only for reading: sbatch hands every SLURM_* variable on to the job.
         self._reading_env = self._env | {"SLURM_TIME_FORMAT": "%s"}
+
+    def begin(self) -> None:
+        """See :class:`Scheduler`. Nothing is kept ready."""
+
+    def close(self) -> None:
+        """See :class:`Scheduler`. Nothing is kept."""
 
     # -- submitting -----------------------------------------------------------------------------------------
 
@@ -190,7 +190,7 @@ class Commands:
         errors = [line for line in done.errors.splitlines() if line.strip() and not _ENDED_ALREADY.search(line)]
         if errors or (done.status != 0 and not done.errors):
             text = f"scancel ended with {done.status}: {one_line(' '.join(errors), 200)}"
-            raise SchedulerAway(text) if not errors or _NOT_REFUSALS.search(text) else ActionRefused(text)
+            raise SchedulerAway(text) if not errors or not is_refusal(text) else ActionRefused(text)
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
         """See :class:`Scheduler`. scontrol(1), update TimeLimit."""
@@ -218,7 +218,7 @@ class Commands:
             return
         reason = one_line(done.errors or done.output, 200)
         # Slurm 22.05 says "Unexpected message received" both of an unknown job and of a controller that is away.
-        if not reason or _NOT_REFUSALS.search(reason):
+        if not reason or not is_refusal(reason):
             raise SchedulerAway(f"scontrol ended with {done.status}: {reason}")
         raise ActionRefused(reason)
 
@@ -291,7 +291,7 @@ def refusal(errors: str) -> str | None:
 
     :param errors: what sbatch printed on its error output
     """
-    if _NOT_REFUSALS.search(errors):
+    if not is_refusal(errors):
         return None
     reasons = [match[1].strip() for match in _REFUSED.finditer(errors)]
     return "; ".join(dict.fromkeys(reasons)) or None

@@ -1,4 +1,4 @@
-"""The one interface to a scheduler; `commands` stands behind it."""
+"""The one interface to a scheduler; `commands` stands behind it, and `pyslurm` where it can be used."""
 
 from collections.abc import Collection
 from typing import Protocol
@@ -46,6 +46,12 @@ class Scheduler(Protocol):
 
     :raises SchedulerAway: from every call that could not be answered
     """
+
+    def begin(self) -> None:
+        """Makes ready for many calls, without waiting. Not needed before a call."""
+
+    def close(self) -> None:
+        """Lets go of what is kept between calls. No call follows."""
 
     def submit(self, submission: Submission, within: float, as_user: Run) -> SlurmJobId:
         """Submits a batch job.

@@ -20,9 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ucloud_slurm import frames
 from ucloud_slurm.errors import NotNow, Problem
 from ucloud_slurm.run import CommandMissing, CommandTimeout, run
-from ucloud_slurm.users import frames, terminal
+from ucloud_slurm.users import terminal
 from ucloud_slurm.users.files import NotAFile, open_file
 from ucloud_slurm.users.folders import make_folder, remove_folder
 from ucloud_slurm.users.rules import FLOOR, NAMES, Account, unfit

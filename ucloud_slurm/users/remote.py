@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ucloud_slurm import frames
 from ucloud_slurm.errors import StorageFull
 from ucloud_slurm.run import CommandMissing, CommandTimeout, Finished
-from ucloud_slurm.users import frames
 from ucloud_slurm.users.acting import ActingAway, MayNotAct
 from ucloud_slurm.users.files import NotAFile
 from ucloud_slurm.users.terminal import Terminal, TerminalTrouble

@@ -18,9 +18,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ucloud_slurm import frames
 from ucloud_slurm.errors import Misconfigured, one_line
-from ucloud_slurm.users import frames
-from ucloud_slurm.users.frames import Broken, Message
+from ucloud_slurm.frames import Broken, Message
 
 log = logging.getLogger(__name__)
 

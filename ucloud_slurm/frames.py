@@ -1,6 +1,6 @@
-"""Messages between the service, the runner and the small program: JSON behind its length, with open descriptors.
+"""Messages between processes of ours on one host: JSON behind its length, with open descriptors.
 
-Only the standard library is used: the small program that runs as a user imports this.
+Only the standard library is used: the small programs at the other end import this.
 """
 
 import json

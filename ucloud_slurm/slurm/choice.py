@@ -1,0 +1,54 @@
+"""Which way Slurm is asked."""
+
+import importlib.util
+import logging
+
+from ucloud_slurm.config import SlurmSection
+from ucloud_slurm.slurm.commands import Commands
+from ucloud_slurm.slurm.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
+
+NOT_INSTALLED = 'pyslurm is not installed; install it (pip install "ucloud-slurm[pyslurm]"), or choose another backend'
+TRIAL = 40.0  # seconds
+
+
+def scheduler(section: SlurmSection) -> Scheduler:
+    """The backend that is configured, or Slurm's commands where it cannot be had: those need nothing.
+
+    It never fails, because an upgrade of Slurm must not keep the service from starting.
+    """
+    by_name = section.backend == "pyslurm"
+    if section.backend != "commands" and _is_installed():
+        # Loaded only where it is used: a pass of the worker is short.
+        from ucloud_slurm.slurm.pyslurm.backend import PySlurm  # noqa: PLC0415
+
+        level = logging.WARNING if by_name else logging.INFO
+        return PySlurm(section.commands, section.conf, section.timeout, level=level)
+    if by_name:
+        log.warning("Slurm's commands are used: %s", NOT_INSTALLED)
+    return Commands(section.commands, section.conf, section.timeout)
+
+
+def trial(section: SlurmSection) -> tuple[bool, str]:
+    """Tries the backend that is configured.
+
+    :returns: whether all is as it is configured, and a sentence that says what is used
+    """
+    if section.backend == "commands":
+        return True, "Slurm's commands are used"
+    if not _is_installed():
+        return section.backend == "auto", f"Slurm's commands are used: {NOT_INSTALLED}"
+    from ucloud_slurm.slurm.pyslurm.backend import PySlurm  # noqa: PLC0415
+
+    slurm = PySlurm(section.commands, section.conf, section.timeout, level=logging.DEBUG)
+    try:
+        if slurm.ready(TRIAL):
+            return True, "pyslurm can be used"
+        return section.backend == "auto", f"Slurm's commands are used, not pyslurm: {slurm.reason}"
+    finally:
+        slurm.close()
+
+
+def _is_installed() -> bool:
+    return importlib.util.find_spec("pyslurm") is not None

@@ -1,0 +1,241 @@
+"""The Scheduler that has pyslurm do what it does quicker, and Slurm's commands the rest and whatever it cannot do."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ucloud_slurm.config import own_account
+from ucloud_slurm.frames import Message
+from ucloud_slurm.run import Run
+from ucloud_slurm.slurm.commands import Commands
+from ucloud_slurm.slurm.pyslurm import translation
+from ucloud_slurm.slurm.pyslurm.process import Lost, NotSent, Process
+from ucloud_slurm.slurm.pyslurm.translation import Unfit
+from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId, Submission
+from ucloud_slurm.slurm.refusals import is_refusal
+from ucloud_slurm.slurm.scheduler import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
+from ucloud_slurm.slurm.states import Phase
+
+log = logging.getLogger(__name__)
+
+WISHES = 3  # a pass of the worker that changes less is over before the process would be there
+SHARE = 0.5  # of a call's time; the rest is for the command that does it otherwise
+
+
+class PySlurm(Commands):
+    """As :class:`Commands`, with pyslurm for submitting own jobs, for looking at one job and for changing it.
+
+    Lists stay with the commands, which are quicker at them; so do the runs of a job, which pyslurm cannot list. The
+    process of pyslurm is started in the background and never waited for. Safe for several threads.
+    """
+
+    def __init__(
+        self, folder: Path, conf: Path, timeout: float, *, level: int = logging.INFO,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        """See :class:`Commands`.
+
+        :param level: how loudly it is said that pyslurm cannot be used
+        :param now: seconds that only grow, for the pauses between starts of the process
+        """
+        super().__init__(folder, conf, timeout)
+        self._own = own_account()
+        self._process = Process(folder, translation.OLDEST, self._env, level=level, now=now)
+        self._wishes = 0
+
+    @property
+    def reason(self) -> str | None:
+        """Why pyslurm is not used at the moment, None when it is."""
+        return self._process.reason
+
+    def begin(self) -> None:
+        """See :class:`Scheduler`."""
+        self._wishes = WISHES
+        self._process.begin()
+
+    def ready(self, within: float) -> bool:
+        """Waits until pyslurm can be used.
+
+        :param within: seconds
+        :returns: whether it can
+        """
+        self._wishes = WISHES
+        return self._process.ready(within)
+
+    def close(self) -> None:
+        """See :class:`Scheduler`."""
+        self._process.close()
+
+    # -- submitting -----------------------------------------------------------------------------------------
+
+    def submit(self, submission: Submission, within: float, as_user: Run) -> SlurmJobId:
+        """See :class:`Scheduler`. What may have reached pyslurm is never given to sbatch as well."""
+        within = min(within, self._timeout)
+        until = time.monotonic() + within
+        # Slurm lets nobody but root submit for another.
+        if submission.user == self._own and self._wished():
+            try:
+                wanted = translation.description(submission)
+                message = {"call": "submit", "description": wanted}
+                answer = self._process.ask(message, waits=within * SHARE, within=within)
+            except Unfit as error:
+                log.debug("sbatch submits %s: %s", submission.name, error)
+            except NotSent as error:
+                log.debug("sbatch submits %s: pyslurm was not asked: %s", submission.name, error)
+            except Lost as error:
+                self._count("submit")
+                raise OutcomeUnknown(f"pyslurm gave no answer: {error}") from None
+            else:
+                self._count("submit")
+                # A refusal made no job. The controller explains it to sbatch, and pyslurm does not hand that on.
+                if not _refused(answer) or until <= time.monotonic():
+                    return _submitted(answer)
+        return super().submit(submission, until - time.monotonic(), as_user)
+
+    # -- reading --------------------------------------------------------------------------------------------
+
+    def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:
+        """See :class:`Scheduler`."""
+        until = time.monotonic() + within
+        try:
+            return self._load(job, within)
+        except _Otherwise as error:
+            return super().job(job, error.left(until))
+
+    def _load(self, job: SlurmJobId, within: float) -> QueueRecord | None:
+        answer = self._ask_process("job", job, within, attributes=[name.name for name in translation.JOB])
+        if answer.get("errno") == translation.UNKNOWN_JOB:
+            return None
+        if "done" not in answer:
+            raise _Otherwise(_text(answer))
+        try:
+            found = translation.record(answer["done"])
+        except Unfit as error:
+            raise _Otherwise(str(error)) from None
+        if found.id != job:
+            raise _Otherwise("it is one of an array")
+        return found
+
+    # -- acting ---------------------------------------------------------------------------------------------
+
+    def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:
+        """See :class:`Scheduler`."""
+        until = time.monotonic() + within
+        try:
+            found = self._load(job, within)
+            if found is None or (found.name, found.user) != (name, user):
+                return
+            if found.state is not None and found.state.phase is Phase.ENDED:
+                return
+            # The module takes for the answer what libslurm left as its error number, maybe after an earlier call. So an
+            # error of it says nothing here; scancel says.
+            if "done" not in (answer := self._ask_process("cancel", job, until - time.monotonic())):
+                raise _Otherwise(_text(answer))
+        except _Otherwise as error:
+            super().cancel(job, name, user, error.left(until))
+
+    def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
+        """See :class:`Scheduler`."""
+        until = time.monotonic() + within
+        try:
+            if minutes < 1:
+                raise _Otherwise("that is no limit")
+            self._act("time", job, within, time_limit=translation.clock(minutes))
+        except _Otherwise as error:
+            super().set_time_limit(job, minutes, error.left(until))
+
+    def suspend(self, job: SlurmJobId, within: float) -> None:
+        """See :class:`Scheduler`."""
+        until = time.monotonic() + within
+        try:
+            self._act("suspend", job, within)
+        except _Otherwise as error:
+            super().suspend(job, error.left(until))
+
+    def resume(self, job: SlurmJobId, within: float) -> None:
+        """See :class:`Scheduler`."""
+        until = time.monotonic() + within
+        try:
+            self._act("resume", job, within)
+        except _Otherwise as error:
+            super().resume(job, error.left(until))
+
+    def hold(self, job: SlurmJobId, within: float) -> None:
+        """See :class:`Scheduler`."""
+        until = time.monotonic() + within
+        try:
+            self._act("hold", job, within)
+        except _Otherwise as error:
+            super().hold(job, error.left(until))
+
+    def release(self, job: SlurmJobId, within: float) -> None:
+        """See :class:`Scheduler`."""
+        until = time.monotonic() + within
+        try:
+            self._act("release", job, within)
+        except _Otherwise as error:
+            super().release(job, error.left(until))
+
+    def _act(self, call: str, job: SlurmJobId, within: float, **more: object) -> None:
+        """:raises _Otherwise: it may have been done or not; done twice it is the same"""
+        answer = self._ask_process(call, job, within, **more)
+        if "done" in answer:
+            return
+        if _refused(answer):
+            raise ActionRefused(f"{_text(answer)} for job {job}")
+        raise _Otherwise(_text(answer))
+
+    # -- the process ----------------------------------------------------------------------------------------
+
+    def _ask_process(self, call: str, job: SlurmJobId, within: float, **more: object) -> Message:
+        if not self._wished():
+            raise _Otherwise("so little is done by the command")
+        limit = min(within, self._timeout) * SHARE
+        try:
+            answer = self._process.ask({"call": call, "id": job, **more}, waits=limit * SHARE, within=limit)
+        except (NotSent, Lost) as error:
+            raise _Otherwise(str(error)) from None
+        self._count(call)
+        return answer
+
+    def _wished(self) -> bool:
+        self._wishes += 1
+        return self._wishes >= WISHES
+
+    def _count(self, call: str) -> None:
+        with self._lock:
+            self.counts[f"pyslurm {call}"] += 1
+
+
+class _Otherwise(Exception):
+    """The command is to do it."""
+
+    def left(self, until: float) -> float:
+        """The seconds that the command has.
+
+        :raises SchedulerAway: none
+        """
+        left = until - time.monotonic()
+        if left <= 0:
+            raise SchedulerAway(f"pyslurm gave no answer in time: {self}")
+        return left
+
+
+def _submitted(answer: Message) -> SlurmJobId:
+    done = answer.get("done")
+    if isinstance(done, int) and not isinstance(done, bool) and done > 0:
+        return SlurmJobId(done)
+    if _refused(answer):
+        raise SubmissionRefused(_text(answer))
+    raise OutcomeUnknown(f"pyslurm: {_text(answer)}")
+
+
+def _refused(answer: Message) -> bool:
+    """Whether Slurm took the request and said no."""
+    number = answer.get("errno")
+    return isinstance(number, int) and number >= translation.FIRST_OF_SLURM and is_refusal(_text(answer))
+
+
+def _text(answer: Message) -> str:
+    return str(answer.get("text") or answer.get("unfit") or "its answer is not understood")

@@ -1,0 +1,230 @@
+"""Our facts in pyslurm's words, and pyslurm's in ours. Pure; only what can be said exactly is said.
+
+Every name of pyslurm's that is used stands here once, with the type and the unit that its documentation gives it.
+They are those of release 25.11.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId, Submission
+from ucloud_slurm.slurm.states import read_state
+
+OLDEST = "25.11"
+UNKNOWN_JOB = 2017
+FIRST_OF_SLURM = 2000  # smaller numbers are the system's own, and of messages that did not come through
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """An attribute of a class of pyslurm's.
+
+    :ivar type: as its documentation gives it
+    :ivar unit: words of its documentation that say in what it is counted, or how it is to be understood
+    """
+
+    name: str
+    type: str
+    unit: str = ""
+
+
+DESCRIPTION = (
+    Name("name", "str", "--job-name"),
+    Name("comment", "str", "--comment"),
+    Name("script", "str", "content"),
+    Name("partitions", "Union[list, str]", "--partition"),
+    Name("account", "str", "--account"),
+    Name("qos", "str", "--qos"),
+    Name("constraints", "str", "--constraint"),
+    Name("reservations", "Union[list, str]", "--reservation"),
+    Name("nodes", "Union[dict, str, int]", "--nodes"),
+    Name("ntasks", "int", "--ntasks"),
+    Name("ntasks_per_node", "int", "--ntasks-per-node"),
+    Name("cpus_per_task", "int", "--cpus-per-task"),
+    Name("memory_per_node", "Union[str, int]", "Mebibytes"),
+    Name("gres_per_node", "Union[dict, str]", "--gres"),
+    Name("time_limit", "str", "--time"),
+    Name("working_directory", "str", "--chdir"),
+    Name("standard_output", "str", "--output"),
+    Name("standard_error", "str", "--error"),
+    Name("log_files_open_mode", "str", "append"),
+    Name("signal", "Union[dict, str]", "--signal"),
+    Name("resource_sharing", "str", "exclusive"),
+    Name("environment", "Union[dict, str]", ""),
+    Name("user_id", "Union[str, int]", "--uid"),
+    Name("group_id", "Union[str, int]", "--gid"),
+    Name("priority", "int", "--hold"),
+)
+JOB = (
+    Name("id", "int"),
+    Name("name", "str"),
+    Name("user_name", "str"),
+    Name("state", "str"),
+    Name("state_reason", "str"),
+    Name("submit_time", "int", "unix timestamp"),
+    Name("start_time", "int", "unix timestamp"),
+    Name("run_time", "int", "seconds"),
+    Name("num_nodes", "int"),
+    Name("cpus", "int", "Total amount"),
+    Name("allocated_nodes", "str"),
+    Name("time_limit", "int", "minutes"),
+    Name("account", "str"),
+    Name("partition", "str"),
+)
+ACTIONS = ("cancel", "suspend", "unsuspend", "hold", "release", "modify")
+
+_GRES = re.compile(r"[A-Za-z0-9_-]+(?::[A-Za-z0-9_.-]*[A-Za-z_.-][A-Za-z0-9_.-]*)?:[1-9][0-9]*")
+_SIGNAL = re.compile(r"(B:)?(HUP|TERM|USR1|USR2)@([1-9][0-9]*)")
+_DIRECTIVE = re.compile(r"^#(SBATCH|PBS|BSUB)", re.MULTILINE)
+_MOST = 0xFFFF  # of the numbers that Slurm keeps in 16 bits
+
+# By these the launchers of MPI programs start their steps as Slurm wants it.
+_LAUNCHERS = {
+    "OMPI_MCA_plm_slurm_args": "--external-launcher",
+    "PRTE_MCA_plm_slurm_args": "--external-launcher",
+    "HYDRA_BOOTSTRAP": "slurm",
+    "HYDRA_LAUNCHER_EXTRA_ARGS": "--external-launcher",
+    "I_MPI_HYDRA_BOOTSTRAP": "slurm",
+    "I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS": "--external-launcher",
+}
+
+
+class Unfit(Exception):
+    """It cannot be said exactly in the other's words."""
+
+
+def description(submission: Submission) -> dict[str, Any]:
+    """The keywords of the JobSubmitDescription that makes the job which sbatch makes of the same submission.
+
+    :raises Unfit: no such keywords are known
+    """
+    if submission.more:
+        raise Unfit("options of the site's own are sbatch's")
+    _check_script(submission.script)
+    ntasks, cpus = submission.nodes * submission.tasks, submission.cpus
+    if cpus is None or submission.memory == 0 or submission.minutes == 0:
+        raise Unfit("the cluster's own default is meant")
+    if max(cpus, submission.tasks) > _MOST or min(cpus, submission.tasks, submission.nodes) < 1:
+        raise Unfit("a number is out of range")
+    wanted: dict[str, Any] = {
+        "name": submission.name,
+        "comment": submission.comment,
+        "script": submission.script,
+        "partitions": submission.partition,
+        "account": submission.account,
+        "qos": submission.qos,
+        "constraints": submission.constraint,
+        "reservations": submission.reservation,
+        "nodes": submission.nodes,
+        "ntasks": ntasks,
+        "ntasks_per_node": submission.tasks,
+        "cpus_per_task": cpus,
+        "memory_per_node": submission.memory,
+        "gres_per_node": None if submission.gres is None else _gres(submission.gres),
+        "time_limit": None if submission.minutes is None else clock(submission.minutes),
+        "working_directory": submission.folder,
+        # Slurm fills in patterns such as %j; a path is to be taken as it is.
+        "standard_output": submission.output.replace("%", "%%"),
+        "standard_error": submission.error.replace("%", "%%"),
+        "log_files_open_mode": "append",
+        "signal": None if submission.signal is None else _signal(submission.signal),
+        "resource_sharing": "exclusive" if submission.exclusive else None,
+        "environment": _environment(submission, cpus),
+    }
+    # The library would cut a text at a NUL, and cannot take what is not UTF-8.
+    for value in (*wanted.values(), *wanted["environment"].values()):
+        if isinstance(value, str) and ("\0" in value or not _is_text(value)):
+            raise Unfit("a text holds a character that is none")
+    for name in ("name", "comment", "partitions", "account", "qos", "constraints", "reservations"):
+        if wanted[name] == "":
+            raise Unfit(f"{name} is empty")
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def clock(minutes: int) -> str:
+    """A time limit as sbatch --time takes it: hours, minutes and seconds."""
+    return f"{minutes // 60}:{minutes % 60:02}:00"
+
+
+def record(attributes: Mapping[str, Any]) -> QueueRecord:
+    """A job as squeue would list it.
+
+    :param attributes: the values of :data:`JOB`
+    :raises Unfit: when one is not what its documentation says
+    """
+    texts = ("name", "user_name", "state", "state_reason", "partition")
+    numbers = ("id", "submit_time", "run_time", "num_nodes", "cpus")
+    for kind, names in ((str, texts), (int, numbers)):
+        for name in names:
+            # Such as a name that is "None", of which the module makes nothing.
+            if not isinstance(attributes.get(name), kind):
+                raise Unfit(f"the job has no {name}")
+    started, minutes = (attributes.get(name) for name in ("start_time", "time_limit"))
+    if not all(value is None or isinstance(value, int) for value in (started, minutes)):
+        raise Unfit("a time of the job is none")
+    return QueueRecord(
+        id=SlurmJobId(attributes["id"]),
+        name=attributes["name"],
+        user=attributes["user_name"],
+        state=read_state(attributes["state"]),
+        state_text=attributes["state"],
+        reason=attributes["state_reason"],
+        submitted=attributes["submit_time"],
+        started=started,
+        elapsed=attributes["run_time"],
+        nodes=attributes["num_nodes"],
+        cpus=attributes["cpus"],
+        node_list=attributes.get("allocated_nodes") or "",
+        minutes=minutes,
+        # Where Slurm keeps no accounts; the word is squeue's.
+        account=attributes.get("account") or "(null)",
+        partition=attributes["partition"],
+    )
+
+
+def _check_script(script: str) -> None:
+    """Sees that the module takes the text for a script as it stands, and that sbatch would find nothing in it."""
+    if not script.startswith("#!") or "\n" not in script or "\r\n" in script:
+        raise Unfit("the script is not one of plain lines")
+    if _DIRECTIVE.search(script):
+        raise Unfit("the script holds directives, which sbatch heeds")
+
+
+def _environment(submission: Submission, cpus: int) -> dict[str, str]:
+    """What sbatch --export=NONE sets for the job by what was asked for. What the process is, the process adds."""
+    return {
+        "SLURM_EXPORT_ENV": "NONE",
+        "SLURM_GET_USER_ENV": "1",
+        "SLURM_NTASKS_PER_NODE": str(submission.tasks),
+        "SLURM_CPUS_PER_TASK": str(cpus),
+        "SLURM_TRES_PER_TASK": f"cpu={cpus}",
+        **_LAUNCHERS,
+    }
+
+
+def _gres(text: str) -> dict[str, int]:
+    """``gpu:a100:2,disk:1`` as the module wants it."""
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, count = part.rpartition(":")
+        if not _GRES.fullmatch(part) or name in found:
+            raise Unfit("the generic resources are not a list of names and numbers")
+        found[name] = int(count)
+    return found
+
+
+def _signal(text: str) -> str:
+    match = _SIGNAL.fullmatch(text)
+    if match is None:
+        raise Unfit("the signal is none that is known")
+    return f"{match[1] or ''}SIG{match[2]}@{match[3]}"
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
