@@ -26,7 +26,7 @@ test-rest: venv  ## Only the others.
 	$(BIN)/python -m pytest -m "not real"
 
 test-pyslurm: venv  ## Real pyslurm with the Slurm of Debian sid, in a folder of its own (root; the first time it takes minutes).
-	$(BIN)/ucloud-slurm sandbox sid run -- python -m pytest --backend=pyslurm tests/scheduler
+	$(BIN)/ucloud-slurm sandbox sid run -- python -m pytest -m real --backend=pyslurm tests/scheduler
 
 bench: venv  ## Measure creates and passes beside Slurm's bare commands.
 	$(BIN)/ucloud-slurm sandbox bench

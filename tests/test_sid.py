@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,11 +59,11 @@ def test_what_is_done_is_not_done_again() -> None:
 
 
 def test_what_rests_on_a_changed_step_is_done_again_and_nothing_else() -> None:
-    done = recipe.fingerprints(ALL) | {"python": "another"}
-    again = recipe.undone(ALL, done)
-    assert [step.name for step in again] == ["python"]  # the run forgets the later ones before it begins
+    done = recipe.fingerprints(ALL)
+    changed = tuple(replace(step, script="another") if step.name == "python" else step for step in ALL)
+    assert [step.name for step in recipe.undone(changed, done)] == ["python", "pyslurm", "product"]
     other = recipe.steps("[metadata] and one requirement more")
-    assert [step.name for step in recipe.undone(other, recipe.fingerprints(ALL))] == ["product"]
+    assert [step.name for step in recipe.undone(other, done)] == ["product"]
 
 
 def test_a_failure_names_step_log_release_and_what_to_do() -> None:
@@ -87,7 +88,7 @@ def test_a_pair_that_nobody_promises_is_called_so() -> None:
 TARGETS = """\
 http://mirror.example.org/security/ bookworm-security main
 http://mirror.example.org/debian/ bookworm-updates main
-http://mirror.example.org/debian/ bookworm contrib
+http://elsewhere.example.org/debian/ bookworm contrib
 http://mirror.example.org/debian/ bookworm main
 http://other.example.org/ nodistro main
 """
@@ -212,7 +213,7 @@ def test_a_failed_step_is_tried_again_and_those_before_it_are_not(
     ends["sh"] = 0
     place.build()
     place.build()
-    assert [sentence.partition(" (")[0] for sentence in said] == [
+    assert [sentence.partition(" (log")[0] for sentence in said if "(log: " in sentence] == [
         "making a Debian sid",
         "installing the Slurm of Debian sid",
         *(step.what for step in ALL[1:]),

@@ -97,22 +97,19 @@ class Real:
                     return process
         return None
 
-    def signal(self, number: signal.Signals) -> None:
-        host = self.host()
-        assert host is not None, "the service has no process of pyslurm"
-        host.signal(number)
-
-    def with_pyslurm(self, job_id: Callable[[], str]) -> None:
-        """Creates jobs until one of them went through pyslurm."""
+    def with_pyslurm(self, job_id: Callable[[], str]) -> Process:
+        """Creates jobs until one of them went through the service's process of pyslurm, and gives that."""
 
         def went() -> bool:
-            before = self.commands("sbatch")
-            self.create(job_id())
-            return self.commands("sbatch") == before
+            created, before = job_id(), self.commands("sbatch")
+            self.create(created)
+            at_once = self.phases(created) == {"live"}
+            return at_once and self.commands("sbatch") == before and self.host() is not None
 
-        wait_until(
-            f"jobs go through pyslurm; the log says: {self.site.log.read_text()[-2000:]}", went, seconds=PATIENCE
-        )
+        wait_until(f"jobs go through pyslurm; the log is {self.site.log}", went, seconds=PATIENCE)
+        host = self.host()
+        assert host is not None
+        return host
 
 
 @pytest.fixture(scope="module")
@@ -151,16 +148,15 @@ def next_id() -> Callable[[], str]:
 def test_pyslurm_killed_in_the_middle_of_a_bulk_leaves_one_slurm_job_per_job(
     real: Real, next_id: Callable[[], str], after: int
 ) -> None:
-    real.with_pyslurm(next_id)
+    host = real.with_pyslurm(next_id)
     ids = [str(10_000 + 1000 * after + number) for number in range(BULK)]
     before, sbatches = real.live(), real.commands("sbatch")
     killed: list[int] = []
 
     def kill() -> None:
         wait_until("the bulk is under way", lambda: real.live() >= before + after, seconds=PATIENCE)
-        if host := real.host():
-            os.kill(host.pid, signal.SIGKILL)
-            killed.append(real.live() - before)
+        os.kill(host.pid, signal.SIGKILL)
+        killed.append(real.live() - before)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -176,20 +172,16 @@ def test_pyslurm_killed_in_the_middle_of_a_bulk_leaves_one_slurm_job_per_job(
     assert after <= BULK - (real.commands("sbatch") - sbatches) < BULK
 
 
-def test_a_frozen_pyslurm_keeps_nobody_waiting_and_the_commands_take_over(
-    real: Real, next_id: Callable[[], str]
-) -> None:
-    real.with_pyslurm(next_id)
-    first, second = next_id(), next_id()
-    real.signal(signal.SIGSTOP)
-    sbatches = real.commands("sbatch")
-    assert real.create(first) < UCLOUD_WAITS
-    assert real.create(second) < UCLOUD_WAITS
-    assert real.commands("sbatch") == sbatches + 1
-    assert real.phases(second) == {"live"}
-    wait_until("the job in doubt is in Slurm", lambda: real.phases(first) == {"live"}, seconds=PATIENCE)
+def test_a_frozen_pyslurm_keeps_nobody_waiting_and_is_ended(real: Real, next_id: Callable[[], str]) -> None:
+    host = real.with_pyslurm(next_id)
+    doubtful, *others = [next_id() for _ in range(3)]
+    host.signal(signal.SIGSTOP)
+    assert real.create(doubtful) < UCLOUD_WAITS
+    assert not host.alive()
+    assert [seconds for job_id in others if (seconds := real.create(job_id)) >= UCLOUD_WAITS] == []
+    wait_until("every job is in Slurm", lambda: real.phases(doubtful, *others) == {"live"}, seconds=PATIENCE)
     made = real.slurm_jobs()
-    assert [len(made[job_id]) for job_id in (first, second)] == [1, 1]
+    assert [len(made[job_id]) for job_id in (doubtful, *others)] == [1, 1, 1]
 
 
 def test_a_job_is_cancelled_in_time_by_the_command_while_pyslurm_is_frozen(
@@ -199,10 +191,10 @@ def test_a_job_is_cancelled_in_time_by_the_command_while_pyslurm_is_frozen(
         application=("sleeper", "1.0.0"), product="example-compute-1", minutes=5,
         parameters={"seconds": {"type": "integer", "value": 60}},
     )  # fmt: skip
-    real.with_pyslurm(next_id)
+    host = real.with_pyslurm(next_id)
     wait_until("the job is in Slurm", lambda: real.phases(job_id) == {"live"}, seconds=PATIENCE)
     (slurm_id,) = real.slurm_jobs()[job_id]
-    real.signal(signal.SIGSTOP)
+    host.signal(signal.SIGSTOP)
     cancels = real.commands("scancel")
     begun = time.monotonic()
     real.core.terminate(job_id)

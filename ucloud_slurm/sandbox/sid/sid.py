@@ -45,6 +45,7 @@ class Sid:
         """
         with self._locked():
             self._build()
+            self._say(f"in {self._folder}: {self._pair()}")
 
     def run(self, command: Sequence[str], *, online: bool = False, fetch: Sequence[str] = ()) -> int:
         """Build what is missing, and run a command in a copy of the checkout; gives its exit status.
@@ -57,7 +58,7 @@ class Sid:
         """
         with self._locked():
             self._build()
-            self._say(recipe.pair(self._room.slurm() or "?"))
+            self._say(self._pair())
             path = f"{recipe.VENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
             ours = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
             more = settings.online() if online else {}
@@ -105,6 +106,9 @@ class Sid:
                 self._inside_of(step)
             self._remember(step, wanted)
         self._copy()
+
+    def _pair(self) -> str:
+        return recipe.pair(self._room.slurm() or "(none)")
 
     def _make_base(self, step: Step) -> None:
         packages.install(packages.missing(DEBOOTSTRAP), self._log(step), self._say)
