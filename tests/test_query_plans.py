@@ -38,7 +38,7 @@ ALLOWED = {
     "select at, who, what from people_history": "`users history`: all of it",
 }
 
-Statement = tuple[str, Any]
+IN_PHASE = "select * from jobs where phase in (?"  # which asks for what has not ended
 
 
 class Recording(sqlite3.Connection):
@@ -86,12 +86,17 @@ def written() -> Iterator[str]:
 
 
 def scans(store: Store, sql: str, parameters: Any) -> list[str]:
-    """The steps of a statement's plan that read a growing table or index from one end to the other."""
+    """The steps of a statement's plan that read a growing table or index from one end to the other.
+
+    So does a search by phase, but for the phases that are asked for by name: most jobs have ended.
+    """
     found = []
     for step in store.rows(f"explain query plan {sql}", parameters):
-        match = re.match(r"SCAN (\w+)(?: (?:USING|VIRTUAL).*?(?:INDEX (\w+)(?::|$)))?", step["detail"])
-        if match and match[1] not in SMALL and match[2] not in OPEN and match[1] != "json_each":
-            found.append(step["detail"])
+        detail = step["detail"]
+        match = re.match(r"SCAN (\w+)(?: (?:USING|VIRTUAL).*?(?:INDEX (\w+)(?::|$)))?", detail)
+        whole = match and match[1] not in SMALL and match[2] not in OPEN and match[1] != "json_each"
+        if whole or (detail.endswith("idx_jobs_phase_accepted_at (phase=?)") and not sql.startswith(IN_PHASE)):
+            found.append(detail)
     return found
 
 

@@ -10,8 +10,10 @@ import pytest
 
 from tests.conftest import START
 from tests.factories import job
+from ucloud_slurm.app import create_app
 from ucloud_slurm.bridge.naming import fingerprint
-from ucloud_slurm.config import own_account
+from ucloud_slurm.config import own_account, read
+from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm import parse
 from ucloud_slurm.store.database import Store
 from ucloud_slurm.store.jobs import Jobs
@@ -90,3 +92,9 @@ def test_an_idle_pass_loads_nothing_that_is_for_asking_or_building(site: Path) -
     assert status == 0
     assert [name for name in modules if name in SLOW] == []
     assert "ucloud_slurm.worker.watch" in modules
+
+
+def test_the_service_does_not_start_with_a_key_that_cannot_be_read(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ucloud_slurm.app.refuse_root", lambda: None)
+    with pytest.raises(Misconfigured, match=r"ucloud.public_key_file: .*cannot be read"):
+        create_app(read(site / "config.toml"))

@@ -19,6 +19,7 @@ from ucloud_slurm.slurm import choice
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.database import Store
+from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.turn import LISTENER, taken
 from ucloud_slurm.ucloud.core import Core
 from ucloud_slurm.ucloud.credentials import read_refresh_token
@@ -75,7 +76,7 @@ def run_checks(path: Path | None) -> list[Finding]:
 def _database(config: Config) -> list[Line]:
     store = Store(config.database.path)
     try:
-        number = store.rows("select count(*) as n from jobs")[0]["n"]
+        number = sum(Jobs(store).count().values())
     finally:
         store.close()
     free = os.statvfs(config.database.path.parent)
