@@ -3,6 +3,7 @@
 A checkout may lie in a folder that only its owner may enter; the daemon runs as an account of its own.
 """
 
+import compileall
 import shutil
 import sys
 from importlib import metadata
@@ -44,6 +45,8 @@ class Installation:
         shutil.copytree(package, self.folder / package.name)
         for name in sorted(_requirements(NAME, set())):
             _copy(metadata.distribution(name), self.folder)
+        # As pip does: without it every start would compile what it imports, and could not keep it.
+        compileall.compile_dir(self.folder / package.name, quiet=2)
         for path in self.folder.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
         self._make_program()
@@ -87,4 +90,4 @@ def _copy(distribution: metadata.Distribution, folder: Path) -> None:
         if ".." not in file.parts and source.is_file():
             target = folder / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+            shutil.copy2(source, target)  # with its time, so that bytecode beside it counts

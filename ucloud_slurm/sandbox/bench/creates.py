@@ -2,6 +2,7 @@
 
 from ucloud_slurm.sandbox.bench.rows import row
 from ucloud_slurm.sandbox.bench.stage import LOOPS, Stage
+from ucloud_slurm.sandbox.errors import SandboxError
 
 CROWD = 100
 
@@ -30,15 +31,17 @@ def creates(stage: Stage) -> None:
         for _ in range(sizes.rounds):
             rates.append(number / http.post(scene.bodies(number), LOOPS).seconds)
             bare_rates.append(number / timer.run(argv, env, stdin=script, times=sizes.at_once, loops=LOOPS).seconds)
-        name = f"{LOOPS} clients creating / {LOOPS} loops of"
-        stage.add(row("create-8", name.partition(" /")[0], "/s", rates, bare_rates, f"{LOOPS} loops of sbatch"))
+        name, beside = f"{LOOPS} clients creating", f"{LOOPS} loops of sbatch"
+        stage.add(row("create-8", name, "/s", rates, bare_rates, beside))
 
         crowd: list[float] = []
-        wrong = 0
+        wrong: list[str] = []
         for _ in range(sizes.rounds):
             answered = http.post(scene.bodies(CROWD), CROWD, strict=False)
             crowd += answered.took
-            wrong += len(answered.wrong)
+            wrong += answered.wrong
         stage.add(row("create-100", f"{CROWD} clients creating at once, each once", "ms", crowd))
         stage.add(row("create-100-largest", "of which the slowest answer", "ms", [max(crowd)]))
-        stage.add(row("create-100-errors", "of which not accepted", "jobs", [wrong]))
+        stage.add(row("create-100-errors", "of which not accepted", "jobs", [len(wrong)]))
+        if wrong:
+            raise SandboxError(f"{len(wrong)} creates of a crowd were not accepted; the first: {wrong[0]}")

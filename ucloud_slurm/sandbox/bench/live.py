@@ -15,7 +15,11 @@ FOLLOWERS, JOBS, LINES = 200, 10, 8
 KEYS, TIMES = 100, 40
 PATIENCE = 120.0
 TALKER = ("talker", "1")
-TALK = f"until [ -e go ]; do sleep 0.05; done; for i in $(seq {LINES}); do date +%s.%N; sleep 0.5; done; sleep 600"
+READY = "ready"
+TALK = (
+    f"echo {READY}; until [ -e go ]; do sleep 0.05; done; for i in $(seq {LINES}); do date +%s.%N; sleep 0.5; done; "
+    "sleep 600"
+)
 
 
 def live(stage: Stage) -> None:
@@ -41,13 +45,14 @@ def _follow(scene: Scene, jobs: Sequence[str]) -> list[float]:
     def heard(_at: float, payload: dict[str, Any]) -> None:
         now = time.time()
         with lock:
-            late.extend((now - float(line)) * 1000 for line in (payload["stdout"] or "").split())
+            lines = (payload.get("stdout") or "").split()
+            late.extend((now - float(each)) * 1000 for each in lines if each != READY)
 
     with ExitStack() as stack:
         for number in range(FOLLOWERS):
             followed = scene.core.follow(jobs[number % JOBS], f"user{number}", on_message=heard)
             stack.enter_context(followed)
-            followed.wait_for(lambda followed=followed: followed.session is not None, PATIENCE)  # type: ignore[misc]
+            followed.wait_for(lambda followed=followed: READY in followed.text(), PATIENCE)  # type: ignore[misc]
         for job in jobs:
             (scene.site.folder / "jobs" / job / "go").touch()
         scene.core.wait_until(lambda: len(late) >= FOLLOWERS * LINES, PATIENCE, "all lines")
