@@ -40,6 +40,10 @@ TEMPFAIL = 75  # how a pass ends that could not reach everybody
 SCRIPT = "job.sh"
 
 
+Tables = Mapping[str, Mapping[str, Any]]
+"""Of a configuration."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What all groups of measurements share.
@@ -59,8 +63,8 @@ class Stage:
 
     @contextmanager
     def scene(
-        self, name: str, *, links: Mapping[str, str] | None = None, tables: Mapping[str, Mapping[str, Any]] | None = None
-    ) -> Iterator["Scene"]:  # fmt: skip
+        self, name: str, *, links: Mapping[str, str] | None = None, tables: Tables | None = None
+    ) -> Iterator["Scene"]:
         """A new site that runs, with a new Core. Afterwards all of it is gone, and its jobs too.
 
         :param name: for its folder
