@@ -2,14 +2,15 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+MEASURED := docs/measured
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help venv demo test test-real test-rest bench lint docs format clean
+.PHONY: help venv demo test test-real test-rest bench bench-pyslurm lint docs format clean
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
-	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
 venv: $(VENV)/stamp  ## Make .venv with everything that the targets below need.
 
@@ -25,8 +26,18 @@ test-real: venv  ## Only the tests that need the private cluster; they run one a
 test-rest: venv  ## Only the others.
 	$(BIN)/python -m pytest -m "not real"
 
-bench: venv  ## Measure creates and passes beside Slurm's bare commands.
-	$(BIN)/ucloud-slurm sandbox bench
+bench: venv  ## Measure everything beside Slurm's bare commands, and write it into the documentation (about ten minutes).
+	@$(PIP) install --use-pep517 --editable '.[bench]'
+	$(BIN)/ucloud-slurm sandbox bench --out $(MEASURED)
+	$(BIN)/ucloud-slurm sandbox plots $(MEASURED)
+	$(BIN)/python docs/generate.py
+
+bench-pyslurm: venv  ## The same for creates with pyslurm, in a Debian sid in a folder (root; the first time it takes minutes).
+	@$(PIP) install --use-pep517 --editable '.[bench]'
+	$(BIN)/ucloud-slurm sandbox sid run --fetch $(MEASURED)/pyslurm.json -- \
+		ucloud-slurm sandbox bench --backend pyslurm --out $(MEASURED)
+	$(BIN)/ucloud-slurm sandbox plots $(MEASURED)
+	$(BIN)/python docs/generate.py
 
 lint: venv  ## Style and types.
 	$(BIN)/ruff check .

@@ -129,7 +129,7 @@ def demo(cluster: "Cluster", keep: bool, era: str) -> None:
 @click.option("--backend", type=click.Choice(["commands", "pyslurm"]), default="commands", show_default=True,
               help="How the sites reach Slurm.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False),
-              help="A folder for the numbers as JSON and for the plots.")  # fmt: skip
+              help="A folder for the numbers as JSON; `plots` draws them.")  # fmt: skip
 @click.option("--quick", is_flag=True, help="Only try the bench, with few repetitions; the numbers mean little.")
 @click.pass_obj
 def bench(cluster: "Cluster", only: str | None, backend: str, out: Path | None, quick: bool) -> None:
@@ -143,7 +143,15 @@ def bench(cluster: "Cluster", only: str | None, backend: str, out: Path | None, 
     with _explained():
         report = Bench(cluster, click.echo, backend=backend).run(chosen(only, backend), quick=quick)
         if out is not None:
-            from ucloud_slurm.sandbox.bench.plots import draw  # noqa: PLC0415
-
             report.write(out / f"{backend}.json")
-            draw(out)
+
+
+@sandbox.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def plots(folder: Path) -> None:
+    """Draw what `bench --out` has written into FOLDER, as SVG beside it. Needs matplotlib."""
+    from ucloud_slurm.sandbox.bench.plots import draw  # noqa: PLC0415
+
+    with _explained():
+        for path in draw(folder):
+            click.echo(path)

@@ -143,3 +143,9 @@ PLOTS: Mapping[str, Callable[[Any, Sequence[Report]], bool]] = {
     "bulk": _bulk,
     "pass": _passes,
 }
+ABOUT: Mapping[str, str] = {
+    "create": "How many creates are answered within a time, beside sbatch",
+    "throughput": "Creates a second of eight clients, beside eight loops of sbatch",
+    "bulk": "Time until Slurm has all jobs of a bulk, beside sbatch in a row",
+    "pass": "Time of a pass over the number of waiting jobs, beside squeue and sacct",
+}
