@@ -10,7 +10,7 @@ from ucloud_slurm.sandbox.errors import SandboxError
 
 OURS, BARE, OTHER = "#1b6ca8", "#c8553d", "#3c896d"
 SIZE = (7.2, 4.2)
-NAMES = {"commands": "ucloud-slurm", "pyslurm": "ucloud-slurm with pyslurm"}
+NAMES = {"commands": "ucloud-slurm", "pyslurm": "with pyslurm"}
 BACKENDS = ("commands", "pyslurm")
 
 
@@ -57,23 +57,22 @@ def draw(folder: Path) -> list[Path]:
 
 def _create(axes: Any, reports: Sequence[Report]) -> bool:
     """How many creates are answered within a time, beside sbatch."""
-    found = [(report, row) for report in reports if (row := report.row("create")) is not None and row.bare is not None]
-    for (report, row), style in zip(found, ("-", "--"), strict=False):
-        for series, name, colour in ((row.ours, NAMES[report.backend], OURS), (row.bare, "sbatch", BARE)):
-            if series is not None:
-                label = name if name != "sbatch" else f"sbatch of Slurm {report.machine.slurm}"
-                parts = [100 * (number + 1) / len(series.values) for number in range(len(series.values))]
-                axes.plot(series.values, parts, style, color=colour, label=label)
+    curves: list[tuple[str, str, str, Series]] = []
+    for report, style in zip(reports, ("-", "--"), strict=False):
+        row = report.row("create")
+        if row is not None and row.bare is not None:
+            bare = f"sbatch of Slurm {report.machine.slurm}"
+            curves += [(NAMES[report.backend], style, OURS, row.ours), (bare, style, BARE, row.bare)]
+    if not curves:
+        return False
+    for label, style, colour, series in curves:
+        parts = [100 * (number + 1) / len(series.values) for number in range(len(series.values))]
+        axes.plot(series.values, parts, style, color=colour, label=label)
+    axes.set(xlabel="time in ms", ylabel="answered within that time, in %", title="A single create over HTTP")
     # The slowest one of a hundred would squeeze the rest together.
-    if found:
-        axes.set_xlim(
-            0, 1.2 * max(series.quantile(0.98) for _, row in found for series in (row.ours, row.bare) if series)
-        )
-    axes.set(
-        xlabel="time in ms", ylabel="answered within that time, in %", title="A single create over HTTP", ylim=(0, 101)
-    )
+    axes.set(xlim=(0, 1.2 * max(series.quantile(0.98) for *_, series in curves)), ylim=(0, 101))
     axes.legend(loc="lower right")
-    return bool(found)
+    return True
 
 
 def _passes(axes: Any, reports: Sequence[Report]) -> bool:
@@ -96,45 +95,44 @@ def _passes(axes: Any, reports: Sequence[Report]) -> bool:
 
 def _throughput(axes: Any, reports: Sequence[Report]) -> bool:
     """Jobs a second, eight at a time."""
-    return _bars(axes, reports, ("create-8",), "jobs a second, median", "Eight clients, beside eight loops of sbatch")
+    rows = [(NAMES[report.backend], row, 1) for report in reports if (row := report.row("create-8")) is not None]
+    axes.set(ylabel="jobs a second, median", title="Eight clients creating, beside eight loops of sbatch")
+    return _bars(axes, rows)
 
 
 def _bulk(axes: Any, reports: Sequence[Report]) -> bool:
-    """Bulks until Slurm has all of their jobs, beside sbatch."""
-    keys = [row.key for row in reports[0].rows if _is_bulk(row)] if reports else []
-    return _bars(axes, reports, keys, "time in s, median", "A bulk until Slurm has all, beside sbatch in a row", 1000)
+    """Bulks until Slurm has all of their jobs, beside sbatch, for each job of them."""
+    rows = []
+    for report in reports:
+        for row in report.rows:
+            size = row.key.removeprefix("bulk-")
+            if row.key.startswith("bulk-") and size.isdigit():
+                rows.append((f"{size} jobs\n{NAMES[report.backend]}", row, int(size)))
+    axes.set(ylabel="ms for each job, median", title="A bulk until Slurm has all of it, beside sbatch in a row")
+    return _bars(axes, rows)
 
 
-def _is_bulk(row: Row) -> bool:
-    return row.key.startswith("bulk-") and row.key.split("-", 1)[1].isdigit()
+def _bars(axes: Any, rows: Sequence[tuple[str, Row, int]]) -> bool:
+    """Pairs of bars, ours and the bare one, with whiskers from the least to the most.
 
-
-def _bars(
-    axes: Any, reports: Sequence[Report], keys: Sequence[str], ylabel: str, title: str, divisor: float = 1
-) -> bool:  # fmt: skip
-    """Pairs of bars, ours and the bare one, a pair for each row of each report; whiskers to the least and the most."""
-    pairs = [(report, row) for report in reports for key in keys if (row := report.row(key)) is not None]
-    for place, (_, row) in enumerate(pairs):
+    :param rows: what stands below each pair, its row, and by what its values are divided
+    """
+    for place, (_, row, divisor) in enumerate(rows):
         for shift, series, colour in ((-0.2, row.ours, OURS), (0.2, row.bare, BARE)):
-            if series is not None:
-                _bar(axes, place + shift, series, colour, divisor)
-    labels = [f"{row.name}\n{NAMES[report.backend]}" for report, row in pairs]
-    axes.set_xticks(range(len(pairs)), labels)
-    axes.set(ylabel=ylabel, title=title)
-    axes.margins(y=0.15)
+            if series is None:
+                continue
+            middle = series.median / divisor
+            axes.bar([place + shift], [middle], 0.38, color=colour)
+            least, most = series.values[0] / divisor, series.largest / divisor
+            axes.vlines([place + shift], [least], [most], color="black", linewidth=1)
+            axes.text(place + shift, most, f"{middle:.3g}", ha="center", va="bottom")
+    axes.set_xticks(range(len(rows)), [label for label, _, _ in rows])
+    axes.margins(y=0.3)
     axes.grid(visible=False, axis="x")
     for colour, label in ((OURS, "ucloud-slurm"), (BARE, "bare sbatch")):
         axes.bar([0], [0], color=colour, label=label)
-    axes.legend(loc="best")
-    return bool(pairs)
-
-
-def _bar(axes: Any, place: float, series: Series, colour: str, divisor: float) -> None:
-    middle = series.median / divisor
-    axes.bar([place], [middle], 0.38, color=colour)
-    if len(series.values) > 1:
-        axes.vlines([place], [series.values[0] / divisor], [series.largest / divisor], color="black", linewidth=1)
-    axes.text(place, 0, f"{middle:.3g}", ha="center", va="bottom", color="white")
+    axes.legend(loc="upper right", ncols=2)
+    return bool(rows)
 
 
 PLOTS: Mapping[str, Callable[[Any, Sequence[Report]], bool]] = {
@@ -146,6 +144,6 @@ PLOTS: Mapping[str, Callable[[Any, Sequence[Report]], bool]] = {
 ABOUT: Mapping[str, str] = {
     "create": "How many creates are answered within a time, beside sbatch",
     "throughput": "Creates a second of eight clients, beside eight loops of sbatch",
-    "bulk": "Time until Slurm has all jobs of a bulk, beside sbatch in a row",
+    "bulk": "Time until Slurm has a bulk, for each job of it, beside sbatch in a row",
     "pass": "Time of a pass over the number of waiting jobs, beside squeue and sacct",
 }
