@@ -221,7 +221,7 @@ def echo() -> Iterator[int]:
 
 
 def test_every_request_of_every_client_is_sent_once_and_a_refusal_is_told(echo: int) -> None:
-    bodies = ["x" * 100_000, "bad", *(str(number) for number in range(9))]
+    bodies = ["x " * 100_000, "bad", *(str(number) for number in range(9))]
     answer = client.measured("127.0.0.1", echo, "/", {"X": "y"}, bodies, 4)
     assert len(answer["took"]) == len(bodies)
     assert answer["wrong"] == ["400: bad"]
