@@ -6,6 +6,7 @@
 import inspect
 import json
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,8 @@ from ucloud_slurm import config, config_jobs, config_types, errors
 from ucloud_slurm.bridge import states
 from ucloud_slurm.cli.main import main as command_line
 from ucloud_slurm.provider import Provider
+from ucloud_slurm.sandbox.bench import pages as bench_pages
+from ucloud_slurm.sandbox.bench import plots
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store import database as store_database
@@ -311,6 +314,32 @@ def _provider() -> Provider:
     ))  # fmt: skip
 
 
+# ---- speed
+
+
+def measured() -> str:
+    """The tables of what was measured, and the plots."""
+    reports = plots.read(DOCS / "measured")
+    parts = [] if reports else [bench_pages.NOTHING]
+    for report in reports:
+        parts.append(heading(_BACKENDS[report.backend], "~"))
+        parts.append(escaped(bench_pages.where(report)))
+        parts.append(table(bench_pages.HEAD, bench_pages.cells(report), bench_pages.WIDTHS))
+        parts += [escaped(sentence) for sentence in bench_pages.failures(report)]
+    drawn = [name for name in plots.PLOTS if (DOCS / "measured" / f"{name}.svg").exists()]
+    parts += [f".. image:: ../measured/{name}.svg\n   :alt: {plots.ABOUT[name]}" for name in drawn]
+    return "\n\n".join(parts)
+
+
+def quoted() -> str:
+    """The numbers that the README names."""
+    said = bench_pages.quotes(plots.read(DOCS / "measured")) or [bench_pages.NOTHING]
+    return textwrap.fill(" ".join(said), 118, break_long_words=False, break_on_hyphens=False)
+
+
+_BACKENDS = {"commands": "Slurm's own commands", "pyslurm": "pyslurm"}
+
+
 # ---- pages
 
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
@@ -319,6 +348,8 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "reference/states.rst": {"states": state_table, "reasons": reasons},
     "reference/statuses.rst": {"statuses": statuses},
     "reference/metrics.rst": {"metrics": metrics},
+    "explanation/speed.rst": {"measured": measured},
+    "../README.rst": {"speed": quoted},
 }
 
 

@@ -1,9 +1,11 @@
-"""A database with as many jobs as years leave behind, to measure that nobody waits for them."""
+"""Filling a provider's database before anybody opens it: waiting messages, and jobs of before."""
 
+import json
 import sqlite3
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-from ucloud_slurm.store.database import Store
+from typing import Any
 
 FIRST_ID = 1_000_000_000  # of UCloud's; far from those of jobs that are really made
 LENGTH = 1000  # bytes of a job as UCloud sends it, written in hexadecimal
@@ -31,13 +33,28 @@ _STATEMENTS = (
 )
 
 
-def fill(path: Path, jobs: int, ended_at: float) -> None:
+def messages(path: Path, job_ids: Sequence[str], each: int) -> None:
+    """Puts updates about jobs into the outbox; the jobs become rows that have ended.
+
+    :param each: messages of each job
+    """
+    now = time.time()
+    with sqlite3.connect(path) as db:
+        db.executemany(*_jobs((job_id, now) for job_id in job_ids))
+        body = {"update": {"status": "The job waits for free nodes."}}
+        db.executemany(
+            "insert into outbox (job_id, kind, body, created_at) values (?, 'update', ?, ?)",
+            ((job_id, json.dumps({"id": job_id} | body), now) for _ in range(each) for job_id in job_ids),
+        )
+    db.close()
+
+
+def finished(path: Path, jobs: int, ended_at: float) -> None:
     """Writes jobs that have ended and of which UCloud knows everything: each with a run, a charge and two messages.
 
-    :param path: the database, which nobody else may have open; it is made if it is not there
+    :param path: a database that nobody has open
     :param ended_at: when the last of them ended, in seconds since the epoch; one ended in each second before
     """
-    Store(path).close()
     connection = sqlite3.connect(path, isolation_level=None)
     # Whatever happens to a file that is only measured: it is made anew.
     connection.execute("pragma journal_mode = off")
@@ -49,3 +66,18 @@ def fill(path: Path, jobs: int, ended_at: float) -> None:
         connection.execute(statement, {name: value for name, value in named.items() if f":{name}" in statement})
     connection.execute("commit")
     connection.close()
+
+
+def _jobs(jobs: Iterator[tuple[str, float]] | Any) -> tuple[str, Iterator[tuple[Any, ...]]]:
+    """The statement for jobs that have ended, and its values."""
+    body = json.dumps({"specification": {"application": {"name": "bench", "version": "1"}}, "text": "x" * 800})
+    columns = ("id", "slurm_id", "phase", "name", "local_user", "owner", "category", "product", "fingerprint", "body",
+               "accepted_at", "promised_at", "answered_at", "confirmed_at", "state", "slurm_state",
+               "ended_at", "used")  # fmt: skip
+    marks = ", ".join("?" * len(columns))
+    values = (
+        (job_id, 10_000_000 + number, "ended", f"ucloud-{job_id}", "user", "user", "example-compute",
+         "example-compute-1", "x" * 64, body, at, at, at, at, "SUCCESS", "COMPLETED", at, 60)
+        for number, (job_id, at) in enumerate(jobs)
+    )  # fmt: skip
+    return f"insert into jobs ({', '.join(columns)}) values ({marks})", values  # noqa: S608
