@@ -131,12 +131,14 @@ class Timer:
 class Answered:
     """What requests took.
 
+    :ivar begun: when the first request was sent, as ``time.perf_counter`` has it in every process
     :ivar took: ms of each answer
     :ivar seconds: from the first request to the last answer
     :ivar wrong: what was answered that is no success
     :ivar spent: seconds of a processor that the client itself took
     """
 
+    begun: float
     took: Sequence[float]
     seconds: float
     wrong: Sequence[str]
@@ -160,4 +162,5 @@ class Http:
         answer = self._program.ask(self._where | {"bodies": [*bodies], "clients": clients})
         if strict and answer["wrong"]:
             raise SandboxError(f"{len(answer['wrong'])} requests failed; the first: {answer['wrong'][0]}")
-        return Answered(answer["took"], answer["ended"] - answer["begun"], answer["wrong"], answer["spent"])
+        begun, ended = answer["begun"], answer["ended"]
+        return Answered(begun, answer["took"], ended - begun, answer["wrong"], answer["spent"])
