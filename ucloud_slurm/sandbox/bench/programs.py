@@ -51,10 +51,11 @@ class Program:
 
 @contextmanager
 def running(
-    installation: Installation, user: str, name: str, log: Path, python: str | None = None
+    installation: Installation, user: str | None, name: str, log: Path, python: str | None = None
 ) -> Iterator[Program]:  # fmt: skip
     """Starts a program of this folder, and ends it.
 
+    :param user: whom it runs as; None is the caller
     :param name: its module, which imports nothing of ours
     :param log: file for what it prints as errors
     :param python: another interpreter than that of the installation, with its own packages
