@@ -142,10 +142,14 @@ def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_the_readme_quotes_what_was_measured_and_no_trial() -> None:
     (said, more) = pages.quotes([report(CREATE)])
     assert "A processor" in said
-    assert "12 ms, 1.20 times what a bare sbatch takes (10 ms)" in said
+    assert "12 ms, 1.20 times a bare sbatch (10 ms)" in said
     assert more == pages.MORE
     assert pages.quotes([report(CREATE, quick=True)]) == []
     assert "pyslurm" in pages.quotes([report(CREATE, backend="pyslurm")])[0]
+    passed = row("pass-10000", "pass", "ms", [300], [600], "squeue"), row("pass-calls-10000", "calls", "calls", [3])
+    assert "0.50 times one squeue and one sacct (600 ms), and asks the controller 3 times" in pages.quotes(
+        [report(*passed)]
+    )[0]  # fmt: skip
 
 
 # ---- plots

@@ -77,10 +77,6 @@ def _bulk(scene: Scene, http: Http, size: int, there: int, people: Sequence[str]
     :param there: how many jobs of the site Slurm has afterwards
     :returns: ms until it is answered, and until Slurm has all
     """
-    bodies = scene.bodies(1, size, people)
-    begun = time.perf_counter()
-    answered = http.post(bodies)
+    answered = http.post(scene.bodies(1, size, people))
     scene.wait_live(there, PATIENCE)
-    # What was submitted within the answer was there with it; looking takes its time.
-    whole = (time.perf_counter() - begun) * 1000
-    return answered.took[0], whole
+    return answered.took[0], (time.perf_counter() - answered.begun) * 1000

@@ -1,6 +1,5 @@
 """Listing a thousand jobs: pyslurm beside squeue."""
 
-import os
 import sys
 
 from ucloud_slurm.sandbox.bench.programs import running
@@ -16,13 +15,13 @@ def listing(stage: Stage) -> None:
     with stage.scene("listing") as scene:
         timer = scene.timer()
         argv, env, script = scene.sbatch()
-        timer.run(argv, env, stdin=script, times=min(JOBS, 5 * stage.sizes.creates))
+        number = min(JOBS, 5 * stage.sizes.creates)
+        timer.run(argv, env, stdin=script, times=number)
         squeue = [stage.command("squeue"), "--noheader", "--states=all", "--format=%A|%T|%j|%u|%V|%S|%M|%r"]
-        user = os.environ.get("USER", "root")
-        with running(stage.installation, user, "lister", scene.log, python=sys.executable) as lister:
+        with running(stage.installation, None, "lister", scene.log, python=sys.executable) as lister:
             ours: list[float] = []
             bare: list[float] = []
             for _ in range(TIMES):
                 ours.append(lister.ask({"conf": str(stage.cluster.conf)})["took"])
                 bare += timer.run(squeue, env).took
-        stage.add(row("list-1000", f"pyslurm's Jobs.load, {JOBS} jobs", "ms", ours, bare, "squeue"))
+        stage.add(row("list-1000", f"pyslurm's Jobs.load, {number} jobs", "ms", ours, bare, "squeue"))

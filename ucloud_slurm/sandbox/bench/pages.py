@@ -55,10 +55,8 @@ def quotes(reports: Iterable[Report]) -> list[str]:
         if report.backend == "commands":
             said += _of_commands(report)
         elif (create := report.row("create")) is not None and create.bare is not None:
-            said.append(
-                f"With pyslurm a create takes {_beside(create, 'a bare sbatch')} (pyslurm {report.machine.pyslurm} on "
-                f"Slurm {report.machine.slurm})."
-            )
+            pair = f"pyslurm {report.machine.pyslurm} on Slurm {report.machine.slurm}"
+            said.append(f"With {pair} it takes {_beside(create, 'a bare sbatch')}.")
     return [*said, MORE] if said else []
 
 
@@ -82,7 +80,5 @@ def _of_commands(report: Report) -> Iterator[str]:
 def _beside(row: Row, what: str) -> str:
     if row.bare is None or row.ratio is None:
         return f"{number(row.ours.median)} {row.unit}"
-    return (
-        f"{number(row.ours.median)} {row.unit}, {row.ratio:.2f} times what {what} takes "
-        f"({number(row.bare.median)} {row.unit})"
-    )
+    ours, bare = number(row.ours.median), number(row.bare.median)
+    return f"{ours} {row.unit}, {row.ratio:.2f} times {what} ({bare} {row.unit})"

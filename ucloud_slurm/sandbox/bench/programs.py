@@ -51,10 +51,11 @@ class Program:
 
 @contextmanager
 def running(
-    installation: Installation, user: str, name: str, log: Path, python: str | None = None
+    installation: Installation, user: str | None, name: str, log: Path, python: str | None = None
 ) -> Iterator[Program]:  # fmt: skip
     """Starts a program of this folder, and ends it.
 
+    :param user: whom it runs as; None is the caller
     :param name: its module, which imports nothing of ours
     :param log: file for what it prints as errors
     :param python: another interpreter than that of the installation, with its own packages
@@ -131,12 +132,14 @@ class Timer:
 class Answered:
     """What requests took.
 
+    :ivar begun: when the first request was sent, as ``time.perf_counter`` has it in every process
     :ivar took: ms of each answer
     :ivar seconds: from the first request to the last answer
     :ivar wrong: what was answered that is no success
     :ivar spent: seconds of a processor that the client itself took
     """
 
+    begun: float
     took: Sequence[float]
     seconds: float
     wrong: Sequence[str]
@@ -160,4 +163,5 @@ class Http:
         answer = self._program.ask(self._where | {"bodies": [*bodies], "clients": clients})
         if strict and answer["wrong"]:
             raise SandboxError(f"{len(answer['wrong'])} requests failed; the first: {answer['wrong'][0]}")
-        return Answered(answer["took"], answer["ended"] - answer["begun"], answer["wrong"], answer["spent"])
+        begun, ended = answer["begun"], answer["ended"]
+        return Answered(begun, answer["took"], ended - begun, answer["wrong"], answer["spent"])

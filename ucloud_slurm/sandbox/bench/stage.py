@@ -6,7 +6,7 @@ import pwd
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ucloud_slurm.sandbox.bench.programs import Http, Timer, running
 from ucloud_slurm.sandbox.bench.rows import Row
 from ucloud_slurm.sandbox.bench.sdiag import calls
 from ucloud_slurm.sandbox.bench.sizes import Sizes
-from ucloud_slurm.sandbox.cluster import Cluster
+from ucloud_slurm.sandbox.cluster import Cluster, CommandFailed
 from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.sandbox.core.applications import application, word
 from ucloud_slurm.sandbox.core.era import CoreEra
@@ -25,7 +25,8 @@ from ucloud_slurm.sandbox.installation import Installation
 from ucloud_slurm.sandbox.processes import wait_until
 from ucloud_slurm.sandbox.site import Site, SiteSettings
 
-# More than is left over: the jobs wait, and the cluster stays quiet.
+# Their node is drained: the jobs wait, nothing is charged, and the cluster stays quiet.
+NODE = "g1"
 PRODUCT = {"id": "example-compute-1", "category": "example-compute", "partition": "gpu", "cpus": 16,
            "memory_gb": 1, "gpus": 0, "unit": "CREDITS_PER_MINUTE"}  # fmt: skip
 # For what is live: jobs that run.
@@ -82,6 +83,8 @@ class Stage:
         site = Site(self.cluster, core, self.installation, settings)
         with ExitStack() as stack:
             stack.callback(self.clear)
+            stack.callback(self._node, "RESUME")
+            self._node("DRAIN")
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             stack.callback(core.stop)
             stack.callback(site.stop)
@@ -89,6 +92,11 @@ class Stage:
             site.start()
             log = folder / "bench.log"
             yield Scene(self, site, core, stack, log)
+
+    def _node(self, state: str) -> None:
+        """Sets the state of the node of the jobs that wait; one that is in it already refuses, which is fine."""
+        with suppress(CommandFailed):
+            self.cluster.run("scontrol", "update", f"NodeName={NODE}", f"State={state}", "Reason=bench")
 
     def clear(self) -> None:
         """Rids the cluster of all jobs of the bench."""
