@@ -239,9 +239,10 @@ def test_every_request_of_every_client_is_sent_once_and_a_refusal_is_told(echo: 
 
 @pytest.mark.every_era
 def test_core_has_the_jobs_that_the_bench_creates_in_its_place(core: SimulatedCore) -> None:
-    core.catalogue.add_application(application(word("sleep"), word("1")))
-    name = application()["metadata"]
-    jobs = core.have([UserRequest((name["name"], name["version"]), "example-compute-1", owner=each) for each in "ab"])
+    app = application(word("sleep"), word("1"))
+    core.catalogue.add_application(app)
+    name = app["metadata"]["name"], app["metadata"]["version"]
+    jobs = core.have([UserRequest(name, "example-compute-1", owner=each) for each in "ab"])
     assert [job["owner"]["createdBy"] for job in jobs] == ["a", "b"]
     assert all(core.job(job["id"]).confirmed for job in jobs)
     assert core.exchanges == []
