@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 from tests.conftest import Open
+from tests.factories import application, word
 from ucloud_slurm.sandbox.bench import client, file, pages, plots, table, timer
 from ucloud_slurm.sandbox.bench.machine import processor
 from ucloud_slurm.sandbox.bench.rows import MOST_KEPT, Machine, Report, Row, Series, row
 from ucloud_slurm.sandbox.bench.run import GROUPS, USUAL, chosen
 from ucloud_slurm.sandbox.bench.sdiag import calls
 from ucloud_slurm.sandbox.bench.wanted import COMMANDS, PYSLURM, wanted
+from ucloud_slurm.sandbox.core import SimulatedCore
+from ucloud_slurm.sandbox.core.requests import UserRequest
 from ucloud_slurm.sandbox.errors import SandboxError
 
 MACHINE = Machine("A processor", 2, 24, "Debian", "22.05.8", None)
@@ -229,6 +232,20 @@ def test_every_request_of_every_client_is_sent_once_and_a_refusal_is_told(echo: 
     answer = client.measured("127.0.0.1", echo, "/", {"X": "y"}, bodies, 4)
     assert len(answer["took"]) == len(bodies)
     assert answer["wrong"] == ["400: bad"]
+
+
+# ---- jobs that the bench sends itself
+
+
+@pytest.mark.every_era
+def test_core_has_the_jobs_that_the_bench_creates_in_its_place(core: SimulatedCore) -> None:
+    app = application(word("sleep"), word("1"))
+    core.catalogue.add_application(app)
+    name = app["metadata"]["name"], app["metadata"]["version"]
+    jobs = core.have([UserRequest(name, "example-compute-1", owner=each) for each in "ab"])
+    assert [job["owner"]["createdBy"] for job in jobs] == ["a", "b"]
+    assert all(core.job(job["id"]).confirmed for job in jobs)
+    assert core.exchanges == []
 
 
 # ---- files that are filled

@@ -56,7 +56,7 @@ def quotes(reports: Iterable[Report]) -> list[str]:
             said += _of_commands(report)
         elif (create := report.row("create")) is not None and create.bare is not None:
             pair = f"pyslurm {report.machine.pyslurm} on Slurm {report.machine.slurm}"
-            said.append(f"With {pair} it takes {_beside(create, 'a bare sbatch')}.")
+            said.append(f"With {pair} a create takes {_beside(create, 'a bare sbatch')}.")
     return [*said, MORE] if said else []
 
 
