@@ -13,7 +13,7 @@ FAKE = Path(__file__).parents[1] / "fake_pyslurm"
 
 _COMMAND = r"""#!/bin/sh
 here={folder}
-case "$*" in --version) echo "slurm $(cat $here/release)"; exit;; "show config") cat $here/settings; exit;; esac
+case "$*" in --version) echo "slurm $(cat $here/release)"; exit;; "show config") cat $here/settings; exit $?;; esac
 echo "${{0##*/}} $*" | tr -d "\036\037\n" >> $here/commands.log; echo >> $here/commands.log
 [ "${{0##*/}}" = sbatch ] && echo 900
 exit 0

@@ -13,7 +13,9 @@ import pytest
 
 from ucloud_slurm.sandbox.cluster import Cluster
 from ucloud_slurm.sandbox.commands import identity_of
+from ucloud_slurm.sandbox.errors import SandboxError
 from ucloud_slurm.sandbox.installation import Installation
+from ucloud_slurm.sandbox.processes import wait_until
 
 DRIVER = Path(__file__).parent / "driver.py"
 
@@ -76,7 +78,10 @@ class Backend:
 
     def ready(self) -> None:
         """Waits until pyslurm is used, where it is to be."""
-        assert self("ready", 90.0), f"pyslurm cannot be used: {self('reason')}"
+        try:
+            wait_until("pyslurm can be used", lambda: bool(self("ready", 5.0)), seconds=120)
+        except SandboxError:
+            pytest.fail(f"pyslurm cannot be used: {self('reason')}")
 
     def close(self) -> None:
         """Ends the process."""

@@ -24,8 +24,9 @@ HOSTILE = "a|b;c $(touch /tmp/x) `id` 'q' \"z\" %j \\ {} é 中 -"
 OWN = ("JobId", "SubmitTime", "EligibleTime", "AccrueTime", "StartTime", "EndTime", "LastSchedEval", "AllocNode:Sid",
        "Priority", "JobState", "Reason", "RunTime", "NodeList", "BatchHost", "SchedNodeList", "AllocTRES", "TRES",
        "NumNodes", "Scheduler")  # fmt: skip
-# What sbatch tells of itself, and what is repeated there (since 24.11) of the CPUs of a task.
-SAID = ("SubmitLine", "TresPerTask")
+# For the eye only: sbatch repeats what it says of the CPUs of a task, and tells its own line. pyslurm says what is so
+# anyhow; where a site has it otherwise pyslurm is not used.
+SAID = ("TresPerTask", "OOMKillStep")
 
 
 def wanted(cluster: Cluster, **more: Any) -> dict[str, Any]:
@@ -69,9 +70,8 @@ def common(cluster: Cluster, job: int) -> list[str]:
     """What a job has in common with another that was asked for in the same words."""
     # scontrol fills in patterns, even where Slurm does not.
     text = re.sub(r"^ *Std(Out|Err)=.*$", lambda line: line[0].replace(str(job), "ID"), shown(cluster, job), flags=re.M)
-    for name in SAID:
-        text = re.sub(rf"^\s*{name}=.*$", "", text, flags=re.MULTILINE)
-    for name in OWN:
+    text = re.sub(r"^ *SubmitLine=.*$", "", text, flags=re.M)
+    for name in (*OWN, *SAID):
         text = re.sub(rf"(?:^|(?<=\s)){re.escape(name)}=\S*", "", text)
     return text.split()
 

@@ -132,7 +132,7 @@ def test_a_refusal_is_explained_by_sbatch(bench: Bench) -> None:
     assert bench.landed() == []
 
 
-def test_what_libslurm_prints_reaches_nobody(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_libslurm_prints_reaches_nobody(capfd: pytest.CaptureFixture[str], bench: Bench) -> None:
     bench.order(submit="noise", job="noise")
     assert [bench.submit(), bench.submit()] == [1, 2]
     found = bench.slurm.job(JOB, 10)
@@ -280,12 +280,25 @@ def test_another_release_of_slurm_is_named(make: Make) -> None:
     )
 
 
-def test_filters_of_sbatch_are_heeded(make: Make) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [("CliFilterPlugins", "cli_filter/lua"), ("TaskPluginParam", "OOMKillStep")]
+)
+def test_what_a_site_wants_of_sbatch_is_heeded(make: Make, name: str, value: str) -> None:
     bench = make()
-    (bench.folder / "settings").write_text("CliFilterPlugins        = cli_filter/lua\n")
+    (bench.folder / "settings").write_text(f"{name:<23} = {value}\n")
     assert not bench.slurm.ready(20)
     assert bench.slurm.reason is not None
-    assert "CliFilterPlugins=cli_filter/lua" in bench.slurm.reason
+    assert f"{name}={value}" in bench.slurm.reason
+
+
+def test_a_site_that_does_not_answer_is_asked_again_soon(make: Make, clock: Clock) -> None:
+    bench = make()
+    (bench.folder / "settings").rename(bench.folder / "away")
+    assert not bench.slurm.ready(20)
+    assert bench.slurm.reason == f"{bench.commands}/scontrol ended with 1, so the site's Slurm is not known"
+    (bench.folder / "away").rename(bench.folder / "settings")
+    clock.advance(1.1)
+    assert bench.slurm.ready(20)
 
 
 def test_without_a_configuration_libslurm_is_not_loaded(make: Make) -> None:
@@ -310,7 +323,7 @@ def test_closing_ends_the_process_for_good(bench: Bench) -> None:
     bench.slurm.close()
     gone(pid)
     assert bench.submit() == 900
-    assert not bench.slurm.ready(0)
+    assert not bench.slurm.ready(20)
 
 
 SCRIPT = """

@@ -35,6 +35,10 @@ class Unusable(Exception):
     """pyslurm cannot be used here; the text says why, and what to do."""
 
 
+class NotYet(Exception):
+    """Slurm does not say whether pyslurm can be used."""
+
+
 def main(commands: str, oldest: str) -> None:
     """Serves whoever started this process until it has gone.
 
@@ -44,7 +48,6 @@ def main(commands: str, oldest: str) -> None:
     channel = socket.socket(fileno=os.dup(0))
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
-    os.dup2(nothing, 1)
     try:
         hello = _hello(commands, oldest)
         calls = Calls(hello["limits"])
@@ -55,6 +58,8 @@ def main(commands: str, oldest: str) -> None:
         sys.exit(0)
     except Unusable as error:
         frames.send(channel, {"reason": str(error)}, within=HELLO)
+    except NotYet as error:
+        frames.send(channel, {"reason": str(error), "soon": True}, within=HELLO)
 
 
 def _hello(commands: str, oldest: str) -> Message:
@@ -76,6 +81,9 @@ def _hello(commands: str, oldest: str) -> Message:
     filters = settings.get("CliFilterPlugins", NOTHING)
     if filters not in (NOTHING, "cli_filter/none"):
         raise Unusable(f"the site has CliFilterPlugins={filters}, which only Slurm's own commands heed")
+    # pyslurm says no to it for every job, where sbatch leaves it to the site.
+    if "oomkillstep" in settings.get("TaskPluginParam", NOTHING).lower():
+        raise Unusable("the site has TaskPluginParam=OOMKillStep, which jobs that pyslurm submits would not get")
     return {"pyslurm": version, "slurm": library, "limits": _propagated(settings)}
 
 
@@ -116,9 +124,9 @@ def _said(*argv: str) -> str:
     try:
         done = subprocess.run(argv, capture_output=True, check=False, timeout=COMMAND)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unusable(f"{argv[0]} cannot be asked ({type(error).__name__})") from None
+        raise NotYet(f"{argv[0]} cannot be asked ({type(error).__name__})") from None
     if done.returncode != 0:
-        raise Unusable(f"{argv[0]} ended with {done.returncode}, so the site's Slurm is not known")
+        raise NotYet(f"{argv[0]} ended with {done.returncode}, so the site's Slurm is not known")
     return done.stdout.decode(errors="replace")
 
 

@@ -185,6 +185,9 @@ class Process:
         except Broken as error:
             self._failed(child, f"it ended while it loaded the module ({error})")
             return False
+        if hello.get("soon"):
+            self._failed(child, str(hello.get("reason")))
+            return False
         if "pyslurm" not in hello:
             child.end()
             child.forget()
