@@ -14,7 +14,7 @@ import ucloud_slurm.store
 from tests.conftest import World
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.store.database import Store
-from ucloud_slurm.store.jobs import Phase, Stop
+from ucloud_slurm.store.jobs import Jobs, Phase, Stop
 from ucloud_slurm.store.outbox import Letter, Outcome
 from ucloud_slurm.store.people import Link
 from ucloud_slurm.store.retention import Retention
@@ -216,3 +216,12 @@ def test_no_query_reads_what_has_ended(world: World, asked: dict[str, Any]) -> N
         and (steps := scans(world.provider.store, sql, parameters))
     }
     assert found == {}
+
+
+def test_what_is_watched_is_read_from_one_index(tmp_path: Path, asked: dict[str, Any]) -> None:
+    store = Store(tmp_path / "test.db")
+    Jobs(store).open()
+    (sql,) = [each for each in asked if "jobs_open where" in each]
+    (step,) = store.rows(f"explain query plan {sql}")
+    assert step["detail"] == "SCAN jobs USING COVERING INDEX jobs_open"
+    store.close()

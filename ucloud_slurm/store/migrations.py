@@ -348,3 +348,14 @@ def m008_scale(db: "Database") -> None:
 def m009_pace(db: "Database") -> None:
     """When jobs of an account were submitted: how many in the last seconds."""
     db.table("jobs").create_index(["local_user", "attempted_at"])
+
+
+@step
+def m010_watched(db: "Database") -> None:
+    """What every pass reads of the jobs that have not ended, side by side: the rows themselves are a page each."""
+    db.execute("drop index jobs_open")
+    db.execute(
+        "create index jobs_open on jobs (accepted_at, id, slurm_id, phase, name, local_user, owner, project, category, "
+        "product, submitted_at, state, slurm_state, stop, missing_since, missing_reads, run_submitted, charged, "
+        "time_limit, outside, by_periods, held_at) where phase in ('accepted', 'submitting', 'live')"
+    )
