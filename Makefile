@@ -2,10 +2,11 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+MEASURED := docs/measured
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help venv demo test test-real test-rest test-pyslurm bench lint docs format clean
+.PHONY: help venv demo test test-real test-rest test-pyslurm bench bench-pyslurm lint docs format clean
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
@@ -28,8 +29,18 @@ test-rest: venv  ## Only the others.
 test-pyslurm: venv  ## Real pyslurm with the Slurm of Debian sid, in a folder of its own (root; the first time it takes minutes).
 	$(BIN)/ucloud-slurm sandbox sid run -- python -m pytest -m real --backend=pyslurm tests/scheduler
 
-bench: venv  ## Measure creates and passes beside Slurm's bare commands.
-	$(BIN)/ucloud-slurm sandbox bench
+bench: venv  ## Measure everything beside Slurm's bare commands, and write it into the documentation (about ten minutes).
+	@$(PIP) install --use-pep517 --editable '.[bench]'
+	$(BIN)/ucloud-slurm sandbox bench --out $(MEASURED)
+	$(BIN)/ucloud-slurm sandbox plots $(MEASURED)
+	$(BIN)/python docs/generate.py
+
+bench-pyslurm: venv  ## The same for creates with pyslurm, in a Debian sid in a folder (root; the first time it takes minutes).
+	@$(PIP) install --use-pep517 --editable '.[bench]'
+	$(BIN)/ucloud-slurm sandbox sid run --fetch $(MEASURED)/pyslurm.json -- \
+		ucloud-slurm sandbox bench --backend pyslurm --out $(MEASURED)
+	$(BIN)/ucloud-slurm sandbox plots $(MEASURED)
+	$(BIN)/python docs/generate.py
 
 lint: venv  ## Style and types.
 	$(BIN)/ruff check .

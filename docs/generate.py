@@ -6,6 +6,7 @@
 import inspect
 import json
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,8 @@ from ucloud_slurm import config, config_jobs, config_types, errors
 from ucloud_slurm.bridge import states
 from ucloud_slurm.cli.main import main as command_line
 from ucloud_slurm.provider import Provider
+from ucloud_slurm.sandbox.bench import pages as bench_pages
+from ucloud_slurm.sandbox.bench import plots
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store import database as store_database
@@ -156,8 +159,11 @@ def verbs(path: str = "ucloud-slurm", command: click.Command = command_line) -> 
     """The command, its verbs and theirs."""
     yield path, command
     if isinstance(command, click.Group):
-        for name in sorted(command.commands):
-            yield from verbs(f"{path} {name}", command.commands[name])
+        context = click.Context(command)
+        for name in sorted(command.list_commands(context)):
+            verb = command.get_command(context, name)
+            assert verb is not None  # noqa: S101
+            yield from verbs(f"{path} {name}", verb)
 
 
 def _verb(path: str, command: click.Command) -> str:
@@ -274,7 +280,7 @@ def _children(kind_: type[errors.Problem]) -> Iterator[type[errors.Problem]]:
 def columns() -> Iterator[tuple[str, str]]:
     """Table and column of all that the database has."""
     db = Database(memory=True)
-    migrations.migrations.apply(db)
+    migrations.migrate(db)
     for name in db.table_names():
         if not name.startswith(("sqlite", "_")):
             yield from ((name, column.name) for column in db.table(name).columns)
@@ -308,6 +314,32 @@ def _provider() -> Provider:
     ))  # fmt: skip
 
 
+# ---- speed
+
+
+def measured() -> str:
+    """The tables of what was measured, and the plots."""
+    reports = plots.read(DOCS / "measured")
+    parts = [] if reports else [bench_pages.NOTHING]
+    for report in reports:
+        parts.append(heading(_BACKENDS[report.backend], "~"))
+        parts.append(escaped(bench_pages.where(report)))
+        parts.append(table(bench_pages.HEAD, bench_pages.cells(report), bench_pages.WIDTHS))
+        parts += [escaped(sentence) for sentence in bench_pages.failures(report)]
+    drawn = [name for name in plots.PLOTS if (DOCS / "measured" / f"{name}.svg").exists()]
+    parts += [f".. image:: ../measured/{name}.svg\n   :alt: {plots.ABOUT[name]}" for name in drawn]
+    return "\n\n".join(parts)
+
+
+def quoted() -> str:
+    """The numbers that the README names."""
+    said = bench_pages.quotes(plots.read(DOCS / "measured")) or [bench_pages.NOTHING]
+    return textwrap.fill(" ".join(said), 118, break_long_words=False, break_on_hyphens=False)
+
+
+_BACKENDS = {"commands": "Slurm's own commands", "pyslurm": "pyslurm"}
+
+
 # ---- pages
 
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
@@ -316,6 +348,8 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "reference/states.rst": {"states": state_table, "reasons": reasons},
     "reference/statuses.rst": {"statuses": statuses},
     "reference/metrics.rst": {"metrics": metrics},
+    "explanation/speed.rst": {"measured": measured},
+    "../README.rst": {"speed": quoted},
 }
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.factories import job_data
-from ucloud_slurm.bridge.batch import Person, batch_job
+from ucloud_slurm.bridge.batch import batch_job
+from ucloud_slurm.bridge.person import Person
 from ucloud_slurm.bridge.plan import Plan
 from ucloud_slurm.bridge.template import render
 from ucloud_slurm.config import ApplicationsSection, ContainersSection, FilesRoot, Product

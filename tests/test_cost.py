@@ -36,6 +36,18 @@ def test_a_pass_over_unchanged_jobs_runs_the_same_commands_and_writes_nothing(wo
     assert Path(f"{world.provider.store.path}-wal").stat().st_size == log
 
 
+@pytest.mark.parametrize("number", [1, 500])
+def test_a_pass_over_unchanged_jobs_asks_the_database_for_all_of_them_at_once(world: World, number: int) -> None:
+    running(world, number)
+    world.work(10)
+    asked: list[str] = []
+    world.provider.store._kept().conn.set_trace_callback(asked.append)
+    assert world.work(10) is Result.DONE
+    world.provider.store._kept().conn.set_trace_callback(None)
+    assert len([each for each in asked if " from jobs" in each]) == 4  # open, being submitted, owed, to be stopped
+    assert len(asked) <= 20
+
+
 def test_five_hundred_ends_cost_one_sacct(world: World) -> None:
     running(world, 500)
     for made in world.model.jobs:

@@ -120,7 +120,7 @@ def test_one_bad_job_among_good_ones_refuses_the_bulk_before_anything_is_submitt
     assert status == 400
     assert body["why"].startswith("items[2]")
     assert world.model.jobs == []
-    assert world.provider.jobs.all() == []
+    assert world.provider.jobs.newest(1000) == []
 
 
 def test_a_refused_job_is_named_by_its_place_in_the_request(world: World) -> None:
@@ -203,8 +203,8 @@ def test_when_slurm_refuses_one_the_others_are_taken_back(world: World) -> None:
     world.work(1)
     world.work(1)
     assert [job.run.state_text for job in world.model.jobs] == ["CANCELLED"] * len(world.model.jobs)
-    assert {row.phase for row in world.provider.jobs.all()} == {Phase.REFUSED}
-    assert world.provider.outbox.listed(everything=True) == []
+    assert {row.phase for row in world.provider.jobs.newest(1000)} == {Phase.REFUSED}
+    assert world.provider.outbox.newest(1000) == []
 
 
 def test_a_refused_create_is_refused_again_when_it_is_repeated(world: World) -> None:

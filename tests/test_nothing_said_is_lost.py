@@ -184,7 +184,7 @@ def test_a_message_that_core_refuses_for_good_is_parked_and_the_rest_goes_on(wor
     world.core.lose(first)
     assert world.work(1) is Result.DONE
     assert world.told(second) == ["RUNNING"]
-    (parked,) = world.provider.outbox.listed(everything=False)
+    (parked,) = world.provider.outbox.listed(1000)
     assert (parked["job_id"], parked["outcome"]) == (first, Outcome.PARKED)
 
 

@@ -142,11 +142,17 @@ class Killed(BaseException):
     """The process is gone; nothing that catches exceptions runs."""
 
 
+# With a bound on its pace a submission is claimed when its turn comes, else when the job is written down.
+@pytest.mark.parametrize("pace", [None, 100.0])
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("place", CRASHES)
 def test_a_crash_at_any_point_leaves_one_slurm_job(
-    world: World, open_provider: Open, serve: Serve, mocker: MockerFixture, place: str, moment: str
+    world: World, open_provider: Open, serve: Serve, mocker: MockerFixture, place: str, moment: str, pace: float | None
 ) -> None:
+    if pace is None and place.endswith("claim"):
+        place = "ucloud_slurm.web.create.submit"
+    world.provider.close()
+    world.provider = open_provider(slurm={"submit_per_second": pace}, jobs={"submit_within": "30s"})
     real = pkgutil.resolve_name(place)
 
     def killed(*arguments: Any, **named: Any) -> None:
@@ -161,7 +167,7 @@ def test_a_crash_at_any_point_leaves_one_slurm_job(
     world.provider = open_provider()
     serve(world.provider)
     status, _ = create(world, job_data("7"))
-    for _ in range(5):
+    for _ in range(8):  # a claim must run out, and Slurm be asked for a while
         one_pass(world.provider)
         world.clock.advance(20)
     assert status == 200

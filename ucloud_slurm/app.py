@@ -22,6 +22,7 @@ def create_app(config: Config | None = None, *, provider: Provider | None = None
     if provider is None:
         refuse_root()
         provider = Provider.open(config or read())
+        _ = provider.tokens  # keys that cannot be read are a reason not to start
     provider.scheduler.begin()
     app = Flask("ucloud_slurm", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST

@@ -21,7 +21,7 @@ from ucloud_slurm.config_jobs import (
     PriceUnit,
     Product,
 )
-from ucloud_slurm.config_types import CoreUrl, Duration, Identifier, Section, SessionUrl, SlurmWord, Url
+from ucloud_slurm.config_types import CoreUrl, Duration, Identifier, Keep, Section, SessionUrl, SlurmWord, Url
 from ucloud_slurm.config_users import LINK_SOCKET, UsersSection
 from ucloud_slurm.errors import Misconfigured
 
@@ -85,6 +85,12 @@ class DatabaseSection(Section):
         default=Path("/var/lib/ucloud-slurm/ucloud-slurm.db"),
         description="The SQLite file, on a local disk of this host (its log needs shared memory of one host).",
     )
+    keep: Keep = Field(
+        default=90 * 86400.0,
+        description="How long a job stays in it after its end, with what it used and what UCloud was told of it; then "
+        "only UCloud has them. Long enough for whoever asks about a bill of the last quarter; at least a day, in which "
+        'a create may be repeated. "0s": for ever, and the file grows.',
+    )
 
 
 class SlurmSection(Section):
@@ -99,6 +105,18 @@ class SlurmSection(Section):
     commands: Path = Field(default=Path("/usr/bin"), description="Folder of sbatch, squeue, sacct and the others.")
     conf: Path = Field(default=Path("/etc/slurm/slurm.conf"), description="Slurm's configuration (SLURM_CONF).")
     timeout: Duration = Field(default=20.0, description="A command that takes longer is ended; its answer is lost.")
+    submit_at_once: int = Field(
+        default=4,
+        ge=1,
+        le=64,
+        description="Most submissions that one process has under way at a time. Whoever submits most waits most.",
+    )
+    submit_per_second: float | None = Field(
+        default=None,
+        gt=0,
+        description="Most submissions a second as one account, on average over ten seconds; the rest waits for the "
+        "worker. For a cluster whose SlurmctldParameters have rl_enable: its rl_refill_rate. Left out: no bound.",
+    )
 
 
 class AccountingSection(Section):

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -18,6 +18,12 @@ def seconds(value: Any) -> float:
     if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value)):
         return float(match[1]) * _SECONDS[match[2]]
     raise ValueError('should be a duration such as "30s", "15m", "2h" or "7d"')
+
+
+def _keep(value: float) -> float:
+    if 0 < value < _SECONDS["d"]:
+        raise ValueError('should be at least "1d", or "0s" to keep everything')
+    return value
 
 
 def _loopback(host: str) -> bool:
@@ -91,6 +97,7 @@ def _climbs(path: str) -> bool:
 
 
 Duration = Annotated[float, BeforeValidator(seconds)]
+Keep = Annotated[Duration, AfterValidator(_keep)]
 Url = Annotated[str, BeforeValidator(_url)]
 SessionUrl = Annotated[str, BeforeValidator(_session_url)]
 CoreUrl = Annotated[str, BeforeValidator(_core_url)]
@@ -103,4 +110,5 @@ Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 class Section(BaseModel):
     """A table of the file. Frozen; a key that is not declared is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Only the whole file is read, so that what reads one table by itself is built only where that is wanted.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)

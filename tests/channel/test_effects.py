@@ -335,7 +335,7 @@ def test_a_new_job_that_nobody_can_pay_is_refused_with_402_and_nothing_is_writte
             world.submit(project=project)
         assert refusal.value.status == 402
         assert f"{whose} no resources left in example-compute." in str(refusal.value)
-    assert world.provider.jobs.all() == []
+    assert world.provider.jobs.newest(1000) == []
     assert world.model.jobs == []
     hear(world, UNLOCKED)
     assert world.row(world.submit()).state is JobState.IN_QUEUE
@@ -357,7 +357,7 @@ def test_a_job_of_a_bulk_that_nobody_can_pay_is_named_and_takes_the_others_along
     status, answer = channel_world.core.call("POST", "/ucloud/example/jobs", {"items": [job_data("7"), unpaid]})
     assert status == 402
     assert answer["why"].startswith("items[1]: This project has no resources left")
-    assert channel_world.provider.jobs.all() == []
+    assert channel_world.provider.jobs.newest(1000) == []
 
 
 # ---- the shell around it

@@ -32,7 +32,7 @@ def late(world: World, mocker: MockerFixture) -> str:
     with pytest.raises(CoreError):
         world.submit()
     mocker.stopall()
-    (row,) = world.provider.jobs.all()
+    (row,) = world.provider.jobs.newest(1000)
     return row.id
 
 
@@ -71,7 +71,7 @@ def test_a_job_whose_create_came_to_no_answer_is_cancelled(world: World, mocker:
     with pytest.raises(CoreError):
         world.submit()
     mocker.stopall()
-    (row,) = world.provider.jobs.all()
+    (row,) = world.provider.jobs.newest(1000)
     world.model.start(world.slurm(row.id))
     world.work(FORGOTTEN)
     assert world.slurm(row.id).run.ended is not None
@@ -127,7 +127,7 @@ def test_of_a_bulk_with_a_job_that_core_has_lost_the_others_are_told(world: Worl
         world.model.start(world.slurm(job))
     world.work(20)
     assert [world.told(job) for job in jobs if job != jobs[2]] == [["RUNNING"]] * 4
-    parked = [row for row in world.provider.outbox.listed(everything=False) if row["outcome"] == "parked"]
+    parked = [row for row in world.provider.outbox.listed(1000) if row["outcome"] == "parked"]
     assert [row["job_id"] for row in parked] == [jobs[2]]
 
 
@@ -150,7 +150,7 @@ def test_a_bulk_that_core_cannot_read_is_sent_in_parts(world: World) -> None:
     assert world.work(1) is Result.DONE
     told = [world.told(job) for job in jobs]
     assert sorted(told) == [[], ["RUNNING"], ["RUNNING"]]
-    parked = [row for row in world.provider.outbox.listed(everything=False) if row["outcome"] == "parked"]
+    parked = [row for row in world.provider.outbox.listed(1000) if row["outcome"] == "parked"]
     assert [row["job_id"] for row in parked] == [jobs[told.index([])]]
 
 

@@ -8,6 +8,7 @@ from ucloud_slurm.bridge.characters import refuse_control_characters
 from ucloud_slurm.bridge.containers import container
 from ucloud_slurm.bridge.launch import Launch, warning
 from ucloud_slurm.bridge.layout import Layout, layout
+from ucloud_slurm.bridge.person import Person
 from ucloud_slurm.bridge.plan import Plan
 from ucloud_slurm.bridge.request import Render, Request
 from ucloud_slurm.bridge.script import Parts, log, script
@@ -39,15 +40,6 @@ class Started:
     layout: Layout
     modules: Sequence[str]
     facts: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """The local account that a job runs as, its home folder and its login shell."""
-
-    user: str
-    home: str
-    shell: str
 
 
 def batch_job(

@@ -4,17 +4,21 @@ A path is translated by its text alone. What it leads to is known on the compute
 user's own may lead out of the folder that the configuration names; so the script looks before the application starts.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ucloud_slurm.bridge.characters import is_plain
 from ucloud_slurm.bridge.shell import quoted
 from ucloud_slurm.config import FilesRoot
 from ucloud_slurm.errors import Refused
-from ucloud_slurm.ucloud.applications import Application
-from ucloud_slurm.ucloud.jobs import Job
+
+if TYPE_CHECKING:
+    from ucloud_slurm.ucloud.applications import Application
+    from ucloud_slurm.ucloud.jobs import Job
 
 LONGEST_PART = 255  # bytes; NAME_MAX of Linux
 LONGEST_PATH = 4095  # bytes; PATH_MAX of Linux without its last one

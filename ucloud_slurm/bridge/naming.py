@@ -4,12 +4,17 @@ The Slurm job's name is the key: squeue and sacct match it exactly, and it stand
 while a comment reaches the accounting database only when the job ends.
 """
 
+from __future__ import annotations
+
 import json
 import re
 import unicodedata
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
-from ucloud_slurm.ucloud.jobs import Job
+if TYPE_CHECKING:
+    from ucloud_slurm.ucloud.jobs import Job
+
 
 LONGEST_NAME = 64
 

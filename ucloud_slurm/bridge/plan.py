@@ -4,16 +4,21 @@ Slurm lets a job pend for ever that asks for more time or more nodes than its pa
 here, with the limit named.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ucloud_slurm.config import Product
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.slurm.records import NodeGroup, Partition
-from ucloud_slurm.ucloud.applications import Application
-from ucloud_slurm.ucloud.jobs import Job
-from ucloud_slurm.ucloud.products import ComputeProduct
+
+if TYPE_CHECKING:
+    from ucloud_slurm.ucloud.applications import Application
+    from ucloud_slurm.ucloud.jobs import Job
+    from ucloud_slurm.ucloud.products import ComputeProduct
 
 MIB = 1024
 MOST_NODES = 65_533  # slurm.conf(5): MaxNodes

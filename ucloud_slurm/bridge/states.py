@@ -28,17 +28,25 @@ _REASONS = {
 }
 
 
-def queued_update(record: QueueRecord, era: Era) -> JobUpdate | None:
-    """What UCloud should know of a job that squeue lists, or None where squeue alone cannot tell."""
-    state = record.state
+def queued_state(state: SlurmState | None, era: Era) -> JobState | None:
+    """The state of a job that squeue lists, or None where squeue alone cannot tell."""
     if state is None or state.phase is Phase.ENDED:
         return None
     if state is SlurmState.SUSPENDED:
-        shown = JobState.SUSPENDED if era.has_suspended else JobState.IN_QUEUE
+        return JobState.SUSPENDED if era.has_suspended else JobState.IN_QUEUE
+    return JobState.IN_QUEUE if state.phase is Phase.WAITING else JobState.RUNNING
+
+
+def queued_update(record: QueueRecord, era: Era) -> JobUpdate | None:
+    """What UCloud should know of a job that squeue lists, or None where squeue alone cannot tell."""
+    shown = queued_state(record.state, era)
+    if shown is None:
+        return None
+    if record.state is SlurmState.SUSPENDED:
         return JobUpdate(shown, "The job is suspended on the cluster.")
-    if state.phase is Phase.WAITING:
-        return JobUpdate(JobState.IN_QUEUE, waiting(record.reason))
-    return JobUpdate(JobState.RUNNING, f"The job is now running on {record.node_list or 'the cluster'}.")
+    if shown is JobState.IN_QUEUE:
+        return JobUpdate(shown, waiting(record.reason))
+    return JobUpdate(shown, f"The job is now running on {record.node_list or 'the cluster'}.")
 
 
 def waiting(reason: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ucloud_slurm.bridge import naming
-from ucloud_slurm.bridge.batch import Person
+from ucloud_slurm.bridge.person import Person
 from ucloud_slurm.cli.findings import Line
 from ucloud_slurm.config import Config, UsersSection, own_account
 from ucloud_slurm.errors import NotNow, Problem

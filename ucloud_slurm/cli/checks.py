@@ -2,24 +2,46 @@
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import click
+
 from ucloud_slurm.bridge.containers import RUNTIMES
 from ucloud_slurm.cli.check_accounts import accounts, others
 from ucloud_slurm.cli.findings import Finding, Level, Line
+from ucloud_slurm.cli.output import as_json
 from ucloud_slurm.config import Config, location, own_account, read
 from ucloud_slurm.errors import Misconfigured, NotNow, Problem
 from ucloud_slurm.slurm import choice
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.database import Store
+from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.turn import LISTENER, taken
-from ucloud_slurm.ucloud.client import read_refresh_token
 from ucloud_slurm.ucloud.core import Core
+from ucloud_slurm.ucloud.credentials import read_refresh_token
 from ucloud_slurm.ucloud.eras import ERAS
 from ucloud_slurm.ucloud.tokens import read_keys
+
+
+@click.command()
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def check(path: Path | None, json_: bool) -> None:
+    """Try everything: configuration, database, keys, Slurm, UCloud, accounts.
+
+    Exits with 0 when all is well, else with 1. Warnings do not count.
+    """
+    findings = run_checks(path)
+    if json_:
+        as_json([finding.as_dict() for finding in findings])
+    else:
+        for finding in findings:
+            click.echo(finding.line())
+    sys.exit(any(finding.failed for finding in findings))
 
 
 def run_checks(path: Path | None) -> list[Finding]:
@@ -54,7 +76,7 @@ def run_checks(path: Path | None) -> list[Finding]:
 def _database(config: Config) -> list[Line]:
     store = Store(config.database.path)
     try:
-        number = store.rows("select count(*) as n from jobs")[0]["n"]
+        number = sum(Jobs(store).count().values())
     finally:
         store.close()
     free = os.statvfs(config.database.path.parent)

@@ -13,7 +13,7 @@ from ucloud_slurm.cli.opening import explained, opened
 from ucloud_slurm.config import LINK_SOCKET
 from ucloud_slurm.errors import Misconfigured, NotNow, Refused, StorageTrouble, one_line
 from ucloud_slurm.provider import Provider
-from ucloud_slurm.ucloud.client import CoreAway
+from ucloud_slurm.ucloud.trouble import CoreAway
 from ucloud_slurm.users.linking import Linking, Server
 from ucloud_slurm.users.runner import listener
 from ucloud_slurm.worker.people import tell

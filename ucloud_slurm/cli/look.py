@@ -2,20 +2,42 @@
 
 import json
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
+from ucloud_slurm.cli.opening import opened
 from ucloud_slurm.cli.output import as_json, moment, table
 from ucloud_slurm.provider import Provider
-from ucloud_slurm.store.jobs import JobRow
+from ucloud_slurm.store.jobs import JobRow, Phase
 from ucloud_slurm.worker.bill import accounting_of
 from ucloud_slurm.worker.catalogue import Catalogue
 
+T = TypeVar("T")
 
-def jobs(provider: Provider, *, everything: bool, json_: bool) -> None:
+_most = click.option("--most", type=click.IntRange(1), default=1000, show_default=True, metavar="NUMBER",
+                     help="List so many.")  # fmt: skip
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="Also those that have ended.")
+@_most
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def jobs(path: Path | None, everything: bool, most: int, json_: bool) -> None:
+    """List the jobs, and the Slurm job of each."""
+    with opened(path) as provider:
+        _jobs(provider, most, everything=everything, json_=json_)
+
+
+def _jobs(provider: Provider, most: int, *, everything: bool, json_: bool) -> None:
     """The jobs, newest first."""
-    rows = provider.jobs.all() if everything else list(reversed(provider.jobs.open()))
+    if everything:
+        rows = provider.jobs.newest(most + 1)
+    else:
+        rows = provider.jobs.in_phase(Phase.ACCEPTED, Phase.SUBMITTING, Phase.LIVE)[::-1]
+    rows = _first(rows, most)
     if json_:
         as_json([_summary(row) for row in rows])
         return
@@ -27,7 +49,17 @@ def jobs(provider: Provider, *, everything: bool, json_: bool) -> None:
     ])  # fmt: skip
 
 
-def show(provider: Provider, job_id: str, *, json_: bool) -> None:
+@click.command()
+@click.argument("job")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def show(path: Path | None, job: str, json_: bool) -> None:
+    """Show one JOB (UCloud's id): what it used, what was told, what was charged and what is left."""
+    with opened(path) as provider:
+        _show(provider, job, json_=json_)
+
+
+def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
     """One job with its runs, charges and messages."""
     row = provider.jobs.get(job_id)
     if row is None:
@@ -61,14 +93,38 @@ def show(provider: Provider, job_id: str, *, json_: bool) -> None:
     table(("ID", "WRITTEN", "KIND", "SENDS", "OUTCOME", "WHAT"), [_line(message) for message in messages])
 
 
-def outbox(provider: Provider, *, everything: bool, json_: bool) -> None:
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="Also what was delivered: the newest messages.")
+@_most
+@click.option("--retry", is_flag=True, help="First put what UCloud refused back into its place, to be sent again.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def outbox(path: Path | None, everything: bool, most: int, retry: bool, json_: bool) -> None:
+    """List what waits to be told to UCloud, and what UCloud refused for good."""
+    with opened(path) as provider:
+        if retry:
+            provider.outbox.retry()
+        _outbox(provider, most, everything=everything, json_=json_)
+
+
+def _outbox(provider: Provider, most: int, *, everything: bool, json_: bool) -> None:
     """The outbox, oldest first."""
-    rows = [dict(row) for row in provider.outbox.listed(everything=everything)]
+    found = provider.outbox.newest(most + 1) if everything else provider.outbox.listed(most + 1)
+    rows = [dict(row) for row in _first(found, most)]
+    if everything:
+        rows.reverse()
     if json_:
         as_json(rows)
         return
     head = ("ID", "JOB", "WRITTEN", "KIND", "SENDS", "OUTCOME", "WHAT", "ANSWER")
     table(head, [(row["id"], row["job_id"], *_line(row)[1:], row["answer"]) for row in rows])
+
+
+def _first(rows: list[T], most: int) -> list[T]:
+    """The first of them; says so when there are more."""
+    if len(rows) > most:
+        click.echo(f"ucloud-slurm: there are more than these {most}; see --most.", err=True)
+    return rows[:most]
 
 
 def _summary(row: JobRow) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ucloud_slurm.cli.opening import opened
 from ucloud_slurm.cli.output import as_json, table
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.provider import Provider
-from ucloud_slurm.ucloud.client import CoreRefused
+from ucloud_slurm.ucloud.trouble import CoreRefused
 
 
 @click.group()

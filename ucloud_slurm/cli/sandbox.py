@@ -3,16 +3,15 @@
 The sandbox is imported only when one of its verbs is used: a pass of the worker starts every few seconds.
 """
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ucloud_slurm.cli.output import as_json
+from ucloud_slurm.cli.sid import sid
+from ucloud_slurm.cli.telling import explained, say
 
 if TYPE_CHECKING:
     from ucloud_slurm.sandbox.cluster import Cluster
@@ -31,25 +30,6 @@ def sandbox(context: click.Context, folder: Path, port: int) -> None:
     from ucloud_slurm.sandbox.cluster import Cluster, ClusterSettings  # noqa: PLC0415
 
     context.obj = Cluster(ClusterSettings(folder=folder, base_port=port), say)
-
-
-def say(sentence: str) -> None:
-    """Tells what happens to the machine, as it happens."""
-    click.echo(f"sandbox: {sentence}")
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Says what cannot be done in a sentence instead of a stack trace, and exits with 1."""
-    from ucloud_slurm.sandbox.errors import SandboxError  # noqa: PLC0415
-
-    # Somebody who ends us by kill wants what we started to be ended too.
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    try:
-        yield
-    except SandboxError as error:
-        click.echo(f"ucloud-slurm: {error}", err=True)
-        sys.exit(1)
 
 
 @sandbox.command()
@@ -127,11 +107,36 @@ def demo(cluster: "Cluster", keep: bool, era: str) -> None:
 
 
 @sandbox.command()
-@click.option("--creates", default=100, show_default=True, help="How many jobs to create one after the other.")
+@click.option("--only", metavar="GROUPS", help="Measure only these groups, such as creates,passes.")
+@click.option("--backend", type=click.Choice(["commands", "pyslurm"]), default="commands", show_default=True,
+              help="How the sites reach Slurm.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False),
+              help="A folder for the numbers as JSON; `plots` draws them.")  # fmt: skip
+@click.option("--quick", is_flag=True, help="Only try the bench, with few repetitions; the numbers mean little.")
 @click.pass_obj
-def bench(cluster: "Cluster", creates: int) -> None:
-    """Measure creates and passes beside Slurm's bare commands. The cluster stays up."""
-    from ucloud_slurm.sandbox.bench import Bench  # noqa: PLC0415
+def bench(cluster: "Cluster", only: str | None, backend: str, out: Path | None, quick: bool) -> None:
+    """Measure creates, passes and more beside Slurm's bare commands.
+
+    Takes about ten minutes, and leaves nothing running that was not running before. Exits with 0 also when a number is
+    not as wanted: the table says so.
+    """
+    from ucloud_slurm.sandbox.bench.run import Bench, chosen  # noqa: PLC0415
 
     with explained():
-        Bench(cluster, click.echo).run(creates)
+        report = Bench(cluster, click.echo, backend=backend).run(chosen(only, backend), quick=quick)
+        if out is not None:
+            report.write(out / f"{backend}.json")
+
+
+@sandbox.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def plots(folder: Path) -> None:
+    """Draw what `bench --out` has written into FOLDER, as SVG beside it. Needs matplotlib."""
+    from ucloud_slurm.sandbox.bench.plots import draw  # noqa: PLC0415
+
+    with explained():
+        for path in draw(folder):
+            click.echo(path)
+
+
+sandbox.add_command(sid)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ucloud_slurm.cli.sandbox import explained, say
+from ucloud_slurm.cli.telling import explained, say
 
 if TYPE_CHECKING:
     from ucloud_slurm.sandbox.sid.sid import Sid

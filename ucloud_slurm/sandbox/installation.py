@@ -3,6 +3,7 @@
 A checkout may lie in a folder that only its owner may enter; the daemon runs as an account of its own.
 """
 
+import compileall
 import shutil
 import sys
 from contextlib import suppress
@@ -50,6 +51,8 @@ class Installation:
         for name in OPTIONAL:
             with suppress(metadata.PackageNotFoundError):
                 _copy(metadata.distribution(name), self.folder)
+        # As pip does: without it every start would compile what it imports, and could not keep it.
+        compileall.compile_dir(self.folder / package.name, quiet=2)
         for path in self.folder.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
         self._make_program()
@@ -93,4 +96,4 @@ def _copy(distribution: metadata.Distribution, folder: Path) -> None:
         if ".." not in file.parts and source.is_file():
             target = folder / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+            shutil.copy2(source, target)  # with its time, so that bytecode beside it counts

@@ -147,9 +147,9 @@ class Site:
         self.spawn("-m", "ucloud_slurm", "runner")
         wait_until("the runner", (self.folder / "runner.sock").exists, seconds=START_SECONDS)
 
-    def loop(self, seconds: float) -> None:
+    def loop(self, seconds: float) -> subprocess.Popen[bytes]:
         """Starts the worker, with a pass every so many seconds."""
-        self.spawn("-m", "ucloud_slurm", "worker", "--loop", str(seconds))
+        return self.spawn("-m", "ucloud_slurm", "worker", "--loop", str(seconds))
 
     def listen(self) -> None:
         """Starts the listener."""
@@ -177,13 +177,18 @@ class Site:
         """Ends all processes of the site."""
         for process in self.processes:
             process.terminate()
-        for process in self.processes:
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self.processes.clear()
+        for process in [*self.processes]:
+            self.end(process)
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        """Ends one of them."""
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self.processes.remove(process)
 
     def environment(self) -> dict[str, str]:
         """The environment of the site's processes."""

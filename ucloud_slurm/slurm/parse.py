@@ -9,6 +9,7 @@ be the row of another job. Times are asked for in seconds since the epoch
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from ucloud_slurm.slurm.records import NodeGroup, Partition, QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import read_state
@@ -32,6 +33,8 @@ ADDRESS_FORMAT = SEPARATOR.join((*ADDRESS_FIELDS, END))
 
 CAPACITY_FIELDS = ("NodeList:255", "CPUsState:64", "Memory:32", "AllocMem:32")
 
+# Thousands of jobs have few limits, spans and times of submission among them: what was read is read once.
+KEPT = 4096
 UNKNOWN_TIMES = frozenset({"", "N/A", "None", "Unknown", "0"})
 
 
@@ -162,11 +165,13 @@ def capacity(output: str) -> tuple[int, int, int, int]:
     return totals[0], totals[1], totals[2], totals[3]
 
 
+@lru_cache(KEPT)
 def _limit(text: str) -> int | None:
     """A time limit in minutes, None for no limit."""
     return None if text in ("infinite", "UNLIMITED", "NOT_SET", "Partition_Limit") else -(-seconds(text) // 60)
 
 
+@lru_cache(KEPT)
 def seconds(text: str) -> int:
     """A span as squeue and sinfo print it: ``[days-][hours:]minutes:seconds``. Nothing known yet is 0.
 
@@ -215,5 +220,6 @@ def _integer(text: str) -> int:
     return int(text)
 
 
+@lru_cache(KEPT)
 def _time(text: str) -> int | None:
     return None if text in UNKNOWN_TIMES else _integer(text)

@@ -1,42 +1,8 @@
 """Slurm's job states, by every name that Slurm's commands use (squeue(1), sacct(1): JOB STATE CODES)."""
 
 from enum import Enum
-
-
-class SlurmState(Enum):
-    """A state of a Slurm job: its long word and its short code."""
-
-    BOOT_FAIL = "BF"
-    CANCELLED = "CA"
-    COMPLETED = "CD"
-    COMPLETING = "CG"
-    CONFIGURING = "CF"
-    DEADLINE = "DL"
-    FAILED = "F"
-    NODE_FAIL = "NF"
-    OUT_OF_MEMORY = "OOM"
-    PENDING = "PD"
-    PREEMPTED = "PR"
-    REQUEUED = "RQ"
-    REQUEUE_FED = "RF"
-    REQUEUE_HOLD = "RH"
-    RESIZING = "RS"
-    RESV_DEL_HOLD = "RD"
-    REVOKED = "RV"
-    RUNNING = "R"
-    SIGNALING = "SI"
-    SPECIAL_EXIT = "SE"
-    STAGE_OUT = "SO"
-    STOPPED = "ST"
-    SUSPENDED = "S"
-    TIMEOUT = "TO"
-
-    @property
-    def phase(self) -> "Phase":
-        """Whether a job in this state waits, holds nodes, or has ended."""
-        if self in _WAITING:
-            return Phase.WAITING
-        return Phase.ENDED if self in _ENDED else Phase.HOLDING
+from functools import lru_cache
+from typing import Self
 
 
 class Phase(Enum):
@@ -47,34 +13,48 @@ class Phase(Enum):
     ENDED = "ended"
 
 
-_WAITING = frozenset(
-    {
-        SlurmState.PENDING,
-        SlurmState.CONFIGURING,
-        SlurmState.REQUEUED,
-        SlurmState.REQUEUE_FED,
-        SlurmState.REQUEUE_HOLD,
-        SlurmState.RESV_DEL_HOLD,
-        SlurmState.SPECIAL_EXIT,
-    }
-)
-_ENDED = frozenset(
-    {
-        SlurmState.BOOT_FAIL,
-        SlurmState.CANCELLED,
-        SlurmState.COMPLETED,
-        SlurmState.DEADLINE,
-        SlurmState.FAILED,
-        SlurmState.NODE_FAIL,
-        SlurmState.OUT_OF_MEMORY,
-        SlurmState.PREEMPTED,
-        SlurmState.REVOKED,
-        SlurmState.TIMEOUT,
-    }
-)
+class SlurmState(Enum):
+    """A state of a Slurm job: its long word, its short code, and whether it waits, holds nodes, or has ended."""
+
+    phase: Phase
+
+    def __new__(cls, code: str, phase: Phase) -> Self:
+        """A state."""
+        state = object.__new__(cls)
+        state._value_ = code
+        state.phase = phase
+        return state
+
+    BOOT_FAIL = "BF", Phase.ENDED
+    CANCELLED = "CA", Phase.ENDED
+    COMPLETED = "CD", Phase.ENDED
+    COMPLETING = "CG", Phase.HOLDING
+    CONFIGURING = "CF", Phase.WAITING
+    DEADLINE = "DL", Phase.ENDED
+    FAILED = "F", Phase.ENDED
+    NODE_FAIL = "NF", Phase.ENDED
+    OUT_OF_MEMORY = "OOM", Phase.ENDED
+    PENDING = "PD", Phase.WAITING
+    PREEMPTED = "PR", Phase.ENDED
+    REQUEUED = "RQ", Phase.WAITING
+    REQUEUE_FED = "RF", Phase.WAITING
+    REQUEUE_HOLD = "RH", Phase.WAITING
+    RESIZING = "RS", Phase.HOLDING
+    RESV_DEL_HOLD = "RD", Phase.WAITING
+    REVOKED = "RV", Phase.ENDED
+    RUNNING = "R", Phase.HOLDING
+    SIGNALING = "SI", Phase.HOLDING
+    SPECIAL_EXIT = "SE", Phase.WAITING
+    STAGE_OUT = "SO", Phase.HOLDING
+    STOPPED = "ST", Phase.HOLDING
+    SUSPENDED = "S", Phase.HOLDING
+    TIMEOUT = "TO", Phase.ENDED
+
+
 _BY_WORD = {state.name: state for state in SlurmState} | {state.value: state for state in SlurmState}
 
 
+@lru_cache(maxsize=256)
 def read_state(text: str) -> SlurmState | None:
     """The state that a word stands for, or None for a word that this release does not know.
 

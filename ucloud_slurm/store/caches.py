@@ -25,10 +25,11 @@ class Cache:
 
     def put(self, key: str, value: str, now: float) -> None:
         """Keeps it."""
-        with self._store.writing() as db:
-            db.table("caches").upsert(
-                {"kind": self._kind, "key": key, "value": value, "stored_at": now}, pk=("kind", "key")
-            )
+        self._store.change(
+            "insert into caches (kind, key, value, stored_at) values (?1, ?2, ?3, ?4) "
+            "on conflict (kind, key) do update set value = ?3, stored_at = ?4",
+            [self._kind, key, value, now],
+        )
 
 
 class TokenInStore:

@@ -6,13 +6,16 @@ import stat
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from sqlite_utils import Database
+from typing import TYPE_CHECKING, Any
 
 from ucloud_slurm.errors import Misconfigured, Problem, StorageFull, StorageTrouble
-from ucloud_slurm.store.migrations import migrations
+from ucloud_slurm.store import migrations
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+    from sqlite_utils.db import Table
 
 BUSY_SECONDS = 2.0
 # statfs(2): file systems that hosts share. WAL needs the shared memory of one host.
@@ -51,77 +54,107 @@ class Store:
         except OSError as error:
             raise Misconfigured([f"database.path: {self.path} cannot be opened ({error.strerror})."]) from None
         try:
-            db = self._database()
-            known = {migration.name for migration in migrations._migrations}
-            newer = sorted(done.name for done in migrations.applied(db) if done.name not in known)
-            if newer:
-                raise Misconfigured([f"database.path: {self.path} was written by a newer release ({newer[-1]}); "
-                                     "install that release."])  # fmt: skip
-            if migrations.pending(db):
-                with self.writing():
-                    migrations.apply(db)
+            known = {migration.__name__ for migration in migrations.STEPS}
+            done = self._migrated()
+            if done - known:
+                raise Misconfigured([f"database.path: {self.path} was written by a newer release "
+                                     f"({max(done - known)}); install that release."])  # fmt: skip
+            if known - done:
+                with self.writing() as db:
+                    migrations.migrate(db.database)
         except (sqlite3.DatabaseError, Problem) as error:
             raise Misconfigured([f"database.path: {self.path} cannot be used ({error})."]) from None
 
-    def _database(self) -> Database:
-        kept: _Connection | None = getattr(self._threads, "kept", None)
+    def _migrated(self) -> set[str]:
+        """The names of the migrations that the file has had."""
+        table = "_sqlite_migrations"
+        if self.row("select 1 from sqlite_schema where type = 'table' and name = ?", [table]) is None:
+            return set()
+        sql = f"select name from {table} where migration_set = ?"  # noqa: S608
+        return {row["name"] for row in self.rows(sql, [migrations.SET])}
+
+    def _kept(self) -> "Connection":
+        kept: Connection | None = getattr(self._threads, "kept", None)
         if kept is None:
-            kept = self._threads.kept = _Connection(self.path)
-        return kept.db
+            kept = self._threads.kept = Connection(self.path)
+        return kept
 
     def close(self) -> None:
         """Closes the connection of this thread. Those of others close with their threads: they may be in use."""
         self._threads.__dict__.pop("kept", None)
 
     @contextmanager
-    def writing(self) -> Generator[Database, None, None]:
+    def writing(self, *, durable: bool = True) -> "Generator[Connection, None, None]":
         """One write transaction: all of it or nothing.
 
+        :param durable: wait for the disk; without it a power failure can undo the transaction, and nothing else can
         :raises StorageFull: the disk is full
         :raises StorageBusy: another writer did not end in time
         """
         with _told(self.path):
-            db = self._database()
-            if db.conn.in_transaction:  # part of the caller's transaction
-                yield db
+            kept = self._kept()
+            if kept.conn.in_transaction:  # part of the caller's transaction
+                yield kept
                 return
-            db.conn.execute("begin immediate")
+            if not durable:
+                kept.conn.execute("pragma synchronous = normal")
             try:
-                yield db
-                db.conn.execute("commit")
+                kept.conn.execute("begin immediate")
+                yield kept
+                kept.conn.execute("commit")
             except BaseException:
-                db.conn.rollback()  # does nothing where SQLite has rolled back by itself
+                kept.conn.rollback()  # does nothing where SQLite has rolled back by itself
                 raise
+            finally:
+                if not durable:
+                    kept.conn.execute("pragma synchronous = full")
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
         """The rows of a query."""
         with _told(self.path):
-            return list(self._database().query(sql, parameters))
+            cursor = self._kept().conn.execute(sql, parameters)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def tuples(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a query, with their columns in the order in which it names them: for thousands of rows."""
+        with _told(self.path):
+            return list(self._kept().conn.execute(sql, parameters))
 
     def row(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Row | None:
         """The first row of a query, or None."""
         found = self.rows(sql, parameters)
         return found[0] if found else None
 
-    def change(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> int:
-        """One statement that writes; returns how many rows it changed."""
-        with self.writing() as db:
+    def change(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), *, durable: bool = True) -> int:
+        """One statement that writes; returns how many rows it changed. See :meth:`writing`."""
+        with self.writing(durable=durable) as db:
             return db.conn.execute(sql, parameters).rowcount
 
 
-class _Connection:
+class Connection:
     """The connection of one thread. It is closed when nobody holds this any more."""
 
     def __init__(self, path: Path) -> None:
-        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        connection.execute("pragma journal_mode = wal")
-        connection.execute("pragma synchronous = full")
-        connection.execute("pragma foreign_keys = on")
-        self.db = Database(connection, execute_plugins=False)
+        self.conn = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        self.conn.execute("pragma journal_mode = wal")
+        self.conn.execute("pragma synchronous = full")
+        self.conn.execute("pragma foreign_keys = on")
+
+    @cached_property
+    def database(self) -> "Database":
+        """The same connection with more comfort. Many a pass needs none, and the library takes long to load."""
+        from sqlite_utils import Database  # noqa: PLC0415
+
+        return Database(self.conn, execute_plugins=False)
+
+    def table(self, name: str) -> "Table":
+        """A table to write into."""
+        return self.database.table(name)
 
     def __del__(self) -> None:
-        if hasattr(self, "db"):
-            self.db.conn.close()
+        if hasattr(self, "conn"):
+            self.conn.close()
 
 
 @contextmanager

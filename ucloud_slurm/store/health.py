@@ -57,14 +57,10 @@ class Health:
         return now >= self.of(part).ask_again_at
 
     def _keep(self, condition: Condition) -> None:
-        with self._store.writing() as db:
-            db.table("health").upsert(
-                {
-                    "part": condition.part,
-                    "answering_since": condition.answering_since,
-                    "failing_since": condition.failing_since,
-                    "ask_again_at": condition.ask_again_at,
-                    "reason": condition.reason,
-                },
-                pk="part",
-            )
+        self._store.change(
+            "insert into health (part, answering_since, failing_since, ask_again_at, reason) "
+            "values (?1, ?2, ?3, ?4, ?5) "
+            "on conflict (part) do update set answering_since = ?2, failing_since = ?3, ask_again_at = ?4, reason = ?5",
+            [condition.part, condition.answering_since, condition.failing_since, condition.ask_again_at,
+             condition.reason],
+        )  # fmt: skip

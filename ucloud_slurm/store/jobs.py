@@ -1,101 +1,21 @@
 """The jobs table: the mapping from UCloud's jobs to Slurm's, and where each one stands."""
 
 import json
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Self
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
-from sqlite_utils import Database
-
-from ucloud_slurm.store.database import Row, Store
+from ucloud_slurm.store.database import Connection, Row, Store
+from ucloud_slurm.store.job_rows import JobRow, OpenJob, Phase, Stop
 from ucloud_slurm.ucloud.control import Charge, JobState, JobUpdate, Usage
-from ucloud_slurm.ucloud.jobs import Job
-from ucloud_slurm.ucloud.wire import decode
 
+WINDOW = 10.0  # seconds over which the pace of submissions is counted
+_THESE = "id in (select value from json_each(?))"
+# By their ids: SQLite would rather go through all jobs of a phase.
+_SUBMITTING = f"+phase = 'submitting' and {_THESE}"
 
-class Phase(StrEnum):
-    """Where a job stands between UCloud and Slurm."""
+__all__ = ["WINDOW", "JobRow", "Jobs", "OpenJob", "Phase", "Stop"]
 
-    ACCEPTED = "accepted"  # written down; no submission has begun
-    SUBMITTING = "submitting"  # a submission has begun; its outcome is not known
-    LIVE = "live"  # Slurm has it
-    ENDED = "ended"  # its last state has been written down for UCloud
-    REFUSED = "refused"  # create was answered with an error; UCloud has forgotten it
-
-
-class Stop(StrEnum):
-    """Why a job is to end before its time."""
-
-    TERMINATED = "terminated"  # UCloud asked for it
-    NO_FUNDS = "no-funds"
-    ROLLED_BACK = "rolled-back"  # another job of the same bulk was refused
-
-
-@dataclass(frozen=True, slots=True)
-class JobRow:
-    """A row of the table. Times are seconds since the epoch."""
-
-    id: str
-    slurm_id: int | None
-    phase: Phase
-    name: str
-    local_user: str
-    owner: str
-    project: str | None
-    category: str
-    product: str
-    fingerprint: str
-    body: str
-    accepted_at: float
-    promised_at: float | None
-    answered_at: float | None
-    claimed_until: float | None
-    attempted_at: float | None
-    attempts: int
-    found_only: bool
-    refused_status: int | None
-    refused_why: str | None
-    submitted_at: int | None
-    state: JobState | None
-    slurm_state: str | None
-    reason: str | None
-    stop: Stop | None
-    stop_at: float | None
-    missing_since: float | None
-    missing_reads: int
-    run_submitted: int | None
-    charged: int
-    used: int | None
-    ended_at: float | None
-    time_limit: int | None
-    extension: str | None
-    extended_at: float | None
-    outside: bool
-    confirmed_at: float | None
-    by_periods: int
-    held_at: float | None
-
-    @classmethod
-    def read(cls, row: Row) -> Self:
-        """The row of the table as a fact."""
-        data = dict(row)
-        data["phase"] = Phase(data["phase"])
-        data["found_only"] = bool(data["found_only"])
-        data["outside"] = bool(data["outside"])
-        data["state"] = JobState(data["state"]) if data["state"] else None
-        data["stop"] = Stop(data["stop"]) if data["stop"] else None
-        return cls(**data)
-
-    @property
-    def job(self) -> Job:
-        """The job as UCloud sent it."""
-        return decode(Job, self.body.encode())
-
-    @property
-    def told(self) -> bool:
-        """Whether UCloud knows the job and hears of it: not if its create failed."""
-        return self.stop is not Stop.ROLLED_BACK and self.phase is not Phase.REFUSED
+_LEAN = ", ".join(OpenJob.__slots__)
 
 
 class Jobs:
@@ -117,26 +37,35 @@ class Jobs:
         sql = f"select * from jobs where phase in ({marks}) order by accepted_at, id"  # noqa: S608
         return [JobRow.read(row) for row in self.store.rows(sql, list(phases))]
 
-    def open(self) -> list[JobRow]:
+    def open(self) -> list[OpenJob]:
         """All jobs that have not ended, oldest first."""
-        return self.in_phase(Phase.ACCEPTED, Phase.SUBMITTING, Phase.LIVE)
+        return self._lean("indexed by jobs_open where phase in ('accepted', 'submitting', 'live')")
 
-    def all(self) -> list[JobRow]:
-        """Every job, newest first."""
-        return [JobRow.read(row) for row in self.store.rows("select * from jobs order by accepted_at desc, id desc")]
+    def to_stop(self) -> list[OpenJob]:
+        """Jobs that Slurm has and that are to end, oldest first."""
+        return self._lean("indexed by jobs_to_stop where phase = 'live' and stop is not null")
+
+    def _lean(self, which: str) -> list[OpenJob]:
+        # The index is named: left to itself SQLite takes the one of all phases, and sorts, or reads what is live.
+        sql = f"select {_LEAN} from jobs {which} order by accepted_at, id"  # noqa: S608
+        return [OpenJob.of(*row) for row in self.store.tuples(sql)]
+
+    def newest(self, most: int) -> list[JobRow]:
+        """The jobs that were written down last, newest first."""
+        # By rowid: no index is kept for what is asked by people only.
+        return [JobRow.read(row) for row in self.store.rows("select * from jobs order by rowid desc limit ?", [most])]
 
     def count(self) -> dict[str, int]:
         """How many jobs are in each phase."""
-        return {
-            row["phase"]: row["n"] for row in self.store.rows("select phase, count(*) as n from jobs group by phase")
-        }
+        return {row["phase"]: row["jobs"] for row in self.store.rows("select phase, jobs from phases")}
 
-    def known(self, slurm_ids: Collection[int]) -> dict[int, list[JobRow]]:
+    def known(self, slurm_ids: Collection[int]) -> dict[int, list[OpenJob]]:
         """The jobs that are or were these Slurm jobs: Slurm uses its ids again."""
-        found: dict[int, list[JobRow]] = {}
-        sql = "select * from jobs where slurm_id in (select value from json_each(?))"
-        for row in self.store.rows(sql, [json.dumps(list(slurm_ids))]):
-            found.setdefault(row["slurm_id"], []).append(JobRow.read(row))
+        found: dict[int, list[OpenJob]] = {}
+        sql = f"select {_LEAN} from jobs where slurm_id in (select value from json_each(?))"  # noqa: S608
+        for row in self.store.tuples(sql, [json.dumps(list(slurm_ids))]):
+            job = OpenJob.of(*row)
+            found.setdefault(job.slurm_id or 0, []).append(job)
         return found
 
     def named(self, name: str, user: str) -> bool:
@@ -154,56 +83,88 @@ class Jobs:
 
     # -- accepting and submitting ---------------------------------------------------------------------------
 
-    def accept(self, rows: Iterable[dict[str, Any]]) -> None:
+    def fingerprints(self, ids: Collection[str]) -> dict[str, str]:
+        """What those of these jobs have as their contents that came before."""
+        sql = "select id, fingerprint from jobs where id in (select value from json_each(?))"
+        return {row["id"]: row["fingerprint"] for row in self.store.rows(sql, [json.dumps(list(ids))])}
+
+    def accept(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Writes new jobs. To be called inside :meth:`Store.writing`."""
         with self.store.writing() as db:
-            db.table("jobs").insert_all([dict(row) for row in rows])
+            for row in rows:
+                values = ", ".join(f":{column}" for column in row)
+                db.conn.execute(f"insert into jobs ({', '.join(row)}) values ({values})", row)  # noqa: S608
 
     def promise(self, ids: Collection[str], now: float) -> list[JobRow]:
         """Decides to answer create with success, unless one of the jobs has been refused.
 
         :returns: the refused ones; none, and from now on a refusal is a FAILURE of the job
         """
-        marks = ",".join("?" * len(ids))
+        these = json.dumps(list(ids))
+        refused_sql = f"select * from jobs where (phase = 'refused' or stop = 'rolled-back') and {_THESE}"  # noqa: S608
+        owed_sql = f"select 1 from jobs where promised_at is null and {_THESE} limit 1"  # noqa: S608
+        if self.store.row(owed_sql, [these]) is None and self.store.row(refused_sql, [these]) is None:
+            return []
         with self.store.writing():
-            refused = [
-                JobRow.read(row)
-                for row in self.store.rows(
-                    f"select * from jobs where (phase = 'refused' or stop = 'rolled-back') and id in ({marks})",  # noqa: S608
-                    list(ids),
-                )
-            ]
+            refused = [JobRow.read(row) for row in self.store.rows(refused_sql, [these])]
             if not refused:
                 self.store.change(
-                    f"update jobs set promised_at = ? where promised_at is null and id in ({marks})",  # noqa: S608
-                    [now, *ids],
+                    f"update jobs set promised_at = ? where promised_at is null and {_THESE}",  # noqa: S608
+                    [now, these],
                 )
         return refused
 
     def answered(self, ids: Collection[str], now: float) -> None:
         """Notes that UCloud has had the answer to create, so that updates may follow."""
-        marks = ",".join("?" * len(ids))
         self.store.change(
-            f"update jobs set answered_at = ? where answered_at is null and id in ({marks})",  # noqa: S608
-            [now, *ids],
+            f"update jobs set answered_at = ? where answered_at is null and {_THESE}",  # noqa: S608
+            [now, json.dumps(list(ids))],
+            durable=False,  # without it updates wait a little longer
         )
 
-    def claim(self, job_id: str, now: float, until: float) -> bool:
-        """Begins a submission, unless somebody else has begun one, the job is to end, or it is held."""
-        return bool(
-            self.store.change(
-                "update jobs set phase = 'submitting', attempted_at = ?, claimed_until = ?, attempts = attempts + 1 "
-                "where id = ? and phase = 'accepted' and stop is null and held_at is null",
-                [now, until, job_id],
+    def claim(self, job_id: str, now: float, until: float, pace: float | None = None) -> bool:
+        """Begins a submission, unless somebody else has begun one, the job is to end, or it is held.
+
+        :param pace: most submissions a second as the account of the job, over :data:`WINDOW`; None: no bound
+        """
+        with self.store.writing():
+            if pace is not None and self._attempts(job_id, now) >= max(1.0, pace * WINDOW):
+                return False
+            return bool(
+                self.store.change(
+                    "update jobs set phase = 'submitting', attempted_at = ?, claimed_until = ?, "
+                    "attempts = attempts + 1 where id = ? and phase = 'accepted' and stop is null and held_at is null",
+                    [now, until, job_id],
+                )
             )
-        )
 
-    def submitted(self, job_id: str, slurm_id: int, submitted_at: int | None) -> None:
-        """The submission made this Slurm job."""
+    def _attempts(self, job_id: str, now: float) -> int:
+        """How many submissions as the account of this job have begun in the window that ends now."""
+        found = self.store.row(
+            "select count(*) as number from jobs where attempted_at > ? and attempted_at <= ? "
+            "and local_user = (select local_user from jobs where id = ?)",
+            [now - WINDOW, now, job_id],
+        )
+        return int(found["number"]) if found else 0
+
+    def under_way(self, ids: Collection[str]) -> bool:
+        """Whether a submission of one of these jobs is claimed."""
+        sql = f"select 1 from jobs where claimed_until is not null and {_SUBMITTING}"  # noqa: S608
+        return self.store.row(sql, [json.dumps(list(ids))]) is not None
+
+    def submitted(
+        self, job_id: str, slurm_id: int, submitted_at: int | None, *, promised_at: float | None = None
+    ) -> None:
+        """The submission made this Slurm job.
+
+        :param promised_at: create can be answered with success now
+        """
         self.store.change(
             "update jobs set phase = 'live', slurm_id = ?, submitted_at = ?, claimed_until = null, "
-            "state = coalesce(state, 'IN_QUEUE') where id = ? and phase = 'submitting'",
-            [slurm_id, submitted_at, job_id],
+            "state = coalesce(state, 'IN_QUEUE'), promised_at = coalesce(promised_at, ?) "
+            "where id = ? and phase = 'submitting'",
+            [slurm_id, submitted_at, promised_at, job_id],
+            durable=False,  # without it the job is looked up by its name
         )
 
     def unsettled(self, job_id: str, now: float) -> None:
@@ -213,10 +174,10 @@ class Jobs:
             [now, job_id],
         )
 
-    def owed(self, job_id: str) -> None:
-        """No submission has been made; it is owed again."""
-        self.store.change("update jobs set phase = 'accepted', claimed_until = null "
-                          "where id = ? and phase = 'submitting'", [job_id])  # fmt: skip
+    def owed(self, *job_ids: str) -> None:
+        """No submission of these jobs has been made; it is owed again."""
+        sql = f"update jobs set phase = 'accepted', claimed_until = null where {_SUBMITTING}"  # noqa: S608
+        self.store.change(sql, [json.dumps(job_ids)])
 
     def refused(self, job_id: str, status: int, why: str, now: float) -> None:
         """Slurm or we do not take the job.
@@ -386,6 +347,6 @@ class Jobs:
             db.table("runs").upsert_all([{"job_id": job_id, **run} for run in runs], pk=("job_id", "submitted"))
 
 
-def put(db: Database, job_id: str, kind: str, body: dict[str, object], now: float) -> None:
+def put(db: Connection, job_id: str, kind: str, body: dict[str, object], now: float) -> None:
     """Puts a message into the outbox, inside the transaction of its cause."""
     db.table("outbox").insert({"job_id": job_id, "kind": kind, "body": json.dumps(body), "created_at": now})

@@ -1,12 +1,37 @@
-"""The tables, as migrations. A migration that has been released is never changed; a new one follows it."""
+"""The tables, as migrations. A migration that has been released is never changed; a new one follows it.
 
-from sqlite_utils import Database, Migrations
+What is done with a file that is up to date needs none of them, and not the library that runs them, which takes longer
+to load than a pass over some jobs.
+"""
 
-migrations = Migrations("ucloud-slurm")
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+SET = "ucloud-slurm"
+STEPS: "list[Callable[[Database], None]]" = []
 
 
-@migrations()
-def m001_first(db: Database) -> None:
+def step(migration: "Callable[[Database], None]") -> "Callable[[Database], None]":
+    """A migration, in its place behind those above it. Its name is kept in every file that has had it."""
+    STEPS.append(migration)
+    return migration
+
+
+def migrate(db: "Database") -> None:
+    """Does what the file has not had yet."""
+    from sqlite_utils import Migrations  # noqa: PLC0415
+
+    migrations = Migrations(SET)
+    for migration in STEPS:
+        migrations()(migration)
+    migrations.apply(db)
+
+
+@step
+def m001_first(db: "Database") -> None:
     """Jobs, their runs on the cluster, what must be told and charged, what is kept from UCloud."""
     db.create_table(
         "jobs",
@@ -112,8 +137,8 @@ def m001_first(db: Database) -> None:
     )
 
 
-@migrations()
-def m002_live(db: Database) -> None:
+@step
+def m002_live(db: "Database") -> None:
     """Time limits that change, jobs from outside UCloud, sessions, and access that was taken away."""
     jobs = db.table("jobs")
     jobs.add_column("time_limit", int)  # minutes, as UCloud knows it
@@ -157,8 +182,8 @@ def m002_live(db: Database) -> None:
     )
 
 
-@migrations()
-def m003_people(db: Database) -> None:
+@step
+def m003_people(db: "Database") -> None:
     """Who is who: users of UCloud and accounts of this host, projects and Slurm accounts, and who changed that."""
     db.create_table(
         "people",
@@ -210,8 +235,8 @@ def m003_people(db: Database) -> None:
     )
 
 
-@migrations()
-def m004_connections(db: Database) -> None:
+@step
+def m004_connections(db: "Database") -> None:
     """What UCloud knows of who is connected, and what it must be told."""
     db.create_table(
         "connections",
@@ -235,8 +260,8 @@ def m004_connections(db: Database) -> None:
     db.table("people").transform(drop={"asked_at", "approved_at"})
 
 
-@migrations()
-def m005_wallets(db: Database) -> None:
+@step
+def m005_wallets(db: "Database") -> None:
     """What UCloud's channel says of wallets, projects and users; jobs that are held because a wallet is locked."""
     db.create_table(
         "wallets",
@@ -269,16 +294,68 @@ def m005_wallets(db: Database) -> None:
     db.table("jobs").add_column("held_at", float)  # we hold it in the queue since then
 
 
-@migrations()
-def m006_confirmed(db: Database) -> None:
+@step
+def m006_confirmed(db: "Database") -> None:
     """Whether UCloud has a job, where it says so."""
     db.table("jobs").add_column("confirmed_at", float)
     db.execute("update jobs set confirmed_at = answered_at")
     db.execute("create index jobs_unconfirmed on jobs (accepted_at) where confirmed_at is null")
 
 
-@migrations()
-def m007_by_periods(db: Database) -> None:
+@step
+def m007_by_periods(db: "Database") -> None:
     """What was charged by periods, to a UCloud that was not told of use."""
     db.table("jobs").add_column("by_periods", int, not_null_default=0)
     db.execute("update jobs set by_periods = charged")
+
+
+@step
+def m008_scale(db: "Database") -> None:
+    """What a pass and a request look for is found without reading what has ended, however much that is."""
+    for index in (
+        "jobs_open on jobs (accepted_at, id) where phase in ('accepted', 'submitting', 'live')",
+        "jobs_to_stop on jobs (accepted_at, id) where phase = 'live' and stop is not null",
+        "jobs_over on jobs (ended_at) where phase in ('ended', 'refused')",
+        "outbox_waiting_of on outbox (job_id, id) where outcome is null",
+        "outbox_parked on outbox (id) where outcome = 'parked'",
+        "sessions_over on sessions (ended_at) where ended_at is not null",
+        "codes_by_age on codes (created_at)",
+        "caches_by_age on caches (stored_at)",
+        "connections_owed on connections (named_at, username) "
+        "where named_at is not null and known is not wanted and refusal is null",
+        "wallets_locked on wallets (owner_kind, owner, category) where locked",
+    ):
+        db.execute(f"create index {index}")
+    # Jobs that create refused are never confirmed: they are not to be gone through in every pass.
+    db.execute("drop index jobs_unconfirmed")
+    db.execute(
+        "create index jobs_unconfirmed on jobs (accepted_at, id) "
+        "where confirmed_at is null and phase <> 'refused' and stop is not 'rolled-back'"
+    )
+    # Counted as they change: to count a million rows takes longer than a page may.
+    db.create_table("phases", {"phase": str, "jobs": int}, pk="phase", not_null={"jobs"})
+    db.execute("insert into phases (phase, jobs) select phase, count(*) from jobs group by phase")
+    more = "insert into phases (phase, jobs) values (new.phase, 1) on conflict (phase) do update set jobs = jobs + 1;"
+    less = "update phases set jobs = jobs - 1 where phase = old.phase;"
+    db.execute(f"create trigger jobs_come after insert on jobs begin {more} end")
+    db.execute(f"create trigger jobs_go after delete on jobs begin {less} end")
+    db.execute(
+        f"create trigger jobs_move after update of phase on jobs when old.phase <> new.phase begin {less} {more} end"
+    )
+
+
+@step
+def m009_pace(db: "Database") -> None:
+    """When jobs of an account were submitted: how many in the last seconds."""
+    db.table("jobs").create_index(["local_user", "attempted_at"])
+
+
+@step
+def m010_watched(db: "Database") -> None:
+    """What every pass reads of the jobs that have not ended, side by side: the rows themselves are a page each."""
+    db.execute("drop index jobs_open")
+    db.execute(
+        "create index jobs_open on jobs (accepted_at, id, slurm_id, phase, name, local_user, owner, project, category, "
+        "product, submitted_at, state, slurm_state, stop, missing_since, missing_reads, run_submitted, charged, "
+        "time_limit, outside, by_periods, held_at) where phase in ('accepted', 'submitting', 'live')"
+    )

@@ -1,7 +1,7 @@
 """The outbox: what UCloud must be told, in order, until it has been told."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -45,11 +45,14 @@ class Outbox:
 
         :param confirmed: only those of jobs of which UCloud has said that it has them
         """
+        # The waiting ones are gone through in their order until there are enough: never all of them for each bulk.
         rows = self.store.rows(
-            "select min(outbox.id) as id, outbox.job_id, kind, outbox.body, created_at, sends "
-            "from outbox join jobs on jobs.id = outbox.job_id "
-            "where outcome is null and (answered_at is not null or accepted_at < ?) "
-            "and (confirmed_at is not null or not ?) group by outbox.job_id order by outbox.id limit ?",
+            "select outbox.id, outbox.job_id, kind, outbox.body, created_at, sends "
+            "from outbox cross join jobs on jobs.id = outbox.job_id where outcome is null "
+            "and not exists (select 1 from outbox as before where before.job_id = outbox.job_id "
+            "and before.outcome is null and before.id < outbox.id) "
+            "and (answered_at is not null or accepted_at < ?) and (confirmed_at is not null or not ?) "
+            "order by outbox.id limit ?",
             [now - unanswered, confirmed, most],
         )
         return [_letter(row) for row in rows]
@@ -61,23 +64,19 @@ class Outbox:
                 "update outbox set sends = sends + 1 where id = ?", [(letter.id,) for letter in letters]
             )
 
-    def settle(self, letters: Iterable[Letter], outcome: Outcome, answer: str, now: float) -> None:
+    def settle(self, letters: Sequence[Letter], outcome: Outcome, answer: str, now: float) -> None:
         """Writes what became of messages."""
         with self.store.writing() as db:
-            for letter in letters:
-                db.conn.execute(
-                    "update outbox set settled_at = ?, outcome = ?, answer = ? where id = ?",
-                    [now, outcome, answer, letter.id],
-                )
-                if letter.kind == "usage":
-                    db.conn.execute(
-                        "update charges set outcome = ? where job_id = ? and outcome is null", [outcome, letter.job_id]
-                    )
-                elif letter.kind == "charge":
-                    db.conn.execute(
-                        "update charges set outcome = ? where charge_id = ?",
-                        [outcome, letter.body["chargeId"]],
-                    )
+            settled = [(now, outcome, answer, letter.id) for letter in letters]
+            db.conn.executemany("update outbox set settled_at = ?, outcome = ?, answer = ? where id = ?", settled)
+            db.conn.executemany(
+                "update charges set outcome = ? where job_id = ? and outcome is null",
+                [(outcome, letter.job_id) for letter in letters if letter.kind == "usage"],
+            )
+            db.conn.executemany(
+                "update charges set outcome = ? where charge_id = ?",
+                [(outcome, letter.body["chargeId"]) for letter in letters if letter.kind == "charge"],
+            )
 
     def retry(self) -> int:
         """Puts what was parked back into its place; returns how many messages that were.
@@ -95,10 +94,16 @@ class Outbox:
         row = self.store.row("select count(*) as number from outbox where outcome is null")
         return int(row["number"]) if row else 0
 
-    def listed(self, *, everything: bool) -> list[Row]:
-        """Messages for people to look at: those that wait or were parked, or all."""
-        where = "" if everything else "where outcome is null or outcome = 'parked'"
-        return self.store.rows(f"select * from outbox {where} order by id")  # noqa: S608
+    def listed(self, most: int) -> list[Row]:
+        """Messages for people to look at: those that wait or were parked, oldest first."""
+        return self.store.rows(
+            "select * from outbox where outcome is null union all select * from outbox where outcome = 'parked' "
+            "order by id limit ?", [most],
+        )  # fmt: skip
+
+    def newest(self, most: int) -> list[Row]:
+        """All messages, newest first."""
+        return self.store.rows("select * from outbox order by id desc limit ?", [most])
 
     def of(self, job_id: str) -> list[Row]:
         """All messages about a job, in order."""

@@ -15,30 +15,14 @@ import requests
 from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from ucloud_slurm.errors import Misconfigured, NotNow, one_line
+from ucloud_slurm.errors import one_line
+from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
 
 RENEW_BEFORE = 180  # seconds of life left at which the access token is renewed
 CONNECT_TIMEOUT = 3.0  # seconds
 
 STALE = ("forbidden", "bad token supplied")  # of a 403
 LARGEST_ANSWER = 64 * 1024 * 1024  # bytes
-
-
-class CoreAway(NotNow):
-    """UCloud could not be asked: no connection, no answer in time, a server error, or no JSON."""
-
-
-class CoreRefused(Exception):
-    """UCloud answered, and the answer is no. Asking again the same way is of no use.
-
-    :ivar explained: the answer had UCloud's own form; one that has not may come from something in between
-    """
-
-    def __init__(self, status: int, why: str, *, explained: bool = True) -> None:
-        super().__init__(f"UCloud answered {status}: {why}")
-        self.status = status
-        self.why = why
-        self.explained = explained
 
 
 class TokenCache(Protocol):
@@ -64,22 +48,6 @@ class TokenInMemory:
     def keep(self, token: str) -> None:
         """See :class:`TokenCache`."""
         self._token = token
-
-
-def read_refresh_token(path: Path) -> str:
-    """The refresh token in a file of one line.
-
-    :raises Misconfigured: when the file cannot be read or is empty
-    """
-    try:
-        token = path.read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise Misconfigured([f"ucloud.refresh_token_file: {path} cannot be read ({error.strerror})."]) from None
-    except UnicodeDecodeError:
-        raise Misconfigured([f"ucloud.refresh_token_file: {path} is not a text file."]) from None
-    if not token or any(character.isspace() for character in token):
-        raise Misconfigured([f"ucloud.refresh_token_file: {path} should hold the refresh token in one line."])
-    return token
 
 
 class Client:

@@ -20,6 +20,7 @@ LONGEST = 8192  # characters; UCloud's tokens have about 700
 SUBJECT = "_UCloud"
 ROLES = ("SERVICE", "ADMIN")
 AUDIENCE = "all:write"
+MOST_KEPT = 64  # tokens; UCloud has one at a time
 
 _BLOCK = re.compile(r"-----BEGIN (PUBLIC KEY|CERTIFICATE)-----.*?-----END \1-----", re.DOTALL)
 
@@ -77,6 +78,8 @@ class TokenCheck:
     def __init__(self, keys: Sequence[RSAPublicKey], issuer: str) -> None:
         self._keys = tuple(keys)
         self._issuer = issuer
+        # UCloud shows the same token for minutes; the signature of one that was accepted is not computed again.
+        self._accepted: dict[str, Mapping[str, Any]] = {}
 
     def verify(self, authorization: str | None, now: float) -> None:
         """Checks the value of an ``Authorization`` header.
@@ -87,13 +90,26 @@ class TokenCheck:
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not 0 < len(token) <= LONGEST:
             raise Unauthenticated
-        if not any(self._accepts(token, key, now) for key in self._keys):
+        claims = self._accepted.get(token) or self._read(token)
+        if claims is None or not _in_time(claims, now):
             raise Unauthenticated
+        if token not in self._accepted:
+            if len(self._accepted) >= MOST_KEPT:
+                self._accepted.clear()
+            self._accepted[token] = claims
 
-    def _accepts(self, token: str, key: RSAPublicKey, now: float) -> bool:
+    def _read(self, token: str) -> Mapping[str, Any] | None:
+        """The claims of a token that one of the keys has signed and that is UCloud's, at whatever time."""
+        for key in self._keys:
+            claims = self._signed(token, key)
+            if claims is not None and claims["sub"] == SUBJECT and claims.get("role") in ROLES:
+                return claims
+        return None
+
+    def _signed(self, token: str, key: RSAPublicKey) -> Mapping[str, Any] | None:
         try:
             # Times are checked here, against the clock that was passed in.
-            claims = jwt.decode(
+            claims: Mapping[str, Any] = jwt.decode(
                 token,
                 key,
                 algorithms=["RS256"],
@@ -107,8 +123,8 @@ class TokenCheck:
                 },
             )
         except (jwt.PyJWTError, ValueError, TypeError):
-            return False
-        return _in_time(claims, now) and claims["sub"] == SUBJECT and claims.get("role") in ROLES
+            return None
+        return claims
 
 
 def _in_time(claims: Mapping[str, Any], now: float) -> bool:

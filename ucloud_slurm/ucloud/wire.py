@@ -23,12 +23,16 @@ LARGEST = 2**63 - 1  # an integer of UCloud has 64 bits
 class Message(BaseModel):
     """A piece of a message. Frozen; names are camelCase on the wire."""
 
+    # Built when one is read first: most are parts of others, and a pass in which nothing happens reads none.
     model_config = ConfigDict(
-        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
-    )
+        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False,
+        defer_build=True,
+    )  # fmt: skip
 
 
 M = TypeVar("M")
+
+_ADAPTERS: dict[object, TypeAdapter[Any]] = {}  # making one costs more than using it
 
 
 def decode(kind: type[M], body: bytes) -> M:
@@ -51,11 +55,17 @@ def from_data(kind: type[M], data: Any) -> M:
     except Refused:
         raise Refused(one_line(f"{_path(_too_large(data) or ())}: the number is too large")) from None
     try:
-        return TypeAdapter(kind).validate_python(bare)
+        return _adapter(kind).validate_python(bare)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         text = "; ".join(_sentence(problem) for problem in problems[:MOST_ERRORS])
         raise Refused(one_line(text)) from None
+
+
+def _adapter(kind: type[M]) -> TypeAdapter[M]:
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def without_nulls(data: Any) -> Any:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from ucloud_slurm.bridge.batch import Person
+from ucloud_slurm.bridge.person import Person
 from ucloud_slurm.config import Config, UsersSection
 from ucloud_slurm.errors import Forbidden, Problem, one_line
 from ucloud_slurm.store.people import People

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from ucloud_slurm.bridge.batch import Person
+from ucloud_slurm.bridge.person import Person
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Forbidden, Misconfigured, one_line
 from ucloud_slurm.run import CommandMissing, CommandTimeout, run

@@ -3,7 +3,7 @@
 import os
 import pwd
 
-from ucloud_slurm.bridge.batch import Person
+from ucloud_slurm.bridge.person import Person
 from ucloud_slurm.config import Config, own_account
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.users.mapping import Identity, Unfit, account_of

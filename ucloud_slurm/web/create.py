@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import wait
+from functools import partial
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.locks import nothing_left
@@ -14,20 +15,20 @@ from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.slurm.scheduler import SchedulerAway
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
+from ucloud_slurm.turns import interleaved
 from ucloud_slurm.ucloud.channel import Payer
-from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
 from ucloud_slurm.worker.accept import row_of
-from ucloud_slurm.worker.catalogue import Catalogue
+from ucloud_slurm.worker.catalogue import PAUSE, Catalogue
 from ucloud_slurm.worker.stop import cancel
-from ucloud_slurm.worker.submit import FolderTrouble, build, submit
+from ucloud_slurm.worker.submit import FolderTrouble, build, claimed_until, submit
 
 log = logging.getLogger(__name__)
 
 LEAST = 0.5  # seconds that are left when no submission is begun any more
 ROLL_BACK = 0.7  # seconds for taking the jobs of a refused bulk back
 LOOK_AGAIN = 0.02  # seconds
-AT_ONCE = 4  # submissions of one bulk that are under way at a time
 
 
 class Create:
@@ -37,6 +38,8 @@ class Create:
         self._provider = provider
         self._deadline = time.monotonic() + provider.config.jobs.submit_within
         self._local_users: dict[str, str] = {}
+        self._alone = False
+        self._too_late: list[str] = []  # jobs whose turn came when nothing was begun any more
 
     def accept(self, jobs: Sequence[Job]) -> list[str]:
         """Accepts the jobs and submits what can be submitted in time.
@@ -49,12 +52,18 @@ class Create:
             other = unique.setdefault(job.id, job)
             if naming.fingerprint(other) != naming.fingerprint(job):
                 raise Conflict(f"items[{number}].id: {job.id} is there twice with different contents.")
-        new = [job for job in unique.values() if not self._known(job)]
+        self._alone = len(unique) == 1
+        new = self._new(list(unique.values()))
         places = {job.id: number for number, job in reversed(list(enumerate(jobs)))}
         submissions = self._build(new, places if len(jobs) > 1 else {})
-        self._write(new)
-        self._submit_all(submissions)
-        self._wait(list(unique))
+        owners = {job.id: job.owner.created_by for job in new if job.id in submissions}
+        turns = interleaved(owners, lambda job_id: owners[job_id])
+        # Where a pace is to be kept each is claimed when its turn comes.
+        claims = self._may_submit() and self._provider.config.slurm.submit_per_second is None
+        mine = self._write(new, turns if claims else [])
+        self._submit_all([(owners[id_], id_, submissions[id_]) for id_ in turns if id_ in mine], claimed=claims)
+        if len(mine) < len(unique):
+            self._wait(list(unique))
         refused = self._provider.jobs.promise(list(unique), self._provider.now())
         if refused:
             self._roll_back(list(unique), refused[0])
@@ -62,14 +71,13 @@ class Create:
             raise _answer(place, refused[0])
         return [naming.provider_id(job.id) for job in jobs]
 
-    def _known(self, job: Job) -> bool:
-        """Whether the job came before; the same id with other contents is refused."""
-        row = self._provider.jobs.get(job.id)
-        if row is None:
-            return False
-        if row.fingerprint != naming.fingerprint(job):
-            raise Conflict(f"Job {job.id} came before with another owner or specification.")
-        return True
+    def _new(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs that did not come before; the same id with other contents is refused."""
+        before = self._provider.jobs.fingerprints([job.id for job in jobs])
+        for job in jobs:
+            if job.id in before and before[job.id] != naming.fingerprint(job):
+                raise Conflict(f"Job {job.id} came before with another owner or specification.")
+        return [job for job in jobs if job.id not in before]
 
     def _build(self, jobs: Sequence[Job], places: Mapping[str, int]) -> dict[str, Submission]:
         """Validates the jobs before anything is written.
@@ -94,42 +102,58 @@ class Create:
                 log.warning("job %s: accepted, and built later: %s", job.id, error)
         return built
 
-    def _write(self, jobs: Sequence[Job]) -> None:
+    def _write(self, jobs: Sequence[Job], claimed: Collection[str]) -> set[str]:
+        """Writes the jobs down.
+
+        :param claimed: those that are claimed for submission in the same transaction
+        :returns: those that nobody else has written since we looked
+        """
         provider = self._provider
+        rows = {job.id: row_of(provider, job, self._local_users[job.id]) for job in jobs}
+        for job_id in claimed:
+            rows[job_id] |= {"phase": Phase.SUBMITTING, "attempted_at": provider.now(), "attempts": 1,
+                             "claimed_until": claimed_until(provider, self._left())}  # fmt: skip
         with provider.store.writing():
             for username in {job.owner.created_by for job in jobs}:
                 provider.connections.named(username, provider.now())
-            # Somebody may have written the same job since we looked.
-            provider.jobs.accept(
-                [row_of(provider, job, self._local_users[job.id]) for job in jobs if not self._known(job)]
-            )
+            new = self._new(jobs)
+            provider.jobs.accept([rows[job.id] for job in new])
+        return {job.id for job in new}
 
-    def _submit_all(self, submissions: Mapping[str, Submission]) -> None:
-        if len(submissions) < 2:
-            for job_id, submission in submissions.items():
-                self._submit(job_id, submission)
+    def _submit_all(self, submissions: Sequence[tuple[str, str, Submission]], *, claimed: bool) -> None:
+        """Submits what can be submitted in time. What has begun by then goes on; the worker does the rest."""
+        provider = self._provider
+        given = {}
+        for owner, job_id, submission in submissions:
+            work = partial(self._submit_in_time, job_id, submission, claimed=claimed)
+            given[provider.turns.give(owner, work)] = job_id
+        done, late = wait(given, max(self._left(), 0.0))
+        taken_back = [given[each] for each in late if each.cancel()]
+        if len(taken_back) < len(late):
+            provider.health.paused(SLURM, "a submission takes long", provider.now(), PAUSE)
+        if claimed and (taken_back or self._too_late):
+            provider.jobs.owed(*taken_back, *self._too_late)
+        for each in done:
+            each.result()
+
+    def _submit_in_time(self, job_id: str, submission: Submission, *, claimed: bool) -> None:
+        if not self._may_submit():
+            self._too_late.append(job_id)
             return
-        with ThreadPoolExecutor(min(AT_ONCE, len(submissions)), "submit") as pool:
-            for done in [pool.submit(self._submit, job_id, each) for job_id, each in submissions.items()]:
-                done.result()
+        try:
+            submit(self._provider, job_id, submission, claimed=claimed, promises=self._alone)
+        except FolderTrouble as trouble:
+            self._provider.jobs.refused(job_id, trouble.status, trouble.why, self._provider.now())
+        except StorageTrouble as trouble:
+            # Slurm may have the job by now: it stays as it is, and the worker looks it up.
+            log.warning("job %s: what became of its submission could not be written: %s", job_id, trouble)
 
-    def _submit(self, job_id: str, submission: Submission) -> None:
-        left = self._left()
-        if left > LEAST and self._provider.health.may_ask(SLURM, self._provider.now()):
-            try:
-                submit(self._provider, job_id, submission, left)
-            except FolderTrouble as trouble:
-                self._provider.jobs.refused(job_id, trouble.status, trouble.why, self._provider.now())
-            except StorageTrouble as trouble:
-                # Slurm may have the job by now: it stays as it is, and the worker looks it up.
-                log.warning("job %s: what became of its submission could not be written: %s", job_id, trouble)
+    def _may_submit(self) -> bool:
+        return self._left() > LEAST and self._provider.health.may_ask(SLURM, self._provider.now())
 
     def _wait(self, ids: Sequence[str]) -> None:
         """Waits for submissions that another request or the worker has begun."""
-        while self._left() > 0:
-            rows = [self._provider.jobs.get(job_id) for job_id in ids]
-            if not any(row and row.phase is Phase.SUBMITTING and row.claimed_until is not None for row in rows):
-                return
+        while self._left() > 0 and self._provider.jobs.under_way(ids):
             time.sleep(LOOK_AGAIN)
 
     def _roll_back(self, ids: Sequence[str], refused: JobRow) -> None:

@@ -1,11 +1,15 @@
 """Writing a job down."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.store.jobs import Phase
-from ucloud_slurm.ucloud.jobs import Job
+
+if TYPE_CHECKING:
+    from ucloud_slurm.ucloud.jobs import Job
 
 
 def row_of(provider: Provider, job: Job, local_user: str, **more: Any) -> dict[str, Any]:

@@ -4,14 +4,14 @@ from ucloud_slurm.bridge import accounting_unit, charges
 from ucloud_slurm.bridge.accounting_unit import Accounting
 from ucloud_slurm.config import Product
 from ucloud_slurm.provider import Provider
-from ucloud_slurm.store.jobs import JobRow
+from ucloud_slurm.store.jobs import OpenJob
 from ucloud_slurm.ucloud.control import Charge, Usage
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.worker.catalogue import Catalogue
 
 
 def bill(
-    provider: Provider, row: JobRow, slurm_id: int, *, used: int, weight: int, accounting: Accounting, final: bool
+    provider: Provider, row: OpenJob, slurm_id: int, *, used: int, weight: int, accounting: Accounting, final: bool
 ) -> None:
     """Writes down what is due.
 
@@ -42,7 +42,7 @@ def bill(
         provider.jobs.charge(due, slurm_id, charges.covered(due, tariff), provider.now())
 
 
-def _usage(row: JobRow, units: int, provider: str) -> Usage:
+def _usage(row: OpenJob, units: int, provider: str) -> Usage:
     return Usage(
         username=row.owner,
         project=row.project,
@@ -53,7 +53,7 @@ def _usage(row: JobRow, units: int, provider: str) -> Usage:
     )
 
 
-def accounting_of(provider: Provider, catalogue: Catalogue, row: JobRow, *, ask: bool = True) -> Accounting | None:
+def accounting_of(provider: Provider, catalogue: Catalogue, row: OpenJob, *, ask: bool = True) -> Accounting | None:
     """How a job is counted, or None if it is not.
 
     :param ask: ask UCloud for what is not kept here

@@ -1,14 +1,16 @@
 """Applications, products and partitions: from the job, from what is kept, else from where they are known.
 
-An application is kept for ever by name and version, a product for 24 hours by reference (UCloud's developer
-guide, "What information does Job include?"), a partition for a minute.
+An application is kept by name and version as long as jobs are (``database.keep``), a product for 24 hours by reference
+(UCloud's developer guide, "What information does Job include?"), a partition for a minute.
 """
+
+from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.provider import Provider
@@ -16,10 +18,12 @@ from ucloud_slurm.slurm.records import Partition
 from ucloud_slurm.slurm.scheduler import SchedulerAway
 from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.store.health import SLURM, UCLOUD
-from ucloud_slurm.ucloud.applications import Application
-from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
-from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
+from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
+
+if TYPE_CHECKING:
+    from ucloud_slurm.ucloud.applications import Application
+    from ucloud_slurm.ucloud.jobs import Job
 
 T = TypeVar("T")
 
@@ -29,7 +33,7 @@ LOOK_UP = 1.0  # seconds that one question may take while somebody waits
 FAIR = 0.9  # seconds; a command that had less and was ended says nothing about Slurm's health
 PAUSE = 15.0  # seconds that requests leave a Slurm alone that did not answer
 
-_PARTITIONS = TypeAdapter(list[Partition])
+_PARTITIONS = TypeAdapter(list[Partition], config=ConfigDict(defer_build=True))
 
 
 class Catalogue:
@@ -58,6 +62,8 @@ class Catalogue:
 
         :raises Refused: UCloud does not know it
         """
+        from ucloud_slurm.ucloud.applications import Application  # noqa: PLC0415  a pass over submitted jobs has none
+
         now = self._provider.now()
         name = job.specification.application
         key = f"{name.name}\n{name.version}"

@@ -1,16 +1,21 @@
 """Comparing what UCloud thinks of our jobs with what we know: which it has, and what it has wrong."""
 
+from __future__ import annotations
+
 import logging
+from typing import TYPE_CHECKING
 
 from ucloud_slurm.errors import Problem
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
-from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.control import JobState, JobUpdate
-from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
 from ucloud_slurm.users.mapping import NoAnswer
 from ucloud_slurm.worker.accept import row_of
+
+if TYPE_CHECKING:
+    from ucloud_slurm.ucloud.jobs import Job
 
 log = logging.getLogger(__name__)
 

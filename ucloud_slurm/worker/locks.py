@@ -13,7 +13,7 @@ from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.slurm.scheduler import ActionRefused, SchedulerAway
 from ucloud_slurm.store.health import SLURM
-from ucloud_slurm.store.jobs import JobRow, Phase, Stop
+from ucloud_slurm.store.jobs import OpenJob, Phase, Stop
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.control import JobUpdate
 from ucloud_slurm.worker.catalogue import PAUSE
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def heed_locks(
-    provider: Provider, rows: Sequence[JobRow], queue: Sequence[QueueRecord] | None, asked: set[str]
+    provider: Provider, rows: Sequence[OpenJob], queue: Sequence[QueueRecord] | None, asked: set[str]
 ) -> bool:
     """Stops, holds and releases what the wallets ask for. Jobs without a submission need no Slurm for that.
 
@@ -33,8 +33,12 @@ def heed_locks(
     :param asked: see :func:`stop_marked`
     :returns: False when Slurm could not be asked to do something
     """
+    # Without a channel nobody would say that a wallet is unlocked.
+    locked = provider.wallets.all_locked() if provider.era.has_channel else frozenset[Payer]()
+    if not locked and all(row.held_at is None for row in rows):
+        return True
     records = {(record.id, record.name, record.user): record for record in queue or []}
-    jobs: dict[str, tuple[JobRow, QueueRecord | None]] = {}
+    jobs: dict[str, tuple[OpenJob, QueueRecord | None]] = {}
     standings = []
     for row in rows:
         record = records.get((SlurmJobId(row.slurm_id or 0), row.name, row.local_user))
@@ -42,8 +46,6 @@ def heed_locks(
         if standing is not None:
             standings.append(standing)
             jobs[row.id] = row, record
-    # Without a channel nobody would say that a wallet is unlocked.
-    locked = provider.wallets.all_locked() if provider.era.has_channel else frozenset[Payer]()
     todo = dict(locks.decide(standings, locked, provider.config.accounting.locked_queued))
     ending = [jobs[job_id][0] for job_id, what in todo.items() if what is Todo.STOP]
     for row in ending:
@@ -58,7 +60,7 @@ def heed_locks(
     return whole
 
 
-def _switch(provider: Provider, row: JobRow, record: QueueRecord | None, what: Todo) -> bool:
+def _switch(provider: Provider, row: OpenJob, record: QueueRecord | None, what: Todo) -> bool:
     """Holds a job or releases it.
 
     :returns: False when Slurm could not be asked; it is done at the next pass
@@ -85,7 +87,7 @@ def _switch(provider: Provider, row: JobRow, record: QueueRecord | None, what: T
     return True
 
 
-def _standing(row: JobRow, record: QueueRecord | None) -> Standing | None:
+def _standing(row: OpenJob, record: QueueRecord | None) -> Standing | None:
     """How a job stands; None where that is not known at the moment, or does not matter any more."""
     if row.stop is not None or row.phase is Phase.SUBMITTING:
         return None

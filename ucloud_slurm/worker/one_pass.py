@@ -1,4 +1,8 @@
-"""One pass of the worker: look up, submit, watch, tell, stop."""
+"""One pass of the worker: look up, submit, watch, tell, stop.
+
+What submits and registers jobs knows UCloud's messages, which take longer to load than most passes; it is loaded by
+the passes that have such a job.
+"""
 
 import logging
 from enum import Enum
@@ -12,12 +16,11 @@ from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.store.turn import WORKER, alone
 from ucloud_slurm.worker.catalogue import PAUSE, Catalogue
 from ucloud_slurm.worker.compare import compare, confirm
+from ucloud_slurm.worker.forget import forget
 from ucloud_slurm.worker.locks import heed_locks
-from ucloud_slurm.worker.outside import register_outside
 from ucloud_slurm.worker.people import tell_owed
 from ucloud_slurm.worker.send import drain
 from ucloud_slurm.worker.stop import stop_marked
-from ucloud_slurm.worker.submit import settle, submit_owed
 from ucloud_slurm.worker.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -47,7 +50,8 @@ def _pass(provider: Provider) -> bool:
     catalogue = Catalogue(provider)
     # The rows are read before squeue is asked: a job that is in them and not in its answer is really absent.
     rows = provider.jobs.open()
-    users = {row.local_user for row in rows}
+    submitting = provider.jobs.in_phase(Phase.SUBMITTING)
+    users = {row.local_user for row in (*rows, *submitting)}
     if provider.health.of(SLURM).failing_since is not None:
         users.add(own_account())  # nobody waits for Slurm, but whether it is back is wanted on the health page
     queue = _read_queue(provider, users if not provider.config.outside else None)
@@ -55,11 +59,20 @@ def _pass(provider: Provider) -> bool:
     asked: set[str] = set()
     whole &= heed_locks(provider, rows, queue, asked)
     if queue is not None:
-        settle(provider, [row for row in rows if row.phase is Phase.SUBMITTING], queue)
+        if submitting:
+            from ucloud_slurm.worker.settle import settle  # noqa: PLC0415
+
+            settle(provider, submitting, queue)
         whole &= Watch(provider, catalogue).look([row for row in rows if row.phase is Phase.LIVE], queue)
         if provider.config.outside:
+            from ucloud_slurm.worker.outside import register_outside  # noqa: PLC0415
+
             whole &= register_outside(provider, queue)
-    submit_owed(provider, catalogue, provider.jobs.in_phase(Phase.ACCEPTED))
+    accepted = provider.jobs.in_phase(Phase.ACCEPTED)
+    if accepted:
+        from ucloud_slurm.worker.submit import submit_owed  # noqa: PLC0415
+
+        submit_owed(provider, catalogue, accepted)
     whole &= compare(provider)
     whole &= confirm(provider)
     locked = provider.wallets.all_locked()
@@ -69,6 +82,7 @@ def _pass(provider: Provider) -> bool:
     whole &= tell_owed(provider)
     if queue is not None:
         whole &= stop_marked(provider, queue, asked)
+        forget(provider, queue)
     return whole
 
 

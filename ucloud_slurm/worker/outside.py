@@ -4,12 +4,13 @@ import logging
 from collections.abc import Sequence
 
 from ucloud_slurm.bridge.outside import Registration, registrations
+from ucloud_slurm.config import OutsideRule
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.jobs import Phase
-from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.control import JobState
 from ucloud_slurm.ucloud.jobs import MOST_ITEMS, Job
+from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.wire import from_data
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,8 @@ def register_outside(provider: Provider, queue: Sequence[QueueRecord]) -> bool:
 
     :returns: False when UCloud could not be reached
     """
-    wanted = [each for each in registrations(queue, provider.config) if _owner_known(provider, each)]
+    theirs = {rule: _owner_known(provider, rule) for rule in provider.config.outside}
+    wanted = [each for each in registrations(queue, provider.config) if theirs[each.rule]]
     known = provider.jobs.known([each.record.id for each in wanted])
     new = [
         each
@@ -49,11 +51,11 @@ def register_outside(provider: Provider, queue: Sequence[QueueRecord]) -> bool:
     return True
 
 
-def _owner_known(provider: Provider, each: Registration) -> bool:
+def _owner_known(provider: Provider, rule: OutsideRule) -> bool:
     """Whether UCloud has the owner. Where it names its people itself, it ends over a job of somebody else."""
     if not provider.era.has_channel:
         return True
-    owner, project = each.rule.created_by, each.rule.project
+    owner, project = rule.created_by, rule.project
     return (
         owner is not None
         and provider.wallets.knows_user(owner)

@@ -4,7 +4,7 @@ import logging
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.provider import Provider
-from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
 
 log = logging.getLogger(__name__)
 

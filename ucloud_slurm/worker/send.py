@@ -9,8 +9,8 @@ from ucloud_slurm.store.health import UCLOUD
 from ucloud_slurm.store.jobs import Stop
 from ucloud_slurm.store.outbox import Letter, Outcome
 from ucloud_slurm.ucloud.channel import Payer
-from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.control import Charge
+from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
 from ucloud_slurm.worker.catalogue import PAUSE
 
 log = logging.getLogger(__name__)

@@ -9,13 +9,13 @@ from ucloud_slurm.slurm.scheduler import ActionRefused, SchedulerAway
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.health import SLURM
-from ucloud_slurm.store.jobs import JobRow, Phase
+from ucloud_slurm.store.jobs import OpenJob
 from ucloud_slurm.worker.catalogue import FAIR, PAUSE
 
 log = logging.getLogger(__name__)
 
 
-def cancel(provider: Provider, row: JobRow, within: float) -> bool:
+def cancel(provider: Provider, row: OpenJob, within: float) -> bool:
     """Asks Slurm to end a job. A refusal is for the administrator to see; the job stays marked.
 
     :returns: False when Slurm could not be asked
@@ -43,6 +43,9 @@ def stop_marked(provider: Provider, queue: Iterable[QueueRecord], asked: set[str
 
     :returns: False when Slurm could not be asked
     """
+    marked = provider.jobs.to_stop()
+    if not marked:
+        return True
     cancellable = {
         (record.id, record.name)
         for record in queue
@@ -50,9 +53,8 @@ def stop_marked(provider: Provider, queue: Iterable[QueueRecord], asked: set[str
         and record.state.phase is not SlurmPhase.ENDED
         and record.state is not SlurmState.COMPLETING
     }
-    for row in provider.jobs.in_phase(Phase.LIVE):
-        marked = row.stop is not None and (row.slurm_id, row.name) in cancellable
-        if marked and row.id not in asked:
+    for row in marked:
+        if (row.slurm_id, row.name) in cancellable and row.id not in asked:
             if not cancel(provider, row, provider.config.slurm.timeout):
                 return False
             asked.add(row.id)

@@ -9,19 +9,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ucloud_slurm.bridge import charges
+from ucloud_slurm.bridge.accounting_unit import Accounting
 from ucloud_slurm.bridge.charges import Use
 from ucloud_slurm.bridge.files import shown_at
 from ucloud_slurm.bridge.limits import limit_update
-from ucloud_slurm.bridge.states import final_update, queued_update
+from ucloud_slurm.bridge.states import final_update, queued_state, queued_update
 from ucloud_slurm.errors import Forbidden, Refused
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.scheduler import SchedulerAway
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.jobs import JobRow, Phase, Stop
-from ucloud_slurm.ucloud.client import CoreAway, CoreRefused
+from ucloud_slurm.store.jobs import OpenJob, Phase, Stop
 from ucloud_slurm.ucloud.control import JobState, JobUpdate
+from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
 from ucloud_slurm.users.mapping import slurm_account
 from ucloud_slurm.worker.bill import accounting_of, bill
 from ucloud_slurm.worker.catalogue import Catalogue
@@ -47,8 +48,9 @@ class Watch:
     def __init__(self, provider: Provider, catalogue: Catalogue) -> None:
         self._provider = provider
         self._catalogue = catalogue
+        self._accountings: dict[tuple[str, str], Accounting | None] = {}
 
-    def look(self, rows: Sequence[JobRow], queue: Iterable[QueueRecord]) -> bool:
+    def look(self, rows: Sequence[OpenJob], queue: Iterable[QueueRecord]) -> bool:
         """Compares our live jobs with the cluster and writes down what changed.
 
         :param rows: jobs in the phase ``live``, read before squeue was asked
@@ -60,6 +62,9 @@ class Watch:
         wanted = {SlurmJobId(row.slurm_id) for row, record in places if row.slurm_id and _needs_runs(row, record)}
         runs = self._runs(wanted)
         for row, record in places:
+            waits = record is not None and record.state is not None and record.state.phase is SlurmPhase.WAITING
+            if record is not None and waits and self._is_as_before(row, record):
+                continue
             with alone(row.id, "watching it"):
                 try:
                     self._one(row, record, runs)
@@ -77,7 +82,7 @@ class Watch:
             return None
         return found
 
-    def _one(self, row: JobRow, record: QueueRecord | None, runs: Mapping[int, list[RunRecord]] | None) -> None:
+    def _one(self, row: OpenJob, record: QueueRecord | None, runs: Mapping[int, list[RunRecord]] | None) -> None:
         own = None
         if runs is not None:
             own = sorted(
@@ -93,9 +98,29 @@ class Watch:
         elif own is not None:
             self._not_listed(row, record, own)
 
+    def _is_as_before(self, row: OpenJob, record: QueueRecord) -> bool:
+        """Whether all that squeue says is known, but for what a job uses: so it is for most jobs in most passes."""
+        shown = queued_state(record.state, self._provider.era)
+        return (
+            shown is not None
+            and shown is row.state
+            and record.state_text == row.slurm_state
+            and record.submitted == row.run_submitted
+            and record.minutes == row.time_limit
+            and row.missing_since is None
+            and row.submitted_at is not None
+        )
+
     # -- a job that squeue lists ----------------------------------------------------------------------------
 
-    def _listed(self, row: JobRow, record: QueueRecord, own: list[RunRecord] | None) -> None:
+    def _listed(self, row: OpenJob, record: QueueRecord, own: list[RunRecord] | None) -> None:
+        if not self._is_as_before(row, record):
+            self._note(row, record, own)
+        if row.told and record.state is not None and record.state.phase is SlurmPhase.HOLDING:
+            self._charge(row, record)
+
+    def _note(self, row: OpenJob, record: QueueRecord, own: list[RunRecord] | None) -> None:
+        """Writes down what is new of a job, and what is to be told of it."""
         provider, now = self._provider, self._provider.now()
         changes = self._changes(row, record, own)
         update = queued_update(record, provider.era) if row.told else None
@@ -113,10 +138,8 @@ class Watch:
                     provider.jobs.tell(row.id, update, now)
                 if limit:
                     provider.jobs.limited(row.id, limit, limit_update(limit, provider.era), now)
-        if row.told and record.state is not None and record.state.phase is SlurmPhase.HOLDING:
-            self._charge(row, record)
 
-    def _changes(self, row: JobRow, record: QueueRecord, own: list[RunRecord] | None) -> dict[str, object]:
+    def _changes(self, row: OpenJob, record: QueueRecord, own: list[RunRecord] | None) -> dict[str, object]:
         """The columns that squeue's record makes other than they are."""
         changes: dict[str, object] = {}
         if row.run_submitted != record.submitted:
@@ -135,7 +158,7 @@ class Watch:
             changes["time_limit"] = record.minutes
         return changes
 
-    def _folder(self, row: JobRow) -> str | None:
+    def _folder(self, row: OpenJob) -> str | None:
         """UCloud's path of the job's folder, where ``[[files]]`` has one."""
         provider = self._provider
         if row.outside or not provider.config.files:
@@ -150,8 +173,8 @@ class Watch:
         except (Forbidden, Refused):
             return None
 
-    def _charge(self, row: JobRow, record: QueueRecord) -> None:
-        accounting = accounting_of(self._provider, self._catalogue, row)
+    def _charge(self, row: OpenJob, record: QueueRecord) -> None:
+        accounting = self._accounting(row)
         if accounting is None:
             return
         tariff = accounting.tariff
@@ -162,12 +185,19 @@ class Watch:
             used += charges.total(self._earlier(row), tariff)
         bill(self._provider, row, record.id, used=used, weight=weight, accounting=accounting, final=False)
 
-    def _earlier(self, row: JobRow) -> list[Use]:
+    def _accounting(self, row: OpenJob) -> Accounting | None:
+        """How a job is counted; found out once for each product."""
+        product = row.category, row.product
+        if product not in self._accountings:
+            self._accountings[product] = accounting_of(self._provider, self._catalogue, row)
+        return self._accountings[product]
+
+    def _earlier(self, row: OpenJob) -> list[Use]:
         return [Use(run["seconds"], run["nodes"], run["cpus"]) for run in self._provider.jobs.runs(row.id)]
 
     # -- a job that squeue does not list, or lists as ended -------------------------------------------------
 
-    def _not_listed(self, row: JobRow, record: QueueRecord | None, own: list[RunRecord]) -> None:
+    def _not_listed(self, row: OpenJob, record: QueueRecord | None, own: list[RunRecord]) -> None:
         provider = self._provider
         last = own[-1] if own else None
         if last is not None and record is not None and last.submitted < record.submitted:
@@ -188,7 +218,7 @@ class Watch:
             return
         self._end(row, own, update)
 
-    def _missing(self, row: JobRow, grace: float) -> None:
+    def _missing(self, row: OpenJob, grace: float) -> None:
         provider, now = self._provider, self._provider.now()
         if self._absent_for(row, grace):
             log.warning(
@@ -202,13 +232,13 @@ class Watch:
             return
         provider.jobs.seen(row.id, missing_since=row.missing_since or now, missing_reads=row.missing_reads + 1)
 
-    def _absent_for(self, row: JobRow, seconds: float) -> bool:
+    def _absent_for(self, row: OpenJob, seconds: float) -> bool:
         absent = self._provider.now() - row.missing_since if row.missing_since is not None else 0.0
         return row.missing_reads >= FEWEST_READS and absent >= seconds
 
-    def _end(self, row: JobRow, own: Sequence[RunRecord], update: JobUpdate) -> None:
+    def _end(self, row: OpenJob, own: Sequence[RunRecord], update: JobUpdate) -> None:
         provider, now = self._provider, self._provider.now()
-        accounting = accounting_of(provider, self._catalogue, row) if row.told else None
+        accounting = self._accounting(row) if row.told else None
         uses = [Use(run.elapsed, run.nodes, run.cpus) for run in own]
         used = charges.total(uses, accounting.tariff) if accounting else None
         log.info("job %s: Slurm job %s has ended: %s", row.id, row.slurm_id, own[-1].state_text)
@@ -226,19 +256,19 @@ class Watch:
                 provider.jobs.tell(row.id, update, now)
             self._close(row, used)
 
-    def _close(self, row: JobRow, used: int | None) -> None:
+    def _close(self, row: OpenJob, used: int | None) -> None:
         self._provider.jobs.ended(row.id, used, self._provider.now())
         if not row.told:
             self._provider.jobs.seen(row.id, phase=Phase.REFUSED)
 
 
-def _ours(row: JobRow, listed: Mapping[SlurmJobId, QueueRecord]) -> QueueRecord | None:
+def _ours(row: OpenJob, listed: Mapping[SlurmJobId, QueueRecord]) -> QueueRecord | None:
     """The record of our job: ids are used again, so that name and owner must be right too."""
     record = listed.get(SlurmJobId(row.slurm_id or 0))
     return record if record and (record.name, record.user) == (row.name, row.local_user) else None
 
 
-def _needs_runs(row: JobRow, record: QueueRecord | None) -> bool:
+def _needs_runs(row: OpenJob, record: QueueRecord | None) -> bool:
     if record is None:
         return True
     if record.state is None:

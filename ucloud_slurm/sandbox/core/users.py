@@ -83,6 +83,19 @@ class CoreUsers(CoreParts):
         bulks = [[each] for each in every] if self.era.creates_singly else [every]
         return [job_id for bulk in bulks for job_id in self._create(bulk)]
 
+    def have(self, requests: Sequence[UserRequest]) -> list[Json]:
+        """Have jobs whose create somebody else sends: they count as answered.
+
+        :return: the jobs as they would be sent, in order
+        """
+        ask = self._ask_more if self.era.job_form == "second" else None
+        made = []
+        for request in requests:
+            self.directory.meet(request.owner, request.project)
+            spec = specification(request, self.catalogue, ask)
+            made.append(self._jobs.add(stored(spec), request.owner, request.project, confirmed=True))
+        return [self._rendered(job) for job in made]
+
     def _create(self, bulk: Sequence[tuple[Json, UserRequest]]) -> list[str]:
         jobs = [self._jobs.add(stored(spec), request.owner, request.project) for spec, request in bulk]
         try:

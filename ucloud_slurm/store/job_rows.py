@@ -1,0 +1,124 @@
+"""What stands in a row of the jobs table, as facts: all of it, or what watching needs of thousands of them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
+
+from ucloud_slurm.store.database import Row
+from ucloud_slurm.ucloud.control import JobState
+
+if TYPE_CHECKING:
+    from ucloud_slurm.ucloud.jobs import Job
+
+
+class Phase(StrEnum):
+    """Where a job stands between UCloud and Slurm."""
+
+    ACCEPTED = "accepted"  # written down; no submission has begun
+    SUBMITTING = "submitting"  # a submission has begun; its outcome is not known
+    LIVE = "live"  # Slurm has it
+    ENDED = "ended"  # its last state has been written down for UCloud
+    REFUSED = "refused"  # create was answered with an error; UCloud has forgotten it
+
+
+class Stop(StrEnum):
+    """Why a job is to end before its time."""
+
+    TERMINATED = "terminated"  # UCloud asked for it
+    NO_FUNDS = "no-funds"
+    ROLLED_BACK = "rolled-back"  # another job of the same bulk was refused
+
+
+_PHASES = {phase.value: phase for phase in Phase}
+_STATES = {None: None} | {state.value: state for state in JobState}
+_STOPS = {None: None} | {stop.value: stop for stop in Stop}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenJob:
+    """What is read in every pass of every job that has not ended. Times are seconds since the epoch."""
+
+    id: str
+    slurm_id: int | None
+    phase: Phase
+    name: str
+    local_user: str
+    owner: str
+    project: str | None
+    category: str
+    product: str
+    submitted_at: int | None
+    state: JobState | None
+    slurm_state: str | None
+    stop: Stop | None
+    missing_since: float | None
+    missing_reads: int
+    run_submitted: int | None
+    charged: int
+    time_limit: int | None
+    outside: bool
+    by_periods: int
+    held_at: float | None
+
+    @classmethod
+    def of(
+        cls, id_: str, slurm_id: int | None, phase: str, name: str, local_user: str, owner: str, project: str | None,
+        category: str, product: str, submitted_at: int | None, state: str | None, slurm_state: str | None,
+        stop: str | None, missing_since: float | None, missing_reads: int, run_submitted: int | None, charged: int,
+        time_limit: int | None, outside: int, by_periods: int, held_at: float | None,
+    ) -> "OpenJob":  # fmt: skip
+        """The columns of the table as a fact, in the order of the fields."""
+        return OpenJob(
+            id_, slurm_id, _PHASES[phase], name, local_user, owner, project, category, product, submitted_at,
+            _STATES[state], slurm_state, _STOPS[stop], missing_since, missing_reads, run_submitted, charged, time_limit,
+            bool(outside), by_periods, held_at,
+        )  # fmt: skip
+
+    @property
+    def told(self) -> bool:
+        """Whether UCloud knows the job and hears of it: not if its create failed."""
+        return self.stop is not Stop.ROLLED_BACK and self.phase is not Phase.REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow(OpenJob):
+    """A whole row of the table."""
+
+    fingerprint: str
+    body: str
+    accepted_at: float
+    promised_at: float | None
+    answered_at: float | None
+    claimed_until: float | None
+    attempted_at: float | None
+    attempts: int
+    found_only: bool
+    refused_status: int | None
+    refused_why: str | None
+    reason: str | None
+    stop_at: float | None
+    used: int | None
+    ended_at: float | None
+    extension: str | None
+    extended_at: float | None
+    confirmed_at: float | None
+
+    @classmethod
+    def read(cls, row: Row) -> Self:
+        """The row of the table as a fact."""
+        data: dict[str, Any] = dict(row)
+        data["phase"] = _PHASES[data["phase"]]
+        data["found_only"] = bool(data["found_only"])
+        data["outside"] = bool(data["outside"])
+        data["state"] = _STATES[data["state"]]
+        data["stop"] = _STOPS[data["stop"]]
+        return cls(**data)
+
+    @property
+    def job(self) -> "Job":
+        """The job as UCloud sent it."""
+        # What is only watched is never read as a message, and those have many parts to be loaded.
+        from ucloud_slurm.ucloud.jobs import Job  # noqa: PLC0415
+        from ucloud_slurm.ucloud.wire import decode  # noqa: PLC0415
+
+        return decode(Job, self.body.encode())
