@@ -26,12 +26,13 @@ from ucloud_slurm.sandbox.processes import Process, wait_until
 from ucloud_slurm.sandbox.site import Site
 
 UCLOUD_WAITS = 3.0
+LIMIT = 4.0
 PATIENCE = 120.0
 BULK = 100
 APP = application(word("sleep"), word("600"))
 HOST = "slurm.pyslurm.host"
 TABLES = {
-    "slurm": {"backend": "pyslurm", "timeout": "4s"},
+    "slurm": {"backend": "pyslurm", "timeout": f"{LIMIT:.0f}s"},
     "jobs": {"quiet": "11s", "grace": "5s"},
 }
 
@@ -177,8 +178,8 @@ def test_a_frozen_pyslurm_keeps_nobody_waiting_and_is_ended(real: Real, next_id:
     doubtful, *others = [next_id() for _ in range(3)]
     host.signal(signal.SIGSTOP)
     assert real.create(doubtful) < UCLOUD_WAITS
-    assert not host.alive()
     assert [seconds for job_id in others if (seconds := real.create(job_id)) >= UCLOUD_WAITS] == []
+    wait_until("the frozen process is ended", lambda: not host.alive(), seconds=LIMIT + 2)
     wait_until("every job is in Slurm", lambda: real.phases(doubtful, *others) == {"live"}, seconds=PATIENCE)
     made = real.slurm_jobs()
     assert [len(made[job_id]) for job_id in (doubtful, *others)] == [1, 1, 1]
