@@ -67,7 +67,15 @@ class Model:
     def close(self) -> None:
         """Nothing is kept."""
 
-    def submit(self, submission: Submission, within: float, as_user: Run) -> SlurmJobId:  # noqa: ARG002
+    def submit(
+        self,
+        submission: Submission,
+        within: float,  # noqa: ARG002
+        as_user: Run,  # noqa: ARG002
+        before: Callable[[], None] | None = None,
+    ) -> SlurmJobId:
+        if before is not None:
+            before()
         self.counts["sbatch"] += 1
         if not self.controller:
             raise OutcomeUnknown("Unable to contact slurm controller")

@@ -131,12 +131,12 @@ def test_a_refused_job_is_named_by_its_place_in_the_request(world: World) -> Non
 def test_a_job_of_a_bulk_that_was_taken_back_is_refused_when_it_comes_again(world: World) -> None:
     real = world.model.submit
 
-    def refusing(submission: Any, within: float, as_user: Any) -> Any:
+    def refusing(submission: Any, *more: Any) -> Any:
         if submission.name == "ucloud-2":
             raise SubmissionRefused("Invalid qos specification")
-        return real(submission, within, as_user)
+        return real(submission, *more)
 
-    world.model.submit = refusing  # type: ignore[method-assign]
+    world.model.submit = refusing  # type: ignore[method-assign, assignment]
     world.model.cancels_reach = False
     assert post(world, "jobs", job_data("1"), job_data("2"))[0] == 400
     status, body = post(world, "jobs", job_data("1"))
@@ -190,12 +190,12 @@ def slow_down(world: World, name: str, seconds: float) -> None:
 def test_when_slurm_refuses_one_the_others_are_taken_back(world: World) -> None:
     real = world.model.submit
 
-    def refusing(submission: Any, within: float, as_user: Any) -> Any:
+    def refusing(submission: Any, *more: Any) -> Any:
         if submission.name == "ucloud-2":
             raise SubmissionRefused("QOSMaxSubmitJobPerUserLimit")
-        return real(submission, within, as_user)
+        return real(submission, *more)
 
-    world.model.submit = refusing  # type: ignore[method-assign]
+    world.model.submit = refusing  # type: ignore[method-assign, assignment]
     status, body = post(world, "jobs", job_data("1"), job_data("2"), job_data("3"))
     assert status == 429
     assert "items[1]" in body["why"]

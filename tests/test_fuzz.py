@@ -29,7 +29,6 @@ from tests.model import Model
 from ucloud_slurm.app import create_app
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.provider import Provider
-from ucloud_slurm.run import Run
 from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.ucloud.wire import decode
@@ -336,11 +335,11 @@ def _checked(model: Model) -> None:
     """Lets the model take only what arguments and a script can be."""
     submit = model.submit
 
-    def checked(submission: Submission, within: float, as_user: Run) -> SlurmJobId:
+    def checked(submission: Submission, *more: Any) -> SlurmJobId:
         assert all("\0" not in str(value) and str(value).encode() for value in astuple(submission))
-        return submit(submission, within, as_user)
+        return submit(submission, *more)
 
-    model.submit = checked  # type: ignore[method-assign]
+    model.submit = checked  # type: ignore[method-assign, assignment]
 
 
 def test_ten_thousand_random_requests_break_nothing(

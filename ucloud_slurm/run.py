@@ -4,7 +4,7 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,14 @@ LAST_WORDS = 1.0  # seconds that a killed command has to let go of its pipes
 class Run(Protocol):
     """Whatever runs a command as :func:`run` does, as this account or as another."""
 
-    def __call__(self, argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "") -> "Finished":
+    def __call__(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        timeout: float,
+        stdin: str = "",
+        before: Callable[[], None] | None = None,
+    ) -> "Finished":
         """See :func:`run`."""
 
 
@@ -37,10 +44,14 @@ class Finished:
     errors: str
 
 
-def run(argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "") -> Finished:
+def run(
+    argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "",
+    before: Callable[[], None] | None = None,
+) -> Finished:  # fmt: skip
     """Runs a command in a session of its own, so that all of it can be ended at the limit.
 
     :param timeout: seconds
+    :param before: done while the command starts, before it is given its input; if it raises, the command is ended
     :raises CommandMissing: it could not be started
     :raises CommandTimeout: it had to be ended
     """
@@ -59,6 +70,8 @@ def run(argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str 
     except OSError as error:
         raise CommandMissing(f"{argv[0]} cannot be run ({error.strerror})") from None
     try:
+        if before is not None:
+            before()
         output, errors = process.communicate(stdin, timeout=max(timeout, 0.001))
     except subprocess.TimeoutExpired:
         _end(process)

@@ -72,11 +72,13 @@ class Commands:
 
     # -- submitting -----------------------------------------------------------------------------------------
 
-    def submit(self, submission: Submission, within: float, as_user: Run) -> SlurmJobId:
-        """See :class:`Scheduler`. sbatch(1)."""
+    def submit(
+        self, submission: Submission, within: float, as_user: Run, before: Callable[[], None] | None = None
+    ) -> SlurmJobId:
+        """See :class:`Scheduler`. sbatch(1), which reads the script before it does anything."""
         argv = [*self._command("sbatch"), *options(submission)]
         try:
-            done = as_user(argv, self._env, min(within, self._timeout), submission.script)
+            done = as_user(argv, self._env, min(within, self._timeout), submission.script, before)
         except CommandMissing as error:
             raise SchedulerAway(str(error)) from None
         except CommandTimeout as error:

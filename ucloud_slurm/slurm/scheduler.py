@@ -1,6 +1,6 @@
 """The one interface to a scheduler; `commands` stands behind it, and `pyslurm` where it can be used."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from ucloud_slurm.errors import NotNow
@@ -53,11 +53,15 @@ class Scheduler(Protocol):
     def close(self) -> None:
         """Lets go of what is kept between calls. No call follows."""
 
-    def submit(self, submission: Submission, within: float, as_user: Run) -> SlurmJobId:
+    def submit(
+        self, submission: Submission, within: float, as_user: Run, before: Callable[[], None] | None = None
+    ) -> SlurmJobId:
         """Submits a batch job.
 
         :param within: seconds after which the answer is given up
         :param as_user: runs a command as the user whose job it is to be
+        :param before: done before Slurm can hear of the job, perhaps while a command starts; if it raises, nothing was
+            sent
         :raises SubmissionRefused: Slurm took no job
         :raises OutcomeUnknown: there may be a job or not
         :raises SchedulerAway: nothing was sent

@@ -4,7 +4,7 @@ Where that is the account of this process they are done here. For everybody else
 :mod:`ucloud_slurm.users.remote`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from ucloud_slurm import run as commands
@@ -37,7 +37,10 @@ class Acting(Protocol):
         :raises StorageFull: it cannot be made or written
         """
 
-    def run(self, argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "") -> Finished:
+    def run(
+        self, argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "",
+        before: Callable[[], None] | None = None,
+    ) -> Finished:  # fmt: skip
         """Runs a command of Slurm's; see :func:`ucloud_slurm.run.run`.
 
         :param timeout: seconds
@@ -74,9 +77,12 @@ class OwnAccount:
         """See :class:`Acting`."""
         make_folder(folder, files)
 
-    def run(self, argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "") -> Finished:
+    def run(
+        self, argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "",
+        before: Callable[[], None] | None = None,
+    ) -> Finished:  # fmt: skip
         """See :class:`Acting`."""
-        return commands.run(argv, env, timeout, stdin)
+        return commands.run(argv, env, timeout, stdin, before)
 
     def open(self, path: str) -> int | None:
         """See :class:`Acting`."""

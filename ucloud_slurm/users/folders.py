@@ -15,11 +15,15 @@ def make_folder(path: str, files: Mapping[str, str] | None = None) -> None:
     :param files: contents by name
     :raises StorageFull: no space, no quota, or no right to write there
     """
-    folder = Path(path)
     try:
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.mkdir(path, 0o700)  # noqa: PTH102  pathlib looks at the parents first
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            Path(path).mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise StorageFull(f"The job's folder cannot be made ({error.strerror}); please tell the provider.") from None
     try:
@@ -40,7 +44,9 @@ def remove_folder(path: str) -> None:
 def _write(folder: int, name: str, text: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(name, flags, 0o600, dir_fd=folder), "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(os.open(name, flags, 0o600, dir_fd=folder), "wb", buffering=0) as file:  # noqa: PTH123
+            left = memoryview(text.encode())
+            while left:
+                left = left[file.write(left) :]
     except OSError as error:
         raise StorageFull(f"The job's script cannot be written ({error.strerror}); please tell the provider.") from None

@@ -4,7 +4,7 @@ import os
 import pwd
 import socket
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,13 @@ class Remote:
         """See :class:`Acting`."""
         self._simple("trial", folder=folder)
 
-    def run(self, argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "") -> Finished:
+    def run(
+        self, argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "",
+        before: Callable[[], None] | None = None,
+    ) -> Finished:  # fmt: skip
         """See :class:`Acting`. Of the environment only ``SLURM_CONF`` counts."""
+        if before is not None:
+            before()
         answer, _ = self._ask("run", timeout, command=argv[0], arguments=list(argv[1:]), conf=env["SLURM_CONF"],
                               stdin=stdin)  # fmt: skip
         if "missing" in answer:

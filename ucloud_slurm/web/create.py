@@ -1,9 +1,10 @@
 """jobs.provider.create: accept durably, submit now if Slurm is quick, answer within the deadline."""
 
 import logging
+import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from functools import partial
 
 from ucloud_slurm.bridge import naming
@@ -39,6 +40,8 @@ class Create:
         self._deadline = time.monotonic() + provider.config.jobs.submit_within
         self._local_users: dict[str, str] = {}
         self._alone = False
+        self._written = threading.Event()  # or it has failed
+        self._mine: set[str] = set()  # the jobs that were written by this call
         self._too_late: list[str] = []  # jobs whose turn came when nothing was begun any more
 
     def accept(self, jobs: Sequence[Job]) -> list[str]:
@@ -50,7 +53,7 @@ class Create:
         unique: dict[str, Job] = {}
         for number, job in enumerate(jobs):
             other = unique.setdefault(job.id, job)
-            if naming.fingerprint(other) != naming.fingerprint(job):
+            if other is not job and naming.fingerprint(other) != naming.fingerprint(job):
                 raise Conflict(f"items[{number}].id: {job.id} is there twice with different contents.")
         self._alone = len(unique) == 1
         new = self._new(list(unique.values()))
@@ -60,9 +63,11 @@ class Create:
         turns = interleaved(owners, lambda job_id: owners[job_id])
         # Where a pace is to be kept each is claimed when its turn comes.
         claims = self._may_submit() and self._provider.config.slurm.submit_per_second is None
-        mine = self._write(new, turns if claims else [])
-        self._submit_all([(owners[id_], id_, submissions[id_]) for id_ in turns if id_ in mine], claimed=claims)
-        if len(mine) < len(unique):
+        owed = [(owners[id_], id_, submissions[id_]) for id_ in turns]
+        given = self._begin(owed, claimed=True) if claims else {}
+        self._write(new, turns if claims else [])
+        self._finish(given or self._begin(owed, claimed=False), claimed=claims)
+        if len(self._mine) < len(unique):
             self._wait(list(unique))
         refused = self._provider.jobs.promise(list(unique), self._provider.now())
         if refused:
@@ -102,37 +107,47 @@ class Create:
                 log.warning("job %s: accepted, and built later: %s", job.id, error)
         return built
 
-    def _write(self, jobs: Sequence[Job], claimed: Collection[str]) -> set[str]:
-        """Writes the jobs down.
+    def _write(self, jobs: Sequence[Job], claimed: Collection[str]) -> None:
+        """Writes the jobs down that nobody else has written since we looked.
 
         :param claimed: those that are claimed for submission in the same transaction
-        :returns: those that nobody else has written since we looked
         """
         provider = self._provider
-        rows = {job.id: row_of(provider, job, self._local_users[job.id]) for job in jobs}
-        for job_id in claimed:
-            rows[job_id] |= {"phase": Phase.SUBMITTING, "attempted_at": provider.now(), "attempts": 1,
-                             "claimed_until": claimed_until(provider, self._left())}  # fmt: skip
-        with provider.store.writing():
-            for username in {job.owner.created_by for job in jobs}:
-                provider.connections.named(username, provider.now())
-            new = self._new(jobs)
-            provider.jobs.accept([rows[job.id] for job in new])
-        return {job.id for job in new}
+        try:
+            rows = {job.id: row_of(provider, job, self._local_users[job.id]) for job in jobs}
+            for job_id in claimed:
+                rows[job_id] |= {"phase": Phase.SUBMITTING, "attempted_at": provider.now(), "attempts": 1,
+                                 "claimed_until": claimed_until(provider, self._left())}  # fmt: skip
+            with provider.store.writing():
+                for username in {job.owner.created_by for job in jobs}:
+                    provider.connections.named(username, provider.now())
+                new = self._new(jobs)
+                provider.jobs.accept([rows[job.id] for job in new])
+            self._mine = {job.id for job in new}
+        finally:
+            self._written.set()
 
-    def _submit_all(self, submissions: Sequence[tuple[str, str, Submission]], *, claimed: bool) -> None:
-        """Submits what can be submitted in time. What has begun by then goes on; the worker does the rest."""
-        provider = self._provider
+    def _begin(self, submissions: Sequence[tuple[str, str, Submission]], *, claimed: bool) -> dict[Future[None], str]:
+        """Has the jobs submitted in turns.
+
+        :param claimed: they are claimed as they are written down, which nothing is sent before
+        """
         given = {}
         for owner, job_id, submission in submissions:
             work = partial(self._submit_in_time, job_id, submission, claimed=claimed)
-            given[provider.turns.give(owner, work)] = job_id
+            given[self._provider.turns.give(owner, work)] = job_id
+        return given
+
+    def _finish(self, given: Mapping[Future[None], str], *, claimed: bool) -> None:
+        """Waits as long as there is time. What has begun by then goes on; the worker does the rest."""
+        provider = self._provider
         done, late = wait(given, max(self._left(), 0.0))
         taken_back = [given[each] for each in late if each.cancel()]
         if len(taken_back) < len(late):
             provider.health.paused(SLURM, "a submission takes long", provider.now(), PAUSE)
-        if claimed and (taken_back or self._too_late):
-            provider.jobs.owed(*taken_back, *self._too_late)
+        owed = self._mine & {*taken_back, *self._too_late}
+        if claimed and owed:
+            provider.jobs.owed(*owed)
         for each in done:
             each.result()
 
@@ -141,12 +156,22 @@ class Create:
             self._too_late.append(job_id)
             return
         try:
-            submit(self._provider, job_id, submission, claimed=claimed, promises=self._alone)
+            submit(
+                self._provider,
+                job_id,
+                submission,
+                claimed=partial(self._is_mine, job_id) if claimed else None,
+                promises=self._alone,
+            )
         except FolderTrouble as trouble:
             self._provider.jobs.refused(job_id, trouble.status, trouble.why, self._provider.now())
         except StorageTrouble as trouble:
             # Slurm may have the job by now: it stays as it is, and the worker looks it up.
             log.warning("job %s: what became of its submission could not be written: %s", job_id, trouble)
+
+    def _is_mine(self, job_id: str) -> bool:
+        self._written.wait()
+        return job_id in self._mine
 
     def _may_submit(self) -> bool:
         return self._left() > LEAST and self._provider.health.may_ask(SLURM, self._provider.now())

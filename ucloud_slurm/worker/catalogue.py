@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter
@@ -62,14 +63,12 @@ class Catalogue:
 
         :raises Refused: UCloud does not know it
         """
-        from ucloud_slurm.ucloud.applications import Application  # noqa: PLC0415  a pass over submitted jobs has none
-
         now = self._provider.now()
         name = job.specification.application
         key = f"{name.name}\n{name.version}"
         kept = self._applications.get(key, now)
         if kept is not None:
-            return Application.model_validate_json(kept)
+            return _application(kept)
         found = job.status.resolved_application
         if found is None or not found.metadata.name:
             resolved = self._ask(lambda within: self._provider.core.job(job.id, timeout=within))
@@ -94,7 +93,7 @@ class Catalogue:
     def _product(self, key: str, reference: ProductReference, job: Job | None, *, ask: bool) -> ComputeProduct | None:
         now = self._provider.now()
         kept = self._products.get(key, now)
-        found = ComputeProduct.model_validate_json(kept) if kept else job.status.resolved_product if job else None
+        found = _product(kept) if kept else job.status.resolved_product if job else None
         if found is None and ask:
             try:
                 v2 = self._provider.era.has_products_v2
@@ -105,7 +104,7 @@ class Catalogue:
         if found is not None and kept is None:
             self._products.put(key, found.model_dump_json(by_alias=True), now)
         if found is None and (old := self._products.get(key, now, stale=True)) is not None:
-            return ComputeProduct.model_validate_json(old)
+            return _product(old)
         return found
 
     def left(self) -> float | None:
@@ -154,4 +153,24 @@ class Catalogue:
                 self._partitions.put("", _PARTITIONS.dump_json(found).decode(), now)
                 return found
         kept = kept or self._partitions.get("", now, stale=True)
-        return None if kept is None else _PARTITIONS.validate_json(kept)
+        return None if kept is None else _partitions(kept)
+
+
+# One process reads the same text many times, and what it says cannot be changed.
+
+
+@lru_cache(maxsize=64)
+def _application(kept: str) -> Application:
+    from ucloud_slurm.ucloud.applications import Application  # noqa: PLC0415  a pass over submitted jobs has none
+
+    return Application.model_validate_json(kept)
+
+
+@lru_cache(maxsize=64)
+def _product(kept: str) -> ComputeProduct:
+    return ComputeProduct.model_validate_json(kept)
+
+
+@lru_cache(maxsize=1)
+def _partitions(kept: str) -> list[Partition]:
+    return _PARTITIONS.validate_json(kept)

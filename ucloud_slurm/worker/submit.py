@@ -6,7 +6,7 @@ looked up before it is tried again (:mod:`ucloud_slurm.worker.settle`).
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 
@@ -16,7 +16,7 @@ from ucloud_slurm.bridge.refusals import problem
 from ucloud_slurm.errors import Forbidden, Problem, Refused, StorageFull, StorageTrouble, one_line
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.rendering import LIMIT, PATIENCE, NotRendered, render
-from ucloud_slurm.slurm.records import Submission
+from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import OutcomeUnknown, SchedulerAway, SubmissionRefused
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
@@ -39,6 +39,10 @@ SCRIPT = "job.sh"
 
 class FolderTrouble(StorageFull):
     """The job's folder cannot be made or written; nothing was submitted."""
+
+
+class _NotOurs(Exception):
+    """Somebody else submits the job, or nobody does."""
 
 
 def build(provider: Provider, catalogue: Catalogue, job: Job, identity: Identity) -> Submission:
@@ -94,33 +98,49 @@ def claimed_until(provider: Provider, waits: float = 0.0) -> float:
 
 
 def submit(
-    provider: Provider, job_id: str, submission: Submission, *, claimed: bool = False, promises: bool = False
+    provider: Provider,
+    job_id: str,
+    submission: Submission,
+    *,
+    claimed: Callable[[], bool] | None = None,
+    promises: bool = False,
 ) -> None:
     """Submits an accepted job, unless somebody else is at it. What came of it stands in the database.
 
-    :param claimed: it is claimed already, for this call
+    :param claimed: says whether it has been claimed for this call, when that is known: a moment after the call, so that
+        the command of Slurm's can start meanwhile. Left out: it is claimed here
     :param promises: create is answered with success when Slurm has the job
     :raises FolderTrouble: nothing was submitted, and it is owed again
     :raises StorageTrouble: the database could not be written; the job is looked up later
     """
     pace = provider.config.slurm.submit_per_second
-    if not claimed and not provider.jobs.claim(job_id, provider.now(), claimed_until(provider), pace):
+    if claimed is None and not provider.jobs.claim(job_id, provider.now(), claimed_until(provider), pace):
         return
     acting = provider.acting(submission.user)
-    try:
+
+    def before() -> None:
+        if claimed is not None and not claimed():
+            raise _NotOurs
         acting.prepare(submission.folder, {SCRIPT: submission.script})
+
+    def attempt() -> SlurmJobId:
+        try:
+            return provider.scheduler.submit(submission, provider.config.slurm.timeout, acting.run, before)
+        except Exception:
+            # What became of it is written into its row, which must be there.
+            if claimed is not None and not claimed():
+                raise _NotOurs from None
+            raise
+
+    try:
+        slurm_id = attempt()
+    except _NotOurs:
+        return
     except StorageFull as error:
         provider.jobs.owed(job_id)
         raise FolderTrouble(error.why) from None
-    except ActingAway as error:
-        log.warning("job %s: not submitted yet: %s", job_id, error)
-        provider.jobs.owed(job_id)
-        return
     except MayNotAct as error:
         provider.jobs.refused(job_id, error.status, error.why, provider.now())
-        return
-    try:
-        slurm_id = provider.scheduler.submit(submission, provider.config.slurm.timeout, acting.run)
     except ActingAway as error:
         log.warning("job %s: not submitted yet: %s", job_id, error)
         provider.jobs.owed(job_id)

@@ -69,12 +69,17 @@ class PySlurm(Commands):
 
     # -- submitting -----------------------------------------------------------------------------------------
 
-    def submit(self, submission: Submission, within: float, as_user: Run) -> SlurmJobId:
+    def submit(
+        self, submission: Submission, within: float, as_user: Run, before: Callable[[], None] | None = None
+    ) -> SlurmJobId:
         """See :class:`Scheduler`. What may have reached pyslurm is never given to sbatch as well."""
         within = min(within, self._timeout)
         until = time.monotonic() + within
         # Slurm lets nobody but root submit for another.
         if submission.user == self._own and self._wished():
+            if before is not None:
+                before()
+                before = None
             try:
                 wanted = translation.description(submission)
                 message = {"call": "submit", "description": wanted}
@@ -91,7 +96,7 @@ class PySlurm(Commands):
                 # A refusal made no job. The controller explains it to sbatch, and pyslurm does not hand that on.
                 if not _refused(answer) or until <= time.monotonic():
                     return _submitted(answer)
-        return super().submit(submission, until - time.monotonic(), as_user)
+        return super().submit(submission, until - time.monotonic(), as_user, before)
 
     # -- reading --------------------------------------------------------------------------------------------
 
