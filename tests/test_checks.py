@@ -246,3 +246,22 @@ def test_a_listener_that_does_not_run_is_named_where_ucloud_has_a_channel(config
     assert "systemctl enable --now ucloud-slurm-listener" in checks._channel(config)[0][1]
     with alone(config.database.path, LISTENER):
         assert checks._channel(config) == [("ok", "the listener runs")]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "per_second", "wanted"),
+    [
+        ("", None, None),
+        ("enable_configless", None, None),
+        ("enable_configless,rl_enable", None, "slurm.submit_per_second = 2"),
+        ("rl_enable, rl_refill_rate=5", None, "slurm.submit_per_second = 5"),
+        ("rl_enable,rl_refill_rate=5", 4.0, None),
+    ],
+)
+def test_a_controller_that_limits_requests_asks_for_a_pace(
+    configure: Configure, parameters: str, per_second: float | None, wanted: str | None
+) -> None:
+    config = configure("service", slurm={"submit_per_second": per_second})
+    found = list(checks.pace(config, {"SlurmctldParameters": parameters}))
+    assert [level for level, _ in found] == (["warning"] if wanted else [])
+    assert not wanted or found[0][1].endswith(wanted)

@@ -6,13 +6,17 @@ import threading
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
+from sqlite_utils import Database
 
 from tests.conftest import Open, World
 from tests.factories import job
 from ucloud_slurm.bridge.naming import fingerprint
 from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.store import migrations
 from ucloud_slurm.store.database import Store, filesystem
 from ucloud_slurm.store.jobs import Jobs
+from ucloud_slurm.store.turn import MIGRATION, taken
 from ucloud_slurm.worker.one_pass import Result, one_pass
 
 
@@ -70,7 +74,7 @@ def test_passes_never_overlap(world: World) -> None:
 def _claim(path: Path, results: "multiprocessing.Queue[int]", start: "multiprocessing.synchronize.Barrier") -> None:
     store = Store(path)
     start.wait()
-    results.put(sum(Jobs(store).claim(str(number), 1.0, 2.0) for number in range(50)))
+    results.put(sum(Jobs(store).claim(str(number), 1.0, 2.0) is not None for number in range(50)))
     store.close()
 
 
@@ -122,6 +126,21 @@ def test_the_database_is_for_our_own_eyes_whatever_the_umask(tmp_path: Path) -> 
     path.chmod(0o666)
     Store(path).close()
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_is_brought_up_to_date_by_one_process_while_the_others_wait(
+    tmp_path: Path, mocker: MockerFixture
+) -> None:
+    path, migrate, locked = tmp_path / "new.db", migrations.migrate, []
+
+    def watched(db: Database) -> None:
+        locked.append(taken(path, MIGRATION))
+        migrate(db)
+
+    mocker.patch.object(migrations, "migrate", watched)
+    Store(path).close()
+    Store(path).close()
+    assert (locked, taken(path, MIGRATION)) == ([True], False)
 
 
 def test_a_shared_file_system_is_known_by_its_longest_mount_point() -> None:

@@ -9,7 +9,8 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import Open, Serve, World
 from tests.factories import job, job_data
-from ucloud_slurm.slurm.records import Submission
+from ucloud_slurm.sandbox.processes import wait_until
+from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.web.create import Create
 from ucloud_slurm.worker.catalogue import Catalogue
@@ -173,3 +174,54 @@ def test_a_crash_at_any_point_leaves_one_slurm_job(
     assert status == 200
     assert len(world.model.of("7")) == 1
     assert world.row("7").phase is Phase.LIVE
+
+
+def test_a_submission_that_outlived_its_claim_is_taken_back_when_it_lands(world: World, mocker: MockerFixture) -> None:
+    real, first = world.model.submit, list[Submission]()
+
+    def slow(submission: Submission, within: float, as_user: Any, before: Any = None) -> SlurmJobId:
+        if not first:
+            first.append(submission)
+            before()
+            for _ in range(8):  # long enough for the worker to look for it in vain, and to submit it itself
+                world.work(20)
+            return real(submission, within, as_user)
+        return real(submission, within, as_user, before)
+
+    mocker.patch.object(world.model, "submit", slow)
+    create(world, job_data("7"))
+    wait_until("the first one has landed", lambda: len(world.model.of("7")) == 2, seconds=30)
+    world.provider.turns.give("nobody", lambda: None).result(30)
+    wait_until("one is cancelled", lambda: states(world) == ["CANCELLED", "PENDING"], seconds=30)
+    (stays,) = (made for made in world.model.of("7") if made.run.state_text == "PENDING")
+    assert (world.row("7").slurm_id, world.row("7").attempts) == (stays.run.id, 2)
+
+
+def states(world: World) -> list[str]:
+    return sorted(made.run.state_text for made in world.model.of("7"))
+
+
+def test_the_outcome_of_an_attempt_says_nothing_about_the_next(world: World) -> None:
+    jobs, now = world.provider.jobs, world.clock()
+    jobs.accept([{"id": "7", "phase": "accepted", "name": "n", "local_user": "u", "owner": "o", "category": "c",
+                  "product": "p", "fingerprint": "f", "body": "{}", "accepted_at": now}])  # fmt: skip
+    assert jobs.claim("7", now, now) == 1
+    jobs.owed("7", attempt=1)
+    assert jobs.claim("7", now, now + 9) == 2
+    jobs.owed("7", attempt=1)
+    jobs.unsettled("7", 1, now)
+    jobs.refused("7", 400, "no", now, attempt=1)
+    assert not jobs.submitted("7", 5, None, attempt=1)
+    row = world.row("7")
+    assert (row.phase, row.claimed_until, row.slurm_id, row.attempts) == (Phase.SUBMITTING, now + 9, None, 2)
+    assert jobs.submitted("7", 6, None, attempt=2)
+
+
+def test_a_folder_that_took_longer_than_the_claim_allows_sends_nothing(world: World, mocker: MockerFixture) -> None:
+    mocker.patch("ucloud_slurm.worker.submit.CLAIM_MARGIN", -1.0)
+    assert create(world, job_data("7"))[0] == 200
+    assert (world.model.of("7"), world.row("7").phase) == ([], Phase.SUBMITTING)
+    mocker.stopall()
+    for _ in range(8):
+        world.work(20)
+    assert len(world.model.of("7")) == 1

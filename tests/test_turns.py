@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ from pytest_mock import MockerFixture
 from tests.conftest import Clock, Open, Serve, World
 from tests.factories import job_data
 from tests.model import Model
+from ucloud_slurm.errors import StorageFull
 from ucloud_slurm.sandbox.core import SimulatedCore
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import WINDOW, Phase
 from ucloud_slurm.turns import Turns, interleaved
+from ucloud_slurm.worker import submit as submitting
 
 PATIENCE = 30.0
 
@@ -162,3 +165,47 @@ def test_a_submission_that_takes_long_goes_on_when_its_create_has_been_answered(
     assert world.row("0").phase is Phase.LIVE
     world.work(60)
     assert [len(world.model.of(id_)) for id_ in ("0", "1")] == [1, 1]
+
+
+def test_a_host_that_gives_no_more_threads_slows_submissions_down_and_loses_none(mocker: MockerFixture) -> None:
+    start, given = threading.Thread.start, list[threading.Thread]()
+
+    def scarce(thread: threading.Thread) -> None:
+        if given:
+            raise RuntimeError("can't start new thread")
+        given.append(thread)
+        start(thread)
+
+    mocker.patch.object(threading.Thread, "start", scarce)
+    turns, done = Turns(4), list[int]()
+    _, late = wait([turns.give("a", partial(done.append, number)) for number in range(20)], PATIENCE)
+    assert (late, sorted(done)) == (set(), list(range(20)))
+    turns.close()
+    none = Turns(4)
+    with pytest.raises(RuntimeError):
+        none.give("a", lambda: None)
+    mocker.stopall()
+    none.give("a", lambda: None).result(PATIENCE)
+    none.close()
+
+
+def test_jobs_that_could_not_be_written_down_start_no_command(
+    site: Callable[..., World], mocker: MockerFixture
+) -> None:
+    world = site(submit_at_once=2)
+    submit = mocker.spy(world.model, "submit")
+    mocker.patch.object(world.provider.jobs.__class__, "accept", side_effect=StorageFull("the disk is full"))
+    jobs = [job_data(str(number)) for number in range(40)]
+    assert world.core.call("POST", "/ucloud/example/jobs", {"items": jobs})[0] == 507
+    world.provider.turns.give("nobody", lambda: None).result(PATIENCE)
+    assert submit.call_count <= 2
+    assert world.model.jobs == []
+
+
+def test_what_has_to_wait_for_its_pace_is_not_built(site: Callable[..., World], mocker: MockerFixture) -> None:
+    world = site(submit_per_second=0.5)
+    world.provider.health.failed(SLURM, "away", world.clock(), 15.0)
+    bulk(world, ["alice"] * 12)
+    build = mocker.spy(submitting, "build")
+    world.work(60)
+    assert (build.call_count, len(world.model.jobs)) == (5, 5)

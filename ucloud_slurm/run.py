@@ -88,7 +88,7 @@ class _Process(subprocess.Popen[str]):
     def wait(self, timeout: float | None = None) -> int:
         """See :meth:`subprocess.Popen.wait`."""
         if timeout is not None and self.returncode is None:
-            with suppress(OSError):  # a kernel that does not have it: subprocess looks for the end
+            with suppress(OSError, AttributeError):  # a kernel that does not have it: subprocess looks for the end
                 descriptor = os.pidfd_open(self.pid)
                 try:
                     ended = select.poll()

@@ -35,17 +35,26 @@ class Turns:
     def give(self, user: str, work: Callable[[], object]) -> "Future[None]":
         """Has something done when it is this account's turn.
 
+        :raises RuntimeError: no thread can be started, and there is none
         :returns: which can be cancelled as long as the work has not begun
         """
         future: Future[None] = Future()
         with self._changed:
+            if self._tasks + 1 > self._idle and self._threads < self._most:
+                self._begin_thread()
             self._waiting.setdefault(user, deque()).append((future, work))
             self._tasks += 1
             self._changed.notify()
-            if self._tasks > self._idle and self._threads < self._most:
-                self._threads += 1
-                threading.Thread(target=self._serve, name="submit", daemon=True).start()
         return future
+
+    def _begin_thread(self) -> None:
+        try:
+            threading.Thread(target=self._serve, name="submit", daemon=True).start()
+        except RuntimeError:  # the host gives no more; those that are there do it
+            if not self._threads:
+                raise
+        else:
+            self._threads += 1
 
     def close(self) -> None:
         """Begins nothing any more; the threads end with what they do."""

@@ -187,7 +187,7 @@ def accepted(world: World) -> str:
     """A job that was accepted while Slurm was away, and is not submitted yet."""
     world.model.drop_requests = 1
     job_id = world.submit()
-    world.provider.jobs.owed(job_id)
+    world.provider.jobs.owed(job_id, attempt=1)
     assert world.row(job_id).phase is Phase.ACCEPTED
     return job_id
 

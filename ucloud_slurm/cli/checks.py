@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -108,6 +108,7 @@ def _slurm(config: Config) -> Iterator[Line]:
     message_timeout = int(settings.get("MessageTimeout", "10").split()[0])
     if config.jobs.quiet <= message_timeout:
         yield "failed", f"jobs.quiet must be longer than Slurm's MessageTimeout, {message_timeout} s"
+    yield from pace(config, settings)
     private = settings.get("PrivateData", "none")
     if "jobs" in private:
         yield (
@@ -120,6 +121,21 @@ def _slurm(config: Config) -> Iterator[Line]:
     else:
         slurm.runs_named(["ucloud-0"], [own_account()], 0)
         yield from operator(config, slurm)
+
+
+def pace(config: Config, settings: Mapping[str, str]) -> Iterator[Line]:
+    """Whether submissions keep to slurmctld's own limit of requests (slurm.conf(5): SlurmctldParameters, rl_enable).
+
+    :param settings: as scontrol shows them
+    """
+    parameters = dict(each.strip().partition("=")[::2] for each in settings.get("SlurmctldParameters", "").split(","))
+    if "rl_enable" in parameters and config.slurm.submit_per_second is None:
+        rate = parameters.get("rl_refill_rate", "2")
+        yield (
+            "warning",
+            f"SlurmctldParameters has rl_enable, which makes each account wait after {rate} requests a second: set "
+            f"slurm.submit_per_second = {rate}",
+        )
 
 
 def operator(config: Config, slurm: Scheduler) -> Iterator[Line]:

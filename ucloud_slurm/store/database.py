@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from ucloud_slurm.errors import Misconfigured, Problem, StorageFull, StorageTrouble
 from ucloud_slurm.store import migrations
+from ucloud_slurm.store.turn import MIGRATION, alone
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
     from sqlite_utils.db import Table
 
 BUSY_SECONDS = 2.0
+PATIENCE = 1800.0  # seconds for another process to bring the file up to date
 # statfs(2): file systems that hosts share. WAL needs the shared memory of one host.
 SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.glusterfs", "afs", "9p"}
 
@@ -56,12 +58,17 @@ class Store:
         try:
             known = {migration.__name__ for migration in migrations.STEPS}
             done = self._migrated()
+            if known - done:
+                # What reads a million jobs takes minutes: whoever else opens the file meanwhile waits.
+                with alone(self.path, MIGRATION, PATIENCE):
+                    done = self._migrated()
+                    if known > done:
+                        with self.writing() as db:
+                            migrations.migrate(db.database)
+                        done = known
             if done - known:
                 raise Misconfigured([f"database.path: {self.path} was written by a newer release "
                                      f"({max(done - known)}); install that release."])  # fmt: skip
-            if known - done:
-                with self.writing() as db:
-                    migrations.migrate(db.database)
         except (sqlite3.DatabaseError, Problem) as error:
             raise Misconfigured([f"database.path: {self.path} cannot be used ({error})."]) from None
 

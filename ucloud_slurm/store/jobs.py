@@ -122,30 +122,31 @@ class Jobs:
             durable=False,  # without it updates wait a little longer
         )
 
-    def claim(self, job_id: str, now: float, until: float, pace: float | None = None) -> bool:
+    def claim(self, job_id: str, now: float, until: float, pace: float | None = None) -> int | None:
         """Begins a submission, unless somebody else has begun one, the job is to end, or it is held.
 
         :param pace: most submissions a second as the account of the job, over :data:`WINDOW`; None: no bound
+        :returns: the number of the attempt, by which what becomes of it is told from what becomes of others
         """
         with self.store.writing():
-            if pace is not None and self._attempts(job_id, now) >= max(1.0, pace * WINDOW):
-                return False
-            return bool(
-                self.store.change(
-                    "update jobs set phase = 'submitting', attempted_at = ?, claimed_until = ?, "
-                    "attempts = attempts + 1 where id = ? and phase = 'accepted' and stop is null and held_at is null",
-                    [now, until, job_id],
-                )
+            if pace is not None:
+                row = self.get(job_id)
+                if row is None or self.room(row.local_user, now, pace) < 1:
+                    return None
+            claimed = self.store.row(
+                "update jobs set phase = 'submitting', attempted_at = ?, claimed_until = ?, attempts = attempts + 1 "
+                "where id = ? and phase = 'accepted' and stop is null and held_at is null returning attempts",
+                [now, until, job_id],
             )
+        return int(claimed["attempts"]) if claimed else None
 
-    def _attempts(self, job_id: str, now: float) -> int:
-        """How many submissions as the account of this job have begun in the window that ends now."""
+    def room(self, user: str, now: float, pace: float) -> int:
+        """How many submissions as that account may begin now. See :meth:`claim`."""
         found = self.store.row(
-            "select count(*) as number from jobs where attempted_at > ? and attempted_at <= ? "
-            "and local_user = (select local_user from jobs where id = ?)",
-            [now - WINDOW, now, job_id],
+            "select count(*) as number from jobs where local_user = ? and attempted_at > ? and attempted_at <= ?",
+            [user, now - WINDOW, now],
         )
-        return int(found["number"]) if found else 0
+        return int(max(1.0, pace * WINDOW)) - (int(found["number"]) if found else 0)
 
     def under_way(self, ids: Collection[str]) -> bool:
         """Whether a submission of one of these jobs is claimed."""
@@ -153,40 +154,50 @@ class Jobs:
         return self.store.row(sql, [json.dumps(list(ids))]) is not None
 
     def submitted(
-        self, job_id: str, slurm_id: int, submitted_at: int | None, *, promised_at: float | None = None
-    ) -> None:
+        self, job_id: str, slurm_id: int, submitted_at: int | None, *, attempt: int | None = None,
+        promised_at: float | None = None,
+    ) -> bool:  # fmt: skip
         """The submission made this Slurm job.
 
+        :param attempt: whose outcome this is; None: it was found by its name
         :param promised_at: create can be answered with success now
+        :returns: False when nobody waits for it any more: the Slurm job is one too many
         """
-        self.store.change(
-            "update jobs set phase = 'live', slurm_id = ?, submitted_at = ?, claimed_until = null, "
-            "state = coalesce(state, 'IN_QUEUE'), promised_at = coalesce(promised_at, ?) "
-            "where id = ? and phase = 'submitting'",
-            [slurm_id, submitted_at, promised_at, job_id],
-            durable=False,  # without it the job is looked up by its name
+        return bool(
+            self.store.change(
+                "update jobs set phase = 'live', slurm_id = ?, submitted_at = ?, claimed_until = null, "
+                "state = coalesce(state, 'IN_QUEUE'), promised_at = coalesce(promised_at, ?) "
+                "where id = ? and phase = 'submitting' and attempts = coalesce(?, attempts)",
+                [slurm_id, submitted_at, promised_at, job_id, attempt],
+                durable=False,  # without it the job is looked up by its name
+            )
         )
 
-    def unsettled(self, job_id: str, now: float) -> None:
-        """The submission has an unknown outcome; it is to be looked up before the next one."""
+    def unsettled(self, job_id: str, attempt: int, now: float) -> None:
+        """This attempt has an unknown outcome; it is to be looked up before the next one."""
         self.store.change(
-            "update jobs set claimed_until = null, attempted_at = ? where id = ? and phase = 'submitting'",
-            [now, job_id],
+            "update jobs set claimed_until = null, attempted_at = ? "
+            "where id = ? and phase = 'submitting' and attempts = ?",
+            [now, job_id, attempt],
         )
 
-    def owed(self, *job_ids: str) -> None:
-        """No submission of these jobs has been made; it is owed again."""
-        sql = f"update jobs set phase = 'accepted', claimed_until = null where {_SUBMITTING}"  # noqa: S608
-        self.store.change(sql, [json.dumps(job_ids)])
+    def owed(self, *job_ids: str, attempt: int) -> None:
+        """This attempt has submitted none of these jobs; they are owed again."""
+        sql = f"update jobs set phase = 'accepted', claimed_until = null where attempts = ? and {_SUBMITTING}"  # noqa: S608
+        self.store.change(sql, [attempt, json.dumps(job_ids)])
 
-    def refused(self, job_id: str, status: int, why: str, now: float) -> None:
+    def refused(self, job_id: str, status: int, why: str, now: float, *, attempt: int | None = None) -> None:
         """Slurm or we do not take the job.
 
         Before create is answered that is its answer, and UCloud forgets the job; later it is a FAILURE.
+
+        :param attempt: whose outcome this is; None: it is that of none
         """
         with self.store.writing():
             row = self.get(job_id)
             if row is None or row.phase not in (Phase.ACCEPTED, Phase.SUBMITTING):
+                return
+            if attempt is not None and (row.phase, row.attempts) != (Phase.SUBMITTING, attempt):
                 return
             self.store.change("update jobs set refused_status = ?, refused_why = ? where id = ?", [status, why, job_id])
             if row.promised_at is None:
@@ -318,7 +329,9 @@ class Jobs:
     def confirmed(self, ids: Iterable[str], now: float) -> None:
         """UCloud has these jobs."""
         with self.store.writing() as db:
-            db.conn.executemany("update jobs set confirmed_at = ? where id = ?", [(now, id_) for id_ in ids])
+            db.conn.executemany(
+                "update jobs set confirmed_at = ? where id = ? and confirmed_at is null", [(now, id_) for id_ in ids]
+            )
 
     def forgotten(self, job_id: str, why: str, now: float) -> None:
         """UCloud does not have the job: it is to vanish, and nothing more is told or charged of it."""

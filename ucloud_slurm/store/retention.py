@@ -44,7 +44,9 @@ class Retention:
     def others(self, before: float, now: float) -> None:
         """Deletes what was kept from UCloud and Slurm before that time, and codes and sessions that are over."""
         with self._store.writing():
-            # The access token has no time, and stays.
-            self._store.change("delete from caches where stored_at > 0 and stored_at < ?", [before])
+            # The access token has no time, and stays; an application is the same as long as it is.
+            self._store.change(
+                "delete from caches where stored_at > 0 and stored_at < ? and kind <> 'application'", [before]
+            )
             self._store.change("delete from codes where created_at < ?", [now - codes.KEPT])
             self._store.change("delete from sessions where ended_at < ?", [now - sessions.KEPT])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 WORKER = "worker"  # a pass
 LISTENER = "listener"
+MIGRATION = "migration"
 LOOK_AGAIN = 0.2  # seconds
 
 

@@ -3,8 +3,9 @@
 import logging
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from functools import partial
 
 from ucloud_slurm.bridge import naming
@@ -23,7 +24,7 @@ from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
 from ucloud_slurm.worker.accept import row_of
 from ucloud_slurm.worker.catalogue import PAUSE, Catalogue
 from ucloud_slurm.worker.stop import cancel
-from ucloud_slurm.worker.submit import FolderTrouble, build, claimed_until, submit
+from ucloud_slurm.worker.submit import FIRST, FolderTrouble, build, claimed_until, submit
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class Create:
         self._local_users: dict[str, str] = {}
         self._alone = False
         self._written = threading.Event()  # or it has failed
+        self._lock = threading.Lock()
+        self._over = False  # nobody gathers what came too late any more
         self._mine: set[str] = set()  # the jobs that were written by this call
         self._too_late: list[str] = []  # jobs whose turn came when nothing was begun any more
 
@@ -64,9 +67,14 @@ class Create:
         # Where a pace is to be kept each is claimed when its turn comes.
         claims = self._may_submit() and self._provider.config.slurm.submit_per_second is None
         owed = [(owners[id_], id_, submissions[id_]) for id_ in turns]
-        given = self._begin(owed, claimed=True) if claims else {}
-        self._write(new, turns if claims else [])
-        self._finish(given or self._begin(owed, claimed=False), claimed=claims)
+        if claims:
+            with self._writing_while(owed) as given:
+                self._write(new, turns)
+        else:
+            self._write(new, [])
+            given = {}
+            self._begin(owed, given, claimed=False)
+        self._finish(given, claimed=claims)
         if len(self._mine) < len(unique):
             self._wait(list(unique))
         refused = self._provider.jobs.promise(list(unique), self._provider.now())
@@ -113,30 +121,42 @@ class Create:
         :param claimed: those that are claimed for submission in the same transaction
         """
         provider = self._provider
-        try:
-            rows = {job.id: row_of(provider, job, self._local_users[job.id]) for job in jobs}
-            for job_id in claimed:
-                rows[job_id] |= {"phase": Phase.SUBMITTING, "attempted_at": provider.now(), "attempts": 1,
-                                 "claimed_until": claimed_until(provider, self._left())}  # fmt: skip
-            with provider.store.writing():
-                for username in {job.owner.created_by for job in jobs}:
-                    provider.connections.named(username, provider.now())
-                new = self._new(jobs)
-                provider.jobs.accept([rows[job.id] for job in new])
-            self._mine = {job.id for job in new}
-        finally:
-            self._written.set()
+        rows = {job.id: row_of(provider, job, self._local_users[job.id]) for job in jobs}
+        for job_id in claimed:
+            rows[job_id] |= {"phase": Phase.SUBMITTING, "attempted_at": provider.now(), "attempts": FIRST,
+                             "claimed_until": claimed_until(provider, self._left())}  # fmt: skip
+        with provider.store.writing():
+            for username in {job.owner.created_by for job in jobs}:
+                provider.connections.named(username, provider.now())
+            new = self._new(jobs)
+            provider.jobs.accept([rows[job.id] for job in new])
+        self._mine = {job.id for job in new}
 
-    def _begin(self, submissions: Sequence[tuple[str, str, Submission]], *, claimed: bool) -> dict[Future[None], str]:
+    @contextmanager
+    def _writing_while(self, submissions: Sequence[tuple[str, str, Submission]]) -> Iterator[dict[Future[None], str]]:
+        """While the jobs are written down their submissions begin; nothing is sent before they are."""
+        given: dict[Future[None], str] = {}
+        try:
+            self._begin(submissions, given, claimed=True)
+            yield given
+        except BaseException:
+            for each in given:
+                each.cancel()
+            raise
+        finally:
+            self._written.set()  # or it has failed, and none of them is ours
+
+    def _begin(
+        self, submissions: Sequence[tuple[str, str, Submission]], given: dict[Future[None], str], *, claimed: bool
+    ) -> None:
         """Has the jobs submitted in turns.
 
-        :param claimed: they are claimed as they are written down, which nothing is sent before
+        :param given: where it is noted what was given
+        :param claimed: they are claimed as they are written down
         """
-        given = {}
         for owner, job_id, submission in submissions:
             work = partial(self._submit_in_time, job_id, submission, claimed=claimed)
             given[self._provider.turns.give(owner, work)] = job_id
-        return given
 
     def _finish(self, given: Mapping[Future[None], str], *, claimed: bool) -> None:
         """Waits as long as there is time. What has begun by then goes on; the worker does the rest."""
@@ -145,15 +165,19 @@ class Create:
         taken_back = [given[each] for each in late if each.cancel()]
         if len(taken_back) < len(late):
             provider.health.paused(SLURM, "a submission takes long", provider.now(), PAUSE)
-        owed = self._mine & {*taken_back, *self._too_late}
+        with self._lock:
+            self._over = True
+            owed = self._mine & {*taken_back, *self._too_late}
         if claimed and owed:
-            provider.jobs.owed(*owed)
+            provider.jobs.owed(*owed, attempt=FIRST)
         for each in done:
             each.result()
 
     def _submit_in_time(self, job_id: str, submission: Submission, *, claimed: bool) -> None:
+        if claimed and self._written.is_set() and job_id not in self._mine:
+            return
         if not self._may_submit():
-            self._too_late.append(job_id)
+            self._give_back(job_id, claimed=claimed)
             return
         try:
             submit(
@@ -168,6 +192,15 @@ class Create:
         except StorageTrouble as trouble:
             # Slurm may have the job by now: it stays as it is, and the worker looks it up.
             log.warning("job %s: what became of its submission could not be written: %s", job_id, trouble)
+
+    def _give_back(self, job_id: str, *, claimed: bool) -> None:
+        """The turn came too late: the worker has it."""
+        with self._lock:
+            if not self._over:
+                self._too_late.append(job_id)
+                return
+        if claimed and job_id in self._mine:
+            self._provider.jobs.owed(job_id, attempt=FIRST)
 
     def _is_mine(self, job_id: str) -> bool:
         self._written.wait()

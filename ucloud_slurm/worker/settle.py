@@ -96,4 +96,6 @@ def _never_arrived(provider: Provider, row: JobRow) -> None:
                               "provider's support.", now)  # fmt: skip
     else:
         log.info("job %s: its submission never arrived; it is owed again", row.id)
-        provider.jobs.owed(row.id)
+        provider.jobs.owed(row.id, attempt=row.attempts)
+        # Its create has been over for long, and may have been answered: what is refused from now on is told.
+        provider.jobs.promise([row.id], now)

@@ -5,6 +5,7 @@ looked up before it is tried again (:mod:`ucloud_slurm.worker.settle`).
 """
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -17,14 +18,14 @@ from ucloud_slurm.errors import Forbidden, Problem, Refused, StorageFull, Storag
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.rendering import LIMIT, PATIENCE, NotRendered, render
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
-from ucloud_slurm.slurm.scheduler import OutcomeUnknown, SchedulerAway, SubmissionRefused
+from ucloud_slurm.slurm.scheduler import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
 from ucloud_slurm.store.health import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
 from ucloud_slurm.turns import interleaved
 from ucloud_slurm.ucloud.control import JobState, JobUpdate
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
-from ucloud_slurm.users.acting import ActingAway, MayNotAct
+from ucloud_slurm.users.acting import Acting, ActingAway, MayNotAct
 from ucloud_slurm.users.mapping import Identity, NoAnswer
 from ucloud_slurm.worker import choices
 from ucloud_slurm.worker.catalogue import PAUSE, Catalogue
@@ -32,6 +33,7 @@ from ucloud_slurm.worker.guard import alone
 
 log = logging.getLogger(__name__)
 
+FIRST = 1  # attempt
 CLAIM_MARGIN = 5.0  # seconds that a claim outlives the time limit of its submission
 MOST_BUILT = 100  # batch jobs that wait for their turn in memory
 SCRIPT = "job.sh"
@@ -98,67 +100,89 @@ def claimed_until(provider: Provider, waits: float = 0.0) -> float:
 
 
 def submit(
-    provider: Provider,
-    job_id: str,
-    submission: Submission,
-    *,
-    claimed: Callable[[], bool] | None = None,
+    provider: Provider, job_id: str, submission: Submission, *, claimed: Callable[[], bool] | None = None,
     promises: bool = False,
-) -> None:
+) -> None:  # fmt: skip
     """Submits an accepted job, unless somebody else is at it. What came of it stands in the database.
 
-    :param claimed: says whether it has been claimed for this call, when that is known: a moment after the call, so that
-        the command of Slurm's can start meanwhile. Left out: it is claimed here
+    :param claimed: says whether it has been claimed for this call as its first attempt, when that is known: a moment
+        after the call, so that the command of Slurm's can start meanwhile. Left out: it is claimed here
     :param promises: create is answered with success when Slurm has the job
     :raises FolderTrouble: nothing was submitted, and it is owed again
     :raises StorageTrouble: the database could not be written; the job is looked up later
     """
-    pace = provider.config.slurm.submit_per_second
-    if claimed is None and not provider.jobs.claim(job_id, provider.now(), claimed_until(provider), pace):
+    begun = time.monotonic()
+    attempt: int | None = FIRST
+    if claimed is None:
+        pace = provider.config.slurm.submit_per_second
+        attempt = provider.jobs.claim(job_id, provider.now(), claimed_until(provider), pace)
+    if attempt is None:
         return
-    acting = provider.acting(submission.user)
+    jobs, acting = provider.jobs, provider.acting(submission.user)
 
     def before() -> None:
         if claimed is not None and not claimed():
             raise _NotOurs
         acting.prepare(submission.folder, {SCRIPT: submission.script})
-
-    def attempt() -> SlurmJobId:
-        try:
-            return provider.scheduler.submit(submission, provider.config.slurm.timeout, acting.run, before)
-        except Exception:
-            # What became of it is written into its row, which must be there.
-            if claimed is not None and not claimed():
-                raise _NotOurs from None
-            raise
+        if time.monotonic() - begun > CLAIM_MARGIN:
+            # The claim could run out before Slurm has answered, and somebody else look for the job in vain.
+            log.warning("job %s: its folder took too long; it is looked up before it is tried again", job_id)
+            raise _NotOurs
 
     try:
-        slurm_id = attempt()
+        slurm_id = _send(provider, submission, acting, before, claimed)
     except _NotOurs:
         return
     except StorageFull as error:
-        provider.jobs.owed(job_id)
+        jobs.owed(job_id, attempt=attempt)
         raise FolderTrouble(error.why) from None
     except MayNotAct as error:
-        provider.jobs.refused(job_id, error.status, error.why, provider.now())
+        jobs.refused(job_id, error.status, error.why, provider.now(), attempt=attempt)
     except ActingAway as error:
         log.warning("job %s: not submitted yet: %s", job_id, error)
-        provider.jobs.owed(job_id)
+        jobs.owed(job_id, attempt=attempt)
     except SubmissionRefused as refusal:
         answer = problem(refusal.reason)
         log.info("job %s: Slurm refused it: %s", job_id, refusal.reason)
-        provider.jobs.refused(job_id, answer.status, answer.why, provider.now())
+        jobs.refused(job_id, answer.status, answer.why, provider.now(), attempt=attempt)
     except OutcomeUnknown as error:
         log.warning("job %s: the outcome of its submission is unknown: %s", job_id, error)
-        provider.jobs.unsettled(job_id, provider.now())
+        jobs.unsettled(job_id, attempt, provider.now())
         provider.health.paused(SLURM, str(error), provider.now(), PAUSE)
     except SchedulerAway as error:
         log.warning("job %s: not submitted yet: %s", job_id, error)
-        provider.jobs.owed(job_id)
+        jobs.owed(job_id, attempt=attempt)
         provider.health.failed(SLURM, str(error), provider.now(), PAUSE)
     else:
         log.info("job %s: is Slurm job %d", job_id, slurm_id)
-        provider.jobs.submitted(job_id, slurm_id, None, promised_at=provider.now() if promises else None)
+        promised_at = provider.now() if promises else None
+        if not jobs.submitted(job_id, slurm_id, None, attempt=attempt, promised_at=promised_at):
+            _one_too_many(provider, job_id, slurm_id, submission)
+
+
+def _send(
+    provider: Provider, submission: Submission, acting: Acting, before: Callable[[], None],
+    claimed: Callable[[], bool] | None,
+) -> SlurmJobId:  # fmt: skip
+    try:
+        return provider.scheduler.submit(submission, provider.config.slurm.timeout, acting.run, before)
+    except Exception:
+        # What became of it is written into its row, which must be there.
+        if claimed is not None and not claimed():
+            raise _NotOurs from None
+        raise
+
+
+def _one_too_many(provider: Provider, job_id: str, slurm_id: SlurmJobId, submission: Submission) -> None:
+    """Cancels a Slurm job that came when another attempt had been begun, or the job had been given up."""
+    row = provider.jobs.get(job_id)
+    if row is not None and row.slurm_id == slurm_id:
+        return  # it was found by its name meanwhile
+    log.warning("job %s: Slurm job %d is a second one of it and is cancelled", job_id, slurm_id)
+    try:
+        provider.scheduler.cancel(slurm_id, submission.name, submission.user, provider.config.slurm.timeout)
+    except (SchedulerAway, ActionRefused) as error:
+        log.error("job %s: Slurm job %d could not be cancelled; do it by hand: %s", job_id, slurm_id, error)  # noqa: TRY400
 
 
 def submit_owed(provider: Provider, catalogue: Catalogue, rows: Iterable[JobRow]) -> None:
@@ -173,9 +197,15 @@ def submit_owed(provider: Provider, catalogue: Catalogue, rows: Iterable[JobRow]
         elif row.held_at is None:
             owed.append(row)
     under_way: deque[Future[None]] = deque()
+    pace, room = provider.config.slurm.submit_per_second, dict[str, int]()
     for row in interleaved(owed, lambda row: row.owner):
         if not provider.health.may_ask(SLURM, provider.now()):
             break
+        if pace is not None:
+            left = room.setdefault(row.local_user, provider.jobs.room(row.local_user, provider.now(), pace))
+            if left < 1:
+                continue  # nothing is built that has to wait
+            room[row.local_user] -= 1
         with alone(row.id, "submitting it"):
             submission = _build_owed(provider, catalogue, row)
             if submission is not None:

@@ -38,6 +38,7 @@ def _one(scene: Scene, http: Http, bare: Bare) -> None:
         ours += answered.took
         spent += answered.spent
         theirs += bare(sizes.block, 1).took
+        scene.all_live()
     scene.stage.add(row("create", "create over HTTP", "ms", ours, theirs, "sbatch"))
     scene.stage.add(row("create-client", "of which the client itself", "ms", [spent * 1000 / len(ours)]))
 
@@ -50,6 +51,7 @@ def _eight(scene: Scene, http: Http, bare: Bare) -> None:
     theirs: list[float] = []
     for _ in range(sizes.rounds):
         ours.append(number / http.post(scene.bodies(number), LOOPS).seconds)
+        scene.all_live()
         theirs.append(number / bare(sizes.at_once, LOOPS).seconds)
     scene.stage.add(row("create-8", f"{LOOPS} clients creating", "/s", ours, theirs, f"{LOOPS} loops of sbatch"))
 

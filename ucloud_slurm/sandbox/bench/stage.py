@@ -21,6 +21,7 @@ from ucloud_slurm.sandbox.core.applications import application, word
 from ucloud_slurm.sandbox.core.era import CoreEra
 from ucloud_slurm.sandbox.core.provider import encoded_username
 from ucloud_slurm.sandbox.core.requests import UserRequest
+from ucloud_slurm.sandbox.errors import SandboxError
 from ucloud_slurm.sandbox.installation import Installation
 from ucloud_slurm.sandbox.processes import wait_until
 from ucloud_slurm.sandbox.site import Site, SiteSettings
@@ -177,6 +178,17 @@ class Scene:
             found = db.execute("select count(*) from jobs where phase = 'live'").fetchone()
         db.close()
         return int(found[0])
+
+    def all_live(self) -> None:
+        """Sees that Slurm has every job that was created: a create whose job waits for the worker costs too little.
+
+        :raises SandboxError: with how many it does not have
+        """
+        with sqlite3.connect(f"file:{self.site.database}?mode=ro", uri=True) as db:
+            found = db.execute("select count(*) from jobs where phase <> 'live'").fetchone()
+        db.close()
+        if found[0]:
+            raise SandboxError(f"{found[0]} jobs were answered for before Slurm had them; these creates do not count.")
 
     def wait_live(self, number: int, seconds: float) -> None:
         """Waits until Slurm has so many jobs of the site.

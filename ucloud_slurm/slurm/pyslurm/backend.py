@@ -20,6 +20,7 @@ from ucloud_slurm.slurm.states import Phase
 log = logging.getLogger(__name__)
 
 WISHES = 3  # a pass of the worker that changes less is over before the process would be there
+LEAST = 1.0  # seconds that pyslurm is given at least
 SHARE = 0.5  # of a call's time; the rest is for the command that does it otherwise
 
 
@@ -74,12 +75,13 @@ class PySlurm(Commands):
     ) -> SlurmJobId:
         """See :class:`Scheduler`. What may have reached pyslurm is never given to sbatch as well."""
         within = min(within, self._timeout)
-        until = time.monotonic() + within
         # Slurm lets nobody but root submit for another.
-        if submission.user == self._own and self._wished():
-            if before is not None:
-                before()
-                before = None
+        own = submission.user == self._own and self._wished()
+        if own and before is not None:
+            before()
+            before = None
+        until = time.monotonic() + within
+        if own:
             try:
                 wanted = translation.description(submission)
                 message = {"call": "submit", "description": wanted}
@@ -197,6 +199,8 @@ class PySlurm(Commands):
         if not self._wished():
             raise _Otherwise("so little is done by the command")
         limit = min(within, self._timeout) * SHARE
+        if limit < LEAST:
+            raise _Otherwise("there is so little time that a slow controller would cost the process")
         try:
             answer = self._process.ask({"call": call, "id": job, **more}, waits=limit * SHARE, within=limit)
         except (NotSent, Lost) as error:

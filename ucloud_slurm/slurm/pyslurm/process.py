@@ -116,14 +116,17 @@ class Process:
 
     def _asked(self, child: "_Child", message: Message, until: float) -> Message:
         try:
-            # What is not sent whole is not acted on.
-            frames.send(child.channel, message, within=until - time.monotonic())
-        except Broken as error:
-            raise NotSent(self._failed(child, str(error))) from None
-        try:
-            answer, given = frames.receive(child.channel, ANSWER, within=until - time.monotonic())
-        except Broken as error:
-            raise Lost(self._failed(child, str(error))) from None
+            try:
+                # What is not sent whole is not acted on.
+                frames.send(child.channel, message, within=until - time.monotonic())
+            except Broken as error:
+                raise NotSent(self._failed(child, str(error))) from None
+            try:
+                answer, given = frames.receive(child.channel, ANSWER, within=until - time.monotonic())
+            except Broken as error:
+                raise Lost(self._failed(child, str(error))) from None
+        except (NotSent, Lost):
+            raise
         except BaseException:
             # Such as the end of a request's time: its answer must not be taken for that of another.
             self._failed(child, "a call was given up")
