@@ -167,3 +167,26 @@ def test_closing_the_store_leaves_the_connections_of_other_threads_alone(tmp_pat
     closed.set()
     thread.join()
     assert counted == [1]
+
+
+def _open(path: Path, results: "multiprocessing.Queue[str]", start: "multiprocessing.synchronize.Barrier") -> None:
+    start.wait()
+    try:
+        Store(path).close()
+    except Misconfigured as error:
+        results.put(str(error))
+    else:
+        results.put("opened")
+
+
+def test_processes_that_start_at_once_all_open_a_new_file(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    for number in range(6):
+        results: multiprocessing.Queue[str] = context.Queue()
+        start = context.Barrier(3)
+        processes = [context.Process(target=_open, args=(tmp_path / str(number), results, start)) for _ in range(3)]
+        for process in processes:
+            process.start()
+        assert [results.get(timeout=30) for _ in processes] == ["opened"] * 3
+        for process in processes:
+            process.join()

@@ -1,5 +1,6 @@
 """``worker``: one pass, or one after the other."""
 
+import gc
 import sys
 import time
 from pathlib import Path
@@ -27,10 +28,14 @@ def worker(path: Path | None, loop: float | None, wait: float, verbose: bool) ->
     Exits with 0, or with 75 when Slurm or UCloud could not be reached; what was not done is done at the next pass.
     """
     journal.begin(verbose=verbose, journal=not sys.stderr.isatty())
+    # A pass makes many small things that last as long as it does; looking for cycles among them costs half as much.
+    gc.disable()
     with opened(path) as provider:
         while True:
             begun = time.monotonic()
             result = _one(provider, wait, forgive=loop is not None)
+            if loop is not None:
+                gc.collect()
             if loop is None:
                 sys.exit(EX_TEMPFAIL if result is Result.NOT_ALL else 0)
             time.sleep(max(0.0, loop - (time.monotonic() - begun)))

@@ -56,21 +56,24 @@ class Store:
         except OSError as error:
             raise Misconfigured([f"database.path: {self.path} cannot be opened ({error.strerror})."]) from None
         try:
-            known = {migration.__name__ for migration in migrations.STEPS}
-            done = self._migrated()
-            if known - done:
-                # What reads a million jobs takes minutes: whoever else opens the file meanwhile waits.
-                with alone(self.path, MIGRATION, PATIENCE):
-                    done = self._migrated()
-                    if known > done:
-                        with self.writing() as db:
-                            migrations.migrate(db.database)
-                        done = known
-            if done - known:
-                raise Misconfigured([f"database.path: {self.path} was written by a newer release "
-                                     f"({max(done - known)}); install that release."])  # fmt: skip
+            # One at a time: SQLite waits for nobody who makes a file, and a migration that reads a million jobs takes
+            # minutes.
+            with alone(self.path, MIGRATION, PATIENCE):
+                self._migrate()
+        except OSError as error:
+            raise Misconfigured([f"database.path: {self.path.parent} cannot be written ({error.strerror})."]) from None
         except (sqlite3.DatabaseError, Problem) as error:
             raise Misconfigured([f"database.path: {self.path} cannot be used ({error})."]) from None
+
+    def _migrate(self) -> None:
+        known = {migration.__name__ for migration in migrations.STEPS}
+        done = self._migrated()
+        if done - known:
+            raise Misconfigured([f"database.path: {self.path} was written by a newer release ({max(done - known)}); "
+                                 "install that release."])  # fmt: skip
+        if known - done:
+            with self.writing() as db:
+                migrations.migrate(db.database)
 
     def _migrated(self) -> set[str]:
         """The names of the migrations that the file has had."""
