@@ -9,6 +9,7 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import Open, Serve, World
 from tests.factories import job, job_data
+from ucloud_slurm.errors import StorageFull
 from ucloud_slurm.sandbox.processes import wait_until
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.store.jobs import Phase
@@ -225,3 +226,16 @@ def test_a_folder_that_took_longer_than_the_claim_allows_sends_nothing(world: Wo
     for _ in range(8):
         world.work(20)
     assert len(world.model.of("7")) == 1
+
+
+def test_a_folder_that_fails_when_another_attempt_is_under_way_refuses_nothing(
+    world: World, mocker: MockerFixture
+) -> None:
+    def late(*_: Any) -> None:
+        world.provider.jobs.owed("7", attempt=1)  # the worker has given it up meanwhile, and is at it itself
+        assert world.provider.jobs.claim("7", world.clock(), world.clock() + 60) == 2
+        raise StorageFull("stale file handle")
+
+    mocker.patch("ucloud_slurm.users.acting.make_folder", late)
+    assert create(world, job_data("7"))[0] == 200
+    assert (world.row("7").phase, world.row("7").attempts) == (Phase.SUBMITTING, 2)

@@ -197,7 +197,7 @@ class Jobs:
             row = self.get(job_id)
             if row is None or row.phase not in (Phase.ACCEPTED, Phase.SUBMITTING):
                 return
-            if attempt is not None and (row.phase, row.attempts) != (Phase.SUBMITTING, attempt):
+            if attempt is not None and row.attempts != attempt:
                 return
             self.store.change("update jobs set refused_status = ?, refused_why = ? where id = ?", [status, why, job_id])
             if row.promised_at is None:

@@ -188,7 +188,7 @@ class Create:
                 promises=self._alone,
             )
         except FolderTrouble as trouble:
-            self._provider.jobs.refused(job_id, trouble.status, trouble.why, self._provider.now())
+            self._provider.jobs.refused(job_id, trouble.status, trouble.why, self._provider.now(), attempt=FIRST)
         except StorageTrouble as trouble:
             # Slurm may have the job by now: it stays as it is, and the worker looks it up.
             log.warning("job %s: what became of its submission could not be written: %s", job_id, trouble)
