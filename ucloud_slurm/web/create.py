@@ -174,8 +174,6 @@ class Create:
             each.result()
 
     def _submit_in_time(self, job_id: str, submission: Submission, *, claimed: bool) -> None:
-        if claimed and self._written.is_set() and job_id not in self._mine:
-            return
         if not self._may_submit():
             self._give_back(job_id, claimed=claimed)
             return
