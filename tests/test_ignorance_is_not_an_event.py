@@ -105,6 +105,22 @@ def test_an_end_is_not_settled_before_sacct_knows_its_time(world: World) -> None
     assert world.told(job_id) == ["RUNNING", "SUCCESS"]
 
 
+def test_a_job_that_accounting_does_not_know_by_name_yet_waits_for_it(world: World) -> None:
+    job_id = world.submit()
+    job = world.slurm(job_id)
+    world.model.start(job)
+    world.clock.advance(30)
+    world.model.end(job)
+    job.in_queue = False
+    # The end of a short job can reach slurmdbd before its beginning.
+    name, job.runs[-1] = job.run.name, replace(job.run, name="allocation")
+    world.work(1)
+    assert world.told(job_id) == []
+    job.runs[-1] = replace(job.run, name=name)
+    world.work(1)
+    assert world.told(job_id) == ["RUNNING", "SUCCESS"]
+
+
 def test_squeue_wins_while_it_lists_a_job(world: World) -> None:
     job_id = running(world)
     world.clock.advance(10)

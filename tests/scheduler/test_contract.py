@@ -238,7 +238,8 @@ def test_runs_are_found_by_id_and_by_name(cluster: Cluster, slurm: Backend) -> N
 
     def known() -> bool:
         found[:] = [slurm("runs", [job]), slurm("runs_named", [name], [cluster.service_user], since)]
-        return all(len(runs) == 1 and runs[0]["ended"] for runs in found)
+        # sacct may have the end before it has the beginning, and calls the job "allocation" until then.
+        return all(len(runs) == 1 and runs[0]["ended"] and runs[0]["name"] == name for runs in found)
 
     wait_until("its end is written down", known, seconds=60)
     (by_id,), (by_name,) = found
