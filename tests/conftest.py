@@ -18,10 +18,10 @@ from ucloud_slurm.provider import Provider
 from ucloud_slurm.sandbox.cluster import Cluster, ClusterSettings
 from ucloud_slurm.sandbox.core import ERAS, SimulatedCore
 from ucloud_slurm.sandbox.installation import Installation
-from ucloud_slurm.sandbox.processes import wait_until
 from ucloud_slurm.sandbox.relay import Relay
 from ucloud_slurm.sandbox.site import PRODUCTS, Site, SiteSettings
 from ucloud_slurm.store.jobs import JobRow
+from ucloud_slurm.store.outbox import ANSWERING
 from ucloud_slurm.worker.one_pass import Result, one_pass
 
 START = 1_795_000_000.0
@@ -170,8 +170,7 @@ class World:
             "minutes": 30,
         }
         job_id = self.core.submit(**(arguments | more))
-        # The provider notes that it has answered a moment after Core has the answer.
-        wait_until("create is answered", lambda: self.row(job_id).answered_at is not None, seconds=10)
+        self.clock.advance(ANSWERING)  # UCloud hears nothing before it has the answer
         return job_id
 
     def slurm(self, job_id: str) -> ModelJob:

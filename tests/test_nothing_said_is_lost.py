@@ -296,7 +296,7 @@ def test_a_restart_asks_for_no_new_token_product_or_application(world: World, op
 
 def test_updates_wait_until_create_has_been_answered(world: World) -> None:
     job_id = world.submit()
-    world.provider.store.change("update jobs set answered_at = null")
+    world.provider.store.change("update jobs set promised_at = null")
     world.model.start(world.slurm(job_id))
     world.work(1)
     assert world.told(job_id) == []

@@ -124,7 +124,6 @@ def the_rest(provider: Provider) -> None:
     jobs.known([1])
     jobs.named("n", "u")
     jobs.promise(["1"], now)
-    jobs.answered(["1"], now)
     jobs.claim("1", now, now, 1.0)
     jobs.under_way(["1"])
     jobs.unsettled("1", 1, now)

@@ -56,7 +56,7 @@ def site(tmp_path: Path) -> Path:
     (tmp_path / "token").write_text("token")
     row = {"id": "1", "phase": "live", "slurm_id": 7, "name": "ucloud-1", "local_user": me, "owner": "user",
            "category": "example-compute", "product": "example-compute-1", "fingerprint": fingerprint(job()),
-           "body": job().model_dump_json(by_alias=True), "accepted_at": START, "answered_at": START,
+           "body": job().model_dump_json(by_alias=True), "accepted_at": START, "promised_at": START,
            "confirmed_at": START, "submitted_at": 5, "run_submitted": 5, "state": "IN_QUEUE", "slurm_state": "PENDING",
            "time_limit": 60}  # fmt: skip
     Jobs(store).accept([row])

@@ -154,8 +154,9 @@ def test_a_submission_that_takes_long_goes_on_when_its_create_has_been_answered(
     go, submit = threading.Event(), world.model.submit
 
     def slow(*arguments: Any) -> SlurmJobId:
+        found = submit(*arguments)
         go.wait(PATIENCE)
-        return submit(*arguments)
+        return found
 
     mocker.patch.object(world.model, "submit", slow)
     bulk(world, ["alice", "alice"])
@@ -165,6 +166,26 @@ def test_a_submission_that_takes_long_goes_on_when_its_create_has_been_answered(
     assert world.row("0").phase is Phase.LIVE
     world.work(60)
     assert [len(world.model.of(id_)) for id_ in ("0", "1")] == [1, 1]
+
+
+def test_a_submission_whose_command_does_not_start_in_time_is_left_to_the_worker(
+    site: Callable[..., World], mocker: MockerFixture
+) -> None:
+    world = site(submit_at_once=1)
+    go, submit = threading.Event(), world.model.submit
+
+    def late(*arguments: Any) -> SlurmJobId:
+        go.wait(PATIENCE)
+        return submit(*arguments)
+
+    mocker.patch.object(world.model, "submit", late)
+    bulk(world, ["alice"])
+    assert (world.row("0").phase, world.row("0").promised_at) == (Phase.ACCEPTED, world.clock())
+    go.set()
+    world.provider.turns.give("nobody", lambda: None).result(PATIENCE)  # behind it
+    assert world.model.jobs == []
+    world.work(60)
+    assert len(world.model.of("0")) == 1
 
 
 def test_a_host_that_gives_no_more_threads_slows_submissions_down_and_loses_none(mocker: MockerFixture) -> None:

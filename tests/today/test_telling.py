@@ -219,7 +219,7 @@ def test_while_it_is_asked_whose_an_unknown_job_is_requests_can_write(world: Wor
 
     def slow(*_: object) -> None:
         with ThreadPoolExecutor(1) as other:
-            written.append(other.submit(world.provider.jobs.answered, ["1"], world.clock()).exception())
+            written.append(other.submit(world.provider.jobs.confirmed, ["1"], world.clock()).exception())
         raise NoAnswer
 
     mocker.patch.object(type(world.provider.mapping), "identity", slow)

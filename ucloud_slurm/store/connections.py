@@ -80,9 +80,11 @@ class Connections:
 
     def named(self, username: str, now: float) -> None:
         """UCloud has named a user."""
-        self._store.change(
-            "update connections set named_at = ? where username = ? and named_at is null", [now, username]
-        )
+        # Looked at first: it is for every create, and changes something once.
+        if self._store.row("select 1 from connections where username = ? and named_at is null", [username]):
+            self._store.change(
+                "update connections set named_at = ? where username = ? and named_at is null", [now, username]
+            )
 
     def ask(self, username: str, now: float) -> Connection | None:
         """Takes it over to tell UCloud of somebody.

@@ -106,8 +106,7 @@ class Store:
             if kept.conn.in_transaction:  # part of the caller's transaction
                 yield kept
                 return
-            if not durable:
-                kept.conn.execute("pragma synchronous = normal")
+            kept.wait_for_disk(durable)
             try:
                 kept.conn.execute("begin immediate")
                 yield kept
@@ -115,9 +114,6 @@ class Store:
             except BaseException:
                 kept.conn.rollback()  # does nothing where SQLite has rolled back by itself
                 raise
-            finally:
-                if not durable:
-                    kept.conn.execute("pragma synchronous = full")
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
         """The rows of a query."""
@@ -150,6 +146,13 @@ class Connection:
         self.conn.execute("pragma journal_mode = wal")
         self.conn.execute("pragma synchronous = full")
         self.conn.execute("pragma foreign_keys = on")
+        self._waits = True
+
+    def wait_for_disk(self, waits: bool) -> None:
+        """Whether the next commits wait until the disk has them."""
+        if waits is not self._waits:
+            self.conn.execute(f"pragma synchronous = {'full' if waits else 'normal'}")
+            self._waits = waits
 
     @cached_property
     def database(self) -> "Database":

@@ -88,7 +88,6 @@ class JobRow(OpenJob):
     body: str
     accepted_at: float
     promised_at: float | None
-    answered_at: float | None
     claimed_until: float | None
     attempted_at: float | None
     attempts: int

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from ucloud_slurm.store.database import Connection, Row, Store
@@ -16,6 +17,7 @@ _SUBMITTING = f"+phase = 'submitting' and {_THESE}"
 __all__ = ["WINDOW", "JobRow", "Jobs", "OpenJob", "Phase", "Stop"]
 
 _LEAN = ", ".join(OpenJob.__slots__)
+_WHOLE = ", ".join(field.name for field in fields(JobRow))
 
 
 class Jobs:
@@ -28,14 +30,16 @@ class Jobs:
 
     def get(self, job_id: str) -> JobRow | None:
         """The job with this id of UCloud's."""
-        row = self.store.row("select * from jobs where id = ?", [job_id])
-        return JobRow.read(row) if row else None
+        found = self._whole("where id = ?", [job_id])
+        return found[0] if found else None
 
     def in_phase(self, *phases: Phase) -> list[JobRow]:
         """All jobs in these phases, oldest first."""
         marks = ",".join("?" * len(phases))
-        sql = f"select * from jobs where phase in ({marks}) order by accepted_at, id"  # noqa: S608
-        return [JobRow.read(row) for row in self.store.rows(sql, list(phases))]
+        return self._whole(f"where phase in ({marks}) order by accepted_at, id", phases)
+
+    def _whole(self, which: str, parameters: Sequence[Any]) -> list[JobRow]:
+        return [JobRow.read(row) for row in self.store.rows(f"select {_WHOLE} from jobs {which}", parameters)]  # noqa: S608
 
     def open(self) -> list[OpenJob]:
         """All jobs that have not ended, oldest first."""
@@ -53,7 +57,7 @@ class Jobs:
     def newest(self, most: int) -> list[JobRow]:
         """The jobs that were written down last, newest first."""
         # By rowid: no index is kept for what is asked by people only.
-        return [JobRow.read(row) for row in self.store.rows("select * from jobs order by rowid desc limit ?", [most])]
+        return self._whole("order by rowid desc limit ?", [most])
 
     def count(self) -> dict[str, int]:
         """How many jobs are in each phase."""
@@ -88,12 +92,19 @@ class Jobs:
         sql = "select id, fingerprint from jobs where id in (select value from json_each(?))"
         return {row["id"]: row["fingerprint"] for row in self.store.rows(sql, [json.dumps(list(ids))])}
 
-    def accept(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Writes new jobs. To be called inside :meth:`Store.writing`."""
+    def accept(self, rows: Iterable[Mapping[str, Any]]) -> set[str]:
+        """Writes new jobs; those that are there stay as they are.
+
+        :returns: the ids of those that were written
+        """
+        written = set()
         with self.store.writing() as db:
             for row in rows:
                 values = ", ".join(f":{column}" for column in row)
-                db.conn.execute(f"insert into jobs ({', '.join(row)}) values ({values})", row)  # noqa: S608
+                sql = f"insert into jobs ({', '.join(row)}) values ({values}) on conflict (id) do nothing"  # noqa: S608
+                if db.conn.execute(sql, row).rowcount:
+                    written.add(row["id"])
+        return written
 
     def promise(self, ids: Collection[str], now: float) -> list[JobRow]:
         """Decides to answer create with success, unless one of the jobs has been refused.
@@ -101,26 +112,18 @@ class Jobs:
         :returns: the refused ones; none, and from now on a refusal is a FAILURE of the job
         """
         these = json.dumps(list(ids))
-        refused_sql = f"select * from jobs where (phase = 'refused' or stop = 'rolled-back') and {_THESE}"  # noqa: S608
+        which = f"where (phase = 'refused' or stop = 'rolled-back') and {_THESE}"
         owed_sql = f"select 1 from jobs where promised_at is null and {_THESE} limit 1"  # noqa: S608
-        if self.store.row(owed_sql, [these]) is None and self.store.row(refused_sql, [these]) is None:
+        if self.store.row(owed_sql, [these]) is None and not self._whole(which, [these]):
             return []
         with self.store.writing():
-            refused = [JobRow.read(row) for row in self.store.rows(refused_sql, [these])]
+            refused = self._whole(which, [these])
             if not refused:
                 self.store.change(
                     f"update jobs set promised_at = ? where promised_at is null and {_THESE}",  # noqa: S608
                     [now, these],
                 )
         return refused
-
-    def answered(self, ids: Collection[str], now: float) -> None:
-        """Notes that UCloud has had the answer to create, so that updates may follow."""
-        self.store.change(
-            f"update jobs set answered_at = ? where answered_at is null and {_THESE}",  # noqa: S608
-            [now, json.dumps(list(ids))],
-            durable=False,  # without it updates wait a little longer
-        )
 
     def claim(self, job_id: str, now: float, until: float, pace: float | None = None) -> int | None:
         """Begins a submission, unless somebody else has begun one, the job is to end, or it is held.
@@ -319,12 +322,11 @@ class Jobs:
         Of those that have ended only the ones of which something is still to be told. Those too whose create has no
         answer yet: it may never get one, when the process that was at it has died.
         """
-        found = self.store.rows(
-            "select * from jobs where confirmed_at is null and phase <> 'refused' and stop is not 'rolled-back' "
+        return self._whole(
+            "where confirmed_at is null and phase <> 'refused' and stop is not 'rolled-back' "
             "and (phase <> 'ended' or exists (select 1 from outbox where job_id = jobs.id and outcome is null)) "
             "and accepted_at <= ? order by accepted_at, id limit ?", [before, most],
         )  # fmt: skip
-        return [JobRow.read(row) for row in found]
 
     def confirmed(self, ids: Iterable[str], now: float) -> None:
         """UCloud has these jobs."""

@@ -8,6 +8,8 @@ from typing import Any
 
 from ucloud_slurm.store.database import Row, Store
 
+ANSWERING = 1.0  # seconds in which an answer that was promised has been sent
+
 
 class Outcome(StrEnum):
     """What became of a message."""
@@ -40,8 +42,9 @@ class Outbox:
     def heads(self, now: float, unanswered: float, most: int = 1000, *, confirmed: bool = False) -> list[Letter]:
         """The oldest waiting message of each job, oldest first.
 
-        Messages of a job whose create has not been answered wait ``unanswered`` seconds from its acceptance:
-        UCloud must not hear of a job before it has its answer.
+        UCloud must not hear of a job before it has the answer to its create. That is sent as soon as it is promised,
+        so that messages wait :data:`ANSWERING` seconds from then; where nothing was promised they wait ``unanswered``
+        seconds from its acceptance.
 
         :param confirmed: only those of jobs of which UCloud has said that it has them
         """
@@ -51,9 +54,9 @@ class Outbox:
             "from outbox cross join jobs on jobs.id = outbox.job_id where outcome is null "
             "and not exists (select 1 from outbox as before where before.job_id = outbox.job_id "
             "and before.outcome is null and before.id < outbox.id) "
-            "and (answered_at is not null or accepted_at < ?) and (confirmed_at is not null or not ?) "
+            "and (promised_at <= ? or accepted_at < ?) and (confirmed_at is not null or not ?) "
             "order by outbox.id limit ?",
-            [now - unanswered, confirmed, most],
+            [now - ANSWERING, now - unanswered, confirmed, most],
         )
         return [_letter(row) for row in rows]
 

@@ -76,7 +76,12 @@ def without_nulls(data: Any) -> Any:
     if _is_too_large(data):
         raise Refused("The request holds a number that is too large.")
     if isinstance(data, dict):
-        return {key: without_nulls(value) for key, value in data.items() if value is not None}
+        # Most values are texts: no call for those.
+        return {
+            key: value if type(value) is str else without_nulls(value)
+            for key, value in data.items()
+            if value is not None
+        }
     if isinstance(data, list):
         return [without_nulls(value) for value in data]
     return data

@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Sequence
 
-from flask import Response, after_this_request, request
+from flask import request
 
-from ucloud_slurm.errors import Problem, Refused
+from ucloud_slurm.errors import Refused
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.store.health import SLURM, UCLOUD
 from ucloud_slurm.ucloud.answers import (
@@ -74,14 +74,7 @@ def _jobs(provider: Provider, calls: Calls) -> None:
     @calls.call("POST", "jobs", takes=Bulk[Job], gives=Answers[Created])
     def create(bulk: Bulk[Job]) -> Answers[Created]:
         """Start jobs: all of them or none."""
-        ids = Create(provider).accept(bulk.items)
-
-        @after_this_request
-        def answered(response: Response) -> Response:
-            response.call_on_close(lambda: _answered(provider, [job.id for job in bulk.items]))
-            return response
-
-        return Answers(responses=[Created(id=id_) for id_ in ids])
+        return Answers(responses=[Created(id=id_) for id_ in Create(provider).accept(bulk.items)])
 
     @calls.call("POST", "jobs/terminate", takes=Bulk[Job], gives=Answers[Nothing])
     def terminate(bulk: Bulk[Job]) -> Answers[Nothing]:
@@ -205,10 +198,3 @@ def _integration(provider: Provider, calls: Calls) -> None:
 
 def _nothing(items: Sequence[object]) -> Answers[Nothing]:
     return Answers(responses=[Nothing() for _ in items])
-
-
-def _answered(provider: Provider, ids: list[str]) -> None:
-    try:
-        provider.jobs.answered(ids, provider.now())
-    except Problem as error:
-        log.warning("the updates of %d jobs wait a little: %s", len(ids), error)

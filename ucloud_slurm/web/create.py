@@ -3,10 +3,11 @@
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.locks import nothing_left
@@ -39,12 +40,18 @@ class Create:
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
         self._deadline = time.monotonic() + provider.config.jobs.submit_within
+        self._paced = provider.config.slurm.submit_per_second is not None
         self._local_users: dict[str, str] = {}
         self._alone = False
-        self._written = threading.Event()  # or it has failed
+        self._rows: dict[str, dict[str, Any]] = {}  # to be written
+        self._turns: Sequence[str] = ()  # the jobs to be submitted
+        self._writing = threading.Lock()
+        self._mine: set[str] | None = None  # the jobs that were written by this call; None until then
+        self._claimed: set[str] = set()  # those that were claimed as they were written
+        self._failure: BaseException | None = None  # why they could not be written
+        self._promised = False  # the only job was, as it was submitted
         self._lock = threading.Lock()
         self._over = False  # nobody gathers what came too late any more
-        self._mine: set[str] = set()  # the jobs that were written by this call
         self._too_late: list[str] = []  # jobs whose turn came when nothing was begun any more
 
     def accept(self, jobs: Sequence[Job]) -> list[str]:
@@ -59,38 +66,28 @@ class Create:
             if other is not job and naming.fingerprint(other) != naming.fingerprint(job):
                 raise Conflict(f"items[{number}].id: {job.id} is there twice with different contents.")
         self._alone = len(unique) == 1
-        new = self._new(list(unique.values()))
+        before = self._came_before({job.id: naming.fingerprint(job) for job in unique.values()})
+        new = [job for job in unique.values() if job.id not in before]
         places = {job.id: number for number, job in reversed(list(enumerate(jobs)))}
         submissions = self._build(new, places if len(jobs) > 1 else {})
-        owners = {job.id: job.owner.created_by for job in new if job.id in submissions}
-        turns = interleaved(owners, lambda job_id: owners[job_id])
-        # Where a pace is to be kept each is claimed when its turn comes.
-        claims = self._may_submit() and self._provider.config.slurm.submit_per_second is None
-        owed = [(owners[id_], id_, submissions[id_]) for id_ in turns]
-        if claims:
-            with self._writing_while(owed) as given:
-                self._write(new, turns)
-        else:
-            self._write(new, [])
-            given = {}
-            self._begin(owed, given, claimed=False)
-        self._finish(given, claimed=claims)
-        if len(self._mine) < len(unique):
+        self._rows = {job.id: row_of(self._provider, job, self._local_users[job.id]) for job in new}
+        self._submit(submissions)
+        if self._mine is None or len(self._mine) < len(unique):
             self._wait(list(unique))
-        refused = self._provider.jobs.promise(list(unique), self._provider.now())
+        refused = [] if self._promised else self._provider.jobs.promise(list(unique), self._provider.now())
         if refused:
             self._roll_back(list(unique), refused[0])
             place = f"items[{places[refused[0].id]}] (job {refused[0].id}): " if len(jobs) > 1 else ""
             raise _answer(place, refused[0])
         return [naming.provider_id(job.id) for job in jobs]
 
-    def _new(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs that did not come before; the same id with other contents is refused."""
-        before = self._provider.jobs.fingerprints([job.id for job in jobs])
-        for job in jobs:
-            if job.id in before and before[job.id] != naming.fingerprint(job):
-                raise Conflict(f"Job {job.id} came before with another owner or specification.")
-        return [job for job in jobs if job.id not in before]
+    def _came_before(self, fingerprints: Mapping[str, str]) -> Collection[str]:
+        """Which of these jobs are known; the same id with other contents is refused."""
+        before = self._provider.jobs.fingerprints(fingerprints)
+        for job_id, fingerprint in before.items():
+            if fingerprint != fingerprints[job_id]:
+                raise Conflict(f"Job {job_id} came before with another owner or specification.")
+        return before
 
     def _build(self, jobs: Sequence[Job], places: Mapping[str, int]) -> dict[str, Submission]:
         """Validates the jobs before anything is written.
@@ -115,74 +112,82 @@ class Create:
                 log.warning("job %s: accepted, and built later: %s", job.id, error)
         return built
 
-    def _write(self, jobs: Sequence[Job], claimed: Collection[str]) -> None:
-        """Writes the jobs down that nobody else has written since we looked.
-
-        :param claimed: those that are claimed for submission in the same transaction
-        """
-        provider = self._provider
-        rows = {job.id: row_of(provider, job, self._local_users[job.id]) for job in jobs}
-        for job_id in claimed:
-            rows[job_id] |= {"phase": Phase.SUBMITTING, "attempted_at": provider.now(), "attempts": FIRST,
-                             "claimed_until": claimed_until(provider, self._left())}  # fmt: skip
-        with provider.store.writing():
-            for username in {job.owner.created_by for job in jobs}:
-                provider.connections.named(username, provider.now())
-            new = self._new(jobs)
-            provider.jobs.accept([rows[job.id] for job in new])
-        self._mine = {job.id for job in new}
-
-    @contextmanager
-    def _writing_while(self, submissions: Sequence[tuple[str, str, Submission]]) -> Iterator[dict[Future[None], str]]:
-        """While the jobs are written down their submissions begin; nothing is sent before they are."""
+    def _submit(self, submissions: Mapping[str, Submission]) -> None:
+        """Has the jobs written down, and those submitted that are built, in turns."""
+        owners = {job_id: self._rows[job_id]["owner"] for job_id in submissions}
+        self._turns = interleaved(owners, lambda job_id: owners[job_id])
+        if self._paced:
+            self._write([])  # each is claimed when its turn comes
         given: dict[Future[None], str] = {}
         try:
-            self._begin(submissions, given, claimed=True)
-            yield given
+            for job_id in self._turns:
+                work = partial(self._submit_in_time, job_id, submissions[job_id])
+                given[self._provider.turns.give(owners[job_id], work)] = job_id
+            self._finish(given)
         except BaseException:
             for each in given:
                 each.cancel()
             raise
-        finally:
-            self._written.set()  # or it has failed, and none of them is ours
 
-    def _begin(
-        self, submissions: Sequence[tuple[str, str, Submission]], given: dict[Future[None], str], *, claimed: bool
-    ) -> None:
-        """Has the jobs submitted in turns.
+    def _write(self, claimed: Collection[str]) -> None:
+        """Writes those of the jobs down that nobody else has written since we looked, unless it was done before.
 
-        :param given: where it is noted what was given
-        :param claimed: they are claimed as they are written down
+        The first submission does it while its command starts. Where none comes to that the request does.
+
+        :param claimed: those that are claimed for submission in the same transaction
         """
-        for owner, job_id, submission in submissions:
-            work = partial(self._submit_in_time, job_id, submission, claimed=claimed)
-            given[self._provider.turns.give(owner, work)] = job_id
+        provider, rows = self._provider, self._rows
+        with self._writing:
+            if self._mine is not None:
+                return
+            for job_id in claimed:
+                rows[job_id] |= {"phase": Phase.SUBMITTING, "attempted_at": provider.now(), "attempts": FIRST,
+                                 "claimed_until": claimed_until(provider, self._left())}  # fmt: skip
+            mine: set[str] = set()  # and it stays so if they cannot be written
+            try:
+                with provider.store.writing():
+                    for username in {row["owner"] for row in rows.values()}:
+                        provider.connections.named(username, provider.now())
+                    written = provider.jobs.accept(rows.values())
+                    self._came_before({id_: row["fingerprint"] for id_, row in rows.items() if id_ not in written})
+                mine = written
+            except BaseException as error:
+                self._failure = error
+                raise
+            finally:
+                self._claimed = mine.intersection(claimed)
+                self._mine = mine
 
-    def _finish(self, given: Mapping[Future[None], str], *, claimed: bool) -> None:
+    def _finish(self, given: Mapping[Future[None], str]) -> None:
         """Waits as long as there is time. What has begun by then goes on; the worker does the rest."""
         provider = self._provider
         done, late = wait(given, max(self._left(), 0.0))
+        for each in done:
+            each.result()
+        if self._failure is not None:
+            raise self._failure
         taken_back = [given[each] for each in late if each.cancel()]
         if len(taken_back) < len(late):
             provider.health.paused(SLURM, "a submission takes long", provider.now(), PAUSE)
+        self._write([])
         with self._lock:
             self._over = True
-            owed = self._mine & {*taken_back, *self._too_late}
-        if claimed and owed:
+            owed = self._claimed & {*taken_back, *self._too_late}
+        if owed:
             provider.jobs.owed(*owed, attempt=FIRST)
-        for each in done:
-            each.result()
 
-    def _submit_in_time(self, job_id: str, submission: Submission, *, claimed: bool) -> None:
+    def _submit_in_time(self, job_id: str, submission: Submission) -> None:
+        if self._mine is not None and job_id not in self._mine:
+            return  # another request has it, or none could be written
         if not self._may_submit():
-            self._give_back(job_id, claimed=claimed)
+            self._give_back(job_id)
             return
         try:
-            submit(
+            self._promised = submit(
                 self._provider,
                 job_id,
                 submission,
-                claimed=partial(self._is_mine, job_id) if claimed else None,
+                claimed=None if self._paced else partial(self._is_claimed, job_id),
                 promises=self._alone,
             )
         except FolderTrouble as trouble:
@@ -191,18 +196,19 @@ class Create:
             # Slurm may have the job by now: it stays as it is, and the worker looks it up.
             log.warning("job %s: what became of its submission could not be written: %s", job_id, trouble)
 
-    def _give_back(self, job_id: str, *, claimed: bool) -> None:
+    def _give_back(self, job_id: str) -> None:
         """The turn came too late: the worker has it."""
         with self._lock:
             if not self._over:
                 self._too_late.append(job_id)
                 return
-        if claimed and job_id in self._mine:
+        if job_id in self._claimed:
             self._provider.jobs.owed(job_id, attempt=FIRST)
 
-    def _is_mine(self, job_id: str) -> bool:
-        self._written.wait()
-        return job_id in self._mine
+    def _is_claimed(self, job_id: str) -> bool:
+        with suppress(Exception):  # the request raises it
+            self._write(self._turns)
+        return job_id in self._claimed
 
     def _may_submit(self) -> bool:
         return self._left() > LEAST and self._provider.health.may_ask(SLURM, self._provider.now())

@@ -120,7 +120,6 @@ def look_for(provider: Provider, job: Job, stop: Stop | None = None) -> None:
         found_only=True,
         accepted_at=min(now, job.created_at / 1000),
         promised_at=now,
-        answered_at=now,
         confirmed_at=now,
         attempted_at=now,
     )

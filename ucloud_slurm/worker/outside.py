@@ -104,7 +104,6 @@ def _write(provider: Provider, registered: dict[str, Registration]) -> None:
                 "body": job.model_dump_json(by_alias=True),
                 "accepted_at": now,
                 "promised_at": now,
-                "answered_at": now,
                 "confirmed_at": now,
                 "submitted_at": record.submitted,
                 "state": JobState.IN_QUEUE,

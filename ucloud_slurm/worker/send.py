@@ -15,7 +15,7 @@ from ucloud_slurm.worker.catalogue import PAUSE
 
 log = logging.getLogger(__name__)
 
-UNANSWERED = 10.0  # seconds after which a create counts as answered, whatever became of the answer
+UNANSWERED = 10.0  # seconds after which a create counts as answered that was never promised to be
 BUDGET = 60.0  # seconds of a pass; jobs that are to be stopped wait behind it
 PAYMENT_REQUIRED = 402
 NO_CHARGES = "a charge for a UCloud of another era: this one is told of use instead; book it by hand"

@@ -15,11 +15,11 @@ _STATEMENTS = (
         with recursive counted (n) as (select 1 union all select n + 1 from counted where n < :jobs)
         select n, cast(:first + n as text) as id, cast(:ended_at as integer) - (:jobs - n) as at from counted""",
     """insert into jobs (id, slurm_id, phase, name, local_user, owner, category, product, fingerprint, body,
-                         accepted_at, promised_at, answered_at, confirmed_at, attempted_at, attempts, submitted_at,
+                         accepted_at, promised_at, confirmed_at, attempted_at, attempts, submitted_at,
                          run_submitted, state, slurm_state, reason, charged, used, time_limit, ended_at)
         select id, n, 'ended', 'ucloud-' || id, 'nobody', 'user', 'example-compute', 'example-compute-1',
                hex(randomblob(32)), '{"id":"' || id || '","rest":"' || hex(zeroblob(:length)) || '"}', at - 3600,
-               at - 3600, at - 3600, at - 3600, at - 3600, 1, at - 3600, at - 3600,
+               at - 3600, at - 3600, at - 3600, 1, at - 3600, at - 3600,
                'SUCCESS', 'COMPLETED', 'The job has ended.', 3600, 3600, 60, at
         from ended""",
     """insert into runs (job_id, submitted, started, ended, seconds, nodes, cpus, state, exit_code, signal)
@@ -72,12 +72,12 @@ def _jobs(jobs: Iterator[tuple[str, float]] | Any) -> tuple[str, Iterator[tuple[
     """The statement for jobs that have ended, and its values."""
     body = json.dumps({"specification": {"application": {"name": "bench", "version": "1"}}, "text": "x" * 800})
     columns = ("id", "slurm_id", "phase", "name", "local_user", "owner", "category", "product", "fingerprint", "body",
-               "accepted_at", "promised_at", "answered_at", "confirmed_at", "state", "slurm_state",
+               "accepted_at", "promised_at", "confirmed_at", "state", "slurm_state",
                "ended_at", "used")  # fmt: skip
     marks = ", ".join("?" * len(columns))
     values = (
         (job_id, 10_000_000 + number, "ended", f"ucloud-{job_id}", "user", "user", "example-compute",
-         "example-compute-1", "x" * 64, body, at, at, at, at, "SUCCESS", "COMPLETED", at, 60)
+         "example-compute-1", "x" * 64, body, at, at, at, "SUCCESS", "COMPLETED", at, 60)
         for number, (job_id, at) in enumerate(jobs)
     )  # fmt: skip
     return f"insert into jobs ({', '.join(columns)}) values ({marks})", values  # noqa: S608
