@@ -14,7 +14,7 @@ import ucloud_slurm.store
 from tests.conftest import World
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.store.database import Store
-from ucloud_slurm.store.jobs import Jobs, Phase, Stop
+from ucloud_slurm.store.jobs import WHOLE, Jobs, Phase, Stop
 from ucloud_slurm.store.outbox import Letter, Outcome
 from ucloud_slurm.store.people import Link
 from ucloud_slurm.store.retention import Retention
@@ -31,14 +31,14 @@ OPEN = {"jobs_open", "jobs_to_stop", "jobs_unconfirmed", "outbox_waiting", "outb
         "sessions_open", "connections_owed", "wallets_locked"}  # fmt: skip
 # What people ask for from the command line, and what makes the file what it is.
 ALLOWED = {
-    "select * from jobs order by rowid desc limit": "`jobs --all`: the newest, and no more than are asked for",
+    f"select {WHOLE} from jobs order by rowid desc limit": "`jobs --all`: the newest, and no more than are asked for",
     "select * from outbox order by id desc limit": "`outbox --all`: the same",
     "select * from people order by username": "`users list` and `users export`: everybody",
     "select * from projects order by project": "`users projects list`: all projects",
     "select at, who, what from people_history": "`users history`: all of it",
 }
 
-IN_PHASE = "select * from jobs where phase in (?"  # which asks for what has not ended
+IN_PHASE = f"select {WHOLE} from jobs where phase in (?"  # which asks for what has not ended
 
 
 class Recording(sqlite3.Connection):

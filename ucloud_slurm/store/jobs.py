@@ -14,10 +14,10 @@ _THESE = "id in (select value from json_each(?))"
 # By their ids: SQLite would rather go through all jobs of a phase.
 _SUBMITTING = f"+phase = 'submitting' and {_THESE}"
 
-__all__ = ["WINDOW", "JobRow", "Jobs", "OpenJob", "Phase", "Stop"]
+__all__ = ["WHOLE", "WINDOW", "JobRow", "Jobs", "OpenJob", "Phase", "Stop"]
 
 _LEAN = ", ".join(OpenJob.__slots__)
-_WHOLE = ", ".join(field.name for field in fields(JobRow))
+WHOLE = ", ".join(field.name for field in fields(JobRow))
 
 
 class Jobs:
@@ -39,7 +39,7 @@ class Jobs:
         return self._whole(f"where phase in ({marks}) order by accepted_at, id", phases)
 
     def _whole(self, which: str, parameters: Sequence[Any]) -> list[JobRow]:
-        return [JobRow.read(row) for row in self.store.rows(f"select {_WHOLE} from jobs {which}", parameters)]  # noqa: S608
+        return [JobRow.read(row) for row in self.store.rows(f"select {WHOLE} from jobs {which}", parameters)]  # noqa: S608
 
     def open(self) -> list[OpenJob]:
         """All jobs that have not ended, oldest first."""

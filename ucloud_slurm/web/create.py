@@ -3,11 +3,10 @@
 import logging
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.locks import nothing_left
@@ -43,8 +42,9 @@ class Create:
         self._paced = provider.config.slurm.submit_per_second is not None
         self._local_users: dict[str, str] = {}
         self._alone = False
-        self._rows: dict[str, dict[str, Any]] = {}  # to be written
-        self._turns: Sequence[str] = ()  # the jobs to be submitted
+        self._fingerprints: dict[str, str] = {}
+        self._new: Sequence[Job] = ()  # the jobs to be written
+        self._built: Set[str] = frozenset()  # those of them that can be submitted
         self._writing = threading.Lock()
         self._mine: set[str] | None = None  # the jobs that were written by this call; None until then
         self._claimed: set[str] = set()  # those that were claimed as they were written
@@ -66,12 +66,11 @@ class Create:
             if other is not job and naming.fingerprint(other) != naming.fingerprint(job):
                 raise Conflict(f"items[{number}].id: {job.id} is there twice with different contents.")
         self._alone = len(unique) == 1
-        before = self._came_before({job.id: naming.fingerprint(job) for job in unique.values()})
-        new = [job for job in unique.values() if job.id not in before]
+        self._fingerprints = {job.id: naming.fingerprint(job) for job in unique.values()}
+        before = self._came_before(list(unique))
+        self._new = [job for job in unique.values() if job.id not in before]
         places = {job.id: number for number, job in reversed(list(enumerate(jobs)))}
-        submissions = self._build(new, places if len(jobs) > 1 else {})
-        self._rows = {job.id: row_of(self._provider, job, self._local_users[job.id]) for job in new}
-        self._submit(submissions)
+        self._submit(self._build(places if len(jobs) > 1 else {}))
         if self._mine is None or len(self._mine) < len(unique):
             self._wait(list(unique))
         refused = [] if self._promised else self._provider.jobs.promise(list(unique), self._provider.now())
@@ -81,15 +80,15 @@ class Create:
             raise _answer(place, refused[0])
         return [naming.provider_id(job.id) for job in jobs]
 
-    def _came_before(self, fingerprints: Mapping[str, str]) -> Collection[str]:
+    def _came_before(self, ids: Collection[str]) -> Collection[str]:
         """Which of these jobs are known; the same id with other contents is refused."""
-        before = self._provider.jobs.fingerprints(fingerprints)
+        before = self._provider.jobs.fingerprints(ids) if ids else {}
         for job_id, fingerprint in before.items():
-            if fingerprint != fingerprints[job_id]:
+            if fingerprint != self._fingerprints[job_id]:
                 raise Conflict(f"Job {job_id} came before with another owner or specification.")
         return before
 
-    def _build(self, jobs: Sequence[Job], places: Mapping[str, int]) -> dict[str, Submission]:
+    def _build(self, places: Mapping[str, int]) -> dict[str, Submission]:
         """Validates the jobs before anything is written.
 
         Jobs of which UCloud must tell us more and has no time to, and those whose templates must wait for this host,
@@ -100,7 +99,7 @@ class Create:
         catalogue = Catalogue(self._provider, self._deadline)
         mapping = self._provider.mapping
         built: dict[str, Submission] = {}
-        for job in jobs:
+        for job in self._new:
             try:
                 identity = mapping.identity(job.owner.created_by, job.owner.project)
                 self._local_users[job.id] = identity.person.user
@@ -114,13 +113,13 @@ class Create:
 
     def _submit(self, submissions: Mapping[str, Submission]) -> None:
         """Has the jobs written down, and those submitted that are built, in turns."""
-        owners = {job_id: self._rows[job_id]["owner"] for job_id in submissions}
-        self._turns = interleaved(owners, lambda job_id: owners[job_id])
+        owners = {job.id: job.owner.created_by for job in self._new if job.id in submissions}
+        self._built = owners.keys()
         if self._paced:
-            self._write([])  # each is claimed when its turn comes
+            self._write(frozenset())  # each is claimed when its turn comes
         given: dict[Future[None], str] = {}
         try:
-            for job_id in self._turns:
+            for job_id in interleaved(owners, lambda job_id: owners[job_id]):
                 work = partial(self._submit_in_time, job_id, submissions[job_id])
                 given[self._provider.turns.give(owners[job_id], work)] = job_id
             self._finish(given)
@@ -129,27 +128,33 @@ class Create:
                 each.cancel()
             raise
 
-    def _write(self, claimed: Collection[str]) -> None:
+    def _write(self, claimed: Set[str]) -> None:
         """Writes those of the jobs down that nobody else has written since we looked, unless it was done before.
 
         The first submission does it while its command starts. Where none comes to that the request does.
 
         :param claimed: those that are claimed for submission in the same transaction
         """
-        provider, rows = self._provider, self._rows
+        provider, jobs = self._provider, self._new
         with self._writing:
+            if self._failure is not None:
+                raise self._failure
             if self._mine is not None:
                 return
-            for job_id in claimed:
-                rows[job_id] |= {"phase": Phase.SUBMITTING, "attempted_at": provider.now(), "attempts": FIRST,
-                                 "claimed_until": claimed_until(provider, self._left())}  # fmt: skip
+            claim = {"phase": Phase.SUBMITTING, "attempted_at": provider.now(), "attempts": FIRST,
+                     "claimed_until": claimed_until(provider, self._left())}  # fmt: skip
             mine: set[str] = set()  # and it stays so if they cannot be written
             try:
+                rows = [
+                    row_of(provider, job, self._fingerprints[job.id], self._local_users[job.id],
+                           **(claim if job.id in claimed else {}))
+                    for job in jobs
+                ]  # fmt: skip
                 with provider.store.writing():
-                    for username in {row["owner"] for row in rows.values()}:
+                    for username in {job.owner.created_by for job in jobs}:
                         provider.connections.named(username, provider.now())
-                    written = provider.jobs.accept(rows.values())
-                    self._came_before({id_: row["fingerprint"] for id_, row in rows.items() if id_ not in written})
+                    written = provider.jobs.accept(rows)
+                    self._came_before([job.id for job in jobs if job.id not in written])
                 mine = written
             except BaseException as error:
                 self._failure = error
@@ -164,12 +169,10 @@ class Create:
         done, late = wait(given, max(self._left(), 0.0))
         for each in done:
             each.result()
-        if self._failure is not None:
-            raise self._failure
+        self._write(frozenset())
         taken_back = [given[each] for each in late if each.cancel()]
         if len(taken_back) < len(late):
             provider.health.paused(SLURM, "a submission takes long", provider.now(), PAUSE)
-        self._write([])
         with self._lock:
             self._over = True
             owed = self._claimed & {*taken_back, *self._too_late}
@@ -207,7 +210,7 @@ class Create:
 
     def _is_claimed(self, job_id: str) -> bool:
         with suppress(Exception):  # the request raises it
-            self._write(self._turns)
+            self._write(self._built)
         return job_id in self._claimed
 
     def _may_submit(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, request
 from pydantic import BaseModel
 
 from ucloud_slurm.ucloud.answers import Nothing
@@ -71,7 +71,7 @@ class Calls:
                 arguments = [decode(takes, request.get_data(cache=False))] if takes is not None else []
                 given = view(*arguments, **{name: request.args.get(name) for name in query})
                 result: BaseModel = Nothing() if given is None else given
-                return jsonify(result.model_dump(mode="json", by_alias=True))
+                return Response(result.model_dump_json(by_alias=True), mimetype="application/json")
 
             self.blueprint.add_url_rule(f"/{path}", endpoint, answer, methods=[verb])
             return view

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from ucloud_slurm.ucloud.jobs import Job
 
 
-def row_of(provider: Provider, job: Job, local_user: str, **more: Any) -> dict[str, Any]:
+def row_of(provider: Provider, job: Job, fingerprint: str, local_user: str, **more: Any) -> dict[str, Any]:
     """A new row for the jobs table.
 
+    :param fingerprint: of the job (:func:`naming.fingerprint`)
     :param local_user: whom it runs as, whatever is said of its owner later
     """
     specification = job.specification
@@ -27,7 +28,7 @@ def row_of(provider: Provider, job: Job, local_user: str, **more: Any) -> dict[s
         "project": job.owner.project,
         "category": specification.product.category,
         "product": specification.product.id,
-        "fingerprint": naming.fingerprint(job),
+        "fingerprint": fingerprint,
         "body": job.model_dump_json(by_alias=True, exclude={"status": {"resolved_application", "resolved_product"}}),
         "accepted_at": provider.now(),
         **more,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ucloud_slurm.bridge import naming
 from ucloud_slurm.errors import Problem
 from ucloud_slurm.provider import Provider
 from ucloud_slurm.store.caches import Cache
@@ -115,6 +116,7 @@ def look_for(provider: Provider, job: Job, stop: Stop | None = None) -> None:
     row = row_of(
         provider,
         job,
+        naming.fingerprint(job),
         local_user,
         phase=Phase.SUBMITTING,
         found_only=True,
