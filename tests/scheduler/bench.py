@@ -97,6 +97,6 @@ class Bench:
 
     def process(self) -> int:
         """The number of the process in which pyslurm lives."""
-        child = self.slurm._process._child
+        child = self.slurm._processes.first._child
         assert child is not None
         return child._process.pid

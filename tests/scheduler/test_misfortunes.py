@@ -338,7 +338,7 @@ from tests.scheduler.bench import submission
 from ucloud_slurm.run import run
 slurm = PySlurm(Path({commands!r}), Path({conf!r}), 20.0)
 assert slurm.ready(20), slurm.reason
-pid = lambda: slurm._process._child._process.pid
+pid = lambda: slurm._processes.first._child._process.pid
 print(pid(), flush=True)
 """
 

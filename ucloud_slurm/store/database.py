@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlite_utils.db import Table
 
 BUSY_SECONDS = 2.0
+BUSY = "The provider is busy; please try again in a minute."
 PATIENCE = 1800.0  # seconds for another process to bring the file up to date
 # statfs(2): file systems that hosts share. WAL needs the shared memory of one host.
 SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.glusterfs", "afs", "9p"}
@@ -41,6 +42,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._threads = threading.local()
+        self._turn = threading.Lock()  # SQLite does not wait for its lock: it sleeps, and looks again
         self._prepare()
 
     def _prepare(self) -> None:
@@ -106,14 +108,18 @@ class Store:
             if kept.conn.in_transaction:  # part of the caller's transaction
                 yield kept
                 return
-            kept.wait_for_disk(durable)
+            if not self._turn.acquire(timeout=BUSY_SECONDS):
+                raise StorageBusy(BUSY)
             try:
+                kept.wait_for_disk(durable)
                 kept.conn.execute("begin immediate")
                 yield kept
                 kept.conn.execute("commit")
             except BaseException:
                 kept.conn.rollback()  # does nothing where SQLite has rolled back by itself
                 raise
+            finally:
+                self._turn.release()
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
         """The rows of a query."""
@@ -181,7 +187,7 @@ def _told(path: Path) -> Iterator[None]:
                 f"The provider's disk is full or broken ({path.parent}); please try again later."
             ) from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise StorageBusy("The provider is busy; please try again in a minute.") from error
+            raise StorageBusy(BUSY) from error
         raise
 
 

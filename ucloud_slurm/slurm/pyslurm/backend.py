@@ -10,6 +10,7 @@ from ucloud_slurm.frames import Message
 from ucloud_slurm.run import Run
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.pyslurm import translation
+from ucloud_slurm.slurm.pyslurm.pool import Pool
 from ucloud_slurm.slurm.pyslurm.process import Lost, NotSent, Process
 from ucloud_slurm.slurm.pyslurm.translation import Unfit
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId, Submission
@@ -19,6 +20,7 @@ from ucloud_slurm.slurm.states import Phase
 
 log = logging.getLogger(__name__)
 
+PROCESSES = 2  # slurmctld takes one request while it works on another
 WISHES = 3  # a pass of the worker that changes less is over before the process would be there
 LEAST = 1.0  # seconds that pyslurm is given at least
 SHARE = 0.5  # of a call's time; the rest is for the command that does it otherwise
@@ -28,7 +30,7 @@ class PySlurm(Commands):
     """As :class:`Commands`, with pyslurm for submitting own jobs, for looking at one job and for changing it.
 
     Lists stay with the commands, which are quicker at them; so do the runs of a job, which pyslurm cannot list. The
-    process of pyslurm is started in the background and never waited for. Safe for several threads.
+    processes of pyslurm are started in the background and never waited for. Safe for several threads.
     """
 
     def __init__(
@@ -42,18 +44,18 @@ class PySlurm(Commands):
         """
         super().__init__(folder, conf, timeout)
         self._own = own_account()
-        self._process = Process(folder, translation.OLDEST, self._env, level=level, now=now)
+        self._processes = Pool(lambda: Process(folder, translation.OLDEST, self._env, level=level, now=now), PROCESSES)
         self._wishes = 0
 
     @property
     def reason(self) -> str | None:
         """Why pyslurm is not used at the moment, None when it is."""
-        return self._process.reason
+        return self._processes.first.reason
 
     def begin(self) -> None:
         """See :class:`Scheduler`."""
         self._wishes = WISHES
-        self._process.begin()
+        self._processes.first.begin()
 
     def ready(self, within: float) -> bool:
         """Waits until pyslurm can be used.
@@ -62,11 +64,11 @@ class PySlurm(Commands):
         :returns: whether it can
         """
         self._wishes = WISHES
-        return self._process.ready(within)
+        return self._processes.first.ready(within)
 
     def close(self) -> None:
         """See :class:`Scheduler`."""
-        self._process.close()
+        self._processes.close()
 
     # -- submitting -----------------------------------------------------------------------------------------
 
@@ -85,7 +87,7 @@ class PySlurm(Commands):
             try:
                 wanted = translation.description(submission)
                 message = {"call": "submit", "description": wanted}
-                answer = self._process.ask(message, waits=within * SHARE, within=within)
+                answer = self._processes.ask(message, waits=within * SHARE, within=within)
             except Unfit as error:
                 log.debug("sbatch submits %s: %s", submission.name, error)
             except NotSent as error:
@@ -202,7 +204,7 @@ class PySlurm(Commands):
         if limit < LEAST:
             raise _Otherwise("there is so little time that a slow controller would cost the process")
         try:
-            answer = self._process.ask({"call": call, "id": job, **more}, waits=limit * SHARE, within=limit)
+            answer = self._processes.ask({"call": call, "id": job, **more}, waits=limit * SHARE, within=limit)
         except (NotSent, Lost) as error:
             raise _Otherwise(str(error)) from None
         self._count(call)

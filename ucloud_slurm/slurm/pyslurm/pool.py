@@ -1,0 +1,55 @@
+"""A few processes of pyslurm: the first does what comes one by one, the others what would have to wait for it."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from ucloud_slurm.frames import Message
+from ucloud_slurm.slurm.pyslurm.process import NotSent, Process
+
+
+class Pool:
+    """So many processes at most. All but the first are started when there is something to wait for, and stay then.
+
+    Safe for several threads.
+
+    :ivar first: the one by which it is told whether pyslurm can be used
+    """
+
+    def __init__(self, make: Callable[[], Process], most: int) -> None:
+        """Describes the processes; nothing is started.
+
+        :param make: describes one
+        """
+        self.first, *others = (make() for _ in range(most))
+        self._all = [self.first, *others]
+        self._idle = [*self._all]
+        self._changed = threading.Condition()
+
+    def ask(self, message: Message, *, waits: float, within: float) -> Message:
+        """Has one of them do something. See :meth:`Process.ask`."""
+        until = time.monotonic() + within
+        process = self._take(min(waits, within))
+        try:
+            return process.ask(message, waits=waits, within=until - time.monotonic())
+        finally:
+            with self._changed:
+                self._idle.append(process)
+                self._changed.notify()
+
+    def _take(self, within: float) -> Process:
+        until = time.monotonic() + within
+        with self._changed:
+            while True:
+                # One that is just being started is not waited for.
+                for process in self._all:
+                    if process in self._idle and (process is self.first or process.ready(0.0)):
+                        self._idle.remove(process)
+                        return process
+                if not self._changed.wait(until - time.monotonic()):
+                    raise NotSent("others are being served")
+
+    def close(self) -> None:
+        """Ends all of them. They are not started again."""
+        for process in self._all:
+            process.close()
