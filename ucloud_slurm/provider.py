@@ -84,6 +84,7 @@ class Provider:
     checking: "Later[TokenCheck]"
     turns: Turns
     now: Clock
+    account: str  # that this process runs as
 
     @classmethod
     def open(cls, config: Config, *, now: Clock = time.time, scheduler: Scheduler | None = None) -> Self:
@@ -113,6 +114,7 @@ class Provider:
             checking=Later(lambda: _tokens(config)),
             turns=Turns(config.slurm.submit_at_once),
             now=now,
+            account=own_account(),
         )
 
     @property
@@ -144,7 +146,7 @@ class Provider:
 
     def acting(self, user: str) -> Acting:
         """How to act as a local user: here, or through the runner."""
-        return OwnAccount() if user == own_account() else Remote(self.config.users.runner, user)
+        return OwnAccount() if user == self.account else Remote(self.config.users.runner, user)
 
     def close(self) -> None:
         """Closes the database and the connections to UCloud and Slurm."""

@@ -19,6 +19,7 @@ from tests.scheduler.bench import ATTRIBUTES, FAKE, Bench
 from ucloud_slurm.config import own_account
 from ucloud_slurm.sandbox.processes import find, wait_until
 from ucloud_slurm.slurm.pyslurm import process
+from ucloud_slurm.slurm.pyslurm.backend import PROCESSES
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.slurm.scheduler import ActionRefused, OutcomeUnknown, SubmissionRefused
 
@@ -100,6 +101,31 @@ def test_a_submission_without_an_answer_is_never_made_again(bench: Bench, what: 
         bench.submit(within=1.0 if what == "hang" else 10.0)
     assert (len(bench.landed()), bench.asked()) == (1, [])
     gone(pid)
+
+
+def test_what_would_wait_for_one_process_is_done_by_another(bench: Bench) -> None:
+    first = bench.process()
+    bench.order(submit="hang")
+    lost: list[type[Exception]] = []
+
+    def hangs() -> None:
+        try:
+            bench.submit(within=8.0)
+        except OutcomeUnknown as error:
+            lost.append(type(error))
+
+    waiting = threading.Thread(target=hangs)
+    waiting.start()
+    wait_until("it hangs", lambda: bench.landed() != [], seconds=10)
+    bench.order()
+    assert bench.submit(within=30.0) > 0
+    assert (len(bench.landed()), bench.asked()) == (2, [])
+    assert alive(first), "it was not given up for that"
+    waiting.join()
+    assert lost == [OutcomeUnknown]
+    assert [bench.submit(), len(bench.landed())] == [3, 3], "the other one is still there"
+    bench.slurm.close()
+    gone(first)
 
 
 @pytest.mark.parametrize("answer", [0, -1, "12", None, 1.5, True, [3]])
@@ -226,19 +252,20 @@ def test_others_do_not_wait_for_a_call_that_hangs(bench: Bench) -> None:
 
     def hang() -> None:
         try:
-            bench.submit(within=5.0)
+            bench.submit(within=8.0)
         except OutcomeUnknown as error:
             unknown.append(error)
 
-    first = threading.Thread(target=hang)
-    first.start()
-    wait_until("the first has landed", lambda: len(bench.landed()) == 1, seconds=10)
+    threads = [threading.Thread(target=hang) for _ in range(PROCESSES)]
+    for number, thread in enumerate(threads, start=1):
+        thread.start()
+        wait_until("it has landed", lambda number=number: len(bench.landed()) == number, seconds=10)  # type: ignore[misc]
     begun = time.monotonic()
     assert bench.submit(within=2.0) == 900
     assert time.monotonic() - begun < 2.0
-    first.join()
-    assert len(unknown) == 1
-    assert len(bench.landed()) == 1
+    for thread in threads:
+        thread.join()
+    assert (len(unknown), len(bench.landed())) == (PROCESSES, PROCESSES)
 
 
 def test_many_at_once_get_each_their_own_answer(bench: Bench) -> None:

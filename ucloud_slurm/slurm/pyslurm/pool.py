@@ -7,6 +7,8 @@ from collections.abc import Callable
 from ucloud_slurm.frames import Message
 from ucloud_slurm.slurm.pyslurm.process import NotSent, Process
 
+LOOK_AGAIN = 0.05  # seconds; a process that is being started tells nobody that it is there
+
 
 class Pool:
     """So many processes at most. All but the first are started when there is something to wait for, and stay then.
@@ -41,13 +43,23 @@ class Pool:
         until = time.monotonic() + within
         with self._changed:
             while True:
-                # One that is just being started is not waited for.
-                for process in self._all:
-                    if process in self._idle and (process is self.first or process.ready(0.0)):
-                        self._idle.remove(process)
-                        return process
-                if not self._changed.wait(until - time.monotonic()):
+                process = self._free()
+                if process is not None:
+                    self._idle.remove(process)
+                    return process
+                left = until - time.monotonic()
+                if left <= 0:
                     raise NotSent("others are being served")
+                self._changed.wait(min(left, LOOK_AGAIN))
+
+    def _free(self) -> Process | None:
+        """One that answers. Where the first does not, and nobody else does, it is the first, which says why."""
+        busy = self.first not in self._idle
+        for process in self._all:
+            wanted = busy or process is self.first or process.reason is None
+            if process in self._idle and wanted and process.ready(0.0):
+                return process
+        return None if busy else self.first
 
     def close(self) -> None:
         """Ends all of them. They are not started again."""
