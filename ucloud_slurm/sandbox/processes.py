@@ -45,6 +45,11 @@ class Process:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
+    def spent(self) -> float:
+        """The seconds of a processor that it has taken, without those of its children; 0 when it is gone."""
+        seen = _stat(self.pid)
+        return seen.ticks / os.sysconf("SC_CLK_TCK") if seen is not None and seen.started == self.started else 0.0
+
     def environment(self) -> dict[str, str]:
         """Read the environment it was started with; empty when it is gone or somebody else's."""
         try:
@@ -60,6 +65,7 @@ class _Stat:
     state: str
     parent: int
     started: int
+    ticks: int
 
 
 def _stat(pid: int) -> _Stat | None:
@@ -68,7 +74,7 @@ def _stat(pid: int) -> _Stat | None:
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
-    return _Stat(fields[0], int(fields[1]), int(fields[19]))
+    return _Stat(fields[0], int(fields[1]), int(fields[19]), int(fields[11]) + int(fields[12]))
 
 
 def find(pid: int) -> Process | None:

@@ -73,10 +73,8 @@ def without_nulls(data: Any) -> Any:
 
     :raises Refused: for a number that cannot be kept; it would be another one when it is written again
     """
-    if _is_too_large(data):
-        raise Refused("The request holds a number that is too large.")
+    # Every part of every message comes by here, and most of them are texts.
     if isinstance(data, dict):
-        # Most values are texts: no call for those.
         return {
             key: value if type(value) is str else without_nulls(value)
             for key, value in data.items()
@@ -84,6 +82,8 @@ def without_nulls(data: Any) -> Any:
         }
     if isinstance(data, list):
         return [without_nulls(value) for value in data]
+    if _is_too_large(data):
+        raise Refused("The request holds a number that is too large.")
     return data
 
 

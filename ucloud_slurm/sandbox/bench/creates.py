@@ -49,11 +49,19 @@ def _eight(scene: Scene, http: Http, bare: Bare) -> None:
     http.post(scene.bodies(number), LOOPS)  # every thread of the service has its connections now
     ours: list[float] = []
     theirs: list[float] = []
+    spent: list[float] = []
+    bare_spent: list[float] = []
     for _ in range(sizes.rounds):
-        ours.append(number / http.post(scene.bodies(number), LOOPS).seconds)
+        bodies, before = scene.bodies(number), scene.spent()
+        ours.append(number / http.post(bodies, LOOPS).seconds)
+        spent.append((scene.spent() - before) * 1000 / number)
         scene.all_live()
-        theirs.append(number / bare(sizes.at_once, LOOPS).seconds)
+        timed = bare(sizes.at_once, LOOPS)
+        theirs.append(number / timed.seconds)
+        bare_spent.append(timed.spent * 1000 / number)
     scene.stage.add(row("create-8", f"{LOOPS} clients creating", "/s", ours, theirs, f"{LOOPS} loops of sbatch"))
+    name = "of which a processor works for each, sbatch and the controller not counted"
+    scene.stage.add(row("create-8-processor", name, "ms", spent, bare_spent, "sbatch itself"))
 
 
 def _crowd(scene: Scene, http: Http) -> None:

@@ -83,12 +83,14 @@ class Timed:
     :ivar seconds: from the begin of the first to the end of the last
     :ivar peak: MiB of memory that the largest had
     :ivar written: bytes that all of them wrote to the disk
+    :ivar spent: seconds of a processor that all of them took
     """
 
     took: Sequence[float]
     seconds: float
     peak: float
     written: int
+    spent: float
 
 
 class Timer:
@@ -125,6 +127,7 @@ class Timer:
             max(answer["ended"] for answer in answers) - min(answer["begun"] for answer in answers),
             max(answer["peak"] for answer in answers) / 1024,
             sum(answer["written"] for answer in answers),
+            sum(answer["spent"] for answer in answers),
         )
 
 

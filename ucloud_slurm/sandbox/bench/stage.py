@@ -23,7 +23,7 @@ from ucloud_slurm.sandbox.core.provider import encoded_username
 from ucloud_slurm.sandbox.core.requests import UserRequest
 from ucloud_slurm.sandbox.errors import SandboxError
 from ucloud_slurm.sandbox.installation import Installation
-from ucloud_slurm.sandbox.processes import wait_until
+from ucloud_slurm.sandbox.processes import find, wait_until, with_descendants
 from ucloud_slurm.sandbox.site import Site, SiteSettings
 
 # Their node is drained: the jobs wait, nothing is charged, and the cluster stays quiet.
@@ -196,6 +196,11 @@ class Scene:
         :raises SandboxError: with what it has
         """
         wait_until(f"{number} jobs of the site in Slurm", lambda: self.live() >= number, seconds=seconds)
+
+    def spent(self) -> float:
+        """Seconds of a processor that the site's processes have taken so far, without Slurm's commands."""
+        roots = [found for process in self.site.processes if (found := find(process.pid)) is not None]
+        return sum(process.spent() for process in with_descendants(roots))
 
     def slurm_ids(self) -> list[int]:
         """Slurm's ids of the site's jobs."""
