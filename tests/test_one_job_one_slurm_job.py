@@ -164,8 +164,7 @@ def test_a_crash_at_any_point_leaves_one_slurm_job(
 
     mocker.patch(place, killed)
     with pytest.raises(Killed):
-        # The answer for a job that is alone is promised as it is submitted.
-        Create(world.provider).accept([job("7"), job("8")] if place.endswith("promise") else [job("7")])
+        Create(world.provider).accept([job("7")])
     mocker.stopall()
     world.provider = open_provider()
     serve(world.provider)

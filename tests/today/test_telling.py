@@ -22,13 +22,13 @@ UPDATE = "jobs.control.update"
 
 def late(world: World, mocker: MockerFixture) -> str:
     """A job whose create is answered when Core has given it up; returns its id."""
-    submitted = type(world.provider.jobs).submitted
+    accept = type(world.provider.jobs).promise
 
-    def slow(jobs: object, *arguments: object, **named: object) -> object:
+    def slow(jobs: object, *arguments: object) -> object:
         world.core.faults.drop_answer("jobs.provider.example.create")
-        return submitted(jobs, *arguments, **named)  # type: ignore[arg-type]
+        return accept(jobs, *arguments)  # type: ignore[arg-type]
 
-    mocker.patch.object(type(world.provider.jobs), "submitted", slow)
+    mocker.patch.object(type(world.provider.jobs), "promise", slow)
     with pytest.raises(CoreError):
         world.submit()
     mocker.stopall()
@@ -67,15 +67,13 @@ def test_a_job_that_core_gave_up_is_cancelled_and_nobody_hears_of_it(world: Worl
 
 
 def test_a_job_whose_create_came_to_no_answer_is_cancelled(world: World, mocker: MockerFixture) -> None:
-    for call in ("submitted", "promise"):
-        mocker.patch.object(type(world.provider.jobs), call, side_effect=StorageBusy("The provider is busy."))
+    mocker.patch.object(type(world.provider.jobs), "promise", side_effect=StorageBusy("The provider is busy."))
     with pytest.raises(CoreError):
         world.submit()
     mocker.stopall()
     (row,) = world.provider.jobs.newest(1000)
     world.model.start(world.slurm(row.id))
-    for _ in range(3):  # its claim runs out, and it is found by its name
-        world.work(FORGOTTEN)
+    world.work(FORGOTTEN)
     assert world.slurm(row.id).run.ended is not None
     world.work(60)
     assert world.row(row.id).phase is Phase.REFUSED

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -28,7 +29,7 @@ Row = Mapping[str, Any]
 
 
 class StorageBusy(StorageTrouble):
-    """Another writer held the database for too long; nothing was written."""
+    """Others wrote for too long; nothing was written."""
 
     status = 500
 
@@ -108,11 +109,12 @@ class Store:
             if kept.conn.in_transaction:  # part of the caller's transaction
                 yield kept
                 return
+            until = time.monotonic() + BUSY_SECONDS
             if not self._turn.acquire(timeout=BUSY_SECONDS):
                 raise StorageBusy(BUSY)
             try:
                 kept.wait_for_disk(durable)
-                kept.conn.execute("begin immediate")
+                kept.begin(until)
                 yield kept
                 kept.conn.execute("commit")
             except BaseException:
@@ -153,6 +155,21 @@ class Connection:
         self.conn.execute("pragma synchronous = full")
         self.conn.execute("pragma foreign_keys = on")
         self._waits = True
+
+    def begin(self, until: float) -> None:
+        """Begins a write transaction as soon as other processes let it.
+
+        :param until: when that must be, by ``time.monotonic``
+        """
+        left = until - time.monotonic()
+        if left > 0.9 * BUSY_SECONDS:  # as it nearly always is
+            self.conn.execute("begin immediate")
+            return
+        self.conn.execute(f"pragma busy_timeout = {max(left, 0.0) * 1000:.0f}")
+        try:
+            self.conn.execute("begin immediate")
+        finally:
+            self.conn.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000:.0f}")
 
     def wait_for_disk(self, waits: bool) -> None:
         """Whether the next commits wait until the disk has them."""

@@ -112,9 +112,10 @@ class Jobs:
         :returns: the refused ones; none, and from now on a refusal is a FAILURE of the job
         """
         these = json.dumps(list(ids))
-        which = f"where (phase = 'refused' or stop = 'rolled-back') and {_THESE}"
-        owed_sql = f"select 1 from jobs where promised_at is null and {_THESE} limit 1"  # noqa: S608
-        if self.store.row(owed_sql, [these]) is None and not self._whole(which, [these]):
+        gone = "phase = 'refused' or stop = 'rolled-back'"
+        which = f"where ({gone}) and {_THESE}"
+        undecided = f"select 1 from jobs where (promised_at is null or {gone}) and {_THESE} limit 1"  # noqa: S608
+        if self.store.row(undecided, [these]) is None:
             return []
         with self.store.writing():
             refused = self._whole(which, [these])
@@ -169,7 +170,8 @@ class Jobs:
         return bool(
             self.store.change(
                 "update jobs set phase = 'live', slurm_id = ?, submitted_at = ?, claimed_until = null, "
-                "state = coalesce(state, 'IN_QUEUE'), promised_at = coalesce(promised_at, ?) "
+                "state = coalesce(state, 'IN_QUEUE'), "
+                "promised_at = case when stop is 'rolled-back' then promised_at else coalesce(promised_at, ?) end "
                 "where id = ? and phase = 'submitting' and attempts = coalesce(?, attempts)",
                 [slurm_id, submitted_at, promised_at, job_id, attempt],
                 durable=False,  # without it the job is looked up by its name
@@ -211,9 +213,16 @@ class Jobs:
                 self.ended(job_id, 0, now)
 
     def rolled_back(self, job_id: str, status: int, why: str, now: float) -> None:
-        """Another job of the bulk was refused: this one is to vanish too, wherever it stands."""
+        """Another job of the bulk was refused: this one is to vanish too, wherever it stands.
+
+        Unless success was promised for it: it came in another request as well.
+        """
         with self.store.writing():
-            self.store.change("update jobs set refused_status = ?, refused_why = ? where id = ?", [status, why, job_id])
+            if not self.store.change(
+                "update jobs set refused_status = ?, refused_why = ? where id = ? and promised_at is null",
+                [status, why, job_id],
+            ):
+                return
             self.store.change("update jobs set phase = 'refused', ended_at = ? where id = ? and phase = 'accepted'",
                               [now, job_id])  # fmt: skip
             self.stop(job_id, Stop.ROLLED_BACK, now)

@@ -1,6 +1,5 @@
 """The calls of jobs.provider and of the integration module (contract: route table), as a Flask blueprint."""
 
-import logging
 from collections.abc import Sequence
 
 from flask import request
@@ -41,8 +40,6 @@ from ucloud_slurm.web.create import Create
 from ucloud_slurm.web.other_calls import NOT_SUPPORTED
 from ucloud_slurm.web.routes import Calls
 from ucloud_slurm.web.sessions import open_session
-
-log = logging.getLogger(__name__)
 
 
 def declare(provider: Provider) -> Calls:

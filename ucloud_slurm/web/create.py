@@ -49,7 +49,6 @@ class Create:
         self._mine: set[str] | None = None  # the jobs that were written by this call; None until then
         self._claimed: set[str] = set()  # those that were claimed as they were written
         self._failure: BaseException | None = None  # why they could not be written
-        self._promised = False  # the only job was, as it was submitted
         self._lock = threading.Lock()
         self._over = False  # nobody gathers what came too late any more
         self._too_late: list[str] = []  # jobs whose turn came when nothing was begun any more
@@ -73,7 +72,7 @@ class Create:
         self._submit(self._build(places if len(jobs) > 1 else {}))
         if self._mine is None or len(self._mine) < len(unique):
             self._wait(list(unique))
-        refused = [] if self._promised else self._provider.jobs.promise(list(unique), self._provider.now())
+        refused = self._provider.jobs.promise(list(unique), self._provider.now())
         if refused:
             self._roll_back(list(unique), refused[0])
             place = f"items[{places[refused[0].id]}] (job {refused[0].id}): " if len(jobs) > 1 else ""
@@ -164,20 +163,21 @@ class Create:
                 self._mine = mine
 
     def _finish(self, given: Mapping[Future[None], str]) -> None:
-        """Waits as long as there is time. What has begun by then goes on; the worker does the rest."""
+        """Waits as long as there is time. What has been sent by then goes on; the worker does the rest."""
         provider = self._provider
         done, late = wait(given, max(self._left(), 0.0))
-        for each in done:
-            each.result()
+        sent = self._mine is not None  # else it is not Slurm that takes long
         self._write(frozenset())
         taken_back = [given[each] for each in late if each.cancel()]
-        if len(taken_back) < len(late):
+        if sent and len(taken_back) < len(late):
             provider.health.paused(SLURM, "a submission takes long", provider.now(), PAUSE)
         with self._lock:
             self._over = True
             owed = self._claimed & {*taken_back, *self._too_late}
         if owed:
             provider.jobs.owed(*owed, attempt=FIRST)
+        for each in done:
+            each.result()
 
     def _submit_in_time(self, job_id: str, submission: Submission) -> None:
         if self._mine is not None and job_id not in self._mine:
@@ -186,7 +186,7 @@ class Create:
             self._give_back(job_id)
             return
         try:
-            self._promised = submit(
+            submit(
                 self._provider,
                 job_id,
                 submission,

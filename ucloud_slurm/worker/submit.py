@@ -102,13 +102,12 @@ def claimed_until(provider: Provider, waits: float = 0.0) -> float:
 def submit(
     provider: Provider, job_id: str, submission: Submission, *, claimed: Callable[[], bool] | None = None,
     promises: bool = False,
-) -> bool:  # fmt: skip
+) -> None:  # fmt: skip
     """Submits an accepted job, unless somebody else is at it. What came of it stands in the database.
 
     :param claimed: claims it as its first attempt and says whether it could; called while the command of Slurm's
         starts. Left out: it is claimed here, before that
     :param promises: create is answered with success when Slurm has the job
-    :returns: whether it was submitted, and the answer to create promised
     :raises FolderTrouble: nothing was submitted, and it is owed again
     :raises StorageTrouble: the database could not be written; the job is looked up later
     """
@@ -118,7 +117,7 @@ def submit(
         pace = provider.config.slurm.submit_per_second
         attempt = provider.jobs.claim(job_id, provider.now(), claimed_until(provider), pace)
     if attempt is None:
-        return False
+        return
     jobs, acting = provider.jobs, provider.acting(submission.user)
 
     def before() -> None:
@@ -133,7 +132,7 @@ def submit(
     try:
         slurm_id = _send(provider, submission, acting, before, claimed)
     except _NotOurs:
-        return False
+        return
     except StorageFull as error:
         jobs.owed(job_id, attempt=attempt)
         raise FolderTrouble(error.why) from None
@@ -157,10 +156,8 @@ def submit(
     else:
         log.info("job %s: is Slurm job %d", job_id, slurm_id)
         promised_at = provider.now() if promises else None
-        if jobs.submitted(job_id, slurm_id, None, attempt=attempt, promised_at=promised_at):
-            return promises
-        _one_too_many(provider, job_id, slurm_id, submission)
-    return False
+        if not jobs.submitted(job_id, slurm_id, None, attempt=attempt, promised_at=promised_at):
+            _one_too_many(provider, job_id, slurm_id, submission)
 
 
 def _send(
