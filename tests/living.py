@@ -135,6 +135,9 @@ class Living:
             dropin = units / f"{service}.d" / "site.conf"
             dropin.parent.mkdir()
             dropin.write_text(f"[Service]\nBindPaths={self._cluster.folder}\n")
+        timer = units / "ucloud-slurm-worker.timer.d" / "site.conf"
+        timer.parent.mkdir()
+        timer.write_text("[Timer]\nOnActiveSec=\nOnActiveSec=1s\nOnUnitActiveSec=3s\n")  # an empty one clears all
         shutil.rmtree(root / "etc/tmpfiles.d")
         shutil.copy(ROOT / "systemd/ucloud-slurm.tmpfiles", root / "run/tmpfiles.d/ucloud-slurm.conf")
         shutil.copy(ROOT / "etc/sudoers", root / "etc/sudoers.d/ucloud-slurm")

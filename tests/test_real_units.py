@@ -3,6 +3,7 @@
 import json
 import pwd
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def living(cluster: Cluster, installation: Installation, core: SimulatedCore, ma
     jobs = {"folder": str(living.jobs) if mapping == "service" else "{home}/ucloud-jobs"}
     # One submission in ten seconds: the second job is the worker's.
     pace = {"submit_per_second": 0.1}
+    shutil.rmtree(Path(pwd.getpwnam("alice").pw_dir) / "ucloud-jobs", ignore_errors=True)
     try:
         living.start(users={"mapping": mapping}, jobs=jobs, slurm=pace)
         living.systemctl("start", *WANTED)
