@@ -46,6 +46,13 @@ mount -t proc proc /proc
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/lock /run/world
 mount --bind "$1" /run/world
+mkdir /run/cluster
+mount --bind "$2" /run/cluster
+for place in /tmp /var/tmp; do
+    mount -t tmpfs -o mode=1777 tmpfs "$place"
+done
+mkdir -p "$2"
+mount --bind /run/cluster "$2"
 mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
 for place in {places}; do
@@ -94,8 +101,9 @@ class Living:
         namespaces = ["--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup"]
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                ["unshare", *namespaces, "bash", "-c", enter, "bash", str(self._folder)], stdout=log, stderr=log
-            )
+                ["unshare", *namespaces, "bash", "-c", enter, "bash", str(self._folder), str(self._cluster.folder)],
+                stdout=log, stderr=log,
+            )  # fmt: skip
         wait_until("systemd", self._is_up, seconds=30)
 
     def _is_up(self) -> bool:
