@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlite_utils.db import Table
 
 BUSY_SECONDS = 2.0
+LOOK_AGAIN = 2  # milliseconds
 BUSY = "The provider is busy; please try again in a minute."
 PATIENCE = 1800.0  # seconds for another process to bring the file up to date
 # statfs(2): file systems that hosts share. WAL needs the shared memory of one host.
@@ -161,13 +162,17 @@ class Connection:
 
         :param until: when that must be, by ``time.monotonic``
         """
-        left = until - time.monotonic()
-        if left > 0.9 * BUSY_SECONDS:  # as it nearly always is
-            self.conn.execute("begin immediate")
-            return
-        self.conn.execute(f"pragma busy_timeout = {max(left, 0.0) * 1000:.0f}")
+        # SQLite looks again after longer and longer pauses. Most transactions are over in a millisecond or two.
+        self.conn.execute(f"pragma busy_timeout = {LOOK_AGAIN}")
         try:
-            self.conn.execute("begin immediate")
+            while True:
+                try:
+                    self.conn.execute("begin immediate")
+                except sqlite3.OperationalError as error:
+                    if not _is_busy(error) or time.monotonic() >= until:
+                        raise
+                else:
+                    return
         finally:
             self.conn.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000:.0f}")
 
@@ -198,14 +203,21 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        if _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise StorageFull(
                 f"The provider's disk is full or broken ({path.parent}); please try again later."
             ) from error
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if _is_busy(error):
             raise StorageBusy(BUSY) from error
         raise
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def filesystem(folder: Path, mounts: Callable[[], str] = lambda: Path("/proc/self/mounts").read_text()) -> str:
