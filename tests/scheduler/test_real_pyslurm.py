@@ -3,7 +3,6 @@
 Run only where pyslurm is demanded (``--backend=pyslurm``); then whatever keeps it from being used is a failure.
 """
 
-import os
 import re
 import signal
 import threading
@@ -89,28 +88,26 @@ class Real:
                 found.setdefault(match[1], set()).add(slurm_id)
         return found
 
-    def host(self) -> Process | None:
-        """The process in which the service has pyslurm."""
+    def hosts(self) -> list[Process]:
+        """The processes in which the service has pyslurm."""
         roots = [found for one in self.site.processes[:1] if (found := processes.find(one.pid))]
+        hosts = []
         for process in processes.with_descendants(roots):
             with suppress(OSError):
                 if HOST in Path(f"/proc/{process.pid}/cmdline").read_text() and process.alive():
-                    return process
-        return None
+                    hosts.append(process)
+        return hosts
 
-    def with_pyslurm(self, job_id: Callable[[], str]) -> Process:
-        """Creates jobs until one of them went through the service's process of pyslurm, and gives that."""
+    def use_pyslurm(self, job_id: Callable[[], str]) -> None:
+        """Creates jobs until one of them went through a process of pyslurm."""
 
         def went() -> bool:
             created, before = job_id(), self.commands("sbatch")
             self.create(created)
             at_once = self.phases(created) == {"live"}
-            return at_once and self.commands("sbatch") == before and self.host() is not None
+            return at_once and self.commands("sbatch") == before and self.hosts() != []
 
         wait_until(f"jobs go through pyslurm; the log is {self.site.log}", went, seconds=PATIENCE)
-        host = self.host()
-        assert host is not None
-        return host
 
 
 @pytest.fixture(scope="module")
@@ -149,14 +146,15 @@ def next_id() -> Callable[[], str]:
 def test_pyslurm_killed_in_the_middle_of_a_bulk_leaves_one_slurm_job_per_job(
     real: Real, next_id: Callable[[], str], after: int
 ) -> None:
-    host = real.with_pyslurm(next_id)
+    real.use_pyslurm(next_id)
     ids = [str(10_000 + 1000 * after + number) for number in range(BULK)]
     before, sbatches = real.live(), real.commands("sbatch")
     killed: list[int] = []
 
     def kill() -> None:
         wait_until("the bulk is under way", lambda: real.live() >= before + after, seconds=PATIENCE)
-        os.kill(host.pid, signal.SIGKILL)
+        for host in real.hosts():
+            host.signal(signal.SIGKILL)
         killed.append(real.live() - before)
 
     killer = threading.Thread(target=kill)
@@ -174,12 +172,14 @@ def test_pyslurm_killed_in_the_middle_of_a_bulk_leaves_one_slurm_job_per_job(
 
 
 def test_a_frozen_pyslurm_keeps_nobody_waiting_and_is_ended(real: Real, next_id: Callable[[], str]) -> None:
-    host = real.with_pyslurm(next_id)
+    real.use_pyslurm(next_id)
+    hosts = real.hosts()
     doubtful, *others = [next_id() for _ in range(3)]
-    host.signal(signal.SIGSTOP)
+    for host in hosts:
+        host.signal(signal.SIGSTOP)
     assert real.create(doubtful) < UCLOUD_WAITS
     assert [seconds for job_id in others if (seconds := real.create(job_id)) >= UCLOUD_WAITS] == []
-    wait_until("the frozen process is ended", lambda: not host.alive(), seconds=LIMIT + 2)
+    wait_until("the frozen ones are ended", lambda: not any(host.alive() for host in hosts), seconds=2 * LIMIT + 2)
     wait_until("every job is in Slurm", lambda: real.phases(doubtful, *others) == {"live"}, seconds=PATIENCE)
     made = real.slurm_jobs()
     assert [len(made[job_id]) for job_id in (doubtful, *others)] == [1, 1, 1]
@@ -192,10 +192,11 @@ def test_a_job_is_cancelled_in_time_by_the_command_while_pyslurm_is_frozen(
         application=("sleeper", "1.0.0"), product="example-compute-1", minutes=5,
         parameters={"seconds": {"type": "integer", "value": 60}},
     )  # fmt: skip
-    host = real.with_pyslurm(next_id)
+    real.use_pyslurm(next_id)
     wait_until("the job is in Slurm", lambda: real.phases(job_id) == {"live"}, seconds=PATIENCE)
     (slurm_id,) = real.slurm_jobs()[job_id]
-    host.signal(signal.SIGSTOP)
+    for host in real.hosts():
+        host.signal(signal.SIGSTOP)
     cancels = real.commands("scancel")
     begun = time.monotonic()
     real.core.terminate(job_id)
