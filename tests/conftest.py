@@ -18,6 +18,7 @@ from ucloud_slurm.provider import Provider
 from ucloud_slurm.sandbox.cluster import Cluster, ClusterSettings
 from ucloud_slurm.sandbox.core import ERAS, SimulatedCore
 from ucloud_slurm.sandbox.installation import Installation
+from ucloud_slurm.sandbox.processes import wait_until
 from ucloud_slurm.sandbox.relay import Relay
 from ucloud_slurm.sandbox.site import PRODUCTS, Site, SiteSettings
 from ucloud_slurm.store.jobs import JobRow
@@ -170,6 +171,8 @@ class World:
             "minutes": 30,
         }
         job_id = self.core.submit(**(arguments | more))
+        # On a busy machine the answer comes before the end of what was begun in time.
+        wait_until("its submission is over", lambda: self.row(job_id).claimed_until is None, seconds=20)
         self.clock.advance(ANSWERING)  # UCloud hears nothing before it has the answer
         return job_id
 
