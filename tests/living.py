@@ -128,7 +128,7 @@ class Living:
     def _install(self) -> None:
         root = self._folder / "root"
         targets, units = root / "usr/lib/systemd/system", root / "etc/systemd/system"
-        for folder in (targets, units, root / "etc/sudoers.d", root / "etc/tmpfiles.d", root / "run/tmpfiles.d"):
+        for folder in (targets, units, root / "etc/sudoers.d", root / "run/tmpfiles.d"):
             folder.mkdir(parents=True)
         for name in TARGETS:
             (targets / f"{name}.target").write_text(f"[Unit]\nDescription={name}\nDefaultDependencies=no\n")
@@ -146,7 +146,6 @@ class Living:
         timer = units / "ucloud-slurm-worker.timer.d" / "site.conf"
         timer.parent.mkdir()
         timer.write_text("[Timer]\nOnActiveSec=\nOnActiveSec=1s\nOnUnitActiveSec=3s\n")  # an empty one clears all
-        shutil.rmtree(root / "etc/tmpfiles.d")
         shutil.copy(ROOT / "systemd/ucloud-slurm.tmpfiles", root / "run/tmpfiles.d/ucloud-slurm.conf")
         shutil.copy(ROOT / "etc/sudoers", root / "etc/sudoers.d/ucloud-slurm")
         self._install_programs(root / "opt/ucloud-slurm")
