@@ -137,7 +137,7 @@ def test_a_reload_answers_all_the_time(living: Living) -> None:
 
 @ONCE
 def test_a_mistake_in_the_configuration_is_one_line_in_the_journal_and_is_mended_without_a_restart(
-    living: Living,
+    living: Living, core: SimulatedCore
 ) -> None:
     right = living.read("/etc/ucloud-slurm/config.toml")
     living.write("/etc/ucloud-slurm/config.toml", right.replace("[slurm]\n", "[slurm]\nbackand = 1\n"))
@@ -148,8 +148,10 @@ def test_a_mistake_in_the_configuration_is_one_line_in_the_journal_and_is_mended
 
     wait_until("it is told", lambda: told() != [], seconds=PATIENCE)
     assert told()[0].startswith("ucloud-slurm: ")
+    assert [line for line in living.journal("ucloud-slurm-listener.service") if "Traceback" in line] == []
+    wait_until("it hears nothing", lambda: core.notifications.connected == 0, seconds=PATIENCE)
     living.write("/etc/ucloud-slurm/config.toml", right)
-    wait_until("it is ready", lambda: answers(living, "/readyz"), seconds=PATIENCE)
+    wait_until("it hears again", lambda: core.notifications.connected > 0, seconds=PATIENCE)
 
 
 @ONCE
