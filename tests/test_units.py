@@ -225,7 +225,7 @@ def test_sudo_accepts_the_rule_and_would_say_what_is_wrong(tmp_path: Path) -> No
 
 def test_a_pass_that_could_not_reach_slurm_or_ucloud_is_not_a_failure() -> None:
     assert one(SERVICES[1], "Type") == "oneshot"
-    assert one(SERVICES[1], "SuccessExitStatus") == "75"
+    assert one(SERVICES[1], "SuccessExitStatus") == "75 SIGTERM"
     assert one(SERVICES[1], "StartLimitIntervalSec") == "0"
 
 
