@@ -15,7 +15,7 @@ help:  ## Say what there is.
 venv: $(VENV)/stamp  ## Make .venv with everything that the targets below need.
 
 demo: venv  ## Play UCloud's conversations with a real Slurm on this machine (about five minutes; ERA=2021 or 2022: with an earlier UCloud).
-	$(BIN)/ucloud-slurm sandbox demo $(if $(ERA),--era $(ERA))
+	$(BIN)/python -m tests.sandbox demo $(if $(ERA),--era $(ERA))
 
 test: lint  ## Lint, types and all tests: what CI runs.
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-real test-rest
@@ -27,19 +27,19 @@ test-rest: venv  ## Only the others.
 	$(BIN)/python -m pytest -m "not real"
 
 test-pyslurm: venv  ## Real pyslurm with the Slurm of Debian sid, in a folder of its own (root; the first time it takes minutes).
-	$(BIN)/ucloud-slurm sandbox sid run -- python -m pytest -m real --backend=pyslurm tests/scheduler
+	$(BIN)/python -m tests.sandbox sid run -- python -m pytest -m real --backend=pyslurm tests/rooms/scheduler
 
 bench: venv  ## Measure everything beside Slurm's bare commands, and write it into the documentation (about ten minutes).
 	@$(PIP) install --use-pep517 --editable '.[bench]'
-	$(BIN)/ucloud-slurm sandbox bench --out $(MEASURED)
-	$(BIN)/ucloud-slurm sandbox plots $(MEASURED)
+	$(BIN)/python -m tests.sandbox bench --out $(MEASURED)
+	$(BIN)/python -m tests.sandbox plots $(MEASURED)
 	$(BIN)/python docs/generate.py
 
 bench-pyslurm: venv  ## The same for creates with pyslurm, in a Debian sid in a folder (root; the first time it takes minutes).
 	@$(PIP) install --use-pep517 --editable '.[bench]'
-	$(BIN)/ucloud-slurm sandbox sid run --fetch $(MEASURED)/pyslurm.json -- \
-		ucloud-slurm sandbox bench --backend pyslurm --out $(MEASURED)
-	$(BIN)/ucloud-slurm sandbox plots $(MEASURED)
+	$(BIN)/python -m tests.sandbox sid run --fetch $(MEASURED)/pyslurm.json -- \
+		python -m tests.sandbox bench --backend pyslurm --out $(MEASURED)
+	$(BIN)/python -m tests.sandbox plots $(MEASURED)
 	$(BIN)/python docs/generate.py
 
 lint: venv  ## Style and types.

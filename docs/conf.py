@@ -12,7 +12,7 @@ html_title = "ucloud-slurm"
 html_copy_source = False
 html_show_sphinx = False
 
-# Every reference must lead somewhere; warnings are errors (`make docs`, tests/test_docs.py).
+# Every reference must lead somewhere; warnings are errors (`make docs`, tests/promises/test_docs.py).
 nitpicky = True
 keep_warnings = True
 default_role = None

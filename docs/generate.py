@@ -1,6 +1,6 @@
 """Writes into the reference pages what the code knows itself, between ``.. begin:`` and ``.. end:`` lines.
 
-``python docs/generate.py`` writes; ``tests/test_docs.py`` fails when a page and the code have drifted apart.
+``python docs/generate.py`` writes; ``tests/promises/test_docs.py`` fails when a page and the code have drifted apart.
 """
 
 import inspect
@@ -19,20 +19,23 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from sqlite_utils import Database
 
-from ucloud_slurm import config, config_jobs, config_types, errors
+from tests.sandbox.bench import pages as bench_pages
+from tests.sandbox.bench import plots
+from ucloud_slurm import errors
 from ucloud_slurm.bridge import states
 from ucloud_slurm.cli.main import main as command_line
-from ucloud_slurm.provider import Provider
-from ucloud_slurm.sandbox.bench import pages as bench_pages
-from ucloud_slurm.sandbox.bench import plots
+from ucloud_slurm.config import jobs as config_jobs
+from ucloud_slurm.config import model as config
+from ucloud_slurm.config import types as config_types
+from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store import database as store_database
-from ucloud_slurm.store import health as store_health
+from ucloud_slurm.store import breaker as store_health
 from ucloud_slurm.store import migrations
+from ucloud_slurm.store import sqlite as store_database
 from ucloud_slurm.ucloud.eras import ERA_2021
-from ucloud_slurm.web import calls, health, link_page, openapi, pages
-from ucloud_slurm.web.live import sockets
+from ucloud_slurm.web import calls, health, linking, openapi, pages
+from ucloud_slurm.web.live import routes as live_routes
 from ucloud_slurm.web.live.hub import Hub
 
 DOCS = Path(__file__).parent
@@ -250,8 +253,8 @@ def routes() -> list[tuple[str, str]]:
     provider = _provider()
     declared = calls.declare(provider)
     for blueprint in (
-        declared.blueprint, openapi.blueprint(provider, declared), sockets.blueprint(Hub(provider)),
-        pages.blueprint(provider), link_page.blueprint(provider), health.blueprint(provider),
+        declared.blueprint, openapi.blueprint(provider, declared), live_routes.blueprint(Hub(provider)),
+        pages.blueprint(provider), linking.blueprint(provider), health.blueprint(provider),
     ):  # fmt: skip
         app.register_blueprint(blueprint)
     found = []

@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 from werkzeug.serving import make_server
 
-from tests.model import Model, ModelJob
+from tests.sandbox.cluster import Cluster, ClusterSettings
+from tests.sandbox.core import ERAS, SimulatedCore
+from tests.sandbox.installation import Installation
+from tests.sandbox.processes import wait_until
+from tests.sandbox.relay import Relay
+from tests.sandbox.site import PRODUCTS, Site, SiteSettings
+from tests.support.model import Model, ModelJob
 from ucloud_slurm.app import create_app
 from ucloud_slurm.config import Config, parse
-from ucloud_slurm.provider import Provider
-from ucloud_slurm.sandbox.cluster import Cluster, ClusterSettings
-from ucloud_slurm.sandbox.core import ERAS, SimulatedCore
-from ucloud_slurm.sandbox.installation import Installation
-from ucloud_slurm.sandbox.processes import wait_until
-from ucloud_slurm.sandbox.relay import Relay
-from ucloud_slurm.sandbox.site import PRODUCTS, Site, SiteSettings
+from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.jobs import JobRow
 from ucloud_slurm.store.outbox import ANSWERING
-from ucloud_slurm.worker.one_pass import Result, one_pass
+from ucloud_slurm.worker.run import Result, one_pass
 
 START = 1_795_000_000.0
 

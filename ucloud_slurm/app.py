@@ -3,10 +3,10 @@
 from flask import Flask, Response, request
 
 from ucloud_slurm.config import Config, read
-from ucloud_slurm.provider import Provider
+from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.users.service import refuse_root
-from ucloud_slurm.web import answers, calls, health, link_page, openapi, pages
-from ucloud_slurm.web.live import sockets
+from ucloud_slurm.web import calls, errors, health, linking, openapi, pages
+from ucloud_slurm.web.live import routes
 from ucloud_slurm.web.live.hub import Hub
 
 LARGEST_REQUEST = 32 * 1024 * 1024  # bytes: a bulk of 1000 jobs with large applications
@@ -30,15 +30,15 @@ def create_app(config: Config | None = None, *, provider: Provider | None = None
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.extensions["ucloud-slurm"] = provider
-    answers.handle_errors(app)
+    errors.handle_errors(app)
     declared = calls.declare(provider)
     hub = Hub(provider)
     app.extensions["ucloud-slurm-live"] = hub
     app.register_blueprint(declared.blueprint)
     app.register_blueprint(openapi.blueprint(provider, declared))
-    app.register_blueprint(sockets.blueprint(hub))
+    app.register_blueprint(routes.blueprint(hub))
     app.register_blueprint(pages.blueprint(provider))
-    app.register_blueprint(link_page.blueprint(provider))
+    app.register_blueprint(linking.blueprint(provider))
     app.register_blueprint(health.blueprint(provider))
 
     @app.after_request

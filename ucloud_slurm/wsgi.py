@@ -4,7 +4,7 @@ import sys
 
 from ucloud_slurm.app import create_app
 from ucloud_slurm.errors import Misconfigured
-from ucloud_slurm.journal import begin
+from ucloud_slurm.system.journal import begin
 
 begin()
 try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ucloud_slurm.config import PriceUnit, Product
-from ucloud_slurm.ucloud.control import Charge
+from ucloud_slurm.ucloud.reports import Charge
 
 UNIT_SECONDS = {
     PriceUnit.CREDITS_PER_MINUTE: 60,

@@ -5,8 +5,8 @@ A state that is not known changes nothing (None).
 
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord
 from ucloud_slurm.slurm.states import Phase, SlurmState
-from ucloud_slurm.ucloud.control import JobState, JobUpdate
 from ucloud_slurm.ucloud.eras import Era
+from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 
 # Slurm's way of saying that it could not open the job's output: no program of the user's can end like this.
 NO_OUTPUT = (0, 53)

@@ -9,14 +9,15 @@ from pathlib import Path
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.person import Person
 from ucloud_slurm.cli.findings import Line
-from ucloud_slurm.config import Config, UsersSection, own_account
+from ucloud_slurm.config import Config, UsersSection
 from ucloud_slurm.errors import NotNow, Problem
-from ucloud_slurm.store.database import Store
 from ucloud_slurm.store.people import Link, People
+from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.users import service
-from ucloud_slurm.users.acting import MayNotAct, OwnAccount
+from ucloud_slurm.users.impersonation import MayNotAct, OwnAccount
 from ucloud_slurm.users.mapping import Unfit, account_of, is_member
-from ucloud_slurm.users.remote import Remote
+from ucloud_slurm.users.runner_client import Remote
 from ucloud_slurm.users.script import Script
 
 SHOWN = 10  # accounts that are named; more only say that there are more

@@ -8,15 +8,15 @@ from typing import Any
 
 import click
 
-from ucloud_slurm import journal
-from ucloud_slurm.cli.opening import explained, opened
+from ucloud_slurm.cli.context import explained, opened
 from ucloud_slurm.config import LINK_SOCKET
 from ucloud_slurm.errors import Misconfigured, NotNow, Refused, StorageTrouble, one_line
-from ucloud_slurm.provider import Provider
-from ucloud_slurm.ucloud.trouble import CoreAway
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.linking import tell
+from ucloud_slurm.system import journal
+from ucloud_slurm.ucloud.errors import CoreAway
 from ucloud_slurm.users.linking import Linking, Server
 from ucloud_slurm.users.runner import listener
-from ucloud_slurm.worker.people import tell
 
 PATIENCE = 60.0  # seconds that the daemon has for an answer: it tells UCloud in them
 LARGEST = 64 * 1024  # bytes of an answer

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from ucloud_slurm import journal
-from ucloud_slurm.cli.opening import opened
+from ucloud_slurm.cli.context import opened
 from ucloud_slurm.config import Config, location
 from ucloud_slurm.listener.settings import Settings
+from ucloud_slurm.system import journal
 
 
 @click.command("listener")

@@ -21,7 +21,6 @@ VERBS = {
     "outbox": ("look", "outbox"),
     "products": ("products", "products"),
     "runner": ("runner", "runner"),
-    "sandbox": ("sandbox", "sandbox"),
     "show": ("look", "show"),
     "unlink": ("link", "unlink"),
     "users": ("users", "users"),

@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from ucloud_slurm.bridge.catalogue import Compared, Comparison, Standing, compare, shown
-from ucloud_slurm.cli.opening import opened
+from ucloud_slurm.bridge.products import Compared, Comparison, Standing, compare, shown
+from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, table
 from ucloud_slurm.errors import one_line
-from ucloud_slurm.provider import Provider
-from ucloud_slurm.ucloud.trouble import CoreRefused
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.ucloud.errors import CoreRefused
 
 
 @click.group()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from ucloud_slurm import journal
-from ucloud_slurm.cli.opening import explained
+from ucloud_slurm.cli.context import explained
 from ucloud_slurm.config import read
+from ucloud_slurm.system import journal
 from ucloud_slurm.users.runner import Runner, listener
 from ucloud_slurm.users.service import refuse_root
 

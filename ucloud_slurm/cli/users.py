@@ -10,12 +10,12 @@ from typing import Any, TextIO
 
 import click
 
-from ucloud_slurm.cli.opening import opened
+from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, moment, table
-from ucloud_slurm.config import own_account
 from ucloud_slurm.errors import Misconfigured, one_line
-from ucloud_slurm.provider import Provider
+from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.people import Link
+from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.users.mapping import Unfit, account_of, is_member
 
 HEAD = ("ucloud_user", "local_user")

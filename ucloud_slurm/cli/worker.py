@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from ucloud_slurm import journal
-from ucloud_slurm.cli.opening import opened
+from ucloud_slurm.cli.context import opened
 from ucloud_slurm.errors import Problem
-from ucloud_slurm.provider import Provider
-from ucloud_slurm.worker.one_pass import Result, one_pass
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.system import journal
+from ucloud_slurm.worker.run import Result, one_pass
 
 EX_TEMPFAIL = 75  # sysexits.h
 

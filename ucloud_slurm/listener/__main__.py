@@ -6,16 +6,16 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from ucloud_slurm import journal
 from ucloud_slurm.listener.children import Passes, renew
 from ucloud_slurm.listener.link import Away
 from ucloud_slurm.listener.listening import Listener
 from ucloud_slurm.listener.settings import Settings
+from ucloud_slurm.store.breaker import Health
 from ucloud_slurm.store.caches import TokenInStore
-from ucloud_slurm.store.database import Store
-from ucloud_slurm.store.health import Health
-from ucloud_slurm.store.turn import LISTENER, alone
+from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import Wallets
+from ucloud_slurm.system import journal
+from ucloud_slurm.system.filelock import LISTENER, alone
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.listener.link import Away
-from ucloud_slurm.run import CommandMissing, CommandTimeout, run
+from ucloud_slurm.system.process import CommandMissing, CommandTimeout, run
 
 log = logging.getLogger(__name__)
 

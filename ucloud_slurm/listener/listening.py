@@ -11,7 +11,7 @@ from ucloud_slurm.errors import NotNow, StorageTrouble, one_line, place
 from ucloud_slurm.listener.link import Ended, Link, Sign
 from ucloud_slurm.listener.pulse import Pulse, pause
 from ucloud_slurm.listener.settings import Settings
-from ucloud_slurm.store.health import CHANNEL, Health
+from ucloud_slurm.store.breaker import CHANNEL, Health
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.ucloud.channel import Garbage, Project, Reader, Record, Wallet, auth_frame
 

@@ -11,10 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from ucloud_slurm.config import own_account
 from ucloud_slurm.errors import one_line
-from ucloud_slurm.run import CommandMissing, CommandTimeout, Finished, Run, run
 from ucloud_slurm.slurm import parse
+from ucloud_slurm.slurm.errors import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused, is_refusal
 from ucloud_slurm.slurm.records import (
     Launch,
     Load,
@@ -25,8 +24,8 @@ from ucloud_slurm.slurm.records import (
     SlurmJobId,
     Submission,
 )
-from ucloud_slurm.slurm.refusals import is_refusal
-from ucloud_slurm.slurm.scheduler import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
+from ucloud_slurm.system.accounts import own_account
+from ucloud_slurm.system.process import CommandMissing, CommandTimeout, Finished, Run, run
 
 IDS_PER_SACCT = 1000
 

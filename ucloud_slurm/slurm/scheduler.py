@@ -3,8 +3,6 @@
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-from ucloud_slurm.errors import NotNow
-from ucloud_slurm.run import Run
 from ucloud_slurm.slurm.records import (
     Launch,
     Load,
@@ -15,30 +13,7 @@ from ucloud_slurm.slurm.records import (
     SlurmJobId,
     Submission,
 )
-
-
-class SchedulerAway(NotNow):
-    """Slurm could not be asked, or did not give a whole answer."""
-
-
-class OutcomeUnknown(NotNow):
-    """The submission may or may not have reached Slurm. It must be looked up before it is tried again."""
-
-
-class SubmissionRefused(Exception):
-    """Slurm took no job, and said why; ``reason`` is Slurm's own text."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class ActionRefused(Exception):
-    """Slurm answered, and does not do that to the job; ``reason`` is Slurm's own text."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+from ucloud_slurm.system.process import Run
 
 
 class Scheduler(Protocol):

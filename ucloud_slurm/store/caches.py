@@ -1,6 +1,6 @@
 """What is kept from UCloud and Slurm, so that a restart asks nothing again."""
 
-from ucloud_slurm.store.database import Store
+from ucloud_slurm.store.sqlite import Store
 
 FOR_EVER = float("inf")
 

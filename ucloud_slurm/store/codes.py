@@ -8,8 +8,8 @@ from hashlib import sha256
 from typing import Self
 
 from ucloud_slurm.errors import NotFound
-from ucloud_slurm.store.database import Row, Store
 from ucloud_slurm.store.people import Link, People
+from ucloud_slurm.store.sqlite import Row, Store
 
 VALID = 600.0  # seconds
 KEPT = 86400.0  # seconds that the hash of an old code stays

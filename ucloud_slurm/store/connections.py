@@ -7,7 +7,7 @@ named to it who was not named by it, and what an unanswered call has done is tak
 from dataclasses import dataclass
 from typing import Self
 
-from ucloud_slurm.store.database import Row, Store
+from ucloud_slurm.store.sqlite import Row, Store
 
 ASKING = 120.0  # seconds that telling UCloud of somebody takes at most
 

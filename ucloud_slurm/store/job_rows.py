@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
-from ucloud_slurm.store.database import Row
-from ucloud_slurm.ucloud.control import JobState
+from ucloud_slurm.store.sqlite import Row
+from ucloud_slurm.ucloud.reports import JobState
 
 if TYPE_CHECKING:
     from ucloud_slurm.ucloud.jobs import Job

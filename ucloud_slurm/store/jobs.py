@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from ucloud_slurm.store.database import Connection, Row, Store
 from ucloud_slurm.store.job_rows import JobRow, OpenJob, Phase, Stop
-from ucloud_slurm.ucloud.control import Charge, JobState, JobUpdate, Usage
+from ucloud_slurm.store.sqlite import Connection, Row, Store
+from ucloud_slurm.ucloud.reports import Charge, JobState, JobUpdate, Usage
 
 WINDOW = 10.0  # seconds over which the pace of submissions is counted
 _THESE = "id in (select value from json_each(?))"

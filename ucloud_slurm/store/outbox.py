@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from ucloud_slurm.store.database import Row, Store
+from ucloud_slurm.store.sqlite import Row, Store
 
 ANSWERING = 1.0  # seconds in which an answer that was promised has been sent
 

@@ -6,7 +6,7 @@ from typing import Self
 
 from ucloud_slurm.errors import Conflict, NotFound
 from ucloud_slurm.store.connections import Connections
-from ucloud_slurm.store.database import Row, Store
+from ucloud_slurm.store.sqlite import Row, Store
 
 
 @dataclass(frozen=True, slots=True)

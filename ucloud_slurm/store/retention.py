@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection
 
 from ucloud_slurm.store import codes, sessions
-from ucloud_slurm.store.database import Store
+from ucloud_slurm.store.sqlite import Store
 
 _OF_A_JOB = ("runs", "charges", "outbox", "sessions", "removals", "grants")
 

@@ -12,7 +12,7 @@ from typing import Self
 
 from ucloud_slurm.config import SessionsSection
 from ucloud_slurm.errors import TooMany
-from ucloud_slurm.store.database import Row, Store
+from ucloud_slurm.store.sqlite import Row, Store
 
 KEPT = 7 * 86400.0  # seconds that an ended session stays for people to look at
 

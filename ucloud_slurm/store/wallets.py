@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 
 from ucloud_slurm.store.connections import Connections
-from ucloud_slurm.store.database import Store
+from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.ucloud.channel import OwnerKind, Payer, Project, Record, User, Wallet
 
 MARGIN = 60.0  # seconds; what happens at about the same time may be said in any order

@@ -16,7 +16,7 @@ from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from ucloud_slurm.errors import one_line
-from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
 
 RENEW_BEFORE = 180  # seconds of life left at which the access token is renewed
 CONNECT_TIMEOUT = 3.0  # seconds

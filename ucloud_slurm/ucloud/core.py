@@ -10,11 +10,10 @@ from typing import Any, TypeVar
 
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.ucloud.client import Client
-from ucloud_slurm.ucloud.control import Charge
+from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.jobs import Job
-from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
-from ucloud_slurm.ucloud.products_v2 import ProductPage, ProductV2, collected
-from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.products import ComputeProduct, ProductPage, ProductReference, ProductV2, collected
+from ucloud_slurm.ucloud.reports import Charge
 from ucloud_slurm.ucloud.wire import from_data
 
 log = logging.getLogger(__name__)

@@ -1,8 +1,11 @@
-"""Products (contract: ProductReference, Product)."""
+"""Products (contract: ProductReference, Product), and as UCloud has them today (products v2)."""
+
+from collections.abc import Callable
+from typing import Any
 
 from pydantic import Field
 
-from ucloud_slurm.ucloud.wire import Int, Message
+from ucloud_slurm.ucloud.wire import Bool, Int, Message
 
 
 class ProductReference(Message):
@@ -30,3 +33,87 @@ class ComputeProduct(Message):
     gpu: Int | None = Field(default=None, ge=0)
     price_per_unit: Int = 0
     unit_of_price: str = "CREDITS_PER_MINUTE"
+
+
+COMPUTE = "COMPUTE"
+TYPE = "compute"  # the same word once more: a product without it can be bought and not used
+PAGES = 1000  # more than any provider has
+
+
+class AccountingUnit(Message):
+    """What is counted in a category.
+
+    :ivar floating_point: the numbers are millionths
+    :ivar display_frequency_suffix: they are shown with the period, as in Core-hours
+    """
+
+    name: str = ""
+    name_plural: str = ""
+    floating_point: Bool = False
+    display_frequency_suffix: Bool = False
+
+
+class Category(Message):
+    """A category: the wallet that its products are paid from."""
+
+    name: str
+    provider: str
+    product_type: str = ""
+    accounting_unit: AccountingUnit = AccountingUnit()
+    accounting_frequency: str = ""
+    free_to_use: Bool = False
+    allow_sub_allocations: Bool = False
+
+
+class ProductV2(Message):
+    """A product. Only machines have CPUs, memory and GPUs; 0 and an empty text mean that nothing is said.
+
+    :ivar price: units of one node in one period
+    """
+
+    type: str = ""
+    category: Category
+    name: str
+    description: str = ""
+    product_type: str = ""
+    price: Int = 0
+    fraction: dict[str, Any] | None = None
+    hidden_in_grant_applications: Bool = False
+    cpu: Int = 0
+    memory_in_gigs: Int = 0
+    gpu: Int = 0
+    cpu_model: str = ""
+    memory_model: str = ""
+    gpu_model: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What names the product at its provider: category and name."""
+        return self.category.name, self.name
+
+    def body(self) -> dict[str, Any]:
+        """The item of products.create."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class ProductPage(Message):
+    """Some products, and where to go on."""
+
+    items: list[ProductV2] = []
+    next: str | None = None
+
+
+def collected(page: Callable[[dict[str, str]], ProductPage]) -> list[ProductV2]:
+    """All products, page by page. A page can name a next one that has nothing.
+
+    :param page: fetches a page, by what is added to the query
+    """
+    found: list[ProductV2] = []
+    after: dict[str, str] = {}
+    for _ in range(PAGES):
+        got = page(after)
+        found += got.items
+        if not got.items or not got.next or after == {"next": got.next}:
+            break
+        after = {"next": got.next}
+    return found

@@ -20,13 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ucloud_slurm import frames
 from ucloud_slurm.errors import NotNow, Problem
-from ucloud_slurm.run import CommandMissing, CommandTimeout, run
-from ucloud_slurm.users import terminal
-from ucloud_slurm.users.files import NotAFile, open_file
-from ucloud_slurm.users.folders import make_folder, remove_folder
-from ucloud_slurm.users.rules import FLOOR, NAMES, Account, unfit
+from ucloud_slurm.system import ipc, terminal
+from ucloud_slurm.system.accounts import FLOOR, NAMES, Account, unfit
+from ucloud_slurm.system.files import NotAFile, make_folder, open_file, remove_folder
+from ucloud_slurm.system.process import CommandMissing, CommandTimeout, run
 
 IDLE = 75.0  # seconds without a request after which it ends
 LONGEST = 60.0  # seconds that one request may take
@@ -54,10 +52,10 @@ def main() -> None:
     _forget(account)
     verbs = Verbs(account, caller)
     try:
-        frames.send(channel, {"user": account.name, "uid": account.uid}, within=SPARE)
+        ipc.send(channel, {"user": account.name, "uid": account.uid}, within=SPARE)
         while True:
-            frames.serve(channel, verbs.answer, waits=IDLE, sends=SPARE)
-    except frames.Broken:
+            ipc.serve(channel, verbs.answer, waits=IDLE, sends=SPARE)
+    except ipc.Broken:
         sys.exit(0)
 
 

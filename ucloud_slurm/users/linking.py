@@ -20,8 +20,8 @@ from ucloud_slurm.config import UsersSection
 from ucloud_slurm.errors import Conflict, Forbidden, Problem, Refused, TooMany, one_line
 from ucloud_slurm.store.codes import Code, Codes
 from ucloud_slurm.store.people import Link, People
+from ucloud_slurm.system.accounts import Account
 from ucloud_slurm.users.mapping import Unfit, account_of, is_member
-from ucloud_slurm.users.rules import Account
 from ucloud_slurm.users.runner import peer
 
 log = logging.getLogger(__name__)

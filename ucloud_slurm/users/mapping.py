@@ -12,7 +12,7 @@ from ucloud_slurm.bridge.person import Person
 from ucloud_slurm.config import Config, UsersSection
 from ucloud_slurm.errors import Forbidden, Problem, one_line
 from ucloud_slurm.store.people import People
-from ucloud_slurm.users.rules import Account, unfit
+from ucloud_slurm.system.accounts import Account, unfit
 
 log = logging.getLogger(__name__)
 

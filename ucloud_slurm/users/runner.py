@@ -18,9 +18,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ucloud_slurm import frames
 from ucloud_slurm.errors import Misconfigured, one_line
-from ucloud_slurm.frames import Broken, Message
+from ucloud_slurm.system import ipc
+from ucloud_slurm.system.ipc import Broken, Message
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Runner:
                 if caller != os.geteuid():
                     log.warning("the account with the number %d asked the runner for something; refused", caller)
                     return
-                frames.serve(connection, self._answer, waits=READ, sends=READ)
+                ipc.serve(connection, self._answer, waits=READ, sends=READ)
             except Broken as error:
                 log.debug("a caller of the runner is gone: %s", error)
             except Exception as error:  # noqa: BLE001  one request must not end the others
@@ -192,8 +192,8 @@ class _Program:
                 raise NoProgram(f"{sudo} cannot be run ({error.strerror})") from None
             theirs.close()
             try:
-                hello, descriptors = frames.receive(self._channel, 1024, within=BEGIN)
-                frames.close(descriptors)
+                hello, descriptors = ipc.receive(self._channel, 1024, within=BEGIN)
+                ipc.close(descriptors)
                 if hello.get("user") != user:
                     raise Broken("it is somebody else")
             except Broken as error:
@@ -207,9 +207,9 @@ class _Program:
         :raises Broken: it is not known what was done
         """
         until = time.monotonic() + within
-        frames.send(self._channel, message, within=within)
-        answer, descriptors = frames.receive(self._channel, LARGEST_ANSWER, within=until - time.monotonic())
-        frames.close(descriptors[1:])
+        ipc.send(self._channel, message, within=within)
+        answer, descriptors = ipc.receive(self._channel, LARGEST_ANSWER, within=until - time.monotonic())
+        ipc.close(descriptors[1:])
         return answer, descriptors[:1]
 
     def usable(self) -> bool:

@@ -9,10 +9,10 @@ from pathlib import Path
 from ucloud_slurm.bridge.person import Person
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Forbidden, Misconfigured, one_line
-from ucloud_slurm.run import CommandMissing, CommandTimeout, run
 from ucloud_slurm.store.caches import Cache
-from ucloud_slurm.store.database import Store
 from ucloud_slurm.store.people import People
+from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.system.process import CommandMissing, CommandTimeout, run
 from ucloud_slurm.users.mapping import Identity, NoAnswer, slurm_account, vetted
 
 log = logging.getLogger(__name__)

@@ -4,8 +4,9 @@ import os
 import pwd
 
 from ucloud_slurm.bridge.person import Person
-from ucloud_slurm.config import Config, own_account
+from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.users.mapping import Identity, Unfit, account_of
 
 WARNING = (

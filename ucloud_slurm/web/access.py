@@ -7,7 +7,7 @@ the user's own account, so that it is opened for nobody else.
 from collections.abc import Iterable, Sequence
 
 from ucloud_slurm.errors import Forbidden
-from ucloud_slurm.provider import Provider
+from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.jobs import JobRow
 from ucloud_slurm.store.sessions import group, user
 from ucloud_slurm.ucloud.jobs import AclEntity, AclUpdate, Job

@@ -5,9 +5,21 @@ from collections.abc import Sequence
 from flask import request
 
 from ucloud_slurm.errors import Refused
-from ucloud_slurm.provider import Provider
-from ucloud_slurm.store.health import SLURM, UCLOUD
-from ucloud_slurm.ucloud.answers import (
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.store.breaker import SLURM, UCLOUD
+from ucloud_slurm.ucloud.jobs import (
+    AclUpdate,
+    Bulk,
+    ExtendItem,
+    Job,
+    JobItem,
+    Principal,
+    SessionItem,
+    UserName,
+    Welcome,
+)
+from ucloud_slurm.ucloud.products import ProductReference
+from ucloud_slurm.ucloud.responses import (
     Answers,
     ComputeSupport,
     Condition,
@@ -21,25 +33,13 @@ from ucloud_slurm.ucloud.answers import (
     WebSession,
     support,
 )
-from ucloud_slurm.ucloud.jobs import (
-    AclUpdate,
-    Bulk,
-    ExtendItem,
-    Job,
-    JobItem,
-    Principal,
-    SessionItem,
-    UserName,
-    Welcome,
-)
-from ucloud_slurm.ucloud.products import ProductReference
-from ucloud_slurm.web import access, other_calls, reconcile, utilization
-from ucloud_slurm.web.connecting import Connecting
+from ucloud_slurm.web import access, reconcile, unsupported, utilization
 from ucloud_slurm.web.control import Extend, Resume, Suspend
 from ucloud_slurm.web.create import Create
-from ucloud_slurm.web.other_calls import NOT_SUPPORTED
+from ucloud_slurm.web.linking import Connecting
 from ucloud_slurm.web.routes import Calls
 from ucloud_slurm.web.sessions import open_session
+from ucloud_slurm.web.unsupported import NOT_SUPPORTED
 
 
 def declare(provider: Provider) -> Calls:
@@ -52,7 +52,7 @@ def declare(provider: Provider) -> Calls:
     _jobs(provider, calls)
     _control(provider, calls)
     _integration(provider, calls)
-    other_calls.declare(provider, calls)
+    unsupported.declare(provider, calls)
     return calls
 
 

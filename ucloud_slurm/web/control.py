@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
-from ucloud_slurm.bridge import limits
-from ucloud_slurm.bridge.refusals import action
+from ucloud_slurm.bridge import time_limit
+from ucloud_slurm.bridge.errors import action
 from ucloud_slurm.errors import Conflict, NotFound, Problem, Refused
-from ucloud_slurm.provider import Provider
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.lookup import FAIR, PAUSE, Catalogue
+from ucloud_slurm.slurm.errors import ActionRefused, SchedulerAway
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
-from ucloud_slurm.slurm.scheduler import ActionRefused, SchedulerAway
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.health import SLURM
+from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase
 from ucloud_slurm.ucloud.jobs import ExtendItem, Job, JobItem
-from ucloud_slurm.worker.catalogue import FAIR, PAUSE, Catalogue
 
 log = logging.getLogger(__name__)
 
@@ -119,9 +119,9 @@ class Extend(Control[ExtendItem]):
         partition = (self._partitions or {}).get(record.partition.partition(",")[0])
         product = self._provider.config.product(row.category, row.product)
         if partition is not None:
-            limits.check(target, row.product, partition.minutes, f"the limit of the partition {partition.name}")
+            time_limit.check(target, row.product, partition.minutes, f"the limit of the partition {partition.name}")
         if product is not None and product.time_max is not None:
-            limits.check(target, row.product, int(product.time_max // 60), "the limit of the product")
+            time_limit.check(target, row.product, int(product.time_max // 60), "the limit of the product")
 
     def act(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> None:
         """Sets the limit and tells UCloud."""
@@ -130,7 +130,7 @@ class Extend(Control[ExtendItem]):
         now = provider.now()
         with provider.store.writing():
             provider.jobs.seen(row.id, extension=wanted.key, extended_at=now)
-            provider.jobs.limited(row.id, wanted.target, limits.limit_update(wanted.target, provider.era), now)
+            provider.jobs.limited(row.id, wanted.target, time_limit.limit_update(wanted.target, provider.era), now)
         log.info("job %s: may now run for %d minutes", row.id, wanted.target)
 
     def undo(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> None:  # noqa: ARG002
@@ -138,8 +138,8 @@ class Extend(Control[ExtendItem]):
         if record.minutes is not None:
             self._provider.scheduler.set_time_limit(record.id, record.minutes, self.left())
 
-    def _wanted(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> limits.Extension:
-        return limits.extension(
+    def _wanted(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> time_limit.Extension:
+        return time_limit.extension(
             known=item.job.specification.time_allocation.total,
             requested=item.requested_time.total,
             limit=record.minutes,

@@ -9,22 +9,22 @@ from contextlib import suppress
 from functools import partial
 
 from ucloud_slurm.bridge import naming
-from ucloud_slurm.bridge.locks import nothing_left
+from ucloud_slurm.bridge.wallets import nothing_left
 from ucloud_slurm.errors import Conflict, PaymentRequired, Problem, Refused, StorageTrouble
-from ucloud_slurm.provider import Provider
-from ucloud_slurm.rendering import NotRendered
+from ucloud_slurm.provider.acceptance import row_of
+from ucloud_slurm.provider.cancellation import cancel
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.lookup import PAUSE, Catalogue
+from ucloud_slurm.provider.rendering import NotRendered
+from ucloud_slurm.provider.submission import FIRST, FolderTrouble, build, claimed_until, submit
+from ucloud_slurm.slurm.errors import SchedulerAway
 from ucloud_slurm.slurm.records import Submission
-from ucloud_slurm.slurm.scheduler import SchedulerAway
-from ucloud_slurm.store.health import SLURM
+from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
-from ucloud_slurm.turns import interleaved
+from ucloud_slurm.system.executor import interleaved
 from ucloud_slurm.ucloud.channel import Payer
+from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.jobs import Job
-from ucloud_slurm.ucloud.trouble import CoreAway, CoreRefused
-from ucloud_slurm.worker.accept import row_of
-from ucloud_slurm.worker.catalogue import PAUSE, Catalogue
-from ucloud_slurm.worker.stop import cancel
-from ucloud_slurm.worker.submit import FIRST, FolderTrouble, build, claimed_until, submit
 
 log = logging.getLogger(__name__)
 

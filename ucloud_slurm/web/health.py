@@ -3,10 +3,10 @@
 from flask import Blueprint, Response, jsonify
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
-from ucloud_slurm.provider import Provider
-from ucloud_slurm.store.health import CHANNEL, SLURM, UCLOUD
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.store.breaker import CHANNEL, SLURM, UCLOUD
 from ucloud_slurm.store.jobs import Phase
-from ucloud_slurm.store.turn import LISTENER, taken
+from ucloud_slurm.system.filelock import LISTENER, taken
 
 NO_LISTENER = "the listener does not run; systemctl start ucloud-slurm-listener"
 

@@ -8,8 +8,8 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_jso
 from pydantic_core import core_schema
 
 from ucloud_slurm import __version__
-from ucloud_slurm.provider import Provider
-from ucloud_slurm.ucloud.answers import Failure
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.ucloud.responses import Failure
 from ucloud_slurm.web.routes import Calls, Declaration
 
 REF = "#/components/schemas/{model}"

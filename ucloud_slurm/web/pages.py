@@ -16,11 +16,11 @@ from flask import Blueprint, Response, redirect, request
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.errors import Problem
-from ucloud_slurm.provider import Provider
+from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.jobs import JobRow, Phase
 from ucloud_slurm.store.sessions import Kind, Session
-from ucloud_slurm.ucloud.control import JobState
-from ucloud_slurm.users.files import read_small
+from ucloud_slurm.system.files import read_small
+from ucloud_slurm.ucloud.reports import JobState
 from ucloud_slurm.web.sessions import PLACE
 
 KNOWN_FOR = 2.0  # seconds that an announced port is believed without looking again

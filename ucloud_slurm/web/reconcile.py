@@ -4,13 +4,13 @@ import time
 from collections.abc import Sequence
 
 from ucloud_slurm.errors import Refused, one_line
-from ucloud_slurm.provider import Provider
-from ucloud_slurm.store.health import SLURM
+from ucloud_slurm.provider.cancellation import cancel
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.reconciliation import correct, look_for, tell_again
+from ucloud_slurm.provider.submission import end_unsubmitted
+from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import Phase, Stop
 from ucloud_slurm.ucloud.jobs import Job
-from ucloud_slurm.worker.compare import correct, look_for, tell_again
-from ucloud_slurm.worker.stop import cancel
-from ucloud_slurm.worker.submit import end_unsubmitted
 
 
 def terminate(provider: Provider, jobs: Sequence[Job]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 from pydantic import BaseModel
 
-from ucloud_slurm.ucloud.answers import Nothing
+from ucloud_slurm.ucloud.responses import Nothing
 from ucloud_slurm.ucloud.wire import decode
 
 View = Callable[..., Any]

@@ -5,21 +5,21 @@ import time
 from collections.abc import Sequence
 
 from ucloud_slurm.bridge import naming
-from ucloud_slurm.bridge.batch import LISTENING
+from ucloud_slurm.bridge.script.build import LISTENING
 from ucloud_slurm.errors import Conflict, Forbidden, Refused
-from ucloud_slurm.provider import Provider
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.lookup import Catalogue
+from ucloud_slurm.slurm.errors import SchedulerAway
 from ucloud_slurm.slurm.records import QueueRecord
-from ucloud_slurm.slurm.scheduler import SchedulerAway
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.health import SLURM
+from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import JobRow
 from ucloud_slurm.store.sessions import Kind, Session
-from ucloud_slurm.ucloud.answers import ShellSession, VncSession, WebSession
 from ucloud_slurm.ucloud.applications import Application
 from ucloud_slurm.ucloud.jobs import SessionItem
+from ucloud_slurm.ucloud.responses import ShellSession, VncSession, WebSession
 from ucloud_slurm.web.access import check, check_shell
 from ucloud_slurm.web.control import present
-from ucloud_slurm.worker.catalogue import Catalogue
 
 NOT_SUPPORTED = "FEATURE_NOT_SUPPORTED_BY_PROVIDER"
 PLACE = "_ucloud"  # the part of a session's host that is ours: see etc/nginx-sessions.conf

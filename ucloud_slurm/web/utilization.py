@@ -6,16 +6,16 @@ from collections.abc import Iterable
 
 from pydantic import TypeAdapter
 
-from ucloud_slurm.bridge.queues import level
-from ucloud_slurm.config import own_account
+from ucloud_slurm.bridge.queue_level import level
 from ucloud_slurm.errors import Refused, StorageTrouble
-from ucloud_slurm.provider import Provider
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.lookup import FAIR, PAUSE
+from ucloud_slurm.slurm.errors import SchedulerAway
 from ucloud_slurm.slurm.records import Load
-from ucloud_slurm.slurm.scheduler import SchedulerAway
+from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.caches import Cache
-from ucloud_slurm.store.health import SLURM
-from ucloud_slurm.ucloud.answers import Capacity, QueueLevel, QueueStatus, Utilization
-from ucloud_slurm.worker.catalogue import FAIR, PAUSE
+from ucloud_slurm.system.accounts import own_account
+from ucloud_slurm.ucloud.responses import Capacity, QueueLevel, QueueStatus, Utilization
 
 log = logging.getLogger(__name__)
 

@@ -5,18 +5,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ucloud_slurm.config import own_account
-from ucloud_slurm.frames import Message
-from ucloud_slurm.run import Run
 from ucloud_slurm.slurm.commands import Commands
+from ucloud_slurm.slurm.errors import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused, is_refusal
 from ucloud_slurm.slurm.pyslurm import translation
 from ucloud_slurm.slurm.pyslurm.pool import Pool
 from ucloud_slurm.slurm.pyslurm.process import Lost, NotSent, Process
 from ucloud_slurm.slurm.pyslurm.translation import Unfit
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId, Submission
-from ucloud_slurm.slurm.refusals import is_refusal
-from ucloud_slurm.slurm.scheduler import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
 from ucloud_slurm.slurm.states import Phase
+from ucloud_slurm.system.accounts import own_account
+from ucloud_slurm.system.ipc import Message
+from ucloud_slurm.system.process import Run
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from ucloud_slurm.frames import Message
 from ucloud_slurm.slurm.pyslurm.process import NotSent, Process
+from ucloud_slurm.system.ipc import Message
 
 LOOK_AGAIN = 0.05  # seconds; a process that is being started tells nobody that it is there
 

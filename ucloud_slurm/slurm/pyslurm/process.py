@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ucloud_slurm import frames
 from ucloud_slurm.errors import one_line
-from ucloud_slurm.frames import Broken, Message
+from ucloud_slurm.system import ipc
+from ucloud_slurm.system.ipc import Broken, Message
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ ANSWER = 1024 * 1024  # bytes
 # Isolated: no user's packages, no current folder; modules come from where ours came from.
 _BEGIN = (
     "import sys; commands, oldest, *sys.path[:] = sys.argv[1:]; "
-    "from ucloud_slurm.slurm.pyslurm.host import main; main(commands, oldest)"
+    "from ucloud_slurm.slurm.pyslurm.child import main; main(commands, oldest)"
 )
 _PACKAGES = str(Path(__file__).parents[3])
 
@@ -118,11 +118,11 @@ class Process:
         try:
             try:
                 # What is not sent whole is not acted on.
-                frames.send(child.channel, message, within=until - time.monotonic())
+                ipc.send(child.channel, message, within=until - time.monotonic())
             except Broken as error:
                 raise NotSent(self._failed(child, str(error))) from None
             try:
-                answer, given = frames.receive(child.channel, ANSWER, within=until - time.monotonic())
+                answer, given = ipc.receive(child.channel, ANSWER, within=until - time.monotonic())
             except Broken as error:
                 raise Lost(self._failed(child, str(error))) from None
         except (NotSent, Lost):
@@ -131,7 +131,7 @@ class Process:
             # Such as the end of a request's time: its answer must not be taken for that of another.
             self._failed(child, "a call was given up")
             raise
-        frames.close(given)
+        ipc.close(given)
         if "unfit" in answer and message["call"] == "submit":
             text = one_line(str(answer["unfit"]), 200)
             self._failed(child, text)
@@ -183,8 +183,8 @@ class Process:
 
     def _hear(self, child: "_Child") -> bool:
         try:
-            hello, given = frames.receive(child.channel, ANSWER, within=1.0)
-            frames.close(given)
+            hello, given = ipc.receive(child.channel, ANSWER, within=1.0)
+            ipc.close(given)
         except Broken as error:
             self._failed(child, f"it ended while it loaded the module ({error})")
             return False

@@ -9,19 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ucloud_slurm.bridge.script import log as log_file
+from ucloud_slurm.bridge.script.text import log as log_file
 from ucloud_slurm.errors import Forbidden, NotFound, NotNow, Refused, TooMany
-from ucloud_slurm.store.database import SHARED, filesystem
 from ucloud_slurm.store.jobs import JobRow, Phase
 from ucloud_slurm.store.sessions import Access
-from ucloud_slurm.ucloud.follow import Cancel, FollowRequest, Init
+from ucloud_slurm.store.sqlite import SHARED, filesystem
+from ucloud_slurm.system.files import NotAFile
+from ucloud_slurm.ucloud.streams import Cancel, FollowRequest, Init
 from ucloud_slurm.ucloud.wire import from_data
-from ucloud_slurm.users.files import NotAFile
 from ucloud_slurm.web.access import check
-from ucloud_slurm.web.live.connection import Connection, Frame, Gone
 from ucloud_slurm.web.live.hub import Hub
-from ucloud_slurm.web.live.notice import ENTRIES, GROWS, Watch
+from ucloud_slurm.web.live.inotify import ENTRIES, GROWS, Watch
 from ucloud_slurm.web.live.tail import Tail
+from ucloud_slurm.web.live.websocket import Connection, Frame, Gone
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from ucloud_slurm.errors import Problem, place
-from ucloud_slurm.provider import Provider
+from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.sessions import Access
-from ucloud_slurm.web.live.notice import Notices
+from ucloud_slurm.web.live.inotify import Notices
 
 log = logging.getLogger(__name__)
 

@@ -15,13 +15,13 @@ from ucloud_slurm.errors import Forbidden, NotFound, Problem, Refused, TooMany
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.store.jobs import JobRow, Phase
 from ucloud_slurm.store.sessions import Access, Kind, Session
-from ucloud_slurm.ucloud.shells import Initialize, Input, Resize, ShellRequest
+from ucloud_slurm.system.terminal import Terminal, TerminalTrouble
+from ucloud_slurm.ucloud.streams import Initialize, Input, Resize, ShellRequest
 from ucloud_slurm.ucloud.wire import from_data
-from ucloud_slurm.users.acting import ActingAway
-from ucloud_slurm.users.terminal import Terminal, TerminalTrouble
+from ucloud_slurm.users.impersonation import ActingAway
 from ucloud_slurm.web.access import check_shell
-from ucloud_slurm.web.live.connection import Connection, Frame, Gone
 from ucloud_slurm.web.live.hub import Hub
+from ucloud_slurm.web.live.websocket import Connection, Frame, Gone
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,249 @@
+"""What today's Core is told of jobs: nothing before it has them, nothing of those that it has given up."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from pytest_mock import MockerFixture
+
+from tests.conftest import World
+from tests.sandbox.core import CoreError
+from tests.support.factories import job_data
+from ucloud_slurm.provider.reconciliation import FORGOTTEN
+from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.sqlite import StorageBusy
+from ucloud_slurm.ucloud.reports import JobState, JobUpdate
+from ucloud_slurm.users.mapping import NoAnswer
+from ucloud_slurm.worker.run import Result
+
+pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
+EXISTENCE = "providers.resources.checkExistence"
+UPDATE = "jobs.control.update"
+
+
+def late(world: World, mocker: MockerFixture) -> str:
+    """A job whose create is answered when Core has given it up; returns its id."""
+    accept = type(world.provider.jobs).promise
+
+    def slow(jobs: object, *arguments: object) -> object:
+        world.core.faults.drop_answer("jobs.provider.example.create")
+        return accept(jobs, *arguments)  # type: ignore[arg-type]
+
+    mocker.patch.object(type(world.provider.jobs), "promise", slow)
+    with pytest.raises(CoreError):
+        world.submit()
+    mocker.stopall()
+    (row,) = world.provider.jobs.newest(1000)
+    return row.id
+
+
+def test_a_job_is_told_of_as_soon_as_core_has_it(world: World) -> None:
+    job = world.submit()
+    world.model.start(world.slurm(job))
+    world.work(1)
+    assert world.told(job) == ["RUNNING"]
+    assert world.row(job).confirmed_at is not None
+
+
+def test_core_is_asked_once_which_new_jobs_it_has(world: World) -> None:
+    for _ in range(3):
+        world.submit()
+    for _ in range(4):
+        world.work(15)
+    asked = [each for each in world.core.exchanges if each.call == EXISTENCE]
+    assert [len(each.request["items"]) for each in asked] == [3]
+
+
+def test_a_job_that_core_gave_up_is_cancelled_and_nobody_hears_of_it(world: World, mocker: MockerFixture) -> None:
+    job = late(world, mocker)
+    world.model.start(world.slurm(job))
+    world.work(1)
+    assert world.slurm(job).run.ended is None, "Core may still be about to write it down"
+    world.work(FORGOTTEN)
+    assert world.slurm(job).run.ended is not None
+    world.work(60)
+    assert world.row(job).phase is Phase.REFUSED
+    assert [each.call for each in world.core.exchanges if each.call in (UPDATE, "accounting.v2.reportUsage")] == []
+    assert world.provider.outbox.waiting() == 0
+
+
+def test_a_job_whose_create_came_to_no_answer_is_cancelled(world: World, mocker: MockerFixture) -> None:
+    mocker.patch.object(type(world.provider.jobs), "promise", side_effect=StorageBusy("The provider is busy."))
+    with pytest.raises(CoreError):
+        world.submit()
+    mocker.stopall()
+    (row,) = world.provider.jobs.newest(1000)
+    world.model.start(world.slurm(row.id))
+    world.work(FORGOTTEN)
+    assert world.slurm(row.id).run.ended is not None
+    world.work(60)
+    assert world.row(row.id).phase is Phase.REFUSED
+
+
+def test_a_job_that_ended_before_core_was_asked_is_not_charged_if_core_gave_it_up(
+    world: World, mocker: MockerFixture
+) -> None:
+    job = late(world, mocker)
+    world.core.faults.outage(True)
+    world.model.start(world.slurm(job))
+    world.work(1)
+    world.clock.advance(600)
+    world.model.end(world.slurm(job))
+    assert world.work(1) is Result.NOT_ALL
+    world.core.faults.outage(False)
+    world.work(20)
+    world.work(20)
+    assert world.core.accounts.reports == []
+    assert world.row(job).phase is Phase.REFUSED
+
+
+def test_while_core_does_not_say_which_jobs_it_has_nothing_is_told_and_nothing_cancelled(world: World) -> None:
+    job = world.submit()
+    world.model.start(world.slurm(job))
+    world.core.faults.answer(EXISTENCE, 500, times=20)
+    for _ in range(3):
+        assert world.work(50) is Result.NOT_ALL
+    assert world.told(job) == []
+    assert world.slurm(job).run.ended is None
+    world.core.faults.clear()
+    world.work(20)
+    assert world.told(job) == ["RUNNING"]
+
+
+@pytest.mark.parametrize("responses", [[], [True, True], ["true"], None, [1]])
+def test_an_answer_that_cannot_be_understood_is_none(world: World, responses: object) -> None:
+    job = world.submit()
+    world.model.start(world.slurm(job))
+    world.core.faults.answer(EXISTENCE, 200, {"responses": responses}, times=5)
+    assert world.work(50) is Result.NOT_ALL
+    assert world.row(job).confirmed_at is None
+    assert world.slurm(job).run.ended is None
+
+
+def test_of_a_bulk_with_a_job_that_core_has_lost_the_others_are_told(world: World) -> None:
+    jobs = [world.submit() for _ in range(5)]
+    world.work(1)
+    world.core.lose(jobs[2])
+    for job in jobs:
+        world.model.start(world.slurm(job))
+    world.work(20)
+    assert [world.told(job) for job in jobs if job != jobs[2]] == [["RUNNING"]] * 4
+    parked = [row for row in world.provider.outbox.listed(1000) if row["outcome"] == "parked"]
+    assert [row["job_id"] for row in parked] == [jobs[2]]
+
+
+def test_a_stale_access_token_is_renewed_and_the_call_made_again(world: World) -> None:
+    job = world.submit()
+    world.work(1)
+    world.model.start(world.slurm(job))
+    world.core.faults.answer(EXISTENCE, 403, {"why": "Forbidden"})
+    world.core.faults.answer(UPDATE, 403, {"why": "Forbidden"})
+    world.work(1)
+    assert world.told(job) == ["RUNNING"]
+
+
+def test_a_bulk_that_core_cannot_read_is_sent_in_parts(world: World) -> None:
+    jobs = [world.submit() for _ in range(3)]
+    world.work(1)
+    for job in jobs:
+        world.model.start(world.slurm(job))
+    world.core.faults.answer(UPDATE, 400, {"why": "Invalid request supplied"}, times=2)
+    assert world.work(1) is Result.DONE
+    told = [world.told(job) for job in jobs]
+    assert sorted(told) == [[], ["RUNNING"], ["RUNNING"]]
+    parked = [row for row in world.provider.outbox.listed(1000) if row["outcome"] == "parked"]
+    assert [row["job_id"] for row in parked] == [jobs[told.index([])]]
+
+
+def test_a_text_for_core_has_no_nul(era: str) -> None:
+    body = JobUpdate(JobState.RUNNING, "on n\x001", output_folder="/jobs\x00/1").body("7")
+    assert body["update"] == {
+        "status": "on n1", "state": "RUNNING", "expectedDifferentState": True, "outputFolder": "/jobs/1",
+    }  # fmt: skip
+
+
+# -- comparing --------------------------------------------------------------------------------------------------
+
+
+def test_a_state_that_core_has_missed_is_told_within_the_hour(world: World) -> None:
+    job = world.submit()
+    world.work(1)
+    world.model.start(world.slurm(job))
+    world.core.faults.answer(UPDATE, 200, {})
+    world.work(1)
+    assert world.core.job(job).state == "IN_QUEUE"
+    world.work(1800)
+    assert world.core.job(job).state == "IN_QUEUE"
+    world.work(1801)
+    world.work(1)
+    assert world.core.job(job).state == "RUNNING"
+
+
+def test_a_job_that_only_core_knows_is_looked_for_and_then_ended(world: World) -> None:
+    job = world.submit()
+    world.work(1)
+    world.model.jobs.clear()
+    for table in ("outbox", "jobs"):
+        world.provider.store.change(f"delete from {table} where {'job_id' if table == 'outbox' else 'id'} = ?", [job])
+    world.work(3601)
+    for _ in range(8):
+        world.work(20)
+    assert world.core.job(job).state == "FAILURE"
+    assert world.core.job(job).updates[-1]["status"] == "The provider does not know this job."
+
+
+def test_a_job_of_whose_owner_nothing_can_be_told_at_the_moment_is_not_declared_gone(
+    world: World, mocker: MockerFixture
+) -> None:
+    job = world.submit()
+    world.model.start(world.slurm(job))
+    world.work(1)
+    for table in ("outbox", "jobs"):
+        world.provider.store.change(f"delete from {table} where {'job_id' if table == 'outbox' else 'id'} = ?", [job])
+    mocker.patch.object(type(world.provider.mapping), "identity", side_effect=NoAnswer)
+    world.work(3601)
+    mocker.stopall()
+    for _ in range(8):
+        world.work(20)
+    assert world.core.job(job).state == "RUNNING"
+    world.work(3601)
+    world.work(20)
+    assert world.row(job).slurm_id == world.slurm(job).run.id
+
+
+def test_while_it_is_asked_whose_an_unknown_job_is_requests_can_write(world: World, mocker: MockerFixture) -> None:
+    job = world.submit()
+    world.work(1)
+    for table in ("outbox", "jobs"):
+        world.provider.store.change(f"delete from {table} where {'job_id' if table == 'outbox' else 'id'} = ?", [job])
+    written = []
+
+    def slow(*_: object) -> None:
+        with ThreadPoolExecutor(1) as other:
+            written.append(other.submit(world.provider.jobs.confirmed, ["1"], world.clock()).exception())
+        raise NoAnswer
+
+    mocker.patch.object(type(world.provider.mapping), "identity", slow)
+    world.work(3601)
+    assert written == [None]
+
+
+def test_a_job_that_is_still_on_its_way_is_not_looked_for(world: World) -> None:
+    world.work(3601)
+    data = job_data("99") | {"createdAt": int(world.clock() * 1000)}
+    world.provider.store.change("delete from caches where kind = 'compared'")
+    world.core.faults.answer("jobs.control.browse", 200, {"items": [data], "next": None}, times=3)
+    assert world.work(1) is Result.DONE
+    assert world.provider.jobs.get("99") is None
+
+
+def test_a_job_of_cores_that_cannot_be_read_does_not_hide_the_others(world: World) -> None:
+    world.work(3601)
+    old = int((world.clock() - 3600) * 1000)
+    bad, good = (
+        job_data(job_id, replicas=replicas) | {"createdAt": old} for job_id, replicas in (("98", 0), ("99", 1))
+    )
+    world.provider.store.change("delete from caches where kind = 'compared'")
+    world.core.faults.answer("jobs.control.browse", 200, {"items": [bad, good], "next": None}, times=3)
+    assert world.work(1) is Result.DONE
+    assert world.provider.jobs.get("98") is None
+    assert world.provider.jobs.get("99") is not None

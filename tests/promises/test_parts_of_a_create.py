@@ -1,0 +1,150 @@
+"""The request and its submissions write for each other: whatever fails or hangs in one, the other tells the truth."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from pytest_mock import MockerFixture
+
+from tests.conftest import Open, World
+from tests.sandbox.processes import wait_until
+from tests.support.factories import job, job_data
+from ucloud_slurm.errors import StorageTrouble
+from ucloud_slurm.slurm.errors import SubmissionRefused
+from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.sqlite import BUSY_SECONDS, StorageBusy
+from ucloud_slurm.web.create import Create
+
+PATIENCE = 20.0
+
+
+def create(world: World, *ids: str) -> int:
+    return int(world.core.call("POST", "/ucloud/example/jobs", {"items": [job_data(id_) for id_ in ids]})[0])
+
+
+def begun(fails: Callable[[int], None]) -> Callable[[Create], bool]:
+    """Instead of the question whether there is time: calls that with the number of each submission, from 1."""
+    real, lock, number = Create._may_submit, threading.Lock(), 0
+
+    def may(self: Create) -> bool:
+        nonlocal number
+        with lock:
+            number += 1
+            mine = number
+        fails(mine)
+        return real(self)
+
+    return may
+
+
+@contextmanager
+def another_writer(world: World) -> Iterator[None]:
+    other = sqlite3.connect(world.provider.store.path, isolation_level=None)
+    other.execute("begin immediate")
+    try:
+        yield
+    finally:
+        other.close()
+
+
+def test_a_job_that_was_rolled_back_with_a_bulk_is_not_promised_alone(world: World, mocker: MockerFixture) -> None:
+    there, go, submit = threading.Event(), threading.Event(), world.model.submit
+
+    def slow(submission: Any, within: float, as_user: Any, before: Any = None) -> Any:
+        if submission.name == "ucloud-8":
+            before()
+            raise SubmissionRefused("no")
+        found = submit(submission, within, as_user, before)
+        there.set()
+        go.wait(PATIENCE)
+        return found
+
+    mocker.patch.object(world.model, "submit", slow)
+    mocker.patch.object(Create, "_wait")  # the time of the bulk is over
+    alone: list[int] = []
+    request = threading.Thread(target=lambda: alone.append(create(world, "7")))
+    request.start()
+    assert there.wait(PATIENCE)
+    assert create(world, "7", "8") == 400
+    go.set()
+    request.join()
+    assert alone == [400]
+    world.work(1)
+    assert world.slurm("7").run.ended is not None
+
+
+def test_what_was_promised_is_not_rolled_back(world: World) -> None:
+    assert create(world, "7") == 200
+    world.provider.jobs.rolled_back("7", 400, "Job 8 of the same request: no", world.clock())
+    assert (world.row("7").phase, world.row("7").stop) == (Phase.LIVE, None)
+
+
+def test_a_submission_that_fails_leaves_no_claim_of_the_others(open_provider: Open, mocker: MockerFixture) -> None:
+    provider = open_provider(jobs={"submit_within": "1s"}, slurm={"submit_at_once": 1})
+    go = threading.Event()
+
+    def fails(number: int) -> None:
+        if number == 2:
+            raise StorageBusy("The provider is busy.")
+        if number == 3:
+            go.wait(PATIENCE)
+
+    mocker.patch.object(Create, "_may_submit", begun(fails))
+    with pytest.raises(StorageTrouble):
+        Create(provider).accept([job(str(number)) for number in range(6)])
+    go.set()
+    provider.turns.give("nobody", lambda: None).result(PATIENCE)  # behind them
+    phases = [row.phase for row in provider.jobs.newest(6)]
+    assert sorted(phases) == [*[Phase.ACCEPTED] * 4, Phase.LIVE, Phase.SUBMITTING]
+
+
+def test_nothing_is_written_after_the_answer(world: World, open_provider: Open, mocker: MockerFixture) -> None:
+    provider = open_provider(jobs={"submit_within": "1s"}, slurm={"submit_at_once": 2})
+    go, submit = threading.Event(), world.model.submit
+
+    def fails(number: int) -> None:
+        if number == 1:
+            raise StorageBusy("The provider is busy.")
+
+    def late(*arguments: Any) -> Any:
+        go.wait(PATIENCE)
+        return submit(*arguments)
+
+    mocker.patch.object(Create, "_may_submit", begun(fails))
+    mocker.patch.object(world.model, "submit", late)
+    with pytest.raises(StorageTrouble):
+        Create(provider).accept([job("7"), job("8")])
+    before = [(row.id, row.phase) for row in provider.jobs.newest(9)]
+    go.set()
+    provider.turns.close()
+    wait_until("all turns are over", lambda: not any(each.name == "submit" for each in threading.enumerate()),
+               seconds=PATIENCE)  # fmt: skip
+    assert sorted(before) == [("7", Phase.ACCEPTED), ("8", Phase.ACCEPTED)]
+    assert [(row.id, row.phase) for row in provider.jobs.newest(9)] == before
+    assert world.model.jobs == []
+
+
+def test_creates_that_wait_for_another_writer_wait_no_longer_together(world: World) -> None:
+    took: list[tuple[float, int]] = []
+
+    def one(number: int) -> None:
+        begun = time.monotonic()
+        status = create(world, str(number))
+        took.append((time.monotonic() - begun, status))
+
+    with another_writer(world):
+        threads = [threading.Thread(target=one, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+            thread.join(BUSY_SECONDS / 5)  # they come one after the other
+        for thread in threads:
+            thread.join()
+    assert [status for _, status in took] == [500] * 4
+    assert max(seconds for seconds, _ in took) < 1.6 * BUSY_SECONDS
+    assert world.provider.health.may_ask(SLURM, world.clock()), "it was not Slurm that took long"
+    assert world.model.jobs == []

@@ -1,0 +1,226 @@
+"""P8, P9: nothing that a pass or a request asks of the database reads what has ended, however much that is."""
+
+import ast
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+import ucloud_slurm.store
+from tests.conftest import World
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.store.jobs import WHOLE, Jobs, Phase, Stop
+from ucloud_slurm.store.outbox import Letter, Outcome
+from ucloud_slurm.store.people import Link
+from ucloud_slurm.store.retention import Retention
+from ucloud_slurm.store.sessions import Kind, Session
+from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.store.wallets import Wallets
+from ucloud_slurm.ucloud.channel import OwnerKind, Payer, Project, User, Wallet
+from ucloud_slurm.ucloud.reports import Charge, JobState, JobUpdate, Usage
+
+STORE = Path(ucloud_slurm.store.__file__).parent
+# A row for each part of the product, each phase, each migration: these do not grow.
+SMALL = {"health", "channel", "phases", "_sqlite_migrations", "sqlite_schema", "sqlite_master"}
+# Indexes that hold only what is under way or needs somebody: to read all of one is to read all of that.
+OPEN = {"jobs_open", "jobs_to_stop", "jobs_unconfirmed", "outbox_waiting", "outbox_waiting_of", "outbox_parked",
+        "sessions_open", "connections_owed", "wallets_locked"}  # fmt: skip
+# What people ask for from the command line, and what makes the file what it is.
+ALLOWED = {
+    f"select {WHOLE} from jobs order by rowid desc limit": "`jobs --all`: the newest, and no more than are asked for",
+    "select * from outbox order by id desc limit": "`outbox --all`: the same",
+    "select * from people order by username": "`users list` and `users export`: everybody",
+    "select * from projects order by project": "`users projects list`: all projects",
+    "select at, who, what from people_history": "`users history`: all of it",
+}
+
+IN_PHASE = f"select {WHOLE} from jobs where phase in (?"  # which asks for what has not ended
+
+
+class Recording(sqlite3.Connection):
+    """A connection that remembers what it was asked, as it was written: with places for values, not with the values."""
+
+    asked: dict[str, Any]
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        Recording.asked.setdefault(" ".join(sql.split()), *(parameters or ((),)))
+        return super().execute(sql, *parameters)
+
+    def executemany(self, sql: str, parameters: Any) -> sqlite3.Cursor:
+        values = list(parameters)
+        if values:
+            Recording.asked.setdefault(" ".join(sql.split()), values[0])
+        return super().executemany(sql, values)
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the database is asked."""
+    Recording.asked = {}
+    connect = sqlite3.connect
+
+    def recording(*arguments: Any, **more: Any) -> sqlite3.Connection:
+        return connect(*arguments, factory=Recording, **more)
+
+    monkeypatch.setattr("ucloud_slurm.store.sqlite.sqlite3.connect", recording)
+    return Recording.asked
+
+
+def written() -> Iterator[str]:
+    """The beginning of every statement in the room with the SQL."""
+    for path in STORE.glob("*.py"):
+        if path.name == "migrations.py":
+            continue
+        tree = ast.parse(path.read_text())
+        inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in ast.walk(tree):
+            text = node.values[0] if isinstance(node, ast.JoinedStr) else node if id(node) not in inside else None
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                sql = " ".join(text.value.split())
+                if re.match(r"(select|insert|update|delete) ", sql):
+                    yield sql
+
+
+def scans(store: Store, sql: str, parameters: Any) -> list[str]:
+    """The steps of a statement's plan that read a growing table or index from one end to the other.
+
+    So does a search by phase, but for the phases that are asked for by name: most jobs have ended.
+    """
+    found = []
+    for step in store.rows(f"explain query plan {sql}", parameters):
+        detail = step["detail"]
+        match = re.match(r"SCAN (\w+)(?: (?:USING|VIRTUAL).*?(?:INDEX (\w+)(?::|$)))?", detail)
+        whole = match and match[1] not in SMALL and match[2] not in OPEN and match[1] != "json_each"
+        if whole or (detail.endswith("idx_jobs_phase_accepted_at (phase=?)") and not sql.startswith(IN_PHASE)):
+            found.append(detail)
+    return found
+
+
+def life(world: World) -> None:
+    """Jobs come, wait, run, are asked about, are stopped, end, and are forgotten."""
+    first, second = world.submit(), world.submit()
+    world.work(1)
+    world.model.start(world.slurm(first))
+    world.work(60)
+    for path in ("/healthz", "/readyz", "/metrics"):
+        requests.get(world.url + path, timeout=10)
+    world.core.terminate(second)
+    world.work(60)
+    world.model.end(world.slurm(first))
+    world.work(60)
+    world.work(100 * 86400)
+
+
+def the_rest(provider: Provider) -> None:
+    """What no life has in it, asked for by name."""
+    now, jobs, store = provider.now(), provider.jobs, provider.store
+    row = {"phase": Phase.ACCEPTED, "name": "n", "local_user": "u", "owner": "o", "category": "c", "product": "p",
+           "fingerprint": "f", "body": "{}", "accepted_at": now}  # fmt: skip
+    jobs.accept([{**row, "id": id_} for id_ in ("1", "2", "3")])
+    jobs.known([1])
+    jobs.named("n", "u")
+    jobs.promise(["1"], now)
+    jobs.claim("1", now, now, 1.0)
+    jobs.under_way(["1"])
+    jobs.unsettled("1", 1, now)
+    jobs.owed("1", attempt=1)
+    jobs.refused("1", 400, "why", now)
+    jobs.refused("2", 400, "why", now)
+    jobs.rolled_back("3", 400, "why", now)
+    jobs.held("1", JobUpdate(None, "held"), now)
+    jobs.released("1", None, now)
+    jobs.limited("1", 5, JobUpdate(None, "limit"), now)
+    jobs.tell_again("1", JobUpdate(JobState.RUNNING, "runs"), now)
+    jobs.charge(Charge("k", "1", 1, 1, "d"), 7, 60, now)
+    jobs.charge(Charge("l", "1", 1, 1, "d"), 7, 60, now, Usage("u", None, "c", "p", "s", 1))
+    jobs.unconfirmed(now)
+    jobs.confirmed(["1"], now)
+    jobs.forgotten("1", "why", now)
+    jobs.newest(10)
+    jobs.stop("1", Stop.TERMINATED, now)
+    jobs.charges("1")
+    jobs.runs("1")
+    outbox = provider.outbox
+    outbox.settle([Letter(1, "1", "usage", {}, now, 0), Letter(2, "1", "charge", {"chargeId": "k"}, now, 0)],
+                  Outcome.DELIVERED, "", now)  # fmt: skip
+    outbox.listed(10)
+    outbox.newest(10)
+    outbox.of("1")
+    outbox.retry()
+    sessions = provider.sessions
+    session = Session("", "1", 0, Kind.WEB, "u", "l", None, 1, now)
+    sessions.create(session, "token")
+    opened = sessions.open("token", Kind.WEB, now)
+    assert opened is not None
+    sessions.by_cookie(sessions.give_cookie(opened), now)
+    sessions.hold(["x"], now)
+    sessions.end(opened, now)
+    sessions.remove_access("1", ["user:u"], now)
+    sessions.give_access("1", ["user:u"])
+    sessions.given("1", "user:u")
+    sessions.given_to_a_group("1")
+    sessions.access(["1"])
+    people, link = provider.people, Link("u", "l", 1, now, "me")
+    code = provider.codes.of(provider.codes.new("u", now), now)
+    assert code is not None
+    provider.codes.spend(code, people, link)
+    people.of("u")
+    people.listed()
+    people.with_account("l", 1)
+    people.add_project("p", "a", "me", now)
+    people.account("p")
+    people.projects()
+    people.remove_project("p", "me", now)
+    people.history()
+    connections = provider.connections
+    connections.named("u", now)
+    connections.owed()
+    connections.ask("u", now)
+    connections.asked("u", True)
+    connections.unconnected("u", now)
+    people.remove("u", "me", now)
+    wallets, payer = Wallets(store), Payer(OwnerKind.USER, "u", "c")
+    wallets.take([User("u"), Project("p", "t", now, True, ("u",))], "example", now)
+    wallets.set(Wallet(payer, "example", True, 0, 0, True, now))
+    wallets.found(payer, locked=False)
+    wallets.all_locked()
+    wallets.changed_at(payer)
+    wallets.knows_user("u")
+    wallets.knows_project("p")
+    wallets.handled(now)
+    wallets.replay_from()
+    retention = Retention(store)
+    retention.jobs(now, [1], 10)
+    retention.others(now, now)
+
+
+@pytest.mark.every_era
+def test_no_query_reads_what_has_ended(world: World, asked: dict[str, Any]) -> None:
+    asked.clear()  # a migration may read what it changes
+    Store(world.provider.store.path).close()
+    life(world)
+    the_rest(world.provider)
+    never = [sql for sql in written() if not any(each.startswith(sql) for each in asked)]
+    assert never == [], "ask for these too"
+    found = {
+        sql: steps
+        for sql, parameters in list(asked.items())
+        if re.match(r"(select|insert|update|delete) ", sql)
+        and not re.search(r"\bt[0-9a-f]{32}\b", sql)  # a table on which the library tries what SQLite can do
+        and not any(sql.startswith(allowed) for allowed in ALLOWED)
+        and (steps := scans(world.provider.store, sql, parameters))
+    }
+    assert found == {}
+
+
+def test_what_is_watched_is_read_from_one_index(tmp_path: Path, asked: dict[str, Any]) -> None:
+    store = Store(tmp_path / "test.db")
+    Jobs(store).open()
+    (sql,) = [each for each in asked if "jobs_open where" in each]
+    (step,) = store.rows(f"explain query plan {sql}")
+    assert step["detail"] == "SCAN jobs USING COVERING INDEX jobs_open"
+    store.close()

@@ -1,0 +1,101 @@
+"""A pass starts every few seconds, mostly to find that nothing has changed: it loads only what that takes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import START
+from tests.support.factories import job
+from ucloud_slurm.app import create_app
+from ucloud_slurm.bridge.naming import fingerprint
+from ucloud_slurm.config import read
+from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.slurm import parse
+from ucloud_slurm.store.jobs import Jobs
+from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.system.accounts import own_account
+
+# What is slow to load, and what an unchanged job needs of it: nothing.
+SLOW = ("cryptography", "flask", "gunicorn", "jinja2", "jwt", "prometheus_client", "requests", "simple_websocket",
+        "sqlite_utils", "tenacity", "urllib3", "wsproto", "ucloud_slurm.bridge.script.build", "tests.sandbox",
+        "ucloud_slurm.ucloud.applications", "ucloud_slurm.ucloud.core", "ucloud_slurm.ucloud.jobs",
+        "ucloud_slurm.users.linking", "ucloud_slurm.web")  # fmt: skip
+
+# The pass as the timer starts it; a test may run as root.
+PASS = """
+import json, sys, time
+time.time = lambda: {start}
+from ucloud_slurm.cli import opening
+from ucloud_slurm.cli.main import main
+opening.refuse_root = lambda: None
+try:
+    main(["--config", sys.argv[1], "worker"])
+except SystemExit as end:
+    print(json.dumps([end.code, sorted(sys.modules)]))
+"""
+
+
+def idle_pass(folder: Path) -> tuple[int, list[str]]:
+    """The exit status of a pass in a process of its own, and the modules that it has loaded."""
+    done = subprocess.run(
+        [sys.executable, "-c", PASS.format(start=START), str(folder / "config.toml")],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    status, modules = json.loads(done.stdout)
+    assert done.stderr == ""
+    return status, modules
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A site with one live job, and a squeue that lists it as it is known."""
+    store, me = Store(tmp_path / "test.db"), own_account()
+    (tmp_path / "token").write_text("token")
+    row = {"id": "1", "phase": "live", "slurm_id": 7, "name": "ucloud-1", "local_user": me, "owner": "user",
+           "category": "example-compute", "product": "example-compute-1", "fingerprint": fingerprint(job()),
+           "body": job().model_dump_json(by_alias=True), "accepted_at": START, "promised_at": START,
+           "confirmed_at": START, "submitted_at": 5, "run_submitted": 5, "state": "IN_QUEUE", "slurm_state": "PENDING",
+           "time_limit": 60}  # fmt: skip
+    Jobs(store).accept([row])
+    store.change("insert into caches (kind, key, value, stored_at) values ('compared', '', 'done', ?)", [START])
+    for part in ("slurm", "ucloud"):
+        store.change("insert into health (part, answering_since, ask_again_at) values (?, ?, 0)", [part, START])
+    store.close()
+    fields = ["7", "PENDING", "5", "N/A", "0:00", "1", "1", me, "Priority", "", "1:00:00", "a", "cpu", "ucloud-1"]
+    squeue = tmp_path / "squeue"
+    squeue.write_text(
+        '#!/bin/sh\nfor word in "$@"; do case $word in --format=*) mark=${word##*' + parse.END + "};; esac; done\n"
+        f"printf '%s{parse.SEPARATOR}{parse.END}%s\\n' '{parse.SEPARATOR.join(fields)}' \"$mark\"\n"
+    )
+    os.chmod(squeue, 0o755)  # noqa: PTH101
+    (tmp_path / "config.toml").write_text(f"""
+        provider = {{ id = "example", url = "http://127.0.0.1:1" }}
+        database = {{ path = "{tmp_path}/test.db" }}
+        slurm = {{ commands = "{tmp_path}" }}
+        [ucloud]
+        url = "http://127.0.0.1:1"
+        refresh_token_file = "{tmp_path}/token"
+        public_key_file = "{tmp_path}/key"
+        [[products]]
+        id = "example-compute-1"
+        category = "example-compute"
+        partition = "cpu"
+    """)
+    return tmp_path
+
+
+def test_an_idle_pass_loads_nothing_that_is_for_asking_or_building(site: Path) -> None:
+    status, modules = idle_pass(site)
+    assert status == 0
+    assert [name for name in modules if name in SLOW] == []
+    assert "ucloud_slurm.worker.poll" in modules
+
+
+def test_the_service_does_not_start_with_a_key_that_cannot_be_read(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ucloud_slurm.app.refuse_root", lambda: None)
+    with pytest.raises(Misconfigured, match=r"ucloud.public_key_file: .*cannot be read"):
+        create_app(read(site / "config.toml"))

@@ -1,0 +1,409 @@
+"""What an installation has besides the code: units, accounts, gunicorn's and nginx's configuration."""
+
+import ast
+import configparser
+import http.client
+import importlib
+import os
+import re
+import runpy
+import shutil
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.sandbox import packages, sudo
+from tests.sandbox.site import free_port
+from tests.support import nginx
+from ucloud_slurm.app import LARGEST_REQUEST
+from ucloud_slurm.config import UsersSection
+
+ROOT = Path(__file__).parents[2]
+SYSTEMD = ROOT / "systemd"
+SERVICES = ("ucloud-slurm.service", "ucloud-slurm-worker.service", "ucloud-slurm-link.service",
+            "ucloud-slurm-listener.service")  # fmt: skip
+RUNNER = "ucloud-slurm-runner.service"
+TIMER = "ucloud-slurm-worker.timer"
+UNIT_SOCKETS = ("ucloud-slurm-runner.socket", "ucloud-slurm-link.socket")
+UNITS = (*SERVICES, RUNNER, TIMER, *UNIT_SOCKETS)
+ACCOUNT = "ucloud-slurm"
+SOCKETS = ("/ucloud/jobs.provider.example/websocket", "/ucloud/example/websocket")
+MOST_EXPOSURE = 15  # tenths, as systemd-analyze counts them; 20 and less is what it calls OK
+# Packages that are not without another one.
+PARTS = {"werkzeug": "flask", "pydantic-core": "pydantic"}
+# Units of systemd's own that ours lean on.
+STUBS = ("sysinit", "basic", "shutdown", "multi-user", "timers", "sockets", "network-online")
+
+
+def program(name: str, package: str, tmp_path: Path) -> str:
+    """Where a program is; it is installed if it is not there, its services not started."""
+    path = "/usr/local/sbin:/usr/sbin:/sbin:" + os.environ["PATH"]
+    found = shutil.which(name, path=path)
+    if found is None and os.geteuid() == 0:
+        packages.install((package,), tmp_path / "apt-get.log", lambda _: None)
+        found = shutil.which(name, path=path)
+    if found is None:
+        pytest.skip(f"{name} is not here, and only root can install it")
+    return found
+
+
+def settings(unit: str) -> list[tuple[str, str, str]]:
+    """Section, key and value of each line."""
+    section, found = "", []
+    for line in (SYSTEMD / unit).read_text().splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif line and not line.startswith(("#", ";")):
+            key, _, value = line.partition("=")
+            found.append((section, key, value))
+    return found
+
+
+def one(unit: str, key: str) -> str:
+    """The value of a key that stands there once."""
+    values = [value for _, name, value in settings(unit) if name == key]
+    assert len(values) == 1, f"{unit}: {key}= is there {len(values)} times"
+    return values[0]
+
+
+# ---- units
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A root with the units and stubs of what they start."""
+    root = tmp_path / "root"
+    units = root / "etc/systemd/system"
+    units.mkdir(parents=True)
+    for unit in UNITS:
+        shutil.copy(SYSTEMD / unit, units)
+    for name in STUBS:
+        (units / f"{name}.target").write_text(f"[Unit]\nDescription={name}\n")
+    for command in ("opt/ucloud-slurm/bin/gunicorn", "opt/ucloud-slurm/bin/ucloud-slurm", "bin/kill"):
+        path = root / command
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+    return root
+
+
+def verified(root: Path, tmp_path: Path) -> str:
+    """What systemd says of the units."""
+    analyze = program("systemd-analyze", "systemd", tmp_path)
+    done = subprocess.run(
+        [analyze, "verify", f"--root={root}", *UNITS],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    return done.stdout + done.stderr + ("" if done.returncode == 0 else f"exit status {done.returncode}")
+
+
+def test_systemd_accepts_the_units_without_a_word(installed: Path, tmp_path: Path) -> None:
+    assert verified(installed, tmp_path) == ""
+
+
+def test_systemd_would_say_what_is_wrong(installed: Path, tmp_path: Path) -> None:
+    unit = installed / "etc/systemd/system/ucloud-slurm.service"
+    unit.write_text(unit.read_text().replace("NoNewPrivileges", "NoNewPrivilege"))
+    (installed / "opt/ucloud-slurm/bin/ucloud-slurm").unlink()
+    said = verified(installed, tmp_path)
+    assert "NoNewPrivilege" in said
+    assert "/opt/ucloud-slurm/bin/ucloud-slurm" in said
+
+
+@pytest.mark.parametrize("unit", SERVICES)
+def test_a_service_may_do_hardly_anything(unit: str, tmp_path: Path) -> None:
+    analyze = program("systemd-analyze", "systemd", tmp_path)
+    done = subprocess.run(
+        [analyze, "security", "--offline=yes", "--no-pager", f"--threshold={MOST_EXPOSURE}", SYSTEMD / unit],
+        capture_output=True, text=True, check=False, timeout=60, env=os.environ | {"LC_ALL": "C.UTF-8"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("unit", SERVICES)
+def test_a_service_runs_as_the_account_and_writes_to_its_own_folder_only(unit: str) -> None:
+    assert (one(unit, "User"), one(unit, "Group"), one(unit, "UMask")) == (ACCOUNT, ACCOUNT, "0077")
+    assert (one(unit, "StateDirectory"), one(unit, "StateDirectoryMode")) == (ACCOUNT, "0700")
+    assert one(unit, "ProtectSystem") == "strict"
+    assert one(unit, "NoNewPrivileges") == "yes"
+    assert one(unit, "CapabilityBoundingSet") == ""
+    assert not [key for _, key, _ in settings(unit) if key in ("ReadWritePaths", "PermissionsStartOnly")]
+
+
+@pytest.mark.parametrize("unit", SERVICES)
+def test_a_service_leaves_the_jobs_alone(unit: str) -> None:
+    """sbatch hands the limits of its caller on; the account's shared memory may be a job's."""
+    assert not [key for _, key, _ in settings(unit) if key.startswith("Limit") or key == "RemoveIPC"]
+
+
+def test_the_services_differ_in_what_they_do_only() -> None:
+    own = {"Type", "ExecStart", "ExecReload", "KillMode", "Restart", "RestartSec", "SuccessExitStatus",
+           "RestartPreventExitStatus", "TimeoutStartSec", "Description", "WantedBy", "Requires"}  # fmt: skip
+    socket = ("Unit", "After", UNIT_SOCKETS[1])
+    web, *others = ([line for line in settings(unit) if line[1] not in own and line != socket] for unit in SERVICES)
+    assert others == [web] * 3
+
+
+def test_every_unit_is_tested() -> None:
+    assert {path.name for path in SYSTEMD.iterdir() if path.suffix in (".service", ".socket", ".timer")} == set(UNITS)
+
+
+def test_only_the_runner_could_get_a_privilege() -> None:
+    """sudo needs it. systemd sets NoNewPrivileges= by itself for some settings, as the unit's comment lists."""
+    services = [unit for unit in UNITS if unit.endswith(".service")]
+    assert [unit for unit in services if ("Service", "NoNewPrivileges", "yes") not in settings(unit)] == [RUNNER]
+    implying = {"SystemCallFilter", "SystemCallArchitectures", "SystemCallLog", "RestrictAddressFamilies",
+                "RestrictNamespaces", "RestrictFileSystems", "PrivateDevices", "ProtectClock", "ProtectHostname",
+                "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "MemoryDenyWriteExecute",
+                "RestrictRealtime", "RestrictSUIDSGID", "LockPersonality", "DynamicUser"}  # fmt: skip
+    keys = {key for _, key, _ in settings(RUNNER)}
+    assert not keys & (implying | {"NoNewPrivileges", "CapabilityBoundingSet"})
+    assert implying - {"SystemCallLog"} <= set(re.findall(r"\b(\w+)=", (SYSTEMD / RUNNER).read_text()))
+
+
+def test_users_programs_find_their_homes_in_the_runner_and_survive_its_restart() -> None:
+    assert one(RUNNER, "KillMode") == "process"
+    assert one(RUNNER, "ProtectSystem") == "full"
+    kept = {"ProtectHome", "PrivateTmp", "ProtectProc", "ProcSubset", "RemoveIPC", "ReadOnlyPaths"}
+    assert not [key for _, key, _ in settings(RUNNER) if key in kept or key.startswith("Limit")]
+
+
+def test_the_runner_runs_as_the_account_and_is_tried_again_after_a_pause() -> None:
+    """Without the pause systemd would give its socket up after 20 failures in two seconds."""
+    assert (one(RUNNER, "User"), one(RUNNER, "Group"), one(RUNNER, "UMask")) == (ACCOUNT, ACCOUNT, "0077")
+    for unit in (RUNNER, SERVICES[2]):
+        assert (one(unit, "Restart"), one(unit, "RestartSec")) == ("on-failure", "10")
+        assert one(unit, "StartLimitIntervalSec") == "0"
+
+
+@pytest.mark.parametrize(
+    ("unit", "path", "mode"),
+    [
+        (UNIT_SOCKETS[0], str(UsersSection().runner), "0600"),
+        (UNIT_SOCKETS[1], "/run/ucloud-slurm-link/link.sock", "0666"),
+    ],
+)
+def test_only_the_account_may_connect_to_the_runner_and_everybody_to_what_connects_accounts(
+    unit: str, path: str, mode: str
+) -> None:
+    assert [line[2] for line in settings(unit) if line[1].startswith("Listen")] == [path]
+    assert (one(unit, "SocketMode"), one(unit, "DirectoryMode")) == (mode, "0755")
+    assert (one(unit, "SocketUser"), one(unit, "SocketGroup")) == (ACCOUNT, ACCOUNT)
+    assert one(unit, "WantedBy") == "sockets.target"
+
+
+# ---- sudo
+
+
+SUDOERS = ROOT / "etc/sudoers"
+
+
+def test_the_rule_of_sudo_is_the_one_that_the_sandbox_proves() -> None:
+    lines = [line for line in SUDOERS.read_text().splitlines(keepends=True) if not line.startswith("#")]
+    assert "".join(lines) == sudo.rule(ACCOUNT, UsersSection().program, UsersSection().group)
+
+
+def test_sudo_accepts_the_rule_and_would_say_what_is_wrong(tmp_path: Path) -> None:
+    visudo = program("visudo", "sudo", tmp_path)
+    copy = tmp_path / "ucloud-slurm"
+    copy.write_bytes(SUDOERS.read_bytes())
+    assert subprocess.run([visudo, "-csqf", copy], check=False, timeout=30).returncode == 0
+    copy.write_text(SUDOERS.read_text().replace("NOPASSWD:", "NOPASSWORD"))
+    assert subprocess.run([visudo, "-csqf", copy], check=False, timeout=30).returncode != 0
+
+
+def test_a_pass_that_could_not_reach_slurm_or_ucloud_is_not_a_failure() -> None:
+    assert one(SERVICES[1], "Type") == "oneshot"
+    assert one(SERVICES[1], "SuccessExitStatus") == "75 SIGTERM"
+    assert one(SERVICES[1], "StartLimitIntervalSec") == "0"
+
+
+def test_the_timer_fires_every_15_seconds_from_start_to_start() -> None:
+    """OnUnitActiveSec counts from the last start of a oneshot, failed or not (systemd 252, tried out)."""
+    kept = {key: value for section, key, value in settings(TIMER) if section == "Timer"}
+    assert kept == {"OnActiveSec": "1s", "OnUnitActiveSec": "15s", "AccuracySec": "1s"}
+
+
+def test_the_account_exists_before_the_services_and_has_a_shell() -> None:
+    lines = [line for line in (SYSTEMD / "ucloud-slurm.sysusers").read_text().splitlines() if line[:1] != "#"]
+    assert lines == [f'u {ACCOUNT} - "UCloud provider" /var/lib/{ACCOUNT} /bin/bash']
+    folders = (SYSTEMD / "ucloud-slurm.tmpfiles").read_text()
+    assert f"d /var/lib/{ACCOUNT} 0700 {ACCOUNT} {ACCOUNT} -" in folders
+
+
+@pytest.mark.parametrize("unit", [*SERVICES, RUNNER])
+def test_the_programs_that_are_started_are_those_of_the_guide(unit: str) -> None:
+    command, *arguments = one(unit, "ExecStart").split()
+    assert command.startswith("/opt/ucloud-slurm/bin/")
+    if unit == SERVICES[0]:
+        assert arguments == ["-c", "/etc/ucloud-slurm/gunicorn.conf.py", "ucloud_slurm.wsgi:app"]
+    else:
+        verb = {SERVICES[1]: "worker", SERVICES[2]: "linkd", SERVICES[3]: "listener", RUNNER: "runner"}[unit]
+        assert (Path(command).name, arguments) == ("ucloud-slurm", [verb])
+
+
+# ---- packages
+
+
+def test_an_installation_has_every_package_that_the_code_imports() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    wanted = setup["options"]["install_requires"].strip().splitlines()
+    declared: set[str] = {canonicalize_name(Requirement(text).name) for text in wanted}
+    declared |= {part for part, whole in PARTS.items() if whole in declared}
+    owners = metadata.packages_distributions()
+    plots = ROOT / "tests/sandbox/bench/plots.py"  # `make bench` installs what it needs
+    extra = {
+        canonicalize_name(text.split()[0]) for text in setup["options.extras_require"]["bench"].split("\n") if text
+    }
+    for path in sorted((ROOT / "ucloud_slurm").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            for name in (
+                {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"ucloud_slurm", "_typeshed"}
+            ):
+                found = {canonicalize_name(owner) for owner in owners[name]}
+                known = declared | extra if path == plots else declared
+                assert found & known, f"{path} imports {name}, which setup.cfg does not ask for"
+
+
+# ---- gunicorn
+
+
+@pytest.fixture
+def gunicorn() -> dict[str, Any]:
+    found = runpy.run_path(str(ROOT / "etc/gunicorn.conf.py"))
+    return {key: value for key, value in found.items() if not key.startswith("__")}
+
+
+def test_gunicorn_knows_every_setting(gunicorn: dict[str, Any]) -> None:
+    config = importlib.import_module("gunicorn.config").Config()
+    for name, value in gunicorn.items():
+        # Releases before 25.1 have no control socket, and pass over the name.
+        if name != "control_socket_disable" or name in config.settings:
+            config.set(name, value)
+    assert config.address == [("127.0.0.1", 8889)]
+    assert config.forwarded_allow_ips == []
+    assert config.accesslog is None
+
+
+def test_gunicorn_takes_the_file_as_it_is() -> None:
+    command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "etc/gunicorn.conf.py"), "--print-config"]
+    done = subprocess.run(
+        [*command, "wsgiref.simple_server:demo_app"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stderr == ""
+    printed = dict(re.findall(r"^(\w+) *= (.*)$", done.stdout, re.MULTILINE))
+    assert printed["worker_tmp_dir"] == "/dev/shm"
+    assert printed.get("control_socket_disable", "True") == "True"
+
+
+# ---- nginx
+
+
+class Upstream(BaseHTTPRequestHandler):
+    """Stands where gunicorn would: answers everything, so that a 404 is nginx's own."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *arguments: Any) -> None:
+        """Says nothing."""
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """nginx with the example configuration, and the ports that it has instead of 443 and 80."""
+
+    port: int
+    plain: int
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[Proxy]:
+    program("nginx", "nginx", tmp_path)
+    nginx.certificate(tmp_path)
+    upstream = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
+    threading.Thread(target=upstream.serve_forever, daemon=True).start()
+    port, plain = free_port(), free_port()
+    text = nginx.shipped("nginx.conf", {
+        "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
+        "    listen [::]:443 ssl;\n": "",
+        "listen 80;": f"listen 127.0.0.1:{plain};",
+        "    listen [::]:80;\n": "",
+        "/etc/ssl/certs/hpc.example.org.pem": f"{tmp_path}/cert.pem",
+        "/etc/ssl/private/hpc.example.org.key": f"{tmp_path}/key.pem",
+        "proxy_pass http://127.0.0.1:8889;": f"proxy_pass http://127.0.0.1:{upstream.server_port};",
+    })  # fmt: skip
+    with nginx.running(tmp_path, text, port):
+        yield Proxy(port, plain)
+    upstream.shutdown()
+    upstream.server_close()
+
+
+def ask(port: int, verb: str, path: str, size: int = 0) -> tuple[int, str]:
+    """Status and Server header."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=context)
+    try:
+        connection.request(verb, path, body=b"x" * size if size else None)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status, answer.headers.get("Server", "")
+    finally:
+        connection.close()
+
+
+def test_nginx_lets_through_what_ucloud_calls_and_nothing_else(proxy: Proxy) -> None:
+    for path in ("/ucloud/example/jobs/retrieveProducts", *SOCKETS):
+        assert ask(proxy.port, "GET", path) == (200, "nginx"), path
+    closed = ("/metrics", "/healthz", "/readyz", "/", "/ucloud/other/jobs", "/ucloud/example/../../metrics",
+              "/ucloud/jobs.provider.example/", "/ucloud/jobs.provider.example/jobs", "/_ucloud/authorize")  # fmt: skip
+    for path in closed:
+        assert ask(proxy.port, "GET", path)[0] == 404, path
+
+
+def test_nginx_takes_the_largest_request_that_the_service_takes(proxy: Proxy) -> None:
+    assert ask(proxy.port, "POST", "/ucloud/example/jobs", LARGEST_REQUEST)[0] == 200
+    try:
+        status = ask(proxy.port, "POST", "/ucloud/example/jobs", LARGEST_REQUEST + 1)[0]
+    except (ConnectionError, ssl.SSLError):  # it may hang up before all is sent
+        status = 413
+    assert status == 413
+
+
+def test_on_port_80_nginx_sends_the_socket_of_logs_to_https_and_answers_nothing_else(proxy: Proxy) -> None:
+    """A UCloud of 2021 opens it there, and goes where it is sent (contract: framing)."""
+    connection = http.client.HTTPConnection("127.0.0.1", proxy.plain, timeout=30)
+    found = {}
+    for path in (*SOCKETS, "/ucloud/example/jobs", "/"):
+        connection.request("GET", path, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+        answer = connection.getresponse()
+        answer.read()
+        found[path] = (answer.status, answer.headers.get("Location"))
+    connection.close()
+    assert found.pop(SOCKETS[0]) == (301, f"https://hpc.example.org{SOCKETS[0]}")
+    assert set(found.values()) == {(404, None)}

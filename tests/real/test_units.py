@@ -1,0 +1,176 @@
+"""The units as systemd runs them: a real one, with what it forbids, on the real cluster."""
+
+import json
+import pwd
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.sandbox.cluster import Cluster
+from tests.sandbox.core import ERAS, SimulatedCore
+from tests.sandbox.installation import Installation
+from tests.sandbox.processes import wait_until
+from tests.support.factories import application, word
+from tests.support.systemd import WANTED, Living
+
+PATIENCE = 60.0
+PROGRAM = "/opt/ucloud-slurm/bin/ucloud-slurm"
+PERSON = "Alice#1"
+ONCE = pytest.mark.parametrize("mapping", ["table"], indirect=True, scope="module")
+# It ends when it is told to, so that its log and a shell can be looked at while it runs.
+APPLICATION = application(word("bash"), word("-c"), word("id -un; until [ -e go ]; do sleep 0.2; done; echo bye"))
+
+
+@pytest.fixture(scope="module")
+def core() -> Iterator[SimulatedCore]:
+    core = SimulatedCore(provider="example", era=ERAS["today"], first_id=754_112)
+    core.start()
+    core.catalogue.add_application(APPLICATION)
+    core.accounts.set_quota(10**9, PERSON)
+    yield core
+    core.stop()
+    assert core.protocol_errors == []
+
+
+@pytest.fixture(scope="module")
+def mapping(request: pytest.FixtureRequest) -> str:
+    """Whom jobs run as: the account of the service, or each its researcher."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def living(cluster: Cluster, installation: Installation, core: SimulatedCore, mapping: str) -> Iterator[Living]:
+    living = Living(cluster, installation, core)
+    jobs = {"folder": str(living.jobs) if mapping == "service" else "{home}/ucloud-jobs"}
+    # One submission in ten seconds: the second job is the worker's.
+    pace = {"submit_per_second": 0.1}
+    shutil.rmtree(Path(pwd.getpwnam("alice").pw_dir) / "ucloud-jobs", ignore_errors=True)
+    try:
+        living.start(users={"mapping": mapping}, jobs=jobs, slurm=pace)
+        living.systemctl("start", *WANTED)
+        yield living
+    finally:
+        living.stop()
+        for user in (cluster.service_user, *cluster.users):
+            cluster.run("scancel", f"--user={user}")
+
+
+@pytest.fixture(scope="module")
+def account(living: Living, core: SimulatedCore, cluster: Cluster, mapping: str) -> str:
+    """The account of the person; where each has their own it is connected as the guide says."""
+    if mapping == "service":
+        return cluster.service_user
+    code = core.connect_user(PERSON).rpartition("/")[2]
+    said = living.run(PROGRAM, "link", "--yes", code, user="alice")
+    assert PERSON in said
+    return "alice"
+
+
+def start(core: SimulatedCore) -> str:
+    metadata = APPLICATION["metadata"]
+    return core.submit(
+        application=(metadata["name"], metadata["version"]), product="example-compute-1", owner=PERSON, minutes=10,
+        parameters={},
+    )  # fmt: skip
+
+
+def answers(living: Living, path: str) -> bool:
+    try:
+        return requests.get(living.url + path, timeout=5).status_code == 200
+    except requests.ConnectionError:
+        return False
+
+
+def folder(living: Living, account: str, mapping: str, job: str) -> Path:
+    return (living.jobs if mapping == "service" else Path(pwd.getpwnam(account).pw_dir) / "ucloud-jobs") / job
+
+
+@ONCE
+def test_everything_is_up(living: Living) -> None:
+    wait_until("it is ready", lambda: answers(living, "/readyz"), seconds=PATIENCE)
+    assert living.systemctl("is-active", *WANTED).split() == ["active"] * len(WANTED)
+    assert [line for unit in WANTED for line in living.journal(unit) if "Traceback" in line] == []
+
+
+@pytest.mark.parametrize("mapping", ["table", "service"], indirect=True, scope="module")
+def test_jobs_live_their_lives(
+    living: Living, core: SimulatedCore, cluster: Cluster, account: str, mapping: str
+) -> None:
+    jobs = [start(core), start(core)]  # one is submitted by the service, one by the worker
+    for job in jobs:
+        core.wait_until(lambda job=job: core.job(job).state != "IN_QUEUE", PATIENCE, "it to begin")  # type: ignore[misc]
+        assert core.job(job).state == "RUNNING", core.job(job).updates
+    listed = cluster.run("squeue", "--noheader", "--format=%j %u").splitlines()
+    assert {f"ucloud-{job} {account}" for job in jobs} <= set(listed)
+    journal = living.journal("ucloud-slurm.service"), living.journal("ucloud-slurm-worker.service")
+    submitted = [[job for job in jobs if re.search(rf"job {job}: is Slurm job", "\n".join(lines))] for lines in journal]
+    assert submitted == [[jobs[0]], [jobs[1]]]
+    for job in jobs:
+        with core.follow(job, PERSON) as followed:
+            followed.wait_for(lambda followed=followed: account in followed.text(), PATIENCE)  # type: ignore[misc]
+            with core.shell(core.open_session(job, user=PERSON) or {}, user=PERSON) as shell:
+                shell.send("id -un | tr a-z A-Z; touch go\r")
+                shell.wait_for(account.upper(), PATIENCE)
+            followed.wait_for(lambda followed=followed: "bye" in followed.text(), PATIENCE)  # type: ignore[misc]
+    for job in jobs:
+        core.wait(job, "SUCCESS", PATIENCE)
+        assert (folder(living, account, mapping, job) / "job.sh").exists()
+
+
+@ONCE
+def test_a_service_that_is_killed_comes_back(living: Living) -> None:
+    living.systemctl("kill", "--signal=KILL", "ucloud-slurm.service")
+    wait_until("it is gone", lambda: not answers(living, "/healthz"), seconds=PATIENCE)
+    wait_until("it is back", lambda: answers(living, "/healthz"), seconds=PATIENCE)
+
+
+@ONCE
+def test_a_reload_answers_all_the_time(living: Living) -> None:
+    living.systemctl("reload", "ucloud-slurm.service")
+    assert all(answers(living, "/healthz") for _ in range(200))
+    assert living.systemctl("is-active", "ucloud-slurm.service") == "active"
+
+
+@ONCE
+def test_a_mistake_in_the_configuration_is_one_line_in_the_journal_and_is_mended_without_a_restart(
+    living: Living, core: SimulatedCore
+) -> None:
+    right = living.read("/etc/ucloud-slurm/config.toml")
+    living.write("/etc/ucloud-slurm/config.toml", right.replace("[slurm]\n", "[slurm]\nbackand = 1\n"))
+    living.systemctl("restart", "ucloud-slurm-listener.service")
+
+    def told() -> list[str]:
+        return [line for line in living.journal("ucloud-slurm-listener.service") if "backand" in line]
+
+    wait_until("it is told", lambda: told() != [], seconds=PATIENCE)
+    assert told()[0].startswith("ucloud-slurm: ")
+    assert [line for line in living.journal("ucloud-slurm-listener.service") if "Traceback" in line] == []
+    wait_until("it hears nothing", lambda: core.notifications.connected == 0, seconds=PATIENCE)
+    living.write("/etc/ucloud-slurm/config.toml", right)
+    wait_until("it hears again", lambda: core.notifications.connected > 0, seconds=PATIENCE)
+
+
+@ONCE
+def test_the_command_line_of_the_guide_works(living: Living, cluster: Cluster, account: str) -> None:
+    found = json.loads(living.run(PROGRAM, "check", "--json", user=cluster.service_user, check=False))
+    assert [each for each in found if each["level"] == "error"] == []
+    assert account in living.run(PROGRAM, "jobs", "--all", user=cluster.service_user)
+
+
+@ONCE
+def test_nothing_is_left_of_it_when_it_is_stopped(living: Living) -> None:
+    # A pass can be anywhere when it is stopped; here it is at its beginning.
+    living.systemctl("restart", "--no-block", "ucloud-slurm-worker.service")
+    wait_until("a pass is under way",
+               lambda: living.systemctl("is-active", "ucloud-slurm-worker.service", check=False) == "activating",
+               seconds=PATIENCE)  # fmt: skip
+    living.systemctl("stop", *WANTED, "ucloud-slurm-worker.service", "ucloud-slurm-runner.service",
+                     "ucloud-slurm-link.service")  # fmt: skip
+    left = living.commands()
+    assert [line for line in left if "ucloud" in line or "gunicorn" in line] == []
+    failed = living.systemctl("list-units", "--failed", "--plain", "--no-legend", "ucloud-slurm*")
+    assert failed == ""

@@ -1,0 +1,238 @@
+"""Jobs as the people who started them, on the real cluster, by the real sudo: alice and bob, and nobody else."""
+
+import os
+import pwd
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sandbox.accounts import GROUP
+from tests.sandbox.cluster import Cluster
+from tests.sandbox.core import CoreError
+from tests.sandbox.installation import Installation
+from tests.sandbox.processes import wait_until
+from tests.support.factories import application, job_data, text, word
+from tests.support.people import ALICE, BOB, EVE, PATIENCE, People, people_site
+
+
+@pytest.fixture(scope="module")
+def people(cluster: Cluster, installation: Installation) -> Iterator[People]:
+    with people_site(cluster, installation) as people:
+        yield people
+
+
+@pytest.fixture(scope="module")
+def theirs(people: People) -> dict[str, str]:
+    """A job of each that runs."""
+    jobs = {owner: people.submit(owner) for owner in (ALICE, BOB)}
+    for job_id in jobs.values():
+        people.wait_for(job_id, "RUNNING")
+    return jobs
+
+
+def test_everybody_s_jobs_run_as_themselves_under_their_own_account(people: People, theirs: dict[str, str]) -> None:
+    rows = people.squeue("--format=%j %u %a")
+    assert f"ucloud-{theirs[ALICE]} alice proj-a" in rows
+    assert f"ucloud-{theirs[BOB]} bob proj-b" in rows
+    assert people.squeue(f"--user={people.cluster.service_user}") == []
+
+
+def test_a_job_has_its_users_groups_and_environment_and_nothing_of_ours(people: People) -> None:
+    code = "id -u; id -Gn; echo $HOME $USER; umask; pwd; env | grep -c -i -e SUDO -e UCLOUD_SLURM"
+    folder = people.folder("alice", "7001")
+    assert people.run(ALICE, "7001", word("bash"), word("-c"), word(code))[0] == 200
+    people.wait_for_ends(["7001"])
+    entry = pwd.getpwnam("alice")
+    uid, groups, home, _, place, ours = (folder / "stdout-0.log").read_text().splitlines()
+    assert uid == str(entry.pw_uid)
+    assert {"science", GROUP} <= set(groups.split())
+    assert "root" not in groups.split()
+    assert people.cluster.service_user not in groups.split()
+    assert (home, place, ours) == (f"{entry.pw_dir} alice", str(folder), "0")
+
+
+def test_the_folder_of_a_job_is_its_users_alone(people: People, theirs: dict[str, str]) -> None:
+    folder = people.folder("alice", theirs[ALICE])
+    uid = pwd.getpwnam("alice").pw_uid
+    for path in (folder, folder / "job.sh", folder / "stdout-0.log"):
+        assert path.stat().st_uid == uid
+        assert not path.stat().st_mode & 0o077
+    assert people.as_service("/bin/cat", str(folder / "job.sh")).returncode != 0
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [lambda people, job: people.core.terminate(job, user=BOB),
+     lambda people, job: people.core.extend(job, 10, user=BOB),
+     lambda people, job: people.core.suspend(job, user=BOB),
+     lambda people, job: people.core.open_session(job, 0, "SHELL", BOB)],
+    ids=["terminate", "extend", "suspend", "shell"],
+)  # fmt: skip
+def test_nobody_else_acts_on_a_job(
+    people: People, theirs: dict[str, str], attempt: Callable[[People, str], object]
+) -> None:
+    with pytest.raises(CoreError, match="somebody else's") as refusal:
+        attempt(people, theirs[ALICE])
+    assert refusal.value.status == 403
+    assert people.squeue(f"--name=ucloud-{theirs[ALICE]}", "--format=%T") == ["RUNNING"]
+
+
+def test_nobody_else_follows_a_log(people: People, theirs: dict[str, str]) -> None:
+    with people.core.follow(theirs[ALICE], BOB, while_running=False) as followed:
+        response = followed.wait_end(10)
+        assert response is not None
+        assert response.status == 403
+        assert followed.text() == ""
+
+
+def test_a_log_is_followed_as_it_grows_though_only_its_user_may_read_it(people: People) -> None:
+    late: list[float] = []
+
+    def heard(_at: float, payload: dict[str, Any]) -> None:
+        now = time.time()
+        late.extend(now - float(line) for line in (payload["stdout"] or "").split())
+
+    # After the silence nobody would look often any more who is not told.
+    talk = "for i in 1 2 3; do sleep 3; date +%s.%N; done; exec sleep 600"
+    app = application(word("bash"), word("-c"), word(talk))
+    people.core.catalogue.add_application(app)
+    job_id = people.submit(ALICE, application=(app["metadata"]["name"], "1.0"), parameters={})
+    with people.core.follow(job_id, on_message=heard):
+        wait_until("all of it is there", lambda: len(late) == 3, seconds=PATIENCE)
+    assert sorted(late)[1] < 0.3
+
+
+def test_a_shell_is_the_users_own_inside_the_allocation(people: People, theirs: dict[str, str]) -> None:
+    session = people.core.open_session(theirs[ALICE], 0, "SHELL", ALICE)
+    assert session is not None
+    with people.core.shell(session) as shell:
+        shell.send("echo I-am-$(id -un)-$UID-$PWD\r")
+        shell.wait_for(f"I-am-alice-{pwd.getpwnam('alice').pw_uid}-{people.folder('alice', theirs[ALICE])}")
+        assert shell.resize(132, 43).payload == {"type": "ack"}
+        shell.send("stty size\r")
+        shell.wait_for("43 132")
+        shell.send("exit\r")
+        assert shell.wait_closed().status == 200
+
+
+def test_who_has_several_slurm_accounts_chooses_one_in_the_form(people: People) -> None:
+    def offered(owner: str) -> list[str]:
+        form = {"owner": {"createdBy": owner, "project": None}, "application": application(word("true"))}
+        status, body = people.core.call("POST", "/ucloud/example/jobs/requestDynamicParameters", form)
+        assert status == 200
+        return [option["value"] for choice in body["parameters"] for option in choice["options"]]
+
+    assert offered(ALICE) == ["proj-a", "proj-c"]
+    assert offered(BOB) == offered(EVE) == []
+    for number, (account, status) in enumerate((("proj-c", 200), ("proj-b", 400))):
+        data = job_data(f"99{number}", app=application(word("sleep"), word("600")),
+                        parameters={"_injected_slurmAccount": text(account)})  # fmt: skip
+        data["owner"] = {"createdBy": ALICE, "project": None}
+        assert people.create(data)[0] == status
+    assert people.squeue("--name=ucloud-990", "--format=%u %a") == ["alice proj-c"]
+    people.cluster.run("scancel", "--name=ucloud-990", "--user=alice")
+
+
+def test_whoever_is_not_connected_is_refused_and_told_how_to_connect(people: People) -> None:
+    with pytest.raises(CoreError, match="not connected") as refusal:
+        people.submit(EVE)
+    assert refusal.value.status == 403
+
+
+def test_a_pass_of_the_worker_needs_no_sudo(people: People, theirs: dict[str, str]) -> None:
+    before = _sudos(people)
+    people.site.cli("worker")
+    people.site.cli("worker")
+    assert _sudos(people) - before == set()
+    assert people.core.job(theirs[ALICE]).state == "RUNNING"
+
+
+# -- the rule of sudo -----------------------------------------------------------------------------------------
+
+
+def test_the_service_may_run_one_command_with_sudo(people: People) -> None:
+    listing = subprocess.run(["sudo", "-l", "-U", people.cluster.service_user], capture_output=True, text=True,
+                             check=True).stdout  # fmt: skip
+    allowed = listing.partition("may run the following commands")[2].splitlines()[1:]
+    assert [line.strip() for line in allowed if line.strip()] == [f'(%{GROUP}) NOPASSWD: {people.program} ""']
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["-u", "alice", "{program}", "--help"], ["-u", "alice", "{program}", ""], ["-u", "root", "{program}"],
+     ["{program}"], ["-u", "alice", "-g", "root", "{program}"], ["-u", "#0", "{program}"], ["-u", "#-1", "{program}"],
+     ["-u", "nobody", "{program}"], ["-u", "slurm", "{program}"], ["-u", "alice", "/bin/sh"], ["-u", "alice", "-s"],
+     ["-u", "alice", "-i"], ["-u", "alice", "{program}/../sh"], ["-u", "alice", "LD_PRELOAD=/tmp/x", "{program}"],
+     ["-E", "-u", "alice", "{program}"], ["-u", "alice", "-C", "9", "{program}"], ["-e", "/etc/passwd"],
+     ["-u", "alice", "-D", "/tmp", "{program}"], ["-u", "alice", "-R", "/tmp", "{program}"],
+     ["-u", "ucloud-slurm", "{program}"]],
+    ids=lambda words: " ".join(words).replace("{program}", "PROGRAM"),
+)  # fmt: skip
+def test_sudo_refuses_everything_else(people: People, words: list[str]) -> None:
+    argv = [one.replace("{program}", str(people.program)) for one in words]
+    done = people.as_service("/usr/bin/sudo", "-n", *argv)
+    assert done.returncode != 0
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("stdin", ["nothing", "a file", "a pipe", "a socket of the network"])
+def test_the_program_called_by_hand_does_nothing(people: People, stdin: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text('{"verb": "run"}')
+    read, write = os.pipe()
+    with (tmp_path / "file").open() as file, socket.socket() as network:
+        given = {"nothing": subprocess.DEVNULL, "a file": file, "a pipe": read, "a socket of the network": network}
+        done = people.as_service("/usr/bin/sudo", "-n", "-u", "alice", str(people.program), stdin=given[stdin])
+    os.close(read)
+    os.close(write)
+    assert done.returncode == 1
+    assert re.fullmatch(r"ucloud-slurm-as-user: its standard input is not a (local )?socket.*\n", done.stderr)
+
+
+def test_the_program_without_sudo_does_nothing(people: People) -> None:
+    done = people.as_service(str(people.program))
+    assert done.returncode == 1
+    assert "was not started by sudo" in done.stderr
+
+
+# Asks the runner whether there is a file of alice's.
+ASKING = """
+import json, socket, struct, sys
+channel = socket.socket(socket.AF_UNIX); channel.connect(sys.argv[1])
+message = json.dumps({"user": "alice", "verb": "open", "path": "/x/stdout-0.log", "within": 5}).encode()
+try:
+    channel.sendall(struct.pack("!I", len(message)) + message)
+    print(channel.recv(100)[4:].decode() or "nothing")
+except (BrokenPipeError, ConnectionResetError):
+    print("nothing")
+"""
+
+
+def test_the_runner_serves_the_service_only(people: People) -> None:
+    path = people.site.folder / "runner.sock"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert people.as_service("/usr/bin/python3", "-c", ASKING, str(path)).stdout == '{"found": false}\n'
+    done = subprocess.run([sys.executable, "-c", ASKING, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "nothing\n", "root is not the service either"
+
+
+def test_a_user_whose_account_may_not_be_used_any_more_gets_no_jobs(people: People) -> None:
+    subprocess.run(["usermod", "--shell", "/usr/sbin/nologin", "bob"], check=True)
+    try:
+        with pytest.raises(CoreError, match="may not run jobs") as refusal:
+            people.submit(BOB)
+        assert refusal.value.status == 403
+    finally:
+        subprocess.run(["usermod", "--shell", "/bin/bash", "bob"], check=True)
+
+
+def _sudos(people: People) -> set[int]:
+    """The programs of sudo that run for the service."""
+    found = subprocess.run(["pgrep", "-f", str(people.program)], capture_output=True, text=True, check=False).stdout
+    return {int(pid) for pid in found.split()}

@@ -1,0 +1,268 @@
+"""check names what is wrong before researchers meet it: accounts, the runner, the Operator role, software."""
+
+import grp
+import os
+import pwd
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from ucloud_slurm.cli import check, check_accounts
+from ucloud_slurm.cli.findings import Line
+from ucloud_slurm.config import Config, parse
+from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.slurm.scheduler import Scheduler
+from ucloud_slurm.store.people import Link, People
+from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.system import ipc
+from ucloud_slurm.system.accounts import own_account
+from ucloud_slurm.system.filelock import LISTENER, alone
+from ucloud_slurm.users import service
+
+Configure = Callable[..., Config]
+
+
+class FakeRunner:
+    """Answers every request at a runner's socket with the same."""
+
+    def __init__(self, path: Path) -> None:
+        self.answer: dict[str, Any] = {}
+        self.asked: list[dict[str, Any]] = []
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(path))
+        self._socket.listen()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection:
+                self.asked.append(ipc.receive(connection, ipc.LARGEST, within=5)[0])
+                ipc.send(connection, self.answer, within=5)
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
+    """Makes a configuration, on a host where u0 to u99 are people; u50 and those behind may not log in."""
+    monkeypatch.setattr(service, "refuse_root", lambda: None)
+    known = {
+        f"u{n}": pwd.struct_passwd(
+            (f"u{n}", "x", 7000 + n, 7000, "", f"/home/u{n}", "/bin/bash" if n < 50 else "/usr/sbin/nologin")
+        )
+        for n in range(100)
+    }
+    real = pwd.getpwnam
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: known.get(name) or real(name))
+    monkeypatch.setattr(os, "getgrouplist", lambda name, gid: [gid] if name == "u49" else [gid, 7999])
+    group = grp.struct_group(("people", "x", 7999, ["u99", "u1"]))
+    monkeypatch.setattr(grp, "getgrnam", lambda name: {"people": group}[name])
+
+    def configured(mapping: str, **more: Any) -> Config:
+        users = {"mapping": mapping, "group": "people", "runner": str(tmp_path / "runner.sock")}
+        (tmp_path / "token").touch(mode=0o600)
+        return parse(
+            {
+                "provider": {"id": "example", "url": "http://127.0.0.1:1"},
+                "ucloud": {
+                    "url": "http://127.0.0.1:1",
+                    "refresh_token_file": str(tmp_path / "token"),
+                    "public_key_file": str(tmp_path / "key"),
+                },
+                "database": {"path": str(tmp_path / "test.db")},
+                "jobs": {"folder": f"{tmp_path}/{{user}}"},
+                "products": [{"id": "example-compute-1", "category": "example-compute", "partition": "cpu"}],
+                "users": users | more.pop("users", {}),
+            }
+            | more
+        )
+
+    return configured
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Iterator[FakeRunner]:
+    runner = FakeRunner(tmp_path / "runner.sock")
+    yield runner
+    runner.close()
+
+
+def connect(config: Config, *numbers: int, uid: int = 7000) -> None:
+    store = Store(config.database.path)
+    People(store).add([Link(f"U{n}#1", f"u{n}", uid + n, 1.0, "root") for n in numbers])
+    store.close()
+
+
+def found(config: Config) -> list[Line]:
+    return list(check_accounts.accounts(config))
+
+
+def test_with_our_own_account_its_folder_is_tried_and_the_danger_named(configure: Configure, tmp_path: Path) -> None:
+    (ok, where), (level, danger) = found(configure("service"))
+    assert (ok, where) == ("ok", f"jobs run as {own_account()} in {tmp_path}/{own_account()}")
+    assert (level, danger) == ("warning", service.WARNING.format(user=own_account()))
+
+
+def test_another_account_for_all_is_tried_through_the_runner(configure: Configure, runner: FakeRunner) -> None:
+    ((level, text),) = found(configure("service", users={"service_user": "u1"}))
+    assert level == "ok"
+    assert "can act as u1" in text
+    assert [(message["verb"], message["user"]) for message in runner.asked] == [("trial", "u1")]
+
+
+def test_the_first_person_of_the_table_who_is_fit_is_tried(configure: Configure, runner: FakeRunner) -> None:
+    config = configure("table")
+    connect(config, 2, 5, 60)
+    lines = found(config)
+    assert lines[0] == ("ok", "3 of UCloud's users are connected with accounts")
+    assert lines[1][0] == "warning"
+    assert "U60#1 cannot run jobs: u60 may not log in" in lines[1][1]
+    assert lines[2][0] == "ok"
+    assert [message["user"] for message in runner.asked] == ["u2"]
+
+
+@pytest.mark.usefixtures("runner")
+def test_who_has_left_the_group_or_has_another_uid_now_is_named(configure: Configure) -> None:
+    config = configure("table")
+    connect(config, 49)
+    assert ("warning", "U49#1 cannot run jobs: u49 is not in the group people") in found(config)
+    connect(config, 3, uid=8000)
+    assert any("had the uid 8003 when it was connected and has 7003 now" in text for _, text in found(config))
+
+
+@pytest.mark.usefixtures("runner")
+def test_of_many_who_cannot_run_jobs_ten_are_named(configure: Configure) -> None:
+    config = configure("table")
+    connect(config, *range(60, 72))
+    warned = [text for level, text in found(config) if level == "warning" and "cannot run jobs" in text]
+    assert len(warned) == 11
+    assert warned[-1] == "and 2 more who cannot run jobs"
+
+
+def test_before_anybody_is_connected_a_member_of_the_group_is_tried(configure: Configure, runner: FakeRunner) -> None:
+    (level, text), tried = found(configure("table"))
+    assert level == "warning"
+    assert "nobody is connected yet" in text
+    assert tried[0] == "ok"
+    assert [message["user"] for message in runner.asked] == ["u1"]
+
+
+def test_a_runner_that_does_not_answer_is_a_failure(configure: Configure) -> None:
+    config = configure("table")
+    connect(config, 2)
+    level, text = found(config)[-1]
+    assert level == "failed"
+    assert "start ucloud-slurm-runner.socket" in text
+    level, text = found(configure("table", users={"group": "nobody-there"}))[-1]
+    assert level == "failed"
+    assert "start ucloud-slurm-runner.socket" in text
+
+
+def test_a_runner_that_may_not_act_is_a_failure_that_says_where_to_look(
+    configure: Configure, runner: FakeRunner
+) -> None:
+    runner.answer = {"refused": "the provider may not act as the account u1"}
+    level, text = found(configure("table"))[-1]
+    assert level == "failed"
+    assert "journalctl -u ucloud-slurm-runner" in text
+    runner.answer = {"problem": "The job's folder cannot be made (No space left on device)."}
+    level, text = found(configure("table"))[-1]
+    assert level == "failed"
+    assert "No space left on device" in text
+
+
+def test_the_program_of_the_site_must_be_there_and_safe(
+    configure: Configure, runner: FakeRunner, tmp_path: Path
+) -> None:
+    program = tmp_path / "who"
+    config = configure("script", users={"script": str(program)})
+    with pytest.raises(Misconfigured, match="cannot be used"):
+        found(config)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o777)
+    with pytest.raises(Misconfigured, match="only its owner can change"):
+        found(config)
+    program.chmod(0o755)
+    assert [level for level, _ in found(config)] == ["ok", "ok"]
+    assert [message["user"] for message in runner.asked] == ["u1"]
+
+
+@pytest.mark.usefixtures("runner")
+@pytest.mark.parametrize("mapping", ["service", "table"])
+def test_secrets_that_others_can_read_are_a_failure(mapping: str, configure: Configure, tmp_path: Path) -> None:
+    config = configure(mapping)
+    (tmp_path / "token").chmod(0o644)
+    assert ("failed", f"{tmp_path}/token can be read by other accounts; chmod 600 {tmp_path}/token") in found(config)
+
+
+def test_without_the_role_of_operator_jobs_of_others_could_not_be_cancelled(configure: Configure) -> None:
+    slurm = SimpleNamespace(is_operator=lambda _user, _timeout: False)
+
+    def levels(config: Config) -> list[str]:
+        return [level for level, _ in check.operator(config, cast("Scheduler", slurm))]
+
+    assert levels(configure("service")) == ["warning"]
+    assert levels(configure("table")) == ["failed"]
+    assert levels(configure("service", users={"service_user": "u1"})) == ["failed"]
+    slurm.is_operator = lambda _user, _timeout: True
+    assert levels(configure("table")) == []
+
+
+def test_a_runtime_and_folders_that_are_not_on_this_host_are_named(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    images = tmp_path / "images"
+    roots = [{"ucloud": "/home", "local": "{home}"}, {"ucloud": "/work", "local": f"{tmp_path}/work"}]
+    config = configure("service", containers={"runtime": "charliecloud", "images": [str(images)]}, files=roots)
+    texts = [text for level, text in check.software(config) if level == "warning"]
+    assert [text.split(" is not ")[0] for text in texts] == [
+        "ch-run",
+        f"containers.images: {images}",
+        f"files: {tmp_path}/work",
+    ]
+    (tmp_path / "ch-run").touch(mode=0o755)
+    images.mkdir()
+    (tmp_path / "work").mkdir()
+    assert list(check.software(config)) == [("ok", f"charliecloud: {tmp_path}/ch-run")]
+
+
+def test_a_listener_that_does_not_run_is_named_where_ucloud_has_a_channel(configure: Configure) -> None:
+    config = configure("service")
+    assert config.ucloud.era == "today"
+    assert [level for level, _ in check._channel(config)] == ["warning"]
+    assert "systemctl enable --now ucloud-slurm-listener" in check._channel(config)[0][1]
+    with alone(config.database.path, LISTENER):
+        assert check._channel(config) == [("ok", "the listener runs")]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "per_second", "wanted"),
+    [
+        ("", None, None),
+        ("enable_configless", None, None),
+        ("enable_configless,rl_enable", None, "slurm.submit_per_second = 2"),
+        ("rl_enable, rl_refill_rate=5", None, "slurm.submit_per_second = 5"),
+        ("rl_enable,rl_refill_rate=5", 4.0, None),
+    ],
+)
+def test_a_controller_that_limits_requests_asks_for_a_pace(
+    configure: Configure, parameters: str, per_second: float | None, wanted: str | None
+) -> None:
+    config = configure("service", slurm={"submit_per_second": per_second})
+    found = list(check.pace(config, {"SlurmctldParameters": parameters}))
+    assert [level for level, _ in found] == (["warning"] if wanted else [])
+    assert not wanted or found[0][1].endswith(wanted)

@@ -1,0 +1,107 @@
+"""The configuration: everything that is wrong is said at once, and by name."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ucloud_slurm import config
+from ucloud_slurm.errors import Misconfigured
+
+GOOD: dict[str, Any] = {
+    "provider": {"id": "example", "url": "https://hpc.example.org"},
+    "ucloud": {
+        "url": "https://cloud.example.org",
+        "refresh_token_file": "/etc/ucloud-slurm/refresh-token",
+        "public_key_file": "/etc/ucloud-slurm/ucloud.pub",
+    },
+    "products": [{"id": "example-compute-1", "category": "example-compute", "partition": "cpu"}],
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    data: dict[str, Any] = {**GOOD, "products": [dict(GOOD["products"][0])]}
+    section, _, key = path.partition(".")
+    if section == "products":
+        data["products"][0][key] = value
+    else:
+        data[section] = {**data.get(section, {}), key: value}
+    return data
+
+
+def test_the_smallest_file_has_the_defaults_of_the_design() -> None:
+    read = config.parse(GOOD)
+    assert (read.jobs.grace, read.accounting.every, read.users.mapping, read.slurm.backend) == (
+        30.0, 900.0, "service", "auto",
+    )  # fmt: skip
+    assert str(read.database.path) == "/var/lib/ucloud-slurm/ucloud-slurm.db"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("provider.colour", "red", "provider.colour is not a key"),
+        ("nonsense.x", 1, "nonsense is not a key"),
+        ("provider.id", "a/b", "provider.id"),
+        ("ucloud.url", "http://cloud.example.org", "https://"),
+        ("ucloud.url", "ftp://cloud.example.org", "ucloud.url"),
+        ("ucloud.url", "https://me:secret@cloud.example.org", "password"),
+        ("ucloud.era", "1999", "ucloud.era: should be"),
+        ("jobs.grace", "30", 'such as "30s"'),
+        ("jobs.grace", 30, 'such as "30s"'),
+        ("jobs.grace", "-5s", "jobs.grace"),
+        ("users.mapping", "magic", "users.mapping"),
+        ("products.partition", "--uid=0", "products[1].partition"),
+        ("products.qos", "a b", "products[1].qos"),
+        ("products.cpus", 0, "products[1].cpus"),
+        ("products.cpus", "many", "products[1].cpus"),
+        ("products.memory_gb", -1, "products[1].memory_gb"),
+        ("products.unit", "CREDITS_PER_CENTURY", "products[1].unit"),
+    ],
+)
+def test_a_wrong_value_is_named(path: str, value: Any, words: str) -> None:
+    with pytest.raises(Misconfigured) as raised:
+        config.parse(changed(path, value))
+    assert any(words in sentence for sentence in raised.value.sentences), raised.value.sentences
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:80", "https://x.org/"])
+def test_plain_http_is_for_this_host_only(url: str) -> None:
+    assert config.parse(changed("ucloud.url", url)).ucloud.url == url.rstrip("/")
+
+
+def test_all_errors_are_listed_at_once() -> None:
+    data = {"provider": {"id": "example"}, "ucloud": {"url": "http://x.org"}, "products": []}
+    with pytest.raises(Misconfigured) as raised:
+        config.parse(data)
+    text = str(raised.value)
+    for name in (
+        "provider.url",
+        "ucloud.url",
+        "ucloud.refresh_token_file",
+        "ucloud.public_key_file",
+        "products",
+    ):
+        assert name in text
+
+
+def test_a_product_that_is_there_twice_is_an_error() -> None:
+    with pytest.raises(Misconfigured, match="example-compute-1 in category example-compute is there twice"):
+        config.parse(GOOD | {"products": GOOD["products"] * 2})
+
+
+def test_a_missing_file_says_how_to_name_another(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="UCLOUD_SLURM_CONFIG"):
+        config.read(tmp_path / "none.toml")
+
+
+def test_a_broken_file_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[provider]\nid = \n")
+    with pytest.raises(Misconfigured, match="line 2"):
+        config.read(path)
+
+
+def test_the_annotated_example_is_a_working_file() -> None:
+    path = Path(__file__).parents[3] / "etc" / "config.toml"
+    assert config.read(path).products

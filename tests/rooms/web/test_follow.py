@@ -1,0 +1,434 @@
+"""jobs.provider.follow: all of a log, once, to those who may see it, until UCloud knows the end."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_mock import MockerFixture
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import Ping, TextMessage
+
+from tests.conftest import Open, Serve, World
+from tests.sandbox.core import CoreError, SimulatedCore
+from tests.sandbox.core.websocket import Socket
+from tests.sandbox.processes import wait_until
+from tests.support.factories import job_data
+from tests.support.model import Model
+from ucloud_slurm.web.live import follow, hub, inotify, routes, websocket
+
+FOLLOW = "jobs.provider.example.follow"
+PATHS = ("/ucloud/jobs.provider.example/websocket", "/ucloud/example/websocket")
+NOTHING = {"rank": -1, "stdout": None, "stderr": None}
+
+
+@pytest.fixture(autouse=True)
+def quick_looks(mocker: MockerFixture) -> None:
+    mocker.patch.object(hub, "LOOK_SECONDS", 0.02)
+
+
+class Job:
+    """A job that runs, and the files of its log."""
+
+    def __init__(self, world: World, **more: Any) -> None:
+        self.world = world
+        self.id = world.submit(**more)
+        row = world.row(self.id)
+        self.folder = Path(world.provider.job_folder(row))
+        world.model.start(world.slurm(self.id))
+        world.work(1)
+
+    def write(self, text: str, stream: str = "stdout", rank: int = 0) -> None:
+        with (self.folder / f"{stream}-{rank}.log").open("a") as file:
+            file.write(text)
+
+    def end(self) -> None:
+        self.world.model.end(self.world.slurm(self.id))
+        self.world.work(1)
+
+
+@pytest.fixture
+def job(world: World) -> Job:
+    return Job(world)
+
+
+class Raw:
+    """A WebSocket on which anything can be said."""
+
+    def __init__(self, world: World, socket: Socket) -> None:
+        self.socket = socket
+        self._world = world
+        self._numbers = itertools.count()
+
+    def say(self, payload: Any, call: str = FOLLOW, **more: Any) -> str:
+        stream_id = f"s{next(self._numbers)}"
+        bearer = self._world.core.tokens.core_token()
+        frame = {"call": call, "streamId": stream_id, "payload": payload, "bearer": bearer} | more
+        self.socket.send(json.dumps(frame))
+        return stream_id
+
+    def hear(self, stream_id: str) -> dict[str, Any]:
+        """The next frame, which must be on that stream."""
+        frame = self.socket.receive(5)
+        assert isinstance(frame, dict)
+        assert frame["streamId"] == stream_id, frame
+        return frame
+
+    def follow(self, job_id: str) -> str:
+        """Begins to follow; returns the stream."""
+        stream_id = self.say({"type": "init", "job": job_data(job_id)})
+        first = self.hear(stream_id)
+        assert first["payload"].items() >= NOTHING.items()
+        return stream_id
+
+
+@pytest.fixture
+def open_raw(world: World) -> Iterator[Any]:
+    with ExitStack() as stack:
+        yield lambda path=PATHS[0], **more: Raw(world, stack.enter_context(world.core.websocket(path, **more)))
+
+
+@pytest.fixture
+def raw(open_raw: Any) -> Raw:
+    found: Raw = open_raw()
+    return found
+
+
+# -- what is shown ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("era", ["2021", "2022"], scope="session")
+def test_a_log_is_shown_as_it_grows_and_closed_when_ucloud_knows_the_end(world: World, job: Job) -> None:
+    with world.core.follow(job.id) as followed:
+        followed.wait_for(lambda: len(followed.messages) == 1, 5)
+        job.write("one\n")
+        followed.wait_for(lambda: followed.text() == "one\n", 5)
+        job.write("oops\n", "stderr")
+        followed.wait_for(lambda: followed.text(stream="stderr") == "oops\n", 5)
+        job.write("and the last line, without an end")
+        job.end()
+        response = followed.wait_end(5)
+    assert followed.text() == "one\nand the last line, without an end"
+    assert response is not None
+    assert response.status == 200
+    assert followed.inits == 1
+
+
+def test_while_ucloud_does_not_know_the_end_the_stream_stays_open_so_that_nothing_comes_twice(
+    world: World, job: Job
+) -> None:
+    with world.core.follow(job.id) as followed:
+        followed.wait_for(lambda: len(followed.messages) == 1, 5)
+        world.core.faults.outage(True)
+        job.end()
+        job.write("written late\n")
+        followed.wait_for(lambda: followed.text() == "written late\n", 5)
+        world.core.faults.outage(False)
+        assert followed.response is None
+        world.work(20)
+        followed.wait_end(5)
+    assert followed.inits == 1
+
+
+def test_each_rank_has_its_own_text(world: World) -> None:
+    app = world.core.catalogue.application("sleeper", "1.0.0")
+    assert app is not None
+    job = Job(world, replicas=3)
+    with world.core.follow(job.id) as followed:
+        for rank in range(3):
+            job.write(f"I am {rank}\n", rank=rank)
+        followed.wait_for(lambda: all(followed.text(rank) == f"I am {rank}\n" for rank in range(3)), 5)
+
+
+def test_a_log_that_is_not_there_yet_is_shown_whole_when_it_appears(world: World, job: Job) -> None:
+    with world.core.follow(job.id) as followed:
+        followed.wait_for(lambda: len(followed.messages) == 1, 5)
+        text = "".join(f"line {number}\n" for number in range(200_000))
+        job.write(text)
+        followed.wait_for(lambda: len(followed.text()) >= len(text), 10)
+    assert followed.text() == text
+
+
+def test_of_a_long_log_somebody_who_comes_late_sees_the_end(core: SimulatedCore, open_provider: Open, serve: Serve,
+                                                             model: Model, clock: Any) -> None:  # fmt: skip
+    provider = open_provider(sessions={"tail": 1})
+    job = Job(World(core, provider, model, clock, serve(provider)))
+    job.write("".join(f"line {number}\n" for number in range(1000)))
+    with core.follow(job.id) as followed:
+        followed.wait_for(lambda: followed.text().endswith("line 999\n"), 5)
+    assert followed.text().startswith("line ")
+    assert len(followed.text()) <= 1024
+
+
+def test_two_people_see_the_same_log(world: World, job: Job) -> None:
+    with world.core.follow(job.id) as first, world.core.follow(job.id, "other") as second:
+        job.write("for both\n")
+        for followed in (first, second):
+            followed.wait_for(lambda followed=followed: followed.text() == "for both\n", 5)  # type: ignore[misc]
+
+
+def test_a_log_that_is_rotated_is_shown_to_its_end_and_then_the_new_one(world: World, job: Job) -> None:
+    job.write("old\n")
+    with world.core.follow(job.id) as followed:
+        followed.wait_for(lambda: followed.text() == "old\n", 5)
+        path = job.folder / "stdout-0.log"
+        path.rename(job.folder / "stdout-0.log.1")
+        job.write("new\n")
+        followed.wait_for(lambda: followed.text() == "old\nnew\n", 5)
+
+
+def test_where_the_kernel_tells_of_nothing_the_files_are_looked_at(
+    world: World, job: Job, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(inotify.Notices, "watch", return_value=None)
+    mocker.patch.object(follow, "QUICK", 0.05)
+    with world.core.follow(job.id) as followed:
+        for number in range(3):
+            job.write(f"{number}\n")
+            expected = "".join(f"{each}\n" for each in range(number + 1))
+            followed.wait_for(lambda expected=expected: followed.text() == expected, 5)  # type: ignore[misc]
+
+
+def test_the_last_look_finds_a_file_of_which_nobody_was_told(
+    world: World, job: Job, raw: Raw, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(inotify.Notices, "watch", return_value=None)
+    mocker.patch.object(follow, "QUICK", 60)
+    job.write("one\n")
+    with world.core.follow(job.id) as followed:
+        followed.wait_for(lambda: followed.text() == "one\n", 5)
+        for _ in range(20):  # the event loop has gone round, and waits
+            raw.hear(raw.say({}, call="nothing"))
+        (job.folder / "stdout-0.log").rename(job.folder / "old")
+        job.write("two, in a file of its own\n")
+        job.end()
+        followed.wait_end(5)
+    assert followed.text() == "one\ntwo, in a file of its own\n"
+
+
+def test_a_link_in_the_place_of_a_log_shows_a_notice_and_not_what_it_leads_to(world: World, job: Job) -> None:
+    secret = job.folder / "secret"
+    secret.write_text("the secret")
+    (job.folder / "stdout-0.log").symlink_to(secret)
+    with world.core.follow(job.id) as followed:
+        followed.wait_for(lambda: "stdout-0.log" in followed.text(stream="stderr"), 5)
+        job.end()
+        followed.wait_end(5)
+    assert followed.text() == ""
+    assert "secret" not in followed.text(stream="stderr")
+
+
+def test_a_connection_shows_that_it_lives(world: World, open_raw: Any, mocker: MockerFixture) -> None:
+    mocker.patch.object(routes, "PING_SECONDS", 0.05)
+    raw = open_raw()
+    assert [raw.socket.receive(5) for _ in range(2)] == [{"ping": "pong"}] * 2
+
+
+# -- who may see it ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("bearer", [None, "", "x", "provider"])
+def test_every_frame_shows_the_token_of_ucloud(world: World, job: Job, open_raw: Any, path: str, bearer: str) -> None:
+    raw = open_raw(path)
+    token = world.core.tokens.provider_token() if bearer == "provider" else bearer
+    refused = raw.say({"type": "init", "job": job_data(job.id)}, bearer=token)
+    answer = raw.hear(refused)
+    assert (answer["type"], answer["status"], answer["payload"]["why"]) == ("response", 401, "Unauthenticated")
+    # ... and then stops: nothing more comes on that stream, while another lives.
+    stream = raw.follow(job.id)
+    job.write("text\n")
+    assert raw.hear(stream)["payload"]["stdout"] == "text\n"
+
+
+def test_a_job_that_is_not_there_or_not_ours_is_refused_and_the_other_streams_live_on(
+    world: World, job: Job, raw: Raw
+) -> None:
+    stream = raw.follow(job.id)
+    foreign = job_data(job.id, product={"id": "x", "category": "y", "provider": "another"})
+    for payload, status in (
+        ({"type": "init", "job": job_data("999")}, 404),
+        ({"type": "init", "job": foreign}, 400),
+        ({"type": "init", "job": job_data("1;2")}, 400),
+        ({"type": "init"}, 400),
+        ({"type": "reinit"}, 400),
+        ({"type": "cancel", "streamId": "none"}, 400),
+        ({}, 400),
+    ):
+        answer = raw.hear(raw.say(payload))
+        assert (answer["type"], answer["status"]) == ("response", status), payload
+        assert answer["payload"]["why"]
+    job.write("still here\n")
+    assert raw.hear(stream)["payload"]["stdout"] == "still here\n"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    ["", "{", "[]", "null", "1", '{"call":1}', '{"call":"x","streamId":"1"}',
+     '{"call":"x","streamId":"1","payload":[]}', '{"call":"x","streamId":1,"payload":{}}', "\x00", '{"ping":"pong"}'],
+)  # fmt: skip
+def test_what_is_no_frame_gets_no_answer_and_breaks_nothing(job: Job, raw: Raw, frame: str) -> None:
+    raw.socket.send(frame)
+    raw.socket.send(frame.encode() + b"\xff")
+    answer = raw.hear(raw.say({}, call="jobs.provider.example.unheard"))
+    assert (answer["status"], answer["payload"]) == (404, {})
+
+
+def test_a_frame_that_is_too_large_is_refused_on_its_stream_and_the_others_live_on(job: Job, raw: Raw) -> None:
+    stream = raw.follow(job.id)
+    large = raw.say({"type": "init", "fill": "x" * (websocket.LARGEST + 1)})
+    answer = raw.hear(large)
+    assert (answer["type"], answer["status"]) == ("response", 413)
+    job.write("still here\n")
+    assert raw.hear(stream)["payload"]["stdout"] == "still here\n"
+
+
+def test_frames_that_never_end_take_no_memory(world: World, job: Job, raw: Raw, mocker: MockerFixture) -> None:
+    mocker.patch.object(websocket, "MOST_UNFINISHED", 10_000)
+    with ExitStack() as stack:
+        strangers = [stack.enter_context(world.core.websocket(PATHS[0])) for _ in range(4)]
+        for stranger in strangers:
+            speaker = Connection(ConnectionType.CLIENT)
+            for piece in ("x" * 5_000, *[""] * 100):
+                data = speaker.send(TextMessage(piece, message_finished=False))
+                stranger._client.sock.sendall(data)
+        wait_until("they have arrived", lambda: websocket.Connection.unfinished >= 10_000, seconds=5)
+        assert websocket.Connection.unfinished <= 10_000 + 4 * websocket.BEGINNING
+    wait_until("they are gone", lambda: websocket.Connection.unfinished == 0, seconds=5)
+    raw.follow(job.id)
+
+
+def test_a_stranger_who_talks_and_talks_is_sent_away(world: World, job: Job, raw: Raw) -> None:
+    raw.follow(job.id)
+    with world.core.websocket(PATHS[0]) as stranger:
+        speaker = Connection(ConnectionType.CLIENT)
+        stranger._client.sock.sendall(speaker.send(Ping()) * (websocket.STRANGERS + 1))
+        wait_until("the stranger is sent away", lambda: stranger.closed, seconds=5)
+    raw.socket._client.sock.sendall(Connection(ConnectionType.CLIENT).send(Ping()) * (websocket.STRANGERS + 1))
+    raw.follow(job.id)
+
+
+def test_a_session_of_a_refused_shell_makes_room(world: World, job: Job) -> None:
+    opened = world.core.open_session(job.id)
+    assert opened is not None
+    job.end()
+    with pytest.raises(CoreError, match="has ended"):
+        world.core.shell(opened)
+    another = Job(world)
+    world.clock.advance(61)
+    world.core.open_session(another.id)
+    left = world.provider.store.rows("select * from sessions where ended_at is null")
+    assert [row["job_id"] for row in left] == [another.id]
+
+
+def test_a_cancelled_stream_ends_and_says_so_on_both(world: World, job: Job) -> None:
+    with world.core.follow(job.id, while_running=False) as followed:
+        followed.wait_for(lambda: followed.session is not None, 5)
+        assert followed.cancel().status == 200
+        response = followed.wait_end(5)
+        assert response is not None
+        assert response.status == 200
+        with world.core.follow(job.id, while_running=False) as again:
+            job.write("later\n")
+            again.wait_for(lambda: again.text() == "later\n", 5)
+    assert followed.text() == ""
+
+
+def test_as_many_follow_a_job_as_may_and_whoever_leaves_makes_room(
+    core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, clock: Any
+) -> None:
+    provider = open_provider(sessions={"most_per_job": 2})
+    world = World(core, provider, model, clock, serve(provider))
+    job = Job(world)
+
+    def answer() -> int:
+        with core.websocket(PATHS[0]) as socket:
+            raw = Raw(world, socket)
+            frame = raw.hear(raw.say({"type": "init", "job": job_data(job.id)}))
+            return int(frame.get("status", 200))
+
+    with core.websocket(PATHS[0]) as first:
+        raw = Raw(world, first)
+        raw.follow(job.id)
+        raw.follow(job.id)
+        assert answer() == 429
+    wait_until("the streams of the closed connection are gone", lambda: answer() == 200, seconds=5)
+
+
+@pytest.mark.parametrize("era", ["2021", "2022"], scope="session")
+def test_whoever_loses_access_sees_no_more_and_the_owner_stays(world: World, job: Job) -> None:
+    with world.core.follow(job.id) as owner, world.core.follow(job.id, "Guest#1", while_running=False) as guest:
+        for each in (owner, guest):
+            each.wait_for(lambda each=each: len(each.messages) == 1, 5)  # type: ignore[misc]
+        world.core.update_acl(job.id, deleted=[{"type": "user", "username": "Guest#1"}])
+        response = guest.wait_end(5)
+        assert response is not None
+        assert response.status == 403
+        job.write("for the owner\n")
+        owner.wait_for(lambda: owner.text() == "for the owner\n", 5)
+    with world.core.follow(job.id, "Guest#1", while_running=False) as again:
+        refused = again.wait_end(5)
+        assert refused is not None
+        assert refused.status == 403
+    entry = {"entity": {"type": "user", "username": "Guest#1"}, "permissions": ["READ"]}
+    world.core.update_acl(job.id, added=[entry])
+    with world.core.follow(job.id, "Guest#1", while_running=False) as again:
+        again.wait_for(lambda: again.text() == "for the owner\n", 5)
+
+
+def test_when_a_group_loses_access_guests_must_come_again(world: World, job: Job) -> None:
+    with world.core.follow(job.id, "Guest#1", while_running=False) as guest:
+        guest.wait_for(lambda: len(guest.messages) == 1, 5)
+        world.core.update_acl(job.id, deleted=[{"type": "project_group", "projectId": "p", "group": "g"}])
+        response = guest.wait_end(5)
+        assert response is not None
+        assert response.status == 403
+    world.clock.advance(1)
+    with world.core.follow(job.id, "Guest#1", while_running=False) as again:
+        again.wait_for(lambda: len(again.messages) == 1, 5)
+
+
+def test_a_connection_that_never_shows_who_it_is_is_closed(world: World, job: Job, mocker: MockerFixture) -> None:
+    mocker.patch.object(routes, "UNKNOWN", 0.1)
+    with world.core.websocket(PATHS[0]) as stranger, world.core.websocket(PATHS[0]) as friend:
+        Raw(world, friend).follow(job.id)
+        stranger.send("{}")
+        wait_until("the stranger is sent away", lambda: stranger.closed, seconds=5)
+        assert not friend.closed
+
+
+def test_a_process_holds_so_many_connections(world: World, mocker: MockerFixture) -> None:
+    mocker.patch.object(routes, "MOST", 1)
+    with world.core.websocket(PATHS[0]):
+        assert handshake(world, world.core.url) == 429
+
+
+def test_a_page_of_another_origin_opens_nothing(world: World) -> None:
+    for origin, status in (("https://evil.example", 403), (world.core.url, 101)):
+        answer = handshake(world, origin)
+        assert answer == status
+
+
+def handshake(world: World, origin: str) -> int:
+    try:
+        with world.core.websocket(PATHS[1], headers={"Origin": origin}):
+            return 101
+    except CoreError as error:
+        return error.status
+
+
+def test_a_mistake_of_ours_is_answered_on_its_stream_and_the_others_live_on(
+    world: World, job: Job, raw: Raw, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = raw.follow(job.id)
+    broken = mocker.patch.object(follow.Follower, "_payload", side_effect=RuntimeError("the secret is 42"))
+    answer = raw.hear(raw.say({"type": "init", "job": job_data(job.id)}))
+    mocker.stop(broken)
+    assert (answer["status"], answer["payload"]["why"]) == (500, "Internal error of the provider")
+    assert "RuntimeError" in caplog.text
+    assert "42" not in caplog.text.replace("54112", "")
+    job.write("still here\n")
+    assert raw.hear(stream)["payload"]["stdout"] == "still here\n"

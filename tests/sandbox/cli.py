@@ -1,0 +1,142 @@
+"""``python -m tests.sandbox``: a private real Slurm on this machine, for trying, and the demonstration.
+
+The sandbox is imported only when one of its verbs is used: a pass of the worker starts every few seconds.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tests.sandbox.output import explained, say
+from tests.sandbox.sid.cli import sid
+from ucloud_slurm.cli.output import as_json
+
+if TYPE_CHECKING:
+    from tests.sandbox.cluster import Cluster
+
+FOLDER = Path("/var/tmp/ucloud-slurm-sandbox")
+PORT = 17000
+
+
+@click.group()
+@click.option("--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True,
+              help="Where everything of the sandbox is.")  # fmt: skip
+@click.option("--port", type=click.IntRange(1024, 65000), default=PORT, show_default=True, help="Its first TCP port.")
+@click.pass_context
+def sandbox(context: click.Context, folder: Path, port: int) -> None:
+    """A private real Slurm on this machine, for trying."""
+    from tests.sandbox.cluster import Cluster, ClusterSettings  # noqa: PLC0415
+
+    context.obj = Cluster(ClusterSettings(folder=folder, base_port=port), say)
+
+
+@sandbox.command()
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def plan(cluster: "Cluster", json_: bool) -> None:
+    """Say what `up` would do to this machine, and do nothing."""
+    with explained():
+        sentences = cluster.plan()
+    if json_:
+        as_json(sentences)
+        return
+    for sentence in sentences:
+        click.echo(f"- {sentence}")
+
+
+@sandbox.command()
+@click.pass_obj
+def up(cluster: "Cluster") -> None:
+    """Start the cluster; Slurm is installed from the distribution's packages if it is not there."""
+    with explained():
+        if not cluster.running():
+            for sentence in cluster.plan():
+                click.echo(f"- {sentence}")
+        cluster.start()
+    click.echo(f"The cluster is up. To look at it: SLURM_CONF={cluster.conf} sinfo")
+
+
+@sandbox.command()
+@click.pass_obj
+def down(cluster: "Cluster") -> None:
+    """End all its processes, jobs included; what is on disk stays for the next time."""
+    with explained():
+        cluster.stop()
+
+
+@sandbox.command()
+@click.pass_obj
+def remove(cluster: "Cluster") -> None:
+    """Also delete its folder and the accounts it made. Installed packages stay."""
+    with explained():
+        cluster.remove()
+
+
+@sandbox.command()
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def status(cluster: "Cluster", json_: bool) -> None:
+    """List its processes. Exits with 0 when all of them run."""
+    with explained():
+        alive = cluster.status()
+    if json_:
+        as_json(alive)
+    else:
+        for name, up_ in alive.items():
+            click.echo(f"{name:<12} {'up' if up_ else 'down'}")
+    sys.exit(not all(alive.values()))
+
+
+@sandbox.command()
+@click.option("--keep", is_flag=True, help="Leave the cluster running at the end.")
+@click.option("--era", type=click.Choice(["today", "2022", "2021"]), default="today", show_default=True,
+              help="The era of the UCloud that plays along.")  # fmt: skip
+@click.pass_obj
+def demo(cluster: "Cluster", keep: bool, era: str) -> None:
+    """Play the three conversations of UCloud's developer guide with real jobs, side by side.
+
+    Then follow a log, open a shell, extend and suspend a job. Takes about five minutes. Exits with 0 only if
+    everything went as the guide says.
+    """
+    from tests.sandbox.demo import Demo  # noqa: PLC0415
+
+    with explained():
+        sys.exit(0 if Demo(cluster, click.echo, keep=keep, era=era).play() else 1)
+
+
+@sandbox.command()
+@click.option("--only", metavar="GROUPS", help="Measure only these groups, such as creates,passes.")
+@click.option("--backend", type=click.Choice(["commands", "pyslurm"]), default="commands", show_default=True,
+              help="How the sites reach Slurm.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False),
+              help="A folder for the numbers as JSON; `plots` draws them.")  # fmt: skip
+@click.option("--quick", is_flag=True, help="Only try the bench, with few repetitions; the numbers mean little.")
+@click.pass_obj
+def bench(cluster: "Cluster", only: str | None, backend: str, out: Path | None, quick: bool) -> None:
+    """Measure creates, passes and more beside Slurm's bare commands.
+
+    Takes about ten minutes, and leaves nothing running that was not running before. Exits with 0 also when a number is
+    not as wanted: the table says so.
+    """
+    from tests.sandbox.bench.run import Bench, chosen  # noqa: PLC0415
+
+    with explained():
+        report = Bench(cluster, click.echo, backend=backend).run(chosen(only, backend), quick=quick)
+        if out is not None:
+            report.write(out / f"{backend}.json")
+
+
+@sandbox.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def plots(folder: Path) -> None:
+    """Draw what `bench --out` has written into FOLDER, as SVG beside it. Needs matplotlib."""
+    from tests.sandbox.bench.plots import draw  # noqa: PLC0415
+
+    with explained():
+        for path in draw(folder):
+            click.echo(path)
+
+
+sandbox.add_command(sid)

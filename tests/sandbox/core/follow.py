@@ -1,0 +1,298 @@
+"""A user who looks at the log of a job, and what Core does for that (contract: follow)."""
+
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from tests.sandbox.core.channel import Channel
+from tests.sandbox.core.errors import CoreError
+from tests.sandbox.core.exchanges import Exchange, Exchanges
+from tests.sandbox.core.frames import CLOSED_EARLY, UNREACHABLE, ResponseFrame
+from tests.sandbox.core.jobs import CoreJob
+from tests.sandbox.core.log import Hook, Log, Stream
+from tests.sandbox.core.provider import ASK_AGAIN
+from tests.sandbox.core.subscription import Subscription, wrong_end
+from tests.sandbox.core.websocket import SocketClosedError
+
+Json = dict[str, Any]
+ATTEMPTS = 5
+"""How often a log is asked for in all while the provider says 449 or 503."""
+LOOK_AGAIN = 0.1
+"""Seconds between two looks at the state of a job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What following needs of Core.
+
+    :ivar call: full name of follow
+    :ivar job: the job of an id
+    :ivar render: the Job that is sent
+    :ivar channel: the connection of a user, which is shared
+    :ivar bearer: makes a token
+    :ivar introduce: tells the provider about a user whom it does not know
+    """
+
+    call: str
+    job: Callable[[str], CoreJob]
+    render: Callable[[CoreJob], Json]
+    channel: Callable[[str], Channel]
+    bearer: Callable[[], str]
+    introduce: Callable[[str], None]
+    exchanges: Exchanges
+    complain: Callable[[str], None]
+    crashed: Callable[[str], None]
+
+    def frame(self) -> Json:
+        """The fields that a frame of Core has besides its call, stream and payload."""
+        return {"bearer": self.bearer(), "causedBy": None, "project": None}
+
+    def said(self, exchange: Exchange, frame: ResponseFrame) -> None:
+        """Record a response."""
+        heard = frame.status not in (CLOSED_EARLY, UNREACHABLE)
+        self.exchanges.end(exchange, frame.status, frame.payload, delivered=heard)
+
+
+class Followed:
+    """What came of a job's log so far. Safe for several threads; made by :meth:`SimulatedCore.follow`."""
+
+    def __init__(
+        self, line: Line, job: CoreJob, user: str, *, while_running: bool, on_message: Hook | None = None
+    ) -> None:
+        """Begin."""
+        self._line = line
+        self._job_id = job.id
+        self._replicas = int(job.specification["replicas"])
+        self._user = user
+        self._while_running = while_running
+        self._log = Log(on_message)
+        self._changed = self._log.changed
+        self._response: ResponseFrame | None = None
+        self._inits = 0
+        self._pings = 0
+        self._current: tuple[Channel, Subscription] | None = None
+        self._error: CoreError | None = None
+        self._over = False
+        self._last = False  # whether no subscription may come after the current one
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"simulated-core-follow-{job.id}")
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    # -- what came ------------------------------------------------------------------------------------------
+
+    @property
+    def messages(self) -> tuple[Json, ...]:
+        """Every payload in order, of all subscriptions; the announcements too."""
+        return self._log.messages()
+
+    def text(self, rank: int = 0, stream: Stream = "stdout") -> str:
+        """What one node of the job has written, of all subscriptions one after the other."""
+        return self._log.text(rank, stream)
+
+    @property
+    def response(self) -> ResponseFrame | None:
+        """With which the provider ended the stream, the last one if there were several; None while none did.
+
+        Its status is 499 when the connection ended instead, and 502 when there was none.
+        """
+        with self._changed:
+            return self._response
+
+    @property
+    def session(self) -> str | None:
+        """The id that the provider announced in the first message of the newest stream; None while it has not."""
+        with self._changed:
+            return None if self._current is None else self._current[1].session
+
+    @property
+    def inits(self) -> int:
+        """How often an init was sent."""
+        with self._changed:
+            return self._inits
+
+    @property
+    def pings(self) -> int:
+        """How often the provider kept the connection while a stream of this was open."""
+        with self._changed:
+            return self._pings
+
+    @property
+    def error(self) -> CoreError | None:
+        """Why Core gave up, if it did: five times 449 or 503, or a user whom the provider will not know."""
+        with self._changed:
+            return self._error
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come: see :meth:`wait_end`."""
+        with self._changed:
+            return self._over
+
+    @property
+    def idle(self) -> bool:
+        """Whether its thread has ended."""
+        return not self._thread.is_alive()
+
+    def on_message(self, hook: Hook) -> None:
+        """Have a function called with each payload from now on, in the thread that reads the connection.
+
+        :param hook: gets the time by the monotonic clock in seconds, when the frame was there, and the payload
+        """
+        self._log.hook(hook)
+
+    def wait_for(self, predicate: Callable[[], bool], timeout: float = 10.0, what: str = "it") -> None:
+        """Wait until something is so. It is asked whenever something came, and each 100 ms; nothing is held up.
+
+        :param timeout: seconds
+        :param what: what is waited for, for the error
+        :raises TimeoutError: naming it
+        """
+        self._log.wait_for(predicate, timeout, f"{what} from job {self._job_id}")
+
+    def wait_end(self, timeout: float = 10.0) -> ResponseFrame | None:
+        """Wait until nothing more will come: the stream has ended, and while_running the job has too.
+
+        :param timeout: seconds
+        :return: the last response; None when there was no stream at all
+        :raises TimeoutError: when more may come
+        :raises CoreError: see :attr:`error`
+        """
+        self.wait_for(lambda: self.ended, timeout, "the end of the log")
+        with self._changed:
+            if self._error is not None:
+                raise self._error
+            return self._response
+
+    # -- what the user does ---------------------------------------------------------------------------------
+
+    def cancel(self, session: str | None = None, timeout: float = 10.0) -> ResponseFrame:
+        """Ask the provider to end the stream. There will be no other.
+
+        The stream's own end is another response; what comes before it is still taken.
+
+        :param session: the one that was announced unless given
+        :param timeout: seconds for the response
+        :return: the response to the cancel itself
+        :raises ValueError: before a session was announced
+        :raises TimeoutError: when the provider does not respond
+        """
+        with self._changed:
+            current = self._current
+        mine = None if current is None else current[1].session
+        session = session or mine
+        if current is None or session is None:
+            raise ValueError(f"No session has been announced for job {self._job_id} yet.")
+        with self._changed:
+            self._last = True
+        payload = {"type": "cancel", "streamId": session}
+        exchange = self._line.exchanges.begin("core->provider", self._line.call, payload, self._user)
+        frame = current[0].call(self._line.call, payload, timeout, **self._line.frame())
+        self._line.said(exchange, frame)
+        for sentence in wrong_end(frame, session):
+            self._line.complain(f"{self._line.call}: {sentence}")
+        return frame
+
+    def close(self) -> None:
+        """Look no more. As at Core nobody tells the provider, and the connection stays."""
+        self._closing.set()
+        self._log.touch()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    # -- what Core does -------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            if self._while_running:
+                self._follow_running()
+            else:
+                self._subscribe()
+        except CoreError as error:
+            with self._changed:
+                self._error = error
+        except BaseException:  # noqa: BLE001  must reach the test
+            self._line.crashed(traceback.format_exc())
+        finally:
+            with self._changed:
+                self._over = True
+            self._log.touch()
+
+    def _follow_running(self) -> None:
+        while not (self._closing.is_set() or self._last):
+            job = self._line.job(self._job_id)
+            if job.final:
+                return
+            if job.state == "RUNNING":
+                self._subscribe()
+            self._closing.wait(LOOK_AGAIN)
+
+    def _subscribe(self) -> None:
+        """Have one stream, from init to response.
+
+        :raises CoreError: when the provider will not know the user
+        """
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                self._line.introduce(self._user)
+            status = self._one_stream()
+            if status not in ASK_AGAIN or self._closing.is_set():
+                return
+        raise CoreError(502, f"The provider does not know {self._user}, however often it is told")
+
+    def _one_stream(self) -> int:
+        line, ended = self._line, threading.Event()
+
+        def respond(frame: ResponseFrame) -> None:
+            line.said(exchange, frame)
+            with self._changed:
+                if not self._closing.is_set():
+                    self._response = frame
+            ended.set()
+            self._log.touch()
+
+        subscription = Subscription(
+            self._replicas,
+            lambda sentence: line.complain(f"{line.call}: {sentence}"),
+            on_message=self._take,
+            on_response=respond,
+            on_ping=self._count_ping,
+        )
+        payload = {"type": "init", "job": line.render(line.job(self._job_id))}
+        exchange = line.exchanges.begin("core->provider", line.call, payload, self._user)
+        try:
+            channel = line.channel(self._user)
+            self._begin(channel, subscription, payload)
+        except (CoreError, SocketClosedError) as error:
+            respond(ResponseFrame("", UNREACHABLE, {"why": str(error)}))
+        with self._changed:
+            self._changed.wait_for(lambda: ended.is_set() or self._closing.is_set())
+            return 0 if self._response is None else self._response.status
+
+    def _begin(self, channel: Channel, subscription: Subscription, payload: Json) -> None:
+        with self._changed:
+            self._current = (channel, subscription)
+            self._inits += 1
+        try:
+            channel.open(self._line.call, payload, subscription, **self._line.frame())
+        except SocketClosedError:
+            with self._changed:
+                self._inits -= 1
+            raise
+
+    def _take(self, at: float, payload: Json) -> None:
+        if not self._closing.is_set():
+            self._log.add(at, payload)
+
+    def _count_ping(self) -> None:
+        with self._changed:
+            self._pings += 1
+        self._log.touch()

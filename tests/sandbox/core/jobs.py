@@ -1,0 +1,281 @@
+"""The jobs of the simulated Core and what may happen to them (contract: Job, jobs.control.update).
+
+Source: the UCloud developer guide, jobs, and the ten rules by which its Core of 2021 takes updates.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tests.sandbox.core.era import FINAL, CoreEra
+from tests.sandbox.core.errors import CoreError
+from tests.sandbox.core.wallet import BookedCharge
+from tests.sandbox.core.wire import Update, UpdateItem
+
+Json = dict[str, Any]
+FIRST_ID = 54112
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A state that a job came to.
+
+    :ivar at: milliseconds since the epoch
+    """
+
+    at: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class CoreJob:
+    """A job as Core knows it at one moment. All times are milliseconds since the epoch.
+
+    :ivar owner: the person
+    :ivar project: who pays, or None for the person's own workspace
+    :ivar updates: every update as stored, also those whose state was not taken; ``timestamp`` is Core's
+    :ivar states: what the state was, from the first IN_QUEUE
+    :ivar charges: what was booked, in order
+    :ivar time_allocation: milliseconds, or None for no limit
+    :ivar confirmed: whether the provider's create has been answered
+    :ivar provider_generated_id: what create answered
+    :ivar acl: entries ``{"entity", "permissions"}``
+    :ivar registered: whether the provider had it first
+    """
+
+    id: str
+    owner: str
+    project: str | None
+    specification: Json
+    created_at: int
+    time_allocation: int | None
+    state: str = "IN_QUEUE"
+    updates: list[Json] = field(default_factory=list)
+    states: list[StateChange] = field(default_factory=list)
+    started_at: int | None = None
+    output_folder: str | None = None
+    charges: list[BookedCharge] = field(default_factory=list)
+    confirmed: bool = False
+    provider_generated_id: str | None = None
+    acl: list[Json] = field(default_factory=list)
+    verified_at: int | None = None
+    registered: bool = False
+
+    @property
+    def final(self) -> bool:
+        """Whether it has ended, for ever."""
+        return self.state in FINAL
+
+    @property
+    def expires_at(self) -> int | None:
+        """When its time is used up; None before it runs, or without a limit."""
+        if self.started_at is None or self.time_allocation is None:
+            return None
+        return self.started_at + self.time_allocation
+
+    @property
+    def payer(self) -> str:
+        """Whose wallet pays."""
+        return self.project or self.owner
+
+
+class Jobs:
+    """All jobs. Safe for several threads: what it gives out are copies."""
+
+    def __init__(self, changed: threading.Condition, now: Callable[[], float], first_id: int = FIRST_ID) -> None:
+        self._changed = changed
+        self._now = now
+        self._jobs: dict[str, CoreJob] = {}
+        self._next = first_id
+
+    def now_ms(self) -> int:
+        """The time by Core's clock."""
+        return int(self._now() * 1000)
+
+    def all(self) -> list[CoreJob]:
+        """Every job, by id; also those whose create has not been answered."""
+        with self._changed:
+            return [_copy(job) for job in self._jobs.values()]
+
+    def get(self, job_id: str) -> CoreJob:
+        """One job.
+
+        :raises CoreError: 404
+        """
+        with self._changed:
+            if job_id not in self._jobs:
+                raise CoreError(404, "Not found")
+            return _copy(self._jobs[job_id])
+
+    def add(
+        self,
+        specification: Json,
+        owner: str,
+        project: str | None,
+        *,
+        confirmed: bool = False,
+        registered_as: str | None = None,
+    ) -> CoreJob:
+        """Make a row, unconfirmed unless said otherwise. Ids are decimal, and never used again.
+
+        :param registered_as: the provider's id for a job that it had first
+        """
+        with self._changed:
+            job_id, self._next = str(self._next), self._next + 1
+            at = self.now_ms()
+            job = CoreJob(
+                id=job_id,
+                owner=owner,
+                project=project,
+                specification=specification,
+                created_at=at,
+                time_allocation=milliseconds(specification.get("timeAllocation")),
+                states=[StateChange(at, "IN_QUEUE")],
+                confirmed=confirmed,
+                provider_generated_id=registered_as,
+                registered=registered_as is not None,
+            )
+            self._store(job)
+            return _copy(job)
+
+    def confirm(self, generated: dict[str, str | None]) -> None:
+        """The provider has accepted these: job id -> its own id for it.
+
+        :raises CoreError: 502 when an id cannot be kept, with nothing confirmed
+        """
+        with self._changed:
+            given = [id_ for id_ in generated.values() if id_ is not None]
+            taken = {job.provider_generated_id for job in self._jobs.values() if job.id not in generated}
+            for mine in given:
+                if "," in mine or mine in taken or given.count(mine) > 1:
+                    raise CoreError(502, f"Invalid response from provider: its id {mine!r} cannot be used")
+            for job_id, id_ in generated.items():
+                self._store(replace(self._jobs[job_id], confirmed=True, provider_generated_id=id_))
+
+    def remove(self, job_ids: Iterable[str]) -> None:
+        """Forget jobs whose create failed."""
+        with self._changed:
+            for job_id in job_ids:
+                self._jobs.pop(job_id, None)
+            self._changed.notify_all()
+
+    def lose(self, job_id: str) -> None:
+        """Forget a job as if Core had lost it: the provider's calls about it are refused from now on."""
+        self.get(job_id)
+        self.remove([job_id])
+
+    def require(self, job_ids: Iterable[str]) -> dict[str, CoreJob]:
+        """The jobs of a bulk.
+
+        :raises CoreError: 400 for the whole bulk when one is unknown
+        """
+        with self._changed:
+            wanted = set(job_ids)
+            if not wanted <= self._jobs.keys():
+                raise CoreError(400, "Unable to use all requested resources")
+            return {job_id: _copy(self._jobs[job_id]) for job_id in wanted}
+
+    def update(self, items: Sequence[UpdateItem], era: CoreEra) -> None:
+        """Take a bulk of updates (contract: jobs.control.update, rules 1 to 10).
+
+        :raises CoreError: 400 for the whole bulk when one id is unknown
+        """
+        with self._changed:
+            before = self.require(item.id for item in items)
+            for item in items:
+                # Compared with the state at the start of the request, also for a second item of the same job.
+                self._store(self._updated(self._jobs[item.id], before[item.id].state, item.update, era))
+
+    def change(self, job_id: str, step: Callable[[CoreJob], CoreJob]) -> None:
+        """Have a job be another one; nothing happens to one that is gone."""
+        with self._changed:
+            if job_id in self._jobs:
+                self._store(step(self._jobs[job_id]))
+
+    def charged(self, booked: Iterable[tuple[str, BookedCharge]]) -> None:
+        """Note charges at their jobs."""
+        with self._changed:
+            for job_id, charge in booked:
+                job = self._jobs[job_id]
+                self._store(replace(job, charges=[*job.charges, charge]))
+
+    def change_acl(self, job_id: str, acl: Sequence[Json]) -> None:
+        """Replace who may use a job."""
+        with self._changed:
+            self._store(replace(self.get(job_id), acl=list(acl)))
+
+    def verified(self, job_ids: Iterable[str]) -> None:
+        """Note that the provider has just been asked about these."""
+        with self._changed:
+            for job_id in job_ids:
+                if job_id in self._jobs:
+                    self._store(replace(self._jobs[job_id], verified_at=self.now_ms()))
+
+    def _updated(self, job: CoreJob, before: str, update: Update, era: CoreEra) -> CoreJob:
+        at = self.now_ms()
+        job = replace(job, updates=[*job.updates, _stored(update, at, era)])
+        if not _applies(update, before):
+            return job
+        if update.output_folder is not None:
+            job = replace(job, output_folder=update.output_folder)
+        if update.new_time_allocation is not None and era.has_new_time_allocation:
+            job = replace(job, time_allocation=update.new_time_allocation)
+        if update.state is None:
+            return job
+        started = at if update.state == "RUNNING" and job.started_at is None else job.started_at
+        if update.state != job.state:
+            job = replace(job, states=[*job.states, StateChange(at, update.state)])
+        return replace(job, state=update.state, started_at=started)
+
+    def _store(self, job: CoreJob) -> None:
+        self._jobs[job.id] = job
+        self._changed.notify_all()
+
+
+def milliseconds(duration: Any) -> int | None:
+    """A SimpleDuration in milliseconds; None for none."""
+    if not isinstance(duration, dict) or all(value is None for value in duration.values()):
+        return None
+    hours, minutes, seconds = (duration.get(key) or 0 for key in ("hours", "minutes", "seconds"))
+    return int((hours * 3600 + minutes * 60 + seconds) * 1000)
+
+
+def simple_duration(milliseconds_: int | None) -> Json | None:
+    """Milliseconds as a SimpleDuration, in whole seconds; None for no limit."""
+    if milliseconds_ is None:
+        return None
+    minutes, seconds = divmod(milliseconds_ // 1000, 60)
+    hours, minutes = divmod(minutes, 60)
+    return {"hours": hours, "minutes": minutes, "seconds": seconds}
+
+
+def _applies(update: Update, state: str) -> bool:
+    """Whether more than the history changes. Nobody is told when it does not."""
+    if update.expected_state is not None and update.expected_state != state:
+        return False
+    if update.expected_different_state and update.state == state:
+        return False
+    return state not in FINAL
+
+
+def _stored(update: Update, at: int, era: CoreEra) -> Json:
+    entry: Json = {
+        "state": update.state,
+        "outputFolder": update.output_folder,
+        "status": update.status,
+        "expectedState": update.expected_state,
+        "expectedDifferentState": update.expected_different_state,
+        "timestamp": at,
+    }
+    return entry | ({"newTimeAllocation": update.new_time_allocation} if era.has_new_time_allocation else {})
+
+
+def _copy(job: CoreJob) -> CoreJob:
+    return replace(
+        job,
+        updates=[dict(update) for update in job.updates],
+        states=list(job.states),
+        charges=list(job.charges),
+        acl=list(job.acl),
+    )

@@ -1,0 +1,108 @@
+"""How people and projects come to a provider and leave it (contract: integration module calls, init)."""
+
+from typing import Any
+from urllib.parse import urljoin
+
+from tests.sandbox.core.accounts import Workspace
+from tests.sandbox.core.answers import is_absolute
+from tests.sandbox.core.catalogue import CATEGORY
+from tests.sandbox.core.errors import CoreError
+from tests.sandbox.core.parts import CoreParts
+
+
+class CorePeople(CoreParts):
+    """The user-facing calls of Core about connections. Used as :class:`SimulatedCore`."""
+
+    def connect_user(self, username: str) -> str:
+        """Connect a user with the provider, as the button of that name does.
+
+        :return: where the user's browser is sent, a whole URL; in an era that needs it to be one, what was said
+        :raises CoreError: 400 when the provider's manifest does not say that it can be connected with, and 502
+            when it refuses the user. In an era that polls 403 for somebody without a wallet, 400 for somebody who
+            is connected, and what the provider answered
+        """
+        call = f"{self.provider}.im.connect"
+        if self.era.polls:
+            self._may_connect(username)
+            data = self._calls.plain(call, {"username": username})
+        else:
+            if not self._connects():
+                raise CoreError(400, "Connection is not supported by this provider")
+            try:
+                data = self._calls.plain(call, {"username": username})
+            except CoreError as error:
+                raise CoreError(502, f"Connection has failed ({error.why})") from error
+        target = data.get("redirectTo") if isinstance(data, dict) else None
+        if not isinstance(target, str):
+            self._complain(f"{call}: the answer has no redirectTo")
+            raise CoreError(502, "Invalid response from provider")
+        if self.era.needs_absolute:
+            if not is_absolute(target):
+                self._complain(f"{call}: redirectTo is not an absolute address")
+            return target
+        return urljoin(f"{self._calls.url}/", target)
+
+    def unlink(self, username: str) -> None:
+        """Give a user's connection up and tell the provider; since 2022.
+
+        The connection is gone unless the provider is away: a refusal does not keep it, or does in a later era.
+
+        :raises CoreError: what the provider answered; 404 in an era without it
+        """
+        if not self.era.has_unlinked:
+            raise CoreError(404, "Not found")
+        try:
+            self._calls.plain(f"{self.provider}.im.unlinked", {"username": username}, unit=True)
+        except CoreError as error:
+            if error.status < 500 and not self.era.unlink_restores:
+                self.directory.disconnect(username)
+            raise
+        self.directory.disconnect(username)
+
+    def init_resource(self, owner: str, project: str | None = None) -> None:
+        """Let the provider know that somebody is about to use it; 2022 only.
+
+        Core itself does so when somebody opens a workspace, and does not mind a refusal.
+
+        :param owner: the person, who is also the acting user
+        :param project: the workspace; None for the person's own
+        :raises CoreError: what the provider answered; 404 in an era without it
+        """
+        if not self.era.has_resource_init:
+            raise CoreError(404, "Not found")
+        principal = {"createdBy": owner, "project": project}
+        self._calls.for_user(f"jobs.provider.{self.provider}.init", {"principal": principal}, owner, unit=True)
+
+    def is_connected(self, username: str) -> bool:
+        """Whether Core of an era that polls takes a user for connected: everybody is, where nobody has to."""
+        return self.manifest is False or username in self.directory.connected
+
+    def _may_connect(self, username: str) -> None:
+        self.directory.add_user(username)
+        if self.manifest is None:
+            self.manifest = self._manifest()
+        workspaces = [Workspace(username, None)]
+        workspaces += [Workspace(None, project.id) for project in self.directory.projects(username)]
+        if self.accounts.automatic:
+            self.accounts.require(workspaces[0], CATEGORY)
+        if not any(map(self.accounts.active, workspaces)):
+            raise CoreError(403, "You cannot connect to this provider")
+        if self.is_connected(username):
+            raise CoreError(400, "You are connected with this provider already")
+
+    def _connects(self) -> bool:
+        return self._manifest() is True
+
+    def _manifest(self) -> bool | None:
+        """Whether one has to connect, as the provider says; None without an answer."""
+        call = f"{self.provider}.im.retrieveManifest"
+        try:
+            data: Any = self._calls.plain(call)
+        except CoreError:
+            return None
+        enabled = data.get("enabled") if isinstance(data, dict) else None
+        if not isinstance(enabled, bool):
+            self._complain(f"{call}: enabled is neither true nor false")
+        if self.era.polls and isinstance(data, dict) and data.get("expireAfterMs") is not None:
+            self._complain(f"{call}: with expireAfterMs nobody is connected before that time is over")
+        return enabled if isinstance(enabled, bool) else None

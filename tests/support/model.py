@@ -1,0 +1,269 @@
+"""A model of Slurm for tests that need it to do on demand what a real one does by chance.
+
+It keeps the promises of `slurm.scheduler.Scheduler`, and can be down, lose answers, forget and use ids again.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+
+from ucloud_slurm.slurm.errors import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
+from ucloud_slurm.slurm.records import (
+    Launch,
+    Load,
+    Node,
+    NodeGroup,
+    Partition,
+    QueueRecord,
+    RunRecord,
+    SlurmJobId,
+    Submission,
+)
+from ucloud_slurm.slurm.states import Phase, SlurmState
+from ucloud_slurm.system.process import Run
+
+
+@dataclass
+class ModelJob:
+    """A job of the model: its runs, the last of which is the present one."""
+
+    submission: Submission
+    user: str
+    runs: list[RunRecord]
+    in_queue: bool = True
+    in_accounting: bool = True
+    minutes: int | None = None
+    held: str | None = None  # the reason that squeue shows
+
+    @property
+    def run(self) -> RunRecord:
+        return self.runs[-1]
+
+
+@dataclass
+class Model:
+    """A cluster whose time is the test's."""
+
+    now: Callable[[], float]
+    user: str = "nobody"
+    jobs: list[ModelJob] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    controller: bool = True
+    accounting: bool = True
+    lose_answers: int = 0  # so many submissions land without an answer
+    drop_requests: int = 0  # so many submissions have no answer and never land
+    refuse: str | None = None
+    next_id: int = 100
+    cancels_reach: bool = True
+    operator: bool = True
+    of_user: tuple[str, ...] = ()  # accounts
+    terminal_command: tuple[str, ...] = ("/bin/cat",)
+
+    # -- the Scheduler --------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Nothing is kept ready."""
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+    def submit(
+        self,
+        submission: Submission,
+        within: float,  # noqa: ARG002
+        as_user: Run,  # noqa: ARG002
+        before: Callable[[], None] | None = None,
+    ) -> SlurmJobId:
+        if before is not None:
+            before()
+        self.counts["sbatch"] += 1
+        if not self.controller:
+            raise OutcomeUnknown("Unable to contact slurm controller")
+        if self.refuse:
+            raise SubmissionRefused(self.refuse)
+        if self.drop_requests:
+            self.drop_requests -= 1
+            raise OutcomeUnknown("Socket timed out")
+        job = self.add(submission, submission.user)
+        if self.lose_answers:
+            self.lose_answers -= 1
+            raise OutcomeUnknown("Socket timed out")
+        return job.run.id
+
+    def queue(self, users: Collection[str] | None) -> list[QueueRecord]:
+        self.counts["squeue"] += 1
+        self._ask(self.controller)
+        return [self._listed(job) for job in self.jobs if job.in_queue and (users is None or job.user in users)]
+
+    def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:  # noqa: ARG002
+        self.counts["squeue"] += 1
+        self._ask(self.controller)
+        return next((self._listed(found) for found in self.jobs if found.in_queue and found.run.id == job), None)
+
+    def runs(self, ids: Collection[SlurmJobId]) -> list[RunRecord]:
+        if not ids:
+            return []
+        self.counts["sacct"] += -(-len(ids) // 1000)
+        self._ask(self.accounting)
+        return [self._run(run) for job in self.jobs if job.in_accounting for run in job.runs if run.id in ids]
+
+    def runs_named(self, names: Collection[str], users: Collection[str], since: float) -> list[RunRecord]:
+        self.counts["sacct"] += 1
+        self._ask(self.accounting)
+        return [
+            run
+            for job in self.jobs
+            if job.in_accounting and job.submission.name in names and job.user in users
+            for run in job.runs
+            if run.submitted >= since
+        ]
+
+    def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:  # noqa: ARG002
+        self.counts["scancel"] += 1
+        self._ask(self.controller)
+        for found in self.jobs:
+            same = (found.run.id, found.submission.name, found.user) == (job, name, user)
+            if same and found.in_queue and self.cancels_reach:
+                self.end(found, SlurmState.CANCELLED)
+
+    def partitions(self, within: float) -> list[Partition]:  # noqa: ARG002
+        self.counts["sinfo"] += 1
+        self._ask(self.controller)
+        return [Partition("cpu", up=True, minutes=600, nodes_max=None, groups=(NodeGroup(4, 16, 8000, ""),))]
+
+    def nodes(self, node_list: str, within: float) -> list[Node]:  # noqa: ARG002
+        self._ask(self.controller)
+        return [Node(name, "127.0.0.1") for name in node_list.split(",")]
+
+    def load(self, partitions: Collection[str], within: float) -> Load:  # noqa: ARG002
+        self.counts["sinfo"] += 1
+        self._ask(self.controller)
+        running = sum(job.run.state is SlurmState.RUNNING for job in self.jobs)
+        pending = sum(job.run.state is SlurmState.PENDING for job in self.jobs)
+        return Load(64, running, 32000, 0, running, pending)
+
+    def accounts(self, user: str, within: float) -> list[str]:  # noqa: ARG002
+        self.counts["sacctmgr"] += 1
+        self._ask(self.accounting)
+        return list(self.of_user)
+
+    def is_operator(self, user: str, within: float) -> bool:  # noqa: ARG002
+        self.counts["sacctmgr"] += 1
+        self._ask(self.accounting)
+        return self.operator
+
+    def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:  # noqa: ARG002
+        self.counts["scontrol"] += 1
+        self._found(job).minutes = minutes
+
+    def suspend(self, job: SlurmJobId, within: float) -> None:  # noqa: ARG002
+        self._switch(job, SlurmState.RUNNING, SlurmState.SUSPENDED)
+
+    def resume(self, job: SlurmJobId, within: float) -> None:  # noqa: ARG002
+        self._switch(job, SlurmState.SUSPENDED, SlurmState.RUNNING)
+
+    def hold(self, job: SlurmJobId, within: float) -> None:  # noqa: ARG002
+        self.counts["hold"] += 1
+        found = self._found(job)
+        if found.run.state is not SlurmState.PENDING:
+            raise ActionRefused("Job is no longer pending execution")
+        found.held = "JobHeldAdmin"
+
+    def release(self, job: SlurmJobId, within: float) -> None:  # noqa: ARG002
+        self.counts["release"] += 1
+        self._found(job).held = None
+
+    def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:  # noqa: ARG002
+        return Launch(self.terminal_command, (("PATH", "/usr/bin:/bin"), ("TERM", "xterm")))
+
+    def _switch(self, job: SlurmJobId, before: SlurmState, after: SlurmState) -> None:
+        self.counts["scontrol"] += 1
+        found = self._found(job)
+        if found.run.state is not before:
+            raise ActionRefused(f"Job is not {before.name.lower()}")
+        found.runs[-1] = replace(found.run, state=after, state_text=after.name)
+
+    def _found(self, job: SlurmJobId) -> ModelJob:
+        self._ask(self.controller)
+        if not self.operator:
+            raise ActionRefused("Access/permission denied")
+        found = next((each for each in self.jobs if each.in_queue and each.run.id == job), None)
+        if found is None:
+            raise ActionRefused("Invalid job id specified")
+        return found
+
+    def version(self) -> str:
+        return "22.05.8"
+
+    # -- what happens on the cluster ------------------------------------------------------------------------
+
+    def of(self, job_id: str) -> list[ModelJob]:
+        """All Slurm jobs that were made for a UCloud job."""
+        return [job for job in self.jobs if job.submission.comment.endswith(f":{job_id}")]
+
+    def start(self, job: ModelJob) -> None:
+        if job.run.state is SlurmState.PENDING and job.held is None:
+            job.runs[-1] = replace(job.run, state=SlurmState.RUNNING, state_text="RUNNING", started=self._now())
+
+    def end(self, job: ModelJob, state: SlurmState = SlurmState.COMPLETED, exit_code: int = 0) -> None:
+        if job.run.state is None or job.run.state.phase is Phase.ENDED:
+            return
+        started = job.run.started
+        job.runs[-1] = replace(
+            job.run, state=state, state_text=state.name, ended=self._now(), exit_code=exit_code,
+            elapsed=self._now() - started if started is not None else 0,
+        )  # fmt: skip
+
+    def requeue(self, job: ModelJob, state: SlurmState = SlurmState.REQUEUED) -> None:
+        if job.run.state is not SlurmState.RUNNING:
+            return
+        self.end(job, state)
+        job.runs.append(self._new_run(job.submission, job.user, job.run.id, max(self._now(), job.run.submitted + 1)))
+
+    def purge(self, job: ModelJob) -> None:
+        """slurmctld forgets an ended job."""
+        if job.run.state is not None and job.run.state.phase is Phase.ENDED:
+            job.in_queue = False
+
+    def used(self, job: ModelJob) -> int:
+        """Seconds of all runs as sacct counts them."""
+        return sum(self._run(run).elapsed for run in job.runs)
+
+    def _now(self) -> int:
+        return int(self.now())
+
+    def _ask(self, up: bool) -> None:
+        if not up:
+            raise SchedulerAway("Unable to contact slurm controller")
+
+    def add(self, submission: Submission, user: str | None = None) -> ModelJob:
+        """A job that arrived, whoever submitted it."""
+        user = user or self.user
+        id_ = SlurmJobId(self.next_id)
+        self.next_id += 1
+        runs = [self._new_run(submission, user, id_, self._now())]
+        job = ModelJob(submission, user, runs, minutes=submission.minutes)
+        self.jobs.append(job)
+        return job
+
+    @staticmethod
+    def _new_run(submission: Submission, user: str, id_: SlurmJobId, when: int) -> RunRecord:
+        return RunRecord(
+            id=id_, name=submission.name, user=user, state=SlurmState.PENDING, state_text="PENDING", submitted=when,
+            started=None, ended=None, elapsed=0, exit_code=0, signal=0, nodes=submission.nodes,
+            cpus=submission.nodes * (submission.cpus or 1), node_list="n1",
+        )  # fmt: skip
+
+    def _run(self, run: RunRecord) -> RunRecord:
+        if run.started is not None and run.ended is None:
+            return replace(run, elapsed=self._now() - run.started)
+        return run
+
+    def _listed(self, job: ModelJob) -> QueueRecord:
+        run = self._run(job.run)
+        return QueueRecord(
+            id=run.id, name=run.name, user=run.user, state=run.state, state_text=run.state_text,
+            reason=job.held or "Priority",
+            submitted=run.submitted, started=run.started, elapsed=run.elapsed, nodes=run.nodes, cpus=run.cpus,
+            node_list=run.node_list, minutes=job.minutes, account="proj-a", partition=job.submission.partition,
+        )  # fmt: skip

@@ -1,0 +1,89 @@
+"""The shipped configurations of nginx, run as they are but for names, ports and certificates."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.sandbox.processes import answers, wait_until
+
+ETC = Path(__file__).parents[2] / "etc"
+PATH = "/usr/local/sbin:/usr/sbin:/sbin:" + os.environ["PATH"]
+
+
+def certificate(folder: Path) -> None:
+    """Makes ``cert.pem`` and ``key.pem``."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hpc.example.org")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    pem = serialization.Encoding.PEM
+    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
+def shipped(name: str, changes: Mapping[str, str]) -> str:
+    """A file of ``etc`` with changes; each must change something."""
+    return changed((ETC / name).read_text(), changes)
+
+
+def changed(text: str, changes: Mapping[str, str]) -> str:
+    """A text with parts of it replaced, all of which must be there."""
+    for old, new in changes.items():
+        assert old in text, f"nothing reads {old!r}"
+        text = text.replace(old, new)
+    return text
+
+
+def path_form(text: str) -> str:
+    """``nginx-sessions.conf`` with the changes that its last comment asks for."""
+    active, _, how = text.partition("# The other form")
+    _, names, locations = re.findall(r"(?:^#     .*\n|^#\n(?=#     ))+", how, re.MULTILINE)
+    (server_name,) = re.findall(r"^    server_name .*\n", active, re.MULTILINE)
+    (location,) = re.findall(r"^    location / \{\n.*?^    \}\n", active, re.MULTILINE | re.DOTALL)
+    return changed(active, {
+        "__Host-": "__Secure-",
+        server_name: re.sub(r"^# ?", "", names, flags=re.MULTILINE),
+        location: re.sub(r"^# ?", "", locations, flags=re.MULTILINE),
+    })  # fmt: skip
+
+
+@contextmanager
+def running(folder: Path, text: str, port: int) -> Iterator[None]:
+    """Runs nginx with a configuration that has a certificate in the folder and listens at the port."""
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    places = "\n".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    main = folder / "nginx.conf"
+    main.write_text(
+        f"{user}worker_processes 1;\ndaemon off;\npid {folder}/pid;\nevents {{}}\n"
+        f"http {{\naccess_log off;\n{places}\n{text}}}\n"
+    )
+    program = shutil.which("nginx", path=PATH)
+    assert program is not None
+    command = [program, "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(main)]
+    tested = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False, timeout=30)
+    assert tested.returncode == 0, tested.stderr
+    assert "warn" not in tested.stderr
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        wait_until("nginx listens", lambda: answers("127.0.0.1", port), seconds=10)
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)

@@ -1,0 +1,220 @@
+"""The configured products as products v2 have them, held against those that UCloud has.
+
+What belongs to a category is said once for all time: UCloud writes down balances and use as bare numbers, so that
+another unit or another period would change what they mean.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from ucloud_slurm.bridge.usage import Accounting, Unit, accounting, is_money, unit_name
+from ucloud_slurm.config import Product
+from ucloud_slurm.errors import Misconfigured, one_line
+from ucloud_slurm.ucloud.products import COMPUTE, TYPE, AccountingUnit, Category, ProductV2
+
+Value = str | int | bool | None
+FREQUENCIES: Mapping[str | None, str] = {
+    "minute": "PERIODIC_MINUTE",
+    "hour": "PERIODIC_HOUR",
+    "day": "PERIODIC_DAY",
+}
+FIXED = ("product_type", "accounting_unit", "accounting_frequency", "free_to_use")
+
+
+class Standing(StrEnum):
+    """How a configured product stands at UCloud."""
+
+    NEW = "new"
+    DIFFERENT = "different"
+    SAME = "same"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A field that is not the same on both sides.
+
+    :ivar there: at UCloud; None where there is no such product
+    :ivar here: by the configuration
+    """
+
+    field: str
+    there: Value
+    here: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A configured product, as it should be at UCloud.
+
+    :ivar fixed: differences that may not be made, because a category is there with other accounting
+    """
+
+    product: ProductV2
+    standing: Standing
+    differences: tuple[Difference, ...]
+    fixed: tuple[Difference, ...]
+
+    def refusals(self) -> Iterator[str]:
+        """Why it may not be made so, and what to do."""
+        name = self.product.category.name
+        for each in self.fixed:
+            yield (
+                f"{name}/{self.product.name}: {each.field} is {shown(each.there)} at UCloud and would become "
+                f"{shown(each.here)}. A category keeps its accounting: UCloud has balances and use of {name} as bare "
+                "numbers, which would mean something else. Configure what UCloud has, or sell the product in a "
+                "category of another name."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All products of both sides.
+
+    :ivar others: what UCloud has of ours and is not configured
+    """
+
+    products: tuple[Compared, ...]
+    others: tuple[ProductV2, ...]
+
+    @property
+    def due(self) -> list[ProductV2]:
+        """What UCloud must be told."""
+        return [each.product for each in self.products if each.standing is not Standing.SAME]
+
+    @property
+    def refusals(self) -> list[str]:
+        """Why it may not be told."""
+        return [sentence for each in self.products for sentence in each.refusals()]
+
+
+def compare(products: Sequence[Product], provider: str, known: Iterable[ProductV2]) -> Comparison:
+    """Holds what is configured against what UCloud has.
+
+    :param known: all products of the provider at UCloud
+    :raises Misconfigured: with a sentence for each product of which not enough is known
+    """
+    there = {product.key: product for product in known}
+    categories = {product.category.name: product.category for product in there.values()}
+    wanted = _wanted(products, provider, there, categories)
+    compared = tuple(
+        _compared(product, there.get(product.key), categories.get(product.category.name)) for product in wanted
+    )
+    ours = {product.key for product in wanted}
+    return Comparison(compared, tuple(product for key, product in sorted(there.items()) if key not in ours))
+
+
+def shown(value: Value) -> str:
+    """A value for people."""
+    if isinstance(value, str):
+        return f'"{one_line(value, 60)}"'
+    return "nothing" if value is None else str(value).lower()
+
+
+def _wanted(
+    products: Sequence[Product],
+    provider: str,
+    there: Mapping[tuple[str, str], ProductV2],
+    categories: Mapping[str, Category],
+) -> list[ProductV2]:
+    wanted: list[ProductV2] = []
+    wrong: list[str] = []
+    first: dict[str, ProductV2] = {}
+    for number, product in enumerate(products, 1):
+        known = there.get((product.category, product.id))
+        counted = accounting(product, known.cpu if known else None)
+        if counted is None:
+            wrong.append(f'products[{number}].unit: "{product.unit}" says nothing about time; give frequency.')
+            continue
+        if counted.unit in (Unit.CORE, Unit.ALLOCATED) and not (product.cpus or (known and known.cpu)):
+            wrong.append(f"products[{number}].cpus is missing: {product.id} is counted by its CPUs, and UCloud does "
+                         "not know how many there are.")  # fmt: skip
+            continue
+        made = _product(
+            product, _category(product, provider, counted, categories.get(product.category)), counted, known
+        )
+        other = first.setdefault(product.category, made)
+        if made.category.accounting_unit != other.category.accounting_unit:
+            wrong.append(
+                f"products: {other.name} and {made.name} are both in category {product.category}, which is counted in "
+                f"{other.category.accounting_unit.name_plural} by the one and in "
+                f"{made.category.accounting_unit.name_plural} by the other; give both the same unit_name, and unit if "
+                "they cost credits."
+            )
+        wanted.append(made)
+    if wrong:
+        raise Misconfigured(wrong)
+    return wanted
+
+
+def _category(product: Product, provider: str, counted: Accounting, there: Category | None) -> Category:
+    name, plural = unit_name(product, counted.unit)
+    money = is_money(product)
+    unit = AccountingUnit(name=name, name_plural=plural, floating_point=money, display_frequency_suffix=not money)
+    if there is not None and (there.accounting_unit.name, there.accounting_unit.floating_point) == (name, money):
+        unit = there.accounting_unit  # how it is shown besides is UCloud's
+    return Category(
+        name=product.category,
+        provider=provider,
+        product_type=COMPUTE,
+        accounting_unit=unit,
+        accounting_frequency=FREQUENCIES[product.period],
+        free_to_use=product.free,
+        allow_sub_allocations=there.allow_sub_allocations if there else True,
+    )
+
+
+def _product(product: Product, category: Category, counted: Accounting, there: ProductV2 | None) -> ProductV2:
+    """What is not configured stays as UCloud has it."""
+    cpu = product.cpus or (there.cpu if there else 0)
+    memory = int(product.memory_gb) if product.memory_gb else there.memory_in_gigs if there else 0
+    gpu = product.gpus if product.gpus is not None else there.gpu if there else 0
+    return ProductV2(
+        type=TYPE,
+        category=category,
+        name=product.id,
+        description=product.description or (there.description if there else _description(cpu, memory, gpu)),
+        product_type=COMPUTE,
+        price=counted.node_price,
+        fraction=there.fraction if there else None,
+        hidden_in_grant_applications=product.hidden,
+        cpu=cpu,
+        memory_in_gigs=memory,
+        gpu=gpu,
+        cpu_model=product.cpu_model or (there.cpu_model if there else ""),
+        memory_model=product.memory_model or (there.memory_model if there else ""),
+        gpu_model=product.gpu_model or (there.gpu_model if there else ""),
+    )
+
+
+def _description(cpu: int, memory: int, gpu: int) -> str:
+    parts = [f"{number} {word}{'s' * (number > 1)}" for number, word in ((cpu, "CPU"), (gpu, "GPU")) if number]
+    return ", ".join([*parts, *([f"{memory} GiB of memory"] if memory else [])])
+
+
+def _compared(product: ProductV2, there: ProductV2 | None, category: Category | None) -> Compared:
+    differences = tuple(_differences(_flat(there.body()) if there else {}, _flat(product.body())))
+    known = there.category if there else category
+    fixed: tuple[Difference, ...] = ()
+    if known is not None:
+        fixed = tuple(_differences(
+            _flat({"category": known.model_dump(by_alias=True, include=set(FIXED))}),
+            _flat({"category": product.category.model_dump(by_alias=True, include=set(FIXED))}),
+        ))  # fmt: skip
+    standing = Standing.NEW if there is None else Standing.DIFFERENT if differences else Standing.SAME
+    return Compared(product, standing, differences, fixed)
+
+
+def _differences(there: Mapping[str, Value], here: Mapping[str, Value]) -> Iterator[Difference]:
+    for field, value in here.items():
+        if there.get(field) != value:
+            yield Difference(field, there.get(field), value)
+
+
+def _flat(data: Mapping[str, Any], before: str = "") -> dict[str, Value]:
+    """The leaves of nested objects, by their paths."""
+    leaves: dict[str, Value] = {}
+    for key, value in data.items():
+        leaves |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
+    return leaves

@@ -1,0 +1,50 @@
+"""Text in a batch script: which characters it may have, and how words are quoted."""
+
+import shlex
+from collections.abc import Iterable
+
+from ucloud_slurm.errors import Refused
+
+STOP = (
+    "# Ends the job with one line that says why",
+    "ucloud_stop() {",
+    "    printf 'UCloud: %s\\n' \"$1\" >&2",
+    "    exit 1",
+    "}",
+)
+
+
+def quoted(words: Iterable[str]) -> str:
+    """The words as bash reads them back, byte for byte."""
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def stop(sentence: str) -> str:
+    """A call of the function of :data:`STOP`."""
+    return f"ucloud_stop {shlex.quote(sentence)}"
+
+
+def sourced(path: str, what: str) -> list[str]:
+    """Reads a shell file of the site, which must be there.
+
+    :param what: what it is, for the line that says so when it is missing
+    """
+    return [f"[ -r {shlex.quote(path)} ] || {stop(f'{path} ({what}) cannot be read on this node.')}",
+            f". {shlex.quote(path)}"]  # fmt: skip
+
+
+def refuse_control_characters(what: str, texts: Iterable[str]) -> None:
+    """Refuses text that could begin a line of its own in a script, or end a string in C.
+
+    :raises Refused: naming ``what`` and the character
+    """
+    for text in texts:
+        for character in text:
+            if character != "\t" and not is_plain(character):
+                raise Refused(f"{what} holds a character that is not allowed (U+{ord(character):04X}).")
+
+
+def is_plain(character: str) -> bool:
+    """False for control characters, line and paragraph separators, and half surrogates."""
+    code = ord(character)
+    return not (code < 0x20 or 0x7F <= code < 0xA0 or code in (0x2028, 0x2029) or 0xD800 <= code < 0xE000)

@@ -1,0 +1,113 @@
+"""The batch script: readable, the same byte for byte for the same job, every value quoted as data."""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ucloud_slurm.bridge.script import inputs, modules
+from ucloud_slurm.bridge.script.bash import STOP, quoted, refuse_control_characters, sourced
+from ucloud_slurm.bridge.script.containers import Container
+from ucloud_slurm.bridge.script.environment import Pieces, exports
+from ucloud_slurm.bridge.script.launch import ANNOUNCE, Launch
+from ucloud_slurm.errors import Refused
+
+LARGEST = 4 * 1024 * 1024  # bytes; slurm.conf(5): max_script_size
+LONGEST_WORD = 128 * 1024 - 1  # bytes; MAX_ARG_STRLEN of Linux
+LONGEST_COMMAND = 1024 * 1024  # bytes; execve(2) allows a quarter of the stack limit, 2 MiB by default
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a script is made of.
+
+    :ivar facts: UCLOUD_* variables for the job
+    :ivar modules: environment modules of the tool
+    :ivar modules_init: the file that defines ``module``, None to look for it
+    :ivar prologue: a shell file of the site that is sourced before the application
+    :ivar inputs: the files of the job
+    :ivar container: the image of the application, None for one that is installed
+    :ivar variables: environment variables of the application
+    :ivar command: the program and its arguments, at least one; with a body: none
+    :ivar body: bash, of an application that is a script
+    """
+
+    facts: Mapping[str, str]
+    modules: Sequence[str]
+    modules_init: str | None
+    prologue: str | None
+    inputs: Sequence[inputs.Input]
+    container: Container | None
+    variables: Mapping[str, Pieces]
+    command: Sequence[str]
+    launch: Launch
+    body: str | None = None
+
+
+def script(parts: Parts) -> str:
+    """The text of the script.
+
+    Its second line is a command: Slurm reads no directive after the first command, so that nothing below can be
+    one, and no line of ours begins with ``#SBATCH``.
+
+    :raises Refused: naming what cannot be put into a script
+    """
+    command = parts.command
+    if parts.body is not None:
+        if not parts.body.strip():
+            raise Refused("The application's template gives an empty script.")
+        command = ("bash", "-c", parts.body) if parts.container else ()
+    elif not command:
+        raise Refused("The application has no command to run.")
+    else:
+        refuse_control_characters("The command of the application", command)
+    variables = list(exports(parts.variables, in_container=parts.container is not None))
+    others = [*variables, *(parts.container.binds if parts.container else ())]
+    _check_lengths(command, sum(len(line.encode()) for line in others))
+    sections: list[Sequence[str]] = [
+        modules.loading(parts.modules, parts.modules_init),
+        ["# The site's own beginning of a job", *sourced(parts.prologue, "the prologue of the site")]
+        if parts.prologue else [],
+        inputs.checks(parts.inputs),
+        parts.container.finding() if parts.container else [],
+        parts.launch.host_file(),
+        parts.launch.steps() if parts.launch.scripted else [],
+        ["# The application's environment", *variables] if variables else [],
+        ANNOUNCE if parts.launch.listens else [],
+        _application(parts, command),
+    ]  # fmt: skip
+    needed = any("ucloud_stop" in line for section in sections for line in section)
+    text = "\n".join(_lines(parts.facts, [STOP if needed else (), *sections])) + "\n"
+    if len(text.encode()) > LARGEST:
+        raise Refused(f"The job's parameters are too long: its script would have more than {LARGEST} bytes.")
+    return text
+
+
+def _application(parts: Parts, command: Sequence[str]) -> list[str]:
+    if parts.body is not None and parts.container is None:
+        return parts.launch.body(parts.body)
+    return parts.launch.start(parts.container.around(command) if parts.container else quoted(command))
+
+
+def log(folder: str, stream: str, rank: int) -> str:
+    """The file that a rank's ``stdout`` or ``stderr`` goes to."""
+    return f"{folder}/{stream}-{rank}.log"
+
+
+def _lines(facts: Mapping[str, str], sections: Iterable[Sequence[str]]) -> Iterable[str]:
+    yield "#!/bin/bash"
+    yield ": The first command. Slurm reads no options below it."
+    yield ""
+    yield "# What UCloud knows of this job"
+    yield from (f"export {name}={shlex.quote(value)}" for name, value in sorted(facts.items()))
+    for section in sections:
+        if section:
+            yield ""
+            yield from section
+
+
+def _check_lengths(command: Sequence[str], others: int) -> None:
+    sizes = [len(word.encode()) for word in command]
+    if max(sizes, default=0) > LONGEST_WORD:
+        raise Refused(f"A parameter is too long: {max(sizes)} bytes, and one may have {LONGEST_WORD}.")
+    if sum(sizes) + 16 * len(sizes) + others > LONGEST_COMMAND:
+        raise Refused(f"The parameters and files are too long together: a command may have {LONGEST_COMMAND} bytes.")

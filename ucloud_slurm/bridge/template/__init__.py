@@ -1,0 +1,1 @@
+"""Applications that are written as Jinja templates, and how their values are quoted."""

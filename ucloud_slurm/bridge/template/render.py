@@ -1,0 +1,104 @@
+"""The templates of an application: what they may use, and what becomes of them."""
+
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+from ucloud_slurm.bridge.script.bash import is_plain
+from ucloud_slurm.bridge.template.messages import Rendered, Request
+from ucloud_slurm.bridge.template.provenance import Live, Text, pieces, text_of, trimmed, written
+from ucloud_slurm.bridge.template.quoting import shell
+from ucloud_slurm.bridge.template.sandbox import Absent, Sandbox, plain
+from ucloud_slurm.errors import Refused
+
+LARGEST = 256 * 1024  # characters of a template, and of the script that becomes of it
+MOST = 1000  # options and applications to load
+
+_NOT_OFFERED = {
+    "script": "script() runs programs of the provider",
+    "dynamicInterface": "dynamicInterface() announces further pages of the job",
+    "setInterfaceName": "setInterfaceName() names a page of the job",
+    "versionResolver": "versionResolver() chooses versions; here the administrator's list does",
+    "unloadApplication": "unloadApplication() unloads what the whole job uses",
+}
+
+
+class _Helper:
+    """A function of templates; printed, it is refused."""
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self._name, self._function = name, function
+
+    def __call__(self, *arguments: Any) -> Any:
+        try:
+            return self._function(*arguments)
+        except TypeError:
+            raise Refused(f"{self._name}() is called with other arguments than it takes.") from None
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+def render(request: Request) -> Rendered:
+    """Renders the templates of an application. The same request gives the same, byte for byte.
+
+    :raises Refused: saying what is wrong with a template
+    """
+    for text in (request.template, *request.environment.values(), *request.sbatch.values()):
+        if len(text) > LARGEST:
+            raise Refused(f"a template has more than {LARGEST} characters.")
+    sandbox = Sandbox()
+    options: dict[str, str] = {}
+    loaded: list[tuple[str, str]] = []
+    helpers = _helpers(request, options, loaded)
+    values = {name: Absent(name=name) for name in request.absent} | dict(request.values)
+    ucloud = dict(request.ucloud) | {name: Live(variable) for name, variable in request.live.items()}
+    context = helpers | values | {"ucloud": ucloud}
+    first = {name: plain(trimmed(sandbox.rendered(text, context))) for name, text in request.sbatch.items()}
+    environment = {name: plain(sandbox.rendered(text, context)) for name, text in request.environment.items()}
+    options |= {name: value for name, value in first.items() if name not in options}
+    script = _script(sandbox.rendered(request.template, context))
+    others = chain(environment.values(), *options.items(), *loaded)
+    if sum(map(len, others)) > LARGEST or len(options) + len(loaded) > MOST:
+        raise Refused(f"its environment, options and modules would be more than {LARGEST} characters, or too many.")
+    return Rendered(script, environment, options, tuple(dict.fromkeys(loaded)))
+
+
+def _script(text: Text) -> str:
+    if len(text) > LARGEST:
+        raise Refused(f"the script would have more than {LARGEST} characters.")
+    script = shell(pieces(text))
+    for character in script:
+        if character not in "\t\n" and not is_plain(character):
+            raise Refused(f"the script holds a character that is not allowed (U+{ord(character):04X}).")
+    return script.strip("\n")
+
+
+def _helpers(request: Request, options: dict[str, str], loaded: list[tuple[str, str]]) -> dict[str, Any]:
+    nothing = written("")
+
+    def sbatch(name: str, value: Any = "") -> Text:
+        whole = isinstance(value, float) and value.is_integer()
+        options[str.__str__(name)] = plain(trimmed(text_of(int(value) if whole else value)))
+        return nothing
+
+    def load(name: str, version: str) -> Text:
+        loaded.append((str.__str__(name), str.__str__(version)))
+        return nothing
+
+    def refusing(what: str) -> Callable[..., Any]:
+        def refuse(*_: Any) -> Any:
+            raise Refused(f"{what}, which this provider does not offer.")
+
+        return refuse
+
+    functions: dict[str, Callable[..., Any]] = {
+        "srun": lambda: written(request.srun),
+        "sbatch": sbatch,
+        "ternary": lambda condition, yes, no: yes if condition else no,
+        "loadApplication": load,
+        # What a job needs is loaded before its script begins, and its end unloads it.
+        **dict.fromkeys(("systemLoad", "systemUnload", "applicationLoad", "applicationUnload"), lambda: nothing),
+        **{name: refusing(what) for name, what in _NOT_OFFERED.items()},
+    }
+    return {name: _Helper(name, function) for name, function in functions.items()}

@@ -1,0 +1,92 @@
+"""More time for a job: which time limit a request asks for, and what UCloud is told of it.
+
+A limit is absolute, counted from the job's start, so that the same request twice gives the same limit.
+"""
+
+from dataclasses import dataclass
+
+from ucloud_slurm.bridge.script.resources import LONGEST, span
+from ucloud_slurm.errors import Refused
+from ucloud_slurm.ucloud.eras import Era
+from ucloud_slurm.ucloud.reports import JobUpdate
+
+REPEAT = 60.0  # seconds in which the same request is a repetition of the one before
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """A request for more time, and the limit that it led to.
+
+    :ivar known: the limit that UCloud knew, in minutes; None when it knew none
+    :ivar more: minutes to be added
+    :ivar target: the new limit in minutes
+    """
+
+    known: int | None
+    more: int
+    target: int
+
+    @property
+    def key(self) -> str:
+        """By which its repetition is known."""
+        return f"{self.known}+{self.more}={self.target}"
+
+
+def extension(
+    *,
+    known: int | None,
+    requested: int | None,
+    limit: int | None,
+    last: str | None,
+    since: float | None,
+    era: Era,
+) -> Extension:
+    """Decides on the new limit.
+
+    A Core that is told new limits adds to what it knows, so that a repeated request asks for the same limit. One of
+    2021 always sends the first limit along; there the request is added to the present limit, unless the same one
+    came a moment ago.
+
+    :param known: the job's time allocation as UCloud sent it, in seconds
+    :param requested: seconds to be added
+    :param limit: the present limit on the cluster in minutes; None for none
+    :param last: key of the last request that was done
+    :param since: seconds since then
+    :raises Refused: there is nothing to extend, or by nothing, or to more than any cluster can count
+    """
+    if not requested or requested < 0:
+        raise Refused("requestedTime: a job can only be extended by more than 0 seconds.")
+    if limit is None:
+        raise Refused("The job has no time limit; it need not be extended.")
+    known_minutes = -(-known // 60) if known else None
+    more = -(-requested // 60)
+    repeated = last is not None and since is not None and 0 <= since < REPEAT
+    if repeated and last is not None and last.startswith(f"{known_minutes}+{more}="):
+        return Extension(known_minutes, more, int(last.partition("=")[2]))
+    base = known_minutes if era.has_new_time_allocation and known_minutes is not None else limit
+    if base + more > LONGEST:
+        raise Refused("requestedTime: longer than any job may run.")
+    return Extension(known_minutes, more, max(limit, base + more))
+
+
+def check(target: int, product: str, most: int | None, unit: str) -> None:
+    """Refuses a limit that is above what may be.
+
+    :param most: minutes; None for no limit
+    :param unit: whose limit it is
+    :raises Refused: with the limit named
+    """
+    if most is not None and target > most:
+        raise Refused(
+            f"A job on {product} may run for at most {span(most)} in all ({unit}); with this extension it would be "
+            f"{span(target)}."
+        )
+
+
+def limit_update(minutes: int, era: Era) -> JobUpdate:
+    """What UCloud is told of a new limit; one that does not know the field is told in words."""
+    return JobUpdate(
+        None,
+        f"The job may now run for {span(minutes)}.",
+        minutes * 60_000 if era.has_new_time_allocation else None,
+    )

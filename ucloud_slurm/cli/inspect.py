@@ -1,0 +1,172 @@
+"""``jobs``, ``show`` and ``outbox``: what the database says, for people and as JSON."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ucloud_slurm.cli.context import opened
+from ucloud_slurm.cli.output import as_json, moment, table
+from ucloud_slurm.provider.billing import accounting_of
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.lookup import Catalogue
+from ucloud_slurm.store.jobs import JobRow, Phase
+
+T = TypeVar("T")
+
+_most = click.option("--most", type=click.IntRange(1), default=1000, show_default=True, metavar="NUMBER",
+                     help="List so many.")  # fmt: skip
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="Also those that have ended.")
+@_most
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def jobs(path: Path | None, everything: bool, most: int, json_: bool) -> None:
+    """List the jobs, and the Slurm job of each."""
+    with opened(path) as provider:
+        _jobs(provider, most, everything=everything, json_=json_)
+
+
+def _jobs(provider: Provider, most: int, *, everything: bool, json_: bool) -> None:
+    """The jobs, newest first."""
+    if everything:
+        rows = provider.jobs.newest(most + 1)
+    else:
+        rows = provider.jobs.in_phase(Phase.ACCEPTED, Phase.SUBMITTING, Phase.LIVE)[::-1]
+    rows = _first(rows, most)
+    if json_:
+        as_json([_summary(row) for row in rows])
+        return
+    head = ("JOB", "SLURM", "PHASE", "STATE", "OWNER", "ACCOUNT", "PRODUCT", "ACCEPTED", "NAME")
+    table(head, [
+        (row.id, row.slurm_id, row.phase, row.state, row.owner, row.local_user, row.product, moment(row.accepted_at),
+         row.name)
+        for row in rows
+    ])  # fmt: skip
+
+
+@click.command()
+@click.argument("job")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def show(path: Path | None, job: str, json_: bool) -> None:
+    """Show one JOB (UCloud's id): what it used, what was told, what was charged and what is left."""
+    with opened(path) as provider:
+        _show(provider, job, json_=json_)
+
+
+def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
+    """One job with its runs, charges and messages."""
+    row = provider.jobs.get(job_id)
+    if row is None:
+        click.echo(f"ucloud-slurm: there is no job {job_id!r}; `ucloud-slurm jobs --all` lists them.", err=True)
+        sys.exit(1)
+    runs = [dict(run) for run in provider.jobs.runs(row.id)]
+    charges = [dict(charge) for charge in provider.jobs.charges(row.id)]
+    messages = [dict(message) for message in provider.outbox.of(row.id)]
+    bill = _bill(provider, row)
+    if json_:
+        as_json(_summary(row) | {"bill": bill, "runs": runs, "charges": charges, "messages": messages})
+        return
+    for name, value in _summary(row).items():
+        click.echo(f"{name.replace('_', ' ') + ':':<14}{'-' if value is None else value}")
+    click.echo("\nRuns that have ended")
+    table(("SUBMITTED", "STARTED", "ENDED", "SECONDS", "NODES", "CPUS", "STATE"), [
+        (moment(run["submitted"]), moment(run["started"]), moment(run["ended"]), run["seconds"], run["nodes"],
+         run["cpus"], run["state"])
+        for run in runs
+    ])  # fmt: skip
+    click.echo("\nCharges")
+    table(("CHARGE", "UNITS", "TIMES", "FROM", "TO", "OUTCOME"), [
+        (charge["charge_id"], charge["units"], charge["multiplier"], charge["start"], charge["end"],
+         charge["outcome"] or "waiting")
+        for charge in charges
+    ])  # fmt: skip
+    if bill["used"] is not None:
+        click.echo(f"\nUsed {bill['used']} weighted seconds, charged {bill['charged']}, rest {bill['rest']} "
+                   f"(a unit is {bill['unit_seconds']} seconds).")  # fmt: skip
+    click.echo("\nMessages to UCloud")
+    table(("ID", "WRITTEN", "KIND", "SENDS", "OUTCOME", "WHAT"), [_line(message) for message in messages])
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="Also what was delivered: the newest messages.")
+@_most
+@click.option("--retry", is_flag=True, help="First put what UCloud refused back into its place, to be sent again.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def outbox(path: Path | None, everything: bool, most: int, retry: bool, json_: bool) -> None:
+    """List what waits to be told to UCloud, and what UCloud refused for good."""
+    with opened(path) as provider:
+        if retry:
+            provider.outbox.retry()
+        _outbox(provider, most, everything=everything, json_=json_)
+
+
+def _outbox(provider: Provider, most: int, *, everything: bool, json_: bool) -> None:
+    """The outbox, oldest first."""
+    found = provider.outbox.newest(most + 1) if everything else provider.outbox.listed(most + 1)
+    rows = [dict(row) for row in _first(found, most)]
+    if everything:
+        rows.reverse()
+    if json_:
+        as_json(rows)
+        return
+    head = ("ID", "JOB", "WRITTEN", "KIND", "SENDS", "OUTCOME", "WHAT", "ANSWER")
+    table(head, [(row["id"], row["job_id"], *_line(row)[1:], row["answer"]) for row in rows])
+
+
+def _first(rows: list[T], most: int) -> list[T]:
+    """The first of them; says so when there are more."""
+    if len(rows) > most:
+        click.echo(f"ucloud-slurm: there are more than these {most}; see --most.", err=True)
+    return rows[:most]
+
+
+def _summary(row: JobRow) -> dict[str, Any]:
+    return {
+        "job": row.id,
+        "slurm_id": row.slurm_id,
+        "phase": row.phase,
+        "state": row.state,
+        "slurm_state": row.slurm_state,
+        "message": row.reason,
+        "name": row.name,
+        "owner": row.owner,
+        "project": row.project,
+        "account": row.local_user,
+        "category": row.category,
+        "product": row.product,
+        "accepted": moment(row.accepted_at),
+        "ended": moment(row.ended_at),
+        "stop": row.stop,
+        "refused": row.refused_why,
+    }
+
+
+def _bill(provider: Provider, row: JobRow) -> dict[str, Any]:
+    """What Slurm counted, what was charged of it, and the difference, in weighted seconds."""
+    accounting = accounting_of(provider, Catalogue(provider), row, ask=False)
+    rest = None if row.used is None else row.used - row.charged
+    return {
+        "used": row.used,
+        "charged": row.charged,
+        "rest": rest,
+        "unit_seconds": accounting.frequency_seconds if accounting else None,
+    }
+
+
+def _line(message: dict[str, Any]) -> tuple[Any, ...]:
+    body = json.loads(message["body"])
+    if message["kind"] == "charge":
+        what = f"{body['units']} units x {body['numberOfProducts']}"
+    elif message["kind"] == "usage":
+        what = f"{body['usage']} units in all"
+    else:
+        what = ": ".join(filter(None, (body["update"].get("state"), body["update"]["status"])))
+    outcome = message["outcome"] or "waiting"
+    return (message["id"], moment(message["created_at"]), message["kind"], message["sends"], outcome, what)

@@ -1,0 +1,196 @@
+"""The parts of the product, put together from a configuration. Web, worker and command line share it.
+
+What asks UCloud and what checks its tokens are opened when they are asked for first: their libraries take longer to
+load than a pass in which there is nothing to say.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+from ucloud_slurm.bridge import naming
+from ucloud_slurm.config import Config
+from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.slurm import factory
+from ucloud_slurm.slurm.scheduler import Scheduler
+from ucloud_slurm.store.breaker import Health
+from ucloud_slurm.store.caches import TokenInStore
+from ucloud_slurm.store.codes import Codes
+from ucloud_slurm.store.connections import Connections
+from ucloud_slurm.store.jobs import Jobs, OpenJob
+from ucloud_slurm.store.outbox import Outbox
+from ucloud_slurm.store.people import People
+from ucloud_slurm.store.sessions import Sessions
+from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.store.wallets import Wallets
+from ucloud_slurm.system.accounts import own_account
+from ucloud_slurm.system.executor import Turns
+from ucloud_slurm.ucloud.credentials import read_refresh_token
+from ucloud_slurm.ucloud.eras import ERAS, Era
+from ucloud_slurm.users.impersonation import Acting, OwnAccount
+from ucloud_slurm.users.mapping import Mapping, Table
+from ucloud_slurm.users.runner_client import Remote
+from ucloud_slurm.users.script import Script
+from ucloud_slurm.users.service import Service
+
+if TYPE_CHECKING:
+    from ucloud_slurm.ucloud.core import Core
+    from ucloud_slurm.ucloud.tokens import TokenCheck
+
+Clock = Callable[[], float]
+T = TypeVar("T")
+
+
+class Later(Generic[T]):
+    """A part that is opened once, when it is asked for first. Safe for several threads."""
+
+    def __init__(self, open_: Callable[[], T]) -> None:
+        self._open = open_
+        self._lock = threading.Lock()
+        self._parts: list[T] = []
+
+    def __call__(self) -> T:
+        """The part."""
+        with self._lock:
+            if not self._parts:
+                self._parts.append(self._open())
+            return self._parts[0]
+
+    @property
+    def opened(self) -> list[T]:
+        """The part, if it has been asked for."""
+        return self._parts
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Everything that a request or a pass needs. ``now`` gives seconds since the epoch."""
+
+    config: Config
+    era: Era
+    mapping: Mapping
+    people: People
+    codes: Codes
+    connections: Connections
+    store: Store
+    jobs: Jobs
+    outbox: Outbox
+    sessions: Sessions
+    wallets: Wallets
+    health: Health
+    scheduler: Scheduler
+    asking: "Later[Core]"
+    checking: "Later[TokenCheck]"
+    turns: Turns
+    now: Clock
+    account: str  # that this process runs as
+
+    @classmethod
+    def open(cls, config: Config, *, now: Clock = time.time, scheduler: Scheduler | None = None) -> Self:
+        """Opens the database, finds the accounts.
+
+        :param scheduler: instead of the configured one
+        :raises Misconfigured: when something of it cannot be used
+        """
+        refresh_token = read_refresh_token(config.ucloud.refresh_token_file)
+        store = Store(config.database.path)
+        people = People(store)
+        return cls(
+            config=config,
+            era=_era(config),
+            mapping=_mapping(config, store, people, now),
+            people=people,
+            codes=Codes(store),
+            connections=Connections(store),
+            store=store,
+            jobs=Jobs(store),
+            outbox=Outbox(store),
+            sessions=Sessions(store, config.sessions),
+            wallets=Wallets(store),
+            health=Health(store),
+            scheduler=scheduler or factory.scheduler(config.slurm),
+            asking=Later(lambda: _core(config, refresh_token, store, now)),
+            checking=Later(lambda: _tokens(config)),
+            turns=Turns(config.slurm.submit_at_once),
+            now=now,
+            account=own_account(),
+        )
+
+    @property
+    def core(self) -> "Core":
+        """What asks UCloud."""
+        return self.asking()
+
+    @property
+    def tokens(self) -> "TokenCheck":
+        """What checks UCloud's tokens.
+
+        :raises Misconfigured: when its keys cannot be read
+        """
+        return self.checking()
+
+    @property
+    def reports_usage(self) -> bool:
+        """Whether use is told as absolute numbers."""
+        mode = self.config.accounting.mode
+        return mode == "report-usage" or (mode == "auto" and self.era.reports_usage)
+
+    def job_folder(self, row: OpenJob) -> str:
+        """The folder of a job.
+
+        :raises Forbidden: its account has vanished
+        """
+        person = self.mapping.person(row.local_user)
+        return naming.folder(self.config.jobs.folder, person.home, person.user, row.id)
+
+    def acting(self, user: str) -> Acting:
+        """How to act as a local user: here, or through the runner."""
+        return OwnAccount() if user == self.account else Remote(self.config.users.runner, user)
+
+    def close(self) -> None:
+        """Closes the database and the connections to UCloud and Slurm."""
+        self.turns.close()
+        self.scheduler.close()
+        for core in self.asking.opened:
+            core.close()
+        self.store.close()
+
+
+def _era(config: Config) -> Era:
+    """The era, with what the site wants otherwise."""
+    era, failed = ERAS[config.ucloud.era], config.jobs.failed
+    if era.reports_usage and config.accounting.mode == "charge":
+        raise Misconfigured([f"accounting.mode: UCloud of the era {era.name} reads no time from charges; leave it out, "
+                             "and it is told what was used."])  # fmt: skip
+    return era if failed == "auto" else replace(era, exit_code_is_failure=failed == "FAILURE")
+
+
+def _mapping(config: Config, store: Store, people: People, now: Clock) -> Mapping:
+    match config.users.mapping:
+        case "table":
+            return Table(config, people)
+        case "script":
+            return Script(config, store, now)
+        case _:
+            return Service(config)
+
+
+def _core(config: Config, refresh_token: str, store: Store, now: Clock) -> "Core":
+    from ucloud_slurm.ucloud.core import Core  # noqa: PLC0415
+
+    return Core(
+        config.ucloud.url,
+        refresh_token,
+        now=now,
+        timeout=config.ucloud.timeout,
+        tokens=TokenInStore(store),
+        ca_file=config.ucloud.ca_file,
+    )
+
+
+def _tokens(config: Config) -> "TokenCheck":
+    from ucloud_slurm.ucloud.tokens import TokenCheck, read_keys  # noqa: PLC0415
+
+    return TokenCheck(read_keys(config.ucloud.public_key_file), config.ucloud.issuer)

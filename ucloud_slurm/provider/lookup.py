@@ -1,0 +1,176 @@
+"""Applications, products and partitions: from the job, from what is kept, else from where they are known.
+
+An application is kept by name and version as long as jobs are (``database.keep``), a product for 24 hours by reference
+(UCloud's developer guide, "What information does Job include?"), a partition for a minute.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter
+
+from ucloud_slurm.errors import Refused
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.slurm.errors import SchedulerAway
+from ucloud_slurm.slurm.records import Partition
+from ucloud_slurm.store.breaker import SLURM, UCLOUD
+from ucloud_slurm.store.caches import Cache
+from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
+
+if TYPE_CHECKING:
+    from ucloud_slurm.ucloud.applications import Application
+    from ucloud_slurm.ucloud.jobs import Job
+
+T = TypeVar("T")
+
+PRODUCT_SECONDS = 24 * 3600
+PARTITION_SECONDS = 60
+LOOK_UP = 1.0  # seconds that one question may take while somebody waits
+FAIR = 0.9  # seconds; a command that had less and was ended says nothing about Slurm's health
+PAUSE = 15.0  # seconds that requests leave a Slurm alone that did not answer
+
+_PARTITIONS = TypeAdapter(list[Partition], config=ConfigDict(defer_build=True))
+
+
+class Catalogue:
+    """Looks things up, nearest first, for one request or one pass.
+
+    :raises CoreAway: UCloud had to be asked and could not be
+    """
+
+    def __init__(self, provider: Provider, deadline: float | None = None) -> None:
+        """Opens it.
+
+        :param deadline: somebody waits: monotonic seconds after which UCloud and Slurm are asked no more, and one
+            question may take a second; None: no hurry
+        """
+        self._provider = provider
+        self._deadline = deadline
+        self._applications = Cache(provider.store, "application")
+        self._products = Cache(provider.store, "product", PRODUCT_SECONDS)
+        self._partitions = Cache(provider.store, "partitions", PARTITION_SECONDS)
+        self._looked_up: dict[str, ComputeProduct | None] = {}
+        self._cluster: dict[str, Partition] | None = None
+        self._away: CoreAway | None = None
+
+    def application(self, job: Job) -> Application:
+        """The application of a job.
+
+        :raises Refused: UCloud does not know it
+        """
+        now = self._provider.now()
+        name = job.specification.application
+        key = f"{name.name}\n{name.version}"
+        kept = self._applications.get(key, now)
+        if kept is not None:
+            return _application(kept)
+        found = job.status.resolved_application
+        if found is None or not found.metadata.name:
+            resolved = self._ask(lambda within: self._provider.core.job(job.id, timeout=within))
+            found = resolved.status.resolved_application if resolved else None
+        if found is None or not found.metadata.name:
+            raise Refused(f"UCloud does not know the application {name.name} {name.version} of this job.")
+        self._applications.put(key, found.model_dump_json(by_alias=True), now)
+        return found
+
+    def product(self, reference: ProductReference, job: Job | None, *, ask: bool = True) -> ComputeProduct | None:
+        """The dimensions and the price unit of a product, None if UCloud does not have it.
+
+        While UCloud does not answer, or knows it no more, what it said before holds.
+
+        :param ask: ask UCloud if it is not kept
+        """
+        key = f"{reference.category}\n{reference.id}"
+        if key not in self._looked_up:
+            self._looked_up[key] = self._product(key, reference, job, ask=ask)
+        return self._looked_up[key]
+
+    def _product(self, key: str, reference: ProductReference, job: Job | None, *, ask: bool) -> ComputeProduct | None:
+        now = self._provider.now()
+        kept = self._products.get(key, now)
+        found = _product(kept) if kept else job.status.resolved_product if job else None
+        if found is None and ask:
+            try:
+                v2 = self._provider.era.has_products_v2
+                found = self._ask(lambda within: self._provider.core.product(reference, v2=v2, timeout=within))
+            except (CoreAway, CoreRefused):
+                if self._products.get(key, now, stale=True) is None:
+                    raise
+        if found is not None and kept is None:
+            self._products.put(key, found.model_dump_json(by_alias=True), now)
+        if found is None and (old := self._products.get(key, now, stale=True)) is not None:
+            return _product(old)
+        return found
+
+    def left(self) -> float | None:
+        """Seconds that are left for somebody who waits, None while nobody does."""
+        return None if self._deadline is None else self._deadline - time.monotonic()
+
+    def _within(self) -> float | None:
+        """Seconds that the next question may take, None for as long as it needs."""
+        return None if self._deadline is None else min(LOOK_UP, self._deadline - time.monotonic())
+
+    def _ask(self, question: Callable[[float | None], T]) -> T:
+        """Asks UCloud, unless it was away when it was asked last, here or by somebody else a moment ago."""
+        if self._away is not None:
+            raise self._away
+        if not self._provider.health.may_ask(UCLOUD, self._provider.now()):
+            raise CoreAway("UCloud did not answer a moment ago")
+        within = self._within()
+        if within is not None and within <= 0:
+            raise CoreAway("there is no time left to ask UCloud")
+        try:
+            return question(within)
+        except CoreAway as error:
+            self._away = error
+            self._provider.health.failed(UCLOUD, str(error), self._provider.now(), PAUSE)
+            raise
+
+    def partitions(self) -> Mapping[str, Partition] | None:
+        """The partitions of the cluster by name, None if Slurm could not be asked and none are kept."""
+        if self._cluster is None:
+            found = self._find_partitions()
+            self._cluster = None if found is None else {partition.name: partition for partition in found}
+        return self._cluster
+
+    def _find_partitions(self) -> list[Partition] | None:
+        now = self._provider.now()
+        kept = self._partitions.get("", now)
+        within = self._within()
+        in_time = within is None or within > 0
+        if kept is None and in_time and self._provider.health.may_ask(SLURM, now):
+            try:
+                found = self._provider.scheduler.partitions(within or self._provider.config.slurm.timeout)
+            except SchedulerAway as error:
+                if within is None or within >= FAIR:
+                    self._provider.health.failed(SLURM, str(error), now, PAUSE)
+            else:
+                self._partitions.put("", _PARTITIONS.dump_json(found).decode(), now)
+                return found
+        kept = kept or self._partitions.get("", now, stale=True)
+        return None if kept is None else _partitions(kept)
+
+
+# One process reads the same text many times, and what it says cannot be changed.
+
+
+@lru_cache(maxsize=64)
+def _application(kept: str) -> Application:
+    from ucloud_slurm.ucloud.applications import Application  # noqa: PLC0415  a pass over submitted jobs has none
+
+    return Application.model_validate_json(kept)
+
+
+@lru_cache(maxsize=64)
+def _product(kept: str) -> ComputeProduct:
+    return ComputeProduct.model_validate_json(kept)
+
+
+@lru_cache(maxsize=1)
+def _partitions(kept: str) -> list[Partition]:
+    return _PARTITIONS.validate_json(kept)

@@ -1,0 +1,132 @@
+"""Comparing what UCloud thinks of our jobs with what we know: which it has, and what it has wrong."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from ucloud_slurm.bridge import naming
+from ucloud_slurm.errors import Problem
+from ucloud_slurm.provider.acceptance import row_of
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.store.caches import Cache
+from ucloud_slurm.store.jobs import JobRow, Phase, Stop
+from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.reports import JobState, JobUpdate
+from ucloud_slurm.users.mapping import NoAnswer
+
+if TYPE_CHECKING:
+    from ucloud_slurm.ucloud.jobs import Job
+
+log = logging.getLogger(__name__)
+
+NOBODY = "nobody"  # has no job of ours: what is looked for as theirs is not found
+FORGOTTEN = 30.0  # seconds after which a job that UCloud does not have has been given up by it: it waits for 5
+YOUNG = 60.0  # seconds of age in which a job of UCloud's may still be on its way to us
+OPEN = (JobState.IN_QUEUE, JobState.RUNNING, JobState.SUSPENDED)
+GIVEN_UP = "UCloud does not have this job: its create took too long, or its answer was lost."
+
+
+def confirm(provider: Provider) -> bool:
+    """Finds out which new jobs UCloud has; what it has given up is withdrawn from the cluster.
+
+    :returns: False when UCloud could not be reached
+    """
+    if not provider.era.has_check_existence:
+        return True
+    now = provider.now()
+    while rows := provider.jobs.unconfirmed(now):
+        try:
+            there = provider.core.existing([row.id for row in rows])
+        except (CoreAway, CoreRefused) as error:
+            log.warning("UCloud does not say which jobs it has: %s", error)
+            return False
+        provider.jobs.confirmed([row.id for row, has in zip(rows, there, strict=True) if has], now)
+        missing = [row for row, has in zip(rows, there, strict=True) if not has]
+        for row in missing:
+            if now - row.accepted_at >= FORGOTTEN:
+                log.warning("job %s: UCloud does not have it; it is withdrawn", row.id)
+                provider.jobs.forgotten(row.id, GIVEN_UP, now)
+        if any(now - row.accepted_at < FORGOTTEN for row in missing):
+            break  # the others are asked about at the next pass
+    return True
+
+
+def compare(provider: Provider) -> bool:
+    """From time to time, where UCloud does not ask for it: tells it what it has wrong about the jobs that it has open.
+
+    :returns: False when UCloud could not be reached
+    """
+    if provider.era.asks_to_verify:
+        return True
+    now, done = provider.now(), Cache(provider.store, "compared", provider.config.ucloud.compare_every)
+    if done.get("", now) is not None:
+        return True
+    try:
+        jobs = [job for state in OPEN for job in provider.core.jobs(state)]
+    except (CoreAway, CoreRefused) as error:
+        log.warning("UCloud does not say how its jobs stand: %s", error)
+        return False
+    name = provider.config.provider.id
+    # UCloud lists jobs too whose create is under way, and that it may still give up.
+    old = [job for job in jobs if now - job.created_at / 1000 > YOUNG and job.specification.product.provider == name]
+    provider.jobs.confirmed([job.id for job in old], now)
+    # One by one: a program of the site may be asked whose a job is, and requests must be able to write meanwhile.
+    for job in old:
+        correct(provider, job)
+    done.put("", "done", now)
+    return True
+
+
+def correct(provider: Provider, job: Job) -> None:
+    """Tells UCloud what it has wrong about a job."""
+    row = provider.jobs.get(job.id)
+    if row is None:
+        try:
+            look_for(provider, job)
+        except NoAnswer:
+            log.warning("job %s: it is not known here, and nobody can tell whose account it would run as", job.id)
+    elif row.phase in (Phase.ENDED, Phase.REFUSED) or (row.state and row.state != job.status.state):
+        tell_again(provider, row)
+
+
+def tell_again(provider: Provider, row: JobRow) -> None:
+    """Tells UCloud once more how a job stands."""
+    if row.phase is Phase.REFUSED:
+        update = JobUpdate(JobState.FAILURE, row.refused_why or "The job was refused.")
+    elif row.state is not None:
+        update = JobUpdate(row.state, row.reason or "The job is in the queue.")
+    else:
+        return
+    provider.jobs.tell_again(row.id, update, provider.now())
+
+
+def look_for(provider: Provider, job: Job, stop: Stop | None = None) -> None:
+    """A job that we do not know: Slurm is asked for it by name before UCloud is told that it is gone.
+
+    :raises NoAnswer: it cannot be told at the moment whose account it runs as; it would not be found as another's
+    """
+    now = provider.now()
+    try:
+        local_user = provider.mapping.identity(job.owner.created_by, job.owner.project).person.user
+    except NoAnswer:
+        raise
+    except Problem:
+        local_user = NOBODY
+    row = row_of(
+        provider,
+        job,
+        naming.fingerprint(job),
+        local_user,
+        phase=Phase.SUBMITTING,
+        found_only=True,
+        accepted_at=min(now, job.created_at / 1000),
+        promised_at=now,
+        confirmed_at=now,
+        attempted_at=now,
+    )
+    if stop is not None:
+        row |= {"stop": stop, "stop_at": now}
+    with provider.store.writing():
+        if provider.jobs.get(job.id) is None:  # its create may have come meanwhile
+            provider.jobs.accept([row])

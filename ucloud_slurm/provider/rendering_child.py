@@ -1,0 +1,43 @@
+"""The process in which one application's templates are rendered: JSON in, JSON out, and hard limits on everything.
+
+Nothing is imported that is not needed: this process is started for every job with a template.
+"""
+
+import json
+import resource
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from ucloud_slurm.bridge.template.messages import Request
+from ucloud_slurm.bridge.template.render import render
+from ucloud_slurm.errors import Refused, one_line
+
+CPU = 1  # seconds
+MEMORY = 256 * 1024 * 1024  # bytes of address space
+
+
+def main() -> None:
+    """Reads a request from the standard input, and writes what became of it: ``rendered`` or ``refused``."""
+    limits = {
+        resource.RLIMIT_CPU: CPU,
+        resource.RLIMIT_AS: MEMORY,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_NPROC: 0,
+        resource.RLIMIT_CORE: 0,
+    }
+    request = json.load(sys.stdin)
+    for limit, most in limits.items():
+        # The hard limit on time comes later, so that the soft one is what ends the process.
+        resource.setrlimit(limit, (most, most + (limit == resource.RLIMIT_CPU)))
+    answer: dict[str, Any]
+    try:
+        request["absent"] = tuple(request["absent"])
+        answer = {"rendered": asdict(render(Request(**request)))}
+    except Refused as refusal:
+        answer = {"refused": one_line(refusal.why)}
+    except MemoryError:
+        answer = {"refused": "the template needs too much memory."}
+    except Exception as error:  # noqa: BLE001  whatever it is, it comes from what was asked
+        answer = {"refused": f"the template cannot be rendered ({type(error).__name__})."}
+    json.dump(answer, sys.stdout)

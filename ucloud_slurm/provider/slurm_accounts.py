@@ -1,0 +1,70 @@
+"""Which Slurm account pays, where neither the mapping nor the product says it and a person has several: they choose.
+
+UCloud shows the choice in the form of every application (requestDynamicParameters), and sends it as a parameter that no
+application declares.
+"""
+
+import logging
+from collections.abc import Sequence
+
+from pydantic import TypeAdapter
+
+from ucloud_slurm.config import Product
+from ucloud_slurm.errors import Refused, one_line
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.slurm.errors import SchedulerAway
+from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.caches import Cache
+from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.users.mapping import Identity
+
+log = logging.getLogger(__name__)
+
+NAME = "_injected_slurmAccount"  # what begins so UCloud takes without a declaration
+KEPT = 300.0  # seconds
+WAIT = 1.0  # seconds that Slurm has while somebody looks at a form
+
+_ACCOUNTS = TypeAdapter(list[str])
+
+
+def offered(provider: Provider, identity: Identity) -> list[str]:
+    """The accounts among which a person may choose; none where there is nothing to choose, or Slurm does not say."""
+    decided = all(product.account is not None for product in provider.config.products)
+    if decided or not _chooses(provider, identity):
+        return []
+    try:
+        accounts = _accounts(provider, identity.person.user)
+    except SchedulerAway as error:
+        log.info("no Slurm accounts are offered: %s", error)
+        return []
+    return list(accounts) if len(accounts) > 1 else []
+
+
+def chosen(provider: Provider, job: Job, product: Product, identity: Identity) -> str | None:
+    """The account that was chosen for a job, None where nothing was or somebody else decides.
+
+    :raises Refused: it is not one of theirs
+    :raises SchedulerAway: Slurm does not say which are
+    """
+    value = job.specification.parameters.get(NAME)
+    if value is None or value.value in (None, "") or product.account is not None or not _chooses(provider, identity):
+        return None
+    if value.value not in _accounts(provider, identity.person.user):
+        raise Refused(f"The Slurm account {one_line(str(value.value), 40)} is not one of yours; choose another.")
+    return str(value.value)
+
+
+def _chooses(provider: Provider, identity: Identity) -> bool:
+    return identity.account is None and provider.config.users.mapping != "service"
+
+
+def _accounts(provider: Provider, user: str) -> Sequence[str]:
+    now, cache = provider.now(), Cache(provider.store, "accounts", KEPT)
+    kept = cache.get(user, now)
+    if kept is not None:
+        return _ACCOUNTS.validate_json(kept)
+    if not provider.health.may_ask(SLURM, now):
+        raise SchedulerAway("Slurm did not answer a moment ago")
+    found = provider.scheduler.accounts(user, WAIT)
+    cache.put(user, _ACCOUNTS.dump_json(found).decode(), now)
+    return found

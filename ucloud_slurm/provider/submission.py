@@ -1,0 +1,259 @@
+"""Submitting: now, or what is owed.
+
+One job, one Slurm job: a submission is claimed in the database before it begins. If its outcome is not known it is
+looked up before it is tried again (:mod:`ucloud_slurm.worker.recovery`).
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from functools import partial
+
+from ucloud_slurm.bridge.errors import problem
+from ucloud_slurm.bridge.script.build import batch_job
+from ucloud_slurm.bridge.script.resources import plan
+from ucloud_slurm.errors import Forbidden, Problem, Refused, StorageFull, StorageTrouble, one_line
+from ucloud_slurm.provider import slurm_accounts
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.isolation import alone
+from ucloud_slurm.provider.lookup import PAUSE, Catalogue
+from ucloud_slurm.provider.rendering import LIMIT, PATIENCE, NotRendered, render
+from ucloud_slurm.slurm.errors import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
+from ucloud_slurm.slurm.records import SlurmJobId, Submission
+from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.jobs import JobRow, Phase, Stop
+from ucloud_slurm.system.executor import interleaved
+from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.ucloud.reports import JobState, JobUpdate
+from ucloud_slurm.users.impersonation import Acting, ActingAway, MayNotAct
+from ucloud_slurm.users.mapping import Identity, NoAnswer
+
+log = logging.getLogger(__name__)
+
+FIRST = 1  # attempt
+CLAIM_MARGIN = 5.0  # seconds that a claim outlives the time limit of its submission
+MOST_BUILT = 100  # batch jobs that wait for their turn in memory
+SCRIPT = "job.sh"
+
+
+class FolderTrouble(StorageFull):
+    """The job's folder cannot be made or written; nothing was submitted."""
+
+
+class _NotOurs(Exception):
+    """Somebody else submits the job, or nobody does."""
+
+
+def build(provider: Provider, catalogue: Catalogue, job: Job, identity: Identity) -> Submission:
+    """Builds the batch job of a UCloud job.
+
+    :param identity: whom it runs as
+    :raises Problem: the job cannot be run here, in words for the researcher
+    :raises CoreAway: UCloud had to be asked for the application and did not answer
+    :raises SchedulerAway: Slurm had to be asked for the accounts of a person and did not answer
+    :raises NotRendered: the application's template could not be rendered yet
+    """
+    reference = job.specification.product
+    product = provider.config.product(reference.category, reference.id)
+    if reference.provider != provider.config.provider.id or product is None:
+        named = one_line(f"{reference.id} in {reference.category} of {reference.provider}", 100)
+        raise Refused(f"specification.product: {named} is not a machine of this provider.")
+    application = catalogue.application(job)
+    known_here = product.cpus is not None and product.memory_gb is not None and product.gpus is not None
+    try:
+        dimensions = None if known_here else catalogue.product(reference, job)
+    except CoreRefused:
+        dimensions = None
+    partitions = catalogue.partitions()
+    if partitions is not None and product.partition not in partitions:
+        raise Refused(f"{product.id} is not in service: the cluster has no partition {product.partition}.")
+    left = catalogue.left()
+    within = PATIENCE if left is None else min(LIMIT, left)
+    return batch_job(
+        job,
+        application,
+        product,
+        plan(job, application, product, dimensions, partitions[product.partition] if partitions else None),
+        identity.person,
+        provider=provider.config.provider.id,
+        folder=provider.config.jobs.folder,
+        sessions_url=provider.config.sessions.url,
+        roots=provider.config.files,
+        containers=provider.config.containers,
+        applications=provider.config.applications,
+        render=lambda request: render(request, within),
+        modules_init=provider.config.jobs.modules_init,
+        account=identity.account or slurm_accounts.chosen(provider, job, product, identity),
+        own_words=provider.era.has_own_words,
+    )
+
+
+def claimed_until(provider: Provider, waits: float = 0.0) -> float:
+    """Until when a claim holds that is made now.
+
+    :param waits: seconds after which the submission begins at the latest
+    """
+    return provider.now() + waits + provider.config.slurm.timeout + CLAIM_MARGIN
+
+
+def submit(
+    provider: Provider, job_id: str, submission: Submission, *, claimed: Callable[[], bool] | None = None,
+    promises: bool = False,
+) -> None:  # fmt: skip
+    """Submits an accepted job, unless somebody else is at it. What came of it stands in the database.
+
+    :param claimed: claims it as its first attempt and says whether it could; called while the command of Slurm's
+        starts. Left out: it is claimed here, before that
+    :param promises: create is answered with success when Slurm has the job
+    :raises FolderTrouble: nothing was submitted, and it is owed again
+    :raises StorageTrouble: the database could not be written; the job is looked up later
+    """
+    begun = time.monotonic()
+    attempt: int | None = FIRST
+    if claimed is None:
+        pace = provider.config.slurm.submit_per_second
+        attempt = provider.jobs.claim(job_id, provider.now(), claimed_until(provider), pace)
+    if attempt is None:
+        return
+    jobs, acting = provider.jobs, provider.acting(submission.user)
+
+    def before() -> None:
+        if claimed is not None and not claimed():
+            raise _NotOurs
+        acting.prepare(submission.folder, {SCRIPT: submission.script})
+        if time.monotonic() - begun > CLAIM_MARGIN:
+            # The claim could run out before Slurm has answered, and somebody else look for the job in vain.
+            log.warning("job %s: its folder took too long; it is looked up before it is tried again", job_id)
+            raise _NotOurs
+
+    try:
+        slurm_id = _send(provider, submission, acting, before, claimed)
+    except _NotOurs:
+        return
+    except StorageFull as error:
+        jobs.owed(job_id, attempt=attempt)
+        raise FolderTrouble(error.why) from None
+    except MayNotAct as error:
+        jobs.refused(job_id, error.status, error.why, provider.now(), attempt=attempt)
+    except ActingAway as error:
+        log.warning("job %s: not submitted yet: %s", job_id, error)
+        jobs.owed(job_id, attempt=attempt)
+    except SubmissionRefused as refusal:
+        answer = problem(refusal.reason)
+        log.info("job %s: Slurm refused it: %s", job_id, refusal.reason)
+        jobs.refused(job_id, answer.status, answer.why, provider.now(), attempt=attempt)
+    except OutcomeUnknown as error:
+        log.warning("job %s: the outcome of its submission is unknown: %s", job_id, error)
+        jobs.unsettled(job_id, attempt, provider.now())
+        provider.health.paused(SLURM, str(error), provider.now(), PAUSE)
+    except SchedulerAway as error:
+        log.warning("job %s: not submitted yet: %s", job_id, error)
+        jobs.owed(job_id, attempt=attempt)
+        provider.health.failed(SLURM, str(error), provider.now(), PAUSE)
+    else:
+        log.info("job %s: is Slurm job %d", job_id, slurm_id)
+        promised_at = provider.now() if promises else None
+        if not jobs.submitted(job_id, slurm_id, None, attempt=attempt, promised_at=promised_at):
+            _one_too_many(provider, job_id, slurm_id, submission)
+
+
+def _send(
+    provider: Provider, submission: Submission, acting: Acting, before: Callable[[], None],
+    claimed: Callable[[], bool] | None,
+) -> SlurmJobId:  # fmt: skip
+    try:
+        return provider.scheduler.submit(submission, provider.config.slurm.timeout, acting.run, before)
+    except Exception:
+        # What became of it is written into its row, which must be there.
+        if claimed is not None and not claimed():
+            raise _NotOurs from None
+        raise
+
+
+def _one_too_many(provider: Provider, job_id: str, slurm_id: SlurmJobId, submission: Submission) -> None:
+    """Cancels a Slurm job that came when another attempt had been begun, or the job had been given up."""
+    row = provider.jobs.get(job_id)
+    if row is not None and row.slurm_id == slurm_id:
+        return  # it was found by its name meanwhile
+    log.warning("job %s: Slurm job %d is a second one of it and is cancelled", job_id, slurm_id)
+    try:
+        provider.scheduler.cancel(slurm_id, submission.name, submission.user, provider.config.slurm.timeout)
+    except (SchedulerAway, ActionRefused) as error:
+        log.error("job %s: Slurm job %d could not be cancelled; do it by hand: %s", job_id, slurm_id, error)  # noqa: TRY400
+
+
+def submit_owed(provider: Provider, catalogue: Catalogue, rows: Iterable[JobRow]) -> None:
+    """Submits accepted jobs, the oldest of each owner first, and ends those that were stopped before.
+
+    Stops when Slurm is away. Jobs that are held wait.
+    """
+    owed = []
+    for row in rows:
+        if row.stop is not None:
+            end_unsubmitted(provider, row)
+        elif row.held_at is None:
+            owed.append(row)
+    under_way: deque[Future[None]] = deque()
+    pace, room = provider.config.slurm.submit_per_second, dict[str, int]()
+    for row in interleaved(owed, lambda row: row.owner):
+        if not provider.health.may_ask(SLURM, provider.now()):
+            break
+        if pace is not None:
+            left = room.setdefault(row.local_user, provider.jobs.room(row.local_user, provider.now(), pace))
+            if left < 1:
+                continue  # nothing is built that has to wait
+            room[row.local_user] -= 1
+        with alone(row.id, "submitting it"):
+            submission = _build_owed(provider, catalogue, row)
+            if submission is not None:
+                under_way.append(provider.turns.give(row.owner, partial(_submit_owed, provider, row.id, submission)))
+        if len(under_way) > MOST_BUILT:
+            under_way.popleft().result()
+    for each in under_way:
+        each.result()
+
+
+def _submit_owed(provider: Provider, job_id: str, submission: Submission) -> None:
+    if not provider.health.may_ask(SLURM, provider.now()):
+        return
+    with alone(job_id, "submitting it"):
+        try:
+            submit(provider, job_id, submission)
+        except FolderTrouble as error:
+            log.error("job %s: not submitted yet: %s", job_id, error)  # noqa: TRY400  a trace says no more
+
+
+def _build_owed(provider: Provider, catalogue: Catalogue, row: JobRow) -> Submission | None:
+    """Builds the batch job; None when it cannot be built yet or will never be."""
+    try:
+        identity = provider.mapping.identity(row.owner, row.project)
+        if identity.person.user != row.local_user:
+            raise Forbidden(f"You were connected with the account {row.local_user} when you started this job, and are "
+                            "not any more.")  # fmt: skip
+        return build(provider, catalogue, row.job, identity)
+    except StorageTrouble:
+        raise
+    except (NoAnswer, CoreAway, CoreRefused, NotRendered, SchedulerAway) as error:
+        log.warning("job %s: not submitted yet: %s", row.id, error)
+    except Problem as error:
+        provider.jobs.refused(row.id, error.status, error.why, provider.now())
+    return None
+
+
+def end_unsubmitted(provider: Provider, row: JobRow) -> None:
+    """Ends a job that is to stop and that Slurm never had."""
+    now = provider.now()
+    with provider.store.writing():
+        current = provider.jobs.get(row.id)
+        if current is None or current.phase not in (Phase.ACCEPTED, Phase.SUBMITTING):
+            return
+        if current.told:
+            unpaid = current.stop is Stop.NO_FUNDS
+            why = "Insufficient funds" if unpaid else "The job was cancelled before it began."
+            provider.jobs.tell(row.id, JobUpdate(JobState.SUCCESS, why), now)
+            provider.jobs.ended(row.id, 0, now)
+        else:
+            provider.jobs.seen(row.id, phase=Phase.REFUSED, ended_at=now, claimed_until=None)

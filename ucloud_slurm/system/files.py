@@ -1,0 +1,95 @@
+"""Files of jobs, opened as their user: never through a link, never anything but a regular file of that user's.
+
+Whoever owns a job's folder can put anything in it: a link to a secret, a pipe that never answers, a device.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ucloud_slurm.errors import NotNow, StorageFull
+
+
+class NotAFile(Exception):
+    """Something else than a regular file of the job's user is in its place."""
+
+
+def open_file(path: str) -> int | None:
+    """Opens a file for reading; the descriptor is the caller's. None when there is none.
+
+    :raises NotAFile: see there
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NotAFile(f"{os.path.basename(path)} cannot be opened ({error.strerror})") from None  # noqa: PTH119
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+        os.close(descriptor)
+        raise NotAFile(f"{os.path.basename(path)} is not a regular file of the job's user")  # noqa: PTH119
+    return descriptor
+
+
+def read_small(opener: Callable[[], int | None], most: int) -> bytes | None:
+    """The first ``most`` bytes of a file, None when there is none or it is not to be read.
+
+    :param opener: opens it
+    """
+    try:
+        descriptor = opener()
+    except (NotAFile, NotNow):
+        return None
+    if descriptor is None:
+        return None
+    try:
+        return os.read(descriptor, most)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(path: str, files: Mapping[str, str] | None = None) -> None:
+    """Makes a job's folder, 0700, and writes files into it, 0600.
+
+    A folder that is there already must be one of ours, not a link to one; nothing is written through a link.
+
+    :param files: contents by name
+    :raises StorageFull: no space, no quota, or no right to write there
+    """
+    try:
+        try:
+            os.mkdir(path, 0o700)  # noqa: PTH102  pathlib looks at the parents first
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            Path(path).mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageFull(f"The job's folder cannot be made ({error.strerror}); please tell the provider.") from None
+    try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise StorageFull("The job's folder belongs to somebody else; please tell the provider.")
+        os.fchmod(descriptor, 0o700)
+        for name, text in (files or {}).items():
+            _write(descriptor, name, text)
+    finally:
+        os.close(descriptor)
+
+
+def remove_folder(path: str) -> None:
+    """Removes an empty folder that was made for a trial."""
+    Path(path).rmdir()
+
+
+def _write(folder: int, name: str, text: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with open(os.open(name, flags, 0o600, dir_fd=folder), "wb", buffering=0) as file:  # noqa: PTH123
+            left = memoryview(text.encode())
+            while left:
+                left = left[file.write(left) :]
+    except OSError as error:
+        raise StorageFull(f"The job's script cannot be written ({error.strerror}); please tell the provider.") from None

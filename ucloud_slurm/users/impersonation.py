@@ -1,0 +1,101 @@
+"""Acting as a user: the few things that must be done as whoever the job belongs to.
+
+Where that is the account of this process they are done here. For everybody else the runner does them: see
+:mod:`ucloud_slurm.users.runner_client`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from ucloud_slurm.errors import Forbidden, NotNow
+from ucloud_slurm.system import process as commands
+from ucloud_slurm.system import terminal
+from ucloud_slurm.system.files import make_folder, open_file, remove_folder
+from ucloud_slurm.system.process import Finished
+from ucloud_slurm.system.terminal import Terminal
+
+
+class ActingAway(NotNow):
+    """Nobody can act as that user at the moment; nothing was done."""
+
+
+class MayNotAct(Forbidden):
+    """This provider may not act as that user. It will not pass by itself."""
+
+
+class Acting(Protocol):
+    """One user, and what can be done as them.
+
+    :raises ActingAway: from every call, when nothing was done
+    :raises MayNotAct: from every call, when nothing was done and never will be
+    """
+
+    def prepare(self, folder: str, files: Mapping[str, str]) -> None:
+        """Makes a job's folder with these files in it.
+
+        :raises StorageFull: it cannot be made or written
+        """
+
+    def run(
+        self, argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "",
+        before: Callable[[], None] | None = None,
+    ) -> Finished:  # fmt: skip
+        """Runs a command of Slurm's; see :func:`ucloud_slurm.system.process.run`.
+
+        :param timeout: seconds
+        :raises CommandMissing: it could not be started
+        :raises CommandTimeout: what it did is unknown
+        """
+
+    def open(self, path: str) -> int | None:
+        """Opens a file of a job for reading; the descriptor is the caller's. None when there is none.
+
+        :raises NotAFile: something else is in its place
+        """
+
+    def listen(self, folder: str) -> int | None:
+        """A descriptor that tells of changes in a folder (inotify(7)), where this process may not listen itself."""
+
+    def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
+        """Starts a shell on a terminal.
+
+        :raises TerminalTrouble: it cannot be started
+        """
+
+    def trial(self, folder: str) -> None:
+        """Makes a folder and removes it.
+
+        :raises StorageFull: it cannot be made
+        """
+
+
+class OwnAccount:
+    """Acting as the account of this process. See :class:`Acting`."""
+
+    def prepare(self, folder: str, files: Mapping[str, str]) -> None:
+        """See :class:`Acting`."""
+        make_folder(folder, files)
+
+    def run(
+        self, argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "",
+        before: Callable[[], None] | None = None,
+    ) -> Finished:  # fmt: skip
+        """See :class:`Acting`."""
+        return commands.run(argv, env, timeout, stdin, before)
+
+    def open(self, path: str) -> int | None:
+        """See :class:`Acting`."""
+        return open_file(path)
+
+    def listen(self, folder: str) -> int | None:  # noqa: ARG002
+        """See :class:`Acting`: this process listens itself, with one descriptor for all."""
+        return None
+
+    def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
+        """See :class:`Acting`."""
+        return terminal.start(argv, env, cols, rows)
+
+    def trial(self, folder: str) -> None:
+        """See :class:`Acting`."""
+        make_folder(folder)
+        remove_folder(folder)

@@ -1,0 +1,124 @@
+"""Acting as somebody else, through the runner. What comes back is not trusted: the user could have written it."""
+
+import os
+import pwd
+import socket
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ucloud_slurm.errors import StorageFull
+from ucloud_slurm.system import ipc
+from ucloud_slurm.system.files import NotAFile
+from ucloud_slurm.system.process import CommandMissing, CommandTimeout, Finished
+from ucloud_slurm.system.terminal import Terminal, TerminalTrouble
+from ucloud_slurm.users.impersonation import ActingAway, MayNotAct
+
+CONNECT = 1.0  # seconds
+QUICK = 5.0  # seconds for what is not a command of Slurm's
+SPARE = 4.0  # seconds that the runner has beyond the limit
+
+
+class Remote:
+    """Acting as one user through the runner's socket. See :class:`ucloud_slurm.users.impersonation.Acting`."""
+
+    def __init__(self, runner: Path, user: str) -> None:
+        self._runner = runner
+        self._user = user
+
+    def prepare(self, folder: str, files: Mapping[str, str]) -> None:
+        """See :class:`Acting`."""
+        self._simple("prepare", folder=folder, files=dict(files))
+
+    def trial(self, folder: str) -> None:
+        """See :class:`Acting`."""
+        self._simple("trial", folder=folder)
+
+    def run(
+        self, argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "",
+        before: Callable[[], None] | None = None,
+    ) -> Finished:  # fmt: skip
+        """See :class:`Acting`. Of the environment only ``SLURM_CONF`` counts."""
+        if before is not None:
+            before()
+        answer, _ = self._ask("run", timeout, command=argv[0], arguments=list(argv[1:]), conf=env["SLURM_CONF"],
+                              stdin=stdin)  # fmt: skip
+        if "missing" in answer:
+            raise CommandMissing(str(answer["missing"]))
+        status, output, errors = answer.get("status"), answer.get("output"), answer.get("errors")
+        if "unknown" in answer or not isinstance(status, int):
+            raise CommandTimeout(str(answer.get("unknown", "the answer cannot be read")))
+        return Finished(status, str(output), str(errors))
+
+    def open(self, path: str) -> int | None:
+        """See :class:`Acting`."""
+        answer, descriptors = self._ask("open", QUICK, path=path)
+        if "trouble" in answer:
+            raise NotAFile(str(answer["trouble"])[:200])
+        if not descriptors:
+            return None
+        status = os.fstat(descriptors[0])
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != self._uid():
+            os.close(descriptors[0])
+            raise NotAFile(f"{Path(path).name} is not a regular file of the job's user")
+        return descriptors[0]
+
+    def listen(self, folder: str) -> int | None:
+        """See :class:`Acting`."""
+        _, descriptors = self._ask("listen", QUICK, folder=folder)
+        if not descriptors:
+            return None
+        if str(Path(f"/proc/self/fd/{descriptors[0]}").readlink()) != "anon_inode:inotify":
+            os.close(descriptors[0])
+            return None
+        os.set_blocking(descriptors[0], False)
+        return descriptors[0]
+
+    def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
+        """See :class:`Acting`. Of the environment only ``SLURM_CONF`` counts."""
+        answer, descriptors = self._ask("terminal", QUICK, command=argv[0], arguments=list(argv[1:]),
+                                        conf=env["SLURM_CONF"], cols=cols, rows=rows)  # fmt: skip
+        if not descriptors or not os.isatty(descriptors[0]):
+            ipc.close(descriptors)
+            raise TerminalTrouble(str(answer.get("trouble", "no terminal came"))[:200])
+        return Terminal(descriptors[0])
+
+    def _uid(self) -> int:
+        try:
+            return pwd.getpwnam(self._user).pw_uid
+        except KeyError:
+            raise MayNotAct(f"The account {self._user} does not exist any more.") from None
+
+    def _simple(self, verb: str, **arguments: Any) -> None:
+        answer, _ = self._ask(verb, QUICK, **arguments)
+        if "problem" in answer:
+            raise StorageFull(str(answer["problem"])[:300])
+        if answer:
+            raise ActingAway(f"the runner did not do it: {str(answer)[:200]}")
+
+    def _ask(self, verb: str, within: float, **arguments: Any) -> tuple[dict[str, Any], list[int]]:
+        message = {"user": self._user, "verb": verb, "within": max(within, 0.001), **arguments}
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+            try:
+                channel.settimeout(CONNECT)
+                channel.connect(str(self._runner))
+            except OSError as error:
+                raise ActingAway(f"the runner does not answer at {self._runner} ({error.strerror or error}); start "
+                                 "ucloud-slurm-runner.socket") from None  # fmt: skip
+            try:
+                ipc.send(channel, message, within=QUICK)
+            except ipc.Broken as error:
+                raise ActingAway(f"the runner takes no request ({error})") from None
+            try:
+                answer, descriptors = ipc.receive(channel, ipc.LARGEST, within=within + SPARE)
+            except ipc.Broken as error:
+                return {"unknown": f"the runner gave no answer ({error})"}, []
+        ipc.close(descriptors[1:])
+        if "refused" in answer:
+            ipc.close(descriptors)
+            raise MayNotAct(f"Jobs cannot run as {self._user}: {str(answer['refused'])[:200]}. Please tell the "
+                            "provider's support.")  # fmt: skip
+        if "busy" in answer:
+            raise ActingAway(str(answer["busy"]))
+        return answer, descriptors[:1]

@@ -1,0 +1,140 @@
+"""The WebSockets' routes: a handshake is checked in a thread of gunicorn, and handed over to the event loop.
+
+UCloud opens ``/ucloud/jobs.provider.<id>/websocket`` for logs, browsers ``/ucloud/<id>/websocket`` for shells; both
+calls are answered on both paths (contract: route table, "two traps").
+"""
+
+import asyncio
+import os
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Response, request
+from wsproto.utilities import generate_accept_token
+
+from ucloud_slurm.errors import Forbidden, Refused, TooMany
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.web import errors
+from ucloud_slurm.web.live.follow import Following
+from ucloud_slurm.web.live.hub import Hub
+from ucloud_slurm.web.live.shell import Shells
+from ucloud_slurm.web.live.websocket import PING_SECONDS, Connection, Gone
+
+FOLLOW = "sockets.follow"
+MOST = 2000  # connections of one process
+UNKNOWN = 30.0  # seconds in which a connection must show who it is: whoever opens one has something to say
+
+
+def blueprint(hub: Hub) -> Blueprint:
+    """The two paths."""
+    provider = hub.provider
+    sockets = Blueprint("sockets", __name__)
+    name = provider.config.provider.id
+
+    @sockets.get(f"/ucloud/jobs.provider.{name}/websocket", endpoint="follow", websocket=True)
+    @sockets.get(f"/ucloud/{name}/websocket", endpoint="shell", websocket=True)
+    def upgrade() -> Response:
+        key = request.headers.get("Sec-WebSocket-Key", "")
+        if request.headers.get("Upgrade", "").lower() != "websocket" or not key:
+            return errors.error(426, "A WebSocket is opened here.")
+        if request.headers.get("Sec-WebSocket-Version") != "13":
+            return Response(status=426, headers={"Sec-WebSocket-Version": "13"})
+        _check_origin(provider, request.headers.get("Origin"))
+        if provider.era.bearer_in_handshake and (request.endpoint == FOLLOW or "Authorization" in request.headers):
+            provider.tokens.verify(request.headers.get("Authorization"), provider.now())
+        if hub.connections >= MOST:
+            raise TooMany("The provider has as many connections as it can hold; please try again later.")
+        theirs = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
+        if theirs is None:
+            raise Refused("This server cannot hold a WebSocket open.")
+        username = provider.era.username(request.headers.get("UCloud-Username"))
+        known = provider.era.bearer_in_handshake and "Authorization" in request.headers
+        if known:
+            username = provider.era.hinted(request.args.get("usernameHint")) or username
+        ours, other = take(theirs)
+        hub.start(lambda: _serve(hub, ours, _handshake(key), username, known=known))
+        response = Response(status=101)
+        response.call_on_close(other.close)
+        return response
+
+    return sockets
+
+
+def take(theirs: Any) -> tuple[socket.socket, socket.socket]:
+    """Takes a connection away from the server that accepted it.
+
+    The server's socket is given something else to write to and to close: an end of a pair, whose other end is
+    returned too.
+    """
+    ours = socket.socket(fileno=os.dup(theirs.fileno()))
+    one, other = socket.socketpair()
+    with one:
+        os.dup2(one.fileno(), theirs.fileno(), inheritable=False)
+    return ours, other
+
+
+def _handshake(key: str) -> bytes:
+    accept = generate_accept_token(key.encode("latin-1")).decode()
+    return (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    ).encode()
+
+
+def _check_origin(provider: Provider, origin: str | None) -> None:
+    """Only pages of UCloud may open a shell from a browser; programs say no origin."""
+    known = (provider.config.ucloud.url, provider.config.provider.url, *provider.config.ucloud.origins)
+    if origin is not None and _origin(origin) not in {_origin(url) for url in known}:
+        raise Forbidden("This page may not open connections to the provider (see ucloud.origins).")
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    return parts.scheme, parts.hostname or "", port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+async def _serve(hub: Hub, sock: socket.socket, handshake: bytes, username: str | None, *, known: bool) -> None:
+    connection = await Connection.accept(sock, handshake, username)
+    connection.known = connection.bare = known
+    following, shells = Following(hub, connection), Shells(hub, connection)
+    hub.connections += 1
+    others = (hub.spawn(_ping(connection)), hub.spawn(_unless_known(connection)))
+    name = hub.provider.config.provider.id
+    calls = {f"jobs.provider.{name}.follow": following.call, f"jobs.compute.{name}.shell.open": shells.call}
+    try:
+        async for frame in connection.frames():
+            answer = calls.get(frame.call)
+            if answer is None:
+                await connection.response(frame.stream_id, 404, {})
+            else:
+                async with connection.answering(frame.stream_id):
+                    await answer(frame)
+    except Gone:
+        pass
+    finally:
+        hub.connections -= 1
+        for other in others:
+            other.cancel()
+        following.close()
+        shells.close()
+        await connection.close()
+
+
+async def _unless_known(connection: Connection) -> None:
+    await asyncio.sleep(UNKNOWN)
+    if not connection.known:
+        connection.abort()
+
+
+async def _ping(connection: Connection) -> None:
+    while True:
+        await asyncio.sleep(PING_SECONDS)
+        try:
+            await connection.ping()
+        except Gone:
+            return

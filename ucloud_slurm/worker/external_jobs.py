@@ -1,0 +1,113 @@
+"""Registering jobs that were submitted outside UCloud, so that they are shown and charged there."""
+
+import logging
+from collections.abc import Sequence
+
+from ucloud_slurm.bridge.external_jobs import Registration, registrations
+from ucloud_slurm.config import OutsideRule
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.slurm.records import QueueRecord
+from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.jobs import MOST_ITEMS, Job
+from ucloud_slurm.ucloud.reports import JobState
+from ucloud_slurm.ucloud.wire import from_data
+
+log = logging.getLogger(__name__)
+
+CONFLICT = 409
+
+
+def register_outside(provider: Provider, queue: Sequence[QueueRecord]) -> bool:
+    """Registers what is new in the queue and covered by a rule.
+
+    UCloud knows a repetition by our key, so that a job whose row was not written is registered once all the same.
+
+    :returns: False when UCloud could not be reached
+    """
+    theirs = {rule: _owner_known(provider, rule) for rule in provider.config.outside}
+    wanted = [each for each in registrations(queue, provider.config) if theirs[each.rule]]
+    known = provider.jobs.known([each.record.id for each in wanted])
+    new = [
+        each
+        for each in wanted
+        if not any(
+            (row.name, row.local_user) == (each.record.name, each.record.user)
+            and (row.phase is Phase.LIVE or row.submitted_at == each.record.submitted)
+            for row in known.get(each.record.id, [])
+        )
+        and not provider.jobs.named(each.record.name, each.record.user)
+    ]
+    for start in range(0, len(new), MOST_ITEMS):
+        some = new[start : start + MOST_ITEMS]
+        try:
+            _write(provider, _register(provider, some))
+        except CoreAway as error:
+            log.warning("%d jobs from outside UCloud could not be registered yet: %s", len(new) - start, error)
+            return False
+        except CoreRefused as error:
+            log.error("UCloud does not register jobs from outside (see [[outside]]): %s", error)  # noqa: TRY400
+            return True
+    return True
+
+
+def _owner_known(provider: Provider, rule: OutsideRule) -> bool:
+    """Whether UCloud has the owner. Where it names its people itself, it ends over a job of somebody else."""
+    if not provider.era.has_channel:
+        return True
+    owner, project = rule.created_by, rule.project
+    return (
+        owner is not None
+        and provider.wallets.knows_user(owner)
+        and (project is None or provider.wallets.knows_project(project))
+    )
+
+
+def _register(provider: Provider, some: Sequence[Registration]) -> dict[str, Registration]:
+    """Registers jobs, by UCloud's ids of them. Some Cores refuse a bulk in which they know one already."""
+    try:
+        ids = provider.core.register([each.item(provider.config.provider.id) for each in some])
+    except CoreRefused as error:
+        if error.status != CONFLICT:
+            raise
+        if len(some) == 1:
+            known = provider.core.registered(some[0].key)
+            return {known: some[0]} if known is not None else {}
+        middle = len(some) // 2
+        return _register(provider, some[:middle]) | _register(provider, some[middle:])
+    return dict(zip(ids, some, strict=True))
+
+
+def _write(provider: Provider, registered: dict[str, Registration]) -> None:
+    now = provider.now()
+    rows = []
+    for id_, each in registered.items():
+        if provider.jobs.get(id_) is not None:
+            continue
+        record, rule = each.record, each.rule
+        owner = {"createdBy": each.owner, "project": rule.project}
+        specification = each.specification(provider.config.provider.id)
+        job = from_data(Job, {"id": id_, "owner": owner, "specification": specification})
+        log.info("job %s: is Slurm job %d, from outside UCloud", id_, record.id)
+        rows.append(
+            {
+                "id": id_,
+                "slurm_id": record.id,
+                "phase": Phase.LIVE,
+                "name": record.name,
+                "local_user": record.user,
+                "owner": each.owner,
+                "project": rule.project,
+                "category": rule.category,
+                "product": rule.product,
+                "fingerprint": each.key,
+                "body": job.model_dump_json(by_alias=True),
+                "accepted_at": now,
+                "promised_at": now,
+                "confirmed_at": now,
+                "submitted_at": record.submitted,
+                "state": JobState.IN_QUEUE,
+                "outside": 1,
+            }
+        )
+    provider.jobs.accept(rows)

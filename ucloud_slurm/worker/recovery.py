@@ -1,0 +1,101 @@
+"""Finding out what became of submissions whose outcome is not known.
+
+Such a one is looked up by the job's name and owner in squeue and in sacct, after a quiet time in which Slurm answered,
+before it is tried again.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.submission import end_unsubmitted
+from ucloud_slurm.slurm.errors import ActionRefused, SchedulerAway
+from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
+from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.jobs import JobRow
+from ucloud_slurm.ucloud.reports import JobState, JobUpdate
+
+log = logging.getLogger(__name__)
+
+CLOCKS_APART = 120  # seconds that the clocks of this host and of slurmctld may differ
+MOST_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A Slurm job that bears the name of one of ours."""
+
+    submitted: int
+    id: SlurmJobId
+    user: str
+    name: str
+
+
+def settle(provider: Provider, rows: Sequence[JobRow], queue: Sequence[QueueRecord]) -> None:
+    """Finds out what became of submissions whose outcome is not known.
+
+    :param rows: all jobs in the phase ``submitting``
+    :param queue: what squeue answered after the rows were read
+    """
+    now = provider.now()
+    waiting = {row.name: row for row in rows if row.claimed_until is None or row.claimed_until < now}
+    if not waiting:
+        return
+    _adopt(provider, waiting, queue)
+    if not waiting:
+        return
+    since = max(0.0, min(row.accepted_at for row in waiting.values()) - CLOCKS_APART)
+    try:
+        runs = provider.scheduler.runs_named(waiting, {row.local_user for row in waiting.values()}, since)
+    except SchedulerAway as error:
+        log.warning("submissions with an unknown outcome cannot be looked up yet: %s", error)
+        return
+    _adopt(provider, waiting, runs)
+    answering = provider.health.of(SLURM).answering_since
+    for row in waiting.values():
+        begun = max(row.attempted_at or 0.0, row.claimed_until or 0.0)
+        if answering is None or now - max(begun, answering) < provider.config.jobs.quiet:
+            continue
+        _never_arrived(provider, row)
+
+
+def _adopt(provider: Provider, waiting: dict[str, JobRow], records: Iterable[QueueRecord | RunRecord]) -> None:
+    """Takes over the jobs that are found and removes them from ``waiting``; of several the oldest stays."""
+    found: dict[str, set[_Candidate]] = {}
+    for record in records:
+        row = waiting.get(record.name)
+        if row and record.user == row.local_user and record.submitted >= row.accepted_at - CLOCKS_APART:
+            found.setdefault(record.name, set()).add(_Candidate(record.submitted, record.id, record.user, record.name))
+    for name, candidates in found.items():
+        row = waiting.pop(name)
+        first, *others = sorted(candidates, key=lambda candidate: (candidate.submitted, candidate.id))
+        log.info("job %s: is Slurm job %d, found by its name", row.id, first.id)
+        provider.jobs.submitted(row.id, first.id, first.submitted)
+        for other in others:
+            if other.id == first.id:
+                continue
+            log.warning("job %s: Slurm job %d is a second one of it and is cancelled", row.id, other.id)
+            try:
+                provider.scheduler.cancel(other.id, other.name, other.user, provider.config.slurm.timeout)
+            except (SchedulerAway, ActionRefused) as error:
+                log.warning("Slurm job %d could not be cancelled: %s", other.id, error)
+
+
+def _never_arrived(provider: Provider, row: JobRow) -> None:
+    now = provider.now()
+    if row.stop is not None:
+        end_unsubmitted(provider, row)
+    elif row.found_only:
+        log.warning("job %s: UCloud asked about it; neither we nor Slurm know it", row.id)
+        with provider.store.writing():
+            provider.jobs.tell(row.id, JobUpdate(JobState.FAILURE, "The provider does not know this job."), now)
+            provider.jobs.ended(row.id, None, now)
+    elif row.attempts >= MOST_ATTEMPTS:
+        provider.jobs.refused(row.id, 500, "The cluster did not take the job in many attempts; please tell the "
+                              "provider's support.", now)  # fmt: skip
+    else:
+        log.info("job %s: its submission never arrived; it is owed again", row.id)
+        provider.jobs.owed(row.id, attempt=row.attempts)
+        # Its create has been over for long, and may have been answered: what is refused from now on is told.
+        provider.jobs.promise([row.id], now)
