@@ -226,17 +226,41 @@ def _ends(state: SlurmState) -> Sequence[tuple[str, int, int]]:
 
 def _queued(state: SlurmState) -> QueueRecord:
     return QueueRecord(
-        id=SlurmJobId(1), name="", user="", state=state, state_text=state.name, reason="Priority",
-        submitted=1, started=None, elapsed=0, nodes=1, cpus=1, node_list="NODES", minutes=60, account="",
+        id=SlurmJobId(1),
+        name="",
+        user="",
+        state=state,
+        state_text=state.name,
+        reason="Priority",
+        submitted=1,
+        started=None,
+        elapsed=0,
+        nodes=1,
+        cpus=1,
+        node_list="NODES",
+        minutes=60,
+        account="",
         partition="",
-    )  # fmt: skip
+    )
 
 
 def _ended(state: SlurmState, code: int, signal: int) -> RunRecord:
     return RunRecord(
-        id=SlurmJobId(1), name="", user="", state=state, state_text=state.name, submitted=1, started=1,
-        ended=2, elapsed=1, exit_code=code, signal=signal, nodes=1, cpus=1, node_list="NODES",
-    )  # fmt: skip
+        id=SlurmJobId(1),
+        name="",
+        user="",
+        state=state,
+        state_text=state.name,
+        submitted=1,
+        started=1,
+        ended=2,
+        elapsed=1,
+        exit_code=code,
+        signal=signal,
+        nodes=1,
+        cpus=1,
+        node_list="NODES",
+    )
 
 
 def _words(text: str) -> str:
@@ -253,9 +277,13 @@ def routes() -> list[tuple[str, str]]:
     provider = _provider()
     declared = calls.declare(provider)
     for blueprint in (
-        declared.blueprint, openapi.blueprint(provider, declared), live_routes.blueprint(Hub(provider)),
-        pages.blueprint(provider), linking.blueprint(provider), health.blueprint(provider),
-    ):  # fmt: skip
+        declared.blueprint,
+        openapi.blueprint(provider, declared),
+        live_routes.blueprint(Hub(provider)),
+        pages.blueprint(provider),
+        linking.blueprint(provider),
+        health.blueprint(provider),
+    ):
         app.register_blueprint(blueprint)
     found = []
     for rule in app.url_map.iter_rules():
@@ -307,14 +335,17 @@ def metrics() -> str:
 
 def _provider() -> Provider:
     """As much of a provider as the routes need before a request."""
-    return cast("Provider", SimpleNamespace(
-        config=SimpleNamespace(provider=SimpleNamespace(id="{id}"), sessions=SimpleNamespace(url=None)),
-        era=SimpleNamespace(has_channel=True),
-        jobs=SimpleNamespace(count=dict),
-        outbox=SimpleNamespace(waiting=lambda: 0),
-        health=SimpleNamespace(of=store_health.Condition),
-        store=SimpleNamespace(path=Path("/nonexistent/database")),
-    ))  # fmt: skip
+    return cast(
+        "Provider",
+        SimpleNamespace(
+            config=SimpleNamespace(provider=SimpleNamespace(id="{id}"), sessions=SimpleNamespace(url=None)),
+            era=SimpleNamespace(has_channel=True),
+            jobs=SimpleNamespace(count=dict),
+            outbox=SimpleNamespace(waiting=lambda: 0),
+            health=SimpleNamespace(of=store_health.Condition),
+            store=SimpleNamespace(path=Path("/nonexistent/database")),
+        ),
+    )
 
 
 # ---- speed

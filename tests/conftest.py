@@ -23,7 +23,7 @@ from ucloud_slurm.config import Config, parse
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.jobs import JobRow
 from ucloud_slurm.store.outbox import ANSWERING
-from ucloud_slurm.worker.run import Result, one_pass
+from ucloud_slurm.worker.run import Result, run_once
 
 START = 1_795_000_000.0
 
@@ -50,8 +50,11 @@ def clock() -> Clock:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--era", choices=list(ERAS), help="Run every test as with the Core of that era.")
-    parser.addoption("--backend", choices=["commands", "pyslurm"],
-                     help="Try that backend of the Scheduler and fail where it cannot be used.")  # fmt: skip
+    parser.addoption(
+        "--backend",
+        choices=["commands", "pyslurm"],
+        help="Try that backend of the Scheduler and fail where it cannot be used.",
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -184,7 +187,7 @@ class World:
     def work(self, seconds: float = 0.0) -> Result:
         """Time passes, and the worker does a pass."""
         self.clock.advance(seconds)
-        return one_pass(self.provider)
+        return run_once(self.provider)
 
     def row(self, job_id: str) -> JobRow:
         """What the database says of a job."""

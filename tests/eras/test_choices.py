@@ -13,7 +13,7 @@ from tests.support.model import Model
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.slurm_accounts import NAME
 from ucloud_slurm.store.people import Link
-from ucloud_slurm.worker.run import one_pass
+from ucloud_slurm.worker.run import run_once
 
 pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
 CPU = {"id": "example-compute-1", "category": "example-compute", "partition": "cpu"}
@@ -27,9 +27,14 @@ def settings() -> dict[str, Any]:
 
 @pytest.fixture
 def world(
-    core: SimulatedCore, clock: Clock, model: Model, tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch,
+    core: SimulatedCore,
+    clock: Clock,
+    model: Model,
+    tmp_path: Path,
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, Any],
-) -> World:  # fmt: skip
+) -> World:
     getpwnam = pwd.getpwnam
     ada = pwd.struct_passwd(("ada", "x", 54321, 54321, "", str(tmp_path), "/bin/bash"))
     monkeypatch.setattr(pwd, "getpwnam", lambda name: ada if name == "ada" else getpwnam(name))
@@ -69,9 +74,10 @@ def test_an_account_of_somebody_else_is_refused(world: World) -> None:
     assert world.model.jobs == []
 
 
-@pytest.mark.parametrize("settings", [
-    {"users": {"mapping": "table", "personal_account": "{user}"}}, {"products": [CPU | {"account": "site"}]},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [{"users": {"mapping": "table", "personal_account": "{user}"}}, {"products": [CPU | {"account": "site"}]}],
+)
 def test_where_the_site_decides_there_is_no_choice(world: World) -> None:
     assert asked(world) == []
     data = job_data("7", app=application(word("true")), parameters={NAME: text("physics")})
@@ -99,10 +105,10 @@ def test_while_slurm_does_not_say_the_form_works_and_a_chosen_account_waits_for_
     assert asked(world) == []
     data = job_data("7", app=application(word("true")), parameters={NAME: text("biology")})
     assert world.core.call("POST", "/ucloud/example/jobs", {"items": [data]})[0] == 200
-    one_pass(world.provider)
+    run_once(world.provider)
     assert world.model.jobs == []
     world.model.accounting = True
-    one_pass(world.provider)
+    run_once(world.provider)
     assert world.row("7").refused_why == "The Slurm account biology is not one of yours; choose another."
 
 

@@ -39,15 +39,18 @@ def send(world: World, verb: str, path: str, body: Any) -> tuple[int, Any]:
         connection.close()
 
 
-@pytest.mark.parametrize(("path", "body", "said"), [
-    ("jobs", {"items": [job_data("9")]}, {"responses": [{"id": "ucloud-9"}]}),
-    ("jobs/terminate", {"items": [job_data("9")]}, {"responses": [{}]}),
-    ("jobs/requestDynamicParameters", FORM, {"parameters": []}),
-    ("jobs/onUpdatedLabels", {"items": [job_data("9"), job_data("10")]}, {"responses": [{}, {}]}),
-    ("ssh/keyUploaded", {"username": "user", "allKeys": [KEY]}, {}),
-    ("integration/init", {"username": "user"}, {}),
-    ("integration/unlinked", {"username": "user"}, {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("jobs", {"items": [job_data("9")]}, {"responses": [{"id": "ucloud-9"}]}),
+        ("jobs/terminate", {"items": [job_data("9")]}, {"responses": [{}]}),
+        ("jobs/requestDynamicParameters", FORM, {"parameters": []}),
+        ("jobs/onUpdatedLabels", {"items": [job_data("9"), job_data("10")]}, {"responses": [{}, {}]}),
+        ("ssh/keyUploaded", {"username": "user", "allKeys": [KEY]}, {}),
+        ("integration/init", {"username": "user"}, {}),
+        ("integration/unlinked", {"username": "user"}, {}),
+    ],
+)
 def test_a_call_without_a_content_type_is_answered_in_json(path: str, body: Any, said: Any, world: World) -> None:
     assert send(world, "POST", path, body) == (200, said)
 
@@ -65,10 +68,15 @@ def test_of_other_kinds_there_are_no_products(kind: str, world: World) -> None:
     assert send(world, "GET", f"{kind}/retrieveProducts", None) == (200, {"responses": []})
 
 
-@pytest.mark.parametrize("path", [
-    "provider/branding/retrieveInfo", "unheard-of/retrieveProducts", "shares/retrieveProducts",
-    "integration/retrieveNothing",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "provider/branding/retrieveInfo",
+        "unheard-of/retrieveProducts",
+        "shares/retrieveProducts",
+        "integration/retrieveNothing",
+    ],
+)
 def test_what_nobody_offers_is_not_found_and_in_json(path: str, world: World) -> None:
     status, said = send(world, "GET", path, None)
     assert (status, said["why"]) == (404, "Not Found")
@@ -77,8 +85,13 @@ def test_what_nobody_offers_is_not_found_and_in_json(path: str, world: World) ->
 def test_what_is_polled_and_every_form_ask_neither_slurm_nor_ucloud(world: World) -> None:
     world.core.stop()
     world.model.controller = world.model.accounting = False
-    for path in ("files/collections/retrieveProducts", "ingresses/retrieveProducts", "networkips/retrieveProducts",
-                 "integration/retrieveManifest", "provider/branding/retrieveInfo"):  # fmt: skip
+    for path in (
+        "files/collections/retrieveProducts",
+        "ingresses/retrieveProducts",
+        "networkips/retrieveProducts",
+        "integration/retrieveManifest",
+        "provider/branding/retrieveInfo",
+    ):
         assert send(world, "GET", path, None)[0] in (200, 404)
     assert send(world, "POST", "jobs/requestDynamicParameters", FORM)[0] == 200
     assert world.model.counts == {}
@@ -87,11 +100,18 @@ def test_what_is_polled_and_every_form_ask_neither_slurm_nor_ucloud(world: World
 # -- queues -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("cpus", "used", "pending", "word"), [
-    (64, 0, 0, QueueLevel.AVAILABLE), (64, 63, 0, QueueLevel.AVAILABLE), (64, 64, 0, QueueLevel.BUSY),
-    (64, 10, 1, QueueLevel.BUSY), (64, 64, 1, QueueLevel.FULL), (64, 80, 1, QueueLevel.FULL),
-    (0, 0, 0, QueueLevel.FULL),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cpus", "used", "pending", "word"),
+    [
+        (64, 0, 0, QueueLevel.AVAILABLE),
+        (64, 63, 0, QueueLevel.AVAILABLE),
+        (64, 64, 0, QueueLevel.BUSY),
+        (64, 10, 1, QueueLevel.BUSY),
+        (64, 64, 1, QueueLevel.FULL),
+        (64, 80, 1, QueueLevel.FULL),
+        (0, 0, 0, QueueLevel.FULL),
+    ],
+)
 def test_a_queue_has_one_of_three_words(cpus: int, used: int, pending: int, word: QueueLevel) -> None:
     assert level(Load(cpus, used, 1, 1, running=5, pending=pending)) is word
 

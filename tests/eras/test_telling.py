@@ -22,13 +22,13 @@ UPDATE = "jobs.control.update"
 
 def late(world: World, mocker: MockerFixture) -> str:
     """A job whose create is answered when Core has given it up; returns its id."""
-    accept = type(world.provider.jobs).promise
+    accept = type(world.provider.jobs).acknowledge
 
     def slow(jobs: object, *arguments: object) -> object:
         world.core.faults.drop_answer("jobs.provider.example.create")
         return accept(jobs, *arguments)  # type: ignore[arg-type]
 
-    mocker.patch.object(type(world.provider.jobs), "promise", slow)
+    mocker.patch.object(type(world.provider.jobs), "acknowledge", slow)
     with pytest.raises(CoreError):
         world.submit()
     mocker.stopall()
@@ -67,7 +67,7 @@ def test_a_job_that_core_gave_up_is_cancelled_and_nobody_hears_of_it(world: Worl
 
 
 def test_a_job_whose_create_came_to_no_answer_is_cancelled(world: World, mocker: MockerFixture) -> None:
-    mocker.patch.object(type(world.provider.jobs), "promise", side_effect=StorageBusy("The provider is busy."))
+    mocker.patch.object(type(world.provider.jobs), "acknowledge", side_effect=StorageBusy("The provider is busy."))
     with pytest.raises(CoreError):
         world.submit()
     mocker.stopall()
@@ -157,8 +157,11 @@ def test_a_bulk_that_core_cannot_read_is_sent_in_parts(world: World) -> None:
 def test_a_text_for_core_has_no_nul(era: str) -> None:
     body = JobUpdate(JobState.RUNNING, "on n\x001", output_folder="/jobs\x00/1").body("7")
     assert body["update"] == {
-        "status": "on n1", "state": "RUNNING", "expectedDifferentState": True, "outputFolder": "/jobs/1",
-    }  # fmt: skip
+        "status": "on n1",
+        "state": "RUNNING",
+        "expectedDifferentState": True,
+        "outputFolder": "/jobs/1",
+    }
 
 
 # -- comparing --------------------------------------------------------------------------------------------------

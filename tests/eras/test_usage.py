@@ -19,12 +19,18 @@ from ucloud_slurm.ucloud.channel import Payer, Wallet
 from ucloud_slurm.ucloud.core import Core
 from ucloud_slurm.ucloud.eras import ERA_2022, ERA_TODAY, Era
 from ucloud_slurm.ucloud.reports import Charge
-from ucloud_slurm.worker.run import one_pass
+from ucloud_slurm.worker.run import run_once
 
 pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
 REPORT = "accounting.v2.reportUsage"
-CORES = {"id": "example-compute-1", "category": "example-compute", "partition": "cpu", "cpus": 4, "memory_gb": 1,
-         "gpus": 0}  # fmt: skip
+CORES = {
+    "id": "example-compute-1",
+    "category": "example-compute",
+    "partition": "cpu",
+    "cpus": 4,
+    "memory_gb": 1,
+    "gpus": 0,
+}
 
 
 @pytest.fixture
@@ -91,7 +97,7 @@ def test_a_job_ends_though_its_price_has_changed_and_the_same_number_comes_again
         world.clock.advance(seconds)
         if price == 1:
             world.model.end(world.slurm(job))
-        one_pass(provider)
+        run_once(provider)
     assert [each.usage for each in reports(world, job)] == [8, 8]
     assert world.told(job)[-1] == "SUCCESS"
 
@@ -184,10 +190,14 @@ def test_a_refused_report_stops_neither_the_others_nor_the_job(world: World) -> 
     assert world.core.job(jobs[1]).state == "RUNNING"
 
 
-@pytest.mark.parametrize(("products", "units"), [
-    ([CORES | {"charge_by": "node"}], 10), ([CORES | {"frequency": "hour"}], 1), ([CORES | {"charge_by": "node",
-      "unit": "CREDITS_PER_MINUTE", "price": 1_500_000}], 15_000_000),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("products", "units"),
+    [
+        ([CORES | {"charge_by": "node"}], 10),
+        ([CORES | {"frequency": "hour"}], 1),
+        ([CORES | {"charge_by": "node", "unit": "CREDITS_PER_MINUTE", "price": 1_500_000}], 15_000_000),
+    ],
+)
 def test_the_category_says_what_is_counted(world: World, units: int) -> None:
     job = run(world, 600)
     world.model.end(world.slurm(job))
@@ -244,10 +254,10 @@ def test_the_cpus_of_a_product_are_those_that_core_has(world: World) -> None:
     assert "products.v2.retrieve" in {each.call for each in world.core.exchanges}
 
 
-@pytest.mark.parametrize(("one", "mode", "reports"), [
-    (ERA_TODAY, "auto", True), (ERA_TODAY, "off", False), (ERA_2022, "auto", False),
-    (ERA_2022, "report-usage", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("one", "mode", "reports"),
+    [(ERA_TODAY, "auto", True), (ERA_TODAY, "off", False), (ERA_2022, "auto", False), (ERA_2022, "report-usage", True)],
+)
 def test_how_use_is_told_goes_by_the_era_unless_it_is_set(
     open_provider: Open, one: Era, mode: str, reports: bool
 ) -> None:

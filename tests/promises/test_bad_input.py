@@ -15,8 +15,19 @@ from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductCategoryId
 from ucloud_slurm.ucloud.wire import from_data
 
-LINES = ("x\n#SBATCH --uid=0", "x\r#SBATCH --uid=0", "x\u2028#SBATCH", "x\u2029y", "x\x85#SBATCH", "x\x0b#SBATCH",
-         "x\x0cy", "x\0y", "\x1b[2J", "\x7f", "\ud800")  # fmt: skip
+LINES = (
+    "x\n#SBATCH --uid=0",
+    "x\r#SBATCH --uid=0",
+    "x\u2028#SBATCH",
+    "x\u2029y",
+    "x\x85#SBATCH",
+    "x\x0b#SBATCH",
+    "x\x0cy",
+    "x\0y",
+    "\x1b[2J",
+    "\x7f",
+    "\ud800",
+)
 VALUE = parameter("value")
 PRODUCT = Product(id="example-compute-1", category="example-compute", partition="cpu")
 CPU = Partition("cpu", True, minutes=7 * 24 * 60, nodes_max=None, groups=(NodeGroup(4, 16, 64_000, ""),))
@@ -124,8 +135,9 @@ def test_more_files_than_a_runtime_can_be_told_are_refused() -> None:
     with pytest.raises(Refused, match="files are too long together"):
         build(
             app=application(word("x"), backend="DOCKER", image="a"),
-            containers={"runtime": "apptainer", "images": ["/srv"]}, **more,
-        )  # fmt: skip
+            containers={"runtime": "apptainer", "images": ["/srv"]},
+            **more,
+        )
 
 
 # ---- options
@@ -133,10 +145,24 @@ def test_more_files_than_a_runtime_can_be_told_are_refused() -> None:
 
 def test_no_field_of_a_job_is_an_option_of_sbatch() -> None:
     wishes = {
-        "account": "root", "partition": "secret", "qos": "high", "reservation": "r", "uid": 0, "gid": 0,
-        "prolog": "/x", "mailUser": "x", "dependency": "afterok:1", "wrap": "id", "output": "/root/x", "bcast": "x",
-        "container": "/x", "options": ["--uid=0"], "sbatchOptions": "--uid=0", "exclusive": True, "signal": "KILL@1",
-    }  # fmt: skip
+        "account": "root",
+        "partition": "secret",
+        "qos": "high",
+        "reservation": "r",
+        "uid": 0,
+        "gid": 0,
+        "prolog": "/x",
+        "mailUser": "x",
+        "dependency": "afterok:1",
+        "wrap": "id",
+        "output": "/root/x",
+        "bcast": "x",
+        "container": "/x",
+        "options": ["--uid=0"],
+        "sbatchOptions": "--uid=0",
+        "exclusive": True,
+        "signal": "KILL@1",
+    }
     app = application(word("x"), parameters=[VALUE])
     values = {"value": text("--account=root --uid=0")}
     data = job_data(app=app, parameters=values)
@@ -148,9 +174,22 @@ def test_no_field_of_a_job_is_an_option_of_sbatch() -> None:
 def test_every_option_is_one_that_is_decided_here() -> None:
     names = [option.partition("=")[0] for option in options(build(app=application(word("x")), replicas=1))]
     assert names == [
-        "--parsable", "--job-name", "--comment", "--partition", "--account", "--nodes", "--ntasks-per-node",
-        "--cpus-per-task", "--mem", "--time", "--chdir", "--output", "--error", "--open-mode", "--export",
-    ]  # fmt: skip
+        "--parsable",
+        "--job-name",
+        "--comment",
+        "--partition",
+        "--account",
+        "--nodes",
+        "--ntasks-per-node",
+        "--cpus-per-task",
+        "--mem",
+        "--time",
+        "--chdir",
+        "--output",
+        "--error",
+        "--open-mode",
+        "--export",
+    ]
 
 
 # ---- numbers
@@ -159,8 +198,14 @@ def test_every_option_is_one_that_is_decided_here() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"replicas": 0}, {"replicas": -1}, {"replicas": "2"}, {"replicas": 1.5}, {"replicas": True},
-        {"replicas": 2**63}, {"replicas": float("nan")}, {"replicas": float("inf")},
+        {"replicas": 0},
+        {"replicas": -1},
+        {"replicas": "2"},
+        {"replicas": 1.5},
+        {"replicas": True},
+        {"replicas": 2**63},
+        {"replicas": float("nan")},
+        {"replicas": float("inf")},
         {"timeAllocation": {"hours": -1, "minutes": 0, "seconds": 0}},
         {"timeAllocation": {"hours": 0, "minutes": 60, "seconds": 0}},
         {"timeAllocation": {"hours": 0, "minutes": 0, "seconds": 60}},
@@ -168,10 +213,11 @@ def test_every_option_is_one_that_is_decided_here() -> None:
         {"timeAllocation": {"hours": 0, "minutes": 0, "seconds": 0}},
         {"timeAllocation": {"hours": 10 * 365 * 24 + 1, "minutes": 0, "seconds": 0}},
         {"timeAllocation": {"hours": 2**62, "minutes": 0, "seconds": 0}},
-        {"replicas": 2**31}, {"replicas": 65_534},
+        {"replicas": 2**31},
+        {"replicas": 65_534},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_number_that_cannot_be_is_refused_by_its_field_before_slurm_sees_it(change: dict[str, Any]) -> None:
     (field,) = change
     for partition in (CPU, None):

@@ -16,8 +16,8 @@ from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.store import migrations
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.sqlite import Store, filesystem
-from ucloud_slurm.system.filelock import MIGRATION, taken
-from ucloud_slurm.worker.run import Result, one_pass
+from ucloud_slurm.system.filelock import MIGRATION, is_locked
+from ucloud_slurm.worker.run import Result, run_once
 
 
 def running(world: World, number: int) -> None:
@@ -66,9 +66,9 @@ def test_passes_never_overlap(world: World) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         world.model.counts.clear()
         world.submit()
-        assert one_pass(world.provider) is Result.ELSEWHERE
+        assert run_once(world.provider) is Result.ELSEWHERE
         assert world.model.counts["squeue"] == 0
-    assert one_pass(world.provider) is Result.DONE
+    assert run_once(world.provider) is Result.DONE
 
 
 def _claim(path: Path, results: "multiprocessing.Queue[int]", start: "multiprocessing.synchronize.Barrier") -> None:
@@ -81,11 +81,20 @@ def _claim(path: Path, results: "multiprocessing.Queue[int]", start: "multiproce
 def test_a_job_is_claimed_by_one_of_many_processes(open_provider: Open) -> None:
     provider = open_provider()
     rows = [
-        {"id": str(number), "phase": "accepted", "name": "n", "local_user": "u", "owner": "o", "category": "c",
-         "product": "p", "fingerprint": fingerprint(job()), "body": job().model_dump_json(by_alias=True),
-         "accepted_at": 1.0}
+        {
+            "id": str(number),
+            "phase": "accepted",
+            "name": "n",
+            "local_user": "u",
+            "owner": "o",
+            "category": "c",
+            "product": "p",
+            "fingerprint": fingerprint(job()),
+            "body": job().model_dump_json(by_alias=True),
+            "accepted_at": 1.0,
+        }
         for number in range(50)
-    ]  # fmt: skip
+    ]
     provider.jobs.accept(rows)
     context = multiprocessing.get_context("spawn")
     results: multiprocessing.Queue[int] = context.Queue()
@@ -134,13 +143,13 @@ def test_a_file_is_brought_up_to_date_by_one_process_while_the_others_wait(
     path, migrate, locked = tmp_path / "new.db", migrations.migrate, []
 
     def watched(db: Database) -> None:
-        locked.append(taken(path, MIGRATION))
+        locked.append(is_locked(path, MIGRATION))
         migrate(db)
 
     mocker.patch.object(migrations, "migrate", watched)
     Store(path).close()
     Store(path).close()
-    assert (locked, taken(path, MIGRATION)) == ([True], False)
+    assert (locked, is_locked(path, MIGRATION)) == ([True], False)
 
 
 def test_a_shared_file_system_is_known_by_its_longest_mount_point() -> None:

@@ -55,23 +55,9 @@ def name_of(path: Path) -> str:
 
 
 def test_sphinx_builds_without_a_warning(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-q",
-        "-W",
-        "--keep-going",
-        "-E",
-        "-d",
-        str(tmp_path / "trees"),
-    ]
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-E", "-d", str(tmp_path / "trees")]
     done = subprocess.run(
-        [*command, str(DOCS), str(tmp_path / "html")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
+        [*command, str(DOCS), str(tmp_path / "html")], capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "html" / "reference" / "configuration.html").is_file()

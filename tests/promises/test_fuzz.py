@@ -33,7 +33,7 @@ from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.ucloud.wire import decode
 from ucloud_slurm.web import calls
-from ucloud_slurm.worker.run import one_pass
+from ucloud_slurm.worker.run import run_once
 
 SEED = 20211004
 REQUESTS = 10_000
@@ -60,8 +60,26 @@ TEXTS: list[Any] = [
 ]
 OTHERS: list[Any] = [None, True, 1.0, 1.5, 1e308, float("nan"), float("inf"), [], {}, [None], {"type": "x"}, {"job": 1}]
 ODD = NUMBERS + TEXTS + OTHERS
-PIECES = [b"", b"\0", b"\xff", b"\xef\xbb\xbf", b"{", b"]", b'"', b",", b"\\", b"\\u0000", b"\\ud800", b"1e999", b"-",
-          b"NaN", b"null", b"[" * 300, b'{"a":' * 300, b"9" * 5000]  # fmt: skip
+PIECES = [
+    b"",
+    b"\0",
+    b"\xff",
+    b"\xef\xbb\xbf",
+    b"{",
+    b"]",
+    b'"',
+    b",",
+    b"\\",
+    b"\\u0000",
+    b"\\ud800",
+    b"1e999",
+    b"-",
+    b"NaN",
+    b"null",
+    b"[" * 300,
+    b'{"a":' * 300,
+    b"9" * 5000,
+]
 
 
 # -- what is described ------------------------------------------------------------------------------------------
@@ -95,8 +113,11 @@ class Description:
 
     def operations(self) -> list[Operation]:
         """Every call."""
-        return [self._operation(path, verb, call) for path, verbs in self.data["paths"].items()
-                for verb, call in verbs.items()]  # fmt: skip
+        return [
+            self._operation(path, verb, call)
+            for path, verbs in self.data["paths"].items()
+            for verb, call in verbs.items()
+        ]
 
     def _operation(self, path: str, verb: str, call: Any) -> Operation:
         answers = {status: self.validator(_type(answer)) for status, answer in call["responses"].items()}
@@ -118,8 +139,14 @@ class Description:
         operation = schemathesis.openapi.from_dict(narrowed)["/"]["POST"]
         made: list[Any] = []
 
-        @settings(max_examples=GENERATED, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
-                  suppress_health_check=list(HealthCheck))  # fmt: skip
+        @settings(
+            max_examples=GENERATED,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
         @given(operation.as_strategy(generation_mode=mode))
         def collect(case: Any) -> None:
             made.append(case.body)
@@ -137,9 +164,16 @@ def _type(holder: Any) -> str:
 
 def jobs(number: int) -> list[Any]:
     """A plain job, and one with all there is."""
-    rich = application(word("sh"), var("a", "b", prefixGlobal="--x"), applicationType="WEB", parameters=[
-        parameter("a"), parameter("b", "integer", optional=True), parameter("c", "enumeration", optional=True),
-    ])  # fmt: skip
+    rich = application(
+        word("sh"),
+        var("a", "b", prefixGlobal="--x"),
+        applicationType="WEB",
+        parameters=[
+            parameter("a"),
+            parameter("b", "integer", optional=True),
+            parameter("c", "enumeration", optional=True),
+        ],
+    )
     return [
         job_data(str(number), name="my job"),
         job_data(str(number + 1), app=rich, parameters={"a": text("1"), "b": {"type": "integer", "value": 2}}),
@@ -168,10 +202,10 @@ def real(operation: Operation, number: int) -> list[Any]:
     ]
 
 
-Place = tuple[Any, ...]
+Mode = tuple[Any, ...]
 
 
-def places(data: Any, before: Place = ()) -> Iterator[tuple[Place, Any]]:
+def places(data: Any, before: Mode = ()) -> Iterator[tuple[Mode, Any]]:
     """Every place of a message but the whole, and what stands there."""
     inside: Any = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     for key, value in inside:
@@ -179,14 +213,14 @@ def places(data: Any, before: Place = ()) -> Iterator[tuple[Place, Any]]:
         yield from places(value, (*before, key))
 
 
-def within(data: Any, place: Place) -> Any:
+def within(data: Any, place: Mode) -> Any:
     """What holds a place."""
     for key in place[:-1]:
         data = data[key]
     return data
 
 
-def exchange(data: Any, place: Place, value: Any) -> Any:
+def exchange(data: Any, place: Mode, value: Any) -> Any:
     """The same message with something else at a place."""
     data = copy.deepcopy(data)
     within(data, place)[place[-1]] = value
@@ -366,7 +400,7 @@ def test_ten_thousand_random_requests_break_nothing(
         # Where all jobs run as one account nobody has to connect, and all are told so.
         assert operation.good is None or done >= 20 or operation.name == "POST integration/connect", operation.name
         assert operation.body is None or refused >= 20, operation.name
-    one_pass(provider)
+    run_once(provider)
     assert "please report it" not in caplog.text
 
 

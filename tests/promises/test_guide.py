@@ -87,9 +87,14 @@ def test_a_conversation_with_a_step_too_few_too_many_or_out_of_order_is_not(rows
 
 @pytest.mark.parametrize(
     "wrong",
-    [("update", update("FAILURE"), False), ("update", update("SUCCESS", "no"), False), CHARGE, NO_FUNDS,
-     ("chargeCredits", {"items": [{"units": 2}]}, False)],
-)  # fmt: skip
+    [
+        ("update", update("FAILURE"), False),
+        ("update", update("SUCCESS", "no"), False),
+        CHARGE,
+        NO_FUNDS,
+        ("chargeCredits", {"items": [{"units": 2}]}, False),
+    ],
+)
 def test_a_step_with_other_contents_is_wrong_and_said_so(wrong: Step) -> None:
     conversation, lines = play(MISSING_CREDITS, [*BEGIN, CHARGE, NO_FUNDS, wrong])
     assert not conversation.complete

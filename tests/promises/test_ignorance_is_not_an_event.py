@@ -43,10 +43,10 @@ def test_a_failing_controller_is_seen_on_the_health_page(world: World) -> None:
     running(world)
     world.model.controller = False
     world.work(1)
-    assert "Unable to contact" in world.provider.health.of(SLURM).reason
+    assert "Unable to contact" in world.provider.breaker.of(SLURM).reason
     world.model.controller = True
     world.work(1)
-    assert world.provider.health.of(SLURM).failing_since is None
+    assert world.provider.breaker.of(SLURM).failing_since is None
 
 
 def test_an_unknown_state_changes_nothing(world: World) -> None:
@@ -246,9 +246,9 @@ def test_a_job_whose_end_slurm_lost_is_given_up_after_a_day_and_not_before(world
 
 
 def test_the_health_page_heals_without_a_job(world: World) -> None:
-    world.provider.health.failed(SLURM, "away", world.clock(), 15)
+    world.provider.breaker.record_failure(SLURM, "away", world.clock(), 15)
     world.work(1)
-    assert world.provider.health.of(SLURM).failing_since is None
+    assert world.provider.breaker.of(SLURM).failing_since is None
 
 
 def test_verify_tells_a_state_that_core_has_missed(world: World) -> None:

@@ -11,7 +11,7 @@ from tests.support.model import Model
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.jobs import Stop
 from ucloud_slurm.store.outbox import Outcome
-from ucloud_slurm.worker.run import Result, one_pass
+from ucloud_slurm.worker.run import Result, run_once
 
 
 def run(world: World, seconds: int, step: int = 15) -> str:
@@ -289,7 +289,7 @@ def test_a_restart_asks_for_no_new_token_product_or_application(world: World, op
     world.provider.close()
     world.provider = open_provider()
     world.clock.advance(60)
-    one_pass(world.provider)
+    run_once(world.provider)
     later = [exchange.call for exchange in world.core.exchanges][len(asked) :]
     assert set(later) == {"jobs.control.chargeCredits"}
 

@@ -11,12 +11,12 @@ from tests.conftest import Open, Serve, World
 from tests.sandbox.processes import wait_until
 from tests.support.factories import job, job_data
 from ucloud_slurm.errors import StorageFull
-from ucloud_slurm.provider.lookup import Catalogue
+from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.submission import build
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.web.create import Create
-from ucloud_slurm.worker.run import one_pass
+from ucloud_slurm.worker.run import run_once
 
 
 def create(world: World, *jobs: dict[str, Any]) -> tuple[int, Any]:
@@ -106,7 +106,7 @@ def test_the_quiet_time_counts_only_while_slurm_answers(world: World) -> None:
 def submission_of(world: World, job_id: str) -> Submission:
     row = world.row(job_id)
     identity = world.provider.mapping.identity(row.owner, row.project)
-    return build(world.provider, Catalogue(world.provider), row.job, identity)
+    return build(world.provider, Lookup(world.provider), row.job, identity)
 
 
 def test_of_two_slurm_jobs_the_older_stays(world: World) -> None:
@@ -170,7 +170,7 @@ def test_a_crash_at_any_point_leaves_one_slurm_job(
     serve(world.provider)
     status, _ = create(world, job_data("7"))
     for _ in range(8):  # a claim must run out, and Slurm be asked for a while
-        one_pass(world.provider)
+        run_once(world.provider)
         world.clock.advance(20)
     assert status == 200
     assert len(world.model.of("7")) == 1
@@ -192,7 +192,7 @@ def test_a_submission_that_outlived_its_claim_is_taken_back_when_it_lands(world:
     mocker.patch.object(world.model, "submit", slow)
     create(world, job_data("7"))
     wait_until("the first one has landed", lambda: len(world.model.of("7")) == 2, seconds=30)
-    world.provider.turns.give("nobody", lambda: None).result(30)
+    world.provider.executor.submit("nobody", lambda: None).result(30)
     wait_until("one is cancelled", lambda: states(world) == ["CANCELLED", "PENDING"], seconds=30)
     (stays,) = (made for made in world.model.of("7") if made.run.state_text == "PENDING")
     assert (world.row("7").slurm_id, world.row("7").attempts) == (stays.run.id, 2)
@@ -204,13 +204,27 @@ def states(world: World) -> list[str]:
 
 def test_the_outcome_of_an_attempt_says_nothing_about_the_next(world: World) -> None:
     jobs, now = world.provider.jobs, world.clock()
-    jobs.accept([{"id": "7", "phase": "accepted", "name": "n", "local_user": "u", "owner": "o", "category": "c",
-                  "product": "p", "fingerprint": "f", "body": "{}", "accepted_at": now}])  # fmt: skip
+    jobs.accept(
+        [
+            {
+                "id": "7",
+                "phase": "accepted",
+                "name": "n",
+                "local_user": "u",
+                "owner": "o",
+                "category": "c",
+                "product": "p",
+                "fingerprint": "f",
+                "body": "{}",
+                "accepted_at": now,
+            }
+        ]
+    )
     assert jobs.claim("7", now, now) == 1
-    jobs.owed("7", attempt=1)
+    jobs.release_claim("7", attempt=1)
     assert jobs.claim("7", now, now + 9) == 2
-    jobs.owed("7", attempt=1)
-    jobs.unsettled("7", 1, now)
+    jobs.release_claim("7", attempt=1)
+    jobs.mark_outcome_unknown("7", 1, now)
     jobs.refused("7", 400, "no", now, attempt=1)
     assert not jobs.submitted("7", 5, None, attempt=1)
     row = world.row("7")
@@ -232,7 +246,7 @@ def test_a_folder_that_fails_when_another_attempt_is_under_way_refuses_nothing(
     world: World, mocker: MockerFixture
 ) -> None:
     def late(*_: Any) -> None:
-        world.provider.jobs.owed("7", attempt=1)  # the worker has given it up meanwhile, and is at it itself
+        world.provider.jobs.release_claim("7", attempt=1)  # the worker has given it up meanwhile, and is at it itself
         assert world.provider.jobs.claim("7", world.clock(), world.clock() + 60) == 2
         raise StorageFull("stale file handle")
 

@@ -98,7 +98,7 @@ def test_a_submission_that_fails_leaves_no_claim_of_the_others(open_provider: Op
     with pytest.raises(StorageTrouble):
         Create(provider).accept([job(str(number)) for number in range(6)])
     go.set()
-    provider.turns.give("nobody", lambda: None).result(PATIENCE)  # behind them
+    provider.executor.submit("nobody", lambda: None).result(PATIENCE)  # behind them
     phases = [row.phase for row in provider.jobs.newest(6)]
     assert sorted(phases) == [*[Phase.ACCEPTED] * 4, Phase.LIVE, Phase.SUBMITTING]
 
@@ -121,9 +121,10 @@ def test_nothing_is_written_after_the_answer(world: World, open_provider: Open, 
         Create(provider).accept([job("7"), job("8")])
     before = [(row.id, row.phase) for row in provider.jobs.newest(9)]
     go.set()
-    provider.turns.close()
-    wait_until("all turns are over", lambda: not any(each.name == "submit" for each in threading.enumerate()),
-               seconds=PATIENCE)  # fmt: skip
+    provider.executor.close()
+    wait_until(
+        "all turns are over", lambda: not any(each.name == "submit" for each in threading.enumerate()), seconds=PATIENCE
+    )
     assert sorted(before) == [("7", Phase.ACCEPTED), ("8", Phase.ACCEPTED)]
     assert [(row.id, row.phase) for row in provider.jobs.newest(9)] == before
     assert world.model.jobs == []
@@ -146,5 +147,5 @@ def test_creates_that_wait_for_another_writer_wait_no_longer_together(world: Wor
             thread.join()
     assert [status for _, status in took] == [500] * 4
     assert max(seconds for seconds, _ in took) < 1.6 * BUSY_SECONDS
-    assert world.provider.health.may_ask(SLURM, world.clock()), "it was not Slurm that took long"
+    assert world.provider.breaker.allows(SLURM, world.clock()), "it was not Slurm that took long"
     assert world.model.jobs == []

@@ -14,7 +14,7 @@ import ucloud_slurm.store
 from tests.conftest import World
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.jobs import WHOLE, Jobs, Phase, Stop
-from ucloud_slurm.store.outbox import Letter, Outcome
+from ucloud_slurm.store.outbox import Message, Outcome
 from ucloud_slurm.store.people import Link
 from ucloud_slurm.store.retention import Retention
 from ucloud_slurm.store.sessions import Kind, Session
@@ -27,8 +27,17 @@ STORE = Path(ucloud_slurm.store.__file__).parent
 # A row for each part of the product, each phase, each migration: these do not grow.
 SMALL = {"health", "channel", "phases", "_sqlite_migrations", "sqlite_schema", "sqlite_master"}
 # Indexes that hold only what is under way or needs somebody: to read all of one is to read all of that.
-OPEN = {"jobs_open", "jobs_to_stop", "jobs_unconfirmed", "outbox_waiting", "outbox_waiting_of", "outbox_parked",
-        "sessions_open", "connections_owed", "wallets_locked"}  # fmt: skip
+OPEN = {
+    "jobs_open",
+    "jobs_to_stop",
+    "jobs_unconfirmed",
+    "outbox_waiting",
+    "outbox_waiting_of",
+    "outbox_parked",
+    "sessions_open",
+    "connections_owed",
+    "wallets_locked",
+}
 # What people ask for from the command line, and what makes the file what it is.
 ALLOWED = {
     f"select {WHOLE} from jobs order by rowid desc limit": "`jobs --all`: the newest, and no more than are asked for",
@@ -118,23 +127,32 @@ def life(world: World) -> None:
 def the_rest(provider: Provider) -> None:
     """What no life has in it, asked for by name."""
     now, jobs, store = provider.now(), provider.jobs, provider.store
-    row = {"phase": Phase.ACCEPTED, "name": "n", "local_user": "u", "owner": "o", "category": "c", "product": "p",
-           "fingerprint": "f", "body": "{}", "accepted_at": now}  # fmt: skip
+    row = {
+        "phase": Phase.ACCEPTED,
+        "name": "n",
+        "local_user": "u",
+        "owner": "o",
+        "category": "c",
+        "product": "p",
+        "fingerprint": "f",
+        "body": "{}",
+        "accepted_at": now,
+    }
     jobs.accept([{**row, "id": id_} for id_ in ("1", "2", "3")])
     jobs.known([1])
     jobs.named("n", "u")
-    jobs.promise(["1"], now)
+    jobs.acknowledge(["1"], now)
     jobs.claim("1", now, now, 1.0)
-    jobs.under_way(["1"])
-    jobs.unsettled("1", 1, now)
-    jobs.owed("1", attempt=1)
+    jobs.any_claimed(["1"])
+    jobs.mark_outcome_unknown("1", 1, now)
+    jobs.release_claim("1", attempt=1)
     jobs.refused("1", 400, "why", now)
     jobs.refused("2", 400, "why", now)
     jobs.rolled_back("3", 400, "why", now)
     jobs.held("1", JobUpdate(None, "held"), now)
     jobs.released("1", None, now)
     jobs.limited("1", 5, JobUpdate(None, "limit"), now)
-    jobs.tell_again("1", JobUpdate(JobState.RUNNING, "runs"), now)
+    jobs.repeat_update("1", JobUpdate(JobState.RUNNING, "runs"), now)
     jobs.charge(Charge("k", "1", 1, 1, "d"), 7, 60, now)
     jobs.charge(Charge("l", "1", 1, 1, "d"), 7, 60, now, Usage("u", None, "c", "p", "s", 1))
     jobs.unconfirmed(now)
@@ -145,8 +163,12 @@ def the_rest(provider: Provider) -> None:
     jobs.charges("1")
     jobs.runs("1")
     outbox = provider.outbox
-    outbox.settle([Letter(1, "1", "usage", {}, now, 0), Letter(2, "1", "charge", {"chargeId": "k"}, now, 0)],
-                  Outcome.DELIVERED, "", now)  # fmt: skip
+    outbox.mark_done(
+        [Message(1, "1", "usage", {}, now, 0), Message(2, "1", "charge", {"chargeId": "k"}, now, 0)],
+        Outcome.DELIVERED,
+        "",
+        now,
+    )
     outbox.listed(10)
     outbox.newest(10)
     outbox.of("1")
@@ -157,7 +179,7 @@ def the_rest(provider: Provider) -> None:
     opened = sessions.open("token", Kind.WEB, now)
     assert opened is not None
     sessions.by_cookie(sessions.give_cookie(opened), now)
-    sessions.hold(["x"], now)
+    sessions.heartbeat(["x"], now)
     sessions.end(opened, now)
     sessions.remove_access("1", ["user:u"], now)
     sessions.give_access("1", ["user:u"])
@@ -178,7 +200,7 @@ def the_rest(provider: Provider) -> None:
     people.history()
     connections = provider.connections
     connections.named("u", now)
-    connections.owed()
+    connections.pending()
     connections.ask("u", now)
     connections.asked("u", True)
     connections.unconnected("u", now)

@@ -20,10 +20,27 @@ from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.accounts import own_account
 
 # What is slow to load, and what an unchanged job needs of it: nothing.
-SLOW = ("cryptography", "flask", "gunicorn", "jinja2", "jwt", "prometheus_client", "requests", "simple_websocket",
-        "sqlite_utils", "tenacity", "urllib3", "wsproto", "ucloud_slurm.bridge.script.build", "tests.sandbox",
-        "ucloud_slurm.ucloud.applications", "ucloud_slurm.ucloud.core", "ucloud_slurm.ucloud.jobs",
-        "ucloud_slurm.users.linking", "ucloud_slurm.web")  # fmt: skip
+SLOW = (
+    "cryptography",
+    "flask",
+    "gunicorn",
+    "jinja2",
+    "jwt",
+    "prometheus_client",
+    "requests",
+    "simple_websocket",
+    "sqlite_utils",
+    "tenacity",
+    "urllib3",
+    "wsproto",
+    "ucloud_slurm.bridge.script.build",
+    "tests.sandbox",
+    "ucloud_slurm.ucloud.applications",
+    "ucloud_slurm.ucloud.core",
+    "ucloud_slurm.ucloud.jobs",
+    "ucloud_slurm.users.linking",
+    "ucloud_slurm.web",
+)
 
 # The pass as the timer starts it; a test may run as root.
 PASS = """
@@ -43,8 +60,11 @@ def idle_pass(folder: Path) -> tuple[int, list[str]]:
     """The exit status of a pass in a process of its own, and the modules that it has loaded."""
     done = subprocess.run(
         [sys.executable, "-c", PASS.format(start=START), str(folder / "config.toml")],
-        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
     status, modules = json.loads(done.stdout)
     assert done.stderr == ""
     return status, modules
@@ -55,11 +75,26 @@ def site(tmp_path: Path) -> Path:
     """A site with one live job, and a squeue that lists it as it is known."""
     store, me = Store(tmp_path / "test.db"), own_account()
     (tmp_path / "token").write_text("token")
-    row = {"id": "1", "phase": "live", "slurm_id": 7, "name": "ucloud-1", "local_user": me, "owner": "user",
-           "category": "example-compute", "product": "example-compute-1", "fingerprint": fingerprint(job()),
-           "body": job().model_dump_json(by_alias=True), "accepted_at": START, "promised_at": START,
-           "confirmed_at": START, "submitted_at": 5, "run_submitted": 5, "state": "IN_QUEUE", "slurm_state": "PENDING",
-           "time_limit": 60}  # fmt: skip
+    row = {
+        "id": "1",
+        "phase": "live",
+        "slurm_id": 7,
+        "name": "ucloud-1",
+        "local_user": me,
+        "owner": "user",
+        "category": "example-compute",
+        "product": "example-compute-1",
+        "fingerprint": fingerprint(job()),
+        "body": job().model_dump_json(by_alias=True),
+        "accepted_at": START,
+        "promised_at": START,
+        "confirmed_at": START,
+        "submitted_at": 5,
+        "run_submitted": 5,
+        "state": "IN_QUEUE",
+        "slurm_state": "PENDING",
+        "time_limit": 60,
+    }
     Jobs(store).accept([row])
     store.change("insert into caches (kind, key, value, stored_at) values ('compared', '', 'done', ?)", [START])
     for part in ("slurm", "ucloud"):

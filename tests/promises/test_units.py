@@ -31,8 +31,12 @@ from ucloud_slurm.config import UsersSection
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "systemd"
-SERVICES = ("ucloud-slurm.service", "ucloud-slurm-worker.service", "ucloud-slurm-link.service",
-            "ucloud-slurm-listener.service")  # fmt: skip
+SERVICES = (
+    "ucloud-slurm.service",
+    "ucloud-slurm-worker.service",
+    "ucloud-slurm-link.service",
+    "ucloud-slurm-listener.service",
+)
 RUNNER = "ucloud-slurm-runner.service"
 TIMER = "ucloud-slurm-worker.timer"
 UNIT_SOCKETS = ("ucloud-slurm-runner.socket", "ucloud-slurm-link.socket")
@@ -102,9 +106,8 @@ def verified(root: Path, tmp_path: Path) -> str:
     """What systemd says of the units."""
     analyze = program("systemd-analyze", "systemd", tmp_path)
     done = subprocess.run(
-        [analyze, "verify", f"--root={root}", *UNITS],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+        [analyze, "verify", f"--root={root}", *UNITS], capture_output=True, text=True, check=False, timeout=60
+    )
     return done.stdout + done.stderr + ("" if done.returncode == 0 else f"exit status {done.returncode}")
 
 
@@ -126,8 +129,12 @@ def test_a_service_may_do_hardly_anything(unit: str, tmp_path: Path) -> None:
     analyze = program("systemd-analyze", "systemd", tmp_path)
     done = subprocess.run(
         [analyze, "security", "--offline=yes", "--no-pager", f"--threshold={MOST_EXPOSURE}", SYSTEMD / unit],
-        capture_output=True, text=True, check=False, timeout=60, env=os.environ | {"LC_ALL": "C.UTF-8"},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=os.environ | {"LC_ALL": "C.UTF-8"},
+    )
     assert done.returncode == 0, done.stdout
 
 
@@ -148,8 +155,20 @@ def test_a_service_leaves_the_jobs_alone(unit: str) -> None:
 
 
 def test_the_services_differ_in_what_they_do_only() -> None:
-    own = {"Type", "ExecStart", "ExecReload", "KillMode", "Restart", "RestartSec", "SuccessExitStatus",
-           "RestartPreventExitStatus", "TimeoutStartSec", "Description", "WantedBy", "Requires"}  # fmt: skip
+    own = {
+        "Type",
+        "ExecStart",
+        "ExecReload",
+        "KillMode",
+        "Restart",
+        "RestartSec",
+        "SuccessExitStatus",
+        "RestartPreventExitStatus",
+        "TimeoutStartSec",
+        "Description",
+        "WantedBy",
+        "Requires",
+    }
     socket = ("Unit", "After", UNIT_SOCKETS[1])
     web, *others = ([line for line in settings(unit) if line[1] not in own and line != socket] for unit in SERVICES)
     assert others == [web] * 3
@@ -163,10 +182,25 @@ def test_only_the_runner_could_get_a_privilege() -> None:
     """sudo needs it. systemd sets NoNewPrivileges= by itself for some settings, as the unit's comment lists."""
     services = [unit for unit in UNITS if unit.endswith(".service")]
     assert [unit for unit in services if ("Service", "NoNewPrivileges", "yes") not in settings(unit)] == [RUNNER]
-    implying = {"SystemCallFilter", "SystemCallArchitectures", "SystemCallLog", "RestrictAddressFamilies",
-                "RestrictNamespaces", "RestrictFileSystems", "PrivateDevices", "ProtectClock", "ProtectHostname",
-                "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "MemoryDenyWriteExecute",
-                "RestrictRealtime", "RestrictSUIDSGID", "LockPersonality", "DynamicUser"}  # fmt: skip
+    implying = {
+        "SystemCallFilter",
+        "SystemCallArchitectures",
+        "SystemCallLog",
+        "RestrictAddressFamilies",
+        "RestrictNamespaces",
+        "RestrictFileSystems",
+        "PrivateDevices",
+        "ProtectClock",
+        "ProtectHostname",
+        "ProtectKernelLogs",
+        "ProtectKernelModules",
+        "ProtectKernelTunables",
+        "MemoryDenyWriteExecute",
+        "RestrictRealtime",
+        "RestrictSUIDSGID",
+        "LockPersonality",
+        "DynamicUser",
+    }
     keys = {key for _, key, _ in settings(RUNNER)}
     assert not keys & (implying | {"NoNewPrivileges", "CapabilityBoundingSet"})
     assert implying - {"SystemCallLog"} <= set(re.findall(r"\b(\w+)=", (SYSTEMD / RUNNER).read_text()))
@@ -347,15 +381,18 @@ def proxy(tmp_path: Path) -> Iterator[Proxy]:
     upstream = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
     threading.Thread(target=upstream.serve_forever, daemon=True).start()
     port, plain = free_port(), free_port()
-    text = nginx.shipped("nginx.conf", {
-        "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
-        "    listen [::]:443 ssl;\n": "",
-        "listen 80;": f"listen 127.0.0.1:{plain};",
-        "    listen [::]:80;\n": "",
-        "/etc/ssl/certs/hpc.example.org.pem": f"{tmp_path}/cert.pem",
-        "/etc/ssl/private/hpc.example.org.key": f"{tmp_path}/key.pem",
-        "proxy_pass http://127.0.0.1:8889;": f"proxy_pass http://127.0.0.1:{upstream.server_port};",
-    })  # fmt: skip
+    text = nginx.shipped(
+        "nginx.conf",
+        {
+            "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
+            "    listen [::]:443 ssl;\n": "",
+            "listen 80;": f"listen 127.0.0.1:{plain};",
+            "    listen [::]:80;\n": "",
+            "/etc/ssl/certs/hpc.example.org.pem": f"{tmp_path}/cert.pem",
+            "/etc/ssl/private/hpc.example.org.key": f"{tmp_path}/key.pem",
+            "proxy_pass http://127.0.0.1:8889;": f"proxy_pass http://127.0.0.1:{upstream.server_port};",
+        },
+    )
     with nginx.running(tmp_path, text, port):
         yield Proxy(port, plain)
     upstream.shutdown()
@@ -380,8 +417,17 @@ def ask(port: int, verb: str, path: str, size: int = 0) -> tuple[int, str]:
 def test_nginx_lets_through_what_ucloud_calls_and_nothing_else(proxy: Proxy) -> None:
     for path in ("/ucloud/example/jobs/retrieveProducts", *SOCKETS):
         assert ask(proxy.port, "GET", path) == (200, "nginx"), path
-    closed = ("/metrics", "/healthz", "/readyz", "/", "/ucloud/other/jobs", "/ucloud/example/../../metrics",
-              "/ucloud/jobs.provider.example/", "/ucloud/jobs.provider.example/jobs", "/_ucloud/authorize")  # fmt: skip
+    closed = (
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/",
+        "/ucloud/other/jobs",
+        "/ucloud/example/../../metrics",
+        "/ucloud/jobs.provider.example/",
+        "/ucloud/jobs.provider.example/jobs",
+        "/_ucloud/authorize",
+    )
     for path in closed:
         assert ask(proxy.port, "GET", path)[0] == 404, path
 

@@ -19,11 +19,43 @@ REALLY = settings(
     max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 HOSTILE = (
-    "x\n#SBATCH --uid=0", "x\r#SBATCH --uid=0", "\u2028#SBATCH --uid=0", "\x85#SBATCH", "\x0b#SBATCH", "a\0b",
-    "$(touch was-here)", "`touch was-here`", "'; touch was-here; '", '"', "\\", "${IFS}", "!!", "{a,b}", "~root", "*",
-    "-", "--", "-x", "--wrap=id", "@/etc/passwd", "A=b", "if", "", " ", "\t", "é 🦆 \u202e", "x" * 1000, "%j", "a,b:c",
-    "#SBATCH --uid=0", "\ud800", "eval", "../../etc", "/", "a/../../b",
-)  # fmt: skip
+    "x\n#SBATCH --uid=0",
+    "x\r#SBATCH --uid=0",
+    "\u2028#SBATCH --uid=0",
+    "\x85#SBATCH",
+    "\x0b#SBATCH",
+    "a\0b",
+    "$(touch was-here)",
+    "`touch was-here`",
+    "'; touch was-here; '",
+    '"',
+    "\\",
+    "${IFS}",
+    "!!",
+    "{a,b}",
+    "~root",
+    "*",
+    "-",
+    "--",
+    "-x",
+    "--wrap=id",
+    "@/etc/passwd",
+    "A=b",
+    "if",
+    "",
+    " ",
+    "\t",
+    "é 🦆 \u202e",
+    "x" * 1000,
+    "%j",
+    "a,b:c",
+    "#SBATCH --uid=0",
+    "\ud800",
+    "eval",
+    "../../etc",
+    "/",
+    "a/../../b",
+)
 ANY = st.one_of(
     st.sampled_from(HOSTILE),
     st.text(max_size=40),
@@ -92,9 +124,13 @@ def test_affixes_and_words_arrive_byte_for_byte(node: Node, value: str, affix: s
 @given(ANY, st.sampled_from(["apptainer", None]))
 def test_a_parameter_arrives_on_every_node_byte_for_byte(node: Node, value: str, runtime: str | None) -> None:
     app = application(
-        word("tell"), var("value"), parameters=[parameter("value")], environment={"GREETING": var("value")},
-        backend="DOCKER" if runtime else "NATIVE", image="tools/acme:2.1",
-    )  # fmt: skip
+        word("tell"),
+        var("value"),
+        parameters=[parameter("value")],
+        environment={"GREETING": var("value")},
+        backend="DOCKER" if runtime else "NATIVE",
+        image="tools/acme:2.1",
+    )
     containers = {"runtime": runtime, "registry": "docker://"} if runtime else None
     plan = Plan(nodes=2, cpus=1, memory=1, gres=None, minutes=1)
     seen = attempt(
@@ -155,9 +191,11 @@ def test_a_path_stays_below_its_root_or_is_refused_by_name(node: Node, parts: li
     app = application(word("tell"), var("data"), parameters=[parameter("data", "input_file")])
     try:
         submission = build(
-            app=app, folder=str(node.jobs), parameters={"data": {"type": "file", "path": path, "readOnly": False}},
+            app=app,
+            folder=str(node.jobs),
+            parameters={"data": {"type": "file", "path": path, "readOnly": False}},
             roots=[{"ucloud": "/home", "local": str(root)}],
-        )  # fmt: skip
+        )
     except Refused as refusal:
         assert "'data'" in refusal.why  # noqa: PT017
         return

@@ -29,13 +29,21 @@ from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.jobs import Phase, Stop
 
 ENDS = [
-    SlurmState.COMPLETED, SlurmState.FAILED, SlurmState.TIMEOUT, SlurmState.CANCELLED, SlurmState.NODE_FAIL,
+    SlurmState.COMPLETED,
+    SlurmState.FAILED,
+    SlurmState.TIMEOUT,
+    SlurmState.CANCELLED,
+    SlurmState.NODE_FAIL,
     SlurmState.OUT_OF_MEMORY,
-]  # fmt: skip
+]
 TRUTH = {
-    SlurmState.COMPLETED: "SUCCESS", SlurmState.FAILED: "SUCCESS", SlurmState.CANCELLED: "SUCCESS",
-    SlurmState.OUT_OF_MEMORY: "SUCCESS", SlurmState.TIMEOUT: "EXPIRED", SlurmState.NODE_FAIL: "FAILURE",
-}  # fmt: skip
+    SlurmState.COMPLETED: "SUCCESS",
+    SlurmState.FAILED: "SUCCESS",
+    SlurmState.CANCELLED: "SUCCESS",
+    SlurmState.OUT_OF_MEMORY: "SUCCESS",
+    SlurmState.TIMEOUT: "EXPIRED",
+    SlurmState.NODE_FAIL: "FAILURE",
+}
 
 
 class Lives(RuleBasedStateMachine):

@@ -15,8 +15,14 @@ from tests.sandbox.installation import Installation
 from tests.support.factories import application, job_data, parameter, var, word
 
 PACKAGES = ("busybox-static", "charliecloud", "environment-modules")
-PLAIN = {"category": "example-compute", "partition": "cpu", "cpus": 1, "memory_gb": 0.5, "gpus": 0,
-         "unit": "CREDITS_PER_MINUTE"}  # fmt: skip
+PLAIN = {
+    "category": "example-compute",
+    "partition": "cpu",
+    "cpus": 1,
+    "memory_gb": 0.5,
+    "gpus": 0,
+    "unit": "CREDITS_PER_MINUTE",
+}
 DATA = parameter("data", "input_file")
 MINUTE = {"hours": 0, "minutes": 1, "seconds": 0}
 # It waits for the signal; there is nothing to wait for without one.
@@ -83,9 +89,16 @@ def run(real: Real, job_id: str, app: dict[str, Any], **more: Any) -> None:
 def test_an_image_runs_on_every_node_with_the_jobs_folder_its_environment_and_its_files(real: Real) -> None:
     tell = 'cat /etc/image "$1"; printf "%s\\n" "$GREETING" "$UCLOUD_RANK"; pwd > "$UCLOUD_JOB_FOLDER/in-$UCLOUD_RANK"'
     app = application(
-        word("sh"), word("-c"), word(tell), word("sh"), var("data"), parameters=[DATA], backend="DOCKER",
-        image="tools/busybox:1", environment={"GREETING": word("it's $me")},
-    )  # fmt: skip
+        word("sh"),
+        word("-c"),
+        word(tell),
+        word("sh"),
+        var("data"),
+        parameters=[DATA],
+        backend="DOCKER",
+        image="tools/busybox:1",
+        environment={"GREETING": word("it's $me")},
+    )
     data = {"type": "file", "path": "/data/in put.txt", "readOnly": False}
     run(real, "9601", app, parameters={"data": data}, replicas=2)
     for rank in ("0", "1"):
@@ -111,13 +124,13 @@ def test_a_module_that_is_not_there_ends_the_job_by_name(real: Real) -> None:
 
 
 def test_a_job_of_two_nodes_prints_two_names_and_may_start_steps_of_its_own(real: Real) -> None:
-    tell = 'echo "$UCLOUD_RANK $SLURMD_NODENAME $GREETING"; [ "$UCLOUD_RANK" = 1 ] || { cat "$UCLOUD_HOSTFILE"; ' \
-        'srun --nodes=2 --ntasks=2 printenv GREETING; }'  # fmt: skip
+    tell = (
+        'echo "$UCLOUD_RANK $SLURMD_NODENAME $GREETING"; [ "$UCLOUD_RANK" = 1 ] || { cat "$UCLOUD_HOSTFILE"; '
+        "srun --nodes=2 --ntasks=2 printenv GREETING; }"
+    )
     app = application(word("sh"), word("-c"), word(tell), environment={"GREETING": word("hello")})
     run(real, "9605", app, replicas=2)
-    (first, *hosts, own, other), (second,) = (
-        real.output("9605", f"stdout-{rank}.log").splitlines() for rank in (0, 1)
-    )  # fmt: skip
+    (first, *hosts, own, other), (second,) = (real.output("9605", f"stdout-{rank}.log").splitlines() for rank in (0, 1))
     names = [line.split()[1] for line in (first, second)]
     assert [first, second] == [f"0 {names[0]} hello", f"1 {names[1]} hello"]
     assert hosts == names

@@ -24,9 +24,16 @@ EARLIER = pytest.mark.parametrize("era", ["2021", "2022"], scope="session")
 BASE = "/ucloud/example"
 PRODUCTS: tuple[dict[str, Any], ...] = (
     {"id": "example-compute-1", "category": "example-compute", "partition": "cpu", "time_max": "2d"},
-    {"id": "debug", "category": "debug", "partition": "debug", "cpus": 1, "memory_gb": 0.5, "gpus": 0,
-     "unit": "CREDITS_PER_MINUTE"},
-)  # fmt: skip
+    {
+        "id": "debug",
+        "category": "debug",
+        "partition": "debug",
+        "cpus": 1,
+        "memory_gb": 0.5,
+        "gpus": 0,
+        "unit": "CREDITS_PER_MINUTE",
+    },
+)
 OUTSIDE = [{"account": "proj-b", "product": "example-compute-1", "category": "example-compute", "created_by": "Bob#1"}]
 
 
@@ -126,8 +133,13 @@ def test_suspend_and_unsuspend_are_done_by_slurm_and_the_bill_pauses(real: Real)
     real.core.wait(job_id, "RUNNING", PATIENCE)
     real.core.terminate(job_id)
     real.core.wait(job_id, "SUCCESS", PATIENCE)
-    rows = real.cluster.run("sacct", "-X", "-n", "-P", f"--jobs={slurm_id(real, job_id)}",
-                            "--format=ElapsedRaw,Suspended,Start,End").strip().split("|")  # fmt: skip
+    rows = (
+        real.cluster.run(
+            "sacct", "-X", "-n", "-P", f"--jobs={slurm_id(real, job_id)}", "--format=ElapsedRaw,Suspended,Start,End"
+        )
+        .strip()
+        .split("|")
+    )
     assert int(rows[1].rpartition(":")[2]) >= 2
     assert real.shown(job_id)["bill"]["used"] == int(rows[0])
 
@@ -168,9 +180,14 @@ def test_retrieve_products_says_what_is_configured_and_possible(real: Real) -> N
     elements = {element["product"]["id"]: element for element in real.core.retrieve_products()}
     assert set(elements) == {"example-compute-1", "debug"}
     assert elements["debug"]["native"] == {
-        "enabled": True, "web": False, "vnc": False, "logs": True, "terminal": True, "peers": False,
+        "enabled": True,
+        "web": False,
+        "vnc": False,
+        "logs": True,
+        "terminal": True,
+        "peers": False,
         "timeExtension": True,
-    } | ({} if real.core.era.polls else {"utilization": True})  # fmt: skip
+    } | ({} if real.core.era.polls else {"utilization": True})
 
 
 @EARLIER
@@ -244,8 +261,15 @@ def test_follow_shows_each_rank_and_what_is_said_last(real: Real) -> None:
 def test_register_shows_a_job_from_outside_ucloud(real: Real) -> None:
     if "bob" not in real.cluster.users:
         pytest.fail("the cluster of the tests is made by root, with users")
-    made = real.cluster.run("sbatch", "--parsable", "--job-name=from outside", "--time=5", "--output=/dev/null",
-                            "--wrap=sleep 600", user="bob").strip()  # fmt: skip
+    made = real.cluster.run(
+        "sbatch",
+        "--parsable",
+        "--job-name=from outside",
+        "--time=5",
+        "--output=/dev/null",
+        "--wrap=sleep 600",
+        user="bob",
+    ).strip()
 
     def found() -> list[str]:
         return [job.id for job in real.core.jobs if job.owner == "Bob#1" and slurm_id(real, job.id) == made]

@@ -40,8 +40,9 @@ def phase(site: Site, job_id: str) -> str:
 def slurm_jobs(cluster: Cluster, job_id: str) -> set[str]:
     """Every Slurm job that was ever made for the UCloud job."""
     found = cluster.run("squeue", "--noheader", "--states=all", f"--name=ucloud-{job_id}", "--format=%A").split()
-    found += cluster.run("sacct", "-X", "-n", "-P", "-a", "-S", "now-1days", f"--name=ucloud-{job_id}",
-                         "-o", "jobidraw").split()  # fmt: skip
+    found += cluster.run(
+        "sacct", "-X", "-n", "-P", "-a", "-S", "now-1days", f"--name=ucloud-{job_id}", "-o", "jobidraw"
+    ).split()
     return set(found)
 
 
@@ -106,8 +107,11 @@ def test_a_job_that_ends_while_a_daemon_is_away_is_told_when_it_is_back(
         assert phase(site, number) == "live"
     finally:
         cluster.start_daemon(daemon)
-    wait_until("it is told", lambda: site.cli("worker", check=False).returncode == 0 and phase(site, number) == "ended",
-               seconds=PATIENCE)  # fmt: skip
+    wait_until(
+        "it is told",
+        lambda: site.cli("worker", check=False).returncode == 0 and phase(site, number) == "ended",
+        seconds=PATIENCE,
+    )
 
 
 FAKES = {

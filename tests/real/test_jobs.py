@@ -22,11 +22,26 @@ from tests.support.factories import application, job_data, parameter, text, var,
 PATIENCE = 60.0
 PRODUCTS: tuple[dict[str, Any], ...] = (
     {"id": "example-compute-1", "category": "example-compute", "partition": "cpu"},
-    {"id": "limited", "category": "example-compute", "partition": "cpu", "account": "proj-c", "cpus": 1,
-     "memory_gb": 0.5, "gpus": 0, "unit": "CREDITS_PER_MINUTE"},
-    {"id": "gpu", "category": "example-compute", "partition": "gpu", "gres": "gpu:a100:1", "cpus": 1,
-     "memory_gb": 0.5, "unit": "CREDITS_PER_MINUTE"},
-)  # fmt: skip
+    {
+        "id": "limited",
+        "category": "example-compute",
+        "partition": "cpu",
+        "account": "proj-c",
+        "cpus": 1,
+        "memory_gb": 0.5,
+        "gpus": 0,
+        "unit": "CREDITS_PER_MINUTE",
+    },
+    {
+        "id": "gpu",
+        "category": "example-compute",
+        "partition": "gpu",
+        "gres": "gpu:a100:1",
+        "cpus": 1,
+        "memory_gb": 0.5,
+        "unit": "CREDITS_PER_MINUTE",
+    },
+)
 
 
 @dataclass
@@ -73,9 +88,12 @@ def real(cluster: Cluster, installation: Installation) -> Iterator[Real]:
 
 def test_a_job_runs_and_its_whole_life_is_told_and_charged(real: Real) -> None:
     job_id = real.core.submit(
-        application=("sleeper", "1.0.0"), product="example-compute-1", name="my first job", minutes=5,
+        application=("sleeper", "1.0.0"),
+        product="example-compute-1",
+        name="my first job",
+        minutes=5,
         parameters={"seconds": {"type": "integer", "value": 3}},
-    )  # fmt: skip
+    )
     real.core.wait(job_id, "RUNNING", PATIENCE)
     listed = real.cluster.run("squeue", "--noheader", "--format=%j %u %k")
     assert f"ucloud-{job_id}-my-first-job {real.cluster.service_user} ucloud:example:{job_id}" in listed
@@ -85,8 +103,10 @@ def test_a_job_runs_and_its_whole_life_is_told_and_charged(real: Real) -> None:
     (slurm_id,) = real.slurm_jobs(job_id)
     row = subprocess.run(
         ["sqlite3", str(real.site.database), f"select slurm_id, phase, state from jobs where id = '{job_id}'"],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert row == f"{slurm_id}|ended|SUCCESS\n"
 
 
@@ -151,9 +171,11 @@ def test_what_would_wait_for_ever_is_refused_with_the_limit(real: Real, change: 
 
 def test_a_terminated_job_ends_on_the_cluster_and_is_told(real: Real) -> None:
     job_id = real.core.submit(
-        application=("sleeper", "1.0.0"), product="example-compute-1", minutes=5,
+        application=("sleeper", "1.0.0"),
+        product="example-compute-1",
+        minutes=5,
         parameters={"seconds": {"type": "integer", "value": 300}},
-    )  # fmt: skip
+    )
     real.core.wait(job_id, "RUNNING", PATIENCE)
     real.core.terminate(job_id)
     real.core.wait(job_id, "SUCCESS", PATIENCE)
@@ -199,9 +221,11 @@ def test_ends_that_take_long_are_told_as_they_were_and_charged_as_slurm_counted(
     for name, id_ in ids.items():
         shown = real.shown(id_)
         seconds = sum(
-            int(line) for line in real.cluster.run(
-                "sacct", "-X", "-D", "-n", "-P", f"--jobs={shown['slurm_id']}", "--format=ElapsedRaw").splitlines()
-        )  # fmt: skip
+            int(line)
+            for line in real.cluster.run(
+                "sacct", "-X", "-D", "-n", "-P", f"--jobs={shown['slurm_id']}", "--format=ElapsedRaw"
+            ).splitlines()
+        )
         assert shown["bill"]["used"] == seconds, name
         booked = sum(charge.units * charge.multiplier for charge in real.core.job(id_).charges)
         assert abs(booked * 60 - seconds) <= 30, name
@@ -215,9 +239,13 @@ def _admit(real: Real, **more: Any) -> str:
     real.core.catalogue.add_application(app)
     product = more.pop("product", {"id": "example-compute-1"})["id"]
     return real.core.submit(
-        application=(app["metadata"]["name"], "1.0"), product=product, minutes=None,
-        time_allocation=more.pop("timeAllocation", None), parameters={}, **more,
-    )  # fmt: skip
+        application=(app["metadata"]["name"], "1.0"),
+        product=product,
+        minutes=None,
+        time_allocation=more.pop("timeAllocation", None),
+        parameters={},
+        **more,
+    )
 
 
 def test_the_administrators_commands_say_what_is_there(real: Real) -> None:
@@ -225,9 +253,12 @@ def test_the_administrators_commands_say_what_is_there(real: Real) -> None:
     assert checked.returncode == 0, checked.stdout
     assert "Slurm 22.05" in checked.stdout or "Slurm 2" in checked.stdout
     job_id = real.core.submit(
-        application=("sleeper", "1.0.0"), product="example-compute-1", minutes=5, name="look at me",
+        application=("sleeper", "1.0.0"),
+        product="example-compute-1",
+        minutes=5,
+        name="look at me",
         parameters={"seconds": {"type": "integer", "value": 1}},
-    )  # fmt: skip
+    )
     real.core.wait(job_id, "SUCCESS", PATIENCE)
     listed = real.site.cli("jobs", "--all").stdout
     assert f"ucloud-{job_id}-look-at-me" in listed

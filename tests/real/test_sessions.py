@@ -23,8 +23,12 @@ from tests.sandbox.installation import Installation
 from tests.sandbox.processes import answers, wait_until
 from tests.support.web import PACKAGES, PATIENCE, PORT, Visitor, Web, is_closed, is_waiting, web_opener
 
-HANDSHAKE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
-             "Sec-WebSocket-Key": base64.b64encode(b"0123456789abcdef").decode()}  # fmt: skip
+HANDSHAKE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": base64.b64encode(b"0123456789abcdef").decode(),
+}
 SCREENSHOTS = os.environ.get("UCLOUD_SLURM_SCREENSHOTS")  # a folder for those who want to see
 
 
@@ -64,8 +68,14 @@ def browser(apps: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[we
     """A browser without a screen, to which any certificate is good."""
     options = webdriver.ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                     "--ignore-certificate-errors", "--window-size=1200,900"):  # fmt: skip
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--ignore-certificate-errors",
+        "--window-size=1200,900",
+    ):
         options.add_argument(argument)
     environment = os.environ | {"TMPDIR": str(tmp_path_factory.mktemp("browser"))}
     driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver", env=environment))
@@ -87,12 +97,16 @@ def shown(browser: webdriver.Chrome) -> str:
 
 def run_the_cell(browser: webdriver.Chrome) -> str:
     """Runs the cell of the notebook that is open; gives what it prints."""
-    ready = "return !!(window.Jupyter && Jupyter.notebook && Jupyter.notebook.kernel && " \
-            "Jupyter.notebook.kernel.is_connected())"  # fmt: skip
+    ready = (
+        "return !!(window.Jupyter && Jupyter.notebook && Jupyter.notebook.kernel && "
+        "Jupyter.notebook.kernel.is_connected())"
+    )
     wait_until("the kernel is connected", lambda: bool(browser.execute_script(ready)), seconds=PATIENCE)
     browser.execute_script("Jupyter.notebook.execute_cells([0])")
-    output = "return document.querySelector('.output_stdout') ? " \
-             "document.querySelector('.output_stdout').innerText.trim() : ''"  # fmt: skip
+    output = (
+        "return document.querySelector('.output_stdout') ? "
+        "document.querySelector('.output_stdout').innerText.trim() : ''"
+    )
     wait_until("the cell has printed", lambda: bool(browser.execute_script(output)), seconds=PATIENCE)
     return str(browser.execute_script(output))
 
@@ -119,8 +133,10 @@ def test_a_screen_is_shown_by_novnc(web: Web, browser: webdriver.Chrome) -> None
     link = urlsplit(opened["url"])
     assert link.scheme == "wss"
     path = quote(f"{link.path[1:]}?{link.query}", safe="")
-    browser.get(f"https://cloud.localhost:{web.port}/vnc_lite.html?host={link.hostname}&port={link.port}"
-                f"&password=duckling&path={path}")  # fmt: skip
+    browser.get(
+        f"https://cloud.localhost:{web.port}/vnc_lite.html?host={link.hostname}&port={link.port}"
+        f"&password=duckling&path={path}"
+    )
     colours = """
         const canvas = document.querySelector('canvas');
         if (!canvas || !canvas.width) return 0;
@@ -329,9 +345,24 @@ def test_nginx_goes_nowhere_else(web: Web, job: str) -> None:
 
     with privileged_port() as (privileged, came):
         try:
-            texts = (str(privileged), "0", "65536", "99999", f"0x{int(port):x}", f"127.0.0.1:{port}", f"{port}:80",
-                     f"{port}\n80", f"{port} /\r\nX: y", f"{port} //elsewhere.example.org/", f"{port} /\\elsewhere",
-                     f"-{port}", f"{port}@127.0.0.1", "", "\0", "9" * 5000)  # fmt: skip
+            texts = (
+                str(privileged),
+                "0",
+                "65536",
+                "99999",
+                f"0x{int(port):x}",
+                f"127.0.0.1:{port}",
+                f"{port}:80",
+                f"{port}\n80",
+                f"{port} /\r\nX: y",
+                f"{port} //elsewhere.example.org/",
+                f"{port} /\\elsewhere",
+                f"-{port}",
+                f"{port}@127.0.0.1",
+                "",
+                "\0",
+                "9" * 5000,
+            )
             wrong = [(repr(text)[:40], lambda text=text: write(text)) for text in texts]
             for name, make in (*wrong, ("link", link), ("pipe", pipe), ("of another account", of_another_account)):
                 make()

@@ -15,9 +15,15 @@ from tests.sandbox.processes import wait_until
 from tests.support.factories import application, jinja, parameter, text
 
 PRODUCTS: tuple[dict[str, Any], ...] = (
-    {"id": "example-compute-1", "category": "example-compute", "partition": "cpu", "cpus": 1, "memory_gb": 0.25,
-     "gpus": 0},
-)  # fmt: skip
+    {
+        "id": "example-compute-1",
+        "category": "example-compute",
+        "partition": "cpu",
+        "cpus": 1,
+        "memory_gb": 0.25,
+        "gpus": 0,
+    },
+)
 PLENTY = 10**9
 HOSTILE = [
     "$(touch /tmp/owned)",
@@ -48,9 +54,12 @@ def real(cluster: Cluster, installation: Installation) -> Iterator[Real]:
 
 def start(real: Real, owner: str) -> str:
     return real.core.submit(
-        application=("sleeper", "1.0.0"), product="example-compute-1", owner=owner, minutes=10,
+        application=("sleeper", "1.0.0"),
+        product="example-compute-1",
+        owner=owner,
+        minutes=10,
         parameters={"seconds": {"type": "integer", "value": 600}},
-    )  # fmt: skip
+    )
 
 
 def wait(real: Real, jobs: Sequence[str], state: str) -> None:
@@ -113,20 +122,26 @@ def test_a_template_runs_on_the_cluster_with_its_values_as_they_are(real: Real) 
     app = application(jinja(script), parameters=[parameter(name) for name in names])
     real.core.catalogue.add_application(app)
     job = real.core.submit(
-        application=(app["metadata"]["name"], "1.0"), product="example-compute-1", owner="rich", minutes=5,
+        application=(app["metadata"]["name"], "1.0"),
+        product="example-compute-1",
+        owner="rich",
+        minutes=5,
         parameters={name: text(value) for name, value in zip(names, HOSTILE, strict=True)},
-    )  # fmt: skip
+    )
     wait(real, [job], "SUCCESS")
     *printed, last = real.output(job).split("\0")
     assert printed == [shown for value in HOSTILE for shown in (value, f"in {value}")]
     assert last == f"{job}\n"
 
 
-@pytest.mark.parametrize(("template", "why"), [
-    ("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}", "too long"),
-    ("{% include '/etc/passwd' %}", "include"),
-    ("{{ ''.__class__.__mro__ }}", "__class__"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}", "too long"),
+        ("{% include '/etc/passwd' %}", "include"),
+        ("{{ ''.__class__.__mro__ }}", "__class__"),
+    ],
+)
 def test_a_template_that_misbehaves_is_refused_in_a_sentence(real: Real, template: str, why: str) -> None:
     app = application(jinja(template))
     real.core.catalogue.add_application(app)

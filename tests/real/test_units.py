@@ -73,9 +73,12 @@ def account(living: Living, core: SimulatedCore, cluster: Cluster, mapping: str)
 def start(core: SimulatedCore) -> str:
     metadata = APPLICATION["metadata"]
     return core.submit(
-        application=(metadata["name"], metadata["version"]), product="example-compute-1", owner=PERSON, minutes=10,
+        application=(metadata["name"], metadata["version"]),
+        product="example-compute-1",
+        owner=PERSON,
+        minutes=10,
         parameters={},
-    )  # fmt: skip
+    )
 
 
 def answers(living: Living, path: str) -> bool:
@@ -165,11 +168,14 @@ def test_the_command_line_of_the_guide_works(living: Living, cluster: Cluster, a
 def test_nothing_is_left_of_it_when_it_is_stopped(living: Living) -> None:
     # A pass can be anywhere when it is stopped; here it is at its beginning.
     living.systemctl("restart", "--no-block", "ucloud-slurm-worker.service")
-    wait_until("a pass is under way",
-               lambda: living.systemctl("is-active", "ucloud-slurm-worker.service", check=False) == "activating",
-               seconds=PATIENCE)  # fmt: skip
-    living.systemctl("stop", *WANTED, "ucloud-slurm-worker.service", "ucloud-slurm-runner.service",
-                     "ucloud-slurm-link.service")  # fmt: skip
+    wait_until(
+        "a pass is under way",
+        lambda: living.systemctl("is-active", "ucloud-slurm-worker.service", check=False) == "activating",
+        seconds=PATIENCE,
+    )
+    living.systemctl(
+        "stop", *WANTED, "ucloud-slurm-worker.service", "ucloud-slurm-runner.service", "ucloud-slurm-link.service"
+    )
     left = living.commands()
     assert [line for line in left if "ucloud" in line or "gunicorn" in line] == []
     failed = living.systemctl("list-units", "--failed", "--plain", "--no-legend", "ucloud-slurm*")

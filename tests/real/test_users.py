@@ -69,12 +69,14 @@ def test_the_folder_of_a_job_is_its_users_alone(people: People, theirs: dict[str
 
 @pytest.mark.parametrize(
     "attempt",
-    [lambda people, job: people.core.terminate(job, user=BOB),
-     lambda people, job: people.core.extend(job, 10, user=BOB),
-     lambda people, job: people.core.suspend(job, user=BOB),
-     lambda people, job: people.core.open_session(job, 0, "SHELL", BOB)],
+    [
+        lambda people, job: people.core.terminate(job, user=BOB),
+        lambda people, job: people.core.extend(job, 10, user=BOB),
+        lambda people, job: people.core.suspend(job, user=BOB),
+        lambda people, job: people.core.open_session(job, 0, "SHELL", BOB),
+    ],
     ids=["terminate", "extend", "suspend", "shell"],
-)  # fmt: skip
+)
 def test_nobody_else_acts_on_a_job(
     people: People, theirs: dict[str, str], attempt: Callable[[People, str], object]
 ) -> None:
@@ -132,8 +134,11 @@ def test_who_has_several_slurm_accounts_chooses_one_in_the_form(people: People) 
     assert offered(ALICE) == ["proj-a", "proj-c"]
     assert offered(BOB) == offered(EVE) == []
     for number, (account, status) in enumerate((("proj-c", 200), ("proj-b", 400))):
-        data = job_data(f"99{number}", app=application(word("sleep"), word("600")),
-                        parameters={"_injected_slurmAccount": text(account)})  # fmt: skip
+        data = job_data(
+            f"99{number}",
+            app=application(word("sleep"), word("600")),
+            parameters={"_injected_slurmAccount": text(account)},
+        )
         data["owner"] = {"createdBy": ALICE, "project": None}
         assert people.create(data)[0] == status
     assert people.squeue("--name=ucloud-990", "--format=%u %a") == ["alice proj-c"]
@@ -158,23 +163,39 @@ def test_a_pass_of_the_worker_needs_no_sudo(people: People, theirs: dict[str, st
 
 
 def test_the_service_may_run_one_command_with_sudo(people: People) -> None:
-    listing = subprocess.run(["sudo", "-l", "-U", people.cluster.service_user], capture_output=True, text=True,
-                             check=True).stdout  # fmt: skip
+    listing = subprocess.run(
+        ["sudo", "-l", "-U", people.cluster.service_user], capture_output=True, text=True, check=True
+    ).stdout
     allowed = listing.partition("may run the following commands")[2].splitlines()[1:]
     assert [line.strip() for line in allowed if line.strip()] == [f'(%{GROUP}) NOPASSWD: {people.program} ""']
 
 
 @pytest.mark.parametrize(
     "words",
-    [["-u", "alice", "{program}", "--help"], ["-u", "alice", "{program}", ""], ["-u", "root", "{program}"],
-     ["{program}"], ["-u", "alice", "-g", "root", "{program}"], ["-u", "#0", "{program}"], ["-u", "#-1", "{program}"],
-     ["-u", "nobody", "{program}"], ["-u", "slurm", "{program}"], ["-u", "alice", "/bin/sh"], ["-u", "alice", "-s"],
-     ["-u", "alice", "-i"], ["-u", "alice", "{program}/../sh"], ["-u", "alice", "LD_PRELOAD=/tmp/x", "{program}"],
-     ["-E", "-u", "alice", "{program}"], ["-u", "alice", "-C", "9", "{program}"], ["-e", "/etc/passwd"],
-     ["-u", "alice", "-D", "/tmp", "{program}"], ["-u", "alice", "-R", "/tmp", "{program}"],
-     ["-u", "ucloud-slurm", "{program}"]],
+    [
+        ["-u", "alice", "{program}", "--help"],
+        ["-u", "alice", "{program}", ""],
+        ["-u", "root", "{program}"],
+        ["{program}"],
+        ["-u", "alice", "-g", "root", "{program}"],
+        ["-u", "#0", "{program}"],
+        ["-u", "#-1", "{program}"],
+        ["-u", "nobody", "{program}"],
+        ["-u", "slurm", "{program}"],
+        ["-u", "alice", "/bin/sh"],
+        ["-u", "alice", "-s"],
+        ["-u", "alice", "-i"],
+        ["-u", "alice", "{program}/../sh"],
+        ["-u", "alice", "LD_PRELOAD=/tmp/x", "{program}"],
+        ["-E", "-u", "alice", "{program}"],
+        ["-u", "alice", "-C", "9", "{program}"],
+        ["-e", "/etc/passwd"],
+        ["-u", "alice", "-D", "/tmp", "{program}"],
+        ["-u", "alice", "-R", "/tmp", "{program}"],
+        ["-u", "ucloud-slurm", "{program}"],
+    ],
     ids=lambda words: " ".join(words).replace("{program}", "PROGRAM"),
-)  # fmt: skip
+)
 def test_sudo_refuses_everything_else(people: People, words: list[str]) -> None:
     argv = [one.replace("{program}", str(people.program)) for one in words]
     done = people.as_service("/usr/bin/sudo", "-n", *argv)

@@ -93,15 +93,7 @@ class Accounts:
         self._say(f"making account {one.name}")
         self._note("user", one.name)  # first: a crash in between must not leave an account behind
         groups = ["--groups", ",".join(one.groups)] if one.groups else []
-        options = [
-            "--no-create-home",
-            "--home-dir",
-            str(home),
-            "--shell",
-            "/bin/bash",
-            "--user-group",
-            *groups,
-        ]
+        options = ["--no-create-home", "--home-dir", str(home), "--shell", "/bin/bash", "--user-group", *groups]
         _command("useradd", *options, one.name)
         self._make_home(pwd.getpwnam(one.name))
 

@@ -21,13 +21,18 @@ PORT = 17000
 
 
 @click.group()
-@click.option("--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True,
-              help="Where everything of the sandbox is.")  # fmt: skip
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=FOLDER,
+    show_default=True,
+    help="Where everything of the sandbox is.",
+)
 @click.option("--port", type=click.IntRange(1024, 65000), default=PORT, show_default=True, help="Its first TCP port.")
 @click.pass_context
 def sandbox(context: click.Context, folder: Path, port: int) -> None:
     """A private real Slurm on this machine, for trying."""
-    from tests.sandbox.cluster import Cluster, ClusterSettings  # noqa: PLC0415
+    from tests.sandbox.cluster import Cluster, ClusterSettings
 
     context.obj = Cluster(ClusterSettings(folder=folder, base_port=port), say)
 
@@ -91,8 +96,13 @@ def status(cluster: "Cluster", json_: bool) -> None:
 
 @sandbox.command()
 @click.option("--keep", is_flag=True, help="Leave the cluster running at the end.")
-@click.option("--era", type=click.Choice(["today", "2022", "2021"]), default="today", show_default=True,
-              help="The era of the UCloud that plays along.")  # fmt: skip
+@click.option(
+    "--era",
+    type=click.Choice(["today", "2022", "2021"]),
+    default="today",
+    show_default=True,
+    help="The era of the UCloud that plays along.",
+)
 @click.pass_obj
 def demo(cluster: "Cluster", keep: bool, era: str) -> None:
     """Play the three conversations of UCloud's developer guide with real jobs, side by side.
@@ -100,7 +110,7 @@ def demo(cluster: "Cluster", keep: bool, era: str) -> None:
     Then follow a log, open a shell, extend and suspend a job. Takes about five minutes. Exits with 0 only if
     everything went as the guide says.
     """
-    from tests.sandbox.demo import Demo  # noqa: PLC0415
+    from tests.sandbox.demo import Demo
 
     with explained():
         sys.exit(0 if Demo(cluster, click.echo, keep=keep, era=era).play() else 1)
@@ -108,10 +118,18 @@ def demo(cluster: "Cluster", keep: bool, era: str) -> None:
 
 @sandbox.command()
 @click.option("--only", metavar="GROUPS", help="Measure only these groups, such as creates,passes.")
-@click.option("--backend", type=click.Choice(["commands", "pyslurm"]), default="commands", show_default=True,
-              help="How the sites reach Slurm.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False),
-              help="A folder for the numbers as JSON; `plots` draws them.")  # fmt: skip
+@click.option(
+    "--backend",
+    type=click.Choice(["commands", "pyslurm"]),
+    default="commands",
+    show_default=True,
+    help="How the sites reach Slurm.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A folder for the numbers as JSON; `plots` draws them.",
+)
 @click.option("--quick", is_flag=True, help="Only try the bench, with few repetitions; the numbers mean little.")
 @click.pass_obj
 def bench(cluster: "Cluster", only: str | None, backend: str, out: Path | None, quick: bool) -> None:
@@ -120,7 +138,7 @@ def bench(cluster: "Cluster", only: str | None, backend: str, out: Path | None, 
     Takes about ten minutes, and leaves nothing running that was not running before. Exits with 0 also when a number is
     not as wanted: the table says so.
     """
-    from tests.sandbox.bench.run import Bench, chosen  # noqa: PLC0415
+    from tests.sandbox.bench.run import Bench, chosen
 
     with explained():
         report = Bench(cluster, click.echo, backend=backend).run(chosen(only, backend), quick=quick)
@@ -132,7 +150,7 @@ def bench(cluster: "Cluster", only: str | None, backend: str, out: Path | None, 
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def plots(folder: Path) -> None:
     """Draw what `bench --out` has written into FOLDER, as SVG beside it. Needs matplotlib."""
-    from tests.sandbox.bench.plots import draw  # noqa: PLC0415
+    from tests.sandbox.bench.plots import draw
 
     with explained():
         for path in draw(folder):

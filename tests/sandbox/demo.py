@@ -54,8 +54,12 @@ class Scene:
         self.core = SimulatedCore(provider="example", era=era, first_id=54112 + number)
         self.job = ""
         slug = title.replace(" ", "-")
-        self.site = Site(cluster, self.core, installation, SiteSettings(
-            folder=cluster.folder / "sites" / slug, tables=TABLES, conf=conf))  # fmt: skip
+        self.site = Site(
+            cluster,
+            self.core,
+            installation,
+            SiteSettings(folder=cluster.folder / "sites" / slug, tables=TABLES, conf=conf),
+        )
         self._changed = threading.Condition()
         self.core.on_exchange(self._heard)
 
@@ -150,8 +154,10 @@ class Demo:
             self._say("This is what the demonstration does to this machine:")
             for sentence in cluster.plan():
                 self._say(f"- {sentence}")
-            self._say("- At the end: end all its processes" + ("." if was_there or self._keep else
-                      ", and delete its folder and its accounts."))  # fmt: skip
+            self._say(
+                "- At the end: end all its processes"
+                + ("." if was_there or self._keep else ", and delete its folder and its accounts.")
+            )
         try:
             cluster.start()
             return self._scenes()

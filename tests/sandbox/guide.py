@@ -50,22 +50,39 @@ def _charge(id_: str) -> Row:
 
 
 def _no_funds(id_: str) -> Row:
-    return Row(f"[{id_}] Response", FROM_UCLOUD, "chargeCredits", "402 Payment Required", answer=True,
-               fits=_status(402))  # fmt: skip
+    return Row(
+        f"[{id_}] Response", FROM_UCLOUD, "chargeCredits", "402 Payment Required", answer=True, fits=_status(402)
+    )
 
 
 def _report(id_: str, minutes: int) -> Row:
-    return Row(f"[{id_}] Request", FROM_PROVIDER, "reportUsage", f"{minutes} minute{'s' * (minutes > 1)} used in all",
-               fits=lambda request: [item["usage"] for item in request["items"]] == [minutes])  # fmt: skip
+    return Row(
+        f"[{id_}] Request",
+        FROM_PROVIDER,
+        "reportUsage",
+        f"{minutes} minute{'s' * (minutes > 1)} used in all",
+        fits=lambda request: [item["usage"] for item in request["items"]] == [minutes],
+    )
 
 
 def _left(id_: str, left: bool) -> Row:
-    return Row(f"[{id_}] Response", FROM_UCLOUD, "reportUsage", "OK" if left else "Nothing left", answer=True,
-               fits=lambda answer: (answer["body"] or {}).get("responses") == [left])  # fmt: skip
+    return Row(
+        f"[{id_}] Response",
+        FROM_UCLOUD,
+        "reportUsage",
+        "OK" if left else "Nothing left",
+        answer=True,
+        fits=lambda answer: (answer["body"] or {}).get("responses") == [left],
+    )
 
 
-_POOR = Row("[4] Request", FROM_PROVIDER, "update", "Proceed to `SUCCESS` with message 'Insufficient funds'",
-            fits=_state("SUCCESS", "Insufficient funds"))  # fmt: skip
+_POOR = Row(
+    "[4] Request",
+    FROM_PROVIDER,
+    "update",
+    "Proceed to `SUCCESS` with message 'Insufficient funds'",
+    fits=_state("SUCCESS", "Insufficient funds"),
+)
 _BEGIN = (
     Row("[1] Request", FROM_UCLOUD, "create", "Start application with ID {job}"),
     Row("[1] Response", FROM_PROVIDER, "create", "OK", answer=True, fits=_status(200)),
@@ -80,12 +97,7 @@ ACCOUNTING = (
     _charge("7"),
     Row("[8] Request", FROM_PROVIDER, "update", "Proceed to `SUCCESS`", fits=_state("SUCCESS")),
 )
-MISSING_CREDITS = (
-    *_BEGIN,
-    _charge("3"),
-    _no_funds("3"),
-    _POOR,
-)
+MISSING_CREDITS = (*_BEGIN, _charge("3"), _no_funds("3"), _POOR)
 OUT_OF_SYNC = (
     *_BEGIN,
     _charge("3"),

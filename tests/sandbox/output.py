@@ -16,7 +16,7 @@ def say(sentence: str) -> None:
 @contextmanager
 def explained() -> Iterator[None]:
     """Says what cannot be done in a sentence instead of a stack trace, and exits with 1."""
-    from tests.sandbox.errors import SandboxError  # noqa: PLC0415
+    from tests.sandbox.errors import SandboxError
 
     # Somebody who ends us by kill wants what we started to be ended too.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))

@@ -110,9 +110,11 @@ class Site:
             tables[name] = tables.get(name, {}) | dict(table)
         if self._settings.links:
             tables["users"] = {
-                "mapping": "table", "runner": str(self.folder / "runner.sock"),
-                "program": str(self._installation.program), "group": GROUP,
-            } | tables.get("users", {})  # fmt: skip
+                "mapping": "table",
+                "runner": str(self.folder / "runner.sock"),
+                "program": str(self._installation.program),
+                "group": GROUP,
+            } | tables.get("users", {})
             tables["jobs"] = {"grace": "5s", "quiet": "12s"} | dict(self._settings.tables.get("jobs", {}))
         if self._settings.outside:
             tables["outside"] = [dict(rule) for rule in self._settings.outside]
@@ -131,10 +133,23 @@ class Site:
         if settings.links:
             self._start_runner()
         process = self.spawn(
-            "-m", "gunicorn", "--bind", self.url.removeprefix("http://"), "--workers", str(settings.workers),
-            "--worker-class", "gthread", "--threads", str(settings.threads), "--worker-tmp-dir", "/dev/shm",
-            "--graceful-timeout", "5", "--no-control-socket", "ucloud_slurm.wsgi:app",
-        )  # fmt: skip
+            "-m",
+            "gunicorn",
+            "--bind",
+            self.url.removeprefix("http://"),
+            "--workers",
+            str(settings.workers),
+            "--worker-class",
+            "gthread",
+            "--threads",
+            str(settings.threads),
+            "--worker-tmp-dir",
+            "/dev/shm",
+            "--graceful-timeout",
+            "5",
+            "--no-control-socket",
+            "ucloud_slurm.wsgi:app",
+        )
         wait_until("the service", lambda: self._alive() or process.poll() is not None, seconds=START_SECONDS)
         if process.poll() is not None:
             raise SandboxError(f"the service does not start: {self.log.read_text()[-2000:]}")
@@ -159,17 +174,28 @@ class Site:
         """Runs ``ucloud-slurm`` as the service account."""
         return subprocess.run(
             [self._installation.python, "-m", "ucloud_slurm", *arguments],
-            env=self.environment(), cwd="/", capture_output=True, text=True, timeout=120, check=check,
+            env=self.environment(),
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=check,
             **self._identity(),
-        )  # fmt: skip
+        )
 
     def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Starts a Python program of the product as the service account; its output goes to the log."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [self._installation.python, *arguments], env=self.environment(), cwd="/", stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True, **self._identity(),
-            )  # fmt: skip
+                [self._installation.python, *arguments],
+                env=self.environment(),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **self._identity(),
+            )
         self.processes.append(process)
         return process
 
@@ -203,12 +229,7 @@ class Site:
         if os.geteuid() != 0:
             return {}
         groups = [group.gr_gid for group in grp.getgrall() if self._account.pw_name in group.gr_mem]
-        return {
-            "user": self._account.pw_uid,
-            "group": self._account.pw_gid,
-            "extra_groups": groups,
-            "umask": 0o077,
-        }
+        return {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": groups, "umask": 0o077}
 
     def _alive(self) -> bool:
         try:

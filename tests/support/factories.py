@@ -40,14 +40,7 @@ def jinja(template: str) -> dict[str, Any]:
 
 def parameter(name: str, kind: str = "text", **more: Any) -> dict[str, Any]:
     """A declared parameter."""
-    return {
-        "type": kind,
-        "name": name,
-        "optional": False,
-        "defaultValue": None,
-        "title": "",
-        "description": "",
-    } | more
+    return {"type": kind, "name": name, "optional": False, "defaultValue": None, "title": "", "description": ""} | more
 
 
 def application(
@@ -95,11 +88,7 @@ def application(
 
 
 def job_data(
-    job_id: str = "54112",
-    *,
-    app: dict[str, Any] | None = None,
-    parameters: dict[str, Any] | None = None,
-    **more: Any,
+    job_id: str = "54112", *, app: dict[str, Any] | None = None, parameters: dict[str, Any] | None = None, **more: Any
 ) -> dict[str, Any]:
     """A Job. ``more`` replaces parts of the specification."""
     resolved = app or application(word("true"))

@@ -68,11 +68,7 @@ class Model:
         """Nothing is kept."""
 
     def submit(
-        self,
-        submission: Submission,
-        within: float,  # noqa: ARG002
-        as_user: Run,  # noqa: ARG002
-        before: Callable[[], None] | None = None,
+        self, submission: Submission, within: float, as_user: Run, before: Callable[[], None] | None = None
     ) -> SlurmJobId:
         if before is not None:
             before()
@@ -95,7 +91,7 @@ class Model:
         self._ask(self.controller)
         return [self._listed(job) for job in self.jobs if job.in_queue and (users is None or job.user in users)]
 
-    def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:  # noqa: ARG002
+    def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:
         self.counts["squeue"] += 1
         self._ask(self.controller)
         return next((self._listed(found) for found in self.jobs if found.in_queue and found.run.id == job), None)
@@ -118,7 +114,7 @@ class Model:
             if run.submitted >= since
         ]
 
-    def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:  # noqa: ARG002
+    def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:
         self.counts["scancel"] += 1
         self._ask(self.controller)
         for found in self.jobs:
@@ -126,54 +122,54 @@ class Model:
             if same and found.in_queue and self.cancels_reach:
                 self.end(found, SlurmState.CANCELLED)
 
-    def partitions(self, within: float) -> list[Partition]:  # noqa: ARG002
+    def partitions(self, within: float) -> list[Partition]:
         self.counts["sinfo"] += 1
         self._ask(self.controller)
         return [Partition("cpu", up=True, minutes=600, nodes_max=None, groups=(NodeGroup(4, 16, 8000, ""),))]
 
-    def nodes(self, node_list: str, within: float) -> list[Node]:  # noqa: ARG002
+    def nodes(self, node_list: str, within: float) -> list[Node]:
         self._ask(self.controller)
         return [Node(name, "127.0.0.1") for name in node_list.split(",")]
 
-    def load(self, partitions: Collection[str], within: float) -> Load:  # noqa: ARG002
+    def load(self, partitions: Collection[str], within: float) -> Load:
         self.counts["sinfo"] += 1
         self._ask(self.controller)
         running = sum(job.run.state is SlurmState.RUNNING for job in self.jobs)
         pending = sum(job.run.state is SlurmState.PENDING for job in self.jobs)
         return Load(64, running, 32000, 0, running, pending)
 
-    def accounts(self, user: str, within: float) -> list[str]:  # noqa: ARG002
+    def accounts(self, user: str, within: float) -> list[str]:
         self.counts["sacctmgr"] += 1
         self._ask(self.accounting)
         return list(self.of_user)
 
-    def is_operator(self, user: str, within: float) -> bool:  # noqa: ARG002
+    def is_operator(self, user: str, within: float) -> bool:
         self.counts["sacctmgr"] += 1
         self._ask(self.accounting)
         return self.operator
 
-    def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:  # noqa: ARG002
+    def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
         self.counts["scontrol"] += 1
         self._found(job).minutes = minutes
 
-    def suspend(self, job: SlurmJobId, within: float) -> None:  # noqa: ARG002
+    def suspend(self, job: SlurmJobId, within: float) -> None:
         self._switch(job, SlurmState.RUNNING, SlurmState.SUSPENDED)
 
-    def resume(self, job: SlurmJobId, within: float) -> None:  # noqa: ARG002
+    def resume(self, job: SlurmJobId, within: float) -> None:
         self._switch(job, SlurmState.SUSPENDED, SlurmState.RUNNING)
 
-    def hold(self, job: SlurmJobId, within: float) -> None:  # noqa: ARG002
+    def hold(self, job: SlurmJobId, within: float) -> None:
         self.counts["hold"] += 1
         found = self._found(job)
         if found.run.state is not SlurmState.PENDING:
             raise ActionRefused("Job is no longer pending execution")
         found.held = "JobHeldAdmin"
 
-    def release(self, job: SlurmJobId, within: float) -> None:  # noqa: ARG002
+    def release(self, job: SlurmJobId, within: float) -> None:
         self.counts["release"] += 1
         self._found(job).held = None
 
-    def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:  # noqa: ARG002
+    def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:
         return Launch(self.terminal_command, (("PATH", "/usr/bin:/bin"), ("TERM", "xterm")))
 
     def _switch(self, job: SlurmJobId, before: SlurmState, after: SlurmState) -> None:
@@ -210,9 +206,13 @@ class Model:
             return
         started = job.run.started
         job.runs[-1] = replace(
-            job.run, state=state, state_text=state.name, ended=self._now(), exit_code=exit_code,
+            job.run,
+            state=state,
+            state_text=state.name,
+            ended=self._now(),
+            exit_code=exit_code,
             elapsed=self._now() - started if started is not None else 0,
-        )  # fmt: skip
+        )
 
     def requeue(self, job: ModelJob, state: SlurmState = SlurmState.REQUEUED) -> None:
         if job.run.state is not SlurmState.RUNNING:
@@ -249,10 +249,21 @@ class Model:
     @staticmethod
     def _new_run(submission: Submission, user: str, id_: SlurmJobId, when: int) -> RunRecord:
         return RunRecord(
-            id=id_, name=submission.name, user=user, state=SlurmState.PENDING, state_text="PENDING", submitted=when,
-            started=None, ended=None, elapsed=0, exit_code=0, signal=0, nodes=submission.nodes,
-            cpus=submission.nodes * (submission.cpus or 1), node_list="n1",
-        )  # fmt: skip
+            id=id_,
+            name=submission.name,
+            user=user,
+            state=SlurmState.PENDING,
+            state_text="PENDING",
+            submitted=when,
+            started=None,
+            ended=None,
+            elapsed=0,
+            exit_code=0,
+            signal=0,
+            nodes=submission.nodes,
+            cpus=submission.nodes * (submission.cpus or 1),
+            node_list="n1",
+        )
 
     def _run(self, run: RunRecord) -> RunRecord:
         if run.started is not None and run.ended is None:
@@ -262,8 +273,19 @@ class Model:
     def _listed(self, job: ModelJob) -> QueueRecord:
         run = self._run(job.run)
         return QueueRecord(
-            id=run.id, name=run.name, user=run.user, state=run.state, state_text=run.state_text,
+            id=run.id,
+            name=run.name,
+            user=run.user,
+            state=run.state,
+            state_text=run.state_text,
             reason=job.held or "Priority",
-            submitted=run.submitted, started=run.started, elapsed=run.elapsed, nodes=run.nodes, cpus=run.cpus,
-            node_list=run.node_list, minutes=job.minutes, account="proj-a", partition=job.submission.partition,
-        )  # fmt: skip
+            submitted=run.submitted,
+            started=run.started,
+            elapsed=run.elapsed,
+            nodes=run.nodes,
+            cpus=run.cpus,
+            node_list=run.node_list,
+            minutes=job.minutes,
+            account="proj-a",
+            partition=job.submission.partition,
+        )

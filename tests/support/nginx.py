@@ -26,10 +26,15 @@ def certificate(folder: Path) -> None:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hpc.example.org")])
     now = datetime.now(UTC)
     made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1))
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
         .sign(key, hashes.SHA256())
-    )  # fmt: skip
+    )
     pem = serialization.Encoding.PEM
     (folder / "cert.pem").write_bytes(made.public_bytes(pem))
     (folder / "key.pem").write_bytes(
@@ -56,11 +61,14 @@ def path_form(text: str) -> str:
     _, names, locations = re.findall(r"(?:^#     .*\n|^#\n(?=#     ))+", how, re.MULTILINE)
     (server_name,) = re.findall(r"^    server_name .*\n", active, re.MULTILINE)
     (location,) = re.findall(r"^    location / \{\n.*?^    \}\n", active, re.MULTILINE | re.DOTALL)
-    return changed(active, {
-        "__Host-": "__Secure-",
-        server_name: re.sub(r"^# ?", "", names, flags=re.MULTILINE),
-        location: re.sub(r"^# ?", "", locations, flags=re.MULTILINE),
-    })  # fmt: skip
+    return changed(
+        active,
+        {
+            "__Host-": "__Secure-",
+            server_name: re.sub(r"^# ?", "", names, flags=re.MULTILINE),
+            location: re.sub(r"^# ?", "", locations, flags=re.MULTILINE),
+        },
+    )
 
 
 @contextmanager

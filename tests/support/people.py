@@ -55,8 +55,11 @@ class People:
     def run(self, owner: str, job_id: str, *words: dict[str, Any], **parameters: Any) -> tuple[int, Any]:
         """Starts a job with an application of its own."""
         declared = [parameter(name) for name in parameters]
-        data = job_data(job_id, app=application(*words, parameters=declared),
-                        parameters={name: text(value) for name, value in parameters.items()})  # fmt: skip
+        data = job_data(
+            job_id,
+            app=application(*words, parameters=declared),
+            parameters={name: text(value) for name, value in parameters.items()},
+        )
         data["owner"] = {"createdBy": owner, "project": None}
         return self.create(data)
 
@@ -85,6 +88,16 @@ class People:
 
     def as_service(self, *argv: str, stdin: Any = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
         """Runs something as the account of the service, as an intruder there would."""
-        return subprocess.run(argv, stdin=stdin, capture_output=True, text=True, timeout=30, check=False, cwd="/",
-                              user=self.cluster.service_user, group=self.cluster.service_user, extra_groups=[],
-                              env={"PATH": "/usr/bin:/bin"})  # fmt: skip
+        return subprocess.run(
+            argv,
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            cwd="/",
+            user=self.cluster.service_user,
+            group=self.cluster.service_user,
+            extra_groups=[],
+            env={"PATH": "/usr/bin:/bin"},
+        )

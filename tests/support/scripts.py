@@ -103,9 +103,14 @@ class Node:
         script = self.folder / "script"
         script.write_text(submission.script, encoding="utf-8")
         done = subprocess.run(
-            ["/bin/bash", str(script)], env=given | environment, cwd=self.folder, stdin=subprocess.DEVNULL,
-            capture_output=True, check=False, timeout=30,
-        )  # fmt: skip
+            ["/bin/bash", str(script)],
+            env=given | environment,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=30,
+        )
         arguments, variables = self.seen / "arguments", self.seen / "environment"
         return Seen(
             done.returncode,

@@ -27,12 +27,27 @@ SYSTEMD = Path("/lib/systemd/systemd")
 # What ours lean on, without what those would do to this machine.
 TARGETS = ("sysinit", "basic", "shutdown", "multi-user", "timers", "sockets", "network-online", "umount", "final")
 JOURNAL = ("systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket")
-SERVICES = ("ucloud-slurm.service", "ucloud-slurm-worker.service", "ucloud-slurm-listener.service",
-            "ucloud-slurm-link.service")  # fmt: skip
-WANTED = ("ucloud-slurm.service", "ucloud-slurm-worker.timer", "ucloud-slurm-listener.service",
-          "ucloud-slurm-runner.socket", "ucloud-slurm-link.socket")  # fmt: skip
-OWN_PLACES = ("/usr/lib/systemd/system", "/etc/systemd", "/etc/sudoers.d", "/etc/ucloud-slurm", "/var/lib/ucloud-slurm",
-              "/opt")  # fmt: skip
+SERVICES = (
+    "ucloud-slurm.service",
+    "ucloud-slurm-worker.service",
+    "ucloud-slurm-listener.service",
+    "ucloud-slurm-link.service",
+)
+WANTED = (
+    "ucloud-slurm.service",
+    "ucloud-slurm-worker.timer",
+    "ucloud-slurm-listener.service",
+    "ucloud-slurm-runner.socket",
+    "ucloud-slurm-link.socket",
+)
+OWN_PLACES = (
+    "/usr/lib/systemd/system",
+    "/etc/systemd",
+    "/etc/sudoers.d",
+    "/etc/ucloud-slurm",
+    "/var/lib/ucloud-slurm",
+    "/opt",
+)
 PROGRAMS = {
     "ucloud-slurm": "from ucloud_slurm.cli.main import main\nmain()",
     "ucloud-slurm-as-user": "from ucloud_slurm.users.as_user import main\nmain()",
@@ -102,8 +117,9 @@ class Living:
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 ["unshare", *namespaces, "bash", "-c", enter, "bash", str(self._folder), str(self._cluster.folder)],
-                stdout=log, stderr=log,
-            )  # fmt: skip
+                stdout=log,
+                stderr=log,
+            )
         wait_until("systemd", self._is_up, seconds=30)
 
     def _is_up(self) -> bool:

@@ -19,8 +19,17 @@ from tests.sandbox.site import Site, free_port
 from tests.support import nginx
 from tests.support.factories import application, word
 
-PACKAGES = ("nginx", "chromium", "chromium-driver", "jupyter-notebook", "novnc", "websockify",
-            "tigervnc-standalone-server", "tigervnc-tools", "xterm")  # fmt: skip
+PACKAGES = (
+    "nginx",
+    "chromium",
+    "chromium-driver",
+    "jupyter-notebook",
+    "novnc",
+    "websockify",
+    "tigervnc-standalone-server",
+    "tigervnc-tools",
+    "xterm",
+)
 PATIENCE = 60.0
 PORT = '"$UCLOUD_PORT"'
 
@@ -89,9 +98,12 @@ class Web:
         app = application(word("sh"), word("-c"), word(words), applicationType=kind, **more)
         self.core.catalogue.add_application(app)
         job_id = self.core.submit(
-            application=(app["metadata"]["name"], "1.0"), product="example-compute-1", minutes=10, parameters={},
+            application=(app["metadata"]["name"], "1.0"),
+            product="example-compute-1",
+            minutes=10,
+            parameters={},
             replicas=replicas,
-        )  # fmt: skip
+        )
         self.core.wait(job_id, "RUNNING", PATIENCE)
         return job_id
 
@@ -126,24 +138,38 @@ def web_opener(cluster: Cluster, installation: Installation, apps: Path, folder:
             "    listen [::]:443 ssl;\n": "",
             "proxy_pass http://127.0.0.1:8889;": f"proxy_pass {site.url};",
         }
-        main = nginx.shipped("nginx.conf", common | {
-            "listen 80;": f"listen 127.0.0.1:{free_port()};",
-            "    listen [::]:80;\n": "",
-            "server_name hpc.example.org;": "server_name hpc.localhost;",
-            "/etc/ssl/certs/hpc.example.org.pem": f"{folder}/cert.pem",
-            "/etc/ssl/private/hpc.example.org.key": f"{folder}/key.pem",
-        })  # fmt: skip
+        main = nginx.shipped(
+            "nginx.conf",
+            common
+            | {
+                "listen 80;": f"listen 127.0.0.1:{free_port()};",
+                "    listen [::]:80;\n": "",
+                "server_name hpc.example.org;": "server_name hpc.localhost;",
+                "/etc/ssl/certs/hpc.example.org.pem": f"{folder}/cert.pem",
+                "/etc/ssl/private/hpc.example.org.key": f"{folder}/key.pem",
+            },
+        )
         sessions = nginx.shipped("nginx-sessions.conf", {})
         sessions = sessions if "*." in url else nginx.path_form(sessions)
-        sessions = nginx.changed(sessions, common | {
-            "/etc/ssl/certs/apps.hpc.example.org.pem": f"{folder}/cert.pem",
-            "/etc/ssl/private/apps.hpc.example.org.key": f"{folder}/key.pem",
-        } | ({r"\.apps\.hpc\.example\.org$": r"\.apps\.localhost$"} if "*." in url
-             else {"server_name apps.hpc.example.org;": "server_name apps.localhost;"}))  # fmt: skip
+        sessions = nginx.changed(
+            sessions,
+            common
+            | {
+                "/etc/ssl/certs/apps.hpc.example.org.pem": f"{folder}/cert.pem",
+                "/etc/ssl/private/apps.hpc.example.org.key": f"{folder}/key.pem",
+            }
+            | (
+                {r"\.apps\.hpc\.example\.org$": r"\.apps\.localhost$"}
+                if "*." in url
+                else {"server_name apps.hpc.example.org;": "server_name apps.localhost;"}
+            ),
+        )
         # Where UCloud's own pages come from.
-        ucloud = (f"server {{ listen 127.0.0.1:{port} ssl; server_name cloud.localhost; root /usr/share/novnc; "
-                  f"include /etc/nginx/mime.types; "
-                  f"ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem; }}\n")  # fmt: skip
+        ucloud = (
+            f"server {{ listen 127.0.0.1:{port} ssl; server_name cloud.localhost; root /usr/share/novnc; "
+            f"include /etc/nginx/mime.types; "
+            f"ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem; }}\n"
+        )
         with nginx.running(folder, main + sessions + ucloud, port):
             yield Web(site, core, cluster, apps, port)
         for job in core.jobs:

@@ -5,17 +5,9 @@ from ucloud_slurm.errors import Conflict, Forbidden, Problem, Refused, TooMany, 
 # In Slurm's order of importance; the text is Slurm's own (slurm_errno.h), matched without regard to case.
 _WORDS: tuple[tuple[str, type[Problem], str], ...] = (
     ("submitjob", TooMany, "You have as many jobs here as the cluster allows; wait until some have ended."),
-    (
-        "job submit limit",
-        TooMany,
-        "The cluster's limits on the number, size or time of jobs do not allow this one.",
-    ),
+    ("job submit limit", TooMany, "The cluster's limits on the number, size or time of jobs do not allow this one."),
     ("qos", Refused, "The cluster does not allow this kind of job (its quality of service) for the account."),
-    (
-        "invalid account",
-        Forbidden,
-        "The cluster does not know the account for these jobs, or it may not use it.",
-    ),
+    ("invalid account", Forbidden, "The cluster does not know the account for these jobs, or it may not use it."),
     ("user's group not permitted", Forbidden, "The account may not use these machines of the cluster."),
     ("invalid partition", Refused, "The cluster does not have these machines any more."),
     ("partition", Refused, "The machines take no such job at the moment."),

@@ -15,11 +15,7 @@ from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.ucloud.products import COMPUTE, TYPE, AccountingUnit, Category, ProductV2
 
 Value = str | int | bool | None
-FREQUENCIES: Mapping[str | None, str] = {
-    "minute": "PERIODIC_MINUTE",
-    "hour": "PERIODIC_HOUR",
-    "day": "PERIODIC_DAY",
-}
+FREQUENCIES: Mapping[str | None, str] = {"minute": "PERIODIC_MINUTE", "hour": "PERIODIC_HOUR", "day": "PERIODIC_DAY"}
 FIXED = ("product_type", "accounting_unit", "accounting_frequency", "free_to_use")
 
 
@@ -128,8 +124,10 @@ def _wanted(
             wrong.append(f'products[{number}].unit: "{product.unit}" says nothing about time; give frequency.')
             continue
         if counted.unit in (Unit.CORE, Unit.ALLOCATED) and not (product.cpus or (known and known.cpu)):
-            wrong.append(f"products[{number}].cpus is missing: {product.id} is counted by its CPUs, and UCloud does "
-                         "not know how many there are.")  # fmt: skip
+            wrong.append(
+                f"products[{number}].cpus is missing: {product.id} is counted by its CPUs, and UCloud does "
+                "not know how many there are."
+            )
             continue
         made = _product(
             product, _category(product, provider, counted, categories.get(product.category)), counted, known
@@ -198,10 +196,12 @@ def _compared(product: ProductV2, there: ProductV2 | None, category: Category | 
     known = there.category if there else category
     fixed: tuple[Difference, ...] = ()
     if known is not None:
-        fixed = tuple(_differences(
-            _flat({"category": known.model_dump(by_alias=True, include=set(FIXED))}),
-            _flat({"category": product.category.model_dump(by_alias=True, include=set(FIXED))}),
-        ))  # fmt: skip
+        fixed = tuple(
+            _differences(
+                _flat({"category": known.model_dump(by_alias=True, include=set(FIXED))}),
+                _flat({"category": product.category.model_dump(by_alias=True, include=set(FIXED))}),
+            )
+        )
     standing = Standing.NEW if there is None else Standing.DIFFERENT if differences else Standing.SAME
     return Compared(product, standing, differences, fixed)
 

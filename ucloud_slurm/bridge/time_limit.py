@@ -33,13 +33,7 @@ class Extension:
 
 
 def extension(
-    *,
-    known: int | None,
-    requested: int | None,
-    limit: int | None,
-    last: str | None,
-    since: float | None,
-    era: Era,
+    *, known: int | None, requested: int | None, limit: int | None, last: str | None, since: float | None, era: Era
 ) -> Extension:
     """Decides on the new limit.
 
@@ -86,7 +80,5 @@ def check(target: int, product: str, most: int | None, unit: str) -> None:
 def limit_update(minutes: int, era: Era) -> JobUpdate:
     """What UCloud is told of a new limit; one that does not know the field is told in words."""
     return JobUpdate(
-        None,
-        f"The job may now run for {span(minutes)}.",
-        minutes * 60_000 if era.has_new_time_allocation else None,
+        None, f"The job may now run for {span(minutes)}.", minutes * 60_000 if era.has_new_time_allocation else None
     )

@@ -89,9 +89,14 @@ class Told:
 
 
 def told(
-    accounting: Accounting, *, used: int, charged: int, gather: float, final: bool,
+    accounting: Accounting,
+    *,
+    used: int,
+    charged: int,
+    gather: float,
+    final: bool,
     last_unit: Literal["nearest", "up", "down"],
-) -> Told | None:  # fmt: skip
+) -> Told | None:
     """What UCloud should be told of a job's use, or None when it knows it, or it is not time yet.
 
     :param used: weighted seconds that the job has used

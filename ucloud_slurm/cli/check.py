@@ -21,7 +21,7 @@ from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.accounts import own_account
-from ucloud_slurm.system.filelock import LISTENER, taken
+from ucloud_slurm.system.filelock import LISTENER, is_locked
 from ucloud_slurm.ucloud.core import Core
 from ucloud_slurm.ucloud.credentials import read_refresh_token
 from ucloud_slurm.ucloud.eras import ERAS
@@ -160,9 +160,11 @@ def software(config: Config) -> Iterator[Line]:
     else:
         program = RUNTIMES[runtime].begin[0]
         found = shutil.which(program)
-        yield ("ok", f"{runtime}: {found}") if found else (
-            "warning", f"{program} is not on this host; see that the compute nodes have it"
-        )  # fmt: skip
+        yield (
+            ("ok", f"{runtime}: {found}")
+            if found
+            else ("warning", f"{program} is not on this host; see that the compute nodes have it")
+        )
     wanted = [("containers.images", folder) for folder in config.containers.images]
     wanted += [("files", root.local) for root in config.files if "{" not in root.local]
     for key, folder in wanted:
@@ -175,23 +177,39 @@ def _sessions(config: Config) -> list[Line]:
     if url is None:
         return [("ok", "logs and shells; no web pages of applications (sessions.url)")]
     if url.endswith("*"):
-        return [("warning", f"{url}: all sessions share one host, so the page of one application can use what browsers "
-                 'keep for the others; better a host name for each, such as "https://*.apps.example.org"')]  # fmt: skip
+        return [
+            (
+                "warning",
+                f"{url}: all sessions share one host, so the page of one application can use what browsers "
+                'keep for the others; better a host name for each, such as "https://*.apps.example.org"',
+            )
+        ]
     return [("ok", f"web pages of applications at {url}")]
 
 
 def _channel(config: Config) -> list[Line]:
     if not ERAS[config.ucloud.era].has_channel:
         return []
-    if taken(config.database.path, LISTENER):
+    if is_locked(config.database.path, LISTENER):
         return [("ok", "the listener runs")]
-    return [("warning", "the listener does not run, so locked wallets are noticed late: systemctl enable --now "
-             "ucloud-slurm-listener")]  # fmt: skip
+    return [
+        (
+            "warning",
+            "the listener does not run, so locked wallets are noticed late: systemctl enable --now "
+            "ucloud-slurm-listener",
+        )
+    ]
 
 
 def _ucloud(config: Config) -> list[Line]:
-    core = Core(config.ucloud.url, read_refresh_token(config.ucloud.refresh_token_file), now=time.time,
-                timeout=config.ucloud.timeout, tries=1, ca_file=config.ucloud.ca_file)  # fmt: skip
+    core = Core(
+        config.ucloud.url,
+        read_refresh_token(config.ucloud.refresh_token_file),
+        now=time.time,
+        timeout=config.ucloud.timeout,
+        tries=1,
+        ca_file=config.ucloud.ca_file,
+    )
     try:
         core.check()
     finally:

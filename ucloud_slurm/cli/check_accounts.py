@@ -15,9 +15,9 @@ from ucloud_slurm.store.people import Link, People
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.users import service
-from ucloud_slurm.users.impersonation import MayNotAct, OwnAccount
-from ucloud_slurm.users.mapping import Unfit, account_of, is_member
-from ucloud_slurm.users.runner_client import Remote
+from ucloud_slurm.users.impersonation import ImpersonationDenied, OwnAccount
+from ucloud_slurm.users.mapping import IneligibleUser, account_of, is_member
+from ucloud_slurm.users.runner_client import RunnerClient
 from ucloud_slurm.users.script import Script
 
 SHOWN = 10  # accounts that are named; more only say that there are more
@@ -49,7 +49,7 @@ def _service(config: Config) -> Iterator[Line]:
         yield from _trial(config, [person])
         return
     folder = _folder(config, person)
-    OwnAccount().trial(folder)
+    OwnAccount().self_test(folder)
     yield "ok", f"jobs run as {person.user} in {Path(folder).parent}"
     yield "warning", service.WARNING.format(user=person.user)
 
@@ -93,7 +93,7 @@ def _person(users: UsersSection, link: Link) -> Person | str:
     """Somebody who is connected, or why no job runs as them."""
     try:
         account = account_of(link.local_user, users, link.uid)
-    except Unfit as error:
+    except IneligibleUser as error:
         return error.reason
     if not is_member(account, users.group):
         return f"{account.name} is not in the group {users.group}"
@@ -110,7 +110,7 @@ def _members(users: UsersSection) -> list[Person]:
     for name in names:
         try:
             account = account_of(name, users)
-        except Unfit:
+        except IneligibleUser:
             continue
         found.append(Person(account.name, account.home, account.shell))
     return found
@@ -127,8 +127,8 @@ def _trial(config: Config, people: Sequence[Person]) -> Iterator[Line]:
         person = people[0]
         folder = _folder(config, person)
         try:
-            Remote(runner, person.user).trial(folder)
-        except MayNotAct:
+            RunnerClient(runner, person.user).self_test(folder)
+        except ImpersonationDenied:
             why = "journalctl -u ucloud-slurm-runner says why; is the rule of sudo there?"
             yield "failed", f"the runner cannot act as {person.user}: {why}"
         except (NotNow, Problem) as error:

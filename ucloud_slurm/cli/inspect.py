@@ -11,13 +11,14 @@ from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, moment, table
 from ucloud_slurm.provider.billing import accounting_of
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import Catalogue
+from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.store.jobs import JobRow, Phase
 
 T = TypeVar("T")
 
-_most = click.option("--most", type=click.IntRange(1), default=1000, show_default=True, metavar="NUMBER",
-                     help="List so many.")  # fmt: skip
+_most = click.option(
+    "--most", type=click.IntRange(1), default=1000, show_default=True, metavar="NUMBER", help="List so many."
+)
 
 
 @click.command()
@@ -42,11 +43,23 @@ def _jobs(provider: Provider, most: int, *, everything: bool, json_: bool) -> No
         as_json([_summary(row) for row in rows])
         return
     head = ("JOB", "SLURM", "PHASE", "STATE", "OWNER", "ACCOUNT", "PRODUCT", "ACCEPTED", "NAME")
-    table(head, [
-        (row.id, row.slurm_id, row.phase, row.state, row.owner, row.local_user, row.product, moment(row.accepted_at),
-         row.name)
-        for row in rows
-    ])  # fmt: skip
+    table(
+        head,
+        [
+            (
+                row.id,
+                row.slurm_id,
+                row.phase,
+                row.state,
+                row.owner,
+                row.local_user,
+                row.product,
+                moment(row.accepted_at),
+                row.name,
+            )
+            for row in rows
+        ],
+    )
 
 
 @click.command()
@@ -75,20 +88,41 @@ def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
     for name, value in _summary(row).items():
         click.echo(f"{name.replace('_', ' ') + ':':<14}{'-' if value is None else value}")
     click.echo("\nRuns that have ended")
-    table(("SUBMITTED", "STARTED", "ENDED", "SECONDS", "NODES", "CPUS", "STATE"), [
-        (moment(run["submitted"]), moment(run["started"]), moment(run["ended"]), run["seconds"], run["nodes"],
-         run["cpus"], run["state"])
-        for run in runs
-    ])  # fmt: skip
+    table(
+        ("SUBMITTED", "STARTED", "ENDED", "SECONDS", "NODES", "CPUS", "STATE"),
+        [
+            (
+                moment(run["submitted"]),
+                moment(run["started"]),
+                moment(run["ended"]),
+                run["seconds"],
+                run["nodes"],
+                run["cpus"],
+                run["state"],
+            )
+            for run in runs
+        ],
+    )
     click.echo("\nCharges")
-    table(("CHARGE", "UNITS", "TIMES", "FROM", "TO", "OUTCOME"), [
-        (charge["charge_id"], charge["units"], charge["multiplier"], charge["start"], charge["end"],
-         charge["outcome"] or "waiting")
-        for charge in charges
-    ])  # fmt: skip
+    table(
+        ("CHARGE", "UNITS", "TIMES", "FROM", "TO", "OUTCOME"),
+        [
+            (
+                charge["charge_id"],
+                charge["units"],
+                charge["multiplier"],
+                charge["start"],
+                charge["end"],
+                charge["outcome"] or "waiting",
+            )
+            for charge in charges
+        ],
+    )
     if bill["used"] is not None:
-        click.echo(f"\nUsed {bill['used']} weighted seconds, charged {bill['charged']}, rest {bill['rest']} "
-                   f"(a unit is {bill['unit_seconds']} seconds).")  # fmt: skip
+        click.echo(
+            f"\nUsed {bill['used']} weighted seconds, charged {bill['charged']}, rest {bill['rest']} "
+            f"(a unit is {bill['unit_seconds']} seconds)."
+        )
     click.echo("\nMessages to UCloud")
     table(("ID", "WRITTEN", "KIND", "SENDS", "OUTCOME", "WHAT"), [_line(message) for message in messages])
 
@@ -150,7 +184,7 @@ def _summary(row: JobRow) -> dict[str, Any]:
 
 def _bill(provider: Provider, row: JobRow) -> dict[str, Any]:
     """What Slurm counted, what was charged of it, and the difference, in weighted seconds."""
-    accounting = accounting_of(provider, Catalogue(provider), row, ask=False)
+    accounting = accounting_of(provider, Lookup(provider), row, ask=False)
     rest = None if row.used is None else row.used - row.charged
     return {
         "used": row.used,

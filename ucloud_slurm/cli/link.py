@@ -22,9 +22,13 @@ PATIENCE = 60.0  # seconds that the daemon has for an answer: it tells UCloud in
 LARGEST = 64 * 1024  # bytes of an answer
 
 _socket = click.option(
-    "--socket", "path", type=click.Path(path_type=Path), default=LINK_SOCKET, show_default=True,
+    "--socket",
+    "path",
+    type=click.Path(path_type=Path),
+    default=LINK_SOCKET,
+    show_default=True,
     help="The socket of the daemon.",
-)  # fmt: skip
+)
 
 
 @click.command()
@@ -99,8 +103,10 @@ def _ask(path: Path, message: dict[str, str]) -> dict[str, Any]:
             with connection.makefile("rb") as answers:
                 answer = json.loads(answers.readline(LARGEST))
     except (FileNotFoundError, ConnectionRefusedError, PermissionError):
-        raise NotNow(f"Nobody answers at {path}. Type this on the login node of the cluster; if you do, please tell "
-                     "the provider's support.") from None  # fmt: skip
+        raise NotNow(
+            f"Nobody answers at {path}. Type this on the login node of the cluster; if you do, please tell "
+            "the provider's support."
+        ) from None
     except (OSError, ValueError):
         raise NotNow("No answer came. Please try again; if it stays so, tell the provider's support.") from None
     if not isinstance(answer, dict) or "refused" in answer:

@@ -31,11 +31,11 @@ VERBS = {
 class Verbs(click.Group):
     """The verbs, each imported when it is looked at."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """See :class:`click.Group`."""
         return sorted(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """See :class:`click.Group`."""
         if cmd_name not in VERBS:
             return None
@@ -47,8 +47,13 @@ class Verbs(click.Group):
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ucloud-slurm")
-@click.option("--config", "path", type=click.Path(path_type=Path), envvar=VARIABLE,
-              help=f"The configuration file. Default: ${VARIABLE}, else /etc/ucloud-slurm/config.toml.")  # fmt: skip
+@click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    envvar=VARIABLE,
+    help=f"The configuration file. Default: ${VARIABLE}, else /etc/ucloud-slurm/config.toml.",
+)
 @click.pass_context
 def main(context: click.Context, path: Path | None) -> None:
     """Makes this Slurm cluster a UCloud provider."""

@@ -34,15 +34,27 @@ def list_(path: Path | None, json_: bool) -> None:
         as_json(_as_data(found))
         return
     rows: list[tuple[Any, ...]] = [
-        (*each.product.key, partitions[each.product.key], each.product.price,
-         each.product.category.accounting_unit.name, each.product.category.accounting_frequency, each.standing)
+        (
+            *each.product.key,
+            partitions[each.product.key],
+            each.product.price,
+            each.product.category.accounting_unit.name,
+            each.product.category.accounting_frequency,
+            each.standing,
+        )
         for each in found.products
-    ]  # fmt: skip
+    ]
     rows += [
-        (*each.key, None, each.price, each.category.accounting_unit.name, each.category.accounting_frequency,
-         "not configured")
+        (
+            *each.key,
+            None,
+            each.price,
+            each.category.accounting_unit.name,
+            each.category.accounting_frequency,
+            "not configured",
+        )
         for each in found.others
-    ]  # fmt: skip
+    ]
     table(("CATEGORY", "PRODUCT", "PARTITION", "PRICE", "UNIT", "FREQUENCY", "AT UCLOUD"), rows)
 
 
@@ -119,12 +131,16 @@ def _name(each: Compared) -> str:
 def _as_data(found: Comparison) -> dict[str, Any]:
     return {
         "products": [
-            {"category": each.product.category.name, "product": each.product.name, "at_ucloud": each.standing,
-             "differences": [asdict(difference) for difference in each.differences],
-             "refused": [asdict(difference) for difference in each.fixed]}
+            {
+                "category": each.product.category.name,
+                "product": each.product.name,
+                "at_ucloud": each.standing,
+                "differences": [asdict(difference) for difference in each.differences],
+                "refused": [asdict(difference) for difference in each.fixed],
+            }
             for each in found.products
         ],
         "not_configured": [
             {"category": each.category.name, "product": each.name, "type": each.product_type} for each in found.others
         ],
-    }  # fmt: skip
+    }

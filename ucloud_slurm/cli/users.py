@@ -16,7 +16,7 @@ from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.people import Link
 from ucloud_slurm.system.accounts import own_account
-from ucloud_slurm.users.mapping import Unfit, account_of, is_member
+from ucloud_slurm.users.mapping import IneligibleUser, account_of, is_member
 
 HEAD = ("ucloud_user", "local_user")
 
@@ -35,16 +35,27 @@ def list_(path: Path | None, json_: bool) -> None:
         links = provider.people.listed()
         connections = {link.username: str(provider.connections.of(link.username) or "") for link in links}
     if json_:
-        as_json([
-            {"ucloud_user": link.username, "local_user": link.local_user, "uid": link.uid, "added_at": link.added_at,
-             "added_by": link.added_by, "at_ucloud": connections[link.username]}
-            for link in links
-        ])  # fmt: skip
+        as_json(
+            [
+                {
+                    "ucloud_user": link.username,
+                    "local_user": link.local_user,
+                    "uid": link.uid,
+                    "added_at": link.added_at,
+                    "added_by": link.added_by,
+                    "at_ucloud": connections[link.username],
+                }
+                for link in links
+            ]
+        )
         return
-    table(("UCLOUD USER", "ACCOUNT", "UID", "SINCE", "BY", "AT UCLOUD"), [
-        (link.username, link.local_user, link.uid, moment(link.added_at), link.added_by, connections[link.username])
-        for link in links
-    ])  # fmt: skip
+    table(
+        ("UCLOUD USER", "ACCOUNT", "UID", "SINCE", "BY", "AT UCLOUD"),
+        [
+            (link.username, link.local_user, link.uid, moment(link.added_at), link.added_by, connections[link.username])
+            for link in links
+        ],
+    )
 
 
 @users.command()
@@ -108,11 +119,11 @@ def test(path: Path | None, ucloud_user: str, project: str | None) -> None:
     with opened(path) as provider:
         try:
             identity = provider.mapping.identity(ucloud_user, project)
-        except Unfit as error:
+        except IneligibleUser as error:
             raise Misconfigured([f"{error.reason}."]) from None
         person = identity.person
         trial = f"{provider.config.jobs.folder.replace('{home}', person.home).replace('{user}', person.user)}"
-        provider.acting(person.user).trial(f"{trial.rstrip('/')}/check-{os.getpid()}")
+        provider.impersonation(person.user).self_test(f"{trial.rstrip('/')}/check-{os.getpid()}")
         uid, account = pwd.getpwnam(person.user).pw_uid, identity.account or "that of the product"
         click.echo(f"{ucloud_user} is {person.user} (uid {uid}); Slurm account: {account}; jobs in {trial}")
 
@@ -145,9 +156,10 @@ def list_projects(path: Path | None, json_: bool) -> None:
     if json_:
         as_json(rows)
         return
-    table(("PROJECT", "SLURM ACCOUNT", "SINCE", "BY"), [
-        (row["project"], row["account"], moment(row["added_at"]), row["added_by"]) for row in rows
-    ])  # fmt: skip
+    table(
+        ("PROJECT", "SLURM ACCOUNT", "SINCE", "BY"),
+        [(row["project"], row["account"], moment(row["added_at"]), row["added_by"]) for row in rows],
+    )
 
 
 @projects.command("add")
@@ -178,12 +190,13 @@ def _link(provider: Provider, ucloud_user: str, local_user: str) -> Link:
         raise Misconfigured([f"{one_line(ucloud_user, 40)!r} is not a user of UCloud."])
     try:
         account = account_of(local_user, provider.config.users)
-    except Unfit as error:
+    except IneligibleUser as error:
         raise Misconfigured([f"{error.reason}."]) from None
     group = provider.config.users.group
     if not is_member(account, group):
-        raise Misconfigured([f"{account.name} is not in the group {group}; add them first: "
-                             f"gpasswd --add {account.name} {group}"])  # fmt: skip
+        raise Misconfigured(
+            [f"{account.name} is not in the group {group}; add them first: gpasswd --add {account.name} {group}"]
+        )
     return Link(ucloud_user, account.name, account.uid, provider.now(), _who())
 
 

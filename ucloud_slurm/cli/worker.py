@@ -11,15 +11,20 @@ from ucloud_slurm.cli.context import opened
 from ucloud_slurm.errors import Problem
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.system import journal
-from ucloud_slurm.worker.run import Result, one_pass
+from ucloud_slurm.worker.run import Result, run_once
 
 EX_TEMPFAIL = 75  # sysexits.h
 
 
 @click.command()
 @click.option("--loop", type=float, metavar="SECONDS", help="Repeat, with so many seconds from start to start.")
-@click.option("--wait", type=float, default=0.0, metavar="SECONDS",
-              help="Wait so long for another pass that is under way, instead of leaving all to it.")  # fmt: skip
+@click.option(
+    "--wait",
+    type=float,
+    default=0.0,
+    metavar="SECONDS",
+    help="Wait so long for another pass that is under way, instead of leaving all to it.",
+)
 @click.option("--verbose", is_flag=True, help="Say more.")
 @click.pass_obj
 def worker(path: Path | None, loop: float | None, wait: float, verbose: bool) -> None:
@@ -43,7 +48,7 @@ def worker(path: Path | None, loop: float | None, wait: float, verbose: bool) ->
 
 def _one(provider: Provider, wait: float, *, forgive: bool) -> Result:
     try:
-        return one_pass(provider, wait=wait)
+        return run_once(provider, wait=wait)
     except Problem as error:
         if not forgive:
             click.echo(f"ucloud-slurm: {error.why}", err=True)

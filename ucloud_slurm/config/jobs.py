@@ -11,14 +11,63 @@ from ucloud_slurm.config.types import Duration, PlainPath, RootPath, Section, Sl
 
 # What ucloud-slurm decides itself, and what would make another kind of job. sbatch takes the beginning of a name
 # for the name, so that this may not be one either.
-OWNED = frozenset((
-    "account", "array", "bb", "bbf", "burst-buffer", "chdir", "clusters", "cluster-constraint", "comment", "constraint",
-    "container", "cpus-per-gpu", "cpus-per-task", "dependency", "error", "exclusive", "export", "export-file",
-    "get-user-env", "gid", "gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task", "gres", "help", "input",
-    "job-name", "mem", "mem-per-cpu", "mem-per-gpu", "nodes", "ntasks", "ntasks-per-core", "ntasks-per-gpu",
-    "ntasks-per-node", "ntasks-per-socket", "open-mode", "output", "parsable", "partition", "propagate", "qos",
-    "reservation", "signal", "test-only", "time", "time-min", "uid", "usage", "version", "wait", "wrap",
-))  # fmt: skip
+OWNED = frozenset(
+    (
+        "account",
+        "array",
+        "bb",
+        "bbf",
+        "burst-buffer",
+        "chdir",
+        "clusters",
+        "cluster-constraint",
+        "comment",
+        "constraint",
+        "container",
+        "cpus-per-gpu",
+        "cpus-per-task",
+        "dependency",
+        "error",
+        "exclusive",
+        "export",
+        "export-file",
+        "get-user-env",
+        "gid",
+        "gpus",
+        "gpus-per-node",
+        "gpus-per-socket",
+        "gpus-per-task",
+        "gres",
+        "help",
+        "input",
+        "job-name",
+        "mem",
+        "mem-per-cpu",
+        "mem-per-gpu",
+        "nodes",
+        "ntasks",
+        "ntasks-per-core",
+        "ntasks-per-gpu",
+        "ntasks-per-node",
+        "ntasks-per-socket",
+        "open-mode",
+        "output",
+        "parsable",
+        "partition",
+        "propagate",
+        "qos",
+        "reservation",
+        "signal",
+        "test-only",
+        "time",
+        "time-min",
+        "uid",
+        "usage",
+        "version",
+        "wait",
+        "wrap",
+    )
+)
 # How the CPUs of a node are shared among tasks: an application may say it where the administrator lets it.
 LAYOUT = frozenset(("ntasks", "ntasks-per-node", "cpus-per-task"))
 LONGEST_NOTICE = 65535  # seconds; sbatch(1): --signal
@@ -89,8 +138,7 @@ class JobsSection(Section):
         "Must be longer than Slurm's MessageTimeout.",
     )
     submit_within: Duration = Field(
-        default=2.0,
-        description="How long a request may wait for Slurm; what is not done by then the worker does.",
+        default=2.0, description="How long a request may wait for Slurm; what is not done by then the worker does."
     )
     failed: Literal["auto", "SUCCESS", "FAILURE"] = Field(
         default="auto",
@@ -206,8 +254,7 @@ class Product(Section):
     constraint: SlurmWord | None = Field(default=None, description="Node features that the jobs need.")
     reservation: SlurmWord | None = Field(default=None, description="Reservation that the jobs run in.")
     gres: SlurmWord | None = Field(
-        default=None,
-        description="Generic resources per node, as sbatch --gres takes them; stands before gpus.",
+        default=None, description="Generic resources per node, as sbatch --gres takes them; stands before gpus."
     )
     cpus: int | None = Field(default=None, ge=1, description="CPUs per node; left out: what UCloud says.")
     memory_gb: Gibibytes | None = Field(

@@ -11,13 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from ucloud_slurm.config.jobs import (
-    ApplicationsSection,
-    ContainersSection,
-    FilesRoot,
-    JobsSection,
-    Product,
-)
+from ucloud_slurm.config.jobs import ApplicationsSection, ContainersSection, FilesRoot, JobsSection, Product
 from ucloud_slurm.config.types import CoreUrl, Duration, Identifier, Keep, Section, SessionUrl, SlurmWord, Url
 from ucloud_slurm.config.users import UsersSection
 from ucloud_slurm.errors import Misconfigured

@@ -61,8 +61,10 @@ def _session_url(value: Any) -> str:
         raise ValueError("must begin with https:// (http:// is accepted below localhost only)")
     in_host, in_path = (parts.hostname or "").startswith("*."), parts.path.endswith("/*")
     if url.count("*") != 1 or not (in_host or in_path) or parts.query or parts.fragment:
-        raise ValueError('should have one * as the first part of the host ("https://*.apps.example.org") or, if all '
-                         'sessions must share one host, as the last part of the path')  # fmt: skip
+        raise ValueError(
+            'should have one * as the first part of the host ("https://*.apps.example.org") or, if all '
+            "sessions must share one host, as the last part of the path"
+        )
     return url
 
 
@@ -85,8 +87,10 @@ def _root(value: Any) -> str:
         raise ValueError("should be a path")  # noqa: TRY004  pydantic collects ValueErrors
     bare = re.sub(r"\{(home|user|account|project)\}", "x", value.removeprefix("{home}"))
     if not value.startswith(("{home}", "/")) or not re.fullmatch(r"/?|(/[\w +@.,=~-]+)+", bare):
-        raise ValueError('should be an absolute path such as "/projects/{project}"; {home}, {user}, {account} and '
-                         '{project} are filled in')  # fmt: skip
+        raise ValueError(
+            'should be an absolute path such as "/projects/{project}"; {home}, {user}, {account} and '
+            "{project} are filled in"
+        )
     if _climbs(value) or "{home}" in value[1:]:
         raise ValueError("must not hold . or .. as a part, nor {home} other than at its beginning")
     return value

@@ -10,12 +10,12 @@ from ucloud_slurm.listener.children import Passes, renew
 from ucloud_slurm.listener.link import Away
 from ucloud_slurm.listener.listening import Listener
 from ucloud_slurm.listener.settings import Settings
-from ucloud_slurm.store.breaker import Health
+from ucloud_slurm.store.breaker import CircuitBreaker
 from ucloud_slurm.store.caches import TokenInStore
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system import journal
-from ucloud_slurm.system.filelock import LISTENER, alone
+from ucloud_slurm.system.filelock import LISTENER, exclusive_lock
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +43,12 @@ def main(arguments: list[str]) -> NoReturn:
             raise Away("There is no access token for UCloud's channel")
         return found
 
-    with alone(store.path, LISTENER, HANDOVER) as mine:
+    with exclusive_lock(store.path, LISTENER, HANDOVER) as mine:
         if not mine:
             log.error("another listener runs with this database; this one ends")
             sys.exit(EX_TEMPFAIL)
         passes = Passes(settings.verb("worker", "--wait", WAIT))
-        Listener(settings, Wallets(store), Health(store), token=token, changed=passes.want).run()
+        Listener(settings, Wallets(store), CircuitBreaker(store), token=token, changed=passes.want).run()
 
 
 def _end(number: int, frame: object) -> NoReturn:  # noqa: ARG001

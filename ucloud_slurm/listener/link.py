@@ -24,7 +24,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from ucloud_slurm.errors import NotNow
 from ucloud_slurm.listener.settings import Settings
-from ucloud_slurm.ucloud.channel import LARGEST, Garbage
+from ucloud_slurm.ucloud.channel import LARGEST, ProtocolError
 
 PIECE = 64 * 1024  # bytes that are read at once
 
@@ -95,7 +95,7 @@ class Link:
         """What has come, in its order; nothing when nothing comes in time.
 
         :param within: seconds
-        :raises Garbage: what came is no binary message, or one that is too large
+        :raises ProtocolError: what came is no binary message, or one that is too large
         :raises Ended: see there; everything before was handed over
         """
         if not self._came:
@@ -121,7 +121,7 @@ class Link:
             for event in self._protocol.events():
                 self._event(event)
         except RemoteProtocolError:
-            raise Garbage("What comes on UCloud's channel is not the WebSocket protocol.") from None
+            raise ProtocolError("What comes on UCloud's channel is not the WebSocket protocol.") from None
 
     def _event(self, event: Event) -> None:
         match event:
@@ -138,10 +138,10 @@ class Link:
                 with suppress(Away, LocalProtocolError):
                     self._send(event.response())
             case TextMessage():
-                raise Garbage("A message on UCloud's channel is text; only binary ones are known.")
+                raise ProtocolError("A message on UCloud's channel is text; only binary ones are known.")
             case BytesMessage():
                 if len(self._message) + len(event.data) > LARGEST:
-                    raise Garbage(f"A message on UCloud's channel has more than {LARGEST} bytes.")
+                    raise ProtocolError(f"A message on UCloud's channel has more than {LARGEST} bytes.")
                 self._message += event.data
                 if event.message_finished:
                     self._came.append(bytes(self._message))

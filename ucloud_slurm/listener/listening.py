@@ -11,9 +11,9 @@ from ucloud_slurm.errors import NotNow, StorageTrouble, one_line, place
 from ucloud_slurm.listener.link import Ended, Link, Sign
 from ucloud_slurm.listener.pulse import Pulse, pause
 from ucloud_slurm.listener.settings import Settings
-from ucloud_slurm.store.breaker import CHANNEL, Health
+from ucloud_slurm.store.breaker import CHANNEL, CircuitBreaker
 from ucloud_slurm.store.wallets import Wallets
-from ucloud_slurm.ucloud.channel import Garbage, Project, Reader, Record, Wallet, auth_frame
+from ucloud_slurm.ucloud.channel import Project, ProtocolError, Reader, Record, Wallet, auth_frame
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Listener:
         self,
         settings: Settings,
         wallets: Wallets,
-        health: Health,
+        breaker: CircuitBreaker,
         *,
         token: Callable[[], str],
         changed: Callable[[], None],
@@ -47,7 +47,7 @@ class Listener:
         """
         self._settings = settings
         self._wallets = wallets
-        self._health = health
+        self._breaker = breaker
         self._token = token
         self._changed = changed
         self._now = now
@@ -65,7 +65,7 @@ class Listener:
             except Ended as error:
                 failures = 0 if self._heard else failures + 1
                 why = str(error) if self._heard else f"{error} before it said anything; is our access token refused?"
-            except (NotNow, Garbage, StorageTrouble) as error:
+            except (NotNow, ProtocolError, StorageTrouble) as error:
                 failures, why = failures + 1, str(error)
             except Exception as error:  # noqa: BLE001
                 failures, why = failures + 1, f"{type(error).__name__} at {place(error)}; please report it"
@@ -79,7 +79,7 @@ class Listener:
             return
         log.warning("%s; connecting again in %.0f s", why, wait)
         try:
-            self._health.failed(CHANNEL, why, self._now(), 0.0)
+            self._breaker.record_failure(CHANNEL, why, self._now(), 0.0)
         except StorageTrouble as error:
             log.warning("%s", error)
 
@@ -88,7 +88,7 @@ class Listener:
 
         :raises NotNow: it could not be made, or it is dead
         :raises Ended: UCloud has ended it
-        :raises Garbage: UCloud sends what cannot be read
+        :raises ProtocolError: UCloud sends what cannot be read
         :raises StorageTrouble: what was heard could not be written
         """
         self._heard = False
@@ -99,7 +99,7 @@ class Listener:
             reader, pulse = Reader(), self._pulse(time.monotonic())
             newest = kept = 0.0
             while True:
-                self._everything &= not pulse.settled
+                self._everything &= not pulse.caught_up
                 if pulse.old(time.monotonic()):
                     # UCloud drops what a connection is too slow for, and does not say so.
                     self._everything = True
@@ -107,7 +107,7 @@ class Listener:
                 if pulse.due(time.monotonic()):
                     link.ping()
                 newest = max(newest, self._hear(link, reader, pulse))
-                if pulse.settled and newest > kept:
+                if pulse.caught_up and newest > kept:
                     self._wallets.handled(newest)
                     kept = newest
 
@@ -130,20 +130,20 @@ class Listener:
     def _answers(self) -> None:
         if not self._heard:
             self._heard = True
-            self._health.answered(CHANNEL, self._now())
+            self._breaker.record_success(CHANNEL, self._now())
             log.info("UCloud's channel is open")
 
     def _take(self, reader: Reader, messages: Sequence[bytes]) -> float:
         """Writes what has come together, in one transaction: each one waits for the disk, and a replay is long.
 
         :returns: the newest time in it; one that has not come yet would have UCloud leave out what comes until then
-        :raises Garbage: one of the messages cannot be read; those before it have been written
+        :raises ProtocolError: one of the messages cannot be read; those before it have been written
         """
         if not messages:
             return 0.0
         try:
             return self._write(reader, messages)
-        except Garbage:
+        except ProtocolError:
             if len(messages) > 1:
                 for message in messages:
                     self._write(reader, [message])

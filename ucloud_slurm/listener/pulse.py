@@ -13,7 +13,7 @@ class Pulse:
     UCloud does not say when it has said everything old, nor keeps to an order while it does. So that is taken for
     done when an answer to a ping comes after a silence: what was sent before the answer has arrived before it.
 
-    :ivar settled: everything old has been said
+    :ivar caught_up: everything old has been said
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class Pulse:
         self._until = now + life
         self._asked_at: float | None = None
         self._message_at = now
-        self.settled = False
+        self.caught_up = False
 
     def due(self, now: float) -> bool:
         """Whether it is time for a ping; if so, one is taken to be sent."""
@@ -43,7 +43,7 @@ class Pulse:
     def answer(self, now: float) -> None:
         """An answer to a ping came."""
         self._asked_at = None
-        self.settled = self.settled or now - self._message_at >= self._quiet
+        self.caught_up = self.caught_up or now - self._message_at >= self._quiet
 
     def dead(self, now: float) -> bool:
         """Whether an answer is overdue."""

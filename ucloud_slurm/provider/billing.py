@@ -5,7 +5,7 @@ from ucloud_slurm.bridge import usage as unit_usage
 from ucloud_slurm.bridge.usage import Accounting
 from ucloud_slurm.config import Product
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import Catalogue
+from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.store.jobs import OpenJob
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.ucloud.reports import Charge, Usage
@@ -36,9 +36,16 @@ def bill(
         return
     tariff = accounting.tariff
     due = charges.charge(
-        row.id, slurm_id, used=used, charged=row.charged, weight=weight, tariff=tariff, every=every, final=final,
+        row.id,
+        slurm_id,
+        used=used,
+        charged=row.charged,
+        weight=weight,
+        tariff=tariff,
+        every=every,
+        final=final,
         last_unit=settings.last_unit,
-    )  # fmt: skip
+    )
     if due is not None:
         provider.jobs.charge(due, slurm_id, charges.covered(due, tariff), provider.now())
 
@@ -54,7 +61,7 @@ def _usage(row: OpenJob, units: int, provider: str) -> Usage:
     )
 
 
-def accounting_of(provider: Provider, catalogue: Catalogue, row: OpenJob, *, ask: bool = True) -> Accounting | None:
+def accounting_of(provider: Provider, lookup: Lookup, row: OpenJob, *, ask: bool = True) -> Accounting | None:
     """How a job is counted, or None if it is not.
 
     :param ask: ask UCloud for what is not kept here
@@ -71,7 +78,7 @@ def accounting_of(provider: Provider, catalogue: Catalogue, row: OpenJob, *, ask
     known = None
     if not unit_known or (product.cpus is None and (by_core or product.charge_by is None)):
         reference = ProductReference(id=row.product, category=row.category, provider=config.provider.id)
-        known = catalogue.product(reference, None, ask=ask)
+        known = lookup.product(reference, None, ask=ask)
     cpus = known.cpu if known else None
     if provider.reports_usage:
         return unit_usage.accounting(product, cpus)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import FAIR, PAUSE
+from ucloud_slurm.provider.lookup import FAIR_TRIAL_SECONDS, OPEN_SECONDS
 from ucloud_slurm.slurm.errors import ActionRefused, SchedulerAway
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
@@ -25,11 +25,11 @@ def cancel(provider: Provider, row: OpenJob, within: float) -> bool:
     try:
         provider.scheduler.cancel(SlurmJobId(row.slurm_id), row.name, row.local_user, within)
     except ActionRefused as error:
-        log.error("job %s: Slurm does not cancel Slurm job %d: %s", row.id, row.slurm_id, error)  # noqa: TRY400
+        log.error("job %s: Slurm does not cancel Slurm job %d: %s", row.id, row.slurm_id, error)
     except SchedulerAway as error:
         log.warning("job %s: Slurm job %d could not be cancelled yet: %s", row.id, row.slurm_id, error)
-        if within >= FAIR:
-            provider.health.failed(SLURM, str(error), provider.now(), PAUSE)
+        if within >= FAIR_TRIAL_SECONDS:
+            provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)
         return False
     return True
 

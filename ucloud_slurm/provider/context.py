@@ -15,7 +15,7 @@ from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm import factory
 from ucloud_slurm.slurm.scheduler import Scheduler
-from ucloud_slurm.store.breaker import Health
+from ucloud_slurm.store.breaker import CircuitBreaker
 from ucloud_slurm.store.caches import TokenInStore
 from ucloud_slurm.store.codes import Codes
 from ucloud_slurm.store.connections import Connections
@@ -26,12 +26,12 @@ from ucloud_slurm.store.sessions import Sessions
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system.accounts import own_account
-from ucloud_slurm.system.executor import Turns
+from ucloud_slurm.system.executor import FairExecutor
 from ucloud_slurm.ucloud.credentials import read_refresh_token
 from ucloud_slurm.ucloud.eras import ERAS, Era
-from ucloud_slurm.users.impersonation import Acting, OwnAccount
+from ucloud_slurm.users.impersonation import Impersonation, OwnAccount
 from ucloud_slurm.users.mapping import Mapping, Table
-from ucloud_slurm.users.runner_client import Remote
+from ucloud_slurm.users.runner_client import RunnerClient
 from ucloud_slurm.users.script import Script
 from ucloud_slurm.users.service import Service
 
@@ -79,11 +79,11 @@ class Provider:
     outbox: Outbox
     sessions: Sessions
     wallets: Wallets
-    health: Health
+    breaker: CircuitBreaker
     scheduler: Scheduler
     asking: "Later[Core]"
     checking: "Later[TokenCheck]"
-    turns: Turns
+    executor: FairExecutor
     now: Clock
     account: str  # that this process runs as
 
@@ -109,11 +109,11 @@ class Provider:
             outbox=Outbox(store),
             sessions=Sessions(store, config.sessions),
             wallets=Wallets(store),
-            health=Health(store),
+            breaker=CircuitBreaker(store),
             scheduler=scheduler or factory.scheduler(config.slurm),
             asking=Later(lambda: _core(config, refresh_token, store, now)),
             checking=Later(lambda: _tokens(config)),
-            turns=Turns(config.slurm.submit_at_once),
+            executor=FairExecutor(config.slurm.submit_at_once),
             now=now,
             account=own_account(),
         )
@@ -145,13 +145,13 @@ class Provider:
         person = self.mapping.person(row.local_user)
         return naming.folder(self.config.jobs.folder, person.home, person.user, row.id)
 
-    def acting(self, user: str) -> Acting:
+    def impersonation(self, user: str) -> Impersonation:
         """How to act as a local user: here, or through the runner."""
-        return OwnAccount() if user == self.account else Remote(self.config.users.runner, user)
+        return OwnAccount() if user == self.account else RunnerClient(self.config.users.runner, user)
 
     def close(self) -> None:
         """Closes the database and the connections to UCloud and Slurm."""
-        self.turns.close()
+        self.executor.close()
         self.scheduler.close()
         for core in self.asking.opened:
             core.close()
@@ -162,8 +162,12 @@ def _era(config: Config) -> Era:
     """The era, with what the site wants otherwise."""
     era, failed = ERAS[config.ucloud.era], config.jobs.failed
     if era.reports_usage and config.accounting.mode == "charge":
-        raise Misconfigured([f"accounting.mode: UCloud of the era {era.name} reads no time from charges; leave it out, "
-                             "and it is told what was used."])  # fmt: skip
+        raise Misconfigured(
+            [
+                f"accounting.mode: UCloud of the era {era.name} reads no time from charges; leave it out, "
+                "and it is told what was used."
+            ]
+        )
     return era if failed == "auto" else replace(era, exit_code_is_failure=failed == "FAILURE")
 
 
@@ -178,7 +182,7 @@ def _mapping(config: Config, store: Store, people: People, now: Clock) -> Mappin
 
 
 def _core(config: Config, refresh_token: str, store: Store, now: Clock) -> "Core":
-    from ucloud_slurm.ucloud.core import Core  # noqa: PLC0415
+    from ucloud_slurm.ucloud.core import Core
 
     return Core(
         config.ucloud.url,
@@ -191,6 +195,6 @@ def _core(config: Config, refresh_token: str, store: Store, now: Clock) -> "Core
 
 
 def _tokens(config: Config) -> "TokenCheck":
-    from ucloud_slurm.ucloud.tokens import TokenCheck, read_keys  # noqa: PLC0415
+    from ucloud_slurm.ucloud.tokens import TokenCheck, read_keys
 
     return TokenCheck(read_keys(config.ucloud.public_key_file), config.ucloud.issuer)

@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def alone(job_id: str, doing: str) -> Iterator[None]:
+def isolate_errors(job_id: str, doing: str) -> Iterator[None]:
     """Keeps what goes wrong with one job to that job, as one line in the journal.
 
     :raises StorageTrouble: that is not about the job; nothing can be written for the others either
@@ -20,7 +20,11 @@ def alone(job_id: str, doing: str) -> Iterator[None]:
     except StorageTrouble:
         raise
     except Exception as error:  # noqa: BLE001
-        log.error(  # noqa: TRY400  a trace has many lines, and values in it
-            "job %s: %s failed (%s at %s: %s); please report it", job_id, doing, type(error).__name__, place(error),
+        log.error(
+            "job %s: %s failed (%s at %s: %s); please report it",
+            job_id,
+            doing,
+            type(error).__name__,
+            place(error),
             one_line(str(error), 200),
-        )  # fmt: skip
+        )

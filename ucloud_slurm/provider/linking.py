@@ -11,14 +11,14 @@ log = logging.getLogger(__name__)
 TIMEOUT = 5.0  # seconds for one call, so that telling ends long before somebody else takes it over
 
 
-def tell_owed(provider: Provider) -> bool:
+def deliver_link_changes(provider: Provider) -> bool:
     """Tells UCloud of everybody of whom it does not know yet.
 
     :returns: False when UCloud could not be reached
     """
     if provider.config.users.mapping != "table":
         return True
-    owed = provider.connections.owed()
+    owed = provider.connections.pending()
     for number, username in enumerate(owed):
         try:
             tell(provider, username)
@@ -58,7 +58,7 @@ def tell(provider: Provider, username: str) -> None:
             connections.asked(username, known)
             raise CoreAway(str(error)) from None
         refusal = one_line(error.why, 200)
-        log.error("UCloud does not take the connection of %s: %s", one_line(username, 60), refusal)  # noqa: TRY400
+        log.error("UCloud does not take the connection of %s: %s", one_line(username, 60), refusal)
         provider.people.note(provider.now(), "UCloud", f"refused the connection of {username}: {refusal}")
     connections.asked(username, known, refusal)
 

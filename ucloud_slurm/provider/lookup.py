@@ -31,13 +31,13 @@ T = TypeVar("T")
 PRODUCT_SECONDS = 24 * 3600
 PARTITION_SECONDS = 60
 LOOK_UP = 1.0  # seconds that one question may take while somebody waits
-FAIR = 0.9  # seconds; a command that had less and was ended says nothing about Slurm's health
-PAUSE = 15.0  # seconds that requests leave a Slurm alone that did not answer
+FAIR_TRIAL_SECONDS = 0.9  # seconds; a command that had less and was ended says nothing about Slurm's health
+OPEN_SECONDS = 15.0  # seconds that requests leave a Slurm alone that did not answer
 
 _PARTITIONS = TypeAdapter(list[Partition], config=ConfigDict(defer_build=True))
 
 
-class Catalogue:
+class Lookup:
     """Looks things up, nearest first, for one request or one pass.
 
     :raises CoreAway: UCloud had to be asked and could not be
@@ -119,7 +119,7 @@ class Catalogue:
         """Asks UCloud, unless it was away when it was asked last, here or by somebody else a moment ago."""
         if self._away is not None:
             raise self._away
-        if not self._provider.health.may_ask(UCLOUD, self._provider.now()):
+        if not self._provider.breaker.allows(UCLOUD, self._provider.now()):
             raise CoreAway("UCloud did not answer a moment ago")
         within = self._within()
         if within is not None and within <= 0:
@@ -128,7 +128,7 @@ class Catalogue:
             return question(within)
         except CoreAway as error:
             self._away = error
-            self._provider.health.failed(UCLOUD, str(error), self._provider.now(), PAUSE)
+            self._provider.breaker.record_failure(UCLOUD, str(error), self._provider.now(), OPEN_SECONDS)
             raise
 
     def partitions(self) -> Mapping[str, Partition] | None:
@@ -143,12 +143,12 @@ class Catalogue:
         kept = self._partitions.get("", now)
         within = self._within()
         in_time = within is None or within > 0
-        if kept is None and in_time and self._provider.health.may_ask(SLURM, now):
+        if kept is None and in_time and self._provider.breaker.allows(SLURM, now):
             try:
                 found = self._provider.scheduler.partitions(within or self._provider.config.slurm.timeout)
             except SchedulerAway as error:
-                if within is None or within >= FAIR:
-                    self._provider.health.failed(SLURM, str(error), now, PAUSE)
+                if within is None or within >= FAIR_TRIAL_SECONDS:
+                    self._provider.breaker.record_failure(SLURM, str(error), now, OPEN_SECONDS)
             else:
                 self._partitions.put("", _PARTITIONS.dump_json(found).decode(), now)
                 return found
@@ -161,7 +161,7 @@ class Catalogue:
 
 @lru_cache(maxsize=64)
 def _application(kept: str) -> Application:
-    from ucloud_slurm.ucloud.applications import Application  # noqa: PLC0415  a pass over submitted jobs has none
+    from ucloud_slurm.ucloud.applications import Application
 
     return Application.model_validate_json(kept)
 

@@ -52,7 +52,7 @@ def confirm(provider: Provider) -> bool:
     return True
 
 
-def compare(provider: Provider) -> bool:
+def reconcile(provider: Provider) -> bool:
     """From time to time, where UCloud does not ask for it: tells it what it has wrong about the jobs that it has open.
 
     :returns: False when UCloud could not be reached
@@ -73,24 +73,24 @@ def compare(provider: Provider) -> bool:
     provider.jobs.confirmed([job.id for job in old], now)
     # One by one: a program of the site may be asked whose a job is, and requests must be able to write meanwhile.
     for job in old:
-        correct(provider, job)
+        repair(provider, job)
     done.put("", "done", now)
     return True
 
 
-def correct(provider: Provider, job: Job) -> None:
+def repair(provider: Provider, job: Job) -> None:
     """Tells UCloud what it has wrong about a job."""
     row = provider.jobs.get(job.id)
     if row is None:
         try:
-            look_for(provider, job)
+            adopt(provider, job)
         except NoAnswer:
             log.warning("job %s: it is not known here, and nobody can tell whose account it would run as", job.id)
     elif row.phase in (Phase.ENDED, Phase.REFUSED) or (row.state and row.state != job.status.state):
-        tell_again(provider, row)
+        repeat_update(provider, row)
 
 
-def tell_again(provider: Provider, row: JobRow) -> None:
+def repeat_update(provider: Provider, row: JobRow) -> None:
     """Tells UCloud once more how a job stands."""
     if row.phase is Phase.REFUSED:
         update = JobUpdate(JobState.FAILURE, row.refused_why or "The job was refused.")
@@ -98,10 +98,10 @@ def tell_again(provider: Provider, row: JobRow) -> None:
         update = JobUpdate(row.state, row.reason or "The job is in the queue.")
     else:
         return
-    provider.jobs.tell_again(row.id, update, provider.now())
+    provider.jobs.repeat_update(row.id, update, provider.now())
 
 
-def look_for(provider: Provider, job: Job, stop: Stop | None = None) -> None:
+def adopt(provider: Provider, job: Job, stop: Stop | None = None) -> None:
     """A job that we do not know: Slurm is asked for it by name before UCloud is told that it is gone.
 
     :raises NoAnswer: it cannot be told at the moment whose account it runs as; it would not be found as another's

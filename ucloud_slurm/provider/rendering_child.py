@@ -10,7 +10,6 @@ from dataclasses import asdict
 from typing import Any
 
 from ucloud_slurm.bridge.template.messages import Request
-from ucloud_slurm.bridge.template.render import render
 from ucloud_slurm.errors import Refused, one_line
 
 CPU = 1  # seconds
@@ -30,6 +29,8 @@ def main() -> None:
     for limit, most in limits.items():
         # The hard limit on time comes later, so that the soft one is what ends the process.
         resource.setrlimit(limit, (most, most + (limit == resource.RLIMIT_CPU)))
+    from ucloud_slurm.bridge.template.render import render  # Jinja is loaded within the limits
+
     answer: dict[str, Any]
     try:
         request["absent"] = tuple(request["absent"])

@@ -63,7 +63,7 @@ def _accounts(provider: Provider, user: str) -> Sequence[str]:
     kept = cache.get(user, now)
     if kept is not None:
         return _ACCOUNTS.validate_json(kept)
-    if not provider.health.may_ask(SLURM, now):
+    if not provider.breaker.allows(SLURM, now):
         raise SchedulerAway("Slurm did not answer a moment ago")
     found = provider.scheduler.accounts(user, WAIT)
     cache.put(user, _ACCOUNTS.dump_json(found).decode(), now)

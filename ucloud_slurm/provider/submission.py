@@ -17,18 +17,18 @@ from ucloud_slurm.bridge.script.resources import plan
 from ucloud_slurm.errors import Forbidden, Problem, Refused, StorageFull, StorageTrouble, one_line
 from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.isolation import alone
-from ucloud_slurm.provider.lookup import PAUSE, Catalogue
+from ucloud_slurm.provider.isolation import isolate_errors
+from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
 from ucloud_slurm.provider.rendering import LIMIT, PATIENCE, NotRendered, render
 from ucloud_slurm.slurm.errors import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
-from ucloud_slurm.system.executor import interleaved
+from ucloud_slurm.system.executor import round_robin
 from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
-from ucloud_slurm.users.impersonation import Acting, ActingAway, MayNotAct
+from ucloud_slurm.users.impersonation import Impersonation, ImpersonationDenied, ImpersonationUnavailable
 from ucloud_slurm.users.mapping import Identity, NoAnswer
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class _NotOurs(Exception):
     """Somebody else submits the job, or nobody does."""
 
 
-def build(provider: Provider, catalogue: Catalogue, job: Job, identity: Identity) -> Submission:
+def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> Submission:
     """Builds the batch job of a UCloud job.
 
     :param identity: whom it runs as
@@ -61,16 +61,16 @@ def build(provider: Provider, catalogue: Catalogue, job: Job, identity: Identity
     if reference.provider != provider.config.provider.id or product is None:
         named = one_line(f"{reference.id} in {reference.category} of {reference.provider}", 100)
         raise Refused(f"specification.product: {named} is not a machine of this provider.")
-    application = catalogue.application(job)
+    application = lookup.application(job)
     known_here = product.cpus is not None and product.memory_gb is not None and product.gpus is not None
     try:
-        dimensions = None if known_here else catalogue.product(reference, job)
+        dimensions = None if known_here else lookup.product(reference, job)
     except CoreRefused:
         dimensions = None
-    partitions = catalogue.partitions()
+    partitions = lookup.partitions()
     if partitions is not None and product.partition not in partitions:
         raise Refused(f"{product.id} is not in service: the cluster has no partition {product.partition}.")
-    left = catalogue.left()
+    left = lookup.left()
     within = PATIENCE if left is None else min(LIMIT, left)
     return batch_job(
         job,
@@ -100,9 +100,13 @@ def claimed_until(provider: Provider, waits: float = 0.0) -> float:
 
 
 def submit(
-    provider: Provider, job_id: str, submission: Submission, *, claimed: Callable[[], bool] | None = None,
+    provider: Provider,
+    job_id: str,
+    submission: Submission,
+    *,
+    claimed: Callable[[], bool] | None = None,
     promises: bool = False,
-) -> None:  # fmt: skip
+) -> None:
     """Submits an accepted job, unless somebody else is at it. What came of it stands in the database.
 
     :param claimed: claims it as its first attempt and says whether it could; called while the command of Slurm's
@@ -118,41 +122,41 @@ def submit(
         attempt = provider.jobs.claim(job_id, provider.now(), claimed_until(provider), pace)
     if attempt is None:
         return
-    jobs, acting = provider.jobs, provider.acting(submission.user)
+    jobs, impersonation = provider.jobs, provider.impersonation(submission.user)
 
     def before() -> None:
         if claimed is not None and not claimed():
             raise _NotOurs
-        acting.prepare(submission.folder, {SCRIPT: submission.script})
+        impersonation.prepare(submission.folder, {SCRIPT: submission.script})
         if time.monotonic() - begun > CLAIM_MARGIN:
             # The claim could run out before Slurm has answered, and somebody else look for the job in vain.
             log.warning("job %s: its folder took too long; it is looked up before it is tried again", job_id)
             raise _NotOurs
 
     try:
-        slurm_id = _send(provider, submission, acting, before, claimed)
+        slurm_id = _send(provider, submission, impersonation, before, claimed)
     except _NotOurs:
         return
     except StorageFull as error:
-        jobs.owed(job_id, attempt=attempt)
+        jobs.release_claim(job_id, attempt=attempt)
         raise FolderTrouble(error.why) from None
-    except MayNotAct as error:
+    except ImpersonationDenied as error:
         jobs.refused(job_id, error.status, error.why, provider.now(), attempt=attempt)
-    except ActingAway as error:
+    except ImpersonationUnavailable as error:
         log.warning("job %s: not submitted yet: %s", job_id, error)
-        jobs.owed(job_id, attempt=attempt)
+        jobs.release_claim(job_id, attempt=attempt)
     except SubmissionRefused as refusal:
         answer = problem(refusal.reason)
         log.info("job %s: Slurm refused it: %s", job_id, refusal.reason)
         jobs.refused(job_id, answer.status, answer.why, provider.now(), attempt=attempt)
     except OutcomeUnknown as error:
         log.warning("job %s: the outcome of its submission is unknown: %s", job_id, error)
-        jobs.unsettled(job_id, attempt, provider.now())
-        provider.health.paused(SLURM, str(error), provider.now(), PAUSE)
+        jobs.mark_outcome_unknown(job_id, attempt, provider.now())
+        provider.breaker.open(SLURM, str(error), provider.now(), OPEN_SECONDS)
     except SchedulerAway as error:
         log.warning("job %s: not submitted yet: %s", job_id, error)
-        jobs.owed(job_id, attempt=attempt)
-        provider.health.failed(SLURM, str(error), provider.now(), PAUSE)
+        jobs.release_claim(job_id, attempt=attempt)
+        provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)
     else:
         log.info("job %s: is Slurm job %d", job_id, slurm_id)
         promised_at = provider.now() if promises else None
@@ -161,11 +165,14 @@ def submit(
 
 
 def _send(
-    provider: Provider, submission: Submission, acting: Acting, before: Callable[[], None],
+    provider: Provider,
+    submission: Submission,
+    impersonation: Impersonation,
+    before: Callable[[], None],
     claimed: Callable[[], bool] | None,
-) -> SlurmJobId:  # fmt: skip
+) -> SlurmJobId:
     try:
-        return provider.scheduler.submit(submission, provider.config.slurm.timeout, acting.run, before)
+        return provider.scheduler.submit(submission, provider.config.slurm.timeout, impersonation.run, before)
     except Exception:
         # What became of it is written into its row, which must be there.
         if claimed is not None and not claimed():
@@ -182,10 +189,10 @@ def _one_too_many(provider: Provider, job_id: str, slurm_id: SlurmJobId, submiss
     try:
         provider.scheduler.cancel(slurm_id, submission.name, submission.user, provider.config.slurm.timeout)
     except (SchedulerAway, ActionRefused) as error:
-        log.error("job %s: Slurm job %d could not be cancelled; do it by hand: %s", job_id, slurm_id, error)  # noqa: TRY400
+        log.error("job %s: Slurm job %d could not be cancelled; do it by hand: %s", job_id, slurm_id, error)
 
 
-def submit_owed(provider: Provider, catalogue: Catalogue, rows: Iterable[JobRow]) -> None:
+def submit_pending(provider: Provider, lookup: Lookup, rows: Iterable[JobRow]) -> None:
     """Submits accepted jobs, the oldest of each owner first, and ends those that were stopped before.
 
     Stops when Slurm is away. Jobs that are held wait.
@@ -198,42 +205,47 @@ def submit_owed(provider: Provider, catalogue: Catalogue, rows: Iterable[JobRow]
             owed.append(row)
     under_way: deque[Future[None]] = deque()
     pace, room = provider.config.slurm.submit_per_second, dict[str, int]()
-    for row in interleaved(owed, lambda row: row.owner):
-        if not provider.health.may_ask(SLURM, provider.now()):
+    for row in round_robin(owed, lambda row: row.owner):
+        if not provider.breaker.allows(SLURM, provider.now()):
             break
         if pace is not None:
-            left = room.setdefault(row.local_user, provider.jobs.room(row.local_user, provider.now(), pace))
+            left = room.setdefault(
+                row.local_user, provider.jobs.rate_limit_remaining(row.local_user, provider.now(), pace)
+            )
             if left < 1:
                 continue  # nothing is built that has to wait
             room[row.local_user] -= 1
-        with alone(row.id, "submitting it"):
-            submission = _build_owed(provider, catalogue, row)
+        with isolate_errors(row.id, "submitting it"):
+            submission = _build_pending(provider, lookup, row)
             if submission is not None:
-                under_way.append(provider.turns.give(row.owner, partial(_submit_owed, provider, row.id, submission)))
+                under_way.append(
+                    provider.executor.submit(row.owner, partial(_submit_pending, provider, row.id, submission))
+                )
         if len(under_way) > MOST_BUILT:
             under_way.popleft().result()
     for each in under_way:
         each.result()
 
 
-def _submit_owed(provider: Provider, job_id: str, submission: Submission) -> None:
-    if not provider.health.may_ask(SLURM, provider.now()):
+def _submit_pending(provider: Provider, job_id: str, submission: Submission) -> None:
+    if not provider.breaker.allows(SLURM, provider.now()):
         return
-    with alone(job_id, "submitting it"):
+    with isolate_errors(job_id, "submitting it"):
         try:
             submit(provider, job_id, submission)
         except FolderTrouble as error:
-            log.error("job %s: not submitted yet: %s", job_id, error)  # noqa: TRY400  a trace says no more
+            log.error("job %s: not submitted yet: %s", job_id, error)
 
 
-def _build_owed(provider: Provider, catalogue: Catalogue, row: JobRow) -> Submission | None:
+def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submission | None:
     """Builds the batch job; None when it cannot be built yet or will never be."""
     try:
         identity = provider.mapping.identity(row.owner, row.project)
         if identity.person.user != row.local_user:
-            raise Forbidden(f"You were connected with the account {row.local_user} when you started this job, and are "
-                            "not any more.")  # fmt: skip
-        return build(provider, catalogue, row.job, identity)
+            raise Forbidden(
+                f"You were connected with the account {row.local_user} when you started this job, and are not any more."
+            )
+        return build(provider, lookup, row.job, identity)
     except StorageTrouble:
         raise
     except (NoAnswer, CoreAway, CoreRefused, NotRendered, SchedulerAway) as error:
@@ -250,10 +262,10 @@ def end_unsubmitted(provider: Provider, row: JobRow) -> None:
         current = provider.jobs.get(row.id)
         if current is None or current.phase not in (Phase.ACCEPTED, Phase.SUBMITTING):
             return
-        if current.told:
+        if current.visible_to_ucloud:
             unpaid = current.stop is Stop.NO_FUNDS
             why = "Insufficient funds" if unpaid else "The job was cancelled before it began."
-            provider.jobs.tell(row.id, JobUpdate(JobState.SUCCESS, why), now)
+            provider.jobs.enqueue_update(row.id, JobUpdate(JobState.SUCCESS, why), now)
             provider.jobs.ended(row.id, 0, now)
         else:
             provider.jobs.seen(row.id, phase=Phase.REFUSED, ended_at=now, claimed_until=None)

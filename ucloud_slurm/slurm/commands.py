@@ -14,16 +14,7 @@ from typing import TypeVar
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm import parse
 from ucloud_slurm.slurm.errors import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused, is_refusal
-from ucloud_slurm.slurm.records import (
-    Launch,
-    Load,
-    Node,
-    Partition,
-    QueueRecord,
-    RunRecord,
-    SlurmJobId,
-    Submission,
-)
+from ucloud_slurm.slurm.records import Launch, Load, Node, Partition, QueueRecord, RunRecord, SlurmJobId, Submission
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.process import CommandMissing, CommandTimeout, Finished, Run, run
 
@@ -128,13 +119,7 @@ class Commands:
 
     def _sacct(self, arguments: Sequence[str]) -> list[RunRecord]:
         mark = _mark()
-        argv = [
-            "--allocations",
-            "--duplicates",
-            "--noheader",
-            "--parsable2",
-            f"--delimiter={parse.delimiter(mark)}",
-        ]
+        argv = ["--allocations", "--duplicates", "--noheader", "--parsable2", f"--delimiter={parse.delimiter(mark)}"]
         done = self._ask("sacct", [*argv, f"--format={parse.RUN_FORMAT}", *arguments])
         return self._parsed("sacct", lambda output: parse.runs(output, mark), done)
 
@@ -225,9 +210,20 @@ class Commands:
 
     def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:
         """See :class:`Scheduler`. srun(1): --overlap lets the shell share what the job's other steps have."""
-        argv = (*self._command("srun"), f"--jobid={job}", "--overlap", "--nodes=1", "--ntasks=1",
-                f"--relative={rank}", f"--chdir={folder}", "--job-name=ucloud-shell", "--quiet", "--pty", shell,
-                "-l")  # fmt: skip
+        argv = (
+            *self._command("srun"),
+            f"--jobid={job}",
+            "--overlap",
+            "--nodes=1",
+            "--ntasks=1",
+            f"--relative={rank}",
+            f"--chdir={folder}",
+            "--job-name=ucloud-shell",
+            "--quiet",
+            "--pty",
+            shell,
+            "-l",
+        )
         return Launch(argv, tuple((self._env | {"TERM": "xterm-256color"}).items()))
 
     # -- the thin shell -------------------------------------------------------------------------------------
@@ -254,7 +250,7 @@ class Commands:
     def _parsed(self, name: str, read: Callable[[str], T], done: Finished) -> T:
         try:
             return read(done.output)
-        except parse.Garbled as error:
+        except parse.ParseError as error:
             raise SchedulerAway(f"{name} printed something unexpected: {one_line(str(error), 200)}") from None
 
 

@@ -21,7 +21,7 @@ def scheduler(section: SlurmSection) -> Scheduler:
     by_name = section.backend == "pyslurm"
     if section.backend != "commands" and _is_installed():
         # Loaded only where it is used: a pass of the worker is short.
-        from ucloud_slurm.slurm.pyslurm.backend import PySlurm  # noqa: PLC0415
+        from ucloud_slurm.slurm.pyslurm.backend import PySlurm
 
         level = logging.WARNING if by_name else logging.INFO
         return PySlurm(section.commands, section.conf, section.timeout, level=level)
@@ -39,7 +39,7 @@ def trial(section: SlurmSection) -> tuple[bool, str]:
         return True, "Slurm's commands are used"
     if not _is_installed():
         return section.backend == "auto", f"Slurm's commands are used: {NOT_INSTALLED}"
-    from ucloud_slurm.slurm.pyslurm.backend import PySlurm  # noqa: PLC0415
+    from ucloud_slurm.slurm.pyslurm.backend import PySlurm
 
     slurm = PySlurm(section.commands, section.conf, section.timeout, level=logging.DEBUG)
     try:

@@ -20,9 +20,19 @@ END = "\x1e"
 QUEUE_FIELDS = ("%A", "%T", "%V", "%S", "%M", "%D", "%C", "%u", "%r", "%N", "%l", "%a", "%P", "%j")
 
 RUN_FIELDS = (
-    "JobIDRaw", "State", "Submit", "Start", "End", "ElapsedRaw", "ExitCode", "NNodes", "AllocCPUS", "User",
-    "NodeList", "JobName",
-)  # fmt: skip
+    "JobIDRaw",
+    "State",
+    "Submit",
+    "Start",
+    "End",
+    "ElapsedRaw",
+    "ExitCode",
+    "NNodes",
+    "AllocCPUS",
+    "User",
+    "NodeList",
+    "JobName",
+)
 RUN_FORMAT = ",".join(RUN_FIELDS)
 
 PARTITION_FIELDS = ("%R", "%a", "%l", "%s", "%D", "%c", "%m", "%G")
@@ -38,7 +48,7 @@ KEPT = 4096
 UNKNOWN_TIMES = frozenset({"", "N/A", "None", "Unknown", "0"})
 
 
-class Garbled(Exception):
+class ParseError(Exception):
     """The output is not what the command prints when all is well."""
 
 
@@ -58,7 +68,7 @@ def delimiter(mark: str) -> str:
 def queue(output: str, mark: str) -> list[QueueRecord]:
     """Rows of ``squeue -h -o`` :func:`queue_format`.
 
-    :raises Garbled: when a row is not whole
+    :raises ParseError: when a row is not whole
     """
     return [
         QueueRecord(
@@ -79,16 +89,28 @@ def queue(output: str, mark: str) -> list[QueueRecord]:
             name=name,
         )
         for (
-            id_, state, submitted, started, elapsed, nodes, cpus, user, reason, node_list, limit, account, partition,
+            id_,
+            state,
+            submitted,
+            started,
+            elapsed,
+            nodes,
+            cpus,
+            user,
+            reason,
+            node_list,
+            limit,
+            account,
+            partition,
             name,
         ) in _rows(output, len(QUEUE_FIELDS), SEPARATOR + END + mark)
-    ]  # fmt: skip
+    ]
 
 
 def runs(output: str, mark: str) -> list[RunRecord]:
     """Rows of ``sacct -X -D -n -P -o RUN_FORMAT`` with :func:`delimiter`.
 
-    :raises Garbled: when a row is not whole
+    :raises ParseError: when a row is not whole
     """
     records = []
     for fields in _unended(output, len(RUN_FIELDS), delimiter(mark)):
@@ -118,7 +140,7 @@ def runs(output: str, mark: str) -> list[RunRecord]:
 def partitions(output: str) -> list[Partition]:
     """Rows of ``sinfo -h -a -e -o PARTITION_FORMAT``; a partition has one row for each kind of node.
 
-    :raises Garbled: when a row is not whole
+    :raises ParseError: when a row is not whole
     """
     found: dict[str, Partition] = {}
     for name, available, limit, size, count, cpus, memory, gres in _rows(
@@ -140,7 +162,7 @@ def partitions(output: str) -> list[Partition]:
 def addresses(output: str) -> dict[str, str]:
     """Rows of ``sinfo -h -N -o ADDRESS_FORMAT``: the address of each node.
 
-    :raises Garbled: when a row is not whole
+    :raises ParseError: when a row is not whole
     """
     return dict(_rows(output, len(ADDRESS_FIELDS), SEPARATOR + END))
 
@@ -150,13 +172,13 @@ def capacity(output: str) -> tuple[int, int, int, int]:
 
     CPUs and memory of nodes that are not in service do not count as there.
 
-    :raises Garbled: when a row is not whole
+    :raises ParseError: when a row is not whole
     """
     nodes: dict[str, tuple[int, int, int, int]] = {}
     for line in output.splitlines():
         fields = line.split()
         if len(fields) != len(CAPACITY_FIELDS):
-            raise Garbled(f"a row has {len(fields)} fields instead of {len(CAPACITY_FIELDS)}: {line[:80]!r}")
+            raise ParseError(f"a row has {len(fields)} fields instead of {len(CAPACITY_FIELDS)}: {line[:80]!r}")
         name, cpus, memory, memory_used = fields
         used, idle, out_of_service, _ = (_integer(number) for number in cpus.split("/"))
         there = 0 if out_of_service and not used + idle else _integer(memory)
@@ -175,13 +197,13 @@ def _limit(text: str) -> int | None:
 def seconds(text: str) -> int:
     """A span as squeue and sinfo print it: ``[days-][hours:]minutes:seconds``. Nothing known yet is 0.
 
-    :raises Garbled: when it is something else
+    :raises ParseError: when it is something else
     """
     if text in ("", "INVALID", "N/A", "UNLIMITED"):
         return 0
     match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
     if match is None:
-        raise Garbled(f"{text[:40]!r} is not a span of time")
+        raise ParseError(f"{text[:40]!r} is not a span of time")
     days, hours, minutes, rest = (int(part or 0) for part in match.groups())
     return days * 86400 + hours * 3600 + minutes * 60 + rest
 
@@ -189,18 +211,18 @@ def seconds(text: str) -> int:
 def _rows(output: str, count: int, end: str) -> Iterable[list[str]]:
     """Rows of ``count`` fields, each ended by ``end`` and a line feed. The last field may hold anything else."""
     if output and not output.endswith(f"{end}\n"):
-        raise Garbled("the last row is cut off")
+        raise ParseError("the last row is cut off")
     for row in output.split(f"{end}\n")[:-1]:
         fields = row.split(SEPARATOR, count - 1)
         if len(fields) != count:
-            raise Garbled(f"a row has {len(fields)} fields instead of {count}: {row[:80]!r}")
+            raise ParseError(f"a row has {len(fields)} fields instead of {count}: {row[:80]!r}")
         yield fields
 
 
 def _unended(output: str, count: int, separator: str) -> Iterable[list[str]]:
     """Rows whose end cannot be marked. A line without a separator goes on with the last field of the row before."""
     if output and not output.endswith("\n"):
-        raise Garbled("the last row is cut off")
+        raise ParseError("the last row is cut off")
     rows: list[str] = []
     for line in output.split("\n")[:-1]:
         if separator in line or not rows:
@@ -210,13 +232,13 @@ def _unended(output: str, count: int, separator: str) -> Iterable[list[str]]:
     for row in rows:
         fields = row.split(separator, count - 1)
         if len(fields) != count:
-            raise Garbled(f"a row has {len(fields)} fields instead of {count}: {row[:80]!r}")
+            raise ParseError(f"a row has {len(fields)} fields instead of {count}: {row[:80]!r}")
         yield fields
 
 
 def _integer(text: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise Garbled(f"{text[:40]!r} is not a number")
+        raise ParseError(f"{text[:40]!r} is not a number")
     return int(text)
 
 

@@ -3,16 +3,7 @@
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-from ucloud_slurm.slurm.records import (
-    Launch,
-    Load,
-    Node,
-    Partition,
-    QueueRecord,
-    RunRecord,
-    SlurmJobId,
-    Submission,
-)
+from ucloud_slurm.slurm.records import Launch, Load, Node, Partition, QueueRecord, RunRecord, SlurmJobId, Submission
 from ucloud_slurm.system.process import Run
 
 

@@ -9,7 +9,7 @@ class Phase(Enum):
     """What a state means for the nodes of the job."""
 
     WAITING = "waiting"
-    HOLDING = "holding"
+    ALLOCATED = "holding"
     ENDED = "ended"
 
 
@@ -28,7 +28,7 @@ class SlurmState(Enum):
     BOOT_FAIL = "BF", Phase.ENDED
     CANCELLED = "CA", Phase.ENDED
     COMPLETED = "CD", Phase.ENDED
-    COMPLETING = "CG", Phase.HOLDING
+    COMPLETING = "CG", Phase.ALLOCATED
     CONFIGURING = "CF", Phase.WAITING
     DEADLINE = "DL", Phase.ENDED
     FAILED = "F", Phase.ENDED
@@ -39,15 +39,15 @@ class SlurmState(Enum):
     REQUEUED = "RQ", Phase.WAITING
     REQUEUE_FED = "RF", Phase.WAITING
     REQUEUE_HOLD = "RH", Phase.WAITING
-    RESIZING = "RS", Phase.HOLDING
+    RESIZING = "RS", Phase.ALLOCATED
     RESV_DEL_HOLD = "RD", Phase.WAITING
     REVOKED = "RV", Phase.ENDED
-    RUNNING = "R", Phase.HOLDING
-    SIGNALING = "SI", Phase.HOLDING
+    RUNNING = "R", Phase.ALLOCATED
+    SIGNALING = "SI", Phase.ALLOCATED
     SPECIAL_EXIT = "SE", Phase.WAITING
-    STAGE_OUT = "SO", Phase.HOLDING
-    STOPPED = "ST", Phase.HOLDING
-    SUSPENDED = "S", Phase.HOLDING
+    STAGE_OUT = "SO", Phase.ALLOCATED
+    STOPPED = "ST", Phase.ALLOCATED
+    SUSPENDED = "S", Phase.ALLOCATED
     TIMEOUT = "TO", Phase.ENDED
 
 

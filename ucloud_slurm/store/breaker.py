@@ -25,7 +25,7 @@ class Condition:
     reason: str = ""
 
 
-class Health:
+class CircuitBreaker:
     """The conditions of the parts. Written only when something changes, or a failure goes on."""
 
     def __init__(self, store: Store) -> None:
@@ -36,23 +36,23 @@ class Health:
         row = self._store.row("select * from health where part = ?", [part])
         return Condition(**row) if row else Condition(part)
 
-    def answered(self, part: str, now: float) -> None:
+    def record_success(self, part: str, now: float) -> None:
         """The part has answered."""
         condition = self.of(part)
         if condition.answering_since is None or condition.ask_again_at > 0:
             self._keep(Condition(part, answering_since=condition.answering_since or now))
 
-    def failed(self, part: str, reason: str, now: float, pause: float) -> None:
+    def record_failure(self, part: str, reason: str, now: float, pause: float) -> None:
         """The part has not answered; requests leave it alone for ``pause`` seconds."""
         condition = self.of(part)
         self._keep(Condition(part, None, condition.failing_since or now, now + pause, reason))
 
-    def paused(self, part: str, reason: str, now: float, pause: float) -> None:
+    def open(self, part: str, reason: str, now: float, pause: float) -> None:
         """Something about the part was odd: requests leave it alone, but it is not said to fail."""
         condition = self.of(part)
         self._keep(Condition(part, condition.answering_since, condition.failing_since, now + pause, reason))
 
-    def may_ask(self, part: str, now: float) -> bool:
+    def allows(self, part: str, now: float) -> bool:
         """Whether a request should try at all."""
         return now >= self.of(part).ask_again_at
 
@@ -61,6 +61,11 @@ class Health:
             "insert into health (part, answering_since, failing_since, ask_again_at, reason) "
             "values (?1, ?2, ?3, ?4, ?5) "
             "on conflict (part) do update set answering_since = ?2, failing_since = ?3, ask_again_at = ?4, reason = ?5",
-            [condition.part, condition.answering_since, condition.failing_since, condition.ask_again_at,
-             condition.reason],
-        )  # fmt: skip
+            [
+                condition.part,
+                condition.answering_since,
+                condition.failing_since,
+                condition.ask_again_at,
+                condition.reason,
+            ],
+        )

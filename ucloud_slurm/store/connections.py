@@ -54,7 +54,7 @@ class Connections:
         row = self._store.row("select * from connections where username = ?", [username])
         return Connection.read(row) if row else None
 
-    def owed(self) -> list[str]:
+    def pending(self) -> list[str]:
         """Those of whom UCloud must be told something, longest first."""
         found = self._store.rows(
             "select username from connections where named_at is not null and known is not wanted and refusal is null "

@@ -62,20 +62,56 @@ class OpenJob:
 
     @classmethod
     def of(
-        cls, id_: str, slurm_id: int | None, phase: str, name: str, local_user: str, owner: str, project: str | None,
-        category: str, product: str, submitted_at: int | None, state: str | None, slurm_state: str | None,
-        stop: str | None, missing_since: float | None, missing_reads: int, run_submitted: int | None, charged: int,
-        time_limit: int | None, outside: int, by_periods: int, held_at: float | None,
-    ) -> "OpenJob":  # fmt: skip
+        cls,
+        id_: str,
+        slurm_id: int | None,
+        phase: str,
+        name: str,
+        local_user: str,
+        owner: str,
+        project: str | None,
+        category: str,
+        product: str,
+        submitted_at: int | None,
+        state: str | None,
+        slurm_state: str | None,
+        stop: str | None,
+        missing_since: float | None,
+        missing_reads: int,
+        run_submitted: int | None,
+        charged: int,
+        time_limit: int | None,
+        outside: int,
+        by_periods: int,
+        held_at: float | None,
+    ) -> "OpenJob":
         """The columns of the table as a fact, in the order of the fields."""
         return OpenJob(
-            id_, slurm_id, _PHASES[phase], name, local_user, owner, project, category, product, submitted_at,
-            _STATES[state], slurm_state, _STOPS[stop], missing_since, missing_reads, run_submitted, charged, time_limit,
-            bool(outside), by_periods, held_at,
-        )  # fmt: skip
+            id_,
+            slurm_id,
+            _PHASES[phase],
+            name,
+            local_user,
+            owner,
+            project,
+            category,
+            product,
+            submitted_at,
+            _STATES[state],
+            slurm_state,
+            _STOPS[stop],
+            missing_since,
+            missing_reads,
+            run_submitted,
+            charged,
+            time_limit,
+            bool(outside),
+            by_periods,
+            held_at,
+        )
 
     @property
-    def told(self) -> bool:
+    def visible_to_ucloud(self) -> bool:
         """Whether UCloud knows the job and hears of it: not if its create failed."""
         return self.stop is not Stop.ROLLED_BACK and self.phase is not Phase.REFUSED
 
@@ -117,7 +153,7 @@ class JobRow(OpenJob):
     def job(self) -> "Job":
         """The job as UCloud sent it."""
         # What is only watched is never read as a message, and those have many parts to be loaded.
-        from ucloud_slurm.ucloud.jobs import Job  # noqa: PLC0415
-        from ucloud_slurm.ucloud.wire import decode  # noqa: PLC0415
+        from ucloud_slurm.ucloud.jobs import Job
+        from ucloud_slurm.ucloud.wire import decode
 
         return decode(Job, self.body.encode())

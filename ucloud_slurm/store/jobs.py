@@ -39,7 +39,7 @@ class Jobs:
         return self._whole(f"where phase in ({marks}) order by accepted_at, id", phases)
 
     def _whole(self, which: str, parameters: Sequence[Any]) -> list[JobRow]:
-        return [JobRow.read(row) for row in self.store.rows(f"select {WHOLE} from jobs {which}", parameters)]  # noqa: S608
+        return [JobRow.read(row) for row in self.store.rows(f"select {WHOLE} from jobs {which}", parameters)]
 
     def open(self) -> list[OpenJob]:
         """All jobs that have not ended, oldest first."""
@@ -51,7 +51,7 @@ class Jobs:
 
     def _lean(self, which: str) -> list[OpenJob]:
         # The index is named: left to itself SQLite takes the one of all phases, and sorts, or reads what is live.
-        sql = f"select {_LEAN} from jobs {which} order by accepted_at, id"  # noqa: S608
+        sql = f"select {_LEAN} from jobs {which} order by accepted_at, id"
         return [OpenJob.of(*row) for row in self.store.tuples(sql)]
 
     def newest(self, most: int) -> list[JobRow]:
@@ -66,7 +66,7 @@ class Jobs:
     def known(self, slurm_ids: Collection[int]) -> dict[int, list[OpenJob]]:
         """The jobs that are or were these Slurm jobs: Slurm uses its ids again."""
         found: dict[int, list[OpenJob]] = {}
-        sql = f"select {_LEAN} from jobs where slurm_id in (select value from json_each(?))"  # noqa: S608
+        sql = f"select {_LEAN} from jobs where slurm_id in (select value from json_each(?))"
         for row in self.store.tuples(sql, [json.dumps(list(slurm_ids))]):
             job = OpenJob.of(*row)
             found.setdefault(job.slurm_id or 0, []).append(job)
@@ -101,12 +101,12 @@ class Jobs:
         with self.store.writing() as db:
             for row in rows:
                 values = ", ".join(f":{column}" for column in row)
-                sql = f"insert into jobs ({', '.join(row)}) values ({values}) on conflict (id) do nothing"  # noqa: S608
+                sql = f"insert into jobs ({', '.join(row)}) values ({values}) on conflict (id) do nothing"
                 if db.conn.execute(sql, row).rowcount:
                     written.add(row["id"])
         return written
 
-    def promise(self, ids: Collection[str], now: float) -> list[JobRow]:
+    def acknowledge(self, ids: Collection[str], now: float) -> list[JobRow]:
         """Decides to answer create with success, unless one of the jobs has been refused.
 
         :returns: the refused ones; none, and from now on a refusal is a FAILURE of the job
@@ -114,15 +114,14 @@ class Jobs:
         these = json.dumps(list(ids))
         gone = "phase = 'refused' or stop = 'rolled-back'"
         which = f"where ({gone}) and {_THESE}"
-        undecided = f"select 1 from jobs where (promised_at is null or {gone}) and {_THESE} limit 1"  # noqa: S608
+        undecided = f"select 1 from jobs where (promised_at is null or {gone}) and {_THESE} limit 1"
         if self.store.row(undecided, [these]) is None:
             return []
         with self.store.writing():
             refused = self._whole(which, [these])
             if not refused:
                 self.store.change(
-                    f"update jobs set promised_at = ? where promised_at is null and {_THESE}",  # noqa: S608
-                    [now, these],
+                    f"update jobs set promised_at = ? where promised_at is null and {_THESE}", [now, these]
                 )
         return refused
 
@@ -135,7 +134,7 @@ class Jobs:
         with self.store.writing():
             if pace is not None:
                 row = self.get(job_id)
-                if row is None or self.room(row.local_user, now, pace) < 1:
+                if row is None or self.rate_limit_remaining(row.local_user, now, pace) < 1:
                     return None
             claimed = self.store.row(
                 "update jobs set phase = 'submitting', attempted_at = ?, claimed_until = ?, attempts = attempts + 1 "
@@ -144,7 +143,7 @@ class Jobs:
             )
         return int(claimed["attempts"]) if claimed else None
 
-    def room(self, user: str, now: float, pace: float) -> int:
+    def rate_limit_remaining(self, user: str, now: float, pace: float) -> int:
         """How many submissions as that account may begin now. See :meth:`claim`."""
         found = self.store.row(
             "select count(*) as number from jobs where local_user = ? and attempted_at > ? and attempted_at <= ?",
@@ -152,15 +151,20 @@ class Jobs:
         )
         return int(max(1.0, pace * WINDOW)) - (int(found["number"]) if found else 0)
 
-    def under_way(self, ids: Collection[str]) -> bool:
+    def any_claimed(self, ids: Collection[str]) -> bool:
         """Whether a submission of one of these jobs is claimed."""
-        sql = f"select 1 from jobs where claimed_until is not null and {_SUBMITTING}"  # noqa: S608
+        sql = f"select 1 from jobs where claimed_until is not null and {_SUBMITTING}"
         return self.store.row(sql, [json.dumps(list(ids))]) is not None
 
     def submitted(
-        self, job_id: str, slurm_id: int, submitted_at: int | None, *, attempt: int | None = None,
+        self,
+        job_id: str,
+        slurm_id: int,
+        submitted_at: int | None,
+        *,
+        attempt: int | None = None,
         promised_at: float | None = None,
-    ) -> bool:  # fmt: skip
+    ) -> bool:
         """The submission made this Slurm job.
 
         :param attempt: whose outcome this is; None: it was found by its name
@@ -178,7 +182,7 @@ class Jobs:
             )
         )
 
-    def unsettled(self, job_id: str, attempt: int, now: float) -> None:
+    def mark_outcome_unknown(self, job_id: str, attempt: int, now: float) -> None:
         """This attempt has an unknown outcome; it is to be looked up before the next one."""
         self.store.change(
             "update jobs set claimed_until = null, attempted_at = ? "
@@ -186,9 +190,9 @@ class Jobs:
             [now, job_id, attempt],
         )
 
-    def owed(self, *job_ids: str, attempt: int) -> None:
+    def release_claim(self, *job_ids: str, attempt: int) -> None:
         """This attempt has submitted none of these jobs; they are owed again."""
-        sql = f"update jobs set phase = 'accepted', claimed_until = null where attempts = ? and {_SUBMITTING}"  # noqa: S608
+        sql = f"update jobs set phase = 'accepted', claimed_until = null where attempts = ? and {_SUBMITTING}"
         self.store.change(sql, [attempt, json.dumps(job_ids)])
 
     def refused(self, job_id: str, status: int, why: str, now: float, *, attempt: int | None = None) -> None:
@@ -206,10 +210,11 @@ class Jobs:
                 return
             self.store.change("update jobs set refused_status = ?, refused_why = ? where id = ?", [status, why, job_id])
             if row.promised_at is None:
-                self.store.change("update jobs set phase = 'refused', claimed_until = null, ended_at = ? where id = ?",
-                                  [now, job_id])  # fmt: skip
+                self.store.change(
+                    "update jobs set phase = 'refused', claimed_until = null, ended_at = ? where id = ?", [now, job_id]
+                )
             else:
-                self.tell(job_id, JobUpdate(JobState.FAILURE, why), now)
+                self.enqueue_update(job_id, JobUpdate(JobState.FAILURE, why), now)
                 self.ended(job_id, 0, now)
 
     def rolled_back(self, job_id: str, status: int, why: str, now: float) -> None:
@@ -223,8 +228,9 @@ class Jobs:
                 [status, why, job_id],
             ):
                 return
-            self.store.change("update jobs set phase = 'refused', ended_at = ? where id = ? and phase = 'accepted'",
-                              [now, job_id])  # fmt: skip
+            self.store.change(
+                "update jobs set phase = 'refused', ended_at = ? where id = ? and phase = 'accepted'", [now, job_id]
+            )
             self.stop(job_id, Stop.ROLLED_BACK, now)
 
     # -- holding --------------------------------------------------------------------------------------------
@@ -237,7 +243,7 @@ class Jobs:
                 "and phase in ('accepted', 'live')",
                 [now, job_id],
             ):
-                self.tell(job_id, update, now)
+                self.enqueue_update(job_id, update, now)
 
     def released(self, job_id: str, update: JobUpdate | None, now: float) -> None:
         """The job is not held by us any more.
@@ -245,11 +251,15 @@ class Jobs:
         :param update: what UCloud is told
         """
         with self.store.writing():
-            if self.store.change(
-                "update jobs set held_at = null where id = ? and held_at is not null and phase in ('accepted', 'live')",
-                [job_id],
-            ) and update is not None:  # fmt: skip
-                self.tell(job_id, update, now)
+            if (
+                self.store.change(
+                    "update jobs set held_at = null "
+                    "where id = ? and held_at is not null and phase in ('accepted', 'live')",
+                    [job_id],
+                )
+                and update is not None
+            ):
+                self.enqueue_update(job_id, update, now)
 
     # -- watching -------------------------------------------------------------------------------------------
 
@@ -264,9 +274,9 @@ class Jobs:
     def seen(self, job_id: str, **changes: Any) -> None:
         """Writes what was seen of a job on the cluster: the named columns."""
         columns = ", ".join(f"{column} = :{column}" for column in changes)
-        self.store.change(f"update jobs set {columns} where id = :id", {**changes, "id": job_id})  # noqa: S608
+        self.store.change(f"update jobs set {columns} where id = :id", {**changes, "id": job_id})
 
-    def tell(self, job_id: str, update: JobUpdate, now: float) -> None:
+    def enqueue_update(self, job_id: str, update: JobUpdate, now: float) -> None:
         """Changes the job's state for UCloud, and puts the update into the outbox in the same transaction."""
         with self.store.writing() as db:
             if update.state is not None:
@@ -281,15 +291,14 @@ class Jobs:
             if self.store.change(
                 "update jobs set time_limit = ? where id = ? and time_limit is not ?", [minutes, job_id, minutes]
             ):
-                self.tell(job_id, update, now)
+                self.enqueue_update(job_id, update, now)
 
-    def tell_again(self, job_id: str, update: JobUpdate, now: float) -> None:
+    def repeat_update(self, job_id: str, update: JobUpdate, now: float) -> None:
         """Puts an update that UCloud should know already into the outbox, unless the same one waits there."""
         with self.store.writing() as db:
             body = update.body(job_id)
             waiting = self.store.row(
-                "select body from outbox where job_id = ? and outcome is null order by id desc limit 1",
-                [job_id],
+                "select body from outbox where job_id = ? and outcome is null order by id desc limit 1", [job_id]
             )
             if waiting is None or json.loads(waiting["body"]) != body:
                 put(db, job_id, "update", body, now)
@@ -334,8 +343,9 @@ class Jobs:
         return self._whole(
             "where confirmed_at is null and phase <> 'refused' and stop is not 'rolled-back' "
             "and (phase <> 'ended' or exists (select 1 from outbox where job_id = jobs.id and outcome is null)) "
-            "and accepted_at <= ? order by accepted_at, id limit ?", [before, most],
-        )  # fmt: skip
+            "and accepted_at <= ? order by accepted_at, id limit ?",
+            [before, most],
+        )
 
     def confirmed(self, ids: Iterable[str], now: float) -> None:
         """UCloud has these jobs."""

@@ -22,7 +22,7 @@ def step(migration: "Callable[[Database], None]") -> "Callable[[Database], None]
 
 def migrate(db: "Database") -> None:
     """Does what the file has not had yet."""
-    from sqlite_utils import Migrations  # noqa: PLC0415
+    from sqlite_utils import Migrations
 
     migrations = Migrations(SET)
     for migration in STEPS:
@@ -219,10 +219,7 @@ def m003_people(db: "Database") -> None:
         not_null={"account", "added_at", "added_by"},
     )
     db.create_table(
-        "people_history",
-        {"id": int, "at": float, "who": str, "what": str},
-        pk="id",
-        not_null={"at", "who", "what"},
+        "people_history", {"id": int, "at": float, "who": str, "what": str}, pk="id", not_null={"at", "who", "what"}
     )
     db.create_table(
         "grants",

@@ -22,7 +22,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Message:
     """A message that waits. ``sends`` counts how often it has been sent without an answer that settled it."""
 
     id: int
@@ -39,7 +39,7 @@ class Outbox:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def heads(self, now: float, unanswered: float, most: int = 1000, *, confirmed: bool = False) -> list[Letter]:
+    def heads(self, now: float, unanswered: float, most: int = 1000, *, confirmed: bool = False) -> list[Message]:
         """The oldest waiting message of each job, oldest first.
 
         UCloud must not hear of a job before it has the answer to its create. That is sent as soon as it is promised,
@@ -58,27 +58,27 @@ class Outbox:
             "order by outbox.id limit ?",
             [now - ANSWERING, now - unanswered, confirmed, most],
         )
-        return [_letter(row) for row in rows]
+        return [_message(row) for row in rows]
 
-    def sending(self, letters: Iterable[Letter]) -> None:
-        """Counts a send, before it is done: a letter that was sent before is known by it after a crash."""
+    def sending(self, messages: Iterable[Message]) -> None:
+        """Counts a send, before it is done: a message that was sent before is known by it after a crash."""
         with self.store.writing() as db:
             db.conn.executemany(
-                "update outbox set sends = sends + 1 where id = ?", [(letter.id,) for letter in letters]
+                "update outbox set sends = sends + 1 where id = ?", [(message.id,) for message in messages]
             )
 
-    def settle(self, letters: Sequence[Letter], outcome: Outcome, answer: str, now: float) -> None:
+    def mark_done(self, messages: Sequence[Message], outcome: Outcome, answer: str, now: float) -> None:
         """Writes what became of messages."""
         with self.store.writing() as db:
-            settled = [(now, outcome, answer, letter.id) for letter in letters]
+            settled = [(now, outcome, answer, message.id) for message in messages]
             db.conn.executemany("update outbox set settled_at = ?, outcome = ?, answer = ? where id = ?", settled)
             db.conn.executemany(
                 "update charges set outcome = ? where job_id = ? and outcome is null",
-                [(outcome, letter.job_id) for letter in letters if letter.kind == "usage"],
+                [(outcome, message.job_id) for message in messages if message.kind == "usage"],
             )
             db.conn.executemany(
                 "update charges set outcome = ? where charge_id = ?",
-                [(outcome, letter.body["chargeId"]) for letter in letters if letter.kind == "charge"],
+                [(outcome, message.body["chargeId"]) for message in messages if message.kind == "charge"],
             )
 
     def retry(self) -> int:
@@ -101,8 +101,9 @@ class Outbox:
         """Messages for people to look at: those that wait or were parked, oldest first."""
         return self.store.rows(
             "select * from outbox where outcome is null union all select * from outbox where outcome = 'parked' "
-            "order by id limit ?", [most],
-        )  # fmt: skip
+            "order by id limit ?",
+            [most],
+        )
 
     def newest(self, most: int) -> list[Row]:
         """All messages, newest first."""
@@ -113,8 +114,8 @@ class Outbox:
         return self.store.rows("select * from outbox where job_id = ? order by id", [job_id])
 
 
-def _letter(row: Row) -> Letter:
-    return Letter(
+def _message(row: Row) -> Message:
+    return Message(
         id=row["id"],
         job_id=row["job_id"],
         kind=row["kind"],

@@ -71,9 +71,14 @@ class People:
                 if other is not None and not shared:
                     raise Conflict(f"{link.local_user} is connected with {other['username']} already.")
                 db.table("people").insert(
-                    {"username": link.username, "local_user": link.local_user, "uid": link.uid,
-                     "added_at": link.added_at, "added_by": link.added_by}
-                )  # fmt: skip
+                    {
+                        "username": link.username,
+                        "local_user": link.local_user,
+                        "uid": link.uid,
+                        "added_at": link.added_at,
+                        "added_by": link.added_by,
+                    }
+                )
                 self._connections.want(link.username, True)
                 self.note(link.added_at, link.added_by, f"connected {link.username} with {link.local_user}")
                 new += 1

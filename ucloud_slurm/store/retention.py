@@ -38,7 +38,7 @@ class Retention:
             )
             ids = json.dumps([id_ for (id_,) in found])
             for table in _OF_A_JOB:
-                self._store.change(f"delete from {table} where job_id in (select value from json_each(?))", [ids])  # noqa: S608
+                self._store.change(f"delete from {table} where job_id in (select value from json_each(?))", [ids])
             return self._store.change("delete from jobs where id in (select value from json_each(?))", [ids])
 
     def others(self, before: float, now: float) -> None:

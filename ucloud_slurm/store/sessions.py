@@ -111,7 +111,7 @@ class Sessions:
             db.table("sessions").insert(asdict(replace(session, token=hashed(token))))
 
     def _open(self, where: str, parameters: list[str]) -> int:
-        sql = f"select count(*) as number from sessions where ended_at is null and {where}"  # noqa: S608
+        sql = f"select count(*) as number from sessions where ended_at is null and {where}"
         row = self._store.row(sql, parameters)
         return int(row["number"]) if row else 0
 
@@ -140,7 +140,7 @@ class Sessions:
         )
         return replace(found, opened_at=now) if opened else None
 
-    def hold(self, tokens: Iterable[str], until: float) -> None:
+    def heartbeat(self, tokens: Iterable[str], until: float) -> None:
         """A process says that it still has these shells. Those of one that was killed end by themselves."""
         with self._store.writing():
             for token in tokens:
@@ -159,7 +159,7 @@ class Sessions:
         return found if lives else None
 
     def _one(self, where: str, parameter: str) -> Session | None:
-        row = self._store.row(f"select * from sessions where {where}", [parameter])  # noqa: S608
+        row = self._store.row(f"select * from sessions where {where}", [parameter])
         return Session.read(row) if row else None
 
     def end(self, session: Session, now: float) -> None:
@@ -200,14 +200,13 @@ class Sessions:
         """How these jobs stand; those that do not exist, or that UCloud has forgotten, are left out."""
         marks = ",".join("?" * len(job_ids))
         jobs = self._store.rows(
-            "select id, owner, phase = 'ended' and not exists (select 1 from outbox where job_id = jobs.id "  # noqa: S608
+            "select id, owner, phase = 'ended' and not exists (select 1 from outbox where job_id = jobs.id "
             f"and outcome is null) as ended from jobs where phase <> 'refused' and id in ({marks})",
             list(job_ids),
         )
         removals: dict[str, dict[str, float]] = {}
         for row in self._store.rows(
-            f"select job_id, entity, removed_at from removals where job_id in ({marks})",  # noqa: S608
-            list(job_ids),
+            f"select job_id, entity, removed_at from removals where job_id in ({marks})", list(job_ids)
         ):
             removals.setdefault(row["job_id"], {})[row["entity"]] = row["removed_at"]
         return {row["id"]: Access(row["owner"], bool(row["ended"]), removals.get(row["id"], {})) for row in jobs}

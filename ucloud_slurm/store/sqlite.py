@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ucloud_slurm.errors import Misconfigured, Problem, StorageFull, StorageTrouble
 from ucloud_slurm.store import migrations
-from ucloud_slurm.system.filelock import MIGRATION, alone
+from ucloud_slurm.system.filelock import MIGRATION, exclusive_lock
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -50,8 +50,12 @@ class Store:
     def _prepare(self) -> None:
         kind = filesystem(self.path.parent)
         if kind in SHARED:
-            raise Misconfigured([f"database.path: {self.path} is on a shared file system ({kind}); put it on a "
-                                 "local disk of this host."])  # fmt: skip
+            raise Misconfigured(
+                [
+                    f"database.path: {self.path} is on a shared file system ({kind}); put it on a "
+                    "local disk of this host."
+                ]
+            )
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             with os.fdopen(descriptor):
@@ -62,7 +66,7 @@ class Store:
         try:
             # One at a time: SQLite waits for nobody who makes a file, and a migration that reads a million jobs takes
             # minutes.
-            with alone(self.path, MIGRATION, PATIENCE):
+            with exclusive_lock(self.path, MIGRATION, PATIENCE):
                 self._migrate()
         except OSError as error:
             raise Misconfigured([f"database.path: {self.path.parent} cannot be written ({error.strerror})."]) from None
@@ -73,8 +77,12 @@ class Store:
         known = {migration.__name__ for migration in migrations.STEPS}
         done = self._migrated()
         if done - known:
-            raise Misconfigured([f"database.path: {self.path} was written by a newer release ({max(done - known)}); "
-                                 "install that release."])  # fmt: skip
+            raise Misconfigured(
+                [
+                    f"database.path: {self.path} was written by a newer release ({max(done - known)}); "
+                    "install that release."
+                ]
+            )
         if known - done:
             with self.writing() as db:
                 migrations.migrate(db.database)
@@ -84,7 +92,7 @@ class Store:
         table = "_sqlite_migrations"
         if self.row("select 1 from sqlite_schema where type = 'table' and name = ?", [table]) is None:
             return set()
-        sql = f"select name from {table} where migration_set = ?"  # noqa: S608
+        sql = f"select name from {table} where migration_set = ?"
         return {row["name"] for row in self.rows(sql, [migrations.SET])}
 
     def _kept(self) -> "Connection":
@@ -185,7 +193,7 @@ class Connection:
     @cached_property
     def database(self) -> "Database":
         """The same connection with more comfort. Many a pass needs none, and the library takes long to load."""
-        from sqlite_utils import Database  # noqa: PLC0415
+        from sqlite_utils import Database
 
         return Database(self.conn, execute_plugins=False)
 

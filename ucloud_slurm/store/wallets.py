@@ -81,9 +81,16 @@ class Wallets:
                 "insert into wallets (owner_kind, owner, category, locked, quota, usage, changed_at) "
                 "values (?1, ?2, ?3, ?4, ?5, ?6, ?7) on conflict (owner_kind, owner, category) "
                 "do update set locked = ?4, quota = ?5, usage = ?6, changed_at = ?7",
-                [payer.kind, payer.owner, payer.category, int(wallet.locked), wallet.quota, wallet.usage,
-                 wallet.changed_at],
-            )  # fmt: skip
+                [
+                    payer.kind,
+                    payer.owner,
+                    payer.category,
+                    int(wallet.locked),
+                    wallet.quota,
+                    wallet.usage,
+                    wallet.changed_at,
+                ],
+            )
         return before is not wallet.locked
 
     def found(self, payer: Payer, *, locked: bool) -> None:

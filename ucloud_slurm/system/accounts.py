@@ -21,7 +21,7 @@ class Account:
     home: str
 
 
-def unfit(account: Account, *, floor: int, pattern: str, own_uid: int) -> str | None:
+def ineligible(account: Account, *, floor: int, pattern: str, own_uid: int) -> str | None:
     """Why no job may run as an account, in a sentence for an administrator; None when jobs may.
 
     :param floor: the smallest uid; accounts below are the system's
@@ -37,9 +37,9 @@ def unfit(account: Account, *, floor: int, pattern: str, own_uid: int) -> str | 
         return f"{name[:40]!r} is not a name that an account of a person has here ({pattern})"
     if account.uid == own_uid:
         return f"{name} is the account of this service"
-    if not os.path.isabs(account.shell) or os.path.basename(account.shell) in DISABLED:  # noqa: PTH117, PTH119
+    if not os.path.isabs(account.shell) or os.path.basename(account.shell) in DISABLED:
         return f"{name} may not log in: its shell is {account.shell or 'empty'}"
-    if not os.path.isabs(account.home) or account.home == "/":  # noqa: PTH117
+    if not os.path.isabs(account.home) or account.home == "/":
         return f"{name} has no home folder"
     return None
 

@@ -11,7 +11,7 @@ T = TypeVar("T")
 Task = tuple["Future[None]", Callable[[], object]]
 
 
-class Turns:
+class FairExecutor:
     """A few threads that do what is given to them, for one account after the other.
 
     Whoever gives a thousand things to do delays somebody who gives one by one of them, not by a thousand. What has
@@ -32,7 +32,7 @@ class Turns:
         self._changed = threading.Condition()
         self._closed = False
 
-    def give(self, user: str, work: Callable[[], object]) -> "Future[None]":
+    def submit(self, user: str, work: Callable[[], object]) -> "Future[None]":
         """Has something done when it is this account's turn.
 
         :raises RuntimeError: no thread can be started, and there is none
@@ -95,7 +95,7 @@ class Turns:
             return task
 
 
-def interleaved(things: Iterable[T], account: Callable[[T], str]) -> list[T]:
+def round_robin(things: Iterable[T], account: Callable[[T], str]) -> list[T]:
     """The same things, one of each account after the other; those of one account stay in order."""
     of: dict[str, list[T]] = {}
     for thing in things:

@@ -17,7 +17,7 @@ LOOK_AGAIN = 0.2  # seconds
 
 
 @contextmanager
-def alone(database: Path, what: str, wait: float = 0.0) -> Iterator[bool]:
+def exclusive_lock(database: Path, what: str, wait: float = 0.0) -> Iterator[bool]:
     """Takes the turn; False when another process has it.
 
     :param wait: seconds that the other one has to let go of it
@@ -32,7 +32,7 @@ def alone(database: Path, what: str, wait: float = 0.0) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def taken(database: Path, what: str) -> bool:
+def is_locked(database: Path, what: str) -> bool:
     """Whether some process has the turn."""
     try:
         descriptor = os.open(_path(database, what), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

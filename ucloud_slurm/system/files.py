@@ -25,11 +25,11 @@ def open_file(path: str) -> int | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise NotAFile(f"{os.path.basename(path)} cannot be opened ({error.strerror})") from None  # noqa: PTH119
+        raise NotAFile(f"{os.path.basename(path)} cannot be opened ({error.strerror})") from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
         os.close(descriptor)
-        raise NotAFile(f"{os.path.basename(path)} is not a regular file of the job's user")  # noqa: PTH119
+        raise NotAFile(f"{os.path.basename(path)} is not a regular file of the job's user")
     return descriptor
 
 
@@ -60,7 +60,7 @@ def make_folder(path: str, files: Mapping[str, str] | None = None) -> None:
     """
     try:
         try:
-            os.mkdir(path, 0o700)  # noqa: PTH102  pathlib looks at the parents first
+            os.mkdir(path, 0o700)
         except FileExistsError:
             pass
         except FileNotFoundError:
@@ -87,7 +87,7 @@ def remove_folder(path: str) -> None:
 def _write(folder: int, name: str, text: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        with open(os.open(name, flags, 0o600, dir_fd=folder), "wb", buffering=0) as file:  # noqa: PTH123
+        with open(os.open(name, flags, 0o600, dir_fd=folder), "wb", buffering=0) as file:
             left = memoryview(text.encode())
             while left:
                 left = left[file.write(left) :]

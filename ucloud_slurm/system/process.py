@@ -45,9 +45,12 @@ class Finished:
 
 
 def run(
-    argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "",
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    timeout: float,
+    stdin: str = "",
     before: Callable[[], None] | None = None,
-) -> Finished:  # fmt: skip
+) -> Finished:
     """Runs a command in a session of its own, so that all of it can be ended at the limit.
 
     :param timeout: seconds

@@ -63,9 +63,14 @@ def start(argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> 
         _resize(ours, cols, rows)
         # setsid(1) makes the terminal the command's own: it hears of new sizes, and of the end.
         process = subprocess.Popen(
-            ["/usr/bin/setsid", "--ctty", *argv], stdin=theirs, stdout=theirs, stderr=theirs, env=dict(env),
-            cwd="/", close_fds=True,
-        )  # fmt: skip
+            ["/usr/bin/setsid", "--ctty", *argv],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=dict(env),
+            cwd="/",
+            close_fds=True,
+        )
     except OSError as error:
         os.close(ours)
         raise TerminalTrouble(f"the shell cannot be started ({error.strerror})") from None

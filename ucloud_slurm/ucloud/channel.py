@@ -18,7 +18,7 @@ MOST = 100_000  # records of a message
 LOCKED, OF_PROJECT = 1, 2  # flags of a wallet
 
 
-class Garbage(Exception):
+class ProtocolError(Exception):
     """A message that is none."""
 
 
@@ -123,21 +123,21 @@ class Reader:
     def records(self, message: bytes) -> Iterator[Record]:
         """The records of a message, in its order. Those before the one that cannot be read come all the same.
 
-        :raises Garbage: it is none
+        :raises ProtocolError: it is none
         """
         if len(message) > LARGEST:
-            raise Garbage(f"A message of UCloud's has {len(message)} bytes, more than {LARGEST}.")
+            raise ProtocolError(f"A message of UCloud's has {len(message)} bytes, more than {LARGEST}.")
         rest, number = _Bytes(message), 0
         while rest.left:
             number += 1
             if number > MOST:
-                raise Garbage(f"A message of UCloud's has more than {MOST} records.")
+                raise ProtocolError(f"A message of UCloud's has more than {MOST} records.")
             yield self._record(rest)
 
     def read(self, message: bytes) -> list[Record]:
         """The records of a message at once.
 
-        :raises Garbage: it is none
+        :raises ProtocolError: it is none
         """
         return list(self.records(message))
 
@@ -159,7 +159,7 @@ class Reader:
                 return category
             case _Op.WALLET:
                 return self._wallet(number, rest)
-        raise Garbage(f"A message of UCloud's has a record of the kind {op}, which is not known here.")
+        raise ProtocolError(f"A message of UCloud's has a record of the kind {op}, which is not known here.")
 
     def _wallet(self, workspace: int, rest: "_Bytes") -> Wallet:
         category = self._categories.get(rest.number("I"))
@@ -168,7 +168,9 @@ class Reader:
         project = self._projects.get(workspace) if flags & OF_PROJECT else None
         user = self._users.get(workspace) if not flags & OF_PROJECT else None
         if category is None or (project is None and user is None):
-            raise Garbage("A message of UCloud's has a wallet of somebody, or in a category, that it has not named.")
+            raise ProtocolError(
+                "A message of UCloud's has a wallet of somebody, or in a category, that it has not named."
+            )
         owner, consumes = project or (user or "", True)
         payer = Payer(OwnerKind.PROJECT if project else OwnerKind.USER, owner, category.name)
         # UCloud says that one is locked which has exactly nothing left, and not one that was overdrawn.
@@ -179,7 +181,7 @@ class Reader:
 def read(message: bytes) -> list[Record]:
     """The records of the first message of a connection.
 
-    :raises Garbage: it is none
+    :raises ProtocolError: it is none
     """
     return Reader().read(message)
 
@@ -215,7 +217,7 @@ class _Bytes:
         """The next number.
 
         :param kind: as the module struct names it
-        :raises Garbage: the message ends before it does
+        :raises ProtocolError: the message ends before it does
         """
         found = struct.unpack(f">{kind}", self._take(struct.calcsize(f">{kind}")))[0]
         return int(found)
@@ -223,29 +225,29 @@ class _Bytes:
     def text(self) -> str:
         """The next text.
 
-        :raises Garbage: the message ends before it does, or it is not UTF-8
+        :raises ProtocolError: the message ends before it does, or it is not UTF-8
         """
         try:
             return self._take(self.number("I")).decode()
         except UnicodeDecodeError:
-            raise Garbage("A message of UCloud's has a text that is not UTF-8.") from None
+            raise ProtocolError("A message of UCloud's has a text that is not UTF-8.") from None
 
     def object(self, what: str) -> dict[str, Any]:
         """The next text as a JSON object.
 
-        :raises Garbage: it is none
+        :raises ProtocolError: it is none
         """
         try:
             data = json.loads(self.text())
         except (ValueError, RecursionError):
             data = None
         if not isinstance(data, dict):
-            raise Garbage(f"A message of UCloud's has {what} that is not a JSON object.")
+            raise ProtocolError(f"A message of UCloud's has {what} that is not a JSON object.")
         return data
 
     def _take(self, size: int) -> bytes:
         if size > self.left:
-            raise Garbage("A message of UCloud's ends in the middle of a record.")
+            raise ProtocolError("A message of UCloud's ends in the middle of a record.")
         self._at += size
         return self._data[self._at - size : self._at]
 
@@ -254,12 +256,16 @@ def _project(data: dict[str, Any], modified_at: float) -> Project:
     specification, status = data.get("specification"), data.get("status")
     specification = specification if isinstance(specification, dict) else {}
     members = status.get("members") if isinstance(status, dict) else None
-    names = [_text(member, "username") for member in members or [] if isinstance(member, dict)] \
-        if isinstance(members, list) else []  # fmt: skip
+    names = (
+        [_text(member, "username") for member in members or [] if isinstance(member, dict)]
+        if isinstance(members, list)
+        else []
+    )
     title = specification.get("title")
     consumes = specification.get("canConsumeResources") is not False
-    return Project(_text(data, "id"), _sound(title) if isinstance(title, str) else "", modified_at, consumes,
-                   tuple(names))  # fmt: skip
+    return Project(
+        _text(data, "id"), _sound(title) if isinstance(title, str) else "", modified_at, consumes, tuple(names)
+    )
 
 
 def _text(data: dict[str, Any], key: str) -> str:
@@ -269,7 +275,7 @@ def _text(data: dict[str, Any], key: str) -> str:
 
 def _filled(text: str, what: str) -> str:
     if not text:
-        raise Garbage(f"A message of UCloud's has a record in which {what} is missing.")
+        raise ProtocolError(f"A message of UCloud's has a record in which {what} is missing.")
     return _sound(text)
 
 
@@ -278,5 +284,5 @@ def _sound(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Garbage("A message of UCloud's has a text with half a character.") from None
+        raise ProtocolError("A message of UCloud's has a text with half a character.") from None
     return text

@@ -139,13 +139,7 @@ class Client:
             raise CoreAway("UCloud does not accept a fresh access token; is the refresh token right?") from None
 
     def _send(
-        self,
-        verb: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: object,
-        token: str | None,
-        timeout: float,
+        self, verb: str, path: str, query: Mapping[str, str] | None, body: object, token: str | None, timeout: float
     ) -> Any:
         headers = {"Content-Type": "application/json; charset=utf-8", "Accept": "application/json"}
         if token is not None:

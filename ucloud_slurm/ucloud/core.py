@@ -66,12 +66,7 @@ class Core(Client):
 
     def job(self, job_id: str, *, timeout: float | None = None) -> Job | None:
         """``jobs.control.retrieve`` with the application and the product, or None if there is no such job."""
-        query = {
-            "id": job_id,
-            "includeApplication": "true",
-            "includeProduct": "true",
-            "includeParameters": "true",
-        }
+        query = {"id": job_id, "includeApplication": "true", "includeProduct": "true", "includeParameters": "true"}
         try:
             data = self.call("GET", "/api/jobs/control/retrieve", query=query, timeout=timeout)
         except CoreRefused as error:
@@ -87,11 +82,7 @@ class Core(Client):
 
         :param v2: ``products.v2.retrieve`` instead
         """
-        query = {
-            "filterName": reference.id,
-            "filterCategory": reference.category,
-            "filterProvider": reference.provider,
-        }
+        query = {"filterName": reference.id, "filterCategory": reference.category, "filterProvider": reference.provider}
         try:
             path = "/api/products/v2/retrieve" if v2 else "/api/products/retrieve"
             data = self.call("GET", path, query=query, timeout=timeout)

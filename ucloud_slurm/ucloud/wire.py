@@ -25,9 +25,13 @@ class Message(BaseModel):
 
     # Built when one is read first: most are parts of others, and a pass in which nothing happens reads none.
     model_config = ConfigDict(
-        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False,
+        frozen=True,
+        extra="ignore",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        allow_inf_nan=False,
         defer_build=True,
-    )  # fmt: skip
+    )
 
 
 M = TypeVar("M")

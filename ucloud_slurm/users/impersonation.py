@@ -1,4 +1,4 @@
-"""Acting as a user: the few things that must be done as whoever the job belongs to.
+"""Impersonation as a user: the few things that must be done as whoever the job belongs to.
 
 Where that is the account of this process they are done here. For everybody else the runner does them: see
 :mod:`ucloud_slurm.users.runner_client`.
@@ -15,19 +15,19 @@ from ucloud_slurm.system.process import Finished
 from ucloud_slurm.system.terminal import Terminal
 
 
-class ActingAway(NotNow):
+class ImpersonationUnavailable(NotNow):
     """Nobody can act as that user at the moment; nothing was done."""
 
 
-class MayNotAct(Forbidden):
+class ImpersonationDenied(Forbidden):
     """This provider may not act as that user. It will not pass by itself."""
 
 
-class Acting(Protocol):
+class Impersonation(Protocol):
     """One user, and what can be done as them.
 
-    :raises ActingAway: from every call, when nothing was done
-    :raises MayNotAct: from every call, when nothing was done and never will be
+    :raises ImpersonationUnavailable: from every call, when nothing was done
+    :raises ImpersonationDenied: from every call, when nothing was done and never will be
     """
 
     def prepare(self, folder: str, files: Mapping[str, str]) -> None:
@@ -37,9 +37,13 @@ class Acting(Protocol):
         """
 
     def run(
-        self, argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "",
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        timeout: float,
+        stdin: str = "",
         before: Callable[[], None] | None = None,
-    ) -> Finished:  # fmt: skip
+    ) -> Finished:
         """Runs a command of Slurm's; see :func:`ucloud_slurm.system.process.run`.
 
         :param timeout: seconds
@@ -62,7 +66,7 @@ class Acting(Protocol):
         :raises TerminalTrouble: it cannot be started
         """
 
-    def trial(self, folder: str) -> None:
+    def self_test(self, folder: str) -> None:
         """Makes a folder and removes it.
 
         :raises StorageFull: it cannot be made
@@ -70,32 +74,36 @@ class Acting(Protocol):
 
 
 class OwnAccount:
-    """Acting as the account of this process. See :class:`Acting`."""
+    """Impersonation as the account of this process. See :class:`Impersonation`."""
 
     def prepare(self, folder: str, files: Mapping[str, str]) -> None:
-        """See :class:`Acting`."""
+        """See :class:`Impersonation`."""
         make_folder(folder, files)
 
     def run(
-        self, argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "",
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        timeout: float,
+        stdin: str = "",
         before: Callable[[], None] | None = None,
-    ) -> Finished:  # fmt: skip
-        """See :class:`Acting`."""
+    ) -> Finished:
+        """See :class:`Impersonation`."""
         return commands.run(argv, env, timeout, stdin, before)
 
     def open(self, path: str) -> int | None:
-        """See :class:`Acting`."""
+        """See :class:`Impersonation`."""
         return open_file(path)
 
-    def listen(self, folder: str) -> int | None:  # noqa: ARG002
-        """See :class:`Acting`: this process listens itself, with one descriptor for all."""
+    def listen(self, folder: str) -> int | None:
+        """See :class:`Impersonation`: this process listens itself, with one descriptor for all."""
         return None
 
     def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
-        """See :class:`Acting`."""
+        """See :class:`Impersonation`."""
         return terminal.start(argv, env, cols, rows)
 
-    def trial(self, folder: str) -> None:
-        """See :class:`Acting`."""
+    def self_test(self, folder: str) -> None:
+        """See :class:`Impersonation`."""
         make_folder(folder)
         remove_folder(folder)

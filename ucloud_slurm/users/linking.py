@@ -21,7 +21,7 @@ from ucloud_slurm.errors import Conflict, Forbidden, Problem, Refused, TooMany, 
 from ucloud_slurm.store.codes import Code, Codes
 from ucloud_slurm.store.people import Link, People
 from ucloud_slurm.system.accounts import Account
-from ucloud_slurm.users.mapping import Unfit, account_of, is_member
+from ucloud_slurm.users.mapping import IneligibleUser, account_of, is_member
 from ucloud_slurm.users.runner import peer
 
 log = logging.getLogger(__name__)
@@ -74,14 +74,17 @@ class Linking:
         code = self._code(uid, message)
         known = self._people.of(code.username)
         if known is not None and (known.local_user, known.uid) != (account.name, account.uid):
-            raise Conflict(f"{code.username} is connected with another account of this cluster. Type ucloud-slurm "
-                           "unlink there first, or ask the provider's support.")  # fmt: skip
+            raise Conflict(
+                f"{code.username} is connected with another account of this cluster. Type ucloud-slurm "
+                "unlink there first, or ask the provider's support."
+            )
         link = Link(code.username, account.name, account.uid, self._now(), account.name)
         try:
             self._codes.spend(code, self._people, link)
         except Conflict:
-            raise Conflict("Your account is connected with another user of UCloud. Type ucloud-slurm unlink "
-                           "first.") from None  # fmt: skip
+            raise Conflict(
+                "Your account is connected with another user of UCloud. Type ucloud-slurm unlink first."
+            ) from None
         log.info("%s is connected with %s", one_line(code.username, 60), account.name)
         # What is written is true; UCloud hears of it now or at the next pass of the worker.
         return {"username": code.username, "account": account.name, "told": self._tell(code.username)}
@@ -102,8 +105,8 @@ class Linking:
         try:
             account = account_of(name, self._users, uid)
             if not is_member(account, self._users.group):
-                raise Unfit(f"{name} is not in the group {self._users.group}")
-        except Unfit as error:
+                raise IneligibleUser(f"{name} is not in the group {self._users.group}")
+        except IneligibleUser as error:
             log.warning("%s cannot be connected: %s", one_line(name, 40), error.reason)
             raise
         return account
@@ -120,8 +123,10 @@ class Linking:
             found = self._codes.of(text, now) if isinstance(text, str) else None
             if found is None:
                 wrong.append(now)
-                raise Refused("This code is not valid, or not any more: each works once, for ten minutes. Please "
-                              "connect again at UCloud.")  # fmt: skip
+                raise Refused(
+                    "This code is not valid, or not any more: each works once, for ten minutes. Please "
+                    "connect again at UCloud."
+                )
             if not wrong:
                 del self._wrong[uid]
         return found
@@ -178,12 +183,12 @@ class Server:
             return self._linking.answer(uid, _message(line)) if line else None
         except Problem as error:
             if error.status >= 500:
-                log.error("the account with the number %d: %s", uid, one_line(error.why))  # noqa: TRY400
+                log.error("the account with the number %d: %s", uid, one_line(error.why))
             return _refusal(error.why)
         except OSError:
             raise
         except Exception as error:  # noqa: BLE001  one request must not end the others
-            log.error("unexpected %s in linking: %s", type(error).__name__, one_line(str(error), 200))  # noqa: TRY400
+            log.error("unexpected %s in linking: %s", type(error).__name__, one_line(str(error), 200))
             return _refusal("The provider cannot do this at the moment. Please try again later.")
 
 

@@ -12,7 +12,7 @@ from ucloud_slurm.bridge.person import Person
 from ucloud_slurm.config import Config, UsersSection
 from ucloud_slurm.errors import Forbidden, Problem, one_line
 from ucloud_slurm.store.people import People
-from ucloud_slurm.system.accounts import Account, unfit
+from ucloud_slurm.system.accounts import Account, ineligible
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Mapping(Protocol):
         """
 
 
-class Unfit(Forbidden):
+class IneligibleUser(Forbidden):
     """No job may run as that account; ``reason`` is for the administrator."""
 
     def __init__(self, reason: str) -> None:
@@ -63,21 +63,21 @@ def account_of(local_user: str, users: UsersSection, uid: int | None = None) -> 
     """The account of that name, if jobs may run as it.
 
     :param uid: what it must be
-    :raises Unfit: jobs may not
+    :raises IneligibleUser: jobs may not
     """
     try:
         entry = pwd.getpwnam(local_user)
     except (KeyError, ValueError):
-        raise Unfit(f"there is no account {local_user[:40]!r} on this host") from None
+        raise IneligibleUser(f"there is no account {local_user[:40]!r} on this host") from None
     # What the name service calls it counts, not what was asked: some take other spellings for the same.
     account = Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_shell, entry.pw_dir)
     if account.name != local_user:
-        raise Unfit(f"{local_user[:40]!r} is another spelling of {account.name}")
+        raise IneligibleUser(f"{local_user[:40]!r} is another spelling of {account.name}")
     if uid is not None and uid != account.uid:
-        raise Unfit(f"{local_user} had the uid {uid} when it was connected and has {account.uid} now")
-    reason = unfit(account, floor=users.uid_floor, pattern=users.names, own_uid=os.geteuid())
+        raise IneligibleUser(f"{local_user} had the uid {uid} when it was connected and has {account.uid} now")
+    reason = ineligible(account, floor=users.uid_floor, pattern=users.names, own_uid=os.geteuid())
     if reason is not None:
-        raise Unfit(reason)
+        raise IneligibleUser(reason)
     return account
 
 
@@ -102,19 +102,21 @@ def slurm_account(users: UsersSection, people: People, project: str | None, loca
         return None
     name = pattern.replace("{project}", project or "").replace("{user}", local_user)
     if not _WORD.fullmatch(name):
-        raise Forbidden(f"Your project {one_line(project or '', 40)} has no account on this cluster. Please tell the "
-                        "provider's support.")  # fmt: skip
+        raise Forbidden(
+            f"Your project {one_line(project or '', 40)} has no account on this cluster. Please tell the "
+            "provider's support."
+        )
     return name
 
 
-def vetted(local_user: str, users: UsersSection, uid: int | None = None) -> Person:
+def eligible_user(local_user: str, users: UsersSection, uid: int | None = None) -> Person:
     """The account of that name as a person, if jobs may run as it; why not is one line in the journal.
 
-    :raises Unfit: see :func:`account_of`
+    :raises IneligibleUser: see :func:`account_of`
     """
     try:
         account = account_of(local_user, users, uid)
-    except Unfit as error:
+    except IneligibleUser as error:
         log.warning("no job runs as %s: %s", one_line(local_user, 40), error.reason)
         raise
     return Person(account.name, account.home, account.shell)
@@ -131,11 +133,13 @@ class Table:
         """See :class:`Mapping`."""
         link = self._people.of(username)
         if link is None:
-            raise Forbidden("Your account at UCloud is not connected with an account on this cluster. Connect it "
-                            "first: in UCloud, under Providers, choose this provider and Connect.")  # fmt: skip
-        person = vetted(link.local_user, self._users, link.uid)
+            raise Forbidden(
+                "Your account at UCloud is not connected with an account on this cluster. Connect it "
+                "first: in UCloud, under Providers, choose this provider and Connect."
+            )
+        person = eligible_user(link.local_user, self._users, link.uid)
         return Identity(person, slurm_account(self._users, self._people, project, person.user))
 
     def person(self, local_user: str) -> Person:
         """See :class:`Mapping`."""
-        return vetted(local_user, self._users)
+        return eligible_user(local_user, self._users)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.system import ipc
-from ucloud_slurm.system.ipc import Broken, Message
+from ucloud_slurm.system.ipc import ConnectionLost, Message
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +76,10 @@ class Runner:
                     log.warning("the account with the number %d asked the runner for something; refused", caller)
                     return
                 ipc.serve(connection, self._answer, waits=READ, sends=READ)
-            except Broken as error:
+            except ConnectionLost as error:
                 log.debug("a caller of the runner is gone: %s", error)
             except Exception as error:  # noqa: BLE001  one request must not end the others
-                log.error("unexpected %s in the runner: %s", type(error).__name__, one_line(str(error), 200))  # noqa: TRY400
+                log.error("unexpected %s in the runner: %s", type(error).__name__, one_line(str(error), 200))
 
     def _answer(self, message: Message) -> tuple[Message, list[int]]:
         user, within = message.get("user"), message.get("within")
@@ -91,13 +91,13 @@ class Runner:
         try:
             program = self._take(user, until)
         except NoProgram as error:
-            log.error("jobs cannot run as %s: %s", user, one_line(str(error), 300))  # noqa: TRY400
+            log.error("jobs cannot run as %s: %s", user, one_line(str(error), 300))
             return {"refused": f"the provider may not act as the account {user}"}, []
         except TimeoutError:
             return {"busy": f"too much is done as {user} at the moment"}, []
         try:
             answer, given = program.ask(message, until - time.monotonic() + SPARE)
-        except Broken as error:
+        except ConnectionLost as error:
             self._give(program, good=False)
             log.warning("the program that acts as %s gave no answer: %s", user, error)
             return {"unknown": f"nobody knows what was done as {user}: {error}"}, []
@@ -184,9 +184,14 @@ class _Program:
             try:
                 # -n: never ask for a password. The program takes no arguments, and the rule allows none.
                 self._process = subprocess.Popen(
-                    [str(sudo), "-n", "-u", user, "--", str(program)], stdin=theirs.fileno(), stdout=subprocess.DEVNULL,
-                    stderr=errors, env=SUDO_ENVIRONMENT, cwd="/", start_new_session=True,
-                )  # fmt: skip
+                    [str(sudo), "-n", "-u", user, "--", str(program)],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    env=SUDO_ENVIRONMENT,
+                    cwd="/",
+                    start_new_session=True,
+                )
             except OSError as error:
                 self._channel.close()
                 raise NoProgram(f"{sudo} cannot be run ({error.strerror})") from None
@@ -195,8 +200,8 @@ class _Program:
                 hello, descriptors = ipc.receive(self._channel, 1024, within=BEGIN)
                 ipc.close(descriptors)
                 if hello.get("user") != user:
-                    raise Broken("it is somebody else")
-            except Broken as error:
+                    raise ConnectionLost("it is somebody else")
+            except ConnectionLost as error:
                 self.end()
                 errors.seek(0)
                 raise NoProgram(errors.read(2000).decode(errors="replace").strip() or str(error)) from None
@@ -204,7 +209,7 @@ class _Program:
     def ask(self, message: Message, within: float) -> tuple[Message, list[int]]:
         """Has it do something.
 
-        :raises Broken: it is not known what was done
+        :raises ConnectionLost: it is not known what was done
         """
         until = time.monotonic() + within
         ipc.send(self._channel, message, within=within)
@@ -247,6 +252,10 @@ def listener(path: Path, mode: int) -> socket.socket:
         made.listen(CALLERS)
     except OSError as error:
         made.close()
-        raise Misconfigured([f"{path}: the socket cannot be made ({error.strerror}); start it with its systemd unit, "
-                             "or make the folder and give it to this account."]) from None  # fmt: skip
+        raise Misconfigured(
+            [
+                f"{path}: the socket cannot be made ({error.strerror}); start it with its systemd unit, "
+                "or make the folder and give it to this account."
+            ]
+        ) from None
     return made

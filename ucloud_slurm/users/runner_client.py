@@ -1,4 +1,4 @@
-"""Acting as somebody else, through the runner. What comes back is not trusted: the user could have written it."""
+"""Impersonation through the runner. What comes back is not trusted: the user could have written it."""
 
 import os
 import pwd
@@ -13,37 +13,42 @@ from ucloud_slurm.system import ipc
 from ucloud_slurm.system.files import NotAFile
 from ucloud_slurm.system.process import CommandMissing, CommandTimeout, Finished
 from ucloud_slurm.system.terminal import Terminal, TerminalTrouble
-from ucloud_slurm.users.impersonation import ActingAway, MayNotAct
+from ucloud_slurm.users.impersonation import ImpersonationDenied, ImpersonationUnavailable
 
 CONNECT = 1.0  # seconds
 QUICK = 5.0  # seconds for what is not a command of Slurm's
 SPARE = 4.0  # seconds that the runner has beyond the limit
 
 
-class Remote:
-    """Acting as one user through the runner's socket. See :class:`ucloud_slurm.users.impersonation.Acting`."""
+class RunnerClient:
+    """Impersonation as one user through the runner's socket. See :class:`.Impersonation`."""
 
     def __init__(self, runner: Path, user: str) -> None:
         self._runner = runner
         self._user = user
 
     def prepare(self, folder: str, files: Mapping[str, str]) -> None:
-        """See :class:`Acting`."""
+        """See :class:`Impersonation`."""
         self._simple("prepare", folder=folder, files=dict(files))
 
-    def trial(self, folder: str) -> None:
-        """See :class:`Acting`."""
+    def self_test(self, folder: str) -> None:
+        """See :class:`Impersonation`."""
         self._simple("trial", folder=folder)
 
     def run(
-        self, argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "",
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        timeout: float,
+        stdin: str = "",
         before: Callable[[], None] | None = None,
-    ) -> Finished:  # fmt: skip
-        """See :class:`Acting`. Of the environment only ``SLURM_CONF`` counts."""
+    ) -> Finished:
+        """See :class:`Impersonation`. Of the environment only ``SLURM_CONF`` counts."""
         if before is not None:
             before()
-        answer, _ = self._ask("run", timeout, command=argv[0], arguments=list(argv[1:]), conf=env["SLURM_CONF"],
-                              stdin=stdin)  # fmt: skip
+        answer, _ = self._ask(
+            "run", timeout, command=argv[0], arguments=list(argv[1:]), conf=env["SLURM_CONF"], stdin=stdin
+        )
         if "missing" in answer:
             raise CommandMissing(str(answer["missing"]))
         status, output, errors = answer.get("status"), answer.get("output"), answer.get("errors")
@@ -52,7 +57,7 @@ class Remote:
         return Finished(status, str(output), str(errors))
 
     def open(self, path: str) -> int | None:
-        """See :class:`Acting`."""
+        """See :class:`Impersonation`."""
         answer, descriptors = self._ask("open", QUICK, path=path)
         if "trouble" in answer:
             raise NotAFile(str(answer["trouble"])[:200])
@@ -65,7 +70,7 @@ class Remote:
         return descriptors[0]
 
     def listen(self, folder: str) -> int | None:
-        """See :class:`Acting`."""
+        """See :class:`Impersonation`."""
         _, descriptors = self._ask("listen", QUICK, folder=folder)
         if not descriptors:
             return None
@@ -76,9 +81,10 @@ class Remote:
         return descriptors[0]
 
     def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
-        """See :class:`Acting`. Of the environment only ``SLURM_CONF`` counts."""
-        answer, descriptors = self._ask("terminal", QUICK, command=argv[0], arguments=list(argv[1:]),
-                                        conf=env["SLURM_CONF"], cols=cols, rows=rows)  # fmt: skip
+        """See :class:`Impersonation`. Of the environment only ``SLURM_CONF`` counts."""
+        answer, descriptors = self._ask(
+            "terminal", QUICK, command=argv[0], arguments=list(argv[1:]), conf=env["SLURM_CONF"], cols=cols, rows=rows
+        )
         if not descriptors or not os.isatty(descriptors[0]):
             ipc.close(descriptors)
             raise TerminalTrouble(str(answer.get("trouble", "no terminal came"))[:200])
@@ -88,14 +94,14 @@ class Remote:
         try:
             return pwd.getpwnam(self._user).pw_uid
         except KeyError:
-            raise MayNotAct(f"The account {self._user} does not exist any more.") from None
+            raise ImpersonationDenied(f"The account {self._user} does not exist any more.") from None
 
     def _simple(self, verb: str, **arguments: Any) -> None:
         answer, _ = self._ask(verb, QUICK, **arguments)
         if "problem" in answer:
             raise StorageFull(str(answer["problem"])[:300])
         if answer:
-            raise ActingAway(f"the runner did not do it: {str(answer)[:200]}")
+            raise ImpersonationUnavailable(f"the runner did not do it: {str(answer)[:200]}")
 
     def _ask(self, verb: str, within: float, **arguments: Any) -> tuple[dict[str, Any], list[int]]:
         message = {"user": self._user, "verb": verb, "within": max(within, 0.001), **arguments}
@@ -104,21 +110,24 @@ class Remote:
                 channel.settimeout(CONNECT)
                 channel.connect(str(self._runner))
             except OSError as error:
-                raise ActingAway(f"the runner does not answer at {self._runner} ({error.strerror or error}); start "
-                                 "ucloud-slurm-runner.socket") from None  # fmt: skip
+                raise ImpersonationUnavailable(
+                    f"the runner does not answer at {self._runner} ({error.strerror or error}); start "
+                    "ucloud-slurm-runner.socket"
+                ) from None
             try:
                 ipc.send(channel, message, within=QUICK)
-            except ipc.Broken as error:
-                raise ActingAway(f"the runner takes no request ({error})") from None
+            except ipc.ConnectionLost as error:
+                raise ImpersonationUnavailable(f"the runner takes no request ({error})") from None
             try:
                 answer, descriptors = ipc.receive(channel, ipc.LARGEST, within=within + SPARE)
-            except ipc.Broken as error:
+            except ipc.ConnectionLost as error:
                 return {"unknown": f"the runner gave no answer ({error})"}, []
         ipc.close(descriptors[1:])
         if "refused" in answer:
             ipc.close(descriptors)
-            raise MayNotAct(f"Jobs cannot run as {self._user}: {str(answer['refused'])[:200]}. Please tell the "
-                            "provider's support.")  # fmt: skip
+            raise ImpersonationDenied(
+                f"Jobs cannot run as {self._user}: {str(answer['refused'])[:200]}. Please tell the provider's support."
+            )
         if "busy" in answer:
-            raise ActingAway(str(answer["busy"]))
+            raise ImpersonationUnavailable(str(answer["busy"]))
         return answer, descriptors[:1]

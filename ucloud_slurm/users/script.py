@@ -13,7 +13,7 @@ from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.store.people import People
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.process import CommandMissing, CommandTimeout, run
-from ucloud_slurm.users.mapping import Identity, NoAnswer, slurm_account, vetted
+from ucloud_slurm.users.mapping import Identity, NoAnswer, eligible_user, slurm_account
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,12 @@ class Script:
         except OSError as error:
             raise Misconfigured([f"users.script: {self._program} cannot be used ({error.strerror})."]) from None
         if not stat.S_ISREG(mode) or mode & 0o022 or not mode & 0o111:
-            raise Misconfigured([f"users.script: {self._program} should be a program that only its owner can change; "
-                                 f"chmod 755 {self._program}"])  # fmt: skip
+            raise Misconfigured(
+                [
+                    f"users.script: {self._program} should be a program that only its owner can change; "
+                    f"chmod 755 {self._program}"
+                ]
+            )
 
     def identity(self, username: str, project: str | None) -> Identity:
         """See :class:`Mapping`."""
@@ -57,19 +61,19 @@ class Script:
             answer = self._read(text)
         if "refused" in answer:
             raise Forbidden(one_line(answer["refused"], 300))
-        person = vetted(answer["user"], self._users)
+        person = eligible_user(answer["user"], self._users)
         account = answer.get("account") or slurm_account(self._users, self._people, project, person.user)
         return Identity(person, account)
 
     def person(self, local_user: str) -> Person:
         """See :class:`Mapping`."""
-        return vetted(local_user, self._users)
+        return eligible_user(local_user, self._users)
 
     def _ask(self, question: str) -> str:
         try:
             done = run([str(self._program)], ENVIRONMENT, self._users.script_timeout, question + "\n")
         except (CommandMissing, CommandTimeout) as error:
-            log.error("users.script: %s", error)  # noqa: TRY400  a trace says no more
+            log.error("users.script: %s", error)
             raise NoAnswer from None
         if done.status != 0 or len(done.output) > LONGEST_ANSWER:
             log.error("users.script: ended with %d: %s", done.status, one_line(done.errors or done.output, 200))
@@ -86,7 +90,8 @@ class Script:
             isinstance(answer.get(key), (str, type(None))) for key in ("user", "account", "refused")
         )
         if not texts or not (answer.get("user") or answer.get("refused")):
-            log.error("users.script: said something else than {\"user\": ...} or {\"refused\": ...}: %s",
-                      one_line(text, 200))  # fmt: skip
+            log.error(
+                'users.script: said something else than {"user": ...} or {"refused": ...}: %s', one_line(text, 200)
+            )
             raise NoAnswer
         return {key: value for key, value in answer.items() if value}

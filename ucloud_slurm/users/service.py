@@ -7,7 +7,7 @@ from ucloud_slurm.bridge.person import Person
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.system.accounts import own_account
-from ucloud_slurm.users.mapping import Identity, Unfit, account_of
+from ucloud_slurm.users.mapping import Identity, IneligibleUser, account_of
 
 WARNING = (
     "All jobs run as {user}, the account of this program: any job can read its secrets and its database. "
@@ -22,9 +22,11 @@ def refuse_root() -> None:
     """
     if os.geteuid() == 0:
         raise Misconfigured(
-            ["ucloud-slurm does not run as root. Start it as an account of its own, for example with the units in "
-             "systemd/ or: runuser -u ucloud-slurm -- ucloud-slurm ..."]
-        )  # fmt: skip
+            [
+                "ucloud-slurm does not run as root. Start it as an account of its own, for example with the units in "
+                "systemd/ or: runuser -u ucloud-slurm -- ucloud-slurm ..."
+            ]
+        )
 
 
 def person(config: Config) -> Person:
@@ -40,7 +42,7 @@ def person(config: Config) -> Person:
     if user != own_account():
         try:
             account_of(user, config.users)
-        except Unfit as error:
+        except IneligibleUser as error:
             raise Misconfigured([f"users.service_user: {error.reason}."]) from None
     return Person(user, account.pw_dir, account.pw_shell or "/bin/sh")
 
@@ -51,7 +53,7 @@ class Service:
     def __init__(self, config: Config) -> None:
         self._person = person(config)
 
-    def identity(self, username: str, project: str | None) -> Identity:  # noqa: ARG002
+    def identity(self, username: str, project: str | None) -> Identity:
         """See :class:`Mapping`: everybody is the same."""
         return Identity(self._person, None)
 

@@ -101,13 +101,19 @@ def _jobs(provider: Provider, calls: Calls) -> None:
         products, name = provider.config.products, provider.config.provider.id
         asked = (product.partition for product in products if provider.era.has_queue_status)
         queues = utilization.queues(provider, asked)
-        return Answers(responses=[
-            support(
-                ProductReference(id=each.id, category=each.category, provider=name), pages=pages, extension=extension,
-                images=images, utilization=provider.era.asks_utilization, queue=queues.get(each.partition),
-            )
-            for each in products
-        ])  # fmt: skip
+        return Answers(
+            responses=[
+                support(
+                    ProductReference(id=each.id, category=each.category, provider=name),
+                    pages=pages,
+                    extension=extension,
+                    images=images,
+                    utilization=provider.era.asks_utilization,
+                    queue=queues.get(each.partition),
+                )
+                for each in products
+            ]
+        )
 
     @calls.call("DELETE", "jobs", gives=None)
     def delete() -> None:
@@ -138,9 +144,11 @@ def _control(provider: Provider, calls: Calls) -> None:
         return _nothing(bulk.items)
 
     @calls.call(
-        "POST", "jobs/interactiveSession", takes=Bulk[SessionItem],
+        "POST",
+        "jobs/interactiveSession",
+        takes=Bulk[SessionItem],
         gives=Answers[ShellSession | WebSession | VncSession],
-    )  # fmt: skip
+    )
     def open_sessions(bulk: Bulk[SessionItem]) -> Answers[ShellSession | WebSession | VncSession]:
         """Open shells, web pages and screens of running jobs."""
         theirs(provider, [item.job for item in bulk.items])
@@ -183,7 +191,7 @@ def _integration(provider: Provider, calls: Calls) -> None:
     @calls.call("GET", "integration/retrieveStatus", gives=Condition)
     def status() -> Condition:
         """Say how the provider does."""
-        failing = [part for part in (SLURM, UCLOUD) if provider.health.of(part).failing_since is not None]
+        failing = [part for part in (SLURM, UCLOUD) if provider.breaker.of(part).failing_since is not None]
         return Condition(level="DEGRADED" if failing else "NORMAL")
 
     @calls.call("POST", "integration/welcome", takes=Welcome, gives=None, public=True)

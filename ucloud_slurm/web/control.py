@@ -11,7 +11,7 @@ from ucloud_slurm.bridge import time_limit
 from ucloud_slurm.bridge.errors import action
 from ucloud_slurm.errors import Conflict, NotFound, Problem, Refused
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import FAIR, PAUSE, Catalogue
+from ucloud_slurm.provider.lookup import FAIR_TRIAL_SECONDS, OPEN_SECONDS, Lookup
 from ucloud_slurm.slurm.errors import ActionRefused, SchedulerAway
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
@@ -46,7 +46,7 @@ class Control(ABC, Generic[I]):
         :raises Problem: for the first job that it cannot be done with; the others stay as they were
         :raises SchedulerAway: Slurm does not answer
         """
-        if not self._provider.health.may_ask(SLURM, self._provider.now()):
+        if not self._provider.breaker.allows(SLURM, self._provider.now()):
             raise SchedulerAway("Slurm did not answer a moment ago")
         found: list[tuple[I, JobRow, QueueRecord]] = []
         done: list[tuple[I, JobRow, QueueRecord]] = []
@@ -65,8 +65,8 @@ class Control(ABC, Generic[I]):
             self._undo(done)
             raise
         except SchedulerAway as error:
-            if time.monotonic() - self._begun >= FAIR:
-                self._provider.health.failed(SLURM, str(error), self._provider.now(), PAUSE)
+            if time.monotonic() - self._begun >= FAIR_TRIAL_SECONDS:
+                self._provider.breaker.record_failure(SLURM, str(error), self._provider.now(), OPEN_SECONDS)
             raise
 
     def left(self) -> float:
@@ -111,7 +111,7 @@ class Extend(Control[ExtendItem]):
 
     def __init__(self, provider: Provider) -> None:
         super().__init__(provider)
-        self._partitions = Catalogue(provider, self._deadline).partitions()
+        self._partitions = Lookup(provider, self._deadline).partitions()
 
     def check(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> None:
         """Holds the new limit against the partition and the product."""
@@ -133,7 +133,7 @@ class Extend(Control[ExtendItem]):
             provider.jobs.limited(row.id, wanted.target, time_limit.limit_update(wanted.target, provider.era), now)
         log.info("job %s: may now run for %d minutes", row.id, wanted.target)
 
-    def undo(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> None:  # noqa: ARG002
+    def undo(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> None:
         """Sets the old limit; the worker sees it and tells UCloud."""
         if record.minutes is not None:
             self._provider.scheduler.set_time_limit(record.id, record.minutes, self.left())
@@ -152,17 +152,17 @@ class Extend(Control[ExtendItem]):
 class Suspend(Control[JobItem]):
     """Suspends jobs. The worker sees it and tells UCloud; a suspended job is not charged."""
 
-    def check(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:  # noqa: ARG002
+    def check(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:
         """Only what runs can be suspended."""
         if record.state not in (SlurmState.RUNNING, SlurmState.SUSPENDED):
             raise Conflict("Only a running job can be suspended; this one waits in the queue.")
 
-    def act(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:  # noqa: ARG002
+    def act(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:
         """Suspends a job that runs."""
         if record.state is not SlurmState.SUSPENDED:
             self._provider.scheduler.suspend(record.id, self.left())
 
-    def undo(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:  # noqa: ARG002
+    def undo(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:
         """Lets it go on."""
         if record.state is not SlurmState.SUSPENDED:
             self._provider.scheduler.resume(record.id, self.left())
@@ -174,12 +174,12 @@ class Resume(Control[JobItem]):
     def check(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:
         """Nothing can be wrong: what is not suspended goes on already."""
 
-    def act(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:  # noqa: ARG002
+    def act(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:
         """Resumes a job that is suspended."""
         if record.state is SlurmState.SUSPENDED:
             self._provider.scheduler.resume(record.id, self.left())
 
-    def undo(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:  # noqa: ARG002
+    def undo(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:
         """Suspends it again."""
         if record.state is SlurmState.SUSPENDED:
             self._provider.scheduler.suspend(record.id, self.left())

@@ -14,14 +14,14 @@ from ucloud_slurm.errors import Conflict, PaymentRequired, Problem, Refused, Sto
 from ucloud_slurm.provider.acceptance import row_of
 from ucloud_slurm.provider.cancellation import cancel
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import PAUSE, Catalogue
+from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
 from ucloud_slurm.provider.rendering import NotRendered
 from ucloud_slurm.provider.submission import FIRST, FolderTrouble, build, claimed_until, submit
 from ucloud_slurm.slurm.errors import SchedulerAway
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
-from ucloud_slurm.system.executor import interleaved
+from ucloud_slurm.system.executor import round_robin
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.jobs import Job
@@ -72,7 +72,7 @@ class Create:
         self._submit(self._build(places if len(jobs) > 1 else {}))
         if self._mine is None or len(self._mine) < len(unique):
             self._wait(list(unique))
-        refused = self._provider.jobs.promise(list(unique), self._provider.now())
+        refused = self._provider.jobs.acknowledge(list(unique), self._provider.now())
         if refused:
             self._roll_back(list(unique), refused[0])
             place = f"items[{places[refused[0].id]}] (job {refused[0].id}): " if len(jobs) > 1 else ""
@@ -95,7 +95,7 @@ class Create:
 
         :param places: for a bulk: where each job stands in the request
         """
-        catalogue = Catalogue(self._provider, self._deadline)
+        lookup = Lookup(self._provider, self._deadline)
         mapping = self._provider.mapping
         built: dict[str, Submission] = {}
         for job in self._new:
@@ -103,7 +103,7 @@ class Create:
                 identity = mapping.identity(job.owner.created_by, job.owner.project)
                 self._local_users[job.id] = identity.person.user
                 check_funds(self._provider, job)
-                built[job.id] = build(self._provider, catalogue, job, identity)
+                built[job.id] = build(self._provider, lookup, job, identity)
             except Problem as problem:
                 raise _named(problem, places[job.id]) if places else problem from None
             except (CoreAway, CoreRefused, NotRendered, SchedulerAway) as error:
@@ -118,9 +118,9 @@ class Create:
             self._write(frozenset())  # each is claimed when its turn comes
         given: dict[Future[None], str] = {}
         try:
-            for job_id in interleaved(owners, lambda job_id: owners[job_id]):
+            for job_id in round_robin(owners, lambda job_id: owners[job_id]):
                 work = partial(self._submit_in_time, job_id, submissions[job_id])
-                given[self._provider.turns.give(owners[job_id], work)] = job_id
+                given[self._provider.executor.submit(owners[job_id], work)] = job_id
             self._finish(given)
         except BaseException:
             for each in given:
@@ -140,15 +140,24 @@ class Create:
                 raise self._failure
             if self._mine is not None:
                 return
-            claim = {"phase": Phase.SUBMITTING, "attempted_at": provider.now(), "attempts": FIRST,
-                     "claimed_until": claimed_until(provider, self._left())}  # fmt: skip
+            claim = {
+                "phase": Phase.SUBMITTING,
+                "attempted_at": provider.now(),
+                "attempts": FIRST,
+                "claimed_until": claimed_until(provider, self._left()),
+            }
             mine: set[str] = set()  # and it stays so if they cannot be written
             try:
                 rows = [
-                    row_of(provider, job, self._fingerprints[job.id], self._local_users[job.id],
-                           **(claim if job.id in claimed else {}))
+                    row_of(
+                        provider,
+                        job,
+                        self._fingerprints[job.id],
+                        self._local_users[job.id],
+                        **(claim if job.id in claimed else {}),
+                    )
                     for job in jobs
-                ]  # fmt: skip
+                ]
                 with provider.store.writing():
                     for username in {job.owner.created_by for job in jobs}:
                         provider.connections.named(username, provider.now())
@@ -170,12 +179,12 @@ class Create:
         self._write(frozenset())
         taken_back = [given[each] for each in late if each.cancel()]
         if sent and len(taken_back) < len(late):
-            provider.health.paused(SLURM, "a submission takes long", provider.now(), PAUSE)
+            provider.breaker.open(SLURM, "a submission takes long", provider.now(), OPEN_SECONDS)
         with self._lock:
             self._over = True
             owed = self._claimed & {*taken_back, *self._too_late}
         if owed:
-            provider.jobs.owed(*owed, attempt=FIRST)
+            provider.jobs.release_claim(*owed, attempt=FIRST)
         for each in done:
             each.result()
 
@@ -206,7 +215,7 @@ class Create:
                 self._too_late.append(job_id)
                 return
         if job_id in self._claimed:
-            self._provider.jobs.owed(job_id, attempt=FIRST)
+            self._provider.jobs.release_claim(job_id, attempt=FIRST)
 
     def _is_claimed(self, job_id: str) -> bool:
         with suppress(Exception):  # the request raises it
@@ -214,11 +223,11 @@ class Create:
         return job_id in self._claimed
 
     def _may_submit(self) -> bool:
-        return self._left() > LEAST and self._provider.health.may_ask(SLURM, self._provider.now())
+        return self._left() > LEAST and self._provider.breaker.allows(SLURM, self._provider.now())
 
     def _wait(self, ids: Sequence[str]) -> None:
         """Waits for submissions that another request or the worker has begun."""
-        while self._left() > 0 and self._provider.jobs.under_way(ids):
+        while self._left() > 0 and self._provider.jobs.any_claimed(ids):
             time.sleep(LOOK_AGAIN)
 
     def _roll_back(self, ids: Sequence[str], refused: JobRow) -> None:

@@ -24,7 +24,7 @@ def error(status: int, why: str, error_code: str | None = None) -> Response:
 
 
 def handle_errors(app: Flask) -> None:
-    """Turns everything that is raised in a request into an answer."""
+    """FairExecutor everything that is raised in a request into an answer."""
 
     @app.errorhandler(Problem)
     def problem(raised: Problem) -> Response:

@@ -6,7 +6,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import CHANNEL, SLURM, UCLOUD
 from ucloud_slurm.store.jobs import Phase
-from ucloud_slurm.system.filelock import LISTENER, taken
+from ucloud_slurm.system.filelock import LISTENER, is_locked
 
 NO_LISTENER = "the listener does not run; systemctl start ucloud-slurm-listener"
 
@@ -47,7 +47,7 @@ def blueprint(provider: Provider) -> Blueprint:
 
 def _failing(provider: Provider, part: str) -> str | None:
     """Why a part does not do, None when it does."""
-    if part == CHANNEL and not taken(provider.store.path, LISTENER):
+    if part == CHANNEL and not is_locked(provider.store.path, LISTENER):
         return NO_LISTENER
-    condition = provider.health.of(part)
+    condition = provider.breaker.of(part)
     return None if condition.failing_since is None else condition.reason

@@ -63,8 +63,10 @@ class Connecting:
                     provider.people.remove(username, "UCloud", provider.now())
 
 
-_STYLE = "body{font:18px/1.5 sans-serif;margin:15vh auto;max-width:34em;padding:0 1em;color:#222}" \
-    "pre{font-size:1.2em;padding:.6em;background:#eee;overflow-x:auto}"  # fmt: skip
+_STYLE = (
+    "body{font:18px/1.5 sans-serif;margin:15vh auto;max-width:34em;padding:0 1em;color:#222}"
+    "pre{font-size:1.2em;padding:.6em;background:#eee;overflow-x:auto}"
+)
 _POLICY = (
     f"default-src 'none'; style-src 'sha256-{base64.b64encode(sha256(_STYLE.encode()).digest()).decode()}'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

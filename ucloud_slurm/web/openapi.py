@@ -46,14 +46,12 @@ class Description(GenerateJsonSchema):
         return described
 
     def field_is_required(
-        self,
-        field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField,
-        total: bool,
+        self, field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField, total: bool
     ) -> bool:
         """Whether a key is always there."""
         return self.mode == "serialization" or super().field_is_required(field, total)
 
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002  the signature is pydantic's
+    def field_title_should_be_set(self, schema: Any) -> bool:
         """No titles: they would be the names once more, in lower case."""
         return False
 
@@ -92,11 +90,7 @@ def describe(prefix: str, calls: Calls) -> dict[str, Any]:
         paths.setdefault(f"{prefix}/{each.path}", {})[each.verb.lower()] = _operation(each, names)
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "UCloud provider for a Slurm cluster",
-            "version": __version__,
-            "description": ABOUT,
-        },
+        "info": {"title": "UCloud provider for a Slurm cluster", "version": __version__, "description": ABOUT},
         "paths": paths,
         "components": {
             "schemas": definitions.get("$defs", {}),

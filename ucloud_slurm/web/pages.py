@@ -92,7 +92,7 @@ class Pages:
         at, known = self._known.get(session.token, (0.0, None))
         if known is None or now - at > KNOWN_FOR:
             path = naming.port_file(self._provider.job_folder(row), session.rank)
-            text = read_small(partial(self._provider.acting(row.local_user).open, path), 4096)
+            text = read_small(partial(self._provider.impersonation(row.local_user).open, path), 4096)
             match = ANNOUNCEMENT.fullmatch(text or b"")
             port = int(match[1]) if match else 0
             path = (match[2] or b"/").decode() if match else "/"
@@ -114,15 +114,23 @@ def blueprint(provider: Provider) -> Blueprint:
         if session is None or session.label != label:
             current = pages.current(label)  # the same link again, in the same browser
             if current is None:
-                return _page(403, "This link does not work any more", "A link works once, and soon after it was made. "
-                             "Please open the application again at UCloud.")  # fmt: skip
+                return _page(
+                    403,
+                    "This link does not work any more",
+                    "A link works once, and soon after it was made. Please open the application again at UCloud.",
+                )
             return _see_other(f"{pages.base(current)}{PLACE}/go")
         pages.check(session)
         response = _see_other(f"{pages.base(session)}{PLACE}/go")
         response.set_cookie(
-            pages.cookie, provider.sessions.give_cookie(session), max_age=int(provider.config.sessions.life),
-            path=pages.base(session), secure=pages.secure, httponly=True, samesite="Lax",
-        )  # fmt: skip
+            pages.cookie,
+            provider.sessions.give_cookie(session),
+            max_age=int(provider.config.sessions.life),
+            path=pages.base(session),
+            secure=pages.secure,
+            httponly=True,
+            samesite="Lax",
+        )
         return response
 
     @place.get("/go")
@@ -161,8 +169,11 @@ def blueprint(provider: Provider) -> Blueprint:
 
     @place.get("/closed")
     def closed() -> Response:
-        return _page(403, "This session is closed", "The job has ended, or the session is over. Please open the "
-                     "application again at UCloud.")  # fmt: skip
+        return _page(
+            403,
+            "This session is closed",
+            "The job has ended, or the session is over. Please open the application again at UCloud.",
+        )
 
     @place.errorhandler(Problem)
     def problem(raised: Problem) -> Response:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ucloud_slurm.errors import Refused, one_line
 from ucloud_slurm.provider.cancellation import cancel
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.reconciliation import correct, look_for, tell_again
+from ucloud_slurm.provider.reconciliation import adopt, repair, repeat_update
 from ucloud_slurm.provider.submission import end_unsubmitted
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import Phase, Stop
@@ -23,7 +23,7 @@ def terminate(provider: Provider, jobs: Sequence[Job]) -> None:
     for job in jobs:
         row = provider.jobs.get(job.id)
         left = deadline - time.monotonic()
-        if left <= 0 or not provider.health.may_ask(SLURM, provider.now()):
+        if left <= 0 or not provider.breaker.allows(SLURM, provider.now()):
             return
         if row is not None and row.phase is Phase.LIVE and not cancel(provider, row, left):
             return
@@ -34,7 +34,7 @@ def verify(provider: Provider, jobs: Sequence[Job]) -> None:
     ours(provider, jobs)
     with provider.store.writing():
         for job in jobs:
-            correct(provider, job)
+            repair(provider, job)
 
 
 def ours(provider: Provider, jobs: Sequence[Job]) -> None:
@@ -53,9 +53,9 @@ def mark(provider: Provider, job: Job) -> None:
     """Writes down that the job is to end. One that has ended is told again."""
     row = provider.jobs.get(job.id)
     if row is None:
-        look_for(provider, job, stop=Stop.TERMINATED)
+        adopt(provider, job, stop=Stop.TERMINATED)
     elif row.phase in (Phase.ENDED, Phase.REFUSED):
-        tell_again(provider, row)
+        repeat_update(provider, row)
     else:
         provider.jobs.stop(row.id, Stop.TERMINATED, provider.now())
         if row.phase is Phase.ACCEPTED:

@@ -8,7 +8,7 @@ from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.script.build import LISTENING
 from ucloud_slurm.errors import Conflict, Forbidden, Refused
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import Catalogue
+from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.slurm.errors import SchedulerAway
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.slurm.states import SlurmState
@@ -35,8 +35,8 @@ def open_session(provider: Provider, items: Sequence[SessionItem], username: str
     :raises SchedulerAway: Slurm does not answer
     """
     deadline = time.monotonic() + provider.config.jobs.submit_within
-    catalogue = Catalogue(provider, deadline)
-    if not provider.health.may_ask(SLURM, provider.now()):
+    lookup = Lookup(provider, deadline)
+    if not provider.breaker.allows(SLURM, provider.now()):
         raise SchedulerAway("Slurm did not answer a moment ago")
     made: list[tuple[Session, str, Opened]] = []
     for item in items:
@@ -49,7 +49,7 @@ def open_session(provider: Provider, items: Sequence[SessionItem], username: str
         if kind is Kind.SHELL:
             check_shell(provider, row, username)
         _check_running(record, item)
-        application = None if kind is Kind.SHELL else catalogue.application(row.job)
+        application = None if kind is Kind.SHELL else lookup.application(row.job)
         _check_application(provider, kind, application)
         made.append(_session(provider, item, kind, row, record, application, username, deadline))
     with provider.store.writing():
@@ -73,14 +73,23 @@ def _check_application(provider: Provider, kind: Kind, application: Application 
     if provider.config.sessions.url is None:
         raise Refused("This provider does not offer web pages and screens of applications.", error_code=NOT_SUPPORTED)
     if application.invocation.application_type != kind or kind not in LISTENING:
-        raise Refused(f"The application has no {'web page' if kind is Kind.WEB else 'screen'} (it is of the type "
-                      f"{application.invocation.application_type}).", error_code=NOT_SUPPORTED)  # fmt: skip
+        raise Refused(
+            f"The application has no {'web page' if kind is Kind.WEB else 'screen'} (it is of the type "
+            f"{application.invocation.application_type}).",
+            error_code=NOT_SUPPORTED,
+        )
 
 
 def _session(
-    provider: Provider, item: SessionItem, kind: Kind, row: JobRow, record: QueueRecord,
-    application: Application | None, username: str | None, deadline: float,
-) -> tuple[Session, str, Opened]:  # fmt: skip
+    provider: Provider,
+    item: SessionItem,
+    kind: Kind,
+    row: JobRow,
+    record: QueueRecord,
+    application: Application | None,
+    username: str | None,
+    deadline: float,
+) -> tuple[Session, str, Opened]:
     token = secrets.token_urlsafe(32)
     url = provider.config.sessions.url
     label, address = "", None

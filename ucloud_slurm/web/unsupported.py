@@ -27,8 +27,9 @@ NOT_OURS = {
 def declare(provider: Provider, calls: Calls) -> None:
     """Declares them."""
     for path, what in NOT_OURS.items():
-        calls.call("GET", f"{path}/retrieveProducts", gives=Answers[Nothing],
-                   summary=f"Say which {what} there are: none.")(_no_products)  # fmt: skip
+        calls.call(
+            "GET", f"{path}/retrieveProducts", gives=Answers[Nothing], summary=f"Say which {what} there are: none."
+        )(_no_products)
 
     @calls.call("POST", "jobs/requestDynamicParameters", takes=FormOpened, gives=DynamicParameters)
     def request_dynamic_parameters(form: FormOpened) -> DynamicParameters:
@@ -52,20 +53,24 @@ def declare(provider: Provider, calls: Calls) -> None:
     @calls.call("POST", "jobs/attachResource", gives=None)
     def attach() -> NoReturn:
         """Refused: nothing can be attached to a job."""
-        raise Refused("Nothing can be attached to a job of this provider; start a new job with it instead.",
-                      error_code=NOT_SUPPORTED)  # fmt: skip
+        raise Refused(
+            "Nothing can be attached to a job of this provider; start a new job with it instead.",
+            error_code=NOT_SUPPORTED,
+        )
 
     @calls.call("POST", "jobs/detachResource", gives=None)
     def detach() -> NoReturn:
         """Refused: nothing can be taken from a job."""
-        raise Refused("Nothing can be taken from a job of this provider; it ends with the job.",
-                      error_code=NOT_SUPPORTED)  # fmt: skip
+        raise Refused(
+            "Nothing can be taken from a job of this provider; it ends with the job.", error_code=NOT_SUPPORTED
+        )
 
     @calls.call("POST", "jobs/openTerminalInFolder", gives=None)
     def open_terminal() -> NoReturn:
         """Refused: shells belong to jobs."""
-        raise Refused("This provider has no terminals in folders; start a job and open its shell.",
-                      error_code=NOT_SUPPORTED)  # fmt: skip
+        raise Refused(
+            "This provider has no terminals in folders; start a job and open its shell.", error_code=NOT_SUPPORTED
+        )
 
 
 def _choice(accounts: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from ucloud_slurm.bridge.queue_level import level
 from ucloud_slurm.errors import Refused, StorageTrouble
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import FAIR, PAUSE
+from ucloud_slurm.provider.lookup import FAIR_TRIAL_SECONDS, OPEN_SECONDS
 from ucloud_slurm.slurm.errors import SchedulerAway
 from ucloud_slurm.slurm.records import Load
 from ucloud_slurm.store.breaker import SLURM
@@ -68,14 +68,14 @@ def _load(
         return _LOAD.validate_json(kept)
     within = provider.config.jobs.submit_within if within is None else within
     try:
-        if not provider.health.may_ask(SLURM, now):
+        if not provider.breaker.allows(SLURM, now):
             raise SchedulerAway("Slurm did not answer a moment ago")
         if within <= 0:
             raise SchedulerAway("there is no time left to ask Slurm")
         load = provider.scheduler.load(partitions, within)
     except SchedulerAway as error:
-        if provider.health.may_ask(SLURM, now) and within >= FAIR:
-            provider.health.failed(SLURM, str(error), now, PAUSE)
+        if provider.breaker.allows(SLURM, now) and within >= FAIR_TRIAL_SECONDS:
+            provider.breaker.record_failure(SLURM, str(error), now, OPEN_SECONDS)
         old = Cache(provider.store, "load", stale).get(key, now)
         if old is None:
             raise
@@ -106,7 +106,7 @@ def may_extend(provider: Provider) -> bool:
     """Whether Slurm lets us raise time limits and suspend. What it said last holds while it does not answer."""
     now, cache = provider.now(), Cache(provider.store, "operator", RIGHTS_SECONDS)
     kept = cache.get("", now)
-    if kept is None and provider.health.may_ask(SLURM, now):
+    if kept is None and provider.breaker.allows(SLURM, now):
         try:
             found = provider.scheduler.is_operator(own_account(), provider.config.jobs.submit_within)
         except SchedulerAway as error:

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import PAUSE
+from ucloud_slurm.provider.lookup import OPEN_SECONDS
 from ucloud_slurm.store.breaker import UCLOUD
 from ucloud_slurm.store.jobs import Stop
-from ucloud_slurm.store.outbox import Letter, Outcome
+from ucloud_slurm.store.outbox import Message, Outcome
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.reports import Charge
@@ -24,7 +24,7 @@ NOT_FOUND = 404
 TOO_LARGE = 413
 
 
-def drain(provider: Provider) -> bool:
+def deliver(provider: Provider) -> bool:
     """Sends what waits, oldest first for each job, in bulks of at most 1000.
 
     :returns: False when UCloud could not be reached; the rest waits for the next pass
@@ -32,135 +32,139 @@ def drain(provider: Provider) -> bool:
     deadline = time.monotonic() + BUDGET
     try:
         confirmed = provider.era.has_check_existence
-        while letters := provider.outbox.heads(provider.now(), UNANSWERED, confirmed=confirmed):
+        while messages := provider.outbox.heads(provider.now(), UNANSWERED, confirmed=confirmed):
             if time.monotonic() > deadline:
                 log.warning("the outbox is long; the rest waits for the next pass")
                 return False
             for kind, send in _SENDERS.items():
-                some = [letter for letter in letters if letter.kind == kind]
+                some = [message for message in messages if message.kind == kind]
                 if some:
                     provider.outbox.sending(some)
-                    _halving(provider, some, send)
-            provider.health.answered(UCLOUD, provider.now())
+                    _bisect(provider, some, send)
+            provider.breaker.record_success(UCLOUD, provider.now())
     except CoreAway as error:
         log.warning("the outbox waits: %s", error)
-        provider.health.failed(UCLOUD, str(error), provider.now(), PAUSE)
+        provider.breaker.record_failure(UCLOUD, str(error), provider.now(), OPEN_SECONDS)
         return False
     return True
 
 
-def _halving(provider: Provider, letters: Sequence[Letter], send: Callable[[Provider, Sequence[Letter]], None]) -> None:
-    """Sends a bulk. One that is refused as a whole is sent in halves, down to the letters that it was for."""
+def _bisect(
+    provider: Provider, messages: Sequence[Message], send: Callable[[Provider, Sequence[Message]], None]
+) -> None:
+    """Sends a bulk. One that is refused as a whole is sent in halves, down to the messages that it was for."""
     try:
-        send(provider, letters)
+        send(provider, messages)
     except CoreRefused as error:
         if error.status == FORBIDDEN and error.status in provider.era.not_ours and not provider.core.admits_us():
             raise CoreAway(str(error)) from None
         # UCloud may leave the body of an error out; but a bare 404 is what a proxy says that cannot find UCloud.
         bare_404 = error.status == NOT_FOUND and not error.explained
         about_an_item = error.status in provider.era.not_ours | {PAYMENT_REQUIRED} and not bare_404
-        if not about_an_item and (error.status != TOO_LARGE or len(letters) == 1):
+        if not about_an_item and (error.status != TOO_LARGE or len(messages) == 1):
             # Not a word about the messages: a proxy, a wrong address, a lost right. They wait.
             raise CoreAway(str(error)) from None
-        if len(letters) > 1:
-            middle = len(letters) // 2
-            _halving(provider, letters[:middle], send)
-            _halving(provider, letters[middle:], send)
-        elif error.status == PAYMENT_REQUIRED and letters[0].kind == "charge":
-            _unpaid(provider, letters[0], error.why)
+        if len(messages) > 1:
+            middle = len(messages) // 2
+            _bisect(provider, messages[:middle], send)
+            _bisect(provider, messages[middle:], send)
+        elif error.status == PAYMENT_REQUIRED and messages[0].kind == "charge":
+            _unpaid(provider, messages[0], error.why)
         else:
-            log.error("job %s: UCloud refused a message about it for good: %s", letters[0].job_id, error)  # noqa: TRY400
-            provider.outbox.settle(letters, Outcome.PARKED, str(error), provider.now())
+            log.error("job %s: UCloud refused a message about it for good: %s", messages[0].job_id, error)
+            provider.outbox.mark_done(messages, Outcome.PARKED, str(error), provider.now())
 
 
-def _send_updates(provider: Provider, letters: Sequence[Letter]) -> None:
-    provider.core.update([letter.body for letter in letters])
-    provider.outbox.settle(letters, Outcome.DELIVERED, "", provider.now())
+def _send_updates(provider: Provider, messages: Sequence[Message]) -> None:
+    provider.core.update([message.body for message in messages])
+    provider.outbox.mark_done(messages, Outcome.DELIVERED, "", provider.now())
 
 
-def _send_charges(provider: Provider, letters: Sequence[Letter]) -> None:
+def _send_charges(provider: Provider, messages: Sequence[Message]) -> None:
     if provider.reports_usage:
-        log.error("%d charges from before ucloud.era was changed are parked: this UCloud wants use", len(letters))
-        provider.outbox.settle(letters, Outcome.PARKED, NO_CHARGES, provider.now())
+        log.error("%d charges from before ucloud.era was changed are parked: this UCloud wants use", len(messages))
+        provider.outbox.mark_done(messages, Outcome.PARKED, NO_CHARGES, provider.now())
         return
-    answer = provider.core.charge([_charge(letter) for letter in letters])
-    paid = [letter for letter in letters if letter.job_id not in answer.insufficient]
-    before = [letter for letter in paid if letter.job_id in answer.duplicates]
-    provider.outbox.settle(before, Outcome.DELIVERED, "booked before", provider.now())
-    provider.outbox.settle([letter for letter in paid if letter not in before], Outcome.DELIVERED, "", provider.now())
-    for letter in letters:
-        if letter.job_id in answer.insufficient:
-            if letter.sends == 0:
-                _unpaid(provider, letter, "Insufficient funds")
+    answer = provider.core.charge([_charge(message) for message in messages])
+    paid = [message for message in messages if message.job_id not in answer.insufficient]
+    before = [message for message in paid if message.job_id in answer.duplicates]
+    provider.outbox.mark_done(before, Outcome.DELIVERED, "booked before", provider.now())
+    provider.outbox.mark_done(
+        [message for message in paid if message not in before], Outcome.DELIVERED, "", provider.now()
+    )
+    for message in messages:
+        if message.job_id in answer.insufficient:
+            if message.sends == 0:
+                _unpaid(provider, message, "Insufficient funds")
             else:
-                _doubtful(provider, letter)
+                _doubtful(provider, message)
 
 
-def _send_usage(provider: Provider, letters: Sequence[Letter]) -> None:
+def _send_usage(provider: Provider, messages: Sequence[Message]) -> None:
     """Tells what was used. The answers say which wallets have something left after that: their locks are heeded.
 
     Where UCloud has no channel nobody would say that a wallet is unlocked. The job that was told of is ended then, and
     the next one is tried.
     """
-    before = {payer: provider.wallets.changed_at(payer) for payer in map(_payer, letters)}
-    answers = provider.core.report_usage([letter.body for letter in letters])
+    before = {payer: provider.wallets.changed_at(payer) for payer in map(_payer, messages)}
+    answers = provider.core.report_usage([message.body for message in messages])
     with provider.store.writing():
-        provider.outbox.settle(letters, Outcome.DELIVERED, "", provider.now())
+        provider.outbox.mark_done(messages, Outcome.DELIVERED, "", provider.now())
         if not provider.era.has_channel:
-            for letter in (letter for letter, left in zip(letters, answers, strict=True) if not left):
-                log.info("job %s: its owner has no funds left; it is stopped", letter.job_id)
-                provider.jobs.stop(letter.job_id, Stop.NO_FUNDS, provider.now())
+            for message in (message for message, left in zip(messages, answers, strict=True) if not left):
+                log.info("job %s: its owner has no funds left; it is stopped", message.job_id)
+                provider.jobs.stop(message.job_id, Stop.NO_FUNDS, provider.now())
             return
         # One wallet is in several answers; the last counts.
-        for payer, left in {_payer(letter): left for letter, left in zip(letters, answers, strict=True)}.items():
+        for payer, left in {_payer(message): left for message, left in zip(messages, answers, strict=True)}.items():
             # What the channel has said meanwhile is newer, and it would not say it again.
             if provider.wallets.changed_at(payer) == before[payer]:
                 provider.wallets.found(payer, locked=not left)
 
 
-def _payer(letter: Letter) -> Payer:
-    owner, category = letter.body["owner"], letter.body["categoryIdV2"]["name"]
+def _payer(message: Message) -> Payer:
+    owner, category = message.body["owner"], message.body["categoryIdV2"]["name"]
     return Payer.of(owner.get("username", ""), owner.get("projectId"), category)
 
 
-_SENDERS: dict[str, Callable[[Provider, Sequence[Letter]], None]] = {
+_SENDERS: dict[str, Callable[[Provider, Sequence[Message]], None]] = {
     "charge": _send_charges,
     "usage": _send_usage,
     "update": _send_updates,
 }
 
 
-def _doubtful(provider: Provider, letter: Letter) -> None:
+def _doubtful(provider: Provider, message: Message) -> None:
     """A repeated charge is among those without funds: some Cores report there what they had booked before.
 
     A question about a new charge tells, where UCloud knows that call. Where it does not, the job goes on, and the
     charge of its next period decides.
     """
-    charge = _charge(letter)
+    charge = _charge(message)
     probe = Charge(f"{charge.charge_id}-probe", charge.job_id, 1, charge.multiplier, "Are there funds?")
     try:
         answer = provider.core.check_credits([probe])
     except CoreRefused as error:
         if error.status == PAYMENT_REQUIRED:
-            _unpaid(provider, letter, error.why)
+            _unpaid(provider, message, error.why)
             return
         answer = None
     if answer is None:
-        provider.outbox.settle([letter], Outcome.DOUBTFUL, "booked before, or no funds", provider.now())
-    elif letter.job_id in answer.insufficient:
-        _unpaid(provider, letter, "Insufficient funds")
+        provider.outbox.mark_done([message], Outcome.DOUBTFUL, "booked before, or no funds", provider.now())
+    elif message.job_id in answer.insufficient:
+        _unpaid(provider, message, "Insufficient funds")
     else:
-        provider.outbox.settle([letter], Outcome.DELIVERED, "booked before", provider.now())
+        provider.outbox.mark_done([message], Outcome.DELIVERED, "booked before", provider.now())
 
 
-def _unpaid(provider: Provider, letter: Letter, why: str) -> None:
+def _unpaid(provider: Provider, message: Message, why: str) -> None:
     now = provider.now()
-    log.info("job %s: its owner has no funds left; it is stopped", letter.job_id)
+    log.info("job %s: its owner has no funds left; it is stopped", message.job_id)
     with provider.store.writing():
-        provider.outbox.settle([letter], Outcome.NO_FUNDS, why, now)
-        provider.jobs.stop(letter.job_id, Stop.NO_FUNDS, now)
+        provider.outbox.mark_done([message], Outcome.NO_FUNDS, why, now)
+        provider.jobs.stop(message.job_id, Stop.NO_FUNDS, now)
 
 
-def _charge(letter: Letter) -> Charge:
-    body = letter.body
-    return Charge(body["chargeId"], letter.job_id, body["units"], body["numberOfProducts"], body["description"])
+def _charge(message: Message) -> Charge:
+    body = message.body
+    return Charge(body["chargeId"], message.job_id, body["units"], body["numberOfProducts"], body["description"])

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 CONFLICT = 409
 
 
-def register_outside(provider: Provider, queue: Sequence[QueueRecord]) -> bool:
+def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> bool:
     """Registers what is new in the queue and covered by a rule.
 
     UCloud knows a repetition by our key, so that a job whose row was not written is registered once all the same.
@@ -46,7 +46,7 @@ def register_outside(provider: Provider, queue: Sequence[QueueRecord]) -> bool:
             log.warning("%d jobs from outside UCloud could not be registered yet: %s", len(new) - start, error)
             return False
         except CoreRefused as error:
-            log.error("UCloud does not register jobs from outside (see [[outside]]): %s", error)  # noqa: TRY400
+            log.error("UCloud does not register jobs from outside (see [[outside]]): %s", error)
             return True
     return True
 

@@ -17,8 +17,8 @@ from ucloud_slurm.bridge.usage import Accounting
 from ucloud_slurm.errors import Forbidden, Refused
 from ucloud_slurm.provider.billing import accounting_of, bill
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.isolation import alone
-from ucloud_slurm.provider.lookup import Catalogue
+from ucloud_slurm.provider.isolation import isolate_errors
+from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.slurm.errors import SchedulerAway
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
@@ -42,15 +42,15 @@ FEWEST_READS = 2
 RUNAWAY = 24 * 3600.0  # seconds after which a job that only sacct still shows as running is given up
 
 
-class Watch:
+class Poller:
     """One look at all live jobs."""
 
-    def __init__(self, provider: Provider, catalogue: Catalogue) -> None:
+    def __init__(self, provider: Provider, lookup: Lookup) -> None:
         self._provider = provider
-        self._catalogue = catalogue
+        self._lookup = lookup
         self._accountings: dict[tuple[str, str], Accounting | None] = {}
 
-    def look(self, rows: Sequence[OpenJob], queue: Iterable[QueueRecord]) -> bool:
+    def poll(self, rows: Sequence[OpenJob], queue: Iterable[QueueRecord]) -> bool:
         """Compares our live jobs with the cluster and writes down what changed.
 
         :param rows: jobs in the phase ``live``, read before squeue was asked
@@ -65,9 +65,9 @@ class Watch:
             waits = record is not None and record.state is not None and record.state.phase is SlurmPhase.WAITING
             if record is not None and waits and self._is_as_before(row, record):
                 continue
-            with alone(row.id, "watching it"):
+            with isolate_errors(row.id, "watching it"):
                 try:
-                    self._one(row, record, runs)
+                    self._reconcile(row, record, runs)
                 except (CoreAway, CoreRefused) as error:
                     log.warning("job %s: its price is not known yet: %s", row.id, error)
         return runs is not None
@@ -82,7 +82,7 @@ class Watch:
             return None
         return found
 
-    def _one(self, row: OpenJob, record: QueueRecord | None, runs: Mapping[int, list[RunRecord]] | None) -> None:
+    def _reconcile(self, row: OpenJob, record: QueueRecord | None, runs: Mapping[int, list[RunRecord]] | None) -> None:
         own = None
         if runs is not None:
             own = sorted(
@@ -115,27 +115,27 @@ class Watch:
 
     def _listed(self, row: OpenJob, record: QueueRecord, own: list[RunRecord] | None) -> None:
         if not self._is_as_before(row, record):
-            self._note(row, record, own)
-        if row.told and record.state is not None and record.state.phase is SlurmPhase.HOLDING:
+            self._record(row, record, own)
+        if row.visible_to_ucloud and record.state is not None and record.state.phase is SlurmPhase.ALLOCATED:
             self._charge(row, record)
 
-    def _note(self, row: OpenJob, record: QueueRecord, own: list[RunRecord] | None) -> None:
+    def _record(self, row: OpenJob, record: QueueRecord, own: list[RunRecord] | None) -> None:
         """Writes down what is new of a job, and what is to be told of it."""
         provider, now = self._provider, self._provider.now()
         changes = self._changes(row, record, own)
-        update = queued_update(record, provider.era) if row.told else None
+        update = queued_update(record, provider.era) if row.visible_to_ucloud else None
         if update is not None and update.state is row.state:
             update = None
         if update is not None and update.state is JobState.RUNNING:
             update = replace(update, output_folder=self._folder(row))
         # An administrator changed the limit, or we did and were stopped before we could say so.
-        limit = record.minutes if row.told and row.time_limit not in (None, record.minutes) else None
+        limit = record.minutes if row.visible_to_ucloud and row.time_limit not in (None, record.minutes) else None
         if changes or update or limit:
             with provider.store.writing():
                 if changes:
                     provider.jobs.seen(row.id, **changes)
                 if update:
-                    provider.jobs.tell(row.id, update, now)
+                    provider.jobs.enqueue_update(row.id, update, now)
                 if limit:
                     provider.jobs.limited(row.id, limit, limit_update(limit, provider.era), now)
 
@@ -167,8 +167,12 @@ class Watch:
         try:
             person = provider.mapping.person(row.local_user)
             account = slurm_account(provider.config.users, provider.people, row.project, row.local_user)
-            places = {"home": person.home, "user": person.user, "project": row.project,
-                      "account": account or (product.account if product else None)}  # fmt: skip
+            places = {
+                "home": person.home,
+                "user": person.user,
+                "project": row.project,
+                "account": account or (product.account if product else None),
+            }
             return shown_at(provider.job_folder(row), provider.config.files, places)
         except (Forbidden, Refused):
             return None
@@ -189,7 +193,7 @@ class Watch:
         """How a job is counted; found out once for each product."""
         product = row.category, row.product
         if product not in self._accountings:
-            self._accountings[product] = accounting_of(self._provider, self._catalogue, row)
+            self._accountings[product] = accounting_of(self._provider, self._lookup, row)
         return self._accountings[product]
 
     def _earlier(self, row: OpenJob) -> list[Use]:
@@ -223,11 +227,13 @@ class Watch:
         if self._absent_for(row, grace):
             log.warning(
                 "job %s: Slurm job %s is not in the queue, and sacct has no end of it (see also: sacctmgr show "
-                "runawayjobs)", row.id, row.slurm_id,
-            )  # fmt: skip
+                "runawayjobs)",
+                row.id,
+                row.slurm_id,
+            )
             with provider.store.writing():
-                if row.told:
-                    provider.jobs.tell(row.id, JobUpdate(JobState.FAILURE, GONE), now)
+                if row.visible_to_ucloud:
+                    provider.jobs.enqueue_update(row.id, JobUpdate(JobState.FAILURE, GONE), now)
                 self._close(row, None)
             return
         provider.jobs.seen(row.id, missing_since=row.missing_since or now, missing_reads=row.missing_reads + 1)
@@ -238,27 +244,31 @@ class Watch:
 
     def _end(self, row: OpenJob, own: Sequence[RunRecord], update: JobUpdate) -> None:
         provider, now = self._provider, self._provider.now()
-        accounting = self._accounting(row) if row.told else None
+        accounting = self._accounting(row) if row.visible_to_ucloud else None
         uses = [Use(run.elapsed, run.nodes, run.cpus) for run in own]
         used = charges.total(uses, accounting.tariff) if accounting else None
         log.info("job %s: Slurm job %s has ended: %s", row.id, row.slurm_id, own[-1].state_text)
         with provider.store.writing():
             provider.jobs.keep_runs(row.id, [_kept(run) for run in own])
             provider.jobs.seen(row.id, slurm_state=own[-1].state_text, submitted_at=own[0].submitted)
-            if row.told and row.state is JobState.IN_QUEUE and any(run.started and run.elapsed for run in own):
+            if (
+                row.visible_to_ucloud
+                and row.state is JobState.IN_QUEUE
+                and any(run.started and run.elapsed for run in own)
+            ):
                 # It ran and ended between two looks: UCloud is told both, in order.
                 running = JobUpdate(JobState.RUNNING, "The job is now running.", output_folder=self._folder(row))
-                provider.jobs.tell(row.id, running, now)
+                provider.jobs.enqueue_update(row.id, running, now)
             if accounting is not None and used is not None:
                 weight = accounting.tariff.weight(uses[-1])
                 bill(provider, row, own[-1].id, used=used, weight=weight, accounting=accounting, final=True)
-            if row.told:
-                provider.jobs.tell(row.id, update, now)
+            if row.visible_to_ucloud:
+                provider.jobs.enqueue_update(row.id, update, now)
             self._close(row, used)
 
     def _close(self, row: OpenJob, used: int | None) -> None:
         self._provider.jobs.ended(row.id, used, self._provider.now())
-        if not row.told:
+        if not row.visible_to_ucloud:
             self._provider.jobs.seen(row.id, phase=Phase.REFUSED)
 
 

@@ -32,7 +32,7 @@ class _Candidate:
     name: str
 
 
-def settle(provider: Provider, rows: Sequence[JobRow], queue: Sequence[QueueRecord]) -> None:
+def recover_unknown(provider: Provider, rows: Sequence[JobRow], queue: Sequence[QueueRecord]) -> None:
     """Finds out what became of submissions whose outcome is not known.
 
     :param rows: all jobs in the phase ``submitting``
@@ -52,7 +52,7 @@ def settle(provider: Provider, rows: Sequence[JobRow], queue: Sequence[QueueReco
         log.warning("submissions with an unknown outcome cannot be looked up yet: %s", error)
         return
     _adopt(provider, waiting, runs)
-    answering = provider.health.of(SLURM).answering_since
+    answering = provider.breaker.of(SLURM).answering_since
     for row in waiting.values():
         begun = max(row.attempted_at or 0.0, row.claimed_until or 0.0)
         if answering is None or now - max(begun, answering) < provider.config.jobs.quiet:
@@ -89,13 +89,16 @@ def _never_arrived(provider: Provider, row: JobRow) -> None:
     elif row.found_only:
         log.warning("job %s: UCloud asked about it; neither we nor Slurm know it", row.id)
         with provider.store.writing():
-            provider.jobs.tell(row.id, JobUpdate(JobState.FAILURE, "The provider does not know this job."), now)
+            provider.jobs.enqueue_update(
+                row.id, JobUpdate(JobState.FAILURE, "The provider does not know this job."), now
+            )
             provider.jobs.ended(row.id, None, now)
     elif row.attempts >= MOST_ATTEMPTS:
-        provider.jobs.refused(row.id, 500, "The cluster did not take the job in many attempts; please tell the "
-                              "provider's support.", now)  # fmt: skip
+        provider.jobs.refused(
+            row.id, 500, "The cluster did not take the job in many attempts; please tell the provider's support.", now
+        )
     else:
         log.info("job %s: its submission never arrived; it is owed again", row.id)
-        provider.jobs.owed(row.id, attempt=row.attempts)
+        provider.jobs.release_claim(row.id, attempt=row.attempts)
         # Its create has been over for long, and may have been answered: what is refused from now on is told.
-        provider.jobs.promise([row.id], now)
+        provider.jobs.acknowledge([row.id], now)

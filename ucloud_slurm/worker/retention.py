@@ -16,7 +16,7 @@ SOME = 200  # jobs of one transaction: requests wait for it, and for no longer
 BUDGET = 5.0  # seconds of a pass; what is left is deleted by the next ones
 
 
-def forget(provider: Provider, queue: Sequence[QueueRecord]) -> None:
+def prune(provider: Provider, queue: Sequence[QueueRecord]) -> None:
     """Deletes what is too old, from time to time.
 
     :param queue: squeue's answer

@@ -9,19 +9,19 @@ from enum import Enum
 
 from ucloud_slurm.provider.cancellation import stop_marked
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.linking import tell_owed
-from ucloud_slurm.provider.lookup import PAUSE, Catalogue
-from ucloud_slurm.provider.reconciliation import compare, confirm
+from ucloud_slurm.provider.linking import deliver_link_changes
+from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
+from ucloud_slurm.provider.reconciliation import confirm, reconcile
 from ucloud_slurm.slurm.errors import SchedulerAway
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.system.accounts import own_account
-from ucloud_slurm.system.filelock import WORKER, alone
-from ucloud_slurm.worker.delivery import drain
-from ucloud_slurm.worker.poll import Watch
-from ucloud_slurm.worker.retention import forget
-from ucloud_slurm.worker.wallets import heed_locks
+from ucloud_slurm.system.filelock import WORKER, exclusive_lock
+from ucloud_slurm.worker.delivery import deliver
+from ucloud_slurm.worker.poll import Poller
+from ucloud_slurm.worker.retention import prune
+from ucloud_slurm.worker.wallets import enforce_wallets
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +34,12 @@ class Result(Enum):
     ELSEWHERE = "another pass is under way"
 
 
-def one_pass(provider: Provider, *, wait: float = 0.0) -> Result:
+def run_once(provider: Provider, *, wait: float = 0.0) -> Result:
     """Does one pass, unless another process is at one.
 
     :param wait: seconds that the other one has to end its own
     """
-    with alone(provider.store.path, WORKER, wait) as mine:
+    with exclusive_lock(provider.store.path, WORKER, wait) as mine:
         if not mine:
             log.info("another pass is under way; this one does nothing")
             return Result.ELSEWHERE
@@ -47,42 +47,42 @@ def one_pass(provider: Provider, *, wait: float = 0.0) -> Result:
 
 
 def _pass(provider: Provider) -> bool:
-    catalogue = Catalogue(provider)
+    lookup = Lookup(provider)
     # The rows are read before squeue is asked: a job that is in them and not in its answer is really absent.
     rows = provider.jobs.open()
     submitting = provider.jobs.in_phase(Phase.SUBMITTING)
     users = {row.local_user for row in (*rows, *submitting)}
-    if provider.health.of(SLURM).failing_since is not None:
+    if provider.breaker.of(SLURM).failing_since is not None:
         users.add(own_account())  # nobody waits for Slurm, but whether it is back is wanted on the health page
     queue = _read_queue(provider, users if not provider.config.outside else None)
     whole = queue is not None
     asked: set[str] = set()
-    whole &= heed_locks(provider, rows, queue, asked)
+    whole &= enforce_wallets(provider, rows, queue, asked)
     if queue is not None:
         if submitting:
-            from ucloud_slurm.worker.recovery import settle  # noqa: PLC0415
+            from ucloud_slurm.worker.recovery import recover_unknown
 
-            settle(provider, submitting, queue)
-        whole &= Watch(provider, catalogue).look([row for row in rows if row.phase is Phase.LIVE], queue)
+            recover_unknown(provider, submitting, queue)
+        whole &= Poller(provider, lookup).poll([row for row in rows if row.phase is Phase.LIVE], queue)
         if provider.config.outside:
-            from ucloud_slurm.worker.external_jobs import register_outside  # noqa: PLC0415
+            from ucloud_slurm.worker.external_jobs import register_external_jobs
 
-            whole &= register_outside(provider, queue)
+            whole &= register_external_jobs(provider, queue)
     accepted = provider.jobs.in_phase(Phase.ACCEPTED)
     if accepted:
-        from ucloud_slurm.provider.submission import submit_owed  # noqa: PLC0415
+        from ucloud_slurm.provider.submission import submit_pending
 
-        submit_owed(provider, catalogue, accepted)
-    whole &= compare(provider)
+        submit_pending(provider, lookup, accepted)
+    whole &= reconcile(provider)
     whole &= confirm(provider)
     locked = provider.wallets.all_locked()
-    whole &= drain(provider)
+    whole &= deliver(provider)
     if provider.wallets.all_locked() != locked:
-        whole &= heed_locks(provider, provider.jobs.open(), queue, asked)
-    whole &= tell_owed(provider)
+        whole &= enforce_wallets(provider, provider.jobs.open(), queue, asked)
+    whole &= deliver_link_changes(provider)
     if queue is not None:
         whole &= stop_marked(provider, queue, asked)
-        forget(provider, queue)
+        prune(provider, queue)
     return whole
 
 
@@ -93,7 +93,7 @@ def _read_queue(provider: Provider, users: set[str] | None) -> list[QueueRecord]
         queue = provider.scheduler.queue(users)
     except SchedulerAway as error:
         log.warning("squeue could not be asked: %s", error)
-        provider.health.failed(SLURM, str(error), provider.now(), PAUSE)
+        provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)
         return None
-    provider.health.answered(SLURM, provider.now())
+    provider.breaker.record_success(SLURM, provider.now())
     return queue

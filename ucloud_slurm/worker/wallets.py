@@ -11,8 +11,8 @@ from ucloud_slurm.bridge import wallets
 from ucloud_slurm.bridge.wallets import Stage, Standing, Todo
 from ucloud_slurm.provider.cancellation import stop_marked
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.isolation import alone
-from ucloud_slurm.provider.lookup import PAUSE
+from ucloud_slurm.provider.isolation import isolate_errors
+from ucloud_slurm.provider.lookup import OPEN_SECONDS
 from ucloud_slurm.slurm.errors import ActionRefused, SchedulerAway
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.store.breaker import SLURM
@@ -23,7 +23,7 @@ from ucloud_slurm.ucloud.reports import JobUpdate
 log = logging.getLogger(__name__)
 
 
-def heed_locks(
+def enforce_wallets(
     provider: Provider, rows: Sequence[OpenJob], queue: Sequence[QueueRecord] | None, asked: set[str]
 ) -> bool:
     """Stops, holds and releases what the wallets ask for. Jobs without a submission need no Slurm for that.
@@ -54,7 +54,7 @@ def heed_locks(
     # At once: what comes later in a pass may take its time.
     whole = not ending or stop_marked(provider, queue or [], asked)
     for job_id, what in todo.items():
-        with alone(job_id, "minding its wallet"):
+        with isolate_errors(job_id, "minding its wallet"):
             if what is not Todo.STOP and not _switch(provider, *jobs[job_id], what):
                 return False
     return whole
@@ -79,10 +79,10 @@ def _switch(provider: Provider, row: OpenJob, record: QueueRecord | None, what: 
             log.info("job %s: its owner has something in %s again; it is released", row.id, row.category)
             provider.jobs.released(row.id, JobUpdate(None, wallets.goes_on(payer)) if waiting else None, now)
     except ActionRefused as error:
-        log.error("job %s: Slurm does not %s Slurm job %s: %s", row.id, what.value, row.slurm_id, error)  # noqa: TRY400
+        log.error("job %s: Slurm does not %s Slurm job %s: %s", row.id, what.value, row.slurm_id, error)
     except SchedulerAway as error:
         log.warning("job %s: could not %s Slurm job %s yet: %s", row.id, what.value, row.slurm_id, error)
-        provider.health.failed(SLURM, str(error), now, PAUSE)
+        provider.breaker.record_failure(SLURM, str(error), now, OPEN_SECONDS)
         return False
     return True
 

@@ -23,9 +23,21 @@ from ucloud_slurm.slurm.commands import options
 
 # Every key that today's UCloud writes with a value, whatever its type.
 KEYS: dict[str, Any] = {
-    "path": "", "mountPath": "", "readOnly": False, "value": None, "hostname": "", "jobId": "", "id": "",
-    "specification": None, "modules": None, "port": 0, "tls": False, "server": "", "token": "", "tokenType": "",
-}  # fmt: skip
+    "path": "",
+    "mountPath": "",
+    "readOnly": False,
+    "value": None,
+    "hostname": "",
+    "jobId": "",
+    "id": "",
+    "specification": None,
+    "modules": None,
+    "port": 0,
+    "tls": False,
+    "server": "",
+    "token": "",
+    "tokenType": "",
+}
 EIGHT = Plan(nodes=2, cpus=8, memory=1024, gres=None, minutes=60)
 
 
@@ -52,8 +64,9 @@ def test_a_script_runs_in_the_jobs_folder_with_what_ucloud_knows(node: Node) -> 
     made = app(
         "export HERE=$PWD\n"
         'tell {{ a }} {{ n + 1 }} "{{ ucloud.machine.cpu }}/$UCLOUD_MACHINE_CPU" {{ ucloud.jobId }}\n',
-        parameter("a", "textarea"), parameter("n", "integer"),
-    )  # fmt: skip
+        parameter("a", "textarea"),
+        parameter("n", "integer"),
+    )
     given = {"a": value("text", value="a\nb"), "n": value("integer", value=4)}
     seen = node.run(build(app=made, folder=str(node.jobs), parameters=given))
     assert seen.arguments == [b"a\nb", b"5", b"1/1", b"54112"]
@@ -63,11 +76,15 @@ def test_a_script_runs_in_the_jobs_folder_with_what_ucloud_knows(node: Node) -> 
 @pytest.mark.parametrize(
     ("kind", "default", "expected"),
     [
-        ("integer", 5, "6"), ("integer", {"type": "integer", "value": 5}, "6"), ("floating_point", 0.5, "1.5"),
-        ("boolean", True, "2"), ("text", "x", "'x'1"), ("textarea", {"value": "x"}, "'x'1"),
+        ("integer", 5, "6"),
+        ("integer", {"type": "integer", "value": 5}, "6"),
+        ("floating_point", 0.5, "1.5"),
+        ("boolean", True, "2"),
+        ("text", "x", "'x'1"),
+        ("textarea", {"value": "x"}, "'x'1"),
         ("enumeration", "One", "'1'1"),
     ],
-)  # fmt: skip
+)
 def test_defaults_come_bare_or_in_an_object_and_keep_their_type(kind: str, default: Any, expected: str) -> None:
     made = app(
         "tell {{ a + ('1' if a is string else 1) }}",
@@ -77,8 +94,11 @@ def test_defaults_come_bare_or_in_an_object_and_keep_their_type(kind: str, defau
 
 
 def test_parameters_that_nobody_declared_are_ignored_unless_a_template_uses_them() -> None:
-    given = {"ucMetricSampleRate": value("text", value="0ms"), "_injected_x": value("text", value="y z"),
-             "_injected_modules": value("license_server", id="1")}  # fmt: skip
+    given = {
+        "ucMetricSampleRate": value("text", value="0ms"),
+        "_injected_x": value("text", value="y z"),
+        "_injected_modules": value("license_server", id="1"),
+    }
     assert build(app=app("tell"), parameters=given).script.endswith("\ntell\n")
     assert build(app=app("tell {{ _injected_x }}"), parameters=given).script.endswith("\ntell 'y z'\n")
 
@@ -93,15 +113,21 @@ def test_the_workflow_that_a_user_wrote_comes_behind_the_template_and_may_have_p
 
 def test_modules_are_those_of_the_tool_then_of_the_site_then_of_the_template_and_the_user(node: Node) -> None:
     (node.folder / "init.sh").write_text(f'module() {{ echo "$@" >> {node.folder}/asked; }}\n')
-    made = app("tell{- loadApplication(\"x\", \"2\") -}", parameter("m", "modules"), modules=["a"],
-               load=[("big", "1"), ("small", "1"), ("none", "1")])  # fmt: skip
+    made = app(
+        'tell{- loadApplication("x", "2") -}',
+        parameter("m", "modules"),
+        modules=["a"],
+        load=[("big", "1"), ("small", "1"), ("none", "1")],
+    )
     seen = node.run(
         build(
-            app=made, folder=str(node.jobs), modules_init=f"{node.folder}/init.sh",
+            app=made,
+            folder=str(node.jobs),
+            modules_init=f"{node.folder}/init.sh",
             applications={"load": {"big/1": ["b/1", "c/1"], "small": ["s/9"], "none": []}},
             parameters={"m": value("modules", modules=["u/1", "b/1"])},
         )
-    )  # fmt: skip
+    )
     assert seen.arguments == [b""]
     asked = ["purge", *(f"load {name}" for name in ("a", "b/1", "c/1", "s/9", "x/2", "u/1"))]
     assert (node.folder / "asked").read_text().splitlines() == asked
@@ -148,9 +174,13 @@ def test_a_script_in_a_container_runs_there_on_every_node(node: Node) -> None:
         node.program(name, f'#!/bin/bash\nwhile [ "$1" != {until} ]; do shift; done\nshift\nexec "$@"\n')
     made = app('x={{ a }}\ntell "$x" {{ ucloud.rank }}', parameter("a"), backend="DOCKER", image="tools/acme:2.1")
     submission = build(
-        EIGHT, app=made, folder=str(node.jobs), replicas=2, parameters={"a": value("text", value="it's $x")},
+        EIGHT,
+        app=made,
+        folder=str(node.jobs),
+        replicas=2,
+        parameters={"a": value("text", value="it's $x")},
         containers={"runtime": "apptainer", "registry": "docker://"},
-    )  # fmt: skip
+    )
     assert node.run(submission, SLURM_PROCID="1").arguments == [b"it's $x", b"1"]
 
 
@@ -199,14 +229,25 @@ def test_options_that_the_administrator_lets_applications_set(asked: dict[str, A
 @pytest.mark.parametrize(
     ("name", "setting", "words"),
     [
-        ("account", "root", "'account'"), ("partition", "x", "'partition'"), ("uid", "0", "'uid'"),
-        ("output", "/x", "'output'"), ("mem", "1", "'mem'"), ("wrap", "id", "'wrap'"), ("array", "1-9", "'array'"),
-        ("acc", "root", "'acc'"), ("nice=1 --uid", "0", "'nice=1 --uid'"), ("", "x", "''"),
-        ("nice", "1 --uid=0", "impossible value"), ("nice", "1\n--uid=0", "impossible value"),
-        ("ntasks-per-node", "9", "9 tasks"), ("ntasks-per-node", "0", "number above 0"),
-        ("cpus-per-task", "9", "9 CPUs"), ("ntasks", "3", "each of 2 nodes"), ("ntasks", "x", "number above 0"),
+        ("account", "root", "'account'"),
+        ("partition", "x", "'partition'"),
+        ("uid", "0", "'uid'"),
+        ("output", "/x", "'output'"),
+        ("mem", "1", "'mem'"),
+        ("wrap", "id", "'wrap'"),
+        ("array", "1-9", "'array'"),
+        ("acc", "root", "'acc'"),
+        ("nice=1 --uid", "0", "'nice=1 --uid'"),
+        ("", "x", "''"),
+        ("nice", "1 --uid=0", "impossible value"),
+        ("nice", "1\n--uid=0", "impossible value"),
+        ("ntasks-per-node", "9", "9 tasks"),
+        ("ntasks-per-node", "0", "number above 0"),
+        ("cpus-per-task", "9", "9 CPUs"),
+        ("ntasks", "3", "each of 2 nodes"),
+        ("ntasks", "x", "number above 0"),
     ],
-)  # fmt: skip
+)
 def test_other_options_are_refused_by_name(name: str, setting: str, words: str) -> None:
     given = {"a": value("text", value=name), "b": value("text", value=setting)}
     asking = app("{{ sbatch(a, b) }}tell", parameter("a"), parameter("b"))
@@ -224,11 +265,17 @@ def test_no_option_is_free_unless_the_administrator_says_so() -> None:
 @pytest.mark.parametrize(
     ("key", "setting"),
     [
-        ("sbatch_options", ["account"]), ("sbatch_options", ["acc"]), ("sbatch_options", ["--nice"]),
-        ("sbatch_options", ["output"]), ("sbatch_options", ["mem"]), ("sbatch_options", ["nice=1"]),
-        ("srun_options", ["-x"]), ("srun_options", ["--mpi=a b"]), ("load", {"x": "y"}),
+        ("sbatch_options", ["account"]),
+        ("sbatch_options", ["acc"]),
+        ("sbatch_options", ["--nice"]),
+        ("sbatch_options", ["output"]),
+        ("sbatch_options", ["mem"]),
+        ("sbatch_options", ["nice=1"]),
+        ("srun_options", ["-x"]),
+        ("srun_options", ["--mpi=a b"]),
+        ("load", {"x": "y"}),
     ],
-)  # fmt: skip
+)
 def test_what_applications_may_never_do_cannot_be_configured(key: str, setting: Any) -> None:
     with pytest.raises(Misconfigured, match=rf"applications\.{key}"):
         parse(changed(f"applications.{key}", setting))

@@ -26,14 +26,7 @@ class Ledger:
 
     def look(self, used: int, weight: int, *, final: bool = False) -> None:
         due = charges.charge(
-            "1",
-            7,
-            used=used,
-            charged=self.charged,
-            weight=weight,
-            tariff=self.tariff,
-            every=self.every,
-            final=final,
+            "1", 7, used=used, charged=self.charged, weight=weight, tariff=self.tariff, every=self.every, final=final
         )
         if due is not None:
             self.made.append(due)
@@ -91,8 +84,7 @@ def test_a_running_job_is_charged_when_enough_has_gathered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "rounding", "units"),
-    [(29, "nearest", 0), (30, "nearest", 1), (1, "up", 1), (0, "up", 0), (59, "down", 0)],
+    ("left", "rounding", "units"), [(29, "nearest", 0), (30, "nearest", 1), (1, "up", 1), (0, "up", 0), (59, "down", 0)]
 )
 def test_the_last_unit_is_rounded_as_configured(left: int, rounding: str, units: int) -> None:
     due = charges.charge(

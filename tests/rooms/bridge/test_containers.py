@@ -48,9 +48,29 @@ def test_a_backend_that_is_not_offered_is_refused_whatever_the_runtime(backend: 
 
 @pytest.mark.parametrize(
     "name",
-    ["-x", "--bind=/:/host", "/etc", "../x", "a/../b", "a b", "a,b", "$(id)", "docker://x", "a//b", "a:", ":a", "a:b:c",
-     "a@sha256:12", "a\nb", "x" * 256, "a/", ".hidden", "a/.b", "ü"],
-)  # fmt: skip
+    [
+        "-x",
+        "--bind=/:/host",
+        "/etc",
+        "../x",
+        "a/../b",
+        "a b",
+        "a,b",
+        "$(id)",
+        "docker://x",
+        "a//b",
+        "a:",
+        ":a",
+        "a:b:c",
+        "a@sha256:12",
+        "a\nb",
+        "x" * 256,
+        "a/",
+        ".hidden",
+        "a/.b",
+        "ü",
+    ],
+)
 def test_an_image_that_is_no_name_of_one_is_refused(name: str) -> None:
     for runtime in RUNTIMES:
         with pytest.raises(Refused, match="image"):
@@ -84,14 +104,18 @@ def test_a_wish_for_read_only_is_kept_where_the_runtime_can() -> None:
         {"type": "file", "path": "/home/b/d", "readOnly": False},
     ]
     binds = [
-        word for word in last_line(app=image(), resources=resources, roots=roots, containers=settings("apptainer"))
-        .split() if word.startswith("--bind=")
-    ]  # fmt: skip
+        word
+        for word in last_line(app=image(), resources=resources, roots=roots, containers=settings("apptainer")).split()
+        if word.startswith("--bind=")
+    ]
     folder = "/home/someone/ucloud-jobs/54112"
     assert binds == [
-        "--bind=/fixed/c:/fixed/c:ro", "--bind=/home/a:/home/a:ro", "--bind=/home/b:/home/b",
-        "--bind=/home/b/d:/home/b/d:ro", f"--bind={folder}:{folder}",
-    ]  # fmt: skip
+        "--bind=/fixed/c:/fixed/c:ro",
+        "--bind=/home/a:/home/a:ro",
+        "--bind=/home/b:/home/b",
+        "--bind=/home/b/d:/home/b/d:ro",
+        f"--bind={folder}:{folder}",
+    ]
 
 
 def test_what_every_container_sees_is_bound_once_where_the_runtime_makes_no_mount_points() -> None:
@@ -146,16 +170,22 @@ def test_values_reach_the_runtime_behind_its_options_and_the_environment_reaches
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "tools%acme+2.1").touch()
     app = application(
-        word("acme"), var("v"), parameters=[parameter("v")], backend="DOCKER", image="tools/acme:2.1",
+        word("acme"),
+        var("v"),
+        parameters=[parameter("v")],
+        backend="DOCKER",
+        image="tools/acme:2.1",
         environment={"GREETING": var("v")},
-    )  # fmt: skip
+    )
     for value in ("--bind=/:/host", "-W", "$(id)", "--", "it's"):
         seen = node.run(
             build(
-                app=app, parameters={"v": {"type": "text", "value": value}}, folder=str(node.jobs),
+                app=app,
+                parameters={"v": {"type": "text", "value": value}},
+                folder=str(node.jobs),
                 containers={"runtime": runtime, "images": [str(tmp_path / "images")]},
             )
-        )  # fmt: skip
+        )
         assert seen.arguments is not None, seen.errors
         place = seen.arguments.index(str(tmp_path / "images" / "tools%acme+2.1").encode())
         end = [b"--"] if runtime == "charliecloud" else []

@@ -25,8 +25,11 @@ def test_words_and_variables_stand_in_the_order_of_the_application() -> None:
         parameters=[parameter("debug", "boolean"), parameter("value")],
     )
     assert command(app, debug={"type": "boolean", "value": True}, value=text("Hello, World!")) == [
-        "acme", "--debug", "true", "Hello, World!",
-    ]  # fmt: skip
+        "acme",
+        "--debug",
+        "true",
+        "Hello, World!",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -104,8 +107,15 @@ VALUES: dict[str, dict[str, Any]] = {
     "network_ip": {"type": "network", "id": "1"},
     "block_storage": {"type": "block_storage", "id": "1"},
 }
-TEXTS = {"text": "x", "integer": "-5", "floating_point": "0.25", "boolean": "false", "enumeration": "slow",
-         "input_file": "/srv/a", "input_directory": "/srv/a"}  # fmt: skip
+TEXTS = {
+    "text": "x",
+    "integer": "-5",
+    "floating_point": "0.25",
+    "boolean": "false",
+    "enumeration": "slow",
+    "input_file": "/srv/a",
+    "input_directory": "/srv/a",
+}
 
 
 @pytest.mark.parametrize("kind", VALUES)

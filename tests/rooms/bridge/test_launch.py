@@ -63,7 +63,7 @@ def test_a_function_of_the_login_environment_will_do(node: Node) -> None:
     seen = node.run(
         build(app=application(word("tell"), modules=["known"]), folder=str(node.jobs)),
         **{"BASH_FUNC_module%%": function},
-    )  # fmt: skip
+    )
     assert seen.status == 0
     assert (node.folder / "asked").read_text() == "purge\nload known\n"
 
@@ -112,14 +112,29 @@ def test_a_step_runs_the_program_once_on_each_node_and_says_which_it_is(node: No
     asked = (node.folder / "srun").read_text().splitlines()
     assert {"--export=ALL", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--cpus-per-task=4"} <= set(asked)
     assert seen.arguments == [b"it's"]
-    facts = {name: seen.environment[name.encode()].decode() for name in (
-        "UCLOUD_RANK", "UCLOUD_NODES", "UCLOUD_REPLICAS", "UCLOUD_TIME_LIMIT", "UCLOUD_HOSTFILE", "GREETING",
-        "SLURM_EXPORT_ENV", "SLURM_OVERLAP")}  # fmt: skip
+    facts = {
+        name: seen.environment[name.encode()].decode()
+        for name in (
+            "UCLOUD_RANK",
+            "UCLOUD_NODES",
+            "UCLOUD_REPLICAS",
+            "UCLOUD_TIME_LIMIT",
+            "UCLOUD_HOSTFILE",
+            "GREETING",
+            "SLURM_EXPORT_ENV",
+            "SLURM_OVERLAP",
+        )
+    }
     assert facts == {
-        "UCLOUD_RANK": "3", "UCLOUD_NODES": "2", "UCLOUD_REPLICAS": "2", "UCLOUD_TIME_LIMIT": "90",
-        "UCLOUD_HOSTFILE": f"{node.jobs}/54112/hostfile", "GREETING": "a b", "SLURM_EXPORT_ENV": "ALL",
+        "UCLOUD_RANK": "3",
+        "UCLOUD_NODES": "2",
+        "UCLOUD_REPLICAS": "2",
+        "UCLOUD_TIME_LIMIT": "90",
+        "UCLOUD_HOSTFILE": f"{node.jobs}/54112/hostfile",
+        "GREETING": "a b",
+        "SLURM_EXPORT_ENV": "ALL",
         "SLURM_OVERLAP": "1",
-    }  # fmt: skip
+    }
     assert Path(facts["UCLOUD_HOSTFILE"]).read_text() == "n1\nn2\n"
 
 

@@ -16,10 +16,7 @@ GOLDEN = Path(__file__).parent / "golden"
 ECHO = application(word("printf"), word("%s\\n"), var("value"), parameters=[parameter("value")])
 TWO = Plan(nodes=2, cpus=4, memory=2048, gres="gpu:1", minutes=90)
 DATA = parameter("data", "input_file")
-ROOTS = [
-    {"ucloud": "/home", "local": "{home}"},
-    {"ucloud": "/library", "local": "/srv/library", "read_only": True},
-]
+ROOTS = [{"ucloud": "/home", "local": "{home}"}, {"ucloud": "/library", "local": "/srv/library", "read_only": True}]
 IMAGES = {"images": ["/srv/images"], "registry": "docker://registry.example.org/mirror/"}
 TOOL = application(
     word("acme"),

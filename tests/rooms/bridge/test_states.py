@@ -16,7 +16,7 @@ from ucloud_slurm.ucloud.reports import JobState
 
 QUEUED = QueueRecord(
     SlurmJobId(1), "n", "u", SlurmState.PENDING, "PENDING", "Priority", 1, None, 0, 1, 1, "n1", 60, "a", "cpu"
-)  # fmt: skip
+)
 RUN = RunRecord(SlurmJobId(1), "n", "u", SlurmState.COMPLETED, "COMPLETED", 1, 2, 3, 1, 0, 0, 1, 1, "n1")
 
 FINAL = {
@@ -119,10 +119,15 @@ def test_every_state_has_a_phase() -> None:
     assert {state for state in SlurmState if state.phase is Phase.ENDED} == set(FINAL)
 
 
-@pytest.mark.parametrize(("era", "failed", "state"), [
-    ("2021", "auto", JobState.SUCCESS), ("today", "auto", JobState.FAILURE), ("today", "SUCCESS", JobState.SUCCESS),
-    ("2022", "FAILURE", JobState.FAILURE),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("era", "failed", "state"),
+    [
+        ("2021", "auto", JobState.SUCCESS),
+        ("today", "auto", JobState.FAILURE),
+        ("today", "SUCCESS", JobState.SUCCESS),
+        ("2022", "FAILURE", JobState.FAILURE),
+    ],
+)
 def test_a_program_that_failed_is_told_as_the_era_or_the_site_wants(
     core: SimulatedCore, tmp_path: Path, failed: str, state: JobState
 ) -> None:

@@ -21,7 +21,7 @@ from ucloud_slurm.store.people import Link, People
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import own_account
-from ucloud_slurm.system.filelock import LISTENER, alone
+from ucloud_slurm.system.filelock import LISTENER, exclusive_lock
 from ucloud_slurm.users import service
 
 Configure = Callable[..., Config]
@@ -245,7 +245,7 @@ def test_a_listener_that_does_not_run_is_named_where_ucloud_has_a_channel(config
     assert config.ucloud.era == "today"
     assert [level for level, _ in check._channel(config)] == ["warning"]
     assert "systemctl enable --now ucloud-slurm-listener" in check._channel(config)[0][1]
-    with alone(config.database.path, LISTENER):
+    with exclusive_lock(config.database.path, LISTENER):
         assert check._channel(config) == [("ok", "the listener runs")]
 
 

@@ -35,13 +35,15 @@ def accounts(monkeypatch: pytest.MonkeyPatch) -> None:
         pwd, "getpwnam", lambda name: pwd.struct_passwd(ENTRIES[name]) if name in ENTRIES else by_name(name)
     )
     monkeypatch.setattr(
-        grp, "getgrnam",
+        grp,
+        "getgrnam",
         lambda name: grp.struct_group((name, "x", GROUP, [])) if name == "ucloud-users" else group(name),
-    )  # fmt: skip
+    )
     monkeypatch.setattr(
-        os, "getgrouplist",
+        os,
+        "getgrouplist",
         lambda name, gid: groups(name, gid) if name not in ENTRIES else [gid] if name == "out" else [gid, GROUP],
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -75,11 +77,21 @@ def test_who_is_added_is_listed_with_when_and_by_whom(users: Type) -> None:
     assert "Ada#1" in users("list").output
 
 
-@pytest.mark.parametrize(("account", "said"), [
-    ("root", "root"), ("low", "998"), ("dead", "nologin"), ("nobody-at-all", "no account"), ("root ", "no account"),
-    ("-r", "no account"), ("a/b", "no account"), ("", "no account"), ("ada\x00", "no account"),
-    ("out", "gpasswd --add out ucloud-users"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("account", "said"),
+    [
+        ("root", "root"),
+        ("low", "998"),
+        ("dead", "nologin"),
+        ("nobody-at-all", "no account"),
+        ("root ", "no account"),
+        ("-r", "no account"),
+        ("a/b", "no account"),
+        ("", "no account"),
+        ("ada\x00", "no account"),
+        ("out", "gpasswd --add out ucloud-users"),
+    ],
+)
 def test_an_account_that_jobs_may_not_run_as_is_refused_and_the_reason_said(
     users: Type, account: str, said: str
 ) -> None:
@@ -112,8 +124,9 @@ def test_who_is_removed_is_gone_and_the_history_keeps_it(users: Type) -> None:
     assert users("remove", "Ada#1").exit_code == 1
     history = json.loads(users("history", "--json").output)
     assert [(each["who"], each["what"]) for each in history] == [
-        ("grace", "connected Ada#1 with ada"), ("grace", "disconnected Ada#1 from ada"),
-    ]  # fmt: skip
+        ("grace", "connected Ada#1 with ada"),
+        ("grace", "disconnected Ada#1 from ada"),
+    ]
     assert listed(users) == []
 
 
@@ -126,11 +139,18 @@ def test_an_import_is_all_or_nothing_and_every_error_has_its_line(users: Type) -
     assert listed(users) == []
 
 
-@pytest.mark.parametrize("text", [
-    "", "Ada#1,ada\n", "ucloud_user,local_user\nAda#1\n", "ucloud_user,local_user\nAda#1,ada,x\n",
-    "ucloud_user,local_user\n,ada\n", "ucloud_user,local_user\nAda#1,ada\nAda#1,bob\n",
-    "ucloud_user,local_user\nAda#1,ada\nEve#1,ada\n",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Ada#1,ada\n",
+        "ucloud_user,local_user\nAda#1\n",
+        "ucloud_user,local_user\nAda#1,ada,x\n",
+        "ucloud_user,local_user\n,ada\n",
+        "ucloud_user,local_user\nAda#1,ada\nAda#1,bob\n",
+        "ucloud_user,local_user\nAda#1,ada\nEve#1,ada\n",
+    ],
+)
 def test_what_is_no_table_is_not_imported(users: Type, text: str) -> None:
     done = users("import", "-", stdin=text)
     assert (done.exit_code in (1, 78), type(done.exception)) == (True, SystemExit), done.output

@@ -32,8 +32,11 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 def test_the_smallest_file_has_the_defaults_of_the_design() -> None:
     read = config.parse(GOOD)
     assert (read.jobs.grace, read.accounting.every, read.users.mapping, read.slurm.backend) == (
-        30.0, 900.0, "service", "auto",
-    )  # fmt: skip
+        30.0,
+        900.0,
+        "service",
+        "auto",
+    )
     assert str(read.database.path) == "/var/lib/ucloud-slurm/ucloud-slurm.db"
 
 
@@ -75,13 +78,7 @@ def test_all_errors_are_listed_at_once() -> None:
     with pytest.raises(Misconfigured) as raised:
         config.parse(data)
     text = str(raised.value)
-    for name in (
-        "provider.url",
-        "ucloud.url",
-        "ucloud.refresh_token_file",
-        "ucloud.public_key_file",
-        "products",
-    ):
+    for name in ("provider.url", "ucloud.url", "ucloud.refresh_token_file", "ucloud.public_key_file", "products"):
         assert name in text
 
 

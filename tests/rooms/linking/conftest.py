@@ -30,11 +30,11 @@ def accounts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         pytest.skip("only root can become others")
     getpwuid, getpwnam, getgrnam, getgrouplist = pwd.getpwuid, pwd.getpwnam, grp.getgrnam, os.getgrouplist
     entries = {
-        uid: pwd.struct_passwd((
-            name, "x", uid, uid, "", str(tmp_path), "/usr/sbin/nologin" if uid == LOCKED else "/bin/bash"
-        ))
+        uid: pwd.struct_passwd(
+            (name, "x", uid, uid, "", str(tmp_path), "/usr/sbin/nologin" if uid == LOCKED else "/bin/bash")
+        )
         for uid, name in NAMES.items()
-    }  # fmt: skip
+    }
     by_name = {entry.pw_name: entry for entry in entries.values()}
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: entries.get(uid) or getpwuid(uid))
     monkeypatch.setattr(pwd, "getpwnam", lambda name: by_name.get(name) or getpwnam(name))
@@ -42,10 +42,12 @@ def accounts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         grp, "getgrnam", lambda name: SimpleNamespace(gr_gid=GROUP) if name == "ucloud-users" else getgrnam(name)
     )
     monkeypatch.setattr(
-        os, "getgrouplist",
-        lambda name, gid: [gid, *([GROUP] if name != "outsider" else [])] if name in by_name
-        else getgrouplist(name, gid),
-    )  # fmt: skip
+        os,
+        "getgrouplist",
+        lambda name, gid: (
+            [gid, *([GROUP] if name != "outsider" else [])] if name in by_name else getgrouplist(name, gid)
+        ),
+    )
     # Jobs of Ada's are then made in this process.
     monkeypatch.setattr("ucloud_slurm.provider.context.own_account", lambda: "ada")
 

@@ -37,9 +37,12 @@ main(sys.argv[2:], prog_name="ucloud-slurm")
 def say(path: Path, line: bytes, uid: int = ADA) -> Any:
     """What the daemon answers an account; None when it says nothing."""
     done = subprocess.run(
-        [sys.executable, "-I", "-c", SAYING, str(uid), str(path)], input=line, capture_output=True, check=True,
+        [sys.executable, "-I", "-c", SAYING, str(uid), str(path)],
+        input=line,
+        capture_output=True,
+        check=True,
         timeout=60,
-    )  # fmt: skip
+    )
     return json.loads(done.stdout) if done.stdout else None
 
 
@@ -50,9 +53,15 @@ def ask(path: Path, uid: int = ADA, /, **message: Any) -> Any:
 def typed(path: Path, *words: str, uid: int = ADA, keys: str = "") -> tuple[int, str]:
     """What somebody sees who types the command; and its status."""
     done = subprocess.run(
-        [sys.executable, "-c", TYPING, str(uid), *words, "--socket", str(path)], input=keys, text=True, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, cwd=Path(__file__).parents[3],
-    )  # fmt: skip
+        [sys.executable, "-c", TYPING, str(uid), *words, "--socket", str(path)],
+        input=keys,
+        text=True,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=60,
+        cwd=Path(__file__).parents[3],
+    )
     return done.returncode, done.stdout
 
 

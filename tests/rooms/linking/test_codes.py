@@ -159,19 +159,22 @@ def test_an_account_and_a_user_are_connected_with_one_other_and_the_code_is_kept
     assert ask(path, verb="link", code=second)["username"] == "Other#1"
 
 
-@pytest.mark.parametrize(("line", "why"), [
-    (b"\n", None),
-    (b"", None),
-    (b'{"verb": "whose"}', None),
-    (b"[]\n", "cannot be read"),
-    (b"[" * 1000 + b"\n", "cannot be read"),
-    (b"\xff\xfe\n", "cannot be read"),
-    (b"{}\n", "no such request"),
-    (b'{"verb": ["whose"]}\n', "no such request"),
-    (b'{"verb": "whose"}\n', "not valid"),
-    (b'{"verb": "whose", "code": 7}\n', "not valid"),
-    (b'{"verb": "whose"}' + b" " * 2000 + b"\n", "too long"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"\n", None),
+        (b"", None),
+        (b'{"verb": "whose"}', None),
+        (b"[]\n", "cannot be read"),
+        (b"[" * 1000 + b"\n", "cannot be read"),
+        (b"\xff\xfe\n", "cannot be read"),
+        (b"{}\n", "no such request"),
+        (b'{"verb": ["whose"]}\n', "no such request"),
+        (b'{"verb": "whose"}\n', "not valid"),
+        (b'{"verb": "whose", "code": 7}\n', "not valid"),
+        (b'{"verb": "whose"}' + b" " * 2000 + b"\n", "too long"),
+    ],
+)
 def test_what_is_not_a_request_is_refused_and_the_next_is_served(
     world: World, path: Path, line: bytes, why: str | None
 ) -> None:

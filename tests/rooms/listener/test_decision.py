@@ -77,9 +77,22 @@ def test_jobs_of_those_who_are_not_locked_are_never_stopped_or_held(
 
 def record(state: SlurmState | None, reason: str = "None") -> QueueRecord:
     return QueueRecord(
-        id=SlurmJobId(1), name="ucloud-1", user="ada", state=state, state_text="", reason=reason, submitted=1,
-        started=None, elapsed=0, nodes=1, cpus=1, node_list="", minutes=60, account="", partition="cpu",
-    )  # fmt: skip
+        id=SlurmJobId(1),
+        name="ucloud-1",
+        user="ada",
+        state=state,
+        state_text="",
+        reason=reason,
+        submitted=1,
+        started=None,
+        elapsed=0,
+        nodes=1,
+        cpus=1,
+        node_list="",
+        minutes=60,
+        account="",
+        partition="cpu",
+    )
 
 
 def test_a_job_that_has_nodes_counts_as_running_and_one_that_ends_not_at_all() -> None:

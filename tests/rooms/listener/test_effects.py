@@ -23,10 +23,10 @@ from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import CHANNEL
 from ucloud_slurm.store.jobs import Phase, Stop
-from ucloud_slurm.system.filelock import LISTENER, alone
+from ucloud_slurm.system.filelock import LISTENER, exclusive_lock
 from ucloud_slurm.ucloud.core import ChargeAnswer, Core
 from ucloud_slurm.ucloud.reports import JobState
-from ucloud_slurm.worker.run import Result, one_pass
+from ucloud_slurm.worker.run import Result, run_once
 
 LOCKED, UNLOCKED = records.of_user("user", locked=True), records.of_user("user", locked=False)
 CANCEL = {"accounting": {"locked_queued": "cancel"}}
@@ -97,7 +97,7 @@ def test_what_was_held_is_released_in_an_era_without_a_channel(channel_world: Wo
     hear(world, LOCKED)
     world.work(15)
     era = replace(world.provider.era, has_channel=False)
-    one_pass(replace(world.provider, era=era))
+    run_once(replace(world.provider, era=era))
     assert world.slurm(waits).held is None
     assert world.row(unsubmitted).phase is Phase.LIVE
 
@@ -187,7 +187,7 @@ def accepted(world: World) -> str:
     """A job that was accepted while Slurm was away, and is not submitted yet."""
     world.model.drop_requests = 1
     job_id = world.submit()
-    world.provider.jobs.owed(job_id, attempt=1)
+    world.provider.jobs.release_claim(job_id, attempt=1)
     assert world.row(job_id).phase is Phase.ACCEPTED
     return job_id
 
@@ -386,16 +386,16 @@ def test_the_health_page_has_the_channel_where_there_is_one(channel_world: World
 
     nobody = "channel: the listener does not run; systemctl start ucloud-slurm-listener"
     assert shown() == (500, [nobody], "0.0")
-    with alone(world.provider.store.path, LISTENER) as mine:
+    with exclusive_lock(world.provider.store.path, LISTENER) as mine:
         assert mine
         assert shown() == (200, [], "1.0")
-        world.provider.health.failed(CHANNEL, "it is silent", world.clock(), 0.0)
+        world.provider.breaker.record_failure(CHANNEL, "it is silent", world.clock(), 0.0)
         assert shown() == (500, ["channel: it is silent"], "0.0")
     assert shown() == (500, [nobody], "0.0")
 
 
 def test_the_health_page_has_no_channel_where_there_is_none(world: World) -> None:
-    world.provider.health.failed(CHANNEL, "it is silent", world.clock(), 0.0)
+    world.provider.breaker.record_failure(CHANNEL, "it is silent", world.clock(), 0.0)
     assert requests.get(f"{world.url}/readyz", timeout=10).json() == {"ready": True, "reasons": []}
     assert "channel" not in requests.get(f"{world.url}/metrics", timeout=10).text
 
@@ -404,7 +404,7 @@ def test_a_pass_can_wait_for_another_one_to_end(channel_world: World, mocker: Mo
     provider = channel_world.provider
     other = os.open(f"{provider.store.path}.worker", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(other, fcntl.LOCK_EX)
-    assert one_pass(provider) is Result.ELSEWHERE
+    assert run_once(provider) is Result.ELSEWHERE
     mocker.patch("ucloud_slurm.system.filelock.time.sleep", side_effect=lambda _: fcntl.flock(other, fcntl.LOCK_UN))
-    assert one_pass(provider, wait=60.0) is Result.DONE
+    assert run_once(provider, wait=60.0) is Result.DONE
     os.close(other)

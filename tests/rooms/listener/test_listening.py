@@ -21,11 +21,11 @@ from ucloud_slurm.listener.listening import Listener
 from ucloud_slurm.listener.pulse import Pulse
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.breaker import CHANNEL, Health
+from ucloud_slurm.store.breaker import CHANNEL, CircuitBreaker
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import MARGIN, Wallets
 from ucloud_slurm.ucloud.channel import OwnerKind, Payer
-from ucloud_slurm.worker.run import Result, one_pass
+from ucloud_slurm.worker.run import Result, run_once
 
 MARGIN_MS = int(MARGIN * 1000)
 QUICK = partial(Pulse, every=0.05, patience=10.0, quiet=0.0)  # all is settled with the first answer
@@ -44,7 +44,7 @@ class Hearing:
     server: ChannelServer
     store: Store
     wallets: Wallets
-    health: Health
+    breaker: CircuitBreaker
     changes: list[object] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
     over: bool = False
@@ -53,13 +53,23 @@ class Hearing:
 
     def start(self, now: Callable[[], float], pulse: Callable[[float], Pulse], ca_file: Path | None = None) -> None:
         settings = Settings(
-            url=self.server.url, ca_file=str(ca_file) if ca_file else None, timeout=10.0, provider="example",
-            database=str(self.store.path), config="/nowhere",
-        )  # fmt: skip
+            url=self.server.url,
+            ca_file=str(ca_file) if ca_file else None,
+            timeout=10.0,
+            provider="example",
+            database=str(self.store.path),
+            config="/nowhere",
+        )
         listener = Listener(
-            settings, self.wallets, self.health, token=self.token, changed=self.changed, now=now,
-            pulse=pulse, sleep=self.sleep,
-        )  # fmt: skip
+            settings,
+            self.wallets,
+            self.breaker,
+            token=self.token,
+            changed=self.changed,
+            now=now,
+            pulse=pulse,
+            sleep=self.sleep,
+        )
         threading.Thread(target=self.run, args=(listener,), daemon=True).start()
 
     def run(self, listener: Listener) -> None:
@@ -103,7 +113,7 @@ def hear(tmp_path: Path, clock: Clock) -> Iterator[Hear]:
         pulse: Callable[[float], Pulse] = QUICK, ca_file: Path | None = None, server: ChannelServer | None = None
     ) -> Hearing:
         store = Store(tmp_path / "test.db")
-        hearing = Hearing(server or ChannelServer(), store, Wallets(store), Health(store))
+        hearing = Hearing(server or ChannelServer(), store, Wallets(store), CircuitBreaker(store))
         started.append(hearing)
         hearing.start(clock, pulse, ca_file)
         return hearing
@@ -269,7 +279,7 @@ def test_a_connection_that_does_not_answer_is_dead(hear: Hear) -> None:
     hearing = hear(HASTY, server=server)
     server.accept()
     server.accept()
-    reason = hearing.health.of(CHANNEL).reason
+    reason = hearing.breaker.of(CHANNEL).reason
     assert "silent" in reason
 
 
@@ -283,21 +293,21 @@ def test_who_is_sent_away_at_once_comes_back_ever_later_and_the_health_page_says
     wait_until("it has failed", lambda: len(hearing.pauses) >= 8, seconds=10)
     assert hearing.pauses[0] <= 2
     assert hearing.pauses[7] >= 30
-    assert "is our access token refused?" in hearing.health.of(CHANNEL).reason
+    assert "is our access token refused?" in hearing.breaker.of(CHANNEL).reason
 
 
 def test_the_health_page_says_that_the_channel_is_open_again(hear: Hear) -> None:
     hearing = hear()
-    hearing.health.failed(CHANNEL, "away", START, 0.0)
+    hearing.breaker.record_failure(CHANNEL, "away", START, 0.0)
     hearing.server.accept()
-    wait_until("it is well", lambda: hearing.health.of(CHANNEL).failing_since is None, seconds=10)
+    wait_until("it is well", lambda: hearing.breaker.of(CHANNEL).failing_since is None, seconds=10)
 
 
 def test_a_refused_handshake_and_a_missing_token_are_told_in_a_sentence(hear: Hear) -> None:
     hearing = hear(server=ChannelServer(reject=404))
-    wait_until("it has failed", lambda: "answered 404" in hearing.health.of(CHANNEL).reason, seconds=10)
+    wait_until("it has failed", lambda: "answered 404" in hearing.breaker.of(CHANNEL).reason, seconds=10)
     hearing.refusal = "There is no access token for UCloud's channel (UCloud answered 502)"
-    wait_until("it has failed", lambda: "502" in hearing.health.of(CHANNEL).reason, seconds=10)
+    wait_until("it has failed", lambda: "502" in hearing.breaker.of(CHANNEL).reason, seconds=10)
 
 
 def test_only_a_certificate_that_is_known_is_accepted(hear: Hear, tmp_path: Path) -> None:
@@ -305,7 +315,7 @@ def test_only_a_certificate_that_is_known_is_accepted(hear: Hear, tmp_path: Path
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
     stranger = hear(server=ChannelServer(context=context))
-    wait_until("it has failed", lambda: "see ucloud.ca_file" in stranger.health.of(CHANNEL).reason, seconds=10)
+    wait_until("it has failed", lambda: "see ucloud.ca_file" in stranger.breaker.of(CHANNEL).reason, seconds=10)
     known = hear(server=ChannelServer(context=context), ca_file=tmp_path / "cert.pem")
     known.server.accept().say(records.of_user("Ada#1", locked=True))
     known.knows("Ada#1")
@@ -333,7 +343,7 @@ def test_a_lock_on_the_channel_ends_the_job_and_an_unlock_lets_the_next_one_go(
     runs, waits = running(world), world.submit()
     world.work(15)
     hearing = hear()
-    hearing.called = lambda: one_pass(world.provider)
+    hearing.called = lambda: run_once(world.provider)
     assert hearing.store.path == world.provider.store.path
     peer = hearing.server.accept()
     peer.say(records.of_user("user", locked=True))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.rooms.listener import records
 from ucloud_slurm.ucloud import channel
-from ucloud_slurm.ucloud.channel import Category, Garbage, OwnerKind, Payer, Project, Reader, User, Wallet, read
+from ucloud_slurm.ucloud.channel import Category, OwnerKind, Payer, Project, ProtocolError, Reader, User, Wallet, read
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 signed = st.integers(-(2**63), 2**63 - 1)
@@ -45,7 +45,7 @@ def test_a_wallet_of_a_project_is_read_as_it_was_written(
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_records_or_garbage(data: bytes) -> None:
-    with suppress(Garbage):
+    with suppress(ProtocolError):
         read(data)
 
 
@@ -56,14 +56,14 @@ BORDERS = {len(b"".join(PARTS[:number])) for number in range(len(PARTS))}
 
 @given(place=st.integers(0, len(WHOLE) - 1), value=st.integers(0, 255))
 def test_a_message_with_a_wrong_byte_is_records_or_garbage(place: int, value: int) -> None:
-    with suppress(Garbage):
+    with suppress(ProtocolError):
         read(WHOLE[:place] + bytes([value]) + WHOLE[place + 1 :])
 
 
 def test_a_message_that_breaks_off_is_garbage() -> None:
     assert len(read(WHOLE)) == 4
     for length in set(range(len(WHOLE))) - BORDERS:
-        with pytest.raises(Garbage, match="ends in the middle"):
+        with pytest.raises(ProtocolError, match="ends in the middle"):
             read(WHOLE[:length])
 
 
@@ -88,7 +88,7 @@ def test_a_message_that_breaks_off_is_garbage() -> None:
     ],
 )
 def test_what_is_wrong_with_a_message_is_said_in_a_sentence(message: bytes, why: str) -> None:
-    with pytest.raises(Garbage, match=why):
+    with pytest.raises(ProtocolError, match=why):
         read(message)
 
 
@@ -98,7 +98,7 @@ def test_numbers_of_owners_and_categories_stand_until_the_connection_ends() -> N
     (found,) = reader.read(records.wallet(0))
     assert isinstance(found, Wallet)
     assert found.payer.owner == "Ada#1"
-    with pytest.raises(Garbage):
+    with pytest.raises(ProtocolError):
         Reader().read(records.wallet(0))
 
 
@@ -107,9 +107,9 @@ def test_a_large_message_is_read_quickly_and_one_of_too_many_records_is_garbage(
     begun = time.monotonic()
     assert len(read(message)) == channel.MOST
     assert time.monotonic() - begun < 10
-    with pytest.raises(Garbage, match="more than"):
+    with pytest.raises(ProtocolError, match="more than"):
         read(message + records.user(0, "a"))
-    with pytest.raises(Garbage, match="bytes"):
+    with pytest.raises(ProtocolError, match="bytes"):
         read(b"\4" * (channel.LARGEST + 1))
 
 

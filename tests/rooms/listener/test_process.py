@@ -25,7 +25,7 @@ from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.store.caches import TokenInStore
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import Wallets
-from ucloud_slurm.system.filelock import LISTENER, taken
+from ucloud_slurm.system.filelock import LISTENER, is_locked
 
 ROOT = Path(__file__).parents[3]
 LARGEST = 40 * 1024  # KiB
@@ -120,16 +120,22 @@ def test_the_process_is_small_after_ten_thousand_wallets(
 def test_there_is_one_listener_at_a_time(process: subprocess.Popen[bytes], server: ChannelServer, store: Store) -> None:
     server.accept()
     assert process.poll() is None
-    assert taken(store.path, LISTENER)
+    assert is_locked(store.path, LISTENER)
     second = subprocess.run(
-        process.args, stderr=subprocess.PIPE, text=True, check=False, timeout=30, cwd="/",
-        user="nobody" if os.geteuid() == 0 else None, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        process.args,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=30,
+        cwd="/",
+        user="nobody" if os.geteuid() == 0 else None,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     assert second.returncode == 75
     assert "another listener runs" in second.stderr
     process.kill()
     process.wait()
-    assert not taken(store.path, LISTENER)
+    assert not is_locked(store.path, LISTENER)
 
 
 def test_it_ends_at_once_with_0_when_it_is_told_to(process: subprocess.Popen[bytes], server: ChannelServer) -> None:

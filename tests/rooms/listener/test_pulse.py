@@ -1,4 +1,4 @@
-"""When a connection is pinged, dead or settled, and how long the next one waits."""
+"""When a connection is pinged, dead or caught_up, and how long the next one waits."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,12 +46,12 @@ def test_everything_old_is_said_when_an_answer_follows_a_silence() -> None:
     pulse.answer(1.0)
     pulse.message(25.0)
     pulse.answer(30.0)
-    found = [pulse.settled]
+    found = [pulse.caught_up]
     pulse.answer(25.0 + QUIET)
-    found.append(pulse.settled)
+    found.append(pulse.caught_up)
     pulse.message(40.0)
     pulse.answer(41.0)
-    assert [*found, pulse.settled] == [False, True, True]
+    assert [*found, pulse.caught_up] == [False, True, True]
 
 
 @given(st.floats(0, 1000))

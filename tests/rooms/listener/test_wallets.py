@@ -77,9 +77,9 @@ def test_somebody_whom_the_channel_names_is_told_to_ucloud_as_connected(wallets:
     connections = Connections(store)
     for name in ("Ada#1", "Bob#1", "Cleo#1"):
         connections.want(name, True)
-    assert connections.owed() == []
+    assert connections.pending() == []
     take(wallets, records.user(0, "Ada#1") + records.project(0, "p-1", ["Bob#1"]))
-    assert connections.owed() == ["Ada#1", "Bob#1"]
+    assert connections.pending() == ["Ada#1", "Bob#1"]
 
 
 def test_a_message_is_written_as_a_whole_or_not_at_all(wallets: Wallets) -> None:

@@ -11,8 +11,13 @@ from werkzeug.serving import make_server
 Json = dict[str, Any]
 WHOLE_NUMBERS = ("price", "cpu", "memoryInGigs", "gpu")
 DEFAULTS: Json = {"type": "", "description": "", "productType": "", "price": 0, "hiddenInGrantApplications": False}
-ALWAYS: Json = {"usage": None, "balance": 0, "maxUsableBalance": 0, "pricePerUnit": 0,
-                "fraction": {"numerator": 0, "denominator": 0}}  # fmt: skip
+ALWAYS: Json = {
+    "usage": None,
+    "balance": 0,
+    "maxUsableBalance": 0,
+    "pricePerUnit": 0,
+    "fraction": {"numerator": 0, "denominator": 0},
+}
 
 
 class ProductsAtUCloud:

@@ -31,32 +31,38 @@ def made(*products: Product) -> ProductV2:
     return compare(products, "example", []).products[0].product
 
 
-@pytest.mark.parametrize(("keys", "unit", "seconds", "price"), [
-    ({}, Unit.CORE, 60, 4),
-    ({"charge_by": "node"}, Unit.NODE, 60, 1),
-    ({"charge_by": "node", "price": 3, "frequency": "day"}, Unit.NODE, 86400, 3),
-    ({"charge_by": "gpu", "gpus": 2, "price": 5}, Unit.GPU, 60, 10),
-    ({"charge_by": "allocated", "frequency": "hour"}, Unit.ALLOCATED, 3600, 4),
-    ({"unit": "CREDITS_PER_HOUR", "price": 1000}, Unit.NODE, 3600, 1000),
-    ({"unit": "UNITS_PER_DAY"}, Unit.CORE, 86400, 4),
-    ({"unit": "UNITS_PER_DAY", "frequency": "hour"}, Unit.CORE, 3600, 4),
-    ({"unit": "PER_UNIT", "frequency": "hour"}, Unit.CORE, 3600, 4),
-    ({"price": 0}, Unit.CORE, 60, 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("keys", "unit", "seconds", "price"),
+    [
+        ({}, Unit.CORE, 60, 4),
+        ({"charge_by": "node"}, Unit.NODE, 60, 1),
+        ({"charge_by": "node", "price": 3, "frequency": "day"}, Unit.NODE, 86400, 3),
+        ({"charge_by": "gpu", "gpus": 2, "price": 5}, Unit.GPU, 60, 10),
+        ({"charge_by": "allocated", "frequency": "hour"}, Unit.ALLOCATED, 3600, 4),
+        ({"unit": "CREDITS_PER_HOUR", "price": 1000}, Unit.NODE, 3600, 1000),
+        ({"unit": "UNITS_PER_DAY"}, Unit.CORE, 86400, 4),
+        ({"unit": "UNITS_PER_DAY", "frequency": "hour"}, Unit.CORE, 3600, 4),
+        ({"unit": "PER_UNIT", "frequency": "hour"}, Unit.CORE, 3600, 4),
+        ({"price": 0}, Unit.CORE, 60, 0),
+    ],
+)
 def test_unit_period_and_price_follow_from_the_keys(keys: Any, unit: Unit, seconds: int, price: int) -> None:
     found = counted(**keys)
     assert (found.unit, found.frequency_seconds, found.node_price) == (unit, seconds, price)
 
 
-@pytest.mark.parametrize(("keys", "name", "plural", "money"), [
-    ({}, "Core", "Cores", False),
-    ({"charge_by": "node"}, "Node", "Nodes", False),
-    ({"charge_by": "gpu", "gpus": 1}, "GPU", "GPUs", False),
-    ({"charge_by": "allocated"}, "Core", "Cores", False),
-    ({"unit": "CREDITS_PER_HOUR"}, "Node", "Nodes", False),
-    ({"unit": "CREDITS_PER_HOUR", "price": 1000}, "Credit", "Credits", True),
-    ({"unit": "CREDITS_PER_HOUR", "price": 9, "unit_name": "DKK", "unit_name_plural": "DKK"}, "DKK", "DKK", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("keys", "name", "plural", "money"),
+    [
+        ({}, "Core", "Cores", False),
+        ({"charge_by": "node"}, "Node", "Nodes", False),
+        ({"charge_by": "gpu", "gpus": 1}, "GPU", "GPUs", False),
+        ({"charge_by": "allocated"}, "Core", "Cores", False),
+        ({"unit": "CREDITS_PER_HOUR"}, "Node", "Nodes", False),
+        ({"unit": "CREDITS_PER_HOUR", "price": 1000}, "Credit", "Credits", True),
+        ({"unit": "CREDITS_PER_HOUR", "price": 9, "unit_name": "DKK", "unit_name_plural": "DKK"}, "DKK", "DKK", True),
+    ],
+)
 def test_the_unit_has_a_name(keys: Any, name: str, plural: str, money: bool) -> None:
     unit = made(product(**keys)).category.accounting_unit
     assert (unit.name, unit.name_plural, unit.floating_point) == (name, plural, money)
@@ -77,10 +83,19 @@ def test_gpus_are_counted_by_node() -> None:
     assert tariff == Tariff(3600, "gpu", 4, 4)
 
 
-@pytest.mark.parametrize(("used", "last_unit", "units"), [
-    (119, "down", 1), (119, "nearest", 2), (119, "up", 2), (120, "up", 2), (89, "nearest", 1), (90, "nearest", 2),
-    (61, "up", 2), (0, "up", 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("used", "last_unit", "units"),
+    [
+        (119, "down", 1),
+        (119, "nearest", 2),
+        (119, "up", 2),
+        (120, "up", 2),
+        (89, "nearest", 1),
+        (90, "nearest", 2),
+        (61, "up", 2),
+        (0, "up", 0),
+    ],
+)
 def test_the_part_of_a_unit_is_rounded_as_asked(used: int, last_unit: Any, units: int) -> None:
     assert counted(charge_by="node").units(used, last_unit) == units
 
@@ -113,10 +128,16 @@ def test_products_of_a_category_that_count_differently_are_both_named() -> None:
     made(product(), product(id="q", category="d", charge_by="node"))
 
 
-@pytest.mark.parametrize("keys", [
-    {"free": True}, {"unit_name": "DKK"}, {"unit_name_plural": "DKK"}, {"frequency": "hour"},
-    {"unit": "UNITS_PER_DAY"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"free": True},
+        {"unit_name": "DKK"},
+        {"unit_name_plural": "DKK"},
+        {"frequency": "hour"},
+        {"unit": "UNITS_PER_DAY"},
+    ],
+)
 def test_a_configuration_with_two_accounts_of_one_category_is_an_error_that_names_both(keys: dict[str, Any]) -> None:
     one = {"id": "one", "category": "c", "partition": "cpu"}
     with pytest.raises(Misconfigured, match="one and two are both in category c"):

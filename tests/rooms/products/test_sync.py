@@ -17,12 +17,7 @@ CATEGORY = {
     "name": "thin",
     "provider": "example",
     "productType": "COMPUTE",
-    "accountingUnit": {
-        "name": "Core",
-        "namePlural": "Cores",
-        "floatingPoint": False,
-        "displayFrequencySuffix": True,
-    },
+    "accountingUnit": {"name": "Core", "namePlural": "Cores", "floatingPoint": False, "displayFrequencySuffix": True},
     "accountingFrequency": "PERIODIC_MINUTE",
     "freeToUse": False,
     "allowSubAllocations": True,
@@ -107,12 +102,15 @@ def test_a_dry_run_only_shows(products: Type, ucloud: ProductsAtUCloud) -> None:
     assert "  cpu: 4\n" in shown.stdout
 
 
-@pytest.mark.parametrize(("change", "field"), [
-    ({"unit_name": "Node"}, "category.accountingUnit.name"),
-    ({"charge_by": "node"}, "category.accountingUnit.name"),
-    ({"frequency": "hour"}, "category.accountingFrequency"),
-    ({"free": True}, "category.freeToUse"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"unit_name": "Node"}, "category.accountingUnit.name"),
+        ({"charge_by": "node"}, "category.accountingUnit.name"),
+        ({"frequency": "hour"}, "category.accountingFrequency"),
+        ({"free": True}, "category.freeToUse"),
+    ],
+)
 @pytest.mark.parametrize("name", ["thin-4", "another"])
 def test_a_category_never_gets_another_way_of_counting(
     change: dict[str, Any], field: str, name: str, products: Type, ucloud: ProductsAtUCloud
@@ -130,8 +128,9 @@ def test_a_category_never_gets_another_way_of_counting(
 
 def test_what_is_not_configured_is_named_and_stays(products: Type, ucloud: ProductsAtUCloud) -> None:
     old = ucloud.add("thin-2", CATEGORY, cpu=2)
-    disk = ucloud.add("disk", {**CATEGORY, "name": "home", "productType": "STORAGE"}, type="storage",
-                      productType="STORAGE")  # fmt: skip
+    disk = ucloud.add(
+        "disk", {**CATEGORY, "name": "home", "productType": "STORAGE"}, type="storage", productType="STORAGE"
+    )
     done = products("sync", "--yes")
     assert "home/disk: not configured, left as it is (STORAGE)" in done.stdout
     assert "thin/thin-2: not configured" in done.stdout
@@ -141,8 +140,15 @@ def test_what_is_not_configured_is_named_and_stays(products: Type, ucloud: Produ
 
 def test_what_ucloud_knows_and_nobody_configured_stays(products: Type, ucloud: ProductsAtUCloud) -> None:
     written = {"description": "A thin one", "cpuModel": "c", "memoryModel": "m", "gpuModel": "g"}
-    ucloud.add("thin-4", {**CATEGORY, "allowSubAllocations": False}, cpu=12, memoryInGigs=24, gpu=1, **written,
-               fraction={"numerator": 1, "denominator": 2})  # fmt: skip
+    ucloud.add(
+        "thin-4",
+        {**CATEGORY, "allowSubAllocations": False},
+        cpu=12,
+        memoryInGigs=24,
+        gpu=1,
+        **written,
+        fraction={"numerator": 1, "denominator": 2},
+    )
     bare = {key: value for key, value in THIN.items() if key not in ("cpus", "memory_gb")}
     products("sync", "--yes", configured=[bare])
     found = ucloud.named("thin-4")
@@ -185,8 +191,12 @@ def test_the_list_says_how_each_stands(products: Type, ucloud: ProductsAtUCloud)
     listed = products("list", configured=[THIN, {**other, "hidden": True}, third])
     standings = {line.split()[1]: line.split(maxsplit=6)[6] for line in listed.stdout.splitlines()}
     assert standings == {
-        "PRODUCT": "AT UCLOUD", "thin-4": "same", "thin-8": "different", "thin-9": "new", "old": "not configured",
-    }  # fmt: skip
+        "PRODUCT": "AT UCLOUD",
+        "thin-4": "same",
+        "thin-8": "different",
+        "thin-9": "new",
+        "old": "not configured",
+    }
 
 
 def test_json_says_the_same_and_nothing_else_is_on_standard_output(products: Type, ucloud: ProductsAtUCloud) -> None:

@@ -241,10 +241,7 @@ def test_the_plan_names_missing_packages_and_accounts(folder: Path, monkeypatch:
 
 
 def test_packages_are_told_apart_by_what_is_installed() -> None:
-    assert packages.missing(["no-such-package", "dpkg", "no-such-other"]) == (
-        "no-such-package",
-        "no-such-other",
-    )
+    assert packages.missing(["no-such-package", "dpkg", "no-such-other"]) == ("no-such-package", "no-such-other")
 
 
 def test_without_dpkg_the_sentence_says_where_it_works(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,9 +59,15 @@ class Backend:
         # The account may not be able to read the checkout, so it is given the text.
         self._process = subprocess.Popen(
             [installation.python, "-c", DRIVER.read_text(), name, str(cluster.commands), str(cluster.conf)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/", env=installation.environment(),
-            user=who.uid, group=who.gid, extra_groups=who.groups,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd="/",
+            env=installation.environment(),
+            user=who.uid,
+            group=who.gid,
+            extra_groups=who.groups,
+        )
 
     def __call__(self, call: str, *arguments: Any) -> Any:
         """Calls a method of the Scheduler.

@@ -21,9 +21,27 @@ SLEEP = "#!/bin/bash\nsleep 300\n"
 HOSTILE = "a|b;c $(touch /tmp/x) `id` 'q' \"z\" %j \\ {} é 中 -"
 
 # A job has them by when and by what it was submitted, or they change while it waits.
-OWN = ("JobId", "SubmitTime", "EligibleTime", "AccrueTime", "StartTime", "EndTime", "LastSchedEval", "AllocNode:Sid",
-       "Priority", "JobState", "Reason", "RunTime", "NodeList", "BatchHost", "SchedNodeList", "AllocTRES", "TRES",
-       "NumNodes", "Scheduler")  # fmt: skip
+OWN = (
+    "JobId",
+    "SubmitTime",
+    "EligibleTime",
+    "AccrueTime",
+    "StartTime",
+    "EndTime",
+    "LastSchedEval",
+    "AllocNode:Sid",
+    "Priority",
+    "JobState",
+    "Reason",
+    "RunTime",
+    "NodeList",
+    "BatchHost",
+    "SchedNodeList",
+    "AllocTRES",
+    "TRES",
+    "NumNodes",
+    "Scheduler",
+)
 # For the eye only: sbatch repeats what it says of the CPUs of a task, and tells its own line. pyslurm says what is so
 # anyhow; where a site has it otherwise pyslurm is not used.
 SAID = ("TresPerTask", "OOMKillStep")
@@ -142,12 +160,35 @@ def test_a_job_is_the_one_that_sbatch_makes(cluster: Cluster, slurm: Backend, co
 
 
 def test_every_field_of_a_submission_reaches_slurm(cluster: Cluster, slurm: Backend) -> None:
-    job = wanted(cluster, nodes=2, tasks=2, cpus=2, memory=300, minutes=95, qos="high", exclusive=True,
-                 output="/tmp/%j/out", error="/tmp/err", signal="B:USR1@120")  # fmt: skip
+    job = wanted(
+        cluster,
+        nodes=2,
+        tasks=2,
+        cpus=2,
+        memory=300,
+        minutes=95,
+        qos="high",
+        exclusive=True,
+        output="/tmp/%j/out",
+        error="/tmp/err",
+        signal="B:USR1@120",
+    )
     text = shown(cluster, slurm("submit", job, WITHIN))
-    expected = {"JobName": "contract", "Partition": "cpu", "Account": "proj-a", "QOS": "high", "NumTasks": "4",
-                "CPUs/Task": "2", "MinMemoryNode": "300M", "TimeLimit": "01:35:00", "WorkDir": job["folder"],
-                "StdErr": "/tmp/err", "Requeue": "1", "BatchFlag": "1", "Comment": "of"}  # fmt: skip
+    expected = {
+        "JobName": "contract",
+        "Partition": "cpu",
+        "Account": "proj-a",
+        "QOS": "high",
+        "NumTasks": "4",
+        "CPUs/Task": "2",
+        "MinMemoryNode": "300M",
+        "TimeLimit": "01:35:00",
+        "WorkDir": job["folder"],
+        "StdErr": "/tmp/err",
+        "Requeue": "1",
+        "BatchFlag": "1",
+        "Comment": "of",
+    }
     assert {name: field(text, name) for name in expected} == expected
     assert field(text, "UserId").startswith(f"{cluster.service_user}(")
     assert field(text, "GroupId").startswith(f"{cluster.service_user}(")

@@ -137,9 +137,14 @@ def test_an_answer_that_is_no_id_leaves_open_what_was_done(bench: Bench, answer:
 
 
 @pytest.mark.parametrize(
-    "error", [[11, "Resource temporarily unavailable"], [1007, "Protocol"], [2034, "Unable to create job, try again"],
-              [6000, "Invalid authentication credential"]]
-)  # fmt: skip
+    "error",
+    [
+        [11, "Resource temporarily unavailable"],
+        [1007, "Protocol"],
+        [2034, "Unable to create job, try again"],
+        [6000, "Invalid authentication credential"],
+    ],
+)
 def test_silence_of_the_controller_is_no_refusal(bench: Bench, error: list[object]) -> None:
     bench.order(submit=error)
     with pytest.raises(OutcomeUnknown, match=str(error[1])):

@@ -30,10 +30,7 @@ PATIENCE = 120.0
 BULK = 100
 APP = application(word("sleep"), word("600"))
 HOST = "slurm.pyslurm.host"
-TABLES = {
-    "slurm": {"backend": "pyslurm", "timeout": f"{LIMIT:.0f}s"},
-    "jobs": {"quiet": "11s", "grace": "5s"},
-}
+TABLES = {"slurm": {"backend": "pyslurm", "timeout": f"{LIMIT:.0f}s"}, "jobs": {"quiet": "11s", "grace": "5s"}}
 
 
 @dataclass
@@ -189,9 +186,11 @@ def test_a_job_is_cancelled_in_time_by_the_command_while_pyslurm_is_frozen(
     real: Real, next_id: Callable[[], str]
 ) -> None:
     job_id = real.core.submit(
-        application=("sleeper", "1.0.0"), product="example-compute-1", minutes=5,
+        application=("sleeper", "1.0.0"),
+        product="example-compute-1",
+        minutes=5,
         parameters={"seconds": {"type": "integer", "value": 60}},
-    )  # fmt: skip
+    )
     real.use_pyslurm(next_id)
     wait_until("the job is in Slurm", lambda: real.phases(job_id) == {"live"}, seconds=PATIENCE)
     (slurm_id,) = real.slurm_jobs()[job_id]

@@ -14,19 +14,81 @@ from ucloud_slurm.slurm.states import SlurmState
 MARK = "5f3a"
 S, E, D = parse.SEPARATOR, parse.END, parse.delimiter(MARK)
 M = E + MARK
-QUEUE = S.join(("7", "RUNNING", "1795487297", "1795487299", "1-02:03:04", "2", "32", "alice", "None", "n[1-2]",
-                "1:30:00", "proj-a", "cpu", "ucloud-1-x", M)) + "\n"  # fmt: skip
-PENDING = S.join(("8", "PENDING", "1795487297", "N/A", "0:00", "1", "1", "bob", "Priority", "", "UNLIMITED", "proj-b",
-                  "cpu", "a|b", M)) + "\n"  # fmt: skip
-RUN = D.join(("7", "CANCELLED by 0", "1795487297", "1795487299", "1795487400", "101", "0:15", "2", "32", "alice",
-              "n[1-2]", "ucloud-1-x")) + "\n"  # fmt: skip
-WAITING = D.join(("8", "PENDING", "1795487297", "Unknown", "Unknown", "0", "0:0", "1", "0", "bob",
-                  "None assigned", "x")) + "\n"  # fmt: skip
+QUEUE = (
+    S.join(
+        (
+            "7",
+            "RUNNING",
+            "1795487297",
+            "1795487299",
+            "1-02:03:04",
+            "2",
+            "32",
+            "alice",
+            "None",
+            "n[1-2]",
+            "1:30:00",
+            "proj-a",
+            "cpu",
+            "ucloud-1-x",
+            M,
+        )
+    )
+    + "\n"
+)
+PENDING = (
+    S.join(
+        (
+            "8",
+            "PENDING",
+            "1795487297",
+            "N/A",
+            "0:00",
+            "1",
+            "1",
+            "bob",
+            "Priority",
+            "",
+            "UNLIMITED",
+            "proj-b",
+            "cpu",
+            "a|b",
+            M,
+        )
+    )
+    + "\n"
+)
+RUN = (
+    D.join(
+        (
+            "7",
+            "CANCELLED by 0",
+            "1795487297",
+            "1795487299",
+            "1795487400",
+            "101",
+            "0:15",
+            "2",
+            "32",
+            "alice",
+            "n[1-2]",
+            "ucloud-1-x",
+        )
+    )
+    + "\n"
+)
+WAITING = (
+    D.join(("8", "PENDING", "1795487297", "Unknown", "Unknown", "0", "0:0", "1", "0", "bob", "None assigned", "x"))
+    + "\n"
+)
 SINFO = (
-    S.join(("cpu", "up", "7-00:00:00", "1-infinite", "4", "16", "8000", "(null)", E)) + "\n"
-    + S.join(("cpu", "up", "7-00:00:00", "1-infinite", "2", "64", "512000", "gpu:a100:4(S:0)", E)) + "\n"
-    + S.join(("debug", "drain", "infinite", "1-2", "1", "16+", "8000+", "(null)", E)) + "\n"
-)  # fmt: skip
+    S.join(("cpu", "up", "7-00:00:00", "1-infinite", "4", "16", "8000", "(null)", E))
+    + "\n"
+    + S.join(("cpu", "up", "7-00:00:00", "1-infinite", "2", "64", "512000", "gpu:a100:4(S:0)", E))
+    + "\n"
+    + S.join(("debug", "drain", "infinite", "1-2", "1", "16+", "8000+", "(null)", E))
+    + "\n"
+)
 
 
 def queue(output: str) -> list[QueueRecord]:
@@ -40,8 +102,12 @@ def runs(output: str) -> list[RunRecord]:
 def test_squeue_rows_are_read() -> None:
     running, pending = queue(QUEUE + PENDING)
     assert (running.id, running.state, running.elapsed, running.nodes, running.cpus) == (
-        7, SlurmState.RUNNING, 93784, 2, 32,
-    )  # fmt: skip
+        7,
+        SlurmState.RUNNING,
+        93784,
+        2,
+        32,
+    )
     assert (running.minutes, running.account, running.partition) == (90, "proj-a", "cpu")
     assert (pending.started, pending.reason, pending.name, pending.minutes) == (None, "Priority", "a|b", None)
 
@@ -49,16 +115,24 @@ def test_squeue_rows_are_read() -> None:
 def test_sacct_rows_are_read() -> None:
     run, waiting = runs(RUN + WAITING)
     assert (run.state, run.elapsed, run.exit_code, run.signal, run.ended) == (
-        SlurmState.CANCELLED, 101, 0, 15, 1795487400,
-    )  # fmt: skip
+        SlurmState.CANCELLED,
+        101,
+        0,
+        15,
+        1795487400,
+    )
     assert (waiting.started, waiting.ended) == (None, None)
 
 
 def test_a_partition_with_two_kinds_of_nodes_is_one_partition() -> None:
     cpu, debug = parse.partitions(SINFO)
     assert (cpu.name, cpu.up, cpu.minutes, cpu.nodes_max, [g.count for g in cpu.groups]) == (
-        "cpu", True, 10080, None, [4, 2],
-    )  # fmt: skip
+        "cpu",
+        True,
+        10080,
+        None,
+        [4, 2],
+    )
     assert (debug.up, debug.minutes, debug.nodes_max, debug.groups[0].cpus) == (False, None, 2, 16)
 
 
@@ -90,23 +164,17 @@ def test_output_that_is_cut_anywhere_is_never_half_a_row(read: Callable[[str], S
         if text[:length].endswith("\n"):
             assert len(read(text[:length])) <= len(whole)
         else:
-            with pytest.raises(parse.Garbled):
+            with pytest.raises(parse.ParseError):
                 read(text[:length])
 
 
 @pytest.mark.parametrize(
     "line",
-    [
-        "CLUSTER: x",
-        "slurm_load_jobs error: Unable to contact",
-        "JOBID PARTITION NAME",
-        "7" + S + "RUNNING",
-        "<html>",
-    ],
+    ["CLUSTER: x", "slurm_load_jobs error: Unable to contact", "JOBID PARTITION NAME", "7" + S + "RUNNING", "<html>"],
 )
 def test_lines_that_are_not_rows_are_an_error(line: str) -> None:
     for read in (queue, runs, parse.partitions):
-        with pytest.raises(parse.Garbled):
+        with pytest.raises(parse.ParseError):
             read(QUEUE + line + "\n" if read is queue else line + "\n")
 
 
@@ -115,7 +183,7 @@ def test_no_text_breaks_a_parser(text: str) -> None:
     for read in (queue, runs, parse.partitions):
         try:
             read(text)
-        except parse.Garbled as error:
+        except parse.ParseError as error:
             assert str(error)  # noqa: PT017
 
 
@@ -145,10 +213,7 @@ def test_spans_of_time_are_read(text: str, seconds: int) -> None:
             "This site wants a project code; Unspecified error",
         ),
         ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", None),
-        (
-            "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
-            None,
-        ),
+        ("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)", None),
         ("sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received", None),
         ("sbatch: error: Batch job submission failed: Protocol authentication error", None),
         ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying", None),

@@ -19,26 +19,26 @@ from ucloud_slurm.provider import submission as submitting
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import WINDOW, Phase
-from ucloud_slurm.system.executor import Turns, interleaved
+from ucloud_slurm.system.executor import FairExecutor, round_robin
 
 PATIENCE = 30.0
 
 
 def test_whoever_gives_one_thing_to_do_waits_for_one_of_somebody_elses_thousand() -> None:
-    turns, go = Turns(1), threading.Event()
+    executor, go = FairExecutor(1), threading.Event()
     done: list[str] = []
-    first = turns.give("alice", lambda: go.wait(PATIENCE))
-    others = [turns.give("alice", lambda: done.append("alice")) for _ in range(1000)]
-    bob = turns.give("bob", lambda: done.append("bob"))
+    first = executor.submit("alice", lambda: go.wait(PATIENCE))
+    others = [executor.submit("alice", lambda: done.append("alice")) for _ in range(1000)]
+    bob = executor.submit("bob", lambda: done.append("bob"))
     go.set()
     wait([first, bob, *others], PATIENCE)
-    turns.close()
+    executor.close()
     assert done.index("bob") == 1
     assert Counter(done) == {"alice": 1000, "bob": 1}
 
 
 def test_no_more_is_under_way_than_there_are_turns() -> None:
-    turns, lock, all_there = Turns(3), threading.Lock(), threading.Barrier(3)
+    executor, lock, all_there = FairExecutor(3), threading.Lock(), threading.Barrier(3)
     under_way, most = 0, 0
 
     def work() -> None:
@@ -50,55 +50,60 @@ def test_no_more_is_under_way_than_there_are_turns() -> None:
         with lock:
             under_way -= 1
 
-    given = [turns.give("alice", work) for _ in range(9)]
+    given = [executor.submit("alice", work) for _ in range(9)]
     _, late = wait(given, PATIENCE)
-    turns.close()
+    executor.close()
     assert (late, most) == (set(), 3)
 
 
 def test_what_has_not_begun_can_be_taken_back_and_the_rest_goes_on() -> None:
-    turns, go = Turns(1), threading.Event()
+    executor, go = FairExecutor(1), threading.Event()
     done: list[int] = []
-    first = turns.give("alice", lambda: go.wait(PATIENCE))
-    second = turns.give("alice", lambda: done.append(2))
-    third = turns.give("alice", lambda: done.append(3))
+    first = executor.submit("alice", lambda: go.wait(PATIENCE))
+    second = executor.submit("alice", lambda: done.append(2))
+    third = executor.submit("alice", lambda: done.append(3))
     assert second.cancel()
     go.set()
     wait([first, third], PATIENCE)
-    turns.close()
+    executor.close()
     assert done == [3]
 
 
 def test_an_error_belongs_to_whoever_waits_and_the_thread_goes_on() -> None:
-    turns = Turns(1)
-    broken, whole = turns.give("a", lambda: 1 // 0), turns.give("a", lambda: None)
+    executor = FairExecutor(1)
+    broken, whole = executor.submit("a", lambda: 1 // 0), executor.submit("a", lambda: None)
     with pytest.raises(ZeroDivisionError):
         broken.result(PATIENCE)
     whole.result(PATIENCE)
-    turns.close()
+    executor.close()
 
 
 def test_nothing_waits_for_turns_that_are_closed() -> None:
-    turns, begun, go = Turns(1), threading.Event(), threading.Event()
+    executor, begun, go = FairExecutor(1), threading.Event(), threading.Event()
 
     def work() -> None:
         begun.set()
         go.wait(PATIENCE)
 
-    first = turns.give("a", work)
-    second = turns.give("a", lambda: None)
+    first = executor.submit("a", work)
+    second = executor.submit("a", lambda: None)
     begun.wait(PATIENCE)
-    turns.close()
+    executor.close()
     assert second.cancelled()
     go.set()
     first.result(PATIENCE)
 
 
 def test_things_come_one_of_each_account_after_the_other() -> None:
-    assert interleaved(["a1", "a2", "a3", "b1", "c1", "c2"], lambda thing: thing[0]) == [
-        "a1", "b1", "c1", "a2", "c2", "a3",
-    ]  # fmt: skip
-    assert interleaved([], str) == []
+    assert round_robin(["a1", "a2", "a3", "b1", "c1", "c2"], lambda thing: thing[0]) == [
+        "a1",
+        "b1",
+        "c1",
+        "a2",
+        "c2",
+        "a3",
+    ]
+    assert round_robin([], str) == []
 
 
 @pytest.fixture
@@ -127,7 +132,7 @@ def submitted(world: World) -> list[str]:
 def test_a_bulk_is_submitted_in_turns_of_its_people(site: Callable[..., World], by: str) -> None:
     world = site(submit_at_once=1)
     if by == "worker":
-        world.provider.health.failed(SLURM, "away", world.clock(), 15.0)
+        world.provider.breaker.record_failure(SLURM, "away", world.clock(), 15.0)
     bulk(world, ["alice"] * 7 + ["bob"])
     assert len(world.model.jobs) == (8 if by == "create" else 0)
     world.work(60)
@@ -162,7 +167,7 @@ def test_a_submission_that_takes_long_goes_on_when_its_create_has_been_answered(
     bulk(world, ["alice", "alice"])
     assert [world.row(id_).phase for id_ in ("0", "1")] == [Phase.SUBMITTING, Phase.ACCEPTED]
     go.set()
-    world.provider.turns.give("nobody", lambda: None).result(PATIENCE)  # behind it
+    world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)  # behind it
     assert world.row("0").phase is Phase.LIVE
     world.work(60)
     assert [len(world.model.of(id_)) for id_ in ("0", "1")] == [1, 1]
@@ -182,7 +187,7 @@ def test_a_submission_whose_command_does_not_start_in_time_is_left_to_the_worker
     bulk(world, ["alice"])
     assert (world.row("0").phase, world.row("0").promised_at) == (Phase.ACCEPTED, world.clock())
     go.set()
-    world.provider.turns.give("nobody", lambda: None).result(PATIENCE)  # behind it
+    world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)  # behind it
     assert world.model.jobs == []
     world.work(60)
     assert len(world.model.of("0")) == 1
@@ -198,15 +203,15 @@ def test_a_host_that_gives_no_more_threads_slows_submissions_down_and_loses_none
         start(thread)
 
     mocker.patch.object(threading.Thread, "start", scarce)
-    turns, done = Turns(4), list[int]()
-    _, late = wait([turns.give("a", partial(done.append, number)) for number in range(20)], PATIENCE)
+    executor, done = FairExecutor(4), list[int]()
+    _, late = wait([executor.submit("a", partial(done.append, number)) for number in range(20)], PATIENCE)
     assert (late, sorted(done)) == (set(), list(range(20)))
-    turns.close()
-    none = Turns(4)
+    executor.close()
+    none = FairExecutor(4)
     with pytest.raises(RuntimeError):
-        none.give("a", lambda: None)
+        none.submit("a", lambda: None)
     mocker.stopall()
-    none.give("a", lambda: None).result(PATIENCE)
+    none.submit("a", lambda: None).result(PATIENCE)
     none.close()
 
 
@@ -218,14 +223,14 @@ def test_jobs_that_could_not_be_written_down_start_no_command(
     mocker.patch.object(world.provider.jobs.__class__, "accept", side_effect=StorageFull("the disk is full"))
     jobs = [job_data(str(number)) for number in range(40)]
     assert world.core.call("POST", "/ucloud/example/jobs", {"items": jobs})[0] == 507
-    world.provider.turns.give("nobody", lambda: None).result(PATIENCE)
+    world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)
     assert submit.call_count <= 2
     assert world.model.jobs == []
 
 
 def test_what_has_to_wait_for_its_pace_is_not_built(site: Callable[..., World], mocker: MockerFixture) -> None:
     world = site(submit_per_second=0.5)
-    world.provider.health.failed(SLURM, "away", world.clock(), 15.0)
+    world.provider.breaker.record_failure(SLURM, "away", world.clock(), 15.0)
     bulk(world, ["alice"] * 12)
     build = mocker.spy(submitting, "build")
     world.work(60)

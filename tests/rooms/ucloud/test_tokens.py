@@ -48,8 +48,8 @@ def unsigned(algorithm: str | None, claims: dict[str, Any] = CLAIMS) -> str:
 
 
 def hmac_with_the_public_key(secret: bytes) -> str:
-    import hashlib  # noqa: PLC0415
-    import hmac  # noqa: PLC0415
+    import hashlib
+    import hmac
 
     head = unsigned("HS256").removeprefix("Bearer ").rstrip(".")
     signature = hmac.new(secret, head.encode(), hashlib.sha256).digest()

@@ -83,11 +83,25 @@ def test_a_wrong_field_is_named_by_its_path(change: Any, path: str) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"{", b"null", b"[]", b'"x"', b"{}", b'{"items":[]}', b'{"items":{}}', b'{"items":[null]}',
-        b'{"items":NaN}', b"\xff\xfe", b"\xef\xbb\xbf{}", b"[" * 100_000, b'{"items":' * 50_000,
-        b'{"items":[{"id":"\\ud800"}]}', b'{"items":[{"id":1e999}]}', bulk(*[job_data()] * 1001),
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"x"',
+        b"{}",
+        b'{"items":[]}',
+        b'{"items":{}}',
+        b'{"items":[null]}',
+        b'{"items":NaN}',
+        b"\xff\xfe",
+        b"\xef\xbb\xbf{}",
+        b"[" * 100_000,
+        b'{"items":' * 50_000,
+        b'{"items":[{"id":"\\ud800"}]}',
+        b'{"items":[{"id":1e999}]}',
+        bulk(*[job_data()] * 1001),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_a_bulk_of_1_to_1000_jobs_is_refused(body: bytes) -> None:
     with pytest.raises(Refused):
         decode(Bulk[Job], body)

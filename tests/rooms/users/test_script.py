@@ -76,10 +76,22 @@ def test_what_the_program_refuses_the_researcher_reads_until_soon_after_it_does_
     assert site.provider.mapping.identity("Ada#1", None).account is None
 
 
-@pytest.mark.parametrize("text", [
-    "", "ada", "[]", "{}", '{"user": 5}', '{"user": null}', '{"user": ["ada"]}', '{"user": "ada", "account": 7}',
-    '{"refused": true}', '{"user": "ada"} {"user": "eve"}', "{" * 5000,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "ada",
+        "[]",
+        "{}",
+        '{"user": 5}',
+        '{"user": null}',
+        '{"user": ["ada"]}',
+        '{"user": "ada", "account": 7}',
+        '{"refused": true}',
+        '{"user": "ada"} {"user": "eve"}',
+        "{" * 5000,
+    ],
+)
 def test_what_is_no_clear_answer_is_none_and_the_journal_says_what_it_was(
     site: Site, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -92,10 +104,15 @@ def test_what_is_no_clear_answer_is_none_and_the_journal_says_what_it_was(
     assert site.provider.mapping.identity("Ada#1", None).person.user == "ada"
 
 
-@pytest.mark.parametrize("lines", [
-    ("echo no directory >&2", "exit 3"), ("kill -9 $$",), ('echo \'{"user": "ada"}\'', "exit 1"),
-    ("head -c 200000 /dev/zero | tr '\\0' x",),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("echo no directory >&2", "exit 3"),
+        ("kill -9 $$",),
+        ('echo \'{"user": "ada"}\'', "exit 1"),
+        ("head -c 200000 /dev/zero | tr '\\0' x",),
+    ],
+)
 def test_a_program_that_fails_maps_nobody(site: Site, lines: tuple[str, ...], caplog: pytest.LogCaptureFixture) -> None:
     site.write(*lines)
     with caplog.at_level(logging.ERROR), pytest.raises(NoAnswer):

@@ -70,8 +70,9 @@ def test_an_extension_beyond_the_partition_is_refused_with_the_limit(world: Worl
     assert world.slurm(job).minutes == 30
 
 
-def test_an_extension_beyond_the_product_is_refused_with_the_limit(core: SimulatedCore, open_provider: Open,
-                                                                   serve: Serve, model: Model) -> None:  # fmt: skip
+def test_an_extension_beyond_the_product_is_refused_with_the_limit(
+    core: SimulatedCore, open_provider: Open, serve: Serve, model: Model
+) -> None:
     product = {"id": "example-compute-1", "category": "example-compute", "partition": "cpu", "time_max": "1h"}
     provider = open_provider(products=[product])
     world = World(core, provider, model, provider.now, serve(provider))  # type: ignore[arg-type]
@@ -92,8 +93,9 @@ def test_without_the_right_to_it_the_refusal_says_which_role_is_missing(world: W
 def test_all_jobs_of_a_request_are_extended_or_none(world: World, job: str) -> None:
     other = world.submit()
     allocation = {"hours": 0, "minutes": 30, "seconds": 0}
-    status, body = post(world, "jobs/extend", extend(job, 30, timeAllocation=allocation),
-                     extend(other, 601, timeAllocation=allocation))  # fmt: skip
+    status, body = post(
+        world, "jobs/extend", extend(job, 30, timeAllocation=allocation), extend(other, 601, timeAllocation=allocation)
+    )
     assert status == 400
     assert body["why"].startswith(f"items[1] (job {other})")
     assert (world.slurm(job).minutes, world.slurm(other).minutes) == (30, 30)

@@ -23,17 +23,35 @@ from ucloud_slurm.store.sqlite import StorageBusy
 
 BASE = "/ucloud/example"
 ROUTES = [
-    ("POST", "jobs"), ("POST", "jobs/terminate"), ("POST", "jobs/verify"), ("POST", "jobs/updateAcl"),
-    ("GET", "jobs/retrieveProducts"), ("GET", "integration/retrieveManifest"), ("POST", "integration/init"),
-    ("DELETE", "jobs"), ("POST", "jobs/extend"), ("POST", "jobs/suspend"), ("POST", "jobs/unsuspend"),
-    ("POST", "jobs/interactiveSession"), ("GET", "jobs/retrieveUtilization"), ("POST", "jobs/init"),
-    ("POST", "integration/connect"), ("POST", "integration/unlinked"), ("GET", "integration/retrieveStatus"),
-    ("POST", "jobs/requestDynamicParameters"), ("POST", "jobs/onUpdatedLabels"), ("POST", "ssh/keyUploaded"),
-    ("POST", "jobs/attachResource"), ("POST", "jobs/detachResource"), ("POST", "jobs/openTerminalInFolder"),
-    ("GET", "files/collections/retrieveProducts"), ("GET", "ingresses/retrieveProducts"),
-    ("GET", "networkips/retrieveProducts"), ("GET", "licenses/retrieveProducts"),
+    ("POST", "jobs"),
+    ("POST", "jobs/terminate"),
+    ("POST", "jobs/verify"),
+    ("POST", "jobs/updateAcl"),
+    ("GET", "jobs/retrieveProducts"),
+    ("GET", "integration/retrieveManifest"),
+    ("POST", "integration/init"),
+    ("DELETE", "jobs"),
+    ("POST", "jobs/extend"),
+    ("POST", "jobs/suspend"),
+    ("POST", "jobs/unsuspend"),
+    ("POST", "jobs/interactiveSession"),
+    ("GET", "jobs/retrieveUtilization"),
+    ("POST", "jobs/init"),
+    ("POST", "integration/connect"),
+    ("POST", "integration/unlinked"),
+    ("GET", "integration/retrieveStatus"),
+    ("POST", "jobs/requestDynamicParameters"),
+    ("POST", "jobs/onUpdatedLabels"),
+    ("POST", "ssh/keyUploaded"),
+    ("POST", "jobs/attachResource"),
+    ("POST", "jobs/detachResource"),
+    ("POST", "jobs/openTerminalInFolder"),
+    ("GET", "files/collections/retrieveProducts"),
+    ("GET", "ingresses/retrieveProducts"),
+    ("GET", "networkips/retrieveProducts"),
+    ("GET", "licenses/retrieveProducts"),
     ("GET", "private-networks/retrieveProducts"),
-]  # fmt: skip
+]
 
 
 def post(world: World, path: str, *items: Any) -> tuple[int, Any]:
@@ -61,8 +79,9 @@ def test_a_trailing_slash_and_any_content_type_are_accepted(world: World) -> Non
     token = world.core.tokens.core_token()
     for path, kind in (("jobs/", "text/plain"), ("jobs", ""), ("jobs", "content-type: application/json")):
         headers = {"Authorization": f"Bearer {token}", "Content-Type": kind}
-        answer = requests.post(f"{world.url}{BASE}/{path}", json.dumps({"items": [job_data()]}),
-                               headers=headers, timeout=5)  # fmt: skip
+        answer = requests.post(
+            f"{world.url}{BASE}/{path}", json.dumps({"items": [job_data()]}), headers=headers, timeout=5
+        )
         assert answer.json() == {"responses": [{"id": "ucloud-54112"}]}
 
 
@@ -76,10 +95,7 @@ def test_welcome_is_public_and_never_takes_a_key_that_was_not_asked_for(world: W
 def test_products_are_what_is_configured_and_what_is_possible(world: World) -> None:
     status, body = world.core.call("GET", f"{BASE}/jobs/retrieveProducts")
     assert status == 200
-    assert [element["product"]["id"] for element in body["responses"]] == [
-        "example-compute-1",
-        "example-compute-4",
-    ]
+    assert [element["product"]["id"] for element in body["responses"]] == ["example-compute-1", "example-compute-4"]
     first = body["responses"][0]
     offered = {"enabled", "logs", "terminal", "timeExtension", "utilization"}
     assert not any(first["docker"].values()), "there is no runtime for images"
@@ -90,10 +106,7 @@ def test_products_are_what_is_configured_and_what_is_possible(world: World) -> N
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (
-            {"product": {"id": "none", "category": "example-compute", "provider": "example"}},
-            "specification.product",
-        ),
+        ({"product": {"id": "none", "category": "example-compute", "provider": "example"}}, "specification.product"),
         (
             {"product": {"id": "example-compute-1", "category": "example-compute", "provider": "another"}},
             "specification.product",
@@ -301,8 +314,9 @@ def test_update_acl_is_acknowledged_item_by_item(world: World) -> None:
 def test_what_cannot_be_read_is_refused_and_never_breaks_anything(world: World, body: str) -> None:
     headers = {"Authorization": f"Bearer {world.core.tokens.core_token()}"}
     for path in ("jobs", "jobs/terminate", "jobs/verify", "jobs/updateAcl", "integration/init"):
-        answer = requests.post(f"{world.url}{BASE}/{path}", body.encode("utf-8", "surrogatepass"),
-                               headers=headers, timeout=5)  # fmt: skip
+        answer = requests.post(
+            f"{world.url}{BASE}/{path}", body.encode("utf-8", "surrogatepass"), headers=headers, timeout=5
+        )
         assert answer.status_code == 400
         assert answer.json()["why"]
 
@@ -321,8 +335,11 @@ ITEMS: dict[str, dict[str, Any]] = {
     },
 }
 _DURATION = ["requestedTime.hours", "requestedTime.minutes", "requestedTime.seconds"]
-_ENTITIES = [f"{entity}.{field}" for entity in ("added[0].entity", "deleted[0]")
-             for field in ("type", "username", "projectId", "group")]  # fmt: skip
+_ENTITIES = [
+    f"{entity}.{field}"
+    for entity in ("added[0].entity", "deleted[0]")
+    for field in ("type", "username", "projectId", "group")
+]
 _JOBS: list[Any] = [1, "x", True, [], None]
 # Call, fields, and what cannot stand there.
 WRONG: list[tuple[str, list[str], list[Any]]] = [
@@ -344,8 +361,9 @@ WRONG: list[tuple[str, list[str], list[Any]]] = [
 
 @pytest.mark.parametrize("path", ITEMS)
 def test_a_wrong_type_of_any_field_of_an_item_is_named_by_its_path(world: World, path: str) -> None:
-    for field, value in ((field, value) for call, fields, values in WRONG if call == path
-                         for field in fields for value in values):  # fmt: skip
+    for field, value in (
+        (field, value) for call, fields, values in WRONG if call == path for field in fields for value in values
+    ):
         item = copy.deepcopy(ITEMS[path])
         *way, last = [int(part) if part.isdigit() else part for part in re.findall(r"\w+", field)]
         holder: Any = item
@@ -435,11 +453,15 @@ def test_an_extension_beyond_all_limits_is_refused_where_slurm_has_none(world: W
 @pytest.mark.parametrize(
     ("verb", "path", "status"),
     [
-        ("GET", "/", 404), ("GET", "/ucloud/other/jobs/retrieveProducts", 404), ("PUT", f"{BASE}/jobs", 405),
-        ("GET", f"{BASE}/jobs/%2e%2e/terminate", 404), ("GET", "/healthz", 200), ("GET", "/metrics", 200),
+        ("GET", "/", 404),
+        ("GET", "/ucloud/other/jobs/retrieveProducts", 404),
+        ("PUT", f"{BASE}/jobs", 405),
+        ("GET", f"{BASE}/jobs/%2e%2e/terminate", 404),
+        ("GET", "/healthz", 200),
+        ("GET", "/metrics", 200),
         ("GET", "/readyz", 200),
     ],
-)  # fmt: skip
+)
 def test_other_paths_and_verbs_have_plain_answers(world: World, verb: str, path: str, status: int) -> None:
     headers = {"Authorization": f"Bearer {world.core.tokens.core_token()}"}
     assert requests.request(verb, f"{world.url}{path}", headers=headers, timeout=5).status_code == status
@@ -464,8 +486,7 @@ def test_no_secret_is_in_any_page_log_or_row(world: World, caplog: pytest.LogCap
         job_id = world.submit()
         world.model.start(world.slurm(job_id))
         world.work(60)
-    pages = "".join(requests.get(f"{world.url}/{page}", timeout=5).text
-                    for page in ("healthz", "readyz", "metrics"))  # fmt: skip
+    pages = "".join(requests.get(f"{world.url}/{page}", timeout=5).text for page in ("healthz", "readyz", "metrics"))
     rows = str(world.provider.store.rows("select * from jobs")) + str(world.provider.store.rows("select * from outbox"))
     for secret in (world.core.refresh_token, world.core.tokens.provider_token().split(".")[2]):
         assert secret not in caplog.text + pages + rows + world.slurm(job_id).submission.script

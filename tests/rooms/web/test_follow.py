@@ -152,8 +152,9 @@ def test_a_log_that_is_not_there_yet_is_shown_whole_when_it_appears(world: World
     assert followed.text() == text
 
 
-def test_of_a_long_log_somebody_who_comes_late_sees_the_end(core: SimulatedCore, open_provider: Open, serve: Serve,
-                                                             model: Model, clock: Any) -> None:  # fmt: skip
+def test_of_a_long_log_somebody_who_comes_late_sees_the_end(
+    core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, clock: Any
+) -> None:
     provider = open_provider(sessions={"tail": 1})
     job = Job(World(core, provider, model, clock, serve(provider)))
     job.write("".join(f"line {number}\n" for number in range(1000)))
@@ -183,7 +184,7 @@ def test_a_log_that_is_rotated_is_shown_to_its_end_and_then_the_new_one(world: W
 def test_where_the_kernel_tells_of_nothing_the_files_are_looked_at(
     world: World, job: Job, mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(inotify.Notices, "watch", return_value=None)
+    mocker.patch.object(inotify.InotifyWatcher, "watch", return_value=None)
     mocker.patch.object(follow, "QUICK", 0.05)
     with world.core.follow(job.id) as followed:
         for number in range(3):
@@ -195,7 +196,7 @@ def test_where_the_kernel_tells_of_nothing_the_files_are_looked_at(
 def test_the_last_look_finds_a_file_of_which_nobody_was_told(
     world: World, job: Job, raw: Raw, mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(inotify.Notices, "watch", return_value=None)
+    mocker.patch.object(inotify.InotifyWatcher, "watch", return_value=None)
     mocker.patch.object(follow, "QUICK", 60)
     job.write("one\n")
     with world.core.follow(job.id) as followed:
@@ -267,9 +268,20 @@ def test_a_job_that_is_not_there_or_not_ours_is_refused_and_the_other_streams_li
 
 @pytest.mark.parametrize(
     "frame",
-    ["", "{", "[]", "null", "1", '{"call":1}', '{"call":"x","streamId":"1"}',
-     '{"call":"x","streamId":"1","payload":[]}', '{"call":"x","streamId":1,"payload":{}}', "\x00", '{"ping":"pong"}'],
-)  # fmt: skip
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "1",
+        '{"call":1}',
+        '{"call":"x","streamId":"1"}',
+        '{"call":"x","streamId":"1","payload":[]}',
+        '{"call":"x","streamId":1,"payload":{}}',
+        "\x00",
+        '{"ping":"pong"}',
+    ],
+)
 def test_what_is_no_frame_gets_no_answer_and_breaks_nothing(job: Job, raw: Raw, frame: str) -> None:
     raw.socket.send(frame)
     raw.socket.send(frame.encode() + b"\xff")

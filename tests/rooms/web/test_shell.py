@@ -119,10 +119,18 @@ def test_nothing_can_be_typed_before_a_shell_is_open_on_the_connection(world: Wo
 
 @pytest.mark.parametrize(
     "payload",
-    [{}, {"type": "run"}, {"type": "initialize"}, {"type": "initialize", "sessionIdentifier": 5},
-     {"type": "initialize", "sessionIdentifier": "x", "cols": "80"}, {"type": "input"}, {"type": "input", "data": 5},
-     {"type": "resize", "cols": None, "rows": 1}, {"type": "resize", "cols": 1.5, "rows": 1}],
-)  # fmt: skip
+    [
+        {},
+        {"type": "run"},
+        {"type": "initialize"},
+        {"type": "initialize", "sessionIdentifier": 5},
+        {"type": "initialize", "sessionIdentifier": "x", "cols": "80"},
+        {"type": "input"},
+        {"type": "input", "data": 5},
+        {"type": "resize", "cols": None, "rows": 1},
+        {"type": "resize", "cols": 1.5, "rows": 1},
+    ],
+)
 def test_what_cannot_be_read_is_refused_and_the_shell_lives_on(world: World, job: str, payload: Any) -> None:
     with world.core.websocket(PATHS[0]) as connection:
         browser = Browser(connection)
@@ -239,9 +247,15 @@ def _ended(world: World) -> int:
 
 @pytest.mark.parametrize(
     ("rank", "kind", "status", "words"),
-    [(1, "SHELL", 400, "ranks are 0 to 0"), (-1, "SHELL", 400, "rank"), (0, "WEB", 400, "not offer"),
-     (0, "VNC", 400, "not offer"), (0, "SSH", 400, "sessionType"), ("0", "SHELL", 400, "rank")],
-)  # fmt: skip
+    [
+        (1, "SHELL", 400, "ranks are 0 to 0"),
+        (-1, "SHELL", 400, "rank"),
+        (0, "WEB", 400, "not offer"),
+        (0, "VNC", 400, "not offer"),
+        (0, "SSH", 400, "sessionType"),
+        ("0", "SHELL", 400, "rank"),
+    ],
+)
 def test_what_a_job_does_not_have_is_refused(
     world: World, job: str, rank: Any, kind: str, status: int, words: str
 ) -> None:
@@ -295,7 +309,7 @@ def test_the_shells_of_a_killed_process_make_room(world: World, job: str) -> Non
     session = opened(world, job)
     found = world.provider.sessions.open(session["sessionIdentifier"], Kind.SHELL, world.clock())
     assert found is not None
-    world.provider.sessions.hold([found.token], world.clock() + hub.HELD_FOR)
+    world.provider.sessions.heartbeat([found.token], world.clock() + hub.HELD_FOR)
     world.clock.advance(hub.HELD_FOR + 1)
     opened(world, job)
     assert _ended(world) == 1

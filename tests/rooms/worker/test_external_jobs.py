@@ -14,8 +14,13 @@ from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.ucloud.channel import Project, User
 from ucloud_slurm.worker.run import Result
 
-RULE = {"account": "proj-a", "product": "example-compute-1", "category": "example-compute", "created_by": "Alice#1",
-        "project": "p1"}  # fmt: skip
+RULE = {
+    "account": "proj-a",
+    "product": "example-compute-1",
+    "category": "example-compute",
+    "created_by": "Alice#1",
+    "project": "p1",
+}
 
 
 @pytest.fixture
@@ -27,10 +32,24 @@ def world(core: Any, open_provider: Any, serve: Any, model: Any, clock: Any) -> 
 def submitted(world: World, name: str = "by hand", user: str = "alice", partition: str = "cpu") -> ModelJob:
     """A job that somebody submits with sbatch."""
     submission = Submission(
-        user=user, name=name, comment="", script="", partition=partition, nodes=2, cpus=1, memory=None, gres=None,
-        minutes=90, account="proj-a", qos=None, constraint=None, reservation=None, folder="/", output="/dev/null",
+        user=user,
+        name=name,
+        comment="",
+        script="",
+        partition=partition,
+        nodes=2,
+        cpus=1,
+        memory=None,
+        gres=None,
+        minutes=90,
+        account="proj-a",
+        qos=None,
+        constraint=None,
+        reservation=None,
+        folder="/",
+        output="/dev/null",
         error="/dev/null",
-    )  # fmt: skip
+    )
     return world.model.add(submission, user)
 
 
@@ -162,16 +181,18 @@ def test_the_log_of_a_registered_job_is_not_ours_to_show_and_the_stream_ends_wel
 
 def test_a_rule_for_a_product_that_is_not_there_is_named() -> None:
     with pytest.raises(Misconfigured, match=r"outside\[1\]: there is no product moon"):
-        parse({
-            "provider": {"id": "p", "url": "https://p.example"},
-            "ucloud": {"url": "https://u.example", "refresh_token_file": "/t", "public_key_file": "/k"},
-            "products": [{"id": "a", "category": "b", "partition": "c"}],
-            "outside": [{"account": "x", "product": "moon", "category": "b"}],
-        })  # fmt: skip
+        parse(
+            {
+                "provider": {"id": "p", "url": "https://p.example"},
+                "ucloud": {"url": "https://u.example", "refresh_token_file": "/t", "public_key_file": "/k"},
+                "products": [{"id": "a", "category": "b", "partition": "c"}],
+                "outside": [{"account": "x", "product": "moon", "category": "b"}],
+            }
+        )
 
 
 def test_names_of_users_are_read_by_era() -> None:
-    from ucloud_slurm.ucloud.eras import ERA_2021, ERA_2022  # noqa: PLC0415
+    from ucloud_slurm.ucloud.eras import ERA_2021, ERA_2022
 
     assert CORE_2022.username_header == "base64"
     name = "Jörg#1234"

@@ -71,13 +71,46 @@ def finished(path: Path, jobs: int, ended_at: float) -> None:
 def _jobs(jobs: Iterator[tuple[str, float]] | Any) -> tuple[str, Iterator[tuple[Any, ...]]]:
     """The statement for jobs that have ended, and its values."""
     body = json.dumps({"specification": {"application": {"name": "bench", "version": "1"}}, "text": "x" * 800})
-    columns = ("id", "slurm_id", "phase", "name", "local_user", "owner", "category", "product", "fingerprint", "body",
-               "accepted_at", "promised_at", "confirmed_at", "state", "slurm_state",
-               "ended_at", "used")  # fmt: skip
+    columns = (
+        "id",
+        "slurm_id",
+        "phase",
+        "name",
+        "local_user",
+        "owner",
+        "category",
+        "product",
+        "fingerprint",
+        "body",
+        "accepted_at",
+        "promised_at",
+        "confirmed_at",
+        "state",
+        "slurm_state",
+        "ended_at",
+        "used",
+    )
     marks = ", ".join("?" * len(columns))
     values = (
-        (job_id, 10_000_000 + number, "ended", f"ucloud-{job_id}", "user", "user", "example-compute",
-         "example-compute-1", "x" * 64, body, at, at, at, "SUCCESS", "COMPLETED", at, 60)
+        (
+            job_id,
+            10_000_000 + number,
+            "ended",
+            f"ucloud-{job_id}",
+            "user",
+            "user",
+            "example-compute",
+            "example-compute-1",
+            "x" * 64,
+            body,
+            at,
+            at,
+            at,
+            "SUCCESS",
+            "COMPLETED",
+            at,
+            60,
+        )
         for number, (job_id, at) in enumerate(jobs)
-    )  # fmt: skip
+    )
     return f"insert into jobs ({', '.join(columns)}) values ({marks})", values

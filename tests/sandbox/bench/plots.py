@@ -35,16 +35,24 @@ def draw(folder: Path) -> list[Path]:
     :raises SandboxError: matplotlib is not here
     """
     try:
-        import matplotlib as mpl  # noqa: PLC0415  only this needs it
-        from matplotlib.figure import Figure  # noqa: PLC0415
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
     except ImportError:
         raise SandboxError("Plots need matplotlib; install it with: pip install 'ucloud-slurm[bench]'.") from None
     reports, drawn = read(folder), []
-    mpl.rcParams.update({
-        "svg.hashsalt": "ucloud-slurm", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
-        "legend.frameon": False,
-    })  # fmt: skip
+    mpl.rcParams.update(
+        {
+            "svg.hashsalt": "ucloud-slurm",
+            "svg.fonttype": "none",
+            "font.family": "sans-serif",
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "legend.frameon": False,
+        }
+    )
     for name, plot in PLOTS.items():
         figure = Figure(figsize=SIZE, layout="constrained")
         if plot(figure.subplots(), reports):
@@ -83,8 +91,9 @@ def _passes(axes: Any, reports: Sequence[Report]) -> bool:
         return False
     processes = [rows[f"pass-{size}"] for size in sizes]
     axes.plot(sizes, [row.ours.median for row in processes], "o-", color=OURS, label="pass, a process of its own")
-    axes.plot(sizes, [rows[f"loop-{size}"].ours.median for size in sizes], "s--", color=OTHER,
-              label="pass, in worker --loop")  # fmt: skip
+    axes.plot(
+        sizes, [rows[f"loop-{size}"].ours.median for size in sizes], "s--", color=OTHER, label="pass, in worker --loop"
+    )
     bare = [row.bare.median for row in processes if row.bare is not None]
     axes.plot(sizes, bare, "^-", color=BARE, label="one squeue and one sacct")
     axes.set(xlabel="unchanged jobs that wait", ylabel="time in ms, median", title="A pass of the worker")

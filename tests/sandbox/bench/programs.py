@@ -52,7 +52,7 @@ class Program:
 @contextmanager
 def running(
     installation: Installation, user: str | None, name: str, log: Path, python: str | None = None
-) -> Iterator[Program]:  # fmt: skip
+) -> Iterator[Program]:
     """Starts a program of this folder, and ends it.
 
     :param user: whom it runs as; None is the caller
@@ -65,9 +65,17 @@ def running(
     how = [python] if python else [installation.python, "-I", "-S"]
     with log.open("a") as errors:
         process = subprocess.Popen(
-            [*how, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd="/",
-            env=commands.PLAIN, user=identity.uid, group=identity.gid, extra_groups=identity.groups,
-        )  # fmt: skip
+            [*how, str(program)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd="/",
+            env=commands.PLAIN,
+            user=identity.uid,
+            group=identity.gid,
+            extra_groups=identity.groups,
+        )
     try:
         yield Program(process, name, log)
     finally:

@@ -77,9 +77,7 @@ class Row:
         return self.ours.median / self.bare.median
 
 
-def row(
-    key: str, name: str, unit: str, ours: Sequence[float], bare: Sequence[float] = (), beside: str = ""
-) -> Row:  # fmt: skip
+def row(key: str, name: str, unit: str, ours: Sequence[float], bare: Sequence[float] = (), beside: str = "") -> Row:
     """A row of plain values; see :class:`Row`."""
     return Row(key, name, unit, Series.of(ours), Series.of(bare) if bare else None, beside)
 

@@ -28,11 +28,25 @@ from tests.sandbox.site import Site, SiteSettings
 
 # Their node is drained: the jobs wait, nothing is charged, and the cluster stays quiet.
 NODE = "g1"
-PRODUCT = {"id": "example-compute-1", "category": "example-compute", "partition": "gpu", "cpus": 16,
-           "memory_gb": 1, "gpus": 0, "unit": "CREDITS_PER_MINUTE"}  # fmt: skip
+PRODUCT = {
+    "id": "example-compute-1",
+    "category": "example-compute",
+    "partition": "gpu",
+    "cpus": 16,
+    "memory_gb": 1,
+    "gpus": 0,
+    "unit": "CREDITS_PER_MINUTE",
+}
 # For what is live: jobs that run.
-RUNNING = {"id": "example-compute-4", "category": "example-compute", "partition": "cpu", "cpus": 1,
-           "memory_gb": 0.125, "gpus": 0, "unit": "CREDITS_PER_MINUTE"}  # fmt: skip
+RUNNING = {
+    "id": "example-compute-4",
+    "category": "example-compute",
+    "partition": "cpu",
+    "cpus": 1,
+    "memory_gb": 0.125,
+    "gpus": 0,
+    "unit": "CREDITS_PER_MINUTE",
+}
 APPLICATION = ("bench", "1")
 OWNER = "user"
 MINUTES = 60
@@ -78,9 +92,12 @@ class Stage:
         core.catalogue.add_application(application(*APPLICATION, [word("sleep"), word("3000")]))
         core.start()
         settings = SiteSettings(
-            folder=folder, workers=2, products=(PRODUCT, RUNNING), links=links or {},
+            folder=folder,
+            workers=2,
+            products=(PRODUCT, RUNNING),
+            links=links or {},
             tables={"slurm": {"backend": self.backend}} | dict(tables or {}),
-        )  # fmt: skip
+        )
         site = Site(self.cluster, core, self.installation, settings)
         with ExitStack() as stack:
             stack.callback(self.clear)
@@ -111,10 +128,15 @@ class Stage:
         """What Slurm's commands are run with: what the product itself runs them with."""
         account = pwd.getpwnam(self.cluster.service_user)
         return {
-            "PATH": f"{self.cluster.commands}:/usr/bin:/bin", "HOME": account.pw_dir, "USER": account.pw_name,
-            "LOGNAME": account.pw_name, "SHELL": account.pw_shell, "LANG": "C.UTF-8", "TZ": "UTC",
+            "PATH": f"{self.cluster.commands}:/usr/bin:/bin",
+            "HOME": account.pw_dir,
+            "USER": account.pw_name,
+            "LOGNAME": account.pw_name,
+            "SHELL": account.pw_shell,
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
             "SLURM_CONF": str(self.cluster.conf),
-        }  # fmt: skip
+        }
 
     def command(self, name: str) -> str:
         """The path of one of Slurm's commands."""
@@ -167,10 +189,12 @@ class Scene:
     def _had(self, number: int, owners: Sequence[str]) -> list[dict[str, Any]]:
         for owner in owners:
             self.core.accounts.set_quota(PLENTY, owner)
-        return self.core.have([
-            UserRequest(APPLICATION, str(PRODUCT["id"]), minutes=MINUTES, owner=owners[each % len(owners)])
-            for each in range(number)
-        ])  # fmt: skip
+        return self.core.have(
+            [
+                UserRequest(APPLICATION, str(PRODUCT["id"]), minutes=MINUTES, owner=owners[each % len(owners)])
+                for each in range(number)
+            ]
+        )
 
     def live(self) -> int:
         """How many jobs of the site Slurm has."""
@@ -219,11 +243,22 @@ class Scene:
             self._bare = self._bare_script(owner, jobs or self.site.folder / "jobs")
         folder = self._bare.parent
         argv = [
-            self.stage.command("sbatch"), "--parsable", "--job-name=ucloud-bare", "--comment=ucloud:example:bare",
-            f"--partition={PRODUCT['partition']}", "--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=16",
-            "--mem=1024M", f"--time={MINUTES}", f"--chdir={folder}", f"--output={folder}/stdout.txt",
-            f"--error={folder}/stderr.txt", "--open-mode=append", "--export=NONE",
-        ]  # fmt: skip
+            self.stage.command("sbatch"),
+            "--parsable",
+            "--job-name=ucloud-bare",
+            "--comment=ucloud:example:bare",
+            f"--partition={PRODUCT['partition']}",
+            "--nodes=1",
+            "--ntasks-per-node=1",
+            "--cpus-per-task=16",
+            "--mem=1024M",
+            f"--time={MINUTES}",
+            f"--chdir={folder}",
+            f"--output={folder}/stdout.txt",
+            f"--error={folder}/stderr.txt",
+            "--open-mode=append",
+            "--export=NONE",
+        ]
         return argv, self.stage.environment(), self._bare
 
     def _bare_script(self, owner: str, jobs: Path) -> Path:

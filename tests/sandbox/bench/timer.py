@@ -19,10 +19,7 @@ def measured(argv: list[str], env: dict[str, str], stdin: str, times: int) -> di
     :returns: begin and end by the clock of the machine in seconds, the time of each in ms, the peak of memory in KiB,
         what was written to the disk in bytes and the seconds of a processor, the command's own children included
     """
-    files = [
-        (os.POSIX_SPAWN_OPEN, 0, stdin, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-    ]
+    files = [(os.POSIX_SPAWN_OPEN, 0, stdin, os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
     took, peak, written, spent, statuses = [], 0, 0, 0.0, []
     first = time.perf_counter()
     for _ in range(times):

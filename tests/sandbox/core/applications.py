@@ -58,14 +58,7 @@ def parameter(name: str, kind: str, **more: Any) -> dict[str, Any]:
     :param kind: such as text or integer (contract: ApplicationParameter)
     """
     limits = {"min": None, "max": None, "step": None, "unitName": None} if kind == "integer" else {}
-    plain = {
-        "type": kind,
-        "name": name,
-        "optional": False,
-        "defaultValue": None,
-        "title": "",
-        "description": "",
-    }
+    plain = {"type": kind, "name": name, "optional": False, "defaultValue": None, "title": "", "description": ""}
     return plain | limits | more
 
 

@@ -14,11 +14,7 @@ CATEGORY = "example-compute"
 
 def reference(product: Mapping[str, Any]) -> dict[str, str]:
     """The ProductReference of a product."""
-    return {
-        "id": product["name"],
-        "category": product["category"]["name"],
-        "provider": product["category"]["provider"],
-    }
+    return {"id": product["name"], "category": product["category"]["name"], "provider": product["category"]["provider"]}
 
 
 def compute_product(name: str, provider: str, *, category: str = CATEGORY, **more: Any) -> Json:

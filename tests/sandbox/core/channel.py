@@ -35,11 +35,7 @@ class Channel:
     """A connection that carries calls. Safe for several threads."""
 
     def __init__(
-        self,
-        socket: Socket,
-        stream_ids: Iterator[int],
-        complain: Callable[[str], None],
-        crashed: Callable[[str], None],
+        self, socket: Socket, stream_ids: Iterator[int], complain: Callable[[str], None], crashed: Callable[[str], None]
     ) -> None:
         """Begin to listen.
 
@@ -172,7 +168,7 @@ class _OneResponse:
         self.frame: ResponseFrame | None = None
         self._complain = complain
 
-    def message(self, at: float, payload: Json) -> None:  # noqa: ARG002
+    def message(self, at: float, payload: Json) -> None:
         self._complain("a message came where only a response may")
 
     def response(self, frame: ResponseFrame) -> None:

@@ -184,7 +184,7 @@ class ControlToday:
         """``accounting.v2.reportUsage``: one after the other; what was recorded before an error stays."""
         return bulk([self._reported(item) for item in call.decode(messages.UsageReports).items])
 
-    def check_provider_usable(self, call: Call) -> Json:  # noqa: ARG002
+    def check_provider_usable(self, call: Call) -> Json:
         """``accounting.v2.checkProviderUsable``: refuses everybody, by a slip that stayed."""
         raise CoreError(403, "Forbidden")
 
@@ -260,11 +260,7 @@ class ControlToday:
         if category.provider != self.provider or self.catalogue.category(category.name) is None or not known:
             raise CoreError(403, "Forbidden")
         return self.accounts.report(
-            workspace,
-            category.name,
-            item.usage,
-            scope=item.description.scope,
-            is_delta=item.is_delta_charge,
+            workspace, category.name, item.usage, scope=item.description.scope, is_delta=item.is_delta_charge
         )
 
 

@@ -41,7 +41,7 @@ class JobToday:
     catalogue: Catalogue
     features: Features
 
-    def job(self, job: CoreJob, include: Include, *, permissions: bool) -> Json:  # noqa: ARG002  they are always there
+    def job(self, job: CoreJob, include: Include, *, permissions: bool) -> Json:
         """See :class:`JobRendering`."""
         generated = {"providerGeneratedId": job.provider_generated_id} if job.provider_generated_id else {}
         return generated | {

@@ -5,9 +5,16 @@ from typing import Any
 
 Json = dict[str, Any]
 KEYS = (
-    "description", "hiddenInGrantApplications", "cpu", "memoryInGigs", "gpu", "cpuModel", "memoryModel", "gpuModel",
+    "description",
+    "hiddenInGrantApplications",
+    "cpu",
+    "memoryInGigs",
+    "gpu",
+    "cpuModel",
+    "memoryModel",
+    "gpuModel",
     "fraction",
-)  # fmt: skip
+)
 """Of a product, besides its name, category and price."""
 FREQUENCIES = frozenset({"ONCE", "PERIODIC_MINUTE", "PERIODIC_HOUR", "PERIODIC_DAY"})
 

@@ -189,7 +189,7 @@ class _Handler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
         """Says nothing: the exchanges are the record."""
 
-    def connection_dropped(self, error: BaseException, environ: "WSGIEnvironment | None" = None) -> None:  # noqa: ARG002
+    def connection_dropped(self, error: BaseException, environ: "WSGIEnvironment | None" = None) -> None:
         """Ends the connection, which would otherwise be kept for another request."""
         self.close_connection = True
 

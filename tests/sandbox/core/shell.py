@@ -125,7 +125,7 @@ class ShellClient:
 
     # -- the listener of the first stream -------------------------------------------------------------------
 
-    def message(self, at: float, payload: Json) -> None:  # noqa: ARG002
+    def message(self, at: float, payload: Json) -> None:
         """See :class:`Listener`."""
         wrong = list(wrong_answer(payload))
         for sentence in wrong:

@@ -27,11 +27,7 @@ class Tokens:
     """Makes and checks the tokens of one provider and its Core. Safe for several threads."""
 
     def __init__(
-        self,
-        provider: str,
-        now: Callable[[], float],
-        changed: threading.Condition,
-        rules: TokenRules = RULES_OF_2021,
+        self, provider: str, now: Callable[[], float], changed: threading.Condition, rules: TokenRules = RULES_OF_2021
     ) -> None:
         self._provider = provider
         self._rules = rules

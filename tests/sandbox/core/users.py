@@ -43,16 +43,7 @@ class CoreUsers(CoreParts):
             refused; the job is gone then
         """
         request = UserRequest(
-            application,
-            product,
-            parameters or {},
-            resources,
-            name,
-            replicas,
-            minutes,
-            time_allocation,
-            owner,
-            project,
+            application, product, parameters or {}, resources, name, replicas, minutes, time_allocation, owner, project
         )
         return self.submit_many([request])[0]
 

@@ -184,10 +184,7 @@ class Wallets:
         )
 
     def _compare(self, first: Charge, again: Charge) -> None:
-        before, now = (
-            (first.job_id, first.units, first.multiplier),
-            (again.job_id, again.units, again.multiplier),
-        )
+        before, now = ((first.job_id, first.units, first.multiplier), (again.job_id, again.units, again.multiplier))
         if before != now:
             self._conflicts.append(
                 f"chargeId {again.charge_id} came for job {first.job_id} "

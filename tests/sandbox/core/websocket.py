@@ -148,10 +148,7 @@ class _Client(simple_websocket.Client):  # type: ignore[misc]
         self.extra_headeers = [(name.encode(), value) for name, value in headers.items()]  # so it is called
         where = (parts.hostname or "", parts.port or 80)
         Base.__init__(
-            self,
-            socket.create_connection(where, timeout),
-            connection_type=ConnectionType.CLIENT,
-            receive_bytes=PIECE,
+            self, socket.create_connection(where, timeout), connection_type=ConnectionType.CLIENT, receive_bytes=PIECE
         )
 
     def handshake(self) -> None:

@@ -8,16 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Generic, NoReturn, TypeVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    ValidationError,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 from pydantic.alias_generators import to_camel
 
 from tests.sandbox.core.era import CoreEra

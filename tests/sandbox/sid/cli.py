@@ -1,4 +1,4 @@
-"""``python -m tests.sandbox sid``: a Debian sid in a folder, with a newer Slurm and pyslurm, to try this checkout.
+"""``python -m tests.sandbox sid``: a Debian sid in a folder, with a newer Slurm and pyslurm, to try this checkout."""
 
 import sys
 from pathlib import Path
@@ -15,12 +15,13 @@ FOLDER = Path("/var/tmp/ucloud-slurm-sid")
 
 
 @click.group()
-@click.option("--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True,
-              help="Where everything of it is.")  # fmt: skip
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Where everything of it is."
+)
 @click.pass_context
 def sid(context: click.Context, folder: Path) -> None:
     """A Debian sid in a folder, with a newer Slurm and pyslurm, to try this checkout in. For developers; needs root."""
-    from tests.sandbox.sid.sid import Sid  # noqa: PLC0415
+    from tests.sandbox.sid.sid import Sid
 
     context.obj = Sid(folder, say)
 
@@ -35,8 +36,12 @@ def build(sid: "Sid") -> None:
 
 @sid.command()
 @click.option("--online", is_flag=True, help="Let it have this machine's network, instead of one of its own.")
-@click.option("--fetch", multiple=True, metavar="PATH",
-              help="A file or folder to take back into the checkout afterwards; can be repeated.")  # fmt: skip
+@click.option(
+    "--fetch",
+    multiple=True,
+    metavar="PATH",
+    help="A file or folder to take back into the checkout afterwards; can be repeated.",
+)
 @click.argument("command", nargs=-1, required=True)
 @click.pass_obj
 def run(sid: "Sid", command: tuple[str, ...], online: bool, fetch: tuple[str, ...]) -> None:

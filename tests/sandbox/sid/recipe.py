@@ -20,9 +20,17 @@ PYSLURM_IS_FOR = "0x190b00"
 """SLURM_VERSION_NUMBER of the release that pyslurm asks for, 25.11."""
 
 PACKAGES = (
-    *packages.SLURM, *packages.DATABASE, "libslurm-dev", "gcc", "python3-dev", "python3-venv", "sudo", "iproute2",
-    "procps", "sqlite3",
-)  # fmt: skip
+    *packages.SLURM,
+    *packages.DATABASE,
+    "libslurm-dev",
+    "gcc",
+    "python3-dev",
+    "python3-venv",
+    "sudo",
+    "iproute2",
+    "procps",
+    "sqlite3",
+)
 
 PLACE = "/opt/ucloud-slurm"
 CHECKOUT = f"{PLACE}/checkout"

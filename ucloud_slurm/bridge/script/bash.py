@@ -29,8 +29,10 @@ def sourced(path: str, what: str) -> list[str]:
 
     :param what: what it is, for the line that says so when it is missing
     """
-    return [f"[ -r {shlex.quote(path)} ] || {stop(f'{path} ({what}) cannot be read on this node.')}",
-            f". {shlex.quote(path)}"]  # fmt: skip
+    return [
+        f"[ -r {shlex.quote(path)} ] || {stop(f'{path} ({what}) cannot be read on this node.')}",
+        f". {shlex.quote(path)}",
+    ]
 
 
 def refuse_control_characters(what: str, texts: Iterable[str]) -> None:

@@ -74,8 +74,13 @@ class Launch:
         """
         lines = ["# The application", f"cd {shlex.quote(self.folder)} || exit 1"]
         lines += ["ucloud_announce"] if self.listens else []
-        return [*lines, *(["("] if self.epilogue is not None else []), script,
-                *([")"] if self.epilogue is not None else []), *self._end()]  # fmt: skip
+        return [
+            *lines,
+            *(["("] if self.epilogue is not None else []),
+            script,
+            *([")"] if self.epilogue is not None else []),
+            *self._end(),
+        ]
 
     def start(self, command: str) -> list[str]:
         """The last lines of the script.

@@ -40,11 +40,7 @@ class Plan:
 
 
 def plan(
-    job: Job,
-    application: Application,
-    product: Product,
-    dimensions: ComputeProduct | None,
-    partition: Partition | None,
+    job: Job, application: Application, product: Product, dimensions: ComputeProduct | None, partition: Partition | None
 ) -> Plan:
     """Decides what the job gets.
 
@@ -68,8 +64,9 @@ def plan(
     if product.nodes_max is not None and nodes > product.nodes_max:
         raise Refused(f"{product.id} allows at most {_count(product.nodes_max, 'node')}; the job asks for {nodes}.")
     if product.time_max is not None and wanted.minutes is not None and wanted.minutes * 60 > product.time_max:
-        raise Refused(f"{product.id} allows at most {span(int(product.time_max // 60))}; the job asks for "
-                      f"{span(wanted.minutes)}.")  # fmt: skip
+        raise Refused(
+            f"{product.id} allows at most {span(int(product.time_max // 60))}; the job asks for {span(wanted.minutes)}."
+        )
     if partition is not None:
         _fits(wanted, product, partition)
     if nodes > MOST_NODES:

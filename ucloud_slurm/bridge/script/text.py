@@ -66,7 +66,8 @@ def script(parts: Parts) -> str:
     sections: list[Sequence[str]] = [
         modules.loading(parts.modules, parts.modules_init),
         ["# The site's own beginning of a job", *sourced(parts.prologue, "the prologue of the site")]
-        if parts.prologue else [],
+        if parts.prologue
+        else [],
         inputs.checks(parts.inputs),
         parts.container.finding() if parts.container else [],
         parts.launch.host_file(),
@@ -74,7 +75,7 @@ def script(parts: Parts) -> str:
         ["# The application's environment", *variables] if variables else [],
         ANNOUNCE if parts.launch.listens else [],
         _application(parts, command),
-    ]  # fmt: skip
+    ]
     needed = any("ucloud_stop" in line for section in sections for line in section)
     text = "\n".join(_lines(parts.facts, [STOP if needed else (), *sections])) + "\n"
     if len(text.encode()) > LARGEST:

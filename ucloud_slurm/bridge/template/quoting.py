@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 
 from ucloud_slurm.bridge.template import shell_commands as bash
-from ucloud_slurm.bridge.template.lexer import NAMES, Level, Place, Reader
-from ucloud_slurm.bridge.template.provenance import Kind, Piece
+from ucloud_slurm.bridge.template.lexer import NAMES, Frame, Lexer, Mode
+from ucloud_slurm.bridge.template.provenance import Origin, Piece
 
 _DIGITS = re.compile(r"-?[0-9]{1,18}")
 _HARMLESS = re.compile(r"[A-Za-z0-9_./:@%+,-]+")
@@ -27,82 +27,82 @@ def shell(pieces: Sequence[Piece]) -> str:
     """
     reader = _Quoter()
     for number, piece in enumerate(pieces):
-        if piece.kind is Kind.CODE:
+        if piece.kind is Origin.CODE:
             reader.read(piece.text)
         else:
             after = pieces[number + 1] if number + 1 < len(pieces) else None
-            reader.value(piece, "" if after is None else after.text[:1] if after.kind is Kind.CODE else "?")
+            reader.value(piece, "" if after is None else after.text[:1] if after.kind is Origin.CODE else "?")
     return reader.end()
 
 
-class _Quoter(Reader):
+class _Quoter(Lexer):
     def value(self, piece: Piece, after: str) -> None:
         """Puts in a value.
 
         :param after: the first character of what follows; "?" for another value, "" for the end
         """
-        if self._lost is not None:
-            raise self._refusal(self._lost)
+        if self._ambiguity is not None:
+            raise self._refusal(self._ambiguity)
         if self._loose or self._levels[-1].delimiter:
             raise self._refusal(f"a value cannot follow {self._loose or '<<'} directly")
-        text = self._live(piece.text) if piece.kind is Kind.LIVE else self._data(piece.text, after)
+        text = self._live(piece.text) if piece.kind is Origin.LIVE else self._data(piece.text, after)
         self._out.append(text)
         self._number += text.count("\n")
 
-    def _enclosing(self) -> set[Place]:
+    def _enclosing(self) -> set[Mode]:
         """The places around a value, up to the nearest command or document."""
         found = set()
         for level in reversed(self._levels):
             found.add(level.place)
-            if level.place in (Place.COMMAND, Place.COMMENT, Place.DOCUMENT):
+            if level.place in (Mode.COMMAND, Mode.COMMENT, Mode.DOCUMENT):
                 break
         return found
 
     def _live(self, name: str) -> str:
         top = self._levels[-1]
         places = self._enclosing()
-        if Place.BACKQUOTE in places or Place.ANSI in places or (top.here and top.here[0].quoted):
+        if Mode.BACKQUOTE in places or Mode.ANSI in places or (top.here and top.here[0].quoted):
             raise self._refusal(f"{name} is known on the node only and cannot be filled in within {NAMES[top.place]}")
-        if top.place is Place.DOCUMENT:
+        if top.place is Mode.DOCUMENT:
             top.line += "$"
-        if top.place is Place.COMMAND:
+        if top.place is Mode.COMMAND:
             top.word += '"'
             return f'"${name}"'
-        if top.place is Place.SINGLE:
+        if top.place is Mode.SINGLE:
             return f"'\"${name}\"'"
-        return name if top.place is Place.COMMENT else f"${{{name}}}"
+        return name if top.place is Mode.COMMENT else f"${{{name}}}"
 
     def _data(self, text: str, after: str) -> str:
         top = self._levels[-1]
         places = self._enclosing()
-        if Place.ARITHMETIC in places or Place.PARAMETER in places:
+        if Mode.ARITHMETIC in places or Mode.PARAMETER in places:
             before = self._out[-1][-1:] if self._out else ""
-            number = _DIGITS.fullmatch(text) and (Place.ARITHMETIC in places or before in tuple(":-"))
+            number = _DIGITS.fullmatch(text) and (Mode.ARITHMETIC in places or before in tuple(":-"))
             if not number:
-                what = "((...))" if Place.ARITHMETIC in places else "${...}"
+                what = "((...))" if Mode.ARITHMETIC in places else "${...}"
                 # A variable would be no way out of ((...)): its contents are computed too.
                 raise self._refusal(f"a value that is no number cannot stand within {what}")
             return text
-        inner = [level for level in self._levels if level.place is Place.DOCUMENT and level is not top]
-        if inner and "\n" in text and top.place is not Place.COMMENT:
+        inner = [level for level in self._levels if level.place is Mode.DOCUMENT and level is not top]
+        if inner and "\n" in text and top.place is not Mode.COMMENT:
             raise self._refusal("a value of several lines cannot stand in a command within a here-document")
         match top.place:
-            case Place.COMMAND:
+            case Mode.COMMAND:
                 return self._word(text, after, top)
-            case Place.COMMENT:
+            case Mode.COMMENT:
                 return " ".join(text.splitlines())
-            case Place.SINGLE:
+            case Mode.SINGLE:
                 self._check_quoted(text)
                 return text.replace("'", "'\\''")
-            case Place.DOUBLE:
+            case Mode.DOUBLE:
                 self._check_quoted(text)
                 joins = _NAME_AT_END.search(self._before())
                 return ('""' if joins else "") + re.sub(r'([\\$`"])', r"\\\1", text)
-            case Place.DOCUMENT:
+            case Mode.DOCUMENT:
                 return self._into_document(text, top)
         raise self._refusal(f"a value cannot stand within {NAMES[top.place]}")
 
-    def _into_document(self, text: str, top: Level) -> str:
+    def _into_document(self, text: str, top: Frame) -> str:
         here = top.here[0]
         if not here.quoted and text and _NAME_AT_END.search(self._before()):
             raise self._refusal("a value cannot follow a variable in a here-document directly; write ${NAME}")
@@ -125,11 +125,11 @@ class _Quoter(Reader):
     def _check_quoted(self, text: str) -> None:
         """Refuses a value within quotes where what counts is the command that gets it."""
         level = self._levels[-2]
-        if level.place is Place.COMMAND:
+        if level.place is Mode.COMMAND:
             self._check(text, level, level.subscript)
             level.plain += text
 
-    def _check(self, text: str, level: Level, in_brackets: bool) -> None:
+    def _check(self, text: str, level: Frame, in_brackets: bool) -> None:
         if _DIGITS.fullmatch(text):
             return
         harmless = _HARMLESS.fullmatch(text) is not None
@@ -144,7 +144,7 @@ class _Quoter(Reader):
         if trouble:
             raise self._refusal(trouble)
 
-    def _word(self, text: str, after: str, top: Level) -> str:
+    def _word(self, text: str, after: str, top: Frame) -> str:
         self._check(text, top, top.word.count("[") > top.word.count("]"))
         if not text:
             shown = "" if top.word else "''"
@@ -156,7 +156,7 @@ class _Quoter(Reader):
         top.plain += text
         return shown
 
-    def _bare(self, text: str, after: str, top: Level) -> bool:
+    def _bare(self, text: str, after: str, top: Frame) -> bool:
         """Whether the text may stand there without quotes: it begins nothing, and nothing begun takes it."""
         before = top.word
         if _DIGITS.fullmatch(text) and (_BRACES.fullmatch(before) or _OPEN.search(before)):

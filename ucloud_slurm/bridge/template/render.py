@@ -6,7 +6,7 @@ from typing import Any
 
 from ucloud_slurm.bridge.script.bash import is_plain
 from ucloud_slurm.bridge.template.messages import Rendered, Request
-from ucloud_slurm.bridge.template.provenance import Live, Text, pieces, text_of, trimmed, written
+from ucloud_slurm.bridge.template.provenance import ShellVariable, TaggedStr, pieces, text_of, trimmed, written
 from ucloud_slurm.bridge.template.quoting import shell
 from ucloud_slurm.bridge.template.sandbox import Absent, Sandbox, plain
 from ucloud_slurm.errors import Refused
@@ -52,7 +52,7 @@ def render(request: Request) -> Rendered:
     loaded: list[tuple[str, str]] = []
     helpers = _helpers(request, options, loaded)
     values = {name: Absent(name=name) for name in request.absent} | dict(request.values)
-    ucloud = dict(request.ucloud) | {name: Live(variable) for name, variable in request.live.items()}
+    ucloud = dict(request.ucloud) | {name: ShellVariable(variable) for name, variable in request.live.items()}
     context = helpers | values | {"ucloud": ucloud}
     first = {name: plain(trimmed(sandbox.rendered(text, context))) for name, text in request.sbatch.items()}
     environment = {name: plain(sandbox.rendered(text, context)) for name, text in request.environment.items()}
@@ -64,7 +64,7 @@ def render(request: Request) -> Rendered:
     return Rendered(script, environment, options, tuple(dict.fromkeys(loaded)))
 
 
-def _script(text: Text) -> str:
+def _script(text: TaggedStr) -> str:
     if len(text) > LARGEST:
         raise Refused(f"the script would have more than {LARGEST} characters.")
     script = shell(pieces(text))
@@ -77,12 +77,12 @@ def _script(text: Text) -> str:
 def _helpers(request: Request, options: dict[str, str], loaded: list[tuple[str, str]]) -> dict[str, Any]:
     nothing = written("")
 
-    def sbatch(name: str, value: Any = "") -> Text:
+    def sbatch(name: str, value: Any = "") -> TaggedStr:
         whole = isinstance(value, float) and value.is_integer()
         options[str.__str__(name)] = plain(trimmed(text_of(int(value) if whole else value)))
         return nothing
 
-    def load(name: str, version: str) -> Text:
+    def load(name: str, version: str) -> TaggedStr:
         loaded.append((str.__str__(name), str.__str__(version)))
         return nothing
 

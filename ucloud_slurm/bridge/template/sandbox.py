@@ -16,7 +16,16 @@ from jinja2.exceptions import SecurityError
 from jinja2.nodes import EvalContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ucloud_slurm.bridge.template.provenance import Kind, Text, as_data, joined, pieces, text_of, trimmed, written
+from ucloud_slurm.bridge.template.provenance import (
+    Origin,
+    TaggedStr,
+    as_data,
+    joined,
+    pieces,
+    text_of,
+    trimmed,
+    written,
+)
 from ucloud_slurm.errors import Refused, one_line
 
 # Their results are HTML or chance, or show what Python is made of.
@@ -95,12 +104,22 @@ class Sandbox(ImmutableSandboxedEnvironment):
             del self.filters[name]
         for name in _NO_GLOBALS:
             del self.globals[name]
-        self.filters |= {"flag": _flag, "option": _option, "join": _join, "trim": trimmed, "string": text_of,
-                         "safe": text_of, "tojson": _json}  # fmt: skip
-        self.tests |= {"none": lambda value: value is None or isinstance(value, Absent), "match": _match,
-                       "search": _search}  # fmt: skip
+        self.filters |= {
+            "flag": _flag,
+            "option": _option,
+            "join": _join,
+            "trim": trimmed,
+            "string": text_of,
+            "safe": text_of,
+            "tojson": _json,
+        }
+        self.tests |= {
+            "none": lambda value: value is None or isinstance(value, Absent),
+            "match": _match,
+            "search": _search,
+        }
 
-    def rendered(self, source: str, values: dict[str, Any]) -> Text:
+    def rendered(self, source: str, values: dict[str, Any]) -> TaggedStr:
         """The text of a template, with its pieces.
 
         :raises Refused: why there is none
@@ -143,19 +162,19 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
-def plain(text: Text) -> str:
+def plain(text: TaggedStr) -> str:
     """A text outside the shell.
 
     :raises Refused: a part of it is known on the node only
     """
     for piece in pieces(text):
-        if piece.kind is Kind.LIVE:
+        if piece.kind is Origin.LIVE:
             raise Refused(f"{piece.text} is known on the node only; it can be used in the invocation.")
     return "".join(piece.text for piece in pieces(text))
 
 
 @pass_eval_context  # without a context Jinja would print constants beforehand, as code
-def _printed(_: EvalContext, value: Any) -> Text:
+def _printed(_: EvalContext, value: Any) -> TaggedStr:
     if isinstance(value, Undefined):
         if isinstance(value, Absent) or value._undefined_name is None:  # the latter: a condition without else
             return written("")
@@ -167,7 +186,7 @@ def _flag(value: Any, on: str, off: str = "") -> str:
     return on if value else off or written("")
 
 
-def _option(value: Any, name: str, blank: bool | None = None) -> Text:
+def _option(value: Any, name: str, blank: bool | None = None) -> TaggedStr:
     if value is None or isinstance(value, Absent):
         return written("")
     if blank is None:
@@ -176,7 +195,7 @@ def _option(value: Any, name: str, blank: bool | None = None) -> Text:
 
 
 @pass_eval_context
-def _join(context: EvalContext, value: Any, d: str | None = None, attribute: str | int | None = None) -> Text:
+def _join(context: EvalContext, value: Any, d: str | None = None, attribute: str | int | None = None) -> TaggedStr:
     if attribute is not None:
         found = context.environment.filters["map"]
         value = (context.environment.getitem(one, attribute) for one in value) if found else value

@@ -7,10 +7,27 @@ evaluated, commands and all. A value is refused there, unless it is a number.
 import re
 from dataclasses import dataclass, field
 
-RESERVED = frozenset((
-    "if", "then", "elif", "else", "fi", "time", "for", "in", "until", "while", "do", "done", "case", "esac", "coproc",
-    "select", "function",
-))  # fmt: skip
+RESERVED = frozenset(
+    (
+        "if",
+        "then",
+        "elif",
+        "else",
+        "fi",
+        "time",
+        "for",
+        "in",
+        "until",
+        "while",
+        "do",
+        "done",
+        "case",
+        "esac",
+        "coproc",
+        "select",
+        "function",
+    )
+)
 # After these a command begins.
 _BEFORE_A_COMMAND = frozenset(("if", "then", "elif", "else", "time", "until", "while", "do", "coproc", "!", "{", "("))
 _DECLARE = frozenset(("declare", "typeset", "local", "readonly", "export"))

@@ -10,7 +10,7 @@ from ucloud_slurm.slurm.errors import ActionRefused, OutcomeUnknown, SchedulerAw
 from ucloud_slurm.slurm.pyslurm import translation
 from ucloud_slurm.slurm.pyslurm.pool import Pool
 from ucloud_slurm.slurm.pyslurm.process import Lost, NotSent, Process
-from ucloud_slurm.slurm.pyslurm.translation import Unfit
+from ucloud_slurm.slurm.pyslurm.translation import Unsupported
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId, Submission
 from ucloud_slurm.slurm.states import Phase
 from ucloud_slurm.system.accounts import own_account
@@ -33,9 +33,14 @@ class PySlurm(Commands):
     """
 
     def __init__(
-        self, folder: Path, conf: Path, timeout: float, *, level: int = logging.INFO,
+        self,
+        folder: Path,
+        conf: Path,
+        timeout: float,
+        *,
+        level: int = logging.INFO,
         now: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """See :class:`Commands`.
 
         :param level: how loudly it is said that pyslurm cannot be used
@@ -87,7 +92,7 @@ class PySlurm(Commands):
                 wanted = translation.description(submission)
                 message = {"call": "submit", "description": wanted}
                 answer = self._processes.ask(message, waits=within * SHARE, within=within)
-            except Unfit as error:
+            except Unsupported as error:
                 log.debug("sbatch submits %s: %s", submission.name, error)
             except NotSent as error:
                 log.debug("sbatch submits %s: pyslurm was not asked: %s", submission.name, error)
@@ -108,7 +113,7 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             return self._load(job, within)
-        except _Otherwise as error:
+        except _UseCommands as error:
             return super().job(job, error.left(until))
 
     def _load(self, job: SlurmJobId, within: float) -> QueueRecord | None:
@@ -116,13 +121,13 @@ class PySlurm(Commands):
         if answer.get("errno") == translation.UNKNOWN_JOB:
             return None
         if "done" not in answer:
-            raise _Otherwise(_text(answer))
+            raise _UseCommands(_text(answer))
         try:
             found = translation.record(answer["done"])
-        except Unfit as error:
-            raise _Otherwise(str(error)) from None
+        except Unsupported as error:
+            raise _UseCommands(str(error)) from None
         if found.id != job:
-            raise _Otherwise("it is one of an array")
+            raise _UseCommands("it is one of an array")
         return found
 
     # -- acting ---------------------------------------------------------------------------------------------
@@ -139,8 +144,8 @@ class PySlurm(Commands):
             # The module takes for the answer what libslurm left as its error number, maybe after an earlier call. So an
             # error of it says nothing here; scancel says.
             if "done" not in (answer := self._ask_process("cancel", job, until - time.monotonic())):
-                raise _Otherwise(_text(answer))
-        except _Otherwise as error:
+                raise _UseCommands(_text(answer))
+        except _UseCommands as error:
             super().cancel(job, name, user, error.left(until))
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
@@ -148,9 +153,9 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             if minutes < 1:
-                raise _Otherwise("that is no limit")
+                raise _UseCommands("that is no limit")
             self._act("time", job, within, time_limit=translation.clock(minutes))
-        except _Otherwise as error:
+        except _UseCommands as error:
             super().set_time_limit(job, minutes, error.left(until))
 
     def suspend(self, job: SlurmJobId, within: float) -> None:
@@ -158,7 +163,7 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             self._act("suspend", job, within)
-        except _Otherwise as error:
+        except _UseCommands as error:
             super().suspend(job, error.left(until))
 
     def resume(self, job: SlurmJobId, within: float) -> None:
@@ -166,7 +171,7 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             self._act("resume", job, within)
-        except _Otherwise as error:
+        except _UseCommands as error:
             super().resume(job, error.left(until))
 
     def hold(self, job: SlurmJobId, within: float) -> None:
@@ -174,7 +179,7 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             self._act("hold", job, within)
-        except _Otherwise as error:
+        except _UseCommands as error:
             super().hold(job, error.left(until))
 
     def release(self, job: SlurmJobId, within: float) -> None:
@@ -182,30 +187,30 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             self._act("release", job, within)
-        except _Otherwise as error:
+        except _UseCommands as error:
             super().release(job, error.left(until))
 
     def _act(self, call: str, job: SlurmJobId, within: float, **more: object) -> None:
-        """:raises _Otherwise: it may have been done or not; done twice it is the same"""
+        """:raises _UseCommands: it may have been done or not; done twice it is the same"""
         answer = self._ask_process(call, job, within, **more)
         if "done" in answer:
             return
         if _refused(answer):
             raise ActionRefused(f"{_text(answer)} for job {job}")
-        raise _Otherwise(_text(answer))
+        raise _UseCommands(_text(answer))
 
     # -- the process ----------------------------------------------------------------------------------------
 
     def _ask_process(self, call: str, job: SlurmJobId, within: float, **more: object) -> Message:
         if not self._wished():
-            raise _Otherwise("so little is done by the command")
+            raise _UseCommands("so little is done by the command")
         limit = min(within, self._timeout) * SHARE
         if limit < LEAST:
-            raise _Otherwise("there is so little time that a slow controller would cost the process")
+            raise _UseCommands("there is so little time that a slow controller would cost the process")
         try:
             answer = self._processes.ask({"call": call, "id": job, **more}, waits=limit * SHARE, within=limit)
         except (NotSent, Lost) as error:
-            raise _Otherwise(str(error)) from None
+            raise _UseCommands(str(error)) from None
         self._count(call)
         return answer
 
@@ -218,7 +223,7 @@ class PySlurm(Commands):
             self.counts[f"pyslurm {call}"] += 1
 
 
-class _Otherwise(Exception):
+class _UseCommands(Exception):
     """The command is to do it."""
 
     def left(self, until: float) -> float:

@@ -54,7 +54,7 @@ def main(commands: str, oldest: str) -> None:
         ipc.send(channel, hello, within=HELLO)
         while True:
             ipc.serve(channel, calls.answer, waits=FOR_EVER, sends=HELLO)
-    except ipc.Broken:
+    except ipc.ConnectionLost:
         sys.exit(0)
     except Unusable as error:
         ipc.send(channel, {"reason": str(error)}, within=HELLO)

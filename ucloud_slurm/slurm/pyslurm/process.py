@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.system import ipc
-from ucloud_slurm.system.ipc import Broken, Message
+from ucloud_slurm.system.ipc import ConnectionLost, Message
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +49,14 @@ class Process:
     """
 
     def __init__(
-        self, commands: Path, oldest: str, env: Mapping[str, str], *, now: Callable[[], float] = time.monotonic,
+        self,
+        commands: Path,
+        oldest: str,
+        env: Mapping[str, str],
+        *,
+        now: Callable[[], float] = time.monotonic,
         level: int = logging.INFO,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Describes a process; nothing is started.
 
         :param commands: folder of Slurm's commands
@@ -119,11 +124,11 @@ class Process:
             try:
                 # What is not sent whole is not acted on.
                 ipc.send(child.channel, message, within=until - time.monotonic())
-            except Broken as error:
+            except ConnectionLost as error:
                 raise NotSent(self._failed(child, str(error))) from None
             try:
                 answer, given = ipc.receive(child.channel, ANSWER, within=until - time.monotonic())
-            except Broken as error:
+            except ConnectionLost as error:
                 raise Lost(self._failed(child, str(error))) from None
         except (NotSent, Lost):
             raise
@@ -185,7 +190,7 @@ class Process:
         try:
             hello, given = ipc.receive(child.channel, ANSWER, within=1.0)
             ipc.close(given)
-        except Broken as error:
+        except ConnectionLost as error:
             self._failed(child, f"it ended while it loaded the module ({error})")
             return False
         if hello.get("soon"):
@@ -238,9 +243,14 @@ class _Child:
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-c", _BEGIN, *argv, *places], stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL, stderr=self._errors, env=dict(env), cwd="/", start_new_session=True,
-                )  # fmt: skip
+                    [sys.executable, "-I", "-S", "-c", _BEGIN, *argv, *places],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._errors,
+                    env=dict(env),
+                    cwd="/",
+                    start_new_session=True,
+                )
         except BaseException:
             self.forget()
             raise

@@ -62,8 +62,8 @@ class Follower:
         self._again = True  # look for files that are new
         self._cancelled = False
         self._folder = "/" if row.outside else provider.job_folder(row)
-        self._files = provider.acting(row.local_user)
-        self._ear: int | None = None
+        self._files = provider.impersonation(row.local_user)
+        self._inotify_fd: int | None = None
         most = provider.config.sessions.tail * 1024
         self._logs = []
         if not row.outside:  # where Slurm puts the log of a job from outside its user decided
@@ -77,7 +77,7 @@ class Follower:
         self._heard = kind not in SHARED and not kind.startswith("fuse")
         self._pause = QUICK
 
-    def stands(self, access: Access | None) -> None:
+    def on_access_change(self, access: Access | None) -> None:
         """See :class:`Watcher`."""
         before, self._access = self._access, access
         if access is None or access != before:
@@ -93,7 +93,7 @@ class Follower:
         hub = self._hub
         hub.watchers.add(self)
         try:
-            if not self.connection.bare:
+            if not self.connection.log_only:
                 await self.connection.message(self.stream_id, self._payload(-1))
             while not self._cancelled:
                 access = self._access
@@ -106,7 +106,7 @@ class Follower:
                 if ended:
                     break
                 await self._wait(news=news)
-            if self.connection.bare:
+            if self.connection.log_only:
                 # Whoever still looks would come again at once, and see all of it once more.
                 await asyncio.sleep(LINGER)
                 self.connection.finish()
@@ -120,8 +120,8 @@ class Follower:
             hub.spawn(hub.read(self._close))
             if self._watch is not None:
                 hub.notices.forget(self._watch)
-            if self._ear is not None:
-                hub.notices.dismiss(self._ear)
+            if self._inotify_fd is not None:
+                hub.notices.close_fd(self._inotify_fd)
 
     def _close(self) -> None:
         for each in self._logs:
@@ -158,13 +158,13 @@ class Follower:
 
     async def _listen(self) -> None:
         """Has the kernel tell of changes. What cannot be listened at yet is tried again at the next look."""
-        if not self._heard or self._ear is not None:
+        if not self._heard or self._inotify_fd is not None:
             return
         if self._watch is None and self._again:
             with suppress(NotNow, Forbidden):
-                self._ear = await self._hub.read(partial(self._files.listen, self._folder))
-            if self._ear is not None:
-                self._hub.notices.adopt(self._ear, self._wake.set, self._new_file)
+                self._inotify_fd = await self._hub.read(partial(self._files.listen, self._folder))
+            if self._inotify_fd is not None:
+                self._hub.notices.adopt(self._inotify_fd, self._wake.set, self._new_file)
                 self._again = True
                 return
         if self._watch is None:
@@ -183,13 +183,13 @@ class Follower:
     async def _wait(self, *, news: bool) -> None:
         if news:
             await asyncio.sleep(GATHER)
-        told = self._ear is not None or self._watch is not None
+        told = self._inotify_fd is not None or self._watch is not None
         self._pause = SURE if told else QUICK if news else min(self._pause * 1.5, SLOW)
         try:
             async with asyncio.timeout(self._pause):
                 await self._wake.wait()
         except TimeoutError:
-            self._again = self._ear is None
+            self._again = self._inotify_fd is None
         self._wake.clear()
 
     def _payload(self, rank: int, stream: str = "", text: str = "") -> dict[str, Any]:
@@ -216,9 +216,9 @@ class Following:
         :raises Problem: it is refused
         """
         provider = self._hub.provider
-        if not self._connection.bare:
+        if not self._connection.log_only:
             provider.tokens.verify(f"Bearer {frame.bearer or ''}", provider.now())
-            self._connection.known = True
+            self._connection.authenticated = True
         request = from_data(FollowRequest, {"request": frame.payload}).request
         if isinstance(request, Cancel):
             await self._cancel(frame.stream_id, request)
@@ -229,8 +229,9 @@ class Following:
         hub, provider = self._hub, self._hub.provider
         job = request.job
         if job.specification.product.provider != provider.config.provider.id:
-            raise Refused(f"job.specification.product.provider: {job.specification.product.provider} is not this "
-                          "provider.")  # fmt: skip
+            raise Refused(
+                f"job.specification.product.provider: {job.specification.product.provider} is not this provider."
+            )
         row, access = await hub.ask(lambda: (provider.jobs.get(job.id), provider.sessions.access([job.id])))
         if row is None or row.phase is Phase.REFUSED or job.id not in access:
             raise NotFound(f"This provider does not know job {job.id}.")

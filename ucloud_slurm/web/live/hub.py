@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from ucloud_slurm.errors import Problem, place
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.sessions import Access
-from ucloud_slurm.web.live.inotify import Notices
+from ucloud_slurm.web.live.inotify import InotifyWatcher
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Watcher(Protocol):
     def token(self) -> str | None:
         """Of a shell: its session."""
 
-    def stands(self, access: Access | None) -> None:
+    def on_access_change(self, access: Access | None) -> None:
         """How the job stands now; None when there is no such job any more."""
 
 
@@ -54,7 +54,7 @@ class Hub:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _loop: asyncio.AbstractEventLoop | None = None
     _thread: threading.Thread | None = None
-    _notices: Notices | None = None
+    _notices: InotifyWatcher | None = None
     _readers: ThreadPoolExecutor | None = None
     _database: ThreadPoolExecutor | None = None
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -94,13 +94,13 @@ class Hub:
         try:
             await work
         except Exception as error:  # noqa: BLE001  one connection must not end the others
-            log.error("unexpected %s at %s; please report it", type(error).__name__, place(error))  # noqa: TRY400
+            log.error("unexpected %s at %s; please report it", type(error).__name__, place(error))
 
     @property
-    def notices(self) -> Notices:
+    def notices(self) -> InotifyWatcher:
         """The kernel's notices of changed files."""
         if self._notices is None:
-            self._notices = Notices()
+            self._notices = InotifyWatcher()
         return self._notices
 
     async def read(self, action: Callable[[], T]) -> T:
@@ -145,13 +145,13 @@ class Hub:
         ids = {watcher.job_id for watcher in watchers}
         found = await self.ask(lambda: self.provider.sessions.access(ids))
         for watcher in watchers:
-            watcher.stands(found.get(watcher.job_id))
+            watcher.on_access_change(found.get(watcher.job_id))
         now = asyncio.get_running_loop().time()
         shells = [watcher.token for watcher in watchers if watcher.token is not None]
         if shells and now - self._held_at > HOLD_SECONDS:
             self._held_at = now
-            await self.hold(shells)
+            await self.heartbeat(shells)
 
-    async def hold(self, tokens: list[str]) -> None:
+    async def heartbeat(self, tokens: list[str]) -> None:
         """Gives the sign of life of these shells."""
-        await self.ask(lambda: self.provider.sessions.hold(tokens, self.provider.now() + HELD_FOR))
+        await self.ask(lambda: self.provider.sessions.heartbeat(tokens, self.provider.now() + HELD_FOR))

@@ -24,7 +24,7 @@ class Watch:
     heard: Heard
 
 
-class Notices:
+class InotifyWatcher:
     """The kernel's notices, in the event loop that it is made in. Where it has none left, :meth:`watch` gives None."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Notices:
         """Listens with a descriptor that somebody else made for one folder; it is ours from then on."""
         self._loop.add_reader(descriptor, self._hear, descriptor, grows, entries)
 
-    def dismiss(self, descriptor: int) -> None:
+    def close_fd(self, descriptor: int) -> None:
         """Lets go of such a descriptor."""
         self._loop.remove_reader(descriptor)
         os.close(descriptor)

@@ -100,7 +100,7 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 
 async def _serve(hub: Hub, sock: socket.socket, handshake: bytes, username: str | None, *, known: bool) -> None:
     connection = await Connection.accept(sock, handshake, username)
-    connection.known = connection.bare = known
+    connection.authenticated = connection.log_only = known
     following, shells = Following(hub, connection), Shells(hub, connection)
     hub.connections += 1
     others = (hub.spawn(_ping(connection)), hub.spawn(_unless_known(connection)))
@@ -127,7 +127,7 @@ async def _serve(hub: Hub, sock: socket.socket, handshake: bytes, username: str 
 
 async def _unless_known(connection: Connection) -> None:
     await asyncio.sleep(UNKNOWN)
-    if not connection.known:
+    if not connection.authenticated:
         connection.abort()
 
 

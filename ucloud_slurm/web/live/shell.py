@@ -18,7 +18,7 @@ from ucloud_slurm.store.sessions import Access, Kind, Session
 from ucloud_slurm.system.terminal import Terminal, TerminalTrouble
 from ucloud_slurm.ucloud.streams import Initialize, Input, Resize, ShellRequest
 from ucloud_slurm.ucloud.wire import from_data
-from ucloud_slurm.users.impersonation import ActingAway
+from ucloud_slurm.users.impersonation import ImpersonationUnavailable
 from ucloud_slurm.web.access import check_shell
 from ucloud_slurm.web.live.hub import Hub
 from ucloud_slurm.web.live.websocket import Connection, Frame, Gone
@@ -55,7 +55,7 @@ class Shell:
         self._end: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
         self._used_at = hub.provider.now()
 
-    def stands(self, access: Access | None) -> None:
+    def on_access_change(self, access: Access | None) -> None:
         """See :class:`Watcher`."""
         now = self._hub.provider.now()
         if access is None or access.ended:
@@ -83,11 +83,13 @@ class Shell:
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._terminal.descriptor)
             loop.remove_writer(self._terminal.descriptor)
-            await asyncio.shield(asyncio.gather(
-                hub.read(self._terminal.close),
-                hub.ask(lambda: hub.provider.sessions.end(self._session, hub.provider.now())),
-                return_exceptions=True,
-            ))  # fmt: skip
+            await asyncio.shield(
+                asyncio.gather(
+                    hub.read(self._terminal.close),
+                    hub.ask(lambda: hub.provider.sessions.end(self._session, hub.provider.now())),
+                    return_exceptions=True,
+                )
+            )
 
     def input(self, stream_id: str, text: str) -> None:
         """Somebody typed something.
@@ -204,13 +206,13 @@ class Shells:
         session, row, access = await hub.ask(lambda: self._find(request.session_identifier))
         if session is None:
             raise NotFound("Unknown shell session")
-        self._connection.known = True
+        self._connection.authenticated = True
         if row is None or row.phase is not Phase.LIVE or row.slurm_id is None or access is None or access.ended:
             raise Refused("The job has ended.")
         if access.lost(session.username, session.created_at):
             raise Forbidden("You have no access to this job any more.")
         await hub.ask(lambda: check_shell(provider, row, session.username))
-        await hub.hold([session.token])
+        await hub.heartbeat([session.token])
         launch = provider.scheduler.terminal(
             SlurmJobId(row.slurm_id),
             session.rank,
@@ -218,12 +220,12 @@ class Shells:
             provider.mapping.person(row.local_user).shell,
         )
         try:
-            acting = provider.acting(row.local_user)
+            impersonation = provider.impersonation(row.local_user)
             terminal = await hub.read(
-                lambda: acting.terminal(launch.argv, dict(launch.env), request.cols, request.rows)
+                lambda: impersonation.terminal(launch.argv, dict(launch.env), request.cols, request.rows)
             )
-        except (TerminalTrouble, ActingAway) as trouble:
-            log.error("job %s: %s", row.id, trouble)  # noqa: TRY400  a trace says no more
+        except (TerminalTrouble, ImpersonationUnavailable) as trouble:
+            log.error("job %s: %s", row.id, trouble)
             raise Problem("No shell can be opened at the moment; please try again later.") from None
         self._shell = Shell(hub, self._connection, stream_id, session, terminal)
         hub.spawn(self._run(self._shell))

@@ -67,8 +67,8 @@ class Connection:
         self._unfinished = bytearray()
         self._too_large = False
         self._events = 0
-        self.known = False  # whether it has shown a token of UCloud or a session's identifier
-        self.bare = False  # whether the other side takes every frame for a piece of a log
+        self.authenticated = False  # whether it has shown a token of UCloud or a session's identifier
+        self.log_only = False  # whether the other side takes every frame for a piece of a log
 
     @classmethod
     async def accept(cls, sock: socket.socket, handshake: bytes, username: str | None) -> Self:
@@ -100,7 +100,7 @@ class Connection:
 
     async def refuse(self, stream_id: str, problem: Problem) -> None:
         """Ends a stream with an error. Where only logs are read it is a line of one."""
-        if self.bare:
+        if self.log_only:
             text = f"[The log is not shown: {problem.why}]\n"
             await self.message(stream_id, {"rank": 0, "stdout": None, "stderr": text})
             return
@@ -122,7 +122,7 @@ class Connection:
             log.warning("%s", one_line(str(error)))
             await self.refuse(stream_id, Problem("The provider cannot do this at the moment; please try again."))
         except Exception as error:  # noqa: BLE001
-            log.error("unexpected %s at %s; please report it", type(error).__name__, place(error))  # noqa: TRY400
+            log.error("unexpected %s at %s; please report it", type(error).__name__, place(error))
             await self.refuse(stream_id, Problem("Internal error of the provider"))
 
     async def ping(self) -> None:
@@ -157,7 +157,7 @@ class Connection:
             except RemoteProtocolError:
                 return
             self._events += len(events)
-            if self._events > STRANGERS and not self.known:
+            if self._events > STRANGERS and not self.authenticated:
                 return
             for event in events:
                 if isinstance(event, CloseConnection):

@@ -13,12 +13,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
 from tests.rooms.sandbox.simulated_core.peer import Peer, accept
-from tests.sandbox.core import (
-    CORE_2021,
-    CoreEra,
-    Followed,
-    SimulatedCore,
-)
+from tests.sandbox.core import CORE_2021, CoreEra, Followed, SimulatedCore
 
 Json = dict[str, Any]
 SLEEPER: Json = {"application": ("sleeper", "1.0.0"), "product": "example-compute-1"}
@@ -94,7 +89,7 @@ class _Quiet(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
         pass
 
-    def connection_dropped(self, error: BaseException, environ: Any = None) -> None:  # noqa: ARG002
+    def connection_dropped(self, error: BaseException, environ: Any = None) -> None:
         self.close_connection = True
 
 

@@ -22,28 +22,31 @@ def without(data: Json, key: str) -> Json:
     return {name: value for name, value in data.items() if name != key}
 
 
-@pytest.mark.parametrize(("kind", "session", "sentence"), [
-    ("SHELL", SHELL, None),
-    ("WEB", WEB, None),
-    ("VNC", VNC, None),
-    ("VNC", without(VNC, "password") | {"domainOverride": "example.com"}, None),
-    ("SHELL", None, None),
-    ("SHELL", SHELL | {"type": "ssh"}, "'ssh' is no type of a session"),
-    ("SHELL", without(SHELL, "type"), "None is no type of a session"),
-    ("SHELL", SHELL | {"type": []}, "[] is no type of a session"),
-    ("SHELL", WEB, "a session of type web came where SHELL was asked for"),
-    ("SHELL", without(SHELL, "sessionIdentifier"), "sessionIdentifier is missing"),
-    ("SHELL", SHELL | {"sessionIdentifier": ""}, "sessionIdentifier is not a string that is not empty"),
-    ("WEB", without(WEB, "redirectClientTo"), "redirectClientTo is missing"),
-    ("VNC", VNC | {"url": 1}, "url is not a string that is not empty"),
-    ("VNC", VNC | {"password": 1}, "password is not a string or null"),
-    ("SHELL", SHELL | {"domainOverride": 1}, "domainOverride is not a string or null"),
-    ("SHELL", SHELL | {"rank": "0"}, "rank is not a whole number"),
-    ("SHELL", SHELL | {"rank": 1}, "the session is of rank 1, not 0"),
-    ("SHELL", SHELL | {"jobId": 54112}, "jobId is not a string"),
-    ("SHELL", SHELL | {"jobId": "1"}, "the session is of job 1, not 54112"),
-    ("SHELL", SHELL | {"url": "/x"}, "url is a key that UCloud does not know"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "session", "sentence"),
+    [
+        ("SHELL", SHELL, None),
+        ("WEB", WEB, None),
+        ("VNC", VNC, None),
+        ("VNC", without(VNC, "password") | {"domainOverride": "example.com"}, None),
+        ("SHELL", None, None),
+        ("SHELL", SHELL | {"type": "ssh"}, "'ssh' is no type of a session"),
+        ("SHELL", without(SHELL, "type"), "None is no type of a session"),
+        ("SHELL", SHELL | {"type": []}, "[] is no type of a session"),
+        ("SHELL", WEB, "a session of type web came where SHELL was asked for"),
+        ("SHELL", without(SHELL, "sessionIdentifier"), "sessionIdentifier is missing"),
+        ("SHELL", SHELL | {"sessionIdentifier": ""}, "sessionIdentifier is not a string that is not empty"),
+        ("WEB", without(WEB, "redirectClientTo"), "redirectClientTo is missing"),
+        ("VNC", VNC | {"url": 1}, "url is not a string that is not empty"),
+        ("VNC", VNC | {"password": 1}, "password is not a string or null"),
+        ("SHELL", SHELL | {"domainOverride": 1}, "domainOverride is not a string or null"),
+        ("SHELL", SHELL | {"rank": "0"}, "rank is not a whole number"),
+        ("SHELL", SHELL | {"rank": 1}, "the session is of rank 1, not 0"),
+        ("SHELL", SHELL | {"jobId": 54112}, "jobId is not a string"),
+        ("SHELL", SHELL | {"jobId": "1"}, "the session is of job 1, not 54112"),
+        ("SHELL", SHELL | {"url": "/x"}, "url is a key that UCloud does not know"),
+    ],
+)
 def test_a_session_that_is_none_is_handed_on_and_noted(
     core: SimulatedCore,
     provider: FakeProvider,
@@ -58,10 +61,9 @@ def test_a_session_that_is_none_is_handed_on_and_noted(
     assert core.protocol_errors == ([] if sentence is None else [f"{call}: {sentence}"])
 
 
-@pytest.mark.parametrize(("era", "queries"), [
-    (CORE_2021, ["", ""]),
-    (CORE_2022, ["categoryId=example-compute", "categoryId=other+%26"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("era", "queries"), [(CORE_2021, ["", ""]), (CORE_2022, ["categoryId=example-compute", "categoryId=other+%26"])]
+)
 def test_the_load_is_asked_for_in_the_way_of_the_era(
     make_core: Callable[..., SimulatedCore], provider: FakeProvider, era: Any, queries: list[str]
 ) -> None:
@@ -77,19 +79,26 @@ def test_the_load_is_asked_for_in_the_way_of_the_era(
         core.retrieve_utilization("1")
 
 
-@pytest.mark.parametrize(("load", "sentence"), [
-    (without(LOAD, "capacity"), "capacity is missing"),
-    (LOAD | {"queueStatus": None}, "queueStatus is not a JSON object"),
-    (LOAD | {"capacity": {"cpu": "4", "memory": 1}}, "capacity.cpu is not a number"),
-    (LOAD | {"capacity": {"cpu": True, "memory": 1}}, "capacity.cpu is not a number"),
-    (LOAD | {"usedCapacity": {"cpu": 4, "memory": 1.0}}, "usedCapacity.memory is not a whole number"),
-    (LOAD | {"usedCapacity": {"memory": 1}}, "usedCapacity.cpu is missing"),
-    (LOAD | {"queueStatus": {"running": 1.5, "pending": 0}},
-     "queueStatus.running is not a whole number of at least 0"),
-    (LOAD | {"queueStatus": {"running": 1, "pending": -1}},
-     "queueStatus.pending is not a whole number of at least 0"),
-    (LOAD | {"gpu": 1}, "gpu is a key that UCloud does not know"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("load", "sentence"),
+    [
+        (without(LOAD, "capacity"), "capacity is missing"),
+        (LOAD | {"queueStatus": None}, "queueStatus is not a JSON object"),
+        (LOAD | {"capacity": {"cpu": "4", "memory": 1}}, "capacity.cpu is not a number"),
+        (LOAD | {"capacity": {"cpu": True, "memory": 1}}, "capacity.cpu is not a number"),
+        (LOAD | {"usedCapacity": {"cpu": 4, "memory": 1.0}}, "usedCapacity.memory is not a whole number"),
+        (LOAD | {"usedCapacity": {"memory": 1}}, "usedCapacity.cpu is missing"),
+        (
+            LOAD | {"queueStatus": {"running": 1.5, "pending": 0}},
+            "queueStatus.running is not a whole number of at least 0",
+        ),
+        (
+            LOAD | {"queueStatus": {"running": 1, "pending": -1}},
+            "queueStatus.pending is not a whole number of at least 0",
+        ),
+        (LOAD | {"gpu": 1}, "gpu is a key that UCloud does not know"),
+    ],
+)
 def test_a_load_that_is_none_is_handed_on_and_noted(
     core: SimulatedCore, provider: FakeProvider, job_id: str, load: Json, sentence: str
 ) -> None:

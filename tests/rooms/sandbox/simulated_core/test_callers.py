@@ -9,13 +9,7 @@ import pytest
 import requests
 
 from tests.rooms.sandbox.simulated_core.conftest import SLEEPER, Client, Clock, FakeProvider
-from tests.sandbox.core import (
-    CORE_2021,
-    CORE_2022,
-    CoreEra,
-    CoreError,
-    SimulatedCore,
-)
+from tests.sandbox.core import CORE_2021, CORE_2022, CoreEra, CoreError, SimulatedCore
 
 
 def test_the_provider_can_tell_core_from_itself_by_the_claims(core: SimulatedCore) -> None:
@@ -35,10 +29,9 @@ def test_the_provider_can_tell_core_from_itself_by_the_claims(core: SimulatedCor
     assert "aud" not in odd
 
 
-@pytest.mark.parametrize(("era", "header"), [
-    (CORE_2021, "Jørgen#1234"),
-    (CORE_2022, base64.b64encode("Jørgen#1234".encode()).decode()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("era", "header"), [(CORE_2021, "Jørgen#1234"), (CORE_2022, base64.b64encode("Jørgen#1234".encode()).decode())]
+)
 def test_the_acting_user_stands_in_the_header_of_the_era(
     make_core: Callable[..., SimulatedCore], provider: FakeProvider, era: CoreEra, header: str
 ) -> None:

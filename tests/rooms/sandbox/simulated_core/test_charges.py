@@ -6,12 +6,7 @@ from typing import Any
 import pytest
 
 from tests.rooms.sandbox.simulated_core.conftest import CHARGES, PRICE, SLEEPER, Client, Json, charge
-from tests.sandbox.core import (
-    CORE_2021,
-    CORE_2022,
-    CoreEra,
-    SimulatedCore,
-)
+from tests.sandbox.core import CORE_2021, CORE_2022, CoreEra, SimulatedCore
 
 BEHAVIOURS = pytest.mark.parametrize("behaviour", ["as-documented", "as-coded"])
 
@@ -31,10 +26,9 @@ def test_a_charge_costs_units_times_nodes_times_price(core: SimulatedCore, clien
     assert (booked.units, booked.multiplier, booked.cost, booked.taken) == (15, 3, 315, 315)
 
 
-@pytest.mark.parametrize(("behaviour", "place"), [
-    ("as-documented", "duplicateCharges"),
-    ("as-coded", "insufficientFunds"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("behaviour", "place"), [("as-documented", "duplicateCharges"), ("as-coded", "insufficientFunds")]
+)
 def test_a_repeated_charge_is_booked_once_in_both_behaviours(
     core: SimulatedCore, client: Client, job_id: str, behaviour: Any, place: str
 ) -> None:
@@ -106,10 +100,9 @@ def test_a_free_product_costs_nothing(core: SimulatedCore, client: Client, behav
     assert [booked.taken for booked in core.job(job_id).charges] == [0]
 
 
-@pytest.mark.parametrize(("era", "key", "other"), [
-    (CORE_2021, "numberOfProducts", "periods"),
-    (CORE_2022, "periods", "numberOfProducts"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("era", "key", "other"), [(CORE_2021, "numberOfProducts", "periods"), (CORE_2022, "periods", "numberOfProducts")]
+)
 def test_the_multiplier_goes_by_the_name_of_the_era(
     make_core: Callable[..., SimulatedCore], era: CoreEra, key: str, other: str
 ) -> None:

@@ -8,13 +8,7 @@ from typing import Any
 import pytest
 
 from tests.rooms.sandbox.simulated_core.conftest import PRICE, SLEEPER, Client, Clock, FakeProvider, Json, Seen, charge
-from tests.sandbox.core import (
-    CORE_2021,
-    CORE_2022,
-    CoreEra,
-    CoreError,
-    SimulatedCore,
-)
+from tests.sandbox.core import CORE_2021, CORE_2022, CoreEra, CoreError, SimulatedCore
 
 
 def test_a_job_has_every_key_that_ucloud_sends(core: SimulatedCore, provider: FakeProvider) -> None:
@@ -59,16 +53,12 @@ def test_a_job_may_come_without_its_application(core: SimulatedCore, provider: F
     assert status["resolvedProduct"] is None
 
 
-@pytest.mark.parametrize(("era", "told", "duration"), [
-    (CORE_2021, 1, {"hours": None, "minutes": None, "seconds": None}),
-    (CORE_2022, 3, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("era", "told", "duration"),
+    [(CORE_2021, 1, {"hours": None, "minutes": None, "seconds": None}), (CORE_2022, 3, None)],
+)
 def test_core_of_2021_loses_replicas_and_empties_durations(
-    make_core: Callable[..., SimulatedCore],
-    provider: FakeProvider,
-    era: CoreEra,
-    told: int,
-    duration: Json | None,
+    make_core: Callable[..., SimulatedCore], provider: FakeProvider, era: CoreEra, told: int, duration: Json | None
 ) -> None:
     make_core(era).submit(**SLEEPER, replicas=3, minutes=None)
     job = provider.at("jobs")[0].body["items"][0]
@@ -92,8 +82,10 @@ def test_submit_rolls_back_when_the_provider_refuses(
     assert core.submit(**SLEEPER) not in (kept, gone)
 
 
-@pytest.mark.parametrize("answer", ["no JSON", {"responses": {}}, {"responses": [{"id": "a,b"}]},
-                                    {"responses": [{}]}, {"responses": [{"id": 7}]}])  # fmt: skip
+@pytest.mark.parametrize(
+    "answer",
+    ["no JSON", {"responses": {}}, {"responses": [{"id": "a,b"}]}, {"responses": [{}]}, {"responses": [{"id": 7}]}],
+)
 def test_nonsense_from_the_provider_is_a_502_and_leaves_no_job(
     core: SimulatedCore, provider: FakeProvider, answer: Any
 ) -> None:
@@ -148,17 +140,20 @@ def test_nobody_without_credits_gets_a_job(core: SimulatedCore, provider: FakePr
     core.submit(**SLEEPER, owner="poor", project="rich")
 
 
-@pytest.mark.parametrize(("wrong", "why"), [
-    ({"application": ("sleeper", "2")}, "Unknown application"),
-    ({"product": "other"}, "Unknown product"),
-    ({"parameters": {"seconds": {"type": "text", "value": "1"}}}, "Bad value for 'seconds'"),
-    ({"parameters": {"x": {"type": "text", "value": "1"}}}, "no parameter 'x'"),
-    ({"application": ("hello", "1.0.0")}, "Missing value for 'text'"),
-    ({"name": "a/b"}, "name"),
-    ({"replicas": 0}, "replicas"),
-    ({"minutes": 0}, "too short"),
-    ({"time_allocation": {"hours": 1, "minutes": 60}}, "time allocation"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"application": ("sleeper", "2")}, "Unknown application"),
+        ({"product": "other"}, "Unknown product"),
+        ({"parameters": {"seconds": {"type": "text", "value": "1"}}}, "Bad value for 'seconds'"),
+        ({"parameters": {"x": {"type": "text", "value": "1"}}}, "no parameter 'x'"),
+        ({"application": ("hello", "1.0.0")}, "Missing value for 'text'"),
+        ({"name": "a/b"}, "name"),
+        ({"replicas": 0}, "replicas"),
+        ({"minutes": 0}, "too short"),
+        ({"time_allocation": {"hours": 1, "minutes": 60}}, "time allocation"),
+    ],
+)
 def test_core_refuses_what_a_provider_need_not_see(
     core: SimulatedCore, provider: FakeProvider, wrong: Json, why: str
 ) -> None:
@@ -184,12 +179,14 @@ def test_a_job_can_be_told_about_inside_create_but_is_not_browsed(
 
     def inside(seen: Seen) -> None:
         job_id = seen.body["items"][0]["id"]
-        found.extend([
-            client.update((job_id, {"state": "RUNNING"})).status_code,
-            client.charge(charge(job_id)).status_code,
-            client.retrieve(job_id).json()["status"]["state"],
-            client.browse()["items"],
-        ])  # fmt: skip
+        found.extend(
+            [
+                client.update((job_id, {"state": "RUNNING"})).status_code,
+                client.charge(charge(job_id)).status_code,
+                client.retrieve(job_id).json()["status"]["state"],
+                client.browse()["items"],
+            ]
+        )
 
     provider.during = inside
     job_id = core.submit(**SLEEPER)
@@ -220,10 +217,7 @@ def test_support_is_asked_for_once_in_a_quarter_of_an_hour_and_decides(
         core.submit(**docker)
     with pytest.raises(CoreError) as unheard:
         core.submit(**(SLEEPER | {"product": "example-compute-4"}))
-    assert (unsupported.value.status, unsupported.value.error_code) == (
-        400,
-        "FEATURE_NOT_SUPPORTED_BY_PROVIDER",
-    )
+    assert (unsupported.value.status, unsupported.value.error_code) == (400, "FEATURE_NOT_SUPPORTED_BY_PROVIDER")
     assert unheard.value.status == 502
     assert len(provider.at("jobs/retrieveProducts")) == 1
     assert provider.at("jobs")[0].body["items"][0]["status"]["resolvedSupport"]["support"] == said[1]["responses"][0]

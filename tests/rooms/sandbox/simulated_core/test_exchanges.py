@@ -17,12 +17,7 @@ from tests.rooms.sandbox.simulated_core.conftest import (
     Seen,
     charge,
 )
-from tests.sandbox.core import (
-    CORE_2021,
-    CoreCrashError,
-    Exchange,
-    SimulatedCore,
-)
+from tests.sandbox.core import CORE_2021, CoreCrashError, Exchange, SimulatedCore
 
 
 def test_request_and_answer_are_two_moments(core: SimulatedCore, client: Client, provider: FakeProvider) -> None:

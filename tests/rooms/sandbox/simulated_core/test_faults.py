@@ -7,10 +7,7 @@ import pytest
 import requests
 
 from tests.rooms.sandbox.simulated_core.conftest import CHARGE, CHARGES, SLEEPER, UPDATE, Client, FakeProvider, charge
-from tests.sandbox.core import (
-    CoreError,
-    SimulatedCore,
-)
+from tests.sandbox.core import CoreError, SimulatedCore
 
 
 def test_a_dropped_answer_leaves_the_work_done(core: SimulatedCore, client: Client, job_id: str) -> None:

@@ -34,10 +34,9 @@ def running(core: SimulatedCore, client: Client, job_id: str) -> str:
     return job_id
 
 
-@pytest.mark.parametrize(("era", "name"), [
-    (CORE_2021, "Jørgen#1234"),
-    (CORE_2022, base64.b64encode("Jørgen#1234".encode()).decode()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("era", "name"), [(CORE_2021, "Jørgen#1234"), (CORE_2022, base64.b64encode("Jørgen#1234".encode()).decode())]
+)
 def test_the_handshake_names_the_user_in_the_way_of_the_era_and_carries_no_token(
     make_core: Callable[..., SimulatedCore], provider: FakeProvider, era: CoreEra, name: str
 ) -> None:

@@ -12,11 +12,14 @@ APPROVE = "/api/providers/integration/control/approveConnection"
 ENABLED = (200, {"enabled": True})
 
 
-@pytest.mark.parametrize(("said", "sent"), [
-    ("/ucloud/example/integration/page?token=a", "{url}/ucloud/example/integration/page?token=a"),
-    ("page", "{url}/page"),
-    ("https://login.example.com/?token=a", "https://login.example.com/?token=a"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        ("/ucloud/example/integration/page?token=a", "{url}/ucloud/example/integration/page?token=a"),
+        ("page", "{url}/page"),
+        ("https://login.example.com/?token=a", "https://login.example.com/?token=a"),
+    ],
+)
 def test_a_user_who_connects_is_sent_to_a_whole_address(
     core: SimulatedCore, provider: FakeProvider, said: str, sent: str
 ) -> None:

@@ -5,13 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.rooms.sandbox.simulated_core.conftest import SLEEPER, Client, Clock, FakeProvider
-from tests.sandbox.core import (
-    CORE_2021,
-    CORE_2022,
-    CoreEra,
-    CoreError,
-    SimulatedCore,
-)
+from tests.sandbox.core import CORE_2021, CORE_2022, CoreEra, CoreError, SimulatedCore
 
 
 def test_terminate_is_asked_for_and_changes_nothing_at_core(
@@ -101,11 +95,9 @@ def test_anything_can_be_sent_to_the_provider(core: SimulatedCore, provider: Fak
     first, second, third = provider.seen
     assert first.headers["Authorization"].startswith("Bearer ey")
     assert "Authorization" not in second.headers
-    assert (third.headers["Authorization"], third.headers["Ucloud-Username"], third.body) == (
-        "Bearer mine",
-        "u",
-        [1],
-    )
+    assert (third.headers["Authorization"], third.headers["Ucloud-Username"], third.body) == ("Bearer mine", "u", [1])
     assert [exchange.call for exchange in core.exchanges] == [
-        "jobs.provider.example.verify", "GET /elsewhere", "jobs.provider.example.create",
-    ]  # fmt: skip
+        "jobs.provider.example.verify",
+        "GET /elsewhere",
+        "jobs.provider.example.create",
+    ]

@@ -3,9 +3,7 @@
 import requests
 
 from tests.rooms.sandbox.simulated_core.conftest import SLEEPER, Client, Clock, FakeProvider, Json
-from tests.sandbox.core import (
-    SimulatedCore,
-)
+from tests.sandbox.core import SimulatedCore
 
 
 def test_retrieve_sends_what_was_asked_for(core: SimulatedCore, client: Client, job_id: str) -> None:
@@ -60,18 +58,9 @@ def test_browse_filters(core: SimulatedCore, client: Client, provider: FakeProvi
 
 def test_products_are_found_by_name_and_priced_by_their_latest_version(core: SimulatedCore, client: Client) -> None:
     core.catalogue.add_product({"name": "example-compute-1", "pricePerUnit": 5})
-    query = {
-        "filterName": "example-compute-1",
-        "filterCategory": "example-compute",
-        "filterProvider": "example",
-    }
+    query = {"filterName": "example-compute-1", "filterCategory": "example-compute", "filterProvider": "example"}
     found = client.send("GET", "/api/products/retrieve", params=query).json()
-    assert (found["type"], found["version"], found["pricePerUnit"], found["memoryInGigs"]) == (
-        "compute",
-        2,
-        5,
-        1,
-    )
+    assert (found["type"], found["version"], found["pricePerUnit"], found["memoryInGigs"]) == ("compute", 2, 5, 1)
     missing = client.send("GET", "/api/products/retrieve", params=query | {"filterProvider": "other"})
     assert missing.status_code == 404
     assert client.send("GET", "/api/products/retrieve", None, params=query).status_code == 401

@@ -172,16 +172,19 @@ def test_stop_closes_every_shell(core: SimulatedCore, opened: tuple[ShellClient,
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("simulated-core")]
 
 
-@pytest.mark.parametrize(("payload", "sentence"), [
-    ({}, "a message is wrong: None is no type of what a shell says"),
-    ({"type": ["data"]}, "a message is wrong: ['data'] is no type of what a shell says"),
-    ({"type": "input", "data": "x"}, "a message is wrong: 'input' is no type of what a shell says"),
-    ({"type": "data"}, "a message is wrong: data is missing"),
-    ({"type": "data", "data": None}, "a message is wrong: data is not a string"),
-    ({"type": "data", "data": "x", "rank": 0}, "a message is wrong: rank is a key that UCloud does not know"),
-    (READY, "initialize came twice"),
-    (ACK, "an ack came as a message on the session's stream"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("payload", "sentence"),
+    [
+        ({}, "a message is wrong: None is no type of what a shell says"),
+        ({"type": ["data"]}, "a message is wrong: ['data'] is no type of what a shell says"),
+        ({"type": "input", "data": "x"}, "a message is wrong: 'input' is no type of what a shell says"),
+        ({"type": "data"}, "a message is wrong: data is missing"),
+        ({"type": "data", "data": None}, "a message is wrong: data is not a string"),
+        ({"type": "data", "data": "x", "rank": 0}, "a message is wrong: rank is a key that UCloud does not know"),
+        (READY, "initialize came twice"),
+        (ACK, "an ack came as a message on the session's stream"),
+    ],
+)
 def test_what_the_contract_does_not_allow_in_a_shell_is_noted(
     core: SimulatedCore, opened: tuple[ShellClient, Peer], payload: Json, sentence: str
 ) -> None:
@@ -193,13 +196,16 @@ def test_what_the_contract_does_not_allow_in_a_shell_is_noted(
     assert shell.output == "after"
 
 
-@pytest.mark.parametrize(("status", "payload", "sentence"), [
-    (200, {}, "a response is wrong: None is no type of what a shell says"),
-    (200, ACK | {"data": "x"}, "a response is wrong: data is a key that UCloud does not know"),
-    (200, data("x"), "input was answered with data instead of ack"),
-    (404, {"error": 1}, "a response is wrong: why is not a string"),
-    (404, {}, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "payload", "sentence"),
+    [
+        (200, {}, "a response is wrong: None is no type of what a shell says"),
+        (200, ACK | {"data": "x"}, "a response is wrong: data is a key that UCloud does not know"),
+        (200, data("x"), "input was answered with data instead of ack"),
+        (404, {"error": 1}, "a response is wrong: why is not a string"),
+        (404, {}, None),
+    ],
+)
 def test_an_input_is_answered_with_an_ack(
     core: SimulatedCore, opened: tuple[ShellClient, Peer], status: int, payload: Json, sentence: str | None
 ) -> None:

@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 
 from tests.rooms.sandbox.simulated_core.conftest import CHARGES, SLEEPER, UPDATES, Client, FakeProvider, Json, charge
-from tests.sandbox.core import (
-    SimulatedCore,
-)
+from tests.sandbox.core import SimulatedCore
 
 ONE = {"id": "54112", "chargeId": "x", "units": 1}
 
@@ -26,40 +24,43 @@ def strict() -> Iterator[SimulatedCore]:
     core.stop()
 
 
-@pytest.mark.parametrize(("path", "body", "named"), [
-    (UPDATES, "{", "not JSON"),
-    (UPDATES, "[]", "not a JSON object"),
-    (UPDATES, '{"items": [], "items": []}', "twice"),
-    (UPDATES, '{"items": [{"id": "54112", "update": {"timestamp": NaN}}]}', "NaN"),
-    (UPDATES, {}, "items"),
-    (UPDATES, {"items": []}, "items"),
-    (UPDATES, {"items": [{"id": "54112", "update": {}}] * 1001}, "items"),
-    (UPDATES, {"items": [{"id": 54112, "update": {}}]}, "items[0].id"),
-    (UPDATES, {"items": [{"id": "54112"}]}, "items[0].update"),
-    (UPDATES, {"items": [{"id": "54112", "update": {"timestamp": 1.5}}]}, "timestamp"),
-    (UPDATES, {"items": [{"id": "54112", "update": {"timestamp": "1"}}]}, "timestamp"),
-    (UPDATES, {"items": [{"id": "54112", "update": {"timestamp": True}}]}, "timestamp"),
-    (UPDATES, {"items": [{"id": "54112", "update": {"status": 1}}]}, "status"),
-    (UPDATES, {"items": [{"id": "54112", "update": {"expectedDifferentState": 1}}]}, "DifferentState"),
-    (UPDATES, {"items": [{"id": "54112", "update": {"state": "CANCELING"}}]}, "CANCELING"),
-    (UPDATES, {"items": [{"id": "54112", "update": {"state": "SUSPENDED"}}]}, "SUSPENDED"),
-    (UPDATES, {"items": [{"id": "54112", "update": {"state": "running"}}]}, "running"),
-    (UPDATES, {"items": [{"id": "54112", "update": {"expectedState": "LATER"}}]}, "LATER"),
-    (CHARGES, {"items": []}, "items"),
-    (CHARGES, {"items": [ONE] * 1001}, "items"),
-    (CHARGES, {"items": [ONE | {"units": 1.0}]}, "units"),
-    (CHARGES, {"items": [ONE | {"units": -1}]}, "units"),
-    (CHARGES, {"items": [ONE | {"units": True}]}, "units"),
-    (CHARGES, {"items": [ONE | {"units": None}]}, "units"),
-    (CHARGES, {"items": [ONE | {"units": 2**63}]}, "units"),
-    (CHARGES, {"items": [ONE | {"chargeId": ""}]}, "chargeId"),
-    (CHARGES, {"items": [{"id": "54112", "units": 1}]}, "chargeId"),
-    (CHARGES, {"items": [ONE | {"numberOfProducts": 1, "periods": 2}]}, "periods"),
-    (CHARGES, {"items": [ONE | {"performedBy": 1}]}, "performedBy"),
-    ("/auth/providers/refresh", {"items": [{"refreshToken": 1}]}, "refreshToken"),
-    ("/api/jobs/control/register", {"items": [{"spec": {}}]}, "parameters"),
-    ("/api/providers/integration/control/approveConnection", {}, "username"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "body", "named"),
+    [
+        (UPDATES, "{", "not JSON"),
+        (UPDATES, "[]", "not a JSON object"),
+        (UPDATES, '{"items": [], "items": []}', "twice"),
+        (UPDATES, '{"items": [{"id": "54112", "update": {"timestamp": NaN}}]}', "NaN"),
+        (UPDATES, {}, "items"),
+        (UPDATES, {"items": []}, "items"),
+        (UPDATES, {"items": [{"id": "54112", "update": {}}] * 1001}, "items"),
+        (UPDATES, {"items": [{"id": 54112, "update": {}}]}, "items[0].id"),
+        (UPDATES, {"items": [{"id": "54112"}]}, "items[0].update"),
+        (UPDATES, {"items": [{"id": "54112", "update": {"timestamp": 1.5}}]}, "timestamp"),
+        (UPDATES, {"items": [{"id": "54112", "update": {"timestamp": "1"}}]}, "timestamp"),
+        (UPDATES, {"items": [{"id": "54112", "update": {"timestamp": True}}]}, "timestamp"),
+        (UPDATES, {"items": [{"id": "54112", "update": {"status": 1}}]}, "status"),
+        (UPDATES, {"items": [{"id": "54112", "update": {"expectedDifferentState": 1}}]}, "DifferentState"),
+        (UPDATES, {"items": [{"id": "54112", "update": {"state": "CANCELING"}}]}, "CANCELING"),
+        (UPDATES, {"items": [{"id": "54112", "update": {"state": "SUSPENDED"}}]}, "SUSPENDED"),
+        (UPDATES, {"items": [{"id": "54112", "update": {"state": "running"}}]}, "running"),
+        (UPDATES, {"items": [{"id": "54112", "update": {"expectedState": "LATER"}}]}, "LATER"),
+        (CHARGES, {"items": []}, "items"),
+        (CHARGES, {"items": [ONE] * 1001}, "items"),
+        (CHARGES, {"items": [ONE | {"units": 1.0}]}, "units"),
+        (CHARGES, {"items": [ONE | {"units": -1}]}, "units"),
+        (CHARGES, {"items": [ONE | {"units": True}]}, "units"),
+        (CHARGES, {"items": [ONE | {"units": None}]}, "units"),
+        (CHARGES, {"items": [ONE | {"units": 2**63}]}, "units"),
+        (CHARGES, {"items": [ONE | {"chargeId": ""}]}, "chargeId"),
+        (CHARGES, {"items": [{"id": "54112", "units": 1}]}, "chargeId"),
+        (CHARGES, {"items": [ONE | {"numberOfProducts": 1, "periods": 2}]}, "periods"),
+        (CHARGES, {"items": [ONE | {"performedBy": 1}]}, "performedBy"),
+        ("/auth/providers/refresh", {"items": [{"refreshToken": 1}]}, "refreshToken"),
+        ("/api/jobs/control/register", {"items": [{"spec": {}}]}, "parameters"),
+        ("/api/providers/integration/control/approveConnection", {}, "username"),
+    ],
+)
 def test_what_the_contract_does_not_allow_is_a_400_and_noted(
     strict: SimulatedCore, path: str, body: Any, named: str
 ) -> None:

@@ -86,13 +86,16 @@ def test_what_is_free_is_neither_recorded_nor_locked(core: SimulatedCore, client
     assert (core.accounts.get().usage, core.accounts.reports) == (0, [])
 
 
-@pytest.mark.parametrize("wrong", [
-    {"usage": -1},
-    {"owner": {"type": "user", "username": "stranger"}},
-    {"owner": {"type": "project", "projectId": "user"}},
-    {"categoryIdV2": {"name": "example-compute", "provider": "other"}},
-    {"categoryIdV2": {"name": "none", "provider": "example"}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"usage": -1},
+        {"owner": {"type": "user", "username": "stranger"}},
+        {"owner": {"type": "project", "projectId": "user"}},
+        {"categoryIdV2": {"name": "example-compute", "provider": "other"}},
+        {"categoryIdV2": {"name": "none", "provider": "example"}},
+    ],
+)
 def test_a_wrong_report_is_a_403_and_those_before_it_stay(core: SimulatedCore, client: Provider, wrong: Json) -> None:
     right = {
         "owner": {"type": "user", "username": "user"},

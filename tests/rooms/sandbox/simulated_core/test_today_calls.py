@@ -64,8 +64,12 @@ def test_a_user_with_a_wallet_connects_and_is_sent_to_the_address_as_it_is(
     core: SimulatedCore, client: Provider, provider: FakeProvider
 ) -> None:
     provider.answer("integration/retrieveManifest", ENABLED)
-    provider.answer("integration/connect", (200, {"redirectTo": HERE}), (200, {"redirectTo": "/page"}),
-                    (400, {"why": "Unknown user"}))  # fmt: skip
+    provider.answer(
+        "integration/connect",
+        (200, {"redirectTo": HERE}),
+        (200, {"redirectTo": "/page"}),
+        (400, {"why": "Unknown user"}),
+    )
     assert core.connect_user("new#1") == HERE
     assert core.protocol_errors == []
     assert core.connect_user("new#1") == "/page"
@@ -80,12 +84,9 @@ def test_a_user_with_a_wallet_connects_and_is_sent_to_the_address_as_it_is(
         core.connect_user("poor#1")
 
 
-@pytest.mark.parametrize(("answer", "stays"), [
-    ((200, {}), False),
-    ((200, ""), True),
-    ((400, {}), True),
-    ((500, {}), True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("answer", "stays"), [((200, {}), False), ((200, ""), True), ((400, {}), True), ((500, {}), True)]
+)
 def test_a_provider_that_minds_keeps_the_link(
     core: SimulatedCore, provider: FakeProvider, answer: Any, stays: bool
 ) -> None:
@@ -112,11 +113,14 @@ def test_items_of_suspend_and_extend_have_the_job_in_them(
     assert core.protocol_errors == []
 
 
-@pytest.mark.parametrize(("session", "sentence"), [
-    (WEB, None),
-    (WEB | {"redirectClientTo": "/x"}, "redirectClientTo is not an absolute address"),
-    (WEB | {"redirectClientTo": "ftp://x/"}, "redirectClientTo is not an absolute address"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("session", "sentence"),
+    [
+        (WEB, None),
+        (WEB | {"redirectClientTo": "/x"}, "redirectClientTo is not an absolute address"),
+        (WEB | {"redirectClientTo": "ftp://x/"}, "redirectClientTo is not an absolute address"),
+    ],
+)
 def test_the_page_of_a_session_is_absolute(
     core: SimulatedCore, provider: FakeProvider, job_id: str, session: Json, sentence: str | None
 ) -> None:

@@ -69,12 +69,15 @@ def test_a_frame_that_is_no_entry_is_noted(
     assert core.protocol_errors == [f"{FOLLOW}: a frame is not a JSON object with a payload"]
 
 
-@pytest.mark.parametrize(("entry", "sentence"), [
-    (log("s1", -1), "an entry is of rank -1, but the job has 1 replicas"),
-    (log("s1", 1, "x"), "an entry is of rank 1, but the job has 1 replicas"),
-    (log("s1", "0"), "rank is not a whole number"),
-    (log("s1", 0, 5), "stdout is not a string or null"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        (log("s1", -1), "an entry is of rank -1, but the job has 1 replicas"),
+        (log("s1", 1, "x"), "an entry is of rank 1, but the job has 1 replicas"),
+        (log("s1", "0"), "rank is not a whole number"),
+        (log("s1", 0, 5), "stdout is not a string or null"),
+    ],
+)
 def test_a_greeting_and_a_wrong_entry_are_noted(
     core: SimulatedCore, provider: FakeProvider, job_id: str, entry: object, sentence: str
 ) -> None:

@@ -13,9 +13,22 @@ __all__ = ["client", "core"]
 GREETER: Json = {"application": ("greeter", "1.0.0"), "product": "example-compute-1"}
 TEXT: Json = {"text": {"type": "text", "value": "x"}}
 VALUE_KEYS = {
-    "type", "path", "mountPath", "readOnly", "value", "hostname", "jobId", "id", "specification", "modules", "port",
-    "tls", "server", "token", "tokenType",
-}  # fmt: skip
+    "type",
+    "path",
+    "mountPath",
+    "readOnly",
+    "value",
+    "hostname",
+    "jobId",
+    "id",
+    "specification",
+    "modules",
+    "port",
+    "tls",
+    "server",
+    "token",
+    "tokenType",
+}
 
 
 def created(provider: FakeProvider) -> Json:
@@ -29,9 +42,7 @@ def test_a_job_has_these_keys_and_no_others(core: SimulatedCore, provider: FakeP
     core.poll()
     job_id = core.submit(**SLEEPER, minutes=90)
     job = created(provider)
-    assert job.keys() == {
-        "id", "createdAt", "owner", "permissions", "updates", "specification", "status", "output",
-    }  # fmt: skip
+    assert job.keys() == {"id", "createdAt", "owner", "permissions", "updates", "specification", "status", "output"}
     assert job["output"] == {"outputFolder": None}
     assert job["permissions"] == {"myself": ["PROVIDER"], "others": []}
     assert job["specification"] == {
@@ -47,15 +58,19 @@ def test_a_job_has_these_keys_and_no_others(core: SimulatedCore, provider: FakeP
     }
     status = job["status"]
     assert status.keys() == {
-        "state", "jobParametersJson", "startedAt", "expiresAt", "resolvedApplication", "resolvedProduct",
-        "resolvedSupport", "allowRestart",
-    }  # fmt: skip
+        "state",
+        "jobParametersJson",
+        "startedAt",
+        "expiresAt",
+        "resolvedApplication",
+        "resolvedProduct",
+        "resolvedSupport",
+        "allowRestart",
+    }
     assert (status["resolvedProduct"]["price"], status["resolvedProduct"]["pricePerUnit"]) == (1, 0)
     assert status["resolvedProduct"]["type"] == "compute"
     assert status["resolvedSupport"]["support"] == SUPPORT
-    assert status["resolvedSupport"]["features"] == [
-        "jobs.native.enabled", "jobs.native.logs", "jobs.native.extension",
-    ]  # fmt: skip
+    assert status["resolvedSupport"]["features"] == ["jobs.native.enabled", "jobs.native.logs", "jobs.native.extension"]
     core.terminate(job_id)
     assert provider.at("jobs/terminate")[0].body["items"][0]["providerGeneratedId"] == "slurm-1"
 
@@ -70,10 +85,9 @@ def test_every_value_has_all_fifteen_keys(core: SimulatedCore, provider: FakePro
     assert (rate["type"], rate["value"]) == ("text", "0ms")
 
 
-@pytest.mark.parametrize(("name", "kinds"), [
-    ("greeter", ["jinja"]),
-    ("hello", ["word", "word", "word", "word", "var", "var"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "kinds"), [("greeter", ["jinja"]), ("hello", ["word", "word", "word", "word", "var", "var"])]
+)
 def test_parameters_and_elements_of_an_application_have_the_keys_of_all_kinds(
     core: SimulatedCore, provider: FakeProvider, name: str, kinds: list[str]
 ) -> None:
@@ -117,12 +131,9 @@ def test_others_come_with_create_and_not_with_terminate(core: SimulatedCore, pro
     assert [len(job["permissions"]["others"]) for job in jobs] == [0, 1]
 
 
-@pytest.mark.parametrize(("name", "kept"), [
-    ("  a/b <i>\n ", "a/b <i>"),
-    ("x" * 1024, "x" * 1024),
-    ("", None),
-    (" ", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "kept"), [("  a/b <i>\n ", "a/b <i>"), ("x" * 1024, "x" * 1024), ("", None), (" ", None)]
+)
 def test_a_name_is_any_text(core: SimulatedCore, provider: FakeProvider, name: str, kept: str | None) -> None:
     core.submit(**SLEEPER, name=name)
     assert created(provider)["specification"].get("name") == kept
@@ -135,9 +146,12 @@ def test_a_name_has_an_end(core: SimulatedCore) -> None:
 
 def test_a_parameter_that_nobody_declared_is_asked_for(core: SimulatedCore, provider: FakeProvider) -> None:
     more = {"x": {"type": "text", "value": "1"}, "_injected_y": {"type": "text", "value": "2"}}
-    provider.answer("jobs/requestDynamicParameters",
-                    (200, {"parameters": [{"type": "text", "name": "x", "optional": True}]}),
-                    (200, {"parameters": []}), (500, {"why": "broken"}))  # fmt: skip
+    provider.answer(
+        "jobs/requestDynamicParameters",
+        (200, {"parameters": [{"type": "text", "name": "x", "optional": True}]}),
+        (200, {"parameters": []}),
+        (500, {"why": "broken"}),
+    )
     core.submit(**SLEEPER, parameters=more)
     asked = provider.at("jobs/requestDynamicParameters")[0].body
     assert asked["owner"] == {"createdBy": "user", "project": None}
@@ -153,8 +167,12 @@ def test_a_parameter_that_nobody_declared_is_asked_for(core: SimulatedCore, prov
 
 
 def test_a_form_needs_a_list(core: SimulatedCore, provider: FakeProvider) -> None:
-    provider.answer("jobs/requestDynamicParameters", (200, {"parameters": []}), (200, {"parameters": None}),
-                    (200, {"parameters": {}}))  # fmt: skip
+    provider.answer(
+        "jobs/requestDynamicParameters",
+        (200, {"parameters": []}),
+        (200, {"parameters": None}),
+        (200, {"parameters": {}}),
+    )
     assert core.open_form(("sleeper", "1.0.0")) == []
     assert core.protocol_errors == []
     core.open_form(("sleeper", "1.0.0"))
@@ -206,9 +224,13 @@ def test_the_block_of_the_backend_decides(core: SimulatedCore, provider: FakePro
             call()
         refused.append((error.value.status, error.value.why))
     assert refused == [
-        (400, "Not supported"), (400, "Unsupported application"), (400, "Unsupported application"),
-        (400, "Bad machine type"), (400, "Not supported"), (400, "Not supported"),
-    ]  # fmt: skip
+        (400, "Not supported"),
+        (400, "Unsupported application"),
+        (400, "Unsupported application"),
+        (400, "Bad machine type"),
+        (400, "Not supported"),
+        (400, "Not supported"),
+    ]
     assert len(provider.at("jobs/retrieveProducts")) == 1
 
 
@@ -217,8 +239,9 @@ def test_the_last_good_answer_stays_in_force_and_a_missing_product_is_gone(
 ) -> None:
     core.asks_support = True
     good = (200, {"responses": [SUPPORT]})
-    provider.answer("jobs/retrieveProducts", good, (500, {}), (200, {"responses": [{"product": PRODUCT, "native": 1}]}),
-                    (200, {}))  # fmt: skip
+    provider.answer(
+        "jobs/retrieveProducts", good, (500, {}), (200, {"responses": [{"product": PRODUCT, "native": 1}]}), (200, {})
+    )
     for _ in range(3):
         core.submit(**SLEEPER)
         clock.time += 10
@@ -227,12 +250,18 @@ def test_the_last_good_answer_stays_in_force_and_a_missing_product_is_gone(
         core.submit(**SLEEPER)
 
 
-@pytest.mark.parametrize(("element", "named"), [
-    ({"product": PRODUCT | {"id": 1}}, "responses[0] has no product"),
-    (SUPPORT | {"docker": {"logs": "yes"}}, "responses[0].docker has a flag that is neither true, false nor null"),
-    (SUPPORT | {"native": {"utilization": True}}, "responses[0].native.utilization is a key that UCloud does not know"),
-    (SUPPORT | {"queueStatus": "LONG"}, "responses[0].queueStatus is none of AVAILABLE, BUSY and FULL"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("element", "named"),
+    [
+        ({"product": PRODUCT | {"id": 1}}, "responses[0] has no product"),
+        (SUPPORT | {"docker": {"logs": "yes"}}, "responses[0].docker has a flag that is neither true, false nor null"),
+        (
+            SUPPORT | {"native": {"utilization": True}},
+            "responses[0].native.utilization is a key that UCloud does not know",
+        ),
+        (SUPPORT | {"queueStatus": "LONG"}, "responses[0].queueStatus is none of AVAILABLE, BUSY and FULL"),
+    ],
+)
 def test_support_that_is_none_is_noted(core: SimulatedCore, provider: FakeProvider, element: Json, named: str) -> None:
     provider.answer("jobs/retrieveProducts", (200, {"responses": [element]}))
     provider.answer("integration/retrieveManifest", (200, {"enabled": False}))

@@ -17,24 +17,27 @@ def one(update: Any) -> Json:
     return {"items": [{"id": "54112", "update": update}]}
 
 
-@pytest.mark.parametrize(("path", "body", "named"), [
-    (UPDATES, "[]", "the body is no object"),
-    (UPDATES, {"items": {}}, "items is no list"),
-    (UPDATES, {"items": [1]}, "items[0] is no object"),
-    (UPDATES, {"items": [{"id": 54112}]}, "items[0].id is no str"),
-    (UPDATES, one([]), "items[0].update is no object"),
-    (UPDATES, one({"timestamp": None}), "items[0].update.timestamp is no whole number; leave it out"),
-    (UPDATES, one({"timestamp": 1.6e12}), "items[0].update.timestamp is no whole number; leave it out"),
-    (UPDATES, one({"timestamp": "1"}), "items[0].update.timestamp is no whole number; leave it out"),
-    (UPDATES, one({"newTimeAllocation": 60000.0}), "items[0].update.newTimeAllocation is no int"),
-    (UPDATES, one({"newTimeAllocation": 2**63}), "items[0].update.newTimeAllocation is no int"),
-    (UPDATES, one({"newTimeAllocation": True}), "items[0].update.newTimeAllocation is no int"),
-    (UPDATES, one({"status": 1}), "items[0].update.status is no str"),
-    (UPDATES, one({"expectedDifferentState": 1}), "items[0].update.expectedDifferentState is no bool"),
-    (CHARGES, {"items": [{"id": "54112", "chargeId": "x", "periods": 1.0}]}, "items[0].periods is no int"),
-    (REPORT, {"items": [{"usage": 5.0}]}, "items[0].usage is no int"),
-    ("/api/jobs/control/updateLabels", {"items": [{"labels": {"a": 1}}]}, "items[0].labels.a is no str"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "body", "named"),
+    [
+        (UPDATES, "[]", "the body is no object"),
+        (UPDATES, {"items": {}}, "items is no list"),
+        (UPDATES, {"items": [1]}, "items[0] is no object"),
+        (UPDATES, {"items": [{"id": 54112}]}, "items[0].id is no str"),
+        (UPDATES, one([]), "items[0].update is no object"),
+        (UPDATES, one({"timestamp": None}), "items[0].update.timestamp is no whole number; leave it out"),
+        (UPDATES, one({"timestamp": 1.6e12}), "items[0].update.timestamp is no whole number; leave it out"),
+        (UPDATES, one({"timestamp": "1"}), "items[0].update.timestamp is no whole number; leave it out"),
+        (UPDATES, one({"newTimeAllocation": 60000.0}), "items[0].update.newTimeAllocation is no int"),
+        (UPDATES, one({"newTimeAllocation": 2**63}), "items[0].update.newTimeAllocation is no int"),
+        (UPDATES, one({"newTimeAllocation": True}), "items[0].update.newTimeAllocation is no int"),
+        (UPDATES, one({"status": 1}), "items[0].update.status is no str"),
+        (UPDATES, one({"expectedDifferentState": 1}), "items[0].update.expectedDifferentState is no bool"),
+        (CHARGES, {"items": [{"id": "54112", "chargeId": "x", "periods": 1.0}]}, "items[0].periods is no int"),
+        (REPORT, {"items": [{"usage": 5.0}]}, "items[0].usage is no int"),
+        ("/api/jobs/control/updateLabels", {"items": [{"labels": {"a": 1}}]}, "items[0].labels.a is no str"),
+    ],
+)
 def test_a_value_of_the_wrong_type_is_a_400_that_does_not_say_which(
     core: SimulatedCore, client: Provider, path: str, body: Any, named: str
 ) -> None:
@@ -68,18 +71,21 @@ def test_nulls_are_nothing(core: SimulatedCore, client: Provider) -> None:
     assert core.protocol_errors == []
 
 
-@pytest.mark.parametrize(("verb", "path"), [
-    ("POST", UPDATES + "/"),
-    ("GET", "/api/jobs/control/browse/"),
-    ("GET", UPDATES),
-    ("PUT", UPDATES),
-    ("POST", "/api/jobs/control/browse"),
-    ("POST", "/api/products"),
-    ("GET", "/api/products/browse"),
-    ("POST", "/api/accounting/v2/registerProviderGift"),
-    ("POST", "/api/ssh/control/browse"),
-    ("POST", "/api/shares/control/register"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("verb", "path"),
+    [
+        ("POST", UPDATES + "/"),
+        ("GET", "/api/jobs/control/browse/"),
+        ("GET", UPDATES),
+        ("PUT", UPDATES),
+        ("POST", "/api/jobs/control/browse"),
+        ("POST", "/api/products"),
+        ("GET", "/api/products/browse"),
+        ("POST", "/api/accounting/v2/registerProviderGift"),
+        ("POST", "/api/ssh/control/browse"),
+        ("POST", "/api/shares/control/register"),
+    ],
+)
 def test_a_slash_at_the_end_another_verb_and_an_old_call_are_a_404(
     core: SimulatedCore, client: Provider, verb: str, path: str
 ) -> None:
@@ -154,9 +160,12 @@ def test_browse_filters(core: SimulatedCore, client: Provider, provider: FakePro
     provider.answer("jobs", (200, {"responses": [{"id": "s1"}]}))
     first = core.submit(**SLEEPER)
     clock.time += 100
-    second = core.submit(("acme-batch", "1.0.0"), "example-compute-4", owner="other", parameters={
-        "debug": {"type": "boolean", "value": True}, "value": {"type": "text", "value": "x"},
-    })  # fmt: skip
+    second = core.submit(
+        ("acme-batch", "1.0.0"),
+        "example-compute-4",
+        owner="other",
+        parameters={"debug": {"type": "boolean", "value": True}, "value": {"type": "text", "value": "x"}},
+    )
     client.update((second, {"state": "RUNNING"}))
     core.set_labels(first, {"a": "b"})
     item = {"spec": {"product": PRODUCT}, "providerGeneratedId": "s3", "createdBy": "user"}
@@ -187,11 +196,7 @@ def test_a_job_whose_create_is_under_way_is_browsed_and_retrieved_but_not_there_
 
     def inside(seen: Any) -> None:
         job_id = seen.body["items"][0]["id"]
-        found.extend([
-            client.retrieve(job_id).status_code,
-            len(client.browse()["items"]),
-            exists(client, job_id),
-        ])  # fmt: skip
+        found.extend([client.retrieve(job_id).status_code, len(client.browse()["items"]), exists(client, job_id)])
 
     provider.during = inside
     job_id = core.submit(**SLEEPER)

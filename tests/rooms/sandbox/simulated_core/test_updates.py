@@ -5,13 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.rooms.sandbox.simulated_core.conftest import SLEEPER, Client, Clock, Json, charge
-from tests.sandbox.core import (
-    CORE_2021,
-    CORE_2022,
-    ERAS,
-    CoreEra,
-    SimulatedCore,
-)
+from tests.sandbox.core import CORE_2021, CORE_2022, ERAS, CoreEra, SimulatedCore
 
 
 def test_an_update_moves_the_job_and_is_stamped_by_core(
@@ -116,11 +110,9 @@ def test_a_new_time_allocation_counts_from_the_start_and_is_what_the_job_has(
     assert core.protocol_errors == []
 
 
-@pytest.mark.parametrize(("key", "value"), [
-    ("newTimeAllocation", 30 * 60_000),
-    ("allowRestart", True),
-    ("newMounts", []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "value"), [("newTimeAllocation", 30 * 60_000), ("allowRestart", True), ("newMounts", [])]
+)
 def test_what_core_of_2021_does_not_know_yet_is_ignored_and_noted(
     make_core: Callable[..., SimulatedCore], key: str, value: object
 ) -> None:
