@@ -27,7 +27,7 @@ test-rest: venv  ## Only the others.
 	$(BIN)/python -m pytest -m "not real"
 
 test-pyslurm: venv  ## Real pyslurm with the Slurm of Debian sid, in a folder of its own (root; the first time it takes minutes).
-	$(BIN)/python -m tests.sandbox sid run -- python -m pytest -m real --backend=pyslurm tests/rooms/scheduler
+	$(BIN)/python -m tests.sandbox sid run -- python -m pytest -m real --backend=pyslurm tests/rooms/slurm
 
 bench: venv  ## Measure everything beside Slurm's bare commands, and write it into the documentation (about ten minutes).
 	@$(PIP) install --use-pep517 --editable '.[bench]'
