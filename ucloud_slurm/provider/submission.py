@@ -19,17 +19,22 @@ from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.isolation import isolate_errors
 from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
-from ucloud_slurm.provider.rendering import LIMIT, PATIENCE, NotRendered, render
-from ucloud_slurm.slurm.errors import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
+from ucloud_slurm.provider.rendering import LIMIT, PATIENCE, RenderingUnavailableError, render
+from ucloud_slurm.slurm.errors import (
+    ActionRefusedError,
+    OutcomeUnknownError,
+    SchedulerUnavailableError,
+    SubmissionRefusedError,
+)
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
 from ucloud_slurm.system.executor import round_robin
-from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
-from ucloud_slurm.users.impersonation import Impersonation, ImpersonationDenied, ImpersonationUnavailable
-from ucloud_slurm.users.mapping import Identity, NoAnswer
+from ucloud_slurm.users.impersonation import Impersonation, ImpersonationDeniedError, ImpersonationUnavailableError
+from ucloud_slurm.users.mapping import Identity, IdentityUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +44,11 @@ MOST_BUILT = 100  # batch jobs that wait for their turn in memory
 SCRIPT = "job.sh"
 
 
-class FolderTrouble(StorageFull):
+class FolderError(StorageFull):
     """The job's folder cannot be made or written; nothing was submitted."""
 
 
-class _NotOurs(Exception):
+class _NotOursError(Exception):
     """Somebody else submits the job, or nobody does."""
 
 
@@ -52,9 +57,9 @@ def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> S
 
     :param identity: whom it runs as
     :raises Problem: the job cannot be run here, in words for the researcher
-    :raises CoreAway: UCloud had to be asked for the application and did not answer
-    :raises SchedulerAway: Slurm had to be asked for the accounts of a person and did not answer
-    :raises NotRendered: the application's template could not be rendered yet
+    :raises CoreUnavailableError: UCloud had to be asked for the application and did not answer
+    :raises SchedulerUnavailableError: Slurm had to be asked for the accounts of a person and did not answer
+    :raises RenderingUnavailableError: the application's template could not be rendered yet
     """
     reference = job.specification.product
     product = provider.config.product(reference.category, reference.id)
@@ -65,7 +70,7 @@ def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> S
     known_here = product.cpus is not None and product.memory_gb is not None and product.gpus is not None
     try:
         dimensions = None if known_here else lookup.product(reference, job)
-    except CoreRefused:
+    except CoreRefusedError:
         dimensions = None
     partitions = lookup.partitions()
     if partitions is not None and product.partition not in partitions:
@@ -112,7 +117,7 @@ def submit(
     :param claimed: claims it as its first attempt and says whether it could; called while the command of Slurm's
         starts. Left out: it is claimed here, before that
     :param promises: create is answered with success when Slurm has the job
-    :raises FolderTrouble: nothing was submitted, and it is owed again
+    :raises FolderError: nothing was submitted, and it is owed again
     :raises StorageTrouble: the database could not be written; the job is looked up later
     """
     begun = time.monotonic()
@@ -126,34 +131,34 @@ def submit(
 
     def before() -> None:
         if claimed is not None and not claimed():
-            raise _NotOurs
+            raise _NotOursError
         impersonation.prepare(submission.folder, {SCRIPT: submission.script})
         if time.monotonic() - begun > CLAIM_MARGIN:
             # The claim could run out before Slurm has answered, and somebody else look for the job in vain.
             log.warning("job %s: its folder took too long; it is looked up before it is tried again", job_id)
-            raise _NotOurs
+            raise _NotOursError
 
     try:
         slurm_id = _send(provider, submission, impersonation, before, claimed)
-    except _NotOurs:
+    except _NotOursError:
         return
     except StorageFull as error:
         jobs.release_claim(job_id, attempt=attempt)
-        raise FolderTrouble(error.why) from None
-    except ImpersonationDenied as error:
+        raise FolderError(error.why) from None
+    except ImpersonationDeniedError as error:
         jobs.refused(job_id, error.status, error.why, provider.now(), attempt=attempt)
-    except ImpersonationUnavailable as error:
+    except ImpersonationUnavailableError as error:
         log.warning("job %s: not submitted yet: %s", job_id, error)
         jobs.release_claim(job_id, attempt=attempt)
-    except SubmissionRefused as refusal:
+    except SubmissionRefusedError as refusal:
         answer = problem(refusal.reason)
         log.info("job %s: Slurm refused it: %s", job_id, refusal.reason)
         jobs.refused(job_id, answer.status, answer.why, provider.now(), attempt=attempt)
-    except OutcomeUnknown as error:
+    except OutcomeUnknownError as error:
         log.warning("job %s: the outcome of its submission is unknown: %s", job_id, error)
         jobs.mark_outcome_unknown(job_id, attempt, provider.now())
         provider.breaker.open(SLURM, str(error), provider.now(), OPEN_SECONDS)
-    except SchedulerAway as error:
+    except SchedulerUnavailableError as error:
         log.warning("job %s: not submitted yet: %s", job_id, error)
         jobs.release_claim(job_id, attempt=attempt)
         provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)
@@ -176,7 +181,7 @@ def _send(
     except Exception:
         # What became of it is written into its row, which must be there.
         if claimed is not None and not claimed():
-            raise _NotOurs from None
+            raise _NotOursError from None
         raise
 
 
@@ -188,7 +193,7 @@ def _one_too_many(provider: Provider, job_id: str, slurm_id: SlurmJobId, submiss
     log.warning("job %s: Slurm job %d is a second one of it and is cancelled", job_id, slurm_id)
     try:
         provider.scheduler.cancel(slurm_id, submission.name, submission.user, provider.config.slurm.timeout)
-    except (SchedulerAway, ActionRefused) as error:
+    except (SchedulerUnavailableError, ActionRefusedError) as error:
         log.error("job %s: Slurm job %d could not be cancelled; do it by hand: %s", job_id, slurm_id, error)
 
 
@@ -233,7 +238,7 @@ def _submit_pending(provider: Provider, job_id: str, submission: Submission) -> 
     with isolate_errors(job_id, "submitting it"):
         try:
             submit(provider, job_id, submission)
-        except FolderTrouble as error:
+        except FolderError as error:
             log.error("job %s: not submitted yet: %s", job_id, error)
 
 
@@ -248,7 +253,13 @@ def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submissio
         return build(provider, lookup, row.job, identity)
     except StorageTrouble:
         raise
-    except (NoAnswer, CoreAway, CoreRefused, NotRendered, SchedulerAway) as error:
+    except (
+        IdentityUnavailableError,
+        CoreUnavailableError,
+        CoreRefusedError,
+        RenderingUnavailableError,
+        SchedulerUnavailableError,
+    ) as error:
         log.warning("job %s: not submitted yet: %s", row.id, error)
     except Problem as error:
         provider.jobs.refused(row.id, error.status, error.why, provider.now())

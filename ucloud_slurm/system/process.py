@@ -27,11 +27,11 @@ class Run(Protocol):
         """See :func:`run`."""
 
 
-class CommandMissing(Exception):
+class CommandMissingError(Exception):
     """The command is not there or may not be run; nothing happened."""
 
 
-class CommandTimeout(Exception):
+class CommandTimeoutError(Exception):
     """The command was ended at its limit; what it had done by then is unknown."""
 
 
@@ -55,8 +55,8 @@ def run(
 
     :param timeout: seconds
     :param before: done while the command starts, before it is given its input; if it raises, the command is ended
-    :raises CommandMissing: it could not be started
-    :raises CommandTimeout: it had to be ended
+    :raises CommandMissingError: it could not be started
+    :raises CommandTimeoutError: it had to be ended
     """
     try:
         process = _Process(
@@ -71,14 +71,14 @@ def run(
             errors="replace",
         )
     except OSError as error:
-        raise CommandMissing(f"{argv[0]} cannot be run ({error.strerror})") from None
+        raise CommandMissingError(f"{argv[0]} cannot be run ({error.strerror})") from None
     try:
         if before is not None:
             before()
         output, errors = process.communicate(stdin, timeout=max(timeout, 0.001))
     except subprocess.TimeoutExpired:
         _end(process)
-        raise CommandTimeout(f"{Path(argv[0]).name} gave no answer in {timeout:.1f} s") from None
+        raise CommandTimeoutError(f"{Path(argv[0]).name} gave no answer in {timeout:.1f} s") from None
     except BaseException:
         _end(process)
         raise

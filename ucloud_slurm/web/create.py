@@ -15,15 +15,15 @@ from ucloud_slurm.provider.acceptance import row_of
 from ucloud_slurm.provider.cancellation import cancel
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
-from ucloud_slurm.provider.rendering import NotRendered
-from ucloud_slurm.provider.submission import FIRST, FolderTrouble, build, claimed_until, submit
-from ucloud_slurm.slurm.errors import SchedulerAway
+from ucloud_slurm.provider.rendering import RenderingUnavailableError
+from ucloud_slurm.provider.submission import FIRST, FolderError, build, claimed_until, submit
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
 from ucloud_slurm.system.executor import round_robin
 from ucloud_slurm.ucloud.channel import Payer
-from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.jobs import Job
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,12 @@ class Create:
                 built[job.id] = build(self._provider, lookup, job, identity)
             except Problem as problem:
                 raise _named(problem, places[job.id]) if places else problem from None
-            except (CoreAway, CoreRefused, NotRendered, SchedulerAway) as error:
+            except (
+                CoreUnavailableError,
+                CoreRefusedError,
+                RenderingUnavailableError,
+                SchedulerUnavailableError,
+            ) as error:
                 log.warning("job %s: accepted, and built later: %s", job.id, error)
         return built
 
@@ -202,7 +207,7 @@ class Create:
                 claimed=None if self._paced else partial(self._is_claimed, job_id),
                 promises=self._alone,
             )
-        except FolderTrouble as trouble:
+        except FolderError as trouble:
             self._provider.jobs.refused(job_id, trouble.status, trouble.why, self._provider.now(), attempt=FIRST)
         except StorageTrouble as trouble:
             # Slurm may have the job by now: it stays as it is, and the worker looks it up.
