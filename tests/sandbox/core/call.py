@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tests.sandbox.core import bodies, wire
+from tests.sandbox.core.early import wire
 from tests.sandbox.core.errors import ProtocolError
+from tests.sandbox.core.today import bodies
 
 Json = dict[str, Any]
 T = TypeVar("T")

@@ -8,13 +8,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.sandbox.core.channel import Channel
+from tests.sandbox.core.early.subscription import Subscription, wrong_end
 from tests.sandbox.core.errors import CoreError
 from tests.sandbox.core.exchanges import Exchange, Exchanges
 from tests.sandbox.core.frames import CLOSED_EARLY, UNREACHABLE, ResponseFrame
 from tests.sandbox.core.jobs import CoreJob
 from tests.sandbox.core.log import Hook, Log, Stream
 from tests.sandbox.core.provider import ASK_AGAIN
-from tests.sandbox.core.subscription import Subscription, wrong_end
 from tests.sandbox.core.websocket import SocketClosedError
 
 Json = dict[str, Any]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tests.sandbox.core.answers import TEXT, WHOLE, Check, wrong_fields
+from tests.sandbox.core.early.wire import parse
 from tests.sandbox.core.errors import ProtocolError
-from tests.sandbox.core.wire import parse
 
 Json = dict[str, Any]
 PING: Json = {"ping": "pong"}

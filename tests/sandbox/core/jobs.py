@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tests.sandbox.core.early.credits import BookedCharge
+from tests.sandbox.core.early.wire import Update, UpdateItem
 from tests.sandbox.core.era import FINAL, CoreEra
 from tests.sandbox.core.errors import CoreError
-from tests.sandbox.core.wallet import BookedCharge
-from tests.sandbox.core.wire import Update, UpdateItem
 
 Json = dict[str, Any]
 FIRST_ID = 54112

@@ -5,26 +5,26 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.sandbox.core.accounts import Accounts
 from tests.sandbox.core.catalogue import Catalogue
-from tests.sandbox.core.control import Control
-from tests.sandbox.core.control_today import ControlToday
 from tests.sandbox.core.directory import Directory
+from tests.sandbox.core.early.control import Control
+from tests.sandbox.core.early.credits import Wallets
+from tests.sandbox.core.early.job import Include, JobRendering, Rendering
+from tests.sandbox.core.early.support import Support
 from tests.sandbox.core.era import CORE_2021, CoreEra
 from tests.sandbox.core.exchanges import Exchanges
 from tests.sandbox.core.faults import Faults
-from tests.sandbox.core.features import Features
-from tests.sandbox.core.job_today import JobToday
 from tests.sandbox.core.jobs import FIRST_ID, CoreJob, Jobs
 from tests.sandbox.core.lines import Lines
-from tests.sandbox.core.notifications import Notifications
 from tests.sandbox.core.provider import ProviderCalls
-from tests.sandbox.core.rendering import Include, JobRendering, Rendering
 from tests.sandbox.core.routes import INCOMING, INCOMING_TODAY, outgoing
 from tests.sandbox.core.server import CoreServer
-from tests.sandbox.core.support import Support
+from tests.sandbox.core.today.control import ControlToday
+from tests.sandbox.core.today.features import Features
+from tests.sandbox.core.today.job import JobToday
+from tests.sandbox.core.today.notifications import Notifications
+from tests.sandbox.core.today.quotas import Accounts
 from tests.sandbox.core.tokens import Tokens
-from tests.sandbox.core.wallet import Wallets
 from tests.sandbox.errors import SandboxError
 
 Json = dict[str, Any]

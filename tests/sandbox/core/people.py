@@ -3,11 +3,11 @@
 from typing import Any
 from urllib.parse import urljoin
 
-from tests.sandbox.core.accounts import Workspace
 from tests.sandbox.core.answers import is_absolute
 from tests.sandbox.core.catalogue import CATEGORY
 from tests.sandbox.core.errors import CoreError
 from tests.sandbox.core.parts import CoreParts
+from tests.sandbox.core.today.quotas import Workspace
 
 
 class CorePeople(CoreParts):

@@ -7,8 +7,8 @@ from typing import Any
 
 from tests.sandbox.core.applications import check_parameters
 from tests.sandbox.core.catalogue import Catalogue, reference
+from tests.sandbox.core.early.credits import Wallets
 from tests.sandbox.core.errors import CoreError
-from tests.sandbox.core.wallet import Wallets
 
 Json = dict[str, Any]
 NAME = re.compile(r"[\w _-]{1,200}")

@@ -4,9 +4,9 @@ from contextlib import suppress
 from typing import Any
 
 from tests.sandbox.core.answers import wrong_session
-from tests.sandbox.core.control_today import with_part
 from tests.sandbox.core.errors import CoreError
 from tests.sandbox.core.parts import CoreParts
+from tests.sandbox.core.today.control import with_part
 
 Json = dict[str, Any]
 

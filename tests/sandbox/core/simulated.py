@@ -4,6 +4,7 @@ from collections.abc import Callable
 from types import EllipsisType
 from typing import Any
 
+from tests.sandbox.core.early.credits import Behaviour
 from tests.sandbox.core.era import FINAL
 from tests.sandbox.core.errors import CoreCrashError
 from tests.sandbox.core.exchanges import Exchange, Hook, Watcher
@@ -11,7 +12,6 @@ from tests.sandbox.core.jobs import CoreJob
 from tests.sandbox.core.polling import CorePolling
 from tests.sandbox.core.resources import CoreResources
 from tests.sandbox.core.sockets import CoreSockets
-from tests.sandbox.core.wallet import Behaviour
 
 Json = dict[str, Any]
 MOST_VERIFIED = 100

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from tests.sandbox.core.early.job import Include
 from tests.sandbox.core.follow import Followed, Line
 from tests.sandbox.core.jobs import CoreJob
 from tests.sandbox.core.log import Hook
 from tests.sandbox.core.parts import CoreParts
-from tests.sandbox.core.rendering import Include
 from tests.sandbox.core.shell import ShellClient
-from tests.sandbox.core.viewing import Viewed
+from tests.sandbox.core.today.follow import Viewed
 from tests.sandbox.core.websocket import Socket
 
 Json = dict[str, Any]

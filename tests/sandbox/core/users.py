@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
-from tests.sandbox.core.accounts import Workspace
 from tests.sandbox.core.answers import wrong_session, wrong_utilization
-from tests.sandbox.core.application_today import PARAMETER, whole_application
+from tests.sandbox.core.early.support import wrong_support
 from tests.sandbox.core.errors import CoreError
-from tests.sandbox.core.features import unknown_features, unreadable
 from tests.sandbox.core.jobs import CoreJob
 from tests.sandbox.core.parts import CoreParts
 from tests.sandbox.core.requests import UserRequest, check_credits, specification, stored
-from tests.sandbox.core.support import wrong_support
+from tests.sandbox.core.today.application import PARAMETER, whole_application
+from tests.sandbox.core.today.features import unknown_features, unreadable
+from tests.sandbox.core.today.quotas import Workspace
 
 Json = dict[str, Any]
 POLL_EVERY = 10.0

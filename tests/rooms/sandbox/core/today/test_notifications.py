@@ -10,7 +10,7 @@ import pytest
 from tests.rooms.sandbox.core.conftest import SLEEPER, Clock
 from tests.rooms.sandbox.core.today.conftest import Provider
 from tests.sandbox.core import CoreError, SimulatedCore, Socket, SocketClosedError
-from tests.sandbox.core.records import text
+from tests.sandbox.core.today.records import text
 
 PATH = "/api/accounting/notifications"
 

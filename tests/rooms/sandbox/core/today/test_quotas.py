@@ -8,7 +8,7 @@ import requests
 from tests.rooms.sandbox.core.conftest import SLEEPER, Json, charge
 from tests.rooms.sandbox.core.today.conftest import Provider
 from tests.sandbox.core import CoreError, SimulatedCore
-from tests.sandbox.core.products import category_v2, product_v2
+from tests.sandbox.core.today.products import category_v2, product_v2
 
 PRODUCTS = "/api/products/v2"
 

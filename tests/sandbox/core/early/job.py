@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tests.sandbox.core.catalogue import Catalogue
+from tests.sandbox.core.early.support import Support
 from tests.sandbox.core.era import CoreEra
 from tests.sandbox.core.jobs import CoreJob, simple_duration
-from tests.sandbox.core.support import Support
 
 Json = dict[str, Any]
 NO_DURATION = {"hours": None, "minutes": None, "seconds": None}

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import simple_websocket
 
-from tests.sandbox.core import records
-from tests.sandbox.core.accounts import Account, Accounts, Workspace
 from tests.sandbox.core.catalogue import Catalogue
 from tests.sandbox.core.directory import Directory, Project
 from tests.sandbox.core.errors import CoreError, ProtocolError
-from tests.sandbox.core.records import Auth, ReplayUser
+from tests.sandbox.core.today import records
+from tests.sandbox.core.today.quotas import Account, Accounts, Workspace
+from tests.sandbox.core.today.records import Auth, ReplayUser
 from tests.sandbox.core.tokens import Tokens
 
 if TYPE_CHECKING:

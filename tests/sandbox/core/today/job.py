@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.sandbox.core.application_today import no_application, whole_application
 from tests.sandbox.core.catalogue import Catalogue
-from tests.sandbox.core.features import Features
+from tests.sandbox.core.early.job import Include
 from tests.sandbox.core.jobs import CoreJob, simple_duration
-from tests.sandbox.core.rendering import Include
+from tests.sandbox.core.today.application import no_application, whole_application
+from tests.sandbox.core.today.features import Features
 
 Json = dict[str, Any]
 VALUE: Json = {

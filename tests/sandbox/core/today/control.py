@@ -8,19 +8,19 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from tests.sandbox.core import messages
-from tests.sandbox.core.accounts import Accounts, Workspace
-from tests.sandbox.core.bodies import truth
-from tests.sandbox.core.browse_today import matching, page
 from tests.sandbox.core.call import Call
 from tests.sandbox.core.catalogue import Catalogue
 from tests.sandbox.core.directory import Directory
+from tests.sandbox.core.early.job import Include, JobRendering
 from tests.sandbox.core.era import CoreEra
 from tests.sandbox.core.errors import CoreEndsError, CoreError, ProtocolError
-from tests.sandbox.core.history import after
 from tests.sandbox.core.jobs import CoreJob, Jobs
-from tests.sandbox.core.products import wrong_product
-from tests.sandbox.core.rendering import Include, JobRendering
+from tests.sandbox.core.today import messages
+from tests.sandbox.core.today.bodies import truth
+from tests.sandbox.core.today.browse import matching, page
+from tests.sandbox.core.today.history import after
+from tests.sandbox.core.today.products import wrong_product
+from tests.sandbox.core.today.quotas import Accounts, Workspace
 from tests.sandbox.core.tokens import Tokens
 
 Json = dict[str, Any]

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from tests.sandbox.core.bodies import whole
 from tests.sandbox.core.errors import ProtocolError
 from tests.sandbox.core.jobs import CoreJob
+from tests.sandbox.core.today.bodies import whole
 
 Json = dict[str, Any]
 T = TypeVar("T")

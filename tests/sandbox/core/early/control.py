@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.sandbox.core import wire
-from tests.sandbox.core.browse import matching, page
 from tests.sandbox.core.call import Call
 from tests.sandbox.core.catalogue import Catalogue
 from tests.sandbox.core.directory import Directory
+from tests.sandbox.core.early import wire
+from tests.sandbox.core.early.browse import matching, page
+from tests.sandbox.core.early.credits import Behaviour, Charge, Wallets
+from tests.sandbox.core.early.job import Include, JobRendering
 from tests.sandbox.core.era import CoreEra
 from tests.sandbox.core.errors import CoreError, ProtocolError
 from tests.sandbox.core.jobs import Jobs
-from tests.sandbox.core.rendering import Include, JobRendering
 from tests.sandbox.core.tokens import Tokens
-from tests.sandbox.core.wallet import Behaviour, Charge, Wallets
 
 Json = dict[str, Any]
 SYSTEM = "_ucloud"

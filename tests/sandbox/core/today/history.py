@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.sandbox.core.era import FINAL
 from tests.sandbox.core.jobs import CoreJob, StateChange
-from tests.sandbox.core.messages import JobUpdate
+from tests.sandbox.core.today.messages import JobUpdate
 
 Json = dict[str, Any]
 MINUTE = 60_000

@@ -6,7 +6,7 @@ Every field has the zero of its type for a default: nothing has to be there.
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.sandbox.core.bodies import Stamp
+from tests.sandbox.core.today.bodies import Stamp
 
 Json = dict[str, Any]
 
