@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tests.sandbox.core.call import Call
@@ -15,10 +16,11 @@ from tests.sandbox.core.directory import Directory
 from tests.sandbox.core.early import wire
 from tests.sandbox.core.early.browse import matching, page
 from tests.sandbox.core.early.credits import Behaviour, Charge, Wallets
-from tests.sandbox.core.early.job import Include, JobRendering
+from tests.sandbox.core.early.history import after
 from tests.sandbox.core.era import CoreEra
 from tests.sandbox.core.errors import CoreError, ProtocolError
-from tests.sandbox.core.jobs import Jobs
+from tests.sandbox.core.jobs import CoreJob, Jobs
+from tests.sandbox.core.rendering import Include, JobRendering
 from tests.sandbox.core.tokens import Tokens
 
 Json = dict[str, Any]
@@ -27,7 +29,7 @@ SYSTEM = "_ucloud"
 
 
 @dataclass(slots=True)
-class Control:
+class EarlyControl:
     """The provider's side of Core. Its parts lock themselves; ``changed`` guards what spans several.
 
     :ivar charging: see :attr:`SimulatedCore.charging`
@@ -62,7 +64,7 @@ class Control:
 
     def refresh(self, call: Call) -> Json:
         """``auth.providers.refresh``."""
-        items = call.read(wire.Bulk[wire.RefreshItem]).items
+        items = wire.received(call, wire.Bulk[wire.RefreshItem]).items
         return {"responses": [{"accessToken": self.tokens.refresh(item.refresh_token)} for item in items]}
 
     def retrieve(self, call: Call) -> Json:
@@ -80,19 +82,22 @@ class Control:
 
     def update(self, call: Call) -> Json:
         """``jobs.control.update``."""
-        items = call.read(wire.Bulk[wire.UpdateItem]).items
+        items = wire.received(call, wire.Bulk[wire.UpdateItem]).items
         wrong = [why for number, item in enumerate(items) for why in wire.check_update(item, number, self.era)]
         if wrong:
             raise ProtocolError(wrong)
         for number, item in enumerate(items):
             for sentence in wire.beyond_era(item, number, self.era):
                 call.complain(sentence)
-        self.jobs.update(items, self.era)
+        with self.changed:
+            before = self.jobs.require(item.id for item in items)
+            for item in items:
+                self.jobs.change(item.id, partial(self._after, before[item.id].state, item.update))
         return {}
 
     def charge(self, call: Call) -> Json:
         """``jobs.control.chargeCredits``."""
-        items = call.read(wire.Bulk[wire.ChargeItem]).items
+        items = wire.received(call, wire.Bulk[wire.ChargeItem]).items
         for (job_id, charge_id), times in Counter((item.id, item.charge_id) for item in items).items():
             if times > 1:
                 call.complain(f"chargeId {charge_id} is there {times} times for job {job_id}")
@@ -112,12 +117,12 @@ class Control:
         """``jobs.control.checkCredits``: a 404 where the era has none."""
         if not self.era.has_check_credits:
             raise CoreError(404, "Not found")
-        items = call.read(wire.Bulk[wire.ChargeItem]).items
+        items = wire.received(call, wire.Bulk[wire.ChargeItem]).items
         return self.wallets.check(self._charges(call, items)).body()
 
     def register(self, call: Call) -> Json:
         """``jobs.control.register``: jobs that the provider has already, by its own id for them."""
-        items = call.read(wire.Bulk[wire.RegisterItem]).items
+        items = wire.received(call, wire.Bulk[wire.RegisterItem]).items
         with self.changed:
             for number, item in enumerate(items):
                 self._admit(item, number)
@@ -136,7 +141,7 @@ class Control:
 
     def approve(self, call: Call) -> Json:
         """``providers.im.control.approveConnection``; the same again is welcome."""
-        username = call.read(wire.Approval).username
+        username = wire.received(call, wire.Approval).username
         self.directory.connect(username)
         return {}
 
@@ -144,8 +149,11 @@ class Control:
         """``providers.im.control.clearConnection``; nobody has to be connected."""
         if not self.era.has_unlinked:
             raise CoreError(404, "Not found")
-        self.directory.disconnect(call.read(wire.Approval).username)
+        self.directory.disconnect(wire.received(call, wire.Approval).username)
         return {}
+
+    def _after(self, before: str, update: wire.Update, job: CoreJob) -> CoreJob:
+        return after(job, before, update, self.jobs.now_ms(), self.era)
 
     def _charges(self, call: Call, items: Sequence[wire.ChargeItem]) -> list[Charge]:
         jobs = self.jobs.require(item.id for item in items)

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tests.sandbox.core.catalogue import Catalogue
 from tests.sandbox.core.errors import CoreError
+from tests.sandbox.core.jobs import BookedCharge
+from tests.sandbox.core.requests import UserRequest
 
 Behaviour = Literal["as-documented", "as-coded"]
 PLENTY = 10**15
@@ -36,24 +39,6 @@ class Charge:
     cost: int
     performed_by: str
     description: str
-
-
-@dataclass(frozen=True, slots=True)
-class BookedCharge:
-    """A charge in Core's books.
-
-    :ivar taken: credits that left the wallet; less than the cost when it ran dry
-    :ivar at: milliseconds since the epoch
-    """
-
-    charge_id: str
-    units: int
-    multiplier: int
-    cost: int
-    taken: int
-    performed_by: str
-    description: str
-    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,3 +176,13 @@ class Wallets:
                 f"with {first.units} x {first.multiplier} "
                 f"and again for job {again.job_id} with {again.units} x {again.multiplier}"
             )
+
+
+def check_credits(request: UserRequest, catalogue: Catalogue, wallets: Wallets) -> None:
+    """Refuse a job whose payer cannot pay for one unit of its product.
+
+    :raises CoreError: 402
+    """
+    product = catalogue.named(request.product)
+    if not product["freeToUse"] and not wallets.can_pay(request.project or request.owner, product["pricePerUnit"]):
+        raise CoreError(402, "Insufficient funds")

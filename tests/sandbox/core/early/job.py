@@ -1,46 +1,22 @@
-"""A job as JSON on the wire, with every key that UCloud sends (contract: Job, JobIncludeFlags)."""
+"""A job as JSON on the wire, as it was written in 2021 and 2022 (contract: Job)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from tests.sandbox.core.catalogue import Catalogue
 from tests.sandbox.core.early.support import Support
 from tests.sandbox.core.era import CoreEra
 from tests.sandbox.core.jobs import CoreJob, simple_duration
+from tests.sandbox.core.rendering import Include
 
 Json = dict[str, Any]
 NO_DURATION = {"hours": None, "minutes": None, "seconds": None}
 
 
 @dataclass(frozen=True, slots=True)
-class Include:
-    """What a reader of a job asked for beyond the plain fields (contract: JobIncludeFlags)."""
-
-    application: bool = False
-    product: bool = False
-    support: bool = False
-    updates: bool = False
-    others: bool = False
-    parameters: bool = True
-
-
-class JobRendering(Protocol):
-    """Writes jobs as some Core does."""
-
-    def job(self, job: CoreJob, include: Include, *, permissions: bool) -> Json:
-        """The Job.
-
-        :param permissions: whether to say what the provider itself may do with it
-        """
-
-    def values(self, values: Sequence[Json]) -> list[Json] | None:
-        """AppParameterValues in a list."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rendering:
-    """Writes jobs by an era.
+class EarlyRendering:
+    """Writes jobs as the Core of 2021 or 2022.
 
     :ivar support: what the provider said it supports, for ``resolvedSupport``
     """
@@ -50,10 +26,7 @@ class Rendering:
     support: Support
 
     def job(self, job: CoreJob, include: Include, *, permissions: bool) -> Json:
-        """The Job.
-
-        :param permissions: whether to say what the provider itself may do with it
-        """
+        """See :class:`JobRendering`."""
         mine = {"myself": ["PROVIDER"], "others": job.acl if include.others else None}
         return {
             "id": job.id,

@@ -4,15 +4,16 @@ Core itself is lenient in places; whoever writes a provider wants to be told. So
 field or a bulk of the wrong size is refused here, and a key that no Core of any era knows is noted.
 """
 
-import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Generic, NoReturn, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 from pydantic.alias_generators import to_camel
 
+from tests.sandbox.core.call import Call
 from tests.sandbox.core.era import CoreEra
 from tests.sandbox.core.errors import ProtocolError
+from tests.sandbox.core.strict_json import strict_object
 
 MOST_ITEMS = 1000
 LARGEST = 2**63 - 1
@@ -132,20 +133,16 @@ class Bulk(Message, Generic[I]):
     type: StrictStr | None = None
 
 
-def parse(text: bytes | str, what: str = "the body") -> dict[str, Any]:
-    """The JSON object in a body or frame.
+def received(call: Call, kind: type[M]) -> M:
+    """The body of a call, as a message of that kind, as it was declared.
 
-    :param what: it is, for the error
-    :raises ProtocolError: when there is none, or it has a key twice or a number that JSON does not know
+    :raises ProtocolError: 400
     """
-    try:
-        plain = text.decode("utf-8") if isinstance(text, bytes) else text
-        data = json.loads(plain, parse_constant=_no_number, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError([f"{what} is not JSON: {error}"]) from None
-    if not isinstance(data, dict):
-        raise ProtocolError([f"{what} is not a JSON object"])
-    return data
+    data = strict_object(call.body)
+    message = read(kind, data)
+    for key in unknown_keys(data, message):
+        call.complain(f"{key} is a key that UCloud does not know")
+    return message
 
 
 def read(kind: type[M], data: Mapping[str, Any]) -> M:
@@ -218,16 +215,3 @@ def _path(loc: tuple[int | str, ...]) -> str:
     for part in loc:
         text += f"[{part}]" if isinstance(part, int) else f"{'.' if text else ''}{part}"
     return text or "the body"
-
-
-def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {key} is there twice")
-        found[key] = value
-    return found

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic.alias_generators import to_camel
 
+from tests.sandbox.core.call import Call
 from tests.sandbox.core.errors import ProtocolError
 
 WHY = "Invalid request supplied"
@@ -24,6 +25,14 @@ T = TypeVar("T")
 
 class Stamp(int):
     """Milliseconds since the epoch, which may not even be null."""
+
+
+def received(call: Call, kind: type[T]) -> T:
+    """The body of a call, read field by field by its type.
+
+    :raises ProtocolError: 400
+    """
+    return decode(kind, call.body, lambda key: call.complain(f"{key} is a key that UCloud does not know"))
 
 
 def decode(kind: type[T], text: bytes, unknown: Callable[[str], None]) -> T:

@@ -3,16 +3,14 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 from tests.sandbox.core.answers import MAYBE_TEXT, WHOLE, Check
 from tests.sandbox.core.errors import CoreError
-from tests.sandbox.core.follow import LOOK_AGAIN, Followed, Line
+from tests.sandbox.core.follow import LOOK_AGAIN, Followed
 from tests.sandbox.core.frames import UNREACHABLE, ResponseFrame
-from tests.sandbox.core.jobs import CoreJob
-from tests.sandbox.core.log import Hook
 from tests.sandbox.core.websocket import Socket, SocketClosedError
 
 Json = dict[str, Any]
@@ -27,28 +25,12 @@ ENTRY: Mapping[str, tuple[Any, Check]] = {
 """Fields of a piece of log: what they are when they are missing, and what they must be."""
 
 
-class Viewed(Followed):
-    """What came of a job's log so far. There is no session and no response: the end is that of the connection.
+class FollowedSockets(Followed):
+    """One WebSocket after the other, in any state of the job. There is no session and no response: the end is that
+    of the connection.
 
     ``pings`` counts the entries without a text, which Core needs to notice that a browser has gone.
     """
-
-    def __init__(
-        self,
-        dial: Callable[[str], Socket],
-        line: Line,
-        job: CoreJob,
-        user: str,
-        *,
-        while_running: bool,
-        on_message: Hook | None = None,
-    ) -> None:
-        """Begin.
-
-        :param dial: connects for a user
-        """
-        self._dial = dial
-        super().__init__(line, job, user, while_running=while_running, on_message=on_message)
 
     def _follow_running(self) -> None:
         while not self._closing.is_set():
@@ -62,7 +44,7 @@ class Viewed(Followed):
         payload = {"type": "init", "job": line.render(line.job(self._job_id))}
         exchange = line.exchanges.begin("core->provider", line.call, payload, self._user)
         try:
-            socket = self._dial(self._user)
+            socket = line.dial(self._user)
         except CoreError as error:
             with self._changed:
                 self._response = ResponseFrame("", error.status, {"why": error.why})

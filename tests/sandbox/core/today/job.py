@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.sandbox.core.catalogue import Catalogue
-from tests.sandbox.core.early.job import Include
 from tests.sandbox.core.jobs import CoreJob, simple_duration
+from tests.sandbox.core.rendering import Include
 from tests.sandbox.core.today.application import no_application, whole_application
 from tests.sandbox.core.today.features import Features
 
@@ -32,8 +32,8 @@ VALUE: Json = {
 
 
 @dataclass(frozen=True, slots=True)
-class JobToday:
-    """Writes jobs.
+class TodayRendering:
+    """Writes jobs as today's Core.
 
     :ivar features: what the provider said it supports, for ``resolvedSupport``
     """

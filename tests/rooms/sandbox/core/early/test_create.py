@@ -201,7 +201,7 @@ def test_support_is_asked_for_once_in_a_quarter_of_an_hour_and_decides(
         product = {"id": name, "category": "example-compute", "provider": "example"}
         return {"product": product, "docker": docker, "virtualMachine": {"enabled": None}}
 
-    core.asks_support = True
+    core.capabilities.checked = True
     app = core.catalogue.application("sleeper", "1.0.0")
     assert app is not None
     container = json.loads(json.dumps(app))

@@ -34,11 +34,11 @@ def test_a_round_of_polling_asks_eight_things(core: SimulatedCore, provider: Fak
         ("GET", "private-networks/retrieveProducts"),
         ("GET", "provider/branding/retrieveInfo"),
     ]
-    assert (core.manifest, core.protocol_errors) == (True, [])
+    assert (core.manifest.enabled, core.protocol_errors) == (True, [])
 
 
 def test_a_slow_list_and_one_that_is_refused_are_noted(core: SimulatedCore, provider: FakeProvider) -> None:
-    core.quick = 0.1
+    core.polling.quick_seconds = 0.1
     provider.answer("integration/retrieveManifest", ENABLED)
     provider.answer("networkips/retrieveProducts", (403, {"why": "Forbidden"}))
     provider.during = lambda seen: time.sleep(0.15) if "licenses" in seen.path else None
@@ -53,9 +53,9 @@ def test_a_manifest_with_an_expiry_is_noted_and_none_is_not_connected(
 ) -> None:
     provider.answer("integration/retrieveManifest", (200, {"enabled": False, "expireAfterMs": 5}), (404, {}))
     core.poll()
-    assert (core.manifest, core.is_connected("anybody")) == (False, True)
+    assert (core.manifest.enabled, core.is_connected("anybody")) == (False, True)
     core.poll()
-    assert (core.manifest, core.is_connected("anybody")) == (None, False)
+    assert (core.manifest.enabled, core.is_connected("anybody")) == (None, False)
     assert len(core.protocol_errors) == 1
 
 

@@ -205,7 +205,7 @@ def with_backend(core: SimulatedCore, backend: str) -> Json:
 
 
 def test_the_block_of_the_backend_decides(core: SimulatedCore, provider: FakeProvider) -> None:
-    core.asks_support = True
+    core.capabilities.checked = True
     unknown = SUPPORT | {"product": PRODUCT | {"id": "x"}}
     provider.answer("jobs/retrieveProducts", (200, {"responses": [SUPPORT, unknown]}))
     job_id = core.submit(**SLEEPER)
@@ -236,7 +236,7 @@ def test_the_block_of_the_backend_decides(core: SimulatedCore, provider: FakePro
 def test_the_last_good_answer_stays_in_force_and_a_missing_product_is_gone(
     core: SimulatedCore, provider: FakeProvider, clock: Any
 ) -> None:
-    core.asks_support = True
+    core.capabilities.checked = True
     good = (200, {"responses": [SUPPORT]})
     provider.answer(
         "jobs/retrieveProducts", good, (500, {}), (200, {"responses": [{"product": PRODUCT, "native": 1}]}), (200, {})
