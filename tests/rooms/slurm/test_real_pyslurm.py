@@ -29,7 +29,7 @@ LIMIT = 4.0
 PATIENCE = 120.0
 BULK = 100
 APP = application(word("sleep"), word("600"))
-HOST = "slurm.pyslurm.host"
+CHILD = "slurm.pyslurm.child"
 TABLES = {"slurm": {"backend": "pyslurm", "timeout": f"{LIMIT:.0f}s"}, "jobs": {"quiet": "11s", "grace": "5s"}}
 
 
@@ -91,7 +91,7 @@ class Real:
         hosts = []
         for process in processes.with_descendants(roots):
             with suppress(OSError):
-                if HOST in Path(f"/proc/{process.pid}/cmdline").read_text() and process.alive():
+                if CHILD in Path(f"/proc/{process.pid}/cmdline").read_text() and process.alive():
                     hosts.append(process)
         return hosts
 
