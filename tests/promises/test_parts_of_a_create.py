@@ -18,6 +18,7 @@ from ucloud_slurm.slurm.errors import SubmissionRefused
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.store.sqlite import BUSY_SECONDS, StorageBusy
+from ucloud_slurm.provider.bulk import Bulk
 from ucloud_slurm.web.create import Create
 
 PATIENCE = 20.0
@@ -27,11 +28,11 @@ def create(world: World, *ids: str) -> int:
     return int(world.core.call("POST", "/ucloud/example/jobs", {"items": [job_data(id_) for id_ in ids]})[0])
 
 
-def begun(fails: Callable[[int], None]) -> Callable[[Create], bool]:
+def begun(fails: Callable[[int], None]) -> Callable[[Bulk], bool]:
     """Instead of the question whether there is time: calls that with the number of each submission, from 1."""
-    real, lock, number = Create._may_submit, threading.Lock(), 0
+    real, lock, number = Bulk._may_submit, threading.Lock(), 0
 
-    def may(self: Create) -> bool:
+    def may(self: Bulk) -> bool:
         nonlocal number
         with lock:
             number += 1
@@ -55,11 +56,10 @@ def another_writer(world: World) -> Iterator[None]:
 def test_a_job_that_was_rolled_back_with_a_bulk_is_not_promised_alone(world: World, mocker: MockerFixture) -> None:
     there, go, submit = threading.Event(), threading.Event(), world.model.submit
 
-    def slow(submission: Any, within: float, as_user: Any, before: Any = None) -> Any:
+    def slow(submission: Any, within: float) -> Any:
         if submission.name == "ucloud-8":
-            before()
             raise SubmissionRefused("no")
-        found = submit(submission, within, as_user, before)
+        found = submit(submission, within)
         there.set()
         go.wait(PATIENCE)
         return found
@@ -94,7 +94,7 @@ def test_a_submission_that_fails_leaves_no_claim_of_the_others(open_provider: Op
         if number == 3:
             go.wait(PATIENCE)
 
-    mocker.patch.object(Create, "_may_submit", begun(fails))
+    mocker.patch.object(Bulk, "_may_submit", begun(fails))
     with pytest.raises(StorageTrouble):
         Create(provider).accept([job(str(number)) for number in range(6)])
     go.set()
@@ -115,7 +115,7 @@ def test_nothing_is_written_after_the_answer(world: World, open_provider: Open, 
         go.wait(PATIENCE)
         return submit(*arguments)
 
-    mocker.patch.object(Create, "_may_submit", begun(fails))
+    mocker.patch.object(Bulk, "_may_submit", begun(fails))
     mocker.patch.object(world.model, "submit", late)
     with pytest.raises(StorageTrouble):
         Create(provider).accept([job("7"), job("8")])

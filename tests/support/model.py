@@ -20,7 +20,7 @@ from ucloud_slurm.slurm.records import (
     Submission,
 )
 from ucloud_slurm.slurm.states import Phase, SlurmState
-from ucloud_slurm.system.process import Run
+from ucloud_slurm.system.process import Start
 
 
 @dataclass
@@ -38,6 +38,20 @@ class ModelJob:
     @property
     def run(self) -> RunRecord:
         return self.runs[-1]
+
+
+@dataclass
+class ModelSubmission:
+    """A submission that is not sent yet."""
+
+    model: "Model"
+    submission: Submission
+
+    def send(self, within: float) -> SlurmJobId:
+        return self.model.submit(self.submission, within)
+
+    def abandon(self) -> None:
+        self.model.counts["abandoned"] += 1
 
 
 @dataclass
@@ -67,11 +81,10 @@ class Model:
     def close(self) -> None:
         """Nothing is kept."""
 
-    def submit(
-        self, submission: Submission, within: float, as_user: Run, before: Callable[[], None] | None = None
-    ) -> SlurmJobId:
-        if before is not None:
-            before()
+    def start(self, submission: Submission, as_user: Start) -> "ModelSubmission":
+        return ModelSubmission(self, submission)
+
+    def submit(self, submission: Submission, within: float) -> SlurmJobId:
         self.counts["sbatch"] += 1
         if not self.controller:
             raise OutcomeUnknown("Unable to contact slurm controller")

@@ -125,23 +125,35 @@ class Jobs:
                 )
         return refused
 
-    def claim(self, job_id: str, now: float, until: float, pace: float | None = None) -> int | None:
-        """Begins a submission, unless somebody else has begun one, the job is to end, or it is held.
+    def claim(self, ids: Collection[str], now: float, until: float, pace: float | None = None) -> dict[str, int]:
+        """Claims an attempt to submit each of these jobs, but those that are claimed, stopped or held already.
 
-        :param pace: most submissions a second as the account of the job, over :data:`WINDOW`; None: no bound
-        :returns: the number of the attempt, by which what becomes of it is told from what becomes of others
+        :param until: when the claims expire, in seconds since the epoch
+        :param pace: most submissions a second as one local user, over :data:`WINDOW`; None: no bound
+        :returns: the claimed jobs with the number of the attempt, which tells its outcome from that of others
         """
         with self.store.writing():
             if pace is not None:
-                row = self.get(job_id)
-                if row is None or self.rate_limit_remaining(row.local_user, now, pace) < 1:
-                    return None
-            claimed = self.store.row(
+                ids = self._within_pace(ids, now, pace)
+            rows = self.store.rows(
                 "update jobs set phase = 'submitting', attempted_at = ?, claimed_until = ?, attempts = attempts + 1 "
-                "where id = ? and phase = 'accepted' and stop is null and held_at is null returning attempts",
-                [now, until, job_id],
+                f"where {_THESE} and +phase = 'accepted' and stop is null and held_at is null returning id, attempts",
+                [now, until, json.dumps(list(ids))],
             )
-        return int(claimed["attempts"]) if claimed else None
+        return {row["id"]: int(row["attempts"]) for row in rows}
+
+    def _within_pace(self, ids: Collection[str], now: float, pace: float) -> list[str]:
+        """As many of these jobs, in their order, as may be submitted now for each local user."""
+        users = self.store.rows(f"select id, local_user from jobs where {_THESE}", [json.dumps(list(ids))])
+        of = {row["id"]: row["local_user"] for row in users}
+        remaining = {user: self.rate_limit_remaining(user, now, pace) for user in of.values()}
+        allowed = []
+        for job_id in ids:
+            user = of.get(job_id)
+            if user is not None and remaining[user] > 0:
+                remaining[user] -= 1
+                allowed.append(job_id)
+        return allowed
 
     def rate_limit_remaining(self, user: str, now: float, pace: float) -> int:
         """How many submissions as that account may begin now. See :meth:`claim`."""
