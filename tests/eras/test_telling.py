@@ -10,9 +10,9 @@ from tests.sandbox.core import CoreError
 from tests.support.factories import job_data
 from ucloud_slurm.provider.reconciliation import FORGOTTEN
 from ucloud_slurm.store.jobs import Phase
-from ucloud_slurm.store.sqlite import StorageBusy
+from ucloud_slurm.store.sqlite import StorageBusyError
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
-from ucloud_slurm.users.mapping import NoAnswer
+from ucloud_slurm.users.mapping import IdentityUnavailableError
 from ucloud_slurm.worker.run import Result
 
 pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
@@ -67,7 +67,7 @@ def test_a_job_that_core_gave_up_is_cancelled_and_nobody_hears_of_it(world: Worl
 
 
 def test_a_job_whose_create_came_to_no_answer_is_cancelled(world: World, mocker: MockerFixture) -> None:
-    mocker.patch.object(type(world.provider.jobs), "acknowledge", side_effect=StorageBusy("The provider is busy."))
+    mocker.patch.object(type(world.provider.jobs), "acknowledge", side_effect=StorageBusyError("The provider is busy."))
     with pytest.raises(CoreError):
         world.submit()
     mocker.stopall()
@@ -202,7 +202,7 @@ def test_a_job_of_whose_owner_nothing_can_be_told_at_the_moment_is_not_declared_
     world.work(1)
     for table in ("outbox", "jobs"):
         world.provider.store.change(f"delete from {table} where {'job_id' if table == 'outbox' else 'id'} = ?", [job])
-    mocker.patch.object(type(world.provider.mapping), "identity", side_effect=NoAnswer)
+    mocker.patch.object(type(world.provider.mapping), "identity", side_effect=IdentityUnavailableError)
     world.work(3601)
     mocker.stopall()
     for _ in range(8):
@@ -223,7 +223,7 @@ def test_while_it_is_asked_whose_an_unknown_job_is_requests_can_write(world: Wor
     def slow(*_: object) -> None:
         with ThreadPoolExecutor(1) as other:
             written.append(other.submit(world.provider.jobs.confirmed, ["1"], world.clock()).exception())
-        raise NoAnswer
+        raise IdentityUnavailableError
 
     mocker.patch.object(type(world.provider.mapping), "identity", slow)
     world.work(3601)

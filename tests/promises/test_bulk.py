@@ -13,7 +13,7 @@ from tests.conftest import Open, World
 from tests.support.factories import job_data
 from ucloud_slurm.errors import StorageFull
 from ucloud_slurm.provider.bulk import WINDOW_JOBS
-from ucloud_slurm.slurm.errors import SubmissionRefused
+from ucloud_slurm.slurm.errors import SubmissionRefusedError
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.store.sqlite import Store
@@ -40,7 +40,7 @@ def refuse_from(world: World, mocker: MockerFixture, number: int) -> list[str]:
             heard.append(submission.name)
             late = len(heard) > number
         if late:
-            raise SubmissionRefused("Invalid account or account/partition combination specified")
+            raise SubmissionRefusedError("Invalid account or account/partition combination specified")
         return real(submission, within)
 
     mocker.patch.object(world.model, "submit", submit)

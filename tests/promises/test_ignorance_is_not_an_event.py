@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.conftest import World
-from ucloud_slurm.slurm.errors import ActionRefused
+from ucloud_slurm.slurm.errors import ActionRefusedError
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import SLURM
@@ -223,7 +223,7 @@ def test_a_cancel_that_slurm_refuses_does_not_hold_up_the_others(world: World) -
 
     def refusing(job: SlurmJobId, name: str, user: str, within: float) -> None:
         if name == f"ucloud-{ids[0]}":
-            raise ActionRefused("Access/permission denied")
+            raise ActionRefusedError("Access/permission denied")
         real(job, name, user, within)
 
     world.model.cancel = refusing  # type: ignore[method-assign]

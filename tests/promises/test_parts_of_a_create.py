@@ -14,10 +14,10 @@ from tests.conftest import Open, World
 from tests.sandbox.processes import wait_until
 from tests.support.factories import job, job_data
 from ucloud_slurm.errors import StorageTrouble
-from ucloud_slurm.slurm.errors import SubmissionRefused
+from ucloud_slurm.slurm.errors import SubmissionRefusedError
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import Phase
-from ucloud_slurm.store.sqlite import BUSY_SECONDS, StorageBusy
+from ucloud_slurm.store.sqlite import BUSY_SECONDS, StorageBusyError
 from ucloud_slurm.provider.bulk import Bulk
 from ucloud_slurm.web.create import Create
 
@@ -58,7 +58,7 @@ def test_a_job_that_was_rolled_back_with_a_bulk_is_not_promised_alone(world: Wor
 
     def slow(submission: Any, within: float) -> Any:
         if submission.name == "ucloud-8":
-            raise SubmissionRefused("no")
+            raise SubmissionRefusedError("no")
         found = submit(submission, within)
         there.set()
         go.wait(PATIENCE)
@@ -90,7 +90,7 @@ def test_a_submission_that_fails_leaves_no_claim_of_the_others(open_provider: Op
 
     def fails(number: int) -> None:
         if number == 2:
-            raise StorageBusy("The provider is busy.")
+            raise StorageBusyError("The provider is busy.")
         if number == 3:
             go.wait(PATIENCE)
 
@@ -109,7 +109,7 @@ def test_nothing_is_written_after_the_answer(world: World, open_provider: Open, 
 
     def fails(number: int) -> None:
         if number == 1:
-            raise StorageBusy("The provider is busy.")
+            raise StorageBusyError("The provider is busy.")
 
     def late(*arguments: Any) -> Any:
         go.wait(PATIENCE)

@@ -7,7 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
-from ucloud_slurm.slurm.errors import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
+from ucloud_slurm.slurm.errors import (
+    ActionRefusedError,
+    OutcomeUnknownError,
+    SchedulerUnavailableError,
+    SubmissionRefusedError,
+)
 from ucloud_slurm.slurm.records import (
     Launch,
     Load,
@@ -87,16 +92,16 @@ class Model:
     def submit(self, submission: Submission, within: float) -> SlurmJobId:
         self.counts["sbatch"] += 1
         if not self.controller:
-            raise OutcomeUnknown("Unable to contact slurm controller")
+            raise OutcomeUnknownError("Unable to contact slurm controller")
         if self.refuse:
-            raise SubmissionRefused(self.refuse)
+            raise SubmissionRefusedError(self.refuse)
         if self.drop_requests:
             self.drop_requests -= 1
-            raise OutcomeUnknown("Socket timed out")
+            raise OutcomeUnknownError("Socket timed out")
         job = self.add(submission, submission.user)
         if self.lose_answers:
             self.lose_answers -= 1
-            raise OutcomeUnknown("Socket timed out")
+            raise OutcomeUnknownError("Socket timed out")
         return job.run.id
 
     def queue(self, users: Collection[str] | None) -> list[QueueRecord]:
@@ -175,7 +180,7 @@ class Model:
         self.counts["hold"] += 1
         found = self._found(job)
         if found.run.state is not SlurmState.PENDING:
-            raise ActionRefused("Job is no longer pending execution")
+            raise ActionRefusedError("Job is no longer pending execution")
         found.held = "JobHeldAdmin"
 
     def release(self, job: SlurmJobId, within: float) -> None:
@@ -189,16 +194,16 @@ class Model:
         self.counts["scontrol"] += 1
         found = self._found(job)
         if found.run.state is not before:
-            raise ActionRefused(f"Job is not {before.name.lower()}")
+            raise ActionRefusedError(f"Job is not {before.name.lower()}")
         found.runs[-1] = replace(found.run, state=after, state_text=after.name)
 
     def _found(self, job: SlurmJobId) -> ModelJob:
         self._ask(self.controller)
         if not self.operator:
-            raise ActionRefused("Access/permission denied")
+            raise ActionRefusedError("Access/permission denied")
         found = next((each for each in self.jobs if each.in_queue and each.run.id == job), None)
         if found is None:
-            raise ActionRefused("Invalid job id specified")
+            raise ActionRefusedError("Invalid job id specified")
         return found
 
     def version(self) -> str:
@@ -247,7 +252,7 @@ class Model:
 
     def _ask(self, up: bool) -> None:
         if not up:
-            raise SchedulerAway("Unable to contact slurm controller")
+            raise SchedulerUnavailableError("Unable to contact slurm controller")
 
     def add(self, submission: Submission, user: str | None = None) -> ModelJob:
         """A job that arrived, whoever submitted it."""

@@ -21,18 +21,18 @@ from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.isolation import isolate_errors
 from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
-from ucloud_slurm.provider.rendering import LIMIT, PATIENCE, NotRendered, render
-from ucloud_slurm.slurm.errors import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
+from ucloud_slurm.provider.rendering import LIMIT, PATIENCE, RenderingUnavailableError, render
+from ucloud_slurm.slurm.errors import ActionRefusedError, OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
 from ucloud_slurm.system.executor import round_robin
-from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.errors import CoreUnavailableError, CoreRefusedError
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
-from ucloud_slurm.users.impersonation import ImpersonationDenied, ImpersonationUnavailable
-from ucloud_slurm.users.mapping import Identity, NoAnswer
+from ucloud_slurm.users.impersonation import ImpersonationDeniedError, ImpersonationUnavailableError
+from ucloud_slurm.users.mapping import Identity, IdentityUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +59,9 @@ def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> S
 
     :param identity: whom it runs as
     :raises Problem: the job cannot be run here, in words for the researcher
-    :raises CoreAway: UCloud had to be asked for the application and did not answer
-    :raises SchedulerAway: Slurm had to be asked for the accounts of a person and did not answer
-    :raises NotRendered: the application's template could not be rendered yet
+    :raises CoreUnavailableError: UCloud had to be asked for the application and did not answer
+    :raises SchedulerUnavailableError: Slurm had to be asked for the accounts of a person and did not answer
+    :raises RenderingUnavailableError: the application's template could not be rendered yet
     """
     reference = job.specification.product
     product = provider.config.product(reference.category, reference.id)
@@ -72,7 +72,7 @@ def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> S
     known_here = product.cpus is not None and product.memory_gb is not None and product.gpus is not None
     try:
         dimensions = None if known_here else lookup.product(reference, job)
-    except CoreRefused:
+    except CoreRefusedError:
         dimensions = None
     partitions = lookup.partitions()
     if partitions is not None and product.partition not in partitions:
@@ -111,7 +111,7 @@ def start(provider: Provider, submission: Submission) -> PendingSubmission | Non
 
     :returns: None where it cannot be started; :func:`conclude` tries again, and records why
     """
-    with suppress(SchedulerAway, ImpersonationUnavailable, ImpersonationDenied):
+    with suppress(SchedulerUnavailableError, ImpersonationUnavailableError, ImpersonationDeniedError):
         return provider.scheduler.start(submission, provider.impersonation(submission.user).start)
     return None
 
@@ -145,24 +145,24 @@ def conclude(
     except StorageFull as error:
         jobs.release_claim(job_id, attempt=attempt)
         raise FolderError(error.why) from None
-    except ImpersonationDenied as error:
+    except ImpersonationDeniedError as error:
         jobs.refused(job_id, error.status, error.why, provider.now(), attempt=attempt)
         return Outcome.REFUSED
-    except SubmissionRefused as refusal:
+    except SubmissionRefusedError as refusal:
         answer = problem(refusal.reason)
         log.info("job %s: Slurm refused it: %s", job_id, refusal.reason)
         jobs.refused(job_id, answer.status, answer.why, provider.now(), attempt=attempt)
         return Outcome.REFUSED
-    except ImpersonationUnavailable as error:
+    except ImpersonationUnavailableError as error:
         log_away(error)
         jobs.release_claim(job_id, attempt=attempt)
         return Outcome.NOT_SENT
-    except SchedulerAway as error:
+    except SchedulerUnavailableError as error:
         log_away(error)
         jobs.release_claim(job_id, attempt=attempt)
         provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)
         return Outcome.NOT_SENT
-    except OutcomeUnknown as error:
+    except OutcomeUnknownError as error:
         log.warning("job %s: the outcome of its submission is unknown: %s", job_id, error)
         jobs.mark_outcome_unknown(job_id, attempt, provider.now())
         provider.breaker.open(SLURM, str(error), provider.now(), OPEN_SECONDS)
@@ -204,7 +204,7 @@ def _cancel_duplicate(provider: Provider, job_id: str, slurm_id: SlurmJobId, sub
     log.warning("job %s: Slurm job %d is a second one of it and is cancelled", job_id, slurm_id)
     try:
         provider.scheduler.cancel(slurm_id, submission.name, submission.user, provider.config.slurm.timeout)
-    except (SchedulerAway, ActionRefused) as error:
+    except (SchedulerUnavailableError, ActionRefusedError) as error:
         log.error("job %s: Slurm job %d could not be cancelled; do it by hand: %s", job_id, slurm_id, error)
 
 
@@ -267,7 +267,7 @@ def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submissio
         return build(provider, lookup, row.job, identity)
     except StorageTrouble:
         raise
-    except (NoAnswer, CoreAway, CoreRefused, NotRendered, SchedulerAway) as error:
+    except (IdentityUnavailableError, CoreUnavailableError, CoreRefusedError, RenderingUnavailableError, SchedulerUnavailableError) as error:
         log.warning("job %s: not submitted yet: %s", row.id, error)
     except Problem as error:
         provider.jobs.refused(row.id, error.status, error.why, provider.now())

@@ -13,12 +13,12 @@ from typing import TypeVar
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm import parse
-from ucloud_slurm.slurm.errors import ActionRefused, SchedulerAway, is_refusal
+from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError, is_refusal
 from ucloud_slurm.slurm.records import Launch, Load, Node, Partition, QueueRecord, RunRecord, SlurmJobId, Submission
 from ucloud_slurm.slurm.sbatch import Sbatch, options
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.system.accounts import own_account
-from ucloud_slurm.system.process import CommandMissing, CommandTimeout, Finished, Start, run
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Finished, Start, run
 
 IDS_PER_SACCT = 1000
 
@@ -66,8 +66,8 @@ class Commands:
         argv = [*self._command("sbatch"), *options(submission)]
         try:
             return Sbatch(as_user(argv, self._env), submission.script, self._timeout)
-        except CommandMissing as error:
-            raise SchedulerAway(str(error)) from None
+        except CommandMissingError as error:
+            raise SchedulerUnavailableError(str(error)) from None
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class Commands:
         errors = [line for line in done.errors.splitlines() if line.strip() and not _ENDED_ALREADY.search(line)]
         if errors or (done.status != 0 and not done.errors):
             text = f"scancel ended with {done.status}: {one_line(' '.join(errors), 200)}"
-            raise SchedulerAway(text) if not errors or not is_refusal(text) else ActionRefused(text)
+            raise SchedulerUnavailableError(text) if not errors or not is_refusal(text) else ActionRefusedError(text)
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
         """See :class:`Scheduler`. scontrol(1), update TimeLimit."""
@@ -193,8 +193,8 @@ class Commands:
         reason = one_line(done.errors or done.output, 200)
         # Slurm 22.05 says "Unexpected message received" both of an unknown job and of a controller that is away.
         if not reason or not is_refusal(reason):
-            raise SchedulerAway(f"scontrol ended with {done.status}: {reason}")
-        raise ActionRefused(reason)
+            raise SchedulerUnavailableError(f"scontrol ended with {done.status}: {reason}")
+        raise ActionRefusedError(reason)
 
     def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:
         """See :class:`Scheduler`. srun(1): --overlap lets the shell share what the job's other steps have."""
@@ -225,21 +225,21 @@ class Commands:
         done = self._run(name, arguments, within)
         # Some commands end with 0 although they had no answer and say so on the error output only.
         if done.status != 0 or "error:" in done.errors:
-            raise SchedulerAway(f"{name} ended with {done.status}: {one_line(done.errors, 200)}")
+            raise SchedulerUnavailableError(f"{name} ended with {done.status}: {one_line(done.errors, 200)}")
         return done
 
     def _run(self, name: str, arguments: Sequence[str], within: float | None) -> Finished:
         limit = self._timeout if within is None else min(within, self._timeout)
         try:
             return run([*self._command(name), *arguments], self._reading_env, limit)
-        except (CommandMissing, CommandTimeout) as error:
-            raise SchedulerAway(str(error)) from None
+        except (CommandMissingError, CommandTimeoutError) as error:
+            raise SchedulerUnavailableError(str(error)) from None
 
     def _parsed(self, name: str, read: Callable[[str], T], done: Finished) -> T:
         try:
             return read(done.output)
         except parse.ParseError as error:
-            raise SchedulerAway(f"{name} printed something unexpected: {one_line(str(error), 200)}") from None
+            raise SchedulerUnavailableError(f"{name} printed something unexpected: {one_line(str(error), 200)}") from None
 
 
 def _mark() -> str:

@@ -3,9 +3,9 @@
 import re
 
 from ucloud_slurm.errors import one_line
-from ucloud_slurm.slurm.errors import OutcomeUnknown, SchedulerAway, SubmissionRefused, is_refusal
+from ucloud_slurm.slurm.errors import OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError, is_refusal
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
-from ucloud_slurm.system.process import CommandMissing, CommandTimeout, Started
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Started
 
 # sbatch prints one of these where the controller took the request and said no. Every other failure leaves open
 # whether a job was made: a request that timed out can still land.
@@ -24,17 +24,17 @@ class Sbatch:
         """See :class:`PendingSubmission`."""
         try:
             done = self._command.finish(self._script, min(within, self._timeout))
-        except CommandMissing as error:
-            raise SchedulerAway(str(error)) from None
-        except CommandTimeout as error:
-            raise OutcomeUnknown(str(error)) from None
+        except CommandMissingError as error:
+            raise SchedulerUnavailableError(str(error)) from None
+        except CommandTimeoutError as error:
+            raise OutcomeUnknownError(str(error)) from None
         text = done.output.strip()
         # A federated cluster prints "id;cluster".
         if done.status == 0 and (match := re.fullmatch(r"([1-9][0-9]{0,9})(?:;\S+)?", text)):
             return SlurmJobId(int(match[1]))
         if done.status > 0 and not text and (reason := refusal(done.errors)):
-            raise SubmissionRefused(reason)
-        raise OutcomeUnknown(f"sbatch ended with {done.status}: {one_line(done.errors or text, 200)}")
+            raise SubmissionRefusedError(reason)
+        raise OutcomeUnknownError(f"sbatch ended with {done.status}: {one_line(done.errors or text, 200)}")
 
     def abandon(self) -> None:
         """See :class:`PendingSubmission`."""

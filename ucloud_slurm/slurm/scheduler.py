@@ -14,9 +14,9 @@ class PendingSubmission(Protocol):
         """Submits the job.
 
         :param within: seconds after which the answer is given up
-        :raises SubmissionRefused: Slurm took no job
-        :raises OutcomeUnknown: there may be a job or not
-        :raises SchedulerAway: nothing was sent
+        :raises SubmissionRefusedError: Slurm took no job
+        :raises OutcomeUnknownError: there may be a job or not
+        :raises SchedulerUnavailableError: nothing was sent
         """
 
     def abandon(self) -> None:
@@ -26,7 +26,7 @@ class PendingSubmission(Protocol):
 class Scheduler(Protocol):
     """What the product asks of Slurm. Every call has a hard time limit.
 
-    :raises SchedulerAway: from every call that could not be answered
+    :raises SchedulerUnavailableError: from every call that could not be answered
     """
 
     def begin(self) -> None:
@@ -39,7 +39,7 @@ class Scheduler(Protocol):
         """Prepares the submission of a batch job. Slurm does not hear of the job before it is sent.
 
         :param as_user: starts a command as the user who is to own the job
-        :raises SchedulerAway: Slurm's command cannot be started
+        :raises SchedulerUnavailableError: Slurm's command cannot be started
         """
 
     def queue(self, users: Collection[str] | None) -> list[QueueRecord]:
@@ -62,37 +62,37 @@ class Scheduler(Protocol):
 
         Success does not mean that the job has ended: look. A job that has ended is left alone.
 
-        :raises ActionRefused: Slurm does not do it
+        :raises ActionRefusedError: Slurm does not do it
         """
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
         """Gives the job that time limit, counted from its start.
 
-        :raises ActionRefused: Slurm does not do it
+        :raises ActionRefusedError: Slurm does not do it
         """
 
     def suspend(self, job: SlurmJobId, within: float) -> None:
         """Stops the processes of a running job; it keeps its nodes.
 
-        :raises ActionRefused: Slurm does not do it
+        :raises ActionRefusedError: Slurm does not do it
         """
 
     def resume(self, job: SlurmJobId, within: float) -> None:
         """Lets the processes of a suspended job go on.
 
-        :raises ActionRefused: Slurm does not do it
+        :raises ActionRefusedError: Slurm does not do it
         """
 
     def hold(self, job: SlurmJobId, within: float) -> None:
         """Keeps a waiting job from beginning.
 
-        :raises ActionRefused: Slurm does not do it
+        :raises ActionRefusedError: Slurm does not do it
         """
 
     def release(self, job: SlurmJobId, within: float) -> None:
         """Lets a job that is held begin when it is its turn.
 
-        :raises ActionRefused: Slurm does not do it
+        :raises ActionRefusedError: Slurm does not do it
         """
 
     def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:

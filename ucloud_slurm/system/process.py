@@ -20,8 +20,8 @@ class Started(Protocol):
         """Gives the command its input and waits for its end.
 
         :param timeout: seconds
-        :raises CommandMissing: it could not be started
-        :raises CommandTimeout: it was killed at the limit; what it had done by then is unknown
+        :raises CommandMissingError: it could not be started
+        :raises CommandTimeoutError: it was killed at the limit; what it had done by then is unknown
         """
 
     def kill(self) -> None:
@@ -34,15 +34,15 @@ class Start(Protocol):
     def __call__(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
         """Starts it.
 
-        :raises CommandMissing: it could not be started
+        :raises CommandMissingError: it could not be started
         """
 
 
-class CommandMissing(Exception):
+class CommandMissingError(Exception):
     """The command is not there or may not be run; nothing happened."""
 
 
-class CommandTimeout(Exception):
+class CommandTimeoutError(Exception):
     """The command was ended at its limit; what it had done by then is unknown."""
 
 
@@ -58,7 +58,7 @@ class Finished:
 class Command:
     """A command in a session of its own, so that all of it can be killed at a time limit. See :class:`Started`.
 
-    :raises CommandMissing: it could not be started
+    :raises CommandMissingError: it could not be started
     """
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
@@ -76,7 +76,7 @@ class Command:
                 errors="replace",
             )
         except OSError as error:
-            raise CommandMissing(f"{argv[0]} cannot be run ({error.strerror})") from None
+            raise CommandMissingError(f"{argv[0]} cannot be run ({error.strerror})") from None
 
     def finish(self, stdin: str, timeout: float) -> Finished:
         """See :meth:`Started.finish`."""
@@ -84,7 +84,7 @@ class Command:
             output, errors = self._process.communicate(stdin, timeout=max(timeout, 0.001))
         except subprocess.TimeoutExpired:
             self.kill()
-            raise CommandTimeout(f"{self._name} gave no answer in {timeout:.1f} s") from None
+            raise CommandTimeoutError(f"{self._name} gave no answer in {timeout:.1f} s") from None
         except BaseException:
             self.kill()
             raise
@@ -99,8 +99,8 @@ def run(argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str 
     """Runs a command from its start to its end.
 
     :param timeout: seconds
-    :raises CommandMissing: it could not be started
-    :raises CommandTimeout: it was killed at the limit
+    :raises CommandMissingError: it could not be started
+    :raises CommandTimeoutError: it was killed at the limit
     """
     return Command(argv, env).finish(stdin, timeout)
 

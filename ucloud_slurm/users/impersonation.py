@@ -14,19 +14,19 @@ from ucloud_slurm.system.process import Command, Started
 from ucloud_slurm.system.terminal import Terminal
 
 
-class ImpersonationUnavailable(NotNow):
+class ImpersonationUnavailableError(NotNow):
     """Nobody can act as that user at the moment; nothing was done."""
 
 
-class ImpersonationDenied(Forbidden):
+class ImpersonationDeniedError(Forbidden):
     """This provider may not act as that user. It will not pass by itself."""
 
 
 class Impersonation(Protocol):
     """One user, and what can be done as them.
 
-    :raises ImpersonationUnavailable: from every call, when nothing was done
-    :raises ImpersonationDenied: from every call, when nothing was done and never will be
+    :raises ImpersonationUnavailableError: from every call, when nothing was done
+    :raises ImpersonationDeniedError: from every call, when nothing was done and never will be
     """
 
     def prepare(self, folder: str, files: Mapping[str, str]) -> None:
@@ -38,13 +38,13 @@ class Impersonation(Protocol):
     def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
         """Starts a command of Slurm's, which waits for its input.
 
-        :raises CommandMissing: it could not be started
+        :raises CommandMissingError: it could not be started
         """
 
     def open(self, path: str) -> int | None:
         """Opens a file of a job for reading; the descriptor is the caller's. None when there is none.
 
-        :raises NotAFile: something else is in its place
+        :raises NotARegularFileError: something else is in its place
         """
 
     def listen(self, folder: str) -> int | None:
@@ -53,7 +53,7 @@ class Impersonation(Protocol):
     def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
         """Starts a shell on a terminal.
 
-        :raises TerminalTrouble: it cannot be started
+        :raises TerminalError: it cannot be started
         """
 
     def self_test(self, folder: str) -> None:

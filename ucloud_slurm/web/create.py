@@ -10,13 +10,13 @@ from ucloud_slurm.errors import Conflict, PaymentRequired, Problem, Refused
 from ucloud_slurm.provider.bulk import Bulk, check_known, roll_back
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
-from ucloud_slurm.provider.rendering import NotRendered
+from ucloud_slurm.provider.rendering import RenderingUnavailableError
 from ucloud_slurm.provider.submission import build, new_job
-from ucloud_slurm.slurm.errors import SchedulerAway
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.jobs import JobRow, NewJob
 from ucloud_slurm.ucloud.channel import Payer
-from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.errors import CoreUnavailableError, CoreRefusedError
 from ucloud_slurm.ucloud.jobs import Job
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Create:
                 submissions[job.id] = build(provider, lookup, job, identity)
             except Problem as problem:
                 raise _named(problem, place) if several else problem from None
-            except (CoreAway, CoreRefused, NotRendered, SchedulerAway) as error:
+            except (CoreUnavailableError, CoreRefusedError, RenderingUnavailableError, SchedulerUnavailableError) as error:
                 log.warning("job %s: accepted, and built later: %s", job.id, error)
         return new, submissions
 

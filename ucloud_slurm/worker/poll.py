@@ -19,12 +19,12 @@ from ucloud_slurm.provider.billing import accounting_of, bill
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.isolation import isolate_errors
 from ucloud_slurm.provider.lookup import Lookup
-from ucloud_slurm.slurm.errors import SchedulerAway
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.jobs import OpenJob, Phase, Stop
-from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 from ucloud_slurm.users.mapping import slurm_account
 
@@ -68,7 +68,7 @@ class Poller:
             with isolate_errors(row.id, "watching it"):
                 try:
                     self._reconcile(row, record, runs)
-                except (CoreAway, CoreRefused) as error:
+                except (CoreUnavailableError, CoreRefusedError) as error:
                     log.warning("job %s: its price is not known yet: %s", row.id, error)
         return runs is not None
 
@@ -77,7 +77,7 @@ class Poller:
         try:
             for run in self._provider.scheduler.runs(wanted):
                 found.setdefault(run.id, []).append(run)
-        except SchedulerAway as error:
+        except SchedulerUnavailableError as error:
             log.warning("sacct could not be asked: %s", error)
             return None
         return found

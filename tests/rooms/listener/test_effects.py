@@ -18,7 +18,7 @@ from tests.support.factories import job_data
 from tests.support.model import Model
 from ucloud_slurm.provider import submission
 from ucloud_slurm.slurm.commands import Commands
-from ucloud_slurm.slurm.errors import ActionRefused
+from ucloud_slurm.slurm.errors import ActionRefusedError
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import CHANNEL
@@ -299,7 +299,7 @@ def test_one_job_that_slurm_does_not_hold_does_not_keep_others_from_it(
 
     def unwilling(job: object, within: float) -> None:
         if job == world.slurm(first).run.id:
-            raise ActionRefused("Access/permission denied")
+            raise ActionRefusedError("Access/permission denied")
         hold(job, within)  # type: ignore[arg-type]
 
     monkeypatch.setattr(world.model, "hold", unwilling)
@@ -371,7 +371,7 @@ def test_slurm_is_asked_to_hold_and_release_by_number(tmp_path: Path) -> None:
     slurm.release(SlurmJobId(17), 10.0)
     assert (tmp_path / "asked").read_text().splitlines() == ["hold 17", "release 17"]
     (tmp_path / "scontrol").write_text("#!/bin/sh\necho 'Access/permission denied for job 17' >&2; exit 1\n")
-    with pytest.raises(ActionRefused):
+    with pytest.raises(ActionRefusedError):
         slurm.hold(SlurmJobId(17), 10.0)
 
 

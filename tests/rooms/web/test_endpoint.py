@@ -17,9 +17,9 @@ from pytest_mock import MockerFixture
 from tests.conftest import World
 from tests.support.factories import application, job_data, parameter, text, var, word
 from ucloud_slurm.app import create_app
-from ucloud_slurm.slurm.errors import SubmissionRefused
+from ucloud_slurm.slurm.errors import SubmissionRefusedError
 from ucloud_slurm.store.jobs import Phase
-from ucloud_slurm.store.sqlite import StorageBusy
+from ucloud_slurm.store.sqlite import StorageBusyError
 
 BASE = "/ucloud/example"
 ROUTES = [
@@ -146,7 +146,7 @@ def test_a_job_of_a_bulk_that_was_taken_back_is_refused_when_it_comes_again(worl
 
     def refusing(submission: Any, *more: Any) -> Any:
         if submission.name == "ucloud-2":
-            raise SubmissionRefused("Invalid qos specification")
+            raise SubmissionRefusedError("Invalid qos specification")
         return real(submission, *more)
 
     world.model.submit = refusing  # type: ignore[method-assign, assignment]
@@ -158,7 +158,7 @@ def test_a_job_of_a_bulk_that_was_taken_back_is_refused_when_it_comes_again(worl
 
 
 def test_a_database_that_is_busy_after_the_submission_loses_nothing(world: World, mocker: MockerFixture) -> None:
-    mocker.patch("ucloud_slurm.store.jobs.Jobs.submitted", side_effect=StorageBusy("busy"))
+    mocker.patch("ucloud_slurm.store.jobs.Jobs.submitted", side_effect=StorageBusyError("busy"))
     assert post(world, "jobs", job_data("7"))[0] == 200
     mocker.stopall()
     for _ in range(3):
@@ -205,7 +205,7 @@ def test_when_slurm_refuses_one_the_others_are_taken_back(world: World) -> None:
 
     def refusing(submission: Any, *more: Any) -> Any:
         if submission.name == "ucloud-2":
-            raise SubmissionRefused("QOSMaxSubmitJobPerUserLimit")
+            raise SubmissionRefusedError("QOSMaxSubmitJobPerUserLimit")
         return real(submission, *more)
 
     world.model.submit = refusing  # type: ignore[method-assign, assignment]

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ucloud_slurm.slurm.commands import Commands
-from ucloud_slurm.slurm.errors import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused, is_refusal
+from ucloud_slurm.slurm.errors import ActionRefusedError, OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError, is_refusal
 from ucloud_slurm.slurm.pyslurm import translation
 from ucloud_slurm.slurm.pyslurm.pool import Pool
-from ucloud_slurm.slurm.pyslurm.process import Lost, NotSent, Process
-from ucloud_slurm.slurm.pyslurm.translation import Unsupported
+from ucloud_slurm.slurm.pyslurm.process import AnswerLostError, NotSentError, Process
+from ucloud_slurm.slurm.pyslurm.translation import UnsupportedError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.slurm.states import Phase
@@ -88,21 +88,21 @@ class PySlurm(Commands):
 
         :param within: seconds
         :returns: its answer; None when pyslurm has not been asked
-        :raises OutcomeUnknown: there may be a job or not
+        :raises OutcomeUnknownError: there may be a job or not
         """
         within = min(within, self._timeout)
         try:
             message = {"call": "submit", "description": translation.description(submission)}
             answer = self._processes.ask(message, waits=within * SHARE, within=within)
-        except Unsupported as error:
+        except UnsupportedError as error:
             log.debug("sbatch submits %s: %s", submission.name, error)
             return None
-        except NotSent as error:
+        except NotSentError as error:
             log.debug("sbatch submits %s: pyslurm was not asked: %s", submission.name, error)
             return None
-        except Lost as error:
+        except AnswerLostError as error:
             self._count("submit")
-            raise OutcomeUnknown(f"pyslurm gave no answer: {error}") from None
+            raise OutcomeUnknownError(f"pyslurm gave no answer: {error}") from None
         self._count("submit")
         return answer
 
@@ -113,7 +113,7 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             return self._load(job, within)
-        except _UseCommands as error:
+        except _UseCommandsError as error:
             return super().job(job, error.left(until))
 
     def _load(self, job: SlurmJobId, within: float) -> QueueRecord | None:
@@ -121,13 +121,13 @@ class PySlurm(Commands):
         if answer.get("errno") == translation.UNKNOWN_JOB:
             return None
         if "done" not in answer:
-            raise _UseCommands(_text(answer))
+            raise _UseCommandsError(_text(answer))
         try:
             found = translation.record(answer["done"])
-        except Unsupported as error:
-            raise _UseCommands(str(error)) from None
+        except UnsupportedError as error:
+            raise _UseCommandsError(str(error)) from None
         if found.id != job:
-            raise _UseCommands("it is one of an array")
+            raise _UseCommandsError("it is one of an array")
         return found
 
     # -- acting ---------------------------------------------------------------------------------------------
@@ -144,8 +144,8 @@ class PySlurm(Commands):
             # The module takes for the answer what libslurm left as its error number, maybe after an earlier call. So an
             # error of it says nothing here; scancel says.
             if "done" not in (answer := self._ask_process("cancel", job, until - time.monotonic())):
-                raise _UseCommands(_text(answer))
-        except _UseCommands as error:
+                raise _UseCommandsError(_text(answer))
+        except _UseCommandsError as error:
             super().cancel(job, name, user, error.left(until))
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
@@ -153,9 +153,9 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             if minutes < 1:
-                raise _UseCommands("that is no limit")
+                raise _UseCommandsError("that is no limit")
             self._act("time", job, within, time_limit=translation.clock(minutes))
-        except _UseCommands as error:
+        except _UseCommandsError as error:
             super().set_time_limit(job, minutes, error.left(until))
 
     def suspend(self, job: SlurmJobId, within: float) -> None:
@@ -163,7 +163,7 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             self._act("suspend", job, within)
-        except _UseCommands as error:
+        except _UseCommandsError as error:
             super().suspend(job, error.left(until))
 
     def resume(self, job: SlurmJobId, within: float) -> None:
@@ -171,7 +171,7 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             self._act("resume", job, within)
-        except _UseCommands as error:
+        except _UseCommandsError as error:
             super().resume(job, error.left(until))
 
     def hold(self, job: SlurmJobId, within: float) -> None:
@@ -179,7 +179,7 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             self._act("hold", job, within)
-        except _UseCommands as error:
+        except _UseCommandsError as error:
             super().hold(job, error.left(until))
 
     def release(self, job: SlurmJobId, within: float) -> None:
@@ -187,30 +187,30 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             self._act("release", job, within)
-        except _UseCommands as error:
+        except _UseCommandsError as error:
             super().release(job, error.left(until))
 
     def _act(self, call: str, job: SlurmJobId, within: float, **more: object) -> None:
-        """:raises _UseCommands: it may have been done or not; done twice it is the same"""
+        """:raises _UseCommandsError: it may have been done or not; done twice it is the same"""
         answer = self._ask_process(call, job, within, **more)
         if "done" in answer:
             return
         if _refused(answer):
-            raise ActionRefused(f"{_text(answer)} for job {job}")
-        raise _UseCommands(_text(answer))
+            raise ActionRefusedError(f"{_text(answer)} for job {job}")
+        raise _UseCommandsError(_text(answer))
 
     # -- the process ----------------------------------------------------------------------------------------
 
     def _ask_process(self, call: str, job: SlurmJobId, within: float, **more: object) -> Message:
         if not self._wished():
-            raise _UseCommands("so little is done by the command")
+            raise _UseCommandsError("so little is done by the command")
         limit = min(within, self._timeout) * SHARE
         if limit < LEAST:
-            raise _UseCommands("there is so little time that a slow controller would cost the process")
+            raise _UseCommandsError("there is so little time that a slow controller would cost the process")
         try:
             answer = self._processes.ask({"call": call, "id": job, **more}, waits=limit * SHARE, within=limit)
-        except (NotSent, Lost) as error:
-            raise _UseCommands(str(error)) from None
+        except (NotSentError, AnswerLostError) as error:
+            raise _UseCommandsError(str(error)) from None
         self._count(call)
         return answer
 
@@ -223,17 +223,17 @@ class PySlurm(Commands):
             self.counts[f"pyslurm {call}"] += 1
 
 
-class _UseCommands(Exception):
+class _UseCommandsError(Exception):
     """The command is to do it."""
 
     def left(self, until: float) -> float:
         """The seconds that the command has.
 
-        :raises SchedulerAway: none
+        :raises SchedulerUnavailableError: none
         """
         left = until - time.monotonic()
         if left <= 0:
-            raise SchedulerAway(f"pyslurm gave no answer in time: {self}")
+            raise SchedulerUnavailableError(f"pyslurm gave no answer in time: {self}")
         return left
 
 
@@ -263,8 +263,8 @@ def _submitted(answer: Message) -> SlurmJobId:
     if isinstance(done, int) and not isinstance(done, bool) and done > 0:
         return SlurmJobId(done)
     if _refused(answer):
-        raise SubmissionRefused(_text(answer))
-    raise OutcomeUnknown(f"pyslurm: {_text(answer)}")
+        raise SubmissionRefusedError(_text(answer))
+    raise OutcomeUnknownError(f"pyslurm: {_text(answer)}")
 
 
 def _refused(answer: Message) -> bool:
