@@ -48,7 +48,7 @@ def refuse_from(world: World, mocker: MockerFixture, number: int) -> list[str]:
 
 
 @pytest.fixture
-def durable(mocker: MockerFixture) -> Iterator[list[float]]:
+def durable(mocker: MockerFixture) -> list[float]:
     """The disk syncs slowly; gives the times of the durable transactions."""
     real, there, times = Store.writing, threading.local(), list[float]()
 

@@ -24,7 +24,7 @@ def running(world: World, number: int) -> None:
     for _ in range(number):
         world.submit()
     for made in world.model.jobs:
-        world.model.start(made)
+        world.model.begin_run(made)
     world.work(1)
 
 

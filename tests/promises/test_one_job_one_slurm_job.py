@@ -69,7 +69,7 @@ def test_a_lost_submission_that_ended_meanwhile_is_found_in_sacct(world: World) 
     world.model.lose_answers = 1
     job_id = world.submit()
     job = world.slurm(job_id)
-    world.model.start(job)
+    world.model.begin_run(job)
     world.clock.advance(5)
     world.model.end(job)
     job.in_queue = False

@@ -14,11 +14,11 @@ from tests.conftest import Open, World
 from tests.sandbox.processes import wait_until
 from tests.support.factories import job, job_data
 from ucloud_slurm.errors import StorageTrouble
+from ucloud_slurm.provider.bulk import Bulk
 from ucloud_slurm.slurm.errors import SubmissionRefusedError
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.store.sqlite import BUSY_SECONDS, StorageBusyError
-from ucloud_slurm.provider.bulk import Bulk
 from ucloud_slurm.web.create import Create
 
 PATIENCE = 20.0

@@ -113,7 +113,7 @@ def life(world: World) -> None:
     """Jobs come, wait, run, are asked about, are stopped, end, and are forgotten."""
     first, second = world.submit(), world.submit()
     world.work(1)
-    world.model.start(world.slurm(first))
+    world.model.begin_run(world.slurm(first))
     world.work(60)
     for path in ("/healthz", "/readyz", "/metrics"):
         requests.get(world.url + path, timeout=10)

@@ -215,7 +215,7 @@ class Model:
         """All Slurm jobs that were made for a UCloud job."""
         return [job for job in self.jobs if job.submission.comment.endswith(f":{job_id}")]
 
-    def start(self, job: ModelJob) -> None:
+    def begin_run(self, job: ModelJob) -> None:
         if job.run.state is SlurmState.PENDING and job.held is None:
             job.runs[-1] = replace(job.run, state=SlurmState.RUNNING, state_text="RUNNING", started=self._now())
 

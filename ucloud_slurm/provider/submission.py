@@ -22,13 +22,18 @@ from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.isolation import isolate_errors
 from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
 from ucloud_slurm.provider.rendering import LIMIT, PATIENCE, RenderingUnavailableError, render
-from ucloud_slurm.slurm.errors import ActionRefusedError, OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
+from ucloud_slurm.slurm.errors import (
+    ActionRefusedError,
+    OutcomeUnknownError,
+    SchedulerUnavailableError,
+    SubmissionRefusedError,
+)
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
 from ucloud_slurm.system.executor import round_robin
-from ucloud_slurm.ucloud.errors import CoreUnavailableError, CoreRefusedError
+from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 from ucloud_slurm.users.impersonation import ImpersonationDeniedError, ImpersonationUnavailableError
@@ -267,7 +272,13 @@ def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submissio
         return build(provider, lookup, row.job, identity)
     except StorageTrouble:
         raise
-    except (IdentityUnavailableError, CoreUnavailableError, CoreRefusedError, RenderingUnavailableError, SchedulerUnavailableError) as error:
+    except (
+        IdentityUnavailableError,
+        CoreUnavailableError,
+        CoreRefusedError,
+        RenderingUnavailableError,
+        SchedulerUnavailableError,
+    ) as error:
         log.warning("job %s: not submitted yet: %s", row.id, error)
     except Problem as error:
         provider.jobs.refused(row.id, error.status, error.why, provider.now())

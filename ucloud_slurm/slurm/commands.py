@@ -239,7 +239,9 @@ class Commands:
         try:
             return read(done.output)
         except parse.ParseError as error:
-            raise SchedulerUnavailableError(f"{name} printed something unexpected: {one_line(str(error), 200)}") from None
+            raise SchedulerUnavailableError(
+                f"{name} printed something unexpected: {one_line(str(error), 200)}"
+            ) from None
 
 
 def _mark() -> str:

@@ -16,7 +16,7 @@ from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.jobs import JobRow, NewJob
 from ucloud_slurm.ucloud.channel import Payer
-from ucloud_slurm.ucloud.errors import CoreUnavailableError, CoreRefusedError
+from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.jobs import Job
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,12 @@ class Create:
                 submissions[job.id] = build(provider, lookup, job, identity)
             except Problem as problem:
                 raise _named(problem, place) if several else problem from None
-            except (CoreUnavailableError, CoreRefusedError, RenderingUnavailableError, SchedulerUnavailableError) as error:
+            except (
+                CoreUnavailableError,
+                CoreRefusedError,
+                RenderingUnavailableError,
+                SchedulerUnavailableError,
+            ) as error:
                 log.warning("job %s: accepted, and built later: %s", job.id, error)
         return new, submissions
 

@@ -116,7 +116,7 @@ def test_without_a_channel_an_empty_wallet_ends_what_is_told_of_and_keeps_nobody
     mocker.patch.object(Core, "report_usage", lambda _core, items: [True] * len(items))
     world.work(3600)
     assert world.slurm(waits).held is None
-    world.model.start(world.slurm(waits))
+    world.model.begin_run(world.slurm(waits))
     world.work(60)
     assert world.row(waits).stop is None
     world.submit()
@@ -143,7 +143,7 @@ def test_a_waiting_job_is_held_and_its_owner_told_once_until_there_is_something_
     assert world.slurm(job_id).held is None
     assert world.model.counts["release"] == 1
     assert said(world, job_id)[-1] == "There are resources in example-compute again. The job waits for its turn."
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(15)
     assert world.told(job_id)[-1] == "RUNNING"
 

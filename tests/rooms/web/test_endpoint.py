@@ -484,7 +484,7 @@ def test_a_bug_is_one_line_in_the_journal_and_no_trace_leaves_the_process(
 def test_no_secret_is_in_any_page_log_or_row(world: World, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         job_id = world.submit()
-        world.model.start(world.slurm(job_id))
+        world.model.begin_run(world.slurm(job_id))
         world.work(60)
     pages = "".join(requests.get(f"{world.url}/{page}", timeout=5).text for page in ("healthz", "readyz", "metrics"))
     rows = str(world.provider.store.rows("select * from jobs")) + str(world.provider.store.rows("select * from outbox"))

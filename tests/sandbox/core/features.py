@@ -62,7 +62,7 @@ class Features:
         :raises CoreError: 400
         """
         if backend not in BLOCKS:
-            raise CoreError(400, "UnsupportedError application")
+            raise CoreError(400, "Unsupported application")
         element = self.of(product)
         if element is None:
             raise CoreError(400, "Bad machine type")

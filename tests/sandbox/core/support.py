@@ -54,7 +54,7 @@ class Support:
         if backend == "VIRTUAL_MACHINE" and (element.get("virtualMachine") or {}).get("enabled") is not None:
             raise CoreError(400, "Not supported", NOT_SUPPORTED)  # a slip of that Core, kept as it is
         if backend == "SINGULARITY":
-            raise CoreError(400, "UnsupportedError application")
+            raise CoreError(400, "Unsupported application")
 
 
 def wrong_support(elements: Sequence[Any]) -> Iterator[str]:

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ucloud_slurm.slurm.commands import Commands
-from ucloud_slurm.slurm.errors import ActionRefusedError, OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError, is_refusal
+from ucloud_slurm.slurm.errors import (
+    ActionRefusedError,
+    OutcomeUnknownError,
+    SchedulerUnavailableError,
+    SubmissionRefusedError,
+    is_refusal,
+)
 from ucloud_slurm.slurm.pyslurm import translation
 from ucloud_slurm.slurm.pyslurm.pool import Pool
 from ucloud_slurm.slurm.pyslurm.process import AnswerLostError, NotSentError, Process

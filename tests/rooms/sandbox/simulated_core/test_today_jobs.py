@@ -225,8 +225,8 @@ def test_the_block_of_the_backend_decides(core: SimulatedCore, provider: FakePro
         refused.append((error.value.status, error.value.why))
     assert refused == [
         (400, "Not supported"),
-        (400, "UnsupportedError application"),
-        (400, "UnsupportedError application"),
+        (400, "Unsupported application"),
+        (400, "Unsupported application"),
         (400, "Bad machine type"),
         (400, "Not supported"),
         (400, "Not supported"),
