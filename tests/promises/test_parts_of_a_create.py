@@ -16,7 +16,7 @@ from tests.support.factories import job, job_data
 from ucloud_slurm.errors import StorageTrouble
 from ucloud_slurm.slurm.errors import SubmissionRefused
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sqlite import BUSY_SECONDS, StorageBusy
 from ucloud_slurm.web.create import Create
 
@@ -80,8 +80,8 @@ def test_a_job_that_was_rolled_back_with_a_bulk_is_not_promised_alone(world: Wor
 
 def test_what_was_promised_is_not_rolled_back(world: World) -> None:
     assert create(world, "7") == 200
-    world.provider.jobs.rolled_back("7", 400, "Job 8 of the same request: no", world.clock())
-    assert (world.row("7").phase, world.row("7").stop) == (Phase.LIVE, None)
+    assert world.provider.jobs.roll_back(["7"], 400, "Job 8 of the same request: no", world.clock()) == []
+    assert (world.row("7").phase, world.row("7").stop) == (JobPhase.LIVE, None)
 
 
 def test_a_submission_that_fails_leaves_no_claim_of_the_others(open_provider: Open, mocker: MockerFixture) -> None:
@@ -100,7 +100,7 @@ def test_a_submission_that_fails_leaves_no_claim_of_the_others(open_provider: Op
     go.set()
     provider.executor.submit("nobody", lambda: None).result(PATIENCE)  # behind them
     phases = [row.phase for row in provider.jobs.newest(6)]
-    assert sorted(phases) == [*[Phase.ACCEPTED] * 4, Phase.LIVE, Phase.SUBMITTING]
+    assert sorted(phases) == [*[JobPhase.ACCEPTED] * 4, JobPhase.LIVE, JobPhase.SUBMITTING]
 
 
 def test_nothing_is_written_after_the_answer(world: World, open_provider: Open, mocker: MockerFixture) -> None:
@@ -125,7 +125,7 @@ def test_nothing_is_written_after_the_answer(world: World, open_provider: Open, 
     wait_until(
         "all turns are over", lambda: not any(each.name == "submit" for each in threading.enumerate()), seconds=PATIENCE
     )
-    assert sorted(before) == [("7", Phase.ACCEPTED), ("8", Phase.ACCEPTED)]
+    assert sorted(before) == [("7", JobPhase.ACCEPTED), ("8", JobPhase.ACCEPTED)]
     assert [(row.id, row.phase) for row in provider.jobs.newest(9)] == before
     assert world.model.jobs == []
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 
+from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.errors import problem
 from ucloud_slurm.bridge.script.build import batch_job
 from ucloud_slurm.bridge.script.resources import plan
@@ -23,7 +24,8 @@ from ucloud_slurm.provider.rendering import LIMIT, PATIENCE, NotRendered, render
 from ucloud_slurm.slurm.errors import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import JobRow, Phase, Stop
+from ucloud_slurm.store.job_rows import JobRow, NewJob
+from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.system.executor import round_robin
 from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
 from ucloud_slurm.ucloud.jobs import Job
@@ -45,6 +47,28 @@ class FolderTrouble(StorageFull):
 
 class _NotOurs(Exception):
     """Somebody else submits the job, or nobody does."""
+
+
+def new_job(job: Job, fingerprint: str, local_user: str, accepted_at: float) -> NewJob:
+    """What is written of a job of UCloud's.
+
+    :param fingerprint: of the job (:func:`naming.fingerprint`)
+    :param local_user: the Unix user that it runs as
+    :param accepted_at: seconds since the epoch
+    """
+    specification = job.specification
+    return NewJob(
+        id=job.id,
+        name=naming.slurm_name(job),
+        local_user=local_user,
+        owner=job.owner.created_by,
+        project=job.owner.project,
+        category=specification.product.category,
+        product=specification.product.id,
+        fingerprint=fingerprint,
+        body=job.model_dump_json(by_alias=True, exclude={"status": {"resolved_application", "resolved_product"}}),
+        accepted_at=accepted_at,
+    )
 
 
 def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> Submission:
@@ -138,13 +162,13 @@ def submit(
     except _NotOurs:
         return
     except StorageFull as error:
-        jobs.release_claim(job_id, attempt=attempt)
+        jobs.release_claim([job_id], attempt)
         raise FolderTrouble(error.why) from None
     except ImpersonationDenied as error:
         jobs.refused(job_id, error.status, error.why, provider.now(), attempt=attempt)
     except ImpersonationUnavailable as error:
         log.warning("job %s: not submitted yet: %s", job_id, error)
-        jobs.release_claim(job_id, attempt=attempt)
+        jobs.release_claim([job_id], attempt)
     except SubmissionRefused as refusal:
         answer = problem(refusal.reason)
         log.info("job %s: Slurm refused it: %s", job_id, refusal.reason)
@@ -155,12 +179,12 @@ def submit(
         provider.breaker.open(SLURM, str(error), provider.now(), OPEN_SECONDS)
     except SchedulerAway as error:
         log.warning("job %s: not submitted yet: %s", job_id, error)
-        jobs.release_claim(job_id, attempt=attempt)
+        jobs.release_claim([job_id], attempt)
         provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)
     else:
         log.info("job %s: is Slurm job %d", job_id, slurm_id)
-        promised_at = provider.now() if promises else None
-        if not jobs.submitted(job_id, slurm_id, None, attempt=attempt, promised_at=promised_at):
+        acknowledged_at = provider.now() if promises else None
+        if not jobs.submitted(job_id, slurm_id, None, attempt=attempt, acknowledged_at=acknowledged_at):
             _one_too_many(provider, job_id, slurm_id, submission)
 
 
@@ -260,7 +284,7 @@ def end_unsubmitted(provider: Provider, row: JobRow) -> None:
     now = provider.now()
     with provider.store.writing():
         current = provider.jobs.get(row.id)
-        if current is None or current.phase not in (Phase.ACCEPTED, Phase.SUBMITTING):
+        if current is None or current.phase not in (JobPhase.ACCEPTED, JobPhase.SUBMITTING):
             return
         if current.visible_to_ucloud:
             unpaid = current.stop is Stop.NO_FUNDS
@@ -268,4 +292,4 @@ def end_unsubmitted(provider: Provider, row: JobRow) -> None:
             provider.jobs.enqueue_update(row.id, JobUpdate(JobState.SUCCESS, why), now)
             provider.jobs.ended(row.id, 0, now)
         else:
-            provider.jobs.seen(row.id, phase=Phase.REFUSED, ended_at=now, claimed_until=None)
+            provider.jobs.seen(row.id, phase=JobPhase.REFUSED, ended_at=now, claimed_until=None)

@@ -11,16 +11,15 @@ from functools import partial
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.wallets import nothing_left
 from ucloud_slurm.errors import Conflict, PaymentRequired, Problem, Refused, StorageTrouble
-from ucloud_slurm.provider.acceptance import row_of
 from ucloud_slurm.provider.cancellation import cancel
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
 from ucloud_slurm.provider.rendering import NotRendered
-from ucloud_slurm.provider.submission import FIRST, FolderTrouble, build, claimed_until, submit
+from ucloud_slurm.provider.submission import FIRST, FolderTrouble, build, claimed_until, new_job, submit
 from ucloud_slurm.slurm.errors import SchedulerAway
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import JobRow, Phase, Stop
+from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.system.executor import round_robin
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
@@ -140,28 +139,15 @@ class Create:
                 raise self._failure
             if self._mine is not None:
                 return
-            claim = {
-                "phase": Phase.SUBMITTING,
-                "attempted_at": provider.now(),
-                "attempts": FIRST,
-                "claimed_until": claimed_until(provider, self._left()),
-            }
             mine: set[str] = set()  # and it stays so if they cannot be written
             try:
-                rows = [
-                    row_of(
-                        provider,
-                        job,
-                        self._fingerprints[job.id],
-                        self._local_users[job.id],
-                        **(claim if job.id in claimed else {}),
-                    )
-                    for job in jobs
-                ]
+                now = provider.now()
+                new = [new_job(job, self._fingerprints[job.id], self._local_users[job.id], now) for job in jobs]
                 with provider.store.writing():
                     for username in {job.owner.created_by for job in jobs}:
                         provider.connections.named(username, provider.now())
-                    written = provider.jobs.accept(rows)
+                    until = claimed_until(provider, self._left())
+                    written = provider.jobs.accept(new, claimed=claimed, attempted_at=now, claimed_until=until)
                     self._came_before([job.id for job in jobs if job.id not in written])
                 mine = written
             except BaseException as error:
@@ -184,7 +170,7 @@ class Create:
             self._over = True
             owed = self._claimed & {*taken_back, *self._too_late}
         if owed:
-            provider.jobs.release_claim(*owed, attempt=FIRST)
+            provider.jobs.release_claim(owed, FIRST)
         for each in done:
             each.result()
 
@@ -215,7 +201,7 @@ class Create:
                 self._too_late.append(job_id)
                 return
         if job_id in self._claimed:
-            self._provider.jobs.release_claim(job_id, attempt=FIRST)
+            self._provider.jobs.release_claim([job_id], FIRST)
 
     def _is_claimed(self, job_id: str) -> bool:
         with suppress(Exception):  # the request raises it
@@ -234,16 +220,11 @@ class Create:
         """Takes the whole bulk back. What cannot be cancelled in time the worker cancels."""
         provider = self._provider
         until = time.monotonic() + ROLL_BACK
-        why = refused.refused_why or "refused"
-        for job_id in ids:
-            row = provider.jobs.get(job_id)
-            if row is not None and row.phase is not Phase.REFUSED and row.promised_at is None:
-                provider.jobs.rolled_back(job_id, 400, f"Job {refused.id} of the same request: {why}", provider.now())
-                after = provider.jobs.get(job_id)
-                left = until - time.monotonic()
-                live = after is not None and after.phase is Phase.LIVE and after.stop is Stop.ROLLED_BACK
-                if after is not None and live and left > 0 and not cancel(provider, after, left):
-                    until = 0.0
+        why = f"Job {refused.id} of the same request: {refused.refused_why or 'refused'}"
+        for row in provider.jobs.roll_back(ids, 400, why, provider.now()):
+            left = until - time.monotonic()
+            if left <= 0 or not cancel(provider, row, left):
+                break
 
     def _left(self) -> float:
         return self._deadline - time.monotonic()

@@ -18,7 +18,8 @@ from ucloud_slurm.errors import StorageFull
 from ucloud_slurm.provider import submission as submitting
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import WINDOW, Phase
+from ucloud_slurm.store.job_state import JobPhase
+from ucloud_slurm.store.jobs import WINDOW
 from ucloud_slurm.system.executor import FairExecutor, round_robin
 
 PATIENCE = 30.0
@@ -148,7 +149,7 @@ def test_no_account_is_submitted_for_more_often_than_the_site_says(site: Callabl
     world.work(1)
     assert len(world.model.jobs) == 10
     world.work(WINDOW)
-    assert {row.phase for row in world.provider.jobs.newest(20)} == {Phase.LIVE}
+    assert {row.phase for row in world.provider.jobs.newest(20)} == {JobPhase.LIVE}
     assert len(world.model.jobs) == 12
 
 
@@ -165,10 +166,10 @@ def test_a_submission_that_takes_long_goes_on_when_its_create_has_been_answered(
 
     mocker.patch.object(world.model, "submit", slow)
     bulk(world, ["alice", "alice"])
-    assert [world.row(id_).phase for id_ in ("0", "1")] == [Phase.SUBMITTING, Phase.ACCEPTED]
+    assert [world.row(id_).phase for id_ in ("0", "1")] == [JobPhase.SUBMITTING, JobPhase.ACCEPTED]
     go.set()
     world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)  # behind it
-    assert world.row("0").phase is Phase.LIVE
+    assert world.row("0").phase is JobPhase.LIVE
     world.work(60)
     assert [len(world.model.of(id_)) for id_ in ("0", "1")] == [1, 1]
 
@@ -185,7 +186,7 @@ def test_a_submission_whose_command_does_not_start_in_time_is_left_to_the_worker
 
     mocker.patch.object(world.model, "submit", late)
     bulk(world, ["alice"])
-    assert (world.row("0").phase, world.row("0").promised_at) == (Phase.ACCEPTED, world.clock())
+    assert (world.row("0").phase, world.row("0").acknowledged_at) == (JobPhase.ACCEPTED, world.clock())
     go.set()
     world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)  # behind it
     assert world.model.jobs == []
