@@ -9,7 +9,7 @@ from tests.conftest import World
 from tests.sandbox.core import CoreError
 from tests.support.factories import job_data
 from ucloud_slurm.provider.reconciliation import FORGOTTEN
-from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sqlite import StorageBusyError
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 from ucloud_slurm.users.mapping import IdentityUnavailableError
@@ -61,7 +61,7 @@ def test_a_job_that_core_gave_up_is_cancelled_and_nobody_hears_of_it(world: Worl
     world.work(FORGOTTEN)
     assert world.slurm(job).run.ended is not None
     world.work(60)
-    assert world.row(job).phase is Phase.REFUSED
+    assert world.row(job).phase is JobPhase.REFUSED
     assert [each.call for each in world.core.exchanges if each.call in (UPDATE, "accounting.v2.reportUsage")] == []
     assert world.provider.outbox.waiting() == 0
 
@@ -76,7 +76,7 @@ def test_a_job_whose_create_came_to_no_answer_is_cancelled(world: World, mocker:
     world.work(FORGOTTEN)
     assert world.slurm(row.id).run.ended is not None
     world.work(60)
-    assert world.row(row.id).phase is Phase.REFUSED
+    assert world.row(row.id).phase is JobPhase.REFUSED
 
 
 def test_a_job_that_ended_before_core_was_asked_is_not_charged_if_core_gave_it_up(
@@ -93,7 +93,7 @@ def test_a_job_that_ended_before_core_was_asked_is_not_charged_if_core_gave_it_u
     world.work(20)
     world.work(20)
     assert world.core.accounts.reports == []
-    assert world.row(job).phase is Phase.REFUSED
+    assert world.row(job).phase is JobPhase.REFUSED
 
 
 def test_while_core_does_not_say_which_jobs_it_has_nothing_is_told_and_nothing_cancelled(world: World) -> None:

@@ -14,7 +14,7 @@ from tests.sandbox.core.accounts import Report
 from tests.support.model import Model
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.ucloud.channel import Payer, Wallet
 from ucloud_slurm.ucloud.core import Core
 from ucloud_slurm.ucloud.eras import ERA_2022, ERA_TODAY, Era
@@ -157,7 +157,7 @@ def test_when_nothing_is_left_the_owners_jobs_end_and_are_charged_as_slurm_count
     for job in jobs:
         assert world.core.job(job).state == "SUCCESS"
         assert world.core.job(job).updates[-1]["status"] == "Insufficient funds"
-        assert world.row(job).phase is Phase.ENDED
+        assert world.row(job).phase is JobPhase.ENDED
         assert abs(world.booked(job) * 60 - 4 * world.model.used(world.slurm(job))) <= 30
     assert world.core.job(other).state == "RUNNING"
 

@@ -10,8 +10,7 @@ from pytest_mock import MockerFixture
 from sqlite_utils import Database
 
 from tests.conftest import Open, World
-from tests.support.factories import job
-from ucloud_slurm.bridge.naming import fingerprint
+from tests.support.factories import new_job
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.store import migrations
 from ucloud_slurm.store.jobs import Jobs
@@ -80,22 +79,7 @@ def _claim(path: Path, results: "multiprocessing.Queue[int]", start: "multiproce
 
 def test_a_job_is_claimed_by_one_of_many_processes(open_provider: Open) -> None:
     provider = open_provider()
-    rows = [
-        {
-            "id": str(number),
-            "phase": "accepted",
-            "name": "n",
-            "local_user": "u",
-            "owner": "o",
-            "category": "c",
-            "product": "p",
-            "fingerprint": fingerprint(job()),
-            "body": job().model_dump_json(by_alias=True),
-            "accepted_at": 1.0,
-        }
-        for number in range(50)
-    ]
-    provider.jobs.accept(rows)
+    provider.jobs.accept([new_job(str(number), accepted_at=1.0) for number in range(50)])
     context = multiprocessing.get_context("spawn")
     results: multiprocessing.Queue[int] = context.Queue()
     start = context.Barrier(3)

@@ -9,7 +9,7 @@ from ucloud_slurm.slurm.errors import ActionRefusedError
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import Phase, Stop
+from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.worker.run import Result
 
 
@@ -201,7 +201,7 @@ def test_verify_finds_a_job_whose_row_was_lost(world: World) -> None:
     world.core.verify(job_id)
     world.work(1)
     world.work(1)
-    assert world.row(job_id).phase is Phase.LIVE
+    assert world.row(job_id).phase is JobPhase.LIVE
     assert world.told(job_id) == ["RUNNING"]
 
 

@@ -9,7 +9,7 @@ from tests.conftest import Clock, Open, Serve, World
 from tests.sandbox.core import SimulatedCore
 from tests.support.model import Model
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.jobs import Stop
+from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.outbox import Outcome
 from ucloud_slurm.worker.run import Result, run_once
 

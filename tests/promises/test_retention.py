@@ -9,7 +9,7 @@ from tests.rooms.worker.test_external_jobs import RULE, known, registered, submi
 from tests.support.model import ModelJob
 from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Misconfigured
-from ucloud_slurm.store.jobs import Stop
+from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.outbox import Outcome
 from ucloud_slurm.store.people import Link
 from ucloud_slurm.store.sessions import Kind, Session

@@ -26,7 +26,7 @@ from tests.support.model import Model, ModelJob
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.jobs import Phase, Stop
+from ucloud_slurm.store.job_state import JobPhase, Stop
 
 ENDS = [
     SlurmState.COMPLETED,
@@ -166,7 +166,7 @@ class Lives(RuleBasedStateMachine):
     def check(self, job_id: str) -> None:
         world, row = self.world, self.world.row(job_id)
         jobs = world.model.of(job_id)
-        assert row.phase is Phase.ENDED
+        assert row.phase is JobPhase.ENDED
         finals = [state for state in world.told(job_id) if state in ("SUCCESS", "FAILURE", "EXPIRED")]
         assert len(set(finals)) == 1
         assert world.core.job(job_id).state == finals[0] == world.told(job_id)[-1]

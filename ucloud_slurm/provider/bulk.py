@@ -18,7 +18,7 @@ from ucloud_slurm.provider.submission import FolderError, Outcome, abandon, clai
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import JobRow, NewJob
+from ucloud_slurm.store.job_rows import JobRow, NewJob
 from ucloud_slurm.system.executor import round_robin
 
 log = logging.getLogger(__name__)
@@ -124,9 +124,7 @@ class Bulk:
             task.add_done_callback(self._done.put)
 
     def _start(self, submission: Submission) -> PendingSubmission | None:
-        pending = None
-        with suppress(StorageTrouble):
-            pending = start(self._provider, submission) if self._may_submit() else None
+        pending = start(self._provider, submission) if self._may_submit() else None
         self._rows_written.wait()
         return pending
 
@@ -134,22 +132,23 @@ class Bulk:
         self, job_id: str, submission: Submission, attempt: int, pending: PendingSubmission | None
     ) -> Outcome | None:
         provider = self._provider
+        if not self._may_submit():
+            abandon(pending)
+            return None
         try:
-            if not self._may_submit():
-                abandon(pending)
-                return None
             return conclude(provider, job_id, submission, attempt, pending, acknowledge=self._acknowledge)
         except FolderError as error:
             provider.jobs.refused(job_id, error.status, error.why, provider.now(), attempt=attempt)
             return Outcome.REFUSED
         except StorageTrouble as error:
-            abandon(pending)
             # Slurm may have the job by now: its row stays as it is, and the worker looks the job up.
             log.warning("job %s: the outcome of its submission could not be written: %s", job_id, error)
             return Outcome.UNKNOWN
 
     def _may_submit(self) -> bool:
-        return self._provider.breaker.allows(SLURM, self._provider.now())
+        with suppress(StorageTrouble):
+            return self._provider.breaker.allows(SLURM, self._provider.now())
+        return False
 
     def _take_done(self, until: float) -> bool:
         """Waits for the next task that is done; False when there was none in time.

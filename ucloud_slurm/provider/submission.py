@@ -13,6 +13,7 @@ from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
 
+from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.errors import problem
 from ucloud_slurm.bridge.script.build import batch_job
 from ucloud_slurm.bridge.script.resources import plan
@@ -31,7 +32,8 @@ from ucloud_slurm.slurm.errors import (
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import JobRow, Phase, Stop
+from ucloud_slurm.store.job_rows import JobRow, NewJob
+from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.system.executor import round_robin
 from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.jobs import Job
@@ -57,6 +59,28 @@ class Outcome(Enum):
     REFUSED = auto()
     UNKNOWN = auto()
     NOT_SENT = auto()  # Slurm has not heard of it, and the claim is released
+
+
+def new_job(job: Job, fingerprint: str, local_user: str, accepted_at: float) -> NewJob:
+    """What is written of a job of UCloud's.
+
+    :param fingerprint: of the job (:func:`naming.fingerprint`)
+    :param local_user: the Unix user that it runs as
+    :param accepted_at: seconds since the epoch
+    """
+    specification = job.specification
+    return NewJob(
+        id=job.id,
+        name=naming.slurm_name(job),
+        local_user=local_user,
+        owner=job.owner.created_by,
+        project=job.owner.project,
+        category=specification.product.category,
+        product=specification.product.id,
+        fingerprint=fingerprint,
+        body=job.model_dump_json(by_alias=True, exclude={"status": {"resolved_application", "resolved_product"}}),
+        accepted_at=accepted_at,
+    )
 
 
 def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> Submission:
@@ -146,9 +170,9 @@ def conclude(
     """
     jobs, log_away = provider.jobs, partial(log.warning, "job %s: not submitted yet: %s", job_id)
     try:
-        slurm_id = _send(provider, job_id, submission, pending)
+        slurm_id = _send(provider, submission, pending)
     except StorageFull as error:
-        jobs.release_claim(job_id, attempt=attempt)
+        jobs.release_claim([job_id], attempt)
         raise FolderError(error.why) from None
     except ImpersonationDeniedError as error:
         jobs.refused(job_id, error.status, error.why, provider.now(), attempt=attempt)
@@ -160,11 +184,11 @@ def conclude(
         return Outcome.REFUSED
     except ImpersonationUnavailableError as error:
         log_away(error)
-        jobs.release_claim(job_id, attempt=attempt)
+        jobs.release_claim([job_id], attempt)
         return Outcome.NOT_SENT
     except SchedulerUnavailableError as error:
         log_away(error)
-        jobs.release_claim(job_id, attempt=attempt)
+        jobs.release_claim([job_id], attempt)
         provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)
         return Outcome.NOT_SENT
     except OutcomeUnknownError as error:
@@ -178,14 +202,12 @@ def conclude(
         return Outcome.UNKNOWN
     log.info("job %s: is Slurm job %d", job_id, slurm_id)
     acknowledged_at = provider.now() if acknowledge else None
-    if not jobs.submitted(job_id, slurm_id, None, attempt=attempt, promised_at=acknowledged_at):
+    if not jobs.submitted(job_id, slurm_id, None, attempt=attempt, acknowledged_at=acknowledged_at):
         _cancel_duplicate(provider, job_id, slurm_id, submission)
     return Outcome.SUBMITTED
 
 
-def _send(
-    provider: Provider, job_id: str, submission: Submission, pending: PendingSubmission | None
-) -> SlurmJobId | None:
+def _send(provider: Provider, submission: Submission, pending: PendingSubmission | None) -> SlurmJobId | None:
     """Prepares the job's folder and sends the job; None when the claim does not last for it."""
     begun, impersonation = time.monotonic(), provider.impersonation(submission.user)
     pending = pending or provider.scheduler.start(submission, impersonation.start)
@@ -290,7 +312,7 @@ def end_unsubmitted(provider: Provider, row: JobRow) -> None:
     now = provider.now()
     with provider.store.writing():
         current = provider.jobs.get(row.id)
-        if current is None or current.phase not in (Phase.ACCEPTED, Phase.SUBMITTING):
+        if current is None or current.phase not in (JobPhase.ACCEPTED, JobPhase.SUBMITTING):
             return
         if current.visible_to_ucloud:
             unpaid = current.stop is Stop.NO_FUNDS
@@ -298,4 +320,4 @@ def end_unsubmitted(provider: Provider, row: JobRow) -> None:
             provider.jobs.enqueue_update(row.id, JobUpdate(JobState.SUCCESS, why), now)
             provider.jobs.ended(row.id, 0, now)
         else:
-            provider.jobs.seen(row.id, phase=Phase.REFUSED, ended_at=now, claimed_until=None)
+            provider.jobs.seen(row.id, phase=JobPhase.REFUSED, ended_at=now, claimed_until=None)

@@ -14,7 +14,7 @@ from ucloud_slurm.provider.rendering import RenderingUnavailableError
 from ucloud_slurm.provider.submission import build, new_job
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Submission
-from ucloud_slurm.store.jobs import JobRow, NewJob
+from ucloud_slurm.store.job_rows import JobRow, NewJob
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.jobs import Job
@@ -72,7 +72,7 @@ class Create:
             try:
                 identity = provider.mapping.identity(job.owner.created_by, job.owner.project)
                 check_funds(provider, job)
-                new.append(new_job(provider, job, fingerprints[job.id], identity.person.user))
+                new.append(new_job(job, fingerprints[job.id], identity.person.user, provider.now()))
                 submissions[job.id] = build(provider, lookup, job, identity)
             except Problem as problem:
                 raise _named(problem, place) if several else problem from None

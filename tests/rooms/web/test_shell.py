@@ -19,7 +19,7 @@ from tests.sandbox.core.websocket import Socket
 from tests.sandbox.processes import wait_until
 from tests.support.factories import job_data
 from tests.support.model import Model
-from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sessions import Kind
 from ucloud_slurm.system import terminal as terminal_module
 from ucloud_slurm.web.live import hub, shell
@@ -173,7 +173,7 @@ def test_a_shell_ends_with_its_job(world: World, job: str) -> None:
     session = world.provider.store.row("select * from sessions")
     assert session is not None
     wait_until("the session is closed", lambda: _ended(world) == 1, seconds=5)
-    assert world.row(job).phase is Phase.ENDED
+    assert world.row(job).phase is JobPhase.ENDED
 
 
 def test_a_shell_ends_with_its_connection(world: World, job: str, tmp_path: Path) -> None:

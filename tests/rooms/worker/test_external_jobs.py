@@ -10,7 +10,7 @@ from tests.support.model import ModelJob
 from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.records import Submission
-from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.ucloud.channel import Project, User
 from ucloud_slurm.worker.run import Result
 
@@ -80,7 +80,7 @@ def test_a_job_of_a_rules_account_is_shown_charged_and_ended_at_ucloud(world: Wo
     world.work(1)
     assert world.told(found.id) == ["RUNNING", "SUCCESS"]
     assert world.booked(found.id) == 2 * 2
-    assert world.row(found.id).phase is Phase.ENDED
+    assert world.row(found.id).phase is JobPhase.ENDED
 
 
 @pytest.mark.parametrize("era", ["today"], scope="session")
