@@ -29,7 +29,12 @@ PATIENCE = 30.0
 def test_whoever_gives_one_thing_to_do_waits_for_one_of_somebody_elses_thousand() -> None:
     executor, begun, go = FairExecutor(1), threading.Event(), threading.Event()
     done: list[str] = []
-    executor.submit("alice", lambda: begun.set() or go.wait(PATIENCE))  # type: ignore[func-returns-value]
+
+    def hold() -> None:
+        begun.set()
+        go.wait(PATIENCE)
+
+    executor.submit("alice", hold)
     assert begun.wait(PATIENCE)
     others = [executor.submit("alice", lambda: done.append("alice")) for _ in range(1000)]
     bob = executor.submit("bob", lambda: done.append("bob"))
