@@ -136,7 +136,7 @@ def the_rest(provider: Provider) -> None:
     jobs.known([1])
     jobs.named("n", "u")
     jobs.acknowledge(["1"], now)
-    jobs.claim("1", now, now, 1.0)
+    jobs.claim(["1"], now, now, 1.0)
     jobs.any_claimed(["1"])
     jobs.mark_outcome_unknown("1", 1, now)
     jobs.release_claim(["1"], 1)

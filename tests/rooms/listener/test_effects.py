@@ -213,7 +213,7 @@ def test_a_job_that_is_held_is_neither_built_nor_claimed(channel_world: World, m
     build = mocker.spy(submission, "build")
     world.work(60)
     assert build.call_count == 0
-    assert not world.provider.jobs.claim(job_id, world.clock(), world.clock() + 60)
+    assert not world.provider.jobs.claim([job_id], world.clock(), world.clock() + 60)
 
 
 def test_a_job_that_was_not_submitted_yet_ends_with_the_sentence_where_it_is_configured(make_world: MakeWorld) -> None:
