@@ -12,6 +12,7 @@ import requests
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
+from tests.conftest import Clock
 from tests.rooms.sandbox.core.peer import Peer, accept
 from tests.sandbox.core import CORE_2021, CoreEra, Followed, SimulatedCore
 
@@ -93,16 +94,6 @@ class _Quiet(WSGIRequestHandler):
         self.close_connection = True
 
 
-class Clock:
-    """Stands still until moved. Seconds since the epoch."""
-
-    def __init__(self) -> None:
-        self.time = 1_633_329_776.235
-
-    def __call__(self) -> float:
-        return self.time
-
-
 class Client:
     """The provider's side of the control calls."""
 
@@ -134,7 +125,7 @@ class Client:
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_633_329_776.235)
 
 
 @pytest.fixture

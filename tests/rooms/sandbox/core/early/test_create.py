@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.rooms.sandbox.core.conftest import PRICE, SLEEPER, Client, Clock, FakeProvider, Json, Seen, charge
+from tests.conftest import Clock
+from tests.rooms.sandbox.core.conftest import PRICE, SLEEPER, Client, FakeProvider, Json, Seen, charge
 from tests.sandbox.core import CORE_2021, CORE_2022, CoreEra, CoreError, SimulatedCore
 
 

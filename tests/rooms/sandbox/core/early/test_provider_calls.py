@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.rooms.sandbox.core.conftest import SLEEPER, Client, Clock, FakeProvider
+from tests.conftest import Clock
+from tests.rooms.sandbox.core.conftest import SLEEPER, Client, FakeProvider
 from tests.sandbox.core import CORE_2021, CORE_2022, CoreEra, CoreError, SimulatedCore
 
 

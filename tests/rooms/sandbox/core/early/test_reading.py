@@ -2,7 +2,8 @@
 
 import requests
 
-from tests.rooms.sandbox.core.conftest import SLEEPER, Client, Clock, FakeProvider, Json
+from tests.conftest import Clock
+from tests.rooms.sandbox.core.conftest import SLEEPER, Client, FakeProvider, Json
 from tests.sandbox.core import SimulatedCore
 
 

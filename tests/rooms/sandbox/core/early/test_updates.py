@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.rooms.sandbox.core.conftest import SLEEPER, Client, Clock, Json, charge
+from tests.conftest import Clock
+from tests.rooms.sandbox.core.conftest import SLEEPER, Client, Json, charge
 from tests.sandbox.core import CORE_2021, CORE_2022, ERAS, CoreEra, SimulatedCore
 
 

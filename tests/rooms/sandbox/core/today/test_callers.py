@@ -8,7 +8,8 @@ from typing import Any
 import jwt
 import pytest
 
-from tests.rooms.sandbox.core.conftest import SLEEPER, Clock, FakeProvider
+from tests.conftest import Clock
+from tests.rooms.sandbox.core.conftest import SLEEPER, FakeProvider
 from tests.rooms.sandbox.core.today.conftest import Provider
 from tests.sandbox.core import CORE_TODAY, CoreError, SimulatedCore
 

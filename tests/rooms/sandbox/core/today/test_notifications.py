@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.rooms.sandbox.core.conftest import SLEEPER, Clock
+from tests.conftest import Clock
+from tests.rooms.sandbox.core.conftest import SLEEPER
 from tests.rooms.sandbox.core.today.conftest import Provider
 from tests.sandbox.core import CoreError, SimulatedCore, Socket, SocketClosedError
 from tests.sandbox.core.today.records import text

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.rooms.sandbox.core.conftest import SLEEPER, UPDATES, Clock, FakeProvider, Json
+from tests.conftest import Clock
+from tests.rooms.sandbox.core.conftest import SLEEPER, UPDATES, FakeProvider, Json
 from tests.rooms.sandbox.core.today.conftest import PRODUCT, Provider
 from tests.sandbox.core import SimulatedCore
 
