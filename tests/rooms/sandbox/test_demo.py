@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.guide import (
+from tests.sandbox.demo.guide import (
     ACCOUNTING,
     ACCOUNTING_REPORTED,
     MISSING_CREDITS,
