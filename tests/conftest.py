@@ -29,7 +29,7 @@ START = 1_795_000_000.0
 
 
 class Clock:
-    """A clock that stands still until it is moved. Seconds since the epoch."""
+    """A clock that only moves when a test moves it. Seconds since the epoch."""
 
     def __init__(self, time: float = START) -> None:
         self.time = time
