@@ -109,6 +109,7 @@ def test_a_submission_that_fails_leaves_no_claim_of_the_others(open_provider: Op
 
 
 def test_nothing_is_written_after_the_answer(world: World, open_provider: Open, mocker: MockerFixture) -> None:
+    others = set(threading.enumerate())
     provider = open_provider(jobs={"submit_within": "1s"}, slurm={"submit_at_once": 2})
     go, start = threading.Event(), world.model.start
 
@@ -128,7 +129,9 @@ def test_nothing_is_written_after_the_answer(world: World, open_provider: Open, 
     go.set()
     provider.executor.close()
     wait_until(
-        "all turns are over", lambda: not any(each.name == "submit" for each in threading.enumerate()), seconds=PATIENCE
+        "its threads have ended",
+        lambda: not any(each.name == "submit" for each in set(threading.enumerate()) - others),
+        seconds=PATIENCE,
     )
     assert sorted(before) == [("7", JobPhase.SUBMITTING), ("8", JobPhase.ACCEPTED)]
     assert [(row.id, row.phase) for row in provider.jobs.newest(9)] == before
