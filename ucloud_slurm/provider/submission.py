@@ -236,38 +236,37 @@ def _cancel_duplicate(provider: Provider, job_id: str, slurm_id: SlurmJobId, sub
 
 
 def submit_pending(provider: Provider, lookup: Lookup, rows: Iterable[JobRow]) -> None:
-    """Submits accepted jobs, the oldest of each owner first, and ends those that were stopped before.
+    """Submits accepted jobs, round robin between owners, and ends those that were stopped before.
 
-    Stops when Slurm is away. Jobs that are held wait.
+    Ends early when the circuit breaker opens. Jobs that are held wait.
     """
-    owed = []
+    pending = []
     for row in rows:
         if row.stop is not None:
             end_unsubmitted(provider, row)
         elif row.held_at is None:
-            owed.append(row)
-    under_way: deque[Future[None]] = deque()
-    pace, room = provider.config.slurm.submit_per_second, dict[str, int]()
-    for row in round_robin(owed, lambda row: row.owner):
+            pending.append(row)
+    tasks: deque[Future[None]] = deque()
+    pace, remaining = provider.config.slurm.submit_per_second, dict[str, int]()
+    for row in round_robin(pending, lambda row: row.owner):
+        user = row.local_user
         if not provider.breaker.allows(SLURM, provider.now()):
             break
         if pace is not None:
-            left = room.setdefault(
-                row.local_user, provider.jobs.rate_limit_remaining(row.local_user, provider.now(), pace)
-            )
-            if left < 1:
-                continue  # nothing is built that has to wait
-            room[row.local_user] -= 1
+            if user not in remaining:
+                remaining[user] = provider.jobs.rate_limit_remaining(user, provider.now(), pace)
+            remaining[user] -= 1
+            if remaining[user] < 0:
+                continue  # a job that must wait is not built
         with isolate_errors(row.id, "submitting it"):
             submission = _build_pending(provider, lookup, row)
             if submission is not None:
-                under_way.append(
-                    provider.executor.submit(row.owner, partial(_submit_pending, provider, row.id, submission))
-                )
-        if len(under_way) > MAX_BUILT:
-            under_way.popleft().result()
-    for each in under_way:
-        each.result()
+                work = partial(_submit_pending, provider, row.id, submission)
+                tasks.append(provider.executor.submit(row.owner, work))
+        if len(tasks) > MAX_BUILT:
+            tasks.popleft().result()
+    for task in tasks:
+        task.result()
 
 
 def _submit_pending(provider: Provider, job_id: str, submission: Submission) -> None:
