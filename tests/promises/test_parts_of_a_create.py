@@ -97,7 +97,7 @@ def test_a_submission_that_fails_leaves_no_claim_of_the_others(open_provider: Op
         if number == 3:
             go.wait(PATIENCE)
 
-    mocker.patch("ucloud_slurm.provider.bulk.conclude", concluded(fails))
+    mocker.patch("ucloud_slurm.web.bulk.conclude", concluded(fails))
     with pytest.raises(BrokenError):
         Create(provider).accept([job(str(number)) for number in range(6)])
     go.set()
@@ -121,7 +121,7 @@ def test_nothing_is_written_after_the_answer(world: World, open_provider: Open, 
             go.wait(PATIENCE)
         return start(submission, as_user)
 
-    mocker.patch("ucloud_slurm.provider.bulk.conclude", concluded(fails))
+    mocker.patch("ucloud_slurm.web.bulk.conclude", concluded(fails))
     mocker.patch.object(world.model, "start", late)
     with pytest.raises(BrokenError):
         Create(provider).accept([job("7"), job("8")])

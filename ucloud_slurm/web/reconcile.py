@@ -4,10 +4,9 @@ import time
 from collections.abc import Sequence
 
 from ucloud_slurm.errors import Refused, one_line
-from ucloud_slurm.provider.cancellation import cancel
+from ucloud_slurm.provider.cancellation import cancel, end_unsubmitted
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.reconciliation import adopt, repair, repeat_update
-from ucloud_slurm.provider.submission import end_unsubmitted
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.ucloud.jobs import Job
