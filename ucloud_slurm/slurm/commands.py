@@ -20,7 +20,16 @@ from ucloud_slurm.slurm.errors import (
     SubmissionRefusedError,
     is_refusal,
 )
-from ucloud_slurm.slurm.records import Launch, Load, Node, Partition, QueueRecord, RunRecord, SlurmJobId, Submission
+from ucloud_slurm.slurm.records import (
+    Load,
+    Node,
+    Partition,
+    QueueRecord,
+    RunRecord,
+    SlurmJobId,
+    Submission,
+    TerminalCommand,
+)
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Finished, Run, run
 
@@ -214,7 +223,7 @@ class Commands:
             raise SchedulerUnavailableError(f"scontrol ended with {done.status}: {reason}")
         raise ActionRefusedError(reason)
 
-    def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:
+    def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> TerminalCommand:
         """See :class:`Scheduler`. srun(1): --overlap lets the shell share what the job's other steps have."""
         argv = (
             *self._command("srun"),
@@ -230,7 +239,7 @@ class Commands:
             shell,
             "-l",
         )
-        return Launch(argv, tuple((self._env | {"TERM": "xterm-256color"}).items()))
+        return TerminalCommand(argv, tuple((self._env | {"TERM": "xterm-256color"}).items()))
 
     # -- the thin shell -------------------------------------------------------------------------------------
 

@@ -152,7 +152,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class TerminalCommand:
     """A command that somebody else starts: its words and its whole environment."""
 
     argv: tuple[str, ...]

@@ -3,7 +3,16 @@
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-from ucloud_slurm.slurm.records import Launch, Load, Node, Partition, QueueRecord, RunRecord, SlurmJobId, Submission
+from ucloud_slurm.slurm.records import (
+    Load,
+    Node,
+    Partition,
+    QueueRecord,
+    RunRecord,
+    SlurmJobId,
+    Submission,
+    TerminalCommand,
+)
 from ucloud_slurm.system.process import Run
 
 
@@ -86,7 +95,7 @@ class Scheduler(Protocol):
         :raises ActionRefusedError: Slurm does not do it
         """
 
-    def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:
+    def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> TerminalCommand:
         """The command that runs a login shell on the job's node number ``rank``, when started on a terminal.
 
         It must be started as the job's own user, whose login shell is given, and ends with the job.

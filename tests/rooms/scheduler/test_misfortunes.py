@@ -302,7 +302,7 @@ def test_a_module_that_cannot_be_used_is_named_once_with_the_reason(
     with caplog.at_level(logging.INFO, "ucloud_slurm"):
         for _ in range(3):
             assert not bench.slurm.ready(20)
-            clock.advance(process.LOOK_AGAIN + 1)
+            clock.advance(process.RETRY_SECONDS + 1)
         assert bench.submit() == 900
     (line,) = caplog.messages
     assert re.search(reason, line)
@@ -349,7 +349,7 @@ def test_a_start_that_takes_too_long_is_given_up(make: Make, clock: Clock) -> No
     bench = make(**{"import": "hang"})
     bench.slurm.begin()
     pid = bench.process()
-    clock.advance(process.START + 1)
+    clock.advance(process.START_SECONDS + 1)
     assert not bench.slurm.ready(20)
     gone(pid)
     assert bench.slurm.reason == "it took more than 30 s to start"

@@ -14,8 +14,7 @@ from ucloud_slurm.slurm.errors import (
     is_refusal,
 )
 from ucloud_slurm.slurm.pyslurm import translation
-from ucloud_slurm.slurm.pyslurm.pool import Pool
-from ucloud_slurm.slurm.pyslurm.process import AnswerLostError, NotSentError, Process
+from ucloud_slurm.slurm.pyslurm.process import AnswerLostError, NotSentError, PySlurmPool, PySlurmProcess
 from ucloud_slurm.slurm.pyslurm.translation import UnsupportedError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId, Submission
 from ucloud_slurm.slurm.states import Phase
@@ -54,7 +53,9 @@ class PySlurm(Commands):
         """
         super().__init__(folder, conf, timeout)
         self._own = own_account()
-        self._processes = Pool(lambda: Process(folder, translation.OLDEST, self._env, level=level, now=now), PROCESSES)
+        self._processes = PySlurmPool(
+            lambda: PySlurmProcess(folder, translation.OLDEST, self._env, level=level, now=now), PROCESSES
+        )
         self._wishes = 0
 
     @property

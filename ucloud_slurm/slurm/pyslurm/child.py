@@ -50,7 +50,7 @@ def main(commands: str, oldest: str) -> None:
     os.dup2(nothing, 0)
     try:
         hello = _hello(commands, oldest)
-        calls = Calls(hello["limits"])
+        calls = PySlurmCalls(hello["limits"])
         ipc.send(channel, hello, within=HELLO)
         while True:
             ipc.serve(channel, calls.answer, waits=FOR_EVER, sends=HELLO)
@@ -134,7 +134,7 @@ def _said(*argv: str) -> str:
     return done.stdout.decode(errors="replace")
 
 
-class Calls:
+class PySlurmCalls:
     """What the process does, each in one exact form. An answer is what came of it, or Slurm's number and text."""
 
     def __init__(self, limits: list[str]) -> None:
