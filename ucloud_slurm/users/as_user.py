@@ -36,7 +36,7 @@ _FILE = re.compile(r"(stdout|stderr)-[0-9]{1,6}\.log|port-[0-9]{1,6}")
 # inotify(7)
 _IN_MODIFY, _IN_MOVED_TO, _IN_CREATE, _IN_ONLYDIR, _IN_DONT_FOLLOW = 0x2, 0x80, 0x100, 0x01000000, 0x02000000
 
-Answer = tuple[dict[str, Any], list[int]]
+Reply = tuple[dict[str, Any], list[int]]
 
 
 class InvalidRequestError(Exception):
@@ -130,7 +130,7 @@ class Operations:
     def __init__(self, account: Account, caller: int) -> None:
         self._account = account
         self._caller = caller
-        self._operations: dict[str, Callable[[dict[str, Any]], Answer]] = {
+        self._operations: dict[str, Callable[[dict[str, Any]], Reply]] = {
             "prepare": self._prepare,
             "trial": self._trial,
             "run": self._run,
@@ -139,7 +139,7 @@ class Operations:
             "terminal": self._terminal,
         }
 
-    def answer(self, message: dict[str, Any]) -> Answer:
+    def answer(self, message: dict[str, Any]) -> Reply:
         """Serves a request. One that is not in its form is refused, and nothing is done."""
         within = min(_number(message, "within", REQUEST_SECONDS), REQUEST_SECONDS)
         # The alarm ends the program if something hangs that no time limit reaches.
@@ -158,20 +158,20 @@ class Operations:
         finally:
             signal.alarm(0)
 
-    def _prepare(self, message: dict[str, Any]) -> Answer:
+    def _prepare(self, message: dict[str, Any]) -> Reply:
         files = message.get("files")
         if not isinstance(files, dict) or not all(_SCRIPT.fullmatch(name) for name in files):
             raise InvalidRequestError("files: not the files of a job")
         make_folder(_path(message, "folder"), {name: _text(files, name) for name in files})
         return {}, []
 
-    def _trial(self, message: dict[str, Any]) -> Answer:
+    def _trial(self, message: dict[str, Any]) -> Reply:
         folder = _path(message, "folder")
         make_folder(folder)
         remove_folder(folder)
         return {}, []
 
-    def _run(self, message: dict[str, Any]) -> Answer:
+    def _run(self, message: dict[str, Any]) -> Reply:
         argv = [self._command(message, "sbatch"), *_options(message)]
         within = min(_number(message, "within", REQUEST_SECONDS), REQUEST_SECONDS)
         try:
@@ -182,14 +182,14 @@ class Operations:
             return {"unknown": str(error)}, []
         return {"status": done.status, "output": done.output[:65536], "errors": done.errors[:65536]}, []
 
-    def _open(self, message: dict[str, Any]) -> Answer:
+    def _open(self, message: dict[str, Any]) -> Reply:
         path = _path(message, "path")
         if not _FILE.fullmatch(path.rpartition("/")[2]):
             raise InvalidRequestError("path: not a file of a job")
         descriptor = open_file(path)
         return ({"found": False}, []) if descriptor is None else ({"found": True}, [descriptor])
 
-    def _listen(self, message: dict[str, Any]) -> Answer:
+    def _listen(self, message: dict[str, Any]) -> Reply:
         libc = ctypes.CDLL(None, use_errno=True)
         descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if descriptor < 0:
@@ -200,7 +200,7 @@ class Operations:
             return {"found": False}, []
         return {"found": True}, [descriptor]
 
-    def _terminal(self, message: dict[str, Any]) -> Answer:
+    def _terminal(self, message: dict[str, Any]) -> Reply:
         words = message.get("arguments")
         if not isinstance(words, list) or words[-2:] != [self._account.shell, "-l"]:
             raise InvalidRequestError("arguments: not the login shell of the user")

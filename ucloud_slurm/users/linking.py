@@ -37,16 +37,16 @@ class Linking:
     """What ``linkd`` does for the account that calls."""
 
     def __init__(
-        self, users: UsersSection, people: People, codes: Codes, tell: Callable[[str], bool], now: Callable[[], float]
+        self, users: UsersSection, people: People, codes: Codes, report: Callable[[str], bool], now: Callable[[], float]
     ) -> None:
         """Opens nothing.
 
-        :param tell: reports to UCloud whether a user is connected; False when that has to wait
+        :param report: reports to UCloud whether a user is connected; False when that has to wait
         """
         self._users = users
         self._people = people
         self._codes = codes
-        self._tell = tell
+        self._report = report
         self._now = now
         self._invalid: dict[int, deque[float]] = {}
         self._lock = threading.Lock()
@@ -85,7 +85,7 @@ class Linking:
             ) from None
         log.info("%s is connected with %s", one_line(code.username, 60), account.name)
         # The link counts now; UCloud is informed now or at the next pass of the worker.
-        return {"username": code.username, "account": account.name, "told": self._tell(code.username)}
+        return {"username": code.username, "account": account.name, "told": self._report(code.username)}
 
     def _unlink(self, uid: int) -> Message:
         entry = _entry(uid)
@@ -95,7 +95,7 @@ class Linking:
         for link in links:
             self._people.remove(link.username, entry.pw_name, self._now())
             log.info("%s is no longer connected with %s", one_line(link.username, 60), entry.pw_name)
-            self._tell(link.username)
+            self._report(link.username)
         return {"usernames": [link.username for link in links], "account": entry.pw_name}
 
     def _account(self, uid: int) -> Account:

@@ -313,7 +313,7 @@ def test_another_release_of_slurm_is_named(make: Make) -> None:
     (bench.folder / "release").write_text("26.05.1")
     assert not bench.slurm.ready(20)
     assert bench.slurm.reason == (
-        f"its libslurm is of Slurm 25.11 and {bench.commands}/sbatch of 26.05; build pyslurm anew"
+        f"its libslurm is of Slurm 25.11 and {bench.commands}/sbatch of 26.05; rebuild pyslurm"
     )
 
 
