@@ -10,7 +10,7 @@ from ucloud_slurm.cli.context import explained, opened
 from ucloud_slurm.config import LINK_SOCKET
 from ucloud_slurm.errors import Misconfigured, NotNow, Refused, StorageTrouble, one_line
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.linking import tell
+from ucloud_slurm.provider.linking import report_connection
 from ucloud_slurm.system import ipc, journal
 from ucloud_slurm.ucloud.errors import CoreUnavailableError
 from ucloud_slurm.users.linking import Linking, LinkServer
@@ -76,7 +76,7 @@ def linking(provider: Provider) -> Linking:
 
     def told(username: str) -> bool:
         try:
-            tell(provider, username)
+            report_connection(provider, username)
         except (CoreUnavailableError, StorageTrouble) as error:
             click.echo(f"ucloud-slurm: UCloud is told of a connection later: {error}", err=True)
             return False
