@@ -20,7 +20,6 @@ from ucloud_slurm.bridge.script.resources import plan
 from ucloud_slurm.errors import Forbidden, Problem, Refused, StorageFull, StorageTrouble, one_line
 from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.isolation import isolate_errors
 from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
 from ucloud_slurm.provider.rendering import LIMIT, PATIENCE, RenderingUnavailableError, render
 from ucloud_slurm.slurm.errors import (
@@ -35,6 +34,7 @@ from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_rows import JobRow, NewJob
 from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.system.executor import round_robin
+from ucloud_slurm.system.journal import isolate_errors
 from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate

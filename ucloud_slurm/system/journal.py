@@ -2,8 +2,12 @@
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from ucloud_slurm.errors import one_line
+from ucloud_slurm.errors import StorageTrouble, one_line, place
+
+log = logging.getLogger(__name__)
 
 LONGEST_CHARACTERS = 1000
 
@@ -40,3 +44,25 @@ def begin(*, verbose: bool = False, journal: bool = True) -> None:
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+@contextmanager
+def isolate_errors(job_id: str, doing: str) -> Iterator[None]:
+    """Logs an error in the work for one job as one line, so that the work for other jobs goes on.
+
+    :param doing: the work, such as "submitting it"
+    :raises StorageTrouble: it is not about the job: nothing can be written for the others either
+    """
+    try:
+        yield
+    except StorageTrouble:
+        raise
+    except Exception as error:  # noqa: BLE001  one job must not stop the others
+        log.error(
+            "job %s: %s failed (%s at %s: %s); please report it",
+            job_id,
+            doing,
+            type(error).__name__,
+            place(error),
+            one_line(str(error), 200),
+        )
