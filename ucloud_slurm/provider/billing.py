@@ -23,16 +23,16 @@ def bill(
     settings = provider.config.accounting
     every = 0.0 if final else settings.every
     if provider.reports_usage:
-        told = unit_usage.told(
+        report = unit_usage.told(
             accounting, used=used, charged=row.charged, gather=every * weight, final=final, last_unit=settings.last_unit
         )
-        if told is not None:
+        if report is not None:
             # The key contains row.charged, which only grows: after a change of the price units can repeat.
-            key = f"{row.id}-{slurm_id}-{row.charged}-{told.units}"
-            entry = Charge(key, row.id, told.more, 1, f"Slurm job {slurm_id}")
+            key = f"{row.id}-{slurm_id}-{row.charged}-{report.units}"
+            entry = Charge(key, row.id, report.more, 1, f"Slurm job {slurm_id}")
             # UCloud has already accounted for what was charged by periods before it took reports of use.
-            usage = _usage(row, told.units - accounting.units(row.by_periods), provider.config.provider.id)
-            provider.jobs.charge(entry, slurm_id, told.covered, provider.now(), usage)
+            usage = _usage(row, report.units - accounting.units(row.by_periods), provider.config.provider.id)
+            provider.jobs.charge(entry, slurm_id, report.covered, provider.now(), usage)
         return
     tariff = accounting.tariff
     due = charges.charge(

@@ -166,7 +166,7 @@ def _era(config: Config) -> Era:
         raise Misconfigured(
             [
                 f"accounting.mode: UCloud of the era {era.name} reads no time from charges; leave it out, "
-                "and it is told what was used."
+                "and the use is reported to it."
             ]
         )
     return era if failed == "auto" else replace(era, exit_code_is_failure=failed == "FAILURE")

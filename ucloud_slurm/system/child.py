@@ -40,7 +40,7 @@ class Child:
         :raises OSError: it cannot be started
         """
         self.channel, theirs = socket.socketpair()
-        # A file, not a pipe: a full pipe would block the child, and nobody reads while it runs.
+        # A file, not a pipe: a full pipe would block the child, and it is read only at the end.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  it is open as long as the child runs
         try:
             with theirs:

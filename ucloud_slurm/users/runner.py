@@ -171,7 +171,7 @@ class _Program(Child):
     def __init__(self, user: str, sudo: Path, program: Path) -> None:
         """Starts it and waits until it says who it is.
 
-        :raises ProgramStartError: it cannot be started, or is somebody else
+        :raises ProgramStartError: it cannot be started, or runs as another user
         """
         self.user = user
         self.idle_since = time.monotonic()

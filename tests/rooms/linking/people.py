@@ -1,4 +1,4 @@
-"""What people type and say when they connect themselves, as accounts that this process believes to be there."""
+"""What users type and send to connect themselves, as accounts that this process believes to exist."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Linking by proof: who types a code is known from the kernel, and a code connects once, soon, and nobody else."""
+"""Linking by proof: the kernel identifies the account, and a code connects one account, once, within ten minutes."""
 
 import socket
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_a_code_is_taken_in_any_case_with_dashes_or_without(world: World, path: 
         assert ask(path, verb="whose", code=text) == {"username": USER, "account": "ada"}
 
 
-def test_whoever_does_not_confirm_changes_nothing(world: World, path: Path) -> None:
+def test_without_a_confirmation_nothing_changes(world: World, path: Path) -> None:
     code = connect(world)
     for keys in ("n\n", "\n"):
         status, text = typed(path, "link", code, keys=keys)
@@ -102,7 +102,7 @@ def test_the_database_does_not_hold_the_code(world: World) -> None:
     assert code.replace("-", "") not in text
 
 
-def test_wrong_codes_are_limited_for_the_account_that_tries_them_alone(world: World, path: Path) -> None:
+def test_invalid_codes_are_limited_only_for_the_account_that_tries_them(world: World, path: Path) -> None:
     code = connect(world)
     for _ in range(daemon.INVALID_CODES):
         assert "not valid" in ask(path, verb="whose", code="2222-2222-2222")["refused"]
@@ -139,7 +139,7 @@ def test_accounts_that_jobs_may_not_run_as_are_not_connected_and_learn_nothing(
     assert ask(path, verb="whose", code=code)["username"] == USER
 
 
-def test_root_is_told_to_use_its_own_account(path: Path) -> None:
+def test_root_is_refused_with_the_advice_to_use_an_own_account(path: Path) -> None:
     assert typed(path, "link", "x", uid=0) == (
         1,
         "ucloud-slurm: root cannot be connected with a user of UCloud. Type this in your own account.\n",
@@ -187,7 +187,7 @@ def test_what_is_not_a_request_is_refused_and_the_next_is_served(
     assert ask(path, verb="whose", code=connect(world))["username"] == USER
 
 
-def test_whoever_says_nothing_is_let_go_and_holds_nobody_else_up(
+def test_a_silent_connection_is_closed_and_delays_no_other(
     world: World, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(daemon, "MESSAGE_SECONDS", 0.3)

@@ -1,4 +1,4 @@
-"""slurm.backend says which way Slurm is asked, and nothing that is missing keeps the service from starting."""
+"""slurm.backend selects the backend, and a missing module does not prevent the start of the service."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""libslurm may end, hang or garble its process: no job is made twice, no call takes too long, the commands go on."""
+"""libslurm may abort or hang: no job is submitted twice, no call takes too long, and the commands are used instead."""
 
 import logging
 import os
@@ -165,7 +165,7 @@ def test_a_refusal_is_explained_by_sbatch(bench: Bench) -> None:
     assert bench.landed() == []
 
 
-def test_what_libslurm_prints_reaches_nobody(make: Make, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_libslurm_prints_does_not_leave_its_process(make: Make, capfd: pytest.CaptureFixture[str]) -> None:
     # Begun here, where what it inherits is looked at.
     bench = make()
     assert bench.slurm.ready(20)
@@ -244,7 +244,7 @@ def test_a_cancel_that_ends_with_an_error_is_scancels(bench: Bench, error: list[
     assert bench.asked() == [f"scancel --name=ucloud-1 --user={own_account()} 7"]
 
 
-def test_a_new_limit_is_told_in_hours_and_minutes(bench: Bench) -> None:
+def test_pyslurm_gets_a_new_limit_in_hours_and_minutes(bench: Bench) -> None:
     bench.slurm.set_time_limit(JOB, 1501, 10)
     assert (bench.folder / "changed").read_text() == '{"time_limit": "25:01:00"}'
     bench.order(modify=[2002, "Access/permission denied"])
@@ -320,7 +320,7 @@ def test_another_release_of_slurm_is_named(make: Make) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("CliFilterPlugins", "cli_filter/lua"), ("TaskPluginParam", "OOMKillStep")]
 )
-def test_what_a_site_wants_of_sbatch_is_heeded(make: Make, name: str, value: str) -> None:
+def test_settings_that_only_sbatch_applies_prevent_the_use_of_pyslurm(make: Make, name: str, value: str) -> None:
     bench = make()
     (bench.folder / "settings").write_text(f"{name:<23} = {value}\n")
     assert not bench.slurm.ready(20)

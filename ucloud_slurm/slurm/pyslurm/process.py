@@ -24,7 +24,7 @@ ERRORS_BYTES = 20_000
 
 
 class NotSentError(Exception):
-    """The process did not get the request; somebody else may do it."""
+    """The process did not get the request; another may serve it."""
 
 
 class AnswerLostError(Exception):
