@@ -10,8 +10,8 @@ from ucloud_slurm.system.child import isolated
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, run
 
 LEAST_SECONDS = 0.2  # with less no process is started
-LIMIT = 2.0  # seconds while UCloud waits
-PATIENCE = 20.0  # seconds while nobody waits; a template's own limit is the processor time of the process
+REQUEST_SECONDS = 2.0  # while a request waits
+WORKER_SECONDS = 20.0  # in a pass of the worker; what limits a template is the CPU time of the child
 CHILD = "ucloud_slurm.provider.rendering_child"
 _TOO_SLOW = (-signal.SIGXCPU, -signal.SIGKILL)
 
@@ -20,7 +20,7 @@ class RenderingUnavailableError(NotNow):
     """The child process did not start or did not answer in time, which says nothing about the template."""
 
 
-def render(request: Request, within: float = LIMIT) -> Rendered:
+def render(request: Request, within: float = REQUEST_SECONDS) -> Rendered:
     """Renders the templates of an application.
 
     :param within: seconds
