@@ -1,10 +1,8 @@
 """``link`` and ``unlink``, for everybody on the login node, and ``linkd``, the daemon that hears them."""
 
-import json
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -12,14 +10,13 @@ from ucloud_slurm.cli.context import explained, opened
 from ucloud_slurm.config import LINK_SOCKET
 from ucloud_slurm.errors import Misconfigured, NotNow, Refused, StorageTrouble, one_line
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.linking import tell
-from ucloud_slurm.system import journal
+from ucloud_slurm.provider.linking import report_connection
+from ucloud_slurm.system import ipc, journal
 from ucloud_slurm.ucloud.errors import CoreUnavailableError
-from ucloud_slurm.users.linking import Linking, Server
-from ucloud_slurm.users.runner import listener
+from ucloud_slurm.users.linking import Linking, LinkServer
 
-PATIENCE = 60.0  # seconds that the daemon has for an answer: it tells UCloud in them
-LARGEST = 64 * 1024  # bytes of an answer
+ANSWER_SECONDS = 60.0  # that the daemon has for an answer: it calls UCloud meanwhile
+ANSWER_BYTES = 64 * 1024
 
 _socket = click.option(
     "--socket",
@@ -70,8 +67,8 @@ def linkd(path: Path | None) -> None:
     with opened(path) as provider:
         if provider.config.users.mapping != "table":
             raise Misconfigured(['users.mapping: nobody connects themselves unless it is "table".'])
-        with listener(provider.config.users.link, 0o666) as waiting:
-            Server(linking(provider)).serve(waiting)
+        with ipc.listener(provider.config.users.link, 0o666) as waiting:
+            LinkServer(linking(provider)).serve(waiting)
 
 
 def linking(provider: Provider) -> Linking:
@@ -79,7 +76,7 @@ def linking(provider: Provider) -> Linking:
 
     def told(username: str) -> bool:
         try:
-            tell(provider, username)
+            report_connection(provider, username)
         except (CoreUnavailableError, StorageTrouble) as error:
             click.echo(f"ucloud-slurm: UCloud is told of a connection later: {error}", err=True)
             return False
@@ -88,29 +85,27 @@ def linking(provider: Provider) -> Linking:
     return Linking(provider.config.users, provider.people, provider.codes, told, provider.now)
 
 
-def _ask(path: Path, message: dict[str, str]) -> dict[str, Any]:
-    """Has the daemon do something.
+def _ask(path: Path, message: ipc.Message) -> ipc.Message:
+    """Sends a request to the daemon and returns its answer.
 
-    :raises Refused: it does not
-    :raises NotNow: it is not there
+    :raises Refused: the daemon refuses it
+    :raises NotNow: the daemon does not answer
     """
-    line = json.dumps(message).encode() + b"\n"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(PATIENCE)
+            connection.settimeout(ANSWER_SECONDS)
             connection.connect(str(path))
-            connection.sendall(line)
-            with connection.makefile("rb") as answers:
-                answer = json.loads(answers.readline(LARGEST))
+            ipc.send(connection, message, within=ANSWER_SECONDS)
+            answer, _ = ipc.receive(connection, ANSWER_BYTES, within=ANSWER_SECONDS)
     except (FileNotFoundError, ConnectionRefusedError, PermissionError):
         raise NotNow(
             f"Nobody answers at {path}. Type this on the login node of the cluster; if you do, please tell "
             "the provider's support."
         ) from None
-    except (OSError, ValueError):
+    except (OSError, ipc.ConnectionLostError):
         raise NotNow("No answer came. Please try again; if it stays so, tell the provider's support.") from None
-    if not isinstance(answer, dict) or "refused" in answer:
-        raise Refused(_shown(answer["refused"] if isinstance(answer, dict) else "The answer cannot be read."))
+    if "refused" in answer:
+        raise Refused(_shown(answer["refused"]))
     return answer
 
 

@@ -7,8 +7,8 @@ import click
 
 from ucloud_slurm.cli.context import explained
 from ucloud_slurm.config import read
-from ucloud_slurm.system import journal
-from ucloud_slurm.users.runner import Runner, listener
+from ucloud_slurm.system import ipc, journal
+from ucloud_slurm.users.runner import Runner
 from ucloud_slurm.users.service import refuse_root
 
 
@@ -23,5 +23,5 @@ def runner(path: Path | None) -> None:
     with explained():
         refuse_root()
         config = read(path)
-        with listener(config.users.runner, 0o600) as socket:
+        with ipc.listener(config.users.runner, 0o600) as socket:
             Runner(config.users.sudo, config.users.program).serve(socket)
