@@ -8,6 +8,7 @@ from ucloud_slurm.users.service import refuse_root
 from ucloud_slurm.web import calls, errors, health, linking, openapi, pages
 from ucloud_slurm.web.live import routes
 from ucloud_slurm.web.live.hub import Hub
+from ucloud_slurm.web.metrics import Durations, timed
 
 LARGEST_REQUEST = 32 * 1024 * 1024  # bytes: a bulk of 1000 jobs with large applications
 
@@ -23,8 +24,10 @@ def create_app(config: Config | None = None, *, provider: Provider | None = None
         refuse_root()
         provider = Provider.open(config or read())
         _ = provider.tokens  # keys that cannot be read are a reason not to start
+    durations = Durations()
+    provider = durations.measure(provider)
     provider.scheduler.begin()
-    app = Flask("ucloud_slurm", static_folder=None)
+    app = Flask("ucloud_slurm", static_folder=None, template_folder="web/templates")
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
     app.json.compact = True  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
@@ -39,7 +42,8 @@ def create_app(config: Config | None = None, *, provider: Provider | None = None
     app.register_blueprint(routes.blueprint(hub))
     app.register_blueprint(pages.blueprint(provider))
     app.register_blueprint(linking.blueprint(provider))
-    app.register_blueprint(health.blueprint(provider))
+    app.register_blueprint(health.blueprint(provider, durations))
+    app.view_functions[calls.CREATE] = timed(app.view_functions[calls.CREATE], durations.create)
 
     @app.after_request
     def finish(response: Response) -> Response:

@@ -168,9 +168,14 @@ def test_the_services_differ_in_what_they_do_only() -> None:
         "Description",
         "WantedBy",
         "Requires",
+        "RuntimeDirectory",
+        "RuntimeDirectoryMode",
     }
-    socket = ("Unit", "After", UNIT_SOCKETS[1])
-    web, *others = ([line for line in settings(unit) if line[1] not in own and line != socket] for unit in SERVICES)
+    lines = {
+        ("Unit", "After", UNIT_SOCKETS[1]),
+        ("Service", "Environment", f"PROMETHEUS_MULTIPROC_DIR=/run/{one(SERVICES[0], 'RuntimeDirectory')}"),
+    }
+    web, *others = ([line for line in settings(unit) if line[1] not in own and line not in lines] for unit in SERVICES)
     assert others == [web] * 3
 
 

@@ -41,6 +41,8 @@ from ucloud_slurm.web.routes import Calls
 from ucloud_slurm.web.sessions import open_session
 from ucloud_slurm.web.unsupported import NOT_SUPPORTED
 
+CREATE = "calls.POST jobs"  # the endpoint in Flask's url_map
+
 
 def declare(provider: Provider) -> Calls:
     """The routes under ``/ucloud/<provider id>``."""

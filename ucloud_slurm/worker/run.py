@@ -17,7 +17,7 @@ from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.system.accounts import own_account
-from ucloud_slurm.system.filelock import WORKER, exclusive_lock
+from ucloud_slurm.system.filelock import WORKER, exclusive_lock, record_release
 from ucloud_slurm.worker.delivery import deliver
 from ucloud_slurm.worker.poll import Poller
 from ucloud_slurm.worker.retention import prune
@@ -43,7 +43,9 @@ def run_once(provider: Provider, *, wait: float = 0.0) -> Result:
         if not mine:
             log.info("another pass is under way; this one does nothing")
             return Result.ELSEWHERE
-        return Result.DONE if _pass(provider) else Result.NOT_ALL
+        whole = _pass(provider)
+        record_release(provider.store.path, WORKER, provider.now())
+        return Result.DONE if whole else Result.NOT_ALL
 
 
 def _pass(provider: Provider) -> bool:
