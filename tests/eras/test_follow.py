@@ -22,8 +22,8 @@ FOLLOW = "jobs.provider.example.follow"
 
 @pytest.fixture(autouse=True)
 def quick(mocker: MockerFixture) -> None:
-    mocker.patch.object(hub, "LOOK_SECONDS", 0.02)
-    mocker.patch.object(follow, "LINGER", 0.1)
+    mocker.patch.object(hub, "POLL_SECONDS", 0.02)
+    mocker.patch.object(follow, "LINGER_SECONDS", 0.1)
 
 
 class Job:

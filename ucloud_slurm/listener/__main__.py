@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ucloud_slurm.listener.children import Passes, renew
-from ucloud_slurm.listener.link import ChannelUnavailableError
+from ucloud_slurm.listener.connection import ChannelUnavailableError
 from ucloud_slurm.listener.listening import Listener
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.store.breaker import CircuitBreaker

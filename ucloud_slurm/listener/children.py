@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from ucloud_slurm.errors import one_line
-from ucloud_slurm.listener.link import ChannelUnavailableError
+from ucloud_slurm.listener.connection import ChannelUnavailableError
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, run
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from itertools import chain
 from typing import NoReturn
 
 from ucloud_slurm.errors import NotNow, StorageTrouble, one_line, place
-from ucloud_slurm.listener.link import ChannelEndedError, Link, Sign
-from ucloud_slurm.listener.pulse import Pulse, pause
+from ucloud_slurm.listener.connection import ChannelConnection, ChannelEndedError, Sign
+from ucloud_slurm.listener.pulse import Pulse, backoff
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.store.breaker import CHANNEL, CircuitBreaker
 from ucloud_slurm.store.wallets import Wallets
@@ -69,7 +69,7 @@ class Listener:
                 failures, why = failures + 1, str(error)
             except Exception as error:  # noqa: BLE001
                 failures, why = failures + 1, f"{type(error).__name__} at {place(error)}; please report it"
-            wait = pause(failures, random.random())  # noqa: S311  nothing is to be kept secret by it
+            wait = backoff(failures, random.random())  # noqa: S311  nothing is to be kept secret by it
             self._tell(failures, one_line(why), wait)
             self._sleep(wait)
 
@@ -93,7 +93,7 @@ class Listener:
         """
         self._heard = False
         token = self._token()
-        with Link(self._settings) as link:
+        with ChannelConnection(self._settings) as link:
             since = 0.0 if self._everything else self._wallets.replay_from()
             link.send(auth_frame(int(since * 1000), token))
             reader, pulse = Reader(), self._pulse(time.monotonic())
@@ -111,7 +111,7 @@ class Listener:
                     self._wallets.handled(newest)
                     kept = newest
 
-    def _hear(self, link: Link, reader: Reader, pulse: Pulse) -> float:
+    def _hear(self, link: ChannelConnection, reader: Reader, pulse: Pulse) -> float:
         """Waits for what comes next; returns the newest time in it."""
         came = link.receive(pulse.left(time.monotonic()))
         now = time.monotonic()

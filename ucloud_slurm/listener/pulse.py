@@ -1,10 +1,10 @@
 """When to ping, when a connection is dead, and how long to wait before the next one. Times are monotonic seconds."""
 
-EVERY = 30.0  # seconds from ping to ping
-PATIENCE = 20.0  # seconds that UCloud has for its answer
-QUIET = 10.0  # seconds without a message after which everything old has been said
-DAY = 86400.0  # seconds that a connection lasts
-LONGEST = 60.0  # seconds between two attempts
+PING_SECONDS = 30.0  # seconds from ping to ping
+PONG_SECONDS = 20.0  # seconds that UCloud has for its answer
+QUIET_SECONDS = 10.0  # seconds without a message after which everything old has been said
+LIFE_SECONDS = 86400.0  # seconds that a connection lasts
+LONGEST_BACKOFF_SECONDS = 60.0  # seconds between two attempts
 
 
 class Pulse:
@@ -17,7 +17,13 @@ class Pulse:
     """
 
     def __init__(
-        self, now: float, *, every: float = EVERY, patience: float = PATIENCE, quiet: float = QUIET, life: float = DAY
+        self,
+        now: float,
+        *,
+        every: float = PING_SECONDS,
+        patience: float = PONG_SECONDS,
+        quiet: float = QUIET_SECONDS,
+        life: float = LIFE_SECONDS,
     ) -> None:
         self._every, self._patience, self._quiet = every, patience, quiet
         self._next = now
@@ -61,7 +67,7 @@ class Pulse:
         return max(0.0, until - now)
 
 
-def pause(failures: int, chance: float) -> float:
+def backoff(failures: int, chance: float) -> float:
     """Seconds until the next attempt.
 
     :param failures: how many attempts have failed one after the other; 0 after a proper end
@@ -69,5 +75,5 @@ def pause(failures: int, chance: float) -> float:
     """
     if failures == 0:
         return 1 + 4 * chance
-    longest = min(LONGEST, 2.0 ** min(failures, 10))
+    longest = min(LONGEST_BACKOFF_SECONDS, 2.0 ** min(failures, 10))
     return longest * (0.5 + chance / 2)

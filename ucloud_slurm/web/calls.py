@@ -37,20 +37,20 @@ from ucloud_slurm.web import access, reconcile, unsupported, utilization
 from ucloud_slurm.web.control import Extend, Resume, Suspend
 from ucloud_slurm.web.create import Create
 from ucloud_slurm.web.linking import Connecting
-from ucloud_slurm.web.routes import Calls
+from ucloud_slurm.web.routes import CallRegistry
 from ucloud_slurm.web.sessions import open_session
 from ucloud_slurm.web.unsupported import NOT_SUPPORTED
 
 CREATE = "calls.POST jobs"  # the endpoint in Flask's url_map
 
 
-def declare(provider: Provider) -> Calls:
+def declare(provider: Provider) -> CallRegistry:
     """The routes under ``/ucloud/<provider id>``."""
 
     def authenticate() -> None:
         provider.tokens.verify(request.headers.get("Authorization"), provider.now())
 
-    calls = Calls(f"/ucloud/{provider.config.provider.id}", authenticate)
+    calls = CallRegistry(f"/ucloud/{provider.config.provider.id}", authenticate)
     _jobs(provider, calls)
     _control(provider, calls)
     _integration(provider, calls)
@@ -69,7 +69,7 @@ def theirs(provider: Provider, jobs: Sequence[Job]) -> None:
     access.check_all(provider, jobs, acting_user(provider))
 
 
-def _jobs(provider: Provider, calls: Calls) -> None:
+def _jobs(provider: Provider, calls: CallRegistry) -> None:
     @calls.call("POST", "jobs", takes=Bulk[Job], gives=Answers[Created])
     def create(bulk: Bulk[Job]) -> Answers[Created]:
         """Start jobs: all of them or none."""
@@ -123,7 +123,7 @@ def _jobs(provider: Provider, calls: Calls) -> None:
         raise Refused("Deleting a job is not supported by this provider; end it instead.", error_code=NOT_SUPPORTED)
 
 
-def _control(provider: Provider, calls: Calls) -> None:
+def _control(provider: Provider, calls: CallRegistry) -> None:
     @calls.call("POST", "jobs/extend", takes=Bulk[ExtendItem], gives=Answers[Nothing])
     def extend(bulk: Bulk[ExtendItem]) -> Answers[Nothing]:
         """Give jobs more time."""
@@ -163,7 +163,7 @@ def _control(provider: Provider, calls: Calls) -> None:
         return utilization.utilization(provider, categoryId)
 
 
-def _integration(provider: Provider, calls: Calls) -> None:
+def _integration(provider: Provider, calls: CallRegistry) -> None:
     link = Connecting(provider)
 
     @calls.call("GET", "integration/retrieveManifest", gives=Manifest)

@@ -10,7 +10,7 @@ from pydantic_core import core_schema
 from ucloud_slurm import __version__
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.ucloud.responses import Failure
-from ucloud_slurm.web.routes import Calls, Declaration
+from ucloud_slurm.web.routes import CallDeclaration, CallRegistry
 
 REF = "#/components/schemas/{model}"
 USER = "user"
@@ -62,7 +62,7 @@ class Description(GenerateJsonSchema):
         return super().normalize_name(plain)
 
 
-def blueprint(provider: Provider, calls: Calls) -> Blueprint:
+def blueprint(provider: Provider, calls: CallRegistry) -> Blueprint:
     """The route of the description."""
     description = describe(f"/ucloud/{provider.config.provider.id}", calls)
     openapi = Blueprint("openapi", __name__)
@@ -74,7 +74,7 @@ def blueprint(provider: Provider, calls: Calls) -> Blueprint:
     return openapi
 
 
-def describe(prefix: str, calls: Calls) -> dict[str, Any]:
+def describe(prefix: str, calls: CallRegistry) -> dict[str, Any]:
     """The description, as OpenAPI 3.1."""
     models = [(each.takes, "validation") for each in calls.declared if each.takes is not None]
     models += [(each.gives, "serialization") for each in calls.declared if each.gives is not None]
@@ -107,7 +107,7 @@ def describe(prefix: str, calls: Calls) -> dict[str, Any]:
     }
 
 
-def _operation(each: Declaration, names: Any) -> dict[str, Any]:
+def _operation(each: CallDeclaration, names: Any) -> dict[str, Any]:
     responses = {"default": {"description": "Why not.", "content": _json(names[Failure, "serialization"])}}
     if each.gives is not None:
         responses["200"] = {"description": "Done.", "content": _json(names[each.gives, "serialization"])}

@@ -17,7 +17,7 @@ View = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Declaration:
+class CallDeclaration:
     """One call.
 
     :ivar path: below the provider's base path
@@ -37,12 +37,12 @@ class Declaration:
     summary: str
 
 
-class Calls:
+class CallRegistry:
     """The calls of one provider, as a blueprint."""
 
     def __init__(self, prefix: str, authenticate: Callable[[], None]) -> None:
         self.blueprint = Blueprint("calls", __name__, url_prefix=prefix)
-        self.declared: list[Declaration] = []
+        self.declared: list[CallDeclaration] = []
         self._public: set[str] = set()
         self.blueprint.before_request(lambda: None if request.endpoint in self._public else authenticate())
 
@@ -61,7 +61,7 @@ class Calls:
 
         def declare(view: View) -> View:
             words = summary or (view.__doc__ or "").partition("\n")[0]
-            self.declared.append(Declaration(verb, path, takes, gives, tuple(query), public, words))
+            self.declared.append(CallDeclaration(verb, path, takes, gives, tuple(query), public, words))
             endpoint = f"{verb} {path}".replace("/", " ")
             if public:
                 self._public.add(f"{self.blueprint.name}.{endpoint}")

@@ -12,7 +12,7 @@ from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.ucloud.jobs import Bulk, FormOpened, Job, KeyUploaded
 from ucloud_slurm.ucloud.responses import Answers, DynamicParameters, Nothing
-from ucloud_slurm.web.routes import Calls
+from ucloud_slurm.web.routes import CallRegistry
 
 NOT_SUPPORTED = "FEATURE_NOT_SUPPORTED_BY_PROVIDER"
 NOT_OURS = {
@@ -24,7 +24,7 @@ NOT_OURS = {
 }
 
 
-def declare(provider: Provider, calls: Calls) -> None:
+def declare(provider: Provider, calls: CallRegistry) -> None:
     """Declares them."""
     for path, what in NOT_OURS.items():
         calls.call(

@@ -16,7 +16,7 @@ from tests.rooms.listener import records
 from tests.rooms.listener.conftest import running
 from tests.rooms.listener.server import ChannelServer, certificate
 from tests.sandbox.processes import wait_until
-from ucloud_slurm.listener.link import ChannelUnavailableError
+from ucloud_slurm.listener.connection import ChannelUnavailableError
 from ucloud_slurm.listener.listening import Listener
 from ucloud_slurm.listener.pulse import Pulse
 from ucloud_slurm.listener.settings import Settings

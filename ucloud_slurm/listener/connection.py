@@ -43,7 +43,7 @@ class Sign(Enum):
     ANSWER = "answer to a ping"
 
 
-class Link:
+class ChannelConnection:
     """The connection.
 
     :raises ChannelUnavailableError: from every method, when it does not stand
