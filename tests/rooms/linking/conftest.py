@@ -16,7 +16,7 @@ from tests.conftest import Clock, Serve, World, configuration
 from tests.rooms.linking.people import GROUP, LOCKED, NAMES
 from tests.sandbox.core import SimulatedCore
 from tests.support.model import Model
-from ucloud_slurm.cli.link import linking
+from ucloud_slurm.cli.daemons import linking
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.system import ipc
 from ucloud_slurm.users import linking as daemon

@@ -41,7 +41,7 @@ def test_while_ucloud_does_not_answer_the_link_counts_and_is_reported_once_later
     code = connect(world)
     world.core.faults.outage(True)
     status, text = typed(path, "link", code, "--yes")
-    assert (status, "is told soon" in text) == (0, True)
+    assert (status, "is informed soon" in text) == (0, True)
     assert world.provider.people.of(USER) is not None
     assert world.work(1) is Result.NOT_ALL
     assert USER not in world.core.connected
