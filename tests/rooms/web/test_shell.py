@@ -31,7 +31,7 @@ BASH = ("/bin/bash", "--norc", "--noprofile")
 
 @pytest.fixture(autouse=True)
 def quick_looks(mocker: MockerFixture) -> None:
-    mocker.patch.object(hub, "LOOK_SECONDS", 0.02)
+    mocker.patch.object(hub, "POLL_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_input_that_the_shell_does_not_take_is_refused_and_not_heaped_up(world: 
         assert isinstance(raw, dict)
         assert raw["payload"] == {"type": "data", "data": "ready"}
         for number in range(3):
-            data = "x" * (shell.MOST_WAITING // 2 - 10)
+            data = "x" * (shell.MOST_INPUT_BYTES // 2 - 10)
             frame = {"call": SHELL, "streamId": f"p{number}", "payload": {"type": "input", "data": data}}
             connection.send(json.dumps(frame))
         refused = connection.receive(5)
@@ -313,8 +313,8 @@ def test_the_shells_of_a_killed_process_make_room(world: World, job: str) -> Non
     session = opened(world, job)
     found = world.provider.sessions.open(session["sessionIdentifier"], Kind.SHELL, world.clock())
     assert found is not None
-    world.provider.sessions.heartbeat([found.token], world.clock() + hub.HELD_FOR)
-    world.clock.advance(hub.HELD_FOR + 1)
+    world.provider.sessions.heartbeat([found.token], world.clock() + hub.HEARTBEAT_EXPIRY_SECONDS)
+    world.clock.advance(hub.HEARTBEAT_EXPIRY_SECONDS + 1)
     opened(world, job)
     assert _ended(world) == 1
 

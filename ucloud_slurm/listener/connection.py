@@ -1,10 +1,9 @@
-"""One WebSocket to UCloud, of which this process is the client. The protocol is wsproto's."""
+"""One WebSocket to UCloud, with this process as its client; wsproto implements the protocol."""
 
 import socket
 import ssl
 import time
 from contextlib import suppress
-from enum import Enum
 from types import TracebackType
 from typing import Self
 
@@ -26,38 +25,32 @@ from ucloud_slurm.errors import NotNow
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.ucloud.channel import LARGEST, ProtocolError
 
-PIECE = 64 * 1024  # bytes that are read at once
+READ_BYTES = 64 * 1024
 
 
 class ChannelUnavailableError(NotNow):
-    """UCloud cannot be reached on the channel, or is silent."""
+    """The channel cannot be reached, or no access token can be had."""
 
 
 class ChannelEndedError(ChannelUnavailableError):
     """UCloud has ended the connection."""
 
 
-class Sign(Enum):
-    """What may come besides messages."""
-
-    ANSWER = "answer to a ping"
-
-
-class Link:
+class ChannelConnection:
     """The connection.
 
-    :raises ChannelUnavailableError: from every method, when it does not stand
+    :raises ChannelUnavailableError: from every method, when the connection is broken
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Connects.
+        """Connects and opens the WebSocket.
 
-        No Origin is sent: UCloud refuses those that are not its own.
+        No Origin is sent: UCloud refuses all but its own.
         """
         self._timeout = settings.timeout
         self._protocol = WSConnection(ConnectionType.CLIENT)
         self._message = bytearray()
-        self._came: list[bytes | Sign] = []
+        self._received: list[bytes | Pong] = []
         self._open = self._ended = False
         try:
             self._socket = _connected(settings)
@@ -88,40 +81,40 @@ class Link:
         self._send(BytesMessage(message))
 
     def ping(self) -> None:
-        """Asks whether UCloud is there."""
+        """Sends a ping, which UCloud answers with a pong."""
         self._send(Ping())
 
-    def receive(self, within: float) -> list[bytes | Sign]:
-        """What has come, in its order; nothing when nothing comes in time.
+    def receive(self, within: float) -> list[bytes | Pong]:
+        """The messages and pongs that have arrived, in their order; none when none arrives in time.
 
         :param within: seconds
-        :raises ProtocolError: what came is no binary message, or one that is too large
-        :raises ChannelEndedError: see there; everything before was handed over
+        :raises ProtocolError: a message is not binary, or too large
+        :raises ChannelEndedError: UCloud has ended the connection, and everything before was returned
         """
-        if not self._came:
+        if not self._received:
             self._read(within)
-        came, self._came = self._came, []
-        return came
+        received, self._received = self._received, []
+        return received
 
     def _read(self, within: float) -> None:
         if self._ended:
             raise ChannelEndedError("UCloud has ended the connection")
         try:
             self._socket.settimeout(max(within, 0.001))
-            data = self._socket.recv(PIECE)
+            data = self._socket.recv(READ_BYTES)
         except TimeoutError:
             return
         except OSError as error:
             raise ChannelUnavailableError(f"The connection to UCloud's channel is broken ({_reason(error)})") from None
         if not data:
             self._ended = True
-            raise ChannelEndedError("UCloud has ended the connection without a word")
+            raise ChannelEndedError("UCloud has ended the connection without a Close frame")
         try:
             self._protocol.receive_data(data)
             for event in self._protocol.events():
                 self._event(event)
         except RemoteProtocolError:
-            raise ProtocolError("What comes on UCloud's channel is not the WebSocket protocol.") from None
+            raise ProtocolError("UCloud's channel does not speak the WebSocket protocol.") from None
 
     def _event(self, event: Event) -> None:
         match event:
@@ -132,7 +125,7 @@ class Link:
             case Ping():
                 self._send(event.response())
             case Pong():
-                self._came.append(Sign.ANSWER)
+                self._received.append(event)
             case CloseConnection():
                 self._ended = True
                 with suppress(ChannelUnavailableError, LocalProtocolError):
@@ -144,7 +137,7 @@ class Link:
                     raise ProtocolError(f"A message on UCloud's channel has more than {LARGEST} bytes.")
                 self._message += event.data
                 if event.message_finished:
-                    self._came.append(bytes(self._message))
+                    self._received.append(bytes(self._message))
                     self._message = bytearray()
 
     def _send(self, event: Event) -> None:
@@ -152,7 +145,7 @@ class Link:
             self._socket.settimeout(self._timeout)
             self._socket.sendall(self._protocol.send(event))
         except OSError as error:
-            raise ChannelUnavailableError(f"UCloud's channel takes nothing ({_reason(error)})") from None
+            raise ChannelUnavailableError(f"Sending on UCloud's channel failed ({_reason(error)})") from None
 
 
 def _connected(settings: Settings) -> socket.socket:
