@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 from werkzeug.serving import make_server
 
 from tests.sandbox.cluster import Cluster, ClusterSettings
@@ -23,6 +24,7 @@ from ucloud_slurm.config import Config, parse
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.outbox import ANSWERING
+from ucloud_slurm.web.live import hub
 from ucloud_slurm.worker.run import Result, run_once
 
 START = 1_795_000_000.0
@@ -212,6 +214,12 @@ def world(core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, 
     """Everything but a real Slurm, by the test's clock."""
     provider = open_provider()
     return World(core, provider, model, clock, serve(provider))
+
+
+@pytest.fixture
+def quick_hub(mocker: MockerFixture) -> None:
+    """Logs and shells of a job that has ended are closed within 20 ms."""
+    mocker.patch.object(hub, "POLL_SECONDS", 0.02)
 
 
 # -- the real thing ---------------------------------------------------------------------------------------------
