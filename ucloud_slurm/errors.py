@@ -64,11 +64,11 @@ class TooMany(Problem):
     status = 429
 
 
-class StorageTrouble(Problem):
+class StorageError(Problem):
     """A disk or the database could not take something. It says nothing about the job that it was for."""
 
 
-class StorageFull(StorageTrouble):
+class StorageFullError(StorageError):
     """A disk of the provider is full. Nothing was begun that is not written down."""
 
     status = 507

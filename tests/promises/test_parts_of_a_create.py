@@ -13,7 +13,7 @@ from pytest_mock import MockerFixture
 from tests.conftest import Open, World
 from tests.sandbox.processes import wait_until
 from tests.support.factories import job, job_data
-from ucloud_slurm.errors import StorageTrouble
+from ucloud_slurm.errors import StorageError
 from ucloud_slurm.slurm.errors import SubmissionRefusedError
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import Phase
@@ -95,7 +95,7 @@ def test_a_submission_that_fails_leaves_no_claim_of_the_others(open_provider: Op
             go.wait(PATIENCE)
 
     mocker.patch.object(Create, "_may_submit", begun(fails))
-    with pytest.raises(StorageTrouble):
+    with pytest.raises(StorageError):
         Create(provider).accept([job(str(number)) for number in range(6)])
     go.set()
     provider.executor.submit("nobody", lambda: None).result(PATIENCE)  # behind them
@@ -117,7 +117,7 @@ def test_nothing_is_written_after_the_answer(world: World, open_provider: Open, 
 
     mocker.patch.object(Create, "_may_submit", begun(fails))
     mocker.patch.object(world.model, "submit", late)
-    with pytest.raises(StorageTrouble):
+    with pytest.raises(StorageError):
         Create(provider).accept([job("7"), job("8")])
     before = [(row.id, row.phase) for row in provider.jobs.newest(9)]
     go.set()

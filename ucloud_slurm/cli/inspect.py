@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from ucloud_slurm.bridge.usage import Accounting
 from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, moment, table
 from ucloud_slurm.provider.billing import accounting_of
@@ -81,7 +82,8 @@ def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
     runs = [dict(run) for run in provider.jobs.runs(row.id)]
     charges = [dict(charge) for charge in provider.jobs.charges(row.id)]
     messages = [dict(message) for message in provider.outbox.of(row.id)]
-    bill = _bill(provider, row)
+    accounting = accounting_of(provider, Lookup(provider), row, ask=False)
+    bill = _bill(row, accounting)
     if json_:
         as_json(_summary(row) | {"bill": bill, "runs": runs, "charges": charges, "messages": messages})
         return
@@ -119,8 +121,9 @@ def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
         ],
     )
     if bill["used"] is not None:
+        measure = accounting.tariff.measure if accounting else "seconds"
         click.echo(
-            f"\nUsed {bill['used']} weighted seconds, charged {bill['charged']}, rest {bill['rest']} "
+            f"\nUsed {bill['used']} {measure}, charged {bill['charged']}, rest {bill['rest']} "
             f"(a unit is {bill['unit_seconds']} seconds)."
         )
     click.echo("\nMessages to UCloud")
@@ -182,9 +185,8 @@ def _summary(row: JobRow) -> dict[str, Any]:
     }
 
 
-def _bill(provider: Provider, row: JobRow) -> dict[str, Any]:
-    """What Slurm counted, what was charged of it, and the difference, in weighted seconds."""
-    accounting = accounting_of(provider, Lookup(provider), row, ask=False)
+def _bill(row: JobRow, accounting: Accounting | None) -> dict[str, Any]:
+    """What Slurm counted, what was charged of it, and the difference, in node-, CPU- or GPU-seconds."""
     rest = None if row.used is None else row.used - row.charged
     return {
         "used": row.used,

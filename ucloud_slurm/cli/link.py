@@ -10,7 +10,7 @@ import click
 
 from ucloud_slurm.cli.context import explained, opened
 from ucloud_slurm.config import LINK_SOCKET
-from ucloud_slurm.errors import Misconfigured, NotNow, Refused, StorageTrouble, one_line
+from ucloud_slurm.errors import Misconfigured, NotNow, Refused, StorageError, one_line
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.linking import tell
 from ucloud_slurm.system import journal
@@ -80,7 +80,7 @@ def linking(provider: Provider) -> Linking:
     def told(username: str) -> bool:
         try:
             tell(provider, username)
-        except (CoreUnavailableError, StorageTrouble) as error:
+        except (CoreUnavailableError, StorageError) as error:
             click.echo(f"ucloud-slurm: UCloud is told of a connection later: {error}", err=True)
             return False
         return True

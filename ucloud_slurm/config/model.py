@@ -140,7 +140,7 @@ class SessionsSection(Section):
     )
 
 
-class OutsideRule(Section):
+class ExternalJobRule(Section):
     """Jobs of a Slurm account that were submitted outside UCloud and are to be shown and charged there."""
 
     account: SlurmWord = Field(description="The Slurm account of the jobs.")
@@ -171,7 +171,7 @@ class Config(Section):
     users: UsersSection = UsersSection()
     sessions: SessionsSection = SessionsSection()
     products: tuple[Product, ...] = Field(min_length=1)
-    outside: tuple[OutsideRule, ...] = ()
+    outside: tuple[ExternalJobRule, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import NoReturn
 
-from ucloud_slurm.errors import NotNow, StorageTrouble, one_line, place
+from ucloud_slurm.errors import NotNow, StorageError, one_line, place
 from ucloud_slurm.listener.link import ChannelEndedError, Link, Sign
 from ucloud_slurm.listener.pulse import Pulse, pause
 from ucloud_slurm.listener.settings import Settings
@@ -65,7 +65,7 @@ class Listener:
             except ChannelEndedError as error:
                 failures = 0 if self._heard else failures + 1
                 why = str(error) if self._heard else f"{error} before it said anything; is our access token refused?"
-            except (NotNow, ProtocolError, StorageTrouble) as error:
+            except (NotNow, ProtocolError, StorageError) as error:
                 failures, why = failures + 1, str(error)
             except Exception as error:  # noqa: BLE001
                 failures, why = failures + 1, f"{type(error).__name__} at {place(error)}; please report it"
@@ -80,7 +80,7 @@ class Listener:
         log.warning("%s; connecting again in %.0f s", why, wait)
         try:
             self._breaker.record_failure(CHANNEL, why, self._now(), 0.0)
-        except StorageTrouble as error:
+        except StorageError as error:
             log.warning("%s", error)
 
     def listen(self) -> NoReturn:
@@ -89,7 +89,7 @@ class Listener:
         :raises NotNow: it could not be made, or it is dead
         :raises ChannelEndedError: UCloud has ended it
         :raises ProtocolError: UCloud sends what cannot be read
-        :raises StorageTrouble: what was heard could not be written
+        :raises StorageError: what was heard could not be written
         """
         self._heard = False
         token = self._token()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from ucloud_slurm.bridge import naming
+from ucloud_slurm.bridge.naming import JobPaths
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm import factory
@@ -137,13 +137,12 @@ class Provider:
         mode = self.config.accounting.mode
         return mode == "report-usage" or (mode == "auto" and self.era.reports_usage)
 
-    def job_folder(self, row: OpenJob) -> str:
-        """The folder of a job.
+    def job_paths(self, row: OpenJob) -> JobPaths:
+        """The folder of a job and the files in it.
 
-        :raises Forbidden: its account has vanished
+        :raises Forbidden: the user that the job runs as does not exist any more
         """
-        person = self.mapping.person(row.local_user)
-        return naming.folder(self.config.jobs.folder, person.home, person.user, row.id)
+        return JobPaths.of(self.config.jobs.folder, self.mapping.person(row.local_user), row.id)
 
     def impersonation(self, user: str) -> Impersonation:
         """How to act as a local user: here, or through the runner."""

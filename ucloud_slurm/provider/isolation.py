@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ucloud_slurm.errors import StorageTrouble, one_line, place
+from ucloud_slurm.errors import StorageError, one_line, place
 
 log = logging.getLogger(__name__)
 
@@ -13,11 +13,11 @@ log = logging.getLogger(__name__)
 def isolate_errors(job_id: str, doing: str) -> Iterator[None]:
     """Keeps what goes wrong with one job to that job, as one line in the journal.
 
-    :raises StorageTrouble: that is not about the job; nothing can be written for the others either
+    :raises StorageError: that is not about the job; nothing can be written for the others either
     """
     try:
         yield
-    except StorageTrouble:
+    except StorageError:
         raise
     except Exception as error:  # noqa: BLE001
         log.error(

@@ -12,9 +12,10 @@ from concurrent.futures import Future
 from functools import partial
 
 from ucloud_slurm.bridge.errors import problem
+from ucloud_slurm.bridge.naming import SCRIPT_NAME
 from ucloud_slurm.bridge.script.build import batch_job
 from ucloud_slurm.bridge.script.resources import plan
-from ucloud_slurm.errors import Forbidden, Problem, Refused, StorageFull, StorageTrouble, one_line
+from ucloud_slurm.errors import Forbidden, Problem, Refused, StorageError, StorageFullError, one_line
 from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.isolation import isolate_errors
@@ -41,10 +42,9 @@ log = logging.getLogger(__name__)
 FIRST = 1  # attempt
 CLAIM_MARGIN = 5.0  # seconds that a claim outlives the time limit of its submission
 MOST_BUILT = 100  # batch jobs that wait for their turn in memory
-SCRIPT = "job.sh"
 
 
-class FolderError(StorageFull):
+class FolderError(StorageFullError):
     """The job's folder cannot be made or written; nothing was submitted."""
 
 
@@ -118,7 +118,7 @@ def submit(
         starts. Left out: it is claimed here, before that
     :param promises: create is answered with success when Slurm has the job
     :raises FolderError: nothing was submitted, and it is owed again
-    :raises StorageTrouble: the database could not be written; the job is looked up later
+    :raises StorageError: the database could not be written; the job is looked up later
     """
     begun = time.monotonic()
     attempt: int | None = FIRST
@@ -132,7 +132,7 @@ def submit(
     def before() -> None:
         if claimed is not None and not claimed():
             raise _NotOursError
-        impersonation.prepare(submission.folder, {SCRIPT: submission.script})
+        impersonation.prepare(submission.folder, {SCRIPT_NAME: submission.script})
         if time.monotonic() - begun > CLAIM_MARGIN:
             # The claim could run out before Slurm has answered, and somebody else look for the job in vain.
             log.warning("job %s: its folder took too long; it is looked up before it is tried again", job_id)
@@ -142,7 +142,7 @@ def submit(
         slurm_id = _send(provider, submission, impersonation, before, claimed)
     except _NotOursError:
         return
-    except StorageFull as error:
+    except StorageFullError as error:
         jobs.release_claim(job_id, attempt=attempt)
         raise FolderError(error.why) from None
     except ImpersonationDeniedError as error:
@@ -251,7 +251,7 @@ def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submissio
                 f"You were connected with the account {row.local_user} when you started this job, and are not any more."
             )
         return build(provider, lookup, row.job, identity)
-    except StorageTrouble:
+    except StorageError:
         raise
     except (
         IdentityUnavailableError,

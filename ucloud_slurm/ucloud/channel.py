@@ -81,7 +81,7 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
-class Category:
+class CategoryRecord:
     """A category of products, and the provider that has it."""
 
     name: str
@@ -109,7 +109,7 @@ class Wallet:
     changed_at: float
 
 
-Record = User | Project | Category | Wallet
+Record = User | Project | CategoryRecord | Wallet
 
 
 class Reader:
@@ -118,7 +118,7 @@ class Reader:
     def __init__(self) -> None:
         self._users: dict[int, str] = {}
         self._projects: dict[int, tuple[str, bool]] = {}  # their members are many, and not wanted again
-        self._categories: dict[int, Category] = {}
+        self._categories: dict[int, CategoryRecord] = {}
 
     def records(self, message: bytes) -> Iterator[Record]:
         """The records of a message, in its order. Those before the one that cannot be read come all the same.
@@ -154,7 +154,7 @@ class Reader:
                 return project
             case _Op.CATEGORY:
                 data = rest.object("a category")
-                category = Category(_text(data, "name"), _text(data, "provider"))
+                category = CategoryRecord(_text(data, "name"), _text(data, "provider"))
                 self._categories[number] = category
                 return category
             case _Op.WALLET:

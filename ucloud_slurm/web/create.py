@@ -10,7 +10,7 @@ from functools import partial
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.wallets import nothing_left
-from ucloud_slurm.errors import Conflict, PaymentRequired, Problem, Refused, StorageTrouble
+from ucloud_slurm.errors import Conflict, PaymentRequired, Problem, Refused, StorageError
 from ucloud_slurm.provider.acceptance import row_of
 from ucloud_slurm.provider.cancellation import cancel
 from ucloud_slurm.provider.context import Provider
@@ -209,7 +209,7 @@ class Create:
             )
         except FolderError as trouble:
             self._provider.jobs.refused(job_id, trouble.status, trouble.why, self._provider.now(), attempt=FIRST)
-        except StorageTrouble as trouble:
+        except StorageError as trouble:
             # Slurm may have the job by now: it stays as it is, and the worker looks it up.
             log.warning("job %s: what became of its submission could not be written: %s", job_id, trouble)
 

@@ -91,7 +91,7 @@ class Pages:
         now = time.monotonic()
         at, known = self._known.get(session.token, (0.0, None))
         if known is None or now - at > KNOWN_FOR:
-            path = naming.port_file(self._provider.job_folder(row), session.rank)
+            path = self._provider.job_paths(row).port_file(session.rank)
             text = read_small(partial(self._provider.impersonation(row.local_user).open, path), 4096)
             match = ANNOUNCEMENT.fullmatch(text or b"")
             port = int(match[1]) if match else 0

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from pydantic import TypeAdapter
 
-from ucloud_slurm.bridge.queue_level import level
-from ucloud_slurm.errors import Refused, StorageTrouble
+from ucloud_slurm.bridge.states import queue_level
+from ucloud_slurm.errors import Refused, StorageError
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import FAIR_TRIAL_SECONDS, OPEN_SECONDS
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
@@ -94,10 +94,10 @@ def queues(provider: Provider, partitions: Iterable[str]) -> dict[str, QueueLeve
     found: dict[str, QueueLevel] = {}
     for partition in sorted(set(partitions)):
         try:
-            found[partition] = level(
+            found[partition] = queue_level(
                 _load(provider, [partition], fresh=QUEUE_SECONDS, stale=QUEUE_STALE, within=until - time.monotonic())
             )
-        except (SchedulerUnavailableError, StorageTrouble) as error:
+        except (SchedulerUnavailableError, StorageError) as error:
             log.debug("how full %s is cannot be told: %s", partition, error)
     return found
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from ucloud_slurm.bridge.external_jobs import Registration, registrations
-from ucloud_slurm.config import OutsideRule
+from ucloud_slurm.config import ExternalJobRule
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.jobs import Phase
@@ -51,7 +51,7 @@ def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> 
     return True
 
 
-def _owner_known(provider: Provider, rule: OutsideRule) -> bool:
+def _owner_known(provider: Provider, rule: ExternalJobRule) -> bool:
     """Whether UCloud has the owner. Where it names its people itself, it ends over a job of somebody else."""
     if not provider.era.has_channel:
         return True

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ucloud_slurm.bridge import charges
 from ucloud_slurm.bridge.charges import Use
-from ucloud_slurm.bridge.script.inputs import shown_at
+from ucloud_slurm.bridge.script.inputs import ucloud_path
 from ucloud_slurm.bridge.states import final_update, queued_state, queued_update
 from ucloud_slurm.bridge.time_limit import limit_update
 from ucloud_slurm.bridge.usage import Accounting
@@ -173,7 +173,7 @@ class Poller:
                 "project": row.project,
                 "account": account or (product.account if product else None),
             }
-            return shown_at(provider.job_folder(row), provider.config.files, places)
+            return ucloud_path(provider.job_paths(row).folder, provider.config.files, places)
         except (Forbidden, Refused):
             return None
 

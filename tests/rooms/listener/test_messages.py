@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from tests.rooms.listener import records
 from ucloud_slurm.ucloud import channel
-from ucloud_slurm.ucloud.channel import Category, OwnerKind, Payer, Project, ProtocolError, Reader, User, Wallet, read
+from ucloud_slurm.ucloud.channel import (
+    CategoryRecord,
+    OwnerKind,
+    Payer,
+    Project,
+    ProtocolError,
+    Reader,
+    User,
+    Wallet,
+    read,
+)
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 signed = st.integers(-(2**63), 2**63 - 1)
@@ -27,7 +37,7 @@ def test_a_wallet_of_a_user_is_read_as_it_was_written(
     payer = Payer(OwnerKind.USER, name, "cpu")
     assert read(message) == [
         User(name),
-        Category("cpu", "other"),
+        CategoryRecord("cpu", "other"),
         Wallet(payer, "other", True, quota, usage, locked or usage > quota, at / 1000),
     ]
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ucloud_slurm.bridge.script.text import log as log_file
+from ucloud_slurm.bridge.naming import JobPaths
 from ucloud_slurm.errors import Forbidden, NotFound, NotNow, Refused, TooMany
 from ucloud_slurm.store.jobs import JobRow, Phase
 from ucloud_slurm.store.sessions import Access
@@ -61,7 +61,8 @@ class Follower:
         self._wake = asyncio.Event()
         self._again = True  # look for files that are new
         self._cancelled = False
-        self._folder = "/" if row.outside else provider.job_folder(row)
+        paths = JobPaths("/") if row.outside else provider.job_paths(row)
+        self._folder = paths.folder
         self._files = provider.impersonation(row.local_user)
         self._inotify_fd: int | None = None
         most = provider.config.sessions.tail * 1024
@@ -69,7 +70,7 @@ class Follower:
         if not row.outside:  # where Slurm puts the log of a job from outside its user decided
             for rank in range(row.job.replicas):
                 for stream in STREAMS:
-                    path = log_file(self._folder, stream, rank)
+                    path = paths.log(stream, rank)
                     self._logs.append(_Log(rank, stream, path, Tail(partial(self._files.open, path), most)))
         self._watch: Watch | None = None
         # An unknown network file system is not heard of either; those of FUSE may be anything.
