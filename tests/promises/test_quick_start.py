@@ -46,9 +46,9 @@ SLOW = (
 PASS = """
 import json, sys, time
 time.time = lambda: {start}
-from ucloud_slurm.cli import opening
+from ucloud_slurm.cli import context
 from ucloud_slurm.cli.main import main
-opening.refuse_root = lambda: None
+context.refuse_root = lambda: None
 try:
     main(["--config", sys.argv[1], "worker"])
 except SystemExit as end:
