@@ -10,11 +10,10 @@ import click
 
 from ucloud_slurm.cli.context import explained, opened
 from ucloud_slurm.config import LINK_SOCKET
-from ucloud_slurm.errors import Misconfigured, NotNow, Refused, StorageError, one_line
+from ucloud_slurm.errors import CoreUnavailableError, Misconfigured, NotNow, Refused, StorageError, one_line
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.linking import tell
 from ucloud_slurm.system import journal
-from ucloud_slurm.ucloud.errors import CoreUnavailableError
 from ucloud_slurm.users.linking import Linking, Server
 from ucloud_slurm.users.runner import listener
 

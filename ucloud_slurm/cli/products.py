@@ -12,9 +12,8 @@ import click
 from ucloud_slurm.bridge.products import Comparison, ProductComparison, SyncStatus, compare, shown
 from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, table
-from ucloud_slurm.errors import one_line
+from ucloud_slurm.errors import CoreRefusedError, one_line
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.ucloud.errors import CoreRefusedError
 
 
 @click.group()

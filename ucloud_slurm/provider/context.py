@@ -27,7 +27,6 @@ from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.executor import FairExecutor
-from ucloud_slurm.ucloud.credentials import read_refresh_token
 from ucloud_slurm.ucloud.eras import ERAS, Era
 from ucloud_slurm.users.impersonation import Impersonation, OwnAccount
 from ucloud_slurm.users.mapping import Mapping, Table
@@ -94,7 +93,7 @@ class Provider:
         :param scheduler: instead of the configured one
         :raises Misconfigured: when something of it cannot be used
         """
-        refresh_token = read_refresh_token(config.ucloud.refresh_token_file)
+        refresh_token = config.ucloud.refresh_token()
         store = Store(config.database.path)
         people = People(store)
         return cls(

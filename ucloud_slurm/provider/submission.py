@@ -15,7 +15,16 @@ from ucloud_slurm.bridge.errors import problem
 from ucloud_slurm.bridge.naming import SCRIPT_NAME
 from ucloud_slurm.bridge.script.build import batch_job
 from ucloud_slurm.bridge.script.resources import plan
-from ucloud_slurm.errors import Forbidden, Problem, Refused, StorageError, StorageFullError, one_line
+from ucloud_slurm.errors import (
+    CoreRefusedError,
+    CoreUnavailableError,
+    Forbidden,
+    Problem,
+    Refused,
+    StorageError,
+    StorageFullError,
+    one_line,
+)
 from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.isolation import isolate_errors
@@ -31,7 +40,6 @@ from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
 from ucloud_slurm.system.executor import round_robin
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 from ucloud_slurm.users.impersonation import Impersonation, ImpersonationDeniedError, ImpersonationUnavailableError

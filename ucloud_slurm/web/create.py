@@ -10,7 +10,15 @@ from functools import partial
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.wallets import nothing_left
-from ucloud_slurm.errors import Conflict, PaymentRequired, Problem, Refused, StorageError
+from ucloud_slurm.errors import (
+    Conflict,
+    CoreRefusedError,
+    CoreUnavailableError,
+    PaymentRequired,
+    Problem,
+    Refused,
+    StorageError,
+)
 from ucloud_slurm.provider.acceptance import row_of
 from ucloud_slurm.provider.cancellation import cancel
 from ucloud_slurm.provider.context import Provider
@@ -23,7 +31,6 @@ from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.jobs import JobRow, Phase, Stop
 from ucloud_slurm.system.executor import round_robin
 from ucloud_slurm.ucloud.channel import Payer
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.jobs import Job
 
 log = logging.getLogger(__name__)

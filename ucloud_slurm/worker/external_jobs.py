@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from ucloud_slurm.bridge.external_jobs import Registration, registrations
 from ucloud_slurm.config import ExternalJobRule
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.jobs import Phase
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
-from ucloud_slurm.ucloud.jobs import MOST_ITEMS, Job
+from ucloud_slurm.ucloud.jobs import MAX_ITEMS, Job
 from ucloud_slurm.ucloud.reports import JobState
 from ucloud_slurm.ucloud.wire import from_data
 
@@ -38,8 +38,8 @@ def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> 
         )
         and not provider.jobs.named(each.record.name, each.record.user)
     ]
-    for start in range(0, len(new), MOST_ITEMS):
-        some = new[start : start + MOST_ITEMS]
+    for start in range(0, len(new), MAX_ITEMS):
+        some = new[start : start + MAX_ITEMS]
         try:
             _write(provider, _register(provider, some))
         except CoreUnavailableError as error:

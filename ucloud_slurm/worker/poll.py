@@ -14,7 +14,7 @@ from ucloud_slurm.bridge.script.inputs import ucloud_path
 from ucloud_slurm.bridge.states import final_update, queued_state, queued_update
 from ucloud_slurm.bridge.time_limit import limit_update
 from ucloud_slurm.bridge.usage import Accounting
-from ucloud_slurm.errors import Forbidden, Refused
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Forbidden, Refused
 from ucloud_slurm.provider.billing import accounting_of, bill
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.isolation import isolate_errors
@@ -24,7 +24,6 @@ from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.jobs import OpenJob, Phase, Stop
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 from ucloud_slurm.users.mapping import slurm_account
 
