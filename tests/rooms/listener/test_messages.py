@@ -80,8 +80,8 @@ def test_a_message_that_breaks_off_is_garbage() -> None:
 @pytest.mark.parametrize(
     ("message", "why"),
     [
-        (struct.pack(">BI", 9, 0), "of the kind 9"),
-        (struct.pack(">BI", 0, 0), "of the kind 0"),
+        (struct.pack(">BI", 9, 0), "of the unknown kind 9"),
+        (struct.pack(">BI", 0, 0), "of the unknown kind 0"),
         (records.user(0, ""), "name is missing"),
         (struct.pack(">BI", 4, 0) + records.text(b"\xff\xfe"), "not UTF-8"),
         (struct.pack(">BII", 4, 0, 2**32 - 1), "ends in the middle"),
