@@ -183,7 +183,7 @@ class Client:
                 data = self._send("POST", "/auth/providers/refresh", None, body, None, timeout)
             except CoreRefusedError as error:
                 raise CoreUnavailableError(
-                    f"UCloud refused our refresh token ({error.status}); put the right one into "
+                    f"UCloud refused the refresh token ({error.status}); put the right one into "
                     "ucloud.refresh_token_file"
                 ) from None
             try:
