@@ -32,7 +32,7 @@ class Job:
     def __init__(self, world: World, **more: Any) -> None:
         self.world = world
         self.id = world.submit(**more)
-        self.folder = Path(world.provider.job_folder(world.row(self.id)))
+        self.folder = Path(world.provider.job_paths(world.row(self.id)).folder)
 
     def start(self) -> None:
         self.world.model.begin_run(self.world.slurm(self.id))

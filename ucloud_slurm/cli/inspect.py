@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ucloud_slurm.bridge.usage import Accounting, Unit
+from ucloud_slurm.bridge.usage import Accounting
 from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, moment, table
 from ucloud_slurm.provider.billing import accounting_of
@@ -123,8 +123,9 @@ def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
         ],
     )
     if bill["used"] is not None:
+        measure = accounting.tariff.measure if accounting else "seconds"
         click.echo(
-            f"\nUsed {bill['used']} {_unit(accounting)}, charged {bill['charged']}, rest {bill['rest']} "
+            f"\nUsed {bill['used']} {measure}, charged {bill['charged']}, rest {bill['rest']} "
             f"(a unit is {bill['unit_seconds']} seconds)."
         )
     click.echo("\nMessages to UCloud")
@@ -188,7 +189,7 @@ def _summary(row: JobRow) -> dict[str, Any]:
 
 
 def _bill(row: JobRow, accounting: Accounting | None) -> dict[str, Any]:
-    """What Slurm counted, what was charged and the rest, in the unit of :func:`_unit`."""
+    """What Slurm counted, what was charged and the rest, in node-, CPU- or GPU-seconds."""
     rest = None if row.used is None else row.used - row.charged
     return {
         "used": row.used,
@@ -196,13 +197,6 @@ def _bill(row: JobRow, accounting: Accounting | None) -> dict[str, Any]:
         "rest": rest,
         "unit_seconds": accounting.frequency_seconds if accounting else None,
     }
-
-
-def _unit(accounting: Accounting | None) -> str:
-    """What use is counted in, by charge_by of the product."""
-    if accounting is None:
-        return "seconds"
-    return {Unit.NODE: "node-seconds", Unit.GPU: "GPU-seconds"}.get(accounting.unit, "CPU-seconds")
 
 
 def _line(message: dict[str, Any]) -> tuple[Any, ...]:

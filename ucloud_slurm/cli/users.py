@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 import click
 
+from ucloud_slurm.bridge.naming import JobPaths
 from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, moment, table
 from ucloud_slurm.errors import Misconfigured, one_line
@@ -122,10 +123,12 @@ def test(path: Path | None, ucloud_user: str, project: str | None) -> None:
         except IneligibleUserError as error:
             raise Misconfigured([f"{error.reason}."]) from None
         person = identity.person
-        trial = f"{provider.config.jobs.folder.replace('{home}', person.home).replace('{user}', person.user)}"
-        provider.impersonation(person.user).self_test(f"{trial.rstrip('/')}/check-{os.getpid()}")
+        folder = JobPaths.of(provider.config.jobs.folder, person, f"check-{os.getpid()}").folder
+        provider.impersonation(person.user).self_test(folder)
         uid, account = pwd.getpwnam(person.user).pw_uid, identity.account or "that of the product"
-        click.echo(f"{ucloud_user} is {person.user} (uid {uid}); Slurm account: {account}; jobs in {trial}")
+        click.echo(
+            f"{ucloud_user} is {person.user} (uid {uid}); Slurm account: {account}; jobs in {Path(folder).parent}"
+        )
 
 
 @users.command()

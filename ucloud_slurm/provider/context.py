@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from ucloud_slurm.bridge import naming
+from ucloud_slurm.bridge.naming import JobPaths
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm import factory
@@ -28,7 +28,6 @@ from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.executor import FairExecutor
-from ucloud_slurm.ucloud.credentials import read_refresh_token
 from ucloud_slurm.ucloud.eras import ERAS, Era
 from ucloud_slurm.users.impersonation import Impersonation, OwnAccount
 from ucloud_slurm.users.mapping import Mapping, Table
@@ -95,7 +94,7 @@ class Provider:
         :param scheduler: instead of the configured one
         :raises Misconfigured: something in the configuration cannot be used
         """
-        refresh_token = read_refresh_token(config.ucloud.refresh_token_file)
+        refresh_token = config.ucloud.refresh_token()
         store = Store(config.database.path)
         people = People(store)
         return cls(
@@ -138,13 +137,12 @@ class Provider:
         mode = self.config.accounting.mode
         return mode == "report-usage" or (mode == "auto" and self.era.reports_usage)
 
-    def job_folder(self, row: OpenJob) -> str:
-        """The folder of a job.
+    def job_paths(self, row: OpenJob) -> JobPaths:
+        """The folder of a job and the files in it.
 
         :raises Forbidden: its user does not exist any more
         """
-        person = self.mapping.person(row.local_user)
-        return naming.folder(self.config.jobs.folder, person.home, person.user, row.id)
+        return JobPaths.of(self.config.jobs.folder, self.mapping.person(row.local_user), row.id)
 
     def impersonation(self, user: str) -> Impersonation:
         """Impersonation of a user: here, or through the runner."""

@@ -2,9 +2,8 @@
 
 import logging
 
-from ucloud_slurm.errors import one_line
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, one_line
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 
 log = logging.getLogger(__name__)
 

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter
 
-from ucloud_slurm.errors import Refused
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Refused
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Partition
 from ucloud_slurm.store.breaker import SLURM, UCLOUD
 from ucloud_slurm.store.caches import Cache
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
 
 if TYPE_CHECKING:

@@ -6,12 +6,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from ucloud_slurm.bridge import naming
-from ucloud_slurm.errors import Problem
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Problem
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.job_state import JobPhase, Stop
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 from ucloud_slurm.users.mapping import IdentityUnavailableError
 

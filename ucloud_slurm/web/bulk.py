@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 
-from ucloud_slurm.errors import Conflict, StorageTrouble
+from ucloud_slurm.errors import Conflict, StorageError
 from ucloud_slurm.provider.cancellation import cancel
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import OPEN_SECONDS
@@ -70,7 +70,7 @@ class Bulk:
 
         :returns: the jobs that were written; the others are another request's
         :raises Conflict: one of them came before with other contents, and nothing is written
-        :raises StorageTrouble: nothing is written
+        :raises StorageError: nothing is written
         """
         pace = self._provider.config.slurm.submit_per_second
         order = deque(round_robin(self._submissions, lambda job_id: self._new[job_id].owner))
@@ -140,13 +140,13 @@ class Bulk:
         except FolderError as error:
             provider.jobs.refused(job_id, error.status, error.why, provider.now(), attempt=attempt)
             return Outcome.REFUSED
-        except StorageTrouble as error:
+        except StorageError as error:
             # Slurm may have the job by now: its row stays as it is, and the worker looks the job up.
             log.warning("job %s: the outcome of its submission could not be written: %s", job_id, error)
             return Outcome.UNKNOWN
 
     def _may_submit(self) -> bool:
-        with suppress(StorageTrouble):
+        with suppress(StorageError):
             return self._provider.breaker.allows(SLURM, self._provider.now())
         return False
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from pydantic import TypeAdapter
 
-from ucloud_slurm.errors import Refused, StorageTrouble
+from ucloud_slurm.bridge.states import queue_level
+from ucloud_slurm.errors import Refused, StorageError
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import FAIR_TRIAL_SECONDS, OPEN_SECONDS
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
@@ -96,25 +97,11 @@ def queues(provider: Provider, partitions: Iterable[str]) -> dict[str, QueueLeve
         left = until - time.monotonic()
         try:
             load = _load(provider, [partition], fresh=QUEUE_SECONDS, stale=QUEUE_STALE_SECONDS, within=left)
-        except (SchedulerUnavailableError, StorageTrouble) as error:
+        except (SchedulerUnavailableError, StorageError) as error:
             log.debug("the load of the partition %s is unknown: %s", partition, error)
         else:
             found[partition] = queue_level(load)
     return found
-
-
-def queue_level(load: Load) -> QueueLevel:
-    """What a job that is started now has to expect of a partition.
-
-    Available: a CPU is free and no job is pending. Full: no CPU is free and jobs are pending, or no CPU is in service.
-    Busy: everything between.
-    """
-    if load.cpus == 0:
-        return QueueLevel.FULL
-    free, waiting = load.cpus > load.cpus_used, load.pending > 0
-    if free and not waiting:
-        return QueueLevel.AVAILABLE
-    return QueueLevel.BUSY if free or not waiting else QueueLevel.FULL
 
 
 def may_extend(provider: Provider) -> bool:

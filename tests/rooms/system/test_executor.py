@@ -14,7 +14,7 @@ from tests.conftest import Clock, Open, Serve, World
 from tests.sandbox.core import SimulatedCore
 from tests.support.factories import job_data
 from tests.support.model import Model
-from ucloud_slurm.errors import StorageFull
+from ucloud_slurm.errors import StorageFullError
 from ucloud_slurm.provider import submission as submitting
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.slurm.scheduler import PendingSubmission
@@ -228,7 +228,7 @@ def test_jobs_that_could_not_be_written_down_start_no_command(
 ) -> None:
     world = site(submit_at_once=2)
     submit = mocker.spy(world.model, "submit")
-    mocker.patch.object(world.provider.jobs.__class__, "accept", side_effect=StorageFull("the disk is full"))
+    mocker.patch.object(world.provider.jobs.__class__, "accept", side_effect=StorageFullError("the disk is full"))
     jobs = [job_data(str(number)) for number in range(40)]
     assert world.core.call("POST", "/ucloud/example/jobs", {"items": jobs})[0] == 507
     world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)

@@ -37,7 +37,7 @@ class Job:
         self.world = world
         self.id = world.submit(**more)
         row = world.row(self.id)
-        self.folder = Path(world.provider.job_folder(row))
+        self.folder = Path(world.provider.job_paths(row).folder)
         world.model.begin_run(world.slurm(self.id))
         world.work(1)
 
