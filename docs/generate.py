@@ -342,7 +342,7 @@ def _provider() -> Provider:
             era=SimpleNamespace(has_channel=True),
             jobs=SimpleNamespace(count=dict),
             outbox=SimpleNamespace(waiting=lambda: 0),
-            health=SimpleNamespace(of=store_health.Condition),
+            health=SimpleNamespace(of=store_health.PartHealth),
             store=SimpleNamespace(path=Path("/nonexistent/database")),
         ),
     )

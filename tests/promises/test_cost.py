@@ -44,9 +44,9 @@ def test_a_pass_over_unchanged_jobs_asks_the_database_for_all_of_them_at_once(wo
     running(world, number)
     world.work(10)
     asked: list[str] = []
-    world.provider.store._kept().conn.set_trace_callback(asked.append)
+    world.provider.store._connection().conn.set_trace_callback(asked.append)
     assert world.work(10) is Result.DONE
-    world.provider.store._kept().conn.set_trace_callback(None)
+    world.provider.store._connection().conn.set_trace_callback(None)
     assert len([each for each in asked if " from jobs" in each]) == 4  # open, being submitted, owed, to be stopped
     assert len(asked) <= 20
 

@@ -13,12 +13,12 @@ from ucloud_slurm.bridge.wallets import nothing_left
 from ucloud_slurm.errors import Conflict, PaymentRequired, Problem, Refused, StorageTrouble
 from ucloud_slurm.provider.cancellation import cancel
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
+from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import NotRendered
 from ucloud_slurm.provider.submission import FIRST, FolderTrouble, build, claimed_until, new_job, submit
 from ucloud_slurm.slurm.errors import SchedulerAway
 from ucloud_slurm.slurm.records import Submission
-from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.breaker import OPEN_SECONDS, SLURM
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.system.executor import round_robin
 from ucloud_slurm.ucloud.channel import Payer
@@ -145,7 +145,7 @@ class Create:
                 new = [new_job(job, self._fingerprints[job.id], self._local_users[job.id], now) for job in jobs]
                 with provider.store.writing():
                     for username in {job.owner.created_by for job in jobs}:
-                        provider.connections.named(username, provider.now())
+                        provider.link_states.named(username, provider.now())
                     until = claimed_until(provider, self._left())
                     written = provider.jobs.accept(new, claimed=claimed, attempted_at=now, claimed_until=until)
                     self._came_before([job.id for job in jobs if job.id not in written])
