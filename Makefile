@@ -33,14 +33,14 @@ bench: venv  ## Measure everything beside Slurm's bare commands, and write it in
 	@$(PIP) install --use-pep517 --editable '.[bench]'
 	$(BIN)/python -m tests.sandbox bench --out $(MEASURED)
 	$(BIN)/python -m tests.sandbox plots $(MEASURED)
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 bench-pyslurm: venv  ## The same for creates with pyslurm, in a Debian sid in a folder (root; the first time it takes minutes).
 	@$(PIP) install --use-pep517 --editable '.[bench]'
 	$(BIN)/python -m tests.sandbox sid run --fetch $(MEASURED)/pyslurm.json -- \
 		python -m tests.sandbox bench --backend pyslurm --out $(MEASURED)
 	$(BIN)/python -m tests.sandbox plots $(MEASURED)
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 lint: venv  ## Style and types.
 	$(BIN)/ruff check .
@@ -48,7 +48,7 @@ lint: venv  ## Style and types.
 	$(BIN)/mypy
 
 docs: venv  ## Write the reference pages anew and build the documentation into build/docs.
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 	$(BIN)/sphinx-build -q -W --keep-going docs build/docs
 
 format: venv  ## Bring the code into shape.

@@ -1,6 +1,6 @@
 """Writes into the reference pages what the code knows itself, between ``.. begin:`` and ``.. end:`` lines.
 
-``python docs/generate.py`` writes; ``tests/promises/test_docs.py`` fails when a page and the code have drifted apart.
+``python -m docs.generate`` writes; ``tests/promises/test_docs.py`` fails when a page and the code have drifted apart.
 """
 
 import inspect
@@ -8,8 +8,9 @@ import json
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, cast, get_args, get_origin
 
 import click
@@ -21,25 +22,24 @@ from sqlite_utils import Database
 
 from tests.sandbox.bench import pages as bench_pages
 from tests.sandbox.bench import plots
-from ucloud_slurm import errors
+from tests.sandbox.cli import sandbox
+from ucloud_slurm import config, errors
+from ucloud_slurm.app import create_app
 from ucloud_slurm.bridge import states
 from ucloud_slurm.cli.main import main as command_line
 from ucloud_slurm.config import jobs as config_jobs
-from ucloud_slurm.config import model as config
 from ucloud_slurm.config import types as config_types
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store import breaker as store_health
 from ucloud_slurm.store import migrations
 from ucloud_slurm.store import sqlite as store_database
 from ucloud_slurm.ucloud.eras import ERA_2021
-from ucloud_slurm.web import calls, health, linking, openapi, pages
-from ucloud_slurm.web.live import routes as live_routes
-from ucloud_slurm.web.live.hub import Hub
 
 DOCS = Path(__file__).parent
 REPEATED = ("files", "products", "outside")  # tables of config.toml that may be there several times
+SANDBOX = "python -m tests.sandbox"
+ID = "provider-id"  # of the site whose routes are listed; the pages write {id}
 
 
 # ---- reStructuredText
@@ -154,8 +154,13 @@ def setting(value: Any, kind_: str) -> str:
 
 
 def commands() -> str:
-    """Every verb with its help and its options."""
+    """Every verb of ``ucloud-slurm`` with its help and its options."""
     return "\n\n".join(_verb(path, command) for path, command in verbs())
+
+
+def sandbox_commands() -> str:
+    """Every verb of ``python -m tests.sandbox`` with its help and its options."""
+    return "\n\n".join(_verb(path, command, "~") for path, command in verbs(SANDBOX, sandbox))
 
 
 def verbs(path: str = "ucloud-slurm", command: click.Command = command_line) -> Iterator[tuple[str, click.Command]]:
@@ -169,14 +174,14 @@ def verbs(path: str = "ucloud-slurm", command: click.Command = command_line) -> 
             yield from verbs(f"{path} {name}", verb)
 
 
-def _verb(path: str, command: click.Command) -> str:
+def _verb(path: str, command: click.Command, underline: str = "-") -> str:
     arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     usage = [path, *("[OPTIONS]" for _ in options[:1]), *(str(one.name).upper() for one in arguments)]
     if isinstance(command, click.Group):
         usage.append("COMMAND")
     help_ = re.sub(r"`([^`]*)`", r"``\1``", inspect.cleandoc(command.help or ""))
-    parts = [heading(literal(path), "-"), f".. code-block:: text\n\n   {' '.join(usage)}", help_]
+    parts = [heading(literal(path), underline), f".. code-block:: text\n\n   {' '.join(usage)}", help_]
     parts += [f"{literal(_option(option))}\n{indented(_about(option))}" for option in options]
     return "\n\n".join(parts)
 
@@ -273,22 +278,39 @@ def _words(text: str) -> str:
 
 def routes() -> list[tuple[str, str]]:
     """Verb and path of everything that is answered, with ``{id}`` for the provider's id."""
-    app = Flask("documentation", static_folder=None)
-    provider = _provider()
-    declared = calls.declare(provider)
-    for blueprint in (
-        declared.blueprint,
-        openapi.blueprint(provider, declared),
-        live_routes.blueprint(Hub(provider)),
-        pages.blueprint(provider),
-        linking.blueprint(provider),
-        health.blueprint(provider),
-    ):
-        app.register_blueprint(blueprint)
     found = []
-    for rule in app.url_map.iter_rules():
-        found += [(verb, rule.rule) for verb in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})]
+    with application() as app:
+        for rule in app.url_map.iter_rules():
+            path = rule.rule.replace(ID, "{id}")
+            found += [(verb, path) for verb in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})]
     return sorted(found, key=lambda route: (route[1], route[0]))
+
+
+@contextmanager
+def application() -> Iterator[Flask]:
+    """The application of a site that nobody has used yet."""
+    with TemporaryDirectory() as folder:
+        token = Path(folder, "refresh-token")
+        token.write_text("token")
+        provider = Provider.open(
+            config.parse(
+                {
+                    "provider": {"id": ID, "url": "http://127.0.0.1:1"},
+                    "ucloud": {
+                        "url": "http://127.0.0.1:1",
+                        "refresh_token_file": str(token),
+                        "public_key_file": str(token),
+                    },
+                    "database": {"path": f"{folder}/database"},
+                    "slurm": {"backend": "commands"},
+                    "products": [{"id": "product", "category": "category", "partition": "partition"}],
+                }
+            )
+        )
+        try:
+            yield create_app(provider=provider)
+        finally:
+            provider.close()
 
 
 def statuses() -> str:
@@ -319,33 +341,18 @@ def columns() -> Iterator[tuple[str, str]]:
 
 def metrics() -> str:
     """What ``/metrics`` shows."""
-    app = Flask("documentation", static_folder=None)
-    app.register_blueprint(health.blueprint(_provider()))
-    text = app.test_client().get("/metrics").get_data(as_text=True)
+    with application() as app:
+        text = app.test_client().get("/metrics").get_data(as_text=True)
     rows = []
     for family in text_string_to_metric_families(text):
-        labels: dict[str, list[str]] = {}
+        labels: dict[str, dict[str, None]] = {}
         for sample in family.samples:
             for label, value in sample.labels.items():
-                labels.setdefault(label, []).append(literal(value))
+                if label != "le":  # the bounds of a histogram
+                    labels.setdefault(label, {})[literal(value)] = None
         shown = "; ".join(f"{literal(label)}: {', '.join(values)}" for label, values in labels.items())
         rows.append((literal(family.name), family.type, shown or "none", family.documentation))
     return table(("Metric", "Type", "Labels", "Meaning"), rows, "25 10 30 35")
-
-
-def _provider() -> Provider:
-    """As much of a provider as the routes need before a request."""
-    return cast(
-        "Provider",
-        SimpleNamespace(
-            config=SimpleNamespace(provider=SimpleNamespace(id="{id}"), sessions=SimpleNamespace(url=None)),
-            era=SimpleNamespace(has_channel=True),
-            jobs=SimpleNamespace(count=dict),
-            outbox=SimpleNamespace(waiting=lambda: 0),
-            health=SimpleNamespace(of=store_health.PartHealth),
-            store=SimpleNamespace(path=Path("/nonexistent/database")),
-        ),
-    )
 
 
 # ---- speed
@@ -378,7 +385,7 @@ _BACKENDS = {"commands": "Slurm's own commands", "pyslurm": "pyslurm"}
 
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "reference/configuration.rst": {"keys": configuration},
-    "reference/command-line.rst": {"verbs": commands},
+    "reference/command-line.rst": {"verbs": commands, "sandbox": sandbox_commands},
     "reference/states.rst": {"states": state_table, "reasons": reasons},
     "reference/statuses.rst": {"statuses": statuses},
     "reference/metrics.rst": {"metrics": metrics},

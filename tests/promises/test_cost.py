@@ -12,7 +12,7 @@ from sqlite_utils import Database
 from tests.conftest import Open, World
 from tests.support.factories import new_job
 from ucloud_slurm.errors import Misconfigured
-from ucloud_slurm.slurm.errors import SchedulerAway
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.store import migrations
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.sqlite import Store, filesystem
@@ -24,7 +24,7 @@ def running(world: World, number: int) -> None:
     for _ in range(number):
         world.submit()
     for made in world.model.jobs:
-        world.model.start(made)
+        world.model.begin_run(made)
     world.work(1)
 
 
@@ -59,7 +59,7 @@ def test_the_end_of_a_pass_is_recorded_beside_the_database(world: World, mocker:
     world.work(10)
     ended = world.clock()
     assert last_released(path, WORKER) == ended
-    mocker.patch.object(world.model, "queue", side_effect=SchedulerAway("slurmctld does not answer"))
+    mocker.patch.object(world.model, "queue", side_effect=SchedulerUnavailableError("slurmctld does not answer"))
     world.submit()
     assert world.work(10) is Result.NOT_ALL  # it has ended all the same
     assert last_released(path, WORKER) == world.clock() > ended
@@ -92,7 +92,7 @@ def test_passes_never_overlap(world: World) -> None:
 def _claim(path: Path, results: "multiprocessing.Queue[int]", start: "multiprocessing.synchronize.Barrier") -> None:
     store = Store(path)
     start.wait()
-    results.put(sum(Jobs(store).claim(str(number), 1.0, 2.0) is not None for number in range(50)))
+    results.put(sum(len(Jobs(store).claim([str(number)], 1.0, 2.0)) for number in range(50)))
     store.close()
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from tests.sandbox.bench import pages as bench_pages
 from tests.sandbox.bench import plots
+from tests.sandbox.cli import sandbox
 from ucloud_slurm import config
 from ucloud_slurm.cli import context, worker
 from ucloud_slurm.slurm.states import SlurmState
@@ -145,10 +146,10 @@ def test_what_the_example_has_commented_out_are_the_defaults() -> None:
 
 def test_every_verb_and_option_is_in_the_reference() -> None:
     text = page("reference/command-line.rst")
-    found = dict(generate.verbs())
-    assert {"ucloud-slurm worker", "ucloud-slurm sandbox demo"} <= set(found)
+    found = dict([*generate.verbs(), *generate.verbs(generate.SANDBOX, sandbox)])
+    assert {"ucloud-slurm worker", "python -m tests.sandbox sid run"} <= set(found)
     for path, command in found.items():
-        assert f"\n``{path}``\n---" in text
+        assert re.search(rf"\n``{re.escape(path)}``\n(---|~~~)", text)
         assert command.help, f"{path} has no help"
         for option in (one for one in command.params if isinstance(one, click.Option)):
             assert option.help, f"{path} {option.opts[0]} has no help"
@@ -157,14 +158,31 @@ def test_every_verb_and_option_is_in_the_reference() -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_verbs_that_a_page_uses_exist(path: Path) -> None:
-    known = set(dict(generate.verbs()))
-    used = re.findall(r"(?:``|/|^ +)ucloud-slurm((?: [a-z]+)+)", path.read_text(), re.MULTILINE)
-    for words in used:
-        first, *rest = words.split()
-        if first == "does":  # a message: "ucloud-slurm does not run as root"
-            continue
-        verb = f"ucloud-slurm {first}" + (f" {rest[0]}" if first == "sandbox" and rest else "")
+    known = dict(generate.verbs())
+    for words in re.findall(r"(?:``|/|^ +)ucloud-slurm((?: [a-z]+)+)", path.read_text(), re.MULTILINE):
+        verb = f"ucloud-slurm {words.split()[0]}"
+        # A message may begin so: "ucloud-slurm does not run as root".
+        assert verb in known or verb == "ucloud-slurm does", f"{name_of(path)} says {verb}"
+
+
+def sandbox_verbs(text: str) -> Iterator[list[str]]:
+    """The words behind the command of the sandbox, wherever a page shows it; options are left out."""
+    for shown in re.findall(rf"{generate.SANDBOX}((?: +(?:-{{2}}[a-z]+|[a-z]+))*)", text):
+        yield [word for word in shown.split() if not word.startswith("--")]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_verbs_of_the_sandbox_that_a_page_uses_exist(path: Path) -> None:
+    known = dict(generate.verbs(generate.SANDBOX, sandbox))
+    for first, *rest in filter(None, sandbox_verbs(path.read_text())):
+        verb = f"{generate.SANDBOX} {first}" + (f" {rest[0]}" if first == "sid" and rest else "")
         assert verb in known, f"{name_of(path)} says {verb}"
+
+
+def test_a_page_calls_the_sandbox_as_the_checkout_has_it() -> None:
+    said = "".join(path.read_text() for path in PAGES if path.name != "CHANGES.rst")
+    assert list(sandbox_verbs(said)), "the tutorial shows it"
+    assert "ucloud-slurm sandbox" not in said, "it is no verb of the command any more"
 
 
 def test_every_key_is_in_the_reference() -> None:
@@ -304,7 +322,7 @@ def test_messages_that_troubleshooting_quotes_are_those_of_the_code() -> None:
 
 def test_plots_are_drawn_from_the_numbers_that_are_there() -> None:
     for path in (DOCS / "measured").glob("*.svg"):
-        assert plots.digest(DOCS / "measured") in path.read_text(), "run: ucloud-slurm sandbox plots docs/measured"
+        assert plots.digest(DOCS / "measured") in path.read_text(), "run: python -m tests.sandbox plots docs/measured"
 
 
 def test_the_readme_says_what_was_measured() -> None:

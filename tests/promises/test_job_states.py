@@ -49,10 +49,10 @@ EVENTS: dict[JobEvent, Write] = {
     JobEvent.ACCEPT_CLAIMED: lambda store, id_: Jobs(store).accept(
         [new_job(id_)], claimed=[id_], attempted_at=NOW, claimed_until=NOW + CLAIM_SECONDS
     ),
-    JobEvent.ADOPT: lambda store, id_: Jobs(store).adopt(new_job(id_), NOW),
+    JobEvent.ADOPT: lambda store, id_: Observations(store).adopt(new_job(id_), NOW),
     JobEvent.REGISTER: lambda store, id_: Observations(store).register(new_job(id_), 7, 1, NOW),
     JobEvent.ACKNOWLEDGE: lambda store, id_: Jobs(store).acknowledge([id_], NOW),
-    JobEvent.CLAIM: lambda store, id_: Jobs(store).claim(id_, NOW, NOW + CLAIM_SECONDS),
+    JobEvent.CLAIM: lambda store, id_: Jobs(store).claim([id_], NOW, NOW + CLAIM_SECONDS),
     JobEvent.CLAIM_EXPIRES: lambda _store, _id: None,
     JobEvent.OUTCOME_UNKNOWN: lambda store, id_: Jobs(store).mark_outcome_unknown(id_, 1, NOW),
     JobEvent.SUBMITTED: lambda store, id_: Jobs(store).submitted(id_, 7, 1, attempt=1),

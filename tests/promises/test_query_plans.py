@@ -117,7 +117,7 @@ def life(world: World) -> None:
     """Jobs come, wait, run, are asked about, are stopped, end, and are forgotten."""
     first, second = world.submit(), world.submit()
     world.work(1)
-    world.model.start(world.slurm(first))
+    world.model.begin_run(world.slurm(first))
     world.work(60)
     for path in ("/healthz", "/readyz", "/metrics"):
         requests.get(world.url + path, timeout=10)
@@ -133,12 +133,12 @@ def the_rest(provider: Provider) -> None:
     now, jobs, store = provider.now(), provider.jobs, provider.store
     seen, charges, outbox = provider.observations, provider.charges, provider.outbox
     jobs.accept([new_job(id_) for id_ in ("1", "2", "3")])
-    jobs.adopt(new_job("4"), now)
+    seen.adopt(new_job("4"), now)
     seen.register(new_job("5"), 8, 1, now)
     seen.by_slurm_id([1])
     seen.has_name("n", "u")
     jobs.acknowledge(["1"], now)
-    jobs.claim("1", now, now, 1.0)
+    jobs.claim(["1"], now, now, 1.0)
     jobs.any_claimed(["1"])
     jobs.mark_outcome_unknown("1", 1, now)
     jobs.release_claim(["1"], 1)

@@ -24,7 +24,7 @@ OF_A_JOB = ("jobs", "runs", "charges", "outbox", "sessions", "removals", "grants
 def finished(world: World, **more: Any) -> str:
     """A job that ran and ended, and of which UCloud knows everything."""
     job_id = world.submit(**more)
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     world.work(120)
     world.model.end(world.slurm(job_id))

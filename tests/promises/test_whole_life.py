@@ -106,7 +106,7 @@ class Lives(RuleBasedStateMachine):
     @precondition(lambda self: self.world.model.jobs)
     @rule(number=st.integers(0, 3), seconds=st.integers(0, 200))
     def a_job_starts(self, number: int, seconds: int) -> None:
-        self.world.model.start(self.some(number))
+        self.world.model.begin_run(self.some(number))
         self.world.clock.advance(seconds)
 
     @precondition(lambda self: self.world.model.jobs)
@@ -154,7 +154,7 @@ class Lives(RuleBasedStateMachine):
         for _ in range(12):
             world.work(20)
             for job in world.model.jobs:
-                world.model.start(job)
+                world.model.begin_run(job)
         world.clock.advance(45)
         for job in world.model.jobs:
             world.model.end(job)

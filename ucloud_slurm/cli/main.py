@@ -13,15 +13,15 @@ from ucloud_slurm.config import VARIABLE
 
 # Each verb, and where it is: a module of this room, and its name there.
 VERBS = {
-    "check": ("checks", "check"),
-    "jobs": ("look", "jobs"),
+    "check": ("check", "check"),
+    "jobs": ("inspect", "jobs"),
     "link": ("link", "link"),
     "linkd": ("link", "linkd"),
     "listener": ("listener", "listen"),
-    "outbox": ("look", "outbox"),
+    "outbox": ("inspect", "outbox"),
     "products": ("products", "products"),
     "runner": ("runner", "runner"),
-    "show": ("look", "show"),
+    "show": ("inspect", "show"),
     "unlink": ("link", "unlink"),
     "users": ("users", "users"),
     "worker": ("worker", "worker"),

@@ -65,7 +65,7 @@ def accounting_of(provider: Provider, lookup: Lookup, row: OpenJob, *, ask: bool
     """How a job is counted, or None if it is not.
 
     :param ask: ask UCloud for what is not kept here
-    :raises CoreAway: UCloud had to be asked and could not be
+    :raises CoreUnavailableError: UCloud had to be asked and could not be
     """
     config = provider.config
     if config.accounting.mode == "off":

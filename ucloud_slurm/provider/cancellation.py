@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.slurm.errors import ActionRefused, SchedulerAway
+from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
@@ -23,9 +23,9 @@ def cancel(provider: Provider, row: OpenJob, within: float) -> bool:
         return True
     try:
         provider.scheduler.cancel(SlurmJobId(row.slurm_id), row.name, row.local_user, within)
-    except ActionRefused as error:
+    except ActionRefusedError as error:
         log.error("job %s: Slurm does not cancel Slurm job %d: %s", row.id, row.slurm_id, error)
-    except SchedulerAway as error:
+    except SchedulerUnavailableError as error:
         log.warning("job %s: Slurm job %d could not be cancelled yet: %s", row.id, row.slurm_id, error)
         if within >= FAIR_TRIAL_SECONDS:
             provider.breaker.record_failure(SLURM, str(error), provider.now())

@@ -98,24 +98,6 @@ class Jobs:
                     written.add(job.id)
         return written
 
-    def adopt(self, job: NewJob, now: float, stop: Stop | None = None) -> bool:
-        """Writes a job that UCloud has and that is not known here: it is looked up in Slurm, never submitted.
-
-        :param stop: why it must end
-        :returns: False when the job exists
-        """
-        return insert(
-            self._store,
-            job,
-            JobPhase.SUBMITTING,
-            found_only=True,
-            attempted_at=now,
-            promised_at=now,
-            confirmed_at=now,
-            stop=stop,
-            stop_at=None if stop is None else now,
-        )
-
     def acknowledge(self, ids: Collection[str], now: float) -> list[JobRow]:
         """Decides to answer create with success, unless one of the jobs has been refused or rolled back.
 
@@ -135,25 +117,33 @@ class Jobs:
 
     # -- submission -----------------------------------------------------------------------------------------
 
-    def claim(self, job_id: str, now: float, until: float, pace: float | None = None) -> int | None:
-        """Begins a submission, unless it is claimed already, or the job must end or is held.
+    def claim(self, ids: Collection[str], now: float, until: float, pace: float | None = None) -> dict[str, int]:
+        """Claims an attempt to submit each of these jobs, except those that are claimed, must end or are held.
 
-        :param until: when the claim expires, in seconds since the epoch
-        :param pace: most submissions a second as the Unix user of the job, over :data:`RATE_WINDOW_SECONDS`; None:
-            no limit
-        :returns: the number of the attempt; the outcome of another attempt changes nothing
+        :param until: when the claims expire, in seconds since the epoch
+        :param pace: most submissions a second as one Unix user, over :data:`RATE_WINDOW_SECONDS`; None: no limit
+        :returns: the claimed jobs with the number of the attempt; the outcome of another attempt changes nothing
         """
         with self._store.writing():
             if pace is not None:
-                row = self.get(job_id)
-                if row is None or self.rate_limit_remaining(row.local_user, now, pace) < 1:
-                    return None
-            claimed = self._store.row(
+                ids = self._within_pace(ids, now, pace)
+            rows = self._store.rows(
                 "update jobs set phase = 'submitting', attempted_at = ?, claimed_until = ?, attempts = attempts + 1 "
-                "where id = ? and phase = 'accepted' and stop is null and held_at is null returning attempts",
-                [now, until, job_id],
+                f"where {_IDS} and +phase = 'accepted' and stop is null and held_at is null returning id, attempts",
+                [now, until, json.dumps(list(ids))],
             )
-        return int(claimed["attempts"]) if claimed else None
+        return {row["id"]: int(row["attempts"]) for row in rows}
+
+    def _within_pace(self, ids: Collection[str], now: float, pace: float) -> list[str]:
+        """As many of these jobs, in their order, as may be submitted now as each Unix user."""
+        users = dict(self._store.tuples(f"select id, local_user from jobs where {_IDS}", [json.dumps(list(ids))]))
+        remaining = {user: self.rate_limit_remaining(user, now, pace) for user in users.values()}
+        allowed = []
+        for job_id in ids:
+            if job_id in users and remaining[users[job_id]] > 0:
+                remaining[users[job_id]] -= 1
+                allowed.append(job_id)
+        return allowed
 
     def rate_limit_remaining(self, user: str, now: float, pace: float) -> int:
         """How many submissions as that Unix user may begin now. See :meth:`claim`."""

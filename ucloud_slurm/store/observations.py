@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 
 from ucloud_slurm.store.job_rows import JobRow, NewJob, OpenJob, insert, lean, whole
-from ucloud_slurm.store.job_state import END, JobPhase
+from ucloud_slurm.store.job_state import END, JobPhase, Stop
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
@@ -116,6 +116,24 @@ class Observations:
         )
 
     # -- at UCloud -----------------------------------------------------------------------------------------
+
+    def adopt(self, job: NewJob, now: float, stop: Stop | None = None) -> bool:
+        """Writes a job that UCloud has and that is not known here: it is looked up in Slurm, never submitted.
+
+        :param stop: why it must end
+        :returns: False when the job exists
+        """
+        return insert(
+            self._store,
+            job,
+            JobPhase.SUBMITTING,
+            found_only=True,
+            attempted_at=now,
+            promised_at=now,
+            confirmed_at=now,
+            stop=stop,
+            stop_at=None if stop is None else now,
+        )
 
     def unconfirmed(self, before: float, most: int = 1000) -> list[JobRow]:
         """Jobs accepted before that time of which UCloud has not said that it has them, oldest first.

@@ -29,7 +29,7 @@ SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fu
 Row = Mapping[str, Any]
 
 
-class StorageBusy(StorageTrouble):
+class StorageBusyError(StorageTrouble):
     """Other processes or threads wrote for too long; nothing was written."""
 
     status = 500
@@ -113,7 +113,7 @@ class Store:
 
         :param durable: wait until the disk has it; otherwise a power failure, and nothing else, can undo it
         :raises StorageFull: the disk is full
-        :raises StorageBusy: another writer did not end in time
+        :raises StorageBusyError: another writer did not end in time
         """
         with _storage_errors(self.path):
             connection = self._connection()
@@ -122,7 +122,7 @@ class Store:
                 return
             until = time.monotonic() + BUSY_SECONDS
             if not self._write_lock.acquire(timeout=BUSY_SECONDS):
-                raise StorageBusy(BUSY)
+                raise StorageBusyError(BUSY)
             try:
                 connection.set_durable(durable)
                 connection.begin(until)
@@ -219,7 +219,7 @@ def _storage_errors(path: Path) -> Iterator[None]:
                 f"The provider's disk is full or broken ({path.parent}); please try again later."
             ) from error
         if _is_busy(error):
-            raise StorageBusy(BUSY) from error
+            raise StorageBusyError(BUSY) from error
         raise
 
 

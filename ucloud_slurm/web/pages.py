@@ -39,7 +39,7 @@ _PAGE = """<!doctype html>
 """
 
 
-class NoAccess(Problem):
+class NoAccessError(Problem):
     """This browser may not see this session."""
 
     status = 403
@@ -72,17 +72,17 @@ class Pages:
     def check(self, session: Session) -> JobRow:
         """The job of a session, while it has not ended and the user may see it.
 
-        :raises NoAccess: it does not, or they may not
+        :raises NoAccessError: it does not, or they may not
         """
         provider = self._provider
         row = provider.jobs.get(session.job_id)
         access = provider.sessions.access([session.job_id]).get(session.job_id)
         if row is None or access is None or row.phase is not JobPhase.LIVE or row.stop is not None:
-            raise NoAccess("The job has ended.")
+            raise NoAccessError("The job has ended.")
         if access.lost(session.username, session.created_at):
-            raise NoAccess("You have no access to this job any more.")
+            raise NoAccessError("You have no access to this job any more.")
         if row.run_submitted not in (None, session.run):
-            raise NoAccess("The job has begun anew. Please open the application again at UCloud.")
+            raise NoAccessError("The job has begun anew. Please open the application again at UCloud.")
         return row
 
     def announced(self, session: Session, row: JobRow) -> tuple[int, str] | None:
@@ -138,7 +138,7 @@ def blueprint(provider: Provider) -> Blueprint:
     def go() -> Response:
         session = pages.current(request.headers.get("X-UCloud-Session", ""))
         if session is None:
-            raise NoAccess("Please open the application at UCloud.")
+            raise NoAccessError("Please open the application at UCloud.")
         announced = pages.announced(session, pages.check(session))
         if announced is None:
             return waiting()
@@ -155,7 +155,7 @@ def blueprint(provider: Provider) -> Blueprint:
             return Response(status=403)
         try:
             announced = pages.announced(session, pages.check(session))
-        except NoAccess:
+        except NoAccessError:
             return Response(status=403)
         if announced is None or (screen and not _listens(session.address, announced[0])):
             return Response(status=401)

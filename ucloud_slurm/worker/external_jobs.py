@@ -9,7 +9,7 @@ from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.store.job_state import JobPhase
-from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.jobs import MOST_ITEMS, Job
 from ucloud_slurm.ucloud.wire import from_data
 
@@ -42,10 +42,10 @@ def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> 
         some = new[start : start + MOST_ITEMS]
         try:
             _write(provider, _register(provider, some))
-        except CoreAway as error:
+        except CoreUnavailableError as error:
             log.warning("%d jobs from outside UCloud could not be registered yet: %s", len(new) - start, error)
             return False
-        except CoreRefused as error:
+        except CoreRefusedError as error:
             log.error("UCloud does not register jobs from outside (see [[outside]]): %s", error)
             return True
     return True
@@ -67,7 +67,7 @@ def _register(provider: Provider, some: Sequence[Registration]) -> dict[str, Reg
     """Registers jobs; returns them by UCloud's ids. Some Cores refuse a bulk if they know one of its jobs already."""
     try:
         ids = provider.core.register([each.item(provider.config.provider.id) for each in some])
-    except CoreRefused as error:
+    except CoreRefusedError as error:
         if error.status != CONFLICT:
             raise
         if len(some) == 1:

@@ -19,14 +19,14 @@ from ucloud_slurm.provider.billing import accounting_of, bill
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.isolation import isolate_errors
 from ucloud_slurm.provider.lookup import Lookup
-from ucloud_slurm.slurm.errors import SchedulerAway
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase, SlurmState
 from ucloud_slurm.store.charges import EndedRun
 from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.observations import NOTHING_NEW, Observation
-from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 from ucloud_slurm.users.mapping import slurm_account
 
@@ -70,7 +70,7 @@ class Poller:
             with isolate_errors(row.id, "polling it"):
                 try:
                     self._reconcile(row, record, runs)
-                except (CoreAway, CoreRefused) as error:
+                except (CoreUnavailableError, CoreRefusedError) as error:
                     log.warning("job %s: its price is not known yet: %s", row.id, error)
         return runs is not None
 
@@ -79,7 +79,7 @@ class Poller:
         try:
             for run in self._provider.scheduler.runs(wanted):
                 found.setdefault(run.id, []).append(run)
-        except SchedulerAway as error:
+        except SchedulerUnavailableError as error:
             log.warning("sacct could not be asked: %s", error)
             return None
         return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.submission import end_unsubmitted
-from ucloud_slurm.slurm.errors import ActionRefused, SchedulerAway
+from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_rows import JobRow
@@ -46,7 +46,7 @@ def recover_unknown(provider: Provider, rows: Sequence[JobRow], queue: Sequence[
     since = max(0.0, min(row.accepted_at for row in waiting.values()) - CLOCK_SKEW_SECONDS)
     try:
         runs = provider.scheduler.runs_named(waiting, {row.local_user for row in waiting.values()}, since)
-    except SchedulerAway as error:
+    except SchedulerUnavailableError as error:
         log.warning("submissions with an unknown outcome cannot be looked up yet: %s", error)
         return
     _adopt(provider, waiting, runs)
@@ -76,7 +76,7 @@ def _adopt(provider: Provider, waiting: dict[str, JobRow], records: Iterable[Que
             log.warning("job %s: Slurm job %d is a second one of it and is cancelled", row.id, other.id)
             try:
                 provider.scheduler.cancel(other.id, other.name, other.user, provider.config.slurm.timeout)
-            except (SchedulerAway, ActionRefused) as error:
+            except (SchedulerUnavailableError, ActionRefusedError) as error:
                 log.warning("Slurm job %d could not be cancelled: %s", other.id, error)
 
 

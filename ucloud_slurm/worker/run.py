@@ -12,7 +12,7 @@ from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.linking import deliver_link_changes
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.reconciliation import confirm, reconcile
-from ucloud_slurm.slurm.errors import SchedulerAway
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_state import JobPhase
@@ -93,7 +93,7 @@ def _read_queue(provider: Provider, users: set[str] | None) -> list[QueueRecord]
         return []
     try:
         queue = provider.scheduler.queue(users)
-    except SchedulerAway as error:
+    except SchedulerUnavailableError as error:
         log.warning("squeue could not be asked: %s", error)
         provider.breaker.record_failure(SLURM, str(error), provider.now())
         return None

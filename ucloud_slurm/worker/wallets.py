@@ -12,7 +12,7 @@ from ucloud_slurm.bridge.wallets import Stage, Standing, Todo
 from ucloud_slurm.provider.cancellation import stop_marked
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.isolation import isolate_errors
-from ucloud_slurm.slurm.errors import ActionRefused, SchedulerAway
+from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_rows import OpenJob
@@ -78,9 +78,9 @@ def _switch(provider: Provider, row: OpenJob, record: QueueRecord | None, what: 
                 provider.scheduler.release(record.id, provider.config.slurm.timeout)
             log.info("job %s: its owner has something in %s again; it is released", row.id, row.category)
             provider.jobs.released(row.id, JobUpdate(None, wallets.goes_on(payer)) if waiting else None, now)
-    except ActionRefused as error:
+    except ActionRefusedError as error:
         log.error("job %s: Slurm does not %s Slurm job %s: %s", row.id, what.value, row.slurm_id, error)
-    except SchedulerAway as error:
+    except SchedulerUnavailableError as error:
         log.warning("job %s: could not %s Slurm job %s yet: %s", row.id, what.value, row.slurm_id, error)
         provider.breaker.record_failure(SLURM, str(error), now)
         return False

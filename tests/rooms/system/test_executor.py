@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from tests.support.model import Model
 from ucloud_slurm.errors import StorageFull
 from ucloud_slurm.provider import submission as submitting
 from ucloud_slurm.slurm.records import SlurmJobId
+from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.jobs import RATE_WINDOW_SECONDS
@@ -26,13 +27,19 @@ PATIENCE = 30.0
 
 
 def test_whoever_gives_one_thing_to_do_waits_for_one_of_somebody_elses_thousand() -> None:
-    executor, go = FairExecutor(1), threading.Event()
+    executor, begun, go = FairExecutor(1), threading.Event(), threading.Event()
     done: list[str] = []
-    first = executor.submit("alice", lambda: go.wait(PATIENCE))
+
+    def hold() -> None:
+        begun.set()
+        go.wait(PATIENCE)
+
+    executor.submit("alice", hold)
+    assert begun.wait(PATIENCE)
     others = [executor.submit("alice", lambda: done.append("alice")) for _ in range(1000)]
     bob = executor.submit("bob", lambda: done.append("bob"))
     go.set()
-    wait([first, bob, *others], PATIENCE)
+    wait([*others, bob], PATIENCE)
     executor.close()
     assert done.index("bob") == 1
     assert Counter(done) == {"alice": 1000, "bob": 1}
@@ -60,7 +67,7 @@ def test_no_more_is_under_way_than_there_are_turns() -> None:
 def test_what_has_not_begun_can_be_taken_back_and_the_rest_goes_on() -> None:
     executor, go = FairExecutor(1), threading.Event()
     done: list[int] = []
-    first = executor.submit("alice", lambda: go.wait(PATIENCE))
+    first: Future[Any] = executor.submit("alice", lambda: go.wait(PATIENCE))
     second = executor.submit("alice", lambda: done.append(2))
     third = executor.submit("alice", lambda: done.append(3))
     assert second.cancel()
@@ -178,13 +185,13 @@ def test_a_submission_whose_command_does_not_start_in_time_is_left_to_the_worker
     site: Callable[..., World], mocker: MockerFixture
 ) -> None:
     world = site(submit_at_once=1)
-    go, submit = threading.Event(), world.model.submit
+    go, start = threading.Event(), world.model.start
 
-    def late(*arguments: Any) -> SlurmJobId:
+    def late(*arguments: Any) -> PendingSubmission:
         go.wait(PATIENCE)
-        return submit(*arguments)
+        return start(*arguments)
 
-    mocker.patch.object(world.model, "submit", late)
+    mocker.patch.object(world.model, "start", late)
     bulk(world, ["alice"])
     assert (world.row("0").phase, world.row("0").acknowledged_at) == (JobPhase.ACCEPTED, world.clock())
     go.set()
@@ -236,3 +243,25 @@ def test_what_has_to_wait_for_its_pace_is_not_built(site: Callable[..., World], 
     build = mocker.spy(submitting, "build")
     world.work(60)
     assert (build.call_count, len(world.model.jobs)) == (5, 5)
+
+
+def test_a_task_can_be_cancelled_until_its_preparation_is_over() -> None:
+    executor, preparing, go = FairExecutor(1), threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def prepare() -> str:
+        preparing.set()
+        go.wait(PATIENCE)
+        return "prepared"
+
+    def task() -> Future[None]:
+        return executor.submit("a", lambda what: done.append(f"did {what}"), prepare, done.append)
+
+    cancelled = task()
+    assert preparing.wait(PATIENCE)
+    assert cancelled.cancel()
+    whole = task()
+    go.set()
+    whole.result(PATIENCE)
+    assert done == ["prepared", "did prepared"]
+    executor.close()

@@ -19,7 +19,7 @@ from ucloud_slurm.store.sessions import group, user
 from ucloud_slurm.system.accounts import FLOOR, NAMES, Account, ineligible
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.wire import from_data
-from ucloud_slurm.users.mapping import IneligibleUser, account_of
+from ucloud_slurm.users.mapping import IneligibleUserError, account_of
 from ucloud_slurm.web.access import check, check_shell
 
 GOOD = Account("ada", 1002, 1003, "/bin/bash", "/home/ada")
@@ -122,7 +122,7 @@ def test_a_pattern_of_names_that_is_none_is_refused_by_name(core: SimulatedCore,
 )
 def test_no_name_leads_to_an_account_that_is_not_for_jobs(core: SimulatedCore, tmp_path: Path, name: str) -> None:
     users = configuration(core, tmp_path).users
-    with pytest.raises(IneligibleUser) as refusal:
+    with pytest.raises(IneligibleUserError) as refusal:
         account_of(name, users)
     assert refusal.value.status == Forbidden.status
     assert refusal.value.reason not in refusal.value.why, "why is for the researcher, reason for the administrator"
@@ -135,7 +135,7 @@ def test_another_spelling_of_a_name_is_not_the_account(
     monkeypatch.setattr(pwd, "getpwnam", lambda _name: entry)
     users = configuration(core, tmp_path).users
     assert account_of("ada", users).uid == 54321
-    with pytest.raises(IneligibleUser, match="support") as refusal:
+    with pytest.raises(IneligibleUserError, match="support") as refusal:
         account_of("Ada", users)
     assert "another spelling" in refusal.value.reason
 
@@ -146,7 +146,7 @@ def test_our_own_account_is_for_jobs_of_the_service_mapping_only(
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
     entry = pwd.struct_passwd(("ada", "x", 54321, 54321, "", "/home/ada", "/bin/bash"))
     monkeypatch.setattr(pwd, "getpwnam", lambda _name: entry)
-    with pytest.raises(IneligibleUser) as refusal:
+    with pytest.raises(IneligibleUserError) as refusal:
         account_of("ada", configuration(core, tmp_path).users)
     assert "account of this service" in refusal.value.reason
 

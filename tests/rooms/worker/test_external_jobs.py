@@ -73,7 +73,7 @@ def test_a_job_of_a_rules_account_is_shown_charged_and_ended_at_ucloud(world: Wo
     (found,) = registered(world)
     assert found.payer == "p1"
     assert found.specification["timeAllocation"] == {"hours": 1, "minutes": 30, "seconds": 0}
-    world.model.start(job)
+    world.model.begin_run(job)
     world.work(1)
     world.work(120)
     world.model.end(job)
@@ -157,7 +157,7 @@ def test_what_ucloud_refuses_to_register_stops_nothing_else(world: World) -> Non
     world.core.faults.answer("jobs.control.register", 400, {"why": "no"}, times=1)
     submitted(world)
     own = world.submit()
-    world.model.start(world.slurm(own))
+    world.model.begin_run(world.slurm(own))
     world.work(1)
     assert world.told(own) == ["RUNNING"]
 

@@ -15,14 +15,14 @@ from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sessions import Access
 from ucloud_slurm.store.sqlite import SHARED, filesystem
-from ucloud_slurm.system.files import NotAFile
+from ucloud_slurm.system.files import NotARegularFileError
 from ucloud_slurm.ucloud.streams import Cancel, FollowRequest, Init
 from ucloud_slurm.ucloud.wire import from_data
 from ucloud_slurm.web.access import check
 from ucloud_slurm.web.live.hub import Hub
 from ucloud_slurm.web.live.inotify import ENTRIES, GROWS, Watch
 from ucloud_slurm.web.live.tail import Tail
-from ucloud_slurm.web.live.websocket import Connection, Frame, Gone
+from ucloud_slurm.web.live.websocket import Connection, ConnectionClosedError, Frame
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class Follower:
             for each in list(waiting):
                 try:
                     text = await self._hub.read(partial(each.tail.read, look_again=again))
-                except (NotAFile, NotNow, Forbidden, OSError) as error:
+                except (NotARegularFileError, NotNow, Forbidden, OSError) as error:
                     text = None
                     await self._tell(each, error)
                 if text is None:
@@ -251,7 +251,7 @@ class Following:
 
     async def _run(self, follower: Follower) -> None:
         try:
-            with suppress(Gone):
+            with suppress(ConnectionClosedError):
                 async with self._connection.answering(follower.stream_id):
                     await follower.run()
         finally:
