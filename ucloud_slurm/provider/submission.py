@@ -18,7 +18,7 @@ from ucloud_slurm.bridge.script.resources import plan
 from ucloud_slurm.errors import CoreRefusedError, Refused, StorageFullError, one_line
 from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
+from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import REQUEST_SECONDS, WORKER_SECONDS, render
 from ucloud_slurm.slurm.errors import (
     ActionRefusedError,
@@ -180,12 +180,12 @@ def conclude(
     except SchedulerUnavailableError as error:
         log_away(error)
         jobs.release_claim([job_id], attempt)
-        provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)
+        provider.breaker.record_failure(SLURM, str(error), provider.now())
         return Outcome.NOT_SENT
     except OutcomeUnknownError as error:
         log.warning("job %s: the outcome of its submission is unknown: %s", job_id, error)
         jobs.mark_outcome_unknown(job_id, attempt, provider.now())
-        provider.breaker.open(SLURM, str(error), provider.now(), OPEN_SECONDS)
+        provider.breaker.open(SLURM, str(error), provider.now())
         return Outcome.UNKNOWN
     if slurm_id is None:
         # The claim could expire before Slurm has answered, and another process look for the job in vain.
