@@ -13,7 +13,7 @@ class LoggedJob:
         """A researcher starts it. See :meth:`World.submit`."""
         self.world = world
         self.id = world.submit(**more)
-        self.folder = Path(world.provider.job_folder(world.row(self.id)))
+        self.folder = Path(world.provider.job_paths(world.row(self.id)).folder)
 
     def start(self) -> Self:
         """Slurm starts it, and UCloud hears of that."""

@@ -9,12 +9,11 @@ from typing import Any
 
 import click
 
-from ucloud_slurm.bridge.products import Compared, Comparison, Standing, compare, shown
+from ucloud_slurm.bridge.products import Comparison, ProductComparison, SyncStatus, compare, shown
 from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, table
-from ucloud_slurm.errors import one_line
+from ucloud_slurm.errors import CoreRefusedError, one_line
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.ucloud.errors import CoreRefusedError
 
 
 @click.group()
@@ -40,7 +39,7 @@ def list_(path: Path | None, json_: bool) -> None:
             each.product.price,
             each.product.category.accounting_unit.name,
             each.product.category.accounting_frequency,
-            each.standing,
+            each.status,
         )
         for each in found.products
     ]
@@ -104,10 +103,10 @@ def _answered() -> Iterator[None]:
 
 def _show(found: Comparison) -> None:
     for each in found.products:
-        if each.standing is not Standing.SAME:
-            click.echo(f"{_name(each)}: {each.standing}")
+        if each.status is not SyncStatus.SAME:
+            click.echo(f"{_name(each)}: {each.status}")
             for difference in each.differences:
-                before = "" if each.standing is Standing.NEW else f"{shown(difference.there)} -> "
+                before = "" if each.status is SyncStatus.NEW else f"{shown(difference.there)} -> "
                 click.echo(f"  {difference.field}: {before}{shown(difference.here)}")
     for other in found.others:
         name = one_line("/".join(other.key), 200)
@@ -124,7 +123,7 @@ def _count(number: int) -> str:
     return f"{number} product{'' if number == 1 else 's'}"
 
 
-def _name(each: Compared) -> str:
+def _name(each: ProductComparison) -> str:
     return one_line("/".join(each.product.key), 200)
 
 
@@ -134,7 +133,7 @@ def _as_data(found: Comparison) -> dict[str, Any]:
             {
                 "category": each.product.category.name,
                 "product": each.product.name,
-                "at_ucloud": each.standing,
+                "at_ucloud": each.status,
                 "differences": [asdict(difference) for difference in each.differences],
                 "refused": [asdict(difference) for difference in each.fixed],
             }

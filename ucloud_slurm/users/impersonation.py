@@ -32,7 +32,7 @@ class Impersonation(Protocol):
     def prepare(self, folder: str, files: Mapping[str, str]) -> None:
         """Makes a job's folder with these files in it.
 
-        :raises StorageFull: it cannot be made or written
+        :raises StorageFullError: it cannot be made or written
         """
 
     def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
@@ -59,7 +59,7 @@ class Impersonation(Protocol):
     def self_test(self, folder: str) -> None:
         """Makes a folder and removes it.
 
-        :raises StorageFull: it cannot be made
+        :raises StorageFullError: it cannot be made
         """
 
 

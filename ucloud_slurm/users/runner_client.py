@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ucloud_slurm.errors import StorageFull
+from ucloud_slurm.errors import StorageFullError
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.files import NotARegularFileError
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Finished, Started
@@ -88,7 +88,7 @@ class RunnerClient:
     def _simple(self, verb: str, **arguments: Any) -> None:
         answer, _ = self._ask(verb, QUICK_SECONDS, **arguments)
         if "problem" in answer:
-            raise StorageFull(str(answer["problem"])[:300])
+            raise StorageFullError(str(answer["problem"])[:300])
         if answer:
             raise ImpersonationUnavailableError(f"the runner failed: {str(answer)[:200]}")
 

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from tests.rooms.listener import records
 from ucloud_slurm.ucloud import channel
-from ucloud_slurm.ucloud.channel import Category, OwnerKind, Payer, Project, ProtocolError, Reader, User, Wallet, read
+from ucloud_slurm.ucloud.channel import (
+    CategoryRecord,
+    OwnerKind,
+    Payer,
+    Project,
+    ProtocolError,
+    Reader,
+    User,
+    Wallet,
+    read,
+)
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 signed = st.integers(-(2**63), 2**63 - 1)
@@ -27,7 +37,7 @@ def test_a_wallet_of_a_user_is_read_as_it_was_written(
     payer = Payer(OwnerKind.USER, name, "cpu")
     assert read(message) == [
         User(name),
-        Category("cpu", "other"),
+        CategoryRecord("cpu", "other"),
         Wallet(payer, "other", True, quota, usage, locked or usage > quota, at / 1000),
     ]
 
@@ -70,8 +80,8 @@ def test_a_message_that_breaks_off_is_garbage() -> None:
 @pytest.mark.parametrize(
     ("message", "why"),
     [
-        (struct.pack(">BI", 9, 0), "of the kind 9"),
-        (struct.pack(">BI", 0, 0), "of the kind 0"),
+        (struct.pack(">BI", 9, 0), "of the unknown kind 9"),
+        (struct.pack(">BI", 0, 0), "of the unknown kind 0"),
         (records.user(0, ""), "name is missing"),
         (struct.pack(">BI", 4, 0) + records.text(b"\xff\xfe"), "not UTF-8"),
         (struct.pack(">BII", 4, 0, 2**32 - 1), "ends in the middle"),
@@ -82,9 +92,9 @@ def test_a_message_that_breaks_off_is_garbage() -> None:
         (struct.pack(">BI", 3, 0) + records.text('{"name": "cpu"}'), "provider is missing"),
         (struct.pack(">BI", 3, 0) + records.text('{"name": "\\ud800", "provider": "p"}'), "half a character"),
         (struct.pack(">BIq", 2, 0, 0) + records.text('{"id": null}'), "id is missing"),
-        (records.user(0, "Ada#1") + records.wallet(0), "that it has not named"),
-        (records.category(0) + records.wallet(0), "that it has not named"),
-        (records.user(0, "Ada#1") + records.category(0) + records.wallet(0, of_project=True), "it has not named"),
+        (records.user(0, "Ada#1") + records.wallet(0), "was not defined before"),
+        (records.category(0) + records.wallet(0), "was not defined before"),
+        (records.user(0, "Ada#1") + records.category(0) + records.wallet(0, of_project=True), "was not defined before"),
     ],
 )
 def test_what_is_wrong_with_a_message_is_said_in_a_sentence(message: bytes, why: str) -> None:
@@ -103,14 +113,14 @@ def test_numbers_of_owners_and_categories_stand_until_the_connection_ends() -> N
 
 
 def test_a_large_message_is_read_quickly_and_one_of_too_many_records_is_garbage() -> None:
-    message = records.user(0, "a") * channel.MOST
+    message = records.user(0, "a") * channel.MAX_RECORDS
     begun = time.monotonic()
-    assert len(read(message)) == channel.MOST
+    assert len(read(message)) == channel.MAX_RECORDS
     assert time.monotonic() - begun < 10
     with pytest.raises(ProtocolError, match="more than"):
         read(message + records.user(0, "a"))
     with pytest.raises(ProtocolError, match="bytes"):
-        read(b"\4" * (channel.LARGEST + 1))
+        read(b"\4" * (channel.MAX_MESSAGE_BYTES + 1))
 
 
 def test_records_are_not_kept_when_they_have_been_read() -> None:
