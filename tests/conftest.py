@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from tests.sandbox.installation import Installation
 from tests.sandbox.processes import wait_until
 from tests.sandbox.relay import Relay
 from tests.sandbox.site import PRODUCTS, Site, SiteSettings
+from tests.support.keys import next_key
 from tests.support.model import Model, ModelJob
 from ucloud_slurm.app import create_app
 from ucloud_slurm.config import Config, parse
@@ -68,6 +70,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("era", [chosen] if chosen else list(ERAS), scope="session")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_backoff() -> Iterator[None]:
+    """Calls of UCloud are repeated as often as ever, but at once: no clock of a test moves in between."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda _seconds: None))
+        yield
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs a cluster is marked: ``make test`` runs the rest beside it."""
@@ -79,7 +89,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def core(clock: Clock, era: str) -> Iterator[SimulatedCore]:
     """A Core by the test's clock."""
-    core = SimulatedCore(provider="example", era=ERAS[era], now=clock)
+    core = SimulatedCore(provider="example", era=ERAS[era], now=clock, new_key=next_key)
     core.start()
     yield core
     core.stop()
@@ -141,7 +151,7 @@ def served(core: SimulatedCore, provider: Provider) -> Iterator[str]:
     """Serves a provider over HTTP in this process, and lets Core know where."""
     app = create_app(provider=provider)
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True).start()
     url = f"http://127.0.0.1:{server.port}"
     core.connect(url)
     yield url

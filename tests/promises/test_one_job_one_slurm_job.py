@@ -166,7 +166,8 @@ def test_a_crash_at_any_point_leaves_one_slurm_job(
     with pytest.raises(Killed):
         Create(world.provider).accept([job("7")])
     mocker.stopall()
-    world.provider = open_provider()
+    # The request that comes next waits that long for the claim of the one that was killed.
+    world.provider = open_provider(jobs={"submit_within": "0.2s"})
     serve(world.provider)
     status, _ = create(world, job_data("7"))
     for _ in range(8):  # a claim must run out, and Slurm be asked for a while

@@ -22,6 +22,7 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import Clock, World, configuration, served
 from tests.sandbox.core import SimulatedCore
+from tests.support.keys import next_key
 from tests.support.model import Model, ModelJob
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
@@ -55,7 +56,7 @@ class Lives(RuleBasedStateMachine):
     def begin(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         clock = Clock()
-        core = SimulatedCore(provider="example", now=clock)
+        core = SimulatedCore(provider="example", now=clock, new_key=next_key)
         core.charging = self.charging
         core.start()
         model = Model(clock)

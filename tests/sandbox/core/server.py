@@ -84,7 +84,7 @@ class CoreServer:
         except SystemExit:  # werkzeug's way
             raise SandboxError(f"Port {port} is taken; choose another for the simulated Core.") from None
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="simulated-core"
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.005}, name="simulated-core"
         )
         self._thread.start()
         return self._server.port

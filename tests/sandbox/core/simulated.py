@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
 from tests.sandbox.core.actions import JobActions
 from tests.sandbox.core.call import Call
 from tests.sandbox.core.capabilities import Capabilities
@@ -62,6 +64,7 @@ class SimulatedCore:
         timeout: float = 5.0,
         retry_wait: float | None = None,
         first_id: int = FIRST_ID,
+        new_key: Callable[[], RSAPrivateKey] | None = None,
     ) -> None:
         """Make the keys; nothing is served yet.
 
@@ -69,6 +72,7 @@ class SimulatedCore:
         :param timeout: seconds that the provider has for an answer
         :param retry_wait: seconds between integration.init and the next try, after 449 or 503; the era's unless given
         :param first_id: id of the first job
+        :param new_key: gives its keys; a fresh one each time unless given
         """
         self.provider = provider
         self.era = era
@@ -80,7 +84,7 @@ class SimulatedCore:
         # What Core knows.
         self._jobs = jobs = Jobs(changed, now, first_id)
         self.job, self.lose, self.wait = jobs.get, jobs.lose, jobs.wait
-        self.tokens = Tokens(provider, now, changed, era.tokens)
+        self.tokens = Tokens(provider, now, changed, era.tokens, new_key)
         self.wallets = Wallets(changed)
         self.catalogue = Catalogue(provider, changed, era.job_form)
         self.directory = Directory(changed, jobs.now_ms)

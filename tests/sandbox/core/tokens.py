@@ -15,6 +15,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from tests.sandbox.core.errors import CoreError
 from tests.sandbox.core.token_rules import RULES_OF_2021, TokenRules
@@ -23,12 +24,27 @@ ISSUER = "cloud.sdu.dk"
 SCOPE = "all:write"
 
 
+def fresh_key() -> RSAPrivateKey:
+    """A new RSA key of 2048 bits."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
 class Tokens:
     """Makes and checks the tokens of one provider and its Core. Safe for several threads."""
 
     def __init__(
-        self, provider: str, now: Callable[[], float], changed: threading.Condition, rules: TokenRules = RULES_OF_2021
+        self,
+        provider: str,
+        now: Callable[[], float],
+        changed: threading.Condition,
+        rules: TokenRules = RULES_OF_2021,
+        new_key: Callable[[], RSAPrivateKey] | None = None,
     ) -> None:
+        """Make the first keys.
+
+        :param new_key: gives a key that is not in use; a fresh one unless given
+        """
+        self._new_key = new_key or fresh_key
         self._provider = provider
         self._rules = rules
         self._now = now
@@ -38,7 +54,7 @@ class Tokens:
 
     def rotate(self) -> None:
         """Make a new key pair and refresh token. The old ones, and all tokens made with them, die at once."""
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        key = self._new_key()
         public = key.public_key()
         spki = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         with self._changed:

@@ -15,6 +15,7 @@ from werkzeug.wrappers import Request, Response
 from tests.conftest import Clock
 from tests.rooms.sandbox.core.peer import Peer, accept
 from tests.sandbox.core import CORE_2021, CoreEra, Followed, SimulatedCore
+from tests.support.keys import next_key
 
 Json = dict[str, Any]
 SLEEPER: Json = {"application": ("sleeper", "1.0.0"), "product": "example-compute-1"}
@@ -46,7 +47,7 @@ class FakeProvider:
         self.during: Callable[[Seen], object] = lambda _: None
         self._peers: queue.Queue[Peer] = queue.Queue()
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,))
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.port}"
 
@@ -140,7 +141,7 @@ def make_core(provider: FakeProvider, clock: Clock) -> Iterator[Callable[..., Si
     made: list[SimulatedCore] = []
 
     def make(era: CoreEra = CORE_2021, **more: Any) -> SimulatedCore:
-        core = SimulatedCore("example", era, clock, retry_wait=0.01, **more)
+        core = SimulatedCore("example", era, clock, retry_wait=0.01, new_key=next_key, **more)
         made.append(core)
         core.start()
         core.connect(provider.url)
