@@ -10,7 +10,9 @@ from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import OpenJob
+from ucloud_slurm.store.job_rows import JobRow, OpenJob
+from ucloud_slurm.store.job_state import JobPhase, Stop
+from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 
 log = logging.getLogger(__name__)
 
@@ -59,3 +61,19 @@ def stop_marked(provider: Provider, queue: Iterable[QueueRecord], asked: set[str
                 return False
             asked.add(row.id)
     return True
+
+
+def end_unsubmitted(provider: Provider, row: JobRow) -> None:
+    """Ends a job that is to stop and that Slurm never had."""
+    now = provider.now()
+    with provider.store.writing():
+        current = provider.jobs.get(row.id)
+        if current is None or current.phase not in (JobPhase.ACCEPTED, JobPhase.SUBMITTING):
+            return
+        if current.visible_to_ucloud:
+            unpaid = current.stop is Stop.NO_FUNDS
+            why = "Insufficient funds" if unpaid else "The job was cancelled before it began."
+            provider.jobs.enqueue_update(row.id, JobUpdate(JobState.SUCCESS, why), now)
+            provider.jobs.ended(row.id, 0, now)
+        else:
+            provider.jobs.seen(row.id, phase=JobPhase.REFUSED, ended_at=now, claimed_until=None)

@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import CHANNEL, SLURM, UCLOUD
-from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.system.filelock import LISTENER, WORKER, is_locked, last_released
 from ucloud_slurm.web.metrics import Durations
 
@@ -56,7 +56,7 @@ class Gauges(Collector):
         """See :class:`Collector`. An age that does not exist has no sample."""
         provider = self._provider
         now, counts = provider.now(), provider.jobs.count()
-        yield _family("jobs", "Jobs by phase.", "phase", {phase: counts.get(phase, 0) for phase in Phase})
+        yield _family("jobs", "Jobs by phase.", "phase", {phase: counts.get(phase, 0) for phase in JobPhase})
         yield _gauge("outbox_waiting", "Messages that wait for UCloud.", provider.outbox.waiting())
         oldest, passed = provider.outbox.oldest_waiting(), last_released(provider.store.path, WORKER)
         yield _gauge(

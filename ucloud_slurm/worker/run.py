@@ -15,7 +15,7 @@ from ucloud_slurm.provider.reconciliation import confirm, reconcile
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.filelock import WORKER, exclusive_lock, record_release
 from ucloud_slurm.worker.delivery import deliver
@@ -52,7 +52,7 @@ def _pass(provider: Provider) -> bool:
     lookup = Lookup(provider)
     # The rows are read before squeue is asked: a job that is in them and not in its answer is really absent.
     rows = provider.jobs.open()
-    submitting = provider.jobs.in_phase(Phase.SUBMITTING)
+    submitting = provider.jobs.in_phase(JobPhase.SUBMITTING)
     users = {row.local_user for row in (*rows, *submitting)}
     if provider.breaker.of(SLURM).failing_since is not None:
         users.add(own_account())  # nobody waits for Slurm, but whether it is back is wanted on the health page
@@ -65,14 +65,14 @@ def _pass(provider: Provider) -> bool:
             from ucloud_slurm.worker.recovery import recover_unknown
 
             recover_unknown(provider, submitting, queue)
-        whole &= Poller(provider, lookup).poll([row for row in rows if row.phase is Phase.LIVE], queue)
+        whole &= Poller(provider, lookup).poll([row for row in rows if row.phase is JobPhase.LIVE], queue)
         if provider.config.outside:
             from ucloud_slurm.worker.external_jobs import register_external_jobs
 
             whole &= register_external_jobs(provider, queue)
-    accepted = provider.jobs.in_phase(Phase.ACCEPTED)
+    accepted = provider.jobs.in_phase(JobPhase.ACCEPTED)
     if accepted:
-        from ucloud_slurm.provider.submission import submit_pending
+        from ucloud_slurm.worker.pending import submit_pending
 
         submit_pending(provider, lookup, accepted)
     whole &= reconcile(provider)

@@ -11,7 +11,8 @@ from typing import Any
 
 from ucloud_slurm.bridge.script.text import log as log_file
 from ucloud_slurm.errors import Forbidden, NotFound, NotNow, Refused, TooMany
-from ucloud_slurm.store.jobs import JobRow, Phase
+from ucloud_slurm.store.job_rows import JobRow
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sessions import Access
 from ucloud_slurm.store.sqlite import SHARED, filesystem
 from ucloud_slurm.system.files import NotARegularFileError
@@ -64,12 +65,12 @@ class LogFollower:
         self._wake = asyncio.Event()
         self._again = True  # check for new and replaced files
         self._cancelled = False
-        self._folder = "/" if row.outside else provider.job_folder(row)
+        self._folder = "/" if row.external else provider.job_folder(row)
         self._files = provider.impersonation(row.local_user)
         self._inotify_fd: int | None = None
         most = provider.config.sessions.tail * 1024
         self._logs = []
-        if not row.outside:  # the user of an external job decides where its log is
+        if not row.external:  # the user of an external job decides where its log is
             for rank in range(row.job.replicas):
                 for stream in STREAMS:
                     path = log_file(self._folder, stream, rank)
@@ -243,7 +244,7 @@ class LogStreams:
                 f"job.specification.product.provider: {job.specification.product.provider} is not this provider."
             )
         row, access = await hub.ask(lambda: (provider.jobs.get(job.id), provider.sessions.access([job.id])))
-        if row is None or row.phase is Phase.REFUSED or job.id not in access:
+        if row is None or row.phase is JobPhase.REFUSED or job.id not in access:
             raise NotFound(f"This provider does not know job {job.id}.")
         if access[job.id].refused(self._connection.username):
             raise Forbidden("You have no access to this job any more.")
