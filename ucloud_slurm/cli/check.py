@@ -94,7 +94,7 @@ def _keys(config: Config) -> list[Line]:
 def _slurm(config: Config) -> Iterator[Line]:
     slurm = Commands(config.slurm.commands, config.slurm.conf, config.slurm.timeout)
     yield "ok", f"Slurm {slurm.version()} in {config.slurm.commands}"
-    as_wanted, backend = factory.trial(config.slurm)
+    as_wanted, backend = factory.self_test(config.slurm)
     yield ("ok" if as_wanted else "failed"), backend
     partitions = {partition.name: partition for partition in slurm.partitions(config.slurm.timeout)}
     for product in config.products:

@@ -11,12 +11,11 @@ from ucloud_slurm.config import Config, location, read
 from ucloud_slurm.errors import Misconfigured, StorageTrouble
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.linking import tell
-from ucloud_slurm.system import journal
+from ucloud_slurm.provider.linking import report_connection
+from ucloud_slurm.system import ipc, journal
 from ucloud_slurm.ucloud.errors import CoreUnavailableError
-from ucloud_slurm.users.linking import Linking, Server
+from ucloud_slurm.users.linking import Linking, LinkServer
 from ucloud_slurm.users.runner import Runner
-from ucloud_slurm.users.runner import listener as listening_socket
 from ucloud_slurm.users.service import refuse_root
 
 
@@ -31,7 +30,7 @@ def runner(path: Path | None) -> None:
     with explained():
         refuse_root()
         config = read(path)
-        with listening_socket(config.users.runner, 0o600) as socket:
+        with ipc.listener(config.users.runner, 0o600) as socket:
             Runner(config.users.sudo, config.users.program).serve(socket)
 
 
@@ -46,22 +45,22 @@ def linkd(path: Path | None) -> None:
     with opened(path) as provider:
         if provider.config.users.mapping != "table":
             raise Misconfigured(['users.mapping: users connect their accounts only where it is "table".'])
-        with listening_socket(provider.config.users.link, 0o666) as socket:
-            Server(linking(provider)).serve(socket)
+        with ipc.listener(provider.config.users.link, 0o666) as socket:
+            LinkServer(linking(provider)).serve(socket)
 
 
 def linking(provider: Provider) -> Linking:
     """What linkd serves, made of the parts of a provider."""
 
-    def deliver(username: str) -> bool:
+    def report(username: str) -> bool:
         try:
-            tell(provider, username)
+            report_connection(provider, username)
         except (CoreUnavailableError, StorageTrouble) as error:
             click.echo(f"ucloud-slurm: UCloud does not know of a changed connection yet: {error}", err=True)
             return False
         return True
 
-    return Linking(provider.config.users, provider.people, provider.codes, deliver, provider.now)
+    return Linking(provider.config.users, provider.people, provider.codes, report, provider.now)
 
 
 @click.command()

@@ -1,18 +1,17 @@
 """``link`` and ``unlink``: commands of every user on the login node, which ask the daemon ``linkd``."""
 
-import json
 import socket
 from pathlib import Path
-from typing import Any
 
 import click
 
 from ucloud_slurm.cli.context import explained
 from ucloud_slurm.config import LINK_SOCKET
 from ucloud_slurm.errors import NotNow, Refused, one_line
+from ucloud_slurm.system import ipc
 
-ANSWER_SECONDS = 60.0  # that the daemon has for its answer, in which it updates UCloud
-LARGEST_ANSWER_BYTES = 64 * 1024
+ANSWER_SECONDS = 60.0  # that the daemon has for its answer: it calls UCloud meanwhile
+ANSWER_BYTES = 64 * 1024
 
 _socket = click.option(
     "--socket",
@@ -52,31 +51,27 @@ def unlink(path: Path) -> None:
             click.echo(f"{_shown(user)} is not connected with {_shown(done['account'])} any more.")
 
 
-def _ask(path: Path, message: dict[str, str]) -> dict[str, Any]:
-    """Sends a message to the daemon; returns its answer.
+def _ask(path: Path, message: ipc.Message) -> ipc.Message:
+    """Sends a request to the daemon; returns its answer.
 
     :raises Refused: the daemon refuses
     :raises NotNow: the daemon does not answer
     """
-    line = json.dumps(message).encode() + b"\n"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(ANSWER_SECONDS)
             connection.connect(str(path))
-            connection.sendall(line)
-            with connection.makefile("rb") as answers:
-                answer = json.loads(answers.readline(LARGEST_ANSWER_BYTES))
+            ipc.send(connection, message, within=ANSWER_SECONDS)
+            answer, _ = ipc.receive(connection, ANSWER_BYTES, within=ANSWER_SECONDS)
     except (FileNotFoundError, ConnectionRefusedError, PermissionError):
         raise NotNow(
             f"Nobody answers at {path}. Type this on the login node of the cluster; if this is the login node, please "
             "write to the provider's support."
         ) from None
-    except (OSError, ValueError):
-        raise NotNow(
-            "No answer came. Please try again; if it happens again, write to the provider's support."
-        ) from None
-    if not isinstance(answer, dict) or "refused" in answer:
-        raise Refused(_shown(answer["refused"] if isinstance(answer, dict) else "The answer cannot be read."))
+    except (OSError, ipc.ConnectionLostError):
+        raise NotNow("No answer came. Please try again; if it stays so, write to the provider's support.") from None
+    if "refused" in answer:
+        raise Refused(_shown(answer["refused"]))
     return answer
 
 

@@ -1,4 +1,4 @@
-"""Ending jobs that are to end: asked again at every pass until Slurm confirms."""
+"""Cancellation of jobs that are marked to end: retried in every pass until Slurm confirms it."""
 
 import logging
 from collections.abc import Iterable
@@ -18,9 +18,10 @@ log = logging.getLogger(__name__)
 
 
 def cancel(provider: Provider, row: OpenJob, within: float) -> bool:
-    """Asks Slurm to end a job. A refusal is for the administrator to see; the job stays marked.
+    """Asks Slurm to cancel a job. A refusal is logged, and the job stays marked.
 
-    :returns: False when Slurm could not be asked
+    :param within: seconds
+    :returns: False if Slurm could not be asked
     """
     if row.slurm_id is None:
         return True
@@ -37,13 +38,12 @@ def cancel(provider: Provider, row: OpenJob, within: float) -> bool:
 
 
 def stop_marked(provider: Provider, queue: Iterable[QueueRecord], asked: set[str]) -> bool:
-    """Cancels every job that is marked to end and that squeue listed as waiting or running.
+    """Cancels every job that is marked to end and that squeue listed in a state that can be cancelled.
 
-    One that is being cleaned up (COMPLETING) has been cancelled already.
+    A COMPLETING job has been cancelled already.
 
-    :param asked: ids of jobs that Slurm was asked to end in this pass; they are left alone, and others are added
-
-    :returns: False when Slurm could not be asked
+    :param asked: ids of jobs that Slurm was asked to cancel in this pass: they are skipped, and the others added
+    :returns: False if Slurm could not be asked
     """
     marked = provider.jobs.to_stop()
     if not marked:

@@ -18,7 +18,7 @@ from ucloud_slurm.errors import Refused, StorageFull, one_line
 from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
-from ucloud_slurm.provider.rendering import LIMIT, PATIENCE, render
+from ucloud_slurm.provider.rendering import REQUEST_SECONDS, WORKER_SECONDS, render
 from ucloud_slurm.slurm.errors import (
     ActionRefusedError,
     OutcomeUnknownError,
@@ -99,7 +99,7 @@ def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> S
     if partitions is not None and product.partition not in partitions:
         raise Refused(f"{product.id} is not in service: the cluster has no partition {product.partition}.")
     left = lookup.left()
-    within = PATIENCE if left is None else min(LIMIT, left)
+    within = WORKER_SECONDS if left is None else min(REQUEST_SECONDS, left)
     return batch_job(
         job,
         application,

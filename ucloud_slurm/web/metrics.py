@@ -14,13 +14,15 @@ from prometheus_client import CollectorRegistry, Histogram, disable_created_metr
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from ucloud_slurm.errors import Misconfigured
-from ucloud_slurm.provider.context import Later, Provider
-from ucloud_slurm.slurm.scheduler import Scheduler
+from ucloud_slurm.provider.context import Lazy, Provider
+from ucloud_slurm.slurm.records import Submission
+from ucloud_slurm.slurm.scheduler import PendingSubmission, Scheduler
+from ucloud_slurm.system.process import Start
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 # UCloud waits for 5 s; every call of it is to be answered within 3 s.
 BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10)
-# The calls that the service makes: methods of Scheduler and of Core.
+# The calls that the service makes: methods of Scheduler (submit: the send of a submission) and of Core.
 SLURM_CALLS = (
     "accounts",
     "cancel",
@@ -61,7 +63,7 @@ class TimedCalls:
     :param histograms: by the name of the method
     """
 
-    def __init__(self, target: object, histograms: Mapping[str, Histogram]) -> None:
+    def __init__(self, target: Any, histograms: Mapping[str, Histogram]) -> None:
         self._target = target
         self._histograms = histograms
 
@@ -69,6 +71,15 @@ class TimedCalls:
         attribute = getattr(self._target, name)
         histogram = self._histograms.get(name)
         return attribute if histogram is None else timed(attribute, histogram)
+
+
+class TimedScheduler(TimedCalls):
+    """The same for a Scheduler, whose submission is the call ``submit``: the preparation of it is not a call."""
+
+    def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
+        """See :class:`Scheduler`."""
+        pending = self._target.start(submission, as_user)
+        return cast("PendingSubmission", TimedCalls(pending, {"send": self._histograms["submit"]}))
 
 
 class Durations:
@@ -106,8 +117,8 @@ class Durations:
         """The same provider, whose calls to Slurm and to UCloud are measured."""
         return replace(
             provider,
-            scheduler=cast("Scheduler", TimedCalls(provider.scheduler, self._slurm)),
-            asking=Later(lambda: cast("Any", TimedCalls(provider.core, self._ucloud))),
+            scheduler=cast("Scheduler", TimedScheduler(provider.scheduler, self._slurm)),
+            lazy_core=Lazy(lambda: cast("Any", TimedCalls(provider.core, self._ucloud))),
         )
 
     def exposition(self) -> bytes:

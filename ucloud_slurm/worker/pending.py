@@ -9,7 +9,6 @@ from functools import partial
 from ucloud_slurm.errors import Forbidden, Problem, StorageTrouble
 from ucloud_slurm.provider.cancellation import end_unsubmitted
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.isolation import isolate_errors
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import RenderingUnavailableError
 from ucloud_slurm.provider.submission import FolderError, build, claimed_until, conclude
@@ -18,6 +17,7 @@ from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.system.executor import round_robin
+from ucloud_slurm.system.journal import isolate_errors
 from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.users.mapping import IdentityUnavailableError
 

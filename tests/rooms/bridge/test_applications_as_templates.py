@@ -320,7 +320,7 @@ def test_where_no_time_is_left_no_process_is_started(mocker: MockerFixture) -> N
 
 
 def test_a_renderer_that_cannot_begin_says_nothing_about_the_template(mocker: MockerFixture) -> None:
-    mocker.patch("ucloud_slurm.provider.rendering._BEGIN", "import nothing_of_that_name")
+    mocker.patch("ucloud_slurm.provider.rendering.CHILD", "nothing_of_that_name")
     with pytest.raises(rendering.RenderingUnavailableError, match="nothing_of_that_name"):
         rendering.render(Request("tell"), within=10.0)
 

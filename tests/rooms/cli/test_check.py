@@ -46,7 +46,7 @@ class FakeRunner:
             except OSError:
                 return
             with connection:
-                self.asked.append(ipc.receive(connection, ipc.LARGEST, within=5)[0])
+                self.asked.append(ipc.receive(connection, ipc.LARGEST_BYTES, within=5)[0])
                 ipc.send(connection, self.answer, within=5)
 
     def close(self) -> None:

@@ -75,7 +75,7 @@ def test_the_unix_user_of_a_job_is_its_user_and_the_older_name_of_the_key_stays(
 )
 def test_the_bill_of_a_job_names_its_unit(world: World, ask: Ask, used: str) -> None:
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(60)
     world.model.end(world.slurm(job_id))
     world.work(1)

@@ -18,9 +18,9 @@ from tests.sandbox.core import SimulatedCore
 from tests.support.model import Model
 from ucloud_slurm.cli.daemons import linking
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.system import ipc
 from ucloud_slurm.users import linking as daemon
-from ucloud_slurm.users.linking import Server
-from ucloud_slurm.users.runner import listener
+from ucloud_slurm.users.linking import LinkServer
 
 
 @pytest.fixture(autouse=True)
@@ -69,11 +69,11 @@ def world(core: SimulatedCore, provider: Provider, serve: Serve, model: Model, c
 @pytest.fixture
 def path(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The daemon, in a folder that everybody can reach."""
-    monkeypatch.setattr(daemon, "LOOK_UP", 0.05)
+    monkeypatch.setattr(daemon, "ACCEPT_SECONDS", 0.05)
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
-    with listener(folder / "link.sock", 0o666) as waiting:
-        thread = threading.Thread(target=Server(linking(provider)).serve, args=(waiting,))
+    with ipc.listener(folder / "link.sock", 0o666) as waiting:
+        thread = threading.Thread(target=LinkServer(linking(provider)).serve, args=(waiting,))
         thread.start()
         yield folder / "link.sock"
         waiting.close()

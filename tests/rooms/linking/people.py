@@ -1,4 +1,4 @@
-"""What people type and say when they connect themselves, as accounts that this process believes to be there."""
+"""What users type and send to connect themselves, as accounts that this process believes to exist."""
 
 import json
 import subprocess
@@ -17,13 +17,14 @@ ADA, BOB, LOCKED, OUTSIDER = 64321, 64322, 64323, 64324
 GROUP = 64000
 NAMES = {ADA: "ada", BOB: "bob-b", LOCKED: "locked", OUTSIDER: "outsider"}
 
-# Says one line to a socket, as another account.
+# Sends bytes to a socket, as another account.
 SAYING = """
 import os, socket, sys
 os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
 connection = socket.socket(socket.AF_UNIX); connection.connect(sys.argv[2])
 connection.sendall(sys.stdin.buffer.read()); connection.shutdown(socket.SHUT_WR)
-sys.stdout.write(connection.makefile().readline())
+answers = connection.makefile("rb"); length = answers.read(4)
+sys.stdout.buffer.write(length + answers.read(int.from_bytes(length, "big")))
 """
 # The command line, as another account.
 TYPING = """
@@ -34,20 +35,26 @@ main(sys.argv[2:], prog_name="ucloud-slurm")
 """
 
 
-def say(path: Path, line: bytes, uid: int = ADA) -> Any:
-    """What the daemon answers an account; None when it says nothing."""
+def framed(body: bytes) -> bytes:
+    """A message as it is sent: its length, four bytes, comes first."""
+    return len(body).to_bytes(4, "big") + body
+
+
+def say(path: Path, sent: bytes, uid: int = ADA) -> Any:
+    """What the daemon answers an account; None when it sends no answer."""
     done = subprocess.run(
         [sys.executable, "-I", "-c", SAYING, str(uid), str(path)],
-        input=line,
+        input=sent,
         capture_output=True,
         check=True,
         timeout=60,
     )
-    return json.loads(done.stdout) if done.stdout else None
+    assert framed(done.stdout[4:]) == done.stdout or not done.stdout
+    return json.loads(done.stdout[4:]) if done.stdout else None
 
 
 def ask(path: Path, uid: int = ADA, /, **message: Any) -> Any:
-    return say(path, json.dumps(message).encode() + b"\n", uid)
+    return say(path, framed(json.dumps(message).encode()), uid)
 
 
 def typed(path: Path, *words: str, uid: int = ADA, keys: str = "") -> tuple[int, str]:

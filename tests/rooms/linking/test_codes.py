@@ -1,16 +1,16 @@
-"""Linking by proof: who types a code is known from the kernel, and a code connects once, soon, and nobody else."""
+"""Linking by proof: the kernel identifies the account, and a code connects one account, once, within ten minutes."""
 
-import json
 import socket
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import World
-from tests.rooms.linking.people import ADA, BOB, LOCKED, OUTSIDER, USER, ask, connect, say, shown, typed
+from tests.rooms.linking.people import ADA, BOB, LOCKED, OUTSIDER, USER, ask, connect, framed, say, shown, typed
 from tests.sandbox.core import ERAS, CoreError
 from ucloud_slurm.errors import Forbidden
 from ucloud_slurm.store.people import Link
+from ucloud_slurm.system import ipc
 from ucloud_slurm.users import linking as daemon
 
 # -- the whole way ----------------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ def test_a_code_is_taken_in_any_case_with_dashes_or_without(world: World, path: 
         assert ask(path, verb="whose", code=text) == {"username": USER, "account": "ada"}
 
 
-def test_whoever_does_not_confirm_changes_nothing(world: World, path: Path) -> None:
+def test_without_a_confirmation_nothing_changes(world: World, path: Path) -> None:
     code = connect(world)
     for keys in ("n\n", "\n"):
         status, text = typed(path, "link", code, keys=keys)
@@ -102,9 +102,9 @@ def test_the_database_does_not_hold_the_code(world: World) -> None:
     assert code.replace("-", "") not in text
 
 
-def test_wrong_codes_are_limited_for_the_account_that_tries_them_alone(world: World, path: Path) -> None:
+def test_invalid_codes_are_limited_only_for_the_account_that_tries_them(world: World, path: Path) -> None:
     code = connect(world)
-    for _ in range(daemon.WRONG):
+    for _ in range(daemon.INVALID_CODES):
         assert "not valid" in ask(path, verb="whose", code="2222-2222-2222")["refused"]
     assert "Too many" in ask(path, verb="link", code=code)["refused"]
     assert ask(path, BOB, verb="whose", code=code)["username"] == USER
@@ -139,7 +139,7 @@ def test_accounts_that_jobs_may_not_run_as_are_not_connected_and_learn_nothing(
     assert ask(path, verb="whose", code=code)["username"] == USER
 
 
-def test_root_is_told_to_use_its_own_account(path: Path) -> None:
+def test_root_is_refused_with_the_advice_to_use_an_own_account(path: Path) -> None:
     assert typed(path, "link", "x", uid=0) == (
         1,
         "ucloud-slurm: root cannot be connected with a user of UCloud. Type this in your own account.\n",
@@ -160,43 +160,46 @@ def test_an_account_and_a_user_are_connected_with_one_other_and_the_code_is_kept
 
 
 @pytest.mark.parametrize(
-    ("line", "why"),
+    ("sent", "why"),
     [
-        (b"\n", None),
+        (b"\0\0\0", None),
         (b"", None),
-        (b'{"verb": "whose"}', None),
-        (b"[]\n", "cannot be read"),
-        (b"[" * 1000 + b"\n", "cannot be read"),
-        (b"\xff\xfe\n", "cannot be read"),
-        (b"{}\n", "no such request"),
-        (b'{"verb": ["whose"]}\n', "no such request"),
-        (b'{"verb": "whose"}\n', "not valid"),
-        (b'{"verb": "whose", "code": 7}\n', "not valid"),
-        (b'{"verb": "whose"}' + b" " * 2000 + b"\n", "too long"),
+        (framed(b'{"verb": "whose"}')[:-1], None),
+        (framed(b""), "cannot be read"),
+        (framed(b"[]"), "cannot be read"),
+        (framed(b"[" * 1000), "cannot be read"),
+        (framed(b"\xff\xfe"), "cannot be read"),
+        (framed(b"{}"), "no such request"),
+        (framed(b'{"verb": ["whose"]}'), "no such request"),
+        (framed(b'{"verb": "whose"}'), "not valid"),
+        (framed(b'{"verb": "whose", "code": 7}'), "not valid"),
+        (framed(b'{"verb": "whose"}' + b" " * 2000), "too long"),
+        (b"\xff\xff\xff\xff", "too long"),
+        (b'{"verb": "whose"}\n', "too long"),
     ],
 )
 def test_what_is_not_a_request_is_refused_and_the_next_is_served(
-    world: World, path: Path, line: bytes, why: str | None
+    world: World, path: Path, sent: bytes, why: str | None
 ) -> None:
-    answer = say(path, line)
+    answer = say(path, sent)
     assert (answer is None) is (why is None)
     assert why is None or why in answer["refused"]
     assert ask(path, verb="whose", code=connect(world))["username"] == USER
 
 
-def test_whoever_says_nothing_is_let_go_and_holds_nobody_else_up(
+def test_a_silent_connection_is_closed_and_delays_no_other(
     world: World, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "WITHIN", 0.3)
-    silent = [socket.socket(socket.AF_UNIX) for _ in range(2 * daemon.MOST)]
+    monkeypatch.setattr(daemon, "MESSAGE_SECONDS", 0.3)
+    silent = [socket.socket(socket.AF_UNIX) for _ in range(2 * daemon.CONNECTIONS)]
     for each in silent:
         each.connect(str(path))
     assert ask(path, verb="whose", code=connect(world))["username"] == USER
     said = []
     for each in silent:
-        with each, each.makefile() as answers:
-            said.append(json.loads(answers.readline())["refused"])
-    assert set(said) == {"The request took too long.", "One at a time."}
+        with each:
+            said.append(ipc.receive(each, 1024, within=10)[0]["refused"])
+    assert set(said) == {"The request was not understood: the message took too long.", "One at a time."}
 
 
 # -- giving it up -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The calls of linking and its page: what strangers see, and who is prepared for."""
+"""The calls of linking and its page: what strangers see, and which users get a code."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_what_is_no_name_gets_no_code(world: World, name: str) -> None:
     assert world.core.call("POST", f"{BASE}/integration/connect", {"username": name})[0] == 400
 
 
-def test_the_page_tells_the_code_and_never_whose_it_is(world: World) -> None:
+def test_the_page_shows_the_code_and_never_its_user(world: World) -> None:
     code = connect(world)
     page = shown(world, code)
     assert page.status_code == 200
@@ -59,7 +59,7 @@ def test_nothing_but_the_page_is_public(world: World) -> None:
 
 
 @pytest.mark.parametrize("mapping", ["service", "script"])
-def test_with_another_mapping_nobody_connects(
+def test_with_another_mapping_no_user_connects(
     core: SimulatedCore, clock: Clock, model: Model, tmp_path: Path, serve: Callable[..., str], mapping: str
 ) -> None:
     users = {"mapping": mapping, "script": "/bin/true"} if mapping == "script" else {"mapping": mapping}

@@ -1,4 +1,4 @@
-"""UCloud is told of everybody who is connected: once, soon, and whatever happens on the way."""
+"""Every connection is reported to UCloud once and soon, whatever fails on the way."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def add(world: World, *, named: bool = True) -> None:
     world.provider.people.add([Link(USER, "ada", ADA, world.clock(), "root")])
 
 
-def test_while_ucloud_is_away_the_link_counts_and_it_is_told_later_once(
+def test_while_ucloud_does_not_answer_the_link_counts_and_is_reported_once_later(
     world: World, path: Path, told: list[Any]
 ) -> None:
     code = connect(world)
@@ -52,14 +52,16 @@ def test_while_ucloud_is_away_the_link_counts_and_it_is_told_later_once(
     assert [each for each in told if each[0] == "approve"] == [("approve", USER)]
 
 
-def test_of_whom_ucloud_was_told_at_once_it_is_not_told_again(world: World, path: Path, told: list[Any]) -> None:
+def test_a_connection_that_was_reported_at_once_is_not_reported_again(
+    world: World, path: Path, told: list[Any]
+) -> None:
     assert ask(path, verb="link", code=connect(world))["told"] is True
     world.work(200)
     world.work(200)
     assert told == [("approve", USER)]
 
 
-def test_one_tells_ucloud_at_a_time_and_another_when_it_died(world: World, told: list[Any]) -> None:
+def test_one_process_reports_a_connection_and_another_takes_over_when_it_died(world: World, told: list[Any]) -> None:
     add(world)
     assert world.provider.connections.ask(USER, world.clock()) is not None
     assert world.work(1) is Result.DONE
@@ -80,7 +82,7 @@ def test_what_an_unanswered_call_may_have_done_is_taken_back_before_it_is_made_a
     assert told == [*([("clear", USER)] if ERAS[era].has_clear_connection else []), ("approve", USER)]
 
 
-def test_nobody_is_named_to_ucloud_whom_it_has_not_named(world: World, told: list[Any]) -> None:
+def test_no_user_is_named_to_ucloud_that_it_has_not_named(world: World, told: list[Any]) -> None:
     add(world, named=False)
     assert world.work(1) is Result.DONE
     assert told == []
@@ -100,7 +102,7 @@ def test_a_job_names_its_owner(world: World, told: list[Any]) -> None:
 
 @pytest.mark.parametrize("era", ["2021", "2022"], scope="session")
 @pytest.mark.parametrize("way", ["unlink", "remove"])
-def test_ucloud_hears_who_is_not_connected_any_more_where_it_has_a_call_for_it(
+def test_the_end_of_a_connection_is_reported_where_ucloud_has_a_call_for_it(
     world: World, path: Path, told: list[Any], era: str, way: str
 ) -> None:
     ask(path, verb="link", code=connect(world))
@@ -116,7 +118,7 @@ def test_ucloud_hears_who_is_not_connected_any_more_where_it_has_a_call_for_it(
 
 
 @pytest.mark.parametrize("era", ["2022"], scope="session")
-def test_a_connection_given_up_at_ucloud_is_not_told_to_it(world: World, path: Path, told: list[Any]) -> None:
+def test_the_end_of_a_connection_at_ucloud_is_not_reported_to_it(world: World, path: Path, told: list[Any]) -> None:
     ask(path, verb="link", code=connect(world))
     world.core.unlink(USER)
     world.work(200)
@@ -167,7 +169,7 @@ def test_an_access_token_that_is_not_taken_says_nothing_about_the_person(
     assert told[-1] == ("approve", USER)
 
 
-def test_a_user_who_connects_again_is_told_of_again(world: World, path: Path, told: list[Any]) -> None:
+def test_a_user_who_connects_again_is_reported_again(world: World, path: Path, told: list[Any]) -> None:
     ask(path, verb="link", code=connect(world))
     assert connect(world) == CONNECTED
     assert world.work(10) is Result.DONE

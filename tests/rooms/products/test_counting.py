@@ -105,7 +105,7 @@ def test_a_price_is_for_what_was_used_and_not_for_whole_periods() -> None:
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1), st.integers(0, 1000))
-def test_what_is_told_of_a_running_job_never_falls(steps: list[int], price: int) -> None:
+def test_the_reported_use_of_a_running_job_never_falls(steps: list[int], price: int) -> None:
     found, used, before = counted(price=price, frequency="hour"), 0, 0
     for step in steps:
         used += step

@@ -138,7 +138,7 @@ def test_what_is_not_configured_is_named_and_stays(products: Type, ucloud: Produ
     assert disk in ucloud.products
 
 
-def test_what_ucloud_knows_and_nobody_configured_stays(products: Type, ucloud: ProductsAtUCloud) -> None:
+def test_products_of_ucloud_that_are_not_configured_stay(products: Type, ucloud: ProductsAtUCloud) -> None:
     written = {"description": "A thin one", "cpuModel": "c", "memoryModel": "m", "gpuModel": "g"}
     ucloud.add(
         "thin-4",
@@ -184,7 +184,7 @@ def test_all_pages_are_read_and_an_empty_last_one_does_no_harm(
     assert [each["product"] for each in data["not_configured"]] == [f"old-{number}" for number in range(4)]
 
 
-def test_the_list_says_how_each_stands(products: Type, ucloud: ProductsAtUCloud) -> None:
+def test_the_list_shows_the_state_of_each_product(products: Type, ucloud: ProductsAtUCloud) -> None:
     other, third = {**THIN, "id": "thin-8", "cpus": 8}, {**THIN, "id": "thin-9", "cpus": 9}
     products("sync", "--yes", configured=[THIN, other])
     ucloud.add("old", CATEGORY)
@@ -208,7 +208,7 @@ def test_json_says_the_same_and_nothing_else_is_on_standard_output(products: Typ
     assert len(ucloud.products) == 1
 
 
-def test_a_core_without_products_v2_and_one_that_is_away_are_told_in_a_sentence(
+def test_a_core_without_products_v2_and_one_that_does_not_answer_are_named_in_a_sentence(
     products: Type, ucloud: ProductsAtUCloud
 ) -> None:
     ucloud.known = False
@@ -222,7 +222,7 @@ def test_a_core_without_products_v2_and_one_that_is_away_are_told_in_a_sentence(
     assert "Traceback" not in older.output + away.output
 
 
-def test_cores_that_nobody_counted_are_asked_for(products: Type, ucloud: ProductsAtUCloud) -> None:
+def test_cores_that_are_not_configured_are_asked_for(products: Type, ucloud: ProductsAtUCloud) -> None:
     bare = {"id": "thin-4", "category": "thin", "partition": "cpu"}
     asked = products("sync", "--yes", configured=[bare])
     assert asked.exit_code == 78

@@ -1,4 +1,4 @@
-"""Run as the service account: calls a Scheduler as it is told on its input, one JSON list in each line."""
+"""Run as the service account: calls a Scheduler as its input says, one JSON list in each line."""
 
 import dataclasses
 import enum

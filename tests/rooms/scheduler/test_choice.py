@@ -1,4 +1,4 @@
-"""slurm.backend says which way Slurm is asked, and nothing that is missing keeps the service from starting."""
+"""slurm.backend selects the backend, and a missing module does not prevent the start of the service."""
 
 import logging
 import sys
@@ -32,7 +32,7 @@ def test_without_the_module_the_commands_are_used(
     with caplog.at_level(logging.INFO, "ucloud_slurm"):
         assert type(factory.scheduler(section(bench, wanted))) is Commands
     assert len(caplog.messages) == lines
-    as_wanted, text = factory.trial(section(bench, wanted))
+    as_wanted, text = factory.self_test(section(bench, wanted))
     assert as_wanted is (wanted != "pyslurm")
     assert ("pyslurm is not installed" in text) is (wanted != "commands")
 
@@ -40,7 +40,7 @@ def test_without_the_module_the_commands_are_used(
 @pytest.mark.parametrize(("wanted", "kind"), [("auto", PySlurm), ("pyslurm", PySlurm), ("commands", Commands)])
 def test_the_module_is_used_unless_the_commands_are_named(bench: Bench, wanted: str, kind: type) -> None:
     assert type(factory.scheduler(section(bench, wanted))) is kind
-    assert factory.trial(section(bench, wanted)) == (
+    assert factory.self_test(section(bench, wanted)) == (
         True,
         "Slurm's commands are used" if wanted == "commands" else "pyslurm can be used",
     )
@@ -51,7 +51,7 @@ def test_a_module_that_does_not_fit_is_a_failure_only_where_it_is_named(
     bench: Bench, caplog: pytest.LogCaptureFixture, wanted: str, level: int
 ) -> None:
     bench.order(**{"import": "old"})
-    as_wanted, text = factory.trial(section(bench, wanted))
+    as_wanted, text = factory.self_test(section(bench, wanted))
     assert as_wanted is (wanted == "auto")
     assert "Slurm's commands are used, not pyslurm: pyslurm 18.8.1.1 is of the older generation" in text
     assert caplog.messages == []

@@ -338,7 +338,7 @@ def test_a_new_limit_counts(cluster: Cluster, slurm: Backend) -> None:
     assert errors.action(caught.value.text).why == "The job has ended."
 
 
-def test_a_job_stands_still_and_goes_on(cluster: Cluster, slurm: Backend) -> None:
+def test_a_job_is_suspended_and_resumed(cluster: Cluster, slurm: Backend) -> None:
     job = slurm("submit", wanted(cluster), WITHIN)
     until(slurm, job, "RUNNING")
     slurm("suspend", job, WITHIN)

@@ -1,4 +1,4 @@
-"""libslurm may end, hang or garble its process: no job is made twice, no call takes too long, the commands go on."""
+"""libslurm may abort or hang: no job is submitted twice, no call takes too long, and the commands are used instead."""
 
 import logging
 import os
@@ -165,7 +165,7 @@ def test_a_refusal_is_explained_by_sbatch(bench: Bench) -> None:
     assert bench.landed() == []
 
 
-def test_what_libslurm_prints_reaches_nobody(make: Make, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_libslurm_prints_does_not_leave_its_process(make: Make, capfd: pytest.CaptureFixture[str]) -> None:
     # Begun here, where what it inherits is looked at.
     bench = make()
     assert bench.slurm.ready(20)
@@ -244,7 +244,7 @@ def test_a_cancel_that_ends_with_an_error_is_scancels(bench: Bench, error: list[
     assert bench.asked() == [f"scancel --name=ucloud-1 --user={own_account()} 7"]
 
 
-def test_a_new_limit_is_told_in_hours_and_minutes(bench: Bench) -> None:
+def test_pyslurm_gets_a_new_limit_in_hours_and_minutes(bench: Bench) -> None:
     bench.slurm.set_time_limit(JOB, 1501, 10)
     assert (bench.folder / "changed").read_text() == '{"time_limit": "25:01:00"}'
     bench.order(modify=[2002, "Access/permission denied"])
@@ -302,7 +302,7 @@ def test_a_module_that_cannot_be_used_is_named_once_with_the_reason(
     with caplog.at_level(logging.INFO, "ucloud_slurm"):
         for _ in range(3):
             assert not bench.slurm.ready(20)
-            clock.advance(process.LOOK_AGAIN + 1)
+            clock.advance(process.RETRY_SECONDS + 1)
         assert bench.submit() == 900
     (line,) = caplog.messages
     assert re.search(reason, line)
@@ -313,14 +313,14 @@ def test_another_release_of_slurm_is_named(make: Make) -> None:
     (bench.folder / "release").write_text("26.05.1")
     assert not bench.slurm.ready(20)
     assert bench.slurm.reason == (
-        f"its libslurm is of Slurm 25.11 and {bench.commands}/sbatch of 26.05; build pyslurm anew"
+        f"its libslurm is of Slurm 25.11 and {bench.commands}/sbatch of 26.05; rebuild pyslurm"
     )
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("CliFilterPlugins", "cli_filter/lua"), ("TaskPluginParam", "OOMKillStep")]
 )
-def test_what_a_site_wants_of_sbatch_is_heeded(make: Make, name: str, value: str) -> None:
+def test_settings_that_only_sbatch_applies_prevent_the_use_of_pyslurm(make: Make, name: str, value: str) -> None:
     bench = make()
     (bench.folder / "settings").write_text(f"{name:<23} = {value}\n")
     assert not bench.slurm.ready(20)
@@ -349,7 +349,7 @@ def test_a_start_that_takes_too_long_is_given_up(make: Make, clock: Clock) -> No
     bench = make(**{"import": "hang"})
     bench.slurm.begin()
     pid = bench.process()
-    clock.advance(process.START + 1)
+    clock.advance(process.START_SECONDS + 1)
     assert not bench.slurm.ready(20)
     gone(pid)
     assert bench.slurm.reason == "it took more than 30 s to start"

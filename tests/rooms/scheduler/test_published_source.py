@@ -1,4 +1,4 @@
-"""Every name, type and unit of pyslurm's that is used stands in the source that its authors published."""
+"""Every name, type and unit of pyslurm that is used is in the source that its authors published."""
 
 import hashlib
 import re
@@ -85,7 +85,7 @@ def test_what_is_done_to_a_job_is_named_as_published(source: Source) -> None:
         assert len(needed) == (1 if action == "modify" else 0), f"{action} needs {needed}"
 
 
-def test_errors_are_told_as_published(source: Source) -> None:
+def test_errors_have_the_published_numbers_and_texts(source: Source) -> None:
     errors = body(source("core/error.pyx"), "RPCError")
     assert "self.errno = errno" in errors
     assert "super().__init__(self.msg)" in errors

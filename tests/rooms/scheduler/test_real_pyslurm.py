@@ -168,7 +168,7 @@ def test_pyslurm_killed_in_the_middle_of_a_bulk_leaves_one_slurm_job_per_job(
     assert after <= BULK - (real.commands("sbatch") - sbatches) < BULK
 
 
-def test_a_frozen_pyslurm_keeps_nobody_waiting_and_is_ended(real: Real, next_id: Callable[[], str]) -> None:
+def test_a_frozen_pyslurm_blocks_no_call_and_is_killed(real: Real, next_id: Callable[[], str]) -> None:
     real.use_pyslurm(next_id)
     hosts = real.hosts()
     doubtful, *others = [next_id() for _ in range(3)]

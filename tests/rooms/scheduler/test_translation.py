@@ -1,4 +1,4 @@
-"""What is said to pyslurm is what sbatch would be told, or it is not said."""
+"""pyslurm gets exactly what sbatch would get, or nothing."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -106,7 +106,7 @@ def test_what_cannot_be_said_exactly_is_left_to_sbatch(more: Mapping[str, Any]) 
         description(submission(**more))
 
 
-def test_a_time_limit_is_told_in_hours_and_minutes() -> None:
+def test_a_time_limit_is_written_in_hours_and_minutes() -> None:
     assert [clock(minutes) for minutes in (1, 60, 1439, 10_000)] == ["0:01:00", "1:00:00", "23:59:00", "166:40:00"]
 
 

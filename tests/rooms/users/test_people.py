@@ -195,7 +195,7 @@ def test_a_shell_is_for_the_person_whose_account_the_job_runs_as(
         ("Eve#1", "lab", [], True),  # who is in it only UCloud knows
     ],
 )
-def test_whoever_was_given_access_may_see_a_job_and_nobody_else(
+def test_only_users_with_access_may_see_a_job(
     core: SimulatedCore, tmp_path: Path, caller: str | None, project: str | None, given: list[str], may: bool
 ) -> None:
     provider = Provider.open(configuration(core, tmp_path, users={"mapping": "table"}))
