@@ -26,6 +26,7 @@ from packaging.utils import canonicalize_name
 from tests.sandbox import packages, sudo
 from tests.sandbox.site import free_port
 from tests.support import nginx
+from tests.support.tls import certificate
 from ucloud_slurm.app import LARGEST_REQUEST_BYTES
 from ucloud_slurm.config import UsersSection
 
@@ -382,7 +383,7 @@ class Proxy:
 @pytest.fixture
 def proxy(tmp_path: Path) -> Iterator[Proxy]:
     program("nginx", "nginx", tmp_path)
-    nginx.certificate(tmp_path)
+    certificate(tmp_path, "hpc.example.org")
     upstream = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
     threading.Thread(target=upstream.serve_forever, daemon=True).start()
     port, plain = free_port(), free_port()

@@ -14,8 +14,9 @@ from wsproto.events import BytesMessage, CloseConnection
 from tests.conftest import START, Clock, World
 from tests.rooms.listener import records
 from tests.rooms.listener.conftest import running
-from tests.rooms.listener.server import ChannelServer, certificate
+from tests.rooms.listener.server import ChannelServer
 from tests.sandbox.processes import wait_until
+from tests.support.tls import certificate
 from ucloud_slurm.listener.connection import ChannelUnavailableError
 from ucloud_slurm.listener.listening import Listener
 from ucloud_slurm.listener.pulse import Pulse
@@ -311,7 +312,7 @@ def test_a_refused_handshake_and_a_missing_token_are_told_in_a_sentence(hear: He
 
 
 def test_only_a_certificate_that_is_known_is_accepted(hear: Hear, tmp_path: Path) -> None:
-    certificate(tmp_path)
+    certificate(tmp_path, "localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
     stranger = hear(server=ChannelServer(context=context))

@@ -150,11 +150,15 @@ def test_a_window_of_an_impossible_size_is_given_a_possible_one(world: World, jo
 
 
 def test_input_that_the_shell_does_not_take_is_refused_and_not_heaped_up(world: World, job: str) -> None:
-    world.model.terminal_command = ("/bin/sh", "-c", "stty raw -echo; exec sleep 60")
+    world.model.terminal_command = ("/bin/sh", "-c", "stty raw -echo; printf ready; exec sleep 60")
     with world.core.websocket(PATHS[0]) as connection:
         browser = Browser(connection)
         identifier = opened(world, job)["sessionIdentifier"]
         browser.ask({"type": "initialize", "sessionIdentifier": identifier})
+        # Before stty has worked the terminal takes what is typed and throws away what is too much.
+        raw = connection.receive(5)
+        assert isinstance(raw, dict)
+        assert raw["payload"] == {"type": "data", "data": "ready"}
         for number in range(3):
             data = "x" * (shell.MOST_INPUT_BYTES // 2 - 10)
             frame = {"call": SHELL, "streamId": f"p{number}", "payload": {"type": "input", "data": data}}
