@@ -40,8 +40,7 @@ class LazyGroup(click.Group):
         if cmd_name not in MODULES:
             return None
         module, name = MODULES[cmd_name]
-        verb = getattr(import_module(f"ucloud_slurm.cli.{module}"), name)
-        assert isinstance(verb, click.Command)  # noqa: S101
+        verb: click.Command = getattr(import_module(f"ucloud_slurm.cli.{module}"), name)
         return verb
 
 
