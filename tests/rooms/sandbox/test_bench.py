@@ -20,7 +20,7 @@ from tests.sandbox.bench.run import GROUPS, USUAL, chosen
 from tests.sandbox.bench.sdiag import calls
 from tests.sandbox.bench.wanted import COMMANDS, PYSLURM, wanted
 from tests.sandbox.core import SimulatedCore
-from tests.sandbox.core.requests import UserRequest
+from tests.sandbox.core.user_requests import UserRequest
 from tests.sandbox.errors import SandboxError
 from tests.support.factories import application, word
 
@@ -199,7 +199,7 @@ def test_a_plot_without_numbers_is_not_drawn(tmp_path: Path) -> None:
 
 def test_plots_without_matplotlib_say_what_to_install(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(SandboxError, match=r"ucloud-slurm\[bench\]"):
+    with pytest.raises(SandboxError, match=r"--editable '\.\[bench\]'"):
         plots.draw(measured)
 
 

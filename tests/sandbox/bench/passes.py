@@ -10,8 +10,8 @@ from tests.sandbox.bench.stage import TEMPFAIL, Scene, Stage
 from tests.sandbox.processes import wait_until
 
 BULK = 1000
-SETTLING = 4
-"""Passes that may still write something down before nothing changes any more."""
+WARM_UP_PASSES = 4
+"""They may still write something; after them nothing changes."""
 LEAST_PASSES = 20
 LEAST_SECONDS, MOST_SECONDS = 2.0, 8.0
 PATIENCE = 600.0
@@ -56,7 +56,7 @@ def _measure(stage: Stage, scene: Scene, timer: Timer, number: int, written: lis
     """
     python, env = stage.installation.python, scene.site.environment()
     worker = [python, "-m", "ucloud_slurm", "worker"]
-    for _ in range(SETTLING):
+    for _ in range(WARM_UP_PASSES):
         timer.run(worker, env, may_end_with=(0, TEMPFAIL))
     squeue = [stage.command("squeue"), "--noheader", "--states=all", f"--format={FIELDS}"]
     ids = ",".join(str(each) for each in scene.slurm_ids()[:IDS_PER_SACCT])
