@@ -25,7 +25,7 @@ from ucloud_slurm.slurm.records import (
     Submission,
 )
 from ucloud_slurm.slurm.states import Phase, SlurmState
-from ucloud_slurm.system.process import Run
+from ucloud_slurm.system.process import Start
 
 
 @dataclass
@@ -43,6 +43,20 @@ class ModelJob:
     @property
     def run(self) -> RunRecord:
         return self.runs[-1]
+
+
+@dataclass
+class ModelSubmission:
+    """A submission that is not sent yet."""
+
+    model: "Model"
+    submission: Submission
+
+    def send(self, within: float) -> SlurmJobId:
+        return self.model.submit(self.submission, within)
+
+    def abandon(self) -> None:
+        self.model.counts["abandoned"] += 1
 
 
 @dataclass
@@ -72,11 +86,10 @@ class Model:
     def close(self) -> None:
         """Nothing is kept."""
 
-    def submit(
-        self, submission: Submission, within: float, as_user: Run, before: Callable[[], None] | None = None
-    ) -> SlurmJobId:
-        if before is not None:
-            before()
+    def start(self, submission: Submission, as_user: Start) -> "ModelSubmission":
+        return ModelSubmission(self, submission)
+
+    def submit(self, submission: Submission, within: float) -> SlurmJobId:
         self.counts["sbatch"] += 1
         if not self.controller:
             raise OutcomeUnknownError("Unable to contact slurm controller")
@@ -202,7 +215,7 @@ class Model:
         """All Slurm jobs that were made for a UCloud job."""
         return [job for job in self.jobs if job.submission.comment.endswith(f":{job_id}")]
 
-    def start(self, job: ModelJob) -> None:
+    def begin_run(self, job: ModelJob) -> None:
         if job.run.state is SlurmState.PENDING and job.held is None:
             job.runs[-1] = replace(job.run, state=SlurmState.RUNNING, state_text="RUNNING", started=self._now())
 

@@ -5,7 +5,7 @@ from ucloud_slurm.bridge.usage import Accounting, product_accounting, usage_repo
 from ucloud_slurm.config import Product
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
-from ucloud_slurm.store.jobs import OpenJob
+from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.ucloud.reports import Charge, Usage
 

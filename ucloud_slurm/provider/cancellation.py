@@ -10,7 +10,7 @@ from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import OpenJob
+from ucloud_slurm.store.job_rows import OpenJob
 
 log = logging.getLogger(__name__)
 

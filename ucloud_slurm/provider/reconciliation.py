@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Problem
-from ucloud_slurm.provider.acceptance import row_of
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.caches import Cache
-from ucloud_slurm.store.jobs import JobRow, Phase, Stop
+from ucloud_slurm.store.job_rows import JobRow
+from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 from ucloud_slurm.users.mapping import IdentityUnavailableError
 
@@ -85,13 +85,13 @@ def repair(provider: Provider, job: Job) -> None:
             adopt(provider, job)
         except IdentityUnavailableError:
             log.warning("job %s: it is not known here, and nobody can tell whose account it would run as", job.id)
-    elif row.phase in (Phase.ENDED, Phase.REFUSED) or (row.state and row.state != job.status.state):
+    elif row.phase in (JobPhase.ENDED, JobPhase.REFUSED) or (row.state and row.state != job.status.state):
         repeat_update(provider, row)
 
 
 def repeat_update(provider: Provider, row: JobRow) -> None:
     """Tells UCloud once more how a job stands."""
-    if row.phase is Phase.REFUSED:
+    if row.phase is JobPhase.REFUSED:
         update = JobUpdate(JobState.FAILURE, row.refused_why or "The job was refused.")
     elif row.state is not None:
         update = JobUpdate(row.state, row.reason or "The job is in the queue.")
@@ -105,6 +105,9 @@ def adopt(provider: Provider, job: Job, stop: Stop | None = None) -> None:
 
     :raises IdentityUnavailableError: the mapping does not say at the moment which user the job runs as
     """
+    # Building jobs takes long to load, and most passes adopt none.
+    from ucloud_slurm.provider.submission import new_job
+
     now = provider.now()
     try:
         local_user = provider.mapping.identity(job.owner.created_by, job.owner.project).person.user
@@ -112,20 +115,6 @@ def adopt(provider: Provider, job: Job, stop: Stop | None = None) -> None:
         raise
     except Problem:
         local_user = NOBODY
-    row = row_of(
-        provider,
-        job,
-        naming.fingerprint(job),
-        local_user,
-        phase=Phase.SUBMITTING,
-        found_only=True,
-        accepted_at=min(now, job.created_at / 1000),
-        promised_at=now,
-        confirmed_at=now,
-        attempted_at=now,
-    )
-    if stop is not None:
-        row |= {"stop": stop, "stop_at": now}
-    with provider.store.writing():
-        if provider.jobs.get(job.id) is None:  # its create may have come meanwhile
-            provider.jobs.accept([row])
+    accepted_at = min(now, job.created_at / 1000)
+    # Its create may have come meanwhile: then its row stays.
+    provider.jobs.adopt(new_job(job, naming.fingerprint(job), local_user, accepted_at), now, stop)

@@ -1,10 +1,26 @@
 """The one interface to a scheduler; `commands` stands behind it, and `pyslurm` where it can be used."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Protocol
 
 from ucloud_slurm.slurm.records import Launch, Load, Node, Partition, QueueRecord, RunRecord, SlurmJobId, Submission
-from ucloud_slurm.system.process import Run
+from ucloud_slurm.system.process import Start
+
+
+class PendingSubmission(Protocol):
+    """A batch job that is ready to be sent to Slurm. It is sent once or abandoned."""
+
+    def send(self, within: float) -> SlurmJobId:
+        """Submits the job.
+
+        :param within: seconds after which the answer is given up
+        :raises SubmissionRefusedError: Slurm took no job
+        :raises OutcomeUnknownError: there may be a job or not
+        :raises SchedulerUnavailableError: nothing was sent
+        """
+
+    def abandon(self) -> None:
+        """Releases what was prepared. Slurm has not heard of the job."""
 
 
 class Scheduler(Protocol):
@@ -19,18 +35,11 @@ class Scheduler(Protocol):
     def close(self) -> None:
         """Lets go of what is kept between calls. No call follows."""
 
-    def submit(
-        self, submission: Submission, within: float, as_user: Run, before: Callable[[], None] | None = None
-    ) -> SlurmJobId:
-        """Submits a batch job.
+    def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
+        """Prepares the submission of a batch job. Slurm does not hear of the job before it is sent.
 
-        :param within: seconds after which the answer is given up
-        :param as_user: runs a command as the user whose job it is to be
-        :param before: done before Slurm can hear of the job, perhaps while a command starts; if it raises, nothing was
-            sent
-        :raises SubmissionRefusedError: Slurm took no job
-        :raises OutcomeUnknownError: there may be a job or not
-        :raises SchedulerUnavailableError: nothing was sent
+        :param as_user: starts a command as the user who is to own the job
+        :raises SchedulerUnavailableError: Slurm's command cannot be started
         """
 
     def queue(self, users: Collection[str] | None) -> list[QueueRecord]:

@@ -4,14 +4,13 @@ Where that is the account of this process they are done here. For everybody else
 :mod:`ucloud_slurm.users.runner_client`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ucloud_slurm.errors import Forbidden, NotNow
-from ucloud_slurm.system import process as commands
 from ucloud_slurm.system import terminal
 from ucloud_slurm.system.files import make_folder, open_file, remove_folder
-from ucloud_slurm.system.process import Finished
+from ucloud_slurm.system.process import Command, Started
 from ucloud_slurm.system.terminal import Terminal
 
 
@@ -36,19 +35,10 @@ class Impersonation(Protocol):
         :raises StorageFullError: it cannot be made or written
         """
 
-    def run(
-        self,
-        argv: Sequence[str],
-        env: Mapping[str, str],
-        timeout: float,
-        stdin: str = "",
-        before: Callable[[], None] | None = None,
-    ) -> Finished:
-        """Runs a command of Slurm's; see :func:`ucloud_slurm.system.process.run`.
+    def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
+        """Starts a command of Slurm's, which waits for its input.
 
-        :param timeout: seconds
         :raises CommandMissingError: it could not be started
-        :raises CommandTimeoutError: what it did is unknown
         """
 
     def open(self, path: str) -> int | None:
@@ -80,16 +70,9 @@ class OwnAccount:
         """See :class:`Impersonation`."""
         make_folder(folder, files)
 
-    def run(
-        self,
-        argv: Sequence[str],
-        env: Mapping[str, str],
-        timeout: float,
-        stdin: str = "",
-        before: Callable[[], None] | None = None,
-    ) -> Finished:
+    def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
         """See :class:`Impersonation`."""
-        return commands.run(argv, env, timeout, stdin, before)
+        return Command(argv, env)
 
     def open(self, path: str) -> int | None:
         """See :class:`Impersonation`."""

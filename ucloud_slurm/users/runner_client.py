@@ -11,7 +11,7 @@ from typing import Any
 from ucloud_slurm.errors import StorageFullError
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.files import NotARegularFileError
-from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Finished
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Finished, Started
 from ucloud_slurm.system.terminal import Terminal, TerminalError
 from ucloud_slurm.users.impersonation import ImpersonationDeniedError, ImpersonationUnavailableError
 
@@ -35,26 +35,9 @@ class RunnerClient:
         """See :class:`Impersonation`."""
         self._simple("trial", folder=folder)
 
-    def run(
-        self,
-        argv: Sequence[str],
-        env: Mapping[str, str],
-        timeout: float,
-        stdin: str = "",
-        before: Callable[[], None] | None = None,
-    ) -> Finished:
-        """See :class:`Impersonation`. Of the environment only ``SLURM_CONF`` counts."""
-        if before is not None:
-            before()
-        answer, _ = self._ask(
-            "run", timeout, command=argv[0], arguments=list(argv[1:]), conf=env["SLURM_CONF"], stdin=stdin
-        )
-        if "missing" in answer:
-            raise CommandMissingError(str(answer["missing"]))
-        status, output, errors = answer.get("status"), answer.get("output"), answer.get("errors")
-        if "unknown" in answer or not isinstance(status, int):
-            raise CommandTimeoutError(str(answer.get("unknown", "the answer cannot be read")))
-        return Finished(status, str(output), str(errors))
+    def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
+        """See :class:`Impersonation`. The runner starts the command with its input, not before."""
+        return _Command(self._ask, argv, env["SLURM_CONF"])
 
     def open(self, path: str) -> int | None:
         """See :class:`Impersonation`."""
@@ -131,3 +114,26 @@ class RunnerClient:
         if "busy" in answer:
             raise ImpersonationUnavailableError(str(answer["busy"]))
         return answer, descriptors[:1]
+
+
+class _Command:
+    """A command that the runner runs as the user. Of the environment only ``SLURM_CONF`` is passed on."""
+
+    def __init__(self, ask: Callable[..., tuple[dict[str, Any], list[int]]], argv: Sequence[str], conf: str) -> None:
+        self._ask = ask
+        self._argv = argv
+        self._conf = conf
+
+    def finish(self, stdin: str, timeout: float) -> Finished:
+        """See :meth:`ucloud_slurm.system.process.Started.finish`."""
+        command, *arguments = self._argv
+        answer, _ = self._ask("run", timeout, command=command, arguments=arguments, conf=self._conf, stdin=stdin)
+        if "missing" in answer:
+            raise CommandMissingError(str(answer["missing"]))
+        status, output, errors = answer.get("status"), answer.get("output"), answer.get("errors")
+        if "unknown" in answer or not isinstance(status, int):
+            raise CommandTimeoutError(str(answer.get("unknown", "the answer cannot be read")))
+        return Finished(status, str(output), str(errors))
+
+    def kill(self) -> None:
+        """See :meth:`ucloud_slurm.system.process.Started.kill`. Nothing has been started."""

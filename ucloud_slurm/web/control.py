@@ -17,7 +17,8 @@ from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import JobRow, Phase
+from ucloud_slurm.store.job_rows import JobRow
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.ucloud.jobs import ExtendItem, Job, JobItem
 
 log = logging.getLogger(__name__)
@@ -206,11 +207,11 @@ def present(provider: Provider, job: Job, within: float) -> tuple[JobRow, QueueR
     :raises Conflict: it has not reached the cluster yet
     """
     row = provider.jobs.get(job.id)
-    if row is None or row.phase is Phase.REFUSED:
+    if row is None or row.phase is JobPhase.REFUSED:
         raise NotFound(f"This provider does not know job {job.id}.")
-    if row.phase is Phase.ENDED or row.stop is not None:
+    if row.phase is JobPhase.ENDED or row.stop is not None:
         raise Refused("The job has ended.")
-    if row.phase is not Phase.LIVE or row.slurm_id is None:
+    if row.phase is not JobPhase.LIVE or row.slurm_id is None:
         raise Conflict(NOT_YET)
     record = provider.scheduler.job(SlurmJobId(row.slurm_id), within)
     if record is None or (record.name, record.user) != (row.name, row.local_user):

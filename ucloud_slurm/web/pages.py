@@ -17,7 +17,8 @@ from flask import Blueprint, Response, redirect, request
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.errors import Problem
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store.jobs import JobRow, Phase
+from ucloud_slurm.store.job_rows import JobRow
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sessions import Kind, Session
 from ucloud_slurm.system.files import read_small
 from ucloud_slurm.ucloud.reports import JobState
@@ -76,7 +77,7 @@ class Pages:
         provider = self._provider
         row = provider.jobs.get(session.job_id)
         access = provider.sessions.access([session.job_id]).get(session.job_id)
-        if row is None or access is None or row.phase is not Phase.LIVE or row.stop is not None:
+        if row is None or access is None or row.phase is not JobPhase.LIVE or row.stop is not None:
             raise NoAccessError("The job has ended.")
         if access.lost(session.username, session.created_at):
             raise NoAccessError("You have no access to this job any more.")

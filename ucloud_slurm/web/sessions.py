@@ -13,7 +13,7 @@ from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import JobRow
+from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.sessions import Kind, Session
 from ucloud_slurm.ucloud.applications import Application
 from ucloud_slurm.ucloud.jobs import SessionItem

@@ -8,7 +8,7 @@ from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import OPEN_SECONDS
 from ucloud_slurm.store.breaker import UCLOUD
-from ucloud_slurm.store.jobs import Stop
+from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.outbox import Message, Outcome
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.reports import Charge

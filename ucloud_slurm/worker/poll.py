@@ -23,7 +23,8 @@ from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.jobs import OpenJob, Phase, Stop
+from ucloud_slurm.store.job_rows import OpenJob
+from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 from ucloud_slurm.users.mapping import slurm_account
 
@@ -160,7 +161,7 @@ class Poller:
     def _folder(self, row: OpenJob) -> str | None:
         """UCloud's path of the job's folder, where ``[[files]]`` has one."""
         provider = self._provider
-        if row.outside or not provider.config.files:
+        if row.external or not provider.config.files:
             return None
         product = provider.config.product(row.category, row.product)
         try:
@@ -268,7 +269,7 @@ class Poller:
     def _close(self, row: OpenJob, used: int | None) -> None:
         self._provider.jobs.ended(row.id, used, self._provider.now())
         if not row.visible_to_ucloud:
-            self._provider.jobs.seen(row.id, phase=Phase.REFUSED)
+            self._provider.jobs.seen(row.id, phase=JobPhase.REFUSED)
 
 
 def _ours(row: OpenJob, listed: Mapping[SlurmJobId, QueueRecord]) -> QueueRecord | None:

@@ -13,7 +13,7 @@ from ucloud_slurm.provider.submission import end_unsubmitted
 from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import JobRow
+from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def _never_arrived(provider: Provider, row: JobRow) -> None:
     now = provider.now()
     if row.stop is not None:
         end_unsubmitted(provider, row)
-    elif row.found_only:
+    elif row.lookup_only:
         log.warning("job %s: UCloud asked about it; neither we nor Slurm know it", row.id)
         with provider.store.writing():
             provider.jobs.enqueue_update(
@@ -99,6 +99,6 @@ def _never_arrived(provider: Provider, row: JobRow) -> None:
         )
     else:
         log.info("job %s: its submission never arrived; it is owed again", row.id)
-        provider.jobs.release_claim(row.id, attempt=row.attempts)
+        provider.jobs.release_claim([row.id], row.attempts)
         # Its create has been over for long, and may have been answered: what is refused from now on is told.
         provider.jobs.acknowledge([row.id], now)

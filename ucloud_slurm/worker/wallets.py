@@ -16,7 +16,8 @@ from ucloud_slurm.provider.lookup import OPEN_SECONDS
 from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import OpenJob, Phase, Stop
+from ucloud_slurm.store.job_rows import OpenJob
+from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.reports import JobUpdate
 
@@ -89,10 +90,10 @@ def _switch(provider: Provider, row: OpenJob, record: QueueRecord | None, what: 
 
 def _standing(row: OpenJob, record: QueueRecord | None) -> BilledJob | None:
     """How a job stands; None where that is not known at the moment, or does not matter any more."""
-    if row.stop is not None or row.phase is Phase.SUBMITTING:
+    if row.stop is not None or row.phase is JobPhase.SUBMITTING:
         return None
     stage: Stage | None = Stage.UNSUBMITTED
-    if row.phase is Phase.LIVE:
+    if row.phase is JobPhase.LIVE:
         stage = wallets.stage(record) if record is not None else None
     held = record is not None and wallets.is_held(record)
     payer = Payer.of(row.owner, row.project, row.category)

@@ -19,7 +19,7 @@ from ucloud_slurm.bridge.template.messages import Request
 from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Misconfigured, Refused
 from ucloud_slurm.provider import rendering
-from ucloud_slurm.slurm.commands import options
+from ucloud_slurm.slurm.sbatch import options
 
 # Every key that today's UCloud writes with a value, whatever its type.
 KEYS: dict[str, Any] = {

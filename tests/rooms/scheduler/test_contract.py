@@ -249,6 +249,14 @@ def test_an_unknown_job_is_none_and_nothing_is_done_to_it(cluster: Cluster, slur
     assert caught.value.kind in ("ActionRefusedError", "SchedulerUnavailableError")
 
 
+def test_slurm_does_not_hear_of_a_submission_that_is_abandoned(cluster: Cluster, slurm: Backend) -> None:
+    slurm("abandon", wanted(cluster, name="abandoned"))
+    job = slurm("submit", wanted(cluster, name="sent"), WITHIN)
+    queue = {record["id"]: record["name"] for record in slurm("queue", [cluster.service_user])}
+    assert queue[job] == "sent"
+    assert "abandoned" not in queue.values()
+
+
 def test_a_job_is_looked_at_as_it_is_listed(cluster: Cluster, slurm: Backend, commands: Backend) -> None:
     waiting = slurm("submit", wanted(cluster, more=["--begin=now+1hour"]), WITHIN)
     running = slurm("submit", wanted(cluster, nodes=2, name="two"), WITHIN)

@@ -369,7 +369,7 @@ sys.path[:0] = {places!r}
 from pathlib import Path
 from ucloud_slurm.slurm.pyslurm.backend import PySlurm
 from tests.rooms.scheduler.bench import submission
-from ucloud_slurm.system.process import run
+from ucloud_slurm.system.process import Command
 slurm = PySlurm(Path({commands!r}), Path({conf!r}), 20.0)
 assert slurm.ready(20), slurm.reason
 pid = lambda: slurm._processes.first._child._process.pid
@@ -394,10 +394,10 @@ def test_a_fork_has_a_process_of_its_own(make: Make) -> None:
     first, second, third = script(
         bench,
         "if os.fork() == 0:\n"
-        "    assert slurm.submit(submission(), 5, run) == 900\n"
+        "    assert slurm.start(submission(), Command).send(5) == 900\n"
         "    assert slurm.ready(20), slurm.reason\n"
         "    print(pid(), flush=True); os._exit(0)\n"
-        "os.wait(); assert slurm.submit(submission(), 5, run) == 1\n"
+        "os.wait(); assert slurm.start(submission(), Command).send(5) == 1\n"
         "print(pid(), flush=True); slurm.close()\n",
     )
     assert first == third != second

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import configuration
 from tests.sandbox.core import SimulatedCore
-from tests.support.factories import job, job_data
+from tests.support.factories import accept_live, job, job_data, new_job
 from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Forbidden, Misconfigured
 from ucloud_slurm.provider.context import Provider
@@ -175,22 +175,7 @@ def test_a_shell_is_for_the_person_whose_account_the_job_runs_as(
     provider = Provider.open(configuration(core, tmp_path, users={"mapping": "table"}))
     provider.people.add([Link("Ada#1", "ada", 54321, 0.0, "grace")])
     body = job("7").model_dump_json(by_alias=True)
-    provider.jobs.accept(
-        [
-            {
-                "id": "7",
-                "phase": "live",
-                "name": "ucloud-7",
-                "local_user": account,
-                "owner": owner,
-                "fingerprint": "",
-                "category": "example-compute",
-                "product": "example-compute-1",
-                "body": body,
-                "accepted_at": 0.0,
-            }
-        ]
-    )
+    accept_live(provider.jobs, new_job("7", local_user=account, owner=owner, body=body))
     row = provider.jobs.get("7")
     assert row is not None
     with nullcontext() if enters else pytest.raises(Forbidden):
@@ -214,23 +199,7 @@ def test_whoever_was_given_access_may_see_a_job_and_nobody_else(
     core: SimulatedCore, tmp_path: Path, caller: str | None, project: str | None, given: list[str], may: bool
 ) -> None:
     provider = Provider.open(configuration(core, tmp_path, users={"mapping": "table"}))
-    provider.jobs.accept(
-        [
-            {
-                "id": "7",
-                "phase": "live",
-                "name": "ucloud-7",
-                "local_user": "ada",
-                "owner": "Ada#1",
-                "fingerprint": "",
-                "project": project,
-                "category": "c",
-                "product": "p",
-                "body": "{}",
-                "accepted_at": 0.0,
-            }
-        ]
-    )
+    accept_live(provider.jobs, new_job("7", local_user="ada", owner="Ada#1", project=project))
     provider.sessions.give_access("7", given)
     row = provider.jobs.get("7")
     assert row is not None

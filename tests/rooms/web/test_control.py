@@ -23,7 +23,7 @@ def post(world: World, path: str, *items: Any) -> tuple[int, Any]:
 def job(world: World) -> str:
     """A job that runs, with a limit of half an hour."""
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     return job_id
 

@@ -18,7 +18,7 @@ from tests.conftest import World
 from tests.support.factories import application, job_data, parameter, text, var, word
 from ucloud_slurm.app import create_app
 from ucloud_slurm.slurm.errors import SubmissionRefusedError
-from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sqlite import StorageBusyError
 
 BASE = "/ucloud/example"
@@ -163,7 +163,7 @@ def test_a_database_that_is_busy_after_the_submission_loses_nothing(world: World
     mocker.stopall()
     for _ in range(3):
         world.work(20)
-    assert world.row("7").phase is Phase.LIVE
+    assert world.row("7").phase is JobPhase.LIVE
     assert len(world.model.of("7")) == 1
 
 
@@ -216,7 +216,7 @@ def test_when_slurm_refuses_one_the_others_are_taken_back(world: World) -> None:
     world.work(1)
     world.work(1)
     assert [job.run.state_text for job in world.model.jobs] == ["CANCELLED"] * len(world.model.jobs)
-    assert {row.phase for row in world.provider.jobs.newest(1000)} == {Phase.REFUSED}
+    assert {row.phase for row in world.provider.jobs.newest(1000)} == {JobPhase.REFUSED}
     assert world.provider.outbox.newest(1000) == []
 
 
@@ -484,7 +484,7 @@ def test_a_bug_is_one_line_in_the_journal_and_no_trace_leaves_the_process(
 def test_no_secret_is_in_any_page_log_or_row(world: World, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         job_id = world.submit()
-        world.model.start(world.slurm(job_id))
+        world.model.begin_run(world.slurm(job_id))
         world.work(60)
     pages = "".join(requests.get(f"{world.url}/{page}", timeout=5).text for page in ("healthz", "readyz", "metrics"))
     rows = str(world.provider.store.rows("select * from jobs")) + str(world.provider.store.rows("select * from outbox"))

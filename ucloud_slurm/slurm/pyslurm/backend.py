@@ -18,10 +18,11 @@ from ucloud_slurm.slurm.pyslurm.pool import Pool
 from ucloud_slurm.slurm.pyslurm.process import AnswerLostError, NotSentError, Process
 from ucloud_slurm.slurm.pyslurm.translation import UnsupportedError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId, Submission
+from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.slurm.states import Phase
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.ipc import Message
-from ucloud_slurm.system.process import Run
+from ucloud_slurm.system.process import Start
 
 log = logging.getLogger(__name__)
 
@@ -82,35 +83,34 @@ class PySlurm(Commands):
 
     # -- submitting -----------------------------------------------------------------------------------------
 
-    def submit(
-        self, submission: Submission, within: float, as_user: Run, before: Callable[[], None] | None = None
-    ) -> SlurmJobId:
-        """See :class:`Scheduler`. What may have reached pyslurm is never given to sbatch as well."""
+    def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
+        """See :class:`Scheduler`. Slurm lets nobody but root submit for another user, so others' jobs go to sbatch."""
+        if submission.user == self._own and self._wished():
+            return _PySlurmSubmission(self, submission, lambda: super(PySlurm, self).start(submission, as_user))
+        return super().start(submission, as_user)
+
+    def ask_to_submit(self, submission: Submission, within: float) -> Message | None:
+        """Has pyslurm submit a job of this process's own account.
+
+        :param within: seconds
+        :returns: its answer; None when pyslurm has not been asked
+        :raises OutcomeUnknownError: there may be a job or not
+        """
         within = min(within, self._timeout)
-        # Slurm lets nobody but root submit for another.
-        own = submission.user == self._own and self._wished()
-        if own and before is not None:
-            before()
-            before = None
-        until = time.monotonic() + within
-        if own:
-            try:
-                wanted = translation.description(submission)
-                message = {"call": "submit", "description": wanted}
-                answer = self._processes.ask(message, waits=within * SHARE, within=within)
-            except UnsupportedError as error:
-                log.debug("sbatch submits %s: %s", submission.name, error)
-            except NotSentError as error:
-                log.debug("sbatch submits %s: pyslurm was not asked: %s", submission.name, error)
-            except AnswerLostError as error:
-                self._count("submit")
-                raise OutcomeUnknownError(f"pyslurm gave no answer: {error}") from None
-            else:
-                self._count("submit")
-                # A refusal made no job. The controller explains it to sbatch, and pyslurm does not hand that on.
-                if not _refused(answer) or until <= time.monotonic():
-                    return _submitted(answer)
-        return super().submit(submission, until - time.monotonic(), as_user, before)
+        try:
+            message = {"call": "submit", "description": translation.description(submission)}
+            answer = self._processes.ask(message, waits=within * SHARE, within=within)
+        except UnsupportedError as error:
+            log.debug("sbatch submits %s: %s", submission.name, error)
+            return None
+        except NotSentError as error:
+            log.debug("sbatch submits %s: pyslurm was not asked: %s", submission.name, error)
+            return None
+        except AnswerLostError as error:
+            self._count("submit")
+            raise OutcomeUnknownError(f"pyslurm gave no answer: {error}") from None
+        self._count("submit")
+        return answer
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -241,6 +241,27 @@ class _UseCommandsError(Exception):
         if left <= 0:
             raise SchedulerUnavailableError(f"pyslurm gave no answer in time: {self}")
         return left
+
+
+class _PySlurmSubmission:
+    """A submission through pyslurm, or through sbatch where pyslurm has not been asked. See :class:`Scheduler`."""
+
+    def __init__(self, slurm: PySlurm, submission: Submission, sbatch: Callable[[], PendingSubmission]) -> None:
+        self._slurm = slurm
+        self._submission = submission
+        self._sbatch = sbatch
+
+    def send(self, within: float) -> SlurmJobId:
+        """See :class:`PendingSubmission`. What may have reached pyslurm is never given to sbatch as well."""
+        until = time.monotonic() + within
+        answer = self._slurm.ask_to_submit(self._submission, within)
+        # A refusal made no job. The controller explains it to sbatch, and pyslurm does not pass that on.
+        if answer is not None and (not _refused(answer) or until <= time.monotonic()):
+            return _submitted(answer)
+        return self._sbatch().send(until - time.monotonic())
+
+    def abandon(self) -> None:
+        """See :class:`PendingSubmission`. Nothing has been prepared."""
 
 
 def _submitted(answer: Message) -> SlurmJobId:

@@ -11,7 +11,8 @@ from typing import Any
 
 from ucloud_slurm.bridge.naming import JobPaths
 from ucloud_slurm.errors import Forbidden, NotFound, NotNow, Refused, TooMany
-from ucloud_slurm.store.jobs import JobRow, Phase
+from ucloud_slurm.store.job_rows import JobRow
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sessions import Access
 from ucloud_slurm.store.sqlite import SHARED, filesystem
 from ucloud_slurm.system.files import NotARegularFileError
@@ -61,13 +62,13 @@ class Follower:
         self._wake = asyncio.Event()
         self._again = True  # look for files that are new
         self._cancelled = False
-        paths = JobPaths("/") if row.outside else provider.job_paths(row)
+        paths = JobPaths("/") if row.external else provider.job_paths(row)
         self._folder = paths.folder
         self._files = provider.impersonation(row.local_user)
         self._inotify_fd: int | None = None
         most = provider.config.sessions.tail * 1024
         self._logs = []
-        if not row.outside:  # where Slurm puts the log of a job from outside its user decided
+        if not row.external:  # where Slurm puts the log of a job from outside its user decided
             for rank in range(row.job.replicas):
                 for stream in STREAMS:
                     path = paths.log(stream, rank)
@@ -234,7 +235,7 @@ class Following:
                 f"job.specification.product.provider: {job.specification.product.provider} is not this provider."
             )
         row, access = await hub.ask(lambda: (provider.jobs.get(job.id), provider.sessions.access([job.id])))
-        if row is None or row.phase is Phase.REFUSED or job.id not in access:
+        if row is None or row.phase is JobPhase.REFUSED or job.id not in access:
             raise NotFound(f"This provider does not know job {job.id}.")
         if access[job.id].refused(self._connection.username):
             raise Forbidden("You have no access to this job any more.")

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from ucloud_slurm.errors import Forbidden, NotFound, Problem, Refused, TooMany
 from ucloud_slurm.slurm.records import SlurmJobId
-from ucloud_slurm.store.jobs import JobRow, Phase
+from ucloud_slurm.store.job_rows import JobRow
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sessions import Access, Kind, Session
 from ucloud_slurm.system.terminal import Terminal, TerminalError
 from ucloud_slurm.ucloud.streams import Initialize, Input, Resize, ShellRequest
@@ -207,7 +208,7 @@ class Shells:
         if session is None:
             raise NotFound("Unknown shell session")
         self._connection.authenticated = True
-        if row is None or row.phase is not Phase.LIVE or row.slurm_id is None or access is None or access.ended:
+        if row is None or row.phase is not JobPhase.LIVE or row.slurm_id is None or access is None or access.ended:
             raise Refused("The job has ended.")
         if access.lost(session.username, session.created_at):
             raise Forbidden("You have no access to this job any more.")
