@@ -152,7 +152,7 @@ def test_a_crash_at_any_point_leaves_one_slurm_job(
     world: World, open_provider: Open, serve: Serve, mocker: MockerFixture, place: str, moment: str, pace: float | None
 ) -> None:
     if pace is None and place.endswith("claim"):
-        place = "ucloud_slurm.provider.bulk.conclude"
+        place = "ucloud_slurm.web.bulk.conclude"
     world.provider.close()
     world.provider = open_provider(slurm={"submit_per_second": pace}, jobs={"submit_within": "30s"})
     real = pkgutil.resolve_name(place)

@@ -1,4 +1,4 @@
-"""``products``: the configured products at UCloud (products v2), for administrators."""
+"""``products``: comparing and registering the configured products at UCloud (products v2)."""
 
 import sys
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ from ucloud_slurm.provider.context import Provider
 
 @click.group()
 def products() -> None:
-    """Show and register the configured products at UCloud, where it has products v2."""
+    """List and register the configured products at UCloud, where it has products v2."""
 
 
 @products.command("list")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_(path: Path | None, json_: bool) -> None:
-    """List the products, and how each stands at UCloud: same, different, new, or not configured."""
+    """List the products and how each compares with UCloud: same, different, new, or not configured."""
     with opened(path) as provider, _answered():
         found = _compared(provider)
         partitions = {(each.category, each.id): each.partition for each in provider.config.products}
@@ -58,15 +58,15 @@ def list_(path: Path | None, json_: bool) -> None:
 
 
 @products.command()
-@click.option("--dry-run", is_flag=True, help="Only show what would be changed.")
+@click.option("--dry-run", is_flag=True, help="Only show the differences.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def sync(path: Path | None, dry_run: bool, yes: bool, json_: bool) -> None:
-    """Show how the configured products differ from those at UCloud, ask, and make UCloud's like them.
+    """Show how the configured products differ from those at UCloud, ask, and register the differences.
 
-    What UCloud has and is not configured is named and stays. Exits with 1, and changes nothing, when a category would
-    be counted in another way, when UCloud does not answer or refuses, and when the answer is no.
+    Products at UCloud that are not configured are listed and stay. Exits with 1, and changes nothing, when the
+    accounting unit of a category would change, when UCloud does not answer or refuses, and when the answer is no.
     """
     with opened(path) as provider, _answered():
         found = _compared(provider)
@@ -81,7 +81,7 @@ def sync(path: Path | None, dry_run: bool, yes: bool, json_: bool) -> None:
     if json_:
         as_json(_as_data(found) | {"done": done})
     elif done:
-        click.echo(f"UCloud has {_count(len(found.due))} anew; people can use them within two minutes.")
+        click.echo(f"Registered {_count(len(found.due))} at UCloud; they can be used within two minutes.")
     sys.exit(1 if found.refusals or (wanted and not done) else 0)
 
 
@@ -92,7 +92,7 @@ def _compared(provider: Provider) -> Comparison:
 
 @contextmanager
 def _answered() -> Iterator[None]:
-    """Says it in a sentence when UCloud refuses."""
+    """Prints a refusal of UCloud as a sentence, and exits with 1."""
     try:
         yield
     except CoreRefusedError as error:
@@ -112,7 +112,7 @@ def _show(found: Comparison) -> None:
         name = one_line("/".join(other.key), 200)
         click.echo(f"{name}: not configured, left as it is ({one_line(other.product_type, 40)})")
     if not found.due:
-        click.echo("Nothing to do: UCloud has all configured products as they are.")
+        click.echo("Nothing to do: all configured products are registered at UCloud.")
 
 
 def _question(found: Comparison) -> str:

@@ -97,6 +97,11 @@ class Outbox:
         row = self.store.row("select count(*) as number from outbox where outcome is null")
         return int(row["number"]) if row else 0
 
+    def oldest_waiting(self) -> float | None:
+        """When the message that waits longest was written, in seconds since the epoch; None while none waits."""
+        row = self.store.row("select created_at from outbox where outcome is null order by id limit 1")
+        return float(row["created_at"]) if row else None
+
     def listed(self, most: int) -> list[Row]:
         """Messages for people to look at: those that wait or were parked, oldest first."""
         return self.store.rows(

@@ -17,7 +17,6 @@ from ucloud_slurm.bridge.usage import Accounting
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Forbidden, Refused
 from ucloud_slurm.provider.billing import accounting_of, bill
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.isolation import isolate_errors
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
@@ -25,6 +24,7 @@ from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.job_state import JobPhase, Stop
+from ucloud_slurm.system.journal import isolate_errors
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 from ucloud_slurm.users.mapping import slurm_account
 

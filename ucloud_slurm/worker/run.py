@@ -72,7 +72,7 @@ def _pass(provider: Provider) -> bool:
             whole &= register_external_jobs(provider, queue)
     accepted = provider.jobs.in_phase(JobPhase.ACCEPTED)
     if accepted:
-        from ucloud_slurm.provider.submission import submit_pending
+        from ucloud_slurm.worker.pending import submit_pending
 
         submit_pending(provider, lookup, accepted)
     whole &= reconcile(provider)

@@ -11,13 +11,13 @@ from ucloud_slurm.bridge import wallets
 from ucloud_slurm.bridge.wallets import BilledJob, Stage, WalletAction
 from ucloud_slurm.provider.cancellation import stop_marked
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.isolation import isolate_errors
 from ucloud_slurm.provider.lookup import OPEN_SECONDS
 from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.job_state import JobPhase, Stop
+from ucloud_slurm.system.journal import isolate_errors
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.reports import JobUpdate
 
