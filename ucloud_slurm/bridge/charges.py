@@ -47,6 +47,11 @@ class Tariff:
     cpus: int
     gpus: int = 0
 
+    @property
+    def measure(self) -> str:
+        """What use is counted in."""
+        return {"node": "node-seconds", "gpu": "GPU-seconds"}.get(self.by, "CPU-seconds")
+
     def weight(self, use: Use) -> int:
         """The nodes, CPUs or GPUs of a run, at least 1."""
         match self.by:

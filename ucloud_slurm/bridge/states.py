@@ -1,12 +1,13 @@
-"""Slurm's states as UCloud's, with the sentence that the owner of a job reads.
+"""Slurm's states as UCloud's, with the sentence that the owner reads; and how full a queue is.
 
 An unknown state gives None: it changes nothing.
 """
 
-from ucloud_slurm.slurm.records import QueueRecord, RunRecord
+from ucloud_slurm.slurm.records import Load, QueueRecord, RunRecord
 from ucloud_slurm.slurm.states import Phase, SlurmState
 from ucloud_slurm.ucloud.eras import Era
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
+from ucloud_slurm.ucloud.responses import QueueLevel
 
 # Exit code and signal by which Slurm says that it could not open the job's output. No program can end like this.
 NO_OUTPUT = (0, 53)
@@ -90,3 +91,16 @@ def final_update(run: RunRecord, era: Era, stopped_for: str | None) -> JobUpdate
     hint = " (often: out of memory)" if run.signal == 9 else ""
     facts = {"code": run.exit_code, "signal": run.signal, "nodes": run.node_list or "unknown", "hint": hint}
     return JobUpdate(state or by_era, sentence.format(**facts))
+
+
+def queue_level(load: Load) -> QueueLevel:
+    """How full the queue of a partition is.
+
+    Available: a CPU is free and no job waits. Full: no CPU is free and jobs wait, or no CPU is in service. Else busy.
+    """
+    if load.cpus == 0:
+        return QueueLevel.FULL
+    free, waits = load.cpus > load.cpus_used, load.pending > 0
+    if free and not waits:
+        return QueueLevel.AVAILABLE
+    return QueueLevel.BUSY if free or not waits else QueueLevel.FULL

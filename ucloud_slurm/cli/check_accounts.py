@@ -10,7 +10,7 @@ from ucloud_slurm.bridge.naming import JobPaths, LocalUser
 from ucloud_slurm.cli.output import Line
 from ucloud_slurm.config import Config, UsersSection
 from ucloud_slurm.errors import NotNow, Problem
-from ucloud_slurm.store.people import Link, People
+from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.users import service
@@ -88,7 +88,7 @@ def _script(config: Config) -> Iterator[Line]:
     yield from _trial(config, _members(config.users))
 
 
-def _person(users: UsersSection, link: Link) -> LocalUser | str:
+def _person(users: UsersSection, link: UserLink) -> LocalUser | str:
     """The local user of a connection, or why no job runs as that user."""
     try:
         account = account_of(link.local_user, users, link.uid)

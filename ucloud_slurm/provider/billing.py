@@ -36,7 +36,7 @@ def bill(
             entry = Charge(key, row.id, report.new_units, 1, f"Slurm job {slurm_id}")
             # UCloud has already accounted for what was charged by periods before it took reports of use.
             usage = _usage(row, report.units - accounting.units(row.by_periods), provider.config.provider.id)
-            provider.jobs.charge(entry, slurm_id, report.covered, provider.now(), usage)
+            provider.charges.add(entry, slurm_id, report.covered, provider.now(), usage)
         return
     tariff = accounting.tariff
     due = charges.charge(
@@ -51,7 +51,7 @@ def bill(
         last_unit=settings.last_unit,
     )
     if due is not None:
-        provider.jobs.charge(due, slurm_id, charges.covered(due, tariff), provider.now())
+        provider.charges.add(due, slurm_id, charges.covered(due, tariff), provider.now())
 
 
 def _usage(row: OpenJob, units: int, provider: str) -> Usage:

@@ -12,12 +12,13 @@ from functools import partial
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.errors import problem
+from ucloud_slurm.bridge.naming import SCRIPT_NAME
 from ucloud_slurm.bridge.script.build import batch_job
 from ucloud_slurm.bridge.script.resources import plan
 from ucloud_slurm.errors import CoreRefusedError, Refused, StorageFullError, one_line
 from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
+from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import REQUEST_SECONDS, WORKER_SECONDS, render
 from ucloud_slurm.slurm.errors import (
     ActionRefusedError,
@@ -179,12 +180,12 @@ def conclude(
     except SchedulerUnavailableError as error:
         log_away(error)
         jobs.release_claim([job_id], attempt)
-        provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)
+        provider.breaker.record_failure(SLURM, str(error), provider.now())
         return Outcome.NOT_SENT
     except OutcomeUnknownError as error:
         log.warning("job %s: the outcome of its submission is unknown: %s", job_id, error)
         jobs.mark_outcome_unknown(job_id, attempt, provider.now())
-        provider.breaker.open(SLURM, str(error), provider.now(), OPEN_SECONDS)
+        provider.breaker.open(SLURM, str(error), provider.now())
         return Outcome.UNKNOWN
     if slurm_id is None:
         # The claim could expire before Slurm has answered, and another process look for the job in vain.
@@ -202,7 +203,7 @@ def _send(provider: Provider, submission: Submission, pending: PendingSubmission
     begun, impersonation = time.monotonic(), provider.impersonation(submission.user)
     pending = pending or provider.scheduler.start(submission, impersonation.start)
     try:
-        impersonation.prepare(submission.folder, {naming.SCRIPT_NAME: submission.script})
+        impersonation.prepare(submission.folder, {SCRIPT_NAME: submission.script})
         in_time = time.monotonic() - begun <= CLAIM_MARGIN_SECONDS
     except BaseException:
         pending.abandon()
