@@ -134,13 +134,6 @@ class Reader:
                 raise ProtocolError(f"A message of UCloud's has more than {MAX_RECORDS} records.")
             yield self._record(rest)
 
-    def read(self, message: bytes) -> list[Record]:
-        """All records of a message.
-
-        :raises ProtocolError: a record is invalid
-        """
-        return list(self.records(message))
-
     def _record(self, rest: "_Remainder") -> Record:
         op, number = rest.number("B"), rest.number("I")
         match op:
@@ -174,14 +167,6 @@ class Reader:
         # UCloud sets the flag when exactly nothing is left, and not when the quota is exceeded.
         locked = bool(flags & LOCKED) or usage > quota
         return Wallet(payer, category.provider, consumes, quota, usage, locked, changed_at)
-
-
-def read(message: bytes) -> list[Record]:
-    """The records of the first message of a connection.
-
-    :raises ProtocolError: a record is invalid
-    """
-    return Reader().read(message)
 
 
 def auth_frame(replay_from_ms: int, token: str, flags: int = 0) -> bytes:

@@ -5,7 +5,7 @@ No code asks for an era by name; it reads the field of the era that it depends o
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,31 +90,18 @@ ERA_2021 = Era(
     has_queue_status=False,
     not_ours=frozenset({400, 404}),
 )
-ERA_2022 = Era(
+ERA_2022 = replace(
+    ERA_2021,
     name="2022",
     encoded_usernames=True,
     has_suspended=True,
     has_new_time_allocation=True,
-    exit_code_is_failure=False,
     has_clear_connection=True,
-    bearer_in_handshake=False,
-    reports_usage=False,
-    has_check_existence=False,
-    asks_to_verify=True,
-    has_channel=False,
-    has_products_v2=False,
-    asks_utilization=True,
-    has_own_words=False,
-    has_queue_status=False,
-    not_ours=frozenset({400, 404}),
 )
-ERA_TODAY = Era(
+ERA_TODAY = replace(
+    ERA_2022,
     name="today",
-    encoded_usernames=True,
-    has_suspended=True,
-    has_new_time_allocation=True,
     exit_code_is_failure=True,
-    has_clear_connection=True,
     bearer_in_handshake=True,
     reports_usage=True,
     has_check_existence=True,

@@ -136,7 +136,7 @@ def batch_job(
 
 
 @dataclass(frozen=True, slots=True)
-class _Program:
+class _ApplicationRun:
     """What an application runs.
 
     :ivar variables: environment variables that it sets
@@ -154,12 +154,12 @@ class _Program:
     facts: Mapping[str, str]
 
 
-def _command(invocation: Invocation, job: Job, texts: Mapping[str, str], plan: Plan) -> _Program:
+def _command(invocation: Invocation, job: Job, texts: Mapping[str, str], plan: Plan) -> _ApplicationRun:
     """An application that is a program with arguments."""
     for name, text in texts.items():
         refuse_control_characters(f"The parameter '{name}'", [text])
     variables, command = environment(invocation, texts), arguments(invocation, texts)
-    return _Program(variables, command, None, Layout(1, plan.cpus, ()), chosen_modules(job), {})
+    return _ApplicationRun(variables, command, None, Layout(1, plan.cpus, ()), chosen_modules(job), {})
 
 
 def _script(
@@ -170,13 +170,13 @@ def _script(
     request: Request,
     render: Render,
     settings: ApplicationsSection,
-) -> _Program:
+) -> _ApplicationRun:
     """An application that is a script, rendered from its template."""
     try:
         others = other_elements(application.invocation, texts)
         rendered = render(request)
         variables: dict[str, Pieces] = {name: [("text", text)] for name, text in rendered.environment.items()}
-        return _Program(
+        return _ApplicationRun(
             variables=dict(sorted((variables | dict(others.environment)).items())),
             command=(),
             body=rendered.script,

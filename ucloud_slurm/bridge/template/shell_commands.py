@@ -25,7 +25,7 @@ _COMPARED = "a value that is no number cannot be compared as a number, or looked
 
 
 @dataclass(slots=True)
-class Command:
+class ShellCommand:
     """What is known of the command so far.
 
     :ivar name: its first word
