@@ -23,6 +23,7 @@ from tests.sandbox.cli import sandbox
 from ucloud_slurm import config
 from ucloud_slurm.cli import context, worker
 from ucloud_slurm.slurm.states import SlurmState
+from ucloud_slurm.store.job_state import Lifecycle
 from ucloud_slurm.store.jobs import Phase
 from ucloud_slurm.store.outbox import Outcome
 
@@ -180,7 +181,7 @@ def test_verbs_of_the_sandbox_that_a_page_uses_exist(path: Path) -> None:
 
 
 def test_a_page_calls_the_sandbox_as_the_checkout_has_it() -> None:
-    said = "".join(path.read_text() for path in PAGES if path.name != "CHANGES.rst")
+    said = "".join(path.read_text() for path in PAGES)
     assert list(sandbox_verbs(said)), "the tutorial shows it"
     assert "ucloud-slurm sandbox" not in said, "it is no verb of the command any more"
 
@@ -204,7 +205,7 @@ def test_every_state_is_in_the_reference() -> None:
 
 
 def test_every_call_is_in_the_reference_and_no_other() -> None:
-    text = page("reference/calls.rst").split("What we call")[0]
+    text = page("reference/calls.rst").split("Calls to UCloud")[0]
     routes = {f"{verb} {path}" for verb, path in generate.routes()}
     assert "POST /ucloud/{id}/jobs/verify" in routes
     assert set(re.findall(r"``((?:GET|POST|DELETE|PUT) \S+)``", text)) == routes
@@ -254,7 +255,7 @@ def test_every_call_that_is_answered_is_on_the_page_about_today_and_no_other() -
 
 
 def test_every_call_that_we_make_is_in_the_reference() -> None:
-    text = page("reference/calls.rst").split("What we call")[1]
+    text = page("reference/calls.rst").split("Calls to UCloud")[1]
     source = "".join((SOURCE / f"ucloud/{name}.py").read_text() for name in ("client", "core"))
     called = set(re.findall(r'"(/(?:api|auth)/[\w/]+)"', source))
     assert len(called) >= 6
@@ -274,6 +275,40 @@ def test_every_column_of_the_database_is_in_the_reference_and_no_other() -> None
         for row in re.findall(r"^   \* - (``.*)$", text, re.MULTILINE):
             shown |= {(table, column) for column in re.findall(r"``(\w+)``", row)}
     assert shown == set(generate.columns())
+
+
+# ---- architecture
+
+
+def named_places() -> list[tuple[str, str]]:
+    """Module and name of each row of the list that says where things are."""
+    _, _, listed = page("explanation/architecture.rst").partition("Where do I find")
+    listed = listed.partition("\nNames\n")[0]
+    return re.findall(r"^   \* - .*\n     - ``([\w/]+\.py)``\n     - ``(\w+)``$", listed, re.MULTILINE)
+
+
+def test_what_the_architecture_says_where_to_find_is_there() -> None:
+    places = named_places()
+    assert len(places) >= 20
+    for module, name in places:
+        tree = ast.parse((SOURCE / module).read_text())
+        there = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        there |= {
+            node.target.id
+            for node in tree.body
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        }
+        assert name in there, f"{module} has no {name}"
+
+
+def test_the_architecture_shows_every_state_and_every_unit() -> None:
+    text = page("explanation/architecture.rst")
+    pictures = text.partition("The life of a job")[2].partition("A job has a *phase*")[0]
+    for state in Lifecycle:
+        assert state.value in pictures
+    for unit in (ROOT / "systemd").glob("*.*"):
+        if unit.suffix in (".service", ".socket", ".timer"):
+            assert unit.stem in text
 
 
 # ---- guides
