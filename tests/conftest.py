@@ -21,7 +21,7 @@ from tests.support.model import Model, ModelJob
 from ucloud_slurm.app import create_app
 from ucloud_slurm.config import Config, parse
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store.jobs import JobRow
+from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.outbox import ANSWERING
 from ucloud_slurm.worker.run import Result, run_once
 

@@ -35,7 +35,7 @@ class Job:
         self.folder = Path(world.provider.job_folder(world.row(self.id)))
 
     def start(self) -> None:
-        self.world.model.start(self.world.slurm(self.id))
+        self.world.model.begin_run(self.world.slurm(self.id))
         self.world.work(1)
 
     def write(self, text: str) -> None:

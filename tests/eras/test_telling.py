@@ -9,10 +9,10 @@ from tests.conftest import World
 from tests.sandbox.core import CoreError
 from tests.support.factories import job_data
 from ucloud_slurm.provider.reconciliation import FORGOTTEN
-from ucloud_slurm.store.jobs import Phase
-from ucloud_slurm.store.sqlite import StorageBusy
+from ucloud_slurm.store.job_state import JobPhase
+from ucloud_slurm.store.sqlite import StorageBusyError
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
-from ucloud_slurm.users.mapping import NoAnswer
+from ucloud_slurm.users.mapping import IdentityUnavailableError
 from ucloud_slurm.worker.run import Result
 
 pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
@@ -38,7 +38,7 @@ def late(world: World, mocker: MockerFixture) -> str:
 
 def test_a_job_is_told_of_as_soon_as_core_has_it(world: World) -> None:
     job = world.submit()
-    world.model.start(world.slurm(job))
+    world.model.begin_run(world.slurm(job))
     world.work(1)
     assert world.told(job) == ["RUNNING"]
     assert world.row(job).confirmed_at is not None
@@ -55,28 +55,28 @@ def test_core_is_asked_once_which_new_jobs_it_has(world: World) -> None:
 
 def test_a_job_that_core_gave_up_is_cancelled_and_nobody_hears_of_it(world: World, mocker: MockerFixture) -> None:
     job = late(world, mocker)
-    world.model.start(world.slurm(job))
+    world.model.begin_run(world.slurm(job))
     world.work(1)
     assert world.slurm(job).run.ended is None, "Core may still be about to write it down"
     world.work(FORGOTTEN)
     assert world.slurm(job).run.ended is not None
     world.work(60)
-    assert world.row(job).phase is Phase.REFUSED
+    assert world.row(job).phase is JobPhase.REFUSED
     assert [each.call for each in world.core.exchanges if each.call in (UPDATE, "accounting.v2.reportUsage")] == []
     assert world.provider.outbox.waiting() == 0
 
 
 def test_a_job_whose_create_came_to_no_answer_is_cancelled(world: World, mocker: MockerFixture) -> None:
-    mocker.patch.object(type(world.provider.jobs), "acknowledge", side_effect=StorageBusy("The provider is busy."))
+    mocker.patch.object(type(world.provider.jobs), "acknowledge", side_effect=StorageBusyError("The provider is busy."))
     with pytest.raises(CoreError):
         world.submit()
     mocker.stopall()
     (row,) = world.provider.jobs.newest(1000)
-    world.model.start(world.slurm(row.id))
+    world.model.begin_run(world.slurm(row.id))
     world.work(FORGOTTEN)
     assert world.slurm(row.id).run.ended is not None
     world.work(60)
-    assert world.row(row.id).phase is Phase.REFUSED
+    assert world.row(row.id).phase is JobPhase.REFUSED
 
 
 def test_a_job_that_ended_before_core_was_asked_is_not_charged_if_core_gave_it_up(
@@ -84,7 +84,7 @@ def test_a_job_that_ended_before_core_was_asked_is_not_charged_if_core_gave_it_u
 ) -> None:
     job = late(world, mocker)
     world.core.faults.outage(True)
-    world.model.start(world.slurm(job))
+    world.model.begin_run(world.slurm(job))
     world.work(1)
     world.clock.advance(600)
     world.model.end(world.slurm(job))
@@ -93,12 +93,12 @@ def test_a_job_that_ended_before_core_was_asked_is_not_charged_if_core_gave_it_u
     world.work(20)
     world.work(20)
     assert world.core.accounts.reports == []
-    assert world.row(job).phase is Phase.REFUSED
+    assert world.row(job).phase is JobPhase.REFUSED
 
 
 def test_while_core_does_not_say_which_jobs_it_has_nothing_is_told_and_nothing_cancelled(world: World) -> None:
     job = world.submit()
-    world.model.start(world.slurm(job))
+    world.model.begin_run(world.slurm(job))
     world.core.faults.answer(EXISTENCE, 500, times=20)
     for _ in range(3):
         assert world.work(50) is Result.NOT_ALL
@@ -112,7 +112,7 @@ def test_while_core_does_not_say_which_jobs_it_has_nothing_is_told_and_nothing_c
 @pytest.mark.parametrize("responses", [[], [True, True], ["true"], None, [1]])
 def test_an_answer_that_cannot_be_understood_is_none(world: World, responses: object) -> None:
     job = world.submit()
-    world.model.start(world.slurm(job))
+    world.model.begin_run(world.slurm(job))
     world.core.faults.answer(EXISTENCE, 200, {"responses": responses}, times=5)
     assert world.work(50) is Result.NOT_ALL
     assert world.row(job).confirmed_at is None
@@ -124,7 +124,7 @@ def test_of_a_bulk_with_a_job_that_core_has_lost_the_others_are_told(world: Worl
     world.work(1)
     world.core.lose(jobs[2])
     for job in jobs:
-        world.model.start(world.slurm(job))
+        world.model.begin_run(world.slurm(job))
     world.work(20)
     assert [world.told(job) for job in jobs if job != jobs[2]] == [["RUNNING"]] * 4
     parked = [row for row in world.provider.outbox.listed(1000) if row["outcome"] == "parked"]
@@ -134,7 +134,7 @@ def test_of_a_bulk_with_a_job_that_core_has_lost_the_others_are_told(world: Worl
 def test_a_stale_access_token_is_renewed_and_the_call_made_again(world: World) -> None:
     job = world.submit()
     world.work(1)
-    world.model.start(world.slurm(job))
+    world.model.begin_run(world.slurm(job))
     world.core.faults.answer(EXISTENCE, 403, {"why": "Forbidden"})
     world.core.faults.answer(UPDATE, 403, {"why": "Forbidden"})
     world.work(1)
@@ -145,7 +145,7 @@ def test_a_bulk_that_core_cannot_read_is_sent_in_parts(world: World) -> None:
     jobs = [world.submit() for _ in range(3)]
     world.work(1)
     for job in jobs:
-        world.model.start(world.slurm(job))
+        world.model.begin_run(world.slurm(job))
     world.core.faults.answer(UPDATE, 400, {"why": "Invalid request supplied"}, times=2)
     assert world.work(1) is Result.DONE
     told = [world.told(job) for job in jobs]
@@ -170,7 +170,7 @@ def test_a_text_for_core_has_no_nul(era: str) -> None:
 def test_a_state_that_core_has_missed_is_told_within_the_hour(world: World) -> None:
     job = world.submit()
     world.work(1)
-    world.model.start(world.slurm(job))
+    world.model.begin_run(world.slurm(job))
     world.core.faults.answer(UPDATE, 200, {})
     world.work(1)
     assert world.core.job(job).state == "IN_QUEUE"
@@ -198,11 +198,11 @@ def test_a_job_of_whose_owner_nothing_can_be_told_at_the_moment_is_not_declared_
     world: World, mocker: MockerFixture
 ) -> None:
     job = world.submit()
-    world.model.start(world.slurm(job))
+    world.model.begin_run(world.slurm(job))
     world.work(1)
     for table in ("outbox", "jobs"):
         world.provider.store.change(f"delete from {table} where {'job_id' if table == 'outbox' else 'id'} = ?", [job])
-    mocker.patch.object(type(world.provider.mapping), "identity", side_effect=NoAnswer)
+    mocker.patch.object(type(world.provider.mapping), "identity", side_effect=IdentityUnavailableError)
     world.work(3601)
     mocker.stopall()
     for _ in range(8):
@@ -223,7 +223,7 @@ def test_while_it_is_asked_whose_an_unknown_job_is_requests_can_write(world: Wor
     def slow(*_: object) -> None:
         with ThreadPoolExecutor(1) as other:
             written.append(other.submit(world.provider.jobs.confirmed, ["1"], world.clock()).exception())
-        raise NoAnswer
+        raise IdentityUnavailableError
 
     mocker.patch.object(type(world.provider.mapping), "identity", slow)
     world.work(3601)

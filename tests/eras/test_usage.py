@@ -14,7 +14,7 @@ from tests.sandbox.core.accounts import Report
 from tests.support.model import Model
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.ucloud.channel import Payer, Wallet
 from ucloud_slurm.ucloud.core import Core
 from ucloud_slurm.ucloud.eras import ERA_2022, ERA_TODAY, Era
@@ -49,7 +49,7 @@ def world(
 def run(world: World, seconds: int = 0, **more: Any) -> str:
     """A job that has run for so long."""
     job = world.submit(**more)
-    world.model.start(world.slurm(job))
+    world.model.begin_run(world.slurm(job))
     world.work(1)
     if seconds:
         world.clock.advance(seconds - 1)
@@ -77,7 +77,7 @@ def test_what_is_told_grows_and_never_falls(world: World) -> None:
         world.work(seconds)
     world.model.requeue(world.slurm(job))
     world.work(1)
-    world.model.start(world.slurm(job))
+    world.model.begin_run(world.slurm(job))
     for seconds in (1, 100):
         world.work(seconds)
     world.model.end(world.slurm(job))
@@ -128,7 +128,7 @@ def test_a_day_without_core_is_one_number_afterwards(world: World) -> None:
 def test_a_thousand_jobs_are_told_in_one_request(world: World) -> None:
     jobs = [world.submit() for _ in range(30)]
     for job in jobs:
-        world.model.start(world.slurm(job))
+        world.model.begin_run(world.slurm(job))
     world.work(1)
     world.work(1)
     before = len([each for each in world.core.exchanges if each.call == REPORT])
@@ -157,7 +157,7 @@ def test_when_nothing_is_left_the_owners_jobs_end_and_are_charged_as_slurm_count
     for job in jobs:
         assert world.core.job(job).state == "SUCCESS"
         assert world.core.job(job).updates[-1]["status"] == "Insufficient funds"
-        assert world.row(job).phase is Phase.ENDED
+        assert world.row(job).phase is JobPhase.ENDED
         assert abs(world.booked(job) * 60 - 4 * world.model.used(world.slurm(job))) <= 30
     assert world.core.job(other).state == "RUNNING"
 

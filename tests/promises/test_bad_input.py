@@ -9,8 +9,8 @@ from tests.support.scripts import PLAN, build
 from ucloud_slurm.bridge.script.resources import Plan, plan
 from ucloud_slurm.config import Product
 from ucloud_slurm.errors import Refused
-from ucloud_slurm.slurm.commands import options
 from ucloud_slurm.slurm.records import NodeGroup, Partition
+from ucloud_slurm.slurm.sbatch import options
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductCategoryId
 from ucloud_slurm.ucloud.wire import from_data

@@ -10,8 +10,7 @@ from pytest_mock import MockerFixture
 from sqlite_utils import Database
 
 from tests.conftest import Open, World
-from tests.support.factories import job
-from ucloud_slurm.bridge.naming import fingerprint
+from tests.support.factories import new_job
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.store import migrations
 from ucloud_slurm.store.jobs import Jobs
@@ -24,7 +23,7 @@ def running(world: World, number: int) -> None:
     for _ in range(number):
         world.submit()
     for made in world.model.jobs:
-        world.model.start(made)
+        world.model.begin_run(made)
     world.work(1)
 
 
@@ -74,28 +73,13 @@ def test_passes_never_overlap(world: World) -> None:
 def _claim(path: Path, results: "multiprocessing.Queue[int]", start: "multiprocessing.synchronize.Barrier") -> None:
     store = Store(path)
     start.wait()
-    results.put(sum(Jobs(store).claim(str(number), 1.0, 2.0) is not None for number in range(50)))
+    results.put(sum(len(Jobs(store).claim([str(number)], 1.0, 2.0)) for number in range(50)))
     store.close()
 
 
 def test_a_job_is_claimed_by_one_of_many_processes(open_provider: Open) -> None:
     provider = open_provider()
-    rows = [
-        {
-            "id": str(number),
-            "phase": "accepted",
-            "name": "n",
-            "local_user": "u",
-            "owner": "o",
-            "category": "c",
-            "product": "p",
-            "fingerprint": fingerprint(job()),
-            "body": job().model_dump_json(by_alias=True),
-            "accepted_at": 1.0,
-        }
-        for number in range(50)
-    ]
-    provider.jobs.accept(rows)
+    provider.jobs.accept([new_job(str(number), accepted_at=1.0) for number in range(50)])
     context = multiprocessing.get_context("spawn")
     results: multiprocessing.Queue[int] = context.Queue()
     start = context.Barrier(3)

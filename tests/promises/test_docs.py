@@ -23,8 +23,7 @@ from tests.sandbox.cli import sandbox
 from ucloud_slurm import config
 from ucloud_slurm.cli import context, worker
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.job_state import Lifecycle
-from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.job_state import JobPhase, Lifecycle
 from ucloud_slurm.store.outbox import Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -198,7 +197,7 @@ def test_every_state_is_in_the_reference() -> None:
     text = page("reference/states.rst")
     for state in SlurmState:
         assert f"   * - ``{state.name}``" in text
-    for phase in Phase:
+    for phase in JobPhase:
         assert f"\n``{phase.value}``\n" in text
     for outcome in Outcome:
         assert f"``{outcome.value}``" in page("reference/database.rst")

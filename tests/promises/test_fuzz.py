@@ -391,7 +391,7 @@ def test_ten_thousand_random_requests_break_nothing(
         if operation.is_bulk and operation is not create:
             fuzzer.send(create, json.dumps({"items": jobs(number)}).encode())
         for job in model.jobs:
-            model.start(job)
+            model.begin_run(job)
         fuzzer.attack(operation, number, until if operation is not operations[-1] else REQUESTS)
     print(f"seed {SEED}:", sorted(fuzzer.answers.items()))  # noqa: T201  shown when something fails
     assert fuzzer.sent == REQUESTS

@@ -5,17 +5,17 @@ from dataclasses import replace
 import pytest
 
 from tests.conftest import World
-from ucloud_slurm.slurm.errors import ActionRefused
+from ucloud_slurm.slurm.errors import ActionRefusedError
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import Phase, Stop
+from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.worker.run import Result
 
 
 def running(world: World) -> str:
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     assert world.told(job_id) == ["RUNNING"]
     return job_id
@@ -108,7 +108,7 @@ def test_an_end_is_not_settled_before_sacct_knows_its_time(world: World) -> None
 def test_a_job_that_accounting_does_not_know_by_name_yet_waits_for_it(world: World) -> None:
     job_id = world.submit()
     job = world.slurm(job_id)
-    world.model.start(job)
+    world.model.begin_run(job)
     world.clock.advance(30)
     world.model.end(job)
     job.in_queue = False
@@ -127,7 +127,7 @@ def test_squeue_wins_while_it_lists_a_job(world: World) -> None:
     world.model.requeue(world.slurm(job_id), SlurmState.PREEMPTED)
     world.work(1)
     assert world.told(job_id) == ["RUNNING", "IN_QUEUE"]
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(100)
     assert world.told(job_id) == ["RUNNING", "IN_QUEUE", "RUNNING"]
 
@@ -174,7 +174,7 @@ def test_an_id_that_is_used_again_is_not_our_job(world: World) -> None:
 
 def test_a_job_that_ran_between_two_looks_is_told_to_have_run(world: World) -> None:
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.clock.advance(3)
     world.model.end(world.slurm(job_id))
     world.work(1)
@@ -195,13 +195,13 @@ def test_verify_of_a_job_that_nobody_knows_ends_it_after_both_were_asked(world: 
 
 def test_verify_finds_a_job_whose_row_was_lost(world: World) -> None:
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.clock.advance(3600)
     world.provider.store.change("delete from jobs")
     world.core.verify(job_id)
     world.work(1)
     world.work(1)
-    assert world.row(job_id).phase is Phase.LIVE
+    assert world.row(job_id).phase is JobPhase.LIVE
     assert world.told(job_id) == ["RUNNING"]
 
 
@@ -223,7 +223,7 @@ def test_a_cancel_that_slurm_refuses_does_not_hold_up_the_others(world: World) -
 
     def refusing(job: SlurmJobId, name: str, user: str, within: float) -> None:
         if name == f"ucloud-{ids[0]}":
-            raise ActionRefused("Access/permission denied")
+            raise ActionRefusedError("Access/permission denied")
         real(job, name, user, within)
 
     world.model.cancel = refusing  # type: ignore[method-assign]

@@ -9,7 +9,7 @@ from tests.conftest import Clock, Open, Serve, World
 from tests.sandbox.core import SimulatedCore
 from tests.support.model import Model
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.jobs import Stop
+from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.outbox import Outcome
 from ucloud_slurm.worker.run import Result, run_once
 
@@ -17,7 +17,7 @@ from ucloud_slurm.worker.run import Result, run_once
 def run(world: World, seconds: int, step: int = 15) -> str:
     """A job that runs so long and ends, with passes on the way."""
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work()
     for _ in range(seconds // step):
         world.work(step)
@@ -36,7 +36,7 @@ def test_charges_add_up_to_what_slurm_counted(world: World, seconds: int, minute
 
 def test_nodes_multiply_the_charge(world: World) -> None:
     job_id = world.submit(replicas=3)
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     world.work(119)
     assert [(charge.units, charge.multiplier) for charge in world.core.job(job_id).charges] == [(2, 3)]
@@ -45,11 +45,11 @@ def test_nodes_multiply_the_charge(world: World) -> None:
 def test_every_run_of_a_requeued_job_is_charged(world: World) -> None:
     job_id = world.submit()
     job = world.slurm(job_id)
-    world.model.start(job)
+    world.model.begin_run(job)
     world.work(40)
     world.model.requeue(job, SlurmState.NODE_FAIL)
     world.work(100)
-    world.model.start(job)
+    world.model.begin_run(job)
     world.work(50)
     assert world.booked(job_id) == 1  # of 40 seconds before and 50 since
     world.model.end(job)
@@ -64,7 +64,7 @@ def test_every_run_of_a_requeued_job_is_charged(world: World) -> None:
 def test_a_charge_whose_answer_was_lost_is_booked_once(world: World, times: int, charging: Any) -> None:
     world.core.charging = charging
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     world.core.faults.drop_answer("jobs.control.chargeCredits", times=times)
     for seconds in (60, *(1 for _ in range(1, times))):
@@ -79,7 +79,7 @@ def test_a_charge_whose_answer_was_lost_is_booked_once(world: World, times: int,
 def test_a_core_that_lists_a_repeated_charge_as_unpaid_does_not_kill_the_job(world: World) -> None:
     world.core.charging = "as-coded"
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     world.core.faults.drop_answer("jobs.control.chargeCredits", times=1)
     world.work(60)
@@ -96,7 +96,7 @@ def test_a_job_without_funds_is_cancelled_and_said_so(world: World, charging: st
     world.core.charging = charging  # type: ignore[assignment]
     job_id = world.submit()
     world.core.wallets.set(owner="user", credits=1)
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     world.work(60)
     assert world.row(job_id).stop is Stop.NO_FUNDS
@@ -110,7 +110,7 @@ def test_in_a_bulk_only_the_job_that_cannot_pay_is_stopped(world: World) -> None
     ids = [world.submit(owner=owner) for owner in ("rich", "poor", "richer", "wealthy")]
     world.core.wallets.set(owner="poor", credits=1)
     for job_id in ids:
-        world.model.start(world.slurm(job_id))
+        world.model.begin_run(world.slurm(job_id))
     world.work(1)
     world.work(60)
     assert [world.row(job_id).stop for job_id in ids] == [None, Stop.NO_FUNDS, None, None]
@@ -120,7 +120,7 @@ def test_in_a_bulk_only_the_job_that_cannot_pay_is_stopped(world: World) -> None
 def test_a_job_is_cancelled_until_slurm_confirms(world: World) -> None:
     job_id = world.submit()
     world.core.wallets.set(owner="user", credits=1)
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     world.model.cancels_reach = False
     world.work(60)
@@ -137,7 +137,7 @@ def test_a_job_is_cancelled_until_slurm_confirms(world: World) -> None:
 def test_a_job_that_ended_by_itself_is_not_said_to_be_stopped_for_funds(world: World) -> None:
     job_id = world.submit()
     world.core.wallets.set(owner="user", credits=1)
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     world.clock.advance(60)
     world.model.end(world.slurm(job_id))
@@ -148,7 +148,7 @@ def test_a_job_that_ended_by_itself_is_not_said_to_be_stopped_for_funds(world: W
 
 def test_a_day_without_ucloud_loses_nothing_and_drains_in_order(world: World) -> None:
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.core.faults.outage(True)
     for _ in range(6):
         assert world.work(4 * 3600) is Result.NOT_ALL
@@ -167,7 +167,7 @@ def test_a_day_without_ucloud_loses_nothing_and_drains_in_order(world: World) ->
 @pytest.mark.parametrize("fault", ["html", "500", "502", "429"])
 def test_an_answer_that_is_none_is_no_answer(world: World, fault: str) -> None:
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     if fault == "html":
         world.core.faults.html("jobs.control.update", times=3)
     else:
@@ -180,7 +180,7 @@ def test_an_answer_that_is_none_is_no_answer(world: World, fault: str) -> None:
 def test_a_message_that_core_refuses_for_good_is_parked_and_the_rest_goes_on(world: World) -> None:
     first, second = world.submit(), world.submit()
     for job_id in (first, second):
-        world.model.start(world.slurm(job_id))
+        world.model.begin_run(world.slurm(job_id))
     world.core.lose(first)
     assert world.work(1) is Result.DONE
     assert world.told(second) == ["RUNNING"]
@@ -191,7 +191,7 @@ def test_a_message_that_core_refuses_for_good_is_parked_and_the_rest_goes_on(wor
 @pytest.mark.parametrize("status", [403, 404, 405, 409, 413])
 def test_an_error_that_is_not_about_a_message_parks_none(world: World, status: int) -> None:
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     body = {} if status == 404 else {"why": "something in between says no"}
     world.core.faults.answer("jobs.control.update", status, body, times=1)
     assert world.work(1) is Result.NOT_ALL
@@ -201,7 +201,7 @@ def test_an_error_that_is_not_about_a_message_parks_none(world: World, status: i
 
 def test_a_402_without_a_body_stops_the_job_all_the_same(world: World) -> None:
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     world.core.faults.answer("jobs.control.chargeCredits", 402, {}, times=1)
     assert world.work(60) is Result.DONE
@@ -212,7 +212,7 @@ def test_a_402_without_a_body_stops_the_job_all_the_same(world: World) -> None:
 
 def test_a_400_without_a_body_does_not_hold_up_the_rest(world: World) -> None:
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.core.faults.answer("jobs.control.update", 400, {}, times=1)
     assert world.work(1) is Result.DONE
     assert [row["outcome"] for row in world.provider.outbox.of(job_id)] == [Outcome.PARKED]
@@ -220,7 +220,7 @@ def test_a_400_without_a_body_does_not_hold_up_the_rest(world: World) -> None:
 
 def test_what_was_parked_can_be_sent_again(world: World) -> None:
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.core.faults.answer("jobs.control.update", 400, {"why": "Unable to use all requested resources"}, times=1)
     assert world.work(1) is Result.DONE
     assert world.told(job_id) == []
@@ -232,12 +232,12 @@ def test_what_was_parked_can_be_sent_again(world: World) -> None:
 def test_a_doubtful_charge_does_not_drag_its_neighbours_along(world: World) -> None:
     world.core.charging = "as-coded"
     first = world.submit()
-    world.model.start(world.slurm(first))
+    world.model.begin_run(world.slurm(first))
     world.work(1)
     world.core.faults.drop_answer("jobs.control.chargeCredits", times=1)
     world.work(60)
     second = world.submit()
-    world.model.start(world.slurm(second))
+    world.model.begin_run(world.slurm(second))
     world.core.faults.outage(True)
     world.work(60)
     world.core.faults.outage(False)
@@ -248,7 +248,7 @@ def test_a_doubtful_charge_does_not_drag_its_neighbours_along(world: World) -> N
 
 def test_the_price_that_was_known_holds_while_ucloud_does_not_say_it(world: World) -> None:
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     world.clock.advance(25 * 3600)
     world.core.faults.answer("products.retrieve", 404, {"why": "Not found"}, times=9)
@@ -272,7 +272,7 @@ def test_a_ucloud_that_hangs_is_asked_once_in_a_pass(world: World) -> None:
 
 def test_an_expired_access_token_is_renewed_once_and_nothing_is_lost(world: World) -> None:
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.core.tokens.revoke_access()
     assert world.work(1) is Result.DONE
     assert world.told(job_id) == ["RUNNING"]
@@ -281,7 +281,7 @@ def test_an_expired_access_token_is_renewed_once_and_nothing_is_lost(world: Worl
 def test_a_restart_asks_for_no_new_token_product_or_application(world: World, open_provider: Open) -> None:
     world.core.include_resolved = False
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     asked = [exchange.call for exchange in world.core.exchanges]
     assert "products.retrieve" in asked
@@ -297,7 +297,7 @@ def test_a_restart_asks_for_no_new_token_product_or_application(world: World, op
 def test_updates_wait_until_create_has_been_answered(world: World) -> None:
     job_id = world.submit()
     world.provider.store.change("update jobs set promised_at = null")
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     assert world.told(job_id) == []
     world.work(15)
@@ -306,7 +306,7 @@ def test_updates_wait_until_create_has_been_answered(world: World) -> None:
 
 def test_a_product_taken_out_of_the_configuration_is_charged_to_the_end(world: World, open_provider: Open) -> None:
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     world.provider.close()
     other = {"id": "other", "category": "example-compute", "partition": "cpu"}
@@ -325,13 +325,13 @@ def test_the_folder_of_a_job_is_told_where_ucloud_has_a_path_for_it(
     provider = open_provider(files=roots)
     world = World(core, provider, model, clock, serve(provider))
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     assert [update["outputFolder"] for update in core.job(job_id).updates] == [f"/jobs/{job_id}"]
 
 
 def test_no_folder_is_told_where_ucloud_has_no_path_for_it(world: World) -> None:
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     assert [update["outputFolder"] for update in world.core.job(job_id).updates] == [None]

@@ -9,12 +9,12 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import Open, Serve, World
 from tests.sandbox.processes import wait_until
-from tests.support.factories import job, job_data
+from tests.support.factories import job, job_data, new_job
 from ucloud_slurm.errors import StorageFull
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.submission import build
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
-from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.web.create import Create
 from ucloud_slurm.worker.run import run_once
 
@@ -60,7 +60,7 @@ def test_the_same_id_with_other_contents_is_refused(world: World) -> None:
 def test_a_submission_whose_answer_was_lost_is_found_and_not_repeated(world: World) -> None:
     world.model.lose_answers = 1
     job_id = world.submit()
-    assert world.row(job_id).phase is Phase.SUBMITTING
+    assert world.row(job_id).phase is JobPhase.SUBMITTING
     world.work(1)
     assert world.row(job_id).slurm_id == world.slurm(job_id).run.id
 
@@ -69,7 +69,7 @@ def test_a_lost_submission_that_ended_meanwhile_is_found_in_sacct(world: World) 
     world.model.lose_answers = 1
     job_id = world.submit()
     job = world.slurm(job_id)
-    world.model.start(job)
+    world.model.begin_run(job)
     world.clock.advance(5)
     world.model.end(job)
     job.in_queue = False
@@ -136,7 +136,7 @@ CRASHES = [
     "ucloud_slurm.users.impersonation.make_folder",
     "tests.support.model.Model.submit",
     "ucloud_slurm.store.jobs.Jobs.submitted",
-    "ucloud_slurm.store.jobs.Jobs.promise",
+    "ucloud_slurm.store.jobs.Jobs.acknowledge",
 ]
 
 
@@ -152,7 +152,7 @@ def test_a_crash_at_any_point_leaves_one_slurm_job(
     world: World, open_provider: Open, serve: Serve, mocker: MockerFixture, place: str, moment: str, pace: float | None
 ) -> None:
     if pace is None and place.endswith("claim"):
-        place = "ucloud_slurm.web.create.submit"
+        place = "ucloud_slurm.provider.bulk.conclude"
     world.provider.close()
     world.provider = open_provider(slurm={"submit_per_second": pace}, jobs={"submit_within": "30s"})
     real = pkgutil.resolve_name(place)
@@ -174,20 +174,18 @@ def test_a_crash_at_any_point_leaves_one_slurm_job(
         world.clock.advance(20)
     assert status == 200
     assert len(world.model.of("7")) == 1
-    assert world.row("7").phase is Phase.LIVE
+    assert world.row("7").phase is JobPhase.LIVE
 
 
 def test_a_submission_that_outlived_its_claim_is_taken_back_when_it_lands(world: World, mocker: MockerFixture) -> None:
     real, first = world.model.submit, list[Submission]()
 
-    def slow(submission: Submission, within: float, as_user: Any, before: Any = None) -> SlurmJobId:
+    def slow(submission: Submission, within: float) -> SlurmJobId:
         if not first:
             first.append(submission)
-            before()
             for _ in range(8):  # long enough for the worker to look for it in vain, and to submit it itself
                 world.work(20)
-            return real(submission, within, as_user)
-        return real(submission, within, as_user, before)
+        return real(submission, within)
 
     mocker.patch.object(world.model, "submit", slow)
     create(world, job_data("7"))
@@ -204,38 +202,23 @@ def states(world: World) -> list[str]:
 
 def test_the_outcome_of_an_attempt_says_nothing_about_the_next(world: World) -> None:
     jobs, now = world.provider.jobs, world.clock()
-    jobs.accept(
-        [
-            {
-                "id": "7",
-                "phase": "accepted",
-                "name": "n",
-                "local_user": "u",
-                "owner": "o",
-                "category": "c",
-                "product": "p",
-                "fingerprint": "f",
-                "body": "{}",
-                "accepted_at": now,
-            }
-        ]
-    )
-    assert jobs.claim("7", now, now) == 1
-    jobs.release_claim("7", attempt=1)
-    assert jobs.claim("7", now, now + 9) == 2
-    jobs.release_claim("7", attempt=1)
+    jobs.accept([new_job("7", accepted_at=now)])
+    assert jobs.claim(["7"], now, now) == {"7": 1}
+    jobs.release_claim(["7"], 1)
+    assert jobs.claim(["7"], now, now + 9) == {"7": 2}
+    jobs.release_claim(["7"], 1)
     jobs.mark_outcome_unknown("7", 1, now)
     jobs.refused("7", 400, "no", now, attempt=1)
     assert not jobs.submitted("7", 5, None, attempt=1)
     row = world.row("7")
-    assert (row.phase, row.claimed_until, row.slurm_id, row.attempts) == (Phase.SUBMITTING, now + 9, None, 2)
+    assert (row.phase, row.claimed_until, row.slurm_id, row.attempts) == (JobPhase.SUBMITTING, now + 9, None, 2)
     assert jobs.submitted("7", 6, None, attempt=2)
 
 
 def test_a_folder_that_took_longer_than_the_claim_allows_sends_nothing(world: World, mocker: MockerFixture) -> None:
-    mocker.patch("ucloud_slurm.provider.submission.CLAIM_MARGIN", -1.0)
+    mocker.patch("ucloud_slurm.provider.submission.CLAIM_MARGIN_SECONDS", -1.0)
     assert create(world, job_data("7"))[0] == 200
-    assert (world.model.of("7"), world.row("7").phase) == ([], Phase.SUBMITTING)
+    assert (world.model.of("7"), world.row("7").phase) == ([], JobPhase.SUBMITTING)
     mocker.stopall()
     for _ in range(8):
         world.work(20)
@@ -246,10 +229,10 @@ def test_a_folder_that_fails_when_another_attempt_is_under_way_refuses_nothing(
     world: World, mocker: MockerFixture
 ) -> None:
     def late(*_: Any) -> None:
-        world.provider.jobs.release_claim("7", attempt=1)  # the worker has given it up meanwhile, and is at it itself
-        assert world.provider.jobs.claim("7", world.clock(), world.clock() + 60) == 2
+        world.provider.jobs.release_claim(["7"], 1)  # the worker has given it up meanwhile, and is at it itself
+        assert world.provider.jobs.claim(["7"], world.clock(), world.clock() + 60) == {"7": 2}
         raise StorageFull("stale file handle")
 
     mocker.patch("ucloud_slurm.users.impersonation.make_folder", late)
     assert create(world, job_data("7"))[0] == 200
-    assert (world.row("7").phase, world.row("7").attempts) == (Phase.SUBMITTING, 2)
+    assert (world.row("7").phase, world.row("7").attempts) == (JobPhase.SUBMITTING, 2)

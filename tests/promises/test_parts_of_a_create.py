@@ -1,5 +1,6 @@
 """The request and its submissions write for each other: whatever fails or hangs in one, the other tells the truth."""
 
+import itertools
 import sqlite3
 import threading
 import time
@@ -13,33 +14,36 @@ from pytest_mock import MockerFixture
 from tests.conftest import Open, World
 from tests.sandbox.processes import wait_until
 from tests.support.factories import job, job_data
-from ucloud_slurm.errors import StorageTrouble
-from ucloud_slurm.slurm.errors import SubmissionRefused
+from ucloud_slurm.provider.submission import Outcome, conclude
+from ucloud_slurm.slurm.errors import SubmissionRefusedError
+from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import Phase
-from ucloud_slurm.store.sqlite import BUSY_SECONDS, StorageBusy
+from ucloud_slurm.store.job_state import JobPhase
+from ucloud_slurm.store.sqlite import BUSY_SECONDS
 from ucloud_slurm.web.create import Create
 
 PATIENCE = 20.0
+
+
+class BrokenError(Exception):
+    """A fault of the program."""
 
 
 def create(world: World, *ids: str) -> int:
     return int(world.core.call("POST", "/ucloud/example/jobs", {"items": [job_data(id_) for id_ in ids]})[0])
 
 
-def begun(fails: Callable[[int], None]) -> Callable[[Create], bool]:
-    """Instead of the question whether there is time: calls that with the number of each submission, from 1."""
-    real, lock, number = Create._may_submit, threading.Lock(), 0
+def concluded(fails: Callable[[int], None]) -> Callable[..., Outcome]:
+    """Concludes submissions, and calls that with the number of each before, from 1."""
+    numbers, lock = itertools.count(1), threading.Lock()
 
-    def may(self: Create) -> bool:
-        nonlocal number
+    def conclude_(*arguments: Any, **named: Any) -> Outcome:
         with lock:
-            number += 1
-            mine = number
-        fails(mine)
-        return real(self)
+            number = next(numbers)
+        fails(number)
+        return conclude(*arguments, **named)
 
-    return may
+    return conclude_
 
 
 @contextmanager
@@ -55,11 +59,10 @@ def another_writer(world: World) -> Iterator[None]:
 def test_a_job_that_was_rolled_back_with_a_bulk_is_not_promised_alone(world: World, mocker: MockerFixture) -> None:
     there, go, submit = threading.Event(), threading.Event(), world.model.submit
 
-    def slow(submission: Any, within: float, as_user: Any, before: Any = None) -> Any:
+    def slow(submission: Any, within: float) -> Any:
         if submission.name == "ucloud-8":
-            before()
-            raise SubmissionRefused("no")
-        found = submit(submission, within, as_user, before)
+            raise SubmissionRefusedError("no")
+        found = submit(submission, within)
         there.set()
         go.wait(PATIENCE)
         return found
@@ -80,8 +83,8 @@ def test_a_job_that_was_rolled_back_with_a_bulk_is_not_promised_alone(world: Wor
 
 def test_what_was_promised_is_not_rolled_back(world: World) -> None:
     assert create(world, "7") == 200
-    world.provider.jobs.rolled_back("7", 400, "Job 8 of the same request: no", world.clock())
-    assert (world.row("7").phase, world.row("7").stop) == (Phase.LIVE, None)
+    assert world.provider.jobs.roll_back(["7"], 400, "Job 8 of the same request: no", world.clock()) == []
+    assert (world.row("7").phase, world.row("7").stop) == (JobPhase.LIVE, None)
 
 
 def test_a_submission_that_fails_leaves_no_claim_of_the_others(open_provider: Open, mocker: MockerFixture) -> None:
@@ -90,34 +93,36 @@ def test_a_submission_that_fails_leaves_no_claim_of_the_others(open_provider: Op
 
     def fails(number: int) -> None:
         if number == 2:
-            raise StorageBusy("The provider is busy.")
+            raise BrokenError
         if number == 3:
             go.wait(PATIENCE)
 
-    mocker.patch.object(Create, "_may_submit", begun(fails))
-    with pytest.raises(StorageTrouble):
+    mocker.patch("ucloud_slurm.provider.bulk.conclude", concluded(fails))
+    with pytest.raises(BrokenError):
         Create(provider).accept([job(str(number)) for number in range(6)])
     go.set()
     provider.executor.submit("nobody", lambda: None).result(PATIENCE)  # behind them
     phases = [row.phase for row in provider.jobs.newest(6)]
-    assert sorted(phases) == [*[Phase.ACCEPTED] * 4, Phase.LIVE, Phase.SUBMITTING]
+    assert phases.count(JobPhase.SUBMITTING) == 1, "the one that failed: it may have reached Slurm"
+    assert phases.count(JobPhase.ACCEPTED) >= 3
+    assert phases.count(JobPhase.LIVE) == 5 - phases.count(JobPhase.ACCEPTED)
 
 
 def test_nothing_is_written_after_the_answer(world: World, open_provider: Open, mocker: MockerFixture) -> None:
     provider = open_provider(jobs={"submit_within": "1s"}, slurm={"submit_at_once": 2})
-    go, submit = threading.Event(), world.model.submit
+    go, start = threading.Event(), world.model.start
 
-    def fails(number: int) -> None:
-        if number == 1:
-            raise StorageBusy("The provider is busy.")
+    def fails(_number: int) -> None:
+        raise BrokenError
 
-    def late(*arguments: Any) -> Any:
-        go.wait(PATIENCE)
-        return submit(*arguments)
+    def late(submission: Submission, as_user: Any) -> Any:
+        if submission.name == "ucloud-8":
+            go.wait(PATIENCE)
+        return start(submission, as_user)
 
-    mocker.patch.object(Create, "_may_submit", begun(fails))
-    mocker.patch.object(world.model, "submit", late)
-    with pytest.raises(StorageTrouble):
+    mocker.patch("ucloud_slurm.provider.bulk.conclude", concluded(fails))
+    mocker.patch.object(world.model, "start", late)
+    with pytest.raises(BrokenError):
         Create(provider).accept([job("7"), job("8")])
     before = [(row.id, row.phase) for row in provider.jobs.newest(9)]
     go.set()
@@ -125,7 +130,7 @@ def test_nothing_is_written_after_the_answer(world: World, open_provider: Open, 
     wait_until(
         "all turns are over", lambda: not any(each.name == "submit" for each in threading.enumerate()), seconds=PATIENCE
     )
-    assert sorted(before) == [("7", Phase.ACCEPTED), ("8", Phase.ACCEPTED)]
+    assert sorted(before) == [("7", JobPhase.SUBMITTING), ("8", JobPhase.ACCEPTED)]
     assert [(row.id, row.phase) for row in provider.jobs.newest(9)] == before
     assert world.model.jobs == []
 

@@ -12,8 +12,11 @@ import requests
 
 import ucloud_slurm.store
 from tests.conftest import World
+from tests.support.factories import new_job
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store.jobs import WHOLE, Jobs, Phase, Stop
+from ucloud_slurm.store.job_rows import WHOLE
+from ucloud_slurm.store.job_state import Stop
+from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.outbox import Message, Outcome
 from ucloud_slurm.store.people import Link
 from ucloud_slurm.store.retention import Retention
@@ -113,7 +116,7 @@ def life(world: World) -> None:
     """Jobs come, wait, run, are asked about, are stopped, end, and are forgotten."""
     first, second = world.submit(), world.submit()
     world.work(1)
-    world.model.start(world.slurm(first))
+    world.model.begin_run(world.slurm(first))
     world.work(60)
     for path in ("/healthz", "/readyz", "/metrics"):
         requests.get(world.url + path, timeout=10)
@@ -127,28 +130,19 @@ def life(world: World) -> None:
 def the_rest(provider: Provider) -> None:
     """What no life has in it, asked for by name."""
     now, jobs, store = provider.now(), provider.jobs, provider.store
-    row = {
-        "phase": Phase.ACCEPTED,
-        "name": "n",
-        "local_user": "u",
-        "owner": "o",
-        "category": "c",
-        "product": "p",
-        "fingerprint": "f",
-        "body": "{}",
-        "accepted_at": now,
-    }
-    jobs.accept([{**row, "id": id_} for id_ in ("1", "2", "3")])
+    jobs.accept([new_job(id_) for id_ in ("1", "2", "3")])
+    jobs.adopt(new_job("4"), now)
+    jobs.register(new_job("5"), 8, 1, now)
     jobs.known([1])
     jobs.named("n", "u")
     jobs.acknowledge(["1"], now)
-    jobs.claim("1", now, now, 1.0)
+    jobs.claim(["1"], now, now, 1.0)
     jobs.any_claimed(["1"])
     jobs.mark_outcome_unknown("1", 1, now)
-    jobs.release_claim("1", attempt=1)
+    jobs.release_claim(["1"], 1)
     jobs.refused("1", 400, "why", now)
     jobs.refused("2", 400, "why", now)
-    jobs.rolled_back("3", 400, "why", now)
+    jobs.roll_back(["3"], 400, "why", now)
     jobs.held("1", JobUpdate(None, "held"), now)
     jobs.released("1", None, now)
     jobs.limited("1", 5, JobUpdate(None, "limit"), now)

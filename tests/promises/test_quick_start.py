@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import START
-from tests.support.factories import job
+from tests.support.factories import accept_live, job, new_job
 from ucloud_slurm.app import create_app
-from ucloud_slurm.bridge.naming import fingerprint
 from ucloud_slurm.config import read
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm import parse
@@ -75,27 +74,10 @@ def site(tmp_path: Path) -> Path:
     """A site with one live job, and a squeue that lists it as it is known."""
     store, me = Store(tmp_path / "test.db"), own_account()
     (tmp_path / "token").write_text("token")
-    row = {
-        "id": "1",
-        "phase": "live",
-        "slurm_id": 7,
-        "name": "ucloud-1",
-        "local_user": me,
-        "owner": "user",
-        "category": "example-compute",
-        "product": "example-compute-1",
-        "fingerprint": fingerprint(job()),
-        "body": job().model_dump_json(by_alias=True),
-        "accepted_at": START,
-        "promised_at": START,
-        "confirmed_at": START,
-        "submitted_at": 5,
-        "run_submitted": 5,
-        "state": "IN_QUEUE",
-        "slurm_state": "PENDING",
-        "time_limit": 60,
-    }
-    Jobs(store).accept([row])
+    jobs, body = Jobs(store), job().model_dump_json(by_alias=True)
+    accept_live(jobs, new_job("1", local_user=me, body=body, accepted_at=START), 7, 5)
+    jobs.confirmed(["1"], START)
+    store.change("update jobs set run_submitted = 5, slurm_state = 'PENDING', time_limit = 60")
     store.change("insert into caches (kind, key, value, stored_at) values ('compared', '', 'done', ?)", [START])
     for part in ("slurm", "ucloud"):
         store.change("insert into health (part, answering_since, ask_again_at) values (?, ?, 0)", [part, START])

@@ -9,7 +9,7 @@ from tests.rooms.worker.test_external_jobs import RULE, known, registered, submi
 from tests.support.model import ModelJob
 from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Misconfigured
-from ucloud_slurm.store.jobs import Stop
+from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.outbox import Outcome
 from ucloud_slurm.store.people import Link
 from ucloud_slurm.store.sessions import Kind, Session
@@ -23,7 +23,7 @@ OF_A_JOB = ("jobs", "runs", "charges", "outbox", "sessions", "removals", "grants
 def finished(world: World, **more: Any) -> str:
     """A job that ran and ended, and of which UCloud knows everything."""
     job_id = world.submit(**more)
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     world.work(120)
     world.model.end(world.slurm(job_id))

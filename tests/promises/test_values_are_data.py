@@ -12,7 +12,7 @@ from tests.support.factories import application, parameter, text, var, word
 from tests.support.scripts import Node, Seen, build
 from ucloud_slurm.bridge.script.resources import Plan
 from ucloud_slurm.errors import Refused
-from ucloud_slurm.slurm.commands import options
+from ucloud_slurm.slurm.sbatch import options
 
 # Each example starts processes, and all share one folder on purpose.
 REALLY = settings(

@@ -26,7 +26,7 @@ from tests.support.model import Model, ModelJob
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.jobs import Phase, Stop
+from ucloud_slurm.store.job_state import JobPhase, Stop
 
 ENDS = [
     SlurmState.COMPLETED,
@@ -106,7 +106,7 @@ class Lives(RuleBasedStateMachine):
     @precondition(lambda self: self.world.model.jobs)
     @rule(number=st.integers(0, 3), seconds=st.integers(0, 200))
     def a_job_starts(self, number: int, seconds: int) -> None:
-        self.world.model.start(self.some(number))
+        self.world.model.begin_run(self.some(number))
         self.world.clock.advance(seconds)
 
     @precondition(lambda self: self.world.model.jobs)
@@ -154,7 +154,7 @@ class Lives(RuleBasedStateMachine):
         for _ in range(12):
             world.work(20)
             for job in world.model.jobs:
-                world.model.start(job)
+                world.model.begin_run(job)
         world.clock.advance(45)
         for job in world.model.jobs:
             world.model.end(job)
@@ -166,7 +166,7 @@ class Lives(RuleBasedStateMachine):
     def check(self, job_id: str) -> None:
         world, row = self.world, self.world.row(job_id)
         jobs = world.model.of(job_id)
-        assert row.phase is Phase.ENDED
+        assert row.phase is JobPhase.ENDED
         finals = [state for state in world.told(job_id) if state in ("SUCCESS", "FAILURE", "EXPIRED")]
         assert len(set(finals)) == 1
         assert world.core.job(job_id).state == finals[0] == world.told(job_id)[-1]

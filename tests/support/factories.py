@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
+from ucloud_slurm.store.job_rows import NewJob
+from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.wire import from_data
 
@@ -124,6 +126,28 @@ def job_data(
 def job(job_id: str = "54112", **more: Any) -> Job:
     """A decoded Job."""
     return from_data(Job, job_data(job_id, **more))
+
+
+def new_job(job_id: str = "7", **more: Any) -> NewJob:
+    """A job that is to be written into the store; its fields are arbitrary unless given."""
+    values: dict[str, Any] = {
+        "name": f"ucloud-{job_id}",
+        "local_user": "u",
+        "owner": "o",
+        "project": None,
+        "category": PRODUCT["category"],
+        "product": PRODUCT["id"],
+        "fingerprint": "f",
+        "body": "{}",
+        "accepted_at": 0.0,
+    }
+    return NewJob(id=job_id, **values | more)
+
+
+def accept_live(jobs: Jobs, job: NewJob, slurm_id: int = 1, submitted_at: int | None = None) -> None:
+    """Writes a job that Slurm has, and whose create was answered."""
+    jobs.accept([job], claimed=[job.id], attempted_at=job.accepted_at, claimed_until=job.accepted_at + 1)
+    jobs.submitted(job.id, slurm_id, submitted_at, attempt=1, acknowledged_at=job.accepted_at)
 
 
 def text(value: str) -> dict[str, Any]:

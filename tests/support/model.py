@@ -7,7 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
-from ucloud_slurm.slurm.errors import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
+from ucloud_slurm.slurm.errors import (
+    ActionRefusedError,
+    OutcomeUnknownError,
+    SchedulerUnavailableError,
+    SubmissionRefusedError,
+)
 from ucloud_slurm.slurm.records import (
     Launch,
     Load,
@@ -20,7 +25,7 @@ from ucloud_slurm.slurm.records import (
     Submission,
 )
 from ucloud_slurm.slurm.states import Phase, SlurmState
-from ucloud_slurm.system.process import Run
+from ucloud_slurm.system.process import Start
 
 
 @dataclass
@@ -38,6 +43,20 @@ class ModelJob:
     @property
     def run(self) -> RunRecord:
         return self.runs[-1]
+
+
+@dataclass
+class ModelSubmission:
+    """A submission that is not sent yet."""
+
+    model: "Model"
+    submission: Submission
+
+    def send(self, within: float) -> SlurmJobId:
+        return self.model.submit(self.submission, within)
+
+    def abandon(self) -> None:
+        self.model.counts["abandoned"] += 1
 
 
 @dataclass
@@ -67,23 +86,22 @@ class Model:
     def close(self) -> None:
         """Nothing is kept."""
 
-    def submit(
-        self, submission: Submission, within: float, as_user: Run, before: Callable[[], None] | None = None
-    ) -> SlurmJobId:
-        if before is not None:
-            before()
+    def start(self, submission: Submission, as_user: Start) -> "ModelSubmission":
+        return ModelSubmission(self, submission)
+
+    def submit(self, submission: Submission, within: float) -> SlurmJobId:
         self.counts["sbatch"] += 1
         if not self.controller:
-            raise OutcomeUnknown("Unable to contact slurm controller")
+            raise OutcomeUnknownError("Unable to contact slurm controller")
         if self.refuse:
-            raise SubmissionRefused(self.refuse)
+            raise SubmissionRefusedError(self.refuse)
         if self.drop_requests:
             self.drop_requests -= 1
-            raise OutcomeUnknown("Socket timed out")
+            raise OutcomeUnknownError("Socket timed out")
         job = self.add(submission, submission.user)
         if self.lose_answers:
             self.lose_answers -= 1
-            raise OutcomeUnknown("Socket timed out")
+            raise OutcomeUnknownError("Socket timed out")
         return job.run.id
 
     def queue(self, users: Collection[str] | None) -> list[QueueRecord]:
@@ -162,7 +180,7 @@ class Model:
         self.counts["hold"] += 1
         found = self._found(job)
         if found.run.state is not SlurmState.PENDING:
-            raise ActionRefused("Job is no longer pending execution")
+            raise ActionRefusedError("Job is no longer pending execution")
         found.held = "JobHeldAdmin"
 
     def release(self, job: SlurmJobId, within: float) -> None:
@@ -176,16 +194,16 @@ class Model:
         self.counts["scontrol"] += 1
         found = self._found(job)
         if found.run.state is not before:
-            raise ActionRefused(f"Job is not {before.name.lower()}")
+            raise ActionRefusedError(f"Job is not {before.name.lower()}")
         found.runs[-1] = replace(found.run, state=after, state_text=after.name)
 
     def _found(self, job: SlurmJobId) -> ModelJob:
         self._ask(self.controller)
         if not self.operator:
-            raise ActionRefused("Access/permission denied")
+            raise ActionRefusedError("Access/permission denied")
         found = next((each for each in self.jobs if each.in_queue and each.run.id == job), None)
         if found is None:
-            raise ActionRefused("Invalid job id specified")
+            raise ActionRefusedError("Invalid job id specified")
         return found
 
     def version(self) -> str:
@@ -197,7 +215,7 @@ class Model:
         """All Slurm jobs that were made for a UCloud job."""
         return [job for job in self.jobs if job.submission.comment.endswith(f":{job_id}")]
 
-    def start(self, job: ModelJob) -> None:
+    def begin_run(self, job: ModelJob) -> None:
         if job.run.state is SlurmState.PENDING and job.held is None:
             job.runs[-1] = replace(job.run, state=SlurmState.RUNNING, state_text="RUNNING", started=self._now())
 
@@ -234,7 +252,7 @@ class Model:
 
     def _ask(self, up: bool) -> None:
         if not up:
-            raise SchedulerAway("Unable to contact slurm controller")
+            raise SchedulerUnavailableError("Unable to contact slurm controller")
 
     def add(self, submission: Submission, user: str | None = None) -> ModelJob:
         """A job that arrived, whoever submitted it."""

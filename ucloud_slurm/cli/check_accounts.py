@@ -15,8 +15,8 @@ from ucloud_slurm.store.people import Link, People
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.users import service
-from ucloud_slurm.users.impersonation import ImpersonationDenied, OwnAccount
-from ucloud_slurm.users.mapping import IneligibleUser, account_of, is_member
+from ucloud_slurm.users.impersonation import ImpersonationDeniedError, OwnAccount
+from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member
 from ucloud_slurm.users.runner_client import RunnerClient
 from ucloud_slurm.users.script import Script
 
@@ -93,7 +93,7 @@ def _person(users: UsersSection, link: Link) -> Person | str:
     """Somebody who is connected, or why no job runs as them."""
     try:
         account = account_of(link.local_user, users, link.uid)
-    except IneligibleUser as error:
+    except IneligibleUserError as error:
         return error.reason
     if not is_member(account, users.group):
         return f"{account.name} is not in the group {users.group}"
@@ -110,7 +110,7 @@ def _members(users: UsersSection) -> list[Person]:
     for name in names:
         try:
             account = account_of(name, users)
-        except IneligibleUser:
+        except IneligibleUserError:
             continue
         found.append(Person(account.name, account.home, account.shell))
     return found
@@ -128,7 +128,7 @@ def _trial(config: Config, people: Sequence[Person]) -> Iterator[Line]:
         folder = _folder(config, person)
         try:
             RunnerClient(runner, person.user).self_test(folder)
-        except ImpersonationDenied:
+        except ImpersonationDeniedError:
             why = "journalctl -u ucloud-slurm-runner says why; is the rule of sudo there?"
             yield "failed", f"the runner cannot act as {person.user}: {why}"
         except (NotNow, Problem) as error:

@@ -12,7 +12,8 @@ from ucloud_slurm.cli.output import as_json, moment, table
 from ucloud_slurm.provider.billing import accounting_of
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
-from ucloud_slurm.store.jobs import JobRow, Phase
+from ucloud_slurm.store.job_rows import JobRow
+from ucloud_slurm.store.job_state import JobPhase
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ def _jobs(provider: Provider, most: int, *, everything: bool, json_: bool) -> No
     if everything:
         rows = provider.jobs.newest(most + 1)
     else:
-        rows = provider.jobs.in_phase(Phase.ACCEPTED, Phase.SUBMITTING, Phase.LIVE)[::-1]
+        rows = provider.jobs.in_phase(JobPhase.ACCEPTED, JobPhase.SUBMITTING, JobPhase.LIVE)[::-1]
     rows = _first(rows, most)
     if json_:
         as_json([_summary(row) for row in rows])

@@ -14,7 +14,7 @@ from ucloud_slurm.errors import Misconfigured, NotNow, Refused, StorageTrouble, 
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.linking import tell
 from ucloud_slurm.system import journal
-from ucloud_slurm.ucloud.errors import CoreAway
+from ucloud_slurm.ucloud.errors import CoreUnavailableError
 from ucloud_slurm.users.linking import Linking, Server
 from ucloud_slurm.users.runner import listener
 
@@ -80,7 +80,7 @@ def linking(provider: Provider) -> Linking:
     def told(username: str) -> bool:
         try:
             tell(provider, username)
-        except (CoreAway, StorageTrouble) as error:
+        except (CoreUnavailableError, StorageTrouble) as error:
             click.echo(f"ucloud-slurm: UCloud is told of a connection later: {error}", err=True)
             return False
         return True

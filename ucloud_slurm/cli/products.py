@@ -14,7 +14,7 @@ from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, table
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.ucloud.errors import CoreRefused
+from ucloud_slurm.ucloud.errors import CoreRefusedError
 
 
 @click.group()
@@ -96,7 +96,7 @@ def _answered() -> Iterator[None]:
     """Says it in a sentence when UCloud refuses."""
     try:
         yield
-    except CoreRefused as error:
+    except CoreRefusedError as error:
         older = "; a UCloud of 2021 or 2022 has no products v2, and its administrators register products"
         click.echo(f"ucloud-slurm: {error}{older if error.status == 404 else ''}.", err=True)
         sys.exit(1)

@@ -16,7 +16,7 @@ from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.people import Link
 from ucloud_slurm.system.accounts import own_account
-from ucloud_slurm.users.mapping import IneligibleUser, account_of, is_member
+from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member
 
 HEAD = ("ucloud_user", "local_user")
 
@@ -119,7 +119,7 @@ def test(path: Path | None, ucloud_user: str, project: str | None) -> None:
     with opened(path) as provider:
         try:
             identity = provider.mapping.identity(ucloud_user, project)
-        except IneligibleUser as error:
+        except IneligibleUserError as error:
             raise Misconfigured([f"{error.reason}."]) from None
         person = identity.person
         trial = f"{provider.config.jobs.folder.replace('{home}', person.home).replace('{user}', person.user)}"
@@ -190,7 +190,7 @@ def _link(provider: Provider, ucloud_user: str, local_user: str) -> Link:
         raise Misconfigured([f"{one_line(ucloud_user, 40)!r} is not a user of UCloud."])
     try:
         account = account_of(local_user, provider.config.users)
-    except IneligibleUser as error:
+    except IneligibleUserError as error:
         raise Misconfigured([f"{error.reason}."]) from None
     group = provider.config.users.group
     if not is_member(account, group):

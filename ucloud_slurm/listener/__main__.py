@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ucloud_slurm.listener.children import Passes, renew
-from ucloud_slurm.listener.link import Away
+from ucloud_slurm.listener.link import ChannelUnavailableError
 from ucloud_slurm.listener.listening import Listener
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.store.breaker import CircuitBreaker
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> NoReturn:
         renew(settings.verb("listener", "--renew"))
         found = tokens.load()
         if found is None:
-            raise Away("There is no access token for UCloud's channel")
+            raise ChannelUnavailableError("There is no access token for UCloud's channel")
         return found
 
     with exclusive_lock(store.path, LISTENER, HANDOVER) as mine:

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Sequence
 
 from ucloud_slurm.errors import one_line
-from ucloud_slurm.listener.link import Away
-from ucloud_slurm.system.process import CommandMissing, CommandTimeout, run
+from ucloud_slurm.listener.link import ChannelUnavailableError
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, run
 
 log = logging.getLogger(__name__)
 
@@ -19,15 +19,15 @@ PASS = 300.0  # seconds after which a pass is ended, as systemd ends those of th
 def renew(command: Sequence[str]) -> None:
     """Has a fresh access token put into the database.
 
-    :raises Away: there is none
+    :raises ChannelUnavailableError: there is none
     """
     try:
         done = run(command, os.environ, RENEWAL)
-    except (CommandMissing, CommandTimeout) as error:
-        raise Away(f"There is no access token for UCloud's channel ({error})") from None
+    except (CommandMissingError, CommandTimeoutError) as error:
+        raise ChannelUnavailableError(f"There is no access token for UCloud's channel ({error})") from None
     if done.status != 0:
         said = one_line(done.errors.removeprefix("ucloud-slurm: "), 300) or f"exit status {done.status}"
-        raise Away(f"There is no access token for UCloud's channel ({said})")
+        raise ChannelUnavailableError(f"There is no access token for UCloud's channel ({said})")
 
 
 class Passes:

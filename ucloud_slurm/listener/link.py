@@ -29,11 +29,11 @@ from ucloud_slurm.ucloud.channel import LARGEST, ProtocolError
 PIECE = 64 * 1024  # bytes that are read at once
 
 
-class Away(NotNow):
+class ChannelUnavailableError(NotNow):
     """UCloud cannot be reached on the channel, or is silent."""
 
 
-class Ended(Away):
+class ChannelEndedError(ChannelUnavailableError):
     """UCloud has ended the connection."""
 
 
@@ -46,7 +46,7 @@ class Sign(Enum):
 class Link:
     """The connection.
 
-    :raises Away: from every method, when it does not stand
+    :raises ChannelUnavailableError: from every method, when it does not stand
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -62,14 +62,14 @@ class Link:
         try:
             self._socket = _connected(settings)
         except (OSError, ValueError) as error:
-            raise Away(f"UCloud's channel cannot be reached ({_reason(error)})") from None
+            raise ChannelUnavailableError(f"UCloud's channel cannot be reached ({_reason(error)})") from None
         try:
             self._send(Request(host=settings.host, target=settings.target))
             until = time.monotonic() + settings.timeout
             while not self._open:
                 self._read(until - time.monotonic())
                 if time.monotonic() >= until:
-                    raise Away("UCloud does not open the channel in time")
+                    raise ChannelUnavailableError("UCloud does not open the channel in time")
         except BaseException:
             self._socket.close()
             raise
@@ -79,7 +79,7 @@ class Link:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if not self._ended and error is None:
-            with suppress(Away, LocalProtocolError):
+            with suppress(ChannelUnavailableError, LocalProtocolError):
                 self._send(CloseConnection(1000))
         self._socket.close()
 
@@ -96,7 +96,7 @@ class Link:
 
         :param within: seconds
         :raises ProtocolError: what came is no binary message, or one that is too large
-        :raises Ended: see there; everything before was handed over
+        :raises ChannelEndedError: see there; everything before was handed over
         """
         if not self._came:
             self._read(within)
@@ -105,17 +105,17 @@ class Link:
 
     def _read(self, within: float) -> None:
         if self._ended:
-            raise Ended("UCloud has ended the connection")
+            raise ChannelEndedError("UCloud has ended the connection")
         try:
             self._socket.settimeout(max(within, 0.001))
             data = self._socket.recv(PIECE)
         except TimeoutError:
             return
         except OSError as error:
-            raise Away(f"The connection to UCloud's channel is broken ({_reason(error)})") from None
+            raise ChannelUnavailableError(f"The connection to UCloud's channel is broken ({_reason(error)})") from None
         if not data:
             self._ended = True
-            raise Ended("UCloud has ended the connection without a word")
+            raise ChannelEndedError("UCloud has ended the connection without a word")
         try:
             self._protocol.receive_data(data)
             for event in self._protocol.events():
@@ -128,14 +128,14 @@ class Link:
             case AcceptConnection():
                 self._open = True
             case RejectConnection():
-                raise Away(f"UCloud answered {event.status_code} instead of opening the channel")
+                raise ChannelUnavailableError(f"UCloud answered {event.status_code} instead of opening the channel")
             case Ping():
                 self._send(event.response())
             case Pong():
                 self._came.append(Sign.ANSWER)
             case CloseConnection():
                 self._ended = True
-                with suppress(Away, LocalProtocolError):
+                with suppress(ChannelUnavailableError, LocalProtocolError):
                     self._send(event.response())
             case TextMessage():
                 raise ProtocolError("A message on UCloud's channel is text; only binary ones are known.")
@@ -152,7 +152,7 @@ class Link:
             self._socket.settimeout(self._timeout)
             self._socket.sendall(self._protocol.send(event))
         except OSError as error:
-            raise Away(f"UCloud's channel takes nothing ({_reason(error)})") from None
+            raise ChannelUnavailableError(f"UCloud's channel takes nothing ({_reason(error)})") from None
 
 
 def _connected(settings: Settings) -> socket.socket:

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import NoReturn
 
 from ucloud_slurm.errors import NotNow, StorageTrouble, one_line, place
-from ucloud_slurm.listener.link import Ended, Link, Sign
+from ucloud_slurm.listener.link import ChannelEndedError, Link, Sign
 from ucloud_slurm.listener.pulse import Pulse, pause
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.store.breaker import CHANNEL, CircuitBreaker
@@ -62,7 +62,7 @@ class Listener:
         while True:
             try:
                 self.listen()
-            except Ended as error:
+            except ChannelEndedError as error:
                 failures = 0 if self._heard else failures + 1
                 why = str(error) if self._heard else f"{error} before it said anything; is our access token refused?"
             except (NotNow, ProtocolError, StorageTrouble) as error:
@@ -87,7 +87,7 @@ class Listener:
         """Hears one connection to its end.
 
         :raises NotNow: it could not be made, or it is dead
-        :raises Ended: UCloud has ended it
+        :raises ChannelEndedError: UCloud has ended it
         :raises ProtocolError: UCloud sends what cannot be read
         :raises StorageTrouble: what was heard could not be written
         """
@@ -103,7 +103,7 @@ class Listener:
                 if pulse.old(time.monotonic()):
                     # UCloud drops what a connection is too slow for, and does not say so.
                     self._everything = True
-                    raise Ended("A day is over, and everything is asked for once more")
+                    raise ChannelEndedError("A day is over, and everything is asked for once more")
                 if pulse.due(time.monotonic()):
                     link.ping()
                 newest = max(newest, self._hear(link, reader, pulse))

@@ -6,7 +6,7 @@ from ucloud_slurm.bridge.usage import Accounting
 from ucloud_slurm.config import Product
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
-from ucloud_slurm.store.jobs import OpenJob
+from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.ucloud.reports import Charge, Usage
 
@@ -65,7 +65,7 @@ def accounting_of(provider: Provider, lookup: Lookup, row: OpenJob, *, ask: bool
     """How a job is counted, or None if it is not.
 
     :param ask: ask UCloud for what is not kept here
-    :raises CoreAway: UCloud had to be asked and could not be
+    :raises CoreUnavailableError: UCloud had to be asked and could not be
     """
     config = provider.config
     if config.accounting.mode == "off":

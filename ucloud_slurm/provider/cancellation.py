@@ -5,12 +5,12 @@ from collections.abc import Iterable
 
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import FAIR_TRIAL_SECONDS, OPEN_SECONDS
-from ucloud_slurm.slurm.errors import ActionRefused, SchedulerAway
+from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import OpenJob
+from ucloud_slurm.store.job_rows import OpenJob
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +24,9 @@ def cancel(provider: Provider, row: OpenJob, within: float) -> bool:
         return True
     try:
         provider.scheduler.cancel(SlurmJobId(row.slurm_id), row.name, row.local_user, within)
-    except ActionRefused as error:
+    except ActionRefusedError as error:
         log.error("job %s: Slurm does not cancel Slurm job %d: %s", row.id, row.slurm_id, error)
-    except SchedulerAway as error:
+    except SchedulerUnavailableError as error:
         log.warning("job %s: Slurm job %d could not be cancelled yet: %s", row.id, row.slurm_id, error)
         if within >= FAIR_TRIAL_SECONDS:
             provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)

@@ -19,7 +19,8 @@ from ucloud_slurm.store.breaker import CircuitBreaker
 from ucloud_slurm.store.caches import TokenInStore
 from ucloud_slurm.store.codes import Codes
 from ucloud_slurm.store.connections import Connections
-from ucloud_slurm.store.jobs import Jobs, OpenJob
+from ucloud_slurm.store.job_rows import OpenJob
+from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.people import People
 from ucloud_slurm.store.sessions import Sessions

@@ -4,7 +4,7 @@ import logging
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def deliver_link_changes(provider: Provider) -> bool:
     for number, username in enumerate(owed):
         try:
             tell(provider, username)
-        except CoreAway as error:
+        except CoreUnavailableError as error:
             log.warning("%d connections wait to be told: %s", len(owed) - number, error)
             return False
     return True
@@ -33,7 +33,7 @@ def tell(provider: Provider, username: str) -> None:
 
     What an earlier call may have done is taken back first, where UCloud has a call for that.
 
-    :raises CoreAway: it could not be told
+    :raises CoreUnavailableError: it could not be told
     """
     connections, core = provider.connections, provider.core
     before = connections.ask(username, provider.now())
@@ -50,20 +50,20 @@ def tell(provider: Provider, username: str) -> None:
             known = None
             core.approve_connection(username, timeout=TIMEOUT)
         known = before.wanted
-    except CoreAway:
+    except CoreUnavailableError:
         connections.asked(username, known)
         raise
-    except CoreRefused as error:
+    except CoreRefusedError as error:
         if not _about_the_person(provider, error):
             connections.asked(username, known)
-            raise CoreAway(str(error)) from None
+            raise CoreUnavailableError(str(error)) from None
         refusal = one_line(error.why, 200)
         log.error("UCloud does not take the connection of %s: %s", one_line(username, 60), refusal)
         provider.people.note(provider.now(), "UCloud", f"refused the connection of {username}: {refusal}")
     connections.asked(username, known, refusal)
 
 
-def _about_the_person(provider: Provider, error: CoreRefused) -> bool:
+def _about_the_person(provider: Provider, error: CoreRefusedError) -> bool:
     """Whether UCloud refuses a user; what is not its own form of words comes from something in between.
 
     Today's says 403 as well to an access token that it does not take, which says nothing about anybody.
@@ -72,5 +72,5 @@ def _about_the_person(provider: Provider, error: CoreRefused) -> bool:
         return False
     try:
         return error.status != 403 or provider.core.admits_us()
-    except CoreAway:
+    except CoreUnavailableError:
         return False

@@ -15,11 +15,11 @@ from pydantic import ConfigDict, TypeAdapter
 
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.slurm.errors import SchedulerAway
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Partition
 from ucloud_slurm.store.breaker import SLURM, UCLOUD
 from ucloud_slurm.store.caches import Cache
-from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _PARTITIONS = TypeAdapter(list[Partition], config=ConfigDict(defer_build=True))
 class Lookup:
     """Looks things up, nearest first, for one request or one pass.
 
-    :raises CoreAway: UCloud had to be asked and could not be
+    :raises CoreUnavailableError: UCloud had to be asked and could not be
     """
 
     def __init__(self, provider: Provider, deadline: float | None = None) -> None:
@@ -56,7 +56,7 @@ class Lookup:
         self._partitions = Cache(provider.store, "partitions", PARTITION_SECONDS)
         self._looked_up: dict[str, ComputeProduct | None] = {}
         self._cluster: dict[str, Partition] | None = None
-        self._away: CoreAway | None = None
+        self._away: CoreUnavailableError | None = None
 
     def application(self, job: Job) -> Application:
         """The application of a job.
@@ -98,7 +98,7 @@ class Lookup:
             try:
                 v2 = self._provider.era.has_products_v2
                 found = self._ask(lambda within: self._provider.core.product(reference, v2=v2, timeout=within))
-            except (CoreAway, CoreRefused):
+            except (CoreUnavailableError, CoreRefusedError):
                 if self._products.get(key, now, stale=True) is None:
                     raise
         if found is not None and kept is None:
@@ -120,13 +120,13 @@ class Lookup:
         if self._away is not None:
             raise self._away
         if not self._provider.breaker.allows(UCLOUD, self._provider.now()):
-            raise CoreAway("UCloud did not answer a moment ago")
+            raise CoreUnavailableError("UCloud did not answer a moment ago")
         within = self._within()
         if within is not None and within <= 0:
-            raise CoreAway("there is no time left to ask UCloud")
+            raise CoreUnavailableError("there is no time left to ask UCloud")
         try:
             return question(within)
-        except CoreAway as error:
+        except CoreUnavailableError as error:
             self._away = error
             self._provider.breaker.record_failure(UCLOUD, str(error), self._provider.now(), OPEN_SECONDS)
             raise
@@ -146,7 +146,7 @@ class Lookup:
         if kept is None and in_time and self._provider.breaker.allows(SLURM, now):
             try:
                 found = self._provider.scheduler.partitions(within or self._provider.config.slurm.timeout)
-            except SchedulerAway as error:
+            except SchedulerUnavailableError as error:
                 if within is None or within >= FAIR_TRIAL_SECONDS:
                     self._provider.breaker.record_failure(SLURM, str(error), now, OPEN_SECONDS)
             else:

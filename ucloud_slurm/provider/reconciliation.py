@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.errors import Problem
-from ucloud_slurm.provider.acceptance import row_of
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.caches import Cache
-from ucloud_slurm.store.jobs import JobRow, Phase, Stop
-from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.store.job_rows import JobRow
+from ucloud_slurm.store.job_state import JobPhase, Stop
+from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
-from ucloud_slurm.users.mapping import NoAnswer
+from ucloud_slurm.users.mapping import IdentityUnavailableError
 
 if TYPE_CHECKING:
     from ucloud_slurm.ucloud.jobs import Job
@@ -38,7 +38,7 @@ def confirm(provider: Provider) -> bool:
     while rows := provider.jobs.unconfirmed(now):
         try:
             there = provider.core.existing([row.id for row in rows])
-        except (CoreAway, CoreRefused) as error:
+        except (CoreUnavailableError, CoreRefusedError) as error:
             log.warning("UCloud does not say which jobs it has: %s", error)
             return False
         provider.jobs.confirmed([row.id for row, has in zip(rows, there, strict=True) if has], now)
@@ -64,7 +64,7 @@ def reconcile(provider: Provider) -> bool:
         return True
     try:
         jobs = [job for state in OPEN for job in provider.core.jobs(state)]
-    except (CoreAway, CoreRefused) as error:
+    except (CoreUnavailableError, CoreRefusedError) as error:
         log.warning("UCloud does not say how its jobs stand: %s", error)
         return False
     name = provider.config.provider.id
@@ -84,15 +84,15 @@ def repair(provider: Provider, job: Job) -> None:
     if row is None:
         try:
             adopt(provider, job)
-        except NoAnswer:
+        except IdentityUnavailableError:
             log.warning("job %s: it is not known here, and nobody can tell whose account it would run as", job.id)
-    elif row.phase in (Phase.ENDED, Phase.REFUSED) or (row.state and row.state != job.status.state):
+    elif row.phase in (JobPhase.ENDED, JobPhase.REFUSED) or (row.state and row.state != job.status.state):
         repeat_update(provider, row)
 
 
 def repeat_update(provider: Provider, row: JobRow) -> None:
     """Tells UCloud once more how a job stands."""
-    if row.phase is Phase.REFUSED:
+    if row.phase is JobPhase.REFUSED:
         update = JobUpdate(JobState.FAILURE, row.refused_why or "The job was refused.")
     elif row.state is not None:
         update = JobUpdate(row.state, row.reason or "The job is in the queue.")
@@ -104,29 +104,18 @@ def repeat_update(provider: Provider, row: JobRow) -> None:
 def adopt(provider: Provider, job: Job, stop: Stop | None = None) -> None:
     """A job that we do not know: Slurm is asked for it by name before UCloud is told that it is gone.
 
-    :raises NoAnswer: it cannot be told at the moment whose account it runs as; it would not be found as another's
+    :raises IdentityUnavailableError: the mapping does not say at the moment which user the job runs as
     """
+    # Building jobs takes long to load, and most passes adopt none.
+    from ucloud_slurm.provider.submission import new_job
+
     now = provider.now()
     try:
         local_user = provider.mapping.identity(job.owner.created_by, job.owner.project).person.user
-    except NoAnswer:
+    except IdentityUnavailableError:
         raise
     except Problem:
         local_user = NOBODY
-    row = row_of(
-        provider,
-        job,
-        naming.fingerprint(job),
-        local_user,
-        phase=Phase.SUBMITTING,
-        found_only=True,
-        accepted_at=min(now, job.created_at / 1000),
-        promised_at=now,
-        confirmed_at=now,
-        attempted_at=now,
-    )
-    if stop is not None:
-        row |= {"stop": stop, "stop_at": now}
-    with provider.store.writing():
-        if provider.jobs.get(job.id) is None:  # its create may have come meanwhile
-            provider.jobs.accept([row])
+    accepted_at = min(now, job.created_at / 1000)
+    # Its create may have come meanwhile: then its row stays.
+    provider.jobs.adopt(new_job(job, naming.fingerprint(job), local_user, accepted_at), now, stop)

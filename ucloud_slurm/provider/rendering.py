@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ucloud_slurm.bridge.template.messages import Rendered, Request
 from ucloud_slurm.errors import NotNow, Refused, one_line
-from ucloud_slurm.system.process import CommandMissing, CommandTimeout, run
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, run
 
 LEAST = 0.2  # seconds; with less no process is started
 LIMIT = 2.0  # seconds while UCloud waits
@@ -20,7 +20,7 @@ _PACKAGES = str(Path(__file__).parents[2])
 _TOO_SLOW = (-signal.SIGXCPU, -signal.SIGKILL)
 
 
-class NotRendered(NotNow):
+class RenderingUnavailableError(NotNow):
     """This host did not get round to it; nothing is known of the template."""
 
 
@@ -29,19 +29,19 @@ def render(request: Request, within: float = LIMIT) -> Rendered:
 
     :param within: seconds
     :raises Refused: saying what is wrong with a template
-    :raises NotRendered: the host is too busy; it may be tried again
+    :raises RenderingUnavailableError: the host is too busy; it may be tried again
     """
     if within < LEAST:
-        raise NotRendered("a template could not be rendered yet: there is no time left")
+        raise RenderingUnavailableError("a template could not be rendered yet: there is no time left")
     places = [_PACKAGES, *(place for place in sys.path if place.startswith("/"))]
     try:
         done = run([sys.executable, "-I", "-S", "-c", _BEGIN, *places], {}, within, json.dumps(asdict(request)))
-    except (CommandMissing, CommandTimeout) as error:
-        raise NotRendered(f"a template could not be rendered yet: {error}") from None
+    except (CommandMissingError, CommandTimeoutError) as error:
+        raise RenderingUnavailableError(f"a template could not be rendered yet: {error}") from None
     if done.status in _TOO_SLOW:
         raise Refused("the template takes too long.")
     if done.status > 0:
-        raise NotRendered(f"a template could not be rendered yet: {one_line(done.errors[-200:])}")
+        raise RenderingUnavailableError(f"a template could not be rendered yet: {one_line(done.errors[-200:])}")
     try:
         answer = json.loads(done.output) if done.status == 0 else {}
     except ValueError:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from ucloud_slurm.config import Product
 from ucloud_slurm.errors import Refused, one_line
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.slurm.errors import SchedulerAway
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.ucloud.jobs import Job
@@ -34,7 +34,7 @@ def offered(provider: Provider, identity: Identity) -> list[str]:
         return []
     try:
         accounts = _accounts(provider, identity.person.user)
-    except SchedulerAway as error:
+    except SchedulerUnavailableError as error:
         log.info("no Slurm accounts are offered: %s", error)
         return []
     return list(accounts) if len(accounts) > 1 else []
@@ -44,7 +44,7 @@ def chosen(provider: Provider, job: Job, product: Product, identity: Identity) -
     """The account that was chosen for a job, None where nothing was or somebody else decides.
 
     :raises Refused: it is not one of theirs
-    :raises SchedulerAway: Slurm does not say which are
+    :raises SchedulerUnavailableError: Slurm does not say which are
     """
     value = job.specification.parameters.get(NAME)
     if value is None or value.value in (None, "") or product.account is not None or not _chooses(provider, identity):
@@ -64,7 +64,7 @@ def _accounts(provider: Provider, user: str) -> Sequence[str]:
     if kept is not None:
         return _ACCOUNTS.validate_json(kept)
     if not provider.breaker.allows(SLURM, now):
-        raise SchedulerAway("Slurm did not answer a moment ago")
+        raise SchedulerUnavailableError("Slurm did not answer a moment ago")
     found = provider.scheduler.accounts(user, WAIT)
     cache.put(user, _ACCOUNTS.dump_json(found).decode(), now)
     return found

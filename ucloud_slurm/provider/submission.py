@@ -1,16 +1,19 @@
-"""Submitting: now, or what is owed.
+"""Submission of jobs in two phases: started without Slurm hearing of it, and concluded once the job is claimed.
 
-One job, one Slurm job: a submission is claimed in the database before it begins. If its outcome is not known it is
-looked up before it is tried again (:mod:`ucloud_slurm.worker.recovery`).
+One job, one Slurm job: an attempt is claimed in the database before anything is sent. If its outcome is unknown the
+job is looked up before the next attempt (:mod:`ucloud_slurm.worker.recovery`).
 """
 
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future
+from contextlib import suppress
+from enum import Enum, auto
 from functools import partial
 
+from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.errors import problem
 from ucloud_slurm.bridge.script.build import batch_job
 from ucloud_slurm.bridge.script.resources import plan
@@ -19,32 +22,65 @@ from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.isolation import isolate_errors
 from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
-from ucloud_slurm.provider.rendering import LIMIT, PATIENCE, NotRendered, render
-from ucloud_slurm.slurm.errors import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused
+from ucloud_slurm.provider.rendering import LIMIT, PATIENCE, RenderingUnavailableError, render
+from ucloud_slurm.slurm.errors import (
+    ActionRefusedError,
+    OutcomeUnknownError,
+    SchedulerUnavailableError,
+    SubmissionRefusedError,
+)
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
+from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import JobRow, Phase, Stop
+from ucloud_slurm.store.job_rows import JobRow, NewJob
+from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.system.executor import round_robin
-from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
-from ucloud_slurm.users.impersonation import Impersonation, ImpersonationDenied, ImpersonationUnavailable
-from ucloud_slurm.users.mapping import Identity, NoAnswer
+from ucloud_slurm.users.impersonation import ImpersonationDeniedError, ImpersonationUnavailableError
+from ucloud_slurm.users.mapping import Identity, IdentityUnavailableError
 
 log = logging.getLogger(__name__)
 
-FIRST = 1  # attempt
-CLAIM_MARGIN = 5.0  # seconds that a claim outlives the time limit of its submission
-MOST_BUILT = 100  # batch jobs that wait for their turn in memory
+CLAIM_MARGIN_SECONDS = 5.0  # that a claim outlives the time limit of its submission
+MAX_BUILT = 100  # batch jobs in memory that wait for a thread
 SCRIPT = "job.sh"
 
 
-class FolderTrouble(StorageFull):
+class FolderError(StorageFull):
     """The job's folder cannot be made or written; nothing was submitted."""
 
 
-class _NotOurs(Exception):
-    """Somebody else submits the job, or nobody does."""
+class Outcome(Enum):
+    """What came of an attempt to submit a job. It is in the database as well."""
+
+    SUBMITTED = auto()
+    REFUSED = auto()
+    UNKNOWN = auto()
+    NOT_SENT = auto()  # Slurm has not heard of it, and the claim is released
+
+
+def new_job(job: Job, fingerprint: str, local_user: str, accepted_at: float) -> NewJob:
+    """What is written of a job of UCloud's.
+
+    :param fingerprint: of the job (:func:`naming.fingerprint`)
+    :param local_user: the Unix user that it runs as
+    :param accepted_at: seconds since the epoch
+    """
+    specification = job.specification
+    return NewJob(
+        id=job.id,
+        name=naming.slurm_name(job),
+        local_user=local_user,
+        owner=job.owner.created_by,
+        project=job.owner.project,
+        category=specification.product.category,
+        product=specification.product.id,
+        fingerprint=fingerprint,
+        body=job.model_dump_json(by_alias=True, exclude={"status": {"resolved_application", "resolved_product"}}),
+        accepted_at=accepted_at,
+    )
 
 
 def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> Submission:
@@ -52,9 +88,9 @@ def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> S
 
     :param identity: whom it runs as
     :raises Problem: the job cannot be run here, in words for the researcher
-    :raises CoreAway: UCloud had to be asked for the application and did not answer
-    :raises SchedulerAway: Slurm had to be asked for the accounts of a person and did not answer
-    :raises NotRendered: the application's template could not be rendered yet
+    :raises CoreUnavailableError: UCloud had to be asked for the application and did not answer
+    :raises SchedulerUnavailableError: Slurm had to be asked for the accounts of a person and did not answer
+    :raises RenderingUnavailableError: the application's template could not be rendered yet
     """
     reference = job.specification.product
     product = provider.config.product(reference.category, reference.id)
@@ -65,7 +101,7 @@ def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> S
     known_here = product.cpus is not None and product.memory_gb is not None and product.gpus is not None
     try:
         dimensions = None if known_here else lookup.product(reference, job)
-    except CoreRefused:
+    except CoreRefusedError:
         dimensions = None
     partitions = lookup.partitions()
     if partitions is not None and product.partition not in partitions:
@@ -92,103 +128,110 @@ def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> S
 
 
 def claimed_until(provider: Provider, waits: float = 0.0) -> float:
-    """Until when a claim holds that is made now.
+    """Until when a claim holds that is made now, in seconds since the epoch.
 
     :param waits: seconds after which the submission begins at the latest
     """
-    return provider.now() + waits + provider.config.slurm.timeout + CLAIM_MARGIN
+    return provider.now() + waits + provider.config.slurm.timeout + CLAIM_MARGIN_SECONDS
 
 
-def submit(
+def start(provider: Provider, submission: Submission) -> PendingSubmission | None:
+    """Starts a submission that is not sent yet: Slurm's command loads meanwhile.
+
+    :returns: None where it cannot be started; :func:`conclude` tries again, and records why
+    """
+    with suppress(SchedulerUnavailableError, ImpersonationUnavailableError, ImpersonationDeniedError):
+        return provider.scheduler.start(submission, provider.impersonation(submission.user).start)
+    return None
+
+
+def abandon(pending: PendingSubmission | None) -> None:
+    """Releases a submission that has been started and is not to be sent."""
+    if pending is not None:
+        pending.abandon()
+
+
+def conclude(
     provider: Provider,
     job_id: str,
     submission: Submission,
+    attempt: int,
+    pending: PendingSubmission | None = None,
     *,
-    claimed: Callable[[], bool] | None = None,
-    promises: bool = False,
-) -> None:
-    """Submits an accepted job, unless somebody else is at it. What came of it stands in the database.
+    acknowledge: bool = False,
+) -> Outcome:
+    """Submits a job that has been claimed, and records what came of it.
 
-    :param claimed: claims it as its first attempt and says whether it could; called while the command of Slurm's
-        starts. Left out: it is claimed here, before that
-    :param promises: create is answered with success when Slurm has the job
-    :raises FolderTrouble: nothing was submitted, and it is owed again
-    :raises StorageTrouble: the database could not be written; the job is looked up later
+    :param attempt: number of the claimed attempt; the outcome is recorded only while no later one has begun
+    :param pending: the submission, where it has been started
+    :param acknowledge: its create is answered with success once Slurm has the job
+    :raises FolderError: nothing was submitted, and the claim is released
+    :raises StorageTrouble: the outcome could not be recorded; the job is looked up by its name later
     """
-    begun = time.monotonic()
-    attempt: int | None = FIRST
-    if claimed is None:
-        pace = provider.config.slurm.submit_per_second
-        attempt = provider.jobs.claim(job_id, provider.now(), claimed_until(provider), pace)
-    if attempt is None:
-        return
-    jobs, impersonation = provider.jobs, provider.impersonation(submission.user)
-
-    def before() -> None:
-        if claimed is not None and not claimed():
-            raise _NotOurs
-        impersonation.prepare(submission.folder, {SCRIPT: submission.script})
-        if time.monotonic() - begun > CLAIM_MARGIN:
-            # The claim could run out before Slurm has answered, and somebody else look for the job in vain.
-            log.warning("job %s: its folder took too long; it is looked up before it is tried again", job_id)
-            raise _NotOurs
-
+    jobs, log_away = provider.jobs, partial(log.warning, "job %s: not submitted yet: %s", job_id)
     try:
-        slurm_id = _send(provider, submission, impersonation, before, claimed)
-    except _NotOurs:
-        return
+        slurm_id = _send(provider, submission, pending)
     except StorageFull as error:
-        jobs.release_claim(job_id, attempt=attempt)
-        raise FolderTrouble(error.why) from None
-    except ImpersonationDenied as error:
+        jobs.release_claim([job_id], attempt)
+        raise FolderError(error.why) from None
+    except ImpersonationDeniedError as error:
         jobs.refused(job_id, error.status, error.why, provider.now(), attempt=attempt)
-    except ImpersonationUnavailable as error:
-        log.warning("job %s: not submitted yet: %s", job_id, error)
-        jobs.release_claim(job_id, attempt=attempt)
-    except SubmissionRefused as refusal:
+        return Outcome.REFUSED
+    except SubmissionRefusedError as refusal:
         answer = problem(refusal.reason)
         log.info("job %s: Slurm refused it: %s", job_id, refusal.reason)
         jobs.refused(job_id, answer.status, answer.why, provider.now(), attempt=attempt)
-    except OutcomeUnknown as error:
+        return Outcome.REFUSED
+    except ImpersonationUnavailableError as error:
+        log_away(error)
+        jobs.release_claim([job_id], attempt)
+        return Outcome.NOT_SENT
+    except SchedulerUnavailableError as error:
+        log_away(error)
+        jobs.release_claim([job_id], attempt)
+        provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)
+        return Outcome.NOT_SENT
+    except OutcomeUnknownError as error:
         log.warning("job %s: the outcome of its submission is unknown: %s", job_id, error)
         jobs.mark_outcome_unknown(job_id, attempt, provider.now())
         provider.breaker.open(SLURM, str(error), provider.now(), OPEN_SECONDS)
-    except SchedulerAway as error:
-        log.warning("job %s: not submitted yet: %s", job_id, error)
-        jobs.release_claim(job_id, attempt=attempt)
-        provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)
-    else:
-        log.info("job %s: is Slurm job %d", job_id, slurm_id)
-        promised_at = provider.now() if promises else None
-        if not jobs.submitted(job_id, slurm_id, None, attempt=attempt, promised_at=promised_at):
-            _one_too_many(provider, job_id, slurm_id, submission)
+        return Outcome.UNKNOWN
+    if slurm_id is None:
+        # The claim could expire before Slurm has answered, and another process look for the job in vain.
+        log.warning("job %s: its folder took too long; it is looked up before the next attempt", job_id)
+        return Outcome.UNKNOWN
+    log.info("job %s: is Slurm job %d", job_id, slurm_id)
+    acknowledged_at = provider.now() if acknowledge else None
+    if not jobs.submitted(job_id, slurm_id, None, attempt=attempt, acknowledged_at=acknowledged_at):
+        _cancel_duplicate(provider, job_id, slurm_id, submission)
+    return Outcome.SUBMITTED
 
 
-def _send(
-    provider: Provider,
-    submission: Submission,
-    impersonation: Impersonation,
-    before: Callable[[], None],
-    claimed: Callable[[], bool] | None,
-) -> SlurmJobId:
+def _send(provider: Provider, submission: Submission, pending: PendingSubmission | None) -> SlurmJobId | None:
+    """Prepares the job's folder and sends the job; None when the claim does not last for it."""
+    begun, impersonation = time.monotonic(), provider.impersonation(submission.user)
+    pending = pending or provider.scheduler.start(submission, impersonation.start)
     try:
-        return provider.scheduler.submit(submission, provider.config.slurm.timeout, impersonation.run, before)
-    except Exception:
-        # What became of it is written into its row, which must be there.
-        if claimed is not None and not claimed():
-            raise _NotOurs from None
+        impersonation.prepare(submission.folder, {SCRIPT: submission.script})
+        in_time = time.monotonic() - begun <= CLAIM_MARGIN_SECONDS
+    except BaseException:
+        pending.abandon()
         raise
+    if not in_time:
+        pending.abandon()
+        return None
+    return pending.send(provider.config.slurm.timeout)
 
 
-def _one_too_many(provider: Provider, job_id: str, slurm_id: SlurmJobId, submission: Submission) -> None:
-    """Cancels a Slurm job that came when another attempt had been begun, or the job had been given up."""
+def _cancel_duplicate(provider: Provider, job_id: str, slurm_id: SlurmJobId, submission: Submission) -> None:
+    """Cancels a Slurm job that arrived when a later attempt had begun, or the job had been closed."""
     row = provider.jobs.get(job_id)
     if row is not None and row.slurm_id == slurm_id:
         return  # it was found by its name meanwhile
     log.warning("job %s: Slurm job %d is a second one of it and is cancelled", job_id, slurm_id)
     try:
         provider.scheduler.cancel(slurm_id, submission.name, submission.user, provider.config.slurm.timeout)
-    except (SchedulerAway, ActionRefused) as error:
+    except (SchedulerUnavailableError, ActionRefusedError) as error:
         log.error("job %s: Slurm job %d could not be cancelled; do it by hand: %s", job_id, slurm_id, error)
 
 
@@ -221,7 +264,7 @@ def submit_pending(provider: Provider, lookup: Lookup, rows: Iterable[JobRow]) -
                 under_way.append(
                     provider.executor.submit(row.owner, partial(_submit_pending, provider, row.id, submission))
                 )
-        if len(under_way) > MOST_BUILT:
+        if len(under_way) > MAX_BUILT:
             under_way.popleft().result()
     for each in under_way:
         each.result()
@@ -232,8 +275,11 @@ def _submit_pending(provider: Provider, job_id: str, submission: Submission) -> 
         return
     with isolate_errors(job_id, "submitting it"):
         try:
-            submit(provider, job_id, submission)
-        except FolderTrouble as error:
+            pace = provider.config.slurm.submit_per_second
+            claims = provider.jobs.claim([job_id], provider.now(), claimed_until(provider), pace)
+            for attempt in claims.values():
+                conclude(provider, job_id, submission, attempt)
+        except FolderError as error:
             log.error("job %s: not submitted yet: %s", job_id, error)
 
 
@@ -248,7 +294,13 @@ def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submissio
         return build(provider, lookup, row.job, identity)
     except StorageTrouble:
         raise
-    except (NoAnswer, CoreAway, CoreRefused, NotRendered, SchedulerAway) as error:
+    except (
+        IdentityUnavailableError,
+        CoreUnavailableError,
+        CoreRefusedError,
+        RenderingUnavailableError,
+        SchedulerUnavailableError,
+    ) as error:
         log.warning("job %s: not submitted yet: %s", row.id, error)
     except Problem as error:
         provider.jobs.refused(row.id, error.status, error.why, provider.now())
@@ -260,7 +312,7 @@ def end_unsubmitted(provider: Provider, row: JobRow) -> None:
     now = provider.now()
     with provider.store.writing():
         current = provider.jobs.get(row.id)
-        if current is None or current.phase not in (Phase.ACCEPTED, Phase.SUBMITTING):
+        if current is None or current.phase not in (JobPhase.ACCEPTED, JobPhase.SUBMITTING):
             return
         if current.visible_to_ucloud:
             unpaid = current.stop is Stop.NO_FUNDS
@@ -268,4 +320,4 @@ def end_unsubmitted(provider: Provider, row: JobRow) -> None:
             provider.jobs.enqueue_update(row.id, JobUpdate(JobState.SUCCESS, why), now)
             provider.jobs.ended(row.id, 0, now)
         else:
-            provider.jobs.seen(row.id, phase=Phase.REFUSED, ended_at=now, claimed_until=None)
+            provider.jobs.seen(row.id, phase=JobPhase.REFUSED, ended_at=now, claimed_until=None)

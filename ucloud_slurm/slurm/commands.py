@@ -13,16 +13,15 @@ from typing import TypeVar
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm import parse
-from ucloud_slurm.slurm.errors import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused, is_refusal
+from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError, is_refusal
 from ucloud_slurm.slurm.records import Launch, Load, Node, Partition, QueueRecord, RunRecord, SlurmJobId, Submission
+from ucloud_slurm.slurm.sbatch import Sbatch, options
+from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.system.accounts import own_account
-from ucloud_slurm.system.process import CommandMissing, CommandTimeout, Finished, Run, run
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Finished, Start, run
 
 IDS_PER_SACCT = 1000
 
-# sbatch prints one of these where the controller took the request and said no. Every other failure leaves open
-# whether a job was made: a request that timed out can still land.
-_REFUSED = re.compile(r"error: (?:Batch job submission failed: )?(.+)")
 _ENDED_ALREADY = re.compile(r"Invalid job id specified|already completing or completed", re.IGNORECASE)
 
 T = TypeVar("T")
@@ -62,24 +61,13 @@ class Commands:
 
     # -- submitting -----------------------------------------------------------------------------------------
 
-    def submit(
-        self, submission: Submission, within: float, as_user: Run, before: Callable[[], None] | None = None
-    ) -> SlurmJobId:
-        """See :class:`Scheduler`. sbatch(1), which reads the script before it does anything."""
+    def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
+        """See :class:`Scheduler`. sbatch(1) loads while it waits for the script on its standard input."""
         argv = [*self._command("sbatch"), *options(submission)]
         try:
-            done = as_user(argv, self._env, min(within, self._timeout), submission.script, before)
-        except CommandMissing as error:
-            raise SchedulerAway(str(error)) from None
-        except CommandTimeout as error:
-            raise OutcomeUnknown(str(error)) from None
-        text = done.output.strip()
-        # A federated cluster prints "id;cluster".
-        if done.status == 0 and (match := re.fullmatch(r"([1-9][0-9]{0,9})(?:;\S+)?", text)):
-            return SlurmJobId(int(match[1]))
-        if done.status > 0 and not text and (reason := refusal(done.errors)):
-            raise SubmissionRefused(reason)
-        raise OutcomeUnknown(f"sbatch ended with {done.status}: {one_line(done.errors or text, 200)}")
+            return Sbatch(as_user(argv, self._env), submission.script, self._timeout)
+        except CommandMissingError as error:
+            raise SchedulerUnavailableError(str(error)) from None
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -176,7 +164,7 @@ class Commands:
         errors = [line for line in done.errors.splitlines() if line.strip() and not _ENDED_ALREADY.search(line)]
         if errors or (done.status != 0 and not done.errors):
             text = f"scancel ended with {done.status}: {one_line(' '.join(errors), 200)}"
-            raise SchedulerAway(text) if not errors or not is_refusal(text) else ActionRefused(text)
+            raise SchedulerUnavailableError(text) if not errors or not is_refusal(text) else ActionRefusedError(text)
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
         """See :class:`Scheduler`. scontrol(1), update TimeLimit."""
@@ -205,8 +193,8 @@ class Commands:
         reason = one_line(done.errors or done.output, 200)
         # Slurm 22.05 says "Unexpected message received" both of an unknown job and of a controller that is away.
         if not reason or not is_refusal(reason):
-            raise SchedulerAway(f"scontrol ended with {done.status}: {reason}")
-        raise ActionRefused(reason)
+            raise SchedulerUnavailableError(f"scontrol ended with {done.status}: {reason}")
+        raise ActionRefusedError(reason)
 
     def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:
         """See :class:`Scheduler`. srun(1): --overlap lets the shell share what the job's other steps have."""
@@ -237,61 +225,23 @@ class Commands:
         done = self._run(name, arguments, within)
         # Some commands end with 0 although they had no answer and say so on the error output only.
         if done.status != 0 or "error:" in done.errors:
-            raise SchedulerAway(f"{name} ended with {done.status}: {one_line(done.errors, 200)}")
+            raise SchedulerUnavailableError(f"{name} ended with {done.status}: {one_line(done.errors, 200)}")
         return done
 
     def _run(self, name: str, arguments: Sequence[str], within: float | None) -> Finished:
         limit = self._timeout if within is None else min(within, self._timeout)
         try:
             return run([*self._command(name), *arguments], self._reading_env, limit)
-        except (CommandMissing, CommandTimeout) as error:
-            raise SchedulerAway(str(error)) from None
+        except (CommandMissingError, CommandTimeoutError) as error:
+            raise SchedulerUnavailableError(str(error)) from None
 
     def _parsed(self, name: str, read: Callable[[str], T], done: Finished) -> T:
         try:
             return read(done.output)
         except parse.ParseError as error:
-            raise SchedulerAway(f"{name} printed something unexpected: {one_line(str(error), 200)}") from None
-
-
-def options(submission: Submission) -> list[str]:
-    """The arguments of sbatch. All options are here and none in the script: an argument beats a directive."""
-    given = {
-        "job-name": submission.name,
-        "comment": submission.comment,
-        "partition": submission.partition,
-        "account": submission.account,
-        "qos": submission.qos,
-        "constraint": submission.constraint,
-        "reservation": submission.reservation,
-        "nodes": submission.nodes,
-        "ntasks-per-node": submission.tasks,
-        "cpus-per-task": submission.cpus,
-        "mem": None if submission.memory is None else f"{submission.memory}M",
-        "gres": submission.gres,
-        "time": submission.minutes,
-        "chdir": submission.folder,
-        # Slurm fills in patterns such as %j; a path is to be taken as it is.
-        "output": submission.output.replace("%", "%%"),
-        "error": submission.error.replace("%", "%%"),
-        "open-mode": "append",
-        "export": "NONE",
-        "signal": submission.signal,
-    }
-    ours = [f"--{key}={value}" for key, value in given.items() if value is not None]
-    # Of two options that say the same the later one counts.
-    return ["--parsable", *submission.more, *(["--exclusive"] if submission.exclusive else []), *ours]
-
-
-def refusal(errors: str) -> str | None:
-    """Slurm's reason, if sbatch or the controller said a plain no, else None.
-
-    :param errors: what sbatch printed on its error output
-    """
-    if not is_refusal(errors):
-        return None
-    reasons = [match[1].strip() for match in _REFUSED.finditer(errors)]
-    return "; ".join(dict.fromkeys(reasons)) or None
+            raise SchedulerUnavailableError(
+                f"{name} printed something unexpected: {one_line(str(error), 200)}"
+            ) from None
 
 
 def _mark() -> str:

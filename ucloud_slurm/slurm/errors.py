@@ -19,15 +19,15 @@ def is_refusal(text: str) -> bool:
     return _NOT_REFUSALS.search(text) is None
 
 
-class SchedulerAway(NotNow):
+class SchedulerUnavailableError(NotNow):
     """Slurm could not be asked, or did not give a whole answer."""
 
 
-class OutcomeUnknown(NotNow):
+class OutcomeUnknownError(NotNow):
     """The submission may or may not have reached Slurm. It must be looked up before it is tried again."""
 
 
-class SubmissionRefused(Exception):
+class SubmissionRefusedError(Exception):
     """Slurm took no job, and said why; ``reason`` is Slurm's own text."""
 
     def __init__(self, reason: str) -> None:
@@ -35,7 +35,7 @@ class SubmissionRefused(Exception):
         self.reason = reason
 
 
-class ActionRefused(Exception):
+class ActionRefusedError(Exception):
     """Slurm answered, and does not do that to the job; ``reason`` is Slurm's own text."""
 
     def __init__(self, reason: str) -> None:

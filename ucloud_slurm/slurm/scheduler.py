@@ -1,16 +1,32 @@
 """The one interface to a scheduler; `commands` stands behind it, and `pyslurm` where it can be used."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Protocol
 
 from ucloud_slurm.slurm.records import Launch, Load, Node, Partition, QueueRecord, RunRecord, SlurmJobId, Submission
-from ucloud_slurm.system.process import Run
+from ucloud_slurm.system.process import Start
+
+
+class PendingSubmission(Protocol):
+    """A batch job that is ready to be sent to Slurm. It is sent once or abandoned."""
+
+    def send(self, within: float) -> SlurmJobId:
+        """Submits the job.
+
+        :param within: seconds after which the answer is given up
+        :raises SubmissionRefusedError: Slurm took no job
+        :raises OutcomeUnknownError: there may be a job or not
+        :raises SchedulerUnavailableError: nothing was sent
+        """
+
+    def abandon(self) -> None:
+        """Releases what was prepared. Slurm has not heard of the job."""
 
 
 class Scheduler(Protocol):
     """What the product asks of Slurm. Every call has a hard time limit.
 
-    :raises SchedulerAway: from every call that could not be answered
+    :raises SchedulerUnavailableError: from every call that could not be answered
     """
 
     def begin(self) -> None:
@@ -19,18 +35,11 @@ class Scheduler(Protocol):
     def close(self) -> None:
         """Lets go of what is kept between calls. No call follows."""
 
-    def submit(
-        self, submission: Submission, within: float, as_user: Run, before: Callable[[], None] | None = None
-    ) -> SlurmJobId:
-        """Submits a batch job.
+    def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
+        """Prepares the submission of a batch job. Slurm does not hear of the job before it is sent.
 
-        :param within: seconds after which the answer is given up
-        :param as_user: runs a command as the user whose job it is to be
-        :param before: done before Slurm can hear of the job, perhaps while a command starts; if it raises, nothing was
-            sent
-        :raises SubmissionRefused: Slurm took no job
-        :raises OutcomeUnknown: there may be a job or not
-        :raises SchedulerAway: nothing was sent
+        :param as_user: starts a command as the user who is to own the job
+        :raises SchedulerUnavailableError: Slurm's command cannot be started
         """
 
     def queue(self, users: Collection[str] | None) -> list[QueueRecord]:
@@ -53,37 +62,37 @@ class Scheduler(Protocol):
 
         Success does not mean that the job has ended: look. A job that has ended is left alone.
 
-        :raises ActionRefused: Slurm does not do it
+        :raises ActionRefusedError: Slurm does not do it
         """
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
         """Gives the job that time limit, counted from its start.
 
-        :raises ActionRefused: Slurm does not do it
+        :raises ActionRefusedError: Slurm does not do it
         """
 
     def suspend(self, job: SlurmJobId, within: float) -> None:
         """Stops the processes of a running job; it keeps its nodes.
 
-        :raises ActionRefused: Slurm does not do it
+        :raises ActionRefusedError: Slurm does not do it
         """
 
     def resume(self, job: SlurmJobId, within: float) -> None:
         """Lets the processes of a suspended job go on.
 
-        :raises ActionRefused: Slurm does not do it
+        :raises ActionRefusedError: Slurm does not do it
         """
 
     def hold(self, job: SlurmJobId, within: float) -> None:
         """Keeps a waiting job from beginning.
 
-        :raises ActionRefused: Slurm does not do it
+        :raises ActionRefusedError: Slurm does not do it
         """
 
     def release(self, job: SlurmJobId, within: float) -> None:
         """Lets a job that is held begin when it is its turn.
 
-        :raises ActionRefused: Slurm does not do it
+        :raises ActionRefusedError: Slurm does not do it
         """
 
     def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:

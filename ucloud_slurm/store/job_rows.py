@@ -1,9 +1,9 @@
 """What stands in a row of the jobs table, as facts: all of it, or what watching needs of thousands of them."""
 
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
+from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.store.sqlite import Row
 from ucloud_slurm.ucloud.reports import JobState
 
@@ -11,27 +11,31 @@ if TYPE_CHECKING:
     from ucloud_slurm.ucloud.jobs import Job
 
 
-class Phase(StrEnum):
-    """Where a job stands between UCloud and Slurm."""
-
-    ACCEPTED = "accepted"  # written down; no submission has begun
-    SUBMITTING = "submitting"  # a submission has begun; its outcome is not known
-    LIVE = "live"  # Slurm has it
-    ENDED = "ended"  # its last state has been written down for UCloud
-    REFUSED = "refused"  # create was answered with an error; UCloud has forgotten it
-
-
-class Stop(StrEnum):
-    """Why a job is to end before its time."""
-
-    TERMINATED = "terminated"  # UCloud asked for it
-    NO_FUNDS = "no-funds"
-    ROLLED_BACK = "rolled-back"  # another job of the same bulk was refused
-
-
-_PHASES = {phase.value: phase for phase in Phase}
+_PHASES = {phase.value: phase for phase in JobPhase}
 _STATES = {None: None} | {state.value: state for state in JobState}
 _STOPS = {None: None} | {stop.value: stop for stop in Stop}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job that is to be written. Times are seconds since the epoch.
+
+    :ivar name: of the Slurm job
+    :ivar local_user: the Unix user that it runs as, whatever becomes of its owner's link later
+    :ivar fingerprint: of its owner and specification (:func:`ucloud_slurm.bridge.naming.fingerprint`)
+    :ivar body: the Job as UCloud sent it, JSON
+    """
+
+    id: str
+    name: str
+    local_user: str
+    owner: str
+    project: str | None
+    category: str
+    product: str
+    fingerprint: str
+    body: str
+    accepted_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class OpenJob:
 
     id: str
     slurm_id: int | None
-    phase: Phase
+    phase: JobPhase
     name: str
     local_user: str
     owner: str
@@ -56,7 +60,7 @@ class OpenJob:
     run_submitted: int | None
     charged: int
     time_limit: int | None
-    outside: bool
+    external: bool
     by_periods: int
     held_at: float | None
 
@@ -81,7 +85,7 @@ class OpenJob:
         run_submitted: int | None,
         charged: int,
         time_limit: int | None,
-        outside: int,
+        external: int,
         by_periods: int,
         held_at: float | None,
     ) -> "OpenJob":
@@ -105,7 +109,7 @@ class OpenJob:
             run_submitted,
             charged,
             time_limit,
-            bool(outside),
+            bool(external),
             by_periods,
             held_at,
         )
@@ -113,7 +117,7 @@ class OpenJob:
     @property
     def visible_to_ucloud(self) -> bool:
         """Whether UCloud knows the job and hears of it: not if its create failed."""
-        return self.stop is not Stop.ROLLED_BACK and self.phase is not Phase.REFUSED
+        return self.stop is not Stop.ROLLED_BACK and self.phase is not JobPhase.REFUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +127,11 @@ class JobRow(OpenJob):
     fingerprint: str
     body: str
     accepted_at: float
-    promised_at: float | None
+    acknowledged_at: float | None
     claimed_until: float | None
     attempted_at: float | None
     attempts: int
-    found_only: bool
+    lookup_only: bool
     refused_status: int | None
     refused_why: str | None
     reason: str | None
@@ -143,8 +147,8 @@ class JobRow(OpenJob):
         """The row of the table as a fact."""
         data: dict[str, Any] = dict(row)
         data["phase"] = _PHASES[data["phase"]]
-        data["found_only"] = bool(data["found_only"])
-        data["outside"] = bool(data["outside"])
+        data["lookup_only"] = bool(data["lookup_only"])
+        data["external"] = bool(data["external"])
         data["state"] = _STATES[data["state"]]
         data["stop"] = _STOPS[data["stop"]]
         return cls(**data)
@@ -157,3 +161,16 @@ class JobRow(OpenJob):
         from ucloud_slurm.ucloud.wire import decode
 
         return decode(Job, self.body.encode())
+
+
+# Columns whose names differ from the fields that they are read into.
+_COLUMNS = {"acknowledged_at": "promised_at", "lookup_only": "found_only", "external": "outside"}
+
+
+def _columns(fact: type[OpenJob]) -> str:
+    names = [(field.name, _COLUMNS.get(field.name, field.name)) for field in fields(fact)]
+    return ", ".join(column if column == name else f"{column} as {name}" for name, column in names)
+
+
+LEAN = _columns(OpenJob)
+WHOLE = _columns(JobRow)

@@ -1,11 +1,12 @@
 """The jobs table: the mapping from UCloud's jobs to Slurm's, and where each one stands."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from ucloud_slurm.store.job_rows import JobRow, OpenJob, Phase, Stop
+from ucloud_slurm.store.job_rows import LEAN, WHOLE, JobRow, NewJob, OpenJob
+from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.store.sqlite import Connection, Row, Store
 from ucloud_slurm.ucloud.reports import Charge, JobState, JobUpdate, Usage
 
@@ -14,10 +15,27 @@ _THESE = "id in (select value from json_each(?))"
 # By their ids: SQLite would rather go through all jobs of a phase.
 _SUBMITTING = f"+phase = 'submitting' and {_THESE}"
 
-__all__ = ["WHOLE", "WINDOW", "JobRow", "Jobs", "OpenJob", "Phase", "Stop"]
-
-_LEAN = ", ".join(OpenJob.__slots__)
-WHOLE = ", ".join(field.name for field in fields(JobRow))
+_INSERT = (
+    "insert into jobs (id, phase, name, local_user, owner, project, category, product, fingerprint, body, "
+    "accepted_at, promised_at, confirmed_at, claimed_until, attempted_at, attempts, found_only, stop, stop_at, "
+    "slurm_id, submitted_at, state, outside) values (:id, :phase, :name, :local_user, :owner, :project, :category, "
+    ":product, :fingerprint, :body, :accepted_at, :acknowledged_at, :confirmed_at, :claimed_until, :attempted_at, "
+    ":attempts, :lookup_only, :stop, :stop_at, :slurm_id, :submitted_at, :state, :external) on conflict (id) do nothing"
+)
+_UNSET = {
+    "acknowledged_at": None,
+    "confirmed_at": None,
+    "claimed_until": None,
+    "attempted_at": None,
+    "attempts": 0,
+    "lookup_only": False,
+    "stop": None,
+    "stop_at": None,
+    "slurm_id": None,
+    "submitted_at": None,
+    "state": None,
+    "external": False,
+}
 
 
 class Jobs:
@@ -33,7 +51,7 @@ class Jobs:
         found = self._whole("where id = ?", [job_id])
         return found[0] if found else None
 
-    def in_phase(self, *phases: Phase) -> list[JobRow]:
+    def in_phase(self, *phases: JobPhase) -> list[JobRow]:
         """All jobs in these phases, oldest first."""
         marks = ",".join("?" * len(phases))
         return self._whole(f"where phase in ({marks}) order by accepted_at, id", phases)
@@ -49,10 +67,10 @@ class Jobs:
         """Jobs that Slurm has and that are to end, oldest first."""
         return self._lean("indexed by jobs_to_stop where phase = 'live' and stop is not null")
 
-    def _lean(self, which: str) -> list[OpenJob]:
+    def _lean(self, which: str, parameters: Sequence[Any] = ()) -> list[OpenJob]:
         # The index is named: left to itself SQLite takes the one of all phases, and sorts, or reads what is live.
-        sql = f"select {_LEAN} from jobs {which} order by accepted_at, id"
-        return [OpenJob.of(*row) for row in self.store.tuples(sql)]
+        sql = f"select {LEAN} from jobs {which} order by accepted_at, id"
+        return [OpenJob.of(*row) for row in self.store.tuples(sql, parameters)]
 
     def newest(self, most: int) -> list[JobRow]:
         """The jobs that were written down last, newest first."""
@@ -66,7 +84,7 @@ class Jobs:
     def known(self, slurm_ids: Collection[int]) -> dict[int, list[OpenJob]]:
         """The jobs that are or were these Slurm jobs: Slurm uses its ids again."""
         found: dict[int, list[OpenJob]] = {}
-        sql = f"select {_LEAN} from jobs where slurm_id in (select value from json_each(?))"
+        sql = f"select {LEAN} from jobs where slurm_id in (select value from json_each(?))"
         for row in self.store.tuples(sql, [json.dumps(list(slurm_ids))]):
             job = OpenJob.of(*row)
             found.setdefault(job.slurm_id or 0, []).append(job)
@@ -92,19 +110,52 @@ class Jobs:
         sql = "select id, fingerprint from jobs where id in (select value from json_each(?))"
         return {row["id"]: row["fingerprint"] for row in self.store.rows(sql, [json.dumps(list(ids))])}
 
-    def accept(self, rows: Iterable[Mapping[str, Any]]) -> set[str]:
-        """Writes new jobs; those that are there stay as they are.
+    def accept(
+        self,
+        new: Iterable[NewJob],
+        *,
+        claimed: Collection[str] = (),
+        attempted_at: float | None = None,
+        claimed_until: float | None = None,
+    ) -> set[str]:
+        """Writes new jobs in one transaction; those that exist stay as they are.
 
+        :param claimed: ids of those whose first submission is claimed by the caller
+        :param attempted_at: when these submissions begin, in seconds since the epoch
+        :param claimed_until: when these claims expire
         :returns: the ids of those that were written
         """
-        written = set()
-        with self.store.writing() as db:
-            for row in rows:
-                values = ", ".join(f":{column}" for column in row)
-                sql = f"insert into jobs ({', '.join(row)}) values ({values}) on conflict (id) do nothing"
-                if db.conn.execute(sql, row).rowcount:
-                    written.add(row["id"])
-        return written
+        begun: dict[str, object] = {
+            "phase": JobPhase.SUBMITTING,
+            "attempts": 1,
+            "attempted_at": attempted_at,
+            "claimed_until": claimed_until,
+        }
+        waiting: dict[str, object] = {"phase": JobPhase.ACCEPTED}
+        with self.store.writing():
+            return {job.id for job in new if self._insert(job, begun if job.id in claimed else waiting)}
+
+    def adopt(self, job: NewJob, now: float, stop: Stop | None = None) -> bool:
+        """Writes a job that UCloud has and that is not known here: it is looked up in Slurm, never submitted.
+
+        :param stop: why it must end
+        :returns: False when the job exists
+        """
+        unknown = {"phase": JobPhase.SUBMITTING, "lookup_only": True, "attempted_at": now}
+        marked = {"stop": stop, "stop_at": None if stop is None else now}
+        return self._insert(job, {**unknown, **marked, "acknowledged_at": now, "confirmed_at": now})
+
+    def register(self, job: NewJob, slurm_id: int, submitted_at: int, now: float) -> bool:
+        """Writes a job that was submitted outside UCloud and that UCloud has been told of.
+
+        :returns: False when the job exists
+        """
+        there = {"phase": JobPhase.LIVE, "slurm_id": slurm_id, "submitted_at": submitted_at}
+        known = {"state": JobState.IN_QUEUE, "acknowledged_at": now, "confirmed_at": now, "external": True}
+        return self._insert(job, {**there, **known})
+
+    def _insert(self, job: NewJob, state: dict[str, object]) -> bool:
+        return bool(self.store.change(_INSERT, {**_UNSET, **asdict(job), **state}))
 
     def acknowledge(self, ids: Collection[str], now: float) -> list[JobRow]:
         """Decides to answer create with success, unless one of the jobs has been refused.
@@ -125,23 +176,35 @@ class Jobs:
                 )
         return refused
 
-    def claim(self, job_id: str, now: float, until: float, pace: float | None = None) -> int | None:
-        """Begins a submission, unless somebody else has begun one, the job is to end, or it is held.
+    def claim(self, ids: Collection[str], now: float, until: float, pace: float | None = None) -> dict[str, int]:
+        """Claims an attempt to submit each of these jobs, but those that are claimed, stopped or held already.
 
-        :param pace: most submissions a second as the account of the job, over :data:`WINDOW`; None: no bound
-        :returns: the number of the attempt, by which what becomes of it is told from what becomes of others
+        :param until: when the claims expire, in seconds since the epoch
+        :param pace: most submissions a second as one local user, over :data:`WINDOW`; None: no bound
+        :returns: the claimed jobs with the number of the attempt, which tells its outcome from that of others
         """
         with self.store.writing():
             if pace is not None:
-                row = self.get(job_id)
-                if row is None or self.rate_limit_remaining(row.local_user, now, pace) < 1:
-                    return None
-            claimed = self.store.row(
+                ids = self._within_pace(ids, now, pace)
+            rows = self.store.rows(
                 "update jobs set phase = 'submitting', attempted_at = ?, claimed_until = ?, attempts = attempts + 1 "
-                "where id = ? and phase = 'accepted' and stop is null and held_at is null returning attempts",
-                [now, until, job_id],
+                f"where {_THESE} and +phase = 'accepted' and stop is null and held_at is null returning id, attempts",
+                [now, until, json.dumps(list(ids))],
             )
-        return int(claimed["attempts"]) if claimed else None
+        return {row["id"]: int(row["attempts"]) for row in rows}
+
+    def _within_pace(self, ids: Collection[str], now: float, pace: float) -> list[str]:
+        """As many of these jobs, in their order, as may be submitted now for each local user."""
+        users = self.store.rows(f"select id, local_user from jobs where {_THESE}", [json.dumps(list(ids))])
+        of = {row["id"]: row["local_user"] for row in users}
+        remaining = {user: self.rate_limit_remaining(user, now, pace) for user in of.values()}
+        allowed = []
+        for job_id in ids:
+            user = of.get(job_id)
+            if user is not None and remaining[user] > 0:
+                remaining[user] -= 1
+                allowed.append(job_id)
+        return allowed
 
     def rate_limit_remaining(self, user: str, now: float, pace: float) -> int:
         """How many submissions as that account may begin now. See :meth:`claim`."""
@@ -163,12 +226,12 @@ class Jobs:
         submitted_at: int | None,
         *,
         attempt: int | None = None,
-        promised_at: float | None = None,
+        acknowledged_at: float | None = None,
     ) -> bool:
         """The submission made this Slurm job.
 
         :param attempt: whose outcome this is; None: it was found by its name
-        :param promised_at: create can be answered with success now
+        :param acknowledged_at: create can be answered with success now
         :returns: False when nobody waits for it any more: the Slurm job is one too many
         """
         return bool(
@@ -177,7 +240,7 @@ class Jobs:
                 "state = coalesce(state, 'IN_QUEUE'), "
                 "promised_at = case when stop is 'rolled-back' then promised_at else coalesce(promised_at, ?) end "
                 "where id = ? and phase = 'submitting' and attempts = coalesce(?, attempts)",
-                [slurm_id, submitted_at, promised_at, job_id, attempt],
+                [slurm_id, submitted_at, acknowledged_at, job_id, attempt],
                 durable=False,  # without it the job is looked up by its name
             )
         )
@@ -190,10 +253,10 @@ class Jobs:
             [now, job_id, attempt],
         )
 
-    def release_claim(self, *job_ids: str, attempt: int) -> None:
-        """This attempt has submitted none of these jobs; they are owed again."""
+    def release_claim(self, job_ids: Collection[str], attempt: int) -> None:
+        """This attempt has submitted none of these jobs; they can be claimed again."""
         sql = f"update jobs set phase = 'accepted', claimed_until = null where attempts = ? and {_SUBMITTING}"
-        self.store.change(sql, [attempt, json.dumps(job_ids)])
+        self.store.change(sql, [attempt, json.dumps(list(job_ids))])
 
     def refused(self, job_id: str, status: int, why: str, now: float, *, attempt: int | None = None) -> None:
         """Slurm or we do not take the job.
@@ -204,12 +267,12 @@ class Jobs:
         """
         with self.store.writing():
             row = self.get(job_id)
-            if row is None or row.phase not in (Phase.ACCEPTED, Phase.SUBMITTING):
+            if row is None or row.phase not in (JobPhase.ACCEPTED, JobPhase.SUBMITTING):
                 return
             if attempt is not None and row.attempts != attempt:
                 return
             self.store.change("update jobs set refused_status = ?, refused_why = ? where id = ?", [status, why, job_id])
-            if row.promised_at is None:
+            if row.acknowledged_at is None:
                 self.store.change(
                     "update jobs set phase = 'refused', claimed_until = null, ended_at = ? where id = ?", [now, job_id]
                 )
@@ -217,21 +280,29 @@ class Jobs:
                 self.enqueue_update(job_id, JobUpdate(JobState.FAILURE, why), now)
                 self.ended(job_id, 0, now)
 
-    def rolled_back(self, job_id: str, status: int, why: str, now: float) -> None:
-        """Another job of the bulk was refused: this one is to vanish too, wherever it stands.
+    def roll_back(self, job_ids: Collection[str], status: int, why: str, now: float) -> list[OpenJob]:
+        """Takes the jobs of a bulk back of which one was refused.
 
-        Unless success was promised for it: it came in another request as well.
+        Left alone are those that are refused already, and those whose create was acknowledged: they came in another
+        request as well. What is not submitted becomes refused; the others are marked to end.
+
+        :param why: the reason of the refusal
+        :returns: those that Slurm has and that must be cancelled, oldest first
         """
+        these = json.dumps(list(job_ids))
         with self.store.writing():
-            if not self.store.change(
-                "update jobs set refused_status = ?, refused_why = ? where id = ? and promised_at is null",
-                [status, why, job_id],
-            ):
-                return
             self.store.change(
-                "update jobs set phase = 'refused', ended_at = ? where id = ? and phase = 'accepted'", [now, job_id]
+                "update jobs set refused_status = ?1, refused_why = ?2, "
+                "phase = case phase when 'accepted' then 'refused' else phase end, "
+                "ended_at = case phase when 'accepted' then ?3 else ended_at end, "
+                "stop = case when phase in ('submitting', 'live') then coalesce(stop, 'rolled-back') else stop end, "
+                "stop_at = case when phase in ('submitting', 'live') and stop is null then ?3 else stop_at end "
+                "where promised_at is null and +phase <> 'refused' and id in (select value from json_each(?4))",
+                [status, why, now, these],
             )
-            self.stop(job_id, Stop.ROLLED_BACK, now)
+            return self._lean(
+                f"where promised_at is null and +phase = 'live' and +stop = 'rolled-back' and {_THESE}", [these]
+            )
 
     # -- holding --------------------------------------------------------------------------------------------
 

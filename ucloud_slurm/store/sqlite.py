@@ -29,7 +29,7 @@ SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fu
 Row = Mapping[str, Any]
 
 
-class StorageBusy(StorageTrouble):
+class StorageBusyError(StorageTrouble):
     """Others wrote for too long; nothing was written."""
 
     status = 500
@@ -111,7 +111,7 @@ class Store:
 
         :param durable: wait for the disk; without it a power failure can undo the transaction, and nothing else can
         :raises StorageFull: the disk is full
-        :raises StorageBusy: another writer did not end in time
+        :raises StorageBusyError: another writer did not end in time
         """
         with _told(self.path):
             kept = self._kept()
@@ -120,7 +120,7 @@ class Store:
                 return
             until = time.monotonic() + BUSY_SECONDS
             if not self._turn.acquire(timeout=BUSY_SECONDS):
-                raise StorageBusy(BUSY)
+                raise StorageBusyError(BUSY)
             try:
                 kept.wait_for_disk(durable)
                 kept.begin(until)
@@ -216,7 +216,7 @@ def _told(path: Path) -> Iterator[None]:
                 f"The provider's disk is full or broken ({path.parent}); please try again later."
             ) from error
         if _is_busy(error):
-            raise StorageBusy(BUSY) from error
+            raise StorageBusyError(BUSY) from error
         raise
 
 

@@ -1,98 +1,132 @@
-"""Whose turn it is to submit: so many submissions at a time in one process, and fair between accounts."""
+"""A thread pool with fair queueing: so many submissions at a time in one process, one account after the other."""
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
-Task = tuple["Future[None]", Callable[[], object]]
+P = TypeVar("P")
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    future: Future[Any]
+    work: Callable[..., Any]
+    prepare: Callable[[], Any] | None
+    discard: Callable[[Any], object]
 
 
 class FairExecutor:
-    """A few threads that do what is given to them, for one account after the other.
+    """A few threads that execute tasks round robin between accounts.
 
-    Whoever gives a thousand things to do delays somebody who gives one by one of them, not by a thousand. What has
-    begun goes on when nobody waits for it any more. The threads begin when they are needed, and do not keep a process
-    from ending.
+    An account with a thousand tasks delays the task of another by one of them, not by a thousand. A task that has
+    begun is finished even if nobody waits for it. Threads start on demand and do not keep a process from exiting.
     """
 
-    def __init__(self, most: int) -> None:
-        """Begins nothing yet.
+    def __init__(self, max_workers: int) -> None:
+        """Starts no thread yet.
 
-        :param most: threads
+        :param max_workers: threads
         """
-        self._most = most
+        self._max_workers = max_workers
         self._threads = 0
         self._idle = 0
-        self._tasks = 0
-        self._waiting: dict[str, deque[Task]] = {}  # the account whose turn is next comes first
+        self._queued = 0
+        self._queues: dict[str, deque[_Task]] = {}  # by account; the next one comes first
         self._changed = threading.Condition()
         self._closed = False
 
-    def submit(self, user: str, work: Callable[[], object]) -> "Future[None]":
-        """Has something done when it is this account's turn.
+    @overload
+    def submit(self, account: str, work: Callable[[], T]) -> Future[T]: ...
 
+    @overload
+    def submit(
+        self, account: str, work: Callable[[P], T], prepare: Callable[[], P], discard: Callable[[P], object]
+    ) -> Future[T]: ...
+
+    def submit(
+        self,
+        account: str,
+        work: Callable[..., Any],
+        prepare: Callable[[], Any] | None = None,
+        discard: Callable[[Any], object] = lambda _prepared: None,
+    ) -> Future[Any]:
+        """Queues a task of an account.
+
+        :param work: the task
+        :param prepare: is called first, and ``work`` with its result. The task has not begun until it returns; it must
+            not raise
+        :param discard: is called instead of ``work`` if the task was cancelled while ``prepare`` ran
         :raises RuntimeError: no thread can be started, and there is none
-        :returns: which can be cancelled as long as the work has not begun
+        :returns: the task, which can be cancelled until it has begun
         """
-        future: Future[None] = Future()
+        task = _Task(Future(), work, prepare, discard)
         with self._changed:
-            if self._tasks + 1 > self._idle and self._threads < self._most:
-                self._begin_thread()
-            self._waiting.setdefault(user, deque()).append((future, work))
-            self._tasks += 1
+            if self._queued + 1 > self._idle and self._threads < self._max_workers:
+                self._start_thread()
+            self._queues.setdefault(account, deque()).append(task)
+            self._queued += 1
             self._changed.notify()
-        return future
+        return task.future
 
-    def _begin_thread(self) -> None:
+    def _start_thread(self) -> None:
         try:
             threading.Thread(target=self._serve, name="submit", daemon=True).start()
-        except RuntimeError:  # the host gives no more; those that are there do it
+        except RuntimeError:  # the host gives no more; the threads that there are execute all tasks
             if not self._threads:
                 raise
         else:
             self._threads += 1
 
     def close(self) -> None:
-        """Begins nothing any more; the threads end with what they do."""
+        """Cancels every task that is queued; the threads exit when they have finished theirs."""
         with self._changed:
             self._closed = True
-            for tasks in self._waiting.values():
-                for future, _ in tasks:
-                    future.cancel()
-            self._waiting.clear()
+            for queue in self._queues.values():
+                for task in queue:
+                    task.future.cancel()
+            self._queues.clear()
             self._changed.notify_all()
 
     def _serve(self) -> None:
         while (task := self._next()) is not None:
-            future, work = task
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                work()
-            except BaseException as error:  # noqa: BLE001  it belongs to whoever waits
-                future.set_exception(error)
-            else:
-                future.set_result(None)
-            del future, work, task
+            _execute(task)
+            del task
 
-    def _next(self) -> Task | None:
+    def _next(self) -> _Task | None:
         with self._changed:
             self._idle += 1
-            self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._changed.wait_for(lambda: self._queues or self._closed)
             self._idle -= 1
             if self._closed:
                 return None
-            user = next(iter(self._waiting))
-            tasks = self._waiting.pop(user)
-            task = tasks.popleft()
-            self._tasks -= 1
-            if tasks:
-                self._waiting[user] = tasks  # behind the others
+            account = next(iter(self._queues))
+            queue = self._queues.pop(account)
+            task = queue.popleft()
+            self._queued -= 1
+            if queue:
+                self._queues[account] = queue  # behind the others
             return task
+
+
+def _execute(task: _Task) -> None:
+    prepared: tuple[Any, ...] = ()
+    if task.prepare is not None and not task.future.cancelled():
+        prepared = (task.prepare(),)
+    if not task.future.set_running_or_notify_cancel():
+        for each in prepared:
+            task.discard(each)
+        return
+    try:
+        result = task.work(*prepared)
+    except BaseException as error:  # noqa: BLE001  the caller that waits for the result gets it
+        task.future.set_exception(error)
+    else:
+        task.future.set_result(result)
 
 
 def round_robin(things: Iterable[T], account: Callable[[T], str]) -> list[T]:

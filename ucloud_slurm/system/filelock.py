@@ -44,6 +44,22 @@ def is_locked(database: Path, what: str) -> bool:
         os.close(descriptor)
 
 
+def record_release(database: Path, what: str, now: float) -> None:
+    """Records, as the modification time of the lock file, that the work under the lock has ended.
+
+    :param now: seconds since the epoch
+    """
+    os.utime(_path(database, what), (now, now), follow_symlinks=False)
+
+
+def last_released(database: Path, what: str) -> float | None:
+    """When the work under the lock ended last, in seconds since the epoch; None before the lock was ever taken."""
+    try:
+        return os.stat(_path(database, what), follow_symlinks=False).st_mtime
+    except OSError:
+        return None
+
+
 def _path(database: Path, what: str) -> str:
     return f"{database}.{what}"
 

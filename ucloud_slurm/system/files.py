@@ -11,25 +11,25 @@ from pathlib import Path
 from ucloud_slurm.errors import NotNow, StorageFull
 
 
-class NotAFile(Exception):
+class NotARegularFileError(Exception):
     """Something else than a regular file of the job's user is in its place."""
 
 
 def open_file(path: str) -> int | None:
     """Opens a file for reading; the descriptor is the caller's. None when there is none.
 
-    :raises NotAFile: see there
+    :raises NotARegularFileError: see there
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise NotAFile(f"{os.path.basename(path)} cannot be opened ({error.strerror})") from None
+        raise NotARegularFileError(f"{os.path.basename(path)} cannot be opened ({error.strerror})") from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
         os.close(descriptor)
-        raise NotAFile(f"{os.path.basename(path)} is not a regular file of the job's user")
+        raise NotARegularFileError(f"{os.path.basename(path)} is not a regular file of the job's user")
     return descriptor
 
 
@@ -40,7 +40,7 @@ def read_small(opener: Callable[[], int | None], most: int) -> bytes | None:
     """
     try:
         descriptor = opener()
-    except (NotAFile, NotNow):
+    except (NotARegularFileError, NotNow):
         return None
     if descriptor is None:
         return None

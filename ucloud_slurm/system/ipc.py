@@ -17,7 +17,7 @@ _LENGTH = struct.Struct("!I")
 Message = dict[str, Any]
 
 
-class ConnectionLost(Exception):
+class ConnectionLostError(Exception):
     """The other side is gone, too slow, or says what is not a message."""
 
 
@@ -25,7 +25,7 @@ def send(channel: socket.socket, message: Message, descriptors: Sequence[int] = 
     """Sends a message. The descriptors are the other side's own copies from then on; ours stay open.
 
     :param within: seconds
-    :raises ConnectionLost: it could not be sent whole
+    :raises ConnectionLostError: it could not be sent whole
     """
     data = json.dumps(message).encode()
     until = time.monotonic() + within
@@ -38,7 +38,7 @@ def send(channel: socket.socket, message: Message, descriptors: Sequence[int] = 
             channel.settimeout(max(until - time.monotonic(), 0.001))
             rest = rest[channel.send(rest) :]
     except OSError as error:
-        raise ConnectionLost(f"nobody takes a message ({error})") from None
+        raise ConnectionLostError(f"nobody takes a message ({error})") from None
 
 
 def receive(channel: socket.socket, most: int, *, within: float | None) -> tuple[Message, list[int]]:
@@ -46,21 +46,21 @@ def receive(channel: socket.socket, most: int, *, within: float | None) -> tuple
 
     :param most: bytes that it may have
     :param within: seconds until it must be there whole; None: no limit
-    :raises ConnectionLost: see there
+    :raises ConnectionLostError: see there
     """
     until = None if within is None else time.monotonic() + within
     descriptors: list[int] = []
     try:
         (length,) = _LENGTH.unpack(_read(channel, _LENGTH.size, until, descriptors))
         if length > most:
-            raise ConnectionLost(f"a message has {length} bytes")
+            raise ConnectionLostError(f"a message has {length} bytes")
         message = json.loads(_read(channel, length, until, descriptors))
         if not isinstance(message, dict):
-            raise ConnectionLost("a message is not an object")
+            raise ConnectionLostError("a message is not an object")
     except BaseException as error:
         close(descriptors)
         if isinstance(error, (OSError, ValueError, RecursionError)):
-            raise ConnectionLost(f"no message came ({error})") from None
+            raise ConnectionLostError(f"no message came ({error})") from None
         raise
     return message, descriptors
 
@@ -73,7 +73,7 @@ def serve(
     :param answer: gives the answer, and the descriptors that go with it
     :param waits: seconds until the message must be there
     :param sends: seconds for the answer to go
-    :raises ConnectionLost: see there
+    :raises ConnectionLostError: see there
     """
     message, handed = receive(channel, LARGEST, within=waits)
     close(handed)
@@ -99,6 +99,6 @@ def _read(channel: socket.socket, length: int, until: float | None, descriptors:
         for descriptor in found:
             os.set_inheritable(descriptor, False)
         if not piece:
-            raise ConnectionLost("the other side is gone")
+            raise ConnectionLostError("the other side is gone")
         data += piece
     return bytes(data)

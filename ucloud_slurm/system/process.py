@@ -1,10 +1,10 @@
-"""Running one command with a hard time limit and an environment of our own."""
+"""Runs one command with a hard time limit and a fixed environment."""
 
 import os
 import select
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,25 +13,36 @@ from typing import Protocol
 LAST_WORDS = 1.0  # seconds that a killed command has to let go of its pipes
 
 
-class Run(Protocol):
-    """Whatever runs a command as :func:`run` does, as this account or as another."""
+class Started(Protocol):
+    """A command that has been started, or is started with its input, and waits for that input."""
 
-    def __call__(
-        self,
-        argv: Sequence[str],
-        env: Mapping[str, str],
-        timeout: float,
-        stdin: str = "",
-        before: Callable[[], None] | None = None,
-    ) -> "Finished":
-        """See :func:`run`."""
+    def finish(self, stdin: str, timeout: float) -> "Finished":
+        """Gives the command its input and waits for its end.
+
+        :param timeout: seconds
+        :raises CommandMissingError: it could not be started
+        :raises CommandTimeoutError: it was killed at the limit; what it had done by then is unknown
+        """
+
+    def kill(self) -> None:
+        """Kills a command that has not been given its input."""
 
 
-class CommandMissing(Exception):
+class Start(Protocol):
+    """Starts a command as the account of this process, or as another user."""
+
+    def __call__(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
+        """Starts it.
+
+        :raises CommandMissingError: it could not be started
+        """
+
+
+class CommandMissingError(Exception):
     """The command is not there or may not be run; nothing happened."""
 
 
-class CommandTimeout(Exception):
+class CommandTimeoutError(Exception):
     """The command was ended at its limit; what it had done by then is unknown."""
 
 
@@ -44,45 +55,54 @@ class Finished:
     errors: str
 
 
-def run(
-    argv: Sequence[str],
-    env: Mapping[str, str],
-    timeout: float,
-    stdin: str = "",
-    before: Callable[[], None] | None = None,
-) -> Finished:
-    """Runs a command in a session of its own, so that all of it can be ended at the limit.
+class Command:
+    """A command in a session of its own, so that all of it can be killed at a time limit. See :class:`Started`.
+
+    :raises CommandMissingError: it could not be started
+    """
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+        self._name = Path(argv[0]).name
+        try:
+            self._process = _Process(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=dict(env),
+                cwd="/",
+                start_new_session=True,
+                encoding="utf-8",
+                errors="replace",
+            )
+        except OSError as error:
+            raise CommandMissingError(f"{argv[0]} cannot be run ({error.strerror})") from None
+
+    def finish(self, stdin: str, timeout: float) -> Finished:
+        """See :meth:`Started.finish`."""
+        try:
+            output, errors = self._process.communicate(stdin, timeout=max(timeout, 0.001))
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise CommandTimeoutError(f"{self._name} gave no answer in {timeout:.1f} s") from None
+        except BaseException:
+            self.kill()
+            raise
+        return Finished(self._process.returncode, output, errors)
+
+    def kill(self) -> None:
+        """See :meth:`Started.kill`."""
+        _kill(self._process)
+
+
+def run(argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "") -> Finished:
+    """Runs a command from its start to its end.
 
     :param timeout: seconds
-    :param before: done while the command starts, before it is given its input; if it raises, the command is ended
-    :raises CommandMissing: it could not be started
-    :raises CommandTimeout: it had to be ended
+    :raises CommandMissingError: it could not be started
+    :raises CommandTimeoutError: it was killed at the limit
     """
-    try:
-        process = _Process(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(env),
-            cwd="/",
-            start_new_session=True,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except OSError as error:
-        raise CommandMissing(f"{argv[0]} cannot be run ({error.strerror})") from None
-    try:
-        if before is not None:
-            before()
-        output, errors = process.communicate(stdin, timeout=max(timeout, 0.001))
-    except subprocess.TimeoutExpired:
-        _end(process)
-        raise CommandTimeout(f"{Path(argv[0]).name} gave no answer in {timeout:.1f} s") from None
-    except BaseException:
-        _end(process)
-        raise
-    return Finished(process.returncode, output, errors)
+    return Command(argv, env).finish(stdin, timeout)
 
 
 class _Process(subprocess.Popen[str]):
@@ -102,7 +122,7 @@ class _Process(subprocess.Popen[str]):
         return super().wait(timeout)
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
+def _kill(process: "subprocess.Popen[str]") -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     try:

@@ -16,7 +16,7 @@ PATIENCE = 3.0  # seconds that a command has to end after its terminal was hung 
 MOST = 1000  # rows and columns
 
 
-class TerminalTrouble(NotNow):
+class TerminalError(NotNow):
     """No terminal could be had, or the command could not be started."""
 
 
@@ -53,12 +53,12 @@ class Terminal:
 def start(argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
     """Starts a command on a terminal of its own.
 
-    :raises TerminalTrouble: see there
+    :raises TerminalError: see there
     """
     try:
         ours, theirs = pty.openpty()
     except OSError as error:
-        raise TerminalTrouble(f"no terminal can be had ({error.strerror})") from None
+        raise TerminalError(f"no terminal can be had ({error.strerror})") from None
     try:
         _resize(ours, cols, rows)
         # setsid(1) makes the terminal the command's own: it hears of new sizes, and of the end.
@@ -73,7 +73,7 @@ def start(argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> 
         )
     except OSError as error:
         os.close(ours)
-        raise TerminalTrouble(f"the shell cannot be started ({error.strerror})") from None
+        raise TerminalError(f"the shell cannot be started ({error.strerror})") from None
     finally:
         os.close(theirs)
     return Terminal(ours, process)

@@ -16,7 +16,7 @@ from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from ucloud_slurm.errors import one_line
-from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 
 RENEW_BEFORE = 180  # seconds of life left at which the access token is renewed
 CONNECT_TIMEOUT = 3.0  # seconds
@@ -56,8 +56,8 @@ class Client:
     Every call takes at most ``timeout`` seconds a try. Calls of the worker are tried ``tries`` times while
     UCloud is away; what stays undone is tried again at a later pass.
 
-    :raises CoreAway: from every call that could not be answered
-    :raises CoreRefused: from every call that was answered with a 4xx
+    :raises CoreUnavailableError: from every call that could not be answered
+    :raises CoreRefusedError: from every call that was answered with a 4xx
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Client:
         # A caller that brings its own limit gets one try.
         tries = self._tries if timeout is None else 1
         for attempt in Retrying(
-            retry=retry_if_exception_type(CoreAway),
+            retry=retry_if_exception_type(CoreUnavailableError),
             stop=stop_after_attempt(tries),
             wait=wait_random_exponential(multiplier=0.2, max=2),
             reraise=True,
@@ -126,17 +126,19 @@ class Client:
         token = self._access_token(timeout)
         try:
             return self._send(verb, path, query, body, token, timeout)
-        except CoreRefused as error:
+        except CoreRefusedError as error:
             if not _is_about_the_token(error):
                 raise
         token = self._renew(timeout, stale=token)
         try:
             return self._send(verb, path, query, body, token, timeout)
-        except CoreRefused as error:
+        except CoreRefusedError as error:
             # Today's UCloud says the same 403 to some requests that it does not want from anybody.
             if error.status != 401:
                 raise
-            raise CoreAway("UCloud does not accept a fresh access token; is the refresh token right?") from None
+            raise CoreUnavailableError(
+                "UCloud does not accept a fresh access token; is the refresh token right?"
+            ) from None
 
     def _send(
         self, verb: str, path: str, query: Mapping[str, str] | None, body: object, token: str | None, timeout: float
@@ -158,10 +160,10 @@ class Client:
             with response:
                 content = _body(response, time.monotonic() + timeout)
         except (requests.RequestException, OSError, ValueError) as error:
-            raise CoreAway(f"UCloud cannot be reached ({type(error).__name__})") from None
+            raise CoreUnavailableError(f"UCloud cannot be reached ({type(error).__name__})") from None
         except Exception as error:  # urllib3's own errors while the body is read
             if type(error).__module__.startswith("urllib3"):
-                raise CoreAway(f"UCloud's answer broke off ({type(error).__name__})") from None
+                raise CoreUnavailableError(f"UCloud's answer broke off ({type(error).__name__})") from None
             raise
         return _answer(response.status_code, content)
 
@@ -173,7 +175,7 @@ class Client:
 
     def _renew(self, timeout: float, stale: str | None = None) -> str:
         if not self._lock.acquire(timeout=timeout):
-            raise CoreAway("UCloud gives no access token")
+            raise CoreUnavailableError("UCloud gives no access token")
         try:
             kept = self._tokens.load()
             if stale is not None and kept is not None and kept != stale:
@@ -181,8 +183,8 @@ class Client:
             body = {"items": [{"refreshToken": self._refresh_token}]}
             try:
                 data = self._send("POST", "/auth/providers/refresh", None, body, None, timeout)
-            except CoreRefused as error:
-                raise CoreAway(
+            except CoreRefusedError as error:
+                raise CoreUnavailableError(
                     f"UCloud refused our refresh token ({error.status}); put the right one into "
                     "ucloud.refresh_token_file"
                 ) from None
@@ -191,14 +193,14 @@ class Client:
             except (KeyError, IndexError, TypeError):
                 token = None
             if not isinstance(token, str) or not token:
-                raise CoreAway("UCloud gave no access token")
+                raise CoreUnavailableError("UCloud gave no access token")
             self._tokens.keep(token)
             return token
         finally:
             self._lock.release()
 
 
-def _is_about_the_token(error: CoreRefused) -> bool:
+def _is_about_the_token(error: CoreRefusedError) -> bool:
     """Whether UCloud does not take our access token: today's says 403 to one that has ended."""
     return error.status == 401 or (error.status == 403 and error.why.lower() in STALE)
 
@@ -212,25 +214,25 @@ def _body(response: requests.Response, deadline: float) -> bytes:
             return content
         content += some
         if time.monotonic() > deadline:
-            raise CoreAway("UCloud's answer takes too long")
+            raise CoreUnavailableError("UCloud's answer takes too long")
     return content
 
 
 def _answer(status: int, content: bytes) -> Any:
     if status >= 500 or status in (408, 429) or 300 <= status < 400:
-        raise CoreAway(f"UCloud answered {status}")
+        raise CoreUnavailableError(f"UCloud answered {status}")
     if len(content) > LARGEST_ANSWER:
-        raise CoreAway("UCloud's answer is too large")
+        raise CoreUnavailableError("UCloud's answer is too large")
     try:
         data = json.loads(content) if content.strip() else {}
     except ValueError:
         if 200 <= status < 300:
-            raise CoreAway("UCloud's answer is not JSON; is ucloud.url right?") from None
+            raise CoreUnavailableError("UCloud's answer is not JSON; is ucloud.url right?") from None
         data = {}
     if 200 <= status < 300:
         return data
     why = data.get("why") if isinstance(data, dict) else None
-    raise CoreRefused(status, one_line(str(why or "no reason given")), explained=isinstance(why, str))
+    raise CoreRefusedError(status, one_line(str(why or "no reason given")), explained=isinstance(why, str))
 
 
 def _expiry(token: str) -> float:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.ucloud.client import Client
-from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductPage, ProductReference, ProductV2, collected
 from ucloud_slurm.ucloud.reports import Charge
@@ -31,8 +31,8 @@ class ChargeAnswer:
 class Core(Client):
     """Calls to UCloud.
 
-    :raises CoreAway: from every call that could not be answered
-    :raises CoreRefused: from every call that was answered with a 4xx
+    :raises CoreUnavailableError: from every call that could not be answered
+    :raises CoreRefusedError: from every call that was answered with a 4xx
     """
 
     def update(self, items: Sequence[Mapping[str, object]]) -> None:
@@ -42,7 +42,7 @@ class Core(Client):
     def charge(self, charges: Sequence[Charge]) -> ChargeAnswer:
         """``jobs.control.chargeCredits`` with 1 to 1000 items. Tried once: the caller must know what is a repeat.
 
-        :raises CoreRefused: with status 402 when the whole bulk was refused for want of funds
+        :raises CoreRefusedError: with status 402 when the whole bulk was refused for want of funds
         """
         return self._charge("/api/jobs/control/chargeCredits", charges)
 
@@ -50,7 +50,7 @@ class Core(Client):
         """``jobs.control.checkCredits``: could these be paid? None where UCloud does not know the call."""
         try:
             return self._charge("/api/jobs/control/checkCredits", charges)
-        except CoreRefused as error:
+        except CoreRefusedError as error:
             if error.status in (404, 405):
                 return None
             raise
@@ -61,7 +61,7 @@ class Core(Client):
         found = data.get("responses") if isinstance(data, dict) else None
         ids = [entry.get("id") if isinstance(entry, dict) else None for entry in found or []]
         if len(ids) != len(items) or not all(isinstance(id_, str) for id_ in ids):
-            raise CoreAway("UCloud's answer to a registration cannot be understood")
+            raise CoreUnavailableError("UCloud's answer to a registration cannot be understood")
         return [str(id_) for id_ in ids]
 
     def job(self, job_id: str, *, timeout: float | None = None) -> Job | None:
@@ -69,7 +69,7 @@ class Core(Client):
         query = {"id": job_id, "includeApplication": "true", "includeProduct": "true", "includeParameters": "true"}
         try:
             data = self.call("GET", "/api/jobs/control/retrieve", query=query, timeout=timeout)
-        except CoreRefused as error:
+        except CoreRefusedError as error:
             if error.status == 404 or (error.status == 403 and error.explained and self.admits_us()):
                 return None
             raise
@@ -86,7 +86,7 @@ class Core(Client):
         try:
             path = "/api/products/v2/retrieve" if v2 else "/api/products/retrieve"
             data = self.call("GET", path, query=query, timeout=timeout)
-        except CoreRefused as error:
+        except CoreRefusedError as error:
             if error.status == 404:
                 return None
             raise
@@ -116,11 +116,11 @@ class Core(Client):
     def admits_us(self) -> bool:
         """Whether UCloud takes our access token, where it says 403 both to a bad one and to a bad request.
 
-        :raises CoreAway: it does not answer
+        :raises CoreUnavailableError: it does not answer
         """
         try:
             self.existing(["1"])
-        except CoreRefused:
+        except CoreRefusedError:
             return False
         return True
 
@@ -131,11 +131,11 @@ class Core(Client):
             page = self.call("GET", "/api/jobs/control/browse", query=query)
             items = page.get("items") if isinstance(page, dict) else None
             if not isinstance(items, list):
-                raise CoreAway("UCloud's list of jobs cannot be understood")
+                raise CoreUnavailableError("UCloud's list of jobs cannot be understood")
             for item in items:
                 try:
                     yield _read(Job, item)
-                except CoreAway as error:  # the others are as they were
+                except CoreUnavailableError as error:  # the others are as they were
                     log.warning("a job that UCloud has open is passed over: %s", error)
             if not items or not isinstance(page.get("next"), str):
                 return
@@ -165,7 +165,7 @@ class Core(Client):
         body = {"items": [charge.body() for charge in charges]}
         data = self.call("POST", path, body=body, timeout=self._timeout)
         if not isinstance(data, dict):
-            raise CoreAway("UCloud's answer to a charge is not an object")
+            raise CoreUnavailableError("UCloud's answer to a charge is not an object")
         return ChargeAnswer(_ids(data, "insufficientFunds"), _ids(data, "duplicateCharges"))
 
 
@@ -173,18 +173,18 @@ def _read(kind: type[M], data: Any) -> M:
     try:
         return from_data(kind, data)
     except Refused as error:
-        raise CoreAway(f"UCloud's answer cannot be understood: {error.why}") from None
+        raise CoreUnavailableError(f"UCloud's answer cannot be understood: {error.why}") from None
 
 
 def _booleans(data: Any, number: int, question: str) -> list[bool]:
     found = data.get("responses") if isinstance(data, dict) else None
     if not isinstance(found, list) or len(found) != number or not all(isinstance(each, bool) for each in found):
-        raise CoreAway(f"UCloud's answer to {question} cannot be understood")
+        raise CoreUnavailableError(f"UCloud's answer to {question} cannot be understood")
     return found
 
 
 def _ids(data: Mapping[str, Any], key: str) -> frozenset[str]:
     found = data.get(key) or []
     if not isinstance(found, list):
-        raise CoreAway(f"UCloud's {key} is not a list")
+        raise CoreUnavailableError(f"UCloud's {key} is not a list")
     return frozenset(str(item["id"]) for item in found if isinstance(item, dict) and "id" in item)

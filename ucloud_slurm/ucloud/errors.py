@@ -3,11 +3,11 @@
 from ucloud_slurm.errors import NotNow
 
 
-class CoreAway(NotNow):
+class CoreUnavailableError(NotNow):
     """UCloud could not be asked: no connection, no answer in time, a server error, or no JSON."""
 
 
-class CoreRefused(Exception):
+class CoreRefusedError(Exception):
     """UCloud answered, and the answer is no. Asking again the same way is of no use.
 
     :ivar explained: the answer had UCloud's own form; one that has not may come from something in between

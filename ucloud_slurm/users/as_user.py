@@ -23,8 +23,8 @@ from typing import Any
 from ucloud_slurm.errors import NotNow, Problem
 from ucloud_slurm.system import ipc, terminal
 from ucloud_slurm.system.accounts import FLOOR, NAMES, Account, ineligible
-from ucloud_slurm.system.files import NotAFile, make_folder, open_file, remove_folder
-from ucloud_slurm.system.process import CommandMissing, CommandTimeout, run
+from ucloud_slurm.system.files import NotARegularFileError, make_folder, open_file, remove_folder
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, run
 
 IDLE = 75.0  # seconds without a request after which it ends
 LONGEST = 60.0  # seconds that one request may take
@@ -39,7 +39,7 @@ _IN_MODIFY, _IN_MOVED_TO, _IN_CREATE, _IN_ONLYDIR, _IN_DONT_FOLLOW = 0x2, 0x80, 
 Answer = tuple[dict[str, Any], list[int]]
 
 
-class InvalidRequest(Exception):
+class InvalidRequestError(Exception):
     """Something that is not asked for in the one form that is accepted."""
 
 
@@ -47,7 +47,7 @@ def main() -> None:
     """Serves the runner until it has gone or wants nothing more."""
     try:
         channel, account, caller = _verify()
-    except InvalidRequest as error:
+    except InvalidRequestError as error:
         sys.exit(f"ucloud-slurm-as-user: {error}")
     _forget(account)
     verbs = Verbs(account, caller)
@@ -55,7 +55,7 @@ def main() -> None:
         ipc.send(channel, {"user": account.name, "uid": account.uid}, within=SPARE)
         while True:
             ipc.serve(channel, verbs.answer, waits=IDLE, sends=SPARE)
-    except ipc.ConnectionLost:
+    except ipc.ConnectionLostError:
         sys.exit(0)
 
 
@@ -63,38 +63,38 @@ def _verify() -> tuple[socket.socket, Account, int]:
     """Makes sure that sudo made this process the user that it should be.
 
     :returns: the socket to the runner, who we are, and the uid of the account that asked sudo
-    :raises InvalidRequest: when anything is not as it should be
+    :raises InvalidRequestError: when anything is not as it should be
     """
     if len(sys.argv) > 1:
-        raise InvalidRequest("takes no arguments; the runner starts it")
+        raise InvalidRequestError("takes no arguments; the runner starts it")
     if len({*os.getresuid()}) > 1 or len({*os.getresgid()}) > 1:
-        raise InvalidRequest("has more than one identity")
+        raise InvalidRequestError("has more than one identity")
     caller = os.environ.get("SUDO_UID", "")
     if not caller.isascii() or not caller.isdigit():
-        raise InvalidRequest("was not started by sudo; the runner starts it")
+        raise InvalidRequestError("was not started by sudo; the runner starts it")
     try:
         entry = pwd.getpwuid(os.getuid())
     except KeyError:
-        raise InvalidRequest(f"the account {os.getuid()} does not exist") from None
+        raise InvalidRequestError(f"the account {os.getuid()} does not exist") from None
     account = Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_shell, entry.pw_dir)
     reason = ineligible(account, floor=FLOOR, pattern=NAMES, own_uid=int(caller))
     if reason is not None:
-        raise InvalidRequest(reason)
+        raise InvalidRequestError(reason)
     if os.getgid() != account.gid or {*os.getgroups(), account.gid} != {*os.getgrouplist(account.name, account.gid)}:
         groups = ", ".join(grp.getgrgid(number).gr_name for number in sorted(os.getgroups()))
-        raise InvalidRequest(f"has groups that are not those of {account.name} ({groups})")
+        raise InvalidRequestError(f"has groups that are not those of {account.name} ({groups})")
     return _channel(int(caller)), account, int(caller)
 
 
 def _channel(caller: int) -> socket.socket:
     if not stat.S_ISSOCK(os.fstat(0).st_mode):
-        raise InvalidRequest("its standard input is not a socket; the runner starts it")
+        raise InvalidRequestError("its standard input is not a socket; the runner starts it")
     channel = socket.socket(fileno=os.dup(0))
     if channel.family != socket.AF_UNIX or channel.type != socket.SOCK_STREAM:
-        raise InvalidRequest("its standard input is not a local socket; the runner starts it")
+        raise InvalidRequestError("its standard input is not a local socket; the runner starts it")
     credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     if int.from_bytes(credentials[4:8], sys.byteorder) != caller:
-        raise InvalidRequest("its standard input is the socket of somebody else")
+        raise InvalidRequestError("its standard input is the socket of somebody else")
     return channel
 
 
@@ -148,13 +148,13 @@ class Verbs:
         try:
             verb = self._verbs.get(_text(message, "verb"))
             if verb is None:
-                raise InvalidRequest("there is no such verb")
+                raise InvalidRequestError("there is no such verb")
             return verb(message)
-        except InvalidRequest as error:
+        except InvalidRequestError as error:
             return {"refused": str(error)}, []
         except Problem as error:
             return {"problem": error.why}, []
-        except (NotAFile, NotNow) as error:
+        except (NotARegularFileError, NotNow) as error:
             return {"trouble": str(error)}, []
         finally:
             signal.alarm(0)
@@ -162,7 +162,7 @@ class Verbs:
     def _prepare(self, message: dict[str, Any]) -> Answer:
         files = message.get("files")
         if not isinstance(files, dict) or not all(_SCRIPT.fullmatch(name) for name in files):
-            raise InvalidRequest("files: not the files of a job")
+            raise InvalidRequestError("files: not the files of a job")
         make_folder(_path(message, "folder"), {name: _text(files, name) for name in files})
         return {}, []
 
@@ -177,16 +177,16 @@ class Verbs:
         within = min(_number(message, "within", LONGEST), LONGEST)
         try:
             done = run(argv, self._environment(message), within, _text(message, "stdin"))
-        except CommandMissing as error:
+        except CommandMissingError as error:
             return {"missing": str(error)}, []
-        except CommandTimeout as error:
+        except CommandTimeoutError as error:
             return {"unknown": str(error)}, []
         return {"status": done.status, "output": done.output[:65536], "errors": done.errors[:65536]}, []
 
     def _open(self, message: dict[str, Any]) -> Answer:
         path = _path(message, "path")
         if not _FILE.fullmatch(path.rpartition("/")[2]):
-            raise InvalidRequest("path: not a file of a job")
+            raise InvalidRequestError("path: not a file of a job")
         descriptor = open_file(path)
         return ({"found": False}, []) if descriptor is None else ({"found": True}, [descriptor])
 
@@ -204,7 +204,7 @@ class Verbs:
     def _terminal(self, message: dict[str, Any]) -> Answer:
         words = message.get("arguments")
         if not isinstance(words, list) or words[-2:] != [self._account.shell, "-l"]:
-            raise InvalidRequest("arguments: not the login shell of the user")
+            raise InvalidRequestError("arguments: not the login shell of the user")
         argv = [self._command(message, "srun"), *_options({"arguments": words[:-2]}), *words[-2:]]
         env = self._environment(message) | {"TERM": "xterm-256color"}
         cols, rows = int(_number(message, "cols", 80)), int(_number(message, "rows", 24))
@@ -218,7 +218,7 @@ class Verbs:
     def _command(self, message: dict[str, Any], name: str) -> str:
         path = _path(message, "command")
         if path.rpartition("/")[2] != name:
-            raise InvalidRequest(f"command: not {name}")
+            raise InvalidRequestError(f"command: not {name}")
         return self._trusted(path)
 
     def _trusted(self, path: str) -> str:
@@ -231,12 +231,12 @@ class Verbs:
             try:
                 status = place.stat()
             except OSError as error:
-                raise InvalidRequest(f"{place} cannot be used ({error.strerror})") from None
+                raise InvalidRequestError(f"{place} cannot be used ({error.strerror})") from None
             sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
             if status.st_uid >= FLOOR or (status.st_uid == self._caller and self._caller != 0):
-                raise InvalidRequest(f"{place} does not belong to an account of the system")
+                raise InvalidRequestError(f"{place} does not belong to an account of the system")
             if status.st_mode & 0o022 and not sticky:
-                raise InvalidRequest(f"{place} can be changed by others")
+                raise InvalidRequestError(f"{place} can be changed by others")
         # The path as it was given: programs look at the name that they are called by.
         return path
 
@@ -244,28 +244,28 @@ class Verbs:
 def _text(message: dict[str, Any], key: str) -> str:
     value = message.get(key)
     if not isinstance(value, str):
-        raise InvalidRequest(f"{key}: not a text")
+        raise InvalidRequestError(f"{key}: not a text")
     return value
 
 
 def _number(message: dict[str, Any], key: str, default: float) -> float:
     value = message.get(key, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
-        raise InvalidRequest(f"{key}: not a number")
+        raise InvalidRequestError(f"{key}: not a number")
     return float(value)
 
 
 def _path(message: dict[str, Any], key: str) -> str:
     path = _text(message, key)
     if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
-        raise InvalidRequest(f"{key}: not an absolute path")
+        raise InvalidRequestError(f"{key}: not an absolute path")
     return path
 
 
 def _options(message: dict[str, Any]) -> list[str]:
     words = message.get("arguments")
     if not isinstance(words, list) or not all(isinstance(word, str) and word.startswith("--") for word in words):
-        raise InvalidRequest("arguments: not options of Slurm's")
+        raise InvalidRequestError("arguments: not options of Slurm's")
     if any(re.match(r"--(uid|gid|wrap|get-user-env)\b", word) for word in words) or "--" in words:
-        raise InvalidRequest("arguments: an option that is never used")
+        raise InvalidRequestError("arguments: an option that is never used")
     return list(words)

@@ -4,30 +4,29 @@ Where that is the account of this process they are done here. For everybody else
 :mod:`ucloud_slurm.users.runner_client`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ucloud_slurm.errors import Forbidden, NotNow
-from ucloud_slurm.system import process as commands
 from ucloud_slurm.system import terminal
 from ucloud_slurm.system.files import make_folder, open_file, remove_folder
-from ucloud_slurm.system.process import Finished
+from ucloud_slurm.system.process import Command, Started
 from ucloud_slurm.system.terminal import Terminal
 
 
-class ImpersonationUnavailable(NotNow):
+class ImpersonationUnavailableError(NotNow):
     """Nobody can act as that user at the moment; nothing was done."""
 
 
-class ImpersonationDenied(Forbidden):
+class ImpersonationDeniedError(Forbidden):
     """This provider may not act as that user. It will not pass by itself."""
 
 
 class Impersonation(Protocol):
     """One user, and what can be done as them.
 
-    :raises ImpersonationUnavailable: from every call, when nothing was done
-    :raises ImpersonationDenied: from every call, when nothing was done and never will be
+    :raises ImpersonationUnavailableError: from every call, when nothing was done
+    :raises ImpersonationDeniedError: from every call, when nothing was done and never will be
     """
 
     def prepare(self, folder: str, files: Mapping[str, str]) -> None:
@@ -36,25 +35,16 @@ class Impersonation(Protocol):
         :raises StorageFull: it cannot be made or written
         """
 
-    def run(
-        self,
-        argv: Sequence[str],
-        env: Mapping[str, str],
-        timeout: float,
-        stdin: str = "",
-        before: Callable[[], None] | None = None,
-    ) -> Finished:
-        """Runs a command of Slurm's; see :func:`ucloud_slurm.system.process.run`.
+    def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
+        """Starts a command of Slurm's, which waits for its input.
 
-        :param timeout: seconds
-        :raises CommandMissing: it could not be started
-        :raises CommandTimeout: what it did is unknown
+        :raises CommandMissingError: it could not be started
         """
 
     def open(self, path: str) -> int | None:
         """Opens a file of a job for reading; the descriptor is the caller's. None when there is none.
 
-        :raises NotAFile: something else is in its place
+        :raises NotARegularFileError: something else is in its place
         """
 
     def listen(self, folder: str) -> int | None:
@@ -63,7 +53,7 @@ class Impersonation(Protocol):
     def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
         """Starts a shell on a terminal.
 
-        :raises TerminalTrouble: it cannot be started
+        :raises TerminalError: it cannot be started
         """
 
     def self_test(self, folder: str) -> None:
@@ -80,16 +70,9 @@ class OwnAccount:
         """See :class:`Impersonation`."""
         make_folder(folder, files)
 
-    def run(
-        self,
-        argv: Sequence[str],
-        env: Mapping[str, str],
-        timeout: float,
-        stdin: str = "",
-        before: Callable[[], None] | None = None,
-    ) -> Finished:
+    def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
         """See :class:`Impersonation`."""
-        return commands.run(argv, env, timeout, stdin, before)
+        return Command(argv, env)
 
     def open(self, path: str) -> int | None:
         """See :class:`Impersonation`."""

@@ -21,7 +21,7 @@ from ucloud_slurm.errors import Conflict, Forbidden, Problem, Refused, TooMany, 
 from ucloud_slurm.store.codes import Code, Codes
 from ucloud_slurm.store.people import Link, People
 from ucloud_slurm.system.accounts import Account
-from ucloud_slurm.users.mapping import IneligibleUser, account_of, is_member
+from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member
 from ucloud_slurm.users.runner import peer
 
 log = logging.getLogger(__name__)
@@ -105,8 +105,8 @@ class Linking:
         try:
             account = account_of(name, self._users, uid)
             if not is_member(account, self._users.group):
-                raise IneligibleUser(f"{name} is not in the group {self._users.group}")
-        except IneligibleUser as error:
+                raise IneligibleUserError(f"{name} is not in the group {self._users.group}")
+        except IneligibleUserError as error:
             log.warning("%s cannot be connected: %s", one_line(name, 40), error.reason)
             raise
         return account

@@ -44,7 +44,7 @@ class Mapping(Protocol):
         """
 
 
-class IneligibleUser(Forbidden):
+class IneligibleUserError(Forbidden):
     """No job may run as that account; ``reason`` is for the administrator."""
 
     def __init__(self, reason: str) -> None:
@@ -52,7 +52,7 @@ class IneligibleUser(Forbidden):
         self.reason = reason
 
 
-class NoAnswer(Problem):
+class IdentityUnavailableError(Problem):
     """Nobody can tell at the moment who somebody is; nothing follows from it."""
 
     def __init__(self) -> None:
@@ -63,21 +63,21 @@ def account_of(local_user: str, users: UsersSection, uid: int | None = None) -> 
     """The account of that name, if jobs may run as it.
 
     :param uid: what it must be
-    :raises IneligibleUser: jobs may not
+    :raises IneligibleUserError: jobs may not
     """
     try:
         entry = pwd.getpwnam(local_user)
     except (KeyError, ValueError):
-        raise IneligibleUser(f"there is no account {local_user[:40]!r} on this host") from None
+        raise IneligibleUserError(f"there is no account {local_user[:40]!r} on this host") from None
     # What the name service calls it counts, not what was asked: some take other spellings for the same.
     account = Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_shell, entry.pw_dir)
     if account.name != local_user:
-        raise IneligibleUser(f"{local_user[:40]!r} is another spelling of {account.name}")
+        raise IneligibleUserError(f"{local_user[:40]!r} is another spelling of {account.name}")
     if uid is not None and uid != account.uid:
-        raise IneligibleUser(f"{local_user} had the uid {uid} when it was connected and has {account.uid} now")
+        raise IneligibleUserError(f"{local_user} had the uid {uid} when it was connected and has {account.uid} now")
     reason = ineligible(account, floor=users.uid_floor, pattern=users.names, own_uid=os.geteuid())
     if reason is not None:
-        raise IneligibleUser(reason)
+        raise IneligibleUserError(reason)
     return account
 
 
@@ -112,11 +112,11 @@ def slurm_account(users: UsersSection, people: People, project: str | None, loca
 def eligible_user(local_user: str, users: UsersSection, uid: int | None = None) -> Person:
     """The account of that name as a person, if jobs may run as it; why not is one line in the journal.
 
-    :raises IneligibleUser: see :func:`account_of`
+    :raises IneligibleUserError: see :func:`account_of`
     """
     try:
         account = account_of(local_user, users, uid)
-    except IneligibleUser as error:
+    except IneligibleUserError as error:
         log.warning("no job runs as %s: %s", one_line(local_user, 40), error.reason)
         raise
     return Person(account.name, account.home, account.shell)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.system import ipc
-from ucloud_slurm.system.ipc import ConnectionLost, Message
+from ucloud_slurm.system.ipc import ConnectionLostError, Message
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 SUDO_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
-class NoProgram(Exception):
+class ProgramStartError(Exception):
     """The program cannot be started as that user; ``why`` is for the journal."""
 
 
@@ -76,7 +76,7 @@ class Runner:
                     log.warning("the account with the number %d asked the runner for something; refused", caller)
                     return
                 ipc.serve(connection, self._answer, waits=READ, sends=READ)
-            except ConnectionLost as error:
+            except ConnectionLostError as error:
                 log.debug("a caller of the runner is gone: %s", error)
             except Exception as error:  # noqa: BLE001  one request must not end the others
                 log.error("unexpected %s in the runner: %s", type(error).__name__, one_line(str(error), 200))
@@ -90,14 +90,14 @@ class Runner:
         until = time.monotonic() + within
         try:
             program = self._take(user, until)
-        except NoProgram as error:
+        except ProgramStartError as error:
             log.error("jobs cannot run as %s: %s", user, one_line(str(error), 300))
             return {"refused": f"the provider may not act as the account {user}"}, []
         except TimeoutError:
             return {"busy": f"too much is done as {user} at the moment"}, []
         try:
             answer, given = program.ask(message, until - time.monotonic() + SPARE)
-        except ConnectionLost as error:
+        except ConnectionLostError as error:
             self._give(program, good=False)
             log.warning("the program that acts as %s gave no answer: %s", user, error)
             return {"unknown": f"nobody knows what was done as {user}: {error}"}, []
@@ -194,22 +194,22 @@ class _Program:
                 )
             except OSError as error:
                 self._channel.close()
-                raise NoProgram(f"{sudo} cannot be run ({error.strerror})") from None
+                raise ProgramStartError(f"{sudo} cannot be run ({error.strerror})") from None
             theirs.close()
             try:
                 hello, descriptors = ipc.receive(self._channel, 1024, within=BEGIN)
                 ipc.close(descriptors)
                 if hello.get("user") != user:
-                    raise ConnectionLost("it is somebody else")
-            except ConnectionLost as error:
+                    raise ConnectionLostError("it is somebody else")
+            except ConnectionLostError as error:
                 self.end()
                 errors.seek(0)
-                raise NoProgram(errors.read(2000).decode(errors="replace").strip() or str(error)) from None
+                raise ProgramStartError(errors.read(2000).decode(errors="replace").strip() or str(error)) from None
 
     def ask(self, message: Message, within: float) -> tuple[Message, list[int]]:
         """Has it do something.
 
-        :raises ConnectionLost: it is not known what was done
+        :raises ConnectionLostError: it is not known what was done
         """
         until = time.monotonic() + within
         ipc.send(self._channel, message, within=within)

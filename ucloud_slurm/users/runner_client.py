@@ -10,10 +10,10 @@ from typing import Any
 
 from ucloud_slurm.errors import StorageFull
 from ucloud_slurm.system import ipc
-from ucloud_slurm.system.files import NotAFile
-from ucloud_slurm.system.process import CommandMissing, CommandTimeout, Finished
-from ucloud_slurm.system.terminal import Terminal, TerminalTrouble
-from ucloud_slurm.users.impersonation import ImpersonationDenied, ImpersonationUnavailable
+from ucloud_slurm.system.files import NotARegularFileError
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Finished, Started
+from ucloud_slurm.system.terminal import Terminal, TerminalError
+from ucloud_slurm.users.impersonation import ImpersonationDeniedError, ImpersonationUnavailableError
 
 CONNECT = 1.0  # seconds
 QUICK = 5.0  # seconds for what is not a command of Slurm's
@@ -35,38 +35,21 @@ class RunnerClient:
         """See :class:`Impersonation`."""
         self._simple("trial", folder=folder)
 
-    def run(
-        self,
-        argv: Sequence[str],
-        env: Mapping[str, str],
-        timeout: float,
-        stdin: str = "",
-        before: Callable[[], None] | None = None,
-    ) -> Finished:
-        """See :class:`Impersonation`. Of the environment only ``SLURM_CONF`` counts."""
-        if before is not None:
-            before()
-        answer, _ = self._ask(
-            "run", timeout, command=argv[0], arguments=list(argv[1:]), conf=env["SLURM_CONF"], stdin=stdin
-        )
-        if "missing" in answer:
-            raise CommandMissing(str(answer["missing"]))
-        status, output, errors = answer.get("status"), answer.get("output"), answer.get("errors")
-        if "unknown" in answer or not isinstance(status, int):
-            raise CommandTimeout(str(answer.get("unknown", "the answer cannot be read")))
-        return Finished(status, str(output), str(errors))
+    def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
+        """See :class:`Impersonation`. The runner starts the command with its input, not before."""
+        return _Command(self._ask, argv, env["SLURM_CONF"])
 
     def open(self, path: str) -> int | None:
         """See :class:`Impersonation`."""
         answer, descriptors = self._ask("open", QUICK, path=path)
         if "trouble" in answer:
-            raise NotAFile(str(answer["trouble"])[:200])
+            raise NotARegularFileError(str(answer["trouble"])[:200])
         if not descriptors:
             return None
         status = os.fstat(descriptors[0])
         if not stat.S_ISREG(status.st_mode) or status.st_uid != self._uid():
             os.close(descriptors[0])
-            raise NotAFile(f"{Path(path).name} is not a regular file of the job's user")
+            raise NotARegularFileError(f"{Path(path).name} is not a regular file of the job's user")
         return descriptors[0]
 
     def listen(self, folder: str) -> int | None:
@@ -87,21 +70,21 @@ class RunnerClient:
         )
         if not descriptors or not os.isatty(descriptors[0]):
             ipc.close(descriptors)
-            raise TerminalTrouble(str(answer.get("trouble", "no terminal came"))[:200])
+            raise TerminalError(str(answer.get("trouble", "no terminal came"))[:200])
         return Terminal(descriptors[0])
 
     def _uid(self) -> int:
         try:
             return pwd.getpwnam(self._user).pw_uid
         except KeyError:
-            raise ImpersonationDenied(f"The account {self._user} does not exist any more.") from None
+            raise ImpersonationDeniedError(f"The account {self._user} does not exist any more.") from None
 
     def _simple(self, verb: str, **arguments: Any) -> None:
         answer, _ = self._ask(verb, QUICK, **arguments)
         if "problem" in answer:
             raise StorageFull(str(answer["problem"])[:300])
         if answer:
-            raise ImpersonationUnavailable(f"the runner did not do it: {str(answer)[:200]}")
+            raise ImpersonationUnavailableError(f"the runner did not do it: {str(answer)[:200]}")
 
     def _ask(self, verb: str, within: float, **arguments: Any) -> tuple[dict[str, Any], list[int]]:
         message = {"user": self._user, "verb": verb, "within": max(within, 0.001), **arguments}
@@ -110,24 +93,47 @@ class RunnerClient:
                 channel.settimeout(CONNECT)
                 channel.connect(str(self._runner))
             except OSError as error:
-                raise ImpersonationUnavailable(
+                raise ImpersonationUnavailableError(
                     f"the runner does not answer at {self._runner} ({error.strerror or error}); start "
                     "ucloud-slurm-runner.socket"
                 ) from None
             try:
                 ipc.send(channel, message, within=QUICK)
-            except ipc.ConnectionLost as error:
-                raise ImpersonationUnavailable(f"the runner takes no request ({error})") from None
+            except ipc.ConnectionLostError as error:
+                raise ImpersonationUnavailableError(f"the runner takes no request ({error})") from None
             try:
                 answer, descriptors = ipc.receive(channel, ipc.LARGEST, within=within + SPARE)
-            except ipc.ConnectionLost as error:
+            except ipc.ConnectionLostError as error:
                 return {"unknown": f"the runner gave no answer ({error})"}, []
         ipc.close(descriptors[1:])
         if "refused" in answer:
             ipc.close(descriptors)
-            raise ImpersonationDenied(
+            raise ImpersonationDeniedError(
                 f"Jobs cannot run as {self._user}: {str(answer['refused'])[:200]}. Please tell the provider's support."
             )
         if "busy" in answer:
-            raise ImpersonationUnavailable(str(answer["busy"]))
+            raise ImpersonationUnavailableError(str(answer["busy"]))
         return answer, descriptors[:1]
+
+
+class _Command:
+    """A command that the runner runs as the user. Of the environment only ``SLURM_CONF`` is passed on."""
+
+    def __init__(self, ask: Callable[..., tuple[dict[str, Any], list[int]]], argv: Sequence[str], conf: str) -> None:
+        self._ask = ask
+        self._argv = argv
+        self._conf = conf
+
+    def finish(self, stdin: str, timeout: float) -> Finished:
+        """See :meth:`ucloud_slurm.system.process.Started.finish`."""
+        command, *arguments = self._argv
+        answer, _ = self._ask("run", timeout, command=command, arguments=arguments, conf=self._conf, stdin=stdin)
+        if "missing" in answer:
+            raise CommandMissingError(str(answer["missing"]))
+        status, output, errors = answer.get("status"), answer.get("output"), answer.get("errors")
+        if "unknown" in answer or not isinstance(status, int):
+            raise CommandTimeoutError(str(answer.get("unknown", "the answer cannot be read")))
+        return Finished(status, str(output), str(errors))
+
+    def kill(self) -> None:
+        """See :meth:`ucloud_slurm.system.process.Started.kill`. Nothing has been started."""

@@ -12,8 +12,8 @@ from ucloud_slurm.errors import Forbidden, Misconfigured, one_line
 from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.store.people import People
 from ucloud_slurm.store.sqlite import Store
-from ucloud_slurm.system.process import CommandMissing, CommandTimeout, run
-from ucloud_slurm.users.mapping import Identity, NoAnswer, eligible_user, slurm_account
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, run
+from ucloud_slurm.users.mapping import Identity, IdentityUnavailableError, eligible_user, slurm_account
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +72,12 @@ class Script:
     def _ask(self, question: str) -> str:
         try:
             done = run([str(self._program)], ENVIRONMENT, self._users.script_timeout, question + "\n")
-        except (CommandMissing, CommandTimeout) as error:
+        except (CommandMissingError, CommandTimeoutError) as error:
             log.error("users.script: %s", error)
-            raise NoAnswer from None
+            raise IdentityUnavailableError from None
         if done.status != 0 or len(done.output) > LONGEST_ANSWER:
             log.error("users.script: ended with %d: %s", done.status, one_line(done.errors or done.output, 200))
-            raise NoAnswer
+            raise IdentityUnavailableError
         return done.output
 
     @staticmethod
@@ -93,5 +93,5 @@ class Script:
             log.error(
                 'users.script: said something else than {"user": ...} or {"refused": ...}: %s', one_line(text, 200)
             )
-            raise NoAnswer
+            raise IdentityUnavailableError
         return {key: value for key, value in answer.items() if value}

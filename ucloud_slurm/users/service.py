@@ -7,7 +7,7 @@ from ucloud_slurm.bridge.person import Person
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.system.accounts import own_account
-from ucloud_slurm.users.mapping import Identity, IneligibleUser, account_of
+from ucloud_slurm.users.mapping import Identity, IneligibleUserError, account_of
 
 WARNING = (
     "All jobs run as {user}, the account of this program: any job can read its secrets and its database. "
@@ -42,7 +42,7 @@ def person(config: Config) -> Person:
     if user != own_account():
         try:
             account_of(user, config.users)
-        except IneligibleUser as error:
+        except IneligibleUserError as error:
             raise Misconfigured([f"users.service_user: {error.reason}."]) from None
     return Person(user, account.pw_dir, account.pw_shell or "/bin/sh")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from ucloud_slurm.errors import Forbidden
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store.jobs import JobRow
+from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.sessions import group, user
 from ucloud_slurm.ucloud.jobs import AclEntity, AclUpdate, Job
 

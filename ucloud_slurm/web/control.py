@@ -12,12 +12,13 @@ from ucloud_slurm.bridge.errors import action
 from ucloud_slurm.errors import Conflict, NotFound, Problem, Refused
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import FAIR_TRIAL_SECONDS, OPEN_SECONDS, Lookup
-from ucloud_slurm.slurm.errors import ActionRefused, SchedulerAway
+from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import JobRow, Phase
+from ucloud_slurm.store.job_rows import JobRow
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.ucloud.jobs import ExtendItem, Job, JobItem
 
 log = logging.getLogger(__name__)
@@ -44,10 +45,10 @@ class Control(ABC, Generic[I]):
         """Does it.
 
         :raises Problem: for the first job that it cannot be done with; the others stay as they were
-        :raises SchedulerAway: Slurm does not answer
+        :raises SchedulerUnavailableError: Slurm does not answer
         """
         if not self._provider.breaker.allows(SLURM, self._provider.now()):
-            raise SchedulerAway("Slurm did not answer a moment ago")
+            raise SchedulerUnavailableError("Slurm did not answer a moment ago")
         found: list[tuple[I, JobRow, QueueRecord]] = []
         done: list[tuple[I, JobRow, QueueRecord]] = []
         try:
@@ -64,7 +65,7 @@ class Control(ABC, Generic[I]):
         except Problem:
             self._undo(done)
             raise
-        except SchedulerAway as error:
+        except SchedulerUnavailableError as error:
             if time.monotonic() - self._begun >= FAIR_TRIAL_SECONDS:
                 self._provider.breaker.record_failure(SLURM, str(error), self._provider.now(), OPEN_SECONDS)
             raise
@@ -72,17 +73,17 @@ class Control(ABC, Generic[I]):
     def left(self) -> float:
         """Seconds until the answer must be given.
 
-        :raises SchedulerAway: when there are none
+        :raises SchedulerUnavailableError: when there are none
         """
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise SchedulerAway("Slurm answers too slowly")
+            raise SchedulerUnavailableError("Slurm answers too slowly")
         return left
 
     def _act(self, item: I, row: JobRow, record: QueueRecord) -> None:
         try:
             self.act(item, row, record)
-        except ActionRefused as refusal:
+        except ActionRefusedError as refusal:
             log.warning("job %s: Slurm does not do it to Slurm job %d: %s", row.id, record.id, refusal.reason)
             raise action(refusal.reason) from None
 
@@ -90,7 +91,7 @@ class Control(ABC, Generic[I]):
         for item, row, record in reversed(done):
             try:
                 self.undo(item, row, record)
-            except (ActionRefused, SchedulerAway) as error:
+            except (ActionRefusedError, SchedulerUnavailableError) as error:
                 log.warning("job %s: could not be put back to what it was: %s", row.id, error)
 
     @abstractmethod
@@ -206,11 +207,11 @@ def present(provider: Provider, job: Job, within: float) -> tuple[JobRow, QueueR
     :raises Conflict: it has not reached the cluster yet
     """
     row = provider.jobs.get(job.id)
-    if row is None or row.phase is Phase.REFUSED:
+    if row is None or row.phase is JobPhase.REFUSED:
         raise NotFound(f"This provider does not know job {job.id}.")
-    if row.phase is Phase.ENDED or row.stop is not None:
+    if row.phase is JobPhase.ENDED or row.stop is not None:
         raise Refused("The job has ended.")
-    if row.phase is not Phase.LIVE or row.slurm_id is None:
+    if row.phase is not JobPhase.LIVE or row.slurm_id is None:
         raise Conflict(NOT_YET)
     record = provider.scheduler.job(SlurmJobId(row.slurm_id), within)
     if record is None or (record.name, record.user) != (row.name, row.local_user):

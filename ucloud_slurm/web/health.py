@@ -5,7 +5,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import CHANNEL, SLURM, UCLOUD
-from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.system.filelock import LISTENER, is_locked
 
 NO_LISTENER = "the listener does not run; systemctl start ucloud-slurm-listener"
@@ -33,7 +33,7 @@ def blueprint(provider: Provider) -> Blueprint:
         registry = CollectorRegistry()
         jobs = Gauge("ucloud_slurm_jobs", "Jobs by phase.", ["phase"], registry=registry)
         counts = provider.jobs.count()
-        for phase in Phase:
+        for phase in JobPhase:
             jobs.labels(phase.value).set(counts.get(phase.value, 0))
         waiting = Gauge("ucloud_slurm_outbox_waiting", "Messages that wait for UCloud.", registry=registry)
         waiting.set(provider.outbox.waiting())

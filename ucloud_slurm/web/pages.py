@@ -17,7 +17,8 @@ from flask import Blueprint, Response, redirect, request
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.errors import Problem
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store.jobs import JobRow, Phase
+from ucloud_slurm.store.job_rows import JobRow
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sessions import Kind, Session
 from ucloud_slurm.system.files import read_small
 from ucloud_slurm.ucloud.reports import JobState
@@ -38,7 +39,7 @@ _PAGE = """<!doctype html>
 """
 
 
-class NoAccess(Problem):
+class NoAccessError(Problem):
     """This browser may not see this session."""
 
     status = 403
@@ -71,17 +72,17 @@ class Pages:
     def check(self, session: Session) -> JobRow:
         """The job of a session, while it has not ended and the user may see it.
 
-        :raises NoAccess: it does not, or they may not
+        :raises NoAccessError: it does not, or they may not
         """
         provider = self._provider
         row = provider.jobs.get(session.job_id)
         access = provider.sessions.access([session.job_id]).get(session.job_id)
-        if row is None or access is None or row.phase is not Phase.LIVE or row.stop is not None:
-            raise NoAccess("The job has ended.")
+        if row is None or access is None or row.phase is not JobPhase.LIVE or row.stop is not None:
+            raise NoAccessError("The job has ended.")
         if access.lost(session.username, session.created_at):
-            raise NoAccess("You have no access to this job any more.")
+            raise NoAccessError("You have no access to this job any more.")
         if row.run_submitted not in (None, session.run):
-            raise NoAccess("The job has begun anew. Please open the application again at UCloud.")
+            raise NoAccessError("The job has begun anew. Please open the application again at UCloud.")
         return row
 
     def announced(self, session: Session, row: JobRow) -> tuple[int, str] | None:
@@ -137,7 +138,7 @@ def blueprint(provider: Provider) -> Blueprint:
     def go() -> Response:
         session = pages.current(request.headers.get("X-UCloud-Session", ""))
         if session is None:
-            raise NoAccess("Please open the application at UCloud.")
+            raise NoAccessError("Please open the application at UCloud.")
         announced = pages.announced(session, pages.check(session))
         if announced is None:
             return waiting()
@@ -154,7 +155,7 @@ def blueprint(provider: Provider) -> Blueprint:
             return Response(status=403)
         try:
             announced = pages.announced(session, pages.check(session))
-        except NoAccess:
+        except NoAccessError:
             return Response(status=403)
         if announced is None or (screen and not _listens(session.address, announced[0])):
             return Response(status=401)

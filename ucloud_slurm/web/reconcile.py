@@ -9,7 +9,7 @@ from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.reconciliation import adopt, repair, repeat_update
 from ucloud_slurm.provider.submission import end_unsubmitted
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import Phase, Stop
+from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.ucloud.jobs import Job
 
 
@@ -25,7 +25,7 @@ def terminate(provider: Provider, jobs: Sequence[Job]) -> None:
         left = deadline - time.monotonic()
         if left <= 0 or not provider.breaker.allows(SLURM, provider.now()):
             return
-        if row is not None and row.phase is Phase.LIVE and not cancel(provider, row, left):
+        if row is not None and row.phase is JobPhase.LIVE and not cancel(provider, row, left):
             return
 
 
@@ -54,9 +54,9 @@ def mark(provider: Provider, job: Job) -> None:
     row = provider.jobs.get(job.id)
     if row is None:
         adopt(provider, job, stop=Stop.TERMINATED)
-    elif row.phase in (Phase.ENDED, Phase.REFUSED):
+    elif row.phase in (JobPhase.ENDED, JobPhase.REFUSED):
         repeat_update(provider, row)
     else:
         provider.jobs.stop(row.id, Stop.TERMINATED, provider.now())
-        if row.phase is Phase.ACCEPTED:
+        if row.phase is JobPhase.ACCEPTED:
             end_unsubmitted(provider, row)

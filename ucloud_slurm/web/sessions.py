@@ -9,11 +9,11 @@ from ucloud_slurm.bridge.script.build import LISTENING
 from ucloud_slurm.errors import Conflict, Forbidden, Refused
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
-from ucloud_slurm.slurm.errors import SchedulerAway
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import JobRow
+from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.sessions import Kind, Session
 from ucloud_slurm.ucloud.applications import Application
 from ucloud_slurm.ucloud.jobs import SessionItem
@@ -32,12 +32,12 @@ def open_session(provider: Provider, items: Sequence[SessionItem], username: str
 
     :param username: the user of UCloud who asks
     :raises Problem: for the first item that cannot be had
-    :raises SchedulerAway: Slurm does not answer
+    :raises SchedulerUnavailableError: Slurm does not answer
     """
     deadline = time.monotonic() + provider.config.jobs.submit_within
     lookup = Lookup(provider, deadline)
     if not provider.breaker.allows(SLURM, provider.now()):
-        raise SchedulerAway("Slurm did not answer a moment ago")
+        raise SchedulerUnavailableError("Slurm did not answer a moment ago")
     made: list[tuple[Session, str, Opened]] = []
     for item in items:
         row, record = present(provider, item.job, deadline - time.monotonic())

@@ -10,7 +10,7 @@ from ucloud_slurm.bridge.queue_level import level
 from ucloud_slurm.errors import Refused, StorageTrouble
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import FAIR_TRIAL_SECONDS, OPEN_SECONDS
-from ucloud_slurm.slurm.errors import SchedulerAway
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Load
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.caches import Cache
@@ -35,7 +35,7 @@ def utilization(provider: Provider, category: str | None) -> Utilization:
 
     :param category: of the products that matter; None for all
     :raises Refused: we sell nothing in that category
-    :raises SchedulerAway: Slurm does not answer, and nothing is known
+    :raises SchedulerUnavailableError: Slurm does not answer, and nothing is known
     """
     products = [product for product in provider.config.products if category in (None, product.category)]
     if not products:
@@ -69,11 +69,11 @@ def _load(
     within = provider.config.jobs.submit_within if within is None else within
     try:
         if not provider.breaker.allows(SLURM, now):
-            raise SchedulerAway("Slurm did not answer a moment ago")
+            raise SchedulerUnavailableError("Slurm did not answer a moment ago")
         if within <= 0:
-            raise SchedulerAway("there is no time left to ask Slurm")
+            raise SchedulerUnavailableError("there is no time left to ask Slurm")
         load = provider.scheduler.load(partitions, within)
-    except SchedulerAway as error:
+    except SchedulerUnavailableError as error:
         if provider.breaker.allows(SLURM, now) and within >= FAIR_TRIAL_SECONDS:
             provider.breaker.record_failure(SLURM, str(error), now, OPEN_SECONDS)
         old = Cache(provider.store, "load", stale).get(key, now)
@@ -97,7 +97,7 @@ def queues(provider: Provider, partitions: Iterable[str]) -> dict[str, QueueLeve
             found[partition] = level(
                 _load(provider, [partition], fresh=QUEUE_SECONDS, stale=QUEUE_STALE, within=until - time.monotonic())
             )
-        except (SchedulerAway, StorageTrouble) as error:
+        except (SchedulerUnavailableError, StorageTrouble) as error:
             log.debug("how full %s is cannot be told: %s", partition, error)
     return found
 
@@ -109,7 +109,7 @@ def may_extend(provider: Provider) -> bool:
     if kept is None and provider.breaker.allows(SLURM, now):
         try:
             found = provider.scheduler.is_operator(own_account(), provider.config.jobs.submit_within)
-        except SchedulerAway as error:
+        except SchedulerUnavailableError as error:
             # It is the accounting database that was asked: no word to the breaker.
             log.warning("whether we may raise time limits cannot be asked: %s", error)
         else:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import OPEN_SECONDS
 from ucloud_slurm.store.breaker import UCLOUD
-from ucloud_slurm.store.jobs import Stop
+from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.outbox import Message, Outcome
 from ucloud_slurm.ucloud.channel import Payer
-from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.reports import Charge
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def deliver(provider: Provider) -> bool:
                     provider.outbox.sending(some)
                     _bisect(provider, some, send)
             provider.breaker.record_success(UCLOUD, provider.now())
-    except CoreAway as error:
+    except CoreUnavailableError as error:
         log.warning("the outbox waits: %s", error)
         provider.breaker.record_failure(UCLOUD, str(error), provider.now(), OPEN_SECONDS)
         return False
@@ -55,15 +55,15 @@ def _bisect(
     """Sends a bulk. One that is refused as a whole is sent in halves, down to the messages that it was for."""
     try:
         send(provider, messages)
-    except CoreRefused as error:
+    except CoreRefusedError as error:
         if error.status == FORBIDDEN and error.status in provider.era.not_ours and not provider.core.admits_us():
-            raise CoreAway(str(error)) from None
+            raise CoreUnavailableError(str(error)) from None
         # UCloud may leave the body of an error out; but a bare 404 is what a proxy says that cannot find UCloud.
         bare_404 = error.status == NOT_FOUND and not error.explained
         about_an_item = error.status in provider.era.not_ours | {PAYMENT_REQUIRED} and not bare_404
         if not about_an_item and (error.status != TOO_LARGE or len(messages) == 1):
             # Not a word about the messages: a proxy, a wrong address, a lost right. They wait.
-            raise CoreAway(str(error)) from None
+            raise CoreUnavailableError(str(error)) from None
         if len(messages) > 1:
             middle = len(messages) // 2
             _bisect(provider, messages[:middle], send)
@@ -144,7 +144,7 @@ def _doubtful(provider: Provider, message: Message) -> None:
     probe = Charge(f"{charge.charge_id}-probe", charge.job_id, 1, charge.multiplier, "Are there funds?")
     try:
         answer = provider.core.check_credits([probe])
-    except CoreRefused as error:
+    except CoreRefusedError as error:
         if error.status == PAYMENT_REQUIRED:
             _unpaid(provider, message, error.why)
             return

@@ -7,10 +7,10 @@ from ucloud_slurm.bridge.external_jobs import Registration, registrations
 from ucloud_slurm.config import OutsideRule
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.records import QueueRecord
-from ucloud_slurm.store.jobs import Phase
-from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.store.job_rows import NewJob
+from ucloud_slurm.store.job_state import JobPhase
+from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.jobs import MOST_ITEMS, Job
-from ucloud_slurm.ucloud.reports import JobState
 from ucloud_slurm.ucloud.wire import from_data
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> 
         for each in wanted
         if not any(
             (row.name, row.local_user) == (each.record.name, each.record.user)
-            and (row.phase is Phase.LIVE or row.submitted_at == each.record.submitted)
+            and (row.phase is JobPhase.LIVE or row.submitted_at == each.record.submitted)
             for row in known.get(each.record.id, [])
         )
         and not provider.jobs.named(each.record.name, each.record.user)
@@ -42,10 +42,10 @@ def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> 
         some = new[start : start + MOST_ITEMS]
         try:
             _write(provider, _register(provider, some))
-        except CoreAway as error:
+        except CoreUnavailableError as error:
             log.warning("%d jobs from outside UCloud could not be registered yet: %s", len(new) - start, error)
             return False
-        except CoreRefused as error:
+        except CoreRefusedError as error:
             log.error("UCloud does not register jobs from outside (see [[outside]]): %s", error)
             return True
     return True
@@ -67,7 +67,7 @@ def _register(provider: Provider, some: Sequence[Registration]) -> dict[str, Reg
     """Registers jobs, by UCloud's ids of them. Some Cores refuse a bulk in which they know one already."""
     try:
         ids = provider.core.register([each.item(provider.config.provider.id) for each in some])
-    except CoreRefused as error:
+    except CoreRefusedError as error:
         if error.status != CONFLICT:
             raise
         if len(some) == 1:
@@ -80,34 +80,26 @@ def _register(provider: Provider, some: Sequence[Registration]) -> dict[str, Reg
 
 def _write(provider: Provider, registered: dict[str, Registration]) -> None:
     now = provider.now()
-    rows = []
-    for id_, each in registered.items():
-        if provider.jobs.get(id_) is not None:
-            continue
-        record, rule = each.record, each.rule
-        owner = {"createdBy": each.owner, "project": rule.project}
-        specification = each.specification(provider.config.provider.id)
-        job = from_data(Job, {"id": id_, "owner": owner, "specification": specification})
-        log.info("job %s: is Slurm job %d, from outside UCloud", id_, record.id)
-        rows.append(
-            {
-                "id": id_,
-                "slurm_id": record.id,
-                "phase": Phase.LIVE,
-                "name": record.name,
-                "local_user": record.user,
-                "owner": each.owner,
-                "project": rule.project,
-                "category": rule.category,
-                "product": rule.product,
-                "fingerprint": each.key,
-                "body": job.model_dump_json(by_alias=True),
-                "accepted_at": now,
-                "promised_at": now,
-                "confirmed_at": now,
-                "submitted_at": record.submitted,
-                "state": JobState.IN_QUEUE,
-                "outside": 1,
-            }
-        )
-    provider.jobs.accept(rows)
+    new = [(_new_job(id_, each, provider.config.provider.id, now), each.record) for id_, each in registered.items()]
+    with provider.store.writing():
+        for job, record in new:
+            if provider.jobs.register(job, record.id, record.submitted, now):
+                log.info("job %s: is Slurm job %d, from outside UCloud", job.id, record.id)
+
+
+def _new_job(job_id: str, each: Registration, provider_id: str, now: float) -> NewJob:
+    record, rule = each.record, each.rule
+    owner = {"createdBy": each.owner, "project": rule.project}
+    job = from_data(Job, {"id": job_id, "owner": owner, "specification": each.specification(provider_id)})
+    return NewJob(
+        id=job_id,
+        name=record.name,
+        local_user=record.user,
+        owner=each.owner,
+        project=rule.project,
+        category=rule.category,
+        product=rule.product,
+        fingerprint=each.key,
+        body=job.model_dump_json(by_alias=True),
+        accepted_at=now,
+    )

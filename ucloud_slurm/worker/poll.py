@@ -19,12 +19,13 @@ from ucloud_slurm.provider.billing import accounting_of, bill
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.isolation import isolate_errors
 from ucloud_slurm.provider.lookup import Lookup
-from ucloud_slurm.slurm.errors import SchedulerAway
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.jobs import OpenJob, Phase, Stop
-from ucloud_slurm.ucloud.errors import CoreAway, CoreRefused
+from ucloud_slurm.store.job_rows import OpenJob
+from ucloud_slurm.store.job_state import JobPhase, Stop
+from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 from ucloud_slurm.users.mapping import slurm_account
 
@@ -68,7 +69,7 @@ class Poller:
             with isolate_errors(row.id, "watching it"):
                 try:
                     self._reconcile(row, record, runs)
-                except (CoreAway, CoreRefused) as error:
+                except (CoreUnavailableError, CoreRefusedError) as error:
                     log.warning("job %s: its price is not known yet: %s", row.id, error)
         return runs is not None
 
@@ -77,7 +78,7 @@ class Poller:
         try:
             for run in self._provider.scheduler.runs(wanted):
                 found.setdefault(run.id, []).append(run)
-        except SchedulerAway as error:
+        except SchedulerUnavailableError as error:
             log.warning("sacct could not be asked: %s", error)
             return None
         return found
@@ -161,7 +162,7 @@ class Poller:
     def _folder(self, row: OpenJob) -> str | None:
         """UCloud's path of the job's folder, where ``[[files]]`` has one."""
         provider = self._provider
-        if row.outside or not provider.config.files:
+        if row.external or not provider.config.files:
             return None
         product = provider.config.product(row.category, row.product)
         try:
@@ -269,7 +270,7 @@ class Poller:
     def _close(self, row: OpenJob, used: int | None) -> None:
         self._provider.jobs.ended(row.id, used, self._provider.now())
         if not row.visible_to_ucloud:
-            self._provider.jobs.seen(row.id, phase=Phase.REFUSED)
+            self._provider.jobs.seen(row.id, phase=JobPhase.REFUSED)
 
 
 def _ours(row: OpenJob, listed: Mapping[SlurmJobId, QueueRecord]) -> QueueRecord | None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.submission import end_unsubmitted
-from ucloud_slurm.slurm.errors import ActionRefused, SchedulerAway
+from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import JobRow
+from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def recover_unknown(provider: Provider, rows: Sequence[JobRow], queue: Sequence[
     since = max(0.0, min(row.accepted_at for row in waiting.values()) - CLOCKS_APART)
     try:
         runs = provider.scheduler.runs_named(waiting, {row.local_user for row in waiting.values()}, since)
-    except SchedulerAway as error:
+    except SchedulerUnavailableError as error:
         log.warning("submissions with an unknown outcome cannot be looked up yet: %s", error)
         return
     _adopt(provider, waiting, runs)
@@ -78,7 +78,7 @@ def _adopt(provider: Provider, waiting: dict[str, JobRow], records: Iterable[Que
             log.warning("job %s: Slurm job %d is a second one of it and is cancelled", row.id, other.id)
             try:
                 provider.scheduler.cancel(other.id, other.name, other.user, provider.config.slurm.timeout)
-            except (SchedulerAway, ActionRefused) as error:
+            except (SchedulerUnavailableError, ActionRefusedError) as error:
                 log.warning("Slurm job %d could not be cancelled: %s", other.id, error)
 
 
@@ -86,7 +86,7 @@ def _never_arrived(provider: Provider, row: JobRow) -> None:
     now = provider.now()
     if row.stop is not None:
         end_unsubmitted(provider, row)
-    elif row.found_only:
+    elif row.lookup_only:
         log.warning("job %s: UCloud asked about it; neither we nor Slurm know it", row.id)
         with provider.store.writing():
             provider.jobs.enqueue_update(
@@ -99,6 +99,6 @@ def _never_arrived(provider: Provider, row: JobRow) -> None:
         )
     else:
         log.info("job %s: its submission never arrived; it is owed again", row.id)
-        provider.jobs.release_claim(row.id, attempt=row.attempts)
+        provider.jobs.release_claim([row.id], row.attempts)
         # Its create has been over for long, and may have been answered: what is refused from now on is told.
         provider.jobs.acknowledge([row.id], now)

@@ -12,12 +12,12 @@ from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.linking import deliver_link_changes
 from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
 from ucloud_slurm.provider.reconciliation import confirm, reconcile
-from ucloud_slurm.slurm.errors import SchedulerAway
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.system.accounts import own_account
-from ucloud_slurm.system.filelock import WORKER, exclusive_lock
+from ucloud_slurm.system.filelock import WORKER, exclusive_lock, record_release
 from ucloud_slurm.worker.delivery import deliver
 from ucloud_slurm.worker.poll import Poller
 from ucloud_slurm.worker.retention import prune
@@ -43,14 +43,16 @@ def run_once(provider: Provider, *, wait: float = 0.0) -> Result:
         if not mine:
             log.info("another pass is under way; this one does nothing")
             return Result.ELSEWHERE
-        return Result.DONE if _pass(provider) else Result.NOT_ALL
+        whole = _pass(provider)
+        record_release(provider.store.path, WORKER, provider.now())
+        return Result.DONE if whole else Result.NOT_ALL
 
 
 def _pass(provider: Provider) -> bool:
     lookup = Lookup(provider)
     # The rows are read before squeue is asked: a job that is in them and not in its answer is really absent.
     rows = provider.jobs.open()
-    submitting = provider.jobs.in_phase(Phase.SUBMITTING)
+    submitting = provider.jobs.in_phase(JobPhase.SUBMITTING)
     users = {row.local_user for row in (*rows, *submitting)}
     if provider.breaker.of(SLURM).failing_since is not None:
         users.add(own_account())  # nobody waits for Slurm, but whether it is back is wanted on the health page
@@ -63,12 +65,12 @@ def _pass(provider: Provider) -> bool:
             from ucloud_slurm.worker.recovery import recover_unknown
 
             recover_unknown(provider, submitting, queue)
-        whole &= Poller(provider, lookup).poll([row for row in rows if row.phase is Phase.LIVE], queue)
+        whole &= Poller(provider, lookup).poll([row for row in rows if row.phase is JobPhase.LIVE], queue)
         if provider.config.outside:
             from ucloud_slurm.worker.external_jobs import register_external_jobs
 
             whole &= register_external_jobs(provider, queue)
-    accepted = provider.jobs.in_phase(Phase.ACCEPTED)
+    accepted = provider.jobs.in_phase(JobPhase.ACCEPTED)
     if accepted:
         from ucloud_slurm.provider.submission import submit_pending
 
@@ -91,7 +93,7 @@ def _read_queue(provider: Provider, users: set[str] | None) -> list[QueueRecord]
         return []
     try:
         queue = provider.scheduler.queue(users)
-    except SchedulerAway as error:
+    except SchedulerUnavailableError as error:
         log.warning("squeue could not be asked: %s", error)
         provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)
         return None

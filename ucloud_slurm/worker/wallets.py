@@ -13,10 +13,11 @@ from ucloud_slurm.provider.cancellation import stop_marked
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.isolation import isolate_errors
 from ucloud_slurm.provider.lookup import OPEN_SECONDS
-from ucloud_slurm.slurm.errors import ActionRefused, SchedulerAway
+from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import OpenJob, Phase, Stop
+from ucloud_slurm.store.job_rows import OpenJob
+from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.reports import JobUpdate
 
@@ -78,9 +79,9 @@ def _switch(provider: Provider, row: OpenJob, record: QueueRecord | None, what: 
                 provider.scheduler.release(record.id, provider.config.slurm.timeout)
             log.info("job %s: its owner has something in %s again; it is released", row.id, row.category)
             provider.jobs.released(row.id, JobUpdate(None, wallets.goes_on(payer)) if waiting else None, now)
-    except ActionRefused as error:
+    except ActionRefusedError as error:
         log.error("job %s: Slurm does not %s Slurm job %s: %s", row.id, what.value, row.slurm_id, error)
-    except SchedulerAway as error:
+    except SchedulerUnavailableError as error:
         log.warning("job %s: could not %s Slurm job %s yet: %s", row.id, what.value, row.slurm_id, error)
         provider.breaker.record_failure(SLURM, str(error), now, OPEN_SECONDS)
         return False
@@ -89,10 +90,10 @@ def _switch(provider: Provider, row: OpenJob, record: QueueRecord | None, what: 
 
 def _standing(row: OpenJob, record: QueueRecord | None) -> Standing | None:
     """How a job stands; None where that is not known at the moment, or does not matter any more."""
-    if row.stop is not None or row.phase is Phase.SUBMITTING:
+    if row.stop is not None or row.phase is JobPhase.SUBMITTING:
         return None
     stage: Stage | None = Stage.UNSUBMITTED
-    if row.phase is Phase.LIVE:
+    if row.phase is JobPhase.LIVE:
         stage = wallets.stage(record) if record is not None else None
     held = record is not None and wallets.is_held(record)
     payer = Payer.of(row.owner, row.project, row.category)

@@ -19,7 +19,7 @@ from ucloud_slurm.bridge.template.messages import Request
 from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Misconfigured, Refused
 from ucloud_slurm.provider import rendering
-from ucloud_slurm.slurm.commands import options
+from ucloud_slurm.slurm.sbatch import options
 
 # Every key that today's UCloud writes with a value, whatever its type.
 KEYS: dict[str, Any] = {
@@ -314,14 +314,14 @@ def test_a_process_of_its_own_renders_the_same() -> None:
 
 def test_where_no_time_is_left_no_process_is_started(mocker: MockerFixture) -> None:
     run = mocker.spy(rendering, "run")
-    with pytest.raises(rendering.NotRendered, match="no time"):
+    with pytest.raises(rendering.RenderingUnavailableError, match="no time"):
         rendering.render(Request("tell"), within=0.1)
     assert run.call_count == 0
 
 
 def test_a_renderer_that_cannot_begin_says_nothing_about_the_template(mocker: MockerFixture) -> None:
     mocker.patch("ucloud_slurm.provider.rendering._BEGIN", "import nothing_of_that_name")
-    with pytest.raises(rendering.NotRendered, match="nothing_of_that_name"):
+    with pytest.raises(rendering.RenderingUnavailableError, match="nothing_of_that_name"):
         rendering.render(Request("tell"), within=10.0)
 
 
@@ -353,7 +353,9 @@ def test_a_template_becomes_the_script_of_the_job(world: World) -> None:
 def test_on_a_host_that_is_too_busy_the_job_is_accepted_and_rendered_later(
     world: World, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    busy = mocker.patch("ucloud_slurm.provider.submission.render", side_effect=rendering.NotRendered("busy"))
+    busy = mocker.patch(
+        "ucloud_slurm.provider.submission.render", side_effect=rendering.RenderingUnavailableError("busy")
+    )
     assert post(world, "jobs", job_data("77", app=app("tell")))[0] == 200
     caplog.clear()
     world.work(20)
@@ -369,7 +371,9 @@ def test_on_a_host_that_is_too_busy_the_job_is_accepted_and_rendered_later(
 def test_what_is_wrong_with_a_template_that_waited_is_the_failure_of_its_job(
     world: World, mocker: MockerFixture
 ) -> None:
-    busy = mocker.patch("ucloud_slurm.provider.submission.render", side_effect=rendering.NotRendered("busy"))
+    busy = mocker.patch(
+        "ucloud_slurm.provider.submission.render", side_effect=rendering.RenderingUnavailableError("busy")
+    )
     made = app("tell {{ nothing }}")
     assert post(world, "jobs", job_data("77", app=made))[0] == 200
     mocker.stop(busy)

@@ -11,7 +11,7 @@ from tests.support.scripts import Node, build
 from ucloud_slurm.bridge.script.resources import Plan
 from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Misconfigured, Refused
-from ucloud_slurm.slurm.commands import options
+from ucloud_slurm.slurm.sbatch import options
 
 TELL = application(word("tell"))
 # A module system that knows "known", and writes down what it was asked.

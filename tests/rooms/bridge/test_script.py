@@ -10,7 +10,7 @@ from tests.support.factories import application, jinja, parameter, text, var, wo
 from tests.support.scripts import build
 from ucloud_slurm.bridge.script.resources import Plan
 from ucloud_slurm.errors import Refused
-from ucloud_slurm.slurm.commands import options
+from ucloud_slurm.slurm.sbatch import options
 
 GOLDEN = Path(__file__).parent / "golden"
 ECHO = application(word("printf"), word("%s\\n"), var("value"), parameters=[parameter("value")])

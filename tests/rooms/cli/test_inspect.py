@@ -37,7 +37,7 @@ def test_the_newest_jobs_are_listed_and_that_there_are_more_is_said(world: World
 def test_the_messages_that_have_waited_longest_are_listed(world: World, ask: Ask) -> None:
     jobs = [world.submit() for _ in range(3)]
     for job in jobs:
-        world.model.start(world.slurm(job))
+        world.model.begin_run(world.slurm(job))
     world.core.faults.outage()
     world.work(1)
     some = ask("outbox", "--most", "2")

@@ -45,7 +45,7 @@ def running(world: World, **more: object) -> str:
     """A job that runs, and of which UCloud knows that."""
     job_id = world.submit(**more)
     world.work(15)
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(15)
     assert world.told(job_id)[-1:] == ["RUNNING"]
     return job_id

@@ -18,11 +18,11 @@ from tests.support.factories import job_data
 from tests.support.model import Model
 from ucloud_slurm.provider import submission
 from ucloud_slurm.slurm.commands import Commands
-from ucloud_slurm.slurm.errors import ActionRefused
+from ucloud_slurm.slurm.errors import ActionRefusedError
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import CHANNEL
-from ucloud_slurm.store.jobs import Phase, Stop
+from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.system.filelock import LISTENER, exclusive_lock
 from ucloud_slurm.ucloud.core import ChargeAnswer, Core
 from ucloud_slurm.ucloud.reports import JobState
@@ -99,7 +99,7 @@ def test_what_was_held_is_released_in_an_era_without_a_channel(channel_world: Wo
     era = replace(world.provider.era, has_channel=False)
     run_once(replace(world.provider, era=era))
     assert world.slurm(waits).held is None
-    assert world.row(unsubmitted).phase is Phase.LIVE
+    assert world.row(unsubmitted).phase is JobPhase.LIVE
 
 
 def test_without_a_channel_an_empty_wallet_ends_what_is_told_of_and_keeps_nobody_out_for_ever(
@@ -116,7 +116,7 @@ def test_without_a_channel_an_empty_wallet_ends_what_is_told_of_and_keeps_nobody
     mocker.patch.object(Core, "report_usage", lambda _core, items: [True] * len(items))
     world.work(3600)
     assert world.slurm(waits).held is None
-    world.model.start(world.slurm(waits))
+    world.model.begin_run(world.slurm(waits))
     world.work(60)
     assert world.row(waits).stop is None
     world.submit()
@@ -143,7 +143,7 @@ def test_a_waiting_job_is_held_and_its_owner_told_once_until_there_is_something_
     assert world.slurm(job_id).held is None
     assert world.model.counts["release"] == 1
     assert said(world, job_id)[-1] == "There are resources in example-compute again. The job waits for its turn."
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(15)
     assert world.told(job_id)[-1] == "RUNNING"
 
@@ -187,8 +187,8 @@ def accepted(world: World) -> str:
     """A job that was accepted while Slurm was away, and is not submitted yet."""
     world.model.drop_requests = 1
     job_id = world.submit()
-    world.provider.jobs.release_claim(job_id, attempt=1)
-    assert world.row(job_id).phase is Phase.ACCEPTED
+    world.provider.jobs.release_claim([job_id], 1)
+    assert world.row(job_id).phase is JobPhase.ACCEPTED
     return job_id
 
 
@@ -202,7 +202,7 @@ def test_a_job_that_was_not_submitted_yet_is_submitted_after_the_lock(channel_wo
     assert sum("waits until" in each for each in said(world, job_id)) == 1
     hear(world, UNLOCKED)
     world.work(60)
-    assert world.row(job_id).phase is Phase.LIVE
+    assert world.row(job_id).phase is JobPhase.LIVE
     assert world.slurm(job_id).held is None
 
 
@@ -213,7 +213,7 @@ def test_a_job_that_is_held_is_neither_built_nor_claimed(channel_world: World, m
     build = mocker.spy(submission, "build")
     world.work(60)
     assert build.call_count == 0
-    assert not world.provider.jobs.claim(job_id, world.clock(), world.clock() + 60)
+    assert not world.provider.jobs.claim([job_id], world.clock(), world.clock() + 60)
 
 
 def test_a_job_that_was_not_submitted_yet_ends_with_the_sentence_where_it_is_configured(make_world: MakeWorld) -> None:
@@ -299,7 +299,7 @@ def test_one_job_that_slurm_does_not_hold_does_not_keep_others_from_it(
 
     def unwilling(job: object, within: float) -> None:
         if job == world.slurm(first).run.id:
-            raise ActionRefused("Access/permission denied")
+            raise ActionRefusedError("Access/permission denied")
         hold(job, within)  # type: ignore[arg-type]
 
     monkeypatch.setattr(world.model, "hold", unwilling)
@@ -371,7 +371,7 @@ def test_slurm_is_asked_to_hold_and_release_by_number(tmp_path: Path) -> None:
     slurm.release(SlurmJobId(17), 10.0)
     assert (tmp_path / "asked").read_text().splitlines() == ["hold 17", "release 17"]
     (tmp_path / "scontrol").write_text("#!/bin/sh\necho 'Access/permission denied for job 17' >&2; exit 1\n")
-    with pytest.raises(ActionRefused):
+    with pytest.raises(ActionRefusedError):
         slurm.hold(SlurmJobId(17), 10.0)
 
 

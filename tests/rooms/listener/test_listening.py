@@ -16,7 +16,7 @@ from tests.rooms.listener import records
 from tests.rooms.listener.conftest import running
 from tests.rooms.listener.server import ChannelServer, certificate
 from tests.sandbox.processes import wait_until
-from ucloud_slurm.listener.link import Away
+from ucloud_slurm.listener.link import ChannelUnavailableError
 from ucloud_slurm.listener.listening import Listener
 from ucloud_slurm.listener.pulse import Pulse
 from ucloud_slurm.listener.settings import Settings
@@ -84,7 +84,7 @@ class Hearing:
 
     def token(self) -> str:
         if self.refusal:
-            raise Away(self.refusal)
+            raise ChannelUnavailableError(self.refusal)
         return "a-token"
 
     def ended(self) -> bool:

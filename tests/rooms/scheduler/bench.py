@@ -7,7 +7,7 @@ from typing import Any
 from ucloud_slurm.slurm.pyslurm.backend import PySlurm
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.system.accounts import own_account
-from ucloud_slurm.system.process import run
+from ucloud_slurm.system.process import Command
 
 FAKE = Path(__file__).parent / "fake_pyslurm"
 
@@ -84,7 +84,7 @@ class Bench:
 
     def submit(self, within: float = 10.0, **more: Any) -> SlurmJobId:
         """Submits a job."""
-        return self.slurm.submit(submission(**more), within, run)
+        return self.slurm.start(submission(**more), Command).send(within)
 
     def landed(self) -> list[dict[str, Any]]:
         """What pyslurm has submitted."""

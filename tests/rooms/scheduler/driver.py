@@ -10,7 +10,8 @@ from typing import Any
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.pyslurm.backend import PySlurm
 from ucloud_slurm.slurm.records import Submission
-from ucloud_slurm.system.process import run
+from ucloud_slurm.slurm.scheduler import PendingSubmission
+from ucloud_slurm.system.process import Command
 
 TIMEOUT = 10.0
 
@@ -27,16 +28,15 @@ def main(backend: str, commands: str, conf: str) -> None:
     kind = PySlurm if backend == "pyslurm" else Commands
     slurm = kind(Path(commands), Path(conf), TIMEOUT)
 
-    def submit(wanted: dict[str, Any], within: float) -> int:
-        return slurm.submit(Submission(**wanted | {"more": tuple(wanted["more"])}), within, run)
+    def start(wanted: dict[str, Any]) -> PendingSubmission:
+        return slurm.start(Submission(**wanted | {"more": tuple(wanted["more"])}), Command)
 
     others: dict[str, Any] = {
         "ready": lambda within: slurm.ready(within) if isinstance(slurm, PySlurm) else True,
         "reason": lambda: slurm.reason if isinstance(slurm, PySlurm) else None,
         "counts": lambda: dict(slurm.counts),
-        "submit": lambda wanted, within: slurm.submit(
-            Submission(**wanted | {"more": tuple(wanted["more"])}), within, run
-        ),
+        "submit": lambda wanted, within: start(wanted).send(within),
+        "abandon": lambda wanted: start(wanted).abandon(),
     }
     for line in sys.stdin:
         call, *arguments = json.loads(line)

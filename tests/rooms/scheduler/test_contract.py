@@ -220,7 +220,7 @@ def test_a_refusal_has_slurms_own_words(cluster: Cluster, slurm: Backend, comman
     for one in (slurm, commands):
         with pytest.raises(Failed) as caught:
             one("submit", wanted(cluster, **more), WITHIN)
-        assert caught.value.kind == "SubmissionRefused"
+        assert caught.value.kind == "SubmissionRefusedError"
         said.append(caught.value.text)
     assert said[0] == said[1]
     assert type(errors.problem(said[0])) is kind
@@ -232,7 +232,7 @@ def test_a_limit_on_jobs_is_a_refusal(cluster: Cluster, slurm: Backend) -> None:
         slurm("submit", job, WITHIN)
     with pytest.raises(Failed) as caught:
         slurm("submit", job, WITHIN)
-    assert caught.value.kind == "SubmissionRefused"
+    assert caught.value.kind == "SubmissionRefusedError"
     assert type(errors.problem(caught.value.text)) in (TooMany, Refused)
 
 
@@ -243,10 +243,18 @@ def test_an_unknown_job_is_none_and_nothing_is_done_to_it(cluster: Cluster, slur
         with pytest.raises(Failed) as caught:
             slurm(call, UNKNOWN, WITHIN)
         # Slurm's commands say of some of these what they say of a controller that is away.
-        assert caught.value.kind in ("ActionRefused", "SchedulerAway")
+        assert caught.value.kind in ("ActionRefusedError", "SchedulerUnavailableError")
     with pytest.raises(Failed) as caught:
         slurm("set_time_limit", UNKNOWN, 5, WITHIN)
-    assert caught.value.kind in ("ActionRefused", "SchedulerAway")
+    assert caught.value.kind in ("ActionRefusedError", "SchedulerUnavailableError")
+
+
+def test_slurm_does_not_hear_of_a_submission_that_is_abandoned(cluster: Cluster, slurm: Backend) -> None:
+    slurm("abandon", wanted(cluster, name="abandoned"))
+    job = slurm("submit", wanted(cluster, name="sent"), WITHIN)
+    queue = {record["id"]: record["name"] for record in slurm("queue", [cluster.service_user])}
+    assert queue[job] == "sent"
+    assert "abandoned" not in queue.values()
 
 
 def test_a_job_is_looked_at_as_it_is_listed(cluster: Cluster, slurm: Backend, commands: Backend) -> None:
@@ -326,7 +334,7 @@ def test_a_new_limit_counts(cluster: Cluster, slurm: Backend) -> None:
     until(slurm, job, "CANCELLED")
     with pytest.raises(Failed) as caught:
         slurm("set_time_limit", job, 9, WITHIN)
-    assert caught.value.kind == "ActionRefused"
+    assert caught.value.kind == "ActionRefusedError"
     assert errors.action(caught.value.text).why == "The job has ended."
 
 
@@ -343,7 +351,7 @@ def test_a_job_that_waits_is_held_and_let_go(cluster: Cluster, slurm: Backend) -
     job = slurm("submit", wanted(cluster, more=["--begin=now+1hour"]), WITHIN)
     with pytest.raises(Failed) as caught:
         slurm("suspend", job, WITHIN)
-    assert caught.value.kind == "ActionRefused"
+    assert caught.value.kind == "ActionRefusedError"
     assert "waits in the queue" in errors.action(caught.value.text).why
     slurm("hold", job, WITHIN)
     assert slurm("job", job, WITHIN)["reason"] in ("JobHeldAdmin", "JobHeldUser")
@@ -388,13 +396,13 @@ def test_a_controller_that_is_away_is_ignorance_in_time(cluster: Cluster, slurm:
     user = cluster.service_user
     with away(cluster):
         for call, kinds in (
-            (("submit", wanted(cluster, name=name), limit), ("OutcomeUnknown", "SchedulerAway")),
-            (("job", job, limit), ("SchedulerAway",)),
-            (("cancel", job, "contract", user, limit), ("SchedulerAway",)),
-            (("set_time_limit", job, 9, limit), ("SchedulerAway",)),
-            (("suspend", job, limit), ("SchedulerAway",)),
-            (("hold", job, limit), ("SchedulerAway",)),
-            (("partitions", limit), ("SchedulerAway",)),
+            (("submit", wanted(cluster, name=name), limit), ("OutcomeUnknownError", "SchedulerUnavailableError")),
+            (("job", job, limit), ("SchedulerUnavailableError",)),
+            (("cancel", job, "contract", user, limit), ("SchedulerUnavailableError",)),
+            (("set_time_limit", job, 9, limit), ("SchedulerUnavailableError",)),
+            (("suspend", job, limit), ("SchedulerUnavailableError",)),
+            (("hold", job, limit), ("SchedulerUnavailableError",)),
+            (("partitions", limit), ("SchedulerUnavailableError",)),
         ):
             begun = time.monotonic()
             with pytest.raises(Failed) as caught:

@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import Clock
 from tests.rooms.scheduler.bench import ATTRIBUTES, FAKE, Bench
 from tests.sandbox.processes import find, wait_until
-from ucloud_slurm.slurm.errors import ActionRefused, OutcomeUnknown, SubmissionRefused
+from ucloud_slurm.slurm.errors import ActionRefusedError, OutcomeUnknownError, SubmissionRefusedError
 from ucloud_slurm.slurm.pyslurm import process
 from ucloud_slurm.slurm.pyslurm.backend import PROCESSES
 from ucloud_slurm.slurm.records import SlurmJobId
@@ -97,7 +97,7 @@ def test_jobs_of_others_are_not_pyslurms(bench: Bench) -> None:
 def test_a_submission_without_an_answer_is_never_made_again(bench: Bench, what: str) -> None:
     pid = bench.process()
     bench.order(submit=what)
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OutcomeUnknownError):
         bench.submit(within=1.0 if what == "hang" else 10.0)
     assert (len(bench.landed()), bench.asked()) == (1, [])
     gone(pid)
@@ -111,7 +111,7 @@ def test_what_would_wait_for_one_process_is_done_by_another(bench: Bench) -> Non
     def hangs() -> None:
         try:
             bench.submit(within=8.0)
-        except OutcomeUnknown as error:
+        except OutcomeUnknownError as error:
             lost.append(type(error))
 
     waiting = threading.Thread(target=hangs)
@@ -122,7 +122,7 @@ def test_what_would_wait_for_one_process_is_done_by_another(bench: Bench) -> Non
     assert (len(bench.landed()), bench.asked()) == (2, [])
     assert alive(first), "it was not given up for that"
     waiting.join()
-    assert lost == [OutcomeUnknown]
+    assert lost == [OutcomeUnknownError]
     assert [bench.submit(), len(bench.landed())] == [3, 3], "the other one is still there"
     bench.slurm.close()
     gone(first)
@@ -131,7 +131,7 @@ def test_what_would_wait_for_one_process_is_done_by_another(bench: Bench) -> Non
 @pytest.mark.parametrize("answer", [0, -1, "12", None, 1.5, True, [3]])
 def test_an_answer_that_is_no_id_leaves_open_what_was_done(bench: Bench, answer: object) -> None:
     bench.order(id=answer)
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OutcomeUnknownError):
         bench.submit()
     assert (len(bench.landed()), bench.asked()) == (1, [])
 
@@ -147,7 +147,7 @@ def test_an_answer_that_is_no_id_leaves_open_what_was_done(bench: Bench, answer:
 )
 def test_silence_of_the_controller_is_no_refusal(bench: Bench, error: list[object]) -> None:
     bench.order(submit=error)
-    with pytest.raises(OutcomeUnknown, match=str(error[1])):
+    with pytest.raises(OutcomeUnknownError, match=str(error[1])):
         bench.submit()
     assert bench.asked() == []
 
@@ -158,7 +158,9 @@ def test_a_refusal_is_explained_by_sbatch(bench: Bench) -> None:
         "echo 'sbatch: error: Batch job submission failed: Invalid partition name specified' >&2\nexit 1\n"
     )
     bench.order(submit=[2000, "Invalid partition name specified"])
-    with pytest.raises(SubmissionRefused, match=r"invalid partition specified: nope; Invalid partition name specified"):
+    with pytest.raises(
+        SubmissionRefusedError, match=r"invalid partition specified: nope; Invalid partition name specified"
+    ):
         bench.submit()
     assert bench.landed() == []
 
@@ -178,7 +180,7 @@ def test_what_libslurm_prints_reaches_nobody(make: Make, capfd: pytest.CaptureFi
 def test_the_pause_before_a_start_grows(bench: Bench, clock: Clock) -> None:
     bench.order(submit="die")
     for pause in (1, 2, 4, 8, 16, 32, 60, 60):
-        with pytest.raises(OutcomeUnknown):
+        with pytest.raises(OutcomeUnknownError):
             bench.submit()
         clock.advance(pause - 0.1)
         assert not bench.slurm.ready(20)
@@ -246,7 +248,7 @@ def test_a_new_limit_is_told_in_hours_and_minutes(bench: Bench) -> None:
     bench.slurm.set_time_limit(JOB, 1501, 10)
     assert (bench.folder / "changed").read_text() == '{"time_limit": "25:01:00"}'
     bench.order(modify=[2002, "Access/permission denied"])
-    with pytest.raises(ActionRefused, match="Access/permission denied"):
+    with pytest.raises(ActionRefusedError, match="Access/permission denied"):
         bench.slurm.set_time_limit(JOB, 5, 10)
     assert bench.asked() == []
 
@@ -258,7 +260,7 @@ def test_others_do_not_wait_for_a_call_that_hangs(bench: Bench) -> None:
     def hang() -> None:
         try:
             bench.submit(within=8.0)
-        except OutcomeUnknown as error:
+        except OutcomeUnknownError as error:
             unknown.append(error)
 
     threads = [threading.Thread(target=hang) for _ in range(PROCESSES)]
@@ -367,7 +369,7 @@ sys.path[:0] = {places!r}
 from pathlib import Path
 from ucloud_slurm.slurm.pyslurm.backend import PySlurm
 from tests.rooms.scheduler.bench import submission
-from ucloud_slurm.system.process import run
+from ucloud_slurm.system.process import Command
 slurm = PySlurm(Path({commands!r}), Path({conf!r}), 20.0)
 assert slurm.ready(20), slurm.reason
 pid = lambda: slurm._processes.first._child._process.pid
@@ -392,10 +394,10 @@ def test_a_fork_has_a_process_of_its_own(make: Make) -> None:
     first, second, third = script(
         bench,
         "if os.fork() == 0:\n"
-        "    assert slurm.submit(submission(), 5, run) == 900\n"
+        "    assert slurm.start(submission(), Command).send(5) == 900\n"
         "    assert slurm.ready(20), slurm.reason\n"
         "    print(pid(), flush=True); os._exit(0)\n"
-        "os.wait(); assert slurm.submit(submission(), 5, run) == 1\n"
+        "os.wait(); assert slurm.start(submission(), Command).send(5) == 1\n"
         "print(pid(), flush=True); slurm.close()\n",
     )
     assert first == third != second

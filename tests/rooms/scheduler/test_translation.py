@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.rooms.scheduler.bench import ATTRIBUTES, submission
-from ucloud_slurm.slurm.pyslurm.translation import DESCRIPTION, JOB, Unsupported, clock, description, record
+from ucloud_slurm.slurm.pyslurm.translation import DESCRIPTION, JOB, UnsupportedError, clock, description, record
 from ucloud_slurm.slurm.states import SlurmState
 
 HOSTILE = "a, b=c 'q' \"z\" $x\t%j\n#SBATCH --uid=0 é"
@@ -102,7 +102,7 @@ def test_what_is_left_to_the_cluster_is_not_said() -> None:
 )
 def test_what_cannot_be_said_exactly_is_left_to_sbatch(more: Mapping[str, Any]) -> None:
     description(submission())
-    with pytest.raises(Unsupported):
+    with pytest.raises(UnsupportedError):
         description(submission(**more))
 
 

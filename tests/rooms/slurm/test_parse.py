@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ucloud_slurm.slurm import parse
-from ucloud_slurm.slurm.commands import refusal
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord
+from ucloud_slurm.slurm.sbatch import refusal
 from ucloud_slurm.slurm.states import SlurmState
 
 MARK = "5f3a"

@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any
 
@@ -17,21 +17,29 @@ from tests.support.model import Model
 from ucloud_slurm.errors import StorageFull
 from ucloud_slurm.provider import submission as submitting
 from ucloud_slurm.slurm.records import SlurmJobId
+from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM
-from ucloud_slurm.store.jobs import WINDOW, Phase
+from ucloud_slurm.store.job_state import JobPhase
+from ucloud_slurm.store.jobs import WINDOW
 from ucloud_slurm.system.executor import FairExecutor, round_robin
 
 PATIENCE = 30.0
 
 
 def test_whoever_gives_one_thing_to_do_waits_for_one_of_somebody_elses_thousand() -> None:
-    executor, go = FairExecutor(1), threading.Event()
+    executor, begun, go = FairExecutor(1), threading.Event(), threading.Event()
     done: list[str] = []
-    first = executor.submit("alice", lambda: go.wait(PATIENCE))
+
+    def hold() -> None:
+        begun.set()
+        go.wait(PATIENCE)
+
+    executor.submit("alice", hold)
+    assert begun.wait(PATIENCE)
     others = [executor.submit("alice", lambda: done.append("alice")) for _ in range(1000)]
     bob = executor.submit("bob", lambda: done.append("bob"))
     go.set()
-    wait([first, bob, *others], PATIENCE)
+    wait([*others, bob], PATIENCE)
     executor.close()
     assert done.index("bob") == 1
     assert Counter(done) == {"alice": 1000, "bob": 1}
@@ -59,7 +67,7 @@ def test_no_more_is_under_way_than_there_are_turns() -> None:
 def test_what_has_not_begun_can_be_taken_back_and_the_rest_goes_on() -> None:
     executor, go = FairExecutor(1), threading.Event()
     done: list[int] = []
-    first = executor.submit("alice", lambda: go.wait(PATIENCE))
+    first: Future[Any] = executor.submit("alice", lambda: go.wait(PATIENCE))
     second = executor.submit("alice", lambda: done.append(2))
     third = executor.submit("alice", lambda: done.append(3))
     assert second.cancel()
@@ -148,7 +156,7 @@ def test_no_account_is_submitted_for_more_often_than_the_site_says(site: Callabl
     world.work(1)
     assert len(world.model.jobs) == 10
     world.work(WINDOW)
-    assert {row.phase for row in world.provider.jobs.newest(20)} == {Phase.LIVE}
+    assert {row.phase for row in world.provider.jobs.newest(20)} == {JobPhase.LIVE}
     assert len(world.model.jobs) == 12
 
 
@@ -165,10 +173,10 @@ def test_a_submission_that_takes_long_goes_on_when_its_create_has_been_answered(
 
     mocker.patch.object(world.model, "submit", slow)
     bulk(world, ["alice", "alice"])
-    assert [world.row(id_).phase for id_ in ("0", "1")] == [Phase.SUBMITTING, Phase.ACCEPTED]
+    assert [world.row(id_).phase for id_ in ("0", "1")] == [JobPhase.SUBMITTING, JobPhase.ACCEPTED]
     go.set()
     world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)  # behind it
-    assert world.row("0").phase is Phase.LIVE
+    assert world.row("0").phase is JobPhase.LIVE
     world.work(60)
     assert [len(world.model.of(id_)) for id_ in ("0", "1")] == [1, 1]
 
@@ -177,15 +185,15 @@ def test_a_submission_whose_command_does_not_start_in_time_is_left_to_the_worker
     site: Callable[..., World], mocker: MockerFixture
 ) -> None:
     world = site(submit_at_once=1)
-    go, submit = threading.Event(), world.model.submit
+    go, start = threading.Event(), world.model.start
 
-    def late(*arguments: Any) -> SlurmJobId:
+    def late(*arguments: Any) -> PendingSubmission:
         go.wait(PATIENCE)
-        return submit(*arguments)
+        return start(*arguments)
 
-    mocker.patch.object(world.model, "submit", late)
+    mocker.patch.object(world.model, "start", late)
     bulk(world, ["alice"])
-    assert (world.row("0").phase, world.row("0").promised_at) == (Phase.ACCEPTED, world.clock())
+    assert (world.row("0").phase, world.row("0").acknowledged_at) == (JobPhase.ACCEPTED, world.clock())
     go.set()
     world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)  # behind it
     assert world.model.jobs == []
@@ -235,3 +243,25 @@ def test_what_has_to_wait_for_its_pace_is_not_built(site: Callable[..., World], 
     build = mocker.spy(submitting, "build")
     world.work(60)
     assert (build.call_count, len(world.model.jobs)) == (5, 5)
+
+
+def test_a_task_can_be_cancelled_until_its_preparation_is_over() -> None:
+    executor, preparing, go = FairExecutor(1), threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def prepare() -> str:
+        preparing.set()
+        go.wait(PATIENCE)
+        return "prepared"
+
+    def task() -> Future[None]:
+        return executor.submit("a", lambda what: done.append(f"did {what}"), prepare, done.append)
+
+    cancelled = task()
+    assert preparing.wait(PATIENCE)
+    assert cancelled.cancel()
+    whole = task()
+    go.set()
+    whole.result(PATIENCE)
+    assert done == ["prepared", "did prepared"]
+    executor.close()

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import configuration
 from tests.sandbox.core import SimulatedCore
-from tests.support.factories import job, job_data
+from tests.support.factories import accept_live, job, job_data, new_job
 from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Forbidden, Misconfigured
 from ucloud_slurm.provider.context import Provider
@@ -19,7 +19,7 @@ from ucloud_slurm.store.sessions import group, user
 from ucloud_slurm.system.accounts import FLOOR, NAMES, Account, ineligible
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.wire import from_data
-from ucloud_slurm.users.mapping import IneligibleUser, account_of
+from ucloud_slurm.users.mapping import IneligibleUserError, account_of
 from ucloud_slurm.web.access import check, check_shell
 
 GOOD = Account("ada", 1002, 1003, "/bin/bash", "/home/ada")
@@ -122,7 +122,7 @@ def test_a_pattern_of_names_that_is_none_is_refused_by_name(core: SimulatedCore,
 )
 def test_no_name_leads_to_an_account_that_is_not_for_jobs(core: SimulatedCore, tmp_path: Path, name: str) -> None:
     users = configuration(core, tmp_path).users
-    with pytest.raises(IneligibleUser) as refusal:
+    with pytest.raises(IneligibleUserError) as refusal:
         account_of(name, users)
     assert refusal.value.status == Forbidden.status
     assert refusal.value.reason not in refusal.value.why, "why is for the researcher, reason for the administrator"
@@ -135,7 +135,7 @@ def test_another_spelling_of_a_name_is_not_the_account(
     monkeypatch.setattr(pwd, "getpwnam", lambda _name: entry)
     users = configuration(core, tmp_path).users
     assert account_of("ada", users).uid == 54321
-    with pytest.raises(IneligibleUser, match="support") as refusal:
+    with pytest.raises(IneligibleUserError, match="support") as refusal:
         account_of("Ada", users)
     assert "another spelling" in refusal.value.reason
 
@@ -146,7 +146,7 @@ def test_our_own_account_is_for_jobs_of_the_service_mapping_only(
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
     entry = pwd.struct_passwd(("ada", "x", 54321, 54321, "", "/home/ada", "/bin/bash"))
     monkeypatch.setattr(pwd, "getpwnam", lambda _name: entry)
-    with pytest.raises(IneligibleUser) as refusal:
+    with pytest.raises(IneligibleUserError) as refusal:
         account_of("ada", configuration(core, tmp_path).users)
     assert "account of this service" in refusal.value.reason
 
@@ -175,22 +175,7 @@ def test_a_shell_is_for_the_person_whose_account_the_job_runs_as(
     provider = Provider.open(configuration(core, tmp_path, users={"mapping": "table"}))
     provider.people.add([Link("Ada#1", "ada", 54321, 0.0, "grace")])
     body = job("7").model_dump_json(by_alias=True)
-    provider.jobs.accept(
-        [
-            {
-                "id": "7",
-                "phase": "live",
-                "name": "ucloud-7",
-                "local_user": account,
-                "owner": owner,
-                "fingerprint": "",
-                "category": "example-compute",
-                "product": "example-compute-1",
-                "body": body,
-                "accepted_at": 0.0,
-            }
-        ]
-    )
+    accept_live(provider.jobs, new_job("7", local_user=account, owner=owner, body=body))
     row = provider.jobs.get("7")
     assert row is not None
     with nullcontext() if enters else pytest.raises(Forbidden):
@@ -214,23 +199,7 @@ def test_whoever_was_given_access_may_see_a_job_and_nobody_else(
     core: SimulatedCore, tmp_path: Path, caller: str | None, project: str | None, given: list[str], may: bool
 ) -> None:
     provider = Provider.open(configuration(core, tmp_path, users={"mapping": "table"}))
-    provider.jobs.accept(
-        [
-            {
-                "id": "7",
-                "phase": "live",
-                "name": "ucloud-7",
-                "local_user": "ada",
-                "owner": "Ada#1",
-                "fingerprint": "",
-                "project": project,
-                "category": "c",
-                "product": "p",
-                "body": "{}",
-                "accepted_at": 0.0,
-            }
-        ]
-    )
+    accept_live(provider.jobs, new_job("7", local_user="ada", owner="Ada#1", project=project))
     provider.sessions.give_access("7", given)
     row = provider.jobs.get("7")
     assert row is not None

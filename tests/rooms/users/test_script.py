@@ -11,7 +11,7 @@ from tests.conftest import Clock, configuration
 from tests.sandbox.core import SimulatedCore
 from ucloud_slurm.errors import Forbidden, Misconfigured
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.users.mapping import NoAnswer
+from ucloud_slurm.users.mapping import IdentityUnavailableError
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ def test_what_is_no_clear_answer_is_none_and_the_journal_says_what_it_was(
     site: Site, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.say(text)
-    with caplog.at_level(logging.ERROR), pytest.raises(NoAnswer, match="try again") as trouble:
+    with caplog.at_level(logging.ERROR), pytest.raises(IdentityUnavailableError, match="try again") as trouble:
         site.provider.mapping.identity("Ada#1", None)
     assert trouble.value.status == 500
     assert "users.script" in caplog.text
@@ -115,7 +115,7 @@ def test_what_is_no_clear_answer_is_none_and_the_journal_says_what_it_was(
 )
 def test_a_program_that_fails_maps_nobody(site: Site, lines: tuple[str, ...], caplog: pytest.LogCaptureFixture) -> None:
     site.write(*lines)
-    with caplog.at_level(logging.ERROR), pytest.raises(NoAnswer):
+    with caplog.at_level(logging.ERROR), pytest.raises(IdentityUnavailableError):
         site.provider.mapping.identity("Ada#1", None)
     assert len([record for record in caplog.records if "users.script" in record.getMessage()]) == 1
 
@@ -123,7 +123,7 @@ def test_a_program_that_fails_maps_nobody(site: Site, lines: tuple[str, ...], ca
 def test_a_program_that_hangs_is_ended_with_all_that_it_started(site: Site, tmp_path: Path) -> None:
     site.write(f"sleep 600 & echo $! > {tmp_path}/child", "wait")
     begun = time.monotonic()
-    with pytest.raises(NoAnswer):
+    with pytest.raises(IdentityUnavailableError):
         site.provider.mapping.identity("Ada#1", None)
     assert time.monotonic() - begun < 6
     child = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
@@ -133,7 +133,7 @@ def test_a_program_that_hangs_is_ended_with_all_that_it_started(site: Site, tmp_
 @pytest.mark.parametrize("user", ["root", "root ", "daemon", "-r", "a/b", "nobody-at-all", "ada\\n", "ADA", ""])
 def test_an_account_that_jobs_may_not_run_as_is_not_taken_from_the_program_either(site: Site, user: str) -> None:
     site.say(f'{{"user": "{user}"}}')
-    with pytest.raises((Forbidden, NoAnswer)):
+    with pytest.raises((Forbidden, IdentityUnavailableError)):
         site.provider.mapping.identity("Ada#1", None)
 
 

@@ -8,7 +8,7 @@ from tests.conftest import Open, Serve, World
 from tests.sandbox.core import CoreError, SimulatedCore
 from tests.support.factories import job_data
 from tests.support.model import Model
-from ucloud_slurm.slurm.errors import ActionRefused
+from ucloud_slurm.slurm.errors import ActionRefusedError
 from ucloud_slurm.slurm.states import SlurmState
 
 pytestmark = pytest.mark.every_era
@@ -23,7 +23,7 @@ def post(world: World, path: str, *items: Any) -> tuple[int, Any]:
 def job(world: World) -> str:
     """A job that runs, with a limit of half an hour."""
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     return job_id
 
@@ -107,7 +107,7 @@ def test_what_slurm_refuses_half_way_takes_the_rest_of_the_request_back(world: W
 
     def refusing(slurm_id: Any, minutes: int, within: float) -> None:
         if slurm_id == world.slurm(other).run.id:
-            raise ActionRefused("Access/permission denied")
+            raise ActionRefusedError("Access/permission denied")
         real(slurm_id, minutes, within)
 
     world.model.set_time_limit = refusing  # type: ignore[method-assign,assignment]

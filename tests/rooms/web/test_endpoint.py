@@ -17,9 +17,9 @@ from pytest_mock import MockerFixture
 from tests.conftest import World
 from tests.support.factories import application, job_data, parameter, text, var, word
 from ucloud_slurm.app import create_app
-from ucloud_slurm.slurm.errors import SubmissionRefused
-from ucloud_slurm.store.jobs import Phase
-from ucloud_slurm.store.sqlite import StorageBusy
+from ucloud_slurm.slurm.errors import SubmissionRefusedError
+from ucloud_slurm.store.job_state import JobPhase
+from ucloud_slurm.store.sqlite import StorageBusyError
 
 BASE = "/ucloud/example"
 ROUTES = [
@@ -146,7 +146,7 @@ def test_a_job_of_a_bulk_that_was_taken_back_is_refused_when_it_comes_again(worl
 
     def refusing(submission: Any, *more: Any) -> Any:
         if submission.name == "ucloud-2":
-            raise SubmissionRefused("Invalid qos specification")
+            raise SubmissionRefusedError("Invalid qos specification")
         return real(submission, *more)
 
     world.model.submit = refusing  # type: ignore[method-assign, assignment]
@@ -158,12 +158,12 @@ def test_a_job_of_a_bulk_that_was_taken_back_is_refused_when_it_comes_again(worl
 
 
 def test_a_database_that_is_busy_after_the_submission_loses_nothing(world: World, mocker: MockerFixture) -> None:
-    mocker.patch("ucloud_slurm.store.jobs.Jobs.submitted", side_effect=StorageBusy("busy"))
+    mocker.patch("ucloud_slurm.store.jobs.Jobs.submitted", side_effect=StorageBusyError("busy"))
     assert post(world, "jobs", job_data("7"))[0] == 200
     mocker.stopall()
     for _ in range(3):
         world.work(20)
-    assert world.row("7").phase is Phase.LIVE
+    assert world.row("7").phase is JobPhase.LIVE
     assert len(world.model.of("7")) == 1
 
 
@@ -205,7 +205,7 @@ def test_when_slurm_refuses_one_the_others_are_taken_back(world: World) -> None:
 
     def refusing(submission: Any, *more: Any) -> Any:
         if submission.name == "ucloud-2":
-            raise SubmissionRefused("QOSMaxSubmitJobPerUserLimit")
+            raise SubmissionRefusedError("QOSMaxSubmitJobPerUserLimit")
         return real(submission, *more)
 
     world.model.submit = refusing  # type: ignore[method-assign, assignment]
@@ -216,7 +216,7 @@ def test_when_slurm_refuses_one_the_others_are_taken_back(world: World) -> None:
     world.work(1)
     world.work(1)
     assert [job.run.state_text for job in world.model.jobs] == ["CANCELLED"] * len(world.model.jobs)
-    assert {row.phase for row in world.provider.jobs.newest(1000)} == {Phase.REFUSED}
+    assert {row.phase for row in world.provider.jobs.newest(1000)} == {JobPhase.REFUSED}
     assert world.provider.outbox.newest(1000) == []
 
 
@@ -484,7 +484,7 @@ def test_a_bug_is_one_line_in_the_journal_and_no_trace_leaves_the_process(
 def test_no_secret_is_in_any_page_log_or_row(world: World, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         job_id = world.submit()
-        world.model.start(world.slurm(job_id))
+        world.model.begin_run(world.slurm(job_id))
         world.work(60)
     pages = "".join(requests.get(f"{world.url}/{page}", timeout=5).text for page in ("healthz", "readyz", "metrics"))
     rows = str(world.provider.store.rows("select * from jobs")) + str(world.provider.store.rows("select * from outbox"))

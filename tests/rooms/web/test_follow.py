@@ -38,7 +38,7 @@ class Job:
         self.id = world.submit(**more)
         row = world.row(self.id)
         self.folder = Path(world.provider.job_folder(row))
-        world.model.start(world.slurm(self.id))
+        world.model.begin_run(world.slurm(self.id))
         world.work(1)
 
     def write(self, text: str, stream: str = "stdout", rank: int = 0) -> None:

@@ -19,7 +19,7 @@ from tests.sandbox.core.websocket import Socket
 from tests.sandbox.processes import wait_until
 from tests.support.factories import job_data
 from tests.support.model import Model
-from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sessions import Kind
 from ucloud_slurm.system import terminal as terminal_module
 from ucloud_slurm.web.live import hub, shell
@@ -38,7 +38,7 @@ def quick_looks(mocker: MockerFixture) -> None:
 def job(world: World) -> str:
     world.model.terminal_command = BASH
     job_id = world.submit()
-    world.model.start(world.slurm(job_id))
+    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     return job_id
 
@@ -173,7 +173,7 @@ def test_a_shell_ends_with_its_job(world: World, job: str) -> None:
     session = world.provider.store.row("select * from sessions")
     assert session is not None
     wait_until("the session is closed", lambda: _ended(world) == 1, seconds=5)
-    assert world.row(job).phase is Phase.ENDED
+    assert world.row(job).phase is JobPhase.ENDED
 
 
 def test_a_shell_ends_with_its_connection(world: World, job: str, tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_a_page_of_an_application_without_one_is_refused_with_the_contracts_code
     provider = open_provider(sessions={"url": "https://*.apps.example.org"})
     world = World(core, provider, model, clock, serve(provider))
     job = world.submit()
-    model.start(world.slurm(job))
+    model.begin_run(world.slurm(job))
     with pytest.raises(CoreError, match="BATCH") as refusal:
         core.open_session(job, 0, kind)
     assert (refusal.value.status, refusal.value.error_code) == (400, "FEATURE_NOT_SUPPORTED_BY_PROVIDER")
@@ -282,7 +282,7 @@ def test_a_page_of_an_application_without_one_is_refused_with_the_contracts_code
 def test_a_job_that_does_not_run_has_no_sessions(world: World, state: str) -> None:
     job = world.submit()
     if state == "suspended":
-        world.model.start(world.slurm(job))
+        world.model.begin_run(world.slurm(job))
         world.model.suspend(world.slurm(job).run.id, 1.0)
     with pytest.raises(CoreError, match=r"running|suspended") as refusal:
         opened(world, job)
@@ -295,7 +295,7 @@ def test_a_job_has_so_many_sessions_and_those_that_were_not_opened_make_room(
     provider = open_provider(sessions={"most_per_job": 2})
     world = World(core, provider, model, clock, serve(provider))
     job = world.submit()
-    model.start(world.slurm(job))
+    model.begin_run(world.slurm(job))
     opened(world, job)
     opened(world, job)
     with pytest.raises(CoreError, match="2 sessions") as refusal:

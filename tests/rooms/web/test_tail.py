@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ucloud_slurm.system.files import NotAFile, open_file, read_small
+from ucloud_slurm.system.files import NotARegularFileError, open_file, read_small
 from ucloud_slurm.web.live.tail import CHUNK, Tail
 
 
@@ -130,7 +130,7 @@ def test_what_is_no_file_of_the_user_is_not_read(tmp_path: Path, kind: str) -> N
             path.mkdir()
         case _:
             path = Path("/dev/zero")
-    with pytest.raises(NotAFile, match=r"log|zero"):
+    with pytest.raises(NotARegularFileError, match=r"log|zero"):
         tail(path).read()
     assert read_small(lambda: open_file(str(path)), 100) is None
 

@@ -10,7 +10,7 @@ from tests.support.model import ModelJob
 from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.records import Submission
-from ucloud_slurm.store.jobs import Phase
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.ucloud.channel import Project, User
 from ucloud_slurm.worker.run import Result
 
@@ -73,14 +73,14 @@ def test_a_job_of_a_rules_account_is_shown_charged_and_ended_at_ucloud(world: Wo
     (found,) = registered(world)
     assert found.payer == "p1"
     assert found.specification["timeAllocation"] == {"hours": 1, "minutes": 30, "seconds": 0}
-    world.model.start(job)
+    world.model.begin_run(job)
     world.work(1)
     world.work(120)
     world.model.end(job)
     world.work(1)
     assert world.told(found.id) == ["RUNNING", "SUCCESS"]
     assert world.booked(found.id) == 2 * 2
-    assert world.row(found.id).phase is Phase.ENDED
+    assert world.row(found.id).phase is JobPhase.ENDED
 
 
 @pytest.mark.parametrize("era", ["today"], scope="session")
@@ -157,7 +157,7 @@ def test_what_ucloud_refuses_to_register_stops_nothing_else(world: World) -> Non
     world.core.faults.answer("jobs.control.register", 400, {"why": "no"}, times=1)
     submitted(world)
     own = world.submit()
-    world.model.start(world.slurm(own))
+    world.model.begin_run(world.slurm(own))
     world.work(1)
     assert world.told(own) == ["RUNNING"]
 

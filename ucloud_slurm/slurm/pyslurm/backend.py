@@ -6,16 +6,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ucloud_slurm.slurm.commands import Commands
-from ucloud_slurm.slurm.errors import ActionRefused, OutcomeUnknown, SchedulerAway, SubmissionRefused, is_refusal
+from ucloud_slurm.slurm.errors import (
+    ActionRefusedError,
+    OutcomeUnknownError,
+    SchedulerUnavailableError,
+    SubmissionRefusedError,
+    is_refusal,
+)
 from ucloud_slurm.slurm.pyslurm import translation
 from ucloud_slurm.slurm.pyslurm.pool import Pool
-from ucloud_slurm.slurm.pyslurm.process import Lost, NotSent, Process
-from ucloud_slurm.slurm.pyslurm.translation import Unsupported
+from ucloud_slurm.slurm.pyslurm.process import AnswerLostError, NotSentError, Process
+from ucloud_slurm.slurm.pyslurm.translation import UnsupportedError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId, Submission
+from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.slurm.states import Phase
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.ipc import Message
-from ucloud_slurm.system.process import Run
+from ucloud_slurm.system.process import Start
 
 log = logging.getLogger(__name__)
 
@@ -76,35 +83,34 @@ class PySlurm(Commands):
 
     # -- submitting -----------------------------------------------------------------------------------------
 
-    def submit(
-        self, submission: Submission, within: float, as_user: Run, before: Callable[[], None] | None = None
-    ) -> SlurmJobId:
-        """See :class:`Scheduler`. What may have reached pyslurm is never given to sbatch as well."""
+    def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
+        """See :class:`Scheduler`. Slurm lets nobody but root submit for another user, so others' jobs go to sbatch."""
+        if submission.user == self._own and self._wished():
+            return _PySlurmSubmission(self, submission, lambda: super(PySlurm, self).start(submission, as_user))
+        return super().start(submission, as_user)
+
+    def ask_to_submit(self, submission: Submission, within: float) -> Message | None:
+        """Has pyslurm submit a job of this process's own account.
+
+        :param within: seconds
+        :returns: its answer; None when pyslurm has not been asked
+        :raises OutcomeUnknownError: there may be a job or not
+        """
         within = min(within, self._timeout)
-        # Slurm lets nobody but root submit for another.
-        own = submission.user == self._own and self._wished()
-        if own and before is not None:
-            before()
-            before = None
-        until = time.monotonic() + within
-        if own:
-            try:
-                wanted = translation.description(submission)
-                message = {"call": "submit", "description": wanted}
-                answer = self._processes.ask(message, waits=within * SHARE, within=within)
-            except Unsupported as error:
-                log.debug("sbatch submits %s: %s", submission.name, error)
-            except NotSent as error:
-                log.debug("sbatch submits %s: pyslurm was not asked: %s", submission.name, error)
-            except Lost as error:
-                self._count("submit")
-                raise OutcomeUnknown(f"pyslurm gave no answer: {error}") from None
-            else:
-                self._count("submit")
-                # A refusal made no job. The controller explains it to sbatch, and pyslurm does not hand that on.
-                if not _refused(answer) or until <= time.monotonic():
-                    return _submitted(answer)
-        return super().submit(submission, until - time.monotonic(), as_user, before)
+        try:
+            message = {"call": "submit", "description": translation.description(submission)}
+            answer = self._processes.ask(message, waits=within * SHARE, within=within)
+        except UnsupportedError as error:
+            log.debug("sbatch submits %s: %s", submission.name, error)
+            return None
+        except NotSentError as error:
+            log.debug("sbatch submits %s: pyslurm was not asked: %s", submission.name, error)
+            return None
+        except AnswerLostError as error:
+            self._count("submit")
+            raise OutcomeUnknownError(f"pyslurm gave no answer: {error}") from None
+        self._count("submit")
+        return answer
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -113,7 +119,7 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             return self._load(job, within)
-        except _UseCommands as error:
+        except _UseCommandsError as error:
             return super().job(job, error.left(until))
 
     def _load(self, job: SlurmJobId, within: float) -> QueueRecord | None:
@@ -121,13 +127,13 @@ class PySlurm(Commands):
         if answer.get("errno") == translation.UNKNOWN_JOB:
             return None
         if "done" not in answer:
-            raise _UseCommands(_text(answer))
+            raise _UseCommandsError(_text(answer))
         try:
             found = translation.record(answer["done"])
-        except Unsupported as error:
-            raise _UseCommands(str(error)) from None
+        except UnsupportedError as error:
+            raise _UseCommandsError(str(error)) from None
         if found.id != job:
-            raise _UseCommands("it is one of an array")
+            raise _UseCommandsError("it is one of an array")
         return found
 
     # -- acting ---------------------------------------------------------------------------------------------
@@ -144,8 +150,8 @@ class PySlurm(Commands):
             # The module takes for the answer what libslurm left as its error number, maybe after an earlier call. So an
             # error of it says nothing here; scancel says.
             if "done" not in (answer := self._ask_process("cancel", job, until - time.monotonic())):
-                raise _UseCommands(_text(answer))
-        except _UseCommands as error:
+                raise _UseCommandsError(_text(answer))
+        except _UseCommandsError as error:
             super().cancel(job, name, user, error.left(until))
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
@@ -153,9 +159,9 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             if minutes < 1:
-                raise _UseCommands("that is no limit")
+                raise _UseCommandsError("that is no limit")
             self._act("time", job, within, time_limit=translation.clock(minutes))
-        except _UseCommands as error:
+        except _UseCommandsError as error:
             super().set_time_limit(job, minutes, error.left(until))
 
     def suspend(self, job: SlurmJobId, within: float) -> None:
@@ -163,7 +169,7 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             self._act("suspend", job, within)
-        except _UseCommands as error:
+        except _UseCommandsError as error:
             super().suspend(job, error.left(until))
 
     def resume(self, job: SlurmJobId, within: float) -> None:
@@ -171,7 +177,7 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             self._act("resume", job, within)
-        except _UseCommands as error:
+        except _UseCommandsError as error:
             super().resume(job, error.left(until))
 
     def hold(self, job: SlurmJobId, within: float) -> None:
@@ -179,7 +185,7 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             self._act("hold", job, within)
-        except _UseCommands as error:
+        except _UseCommandsError as error:
             super().hold(job, error.left(until))
 
     def release(self, job: SlurmJobId, within: float) -> None:
@@ -187,30 +193,30 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             self._act("release", job, within)
-        except _UseCommands as error:
+        except _UseCommandsError as error:
             super().release(job, error.left(until))
 
     def _act(self, call: str, job: SlurmJobId, within: float, **more: object) -> None:
-        """:raises _UseCommands: it may have been done or not; done twice it is the same"""
+        """:raises _UseCommandsError: it may have been done or not; done twice it is the same"""
         answer = self._ask_process(call, job, within, **more)
         if "done" in answer:
             return
         if _refused(answer):
-            raise ActionRefused(f"{_text(answer)} for job {job}")
-        raise _UseCommands(_text(answer))
+            raise ActionRefusedError(f"{_text(answer)} for job {job}")
+        raise _UseCommandsError(_text(answer))
 
     # -- the process ----------------------------------------------------------------------------------------
 
     def _ask_process(self, call: str, job: SlurmJobId, within: float, **more: object) -> Message:
         if not self._wished():
-            raise _UseCommands("so little is done by the command")
+            raise _UseCommandsError("so little is done by the command")
         limit = min(within, self._timeout) * SHARE
         if limit < LEAST:
-            raise _UseCommands("there is so little time that a slow controller would cost the process")
+            raise _UseCommandsError("there is so little time that a slow controller would cost the process")
         try:
             answer = self._processes.ask({"call": call, "id": job, **more}, waits=limit * SHARE, within=limit)
-        except (NotSent, Lost) as error:
-            raise _UseCommands(str(error)) from None
+        except (NotSentError, AnswerLostError) as error:
+            raise _UseCommandsError(str(error)) from None
         self._count(call)
         return answer
 
@@ -223,18 +229,39 @@ class PySlurm(Commands):
             self.counts[f"pyslurm {call}"] += 1
 
 
-class _UseCommands(Exception):
+class _UseCommandsError(Exception):
     """The command is to do it."""
 
     def left(self, until: float) -> float:
         """The seconds that the command has.
 
-        :raises SchedulerAway: none
+        :raises SchedulerUnavailableError: none
         """
         left = until - time.monotonic()
         if left <= 0:
-            raise SchedulerAway(f"pyslurm gave no answer in time: {self}")
+            raise SchedulerUnavailableError(f"pyslurm gave no answer in time: {self}")
         return left
+
+
+class _PySlurmSubmission:
+    """A submission through pyslurm, or through sbatch where pyslurm has not been asked. See :class:`Scheduler`."""
+
+    def __init__(self, slurm: PySlurm, submission: Submission, sbatch: Callable[[], PendingSubmission]) -> None:
+        self._slurm = slurm
+        self._submission = submission
+        self._sbatch = sbatch
+
+    def send(self, within: float) -> SlurmJobId:
+        """See :class:`PendingSubmission`. What may have reached pyslurm is never given to sbatch as well."""
+        until = time.monotonic() + within
+        answer = self._slurm.ask_to_submit(self._submission, within)
+        # A refusal made no job. The controller explains it to sbatch, and pyslurm does not pass that on.
+        if answer is not None and (not _refused(answer) or until <= time.monotonic()):
+            return _submitted(answer)
+        return self._sbatch().send(until - time.monotonic())
+
+    def abandon(self) -> None:
+        """See :class:`PendingSubmission`. Nothing has been prepared."""
 
 
 def _submitted(answer: Message) -> SlurmJobId:
@@ -242,8 +269,8 @@ def _submitted(answer: Message) -> SlurmJobId:
     if isinstance(done, int) and not isinstance(done, bool) and done > 0:
         return SlurmJobId(done)
     if _refused(answer):
-        raise SubmissionRefused(_text(answer))
-    raise OutcomeUnknown(f"pyslurm: {_text(answer)}")
+        raise SubmissionRefusedError(_text(answer))
+    raise OutcomeUnknownError(f"pyslurm: {_text(answer)}")
 
 
 def _refused(answer: Message) -> bool:

@@ -31,11 +31,11 @@ _LIMITS = ("CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "M
 Message = dict[str, Any]
 
 
-class Unusable(Exception):
+class PySlurmUnusableError(Exception):
     """pyslurm cannot be used here; the text says why, and what to do."""
 
 
-class NotYet(Exception):
+class NotKnownYetError(Exception):
     """Slurm does not say whether pyslurm can be used."""
 
 
@@ -54,11 +54,11 @@ def main(commands: str, oldest: str) -> None:
         ipc.send(channel, hello, within=HELLO)
         while True:
             ipc.serve(channel, calls.answer, waits=FOR_EVER, sends=HELLO)
-    except ipc.ConnectionLost:
+    except ipc.ConnectionLostError:
         sys.exit(0)
-    except Unusable as error:
+    except PySlurmUnusableError as error:
         ipc.send(channel, {"reason": str(error)}, within=HELLO)
-    except NotYet as error:
+    except NotKnownYetError as error:
         ipc.send(channel, {"reason": str(error), "soon": True}, within=HELLO)
 
 
@@ -66,24 +66,28 @@ def _hello(commands: str, oldest: str) -> Message:
     conf = os.environ["SLURM_CONF"]
     # Without a configuration libslurm tries for a minute and ends the process.
     if not os.access(conf, os.R_OK):
-        raise Unusable(f"{conf} cannot be read; name Slurm's configuration in slurm.conf")
+        raise PySlurmUnusableError(f"{conf} cannot be read; name Slurm's configuration in slurm.conf")
     try:
         module = importlib.import_module("pyslurm")
     except Exception as error:  # noqa: BLE001  whatever a foreign module does when it is loaded
-        raise Unusable(f"the module cannot be imported ({type(error).__name__}: {error})") from None
+        raise PySlurmUnusableError(f"the module cannot be imported ({type(error).__name__}: {error})") from None
     version = str(getattr(module, "__version__", "of an unknown release"))
     if not hasattr(module, "JobSubmitDescription") or not hasattr(getattr(module, "Job", None), "load"):
-        raise Unusable(f"pyslurm {version} is of the older generation; release {oldest} or newer is needed")
+        raise PySlurmUnusableError(f"pyslurm {version} is of the older generation; release {oldest} or newer is needed")
     library, site = _release(version), _of_site(commands)
     if library != site:
-        raise Unusable(f"its libslurm is of Slurm {library} and {commands}/sbatch of {site}; build pyslurm anew")
+        raise PySlurmUnusableError(
+            f"its libslurm is of Slurm {library} and {commands}/sbatch of {site}; build pyslurm anew"
+        )
     settings = _settings(commands)
     filters = settings.get("CliFilterPlugins", NOTHING)
     if filters not in (NOTHING, "cli_filter/none"):
-        raise Unusable(f"the site has CliFilterPlugins={filters}, which only Slurm's own commands heed")
+        raise PySlurmUnusableError(f"the site has CliFilterPlugins={filters}, which only Slurm's own commands heed")
     # pyslurm says no to it for every job, where sbatch leaves it to the site.
     if "oomkillstep" in settings.get("TaskPluginParam", NOTHING).lower():
-        raise Unusable("the site has TaskPluginParam=OOMKillStep, which jobs that pyslurm submits would not get")
+        raise PySlurmUnusableError(
+            "the site has TaskPluginParam=OOMKillStep, which jobs that pyslurm submits would not get"
+        )
     return {"pyslurm": version, "slurm": library, "limits": _propagated(settings)}
 
 
@@ -103,7 +107,7 @@ def _release(version: str) -> str:
 def _of_site(commands: str) -> str:
     release = re.search(r"([0-9]{2}\.[0-9]{2})\.", _said(f"{commands}/sbatch", "--version"))
     if release is None:
-        raise Unusable(f"{commands}/sbatch does not tell its release")
+        raise PySlurmUnusableError(f"{commands}/sbatch does not tell its release")
     return release[1]
 
 
@@ -124,9 +128,9 @@ def _said(*argv: str) -> str:
     try:
         done = subprocess.run(argv, capture_output=True, check=False, timeout=COMMAND)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NotYet(f"{argv[0]} cannot be asked ({type(error).__name__})") from None
+        raise NotKnownYetError(f"{argv[0]} cannot be asked ({type(error).__name__})") from None
     if done.returncode != 0:
-        raise NotYet(f"{argv[0]} ended with {done.returncode}, so the site's Slurm is not known")
+        raise NotKnownYetError(f"{argv[0]} ended with {done.returncode}, so the site's Slurm is not known")
     return done.stdout.decode(errors="replace")
 
 

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ucloud_slurm.slurm.pyslurm.process import NotSent, Process
+from ucloud_slurm.slurm.pyslurm.process import NotSentError, Process
 from ucloud_slurm.system.ipc import Message
 
 LOOK_AGAIN = 0.05  # seconds; a process that is being started tells nobody that it is there
@@ -49,7 +49,7 @@ class Pool:
                     return process
                 left = until - time.monotonic()
                 if left <= 0:
-                    raise NotSent("others are being served")
+                    raise NotSentError("others are being served")
                 self._changed.wait(min(left, LOOK_AGAIN))
 
     def _free(self) -> Process | None:

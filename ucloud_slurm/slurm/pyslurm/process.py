@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.system import ipc
-from ucloud_slurm.system.ipc import ConnectionLost, Message
+from ucloud_slurm.system.ipc import ConnectionLostError, Message
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +34,11 @@ _BEGIN = (
 _PACKAGES = str(Path(__file__).parents[3])
 
 
-class NotSent(Exception):
+class NotSentError(Exception):
     """The process has not been asked; somebody else may be."""
 
 
-class Lost(Exception):
+class AnswerLostError(Exception):
     """The process was asked, and nobody knows what it did."""
 
 
@@ -103,18 +103,18 @@ class Process:
 
         :param waits: seconds for others' calls to be done
         :param within: seconds for all of it
-        :raises NotSent: it was not asked
-        :raises Lost: it was asked, and gave no answer
+        :raises NotSentError: it was not asked
+        :raises AnswerLostError: it was asked, and gave no answer
         """
         until = time.monotonic() + within
         if not self._lock.acquire(timeout=max(min(waits, within), 0.0)):
-            raise NotSent("others are being served")
+            raise NotSentError("others are being served")
         try:
             if not self._look() or self._child is None:
-                raise NotSent(self.reason or "it does not answer")
+                raise NotSentError(self.reason or "it does not answer")
             left = until - time.monotonic()
             if left <= 0:
-                raise NotSent("there is no time left")
+                raise NotSentError("there is no time left")
             return self._asked(self._child, message | {"within": left}, until)
         finally:
             self._lock.release()
@@ -124,13 +124,13 @@ class Process:
             try:
                 # What is not sent whole is not acted on.
                 ipc.send(child.channel, message, within=until - time.monotonic())
-            except ConnectionLost as error:
-                raise NotSent(self._failed(child, str(error))) from None
+            except ConnectionLostError as error:
+                raise NotSentError(self._failed(child, str(error))) from None
             try:
                 answer, given = ipc.receive(child.channel, ANSWER, within=until - time.monotonic())
-            except ConnectionLost as error:
-                raise Lost(self._failed(child, str(error))) from None
-        except (NotSent, Lost):
+            except ConnectionLostError as error:
+                raise AnswerLostError(self._failed(child, str(error))) from None
+        except (NotSentError, AnswerLostError):
             raise
         except BaseException:
             # Such as the end of a request's time: its answer must not be taken for that of another.
@@ -140,7 +140,7 @@ class Process:
         if "unfit" in answer and message["call"] == "submit":
             text = one_line(str(answer["unfit"]), 200)
             self._failed(child, text)
-            raise Lost(text)
+            raise AnswerLostError(text)
         self._failures = 0
         return answer
 
@@ -190,7 +190,7 @@ class Process:
         try:
             hello, given = ipc.receive(child.channel, ANSWER, within=1.0)
             ipc.close(given)
-        except ConnectionLost as error:
+        except ConnectionLostError as error:
             self._failed(child, f"it ended while it loaded the module ({error})")
             return False
         if hello.get("soon"):

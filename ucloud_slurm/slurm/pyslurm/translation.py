@@ -91,23 +91,23 @@ _LAUNCHERS = {
 }
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """It cannot be said exactly in the other's words."""
 
 
 def description(submission: Submission) -> dict[str, Any]:
     """The keywords of the JobSubmitDescription that makes the job which sbatch makes of the same submission.
 
-    :raises Unsupported: no such keywords are known
+    :raises UnsupportedError: no such keywords are known
     """
     if submission.more:
-        raise Unsupported("options of the site's own are sbatch's")
+        raise UnsupportedError("options of the site's own are sbatch's")
     _check_script(submission.script)
     ntasks, cpus = submission.nodes * submission.tasks, submission.cpus
     if cpus is None or submission.memory == 0 or submission.minutes == 0:
-        raise Unsupported("the cluster's own default is meant")
+        raise UnsupportedError("the cluster's own default is meant")
     if max(cpus, submission.tasks) > _MOST or min(cpus, submission.tasks, submission.nodes) < 1:
-        raise Unsupported("a number is out of range")
+        raise UnsupportedError("a number is out of range")
     wanted: dict[str, Any] = {
         "name": submission.name,
         "comment": submission.comment,
@@ -136,10 +136,10 @@ def description(submission: Submission) -> dict[str, Any]:
     # The library would cut a text at a NUL, and cannot take what is not UTF-8.
     for value in (*wanted.values(), *wanted["environment"].values()):
         if isinstance(value, str) and ("\0" in value or not _is_text(value)):
-            raise Unsupported("a text holds a character that is none")
+            raise UnsupportedError("a text holds a character that is none")
     for name in ("name", "comment", "partitions", "account", "qos", "constraints", "reservations"):
         if wanted[name] == "":
-            raise Unsupported(f"{name} is empty")
+            raise UnsupportedError(f"{name} is empty")
     return {name: value for name, value in wanted.items() if value is not None}
 
 
@@ -152,7 +152,7 @@ def record(attributes: Mapping[str, Any]) -> QueueRecord:
     """A job as squeue would list it.
 
     :param attributes: the values of :data:`JOB`
-    :raises Unsupported: when one is not what its documentation says
+    :raises UnsupportedError: when one is not what its documentation says
     """
     texts = ("name", "user_name", "state", "state_reason", "partition")
     numbers = ("id", "submit_time", "run_time", "num_nodes", "cpus")
@@ -160,10 +160,10 @@ def record(attributes: Mapping[str, Any]) -> QueueRecord:
         for name in names:
             # Such as a name that is "None", of which the module makes nothing.
             if not isinstance(attributes.get(name), kind):
-                raise Unsupported(f"the job has no {name}")
+                raise UnsupportedError(f"the job has no {name}")
     started, minutes = (attributes.get(name) for name in ("start_time", "time_limit"))
     if not all(value is None or isinstance(value, int) for value in (started, minutes)):
-        raise Unsupported("a time of the job is none")
+        raise UnsupportedError("a time of the job is none")
     return QueueRecord(
         id=SlurmJobId(attributes["id"]),
         name=attributes["name"],
@@ -187,9 +187,9 @@ def record(attributes: Mapping[str, Any]) -> QueueRecord:
 def _check_script(script: str) -> None:
     """Sees that the module takes the text for a script as it stands, and that sbatch would find nothing in it."""
     if not script.startswith("#!") or "\n" not in script or "\r\n" in script:
-        raise Unsupported("the script is not one of plain lines")
+        raise UnsupportedError("the script is not one of plain lines")
     if _DIRECTIVE.search(script):
-        raise Unsupported("the script holds directives, which sbatch heeds")
+        raise UnsupportedError("the script holds directives, which sbatch heeds")
 
 
 def _environment(submission: Submission, cpus: int) -> dict[str, str]:
@@ -210,7 +210,7 @@ def _gres(text: str) -> dict[str, int]:
     for part in text.split(","):
         name, _, count = part.rpartition(":")
         if not _GRES.fullmatch(part) or name in found:
-            raise Unsupported("the generic resources are not a list of names and numbers")
+            raise UnsupportedError("the generic resources are not a list of names and numbers")
         found[name] = int(count)
     return found
 
@@ -218,7 +218,7 @@ def _gres(text: str) -> dict[str, int]:
 def _signal(text: str) -> str:
     match = _SIGNAL.fullmatch(text)
     if match is None:
-        raise Unsupported("the signal is none that is known")
+        raise UnsupportedError("the signal is none that is known")
     return f"{match[1] or ''}SIG{match[2]}@{match[3]}"
 
 

@@ -11,17 +11,18 @@ from typing import Any
 
 from ucloud_slurm.bridge.script.text import log as log_file
 from ucloud_slurm.errors import Forbidden, NotFound, NotNow, Refused, TooMany
-from ucloud_slurm.store.jobs import JobRow, Phase
+from ucloud_slurm.store.job_rows import JobRow
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sessions import Access
 from ucloud_slurm.store.sqlite import SHARED, filesystem
-from ucloud_slurm.system.files import NotAFile
+from ucloud_slurm.system.files import NotARegularFileError
 from ucloud_slurm.ucloud.streams import Cancel, FollowRequest, Init
 from ucloud_slurm.ucloud.wire import from_data
 from ucloud_slurm.web.access import check
 from ucloud_slurm.web.live.hub import Hub
 from ucloud_slurm.web.live.inotify import ENTRIES, GROWS, Watch
 from ucloud_slurm.web.live.tail import Tail
-from ucloud_slurm.web.live.websocket import Connection, Frame, Gone
+from ucloud_slurm.web.live.websocket import Connection, ConnectionClosedError, Frame
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +62,12 @@ class Follower:
         self._wake = asyncio.Event()
         self._again = True  # look for files that are new
         self._cancelled = False
-        self._folder = "/" if row.outside else provider.job_folder(row)
+        self._folder = "/" if row.external else provider.job_folder(row)
         self._files = provider.impersonation(row.local_user)
         self._inotify_fd: int | None = None
         most = provider.config.sessions.tail * 1024
         self._logs = []
-        if not row.outside:  # where Slurm puts the log of a job from outside its user decided
+        if not row.external:  # where Slurm puts the log of a job from outside its user decided
             for rank in range(row.job.replicas):
                 for stream in STREAMS:
                     path = log_file(self._folder, stream, rank)
@@ -137,7 +138,7 @@ class Follower:
             for each in list(waiting):
                 try:
                     text = await self._hub.read(partial(each.tail.read, look_again=again))
-                except (NotAFile, NotNow, Forbidden, OSError) as error:
+                except (NotARegularFileError, NotNow, Forbidden, OSError) as error:
                     text = None
                     await self._tell(each, error)
                 if text is None:
@@ -233,7 +234,7 @@ class Following:
                 f"job.specification.product.provider: {job.specification.product.provider} is not this provider."
             )
         row, access = await hub.ask(lambda: (provider.jobs.get(job.id), provider.sessions.access([job.id])))
-        if row is None or row.phase is Phase.REFUSED or job.id not in access:
+        if row is None or row.phase is JobPhase.REFUSED or job.id not in access:
             raise NotFound(f"This provider does not know job {job.id}.")
         if access[job.id].refused(self._connection.username):
             raise Forbidden("You have no access to this job any more.")
@@ -250,7 +251,7 @@ class Following:
 
     async def _run(self, follower: Follower) -> None:
         try:
-            with suppress(Gone):
+            with suppress(ConnectionClosedError):
                 async with self._connection.answering(follower.stream_id):
                     await follower.run()
         finally:

@@ -19,7 +19,7 @@ from ucloud_slurm.web import errors
 from ucloud_slurm.web.live.follow import Following
 from ucloud_slurm.web.live.hub import Hub
 from ucloud_slurm.web.live.shell import Shells
-from ucloud_slurm.web.live.websocket import PING_SECONDS, Connection, Gone
+from ucloud_slurm.web.live.websocket import PING_SECONDS, Connection, ConnectionClosedError
 
 FOLLOW = "sockets.follow"
 MOST = 2000  # connections of one process
@@ -114,7 +114,7 @@ async def _serve(hub: Hub, sock: socket.socket, handshake: bytes, username: str 
             else:
                 async with connection.answering(frame.stream_id):
                     await answer(frame)
-    except Gone:
+    except ConnectionClosedError:
         pass
     finally:
         hub.connections -= 1
@@ -136,5 +136,5 @@ async def _ping(connection: Connection) -> None:
         await asyncio.sleep(PING_SECONDS)
         try:
             await connection.ping()
-        except Gone:
+        except ConnectionClosedError:
             return

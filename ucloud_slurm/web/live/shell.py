@@ -13,15 +13,16 @@ from dataclasses import dataclass
 
 from ucloud_slurm.errors import Forbidden, NotFound, Problem, Refused, TooMany
 from ucloud_slurm.slurm.records import SlurmJobId
-from ucloud_slurm.store.jobs import JobRow, Phase
+from ucloud_slurm.store.job_rows import JobRow
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sessions import Access, Kind, Session
-from ucloud_slurm.system.terminal import Terminal, TerminalTrouble
+from ucloud_slurm.system.terminal import Terminal, TerminalError
 from ucloud_slurm.ucloud.streams import Initialize, Input, Resize, ShellRequest
 from ucloud_slurm.ucloud.wire import from_data
-from ucloud_slurm.users.impersonation import ImpersonationUnavailable
+from ucloud_slurm.users.impersonation import ImpersonationUnavailableError
 from ucloud_slurm.web.access import check_shell
 from ucloud_slurm.web.live.hub import Hub
-from ucloud_slurm.web.live.websocket import Connection, Frame, Gone
+from ucloud_slurm.web.live.websocket import Connection, ConnectionClosedError, Frame
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ class Shell:
                     break
                 if text := decoder.decode(data):
                     await self._connection.message(self.stream_id, {"type": "data", "data": text})
-        except Gone:
+        except ConnectionClosedError:
             pass
         self._finish(None)
 
@@ -161,7 +162,7 @@ class Shell:
                         loop.remove_writer(descriptor)
                 self._waiting -= len(typed.data)
                 await self._connection.response(typed.stream_id, 200, ACK)
-        except (Gone, OSError):
+        except (ConnectionClosedError, OSError):
             self._finish(None)
 
 
@@ -207,7 +208,7 @@ class Shells:
         if session is None:
             raise NotFound("Unknown shell session")
         self._connection.authenticated = True
-        if row is None or row.phase is not Phase.LIVE or row.slurm_id is None or access is None or access.ended:
+        if row is None or row.phase is not JobPhase.LIVE or row.slurm_id is None or access is None or access.ended:
             raise Refused("The job has ended.")
         if access.lost(session.username, session.created_at):
             raise Forbidden("You have no access to this job any more.")
@@ -224,7 +225,7 @@ class Shells:
             terminal = await hub.read(
                 lambda: impersonation.terminal(launch.argv, dict(launch.env), request.cols, request.rows)
             )
-        except (TerminalTrouble, ImpersonationUnavailable) as trouble:
+        except (TerminalError, ImpersonationUnavailableError) as trouble:
             log.error("job %s: %s", row.id, trouble)
             raise Problem("No shell can be opened at the moment; please try again later.") from None
         self._shell = Shell(hub, self._connection, stream_id, session, terminal)
@@ -240,7 +241,7 @@ class Shells:
 
     async def _run(self, shell: Shell) -> None:
         try:
-            with suppress(Gone):
+            with suppress(ConnectionClosedError):
                 async with self._connection.answering(shell.stream_id):
                     await shell.run()
         finally:

@@ -46,7 +46,7 @@ class Frame:
     bearer: str | None
 
 
-class Gone(Exception):
+class ConnectionClosedError(Exception):
     """The other side is gone, or does not take what it is sent."""
 
 
@@ -87,14 +87,14 @@ class Connection:
     async def message(self, stream_id: str, payload: Mapping[str, Any]) -> None:
         """Says something on a stream.
 
-        :raises Gone: see there
+        :raises ConnectionClosedError: see there
         """
         await self._send({"type": "message", "streamId": stream_id, "payload": payload})
 
     async def response(self, stream_id: str, status: int, payload: Mapping[str, Any]) -> None:
         """Says the last thing on a stream.
 
-        :raises Gone: see there
+        :raises ConnectionClosedError: see there
         """
         await self._send({"type": "response", "streamId": stream_id, "status": status, "payload": payload})
 
@@ -110,11 +110,11 @@ class Connection:
     async def answering(self, stream_id: str) -> AsyncIterator[None]:
         """Answers on a stream with an error for whatever is raised inside; other streams do not notice.
 
-        :raises Gone: see there
+        :raises ConnectionClosedError: see there
         """
         try:
             yield
-        except Gone:
+        except ConnectionClosedError:
             raise
         except Problem as problem:
             await self.refuse(stream_id, problem)
@@ -131,7 +131,7 @@ class Connection:
 
     async def _send(self, frame: Mapping[str, Any]) -> None:
         if not self._open:
-            raise Gone
+            raise ConnectionClosedError
         self._writer.write(self._protocol.send(TextMessage(json.dumps(frame))))
         await self._drain()
 
@@ -141,14 +141,14 @@ class Connection:
                 await self._writer.drain()
         except (OSError, TimeoutError):
             self.abort()
-            raise Gone from None
+            raise ConnectionClosedError from None
 
     # -- receiving ------------------------------------------------------------------------------------------
 
     async def frames(self) -> AsyncIterator[Frame]:
         """The calls of the other side, until it is gone.
 
-        :raises Gone: it does not take what it is sent
+        :raises ConnectionClosedError: it does not take what it is sent
         """
         while self._open and (data := await self._read()):
             try:

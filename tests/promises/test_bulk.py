@@ -1,0 +1,172 @@
+"""A bulk is accepted whole or not at all: it stops at its first refusal, and is rolled back in one transaction."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from pytest_mock import MockerFixture
+
+from tests.conftest import Open, World
+from tests.support.factories import job_data
+from ucloud_slurm.errors import StorageFull
+from ucloud_slurm.provider.bulk import WINDOW_JOBS
+from ucloud_slurm.slurm.errors import SubmissionRefusedError
+from ucloud_slurm.slurm.records import SlurmJobId, Submission
+from ucloud_slurm.store.job_state import JobPhase
+from ucloud_slurm.store.sqlite import Store
+
+JOBS = 1000
+AT_ONCE = 4  # slurm.submit_at_once, by default
+SYNC_SECONDS = 0.010  # a disk that needs that long for each durable transaction
+PATIENCE = 20.0
+
+Writing = Callable[..., Any]
+
+
+def create(world: World, jobs: int) -> tuple[int, Any]:
+    status, body = world.core.call("POST", "/ucloud/example/jobs", {"items": [job_data(str(n)) for n in range(jobs)]})
+    return int(status), body
+
+
+def refuse_from(world: World, mocker: MockerFixture, number: int) -> list[str]:
+    """Has Slurm refuse submissions from that one on; gives the names of those that it heard of."""
+    real, lock, heard = world.model.submit, threading.Lock(), list[str]()
+
+    def submit(submission: Submission, within: float) -> SlurmJobId:
+        with lock:
+            heard.append(submission.name)
+            late = len(heard) > number
+        if late:
+            raise SubmissionRefusedError("Invalid account or account/partition combination specified")
+        return real(submission, within)
+
+    mocker.patch.object(world.model, "submit", submit)
+    return heard
+
+
+@pytest.fixture
+def durable(mocker: MockerFixture) -> list[float]:
+    """The disk syncs slowly; gives the times of the durable transactions."""
+    real, there, times = Store.writing, threading.local(), list[float]()
+
+    @contextmanager
+    def writing(self: Store, *, durable: bool = True) -> Iterator[Any]:
+        outermost = not getattr(there, "inside", False)
+        there.inside = True
+        try:
+            with real(self, durable=durable) as connection:
+                yield connection
+                if outermost and durable:
+                    times.append(time.monotonic())
+                    threading.Event().wait(SYNC_SECONDS)
+        finally:
+            there.inside = not outermost
+
+    mocker.patch.object(Store, "writing", writing)
+    return times
+
+
+def test_a_bulk_stops_at_its_first_refusal(world: World, mocker: MockerFixture) -> None:
+    heard = refuse_from(world, mocker, 0)
+    status, body = create(world, JOBS)
+    assert status == 403
+    assert re.match(r"items\[[0-9]+\] \(job [0-9]+\): .*account", body["why"])
+    assert 1 <= len(heard) <= AT_ONCE + WINDOW_JOBS
+    assert {row.phase for row in world.provider.jobs.newest(JOBS)} == {JobPhase.REFUSED}
+
+
+def test_a_refusal_in_the_middle_takes_back_what_slurm_has(world: World, mocker: MockerFixture) -> None:
+    heard = refuse_from(world, mocker, 100)
+    status, _ = create(world, JOBS)
+    assert status == 403
+    assert 101 <= len(heard) <= 100 + AT_ONCE + WINDOW_JOBS
+    for _ in range(3):
+        world.work(60)
+    assert {made.run.state_text for made in world.model.jobs} == {"CANCELLED"}
+    assert len(world.model.jobs) == 100
+    assert {row.phase for row in world.provider.jobs.newest(JOBS)} <= {JobPhase.REFUSED, JobPhase.ENDED}
+    assert world.core.protocol_errors == [], "UCloud hears nothing of jobs that it was refused"
+
+
+def test_a_refused_bulk_is_answered_in_time_where_the_disk_is_slow(
+    world: World, mocker: MockerFixture, durable: list[float]
+) -> None:
+    refuse_from(world, mocker, 0)
+    create(world, 1)  # what is loaded once is loaded
+    durable.clear()
+    begun = time.monotonic()
+    assert create(world, JOBS)[0] == 403
+    assert time.monotonic() - begun < 3.0
+    assert len(durable) <= 2 * AT_ONCE + 6
+
+
+def test_no_more_than_a_window_is_claimed_ahead(world: World, mocker: MockerFixture) -> None:
+    real, claimed = world.model.submit, list[int]()
+
+    def submit(submission: Submission, within: float) -> SlurmJobId:
+        found = world.provider.store.row("select count(*) as number from jobs where phase = 'submitting'")
+        claimed.append(found["number"] if found else 0)
+        return real(submission, within)
+
+    mocker.patch.object(world.model, "submit", submit)
+    assert create(world, 200)[0] == 200
+    assert len(world.model.jobs) == 200
+    assert 1 <= max(claimed) <= AT_ONCE + WINDOW_JOBS // 2 + WINDOW_JOBS
+
+
+def test_nothing_is_sent_before_its_row_is_claimed_durably(world: World, mocker: MockerFixture) -> None:
+    real = world.model.submit
+
+    def submit(submission: Submission, within: float) -> SlurmJobId:
+        row = world.row(submission.name.removeprefix("ucloud-"))
+        assert (row.phase, row.attempts) == (JobPhase.SUBMITTING, 1)
+        assert row.claimed_until is not None
+        return real(submission, within)
+
+    mocker.patch.object(world.model, "submit", submit)
+    assert create(world, 40)[0] == 200
+    assert len(world.model.jobs) == 40
+
+
+def test_what_was_started_is_abandoned_where_its_row_cannot_be_written(world: World, mocker: MockerFixture) -> None:
+    started, real = threading.Event(), world.model.start
+
+    def start(submission: Submission, as_user: Any) -> Any:
+        pending = real(submission, as_user)
+        started.set()
+        return pending
+
+    def full(*_: Any, **__: Any) -> None:
+        assert started.wait(PATIENCE)
+        raise StorageFull("the disk is full")
+
+    mocker.patch.object(world.model, "start", start)
+    mocker.patch.object(type(world.provider.jobs), "accept", full)
+    assert create(world, 1)[0] == 507
+    world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)
+    assert (world.model.counts["abandoned"], world.model.jobs) == (1, [])
+
+
+def test_a_command_that_hangs_as_it_starts_does_not_hold_the_answer(
+    open_provider: Open, world: World, mocker: MockerFixture
+) -> None:
+    go, real = threading.Event(), world.model.start
+
+    def hang(submission: Submission, as_user: Any) -> Any:
+        go.wait(PATIENCE)
+        return real(submission, as_user)
+
+    mocker.patch.object(world.model, "start", hang)
+    begun = time.monotonic()
+    assert create(world, 1)[0] == 200
+    assert time.monotonic() - begun < 3.0
+    assert world.row("0").phase is JobPhase.ACCEPTED
+    go.set()
+    world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)
+    assert world.model.jobs == []
+    world.work(60)
+    assert len(world.model.of("0")) == 1

@@ -1,0 +1,81 @@
+"""sbatch(1): its options, a started sbatch that waits for its script, and what its answer means."""
+
+import re
+
+from ucloud_slurm.errors import one_line
+from ucloud_slurm.slurm.errors import OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError, is_refusal
+from ucloud_slurm.slurm.records import SlurmJobId, Submission
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Started
+
+# sbatch prints one of these where the controller took the request and said no. Every other failure leaves open
+# whether a job was made: a request that timed out can still land.
+_REFUSED = re.compile(r"error: (?:Batch job submission failed: )?(.+)")
+
+
+class Sbatch:
+    """An sbatch(1) that waits for its script. See :class:`PendingSubmission`."""
+
+    def __init__(self, command: Started, script: str, timeout: float) -> None:
+        self._command = command
+        self._script = script
+        self._timeout = timeout
+
+    def send(self, within: float) -> SlurmJobId:
+        """See :class:`PendingSubmission`."""
+        try:
+            done = self._command.finish(self._script, min(within, self._timeout))
+        except CommandMissingError as error:
+            raise SchedulerUnavailableError(str(error)) from None
+        except CommandTimeoutError as error:
+            raise OutcomeUnknownError(str(error)) from None
+        text = done.output.strip()
+        # A federated cluster prints "id;cluster".
+        if done.status == 0 and (match := re.fullmatch(r"([1-9][0-9]{0,9})(?:;\S+)?", text)):
+            return SlurmJobId(int(match[1]))
+        if done.status > 0 and not text and (reason := refusal(done.errors)):
+            raise SubmissionRefusedError(reason)
+        raise OutcomeUnknownError(f"sbatch ended with {done.status}: {one_line(done.errors or text, 200)}")
+
+    def abandon(self) -> None:
+        """See :class:`PendingSubmission`."""
+        self._command.kill()
+
+
+def options(submission: Submission) -> list[str]:
+    """The arguments of sbatch. All options are here and none in the script: an argument beats a directive."""
+    given = {
+        "job-name": submission.name,
+        "comment": submission.comment,
+        "partition": submission.partition,
+        "account": submission.account,
+        "qos": submission.qos,
+        "constraint": submission.constraint,
+        "reservation": submission.reservation,
+        "nodes": submission.nodes,
+        "ntasks-per-node": submission.tasks,
+        "cpus-per-task": submission.cpus,
+        "mem": None if submission.memory is None else f"{submission.memory}M",
+        "gres": submission.gres,
+        "time": submission.minutes,
+        "chdir": submission.folder,
+        # Slurm fills in patterns such as %j; a path is to be taken as it is.
+        "output": submission.output.replace("%", "%%"),
+        "error": submission.error.replace("%", "%%"),
+        "open-mode": "append",
+        "export": "NONE",
+        "signal": submission.signal,
+    }
+    ours = [f"--{key}={value}" for key, value in given.items() if value is not None]
+    # Of two options that say the same the later one counts.
+    return ["--parsable", *submission.more, *(["--exclusive"] if submission.exclusive else []), *ours]
+
+
+def refusal(errors: str) -> str | None:
+    """Slurm's reason, if sbatch or the controller said a plain no, else None.
+
+    :param errors: what sbatch printed on its error output
+    """
+    if not is_refusal(errors):
+        return None
+    reasons = [match[1].strip() for match in _REFUSED.finditer(errors)]
+    return "; ".join(dict.fromkeys(reasons)) or None
