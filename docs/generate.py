@@ -294,7 +294,8 @@ def transitions() -> str:
     """The state machine of a job: what changes what, and when. States that a transition has in common share a row."""
     sources: dict[tuple[str, str, str, str], list[str]] = {}
     for each in job_state.TRANSITIONS:
-        marks = [f"stop: {literal(each.stop)}"] if each.stop else []
+        reason = "" if each.event is job_state.JobEvent.STOP else f": {literal(each.stop)}"  # that of the caller
+        marks = [f"stop{reason}"] if each.stop else []
         if each.held is not None:
             marks.append("held" if each.held else "not held")
         marks += ["acknowledged"] if each.acknowledged else []
