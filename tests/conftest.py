@@ -22,7 +22,7 @@ from ucloud_slurm.app import create_app
 from ucloud_slurm.config import Config, parse
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.job_rows import JobRow
-from ucloud_slurm.store.outbox import ANSWERING
+from ucloud_slurm.store.outbox import ANSWER_SECONDS
 from ucloud_slurm.worker.run import Result, run_once
 
 START = 1_795_000_000.0
@@ -176,7 +176,7 @@ class World:
         job_id = self.core.submit(**(arguments | more))
         # On a busy machine the answer comes before the end of what was begun in time.
         wait_until("its submission is over", lambda: self.row(job_id).claimed_until is None, seconds=20)
-        self.clock.advance(ANSWERING)  # UCloud hears nothing before it has the answer
+        self.clock.advance(ANSWER_SECONDS)  # UCloud hears nothing before it has the answer
         return job_id
 
     def slurm(self, job_id: str) -> ModelJob:

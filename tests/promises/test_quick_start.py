@@ -15,6 +15,7 @@ from ucloud_slurm.config import read
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm import parse
 from ucloud_slurm.store.jobs import Jobs
+from ucloud_slurm.store.observations import Observations
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.accounts import own_account
 
@@ -76,7 +77,7 @@ def site(tmp_path: Path) -> Path:
     (tmp_path / "token").write_text("token")
     jobs, body = Jobs(store), job().model_dump_json(by_alias=True)
     accept_live(jobs, new_job("1", local_user=me, body=body, accepted_at=START), 7, 5)
-    jobs.confirmed(["1"], START)
+    Observations(store).confirmed(["1"], START)
     store.change("update jobs set run_submitted = 5, slurm_state = 'PENDING', time_limit = 60")
     store.change("insert into caches (kind, key, value, stored_at) values ('compared', '', 'done', ?)", [START])
     for part in ("slurm", "ucloud"):

@@ -11,7 +11,7 @@ from ucloud_slurm.bridge.person import Person
 from ucloud_slurm.cli.findings import Line
 from ucloud_slurm.config import Config, UsersSection
 from ucloud_slurm.errors import NotNow, Problem
-from ucloud_slurm.store.people import Link, People
+from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.users import service
@@ -89,7 +89,7 @@ def _script(config: Config) -> Iterator[Line]:
     yield from _trial(config, _members(config.users))
 
 
-def _person(users: UsersSection, link: Link) -> Person | str:
+def _person(users: UsersSection, link: UserLink) -> Person | str:
     """Somebody who is connected, or why no job runs as them."""
     try:
         account = account_of(link.local_user, users, link.uid)

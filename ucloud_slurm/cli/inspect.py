@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,9 +80,9 @@ def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
     if row is None:
         click.echo(f"ucloud-slurm: there is no job {job_id!r}; `ucloud-slurm jobs --all` lists them.", err=True)
         sys.exit(1)
-    runs = [dict(run) for run in provider.jobs.runs(row.id)]
-    charges = [dict(charge) for charge in provider.jobs.charges(row.id)]
-    messages = [dict(message) for message in provider.outbox.of(row.id)]
+    runs = [asdict(run) for run in provider.charges.runs(row.id)]
+    charges = [asdict(charge) for charge in provider.charges.of(row.id)]
+    messages = [asdict(message) for message in provider.outbox.of(row.id)]
     bill = _bill(provider, row)
     if json_:
         as_json(_summary(row) | {"bill": bill, "runs": runs, "charges": charges, "messages": messages})
@@ -145,7 +146,7 @@ def outbox(path: Path | None, everything: bool, most: int, retry: bool, json_: b
 def _outbox(provider: Provider, most: int, *, everything: bool, json_: bool) -> None:
     """The outbox, oldest first."""
     found = provider.outbox.newest(most + 1) if everything else provider.outbox.listed(most + 1)
-    rows = [dict(row) for row in _first(found, most)]
+    rows = [asdict(row) for row in _first(found, most)]
     if everything:
         rows.reverse()
     if json_:

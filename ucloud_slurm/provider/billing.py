@@ -32,7 +32,7 @@ def bill(
             entry = Charge(key, row.id, told.more, 1, f"Slurm job {slurm_id}")
             # What was charged by periods before UCloud was told of use stands in its books already.
             usage = _usage(row, told.units - accounting.units(row.by_periods), provider.config.provider.id)
-            provider.jobs.charge(entry, slurm_id, told.covered, provider.now(), usage)
+            provider.charges.add(entry, slurm_id, told.covered, provider.now(), usage)
         return
     tariff = accounting.tariff
     due = charges.charge(
@@ -47,7 +47,7 @@ def bill(
         last_unit=settings.last_unit,
     )
     if due is not None:
-        provider.jobs.charge(due, slurm_id, charges.covered(due, tariff), provider.now())
+        provider.charges.add(due, slurm_id, charges.covered(due, tariff), provider.now())
 
 
 def _usage(row: OpenJob, units: int, provider: str) -> Usage:

@@ -13,11 +13,10 @@ from queue import Empty, SimpleQueue
 from ucloud_slurm.errors import Conflict, StorageTrouble
 from ucloud_slurm.provider.cancellation import cancel
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import OPEN_SECONDS
 from ucloud_slurm.provider.submission import FolderError, Outcome, abandon, claimed_until, conclude, start
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
-from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.breaker import OPEN_SECONDS, SLURM
 from ucloud_slurm.store.job_rows import JobRow, NewJob
 from ucloud_slurm.system.executor import round_robin
 
@@ -94,7 +93,7 @@ class Bulk:
         provider, now = self._provider, self._provider.now()
         with provider.store.writing():
             for owner in {job.owner for job in self._new.values()}:
-                provider.connections.named(owner, now)
+                provider.link_states.named(owner, now)
             until = claimed_until(provider, self._deadline - time.monotonic())
             written = provider.jobs.accept(self._new.values(), claimed=claimed, attempted_at=now, claimed_until=until)
             check_known(provider, {job.id: job.fingerprint for job in self._new.values() if job.id not in written})

@@ -4,12 +4,11 @@ import logging
 from collections.abc import Iterable
 
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import FAIR_TRIAL_SECONDS, OPEN_SECONDS
 from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.breaker import FAIR_TRIAL_SECONDS, SLURM
 from ucloud_slurm.store.job_rows import OpenJob
 
 log = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ def cancel(provider: Provider, row: OpenJob, within: float) -> bool:
     except SchedulerUnavailableError as error:
         log.warning("job %s: Slurm job %d could not be cancelled yet: %s", row.id, row.slurm_id, error)
         if within >= FAIR_TRIAL_SECONDS:
-            provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)
+            provider.breaker.record_failure(SLURM, str(error), provider.now())
         return False
     return True
 

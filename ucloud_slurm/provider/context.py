@@ -17,12 +17,13 @@ from ucloud_slurm.slurm import factory
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.breaker import CircuitBreaker
 from ucloud_slurm.store.caches import TokenInStore
+from ucloud_slurm.store.charges import Charges
 from ucloud_slurm.store.codes import Codes
-from ucloud_slurm.store.connections import Connections
 from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.jobs import Jobs
+from ucloud_slurm.store.observations import Observations
 from ucloud_slurm.store.outbox import Outbox
-from ucloud_slurm.store.people import People
+from ucloud_slurm.store.people import LinkStates, People
 from ucloud_slurm.store.sessions import Sessions
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import Wallets
@@ -74,9 +75,11 @@ class Provider:
     mapping: Mapping
     people: People
     codes: Codes
-    connections: Connections
+    link_states: LinkStates
     store: Store
     jobs: Jobs
+    observations: Observations
+    charges: Charges
     outbox: Outbox
     sessions: Sessions
     wallets: Wallets
@@ -104,9 +107,11 @@ class Provider:
             mapping=_mapping(config, store, people, now),
             people=people,
             codes=Codes(store),
-            connections=Connections(store),
+            link_states=LinkStates(store),
             store=store,
             jobs=Jobs(store),
+            observations=Observations(store),
+            charges=Charges(store),
             outbox=Outbox(store),
             sessions=Sessions(store, config.sessions),
             wallets=Wallets(store),

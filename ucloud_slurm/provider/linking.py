@@ -18,7 +18,7 @@ def deliver_link_changes(provider: Provider) -> bool:
     """
     if provider.config.users.mapping != "table":
         return True
-    owed = provider.connections.pending()
+    owed = provider.link_states.pending()
     for number, username in enumerate(owed):
         try:
             tell(provider, username)
@@ -35,8 +35,8 @@ def tell(provider: Provider, username: str) -> None:
 
     :raises CoreUnavailableError: it could not be told
     """
-    connections, core = provider.connections, provider.core
-    before = connections.ask(username, provider.now())
+    states, core = provider.link_states, provider.core
+    before = states.claim(username, provider.now())
     if before is None:
         return
     known: bool | None = before.known
@@ -51,16 +51,16 @@ def tell(provider: Provider, username: str) -> None:
             core.approve_connection(username, timeout=TIMEOUT)
         known = before.wanted
     except CoreUnavailableError:
-        connections.asked(username, known)
+        states.record_report(username, known)
         raise
     except CoreRefusedError as error:
         if not _about_the_person(provider, error):
-            connections.asked(username, known)
+            states.record_report(username, known)
             raise CoreUnavailableError(str(error)) from None
         refusal = one_line(error.why, 200)
         log.error("UCloud does not take the connection of %s: %s", one_line(username, 60), refusal)
         provider.people.note(provider.now(), "UCloud", f"refused the connection of {username}: {refusal}")
-    connections.asked(username, known, refusal)
+    states.record_report(username, known, refusal)
 
 
 def _about_the_person(provider: Provider, error: CoreRefusedError) -> bool:

@@ -35,18 +35,18 @@ def confirm(provider: Provider) -> bool:
     if not provider.era.has_check_existence:
         return True
     now = provider.now()
-    while rows := provider.jobs.unconfirmed(now):
+    while rows := provider.observations.unconfirmed(now):
         try:
             there = provider.core.existing([row.id for row in rows])
         except (CoreUnavailableError, CoreRefusedError) as error:
             log.warning("UCloud does not say which jobs it has: %s", error)
             return False
-        provider.jobs.confirmed([row.id for row, has in zip(rows, there, strict=True) if has], now)
+        provider.observations.confirmed([row.id for row, has in zip(rows, there, strict=True) if has], now)
         missing = [row for row, has in zip(rows, there, strict=True) if not has]
         for row in missing:
             if now - row.accepted_at >= FORGOTTEN:
                 log.warning("job %s: UCloud does not have it; it is withdrawn", row.id)
-                provider.jobs.forgotten(row.id, GIVEN_UP, now)
+                provider.observations.forgotten(row.id, GIVEN_UP, now)
         if any(now - row.accepted_at < FORGOTTEN for row in missing):
             break  # the others are asked about at the next pass
     return True
@@ -70,7 +70,7 @@ def reconcile(provider: Provider) -> bool:
     name = provider.config.provider.id
     # UCloud lists jobs too whose create is under way, and that it may still give up.
     old = [job for job in jobs if now - job.created_at / 1000 > YOUNG and job.specification.product.provider == name]
-    provider.jobs.confirmed([job.id for job in old], now)
+    provider.observations.confirmed([job.id for job in old], now)
     # One by one: a program of the site may be asked whose a job is, and requests must be able to write meanwhile.
     for job in old:
         repair(provider, job)
@@ -98,7 +98,7 @@ def repeat_update(provider: Provider, row: JobRow) -> None:
         update = JobUpdate(row.state, row.reason or "The job is in the queue.")
     else:
         return
-    provider.jobs.repeat_update(row.id, update, provider.now())
+    provider.outbox.repeat_update(row.id, update, provider.now())
 
 
 def adopt(provider: Provider, job: Job, stop: Stop | None = None) -> None:
@@ -118,4 +118,4 @@ def adopt(provider: Provider, job: Job, stop: Stop | None = None) -> None:
         local_user = NOBODY
     accepted_at = min(now, job.created_at / 1000)
     # Its create may have come meanwhile: then its row stays.
-    provider.jobs.adopt(new_job(job, naming.fingerprint(job), local_user, accepted_at), now, stop)
+    provider.observations.adopt(new_job(job, naming.fingerprint(job), local_user, accepted_at), now, stop)

@@ -21,7 +21,7 @@ from ucloud_slurm.errors import Forbidden, Problem, Refused, StorageFull, Storag
 from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.isolation import isolate_errors
-from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
+from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import LIMIT, PATIENCE, RenderingUnavailableError, render
 from ucloud_slurm.slurm.errors import (
     ActionRefusedError,
@@ -31,9 +31,9 @@ from ucloud_slurm.slurm.errors import (
 )
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
-from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.breaker import OPEN_SECONDS, SLURM
 from ucloud_slurm.store.job_rows import JobRow, NewJob
-from ucloud_slurm.store.job_state import JobPhase, Stop
+from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.system.executor import round_robin
 from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.jobs import Job
@@ -309,15 +309,5 @@ def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submissio
 
 def end_unsubmitted(provider: Provider, row: JobRow) -> None:
     """Ends a job that is to stop and that Slurm never had."""
-    now = provider.now()
-    with provider.store.writing():
-        current = provider.jobs.get(row.id)
-        if current is None or current.phase not in (JobPhase.ACCEPTED, JobPhase.SUBMITTING):
-            return
-        if current.visible_to_ucloud:
-            unpaid = current.stop is Stop.NO_FUNDS
-            why = "Insufficient funds" if unpaid else "The job was cancelled before it began."
-            provider.jobs.enqueue_update(row.id, JobUpdate(JobState.SUCCESS, why), now)
-            provider.jobs.ended(row.id, 0, now)
-        else:
-            provider.jobs.seen(row.id, phase=JobPhase.REFUSED, ended_at=now, claimed_until=None)
+    why = "Insufficient funds" if row.stop is Stop.NO_FUNDS else "The job was cancelled before it began."
+    provider.jobs.end_unsubmitted(row.id, JobUpdate(JobState.SUCCESS, why), provider.now())

@@ -19,7 +19,7 @@ from typing import Any
 from ucloud_slurm.config import UsersSection
 from ucloud_slurm.errors import Conflict, Forbidden, Problem, Refused, TooMany, one_line
 from ucloud_slurm.store.codes import Code, Codes
-from ucloud_slurm.store.people import Link, People
+from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.system.accounts import Account
 from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member
 from ucloud_slurm.users.runner import peer
@@ -78,7 +78,7 @@ class Linking:
                 f"{code.username} is connected with another account of this cluster. Type ucloud-slurm "
                 "unlink there first, or ask the provider's support."
             )
-        link = Link(code.username, account.name, account.uid, self._now(), account.name)
+        link = UserLink(code.username, account.name, account.uid, self._now(), account.name)
         try:
             self._codes.spend(code, self._people, link)
         except Conflict:

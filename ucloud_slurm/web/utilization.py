@@ -9,10 +9,9 @@ from pydantic import TypeAdapter
 from ucloud_slurm.bridge.queue_level import level
 from ucloud_slurm.errors import Refused, StorageTrouble
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import FAIR_TRIAL_SECONDS, OPEN_SECONDS
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Load
-from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.breaker import FAIR_TRIAL_SECONDS, OPEN_SECONDS, SLURM
 from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.ucloud.responses import Capacity, QueueLevel, QueueStatus, Utilization

@@ -7,9 +7,9 @@ import pytest
 
 from tests.conftest import START
 from tests.rooms.listener import records
-from ucloud_slurm.store.connections import Connections
+from ucloud_slurm.store.people import LinkStates
 from ucloud_slurm.store.sqlite import Store
-from ucloud_slurm.store.wallets import MARGIN, Wallets
+from ucloud_slurm.store.wallets import REPLAY_MARGIN_SECONDS, Wallets
 from ucloud_slurm.ucloud.channel import OwnerKind, Payer, Record, User, read
 
 ADA = Payer(OwnerKind.USER, "Ada#1", "example-compute")
@@ -74,7 +74,7 @@ def test_users_and_projects_that_ucloud_has_named_are_known(wallets: Wallets, st
 
 
 def test_somebody_whom_the_channel_names_is_told_to_ucloud_as_connected(wallets: Wallets, store: Store) -> None:
-    connections = Connections(store)
+    connections = LinkStates(store)
     for name in ("Ada#1", "Bob#1", "Cleo#1"):
         connections.want(name, True)
     assert connections.pending() == []
@@ -96,7 +96,7 @@ def test_what_was_heard_is_asked_for_again_from_shortly_before(wallets: Wallets)
     assert wallets.replay_from() == 0
     wallets.handled(START)
     wallets.handled(START - 1000)
-    assert wallets.replay_from() == START - MARGIN
+    assert wallets.replay_from() == START - REPLAY_MARGIN_SECONDS
 
 
 def test_numbers_as_large_as_ucloud_has_are_kept(wallets: Wallets) -> None:

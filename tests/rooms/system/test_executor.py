@@ -20,7 +20,7 @@ from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_state import JobPhase
-from ucloud_slurm.store.jobs import WINDOW
+from ucloud_slurm.store.jobs import RATE_WINDOW_SECONDS
 from ucloud_slurm.system.executor import FairExecutor, round_robin
 
 PATIENCE = 30.0
@@ -151,11 +151,11 @@ def test_no_account_is_submitted_for_more_often_than_the_site_says(site: Callabl
     world = site(submit_per_second=0.5)  # five in ten seconds
     bulk(world, ["alice"] * 12)
     assert len(world.model.jobs) == 5
-    world.work(WINDOW - 1)
+    world.work(RATE_WINDOW_SECONDS - 1)
     assert len(world.model.jobs) == 5
     world.work(1)
     assert len(world.model.jobs) == 10
-    world.work(WINDOW)
+    world.work(RATE_WINDOW_SECONDS)
     assert {row.phase for row in world.provider.jobs.newest(20)} == {JobPhase.LIVE}
     assert len(world.model.jobs) == 12
 
