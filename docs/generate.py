@@ -29,7 +29,6 @@ from ucloud_slurm import config, errors
 from ucloud_slurm.app import create_app
 from ucloud_slurm.bridge import states
 from ucloud_slurm.cli.main import main as command_line
-from ucloud_slurm.config import jobs as config_jobs
 from ucloud_slurm.config import types as config_types
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
@@ -134,11 +133,11 @@ _CHECKED: Mapping[Any, str] = {
     config_types._slurm_word: "a name of Slurm's",
     config_types._plain_path: "path",
     config_types._root: "path",
-    config_jobs._option: "option",
-    config_jobs._signal: "signal and duration",
-    config_jobs._mebibytes: "number",
-    config_jobs._free: "name of an option",
-    config_jobs._of_srun: "option",
+    config_types._option: "option",
+    config_types._signal: "signal and duration",
+    config_types._whole_mebibytes: "number",
+    config_types._option_name: "name of an option",
+    config_types._srun_option: "option",
 }
 _PLAIN = {str: "text", Path: "path", int: "whole number", float: "number", bool: "true or false"}
 

@@ -38,3 +38,27 @@ control_socket_disable = True
 errorlog = "-"
 loglevel = "info"
 accesslog = None
+
+
+# The unit names a directory in which the processes keep their metrics, so that each can show those of all
+# (https://prometheus.github.io/client_python/multiprocess/). Without it every process shows its own.
+
+
+def on_starting(_server):
+    """Deletes the metrics of an earlier start."""
+    import os
+    from pathlib import Path
+
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    for file in Path(folder).glob("*.db") if folder else ():
+        file.unlink()
+
+
+def child_exit(_server, worker):
+    """Lets the metrics library forget a process that has ended."""
+    import os
+
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(worker.pid)

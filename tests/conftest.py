@@ -29,10 +29,10 @@ START = 1_795_000_000.0
 
 
 class Clock:
-    """A clock that stands still until it is moved."""
+    """A clock that stands still until it is moved. Seconds since the epoch."""
 
-    def __init__(self) -> None:
-        self.time = START
+    def __init__(self, time: float = START) -> None:
+        self.time = time
         self._lock = threading.Lock()
 
     def __call__(self) -> float:

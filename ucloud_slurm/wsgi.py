@@ -1,4 +1,4 @@
-"""What gunicorn serves: ``gunicorn ucloud_slurm.wsgi:app``."""
+"""The WSGI application for gunicorn: ``gunicorn ucloud_slurm.wsgi:app``."""
 
 import sys
 
@@ -12,5 +12,5 @@ try:
 except Misconfigured as error:
     for sentence in error.sentences:
         print(f"ucloud-slurm: {sentence}", file=sys.stderr)  # noqa: T201
-    # gunicorn's APP_LOAD_ERROR: the master gives up instead of trying for ever.
+    # gunicorn's APP_LOAD_ERROR: the master ends, instead of starting workers for ever.
     sys.exit(4)

@@ -22,8 +22,8 @@ FOLLOW = "jobs.provider.example.follow"
 
 @pytest.fixture(autouse=True)
 def quick(mocker: MockerFixture) -> None:
-    mocker.patch.object(hub, "LOOK_SECONDS", 0.02)
-    mocker.patch.object(follow, "LINGER", 0.1)
+    mocker.patch.object(hub, "POLL_SECONDS", 0.02)
+    mocker.patch.object(follow, "LINGER_SECONDS", 0.1)
 
 
 class Job:
@@ -32,7 +32,7 @@ class Job:
     def __init__(self, world: World, **more: Any) -> None:
         self.world = world
         self.id = world.submit(**more)
-        self.folder = Path(world.provider.job_folder(world.row(self.id)))
+        self.folder = Path(world.provider.job_paths(world.row(self.id)).folder)
 
     def start(self) -> None:
         self.world.model.begin_run(self.world.slurm(self.id))
@@ -106,13 +106,14 @@ def test_while_core_does_not_know_the_end_the_connection_stays_open(world: World
     assert followed.inits == 1
 
 
-def test_core_hears_nothing_but_pieces_of_the_log_and_signs_of_life(
-    world: World, job: Job, core_socket: Socket, mocker: MockerFixture
-) -> None:
+def test_core_receives_keepalives(world: World, job: Job, mocker: MockerFixture) -> None:
     mocker.patch.object(routes, "PING_SECONDS", 0.05)
     with world.core.websocket(f"{PATH}?usernameHint=dXNlcg==", headers=bearer(world)) as socket:
         ask(socket, job.id)
         assert socket.receive(5) == {"ping": "pong"}
+
+
+def test_core_receives_nothing_but_pieces_of_the_log(world: World, job: Job, core_socket: Socket) -> None:
     job.start()
     ask(core_socket, job.id)
     job.write("text\n")

@@ -8,7 +8,7 @@ from pytest_mock import MockerFixture
 from tests.conftest import World
 from tests.sandbox.core import CoreError
 from tests.support.factories import job_data
-from ucloud_slurm.provider.reconciliation import FORGOTTEN
+from ucloud_slurm.provider.reconciliation import FORGOTTEN_SECONDS
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sqlite import StorageBusyError
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
@@ -58,7 +58,7 @@ def test_a_job_that_core_gave_up_is_cancelled_and_nobody_hears_of_it(world: Worl
     world.model.begin_run(world.slurm(job))
     world.work(1)
     assert world.slurm(job).run.ended is None, "Core may still be about to write it down"
-    world.work(FORGOTTEN)
+    world.work(FORGOTTEN_SECONDS)
     assert world.slurm(job).run.ended is not None
     world.work(60)
     assert world.row(job).phase is JobPhase.REFUSED
@@ -73,7 +73,7 @@ def test_a_job_whose_create_came_to_no_answer_is_cancelled(world: World, mocker:
     mocker.stopall()
     (row,) = world.provider.jobs.newest(1000)
     world.model.begin_run(world.slurm(row.id))
-    world.work(FORGOTTEN)
+    world.work(FORGOTTEN_SECONDS)
     assert world.slurm(row.id).run.ended is not None
     world.work(60)
     assert world.row(row.id).phase is JobPhase.REFUSED

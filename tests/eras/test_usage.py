@@ -10,7 +10,7 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import Clock, Open, Serve, World, configuration
 from tests.sandbox.core import SimulatedCore
-from tests.sandbox.core.accounts import Report
+from tests.sandbox.core.today.quotas import Report
 from tests.support.model import Model
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.provider.context import Provider

@@ -12,8 +12,7 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import Open, World
 from tests.support.factories import job_data
-from ucloud_slurm.errors import StorageFull
-from ucloud_slurm.provider.bulk import WINDOW_JOBS
+from ucloud_slurm.errors import StorageFullError
 from ucloud_slurm.slurm.errors import SubmissionRefusedError
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.store.job_state import JobPhase
@@ -21,6 +20,7 @@ from ucloud_slurm.store.sqlite import Store
 
 JOBS = 1000
 AT_ONCE = 4  # slurm.submit_at_once, by default
+WINDOW = 32  # jobs that are claimed in one transaction
 SYNC_SECONDS = 0.010  # a disk that needs that long for each durable transaction
 PATIENCE = 20.0
 
@@ -75,7 +75,7 @@ def test_a_bulk_stops_at_its_first_refusal(world: World, mocker: MockerFixture) 
     status, body = create(world, JOBS)
     assert status == 403
     assert re.match(r"items\[[0-9]+\] \(job [0-9]+\): .*account", body["why"])
-    assert 1 <= len(heard) <= AT_ONCE + WINDOW_JOBS
+    assert 1 <= len(heard) <= AT_ONCE + WINDOW
     assert {row.phase for row in world.provider.jobs.newest(JOBS)} == {JobPhase.REFUSED}
 
 
@@ -83,7 +83,7 @@ def test_a_refusal_in_the_middle_takes_back_what_slurm_has(world: World, mocker:
     heard = refuse_from(world, mocker, 100)
     status, _ = create(world, JOBS)
     assert status == 403
-    assert 101 <= len(heard) <= 100 + AT_ONCE + WINDOW_JOBS
+    assert 101 <= len(heard) <= 100 + AT_ONCE + WINDOW
     for _ in range(3):
         world.work(60)
     assert {made.run.state_text for made in world.model.jobs} == {"CANCELLED"}
@@ -115,7 +115,7 @@ def test_no_more_than_a_window_is_claimed_ahead(world: World, mocker: MockerFixt
     mocker.patch.object(world.model, "submit", submit)
     assert create(world, 200)[0] == 200
     assert len(world.model.jobs) == 200
-    assert 1 <= max(claimed) <= AT_ONCE + WINDOW_JOBS // 2 + WINDOW_JOBS
+    assert 1 <= max(claimed) <= AT_ONCE + WINDOW // 2 + WINDOW
 
 
 def test_nothing_is_sent_before_its_row_is_claimed_durably(world: World, mocker: MockerFixture) -> None:
@@ -142,7 +142,7 @@ def test_what_was_started_is_abandoned_where_its_row_cannot_be_written(world: Wo
 
     def full(*_: Any, **__: Any) -> None:
         assert started.wait(PATIENCE)
-        raise StorageFull("the disk is full")
+        raise StorageFullError("the disk is full")
 
     mocker.patch.object(world.model, "start", start)
     mocker.patch.object(type(world.provider.jobs), "accept", full)

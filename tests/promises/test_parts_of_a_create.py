@@ -97,7 +97,7 @@ def test_a_submission_that_fails_leaves_no_claim_of_the_others(open_provider: Op
         if number == 3:
             go.wait(PATIENCE)
 
-    mocker.patch("ucloud_slurm.provider.bulk.conclude", concluded(fails))
+    mocker.patch("ucloud_slurm.web.bulk.conclude", concluded(fails))
     with pytest.raises(BrokenError):
         Create(provider).accept([job(str(number)) for number in range(6)])
     go.set()
@@ -109,6 +109,7 @@ def test_a_submission_that_fails_leaves_no_claim_of_the_others(open_provider: Op
 
 
 def test_nothing_is_written_after_the_answer(world: World, open_provider: Open, mocker: MockerFixture) -> None:
+    others = set(threading.enumerate())
     provider = open_provider(jobs={"submit_within": "1s"}, slurm={"submit_at_once": 2})
     go, start = threading.Event(), world.model.start
 
@@ -120,7 +121,7 @@ def test_nothing_is_written_after_the_answer(world: World, open_provider: Open, 
             go.wait(PATIENCE)
         return start(submission, as_user)
 
-    mocker.patch("ucloud_slurm.provider.bulk.conclude", concluded(fails))
+    mocker.patch("ucloud_slurm.web.bulk.conclude", concluded(fails))
     mocker.patch.object(world.model, "start", late)
     with pytest.raises(BrokenError):
         Create(provider).accept([job("7"), job("8")])
@@ -128,7 +129,9 @@ def test_nothing_is_written_after_the_answer(world: World, open_provider: Open, 
     go.set()
     provider.executor.close()
     wait_until(
-        "all turns are over", lambda: not any(each.name == "submit" for each in threading.enumerate()), seconds=PATIENCE
+        "its threads have ended",
+        lambda: not any(each.name == "submit" for each in set(threading.enumerate()) - others),
+        seconds=PATIENCE,
     )
     assert sorted(before) == [("7", JobPhase.SUBMITTING), ("8", JobPhase.ACCEPTED)]
     assert [(row.id, row.phase) for row in provider.jobs.newest(9)] == before

@@ -26,7 +26,8 @@ from packaging.utils import canonicalize_name
 from tests.sandbox import packages, sudo
 from tests.sandbox.site import free_port
 from tests.support import nginx
-from ucloud_slurm.app import LARGEST_REQUEST
+from tests.support.tls import certificate
+from ucloud_slurm.app import LARGEST_REQUEST_BYTES
 from ucloud_slurm.config import UsersSection
 
 ROOT = Path(__file__).parents[2]
@@ -168,9 +169,14 @@ def test_the_services_differ_in_what_they_do_only() -> None:
         "Description",
         "WantedBy",
         "Requires",
+        "RuntimeDirectory",
+        "RuntimeDirectoryMode",
     }
-    socket = ("Unit", "After", UNIT_SOCKETS[1])
-    web, *others = ([line for line in settings(unit) if line[1] not in own and line != socket] for unit in SERVICES)
+    lines = {
+        ("Unit", "After", UNIT_SOCKETS[1]),
+        ("Service", "Environment", f"PROMETHEUS_MULTIPROC_DIR=/run/{one(SERVICES[0], 'RuntimeDirectory')}"),
+    }
+    web, *others = ([line for line in settings(unit) if line[1] not in own and line not in lines] for unit in SERVICES)
     assert others == [web] * 3
 
 
@@ -375,7 +381,7 @@ class Proxy:
 @pytest.fixture
 def proxy(tmp_path: Path) -> Iterator[Proxy]:
     program("nginx", "nginx", tmp_path)
-    nginx.certificate(tmp_path)
+    certificate(tmp_path, "hpc.example.org")
     upstream = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
     threading.Thread(target=upstream.serve_forever, daemon=True).start()
     port, plain = free_port(), free_port()
@@ -431,9 +437,9 @@ def test_nginx_lets_through_what_ucloud_calls_and_nothing_else(proxy: Proxy) -> 
 
 
 def test_nginx_takes_the_largest_request_that_the_service_takes(proxy: Proxy) -> None:
-    assert ask(proxy.port, "POST", "/ucloud/example/jobs", LARGEST_REQUEST)[0] == 200
+    assert ask(proxy.port, "POST", "/ucloud/example/jobs", LARGEST_REQUEST_BYTES)[0] == 200
     try:
-        status = ask(proxy.port, "POST", "/ucloud/example/jobs", LARGEST_REQUEST + 1)[0]
+        status = ask(proxy.port, "POST", "/ucloud/example/jobs", LARGEST_REQUEST_BYTES + 1)[0]
     except (ConnectionError, ssl.SSLError):  # it may hang up before all is sent
         status = 413
     assert status == 413

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import site_opener
-from tests.real.test_jobs import PATIENCE, Real
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.core import ERAS, CoreError
 from tests.sandbox.installation import Installation
 from tests.sandbox.processes import wait_until
 from tests.support.factories import application, job_data, word
+from tests.support.real import PATIENCE, Real
 
 pytestmark = pytest.mark.every_era
 EARLIER = pytest.mark.parametrize("era", ["2021", "2022"], scope="session")

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import site_opener
-from tests.real.test_jobs import PATIENCE, Real
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.installation import Installation
 from tests.sandbox.processes import find, wait_until, with_descendants
 from tests.support.factories import application, word
+from tests.support.real import PATIENCE, Real
 
 FOLLOWERS = 200
 JOBS = 10

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import site_opener
-from tests.real.test_jobs import PATIENCE, Real
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.core import CoreError
 from tests.sandbox.installation import Installation
 from tests.sandbox.processes import wait_until
 from tests.support.factories import application, jinja, parameter, text
+from tests.support.real import PATIENCE, Real
 
 PRODUCTS: tuple[dict[str, Any], ...] = (
     {

@@ -212,6 +212,7 @@ def test_the_process_of_pyslurm_loads_little() -> None:
     ours = {name for name in loaded if name.startswith("ucloud_slurm")}
     assert ours == {
         "ucloud_slurm",
+        "ucloud_slurm.errors",
         "ucloud_slurm.slurm",
         "ucloud_slurm.slurm.pyslurm",
         "ucloud_slurm.slurm.pyslurm.child",

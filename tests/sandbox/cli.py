@@ -110,7 +110,7 @@ def demo(cluster: "Cluster", keep: bool, era: str) -> None:
     Then follow a log, open a shell, extend and suspend a job. Takes about five minutes. Exits with 0 only if
     everything went as the guide says.
     """
-    from tests.sandbox.demo import Demo
+    from tests.sandbox.demo.play import Demo
 
     with explained():
         sys.exit(0 if Demo(cluster, click.echo, keep=keep, era=era).play() else 1)

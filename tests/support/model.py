@@ -14,7 +14,6 @@ from ucloud_slurm.slurm.errors import (
     SubmissionRefusedError,
 )
 from ucloud_slurm.slurm.records import (
-    Launch,
     Load,
     Node,
     NodeGroup,
@@ -23,6 +22,7 @@ from ucloud_slurm.slurm.records import (
     RunRecord,
     SlurmJobId,
     Submission,
+    TerminalCommand,
 )
 from ucloud_slurm.slurm.states import Phase, SlurmState
 from ucloud_slurm.system.process import Start
@@ -187,8 +187,8 @@ class Model:
         self.counts["release"] += 1
         self._found(job).held = None
 
-    def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:
-        return Launch(self.terminal_command, (("PATH", "/usr/bin:/bin"), ("TERM", "xterm")))
+    def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> TerminalCommand:
+        return TerminalCommand(self.terminal_command, (("PATH", "/usr/bin:/bin"), ("TERM", "xterm")))
 
     def _switch(self, job: SlurmJobId, before: SlurmState, after: SlurmState) -> None:
         self.counts["scontrol"] += 1

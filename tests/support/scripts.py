@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.factories import job_data
-from ucloud_slurm.bridge.person import Person
+from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.bridge.script.build import batch_job
 from ucloud_slurm.bridge.script.resources import Plan
 from ucloud_slurm.bridge.template.render import render
@@ -54,7 +54,7 @@ def build(
         app,
         Product.model_validate(base | own),
         plan,
-        Person(user, home, "/bin/bash"),
+        LocalUser(user, home, "/bin/bash"),
         provider="example",
         folder=folder,
         account=account,

@@ -18,6 +18,7 @@ from tests.sandbox.installation import Installation
 from tests.sandbox.site import Site, free_port
 from tests.support import nginx
 from tests.support.factories import application, word
+from tests.support.tls import certificate
 
 PACKAGES = (
     "nginx",
@@ -130,7 +131,7 @@ def web_opener(cluster: Cluster, installation: Installation, apps: Path, folder:
         "sessions": {"url": url.replace("#", str(port)), "most_per_job": 100},
         "ucloud": {"origins": [f"https://cloud.localhost:{port}"]},
     }
-    nginx.certificate(folder)
+    certificate(folder, "hpc.example.org")
     with site_opener(cluster, installation) as open_site:
         site, core = open_site(loop=1.0, workers=2, tables=tables)
         common = {

@@ -1,1 +1,1 @@
-"""What web, worker and command line share: the use cases of a provider."""
+"""The use cases of a provider, which web, worker and command line share."""

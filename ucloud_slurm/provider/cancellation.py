@@ -1,4 +1,4 @@
-"""Ending jobs that are to end: asked again at every pass until Slurm confirms."""
+"""Cancellation of jobs that are marked to end: retried in every pass until Slurm confirms it."""
 
 import logging
 from collections.abc import Iterable
@@ -9,15 +9,18 @@ from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import FAIR_TRIAL_SECONDS, SLURM
-from ucloud_slurm.store.job_rows import OpenJob
+from ucloud_slurm.store.job_rows import JobRow, OpenJob
+from ucloud_slurm.store.job_state import Stop
+from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 
 log = logging.getLogger(__name__)
 
 
 def cancel(provider: Provider, row: OpenJob, within: float) -> bool:
-    """Asks Slurm to end a job. A refusal is for the administrator to see; the job stays marked.
+    """Asks Slurm to cancel a job. A refusal is logged, and the job stays marked.
 
-    :returns: False when Slurm could not be asked
+    :param within: seconds
+    :returns: False if Slurm could not be asked
     """
     if row.slurm_id is None:
         return True
@@ -34,13 +37,12 @@ def cancel(provider: Provider, row: OpenJob, within: float) -> bool:
 
 
 def stop_marked(provider: Provider, queue: Iterable[QueueRecord], asked: set[str]) -> bool:
-    """Cancels every job that is marked to end and that squeue listed as waiting or running.
+    """Cancels every job that is marked to end and that squeue listed in a state that can be cancelled.
 
-    One that is being cleaned up (COMPLETING) has been cancelled already.
+    A COMPLETING job has been cancelled already.
 
-    :param asked: ids of jobs that Slurm was asked to end in this pass; they are left alone, and others are added
-
-    :returns: False when Slurm could not be asked
+    :param asked: ids of jobs that Slurm was asked to cancel in this pass: they are skipped, and the others added
+    :returns: False if Slurm could not be asked
     """
     marked = provider.jobs.to_stop()
     if not marked:
@@ -58,3 +60,9 @@ def stop_marked(provider: Provider, queue: Iterable[QueueRecord], asked: set[str
                 return False
             asked.add(row.id)
     return True
+
+
+def end_unsubmitted(provider: Provider, row: JobRow) -> None:
+    """Ends a job that is to stop and that Slurm never had."""
+    why = "Insufficient funds" if row.stop is Stop.NO_FUNDS else "The job was cancelled before it began."
+    provider.jobs.end_unsubmitted(row.id, JobUpdate(JobState.SUCCESS, why), provider.now())

@@ -1,7 +1,7 @@
-"""The parts of the product, put together from a configuration. Web, worker and command line share it.
+"""The context of a request or a pass: the parts of the product, opened from a configuration.
 
-What asks UCloud and what checks its tokens are opened when they are asked for first: their libraries take longer to
-load than a pass in which there is nothing to say.
+The client of UCloud and the check of its tokens are opened at their first use: their libraries take longer to load
+than a whole pass without a call to UCloud.
 """
 
 import threading
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from ucloud_slurm.bridge import naming
+from ucloud_slurm.bridge.naming import JobPaths
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm import factory
@@ -29,7 +29,6 @@ from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.executor import FairExecutor
-from ucloud_slurm.ucloud.credentials import read_refresh_token
 from ucloud_slurm.ucloud.eras import ERAS, Era
 from ucloud_slurm.users.impersonation import Impersonation, OwnAccount
 from ucloud_slurm.users.mapping import Mapping, Table
@@ -45,8 +44,8 @@ Clock = Callable[[], float]
 T = TypeVar("T")
 
 
-class Later(Generic[T]):
-    """A part that is opened once, when it is asked for first. Safe for several threads."""
+class Lazy(Generic[T]):
+    """A part that is opened once, at its first use. Safe for several threads."""
 
     def __init__(self, open_: Callable[[], T]) -> None:
         self._open = open_
@@ -62,13 +61,13 @@ class Later(Generic[T]):
 
     @property
     def opened(self) -> list[T]:
-        """The part, if it has been asked for."""
+        """The part, if it is open."""
         return self._parts
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Everything that a request or a pass needs. ``now`` gives seconds since the epoch."""
+    """Everything that a request or a pass needs. ``now`` returns seconds since the epoch."""
 
     config: Config
     era: Era
@@ -85,20 +84,20 @@ class Provider:
     wallets: Wallets
     breaker: CircuitBreaker
     scheduler: Scheduler
-    asking: "Later[Core]"
-    checking: "Later[TokenCheck]"
+    lazy_core: "Lazy[Core]"
+    lazy_tokens: "Lazy[TokenCheck]"
     executor: FairExecutor
     now: Clock
-    account: str  # that this process runs as
+    account: str  # of this process
 
     @classmethod
     def open(cls, config: Config, *, now: Clock = time.time, scheduler: Scheduler | None = None) -> Self:
-        """Opens the database, finds the accounts.
+        """Opens the database and the mapping of users.
 
         :param scheduler: instead of the configured one
-        :raises Misconfigured: when something of it cannot be used
+        :raises Misconfigured: something in the configuration cannot be used
         """
-        refresh_token = read_refresh_token(config.ucloud.refresh_token_file)
+        refresh_token = config.ucloud.refresh_token()
         store = Store(config.database.path)
         people = People(store)
         return cls(
@@ -117,8 +116,8 @@ class Provider:
             wallets=Wallets(store),
             breaker=CircuitBreaker(store),
             scheduler=scheduler or factory.scheduler(config.slurm),
-            asking=Later(lambda: _core(config, refresh_token, store, now)),
-            checking=Later(lambda: _tokens(config)),
+            lazy_core=Lazy(lambda: _core(config, refresh_token, store, now)),
+            lazy_tokens=Lazy(lambda: _tokens(config)),
             executor=FairExecutor(config.slurm.submit_at_once),
             now=now,
             account=own_account(),
@@ -126,52 +125,51 @@ class Provider:
 
     @property
     def core(self) -> "Core":
-        """What asks UCloud."""
-        return self.asking()
+        """The client of UCloud."""
+        return self.lazy_core()
 
     @property
     def tokens(self) -> "TokenCheck":
-        """What checks UCloud's tokens.
+        """The check of UCloud's tokens.
 
-        :raises Misconfigured: when its keys cannot be read
+        :raises Misconfigured: UCloud's public key cannot be read
         """
-        return self.checking()
+        return self.lazy_tokens()
 
     @property
     def reports_usage(self) -> bool:
-        """Whether use is told as absolute numbers."""
+        """Whether the total use is reported to UCloud, not charges of periods."""
         mode = self.config.accounting.mode
         return mode == "report-usage" or (mode == "auto" and self.era.reports_usage)
 
-    def job_folder(self, row: OpenJob) -> str:
-        """The folder of a job.
+    def job_paths(self, row: OpenJob) -> JobPaths:
+        """The folder of a job and the files in it.
 
-        :raises Forbidden: its account has vanished
+        :raises Forbidden: its user does not exist any more
         """
-        person = self.mapping.person(row.local_user)
-        return naming.folder(self.config.jobs.folder, person.home, person.user, row.id)
+        return JobPaths.of(self.config.jobs.folder, self.mapping.person(row.local_user), row.id)
 
     def impersonation(self, user: str) -> Impersonation:
-        """How to act as a local user: here, or through the runner."""
+        """Impersonation of a user: here, or through the runner."""
         return OwnAccount() if user == self.account else RunnerClient(self.config.users.runner, user)
 
     def close(self) -> None:
         """Closes the database and the connections to UCloud and Slurm."""
         self.executor.close()
         self.scheduler.close()
-        for core in self.asking.opened:
+        for core in self.lazy_core.opened:
             core.close()
         self.store.close()
 
 
 def _era(config: Config) -> Era:
-    """The era, with what the site wants otherwise."""
+    """The era, with the changes that the site configures."""
     era, failed = ERAS[config.ucloud.era], config.jobs.failed
     if era.reports_usage and config.accounting.mode == "charge":
         raise Misconfigured(
             [
                 f"accounting.mode: UCloud of the era {era.name} reads no time from charges; leave it out, "
-                "and it is told what was used."
+                "and the use is reported to it."
             ]
         )
     return era if failed == "auto" else replace(era, exit_code_is_failure=failed == "FAILURE")

@@ -1,39 +1,38 @@
-"""Telling UCloud who is connected, and who is not any more."""
+"""Reports to UCloud which users are connected with users of this host, and which are not any more."""
 
 import logging
 
-from ucloud_slurm.errors import one_line
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, one_line
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 
 log = logging.getLogger(__name__)
 
-TIMEOUT = 5.0  # seconds for one call, so that telling ends long before somebody else takes it over
+CALL_SECONDS = 5.0  # for one call, so that a report ends long before another process may claim it
 
 
 def deliver_link_changes(provider: Provider) -> bool:
-    """Tells UCloud of everybody of whom it does not know yet.
+    """Reports every connection that has changed since its last report.
 
-    :returns: False when UCloud could not be reached
+    :returns: False if UCloud could not be reached
     """
     if provider.config.users.mapping != "table":
         return True
-    owed = provider.link_states.pending()
-    for number, username in enumerate(owed):
+    pending = provider.link_states.pending()
+    for number, username in enumerate(pending):
         try:
-            tell(provider, username)
+            report_connection(provider, username)
         except CoreUnavailableError as error:
-            log.warning("%d connections wait to be told: %s", len(owed) - number, error)
+            log.warning("%d connections wait to be reported: %s", len(pending) - number, error)
             return False
     return True
 
 
-def tell(provider: Provider, username: str) -> None:
-    """Tells UCloud how a user stands, unless it knows or another process is at it.
+def report_connection(provider: Provider, username: str) -> None:
+    """Reports whether a user is connected, unless UCloud knows it or another process is reporting it.
 
-    What an earlier call may have done is taken back first, where UCloud has a call for that.
+    First clears what an earlier call without an answer may have done, where the era has a call for that.
 
-    :raises CoreUnavailableError: it could not be told
+    :raises CoreUnavailableError: UCloud did not answer
     """
     states, core = provider.link_states, provider.core
     before = states.claim(username, provider.now())
@@ -44,17 +43,17 @@ def tell(provider: Provider, username: str) -> None:
     try:
         if known is not False and provider.era.has_clear_connection:
             known = None
-            core.clear_connection(username, timeout=TIMEOUT)
+            core.clear_connection(username, timeout=CALL_SECONDS)
             known = False
         if before.wanted:
             known = None
-            core.approve_connection(username, timeout=TIMEOUT)
+            core.approve_connection(username, timeout=CALL_SECONDS)
         known = before.wanted
     except CoreUnavailableError:
         states.record_report(username, known)
         raise
     except CoreRefusedError as error:
-        if not _about_the_person(provider, error):
+        if not _is_about_user(provider, error):
             states.record_report(username, known)
             raise CoreUnavailableError(str(error)) from None
         refusal = one_line(error.why, 200)
@@ -63,10 +62,10 @@ def tell(provider: Provider, username: str) -> None:
     states.record_report(username, known, refusal)
 
 
-def _about_the_person(provider: Provider, error: CoreRefusedError) -> bool:
-    """Whether UCloud refuses a user; what is not its own form of words comes from something in between.
+def _is_about_user(provider: Provider, error: CoreRefusedError) -> bool:
+    """Whether UCloud refuses the user. An answer that has not UCloud's form comes from a proxy.
 
-    Today's says 403 as well to an access token that it does not take, which says nothing about anybody.
+    Today's Core also answers 403 to an access token that it does not accept, which says nothing about a user.
     """
     if error.status not in provider.era.not_ours or (error.status in (403, 404) and not error.explained):
         return False

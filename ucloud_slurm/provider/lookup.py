@@ -1,7 +1,7 @@
-"""Applications, products and partitions: from the job, from what is kept, else from where they are known.
+"""Lookup of applications, products and partitions: in the job, in a cache, else at UCloud or Slurm.
 
-An application is kept by name and version as long as jobs are (``database.keep``), a product for 24 hours by reference
-(UCloud's developer guide, "What information does Job include?"), a partition for a minute.
+Applications are cached by name and version as long as jobs (``database.keep``), products by reference for 24 hours
+(UCloud's developer guide, "What information does Job include?"), partitions for a minute.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter
 
-from ucloud_slurm.errors import Refused
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Refused
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Partition
 from ucloud_slurm.store.breaker import FAIR_TRIAL_SECONDS, SLURM, UCLOUD
 from ucloud_slurm.store.caches import Cache
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
 
 if TYPE_CHECKING:
@@ -30,22 +29,22 @@ T = TypeVar("T")
 
 PRODUCT_SECONDS = 24 * 3600
 PARTITION_SECONDS = 60
-LOOK_UP = 1.0  # seconds that one question may take while somebody waits
+QUESTION_SECONDS = 1.0  # that one question may take while a request waits
 
 _PARTITIONS = TypeAdapter(list[Partition], config=ConfigDict(defer_build=True))
 
 
 class Lookup:
-    """Looks things up, nearest first, for one request or one pass.
+    """Lookup for one request or one pass, the nearest source first.
 
-    :raises CoreUnavailableError: UCloud had to be asked and could not be
+    :raises CoreUnavailableError: from every call, if UCloud had to be asked and did not answer
     """
 
     def __init__(self, provider: Provider, deadline: float | None = None) -> None:
-        """Opens it.
+        """Asks nothing yet.
 
-        :param deadline: somebody waits: monotonic seconds after which UCloud and Slurm are asked no more, and one
-            question may take a second; None: no hurry
+        :param deadline: of the request that waits, in monotonic seconds: UCloud and Slurm are not asked after it;
+            None: no request waits
         """
         self._provider = provider
         self._deadline = deadline
@@ -53,8 +52,8 @@ class Lookup:
         self._products = Cache(provider.store, "product", PRODUCT_SECONDS)
         self._partitions = Cache(provider.store, "partitions", PARTITION_SECONDS)
         self._looked_up: dict[str, ComputeProduct | None] = {}
-        self._cluster: dict[str, Partition] | None = None
-        self._away: CoreUnavailableError | None = None
+        self._by_name: dict[str, Partition] | None = None
+        self._core_error: CoreUnavailableError | None = None
 
     def application(self, job: Job) -> Application:
         """The application of a job.
@@ -79,9 +78,9 @@ class Lookup:
     def product(self, reference: ProductReference, job: Job | None, *, ask: bool = True) -> ComputeProduct | None:
         """The dimensions and the price unit of a product, None if UCloud does not have it.
 
-        While UCloud does not answer, or knows it no more, what it said before holds.
+        If UCloud does not answer, or does not know it any more, its last answer counts.
 
-        :param ask: ask UCloud if it is not kept
+        :param ask: ask UCloud if it is not cached
         """
         key = f"{reference.category}\n{reference.id}"
         if key not in self._looked_up:
@@ -106,17 +105,17 @@ class Lookup:
         return found
 
     def left(self) -> float | None:
-        """Seconds that are left for somebody who waits, None while nobody does."""
+        """Seconds until the deadline, None if there is none."""
         return None if self._deadline is None else self._deadline - time.monotonic()
 
     def _within(self) -> float | None:
-        """Seconds that the next question may take, None for as long as it needs."""
-        return None if self._deadline is None else min(LOOK_UP, self._deadline - time.monotonic())
+        """Seconds that the next question may take, None for no limit."""
+        return None if self._deadline is None else min(QUESTION_SECONDS, self._deadline - time.monotonic())
 
     def _ask(self, question: Callable[[float | None], T]) -> T:
-        """Asks UCloud, unless it was away when it was asked last, here or by somebody else a moment ago."""
-        if self._away is not None:
-            raise self._away
+        """Asks UCloud, unless it did not answer before: here, or elsewhere so that its circuit breaker is open."""
+        if self._core_error is not None:
+            raise self._core_error
         if not self._provider.breaker.allows(UCLOUD, self._provider.now()):
             raise CoreUnavailableError("UCloud did not answer a moment ago")
         within = self._within()
@@ -125,16 +124,16 @@ class Lookup:
         try:
             return question(within)
         except CoreUnavailableError as error:
-            self._away = error
+            self._core_error = error
             self._provider.breaker.record_failure(UCLOUD, str(error), self._provider.now())
             raise
 
     def partitions(self) -> Mapping[str, Partition] | None:
-        """The partitions of the cluster by name, None if Slurm could not be asked and none are kept."""
-        if self._cluster is None:
+        """The partitions of the cluster by name, None if Slurm could not be asked and none are cached."""
+        if self._by_name is None:
             found = self._find_partitions()
-            self._cluster = None if found is None else {partition.name: partition for partition in found}
-        return self._cluster
+            self._by_name = None if found is None else {partition.name: partition for partition in found}
+        return self._by_name
 
     def _find_partitions(self) -> list[Partition] | None:
         now = self._provider.now()
@@ -154,7 +153,7 @@ class Lookup:
         return None if kept is None else _partitions(kept)
 
 
-# One process reads the same text many times, and what it says cannot be changed.
+# A process parses the same cached text many times; the results are immutable.
 
 
 @lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""Comparing what UCloud thinks of our jobs with what we know: which it has, and what it has wrong."""
+"""Reconciliation of UCloud's view of the jobs with the database: which jobs it has, and in which states."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from ucloud_slurm.bridge import naming
-from ucloud_slurm.errors import Problem
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Problem
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.job_state import JobPhase, Stop
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 from ucloud_slurm.users.mapping import IdentityUnavailableError
 
@@ -20,17 +19,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NOBODY = "nobody"  # has no job of ours: what is looked for as theirs is not found
-FORGOTTEN = 30.0  # seconds after which a job that UCloud does not have has been given up by it: it waits for 5
-YOUNG = 60.0  # seconds of age in which a job of UCloud's may still be on its way to us
-OPEN = (JobState.IN_QUEUE, JobState.RUNNING, JobState.SUSPENDED)
+NO_USER = "nobody"  # no job runs as this user, so that a lookup of a job finds nothing
+FORGOTTEN_SECONDS = 30.0  # after the create, when UCloud has dropped a job that it does not list: it waits for 5
+RECENT_SECONDS = 60.0  # of age in which the create of a job that UCloud lists may still be on its way
+OPEN_STATES = (JobState.IN_QUEUE, JobState.RUNNING, JobState.SUSPENDED)
 GIVEN_UP = "UCloud does not have this job: its create took too long, or its answer was lost."
 
 
 def confirm(provider: Provider) -> bool:
-    """Finds out which new jobs UCloud has; what it has given up is withdrawn from the cluster.
+    """Asks which new jobs UCloud has; those that it has dropped are marked to end.
 
-    :returns: False when UCloud could not be reached
+    :returns: False if UCloud could not be reached
     """
     if not provider.era.has_check_existence:
         return True
@@ -44,54 +43,58 @@ def confirm(provider: Provider) -> bool:
         provider.observations.confirmed([row.id for row, has in zip(rows, there, strict=True) if has], now)
         missing = [row for row, has in zip(rows, there, strict=True) if not has]
         for row in missing:
-            if now - row.accepted_at >= FORGOTTEN:
-                log.warning("job %s: UCloud does not have it; it is withdrawn", row.id)
+            if now - row.accepted_at >= FORGOTTEN_SECONDS:
+                log.warning("job %s: UCloud does not have it; it is cancelled", row.id)
                 provider.observations.forgotten(row.id, GIVEN_UP, now)
-        if any(now - row.accepted_at < FORGOTTEN for row in missing):
-            break  # the others are asked about at the next pass
+        if any(now - row.accepted_at < FORGOTTEN_SECONDS for row in missing):
+            break  # the others in the next pass
     return True
 
 
 def reconcile(provider: Provider) -> bool:
-    """From time to time, where UCloud does not ask for it: tells it what it has wrong about the jobs that it has open.
+    """Repairs the states of all jobs that are open at UCloud, at intervals, in eras in which it does not ask for it.
 
-    :returns: False when UCloud could not be reached
+    :returns: False if UCloud could not be reached
     """
     if provider.era.asks_to_verify:
         return True
-    now, done = provider.now(), Cache(provider.store, "compared", provider.config.ucloud.compare_every)
-    if done.get("", now) is not None:
+    now, last = provider.now(), Cache(provider.store, "compared", provider.config.ucloud.compare_every)
+    if last.get("", now) is not None:
         return True
     try:
-        jobs = [job for state in OPEN for job in provider.core.jobs(state)]
+        jobs = [job for state in OPEN_STATES for job in provider.core.jobs(state)]
     except (CoreUnavailableError, CoreRefusedError) as error:
-        log.warning("UCloud does not say how its jobs stand: %s", error)
+        log.warning("UCloud does not list its jobs: %s", error)
         return False
     name = provider.config.provider.id
-    # UCloud lists jobs too whose create is under way, and that it may still give up.
-    old = [job for job in jobs if now - job.created_at / 1000 > YOUNG and job.specification.product.provider == name]
+    # UCloud also lists jobs whose create is under way, and which it may still drop.
+    old = [
+        job
+        for job in jobs
+        if now - job.created_at / 1000 > RECENT_SECONDS and job.specification.product.provider == name
+    ]
     provider.observations.confirmed([job.id for job in old], now)
-    # One by one: a program of the site may be asked whose a job is, and requests must be able to write meanwhile.
+    # Each in a transaction of its own: the mapping may run a program of the site, and requests must be able to write.
     for job in old:
         repair(provider, job)
-    done.put("", "done", now)
+    last.put("", "done", now)
     return True
 
 
 def repair(provider: Provider, job: Job) -> None:
-    """Tells UCloud what it has wrong about a job."""
+    """Enqueues an update if UCloud has the wrong state of a job; adopts a job that is not in the database."""
     row = provider.jobs.get(job.id)
     if row is None:
         try:
             adopt(provider, job)
         except IdentityUnavailableError:
-            log.warning("job %s: it is not known here, and nobody can tell whose account it would run as", job.id)
+            log.warning("job %s: it is unknown here, and the mapping does not say as which user it would run", job.id)
     elif row.phase in (JobPhase.ENDED, JobPhase.REFUSED) or (row.state and row.state != job.status.state):
         repeat_update(provider, row)
 
 
 def repeat_update(provider: Provider, row: JobRow) -> None:
-    """Tells UCloud once more how a job stands."""
+    """Enqueues the current state of a job once more."""
     if row.phase is JobPhase.REFUSED:
         update = JobUpdate(JobState.FAILURE, row.refused_why or "The job was refused.")
     elif row.state is not None:
@@ -102,7 +105,7 @@ def repeat_update(provider: Provider, row: JobRow) -> None:
 
 
 def adopt(provider: Provider, job: Job, stop: Stop | None = None) -> None:
-    """A job that we do not know: Slurm is asked for it by name before UCloud is told that it is gone.
+    """Accepts a job that is not in the database for lookup only: Slurm is asked for its name before it fails.
 
     :raises IdentityUnavailableError: the mapping does not say at the moment which user the job runs as
     """
@@ -115,7 +118,7 @@ def adopt(provider: Provider, job: Job, stop: Stop | None = None) -> None:
     except IdentityUnavailableError:
         raise
     except Problem:
-        local_user = NOBODY
+        local_user = NO_USER
     accepted_at = min(now, job.created_at / 1000)
-    # Its create may have come meanwhile: then its row stays.
+    # If its create has come meanwhile, its row stays.
     provider.observations.adopt(new_job(job, naming.fingerprint(job), local_user, accepted_at), now, stop)

@@ -1,41 +1,36 @@
-"""Rendering the templates of an application in a short-lived process, which a template cannot outlive or outgrow."""
+"""Renders the templates of an application in a child process with hard limits on time and memory."""
 
 import json
 import signal
-import sys
 from dataclasses import asdict
-from pathlib import Path
 
 from ucloud_slurm.bridge.template.messages import Rendered, Request
 from ucloud_slurm.errors import NotNow, Refused, one_line
+from ucloud_slurm.system.child import isolated
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, run
 
-LEAST = 0.2  # seconds; with less no process is started
-LIMIT = 2.0  # seconds while UCloud waits
-PATIENCE = 20.0  # seconds while nobody waits; a template's own limit is the processor time of the process
-
-# Isolated: no environment, no user's packages, no current folder; modules come from where ours came from.
-_BEGIN = "import sys; sys.path[:] = sys.argv[1:]; from ucloud_slurm.provider.rendering_child import main; main()"
-_PACKAGES = str(Path(__file__).parents[2])
+LEAST_SECONDS = 0.2  # with less no process is started
+REQUEST_SECONDS = 2.0  # while a request waits
+WORKER_SECONDS = 20.0  # in a pass of the worker; what limits a template is the CPU time of the child
+CHILD = "ucloud_slurm.provider.rendering_child"
 _TOO_SLOW = (-signal.SIGXCPU, -signal.SIGKILL)
 
 
 class RenderingUnavailableError(NotNow):
-    """This host did not get round to it; nothing is known of the template."""
+    """The child process did not start or did not answer in time, which says nothing about the template."""
 
 
-def render(request: Request, within: float = LIMIT) -> Rendered:
+def render(request: Request, within: float = REQUEST_SECONDS) -> Rendered:
     """Renders the templates of an application.
 
     :param within: seconds
-    :raises Refused: saying what is wrong with a template
-    :raises RenderingUnavailableError: the host is too busy; it may be tried again
+    :raises Refused: a template is wrong, or exceeds a limit
+    :raises RenderingUnavailableError: a retry can succeed
     """
-    if within < LEAST:
+    if within < LEAST_SECONDS:
         raise RenderingUnavailableError("a template could not be rendered yet: there is no time left")
-    places = [_PACKAGES, *(place for place in sys.path if place.startswith("/"))]
     try:
-        done = run([sys.executable, "-I", "-S", "-c", _BEGIN, *places], {}, within, json.dumps(asdict(request)))
+        done = run(isolated(CHILD), {}, within, json.dumps(asdict(request)))
     except (CommandMissingError, CommandTimeoutError) as error:
         raise RenderingUnavailableError(f"a template could not be rendered yet: {error}") from None
     if done.status in _TOO_SLOW:

@@ -1,6 +1,6 @@
-"""The process in which one application's templates are rendered: JSON in, JSON out, and hard limits on everything.
+"""The child process that renders the templates of one application: JSON in, JSON out, and hard limits.
 
-Nothing is imported that is not needed: this process is started for every job with a template.
+It imports as little as it can: it is started for every job with a template.
 """
 
 import json
@@ -12,22 +12,22 @@ from typing import Any
 from ucloud_slurm.bridge.template.messages import Request
 from ucloud_slurm.errors import Refused, one_line
 
-CPU = 1  # seconds
-MEMORY = 256 * 1024 * 1024  # bytes of address space
+CPU_SECONDS = 1
+MEMORY_BYTES = 256 * 1024 * 1024  # of address space
 
 
 def main() -> None:
-    """Reads a request from the standard input, and writes what became of it: ``rendered`` or ``refused``."""
+    """Reads a request from the standard input and writes the result: ``rendered`` or ``refused``."""
     limits = {
-        resource.RLIMIT_CPU: CPU,
-        resource.RLIMIT_AS: MEMORY,
+        resource.RLIMIT_CPU: CPU_SECONDS,
+        resource.RLIMIT_AS: MEMORY_BYTES,
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_NPROC: 0,
         resource.RLIMIT_CORE: 0,
     }
     request = json.load(sys.stdin)
     for limit, most in limits.items():
-        # The hard limit on time comes later, so that the soft one is what ends the process.
+        # The hard limit on CPU time is one second later, so that the soft one ends the process, with SIGXCPU.
         resource.setrlimit(limit, (most, most + (limit == resource.RLIMIT_CPU)))
     from ucloud_slurm.bridge.template.render import render  # Jinja is loaded within the limits
 
@@ -39,6 +39,6 @@ def main() -> None:
         answer = {"refused": one_line(refusal.why)}
     except MemoryError:
         answer = {"refused": "the template needs too much memory."}
-    except Exception as error:  # noqa: BLE001  whatever it is, it comes from what was asked
+    except Exception as error:  # noqa: BLE001  every failure comes from the template
         answer = {"refused": f"the template cannot be rendered ({type(error).__name__})."}
     json.dump(answer, sys.stdout)

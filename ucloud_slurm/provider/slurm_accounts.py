@@ -1,6 +1,6 @@
-"""Which Slurm account pays, where neither the mapping nor the product says it and a person has several: they choose.
+"""The choice of a Slurm account, if neither the mapping nor the product gives one and the user has several.
 
-UCloud shows the choice in the form of every application (requestDynamicParameters), and sends it as a parameter that no
+UCloud shows it in the form of every application (requestDynamicParameters) and sends it as a parameter that no
 application declares.
 """
 
@@ -20,17 +20,17 @@ from ucloud_slurm.users.mapping import Identity
 
 log = logging.getLogger(__name__)
 
-NAME = "_injected_slurmAccount"  # what begins so UCloud takes without a declaration
-KEPT = 300.0  # seconds
-WAIT = 1.0  # seconds that Slurm has while somebody looks at a form
+NAME = "_injected_slurmAccount"  # UCloud accepts names with this prefix without a declaration
+CACHE_SECONDS = 300.0
+WAIT_SECONDS = 1.0  # that Slurm has while a form is being shown
 
 _ACCOUNTS = TypeAdapter(list[str])
 
 
 def offered(provider: Provider, identity: Identity) -> list[str]:
-    """The accounts among which a person may choose; none where there is nothing to choose, or Slurm does not say."""
-    decided = all(product.account is not None for product in provider.config.products)
-    if decided or not _chooses(provider, identity):
+    """The accounts from which a user may choose; none if there is no choice, or Slurm does not answer."""
+    given = all(product.account is not None for product in provider.config.products)
+    if given or not _may_choose(provider, identity):
         return []
     try:
         accounts = _accounts(provider, identity.person.user)
@@ -41,30 +41,30 @@ def offered(provider: Provider, identity: Identity) -> list[str]:
 
 
 def chosen(provider: Provider, job: Job, product: Product, identity: Identity) -> str | None:
-    """The account that was chosen for a job, None where nothing was or somebody else decides.
+    """The account that was chosen for a job, None if none was, or the product or the mapping gives it.
 
-    :raises Refused: it is not one of theirs
-    :raises SchedulerUnavailableError: Slurm does not say which are
+    :raises Refused: it is no account of the user
+    :raises SchedulerUnavailableError: Slurm does not list the user's accounts
     """
     value = job.specification.parameters.get(NAME)
-    if value is None or value.value in (None, "") or product.account is not None or not _chooses(provider, identity):
+    if value is None or value.value in (None, "") or product.account is not None or not _may_choose(provider, identity):
         return None
     if value.value not in _accounts(provider, identity.person.user):
         raise Refused(f"The Slurm account {one_line(str(value.value), 40)} is not one of yours; choose another.")
     return str(value.value)
 
 
-def _chooses(provider: Provider, identity: Identity) -> bool:
+def _may_choose(provider: Provider, identity: Identity) -> bool:
     return identity.account is None and provider.config.users.mapping != "service"
 
 
 def _accounts(provider: Provider, user: str) -> Sequence[str]:
-    now, cache = provider.now(), Cache(provider.store, "accounts", KEPT)
+    now, cache = provider.now(), Cache(provider.store, "accounts", CACHE_SECONDS)
     kept = cache.get(user, now)
     if kept is not None:
         return _ACCOUNTS.validate_json(kept)
     if not provider.breaker.allows(SLURM, now):
         raise SchedulerUnavailableError("Slurm did not answer a moment ago")
-    found = provider.scheduler.accounts(user, WAIT)
+    found = provider.scheduler.accounts(user, WAIT_SECONDS)
     cache.put(user, _ACCOUNTS.dump_json(found).decode(), now)
     return found

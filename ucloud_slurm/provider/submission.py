@@ -6,23 +6,20 @@ job is looked up before the next attempt (:mod:`ucloud_slurm.worker.recovery`).
 
 import logging
 import time
-from collections import deque
-from collections.abc import Iterable
-from concurrent.futures import Future
 from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.errors import problem
+from ucloud_slurm.bridge.naming import SCRIPT_NAME
 from ucloud_slurm.bridge.script.build import batch_job
 from ucloud_slurm.bridge.script.resources import plan
-from ucloud_slurm.errors import Forbidden, Problem, Refused, StorageFull, StorageTrouble, one_line
+from ucloud_slurm.errors import CoreRefusedError, Refused, StorageFullError, one_line
 from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.isolation import isolate_errors
 from ucloud_slurm.provider.lookup import Lookup
-from ucloud_slurm.provider.rendering import LIMIT, PATIENCE, RenderingUnavailableError, render
+from ucloud_slurm.provider.rendering import REQUEST_SECONDS, WORKER_SECONDS, render
 from ucloud_slurm.slurm.errors import (
     ActionRefusedError,
     OutcomeUnknownError,
@@ -31,24 +28,18 @@ from ucloud_slurm.slurm.errors import (
 )
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
-from ucloud_slurm.store.breaker import OPEN_SECONDS, SLURM
-from ucloud_slurm.store.job_rows import JobRow, NewJob
-from ucloud_slurm.store.job_state import Stop
-from ucloud_slurm.system.executor import round_robin
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
+from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.ucloud.jobs import Job
-from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 from ucloud_slurm.users.impersonation import ImpersonationDeniedError, ImpersonationUnavailableError
-from ucloud_slurm.users.mapping import Identity, IdentityUnavailableError
+from ucloud_slurm.users.mapping import Identity
 
 log = logging.getLogger(__name__)
 
 CLAIM_MARGIN_SECONDS = 5.0  # that a claim outlives the time limit of its submission
-MAX_BUILT = 100  # batch jobs in memory that wait for a thread
-SCRIPT = "job.sh"
 
 
-class FolderError(StorageFull):
+class FolderError(StorageFullError):
     """The job's folder cannot be made or written; nothing was submitted."""
 
 
@@ -107,7 +98,7 @@ def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> S
     if partitions is not None and product.partition not in partitions:
         raise Refused(f"{product.id} is not in service: the cluster has no partition {product.partition}.")
     left = lookup.left()
-    within = PATIENCE if left is None else min(LIMIT, left)
+    within = WORKER_SECONDS if left is None else min(REQUEST_SECONDS, left)
     return batch_job(
         job,
         application,
@@ -166,12 +157,12 @@ def conclude(
     :param pending: the submission, where it has been started
     :param acknowledge: its create is answered with success once Slurm has the job
     :raises FolderError: nothing was submitted, and the claim is released
-    :raises StorageTrouble: the outcome could not be recorded; the job is looked up by its name later
+    :raises StorageError: the outcome could not be recorded; the job is looked up by its name later
     """
     jobs, log_away = provider.jobs, partial(log.warning, "job %s: not submitted yet: %s", job_id)
     try:
         slurm_id = _send(provider, submission, pending)
-    except StorageFull as error:
+    except StorageFullError as error:
         jobs.release_claim([job_id], attempt)
         raise FolderError(error.why) from None
     except ImpersonationDeniedError as error:
@@ -189,12 +180,12 @@ def conclude(
     except SchedulerUnavailableError as error:
         log_away(error)
         jobs.release_claim([job_id], attempt)
-        provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)
+        provider.breaker.record_failure(SLURM, str(error), provider.now())
         return Outcome.NOT_SENT
     except OutcomeUnknownError as error:
         log.warning("job %s: the outcome of its submission is unknown: %s", job_id, error)
         jobs.mark_outcome_unknown(job_id, attempt, provider.now())
-        provider.breaker.open(SLURM, str(error), provider.now(), OPEN_SECONDS)
+        provider.breaker.open(SLURM, str(error), provider.now())
         return Outcome.UNKNOWN
     if slurm_id is None:
         # The claim could expire before Slurm has answered, and another process look for the job in vain.
@@ -212,7 +203,7 @@ def _send(provider: Provider, submission: Submission, pending: PendingSubmission
     begun, impersonation = time.monotonic(), provider.impersonation(submission.user)
     pending = pending or provider.scheduler.start(submission, impersonation.start)
     try:
-        impersonation.prepare(submission.folder, {SCRIPT: submission.script})
+        impersonation.prepare(submission.folder, {SCRIPT_NAME: submission.script})
         in_time = time.monotonic() - begun <= CLAIM_MARGIN_SECONDS
     except BaseException:
         pending.abandon()
@@ -233,81 +224,3 @@ def _cancel_duplicate(provider: Provider, job_id: str, slurm_id: SlurmJobId, sub
         provider.scheduler.cancel(slurm_id, submission.name, submission.user, provider.config.slurm.timeout)
     except (SchedulerUnavailableError, ActionRefusedError) as error:
         log.error("job %s: Slurm job %d could not be cancelled; do it by hand: %s", job_id, slurm_id, error)
-
-
-def submit_pending(provider: Provider, lookup: Lookup, rows: Iterable[JobRow]) -> None:
-    """Submits accepted jobs, the oldest of each owner first, and ends those that were stopped before.
-
-    Stops when Slurm is away. Jobs that are held wait.
-    """
-    owed = []
-    for row in rows:
-        if row.stop is not None:
-            end_unsubmitted(provider, row)
-        elif row.held_at is None:
-            owed.append(row)
-    under_way: deque[Future[None]] = deque()
-    pace, room = provider.config.slurm.submit_per_second, dict[str, int]()
-    for row in round_robin(owed, lambda row: row.owner):
-        if not provider.breaker.allows(SLURM, provider.now()):
-            break
-        if pace is not None:
-            left = room.setdefault(
-                row.local_user, provider.jobs.rate_limit_remaining(row.local_user, provider.now(), pace)
-            )
-            if left < 1:
-                continue  # nothing is built that has to wait
-            room[row.local_user] -= 1
-        with isolate_errors(row.id, "submitting it"):
-            submission = _build_pending(provider, lookup, row)
-            if submission is not None:
-                under_way.append(
-                    provider.executor.submit(row.owner, partial(_submit_pending, provider, row.id, submission))
-                )
-        if len(under_way) > MAX_BUILT:
-            under_way.popleft().result()
-    for each in under_way:
-        each.result()
-
-
-def _submit_pending(provider: Provider, job_id: str, submission: Submission) -> None:
-    if not provider.breaker.allows(SLURM, provider.now()):
-        return
-    with isolate_errors(job_id, "submitting it"):
-        try:
-            pace = provider.config.slurm.submit_per_second
-            claims = provider.jobs.claim([job_id], provider.now(), claimed_until(provider), pace)
-            for attempt in claims.values():
-                conclude(provider, job_id, submission, attempt)
-        except FolderError as error:
-            log.error("job %s: not submitted yet: %s", job_id, error)
-
-
-def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submission | None:
-    """Builds the batch job; None when it cannot be built yet or will never be."""
-    try:
-        identity = provider.mapping.identity(row.owner, row.project)
-        if identity.person.user != row.local_user:
-            raise Forbidden(
-                f"You were connected with the account {row.local_user} when you started this job, and are not any more."
-            )
-        return build(provider, lookup, row.job, identity)
-    except StorageTrouble:
-        raise
-    except (
-        IdentityUnavailableError,
-        CoreUnavailableError,
-        CoreRefusedError,
-        RenderingUnavailableError,
-        SchedulerUnavailableError,
-    ) as error:
-        log.warning("job %s: not submitted yet: %s", row.id, error)
-    except Problem as error:
-        provider.jobs.refused(row.id, error.status, error.why, provider.now())
-    return None
-
-
-def end_unsubmitted(provider: Provider, row: JobRow) -> None:
-    """Ends a job that is to stop and that Slurm never had."""
-    why = "Insufficient funds" if row.stop is Stop.NO_FUNDS else "The job was cancelled before it began."
-    provider.jobs.end_unsubmitted(row.id, JobUpdate(JobState.SUCCESS, why), provider.now())

@@ -1,1 +1,1 @@
-"""Slurm's language: one Scheduler interface, the backends behind it, states, parsers. Knows no UCloud."""
+"""Slurm: the Scheduler interface, its backends, job states and parsers. Knows nothing of UCloud."""

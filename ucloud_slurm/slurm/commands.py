@@ -14,7 +14,16 @@ from typing import TypeVar
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm import parse
 from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError, is_refusal
-from ucloud_slurm.slurm.records import Launch, Load, Node, Partition, QueueRecord, RunRecord, SlurmJobId, Submission
+from ucloud_slurm.slurm.records import (
+    Load,
+    Node,
+    Partition,
+    QueueRecord,
+    RunRecord,
+    SlurmJobId,
+    Submission,
+    TerminalCommand,
+)
 from ucloud_slurm.slurm.sbatch import Sbatch, options
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.system.accounts import own_account
@@ -28,9 +37,9 @@ T = TypeVar("T")
 
 
 class Commands:
-    """The Scheduler that runs Slurm's commands as the account of this process.
+    """The Scheduler that runs Slurm's commands as the account of this process. Safe for several threads.
 
-    Safe for several threads. ``counts`` tells how often each command was run.
+    :ivar counts: how often each command was run
     """
 
     def __init__(self, folder: Path, conf: Path, timeout: float) -> None:
@@ -39,7 +48,7 @@ class Commands:
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
         account = pwd.getpwnam(own_account())
-        # Fixed: nothing of our own environment reaches Slurm or a job; SBATCH_* and SLURM_* cannot add options.
+        # Nothing of this process's environment reaches Slurm or a job: SBATCH_* and SLURM_* would add options.
         self._env = {
             "PATH": f"{folder}:/usr/bin:/bin",
             "HOME": account.pw_dir,
@@ -50,11 +59,11 @@ class Commands:
             "TZ": "UTC",
             "SLURM_CONF": str(conf),
         }
-        # Only for reading: sbatch hands every SLURM_* variable on to the job.
+        # Only for reading: sbatch passes SLURM_* variables on to the job.
         self._reading_env = self._env | {"SLURM_TIME_FORMAT": "%s"}
 
     def begin(self) -> None:
-        """See :class:`Scheduler`. Nothing is kept ready."""
+        """See :class:`Scheduler`. There is nothing to prepare."""
 
     def close(self) -> None:
         """See :class:`Scheduler`. Nothing is kept."""
@@ -79,7 +88,7 @@ class Commands:
 
     def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:
         """See :class:`Scheduler`. squeue(1)."""
-        # Asked for one unknown id squeue fails, asked for two it lists none of them.
+        # For one unknown id squeue fails; for two it lists none of them.
         found = self._squeue([f"--jobs={job},{job}"], within)
         return next((record for record in found if record.id == job), None)
 
@@ -101,7 +110,7 @@ class Commands:
         found: list[RunRecord] = []
         who = f"--user={','.join(sorted(users))}"
         for some in _chunks(sorted(names), IDS_PER_SACCT):
-            # Without an end sacct shows only jobs that began before now, so that held ones would be missed.
+            # Without an end time sacct lists only jobs that have started, not pending ones.
             found += self._sacct([who, f"--name={','.join(some)}", f"--starttime={_utc(since)}", "--endtime=now+1days"])
         return found
 
@@ -160,7 +169,7 @@ class Commands:
     def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:
         """See :class:`Scheduler`. scancel(1); with a name and a user it checks both before it signals."""
         done = self._run("scancel", [f"--name={name}", f"--user={user}", str(job)], within)
-        # With a name and a user scancel calls a job that has ended an error (22.05).
+        # With a name and a user scancel reports a job that has ended as an error (22.05).
         errors = [line for line in done.errors.splitlines() if line.strip() and not _ENDED_ALREADY.search(line)]
         if errors or (done.status != 0 and not done.errors):
             text = f"scancel ended with {done.status}: {one_line(' '.join(errors), 200)}"
@@ -191,13 +200,13 @@ class Commands:
         if done.status == 0:
             return
         reason = one_line(done.errors or done.output, 200)
-        # Slurm 22.05 says "Unexpected message received" both of an unknown job and of a controller that is away.
+        # Slurm 22.05 prints "Unexpected message received" for an unknown job and for an unreachable controller.
         if not reason or not is_refusal(reason):
             raise SchedulerUnavailableError(f"scontrol ended with {done.status}: {reason}")
         raise ActionRefusedError(reason)
 
-    def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:
-        """See :class:`Scheduler`. srun(1): --overlap lets the shell share what the job's other steps have."""
+    def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> TerminalCommand:
+        """See :class:`Scheduler`. srun(1): with --overlap the step shares the resources of the job's other steps."""
         argv = (
             *self._command("srun"),
             f"--jobid={job}",
@@ -212,9 +221,9 @@ class Commands:
             shell,
             "-l",
         )
-        return Launch(argv, tuple((self._env | {"TERM": "xterm-256color"}).items()))
+        return TerminalCommand(argv, tuple((self._env | {"TERM": "xterm-256color"}).items()))
 
-    # -- the thin shell -------------------------------------------------------------------------------------
+    # -- running commands ------------------------------------------------------------------------------------
 
     def _command(self, name: str) -> list[str]:
         with self._lock:
@@ -223,7 +232,7 @@ class Commands:
 
     def _ask(self, name: str, arguments: Sequence[str], within: float | None = None) -> Finished:
         done = self._run(name, arguments, within)
-        # Some commands end with 0 although they had no answer and say so on the error output only.
+        # Some commands exit with 0 although they had no answer, and print an error.
         if done.status != 0 or "error:" in done.errors:
             raise SchedulerUnavailableError(f"{name} ended with {done.status}: {one_line(done.errors, 200)}")
         return done

@@ -1,11 +1,10 @@
-"""How a call to Slurm can fail, and telling Slurm's no from its silence. Pure."""
+"""How a call to Slurm can fail, and which of its error texts are refusals. Pure."""
 
 import re
 
 from ucloud_slurm.errors import NotNow
 
-# These words say that the controller was not reached or did not finish; a request of which they are said may have
-# been done all the same.
+# These words mean that the controller was not reached or did not answer; it may have served the request all the same.
 _NOT_REFUSALS = re.compile(
     r"unable to contact|connection|connect failure|timed out|time out|zero bytes|unexpected message|communication"
     r"|protocol|transport endpoint|temporarily|authentication credential|munge|socket|try again|slurmctld"
@@ -15,7 +14,7 @@ _NOT_REFUSALS = re.compile(
 
 
 def is_refusal(text: str) -> bool:
-    """Whether that text of Slurm's can be a plain no."""
+    """Whether an error text of Slurm can be a refusal."""
     return _NOT_REFUSALS.search(text) is None
 
 
@@ -24,11 +23,11 @@ class SchedulerUnavailableError(NotNow):
 
 
 class OutcomeUnknownError(NotNow):
-    """The submission may or may not have reached Slurm. It must be looked up before it is tried again."""
+    """The submission may have reached Slurm or not. It must be looked up before a retry."""
 
 
 class SubmissionRefusedError(Exception):
-    """Slurm took no job, and said why; ``reason`` is Slurm's own text."""
+    """Slurm refused the submission; ``reason`` is Slurm's own text."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -36,7 +35,7 @@ class SubmissionRefusedError(Exception):
 
 
 class ActionRefusedError(Exception):
-    """Slurm answered, and does not do that to the job; ``reason`` is Slurm's own text."""
+    """Slurm refused an action on a job; ``reason`` is Slurm's own text."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

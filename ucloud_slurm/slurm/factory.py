@@ -1,4 +1,4 @@
-"""Which way Slurm is asked."""
+"""The backend through which this process reaches Slurm."""
 
 import importlib.util
 import logging
@@ -10,17 +10,17 @@ from ucloud_slurm.slurm.scheduler import Scheduler
 log = logging.getLogger(__name__)
 
 NOT_INSTALLED = 'pyslurm is not installed; install it (pip install "ucloud-slurm[pyslurm]"), or choose another backend'
-TRIAL = 40.0  # seconds
+SELF_TEST_SECONDS = 40.0
 
 
 def scheduler(section: SlurmSection) -> Scheduler:
-    """The backend that is configured, or Slurm's commands where it cannot be had: those need nothing.
+    """The configured backend, or Slurm's commands where it cannot be used.
 
-    It never fails, because an upgrade of Slurm must not keep the service from starting.
+    It never fails: an upgrade of Slurm must not prevent the start of the service.
     """
     by_name = section.backend == "pyslurm"
     if section.backend != "commands" and _is_installed():
-        # Loaded only where it is used: a pass of the worker is short.
+        # Imported only where it is used: a pass of the worker is short.
         from ucloud_slurm.slurm.pyslurm.backend import PySlurm
 
         level = logging.WARNING if by_name else logging.INFO
@@ -30,10 +30,10 @@ def scheduler(section: SlurmSection) -> Scheduler:
     return Commands(section.commands, section.conf, section.timeout)
 
 
-def trial(section: SlurmSection) -> tuple[bool, str]:
-    """Tries the backend that is configured.
+def self_test(section: SlurmSection) -> tuple[bool, str]:
+    """Tests the configured backend.
 
-    :returns: whether all is as it is configured, and a sentence that says what is used
+    :returns: whether it can be used, and a sentence that says what is used
     """
     if section.backend == "commands":
         return True, "Slurm's commands are used"
@@ -43,7 +43,7 @@ def trial(section: SlurmSection) -> tuple[bool, str]:
 
     slurm = PySlurm(section.commands, section.conf, section.timeout, level=logging.DEBUG)
     try:
-        if slurm.ready(TRIAL):
+        if slurm.ready(SELF_TEST_SECONDS):
             return True, "pyslurm can be used"
         return section.backend == "auto", f"Slurm's commands are used, not pyslurm: {slurm.reason}"
     finally:

@@ -1,4 +1,4 @@
-"""Facts about Slurm: what is submitted, what squeue, sacct and sinfo say. Times are seconds since the epoch."""
+"""Records of Slurm: a submission, and what squeue, sacct and sinfo list. Times are seconds since the epoch."""
 
 from dataclasses import dataclass
 from typing import NewType
@@ -12,10 +12,10 @@ SlurmJobId = NewType("SlurmJobId", int)
 class Submission:
     """A batch job to submit (sbatch(1)).
 
-    :ivar user: the local account that the job is to be of
-    :ivar name: the job's name, by which it is found again
-    :ivar comment: for people who look at squeue
-    :ivar script: the batch script; options are never in it
+    :ivar user: the user that the job runs as
+    :ivar name: the job's name, by which it is looked up
+    :ivar comment: shown by squeue
+    :ivar script: the batch script, without directives
     :ivar nodes: number of nodes
     :ivar cpus: CPUs of each task
     :ivar memory: MiB per node, None for the partition's default
@@ -24,9 +24,9 @@ class Submission:
     :ivar folder: working directory, absolute; it must exist
     :ivar output: file for standard output, absolute
     :ivar error: file for standard error, absolute
-    :ivar exclusive: the job has its nodes for itself
+    :ivar exclusive: no other job shares its nodes
     :ivar signal: signal before the end, as sbatch --signal takes it
-    :ivar more: further options of the site's own
+    :ivar more: further options that the site configures
     :ivar tasks: tasks of each node
     """
 
@@ -57,9 +57,9 @@ class Submission:
 class QueueRecord:
     """A job as squeue lists it.
 
-    :ivar state: None for a state that is not known here
+    :ivar state: None for an unknown word
     :ivar submitted: time of submission, or of the last requeue
-    :ivar elapsed: seconds that the present run holds its nodes, without suspension
+    :ivar elapsed: seconds for which the present run has had its allocation, without suspension
     :ivar cpus: CPUs of the whole job
     :ivar minutes: time limit, None for no limit
     """
@@ -83,11 +83,11 @@ class QueueRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run of a job as sacct lists it: a requeued job has several, one for each time it was queued.
+    """One run of a job as sacct lists it; a requeued job has several.
 
-    :ivar elapsed: seconds that the run held its nodes, without suspension
-    :ivar ended: None while the run goes on, and for some seconds after it ended
-    :ivar cpus: CPUs that were allocated to the whole job
+    :ivar elapsed: seconds for which the run had its allocation, without suspension
+    :ivar ended: None until some seconds after the end
+    :ivar cpus: CPUs of the whole allocation
     """
 
     id: SlurmJobId
@@ -108,7 +108,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class NodeGroup:
-    """Nodes of a partition that are alike. Memory is MiB."""
+    """Identical nodes of a partition. Memory is MiB."""
 
     count: int
     cpus: int
@@ -118,10 +118,10 @@ class NodeGroup:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A partition and what it has.
+    """A partition and its nodes.
 
     :ivar minutes: its time limit, None for no limit
-    :ivar nodes_max: most nodes of one job, None for no limit
+    :ivar nodes_max: limit on the nodes of a job, None for no limit
     """
 
     name: str
@@ -141,7 +141,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How full some partitions are. Memory is MiB; a node that is in several of them counts once."""
+    """Use of some partitions. Memory is MiB; a node in several of them counts once."""
 
     cpus: int
     cpus_used: int
@@ -152,8 +152,8 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
-    """A command that somebody else starts: its words and its whole environment."""
+class TerminalCommand:
+    """A command that opens a shell when it is started on a terminal; ``env`` is its whole environment."""
 
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]

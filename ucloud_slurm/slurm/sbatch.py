@@ -7,8 +7,8 @@ from ucloud_slurm.slurm.errors import OutcomeUnknownError, SchedulerUnavailableE
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Started
 
-# sbatch prints one of these where the controller took the request and said no. Every other failure leaves open
-# whether a job was made: a request that timed out can still land.
+# sbatch prints this when the controller refuses the request. After any other failure the job may exist: a request that
+# timed out may still be served.
 _REFUSED = re.compile(r"error: (?:Batch job submission failed: )?(.+)")
 
 
@@ -42,7 +42,7 @@ class Sbatch:
 
 
 def options(submission: Submission) -> list[str]:
-    """The arguments of sbatch. All options are here and none in the script: an argument beats a directive."""
+    """The options of sbatch, all as arguments: an argument overrides a directive in the script."""
     given = {
         "job-name": submission.name,
         "comment": submission.comment,
@@ -58,7 +58,7 @@ def options(submission: Submission) -> list[str]:
         "gres": submission.gres,
         "time": submission.minutes,
         "chdir": submission.folder,
-        # Slurm fills in patterns such as %j; a path is to be taken as it is.
+        # Slurm replaces patterns such as %j in paths.
         "output": submission.output.replace("%", "%%"),
         "error": submission.error.replace("%", "%%"),
         "open-mode": "append",
@@ -66,12 +66,12 @@ def options(submission: Submission) -> list[str]:
         "signal": submission.signal,
     }
     ours = [f"--{key}={value}" for key, value in given.items() if value is not None]
-    # Of two options that say the same the later one counts.
+    # Of two equal options the later one counts.
     return ["--parsable", *submission.more, *(["--exclusive"] if submission.exclusive else []), *ours]
 
 
 def refusal(errors: str) -> str | None:
-    """Slurm's reason, if sbatch or the controller said a plain no, else None.
+    """Slurm's reason if sbatch or the controller refused, else None.
 
     :param errors: what sbatch printed on its error output
     """

@@ -1,9 +1,18 @@
-"""The one interface to a scheduler; `commands` stands behind it, and `pyslurm` where it can be used."""
+"""The interface to Slurm, implemented by ``commands`` and, where it can be used, by ``pyslurm``."""
 
 from collections.abc import Collection
 from typing import Protocol
 
-from ucloud_slurm.slurm.records import Launch, Load, Node, Partition, QueueRecord, RunRecord, SlurmJobId, Submission
+from ucloud_slurm.slurm.records import (
+    Load,
+    Node,
+    Partition,
+    QueueRecord,
+    RunRecord,
+    SlurmJobId,
+    Submission,
+    TerminalCommand,
+)
 from ucloud_slurm.system.process import Start
 
 
@@ -24,16 +33,16 @@ class PendingSubmission(Protocol):
 
 
 class Scheduler(Protocol):
-    """What the product asks of Slurm. Every call has a hard time limit.
+    """What this package asks of Slurm. Every call has a hard time limit.
 
-    :raises SchedulerUnavailableError: from every call that could not be answered
+    :raises SchedulerUnavailableError: from every call, when Slurm gives no whole answer
     """
 
     def begin(self) -> None:
-        """Makes ready for many calls, without waiting. Not needed before a call."""
+        """Prepares for many calls, without waiting. Optional."""
 
     def close(self) -> None:
-        """Lets go of what is kept between calls. No call follows."""
+        """Releases what is kept between calls. No call follows."""
 
     def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
         """Prepares the submission of a batch job. Slurm does not hear of the job before it is sent.
@@ -43,13 +52,13 @@ class Scheduler(Protocol):
         """
 
     def queue(self, users: Collection[str] | None) -> list[QueueRecord]:
-        """All jobs of these users that slurmctld holds, ended ones too while it remembers them.
+        """All jobs of these users that slurmctld knows, including ended ones until it forgets them (MinJobAge).
 
-        :param users: None for everybody
+        :param users: None for all users
         """
 
     def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:
-        """One job, or None when slurmctld does not hold it."""
+        """One job, or None if slurmctld does not know it."""
 
     def runs(self, ids: Collection[SlurmJobId]) -> list[RunRecord]:
         """Every run of these jobs, from the accounting database."""
@@ -58,47 +67,47 @@ class Scheduler(Protocol):
         """Every run with one of these names, of one of these users, submitted since then."""
 
     def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:
-        """Asks Slurm to end that job if it bears that name and belongs to that user.
+        """Asks Slurm to cancel that job if it has that name and belongs to that user.
 
-        Success does not mean that the job has ended: look. A job that has ended is left alone.
+        Success does not mean that the job has ended. Idempotent: a job that has ended is no error.
 
-        :raises ActionRefusedError: Slurm does not do it
+        :raises ActionRefusedError: Slurm refuses
         """
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
-        """Gives the job that time limit, counted from its start.
+        """Sets the time limit of a job, counted from its start.
 
-        :raises ActionRefusedError: Slurm does not do it
+        :raises ActionRefusedError: Slurm refuses
         """
 
     def suspend(self, job: SlurmJobId, within: float) -> None:
-        """Stops the processes of a running job; it keeps its nodes.
+        """Suspends a running job; it keeps its allocation.
 
-        :raises ActionRefusedError: Slurm does not do it
+        :raises ActionRefusedError: Slurm refuses
         """
 
     def resume(self, job: SlurmJobId, within: float) -> None:
-        """Lets the processes of a suspended job go on.
+        """Resumes a suspended job.
 
-        :raises ActionRefusedError: Slurm does not do it
+        :raises ActionRefusedError: Slurm refuses
         """
 
     def hold(self, job: SlurmJobId, within: float) -> None:
-        """Keeps a waiting job from beginning.
+        """Holds a pending job.
 
-        :raises ActionRefusedError: Slurm does not do it
+        :raises ActionRefusedError: Slurm refuses
         """
 
     def release(self, job: SlurmJobId, within: float) -> None:
-        """Lets a job that is held begin when it is its turn.
+        """Releases a held job.
 
-        :raises ActionRefusedError: Slurm does not do it
+        :raises ActionRefusedError: Slurm refuses
         """
 
-    def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> Launch:
-        """The command that runs a login shell on the job's node number ``rank``, when started on a terminal.
+    def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> TerminalCommand:
+        """The command that runs a login shell in a step on the job's node number ``rank``.
 
-        It must be started as the job's own user, whose login shell is given, and ends with the job.
+        It is to be started on a terminal as the job's user, whose login shell ``shell`` is; it ends with the job.
         """
 
     def partitions(self, within: float) -> list[Partition]:
@@ -108,13 +117,13 @@ class Scheduler(Protocol):
         """The nodes of a list such as ``n[1-3,7]``, in its order."""
 
     def load(self, partitions: Collection[str], within: float) -> Load:
-        """How full these partitions are, with everybody's jobs."""
+        """The use of these partitions by all users."""
 
     def accounts(self, user: str, within: float) -> list[str]:
         """The Slurm accounts under which that user may submit, by name."""
 
     def is_operator(self, user: str, within: float) -> bool:
-        """Whether Slurm lets that account change jobs of others, and raise limits (sacctmgr(1): AdminLevel)."""
+        """Whether that user may change jobs of others and raise limits (sacctmgr(1): AdminLevel)."""
 
     def version(self) -> str:
         """Slurm's version, such as ``22.05.8``."""

@@ -1,4 +1,4 @@
-"""Slurm's job states, by every name that Slurm's commands use (squeue(1), sacct(1): JOB STATE CODES)."""
+"""Slurm's job states, long and short names (squeue(1), sacct(1): JOB STATE CODES)."""
 
 from enum import Enum
 from functools import lru_cache
@@ -6,20 +6,20 @@ from typing import Self
 
 
 class Phase(Enum):
-    """What a state means for the nodes of the job."""
+    """What a state means for the allocation of the job."""
 
     WAITING = "waiting"
-    ALLOCATED = "holding"
+    ALLOCATED = "allocated"
     ENDED = "ended"
 
 
 class SlurmState(Enum):
-    """A state of a Slurm job: its long word, its short code, and whether it waits, holds nodes, or has ended."""
+    """A state of a Slurm job; its value is the short code, ``phase`` whether it waits, has nodes, or has ended."""
 
     phase: Phase
 
     def __new__(cls, code: str, phase: Phase) -> Self:
-        """A state."""
+        """A member with a code as its value."""
         state = object.__new__(cls)
         state._value_ = code
         state.phase = phase
@@ -56,7 +56,7 @@ _BY_WORD = {state.name: state for state in SlurmState} | {state.value: state for
 
 @lru_cache(maxsize=256)
 def read_state(text: str) -> SlurmState | None:
-    """The state that a word stands for, or None for a word that this release does not know.
+    """The state of that name, or None for an unknown word.
 
     sacct adds to the word: ``CANCELLED by 1000``, and ``CANCELLED+`` where the column is too narrow.
     """

@@ -70,21 +70,11 @@ class Charges:
         with self._store.writing() as db:
             row = self._store.row("select charged from jobs where id = ?", [charge.job_id])
             start = row["charged"] if row else 0
-            db.table("charges").insert(
-                asdict(
-                    LedgerEntry(
-                        charge_id=charge.charge_id,
-                        job_id=charge.job_id,
-                        slurm_id=slurm_id,
-                        start=start,
-                        end=start + covered,
-                        units=charge.units,
-                        multiplier=charge.multiplier,
-                        created_at=now,
-                        outcome=None,
-                    )
-                )
+            covers = (start, start + covered)
+            entry = LedgerEntry(
+                charge.charge_id, charge.job_id, slurm_id, *covers, charge.units, charge.multiplier, now, None
             )
+            db.table("charges").insert(asdict(entry))
             self._store.change("update jobs set charged = charged + ? where id = ?", [covered, charge.job_id])
             if usage is None:
                 self._store.change("update jobs set by_periods = by_periods + ? where id = ?", [covered, charge.job_id])

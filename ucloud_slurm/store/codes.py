@@ -5,11 +5,10 @@ import re
 import secrets
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Self
 
 from ucloud_slurm.errors import NotFound
 from ucloud_slurm.store.people import People, UserLink
-from ucloud_slurm.store.sqlite import Row, Store
+from ucloud_slurm.store.sqlite import Store
 
 VALID_SECONDS = 600.0
 KEEP_SECONDS = 86400.0  # for which the hash of an old code stays
@@ -27,11 +26,6 @@ class Code:
     hash: str
     username: str
     created_at: float
-
-    @classmethod
-    def read(cls, row: Row) -> Self:
-        """The row of the table as a fact."""
-        return cls(row["hash"], row["username"], row["created_at"])
 
 
 class Codes:
@@ -57,10 +51,10 @@ class Codes:
         if len(plain) != LENGTH or not set(plain) <= set(ALPHABET):
             return None
         row = self._store.row(
-            "select * from codes where hash = ? and used_at is null and created_at > ?",
+            "select hash, username, created_at from codes where hash = ? and used_at is null and created_at > ?",
             [_hash(plain), now - VALID_SECONDS],
         )
-        return Code.read(row) if row else None
+        return Code(**row) if row else None
 
     def spend(self, code: Code, people: People, link: UserLink) -> None:
         """Marks a code as used and links its user; both or neither.

@@ -221,7 +221,7 @@ class Jobs:
     def roll_back(self, job_ids: Collection[str], status: int, why: str, now: float) -> list[OpenJob]:
         """Takes the jobs of a bulk back of which one was refused.
 
-        Left alone are those that are refused already, and those whose create was acknowledged: they came in another
+        Those that are refused already stay as they are, and those whose create was acknowledged: they came in another
         request as well. What is not submitted becomes refused; the others are marked to end.
 
         :param status: of the HTTP answer

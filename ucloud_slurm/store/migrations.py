@@ -26,21 +26,21 @@ def migrate(db: "Database") -> None:
 
 
 def m004_connections(db: "Database") -> None:
-    """What UCloud knows of who is connected, and what it must be told."""
+    """What UCloud knows of each link, and what must be reported to it."""
     db.create_table(
         "connections",
         {
             "username": str,  # at UCloud
-            "wanted": int,  # connected here
-            "known": int,  # as UCloud was told; null: it may have heard it, or not
+            "wanted": int,  # linked here
+            "known": int,  # as reported to UCloud; null: it may have the report, or not
             "named_at": float,  # UCloud has named this user to us
-            "asked_at": float,  # somebody tells UCloud since then
+            "asked_at": float,  # a process has been reporting it since then
             "refusal": str,  # what UCloud said against it
         },
         pk="username",
         not_null={"wanted"},
     )
-    # Everybody of whom UCloud was told, or of whom it was to be told.
+    # All users whose link was or had to be reported to UCloud.
     db.execute(
         "insert into connections (username, wanted, known, named_at) "
         "select username, 1, case when approved_at is null then null else 1 end, coalesce(approved_at, asked_at) "
@@ -83,20 +83,20 @@ def m005_wallets(db: "Database") -> None:
 
 
 def m006_confirmed(db: "Database") -> None:
-    """Whether UCloud has a job, where it says so."""
+    """Whether UCloud has said that it has a job."""
     db.table("jobs").add_column("confirmed_at", float)
     db.execute("update jobs set confirmed_at = answered_at")
     db.execute("create index jobs_unconfirmed on jobs (accepted_at) where confirmed_at is null")
 
 
 def m007_by_periods(db: "Database") -> None:
-    """What was charged by periods, to a UCloud that was not told of use."""
+    """What was charged by periods, to a UCloud without usage reports."""
     db.table("jobs").add_column("by_periods", int, not_null_default=0)
     db.execute("update jobs set by_periods = charged")
 
 
 def m008_scale(db: "Database") -> None:
-    """What a pass and a request look for is found without reading what has ended, however much that is."""
+    """Indexes, so that no pass and no request reads the jobs that have ended, however many there are."""
     for index in (
         "jobs_open on jobs (accepted_at, id) where phase in ('accepted', 'submitting', 'live')",
         "jobs_to_stop on jobs (accepted_at, id) where phase = 'live' and stop is not null",
@@ -111,13 +111,13 @@ def m008_scale(db: "Database") -> None:
         "wallets_locked on wallets (owner_kind, owner, category) where locked",
     ):
         db.execute(f"create index {index}")
-    # Jobs that create refused are never confirmed: they are not to be gone through in every pass.
+    # Jobs that create refused are never confirmed: no pass should read them.
     db.execute("drop index jobs_unconfirmed")
     db.execute(
         "create index jobs_unconfirmed on jobs (accepted_at, id) "
         "where confirmed_at is null and phase <> 'refused' and stop is not 'rolled-back'"
     )
-    # Counted as they change: to count a million rows takes longer than a page may.
+    # Counted as they change: counting a million rows takes longer than a page may.
     db.create_table("phases", {"phase": str, "jobs": int}, pk="phase", not_null={"jobs"})
     db.execute("insert into phases (phase, jobs) select phase, count(*) from jobs group by phase")
     more = "insert into phases (phase, jobs) values (new.phase, 1) on conflict (phase) do update set jobs = jobs + 1;"
@@ -130,12 +130,12 @@ def m008_scale(db: "Database") -> None:
 
 
 def m009_pace(db: "Database") -> None:
-    """When jobs of an account were submitted: how many in the last seconds."""
+    """How many jobs were submitted as a Unix user in the last seconds."""
     db.table("jobs").create_index(["local_user", "attempted_at"])
 
 
 def m010_watched(db: "Database") -> None:
-    """What every pass reads of the jobs that have not ended, side by side: the rows themselves are a page each."""
+    """One index with all that a pass reads of the jobs that have not ended: the rows themselves are a page each."""
     db.execute("drop index jobs_open")
     db.execute(
         "create index jobs_open on jobs (accepted_at, id, slurm_id, phase, name, local_user, owner, project, category, "

@@ -7,13 +7,13 @@ if TYPE_CHECKING:
 
 
 def m001_first(db: "Database") -> None:
-    """Jobs, their runs on the cluster, what must be told and charged, what is kept from UCloud."""
+    """Jobs, their runs on the cluster, the outbox, the charges, and caches."""
     db.create_table(
         "jobs",
         {
             "id": str,  # UCloud's id
             "slurm_id": int,
-            "phase": str,  # accepted, submitting, live, ended, refused: see jobs.Phase
+            "phase": str,  # accepted, submitting, live, ended, refused: see job_state.JobPhase
             "name": str,  # the Slurm job's name, its key there
             "local_user": str,
             "owner": str,
@@ -23,24 +23,24 @@ def m001_first(db: "Database") -> None:
             "fingerprint": str,
             "body": str,  # the Job as UCloud sent it, JSON
             "accepted_at": float,
-            "promised_at": float,  # create is being answered with success; a refusal from now on is a FAILURE
+            "promised_at": float,  # create is acknowledged: a later refusal is a FAILURE
             "answered_at": float,  # create has been answered; updates may go out
-            "claimed_until": float,  # somebody submits it until then
+            "claimed_until": float,  # a submission is claimed until then
             "attempted_at": float,  # the last attempt to submit began
             "attempts": int,
             "found_only": int,  # look for it in Slurm, never submit it
             "refused_status": int,
             "refused_why": str,
             "submitted_at": int,  # as Slurm says
-            "state": str,  # UCloud's state, as we told it last
+            "state": str,  # UCloud's state, as enqueued last
             "slurm_state": str,
-            "reason": str,  # the sentence that was told with it
-            "stop": str,  # why it is to end: terminated, no-funds or rolled-back
+            "reason": str,  # the status that was enqueued with it
+            "stop": str,  # why it must end: terminated, no-funds or rolled-back
             "stop_at": float,
             "missing_since": float,
             "missing_reads": int,
             "run_submitted": int,  # the run that squeue showed last
-            "charged": int,  # weighted seconds, see bridge.charges
+            "charged": int,  # node-seconds or CPU-seconds, see bridge.charges
             "used": int,  # the same, known at the end
             "ended_at": float,
         },
@@ -93,7 +93,7 @@ def m001_first(db: "Database") -> None:
             "charge_id": str,
             "job_id": str,
             "slurm_id": int,
-            "start": int,  # weighted seconds of the job's use
+            "start": int,  # node-seconds or CPU-seconds of the job
             "end": int,
             "units": int,
             "multiplier": int,
@@ -113,7 +113,7 @@ def m001_first(db: "Database") -> None:
 
 
 def m002_live(db: "Database") -> None:
-    """Time limits that change, jobs from outside UCloud, sessions, and access that was taken away."""
+    """Time limits that change, jobs from outside UCloud, sessions, and access that was removed."""
     jobs = db.table("jobs")
     jobs.add_column("time_limit", int)  # minutes, as UCloud knows it
     jobs.add_column("extension", str)  # the last request for more time, to know its repetition
@@ -123,18 +123,18 @@ def m002_live(db: "Database") -> None:
     db.create_table(
         "sessions",
         {
-            "token": str,  # SHA-256 of what opens it, once
+            "token": str,  # SHA-256 of the token that opens it, once
             "job_id": str,
             "rank": int,
             "kind": str,  # SHELL, WEB or VNC
-            "username": str,  # who asked for it at UCloud
+            "username": str,  # user of UCloud who asked for it
             "label": str,  # its name in the link of a web session
             "address": str,  # of the node that a web session leads to
             "run": int,  # the run of the job that it was made for, by its time of submission
             "created_at": float,
             "opened_at": float,
             "held_until": float,  # of a shell: the process that has it lives at least until then
-            "cookie": str,  # SHA-256 of what the browser shows from then on
+            "cookie": str,  # SHA-256 of the cookie that the browser sends
             "ended_at": float,
         },
         pk="token",
@@ -157,17 +157,17 @@ def m002_live(db: "Database") -> None:
 
 
 def m003_people(db: "Database") -> None:
-    """Who is who: users of UCloud and accounts of this host, projects and Slurm accounts, and who changed that."""
+    """Links of users of UCloud and Unix users, Slurm accounts of projects, and the history of both."""
     db.create_table(
         "people",
         {
             "username": str,  # at UCloud
             "local_user": str,
-            "uid": int,  # what it was when they were connected
+            "uid": int,  # when they were linked
             "added_at": float,
             "added_by": str,
-            "asked_at": float,  # somebody tells UCloud since then
-            "approved_at": float,  # UCloud knows; null: it is still to be told
+            "asked_at": float,  # a process has been reporting it since then
+            "approved_at": float,  # UCloud knows; null: it must be reported
         },
         pk="username",
         not_null={"local_user", "uid", "added_at", "added_by"},
@@ -176,7 +176,7 @@ def m003_people(db: "Database") -> None:
     db.create_table(
         "codes",
         {
-            "hash": str,  # SHA-256 of the code that connects them, once
+            "hash": str,  # SHA-256 of the code that links them, once
             "username": str,
             "created_at": float,
             "used_at": float,

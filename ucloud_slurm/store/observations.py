@@ -99,7 +99,7 @@ class Observations:
         return self._store.row(sql, [name, user]) is not None
 
     def register(self, job: NewJob, slurm_id: int, submitted_at: int, now: float) -> bool:
-        """Writes a job that was submitted outside UCloud and that UCloud has been told of.
+        """Writes a job that was submitted outside UCloud and has been registered there.
 
         :returns: False when the job exists
         """

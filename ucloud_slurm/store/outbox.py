@@ -140,6 +140,11 @@ class Outbox:
         row = self._store.row("select count(*) as number from outbox where outcome is null")
         return int(row["number"]) if row else 0
 
+    def oldest_waiting(self) -> float | None:
+        """When the message that waits longest was written, in seconds since the epoch; None while none waits."""
+        row = self._store.row("select created_at from outbox where outcome is null order by id limit 1")
+        return float(row["created_at"]) if row else None
+
     def listed(self, most: int) -> list[OutboxMessage]:
         """Messages that wait or were parked, oldest first."""
         rows = self._store.rows(

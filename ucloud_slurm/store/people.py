@@ -54,7 +54,7 @@ class LinkState:
     """What UCloud knows of a user's link.
 
     :ivar wanted: whether they are linked here
-    :ivar known: whether UCloud has been told so; None while that is not known
+    :ivar known: what was reported to UCloud; None while it is not known whether UCloud has it
     :ivar named: whether UCloud has named this user to us
     :ivar refusal: what it said against the link
     """
@@ -77,7 +77,7 @@ class LinkState:
             return f"refused: {self.refusal}"
         if self.known is True:
             return "connected"
-        return "is told soon" if self.named else "has not been seen yet"
+        return "not reported yet" if self.named else "not named by UCloud yet"
 
 
 class LinkStates:

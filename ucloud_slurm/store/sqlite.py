@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ucloud_slurm.errors import Misconfigured, Problem, StorageFull, StorageTrouble
+from ucloud_slurm.errors import Misconfigured, Problem, StorageError, StorageFullError
 from ucloud_slurm.store import migrations
 from ucloud_slurm.system.filelock import MIGRATION, exclusive_lock
 
@@ -29,7 +29,7 @@ SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fu
 Row = Mapping[str, Any]
 
 
-class StorageBusyError(StorageTrouble):
+class StorageBusyError(StorageError):
     """Other processes or threads wrote for too long; nothing was written."""
 
     status = 500
@@ -112,7 +112,7 @@ class Store:
         """One write transaction: all of it or nothing.
 
         :param durable: wait until the disk has it; otherwise a power failure, and nothing else, can undo it
-        :raises StorageFull: the disk is full
+        :raises StorageFullError: the disk is full
         :raises StorageBusyError: another writer did not end in time
         """
         with _storage_errors(self.path):
@@ -215,7 +215,7 @@ def _storage_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         if _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise StorageFull(
+            raise StorageFullError(
                 f"The provider's disk is full or broken ({path.parent}); please try again later."
             ) from error
         if _is_busy(error):

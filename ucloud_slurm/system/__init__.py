@@ -1,1 +1,1 @@
-"""Processes, sockets, files and accounts of this host. Only the standard library is imported here."""
+"""Processes, sockets, files, accounts and logs of this host. Imports the standard library only."""

@@ -1,6 +1,6 @@
-"""Which process of ours is at something that only one may do: locks on files beside the database.
+"""Locks on files beside the database (flock(2)), for what only one process may do at a time.
 
-The kernel lets go of a lock when its process ends, however it ends.
+The kernel releases a lock when its process ends, however it ends.
 """
 
 import fcntl
@@ -13,27 +13,27 @@ from pathlib import Path
 WORKER = "worker"  # a pass
 LISTENER = "listener"
 MIGRATION = "migration"
-LOOK_AGAIN = 0.2  # seconds
+POLL_SECONDS = 0.2
 
 
 @contextmanager
 def exclusive_lock(database: Path, what: str, wait: float = 0.0) -> Iterator[bool]:
-    """Takes the turn; False when another process has it.
+    """Takes the lock; yields False when another process has it.
 
-    :param wait: seconds that the other one has to let go of it
+    :param wait: seconds to wait for the other process to release it
     """
     until = time.monotonic() + wait
     descriptor = os.open(_path(database, what), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         while not (mine := _lock(descriptor, fcntl.LOCK_EX)) and time.monotonic() < until:
-            time.sleep(LOOK_AGAIN)
+            time.sleep(POLL_SECONDS)
         yield mine
     finally:
         os.close(descriptor)
 
 
 def is_locked(database: Path, what: str) -> bool:
-    """Whether some process has the turn."""
+    """Whether any process has the lock."""
     try:
         descriptor = os.open(_path(database, what), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:

@@ -1,6 +1,6 @@
-"""Files of jobs, opened as their user: never through a link, never anything but a regular file of that user's.
+"""Files of jobs, opened as their user: never through a symbolic link, and only regular files of that user.
 
-Whoever owns a job's folder can put anything in it: a link to a secret, a pipe that never answers, a device.
+The owner of a job's folder can put anything in it: a link to a secret, a pipe that blocks its reader, a device.
 """
 
 import os
@@ -8,17 +8,17 @@ import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ucloud_slurm.errors import NotNow, StorageFull
+from ucloud_slurm.errors import NotNow, StorageFullError
 
 
 class NotARegularFileError(Exception):
-    """Something else than a regular file of the job's user is in its place."""
+    """The path is not a regular file of the job's user."""
 
 
 def open_file(path: str) -> int | None:
-    """Opens a file for reading; the descriptor is the caller's. None when there is none.
+    """Opens a file for reading and returns its descriptor, which the caller closes; None if there is no such file.
 
-    :raises NotARegularFileError: see there
+    :raises NotARegularFileError: it is something else, or belongs to another user
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -34,9 +34,9 @@ def open_file(path: str) -> int | None:
 
 
 def read_small(opener: Callable[[], int | None], most: int) -> bytes | None:
-    """The first ``most`` bytes of a file, None when there is none or it is not to be read.
+    """The first ``most`` bytes of a file; None if there is no such file, or it cannot be opened.
 
-    :param opener: opens it
+    :param opener: opens it and returns its descriptor
     """
     try:
         descriptor = opener()
@@ -51,12 +51,12 @@ def read_small(opener: Callable[[], int | None], most: int) -> bytes | None:
 
 
 def make_folder(path: str, files: Mapping[str, str] | None = None) -> None:
-    """Makes a job's folder, 0700, and writes files into it, 0600.
+    """Makes a job's folder, mode 0700, and writes files into it, mode 0600.
 
-    A folder that is there already must be one of ours, not a link to one; nothing is written through a link.
+    An existing folder must belong to this process's user and be no symbolic link; nothing is written through a link.
 
     :param files: contents by name
-    :raises StorageFull: no space, no quota, or no right to write there
+    :raises StorageFullError: no space, no quota, or no permission
     """
     try:
         try:
@@ -68,10 +68,12 @@ def make_folder(path: str, files: Mapping[str, str] | None = None) -> None:
             Path(path).mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise StorageFull(f"The job's folder cannot be made ({error.strerror}); please tell the provider.") from None
+        raise StorageFullError(
+            f"The job's folder cannot be made ({error.strerror}); please tell the provider."
+        ) from None
     try:
         if os.fstat(descriptor).st_uid != os.geteuid():
-            raise StorageFull("The job's folder belongs to somebody else; please tell the provider.")
+            raise StorageFullError("The job's folder belongs to another user; please tell the provider.")
         os.fchmod(descriptor, 0o700)
         for name, text in (files or {}).items():
             _write(descriptor, name, text)
@@ -80,7 +82,7 @@ def make_folder(path: str, files: Mapping[str, str] | None = None) -> None:
 
 
 def remove_folder(path: str) -> None:
-    """Removes an empty folder that was made for a trial."""
+    """Removes an empty folder that a self-test made."""
     Path(path).rmdir()
 
 
@@ -92,4 +94,6 @@ def _write(folder: int, name: str, text: str) -> None:
             while left:
                 left = left[file.write(left) :]
     except OSError as error:
-        raise StorageFull(f"The job's script cannot be written ({error.strerror}); please tell the provider.") from None
+        raise StorageFullError(
+            f"The job's script cannot be written ({error.strerror}); please tell the provider."
+        ) from None

@@ -1,28 +1,34 @@
-"""Messages between processes of ours on one host: JSON behind its length, with open descriptors.
-
-Only the standard library is used: the small programs at the other end import this.
-"""
+"""Messages between processes of a host: JSON objects behind their length, with open descriptors (unix(7))."""
 
 import json
 import os
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-LARGEST = 16 * 1024 * 1024  # bytes; a script may have 4 MiB, and JSON writes some characters in six
+from ucloud_slurm.errors import Misconfigured
+
+LARGEST_BYTES = 16 * 1024 * 1024  # of a message: a script may have 4 MiB, and JSON writes some characters in six
+BACKLOG = 64  # connections that wait with the kernel
 _LENGTH = struct.Struct("!I")
 
 Message = dict[str, Any]
 
 
 class ConnectionLostError(Exception):
-    """The other side is gone, too slow, or says what is not a message."""
+    """No whole message was sent or received."""
+
+
+class MessageError(ConnectionLostError):
+    """What the other side sends is too long, too slow or no JSON object; the other side can still be answered."""
 
 
 def send(channel: socket.socket, message: Message, descriptors: Sequence[int] = (), *, within: float) -> None:
-    """Sends a message. The descriptors are the other side's own copies from then on; ours stay open.
+    """Sends a message. The receiver gets copies of the descriptors; the sender's stay open.
 
     :param within: seconds
     :raises ConnectionLostError: it could not be sent whole
@@ -38,67 +44,105 @@ def send(channel: socket.socket, message: Message, descriptors: Sequence[int] = 
             channel.settimeout(max(until - time.monotonic(), 0.001))
             rest = rest[channel.send(rest) :]
     except OSError as error:
-        raise ConnectionLostError(f"nobody takes a message ({error})") from None
+        raise ConnectionLostError(f"the message was not taken ({error})") from None
 
 
-def receive(channel: socket.socket, most: int, *, within: float | None) -> tuple[Message, list[int]]:
-    """Receives a message and the descriptors that came with it, which are the caller's.
+def receive(
+    channel: socket.socket, most: int, *, within: float | None, descriptors: int = 0
+) -> tuple[Message, list[int]]:
+    """Receives a message and the descriptors that come with it, which are the caller's to close.
 
     :param most: bytes that it may have
-    :param within: seconds until it must be there whole; None: no limit
-    :raises ConnectionLostError: see there
+    :param within: seconds until it must be whole; None: no limit
+    :param descriptors: how many are accepted; the kernel closes the others
+    :raises MessageError: too long, too slow, or not a JSON object
+    :raises ConnectionLostError: the other side closed the connection
     """
     until = None if within is None else time.monotonic() + within
-    descriptors: list[int] = []
+    received: list[int] = []
     try:
-        (length,) = _LENGTH.unpack(_read(channel, _LENGTH.size, until, descriptors))
+        (length,) = _LENGTH.unpack(_read(channel, _LENGTH.size, until, received, descriptors))
         if length > most:
-            raise ConnectionLostError(f"a message has {length} bytes")
-        message = json.loads(_read(channel, length, until, descriptors))
+            raise MessageError(f"the message is too long ({length} bytes)")
+        message = json.loads(_read(channel, length, until, received, descriptors))
         if not isinstance(message, dict):
-            raise ConnectionLostError("a message is not an object")
+            raise MessageError("the message cannot be read (it is no object)")
     except BaseException as error:
-        close(descriptors)
-        if isinstance(error, (OSError, ValueError, RecursionError)):
+        close(received)
+        if isinstance(error, TimeoutError):
+            raise MessageError("the message took too long") from None
+        if isinstance(error, OSError):
             raise ConnectionLostError(f"no message came ({error})") from None
+        if isinstance(error, (ValueError, RecursionError)):
+            raise MessageError(f"the message cannot be read ({error})") from None
         raise
-    return message, descriptors
+    return message, received
 
 
 def serve(
     channel: socket.socket, answer: Callable[[Message], tuple[Message, list[int]]], *, waits: float, sends: float
 ) -> None:
-    """Answers one message. What its sender hands over is closed; so is what is given back, once it is sent.
+    """Receives one message and sends its answer. Descriptors of the answer are closed once it is sent.
 
     :param answer: gives the answer, and the descriptors that go with it
-    :param waits: seconds until the message must be there
+    :param waits: seconds until the message must be whole
     :param sends: seconds for the answer to go
-    :raises ConnectionLostError: see there
+    :raises ConnectionLostError: no message came, or the answer was not taken
     """
-    message, handed = receive(channel, LARGEST, within=waits)
-    close(handed)
-    said, given = answer(message)
+    message, _ = receive(channel, LARGEST_BYTES, within=waits)
+    reply, descriptors = answer(message)
     try:
-        send(channel, said, given, within=sends)
+        send(channel, reply, descriptors, within=sends)
     finally:
-        close(given)
+        close(descriptors)
 
 
 def close(descriptors: Sequence[int]) -> None:
-    """Closes descriptors that nobody wants."""
+    """Closes descriptors."""
     for descriptor in descriptors:
         os.close(descriptor)
 
 
-def _read(channel: socket.socket, length: int, until: float | None, descriptors: list[int]) -> bytes:
+def peer(connection: socket.socket) -> int:
+    """The uid of the process at the other end of a local socket, as the kernel knows it (unix(7): SO_PEERCRED)."""
+    return int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
+
+
+def listener(path: Path, mode: int) -> socket.socket:
+    """The listening socket that systemd passes (sd_listen_fds(3)), else one that is made here.
+
+    :param mode: permissions of the socket: who may connect
+    :raises Misconfigured: it cannot be made
+    """
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
+        return socket.socket(fileno=3)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)
+        made.bind(str(path))
+        path.chmod(mode)
+        made.listen(BACKLOG)
+    except OSError as error:
+        made.close()
+        raise Misconfigured(
+            [
+                f"{path}: the socket cannot be made ({error.strerror}); start it with its systemd unit, "
+                "or make the folder and give it to this account."
+            ]
+        ) from None
+    return made
+
+
+def _read(channel: socket.socket, length: int, until: float | None, received: list[int], descriptors: int) -> bytes:
     data = bytearray()
     while len(data) < length:
         channel.settimeout(None if until is None else max(until - time.monotonic(), 0.001))
-        piece, found, _, _ = socket.recv_fds(channel, min(length - len(data), 1 << 20), 4)
-        descriptors += found
+        size = min(length - len(data), 1 << 20)
+        piece, found, _, _ = socket.recv_fds(channel, size, descriptors - len(received))
+        received += found
         for descriptor in found:
             os.set_inheritable(descriptor, False)
         if not piece:
-            raise ConnectionLostError("the other side is gone")
+            raise ConnectionLostError("the connection was closed")
         data += piece
     return bytes(data)

@@ -1,18 +1,22 @@
-"""Log lines for the journal: one record is one line, whatever is in it, and never holds a secret."""
+"""Log lines for the journal: one record is one line, whatever it contains, and holds no secret."""
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from ucloud_slurm.errors import one_line
+from ucloud_slurm.errors import StorageError, one_line, place
 
-LONGEST = 1000  # characters
+log = logging.getLogger(__name__)
 
-# sd-daemon(3): a number before the line tells the journal how important it is.
+LONGEST_CHARACTERS = 1000
+
+# sd-daemon(3): the prefix is the priority of the line.
 _PRIORITIES = ((logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging.INFO, "<6>"), (0, "<7>"))
 
 
 class OneLine(logging.Formatter):
-    """Formats a record as one line; a stack trace becomes the name of the exception."""
+    """Formats a record as one line; a stack trace is reduced to the name of the exception."""
 
     def __init__(self, *, priorities: bool) -> None:
         super().__init__("%(message)s")
@@ -23,16 +27,16 @@ class OneLine(logging.Formatter):
         text = record.getMessage()
         if record.exc_info and record.exc_info[0] is not None:
             text += f" ({record.exc_info[0].__name__})"
-        line = one_line(text, LONGEST)
+        line = one_line(text, LONGEST_CHARACTERS)
         if not self._priorities:
             return line
         return next(prefix for level, prefix in _PRIORITIES if record.levelno >= level) + line
 
 
 def begin(*, verbose: bool = False, journal: bool = True) -> None:
-    """Sends the log lines of the product to standard error.
+    """Sends the log of this package to standard error.
 
-    :param journal: mark them with the journal's priorities
+    :param journal: prefix the lines with their priorities
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine(priorities=journal))
@@ -40,3 +44,25 @@ def begin(*, verbose: bool = False, journal: bool = True) -> None:
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+@contextmanager
+def isolate_errors(job_id: str, doing: str) -> Iterator[None]:
+    """Logs an error in the work for one job as one line, so that the work for other jobs goes on.
+
+    :param doing: the work, such as "submitting it"
+    :raises StorageError: it is not about the job: nothing can be written for the others either
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:  # noqa: BLE001  one job must not stop the others
+        log.error(
+            "job %s: %s failed (%s at %s: %s); please report it",
+            job_id,
+            doing,
+            type(error).__name__,
+            place(error),
+            one_line(str(error), 200),
+        )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-LAST_WORDS = 1.0  # seconds that a killed command has to let go of its pipes
+PIPE_SECONDS = 1.0  # for a killed command and what it started to close its pipes
 
 
 class Started(Protocol):
@@ -126,7 +126,7 @@ def _kill(process: "subprocess.Popen[str]") -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     try:
-        process.communicate(timeout=LAST_WORDS)
+        process.communicate(timeout=PIPE_SECONDS)
     except subprocess.TimeoutExpired:
         # Something that it started holds the pipes, or the kernel holds it: it is left behind.
         for pipe in (process.stdin, process.stdout, process.stderr):

@@ -1,4 +1,4 @@
-"""Terminals: a command that runs on a pseudo-terminal as the job's user, and the end of it that we hold."""
+"""Pseudo-terminals (pty(7)): a command that runs on one as the job's user, and its controlling end."""
 
 import fcntl
 import os
@@ -12,32 +12,32 @@ from contextlib import suppress
 
 from ucloud_slurm.errors import NotNow
 
-PATIENCE = 3.0  # seconds that a command has to end after its terminal was hung up
-MOST = 1000  # rows and columns
+EXIT_SECONDS = 3.0  # that a command has to end after its terminal was hung up, and after each signal
+LARGEST_SIZE = 1000  # rows and columns
 
 
 class TerminalError(NotNow):
-    """No terminal could be had, or the command could not be started."""
+    """The system gives no pseudo-terminal, or the command cannot be started."""
 
 
 class Terminal:
-    """A command on a terminal. ``descriptor`` is our end: non-blocking, readable while the command runs."""
+    """A command on a terminal. ``descriptor`` is the controlling end: non-blocking, readable while the command runs."""
 
     def __init__(self, descriptor: int, process: "subprocess.Popen[bytes] | None" = None) -> None:
-        """Takes over an open end.
+        """Takes ownership of the descriptor.
 
-        :param process: the command, where it is ours; one of somebody else's ends when the terminal is hung up
+        :param process: the command, if this process started it; another user's ends when the terminal is hung up
         """
         self.descriptor = descriptor
         self._process = process
         os.set_blocking(descriptor, False)
 
     def resize(self, cols: int, rows: int) -> None:
-        """Gives the terminal a size; what no terminal has is made the nearest that one has."""
+        """Sets the size of the terminal, between 1 and LARGEST_SIZE."""
         _resize(self.descriptor, cols, rows)
 
     def close(self) -> None:
-        """Hangs up and waits until the command has ended; one that will not is killed."""
+        """Hangs up and waits for the end of the command; terminates it, then kills it."""
         with suppress(OSError):
             os.close(self.descriptor)
         if self._process is None:
@@ -46,22 +46,22 @@ class Terminal:
             if number is not None:
                 self._process.send_signal(number)
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(PATIENCE)
+                self._process.wait(EXIT_SECONDS)
                 return
 
 
 def start(argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
     """Starts a command on a terminal of its own.
 
-    :raises TerminalError: see there
+    :raises TerminalError: it cannot be started
     """
     try:
         ours, theirs = pty.openpty()
     except OSError as error:
-        raise TerminalError(f"no terminal can be had ({error.strerror})") from None
+        raise TerminalError(f"the system gives no pseudo-terminal ({error.strerror})") from None
     try:
         _resize(ours, cols, rows)
-        # setsid(1) makes the terminal the command's own: it hears of new sizes, and of the end.
+        # setsid(1): the command gets the signals of its terminal, SIGWINCH and SIGHUP.
         process = subprocess.Popen(
             ["/usr/bin/setsid", "--ctty", *argv],
             stdin=theirs,
@@ -80,5 +80,5 @@ def start(argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> 
 
 
 def _resize(descriptor: int, cols: int, rows: int) -> None:
-    size = struct.pack("HHHH", min(max(rows, 1), MOST), min(max(cols, 1), MOST), 0, 0)
+    size = struct.pack("HHHH", min(max(rows, 1), LARGEST_SIZE), min(max(cols, 1), LARGEST_SIZE), 0, 0)
     fcntl.ioctl(descriptor, termios.TIOCSWINSZ, size)

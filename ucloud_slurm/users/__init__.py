@@ -1,1 +1,1 @@
-"""Who is who on this cluster, and becoming them."""
+"""The mapping from users of UCloud to users of this host, and their impersonation."""

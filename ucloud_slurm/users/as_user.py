@@ -1,9 +1,9 @@
-"""The small program that sudo starts as a user. Nothing else in the product runs with another's rights.
+"""The program that sudo starts as a user. Nothing else in the product runs with another user's rights.
 
-It is started without arguments, with a socket to the runner in the place of its standard input. It makes sure that
-it is who it should be, forgets the environment that it was given, and then does a handful of things when asked:
-make a job's folder, run sbatch, open a file of a job, tell of changes in a folder, open a shell with srun. It ends
-when nobody asks for a while. Only the standard library and modules of ours that need no more are imported.
+It takes no arguments; its standard input is a socket to the runner. It verifies its identity, drops the environment
+that it was given, and serves a fixed set of requests: make a job's folder, run sbatch, open a file of a job, watch a
+folder, open a shell with srun. It ends when it is idle. It imports the standard library only, and modules of this
+package that do the same.
 """
 
 import ctypes
@@ -26,9 +26,9 @@ from ucloud_slurm.system.accounts import FLOOR, NAMES, Account, ineligible
 from ucloud_slurm.system.files import NotARegularFileError, make_folder, open_file, remove_folder
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, run
 
-IDLE = 75.0  # seconds without a request after which it ends
-LONGEST = 60.0  # seconds that one request may take
-SPARE = 5  # seconds after the limit of a request when the program ends itself
+IDLE_SECONDS = 75.0  # without a request, after which it ends
+REQUEST_SECONDS = 60.0  # that one request may take
+MARGIN_SECONDS = 5  # after the limit of a request, when the program ends itself
 
 _SCRIPT = re.compile(r"[a-z][a-z0-9-]{0,30}\.(sh|txt)")
 _FILE = re.compile(r"(stdout|stderr)-[0-9]{1,6}\.log|port-[0-9]{1,6}")
@@ -36,34 +36,34 @@ _FILE = re.compile(r"(stdout|stderr)-[0-9]{1,6}\.log|port-[0-9]{1,6}")
 # inotify(7)
 _IN_MODIFY, _IN_MOVED_TO, _IN_CREATE, _IN_ONLYDIR, _IN_DONT_FOLLOW = 0x2, 0x80, 0x100, 0x01000000, 0x02000000
 
-Answer = tuple[dict[str, Any], list[int]]
+Reply = tuple[dict[str, Any], list[int]]
 
 
 class InvalidRequestError(Exception):
-    """Something that is not asked for in the one form that is accepted."""
+    """A request that is not in the one form that is accepted."""
 
 
 def main() -> None:
-    """Serves the runner until it has gone or wants nothing more."""
+    """Serves the runner until it closes the socket or sends nothing for a while."""
     try:
         channel, account, caller = _verify()
     except InvalidRequestError as error:
         sys.exit(f"ucloud-slurm-as-user: {error}")
-    _forget(account)
-    verbs = Verbs(account, caller)
+    _reset(account)
+    operations = Operations(account, caller)
     try:
-        ipc.send(channel, {"user": account.name, "uid": account.uid}, within=SPARE)
+        ipc.send(channel, {"user": account.name, "uid": account.uid}, within=MARGIN_SECONDS)
         while True:
-            ipc.serve(channel, verbs.answer, waits=IDLE, sends=SPARE)
+            ipc.serve(channel, operations.answer, waits=IDLE_SECONDS, sends=MARGIN_SECONDS)
     except ipc.ConnectionLostError:
         sys.exit(0)
 
 
 def _verify() -> tuple[socket.socket, Account, int]:
-    """Makes sure that sudo made this process the user that it should be.
+    """Verifies that sudo gave this process the identity of an eligible user, and nothing more.
 
-    :returns: the socket to the runner, who we are, and the uid of the account that asked sudo
-    :raises InvalidRequestError: when anything is not as it should be
+    :returns: the socket to the runner, the account of this process, and the uid of the account that called sudo
+    :raises InvalidRequestError: it did not
     """
     if len(sys.argv) > 1:
         raise InvalidRequestError("takes no arguments; the runner starts it")
@@ -92,14 +92,13 @@ def _channel(caller: int) -> socket.socket:
     channel = socket.socket(fileno=os.dup(0))
     if channel.family != socket.AF_UNIX or channel.type != socket.SOCK_STREAM:
         raise InvalidRequestError("its standard input is not a local socket; the runner starts it")
-    credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    if int.from_bytes(credentials[4:8], sys.byteorder) != caller:
-        raise InvalidRequestError("its standard input is the socket of somebody else")
+    if ipc.peer(channel) != caller:
+        raise InvalidRequestError("its standard input is a socket of another account")
     return channel
 
 
-def _forget(account: Account) -> None:
-    """Takes nothing over from whoever started it: no environment, no folder, no descriptor, no limit, no signal."""
+def _reset(account: Account) -> None:
+    """Inherits nothing from the process that started it: no environment, folder, descriptor, limit or signal mask."""
     kept = {
         "HOME": account.home,
         "USER": account.name,
@@ -125,13 +124,13 @@ def _forget(account: Account) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-class Verbs:
-    """What the program does, each in one exact form."""
+class Operations:
+    """What the program does; each request has one exact form."""
 
     def __init__(self, account: Account, caller: int) -> None:
         self._account = account
         self._caller = caller
-        self._verbs: dict[str, Callable[[dict[str, Any]], Answer]] = {
+        self._operations: dict[str, Callable[[dict[str, Any]], Reply]] = {
             "prepare": self._prepare,
             "trial": self._trial,
             "run": self._run,
@@ -140,16 +139,16 @@ class Verbs:
             "terminal": self._terminal,
         }
 
-    def answer(self, message: dict[str, Any]) -> Answer:
-        """Does what a message asks for. What is not in its form is refused, and nothing is done."""
-        within = min(_number(message, "within", LONGEST), LONGEST)
-        # Should something hang that no time limit reaches: the alarm ends the program.
-        signal.alarm(int(within) + 1 + SPARE)
+    def answer(self, message: dict[str, Any]) -> Reply:
+        """Serves a request. One that is not in its form is refused, and nothing is done."""
+        within = min(_number(message, "within", REQUEST_SECONDS), REQUEST_SECONDS)
+        # The alarm ends the program if something hangs that no time limit reaches.
+        signal.alarm(int(within) + 1 + MARGIN_SECONDS)
         try:
-            verb = self._verbs.get(_text(message, "verb"))
-            if verb is None:
+            operation = self._operations.get(_text(message, "verb"))
+            if operation is None:
                 raise InvalidRequestError("there is no such verb")
-            return verb(message)
+            return operation(message)
         except InvalidRequestError as error:
             return {"refused": str(error)}, []
         except Problem as error:
@@ -159,22 +158,22 @@ class Verbs:
         finally:
             signal.alarm(0)
 
-    def _prepare(self, message: dict[str, Any]) -> Answer:
+    def _prepare(self, message: dict[str, Any]) -> Reply:
         files = message.get("files")
         if not isinstance(files, dict) or not all(_SCRIPT.fullmatch(name) for name in files):
             raise InvalidRequestError("files: not the files of a job")
         make_folder(_path(message, "folder"), {name: _text(files, name) for name in files})
         return {}, []
 
-    def _trial(self, message: dict[str, Any]) -> Answer:
+    def _trial(self, message: dict[str, Any]) -> Reply:
         folder = _path(message, "folder")
         make_folder(folder)
         remove_folder(folder)
         return {}, []
 
-    def _run(self, message: dict[str, Any]) -> Answer:
+    def _run(self, message: dict[str, Any]) -> Reply:
         argv = [self._command(message, "sbatch"), *_options(message)]
-        within = min(_number(message, "within", LONGEST), LONGEST)
+        within = min(_number(message, "within", REQUEST_SECONDS), REQUEST_SECONDS)
         try:
             done = run(argv, self._environment(message), within, _text(message, "stdin"))
         except CommandMissingError as error:
@@ -183,14 +182,14 @@ class Verbs:
             return {"unknown": str(error)}, []
         return {"status": done.status, "output": done.output[:65536], "errors": done.errors[:65536]}, []
 
-    def _open(self, message: dict[str, Any]) -> Answer:
+    def _open(self, message: dict[str, Any]) -> Reply:
         path = _path(message, "path")
         if not _FILE.fullmatch(path.rpartition("/")[2]):
             raise InvalidRequestError("path: not a file of a job")
         descriptor = open_file(path)
         return ({"found": False}, []) if descriptor is None else ({"found": True}, [descriptor])
 
-    def _listen(self, message: dict[str, Any]) -> Answer:
+    def _listen(self, message: dict[str, Any]) -> Reply:
         libc = ctypes.CDLL(None, use_errno=True)
         descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if descriptor < 0:
@@ -201,7 +200,7 @@ class Verbs:
             return {"found": False}, []
         return {"found": True}, [descriptor]
 
-    def _terminal(self, message: dict[str, Any]) -> Answer:
+    def _terminal(self, message: dict[str, Any]) -> Reply:
         words = message.get("arguments")
         if not isinstance(words, list) or words[-2:] != [self._account.shell, "-l"]:
             raise InvalidRequestError("arguments: not the login shell of the user")
@@ -222,9 +221,9 @@ class Verbs:
         return self._trusted(path)
 
     def _trusted(self, path: str) -> str:
-        """A file that only the system's administrators can change; its real path.
+        """The path of a file that only the system's administrators can change.
 
-        Nobody may have the user run a program, or read a configuration of Slurm, of their own making.
+        Otherwise the caller could have the user run a program, or read a slurm.conf, that it wrote itself.
         """
         real = Path(path).resolve()
         for place in (real, *real.parents):
@@ -234,10 +233,10 @@ class Verbs:
                 raise InvalidRequestError(f"{place} cannot be used ({error.strerror})") from None
             sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
             if status.st_uid >= FLOOR or (status.st_uid == self._caller and self._caller != 0):
-                raise InvalidRequestError(f"{place} does not belong to an account of the system")
+                raise InvalidRequestError(f"{place} does not belong to a system account")
             if status.st_mode & 0o022 and not sticky:
                 raise InvalidRequestError(f"{place} can be changed by others")
-        # The path as it was given: programs look at the name that they are called by.
+        # The path as it was given, not the real one: programs look at the name that they are called by.
         return path
 
 
@@ -265,7 +264,7 @@ def _path(message: dict[str, Any], key: str) -> str:
 def _options(message: dict[str, Any]) -> list[str]:
     words = message.get("arguments")
     if not isinstance(words, list) or not all(isinstance(word, str) and word.startswith("--") for word in words):
-        raise InvalidRequestError("arguments: not options of Slurm's")
+        raise InvalidRequestError("arguments: not options of a Slurm command")
     if any(re.match(r"--(uid|gid|wrap|get-user-env)\b", word) for word in words) or "--" in words:
-        raise InvalidRequestError("arguments: an option that is never used")
+        raise InvalidRequestError("arguments: an option that is not accepted")
     return list(words)

@@ -1,6 +1,6 @@
-"""Impersonation as a user: the few things that must be done as whoever the job belongs to.
+"""Impersonation: what must be done as the user that a job runs as.
 
-Where that is the account of this process they are done here. For everybody else the runner does them: see
+For the account of this process it is done here, for other users by the runner: see
 :mod:`ucloud_slurm.users.runner_client`.
 """
 
@@ -15,24 +15,24 @@ from ucloud_slurm.system.terminal import Terminal
 
 
 class ImpersonationUnavailableError(NotNow):
-    """Nobody can act as that user at the moment; nothing was done."""
+    """The user cannot be impersonated at the moment; nothing was done."""
 
 
 class ImpersonationDeniedError(Forbidden):
-    """This provider may not act as that user. It will not pass by itself."""
+    """This provider may not impersonate that user; a retry is of no use."""
 
 
 class Impersonation(Protocol):
-    """One user, and what can be done as them.
+    """One user, and what can be done as that user.
 
-    :raises ImpersonationUnavailableError: from every call, when nothing was done
-    :raises ImpersonationDeniedError: from every call, when nothing was done and never will be
+    :raises ImpersonationUnavailableError: from every call; nothing was done
+    :raises ImpersonationDeniedError: from every call; nothing was done, and a retry is of no use
     """
 
     def prepare(self, folder: str, files: Mapping[str, str]) -> None:
         """Makes a job's folder with these files in it.
 
-        :raises StorageFull: it cannot be made or written
+        :raises StorageFullError: it cannot be made or written
         """
 
     def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
@@ -42,13 +42,13 @@ class Impersonation(Protocol):
         """
 
     def open(self, path: str) -> int | None:
-        """Opens a file of a job for reading; the descriptor is the caller's. None when there is none.
+        """Opens a file of a job for reading and returns its descriptor; None if there is no such file.
 
-        :raises NotARegularFileError: something else is in its place
+        :raises NotARegularFileError: it is no regular file of the user
         """
 
     def listen(self, folder: str) -> int | None:
-        """A descriptor that tells of changes in a folder (inotify(7)), where this process may not listen itself."""
+        """An inotify(7) descriptor that watches a folder; None where this process can watch it itself."""
 
     def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
         """Starts a shell on a terminal.
@@ -59,7 +59,7 @@ class Impersonation(Protocol):
     def self_test(self, folder: str) -> None:
         """Makes a folder and removes it.
 
-        :raises StorageFull: it cannot be made
+        :raises StorageFullError: it cannot be made
         """
 
 
@@ -79,7 +79,7 @@ class OwnAccount:
         return open_file(path)
 
     def listen(self, folder: str) -> int | None:
-        """See :class:`Impersonation`: this process listens itself, with one descriptor for all."""
+        """See :class:`Impersonation`. This process watches its own folders with one descriptor for all."""
         return None
 
     def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:

@@ -1,62 +1,60 @@
-"""Linking by proof: whoever types the code of a user of UCloud in an account of this host has shown to be both.
+"""Linking by proof: who types the code of a UCloud user in an account of this host has access to both.
 
-The daemon believes the kernel, not the message: who calls is the uid at the other end of the socket. A message is one
-line of JSON, its answer another.
+The caller is the uid at the other end of the socket, as the kernel knows it, whatever the message says. Messages are
+those of :mod:`ucloud_slurm.system.ipc`.
 """
 
-import json
 import logging
 import pwd
 import socket
 import threading
-import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import Any
 
 from ucloud_slurm.config import UsersSection
 from ucloud_slurm.errors import Conflict, Forbidden, Problem, Refused, TooMany, one_line
 from ucloud_slurm.store.codes import Code, Codes
 from ucloud_slurm.store.people import People, UserLink
+from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import Account
+from ucloud_slurm.system.ipc import ConnectionLostError, Message, MessageError
 from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member
-from ucloud_slurm.users.runner import peer
 
 log = logging.getLogger(__name__)
 
-MOST = 32  # connections at a time
-MOST_PER_USER = 4
-LARGEST = 1024  # bytes of a message
-WITHIN = 5.0  # seconds for a message to come, and for its answer to go
-LOOK_UP = 5.0  # seconds after which a listener that was closed is seen
-WRONG = 10  # codes that are not valid, from one account in a minute
-MINUTE = 60.0  # seconds
-
-Tell = Callable[[str], bool]
+CONNECTIONS = 32  # at a time
+CONNECTIONS_PER_USER = 4
+MESSAGE_BYTES = 1024
+MESSAGE_SECONDS = 5.0  # for a message to come, and for its answer to go
+ACCEPT_SECONDS = 5.0  # after which a listener that was closed is noticed
+INVALID_CODES = 10  # from one account within INVALID_CODES_SECONDS
+INVALID_CODES_SECONDS = 60.0
+ONE_AT_A_TIME = "One at a time."
 
 
 class Linking:
-    """What the daemon decides."""
+    """What ``linkd`` does for the account that calls."""
 
-    def __init__(self, users: UsersSection, people: People, codes: Codes, tell: Tell, now: Callable[[], float]) -> None:
-        """Takes what it needs.
+    def __init__(
+        self, users: UsersSection, people: People, codes: Codes, report: Callable[[str], bool], now: Callable[[], float]
+    ) -> None:
+        """Opens nothing.
 
-        :param tell: tells UCloud whether a user is connected; False when that has to wait
+        :param report: reports to UCloud whether a user is connected; False when that has to wait
         """
         self._users = users
         self._people = people
         self._codes = codes
-        self._tell = tell
+        self._report = report
         self._now = now
-        self._wrong: dict[int, deque[float]] = {}
+        self._invalid: dict[int, deque[float]] = {}
         self._lock = threading.Lock()
 
-    def answer(self, uid: int, message: dict[str, Any]) -> dict[str, Any]:
-        """Does what the account with that uid asks for.
+    def answer(self, uid: int, message: Message) -> Message:
+        """Serves a request of the account with that uid.
 
-        :raises Problem: it is refused, in words for whoever asks
+        :raises Problem: it is refused; the text is for the person who types
         """
         if uid == 0:
             raise Forbidden("root cannot be connected with a user of UCloud. Type this in your own account.")
@@ -70,7 +68,7 @@ class Linking:
                 return self._unlink(uid)
         raise Refused("There is no such request.")
 
-    def _link(self, uid: int, account: Account, message: dict[str, Any]) -> dict[str, Any]:
+    def _link(self, uid: int, account: Account, message: Message) -> Message:
         code = self._code(uid, message)
         known = self._people.of(code.username)
         if known is not None and (known.local_user, known.uid) != (account.name, account.uid):
@@ -86,19 +84,19 @@ class Linking:
                 "Your account is connected with another user of UCloud. Type ucloud-slurm unlink first."
             ) from None
         log.info("%s is connected with %s", one_line(code.username, 60), account.name)
-        # What is written is true; UCloud hears of it now or at the next pass of the worker.
-        return {"username": code.username, "account": account.name, "told": self._tell(code.username)}
+        # The link counts now; UCloud is informed now or at the next pass of the worker.
+        return {"username": code.username, "account": account.name, "told": self._report(code.username)}
 
-    def _unlink(self, uid: int) -> dict[str, Any]:
+    def _unlink(self, uid: int) -> Message:
         entry = _entry(uid)
-        gone = self._people.with_account(entry.pw_name, uid)
-        if not gone:
+        links = self._people.with_account(entry.pw_name, uid)
+        if not links:
             raise Refused("Your account is not connected with a user of UCloud.")
-        for link in gone:
+        for link in links:
             self._people.remove(link.username, entry.pw_name, self._now())
-            log.info("%s is not connected with %s any more", one_line(link.username, 60), entry.pw_name)
-            self._tell(link.username)
-        return {"usernames": [link.username for link in gone], "account": entry.pw_name}
+            log.info("%s is no longer connected with %s", one_line(link.username, 60), entry.pw_name)
+            self._report(link.username)
+        return {"usernames": [link.username for link in links], "account": entry.pw_name}
 
     def _account(self, uid: int) -> Account:
         name = _entry(uid).pw_name
@@ -111,42 +109,42 @@ class Linking:
             raise
         return account
 
-    def _code(self, uid: int, message: dict[str, Any]) -> Code:
-        """The code of a message. One that is not valid counts against whoever asks, not against its user."""
+    def _code(self, uid: int, message: Message) -> Code:
+        """The code of a message. An invalid one counts against the account that sends it, not against a user."""
         text, now = message.get("code"), self._now()
         with self._lock:
-            wrong = self._wrong.setdefault(uid, deque())
-            while wrong and wrong[0] <= now - MINUTE:
-                wrong.popleft()
-            if len(wrong) >= WRONG:
+            invalid = self._invalid.setdefault(uid, deque())
+            while invalid and invalid[0] <= now - INVALID_CODES_SECONDS:
+                invalid.popleft()
+            if len(invalid) >= INVALID_CODES:
                 raise TooMany("Too many wrong codes. Please try again in a minute.")
             found = self._codes.of(text, now) if isinstance(text, str) else None
             if found is None:
-                wrong.append(now)
+                invalid.append(now)
                 raise Refused(
                     "This code is not valid, or not any more: each works once, for ten minutes. Please "
                     "connect again at UCloud."
                 )
-            if not wrong:
-                del self._wrong[uid]
+            if not invalid:
+                del self._invalid[uid]
         return found
 
 
-class Server:
-    """Serves a listening socket."""
+class LinkServer:
+    """Serves a listening socket to all accounts of the host."""
 
     def __init__(self, linking: Linking) -> None:
         self._linking = linking
-        self._free = threading.Semaphore(MOST)
-        self._count: dict[int, int] = {}
+        self._free = threading.Semaphore(CONNECTIONS)
+        self._count: Counter[int] = Counter()
         self._lock = threading.Lock()
 
     def serve(self, listener: socket.socket) -> None:
         """Answers until the listener is closed."""
-        listener.settimeout(LOOK_UP)
-        with ThreadPoolExecutor(MOST, "linking") as callers:
+        listener.settimeout(ACCEPT_SECONDS)
+        with ThreadPoolExecutor(CONNECTIONS, "linking") as callers:
             while True:
-                self._free.acquire()  # the others wait with the kernel
+                self._free.acquire()  # further connections wait with the kernel
                 try:
                     connection, _ = listener.accept()
                 except TimeoutError:
@@ -159,73 +157,46 @@ class Server:
     def _serve(self, connection: socket.socket) -> None:
         try:
             with connection:
-                uid = peer(connection)
+                uid = ipc.peer(connection)
                 with self._lock:
-                    count = self._count[uid] = self._count.get(uid, 0) + 1
+                    self._count[uid] += 1
+                    count = self._count[uid]
                 try:
-                    answer = self._answer(uid, connection) if count <= MOST_PER_USER else _refusal("One at a time.")
-                    if answer is not None:
-                        connection.settimeout(WITHIN)
-                        connection.sendall(json.dumps(answer).encode() + b"\n")
+                    answer = self._answer(uid, connection) if count <= CONNECTIONS_PER_USER else _refusal(ONE_AT_A_TIME)
+                    ipc.send(connection, answer, within=MESSAGE_SECONDS)
                 finally:
                     with self._lock:
                         self._count[uid] -= 1
                         if not self._count[uid]:
                             del self._count[uid]
-        except OSError as error:
-            log.debug("somebody who wanted to be connected is gone: %s", error)
+        except (OSError, ConnectionLostError) as error:
+            log.debug("a request to linkd was not answered: %s", error)
         finally:
             self._free.release()
 
-    def _answer(self, uid: int, connection: socket.socket) -> dict[str, Any] | None:
+    def _answer(self, uid: int, connection: socket.socket) -> Message:
         try:
-            line = _line(connection)
-            return self._linking.answer(uid, _message(line)) if line else None
+            message, _ = ipc.receive(connection, MESSAGE_BYTES, within=MESSAGE_SECONDS)
+            return self._linking.answer(uid, message)
+        except MessageError as error:
+            return _refusal(f"The request was not understood: {error}.")
+        except ConnectionLostError:
+            raise
         except Problem as error:
             if error.status >= 500:
-                log.error("the account with the number %d: %s", uid, one_line(error.why))
+                log.error("linkd: a request of the account with uid %d failed: %s", uid, one_line(error.why))
             return _refusal(error.why)
-        except OSError:
-            raise
         except Exception as error:  # noqa: BLE001  one request must not end the others
-            log.error("unexpected %s in linking: %s", type(error).__name__, one_line(str(error), 200))
+            log.error("unexpected %s in linkd: %s", type(error).__name__, one_line(str(error), 200))
             return _refusal("The provider cannot do this at the moment. Please try again later.")
 
 
-def _refusal(why: str) -> dict[str, Any]:
+def _refusal(why: str) -> Message:
     return {"refused": why}
-
-
-def _line(connection: socket.socket) -> bytes:
-    """What comes before the end of the line, or of the time; empty when nobody wants anything."""
-    until, some = time.monotonic() + WITHIN, b""
-    while b"\n" not in some:
-        if len(some) >= LARGEST:
-            raise Refused("The request is too long.")
-        left = until - time.monotonic()
-        if left <= 0:
-            raise Refused("The request took too long.")
-        connection.settimeout(left)
-        with suppress(TimeoutError):
-            more = connection.recv(LARGEST - len(some))
-            if not more:
-                return b""
-            some += more
-    return some.partition(b"\n")[0]
-
-
-def _message(line: bytes) -> dict[str, Any]:
-    try:
-        message = json.loads(line)
-    except (ValueError, RecursionError):
-        message = None
-    if not isinstance(message, dict):
-        raise Refused("The request cannot be read.")
-    return message
 
 
 def _entry(uid: int) -> pwd.struct_passwd:
     try:
         return pwd.getpwuid(uid)
     except KeyError:
-        raise Forbidden(f"There is no account with the number {uid} on this host.") from None
+        raise Forbidden(f"There is no account with the uid {uid} on this host.") from None

@@ -1,4 +1,4 @@
-"""Who a job runs as: the local account of its owner, and the Slurm account of its project."""
+"""The mapping from UCloud to this cluster: the user that a job runs as, and the Slurm account of its project."""
 
 import grp
 import logging
@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from ucloud_slurm.bridge.person import Person
+from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.config import Config, UsersSection
 from ucloud_slurm.errors import Forbidden, Problem, one_line
 from ucloud_slurm.store.people import People
@@ -21,31 +21,31 @@ _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The local account that a job runs as, and its Slurm account; None for that of the product."""
+    """The user that a job runs as, and its Slurm account; None for that of the product."""
 
-    person: Person
+    person: LocalUser
     account: str | None
 
 
 class Mapping(Protocol):
-    """From UCloud's people to this host's."""
+    """From users of UCloud to users of this host."""
 
     def identity(self, username: str, project: str | None) -> Identity:
-        """Who a new job of that owner runs as.
+        """The user that a new job of that owner runs as.
 
-        :raises Forbidden: nobody, in words for the researcher
-        :raises Problem: it cannot be told at the moment
+        :raises Forbidden: there is none; the text is for the researcher
+        :raises Problem: the mapping does not answer at the moment
         """
 
-    def person(self, local_user: str) -> Person:
-        """The account of a job that is there.
+    def person(self, local_user: str) -> LocalUser:
+        """The user of an existing job.
 
-        :raises Forbidden: it has vanished, or nothing may be done as it any more
+        :raises Forbidden: the user does not exist any more, or jobs may not run as it any more
         """
 
 
 class IneligibleUserError(Forbidden):
-    """No job may run as that account; ``reason`` is for the administrator."""
+    """No job may run as that user; ``reason`` is for the administrator."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("Your account on this cluster may not run jobs. Please tell the provider's support.")
@@ -53,7 +53,7 @@ class IneligibleUserError(Forbidden):
 
 
 class IdentityUnavailableError(Problem):
-    """Nobody can tell at the moment who somebody is; nothing follows from it."""
+    """The mapping does not answer at the moment, which says nothing about the user."""
 
     def __init__(self) -> None:
         super().__init__("The provider cannot tell at the moment who you are on the cluster; please try again later.")
@@ -62,14 +62,14 @@ class IdentityUnavailableError(Problem):
 def account_of(local_user: str, users: UsersSection, uid: int | None = None) -> Account:
     """The account of that name, if jobs may run as it.
 
-    :param uid: what it must be
-    :raises IneligibleUserError: jobs may not
+    :param uid: that it must have
+    :raises IneligibleUserError: jobs may not run as it
     """
     try:
         entry = pwd.getpwnam(local_user)
     except (KeyError, ValueError):
         raise IneligibleUserError(f"there is no account {local_user[:40]!r} on this host") from None
-    # What the name service calls it counts, not what was asked: some take other spellings for the same.
+    # The name that the name service returns counts: some services accept other spellings.
     account = Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_shell, entry.pw_dir)
     if account.name != local_user:
         raise IneligibleUserError(f"{local_user[:40]!r} is another spelling of {account.name}")
@@ -82,7 +82,7 @@ def account_of(local_user: str, users: UsersSection, uid: int | None = None) -> 
 
 
 def is_member(account: Account, group: str) -> bool:
-    """Whether an account is in the group whose members jobs may run as."""
+    """Whether an account is a member of a group; False if there is no such group."""
     try:
         return grp.getgrnam(group).gr_gid in os.getgrouplist(account.name, account.gid)
     except KeyError:
@@ -90,9 +90,9 @@ def is_member(account: Account, group: str) -> bool:
 
 
 def slurm_account(users: UsersSection, people: People, project: str | None, local_user: str) -> str | None:
-    """The Slurm account of a project's or a person's jobs; None for that of the product.
+    """The Slurm account of the jobs of a project or a user; None for that of the product.
 
-    :raises Forbidden: the pattern gives no possible name
+    :raises Forbidden: the configured pattern gives no valid name
     """
     known = people.account(project) if project is not None else None
     if known is not None:
@@ -109,8 +109,8 @@ def slurm_account(users: UsersSection, people: People, project: str | None, loca
     return name
 
 
-def eligible_user(local_user: str, users: UsersSection, uid: int | None = None) -> Person:
-    """The account of that name as a person, if jobs may run as it; why not is one line in the journal.
+def eligible_user(local_user: str, users: UsersSection, uid: int | None = None) -> LocalUser:
+    """The user of that name, if jobs may run as it; the reason why not is logged.
 
     :raises IneligibleUserError: see :func:`account_of`
     """
@@ -119,11 +119,11 @@ def eligible_user(local_user: str, users: UsersSection, uid: int | None = None) 
     except IneligibleUserError as error:
         log.warning("no job runs as %s: %s", one_line(local_user, 40), error.reason)
         raise
-    return Person(account.name, account.home, account.shell)
+    return LocalUser(account.name, account.home, account.shell)
 
 
 class Table:
-    """``mapping = "table"``: the table that administrators keep. See :class:`Mapping`."""
+    """``mapping = "table"``: the table that ``ucloud-slurm users`` and ``link`` edit. See :class:`Mapping`."""
 
     def __init__(self, config: Config, people: People) -> None:
         self._users = config.users
@@ -140,6 +140,6 @@ class Table:
         person = eligible_user(link.local_user, self._users, link.uid)
         return Identity(person, slurm_account(self._users, self._people, project, person.user))
 
-    def person(self, local_user: str) -> Person:
+    def person(self, local_user: str) -> LocalUser:
         """See :class:`Mapping`."""
         return eligible_user(local_user, self._users)

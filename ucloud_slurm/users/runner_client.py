@@ -1,4 +1,4 @@
-"""Impersonation through the runner. What comes back is not trusted: the user could have written it."""
+"""Impersonation through the runner. The answers are not trusted: the user's own processes could have written them."""
 
 import os
 import pwd
@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ucloud_slurm.errors import StorageFull
+from ucloud_slurm.errors import StorageFullError
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.files import NotARegularFileError
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Finished, Started
 from ucloud_slurm.system.terminal import Terminal, TerminalError
 from ucloud_slurm.users.impersonation import ImpersonationDeniedError, ImpersonationUnavailableError
 
-CONNECT = 1.0  # seconds
-QUICK = 5.0  # seconds for what is not a command of Slurm's
-SPARE = 4.0  # seconds that the runner has beyond the limit
+CONNECT_SECONDS = 1.0
+QUICK_SECONDS = 5.0  # for what is not a command of Slurm
+MARGIN_SECONDS = 4.0  # that the runner has beyond the limit of a request
 
 
 class RunnerClient:
@@ -41,7 +41,7 @@ class RunnerClient:
 
     def open(self, path: str) -> int | None:
         """See :class:`Impersonation`."""
-        answer, descriptors = self._ask("open", QUICK, path=path)
+        answer, descriptors = self._ask("open", QUICK_SECONDS, path=path)
         if "trouble" in answer:
             raise NotARegularFileError(str(answer["trouble"])[:200])
         if not descriptors:
@@ -54,7 +54,7 @@ class RunnerClient:
 
     def listen(self, folder: str) -> int | None:
         """See :class:`Impersonation`."""
-        _, descriptors = self._ask("listen", QUICK, folder=folder)
+        _, descriptors = self._ask("listen", QUICK_SECONDS, folder=folder)
         if not descriptors:
             return None
         if str(Path(f"/proc/self/fd/{descriptors[0]}").readlink()) != "anon_inode:inotify":
@@ -66,11 +66,17 @@ class RunnerClient:
     def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
         """See :class:`Impersonation`. Of the environment only ``SLURM_CONF`` counts."""
         answer, descriptors = self._ask(
-            "terminal", QUICK, command=argv[0], arguments=list(argv[1:]), conf=env["SLURM_CONF"], cols=cols, rows=rows
+            "terminal",
+            QUICK_SECONDS,
+            command=argv[0],
+            arguments=list(argv[1:]),
+            conf=env["SLURM_CONF"],
+            cols=cols,
+            rows=rows,
         )
         if not descriptors or not os.isatty(descriptors[0]):
             ipc.close(descriptors)
-            raise TerminalError(str(answer.get("trouble", "no terminal came"))[:200])
+            raise TerminalError(str(answer.get("trouble", "the runner sent no terminal"))[:200])
         return Terminal(descriptors[0])
 
     def _uid(self) -> int:
@@ -80,17 +86,17 @@ class RunnerClient:
             raise ImpersonationDeniedError(f"The account {self._user} does not exist any more.") from None
 
     def _simple(self, verb: str, **arguments: Any) -> None:
-        answer, _ = self._ask(verb, QUICK, **arguments)
+        answer, _ = self._ask(verb, QUICK_SECONDS, **arguments)
         if "problem" in answer:
-            raise StorageFull(str(answer["problem"])[:300])
+            raise StorageFullError(str(answer["problem"])[:300])
         if answer:
-            raise ImpersonationUnavailableError(f"the runner did not do it: {str(answer)[:200]}")
+            raise ImpersonationUnavailableError(f"the runner failed: {str(answer)[:200]}")
 
     def _ask(self, verb: str, within: float, **arguments: Any) -> tuple[dict[str, Any], list[int]]:
         message = {"user": self._user, "verb": verb, "within": max(within, 0.001), **arguments}
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
             try:
-                channel.settimeout(CONNECT)
+                channel.settimeout(CONNECT_SECONDS)
                 channel.connect(str(self._runner))
             except OSError as error:
                 raise ImpersonationUnavailableError(
@@ -98,14 +104,15 @@ class RunnerClient:
                     "ucloud-slurm-runner.socket"
                 ) from None
             try:
-                ipc.send(channel, message, within=QUICK)
+                ipc.send(channel, message, within=QUICK_SECONDS)
             except ipc.ConnectionLostError as error:
-                raise ImpersonationUnavailableError(f"the runner takes no request ({error})") from None
+                raise ImpersonationUnavailableError(f"the runner did not take the request ({error})") from None
             try:
-                answer, descriptors = ipc.receive(channel, ipc.LARGEST, within=within + SPARE)
+                answer, descriptors = ipc.receive(
+                    channel, ipc.LARGEST_BYTES, within=within + MARGIN_SECONDS, descriptors=1
+                )
             except ipc.ConnectionLostError as error:
                 return {"unknown": f"the runner gave no answer ({error})"}, []
-        ipc.close(descriptors[1:])
         if "refused" in answer:
             ipc.close(descriptors)
             raise ImpersonationDeniedError(
@@ -113,7 +120,7 @@ class RunnerClient:
             )
         if "busy" in answer:
             raise ImpersonationUnavailableError(str(answer["busy"]))
-        return answer, descriptors[:1]
+        return answer, descriptors
 
 
 class _Command:

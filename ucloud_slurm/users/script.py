@@ -1,4 +1,4 @@
-"""``mapping = "script"``: a program of the site says who is who, asked in JSON."""
+"""``mapping = "script"``: a program of the site maps users; it reads and writes JSON."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from ucloud_slurm.bridge.person import Person
+from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Forbidden, Misconfigured, one_line
 from ucloud_slurm.store.caches import Cache
@@ -17,13 +17,13 @@ from ucloud_slurm.users.mapping import Identity, IdentityUnavailableError, eligi
 
 log = logging.getLogger(__name__)
 
-LONGEST_ANSWER = 64 * 1024  # characters
-REFUSED = 30.0  # seconds that a refusal is kept at most: soon after the reason is gone they may start jobs
+ANSWER_CHARACTERS = 64 * 1024
+REFUSAL_SECONDS = 30.0  # that a refusal is kept at most: the user may start jobs soon after its cause is removed
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
 class Script:
-    """Asks the program, and keeps what it says for a while. See :class:`ucloud_slurm.users.mapping.Mapping`."""
+    """Runs the program and caches its answers. See :class:`ucloud_slurm.users.mapping.Mapping`."""
 
     def __init__(self, config: Config, store: Store, now: Callable[[], float]) -> None:
         """Checks the program.
@@ -33,7 +33,7 @@ class Script:
         self._users = config.users
         self._people = People(store)
         self._cache = Cache(store, "mapping", config.users.script_cache)
-        self._refusals = Cache(store, "mapping-refused", min(REFUSED, config.users.script_cache))
+        self._refusals = Cache(store, "mapping-refused", min(REFUSAL_SECONDS, config.users.script_cache))
         self._now = now
         self._program = config.users.script or Path("/")
         try:
@@ -65,7 +65,7 @@ class Script:
         account = answer.get("account") or slurm_account(self._users, self._people, project, person.user)
         return Identity(person, account)
 
-    def person(self, local_user: str) -> Person:
+    def person(self, local_user: str) -> LocalUser:
         """See :class:`Mapping`."""
         return eligible_user(local_user, self._users)
 
@@ -75,7 +75,7 @@ class Script:
         except (CommandMissingError, CommandTimeoutError) as error:
             log.error("users.script: %s", error)
             raise IdentityUnavailableError from None
-        if done.status != 0 or len(done.output) > LONGEST_ANSWER:
+        if done.status != 0 or len(done.output) > ANSWER_CHARACTERS:
             log.error("users.script: ended with %d: %s", done.status, one_line(done.errors or done.output, 200))
             raise IdentityUnavailableError
         return done.output
@@ -91,7 +91,7 @@ class Script:
         )
         if not texts or not (answer.get("user") or answer.get("refused")):
             log.error(
-                'users.script: said something else than {"user": ...} or {"refused": ...}: %s', one_line(text, 200)
+                'users.script: printed something else than {"user": ...} or {"refused": ...}: %s', one_line(text, 200)
             )
             raise IdentityUnavailableError
         return {key: value for key, value in answer.items() if value}

@@ -1,9 +1,9 @@
-"""``mapping = "service"``: every job runs as one account, the one that runs this program."""
+"""``mapping = "service"``: every job runs as one user, by default the account of this program."""
 
 import os
 import pwd
 
-from ucloud_slurm.bridge.person import Person
+from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.system.accounts import own_account
@@ -11,14 +11,14 @@ from ucloud_slurm.users.mapping import Identity, IneligibleUserError, account_of
 
 WARNING = (
     "All jobs run as {user}, the account of this program: any job can read its secrets and its database. "
-    "Use it for trying, or where every user is trusted."
+    "Use it for tests, or where every user is trusted."
 )
 
 
 def refuse_root() -> None:
-    """This program never runs as root.
+    """Refuses to run as root.
 
-    :raises Misconfigured: when it does
+    :raises Misconfigured: this process runs as root
     """
     if os.geteuid() == 0:
         raise Misconfigured(
@@ -29,10 +29,10 @@ def refuse_root() -> None:
         )
 
 
-def person(config: Config) -> Person:
-    """The account that jobs run as.
+def person(config: Config) -> LocalUser:
+    """The user that jobs run as.
 
-    :raises Misconfigured: when it does not exist, or jobs may not run as it
+    :raises Misconfigured: it does not exist, or jobs may not run as it
     """
     user = config.service_account()
     try:
@@ -44,25 +44,25 @@ def person(config: Config) -> Person:
             account_of(user, config.users)
         except IneligibleUserError as error:
             raise Misconfigured([f"users.service_user: {error.reason}."]) from None
-    return Person(user, account.pw_dir, account.pw_shell or "/bin/sh")
+    return LocalUser(user, account.pw_dir, account.pw_shell or "/bin/sh")
 
 
 class Service:
-    """See :class:`Mapping`. Jobs from outside UCloud keep the accounts that they have."""
+    """See :class:`Mapping`. Jobs from outside UCloud keep their users."""
 
     def __init__(self, config: Config) -> None:
         self._person = person(config)
 
     def identity(self, username: str, project: str | None) -> Identity:
-        """See :class:`Mapping`: everybody is the same."""
+        """See :class:`Mapping`. The same for every owner."""
         return Identity(self._person, None)
 
-    def person(self, local_user: str) -> Person:
+    def person(self, local_user: str) -> LocalUser:
         """See :class:`Mapping`."""
         if local_user == self._person.user:
             return self._person
         try:
             account = pwd.getpwnam(local_user)
         except KeyError:
-            return Person(local_user, "/nonexistent", "/bin/sh")
-        return Person(local_user, account.pw_dir, account.pw_shell or "/bin/sh")
+            return LocalUser(local_user, "/nonexistent", "/bin/sh")
+        return LocalUser(local_user, account.pw_dir, account.pw_shell or "/bin/sh")

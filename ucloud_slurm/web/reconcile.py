@@ -1,21 +1,20 @@
-"""terminate and verify: bringing what UCloud thinks of a job and what we know of it together."""
+"""terminate and verify: UCloud and the provider agree on the state of jobs."""
 
 import time
 from collections.abc import Sequence
 
 from ucloud_slurm.errors import Refused, one_line
-from ucloud_slurm.provider.cancellation import cancel
+from ucloud_slurm.provider.cancellation import cancel, end_unsubmitted
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.reconciliation import adopt, repair, repeat_update
-from ucloud_slurm.provider.submission import end_unsubmitted
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.ucloud.jobs import Job
 
 
 def terminate(provider: Provider, jobs: Sequence[Job]) -> None:
-    """Writes down that the jobs are to end, and cancels what can be cancelled in time; the worker does the rest."""
-    ours(provider, jobs)
+    """Records that the jobs must end, and cancels those for which there is time; the worker cancels the rest."""
+    check_provider(provider, jobs)
     with provider.store.writing():
         for job in jobs:
             mark(provider, job)
@@ -30,17 +29,17 @@ def terminate(provider: Provider, jobs: Sequence[Job]) -> None:
 
 
 def verify(provider: Provider, jobs: Sequence[Job]) -> None:
-    """Tells UCloud what it has wrong about the jobs."""
-    ours(provider, jobs)
+    """Sends UCloud the state of the jobs that it shows wrongly."""
+    check_provider(provider, jobs)
     with provider.store.writing():
         for job in jobs:
             repair(provider, job)
 
 
-def ours(provider: Provider, jobs: Sequence[Job]) -> None:
+def check_provider(provider: Provider, jobs: Sequence[Job]) -> None:
     """Refuses jobs of another provider.
 
-    :raises Refused: naming the item; nothing has been done
+    :raises Refused: names the item
     """
     for number, job in enumerate(jobs):
         owner = job.specification.product.provider
@@ -50,7 +49,7 @@ def ours(provider: Provider, jobs: Sequence[Job]) -> None:
 
 
 def mark(provider: Provider, job: Job) -> None:
-    """Writes down that the job is to end. One that has ended is told again."""
+    """Records that the job must end. The final state of an ended job is sent again."""
     row = provider.jobs.get(job.id)
     if row is None:
         adopt(provider, job, stop=Stop.TERMINATED)

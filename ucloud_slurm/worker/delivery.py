@@ -4,12 +4,12 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import UCLOUD
 from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.outbox import OutboxMessage, Outcome
 from ucloud_slurm.ucloud.channel import Payer
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.reports import Charge
 
 log = logging.getLogger(__name__)

@@ -4,13 +4,13 @@ import logging
 from collections.abc import Sequence
 
 from ucloud_slurm.bridge.external_jobs import Registration, registrations
-from ucloud_slurm.config import OutsideRule
+from ucloud_slurm.config import ExternalJobRule
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.store.job_state import JobPhase
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
-from ucloud_slurm.ucloud.jobs import MOST_ITEMS, Job
+from ucloud_slurm.ucloud.jobs import MAX_ITEMS, Job
 from ucloud_slurm.ucloud.wire import from_data
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> 
         )
         and not provider.observations.has_name(each.record.name, each.record.user)
     ]
-    for start in range(0, len(new), MOST_ITEMS):
-        some = new[start : start + MOST_ITEMS]
+    for start in range(0, len(new), MAX_ITEMS):
+        some = new[start : start + MAX_ITEMS]
         try:
             _write(provider, _register(provider, some))
         except CoreUnavailableError as error:
@@ -51,7 +51,7 @@ def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> 
     return True
 
 
-def _owner_known(provider: Provider, rule: OutsideRule) -> bool:
+def _owner_known(provider: Provider, rule: ExternalJobRule) -> bool:
     """Whether UCloud has the owner. A UCloud with a channel ends when a job of an unknown user is registered."""
     if not provider.era.has_channel:
         return True

@@ -10,14 +10,13 @@ from dataclasses import replace
 
 from ucloud_slurm.bridge import charges
 from ucloud_slurm.bridge.charges import Use
-from ucloud_slurm.bridge.script.inputs import shown_at
+from ucloud_slurm.bridge.script.inputs import ucloud_path
 from ucloud_slurm.bridge.states import final_update, queued_state, queued_update
 from ucloud_slurm.bridge.time_limit import limit_update
 from ucloud_slurm.bridge.usage import Accounting
-from ucloud_slurm.errors import Forbidden, Refused
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Forbidden, Refused
 from ucloud_slurm.provider.billing import accounting_of, bill
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.isolation import isolate_errors
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
@@ -26,7 +25,7 @@ from ucloud_slurm.store.charges import EndedRun
 from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.observations import NOTHING_NEW, Observation
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
+from ucloud_slurm.system.journal import isolate_errors
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 from ucloud_slurm.users.mapping import slurm_account
 
@@ -160,7 +159,7 @@ class Poller:
                 "project": row.project,
                 "account": account or (product.account if product else None),
             }
-            return shown_at(provider.job_folder(row), provider.config.files, places)
+            return ucloud_path(provider.job_paths(row).folder, provider.config.files, places)
         except (Forbidden, Refused):
             return None
 

@@ -53,7 +53,7 @@ def _pass(provider: Provider) -> bool:
     # The rows are read before squeue is asked: a job that is in them and not in its answer is absent from the queue.
     rows = provider.jobs.open()
     unknown = provider.jobs.unknown(provider.now())
-    users = {row.local_user for row in rows}
+    users = {row.local_user for row in (*rows, *unknown)}
     if provider.breaker.of(SLURM).failing_since is not None:
         users.add(own_account())  # also without jobs squeue is asked, so that the health page shows when Slurm is back
     queue = _read_queue(provider, users if not provider.config.outside else None)
@@ -72,7 +72,7 @@ def _pass(provider: Provider) -> bool:
             whole &= register_external_jobs(provider, queue)
     accepted = provider.jobs.in_phase(JobPhase.ACCEPTED)
     if accepted:
-        from ucloud_slurm.provider.submission import submit_pending
+        from ucloud_slurm.worker.pending import submit_pending
 
         submit_pending(provider, lookup, accepted)
     whole &= reconcile(provider)

@@ -8,15 +8,15 @@ import logging
 from collections.abc import Sequence
 
 from ucloud_slurm.bridge import wallets
-from ucloud_slurm.bridge.wallets import Stage, Standing, Todo
+from ucloud_slurm.bridge.wallets import BilledJob, Stage, WalletAction
 from ucloud_slurm.provider.cancellation import stop_marked
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.isolation import isolate_errors
 from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.job_state import JobPhase, Stop
+from ucloud_slurm.system.journal import isolate_errors
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.reports import JobUpdate
 
@@ -47,7 +47,7 @@ def enforce_wallets(
             standings.append(standing)
             jobs[row.id] = row, record
     todo = dict(wallets.decide(standings, locked, provider.config.accounting.locked_queued))
-    ending = [jobs[job_id][0] for job_id, what in todo.items() if what is Todo.STOP]
+    ending = [jobs[job_id][0] for job_id, what in todo.items() if what is WalletAction.STOP]
     for row in ending:
         log.info("job %s: its owner has nothing left in %s; it is stopped", row.id, row.category)
         provider.jobs.stop(row.id, Stop.NO_FUNDS, provider.now())
@@ -55,20 +55,20 @@ def enforce_wallets(
     whole = not ending or stop_marked(provider, queue or [], asked)
     for job_id, what in todo.items():
         with isolate_errors(job_id, "enforcing its wallet"):
-            if what is not Todo.STOP and not _switch(provider, *jobs[job_id], what):
+            if what is not WalletAction.STOP and not _switch(provider, *jobs[job_id], what):
                 return False
     return whole
 
 
-def _switch(provider: Provider, row: OpenJob, record: QueueRecord | None, what: Todo) -> bool:
+def _switch(provider: Provider, row: OpenJob, record: QueueRecord | None, what: WalletAction) -> bool:
     """Holds a job or releases it.
 
     :returns: False when Slurm could not be asked; the next pass retries
     """
     payer, now = Payer.of(row.owner, row.project, row.category), provider.now()
     try:
-        if what is Todo.HOLD:
-            provider.jobs.held(row.id, JobUpdate(None, wallets.waits(payer)), now)
+        if what is WalletAction.HOLD:
+            provider.jobs.held(row.id, JobUpdate(None, wallets.held_sentence(payer)), now)
             if record is not None:
                 log.info("job %s: its owner has nothing left in %s; it is held", row.id, row.category)
                 provider.scheduler.hold(record.id, provider.config.slurm.timeout)
@@ -77,7 +77,7 @@ def _switch(provider: Provider, row: OpenJob, record: QueueRecord | None, what: 
             if record is not None and waiting and wallets.is_held(record):
                 provider.scheduler.release(record.id, provider.config.slurm.timeout)
             log.info("job %s: its owner has something in %s again; it is released", row.id, row.category)
-            provider.jobs.released(row.id, JobUpdate(None, wallets.goes_on(payer)) if waiting else None, now)
+            provider.jobs.released(row.id, JobUpdate(None, wallets.released_sentence(payer)) if waiting else None, now)
     except ActionRefusedError as error:
         log.error("job %s: Slurm does not %s Slurm job %s: %s", row.id, what.value, row.slurm_id, error)
     except SchedulerUnavailableError as error:
@@ -87,7 +87,7 @@ def _switch(provider: Provider, row: OpenJob, record: QueueRecord | None, what: 
     return True
 
 
-def _standing(row: OpenJob, record: QueueRecord | None) -> Standing | None:
+def _standing(row: OpenJob, record: QueueRecord | None) -> BilledJob | None:
     """What the decision depends on; None if that is not known at the moment, or does not matter any more."""
     if row.stop is not None or row.phase is JobPhase.SUBMITTING:
         return None
@@ -96,4 +96,4 @@ def _standing(row: OpenJob, record: QueueRecord | None) -> Standing | None:
         stage = wallets.stage(record) if record is not None else None
     held = record is not None and wallets.is_held(record)
     payer = Payer.of(row.owner, row.project, row.category)
-    return None if stage is None else Standing(row.id, payer, stage, held, row.held_at is not None)
+    return None if stage is None else BilledJob(row.id, payer, stage, held, row.held_at is not None)

@@ -12,6 +12,7 @@ from tests.conftest import World
 from tests.rooms.bridge.test_templates import ATTACKS
 from tests.rooms.config.test_config import changed
 from tests.rooms.web.test_endpoint import post
+from tests.sandbox.core.today.job import whole_value
 from tests.support.factories import application, jinja, job_data, parameter, text, word
 from tests.support.scripts import PLAN, Node, build
 from ucloud_slurm.bridge.script.resources import Plan
@@ -21,28 +22,11 @@ from ucloud_slurm.errors import Misconfigured, Refused
 from ucloud_slurm.provider import rendering
 from ucloud_slurm.slurm.sbatch import options
 
-# Every key that today's UCloud writes with a value, whatever its type.
-KEYS: dict[str, Any] = {
-    "path": "",
-    "mountPath": "",
-    "readOnly": False,
-    "value": None,
-    "hostname": "",
-    "jobId": "",
-    "id": "",
-    "specification": None,
-    "modules": None,
-    "port": 0,
-    "tls": False,
-    "server": "",
-    "token": "",
-    "tokenType": "",
-}
 EIGHT = Plan(nodes=2, cpus=8, memory=1024, gres=None, minutes=60)
 
 
 def value(kind: str, **more: Any) -> dict[str, Any]:
-    return KEYS | {"type": kind} | more
+    return whole_value({"type": kind} | more)
 
 
 def app(template: str, *parameters: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -239,8 +223,8 @@ def test_options_that_the_administrator_lets_applications_set(asked: dict[str, A
         ("acc", "root", "'acc'"),
         ("nice=1 --uid", "0", "'nice=1 --uid'"),
         ("", "x", "''"),
-        ("nice", "1 --uid=0", "impossible value"),
-        ("nice", "1\n--uid=0", "impossible value"),
+        ("nice", "1 --uid=0", "invalid value"),
+        ("nice", "1\n--uid=0", "invalid value"),
         ("ntasks-per-node", "9", "9 tasks"),
         ("ntasks-per-node", "0", "number above 0"),
         ("cpus-per-task", "9", "9 CPUs"),
@@ -320,7 +304,7 @@ def test_where_no_time_is_left_no_process_is_started(mocker: MockerFixture) -> N
 
 
 def test_a_renderer_that_cannot_begin_says_nothing_about_the_template(mocker: MockerFixture) -> None:
-    mocker.patch("ucloud_slurm.provider.rendering._BEGIN", "import nothing_of_that_name")
+    mocker.patch("ucloud_slurm.provider.rendering.CHILD", "nothing_of_that_name")
     with pytest.raises(rendering.RenderingUnavailableError, match="nothing_of_that_name"):
         rendering.render(Request("tell"), within=10.0)
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from ucloud_slurm.cli import check, check_accounts
-from ucloud_slurm.cli.findings import Line
+from ucloud_slurm.cli.output import Line
 from ucloud_slurm.config import Config, parse
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.scheduler import Scheduler
@@ -46,7 +46,7 @@ class FakeRunner:
             except OSError:
                 return
             with connection:
-                self.asked.append(ipc.receive(connection, ipc.LARGEST, within=5)[0])
+                self.asked.append(ipc.receive(connection, ipc.LARGEST_BYTES, within=5)[0])
                 ipc.send(connection, self.answer, within=5)
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ def test_the_first_person_of_the_table_who_is_fit_is_tried(configure: Configure,
     config = configure("table")
     connect(config, 2, 5, 60)
     lines = found(config)
-    assert lines[0] == ("ok", "3 of UCloud's users are connected with accounts")
+    assert lines[0] == ("ok", "3 users of UCloud are connected")
     assert lines[1][0] == "warning"
     assert "U60#1 cannot run jobs: u60 may not log in" in lines[1][1]
     assert lines[2][0] == "ok"
@@ -205,7 +205,7 @@ def test_the_program_of_the_site_must_be_there_and_safe(
 def test_secrets_that_others_can_read_are_a_failure(mapping: str, configure: Configure, tmp_path: Path) -> None:
     config = configure(mapping)
     (tmp_path / "token").chmod(0o644)
-    assert ("failed", f"{tmp_path}/token can be read by other accounts; chmod 600 {tmp_path}/token") in found(config)
+    assert ("failed", f"{tmp_path}/token can be read by other users; chmod 600 {tmp_path}/token") in found(config)
 
 
 def test_without_the_role_of_operator_jobs_of_others_could_not_be_cancelled(configure: Configure) -> None:

@@ -14,9 +14,10 @@ from wsproto.events import BytesMessage, CloseConnection
 from tests.conftest import START, Clock, World
 from tests.rooms.listener import records
 from tests.rooms.listener.conftest import running
-from tests.rooms.listener.server import ChannelServer, certificate
+from tests.rooms.listener.server import ChannelServer
 from tests.sandbox.processes import wait_until
-from ucloud_slurm.listener.link import ChannelUnavailableError
+from tests.support.tls import certificate
+from ucloud_slurm.listener.connection import ChannelUnavailableError
 from ucloud_slurm.listener.listening import Listener
 from ucloud_slurm.listener.pulse import Pulse
 from ucloud_slurm.listener.settings import Settings
@@ -280,7 +281,7 @@ def test_a_connection_that_does_not_answer_is_dead(hear: Hear) -> None:
     server.accept()
     server.accept()
     reason = hearing.breaker.of(CHANNEL).reason
-    assert "silent" in reason
+    assert "does not answer pings" in reason
 
 
 def test_who_is_sent_away_at_once_comes_back_ever_later_and_the_health_page_says_why(hear: Hear) -> None:
@@ -311,7 +312,7 @@ def test_a_refused_handshake_and_a_missing_token_are_told_in_a_sentence(hear: He
 
 
 def test_only_a_certificate_that_is_known_is_accepted(hear: Hear, tmp_path: Path) -> None:
-    certificate(tmp_path)
+    certificate(tmp_path, "localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
     stranger = hear(server=ChannelServer(context=context))

@@ -227,11 +227,11 @@ def test_what_a_killed_run_left_is_removed_before_the_next(
     left = tmp_path / "sid" / "root" / "var" / "tmp" / "cluster"
     left.mkdir(parents=True)
     (left / MARKER).touch()
-    ran: list[list[str]] = []
+    ran: list[tuple[str, ...]] = []
     ends = [0]
 
-    def run(_room: Room, command: list[str], **_: object) -> int:
-        ran.append(list(command))
+    def run(_room: Room, command: list[str], *, folder: str, **_: object) -> int:
+        ran.append((folder, *command))
         return ends[0]
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -241,7 +241,8 @@ def test_what_a_killed_run_left_is_removed_before_the_next(
     monkeypatch.setattr(Room, "run", run)
     monkeypatch.setattr(Room, "slurm", lambda _room: "26.05.5")
     assert place.run(["true"]) == 0
-    assert ran == [["ucloud-slurm", "sandbox", "--folder", "/var/tmp/cluster", "remove"], ["true"]]
+    remove = ("python", "-m", "tests.sandbox", "--folder", "/var/tmp/cluster", "remove")
+    assert ran == [(recipe.CHECKOUT, *remove), (recipe.CHECKOUT, "true")]
     ends[0] = 1
     with pytest.raises(SandboxError, match=r"/var/tmp/cluster.*tidy\.log"):
         place.run(["true"])

@@ -14,7 +14,7 @@ from tests.conftest import Clock, Open, Serve, World
 from tests.sandbox.core import SimulatedCore
 from tests.support.factories import job_data
 from tests.support.model import Model
-from ucloud_slurm.errors import StorageFull
+from ucloud_slurm.errors import StorageFullError
 from ucloud_slurm.provider import submission as submitting
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.slurm.scheduler import PendingSubmission
@@ -26,7 +26,7 @@ from ucloud_slurm.system.executor import FairExecutor, round_robin
 PATIENCE = 30.0
 
 
-def test_whoever_gives_one_thing_to_do_waits_for_one_of_somebody_elses_thousand() -> None:
+def test_an_account_with_one_task_waits_for_one_of_the_thousand_of_another() -> None:
     executor, begun, go = FairExecutor(1), threading.Event(), threading.Event()
     done: list[str] = []
 
@@ -45,7 +45,7 @@ def test_whoever_gives_one_thing_to_do_waits_for_one_of_somebody_elses_thousand(
     assert Counter(done) == {"alice": 1000, "bob": 1}
 
 
-def test_no_more_is_under_way_than_there_are_turns() -> None:
+def test_no_more_tasks_run_at_once_than_there_are_threads() -> None:
     executor, lock, all_there = FairExecutor(3), threading.Lock(), threading.Barrier(3)
     under_way, most = 0, 0
 
@@ -77,7 +77,7 @@ def test_what_has_not_begun_can_be_taken_back_and_the_rest_goes_on() -> None:
     assert done == [3]
 
 
-def test_an_error_belongs_to_whoever_waits_and_the_thread_goes_on() -> None:
+def test_an_error_is_raised_by_the_future_and_the_thread_goes_on() -> None:
     executor = FairExecutor(1)
     broken, whole = executor.submit("a", lambda: 1 // 0), executor.submit("a", lambda: None)
     with pytest.raises(ZeroDivisionError):
@@ -86,7 +86,7 @@ def test_an_error_belongs_to_whoever_waits_and_the_thread_goes_on() -> None:
     executor.close()
 
 
-def test_nothing_waits_for_turns_that_are_closed() -> None:
+def test_nothing_waits_for_an_executor_that_is_closed() -> None:
     executor, begun, go = FairExecutor(1), threading.Event(), threading.Event()
 
     def work() -> None:
@@ -137,7 +137,7 @@ def submitted(world: World) -> list[str]:
 
 
 @pytest.mark.parametrize("by", ["create", "worker"])
-def test_a_bulk_is_submitted_in_turns_of_its_people(site: Callable[..., World], by: str) -> None:
+def test_a_bulk_is_submitted_round_robin_over_its_owners(site: Callable[..., World], by: str) -> None:
     world = site(submit_at_once=1)
     if by == "worker":
         world.provider.breaker.record_failure(SLURM, "away", world.clock(), 15.0)
@@ -228,7 +228,7 @@ def test_jobs_that_could_not_be_written_down_start_no_command(
 ) -> None:
     world = site(submit_at_once=2)
     submit = mocker.spy(world.model, "submit")
-    mocker.patch.object(world.provider.jobs.__class__, "accept", side_effect=StorageFull("the disk is full"))
+    mocker.patch.object(world.provider.jobs.__class__, "accept", side_effect=StorageFullError("the disk is full"))
     jobs = [job_data(str(number)) for number in range(40)]
     assert world.core.call("POST", "/ucloud/example/jobs", {"items": jobs})[0] == 507
     world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)

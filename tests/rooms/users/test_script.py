@@ -1,4 +1,4 @@
-"""A program of the site says who is who; what it says counts only where it is clear, in time and allowed."""
+"""A program of the site maps users; its answer counts only if it is well-formed, in time and allowed."""
 
 import logging
 import pwd
@@ -113,7 +113,9 @@ def test_what_is_no_clear_answer_is_none_and_the_journal_says_what_it_was(
         ("head -c 200000 /dev/zero | tr '\\0' x",),
     ],
 )
-def test_a_program_that_fails_maps_nobody(site: Site, lines: tuple[str, ...], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_program_that_fails_maps_no_user(
+    site: Site, lines: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
     site.write(*lines)
     with caplog.at_level(logging.ERROR), pytest.raises(IdentityUnavailableError):
         site.provider.mapping.identity("Ada#1", None)

@@ -27,7 +27,7 @@ NOTHING = {"rank": -1, "stdout": None, "stderr": None}
 
 @pytest.fixture(autouse=True)
 def quick_looks(mocker: MockerFixture) -> None:
-    mocker.patch.object(hub, "LOOK_SECONDS", 0.02)
+    mocker.patch.object(hub, "POLL_SECONDS", 0.02)
 
 
 class Job:
@@ -37,7 +37,7 @@ class Job:
         self.world = world
         self.id = world.submit(**more)
         row = world.row(self.id)
-        self.folder = Path(world.provider.job_folder(row))
+        self.folder = Path(world.provider.job_paths(row).folder)
         world.model.begin_run(world.slurm(self.id))
         world.work(1)
 
@@ -185,7 +185,7 @@ def test_where_the_kernel_tells_of_nothing_the_files_are_looked_at(
     world: World, job: Job, mocker: MockerFixture
 ) -> None:
     mocker.patch.object(inotify.InotifyWatcher, "watch", return_value=None)
-    mocker.patch.object(follow, "QUICK", 0.05)
+    mocker.patch.object(follow, "POLL_LEAST_SECONDS", 0.05)
     with world.core.follow(job.id) as followed:
         for number in range(3):
             job.write(f"{number}\n")
@@ -197,7 +197,7 @@ def test_the_last_look_finds_a_file_of_which_nobody_was_told(
     world: World, job: Job, raw: Raw, mocker: MockerFixture
 ) -> None:
     mocker.patch.object(inotify.InotifyWatcher, "watch", return_value=None)
-    mocker.patch.object(follow, "QUICK", 60)
+    mocker.patch.object(follow, "POLL_LEAST_SECONDS", 60)
     job.write("one\n")
     with world.core.follow(job.id) as followed:
         followed.wait_for(lambda: followed.text() == "one\n", 5)
@@ -291,7 +291,7 @@ def test_what_is_no_frame_gets_no_answer_and_breaks_nothing(job: Job, raw: Raw, 
 
 def test_a_frame_that_is_too_large_is_refused_on_its_stream_and_the_others_live_on(job: Job, raw: Raw) -> None:
     stream = raw.follow(job.id)
-    large = raw.say({"type": "init", "fill": "x" * (websocket.LARGEST + 1)})
+    large = raw.say({"type": "init", "fill": "x" * (websocket.LARGEST_FRAME_BYTES + 1)})
     answer = raw.hear(large)
     assert (answer["type"], answer["status"]) == ("response", 413)
     job.write("still here\n")
@@ -299,7 +299,7 @@ def test_a_frame_that_is_too_large_is_refused_on_its_stream_and_the_others_live_
 
 
 def test_frames_that_never_end_take_no_memory(world: World, job: Job, raw: Raw, mocker: MockerFixture) -> None:
-    mocker.patch.object(websocket, "MOST_UNFINISHED", 10_000)
+    mocker.patch.object(websocket, "MOST_INCOMPLETE_BYTES", 10_000)
     with ExitStack() as stack:
         strangers = [stack.enter_context(world.core.websocket(PATHS[0])) for _ in range(4)]
         for stranger in strangers:
@@ -307,9 +307,9 @@ def test_frames_that_never_end_take_no_memory(world: World, job: Job, raw: Raw, 
             for piece in ("x" * 5_000, *[""] * 100):
                 data = speaker.send(TextMessage(piece, message_finished=False))
                 stranger._client.sock.sendall(data)
-        wait_until("they have arrived", lambda: websocket.Connection.unfinished >= 10_000, seconds=5)
-        assert websocket.Connection.unfinished <= 10_000 + 4 * websocket.BEGINNING
-    wait_until("they are gone", lambda: websocket.Connection.unfinished == 0, seconds=5)
+        wait_until("they have arrived", lambda: websocket.WebSocketConnection.incomplete >= 10_000, seconds=5)
+        assert websocket.WebSocketConnection.incomplete <= 10_000 + 4 * websocket.PREFIX_BYTES
+    wait_until("they are gone", lambda: websocket.WebSocketConnection.incomplete == 0, seconds=5)
     raw.follow(job.id)
 
 
@@ -317,9 +317,11 @@ def test_a_stranger_who_talks_and_talks_is_sent_away(world: World, job: Job, raw
     raw.follow(job.id)
     with world.core.websocket(PATHS[0]) as stranger:
         speaker = Connection(ConnectionType.CLIENT)
-        stranger._client.sock.sendall(speaker.send(Ping()) * (websocket.STRANGERS + 1))
+        stranger._client.sock.sendall(speaker.send(Ping()) * (websocket.UNAUTHENTICATED_FRAMES + 1))
         wait_until("the stranger is sent away", lambda: stranger.closed, seconds=5)
-    raw.socket._client.sock.sendall(Connection(ConnectionType.CLIENT).send(Ping()) * (websocket.STRANGERS + 1))
+    raw.socket._client.sock.sendall(
+        Connection(ConnectionType.CLIENT).send(Ping()) * (websocket.UNAUTHENTICATED_FRAMES + 1)
+    )
     raw.follow(job.id)
 
 
@@ -404,7 +406,7 @@ def test_when_a_group_loses_access_guests_must_come_again(world: World, job: Job
 
 
 def test_a_connection_that_never_shows_who_it_is_is_closed(world: World, job: Job, mocker: MockerFixture) -> None:
-    mocker.patch.object(routes, "UNKNOWN", 0.1)
+    mocker.patch.object(routes, "AUTHENTICATION_SECONDS", 0.1)
     with world.core.websocket(PATHS[0]) as stranger, world.core.websocket(PATHS[0]) as friend:
         Raw(world, friend).follow(job.id)
         stranger.send("{}")
@@ -413,7 +415,7 @@ def test_a_connection_that_never_shows_who_it_is_is_closed(world: World, job: Jo
 
 
 def test_a_process_holds_so_many_connections(world: World, mocker: MockerFixture) -> None:
-    mocker.patch.object(routes, "MOST", 1)
+    mocker.patch.object(routes, "MOST_CONNECTIONS", 1)
     with world.core.websocket(PATHS[0]):
         assert handshake(world, world.core.url) == 429
 
@@ -436,11 +438,11 @@ def test_a_mistake_of_ours_is_answered_on_its_stream_and_the_others_live_on(
     world: World, job: Job, raw: Raw, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     stream = raw.follow(job.id)
-    broken = mocker.patch.object(follow.Follower, "_payload", side_effect=RuntimeError("the secret is 42"))
+    broken = mocker.patch.object(follow.LogFollower, "_payload", side_effect=RuntimeError("the secret is 42"))
     answer = raw.hear(raw.say({"type": "init", "job": job_data(job.id)}))
     mocker.stop(broken)
     assert (answer["status"], answer["payload"]["why"]) == (500, "Internal error of the provider")
     assert "RuntimeError" in caplog.text
-    assert "42" not in caplog.text.replace("54112", "")
+    assert "the secret" not in caplog.text
     job.write("still here\n")
     assert raw.hear(stream)["payload"]["stdout"] == "still here\n"

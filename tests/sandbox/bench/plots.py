@@ -38,7 +38,7 @@ def draw(folder: Path) -> list[Path]:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError:
-        raise SandboxError("Plots need matplotlib; install it with: pip install 'ucloud-slurm[bench]'.") from None
+        raise SandboxError("Plots need matplotlib; install it with: pip install --editable '.[bench]'.") from None
     reports, drawn = read(folder), []
     mpl.rcParams.update(
         {

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from tests.sandbox.core.errors import CoreError
 from tests.sandbox.core.token_rules import RULES_OF_2021, TokenRules
 
 FINAL = frozenset({"SUCCESS", "FAILURE", "EXPIRED"})
@@ -91,6 +92,14 @@ class CoreEra:
     def states(self) -> frozenset[str]:
         """The states that a provider may report. CANCELING is a word of 2021 that nobody may send."""
         return FINAL | {"IN_QUEUE", "RUNNING"} | ({"SUSPENDED"} if self.has_suspended else frozenset())
+
+    def require_today(self) -> None:
+        """Refuse a call that came with today's Core.
+
+        :raises CoreError: 404 in an era that does not have it
+        """
+        if self.job_form == "first":
+            raise CoreError(404, "Not found")
 
 
 CORE_2021 = CoreEra(

@@ -8,7 +8,6 @@ from typing import Any
 from tests.sandbox.core.applications import check_parameters
 from tests.sandbox.core.catalogue import Catalogue, reference
 from tests.sandbox.core.errors import CoreError
-from tests.sandbox.core.wallet import Wallets
 
 Json = dict[str, Any]
 NAME = re.compile(r"[\w _-]{1,200}")
@@ -107,13 +106,3 @@ def _check_with_provider(app: Json, parameters: Json, request: UserRequest, ask:
 def stored(spec: Json) -> Json:
     """What Core keeps of a specification: not the resources that have a token in them."""
     return spec | {"resources": [each for each in spec["resources"] if each.get("type") != "api_server"]}
-
-
-def check_credits(request: UserRequest, catalogue: Catalogue, wallets: Wallets) -> None:
-    """Refuse a job whose payer cannot pay for one unit of its product.
-
-    :raises CoreError: 402
-    """
-    product = catalogue.named(request.product)
-    if not product["freeToUse"] and not wallets.can_pay(request.project or request.owner, product["pricePerUnit"]):
-        raise CoreError(402, "Insufficient funds")

@@ -113,7 +113,7 @@ CFLAGS='{" ".join(FLAGS)}' {VENV}/bin/pip install --no-deps --no-build-isolation
 PYSLURM_DISABLE_AUTO_INIT=1 {VENV}/bin/python -c 'import pyslurm; print(pyslurm.__version__)'
 """,
     f"if a compiler complains, {SUITE} has moved on to a Slurm that pyslurm {PYSLURM} cannot be built for: a newer "
-    "pyslurm is needed, with flags and hash of its own in ucloud_slurm/sandbox/sid/recipe.py; if pip cannot fetch, "
+    "pyslurm is needed, with flags and hash of its own in tests/sandbox/sid/recipe.py; if pip cannot fetch, "
     "look whether this machine reaches its index",
     1800,
 )

@@ -75,11 +75,11 @@ class Sid:
             left = f"/var/tmp/{marker.parent.name}"
             log = self._folder / "tidy.log"
             with log.open("wb") as sink:
-                command = ["ucloud-slurm", "sandbox", "--folder", left, "remove"]
-                if self._room.run(command, online=False, environment=PATH, log=sink):
+                command = ["python", "-m", "tests.sandbox", "--folder", left, "remove"]
+                if self._room.run(command, folder=recipe.CHECKOUT, online=False, environment=PATH, log=sink):
                     raise SandboxError(
                         f"What an earlier run left in {left} of the Debian cannot be removed; see {log}, or begin "
-                        "anew with: ucloud-slurm sandbox sid remove"
+                        "anew with: python -m tests.sandbox sid remove"
                     )
 
     def remove(self) -> None:

@@ -1,4 +1,4 @@
-"""The Scheduler that has pyslurm do what it does quicker, and Slurm's commands the rest and whatever it cannot do."""
+"""The Scheduler that uses pyslurm where it is faster than Slurm's commands, and the commands for everything else."""
 
 import logging
 import time
@@ -14,8 +14,7 @@ from ucloud_slurm.slurm.errors import (
     is_refusal,
 )
 from ucloud_slurm.slurm.pyslurm import translation
-from ucloud_slurm.slurm.pyslurm.pool import Pool
-from ucloud_slurm.slurm.pyslurm.process import AnswerLostError, NotSentError, Process
+from ucloud_slurm.slurm.pyslurm.process import AnswerLostError, NotSentError, PySlurmPool, PySlurmProcess
 from ucloud_slurm.slurm.pyslurm.translation import UnsupportedError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
@@ -26,17 +25,17 @@ from ucloud_slurm.system.process import Start
 
 log = logging.getLogger(__name__)
 
-PROCESSES = 2  # slurmctld takes one request while it works on another
-WISHES = 3  # a pass of the worker that changes less is over before the process would be there
-LEAST = 1.0  # seconds that pyslurm is given at least
-SHARE = 0.5  # of a call's time; the rest is for the command that does it otherwise
+PROCESSES = 2  # slurmctld accepts one request while it works on another
+CALLS_BEFORE_START = 3  # a pass of the worker with fewer calls ends before the process would be ready
+LEAST_SECONDS = 1.0  # with less pyslurm is not asked
+SHARE = 0.5  # of a call's time for pyslurm; the rest is for the command that replaces it
 
 
 class PySlurm(Commands):
-    """As :class:`Commands`, with pyslurm for submitting own jobs, for looking at one job and for changing it.
+    """Submits jobs of its own account, reads and changes single jobs through pyslurm; the rest as :class:`Commands`.
 
-    Lists stay with the commands, which are quicker at them; so do the runs of a job, which pyslurm cannot list. The
-    processes of pyslurm are started in the background and never waited for. Safe for several threads.
+    Lists are read with the commands, which are faster, and so are runs, which pyslurm cannot list. The processes of
+    pyslurm are started in the background; no call waits for their start. Safe for several threads.
     """
 
     def __init__(
@@ -50,22 +49,24 @@ class PySlurm(Commands):
     ) -> None:
         """See :class:`Commands`.
 
-        :param level: how loudly it is said that pyslurm cannot be used
-        :param now: seconds that only grow, for the pauses between starts of the process
+        :param level: of the log line that says that pyslurm cannot be used
+        :param now: monotonic seconds, for the backoff between starts of the process
         """
         super().__init__(folder, conf, timeout)
         self._own = own_account()
-        self._processes = Pool(lambda: Process(folder, translation.OLDEST, self._env, level=level, now=now), PROCESSES)
-        self._wishes = 0
+        self._processes = PySlurmPool(
+            lambda: PySlurmProcess(folder, translation.OLDEST, self._env, level=level, now=now), PROCESSES
+        )
+        self._calls = 0
 
     @property
     def reason(self) -> str | None:
-        """Why pyslurm is not used at the moment, None when it is."""
+        """Why pyslurm is not used at the moment, None if it is."""
         return self._processes.first.reason
 
     def begin(self) -> None:
         """See :class:`Scheduler`."""
-        self._wishes = WISHES
+        self._calls = CALLS_BEFORE_START
         self._processes.first.begin()
 
     def ready(self, within: float) -> bool:
@@ -74,7 +75,7 @@ class PySlurm(Commands):
         :param within: seconds
         :returns: whether it can
         """
-        self._wishes = WISHES
+        self._calls = CALLS_BEFORE_START
         return self._processes.first.ready(within)
 
     def close(self) -> None:
@@ -85,7 +86,7 @@ class PySlurm(Commands):
 
     def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
         """See :class:`Scheduler`. Slurm lets nobody but root submit for another user, so others' jobs go to sbatch."""
-        if submission.user == self._own and self._wished():
+        if submission.user == self._own and self._is_worth_it():
             return _PySlurmSubmission(self, submission, lambda: super(PySlurm, self).start(submission, as_user))
         return super().start(submission, as_user)
 
@@ -133,7 +134,7 @@ class PySlurm(Commands):
         except UnsupportedError as error:
             raise _UseCommandsError(str(error)) from None
         if found.id != job:
-            raise _UseCommandsError("it is one of an array")
+            raise _UseCommandsError("it is one of a job array")
         return found
 
     # -- acting ---------------------------------------------------------------------------------------------
@@ -147,8 +148,8 @@ class PySlurm(Commands):
                 return
             if found.state is not None and found.state.phase is Phase.ENDED:
                 return
-            # The module takes for the answer what libslurm left as its error number, maybe after an earlier call. So an
-            # error of it says nothing here; scancel says.
+            # The module reads the error number that libslurm left, maybe after an earlier call, so that an error says
+            # nothing here; scancel decides.
             if "done" not in (answer := self._ask_process("cancel", job, until - time.monotonic())):
                 raise _UseCommandsError(_text(answer))
         except _UseCommandsError as error:
@@ -159,45 +160,36 @@ class PySlurm(Commands):
         until = time.monotonic() + within
         try:
             if minutes < 1:
-                raise _UseCommandsError("that is no limit")
+                raise _UseCommandsError("it is no limit")
             self._act("time", job, within, time_limit=translation.clock(minutes))
         except _UseCommandsError as error:
             super().set_time_limit(job, minutes, error.left(until))
 
     def suspend(self, job: SlurmJobId, within: float) -> None:
         """See :class:`Scheduler`."""
-        until = time.monotonic() + within
-        try:
-            self._act("suspend", job, within)
-        except _UseCommandsError as error:
-            super().suspend(job, error.left(until))
+        self._act_or("suspend", job, within, super().suspend)
 
     def resume(self, job: SlurmJobId, within: float) -> None:
         """See :class:`Scheduler`."""
-        until = time.monotonic() + within
-        try:
-            self._act("resume", job, within)
-        except _UseCommandsError as error:
-            super().resume(job, error.left(until))
+        self._act_or("resume", job, within, super().resume)
 
     def hold(self, job: SlurmJobId, within: float) -> None:
         """See :class:`Scheduler`."""
-        until = time.monotonic() + within
-        try:
-            self._act("hold", job, within)
-        except _UseCommandsError as error:
-            super().hold(job, error.left(until))
+        self._act_or("hold", job, within, super().hold)
 
     def release(self, job: SlurmJobId, within: float) -> None:
         """See :class:`Scheduler`."""
+        self._act_or("release", job, within, super().release)
+
+    def _act_or(self, call: str, job: SlurmJobId, within: float, command: Callable[[SlurmJobId, float], None]) -> None:
         until = time.monotonic() + within
         try:
-            self._act("release", job, within)
+            self._act(call, job, within)
         except _UseCommandsError as error:
-            super().release(job, error.left(until))
+            command(job, error.left(until))
 
     def _act(self, call: str, job: SlurmJobId, within: float, **more: object) -> None:
-        """:raises _UseCommandsError: it may have been done or not; done twice it is the same"""
+        """:raises _UseCommandsError: it may have been done or not; it is idempotent"""
         answer = self._ask_process(call, job, within, **more)
         if "done" in answer:
             return
@@ -208,11 +200,11 @@ class PySlurm(Commands):
     # -- the process ----------------------------------------------------------------------------------------
 
     def _ask_process(self, call: str, job: SlurmJobId, within: float, **more: object) -> Message:
-        if not self._wished():
-            raise _UseCommandsError("so little is done by the command")
+        if not self._is_worth_it():
+            raise _UseCommandsError("few calls are made with the commands")
         limit = min(within, self._timeout) * SHARE
-        if limit < LEAST:
-            raise _UseCommandsError("there is so little time that a slow controller would cost the process")
+        if limit < LEAST_SECONDS:
+            raise _UseCommandsError("the time is so short that a slow controller would have the process killed")
         try:
             answer = self._processes.ask({"call": call, "id": job, **more}, waits=limit * SHARE, within=limit)
         except (NotSentError, AnswerLostError) as error:
@@ -220,9 +212,9 @@ class PySlurm(Commands):
         self._count(call)
         return answer
 
-    def _wished(self) -> bool:
-        self._wishes += 1
-        return self._wishes >= WISHES
+    def _is_worth_it(self) -> bool:
+        self._calls += 1
+        return self._calls >= CALLS_BEFORE_START
 
     def _count(self, call: str) -> None:
         with self._lock:
@@ -230,12 +222,12 @@ class PySlurm(Commands):
 
 
 class _UseCommandsError(Exception):
-    """The command is to do it."""
+    """The call is to be made with the command."""
 
     def left(self, until: float) -> float:
-        """The seconds that the command has.
+        """The seconds that are left for the command.
 
-        :raises SchedulerUnavailableError: none
+        :raises SchedulerUnavailableError: there are none
         """
         left = until - time.monotonic()
         if left <= 0:
@@ -274,10 +266,10 @@ def _submitted(answer: Message) -> SlurmJobId:
 
 
 def _refused(answer: Message) -> bool:
-    """Whether Slurm took the request and said no."""
+    """Whether Slurm served the request and refused it."""
     number = answer.get("errno")
     return isinstance(number, int) and number >= translation.FIRST_OF_SLURM and is_refusal(_text(answer))
 
 
 def _text(answer: Message) -> str:
-    return str(answer.get("text") or answer.get("unfit") or "its answer is not understood")
+    return str(answer.get("text") or answer.get("unfit") or "its answer cannot be read")

@@ -1,7 +1,7 @@
-"""Our facts in pyslurm's words, and pyslurm's in ours. Pure; only what can be said exactly is said.
+"""Translation between the records of this package and pyslurm's classes. Pure, and exact or refused.
 
-Every name of pyslurm's that is used stands here once, with the type and the unit that its documentation gives it.
-They are those of release 25.11.
+Every name of pyslurm that is used is listed here once, with the type and the unit that its documentation of release
+25.11 gives.
 """
 
 import re
@@ -14,15 +14,15 @@ from ucloud_slurm.slurm.states import read_state
 
 OLDEST = "25.11"
 UNKNOWN_JOB = 2017
-FIRST_OF_SLURM = 2000  # smaller numbers are the system's own, and of messages that did not come through
+FIRST_OF_SLURM = 2000  # smaller numbers are errors of the system (errno(3)) and of the communication
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """An attribute of a class of pyslurm's.
+    """An attribute of a class of pyslurm.
 
-    :ivar type: as its documentation gives it
-    :ivar unit: words of its documentation that say in what it is counted, or how it is to be understood
+    :ivar type: from its documentation
+    :ivar unit: words of its documentation that give its unit or its meaning
     """
 
     name: str
@@ -78,9 +78,9 @@ ACTIONS = ("cancel", "suspend", "unsuspend", "hold", "release", "modify")
 _GRES = re.compile(r"[A-Za-z0-9_-]+(?::[A-Za-z0-9_.-]*[A-Za-z_.-][A-Za-z0-9_.-]*)?:[1-9][0-9]*")
 _SIGNAL = re.compile(r"(B:)?(HUP|TERM|USR1|USR2)@([1-9][0-9]*)")
 _DIRECTIVE = re.compile(r"^#(SBATCH|PBS|BSUB)", re.MULTILINE)
-_MOST = 0xFFFF  # of the numbers that Slurm keeps in 16 bits
+_LARGEST = 0xFFFF  # Slurm keeps these numbers in 16 bits
 
-# By these the launchers of MPI programs start their steps as Slurm wants it.
+# They make the launchers of MPI programs start their steps through Slurm.
 _LAUNCHERS = {
     "OMPI_MCA_plm_slurm_args": "--external-launcher",
     "PRTE_MCA_plm_slurm_args": "--external-launcher",
@@ -92,21 +92,21 @@ _LAUNCHERS = {
 
 
 class UnsupportedError(Exception):
-    """It cannot be said exactly in the other's words."""
+    """It has no exact translation."""
 
 
 def description(submission: Submission) -> dict[str, Any]:
-    """The keywords of the JobSubmitDescription that makes the job which sbatch makes of the same submission.
+    """The keywords of a JobSubmitDescription that submits the same job as sbatch.
 
-    :raises UnsupportedError: no such keywords are known
+    :raises UnsupportedError: there is no exact translation
     """
     if submission.more:
-        raise UnsupportedError("options of the site's own are sbatch's")
+        raise UnsupportedError("only sbatch takes the site's own options")
     _check_script(submission.script)
     ntasks, cpus = submission.nodes * submission.tasks, submission.cpus
     if cpus is None or submission.memory == 0 or submission.minutes == 0:
         raise UnsupportedError("the cluster's own default is meant")
-    if max(cpus, submission.tasks) > _MOST or min(cpus, submission.tasks, submission.nodes) < 1:
+    if max(cpus, submission.tasks) > _LARGEST or min(cpus, submission.tasks, submission.nodes) < 1:
         raise UnsupportedError("a number is out of range")
     wanted: dict[str, Any] = {
         "name": submission.name,
@@ -125,7 +125,7 @@ def description(submission: Submission) -> dict[str, Any]:
         "gres_per_node": None if submission.gres is None else _gres(submission.gres),
         "time_limit": None if submission.minutes is None else clock(submission.minutes),
         "working_directory": submission.folder,
-        # Slurm fills in patterns such as %j; a path is to be taken as it is.
+        # Slurm replaces patterns such as %j in paths.
         "standard_output": submission.output.replace("%", "%%"),
         "standard_error": submission.error.replace("%", "%%"),
         "log_files_open_mode": "append",
@@ -133,10 +133,10 @@ def description(submission: Submission) -> dict[str, Any]:
         "resource_sharing": "exclusive" if submission.exclusive else None,
         "environment": _environment(submission, cpus),
     }
-    # The library would cut a text at a NUL, and cannot take what is not UTF-8.
+    # The library cuts a text at a NUL, and takes UTF-8 only.
     for value in (*wanted.values(), *wanted["environment"].values()):
         if isinstance(value, str) and ("\0" in value or not _is_text(value)):
-            raise UnsupportedError("a text holds a character that is none")
+            raise UnsupportedError("a text contains a character that libslurm cannot take")
     for name in ("name", "comment", "partitions", "account", "qos", "constraints", "reservations"):
         if wanted[name] == "":
             raise UnsupportedError(f"{name} is empty")
@@ -149,21 +149,21 @@ def clock(minutes: int) -> str:
 
 
 def record(attributes: Mapping[str, Any]) -> QueueRecord:
-    """A job as squeue would list it.
+    """A job as squeue lists it.
 
     :param attributes: the values of :data:`JOB`
-    :raises UnsupportedError: when one is not what its documentation says
+    :raises UnsupportedError: a value is not what the documentation says
     """
     texts = ("name", "user_name", "state", "state_reason", "partition")
     numbers = ("id", "submit_time", "run_time", "num_nodes", "cpus")
     for kind, names in ((str, texts), (int, numbers)):
         for name in names:
-            # Such as a name that is "None", of which the module makes nothing.
+            # Such as a job name "None", which the module turns into None.
             if not isinstance(attributes.get(name), kind):
                 raise UnsupportedError(f"the job has no {name}")
     started, minutes = (attributes.get(name) for name in ("start_time", "time_limit"))
     if not all(value is None or isinstance(value, int) for value in (started, minutes)):
-        raise UnsupportedError("a time of the job is none")
+        raise UnsupportedError("a time of the job is no number")
     return QueueRecord(
         id=SlurmJobId(attributes["id"]),
         name=attributes["name"],
@@ -178,22 +178,22 @@ def record(attributes: Mapping[str, Any]) -> QueueRecord:
         cpus=attributes["cpus"],
         node_list=attributes.get("allocated_nodes") or "",
         minutes=minutes,
-        # Where Slurm keeps no accounts; the word is squeue's.
+        # As squeue prints it where Slurm keeps no accounts.
         account=attributes.get("account") or "(null)",
         partition=attributes["partition"],
     )
 
 
 def _check_script(script: str) -> None:
-    """Sees that the module takes the text for a script as it stands, and that sbatch would find nothing in it."""
+    """Refuses a text that the module would take for a path, or in which sbatch would find directives."""
     if not script.startswith("#!") or "\n" not in script or "\r\n" in script:
-        raise UnsupportedError("the script is not one of plain lines")
+        raise UnsupportedError("the script does not consist of plain lines")
     if _DIRECTIVE.search(script):
-        raise UnsupportedError("the script holds directives, which sbatch heeds")
+        raise UnsupportedError("the script contains directives, which only sbatch applies")
 
 
 def _environment(submission: Submission, cpus: int) -> dict[str, str]:
-    """What sbatch --export=NONE sets for the job by what was asked for. What the process is, the process adds."""
+    """The variables that sbatch --export=NONE sets from its options; the child adds those of its process."""
     return {
         "SLURM_EXPORT_ENV": "NONE",
         "SLURM_GET_USER_ENV": "1",
@@ -205,7 +205,7 @@ def _environment(submission: Submission, cpus: int) -> dict[str, str]:
 
 
 def _gres(text: str) -> dict[str, int]:
-    """``gpu:a100:2,disk:1`` as the module wants it."""
+    """``gpu:a100:2,disk:1`` as the module takes it."""
     found: dict[str, int] = {}
     for part in text.split(","):
         name, _, count = part.rpartition(":")
@@ -218,7 +218,7 @@ def _gres(text: str) -> dict[str, int]:
 def _signal(text: str) -> str:
     match = _SIGNAL.fullmatch(text)
     if match is None:
-        raise UnsupportedError("the signal is none that is known")
+        raise UnsupportedError("the signal is unknown")
     return f"{match[1] or ''}SIG{match[2]}@{match[3]}"
 
 

@@ -1,0 +1,55 @@
+"""Run as the service account: calls a Scheduler as its input says, one JSON list in each line."""
+
+import dataclasses
+import enum
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ucloud_slurm.slurm.commands import Commands
+from ucloud_slurm.slurm.pyslurm.backend import PySlurm
+from ucloud_slurm.slurm.records import Submission
+from ucloud_slurm.slurm.scheduler import PendingSubmission
+from ucloud_slurm.system.process import Command
+
+TIMEOUT = 10.0
+
+
+def plain(value: Any) -> Any:
+    """A record as a dictionary."""
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+
+def main(backend: str, commands: str, conf: str) -> None:
+    """Serves until the input ends."""
+    kind = PySlurm if backend == "pyslurm" else Commands
+    slurm = kind(Path(commands), Path(conf), TIMEOUT)
+
+    def start(wanted: dict[str, Any]) -> PendingSubmission:
+        return slurm.start(Submission(**wanted | {"more": tuple(wanted["more"])}), Command)
+
+    others: dict[str, Any] = {
+        "ready": lambda within: slurm.ready(within) if isinstance(slurm, PySlurm) else True,
+        "reason": lambda: slurm.reason if isinstance(slurm, PySlurm) else None,
+        "counts": lambda: dict(slurm.counts),
+        "submit": lambda wanted, within: start(wanted).send(within),
+        "abandon": lambda wanted: start(wanted).abandon(),
+    }
+    for line in sys.stdin:
+        call, *arguments = json.loads(line)
+        try:
+            done = plain((others.get(call) or getattr(slurm, call))(*arguments))
+            answer = {"done": done}
+        except Exception as error:  # noqa: BLE001  the test looks at it
+            answer = {"raised": type(error).__name__, "text": str(error)}
+        sys.stdout.write(json.dumps(answer, default=lambda one: one.name if isinstance(one, enum.Enum) else str(one)))
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    slurm.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

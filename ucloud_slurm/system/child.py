@@ -1,0 +1,88 @@
+"""Child processes: isolated Python interpreters, and processes that exchange messages with this one over a socket."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+KILL_SECONDS = 1.0  # for a killed process to end
+_PACKAGES = str(Path(__file__).parents[2])
+
+
+def isolated(module: str, *arguments: str) -> list[str]:
+    """The command line of a Python process that calls ``main(*arguments)`` of a module (python(1): -I, -S).
+
+    It reads no PYTHON* variable, no current folder and no packages of the user; it imports from the absolute places
+    from which this process imports.
+    """
+    places = [_PACKAGES, *(place for place in sys.path if place.startswith("/"))]
+    end = len(arguments) + 1
+    code = f"import sys; sys.path[:] = sys.argv[{end}:]; from {module} import main; main(*sys.argv[1:{end}])"
+    return [sys.executable, "-I", "-S", "-c", code, *arguments, *places]
+
+
+class Child:
+    """A process in a session of its own whose standard input is a socket.
+
+    :ivar channel: this process's end of the socket
+    """
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+        """Starts it.
+
+        :param env: its whole environment
+        :raises OSError: it cannot be started
+        """
+        self.channel, theirs = socket.socketpair()
+        # A file, not a pipe: a full pipe would block the child, and it is read only at the end.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  it is open as long as the child runs
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    argv,
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._errors,
+                    env=dict(env),
+                    cwd="/",
+                    start_new_session=True,
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def is_readable(self, within: float = 0.0) -> bool:
+        """Whether the channel has a message, or the end of the child, to read.
+
+        :param within: seconds to wait for it
+        """
+        poll = select.poll()
+        poll.register(self.channel, select.POLLIN)
+        return bool(poll.poll(within * 1000))
+
+    def errors(self, most: int) -> str:
+        """The first ``most`` bytes of the child's error output."""
+        self._errors.seek(0)
+        return self._errors.read(most).decode(errors="replace")
+
+    def has_ended(self) -> bool:
+        """Whether it has ended; never waits."""
+        return self._process.poll() is not None
+
+    def close(self) -> None:
+        """Closes the channel. The child sees the end of its input."""
+        self.channel.close()
+        self._errors.close()
+
+    def kill(self) -> None:
+        """Kills it and everything in its session, and waits a moment for its end."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(KILL_SECONDS)

@@ -1,0 +1,214 @@
+"""The jobs of one create: written in one transaction, submitted until a deadline, rolled back all together."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+
+from ucloud_slurm.errors import Conflict, StorageError
+from ucloud_slurm.provider.cancellation import cancel
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.submission import FolderError, Outcome, abandon, claimed_until, conclude, start
+from ucloud_slurm.slurm.records import Submission
+from ucloud_slurm.slurm.scheduler import PendingSubmission
+from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.job_rows import JobRow, NewJob
+from ucloud_slurm.system.executor import round_robin
+
+log = logging.getLogger(__name__)
+
+MIN_SUBMIT_SECONDS = 0.5  # with less left until the deadline no submission begins
+WINDOW_JOBS = 32  # that are claimed in one transaction
+ROLL_BACK_SECONDS = 0.7  # for cancelling the jobs of a refused bulk
+
+Task = Future[Outcome | None]  # None: it has not begun after all
+
+
+class Bulk:
+    """The jobs of one request, all of them accepted or none; a single job is a bulk of one.
+
+    The thread of the request writes and claims; the threads of the executor submit. A job that has not begun when the
+    time is over, or when Slurm has refused another one, is left accepted: its claim is released in one UPDATE.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        new: Sequence[NewJob],
+        submissions: Mapping[str, Submission],
+        deadline: float,
+        *,
+        acknowledge: bool,
+    ) -> None:
+        """Nothing is done yet.
+
+        :param new: the jobs, in the order of the request
+        :param submissions: the batch jobs that can be submitted now, by id
+        :param deadline: monotonic seconds at which nothing is waited for any more
+        :param acknowledge: create is answered with success as soon as Slurm has the job
+        """
+        self._provider = provider
+        self._new = {job.id: job for job in new}
+        self._submissions = submissions
+        self._deadline = deadline
+        self._acknowledge = acknowledge
+        self._rows_written = threading.Event()  # or will never be, and the tasks are cancelled
+        self._tasks: dict[Task, str] = {}  # not done
+        self._done: SimpleQueue[Task] = SimpleQueue()
+        self._claims: dict[str, int] = {}  # attempts that have not begun, by job
+        self._stopped = False
+        self._error: BaseException | None = None
+
+    def submit(self) -> Collection[str]:
+        """Writes the jobs and submits those that can be submitted in time.
+
+        :returns: the jobs that were written; the others are another request's
+        :raises Conflict: one of them came before with other contents, and nothing is written
+        :raises StorageError: nothing is written
+        """
+        pace = self._provider.config.slurm.submit_per_second
+        order = deque(round_robin(self._submissions, lambda job_id: self._new[job_id].owner))
+        # Slurm's commands load while the rows are written. Where a pace is set, it is asked for at each claim.
+        first = dict.fromkeys(_next(order) if pace is None else (), 1)
+        try:
+            self._queue(first)
+            written = self._write(first)
+            self._claims = {job_id: attempt for job_id, attempt in first.items() if job_id in written}
+            for task in [task for task, job_id in self._tasks.items() if job_id not in written]:
+                task.cancel()
+            self._rows_written.set()
+            self._submit_in_windows(deque(job_id for job_id in order if job_id in written), pace)
+        finally:
+            self._finish()
+        if self._error is not None:
+            raise self._error
+        return written
+
+    def _write(self, claimed: Collection[str]) -> Collection[str]:
+        provider, now = self._provider, self._provider.now()
+        with provider.store.writing():
+            for owner in {job.owner for job in self._new.values()}:
+                provider.link_states.named(owner, now)
+            until = claimed_until(provider, self._deadline - time.monotonic())
+            written = provider.jobs.accept(self._new.values(), claimed=claimed, attempted_at=now, claimed_until=until)
+            check_known(provider, {job.id: job.fingerprint for job in self._new.values() if job.id not in written})
+        return written
+
+    def _submit_in_windows(self, waiting: deque[str], pace: float | None) -> None:
+        """Claims and submits window by window, until the time is over or one submission has failed."""
+        provider, until = self._provider, self._deadline - MIN_SUBMIT_SECONDS
+        busy = provider.config.slurm.submit_at_once
+        while (waiting or self._tasks) and not self._stopped and time.monotonic() < until:
+            if waiting and len(self._tasks) <= busy + WINDOW_JOBS // 2:
+                expires_at = claimed_until(provider, self._deadline - time.monotonic())
+                claims = provider.jobs.claim(_next(waiting), provider.now(), expires_at, pace)
+                self._claims |= claims
+                self._queue(claims)
+            elif not self._take_done(until):
+                break
+
+    def _queue(self, claims: Mapping[str, int]) -> None:
+        for job_id, attempt in claims.items():
+            submission = self._submissions[job_id]
+            work = partial(self._conclude, job_id, submission, attempt)
+            task = self._provider.executor.submit(
+                self._new[job_id].owner, work, partial(self._start, submission), abandon
+            )
+            self._tasks[task] = job_id
+            task.add_done_callback(self._done.put)
+
+    def _start(self, submission: Submission) -> PendingSubmission | None:
+        pending = start(self._provider, submission) if self._may_submit() else None
+        self._rows_written.wait()
+        return pending
+
+    def _conclude(
+        self, job_id: str, submission: Submission, attempt: int, pending: PendingSubmission | None
+    ) -> Outcome | None:
+        provider = self._provider
+        if not self._may_submit():
+            abandon(pending)
+            return None
+        try:
+            return conclude(provider, job_id, submission, attempt, pending, acknowledge=self._acknowledge)
+        except FolderError as error:
+            provider.jobs.refused(job_id, error.status, error.why, provider.now(), attempt=attempt)
+            return Outcome.REFUSED
+        except StorageError as error:
+            # Slurm may have the job by now: its row stays as it is, and the worker looks the job up.
+            log.warning("job %s: the outcome of its submission could not be written: %s", job_id, error)
+            return Outcome.UNKNOWN
+
+    def _may_submit(self) -> bool:
+        with suppress(StorageError):
+            return self._provider.breaker.allows(SLURM, self._provider.now())
+        return False
+
+    def _take_done(self, until: float) -> bool:
+        """Waits for the next task that is done; False when there was none in time.
+
+        :param until: monotonic seconds
+        """
+        try:
+            task = self._done.get(timeout=max(until - time.monotonic(), 0.0))
+        except Empty:
+            return False
+        job_id = self._tasks.pop(task)
+        if task.cancelled():
+            return True
+        self._error = self._error or task.exception()
+        outcome = None if task.exception() else task.result()
+        if task.exception() or outcome is not None:
+            self._claims.pop(job_id, None)  # it has begun: its outcome is in its row, or is looked up
+        self._stopped |= outcome in (None, Outcome.REFUSED)
+        return True
+
+    def _finish(self) -> None:
+        """Cancels what has not begun, waits for the rest until the deadline, and releases the claims that remain."""
+        for task in list(self._tasks):
+            task.cancel()
+        self._rows_written.set()
+        while self._tasks and self._take_done(self._deadline):
+            pass
+        if self._tasks:
+            provider = self._provider
+            provider.breaker.open(SLURM, "a submission takes long", provider.now())
+        unsent = {job_id: self._claims[job_id] for job_id in self._claims.keys() - set(self._tasks.values())}
+        for attempt in set(unsent.values()):
+            self._provider.jobs.release_claim([job_id for job_id in unsent if unsent[job_id] == attempt], attempt)
+
+
+def check_known(provider: Provider, fingerprints: Mapping[str, str]) -> Collection[str]:
+    """The ids of those of these jobs that came before.
+
+    :param fingerprints: of their contents (:func:`.naming.fingerprint`), by id
+    :raises Conflict: a job came before with other contents
+    """
+    known = provider.jobs.fingerprints(fingerprints) if fingerprints else {}
+    for job_id, fingerprint in known.items():
+        if fingerprint != fingerprints[job_id]:
+            raise Conflict(f"Job {job_id} came before with another owner or specification.")
+    return known
+
+
+def roll_back(provider: Provider, ids: Collection[str], refused: JobRow) -> None:
+    """Takes a bulk back of which a job was refused: in one transaction, then with scancel as far as there is time.
+
+    The worker cancels what is left. A job that another request has acknowledged stays.
+    """
+    until = time.monotonic() + ROLL_BACK_SECONDS
+    why = f"Job {refused.id} of the same request: {refused.refused_why or 'refused'}"
+    for job in provider.jobs.roll_back(ids, 400, why, provider.now()):
+        left = until - time.monotonic()
+        if left <= 0 or not cancel(provider, job, left):
+            break
+
+
+def _next(waiting: deque[str]) -> list[str]:
+    """Takes the next window of jobs."""
+    return [waiting.popleft() for _ in range(min(WINDOW_JOBS, len(waiting)))]

@@ -1,0 +1,96 @@
+"""Pending jobs: accepted jobs that no submission has begun for are submitted, or ended where they were stopped."""
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future
+from functools import partial
+
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Forbidden, Problem, StorageError
+from ucloud_slurm.provider.cancellation import end_unsubmitted
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.lookup import Lookup
+from ucloud_slurm.provider.rendering import RenderingUnavailableError
+from ucloud_slurm.provider.submission import FolderError, build, claimed_until, conclude
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
+from ucloud_slurm.slurm.records import Submission
+from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.job_rows import JobRow
+from ucloud_slurm.system.executor import round_robin
+from ucloud_slurm.system.journal import isolate_errors
+from ucloud_slurm.users.mapping import IdentityUnavailableError
+
+log = logging.getLogger(__name__)
+
+MAX_BUILT = 100  # batch jobs in memory that wait for a thread
+
+
+def submit_pending(provider: Provider, lookup: Lookup, rows: Iterable[JobRow]) -> None:
+    """Submits accepted jobs, round robin between owners, and ends those that were stopped before.
+
+    Ends early when the circuit breaker opens. Jobs that are held wait.
+    """
+    pending = []
+    for row in rows:
+        if row.stop is not None:
+            end_unsubmitted(provider, row)
+        elif row.held_at is None:
+            pending.append(row)
+    tasks: deque[Future[None]] = deque()
+    pace, remaining = provider.config.slurm.submit_per_second, dict[str, int]()
+    for row in round_robin(pending, lambda row: row.owner):
+        user = row.local_user
+        if not provider.breaker.allows(SLURM, provider.now()):
+            break
+        if pace is not None:
+            if user not in remaining:
+                remaining[user] = provider.jobs.rate_limit_remaining(user, provider.now(), pace)
+            remaining[user] -= 1
+            if remaining[user] < 0:
+                continue  # a job that must wait is not built
+        with isolate_errors(row.id, "submitting it"):
+            submission = _build_pending(provider, lookup, row)
+            if submission is not None:
+                work = partial(_submit_pending, provider, row.id, submission)
+                tasks.append(provider.executor.submit(row.owner, work))
+        if len(tasks) > MAX_BUILT:
+            tasks.popleft().result()
+    for task in tasks:
+        task.result()
+
+
+def _submit_pending(provider: Provider, job_id: str, submission: Submission) -> None:
+    if not provider.breaker.allows(SLURM, provider.now()):
+        return
+    with isolate_errors(job_id, "submitting it"):
+        try:
+            pace = provider.config.slurm.submit_per_second
+            claims = provider.jobs.claim([job_id], provider.now(), claimed_until(provider), pace)
+            for attempt in claims.values():
+                conclude(provider, job_id, submission, attempt)
+        except FolderError as error:
+            log.error("job %s: not submitted yet: %s", job_id, error)
+
+
+def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submission | None:
+    """Builds the batch job; None when it cannot be built yet or will never be."""
+    try:
+        identity = provider.mapping.identity(row.owner, row.project)
+        if identity.person.user != row.local_user:
+            raise Forbidden(
+                f"You were connected with the account {row.local_user} when you started this job, and are not any more."
+            )
+        return build(provider, lookup, row.job, identity)
+    except StorageError:
+        raise
+    except (
+        IdentityUnavailableError,
+        CoreUnavailableError,
+        CoreRefusedError,
+        RenderingUnavailableError,
+        SchedulerUnavailableError,
+    ) as error:
+        log.warning("job %s: not submitted yet: %s", row.id, error)
+    except Problem as error:
+        provider.jobs.refused(row.id, error.status, error.why, provider.now())
+    return None
