@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from tests.sandbox.bench import pages as bench_pages
 from tests.sandbox.bench import plots
@@ -297,6 +298,15 @@ def test_the_architecture_shows_every_state_and_every_unit() -> None:
 
 
 # ---- guides
+
+
+def test_the_tutorial_shows_the_columns_that_the_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ucloud_slurm.cli.context.refuse_root", lambda: None)
+    with generate.application() as app:
+        monkeypatch.setattr("ucloud_slurm.cli.context.read", lambda _path: app.extensions["ucloud-slurm"].config)
+        printed = CliRunner().invoke(generate.command_line, ["jobs"], catch_exceptions=False).stdout
+    (shown,) = re.findall(r"^   (JOB +SLURM .*)$", page("tutorial/first-job.rst"), re.MULTILINE)
+    assert printed.split() == shown.split()
 
 
 @pytest.mark.parametrize(("user", "answer"), [("Alice#1234", "user"), ("Mallory#1", "refused")])
