@@ -163,7 +163,7 @@ def test_the_readme_quotes_what_was_measured_and_no_trial() -> None:
     assert "pyslurm" in pages.quotes([report(CREATE, backend="pyslurm")])[0]
     passed = row("pass-10000", "pass", "ms", [300], [600], "squeue"), row("pass-calls-10000", "calls", "calls", [3])
     assert (
-        "0.50 times one squeue and one sacct (600 ms), and asks the controller 3 times"
+        "0.50 times one squeue and one sacct (600 ms), and costs the controller 3 RPCs, those of one squeue"
         in pages.quotes([report(*passed)])[0]
     )
 
