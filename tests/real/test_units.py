@@ -100,9 +100,7 @@ def test_everything_is_up(living: Living) -> None:
 
 
 @pytest.mark.parametrize("mapping", ["table", "service"], indirect=True, scope="module")
-def test_jobs_live_their_lives(
-    living: Living, core: SimulatedCore, cluster: Cluster, account: str, mapping: str
-) -> None:
+def test_jobs_live_their_lives(living: Living, core: SimulatedCore, cluster: Cluster, account: str, mapping: str) -> None:
     jobs = [start(core), start(core)]  # one is submitted by the service, one by the worker
     for job in jobs:
         core.wait_until(lambda job=job: core.job(job).state != "IN_QUEUE", PATIENCE, "it to begin")  # type: ignore[misc]
@@ -173,9 +171,7 @@ def test_nothing_is_left_of_it_when_it_is_stopped(living: Living) -> None:
         lambda: living.systemctl("is-active", "ucloud-slurm-worker.service", check=False) == "activating",
         seconds=PATIENCE,
     )
-    living.systemctl(
-        "stop", *WANTED, "ucloud-slurm-worker.service", "ucloud-slurm-runner.service", "ucloud-slurm-link.service"
-    )
+    living.systemctl("stop", *WANTED, "ucloud-slurm-worker.service", "ucloud-slurm-runner.service", "ucloud-slurm-link.service")
     left = living.commands()
     assert [line for line in left if "ucloud" in line or "gunicorn" in line] == []
     failed = living.systemctl("list-units", "--failed", "--plain", "--no-legend", "ucloud-slurm*")

@@ -9,16 +9,7 @@ from ucloud_slurm.config.jobs import (
     PriceUnit,
     Product,
 )
-from ucloud_slurm.config.model import (
-    DEFAULT_PATH,
-    VARIABLE,
-    Config,
-    SessionsSection,
-    SlurmSection,
-    location,
-    parse,
-    read,
-)
+from ucloud_slurm.config.model import DEFAULT_PATH, VARIABLE, Config, SessionsSection, SlurmSection, location, parse, read
 from ucloud_slurm.config.types import LAYOUT
 from ucloud_slurm.config.users import LINK_SOCKET, UsersSection
 

@@ -143,9 +143,7 @@ def partitions(output: str) -> list[Partition]:
     :raises ParseError: when a row is not whole
     """
     found: dict[str, Partition] = {}
-    for name, available, limit, size, count, cpus, memory, gres in _rows(
-        output, len(PARTITION_FIELDS), SEPARATOR + END
-    ):
+    for name, available, limit, size, count, cpus, memory, gres in _rows(output, len(PARTITION_FIELDS), SEPARATOR + END):
         before = found.get(name)
         group = NodeGroup(_integer(count), _integer(cpus.rstrip("+")), _integer(memory.rstrip("+")), gres)
         most = size.rpartition("-")[2]

@@ -91,12 +91,7 @@ ERA_2021 = Era(
     not_ours=frozenset({400, 404}),
 )
 ERA_2022 = replace(
-    ERA_2021,
-    name="2022",
-    encoded_usernames=True,
-    has_suspended=True,
-    has_new_time_allocation=True,
-    has_clear_connection=True,
+    ERA_2021, name="2022", encoded_usernames=True, has_suspended=True, has_new_time_allocation=True, has_clear_connection=True
 )
 ERA_TODAY = replace(
     ERA_2022,

@@ -88,9 +88,7 @@ def _send_charges(provider: Provider, messages: Sequence[OutboxMessage]) -> None
     paid = [message for message in messages if message.job_id not in answer.insufficient]
     before = [message for message in paid if message.job_id in answer.duplicates]
     provider.outbox.mark_done(before, Outcome.DELIVERED, "booked before", provider.now())
-    provider.outbox.mark_done(
-        [message for message in paid if message not in before], Outcome.DELIVERED, "", provider.now()
-    )
+    provider.outbox.mark_done([message for message in paid if message not in before], Outcome.DELIVERED, "", provider.now())
     for message in messages:
         if message.job_id in answer.insufficient:
             if message.sends == 0:

@@ -58,9 +58,7 @@ def parameter_texts(
 
 
 def parameter_values(
-    parameters: Iterable[ApplicationParameter],
-    given: Mapping[str, ParameterValue],
-    paths: Mapping[str, str] | None = None,
+    parameters: Iterable[ApplicationParameter], given: Mapping[str, ParameterValue], paths: Mapping[str, str] | None = None
 ) -> dict[str, Value]:
     """The value of every declared parameter that has one, given or by default, as text, number or boolean.
 
@@ -127,9 +125,7 @@ def _element(invocation: Invocation, element: InvocationParameter, texts: Mappin
         case "env":
             return []
         case _:
-            raise Refused(
-                f"The application is started in a way ('{element.type}') that this provider does not know yet."
-            )
+            raise Refused(f"The application is started in a way ('{element.type}') that this provider does not know yet.")
 
 
 def _variables(invocation: Invocation, element: InvocationParameter, texts: Mapping[str, str]) -> list[str]:
@@ -163,9 +159,7 @@ def _is_true(invocation: Invocation, name: str, texts: Mapping[str, str]) -> boo
 
 def _refuse_other_kinds(parameter: ApplicationParameter, value: ParameterValue) -> None:
     if value.type in OTHER_KINDS:
-        raise Refused(
-            f"The parameter '{parameter.name}' needs {OTHER_KINDS[value.type]}, which this provider does not offer."
-        )
+        raise Refused(f"The parameter '{parameter.name}' needs {OTHER_KINDS[value.type]}, which this provider does not offer.")
     if value.type != _VALUE_KINDS.get(parameter.type, value.type):
         raise Refused(f"The parameter '{parameter.name}' has a value that is not of its type.")
 
