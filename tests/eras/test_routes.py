@@ -14,10 +14,10 @@ from tests.conftest import Open, Serve, World
 from tests.sandbox.core import SimulatedCore
 from tests.support.factories import application, job_data, word
 from tests.support.model import Model
+from ucloud_slurm.bridge.states import queue_level
 from ucloud_slurm.slurm.records import Load
 from ucloud_slurm.ucloud.responses import QueueLevel
 from ucloud_slurm.web import utilization
-from ucloud_slurm.web.utilization import queue_level
 
 BASE = "/ucloud/example"
 OWNER = {"createdBy": "user", "project": None}

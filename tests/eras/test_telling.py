@@ -127,8 +127,8 @@ def test_of_a_bulk_with_a_job_that_core_has_lost_the_others_are_told(world: Worl
         world.model.begin_run(world.slurm(job))
     world.work(20)
     assert [world.told(job) for job in jobs if job != jobs[2]] == [["RUNNING"]] * 4
-    parked = [row for row in world.provider.outbox.listed(1000) if row["outcome"] == "parked"]
-    assert [row["job_id"] for row in parked] == [jobs[2]]
+    parked = [row for row in world.provider.outbox.listed(1000) if row.outcome == "parked"]
+    assert [row.job_id for row in parked] == [jobs[2]]
 
 
 def test_a_stale_access_token_is_renewed_and_the_call_made_again(world: World) -> None:
@@ -150,8 +150,8 @@ def test_a_bulk_that_core_cannot_read_is_sent_in_parts(world: World) -> None:
     assert world.work(1) is Result.DONE
     told = [world.told(job) for job in jobs]
     assert sorted(told) == [[], ["RUNNING"], ["RUNNING"]]
-    parked = [row for row in world.provider.outbox.listed(1000) if row["outcome"] == "parked"]
-    assert [row["job_id"] for row in parked] == [jobs[told.index([])]]
+    parked = [row for row in world.provider.outbox.listed(1000) if row.outcome == "parked"]
+    assert [row.job_id for row in parked] == [jobs[told.index([])]]
 
 
 def test_a_text_for_core_has_no_nul(era: str) -> None:
@@ -222,7 +222,7 @@ def test_while_it_is_asked_whose_an_unknown_job_is_requests_can_write(world: Wor
 
     def slow(*_: object) -> None:
         with ThreadPoolExecutor(1) as other:
-            written.append(other.submit(world.provider.jobs.confirmed, ["1"], world.clock()).exception())
+            written.append(other.submit(world.provider.observations.confirmed, ["1"], world.clock()).exception())
         raise IdentityUnavailableError
 
     mocker.patch.object(type(world.provider.mapping), "identity", slow)

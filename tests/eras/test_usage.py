@@ -182,7 +182,7 @@ def test_what_the_channel_says_while_use_is_told_is_newer_than_the_answer(
 def test_a_refused_report_stops_neither_the_others_nor_the_job(world: World) -> None:
     jobs = [run(world) for _ in range(3)]
     row = world.row(jobs[1])
-    world.provider.jobs.seen(row.id, category="gone")
+    world.provider.store.change("update jobs set category = 'gone' where id = ?", [row.id])
     world.work(60)
     world.work(60)
     assert world.booked(jobs[0]) > 0
@@ -207,7 +207,7 @@ def test_the_category_says_what_is_counted(world: World, units: int) -> None:
 
 def test_what_was_charged_by_periods_before_is_not_told_as_use_again(world: World) -> None:
     job = run(world, 600)
-    world.provider.jobs.seen(job, charged=600 * 4, by_periods=600 * 4)
+    world.provider.store.change("update jobs set charged = ?1, by_periods = ?1 where id = ?2", [600 * 4, job])
     world.work()
     assert world.booked(job) == 0
     world.clock.advance(600)
@@ -219,11 +219,11 @@ def test_what_was_charged_by_periods_before_is_not_told_as_use_again(world: Worl
 def test_a_charge_that_waited_for_another_era_is_parked_and_not_sent(world: World) -> None:
     job = run(world)
     charge = Charge(f"{job}-1-0-240", job, 1, 4, "1 minute")
-    world.provider.jobs.charge(charge, 1, 240, world.clock())
+    world.provider.charges.add(charge, 1, 240, world.clock())
     world.work(1)
     assert world.row(job).by_periods == 240
-    (letter,) = (row for row in world.provider.outbox.of(job) if row["kind"] == "charge")
-    assert (letter["outcome"], "book it by hand" in letter["answer"]) == ("parked", True)
+    (message,) = (row for row in world.provider.outbox.of(job) if row.kind == "charge")
+    assert (message.outcome, "book it by hand" in (message.answer or "")) == ("parked", True)
     assert "jobs.control.chargeCredits" not in {each.call for each in world.core.exchanges}
 
 

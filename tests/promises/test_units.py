@@ -296,17 +296,13 @@ def test_the_programs_that_are_started_are_those_of_the_guide(unit: str) -> None
 # ---- packages
 
 
-def test_an_installation_has_every_package_that_the_code_imports() -> None:
+def test_an_installation_has_every_package_that_the_code_imports_and_no_other() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     wanted = setup["options"]["install_requires"].strip().splitlines()
     declared: set[str] = {canonicalize_name(Requirement(text).name) for text in wanted}
-    declared |= {part for part, whole in PARTS.items() if whole in declared}
     owners = metadata.packages_distributions()
-    plots = ROOT / "tests/sandbox/bench/plots.py"  # `make bench` installs what it needs
-    extra = {
-        canonicalize_name(text.split()[0]) for text in setup["options.extras_require"]["bench"].split("\n") if text
-    }
+    used: set[str] = set()
     for path in sorted((ROOT / "ucloud_slurm").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -315,9 +311,11 @@ def test_an_installation_has_every_package_that_the_code_imports() -> None:
             for name in (
                 {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"ucloud_slurm", "_typeshed"}
             ):
-                found = {canonicalize_name(owner) for owner in owners[name]}
-                known = declared | extra if path == plots else declared
-                assert found & known, f"{path} imports {name}, which setup.cfg does not ask for"
+                found: set[str] = {canonicalize_name(owner) for owner in owners[name]}
+                found |= {PARTS[part] for part in found & PARTS.keys()}
+                assert found & declared, f"{path} imports {name}, which setup.cfg does not ask for"
+                used |= found & declared
+    assert declared - used == {"gunicorn"}, "the units start it"
 
 
 # ---- gunicorn

@@ -16,7 +16,7 @@ LONGEST = 80
 
 
 class Folder:
-    """A folder that is the sandbox's alone."""
+    """A folder that only the sandbox uses."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""What starting the private cluster does to this machine, in sentences for whoever types the command."""
+"""What starting the private cluster does to this machine, in sentences for the person who types the command."""
 
 from collections.abc import Sequence
 

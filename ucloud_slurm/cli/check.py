@@ -22,7 +22,6 @@ from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.filelock import LISTENER, is_locked
 from ucloud_slurm.ucloud.core import Core
-from ucloud_slurm.ucloud.credentials import read_refresh_token
 from ucloud_slurm.ucloud.eras import ERAS
 from ucloud_slurm.ucloud.tokens import read_keys
 
@@ -87,7 +86,7 @@ def _database(config: Config) -> list[Line]:
 
 def _keys(config: Config) -> list[Line]:
     keys = read_keys(config.ucloud.public_key_file)
-    read_refresh_token(config.ucloud.refresh_token_file)
+    config.ucloud.refresh_token()
     return [("ok", f"{len(keys)} public key(s) of UCloud, and a refresh token")]
 
 
@@ -206,7 +205,7 @@ def _channel(config: Config) -> list[Line]:
 def _ucloud(config: Config) -> list[Line]:
     core = Core(
         config.ucloud.url,
-        read_refresh_token(config.ucloud.refresh_token_file),
+        config.ucloud.refresh_token(),
         now=time.time,
         timeout=config.ucloud.timeout,
         tries=1,

@@ -6,18 +6,16 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ucloud_slurm.bridge import naming
-from ucloud_slurm.bridge.person import Person
+from ucloud_slurm.bridge.naming import JobPaths, LocalUser
 from ucloud_slurm.cli.output import Line
 from ucloud_slurm.config import Config, UsersSection
 from ucloud_slurm.errors import NotNow, Problem
-from ucloud_slurm.store.people import Link, People
+from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.users import service
-from ucloud_slurm.users.impersonation import ImpersonationDeniedError, OwnAccount
+from ucloud_slurm.users.impersonation import ImpersonationDeniedError, OwnAccount, RunnerClient
 from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member
-from ucloud_slurm.users.runner_client import RunnerClient
 from ucloud_slurm.users.script import Script
 
 MOST_NAMED = 10  # users with a problem that are named; the others are counted
@@ -68,7 +66,7 @@ def _table(config: Config) -> Iterator[Line]:
     fit, unfit = [], []
     for link in links:
         found = _person(config.users, link)
-        if isinstance(found, Person):
+        if isinstance(found, LocalUser):
             fit.append(found)
         else:
             unfit.append(f"{link.username} cannot run jobs: {found}")
@@ -89,7 +87,7 @@ def _script(config: Config) -> Iterator[Line]:
     yield from _trial(config, _members(config.users))
 
 
-def _person(users: UsersSection, link: Link) -> Person | str:
+def _person(users: UsersSection, link: UserLink) -> LocalUser | str:
     """The local user of a connection, or why no job runs as that user."""
     try:
         account = account_of(link.local_user, users, link.uid)
@@ -97,10 +95,10 @@ def _person(users: UsersSection, link: Link) -> Person | str:
         return error.reason
     if not is_member(account, users.group):
         return f"{account.name} is not in the group {users.group}"
-    return Person(account.name, account.home, account.shell)
+    return LocalUser(account.name, account.home, account.shell)
 
 
-def _members(users: UsersSection) -> list[Person]:
+def _members(users: UsersSection) -> list[LocalUser]:
     """The members of the group that jobs may run as."""
     found = []
     try:
@@ -112,11 +110,11 @@ def _members(users: UsersSection) -> list[Person]:
             account = account_of(name, users)
         except IneligibleUserError:
             continue
-        found.append(Person(account.name, account.home, account.shell))
+        found.append(LocalUser(account.name, account.home, account.shell))
     return found
 
 
-def _trial(config: Config, people: Sequence[Person]) -> Iterator[Line]:
+def _trial(config: Config, people: Sequence[LocalUser]) -> Iterator[Line]:
     """Tries to act as the first user."""
     runner = config.users.runner
     if not people and runner.is_socket():
@@ -137,5 +135,5 @@ def _trial(config: Config, people: Sequence[Person]) -> Iterator[Line]:
             yield "ok", f"the runner can act as {person.user}, whose jobs are in {Path(folder).parent}"
 
 
-def _folder(config: Config, person: Person) -> str:
-    return naming.folder(config.jobs.folder, person.home, person.user, f"check-{os.getpid()}")
+def _folder(config: Config, person: LocalUser) -> str:
+    return JobPaths.of(config.jobs.folder, person, f"check-{os.getpid()}").folder

@@ -8,12 +8,11 @@ import click
 
 from ucloud_slurm.cli.context import explained, opened
 from ucloud_slurm.config import Config, location, read
-from ucloud_slurm.errors import Misconfigured, StorageTrouble
+from ucloud_slurm.errors import CoreUnavailableError, Misconfigured, StorageError
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.linking import report_connection
 from ucloud_slurm.system import ipc, journal
-from ucloud_slurm.ucloud.errors import CoreUnavailableError
 from ucloud_slurm.users.linking import Linking, LinkServer
 from ucloud_slurm.users.runner import Runner
 from ucloud_slurm.users.service import refuse_root
@@ -55,7 +54,7 @@ def linking(provider: Provider) -> Linking:
     def report(username: str) -> bool:
         try:
             report_connection(provider, username)
-        except (CoreUnavailableError, StorageTrouble) as error:
+        except (CoreUnavailableError, StorageError) as error:
             click.echo(f"ucloud-slurm: UCloud does not know of a changed connection yet: {error}", err=True)
             return False
         return True

@@ -2,12 +2,13 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from ucloud_slurm.bridge.usage import Accounting, Unit
+from ucloud_slurm.bridge.usage import Accounting
 from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, columns, moment, table
 from ucloud_slurm.provider.billing import accounting_of
@@ -65,9 +66,9 @@ def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
     if row is None:
         click.echo(f"ucloud-slurm: there is no job {job_id!r}; `ucloud-slurm jobs --all` lists them.", err=True)
         sys.exit(1)
-    runs = [dict(run) for run in provider.jobs.runs(row.id)]
-    charges = [dict(charge) for charge in provider.jobs.charges(row.id)]
-    messages = [dict(message) for message in provider.outbox.of(row.id)]
+    runs = [asdict(run) for run in provider.charges.runs(row.id)]
+    charges = [asdict(charge) for charge in provider.charges.of(row.id)]
+    messages = [asdict(message) for message in provider.outbox.of(row.id)]
     accounting = accounting_of(provider, Lookup(provider), row, ask=False)
     bill = _bill(row, accounting)
     if json_:
@@ -86,8 +87,9 @@ def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
     head = ("CHARGE", "UNITS", "TIMES", "FROM", "TO", "OUTCOME")
     table(head, columns(shown, "charge_id", "units", "multiplier", "start", "end", "outcome"))
     if bill["used"] is not None:
+        measure = accounting.tariff.measure if accounting else "seconds"
         click.echo(
-            f"\nUsed {bill['used']} {_unit(accounting)}, charged {bill['charged']}, rest {bill['rest']} "
+            f"\nUsed {bill['used']} {measure}, charged {bill['charged']}, rest {bill['rest']} "
             f"(a unit is {bill['unit_seconds']} seconds)."
         )
     click.echo("\nMessages to UCloud")
@@ -111,7 +113,7 @@ def outbox(path: Path | None, everything: bool, most: int, retry: bool, json_: b
 def _outbox(provider: Provider, most: int, *, everything: bool, json_: bool) -> None:
     """The outbox, oldest first."""
     found = provider.outbox.newest(most + 1) if everything else provider.outbox.listed(most + 1)
-    rows = [dict(row) for row in _first(found, most)]
+    rows = [asdict(row) for row in _first(found, most)]
     if everything:
         rows.reverse()
     if json_:
@@ -151,7 +153,7 @@ def _summary(row: JobRow) -> dict[str, Any]:
 
 
 def _bill(row: JobRow, accounting: Accounting | None) -> dict[str, Any]:
-    """What Slurm counted, what was charged and the rest, in the unit of :func:`_unit`."""
+    """What Slurm counted, what was charged and the rest, in node-, CPU- or GPU-seconds."""
     rest = None if row.used is None else row.used - row.charged
     return {
         "used": row.used,
@@ -159,13 +161,6 @@ def _bill(row: JobRow, accounting: Accounting | None) -> dict[str, Any]:
         "rest": rest,
         "unit_seconds": accounting.frequency_seconds if accounting else None,
     }
-
-
-def _unit(accounting: Accounting | None) -> str:
-    """What use is counted in, by charge_by of the product."""
-    if accounting is None:
-        return "seconds"
-    return {Unit.NODE: "node-seconds", Unit.GPU: "GPU-seconds"}.get(accounting.unit, "CPU-seconds")
 
 
 def _line(message: dict[str, Any]) -> tuple[Any, ...]:

@@ -9,12 +9,11 @@ from typing import Any
 
 import click
 
-from ucloud_slurm.bridge.products import Compared, Comparison, Standing, compare, shown
+from ucloud_slurm.bridge.products import Comparison, ProductComparison, SyncStatus, compare, shown
 from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, table
-from ucloud_slurm.errors import one_line
+from ucloud_slurm.errors import CoreRefusedError, one_line
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.ucloud.errors import CoreRefusedError
 from ucloud_slurm.ucloud.products import ProductV2
 
 
@@ -34,7 +33,7 @@ def list_(path: Path | None, json_: bool) -> None:
     if json_:
         as_json(_as_data(found))
         return
-    rows = [_row(each.product, partitions[each.product.key], each.standing) for each in found.products]
+    rows = [_row(each.product, partitions[each.product.key], each.status) for each in found.products]
     rows += [_row(each, None, "not configured") for each in found.others]
     table(("CATEGORY", "PRODUCT", "PARTITION", "PRICE", "UNIT", "FREQUENCY", "AT UCLOUD"), rows)
 
@@ -91,10 +90,10 @@ def _answered() -> Iterator[None]:
 
 def _show(found: Comparison) -> None:
     for each in found.products:
-        if each.standing is not Standing.SAME:
-            click.echo(f"{_name(each)}: {each.standing}")
+        if each.status is not SyncStatus.SAME:
+            click.echo(f"{_name(each)}: {each.status}")
             for difference in each.differences:
-                before = "" if each.standing is Standing.NEW else f"{shown(difference.there)} -> "
+                before = "" if each.status is SyncStatus.NEW else f"{shown(difference.there)} -> "
                 click.echo(f"  {difference.field}: {before}{shown(difference.here)}")
     for other in found.others:
         name = one_line("/".join(other.key), 200)
@@ -111,7 +110,7 @@ def _count(number: int) -> str:
     return f"{number} product{'' if number == 1 else 's'}"
 
 
-def _name(each: Compared) -> str:
+def _name(each: ProductComparison) -> str:
     return one_line("/".join(each.product.key), 200)
 
 
@@ -121,7 +120,7 @@ def _as_data(found: Comparison) -> dict[str, Any]:
             {
                 "category": each.product.category.name,
                 "product": each.product.name,
-                "at_ucloud": each.standing,
+                "at_ucloud": each.status,
                 "differences": [asdict(difference) for difference in each.differences],
                 "refused": [asdict(difference) for difference in each.fixed],
             }

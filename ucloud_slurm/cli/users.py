@@ -5,16 +5,18 @@ import os
 import pwd
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
+from ucloud_slurm.bridge.naming import JobPaths
 from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, moment, table
 from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store.people import Link
+from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member
 
@@ -39,7 +41,7 @@ def list_(path: Path | None, json_: bool) -> None:
                 "uid": link.uid,
                 "added_at": link.added_at,
                 "added_by": link.added_by,
-                "at_ucloud": str(provider.connections.of(link.username) or ""),
+                "at_ucloud": str(provider.link_states.of(link.username) or ""),
             }
             for link in provider.people.listed()
         ]
@@ -115,10 +117,12 @@ def test(path: Path | None, ucloud_user: str, project: str | None) -> None:
         except IneligibleUserError as error:
             raise Misconfigured([f"{error.reason}."]) from None
         person = identity.person
-        trial = f"{provider.config.jobs.folder.replace('{home}', person.home).replace('{user}', person.user)}"
-        provider.impersonation(person.user).self_test(f"{trial.rstrip('/')}/check-{os.getpid()}")
+        folder = JobPaths.of(provider.config.jobs.folder, person, f"check-{os.getpid()}").folder
+        provider.impersonation(person.user).self_test(folder)
         uid, account = pwd.getpwnam(person.user).pw_uid, identity.account or "that of the product"
-        click.echo(f"{ucloud_user} is {person.user} (uid {uid}); Slurm account: {account}; jobs in {trial}")
+        click.echo(
+            f"{ucloud_user} is {person.user} (uid {uid}); Slurm account: {account}; jobs in {Path(folder).parent}"
+        )
 
 
 @users.command()
@@ -127,7 +131,7 @@ def test(path: Path | None, ucloud_user: str, project: str | None) -> None:
 def history(path: Path | None, json_: bool) -> None:
     """List every change, with its time and author."""
     with opened(path) as provider:
-        rows = [dict(row) for row in provider.people.history()]
+        rows = [asdict(row) for row in provider.people.history()]
     if json_:
         as_json(rows)
         return
@@ -145,7 +149,7 @@ def projects() -> None:
 def list_projects(path: Path | None, json_: bool) -> None:
     """List the Slurm accounts of projects."""
     with opened(path) as provider:
-        rows: list[dict[str, Any]] = [dict(row) for row in provider.people.projects()]
+        rows: list[dict[str, Any]] = [asdict(row) for row in provider.people.projects()]
     if json_:
         as_json(rows)
         return
@@ -178,7 +182,7 @@ def remove_project(path: Path | None, project: str) -> None:
         click.echo(f"{project} has no Slurm account of its own any more.")
 
 
-def _link(provider: Provider, ucloud_user: str, local_user: str) -> Link:
+def _link(provider: Provider, ucloud_user: str, local_user: str) -> UserLink:
     if not ucloud_user or one_line(ucloud_user, 200) != ucloud_user:
         raise Misconfigured([f"{one_line(ucloud_user, 40)!r} is not a user of UCloud."])
     try:
@@ -190,7 +194,7 @@ def _link(provider: Provider, ucloud_user: str, local_user: str) -> Link:
         raise Misconfigured(
             [f"{account.name} is not in the group {group}; add them first: gpasswd --add {account.name} {group}"]
         )
-    return Link(ucloud_user, account.name, account.uid, provider.now(), _who())
+    return UserLink(ucloud_user, account.name, account.uid, provider.now(), _who())
 
 
 def _name(file: TextIO) -> str:

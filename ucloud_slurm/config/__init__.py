@@ -1,9 +1,9 @@
-"""The configuration file. What other rooms use of it is imported from here."""
+"""The configuration file. Other rooms import from here."""
 
 from ucloud_slurm.config.jobs import (
-    LAYOUT,
     ApplicationsSection,
     ContainersSection,
+    ExternalJobRule,
     FilesRoot,
     JobsSection,
     PriceUnit,
@@ -13,13 +13,13 @@ from ucloud_slurm.config.model import (
     DEFAULT_PATH,
     VARIABLE,
     Config,
-    OutsideRule,
     SessionsSection,
     SlurmSection,
     location,
     parse,
     read,
 )
+from ucloud_slurm.config.types import LAYOUT
 from ucloud_slurm.config.users import LINK_SOCKET, UsersSection
 
 __all__ = [
@@ -30,9 +30,9 @@ __all__ = [
     "ApplicationsSection",
     "Config",
     "ContainersSection",
+    "ExternalJobRule",
     "FilesRoot",
     "JobsSection",
-    "OutsideRule",
     "PriceUnit",
     "Product",
     "SessionsSection",

@@ -23,7 +23,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from ucloud_slurm.errors import NotNow
 from ucloud_slurm.listener.settings import Settings
-from ucloud_slurm.ucloud.channel import LARGEST, ProtocolError
+from ucloud_slurm.ucloud.channel import MAX_MESSAGE_BYTES, ProtocolError
 
 READ_BYTES = 64 * 1024
 
@@ -133,8 +133,8 @@ class ChannelConnection:
             case TextMessage():
                 raise ProtocolError("A message on UCloud's channel is text; only binary ones are known.")
             case BytesMessage():
-                if len(self._message) + len(event.data) > LARGEST:
-                    raise ProtocolError(f"A message on UCloud's channel has more than {LARGEST} bytes.")
+                if len(self._message) + len(event.data) > MAX_MESSAGE_BYTES:
+                    raise ProtocolError(f"A message on UCloud's channel has more than {MAX_MESSAGE_BYTES} bytes.")
                 self._message += event.data
                 if event.message_finished:
                     self._received.append(bytes(self._message))

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from wsproto.events import Pong
 
-from ucloud_slurm.errors import NotNow, StorageTrouble, one_line, place
+from ucloud_slurm.errors import NotNow, StorageError, one_line, place
 from ucloud_slurm.listener.connection import ChannelConnection, ChannelEndedError, ChannelUnavailableError
 from ucloud_slurm.listener.pulse import Pulse, backoff
 from ucloud_slurm.listener.settings import Settings
@@ -78,7 +78,7 @@ class Listener:
                 failures = 0 if self._received_any else failures + 1
                 no_message = " before it sent anything; is our access token refused?"
                 why = str(error) if self._received_any else f"{error}{no_message}"
-            except (NotNow, ProtocolError, StorageTrouble) as error:
+            except (NotNow, ProtocolError, StorageError) as error:
                 failures, why = failures + 1, str(error)
             except Exception as error:  # noqa: BLE001
                 failures, why = failures + 1, f"{type(error).__name__} at {place(error)}; please report it"
@@ -93,7 +93,7 @@ class Listener:
         log.warning("%s; connecting again in %.0f s", why, wait)
         try:
             self._breaker.record_failure(CHANNEL, why, self._now(), 0.0)
-        except StorageTrouble as error:
+        except StorageError as error:
             log.warning("%s", error)
 
     def listen(self) -> NoReturn:
@@ -102,7 +102,7 @@ class Listener:
         :raises NotNow: it cannot be made, or is dead
         :raises ChannelEndedError: UCloud has ended it, or it has reached its age limit
         :raises ProtocolError: a message cannot be parsed
-        :raises StorageTrouble: records could not be stored
+        :raises StorageError: records could not be stored
         """
         self._received_any = False
         token = self._token()

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ucloud_slurm.config import UsersSection
 from ucloud_slurm.errors import Conflict, Forbidden, Problem, Refused, TooMany, one_line
 from ucloud_slurm.store.codes import Code, Codes
-from ucloud_slurm.store.people import Link, People
+from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import Account
 from ucloud_slurm.system.ipc import ConnectionLostError, Message, MessageError
@@ -76,7 +76,7 @@ class Linking:
                 f"{code.username} is connected with another account of this cluster. Type ucloud-slurm "
                 "unlink there first, or ask the provider's support."
             )
-        link = Link(code.username, account.name, account.uid, self._now(), account.name)
+        link = UserLink(code.username, account.name, account.uid, self._now(), account.name)
         try:
             self._codes.spend(code, self._people, link)
         except Conflict:

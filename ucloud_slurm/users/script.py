@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from ucloud_slurm.bridge.person import Person
+from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Forbidden, Misconfigured, one_line
 from ucloud_slurm.store.caches import Cache
@@ -65,7 +65,7 @@ class Script:
         account = answer.get("account") or slurm_account(self._users, self._people, project, person.user)
         return Identity(person, account)
 
-    def person(self, local_user: str) -> Person:
+    def person(self, local_user: str) -> LocalUser:
         """See :class:`Mapping`."""
         return eligible_user(local_user, self._users)
 

@@ -11,12 +11,12 @@ from ucloud_slurm.bridge import time_limit
 from ucloud_slurm.bridge.errors import action
 from ucloud_slurm.errors import Conflict, NotFound, Problem, Refused
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import FAIR_TRIAL_SECONDS, OPEN_SECONDS, Lookup
+from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.breaker import FAIR_TRIAL_SECONDS, SLURM
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.ucloud.jobs import ExtendItem, Job, JobItem
@@ -67,7 +67,7 @@ class Control(ABC, Generic[ItemT]):
             raise
         except SchedulerUnavailableError as error:
             if time.monotonic() - self._begun >= FAIR_TRIAL_SECONDS:
-                self._provider.breaker.record_failure(SLURM, str(error), self._provider.now(), OPEN_SECONDS)
+                self._provider.breaker.record_failure(SLURM, str(error), self._provider.now())
             raise
 
     def left(self) -> float:
@@ -133,8 +133,9 @@ class Extend(Control[ExtendItem]):
         provider.scheduler.set_time_limit(record.id, wanted.target, self.left())
         now = provider.now()
         with provider.store.writing():
-            provider.jobs.seen(row.id, extension=wanted.key, extended_at=now)
-            provider.jobs.limited(row.id, wanted.target, time_limit.limit_update(wanted.target, provider.era), now)
+            provider.observations.record_extension(row.id, wanted.key, now)
+            update = time_limit.limit_update(wanted.target, provider.era)
+            provider.observations.record_time_limit(row.id, wanted.target, update, now)
         log.info("job %s: may now run for %d minutes", row.id, wanted.target)
 
     def undo(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> None:

@@ -40,7 +40,7 @@ class Connecting:
             raise Refused("username: not the name of a user")
         page = f"{config.provider.url.rstrip('/')}/ucloud/{config.provider.id}/link"
         provider = self._provider
-        provider.connections.unconnected(username, provider.now())
+        provider.link_states.disconnected(username, provider.now())
         with suppress(Forbidden):
             provider.mapping.identity(username, None)
             return f"{page}/{CONNECTED}"
@@ -59,7 +59,7 @@ class Connecting:
         if self.wanted:
             provider = self._provider
             with provider.store.writing():
-                provider.connections.unconnected(username, provider.now())
+                provider.link_states.disconnected(username, provider.now())
                 with suppress(NotFound):
                     provider.people.remove(username, "UCloud", provider.now())
 

@@ -85,7 +85,7 @@ class Pages:
         now = time.monotonic()
         read_at, announced = self._announced.get(session.token, (0.0, None))
         if announced is None or now - read_at > PORT_CACHE_SECONDS:
-            path = naming.port_file(self._provider.job_folder(row), session.rank)
+            path = self._provider.job_paths(row).port_file(session.rank)
             text = read_small(partial(self._provider.impersonation(row.local_user).open, path), 4096)
             match = ANNOUNCEMENT.fullmatch(text or b"")
             port = int(match[1]) if match else 0

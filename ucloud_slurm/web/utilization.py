@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from pydantic import TypeAdapter
 
-from ucloud_slurm.errors import Refused, StorageTrouble
+from ucloud_slurm.bridge.states import queue_level
+from ucloud_slurm.errors import Refused, StorageError
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import FAIR_TRIAL_SECONDS, OPEN_SECONDS
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Load
-from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.breaker import FAIR_TRIAL_SECONDS, SLURM
 from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.ucloud.responses import Capacity, QueueLevel, QueueStatus, Utilization
@@ -75,7 +75,7 @@ def _load(
         load = provider.scheduler.load(partitions, within)
     except SchedulerUnavailableError as error:
         if provider.breaker.allows(SLURM, now) and within >= FAIR_TRIAL_SECONDS:
-            provider.breaker.record_failure(SLURM, str(error), now, OPEN_SECONDS)
+            provider.breaker.record_failure(SLURM, str(error), now)
         old = Cache(provider.store, "load", stale).get(key, now)
         if old is None:
             raise
@@ -96,25 +96,11 @@ def queues(provider: Provider, partitions: Iterable[str]) -> dict[str, QueueLeve
         left = until - time.monotonic()
         try:
             load = _load(provider, [partition], fresh=QUEUE_SECONDS, stale=QUEUE_STALE_SECONDS, within=left)
-        except (SchedulerUnavailableError, StorageTrouble) as error:
+        except (SchedulerUnavailableError, StorageError) as error:
             log.debug("the load of the partition %s is unknown: %s", partition, error)
         else:
             found[partition] = queue_level(load)
     return found
-
-
-def queue_level(load: Load) -> QueueLevel:
-    """What a job that is started now has to expect of a partition.
-
-    Available: a CPU is free and no job is pending. Full: no CPU is free and jobs are pending, or no CPU is in service.
-    Busy: everything between.
-    """
-    if load.cpus == 0:
-        return QueueLevel.FULL
-    free, waiting = load.cpus > load.cpus_used, load.pending > 0
-    if free and not waiting:
-        return QueueLevel.AVAILABLE
-    return QueueLevel.BUSY if free or not waiting else QueueLevel.FULL
 
 
 def may_extend(provider: Provider) -> bool:

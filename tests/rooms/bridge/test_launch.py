@@ -184,11 +184,11 @@ def test_the_account_of_the_owner_stands_before_that_of_the_product() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("options", ["--partition=x"], "--partition is decided"),
-        ("options", ["--part=x"], "--partition is decided"),
-        ("options", ["--uid=0"], "--uid is decided"),
-        ("options", ["--wrap=id"], "--wrap is decided"),
-        ("options", ["--chdir=/"], "--chdir is decided"),
+        ("options", ["--partition=x"], "ucloud-slurm sets --partition itself"),
+        ("options", ["--part=x"], "ucloud-slurm sets --partition itself"),
+        ("options", ["--uid=0"], "sets --uid itself"),
+        ("options", ["--wrap=id"], "sets --wrap itself"),
+        ("options", ["--chdir=/"], "sets --chdir itself"),
         ("options", ["--exp=ALL"], "--export"),
         ("options", ["-p", "x"], "long option"),
         ("options", ["--nice=1 --uid=0"], "long option"),

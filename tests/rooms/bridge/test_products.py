@@ -11,7 +11,7 @@ from ucloud_slurm import config
 from ucloud_slurm.bridge import charges
 from ucloud_slurm.bridge.charges import Tariff, Use
 from ucloud_slurm.bridge.products import compare
-from ucloud_slurm.bridge.usage import Accounting, Unit, accounting
+from ucloud_slurm.bridge.usage import Accounting, Unit, product_accounting
 from ucloud_slurm.config import Product
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.ucloud.products import ProductV2
@@ -22,7 +22,7 @@ def product(**more: Any) -> Product:
 
 
 def counted(**more: Any) -> Accounting:
-    found = accounting(product(**more), None)
+    found = product_accounting(product(**more), None)
     assert found is not None
     return found
 
@@ -71,7 +71,7 @@ def test_the_unit_has_a_name(keys: Any, name: str, plural: str, money: bool) -> 
 
 def test_ucloud_knows_the_cores_that_are_not_configured() -> None:
     bare = Product.model_validate({"id": "p", "category": "c", "partition": "cpu"})
-    found = accounting(bare, 12)
+    found = product_accounting(bare, 12)
     assert found is not None
     assert found.node_price == 12
     assert found.tariff.weight(Use(seconds=1, nodes=2, cpus=99)) == 24
@@ -116,8 +116,8 @@ def test_the_reported_use_of_a_running_job_never_falls(steps: list[int], price: 
 
 
 def test_what_is_not_counted_by_time_cannot_be_registered() -> None:
-    assert accounting(product(unit="PER_UNIT"), None) is None
-    with pytest.raises(Misconfigured, match=r"PER_UNIT.*give frequency"):
+    assert product_accounting(product(unit="PER_UNIT"), None) is None
+    with pytest.raises(Misconfigured, match=r"PER_UNIT.*set frequency"):
         made(product(unit="PER_UNIT"))
 
 

@@ -17,7 +17,7 @@ from ucloud_slurm.cli.output import Line
 from ucloud_slurm.config import Config, parse
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.scheduler import Scheduler
-from ucloud_slurm.store.people import Link, People
+from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import own_account
@@ -102,7 +102,7 @@ def runner(tmp_path: Path) -> Iterator[FakeRunner]:
 
 def connect(config: Config, *numbers: int, uid: int = 7000) -> None:
     store = Store(config.database.path)
-    People(store).add([Link(f"U{n}#1", f"u{n}", uid + n, 1.0, "root") for n in numbers])
+    People(store).add([UserLink(f"U{n}#1", f"u{n}", uid + n, 1.0, "root") for n in numbers])
     store.close()
 
 

@@ -15,7 +15,7 @@ from tests.sandbox.core import SimulatedCore
 from ucloud_slurm.cli.main import main
 from ucloud_slurm.errors import Forbidden
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store.people import Link
+from ucloud_slurm.store.people import UserLink
 
 ENTRIES = {
     "ada": ("ada", "x", 54321, 54321, "", "/home/ada", "/bin/bash"),
@@ -193,7 +193,7 @@ def test_nobody_types_as_root(core: SimulatedCore, tmp_path: Path) -> None:
 def test_the_slurm_account_comes_from_the_table_the_pattern_or_the_product(core: SimulatedCore, tmp_path: Path) -> None:
     table = {"mapping": "table", "account": "uc-{project}", "personal_account": "home-{user}"}
     provider = Provider.open(configuration(core, tmp_path, users=table))
-    provider.people.add([Link("Ada#1", "ada", 54321, 0.0, "grace")])
+    provider.people.add([UserLink("Ada#1", "ada", 54321, 0.0, "grace")])
     provider.people.add_project("known", "physics", "grace", 0.0)
     of = provider.mapping.identity
     assert of("Ada#1", "known").account == "physics"
@@ -202,7 +202,7 @@ def test_the_slurm_account_comes_from_the_table_the_pattern_or_the_product(core:
     provider.close()
     (tmp_path / "test.db").unlink()
     plain = Provider.open(configuration(core, tmp_path, users={"mapping": "table"}))
-    plain.people.add([Link("Ada#1", "ada", 54321, 0.0, "grace")])
+    plain.people.add([UserLink("Ada#1", "ada", 54321, 0.0, "grace")])
     assert plain.mapping.identity("Ada#1", "other").account is plain.mapping.identity("Ada#1", None).account is None
     plain.close()
 
@@ -212,7 +212,7 @@ def test_no_project_makes_a_slurm_account_that_is_not_a_plain_word(
     core: SimulatedCore, tmp_path: Path, project: str
 ) -> None:
     provider = Provider.open(configuration(core, tmp_path, users={"mapping": "table", "account": "{project}"}))
-    provider.people.add([Link("Ada#1", "ada", 54321, 0.0, "grace")])
+    provider.people.add([UserLink("Ada#1", "ada", 54321, 0.0, "grace")])
     with pytest.raises(Forbidden, match="no account on this cluster"):
         provider.mapping.identity("Ada#1", project)
     provider.close()

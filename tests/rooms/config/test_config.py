@@ -82,8 +82,8 @@ def test_all_errors_are_listed_at_once() -> None:
         assert name in text
 
 
-def test_a_product_that_is_there_twice_is_an_error() -> None:
-    with pytest.raises(Misconfigured, match="example-compute-1 in category example-compute is there twice"):
+def test_a_product_that_is_configured_twice_is_an_error() -> None:
+    with pytest.raises(Misconfigured, match="example-compute-1 in category example-compute is configured twice"):
         config.parse(GOOD | {"products": GOOD["products"] * 2})
 
 

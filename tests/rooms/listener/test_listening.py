@@ -24,11 +24,11 @@ from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import CHANNEL, CircuitBreaker
 from ucloud_slurm.store.sqlite import Store
-from ucloud_slurm.store.wallets import MARGIN, Wallets
+from ucloud_slurm.store.wallets import REPLAY_MARGIN_SECONDS, Wallets
 from ucloud_slurm.ucloud.channel import OwnerKind, Payer
 from ucloud_slurm.worker.run import Result, run_once
 
-MARGIN_MS = int(MARGIN * 1000)
+MARGIN_MS = int(REPLAY_MARGIN_SECONDS * 1000)
 QUICK = partial(Pulse, every=0.05, patience=10.0, quiet=0.0)  # all is settled with the first answer
 NEVER = partial(Pulse, every=0.05, patience=10.0, quiet=1e9)
 HASTY = partial(Pulse, every=0.05, patience=0.1, quiet=1e9)
@@ -201,7 +201,7 @@ def test_a_time_that_has_not_come_yet_leaves_nothing_out(hear: Hear) -> None:
     peer.say(records.of_user("Ada#1", locked=True, at=2**62))
     wait_until("the time is kept", lambda: hearing.wallets.replay_from() > 0, seconds=10)
     peer.drop()
-    assert hearing.server.accept().replay_from == int((START - MARGIN) * 1000)
+    assert hearing.server.accept().replay_from == int((START - REPLAY_MARGIN_SECONDS) * 1000)
 
 
 @pytest.mark.parametrize(

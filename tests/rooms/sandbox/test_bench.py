@@ -20,7 +20,7 @@ from tests.sandbox.bench.run import GROUPS, USUAL, chosen
 from tests.sandbox.bench.sdiag import calls
 from tests.sandbox.bench.wanted import COMMANDS, PYSLURM, wanted
 from tests.sandbox.core import SimulatedCore
-from tests.sandbox.core.requests import UserRequest
+from tests.sandbox.core.user_requests import UserRequest
 from tests.sandbox.errors import SandboxError
 from tests.support.factories import application, word
 
@@ -163,7 +163,7 @@ def test_the_readme_quotes_what_was_measured_and_no_trial() -> None:
     assert "pyslurm" in pages.quotes([report(CREATE, backend="pyslurm")])[0]
     passed = row("pass-10000", "pass", "ms", [300], [600], "squeue"), row("pass-calls-10000", "calls", "calls", [3])
     assert (
-        "0.50 times one squeue and one sacct (600 ms), and asks the controller 3 times"
+        "0.50 times one squeue and one sacct (600 ms), and costs the controller 3 RPCs, those of one squeue"
         in pages.quotes([report(*passed)])[0]
     )
 
@@ -199,7 +199,7 @@ def test_a_plot_without_numbers_is_not_drawn(tmp_path: Path) -> None:
 
 def test_plots_without_matplotlib_say_what_to_install(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(SandboxError, match=r"ucloud-slurm\[bench\]"):
+    with pytest.raises(SandboxError, match=r"--editable '\.\[bench\]'"):
         plots.draw(measured)
 
 

@@ -14,7 +14,7 @@ from tests.support.factories import accept_live, job, job_data, new_job
 from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Forbidden, Misconfigured
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store.people import Link
+from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.store.sessions import group, user
 from ucloud_slurm.system.accounts import FLOOR, NAMES, Account, ineligible
 from ucloud_slurm.ucloud.jobs import Job
@@ -173,7 +173,7 @@ def test_a_shell_is_for_the_person_whose_account_the_job_runs_as(
     entry = pwd.struct_passwd(("ada", "x", 54321, 54321, "", "/home/ada", "/bin/bash"))
     monkeypatch.setattr(pwd, "getpwnam", lambda _name: entry)
     provider = Provider.open(configuration(core, tmp_path, users={"mapping": "table"}))
-    provider.people.add([Link("Ada#1", "ada", 54321, 0.0, "grace")])
+    provider.people.add([UserLink("Ada#1", "ada", 54321, 0.0, "grace")])
     body = job("7").model_dump_json(by_alias=True)
     accept_live(provider.jobs, new_job("7", local_user=account, owner=owner, body=body))
     row = provider.jobs.get("7")

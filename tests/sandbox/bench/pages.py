@@ -72,8 +72,8 @@ def _of_commands(report: Report) -> Iterator[str]:
     passed, calls = report.row("pass-10000"), report.row("pass-calls-10000")
     if passed is not None and passed.bare is not None and calls is not None:
         yield (
-            f"A pass over 10 000 waiting jobs takes {_beside(passed, 'one squeue and one sacct')}, and asks the "
-            f"controller {number(calls.ours.median)} times."
+            f"A pass over 10 000 waiting jobs takes {_beside(passed, 'one squeue and one sacct')}, and costs the "
+            f"controller {number(calls.ours.median)} RPCs, those of one squeue."
         )
 
 

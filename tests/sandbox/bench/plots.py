@@ -124,7 +124,7 @@ def _bulk(axes: Any, reports: Sequence[Report]) -> bool:
 def _bars(axes: Any, rows: Sequence[tuple[str, Row, int]]) -> bool:
     """Pairs of bars, ours and the bare one, with whiskers from the least to the most.
 
-    :param rows: what stands below each pair, its row, and by what its values are divided
+    :param rows: the label below each pair, its row, and by what its values are divided
     """
     for place, (_, row, divisor) in enumerate(rows):
         for shift, series, colour in ((-0.2, row.ours, OURS), (0.2, row.bare, BARE)):

@@ -8,7 +8,7 @@ class Sizes:
     """Numbers of repetitions and of jobs.
 
     :ivar creates: single creates, one after the other
-    :ivar block: measurements of one side before it is the other's turn
+    :ivar block: measurements of one side before the other follows
     :ivar rounds: repetitions of what takes long
     :ivar bulks: jobs in a bulk
     :ivar waiting: unchanged jobs of a pass

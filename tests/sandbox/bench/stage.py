@@ -20,7 +20,7 @@ from tests.sandbox.core import SimulatedCore
 from tests.sandbox.core.applications import application, word
 from tests.sandbox.core.era import CoreEra
 from tests.sandbox.core.provider import encoded_username
-from tests.sandbox.core.requests import UserRequest
+from tests.sandbox.core.user_requests import UserRequest
 from tests.sandbox.errors import SandboxError
 from tests.sandbox.installation import Installation
 from tests.sandbox.processes import find, wait_until, with_descendants
@@ -177,7 +177,7 @@ class Scene:
         """Bodies of creates, as Core would send them, of jobs that it has.
 
         :param size: jobs in each
-        :param owners: the jobs are theirs in turn
+        :param owners: the jobs are theirs, round robin
         """
         jobs = self._had(number * size, owners)
         return [json.dumps({"items": jobs[first : first + size]}) for first in range(0, len(jobs), size)]

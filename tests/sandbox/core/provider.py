@@ -130,7 +130,7 @@ class ProviderCalls:
     def introduce(self, user: str) -> None:
         """Tell the provider about a user whom it does not know, and give it a moment.
 
-        :raises CoreError: what the provider answered, in an era that minds
+        :raises CoreError: what the provider answered, in an era that needs a success
         """
         try:
             self.plain(f"{self.provider}.im.init", {"username": user}, unit=True)

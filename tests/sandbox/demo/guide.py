@@ -169,7 +169,7 @@ class Conversation:
         if row is not None and not row.call:
             self._tell(row, job)
         else:
-            self._fail("a comment out of turn", row)
+            self._fail("an unexpected comment", row)
 
     def reached(self, call: str, times: int = 1, *, answer: bool = False) -> bool:
         """Whether the rows of a call have been said so many times."""

@@ -49,7 +49,7 @@ class Demo:
 
     def _scenes(self) -> bool:
         self._say("")
-        self._say("Three conversations follow, side by side. A minute stands for the guide's quarter of an hour.")
+        self._say("Three conversations follow, side by side. A minute is the guide's quarter of an hour.")
         self._say(f"To look at the jobs yourself: SLURM_CONF={self._cluster.conf} squeue")
         self._say("")
         installation = Installation(self._cluster.folder / "product")

@@ -87,7 +87,7 @@ class Scene:
 
     @property
     def bill(self) -> str:
-        """The call with which use is told."""
+        """The call that reports usage."""
         return "reportUsage" if self.core.era.accounting == "quotas" else "chargeCredits"
 
     def make_poor(self) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ucloud_slurm.bridge.script.text import log as log_file
+from ucloud_slurm.bridge.naming import JobPaths
 from ucloud_slurm.errors import Forbidden, NotFound, NotNow, Refused, TooMany
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.job_state import JobPhase
@@ -65,7 +65,8 @@ class LogFollower:
         self._wake = asyncio.Event()
         self._again = True  # check for new and replaced files
         self._cancelled = False
-        self._folder = "/" if row.external else provider.job_folder(row)
+        paths = JobPaths("/") if row.external else provider.job_paths(row)
+        self._folder = paths.folder
         self._files = provider.impersonation(row.local_user)
         self._inotify_fd: int | None = None
         most = provider.config.sessions.tail * 1024
@@ -73,7 +74,7 @@ class LogFollower:
         if not row.external:  # the user of an external job decides where its log is
             for rank in range(row.job.replicas):
                 for stream in STREAMS:
-                    path = log_file(self._folder, stream, rank)
+                    path = paths.log(stream, rank)
                     self._logs.append(_LogFile(rank, stream, path, Tail(partial(self._files.open, path), most)))
         self._watch: InotifyWatch | None = None
         # inotify reports no changes that other hosts make; behind FUSE may be any file system.

@@ -222,7 +222,7 @@ class ShellCalls:
         launch = provider.scheduler.terminal(
             SlurmJobId(row.slurm_id),
             session.rank,
-            provider.job_folder(row),
+            provider.job_paths(row).folder,
             provider.mapping.person(row.local_user).shell,
         )
         try:

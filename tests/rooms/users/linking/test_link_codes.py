@@ -9,7 +9,7 @@ from tests.conftest import World
 from tests.rooms.users.linking.people import ADA, BOB, LOCKED, OUTSIDER, USER, ask, connect, framed, say, shown, typed
 from tests.sandbox.core import ERAS, CoreError
 from ucloud_slurm.errors import Forbidden
-from ucloud_slurm.store.people import Link
+from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.system import ipc
 from ucloud_slurm.users import linking as daemon
 
@@ -210,7 +210,7 @@ def test_a_person_gives_the_connection_up_on_the_cluster(world: World, path: Pat
     assert typed(path, "unlink") == (0, f"{USER} is not connected with ada any more.\n")
     with pytest.raises(Forbidden):
         world.provider.mapping.identity(USER, None)
-    assert world.provider.people.history()[-1]["who"] == "ada"
+    assert world.provider.people.history()[-1].who == "ada"
     status, text = typed(path, "unlink")
     assert status == 1
     assert "not connected" in text
@@ -222,17 +222,17 @@ def test_a_person_gives_the_connection_up_at_ucloud(world: World, path: Path) ->
     ask(path, verb="link", code=connect(world))
     world.core.unlink(USER)
     assert world.provider.people.listed() == []
-    assert world.provider.people.history()[-1]["who"] == "UCloud"
+    assert world.provider.people.history()[-1].who == "UCloud"
     world.core.unlink(USER)
 
 
 def test_unlinking_needs_no_fit_account(world: World, path: Path) -> None:
-    world.provider.people.add([Link(USER, "locked", LOCKED, world.clock(), "root")])
+    world.provider.people.add([UserLink(USER, "locked", LOCKED, world.clock(), "root")])
     assert ask(path, LOCKED, verb="unlink")["usernames"] == [USER]
 
 
 def test_an_account_made_anew_is_not_the_one_that_was_connected(world: World, path: Path) -> None:
-    world.provider.people.add([Link(USER, "ada", 63000, world.clock(), "root")])
+    world.provider.people.add([UserLink(USER, "ada", 63000, world.clock(), "root")])
     assert "refused" in ask(path, verb="unlink")
     assert "connected with another account" in ask(path, verb="link", code=connect(world))["refused"]
     assert world.provider.people.of(USER) is not None

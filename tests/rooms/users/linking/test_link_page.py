@@ -11,13 +11,13 @@ from tests.rooms.users.linking.people import ADA, BASE, USER, connect, shown
 from tests.sandbox.core import CoreError, SimulatedCore
 from tests.support.model import Model
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store.people import Link
+from ucloud_slurm.store.people import UserLink
 
 
 def test_only_connected_people_are_prepared_for_and_never_with_449(world: World) -> None:
     answer = world.core.call("POST", f"{BASE}/integration/init", {"username": USER})
     assert answer == (400, {"why": "Unknown user", "errorCode": None})
-    world.provider.people.add([Link(USER, "ada", ADA, world.clock(), "root")])
+    world.provider.people.add([UserLink(USER, "ada", ADA, world.clock(), "root")])
     assert world.core.call("POST", f"{BASE}/integration/init", {"username": USER}) == (200, {})
 
 

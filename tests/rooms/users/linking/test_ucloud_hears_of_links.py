@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import World
 from tests.rooms.users.linking.people import ADA, APPROVE, USER, ask, connect, shown, typed
-from ucloud_slurm.store.people import Link
+from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.ucloud.eras import ERAS
 from ucloud_slurm.web.linking import CONNECTED
 from ucloud_slurm.worker.run import Result
@@ -31,8 +31,8 @@ def told(world: World, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]
 def add(world: World, *, named: bool = True) -> None:
     """An administrator connects a user, whom UCloud has named before or not."""
     if named:
-        world.provider.connections.unconnected(USER, world.clock())
-    world.provider.people.add([Link(USER, "ada", ADA, world.clock(), "root")])
+        world.provider.link_states.disconnected(USER, world.clock())
+    world.provider.people.add([UserLink(USER, "ada", ADA, world.clock(), "root")])
 
 
 def test_while_ucloud_does_not_answer_the_link_counts_and_is_reported_once_later(
@@ -63,7 +63,7 @@ def test_a_connection_that_was_reported_at_once_is_not_reported_again(
 
 def test_one_process_reports_a_connection_and_another_takes_over_when_it_died(world: World, told: list[Any]) -> None:
     add(world)
-    assert world.provider.connections.ask(USER, world.clock()) is not None
+    assert world.provider.link_states.claim(USER, world.clock()) is not None
     assert world.work(1) is Result.DONE
     assert told == []
     world.work(120)
@@ -135,12 +135,12 @@ def test_what_ucloud_refuses_for_good_is_written_down_and_not_repeated_until_the
     assert world.work(1) is Result.DONE
     assert world.work(200) is Result.DONE
     assert told == []
-    assert "no such user" in world.provider.people.history()[-1]["what"]
-    assert str(world.provider.connections.of(USER)) == "refused: no such user"
+    assert "no such user" in world.provider.people.history()[-1].what
+    assert str(world.provider.link_states.of(USER)) == "refused: no such user"
     connect(world)
     assert world.work(1) is Result.DONE
     assert told == [("approve", USER)]
-    assert str(world.provider.connections.of(USER)) == "connected"
+    assert str(world.provider.link_states.of(USER)) == "connected"
 
 
 @pytest.mark.parametrize(("status", "body"), [(404, None), (403, {"why": "no"})])

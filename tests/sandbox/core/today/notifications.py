@@ -50,7 +50,7 @@ class Notifications:
         self._opened: list[Auth] = []
         self._replayed: list[str] = []
         self._silent = False
-        # The order is no promise of Core, but the same in each run of a test.
+        # Core guarantees no order; here it is the same in each run of a test.
         self._random = random.Random(1)
         accounts.watch(self._account)
         directory.watch(self._project)
@@ -249,7 +249,7 @@ class _Session:
             self._outbox.put(message, timeout=PATIENCE)
 
     def cut(self) -> None:
-        """End the connection; whoever reads on it is woken."""
+        """End the connection, and wake its reader."""
         with suppress(OSError):
             self.websocket.sock.shutdown(socket.SHUT_RDWR)
 

@@ -1,6 +1,6 @@
 """Wallets with quotas, whose usage the provider reports (contract: reportUsage, notification channel).
 
-A job is never refused for an empty one: it is locked, and the provider is told.
+A job is never refused for an empty one: the wallet is locked, and the provider is notified.
 """
 
 import threading
@@ -37,7 +37,7 @@ class Account:
     """One wallet at one moment. Numbers are in the unit and period of the category.
 
     :ivar changed_at: milliseconds since the epoch, when it was locked or unlocked or got another quota
-    :ivar granted: whether there ever was a quota; usage alone makes a wallet too
+    :ivar granted: whether there ever was a quota; a report of usage makes a wallet too
     """
 
     workspace: Workspace

@@ -17,7 +17,7 @@ STREAM_IDS = itertools.count()
 
 
 class Closable(Protocol):
-    """What :meth:`Lines.close` ends."""
+    """What :meth:`Sockets.close` ends."""
 
     @property
     def idle(self) -> bool:
@@ -27,7 +27,7 @@ class Closable(Protocol):
         """End it. A second time does nothing."""
 
 
-class Lines:
+class Sockets:
     """Dials, shares and closes. Safe for several threads."""
 
     def __init__(
