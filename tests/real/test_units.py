@@ -88,6 +88,13 @@ def answers(living: Living, path: str) -> bool:
         return False
 
 
+def creates(living: Living) -> float:
+    """How many creates one of the processes says that there were."""
+    text = requests.get(f"{living.url}/metrics", timeout=10).text
+    (count,) = re.findall(r"^ucloud_slurm_create_duration_seconds_count (\S+)$", text, re.MULTILINE)
+    return float(count)
+
+
 def folder(living: Living, account: str, mapping: str, job: str) -> Path:
     return (living.jobs if mapping == "service" else Path(pwd.getpwnam(account).pw_dir) / "ucloud-jobs") / job
 
@@ -110,6 +117,7 @@ def test_jobs_live_their_lives(living: Living, core: SimulatedCore, cluster: Clu
     journal = living.journal("ucloud-slurm.service"), living.journal("ucloud-slurm-worker.service")
     submitted = [[job for job in jobs if re.search(rf"job {job}: is Slurm job", "\n".join(lines))] for lines in journal]
     assert submitted == [[jobs[0]], [jobs[1]]]
+    assert {creates(living) for _ in range(20)} == {len(jobs)}, "every process shows the sum"
     for job in jobs:
         with core.follow(job, PERSON) as followed:
             followed.wait_for(lambda followed=followed: account in followed.text(), PATIENCE)  # type: ignore[misc]
