@@ -333,11 +333,7 @@ def application() -> Iterator[Flask]:
             config.parse(
                 {
                     "provider": {"id": ID, "url": "http://127.0.0.1:1"},
-                    "ucloud": {
-                        "url": "http://127.0.0.1:1",
-                        "refresh_token_file": str(token),
-                        "public_key_file": str(token),
-                    },
+                    "ucloud": {"url": "http://127.0.0.1:1", "refresh_token_file": str(token), "public_key_file": str(token)},
                     "database": {"path": f"{folder}/database"},
                     "slurm": {"backend": "commands"},
                     "products": [{"id": "product", "category": "category", "partition": "partition"}],

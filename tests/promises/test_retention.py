@@ -155,9 +155,7 @@ def test_what_was_kept_from_elsewhere_goes_with_age_and_what_has_no_age_stays(wo
     assert rows(world, "people_history") == 1
 
 
-def test_everything_stays_where_the_site_says_so(
-    open_provider: Any, core: Any, serve: Any, model: Any, clock: Any
-) -> None:
+def test_everything_stays_where_the_site_says_so(open_provider: Any, core: Any, serve: Any, model: Any, clock: Any) -> None:
     provider = open_provider(database={"keep": "0s"})
     world = World(core, provider, model, clock, serve(provider))
     job_id = finished(world)

@@ -32,12 +32,7 @@ from ucloud_slurm.config import UsersSection
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "systemd"
-SERVICES = (
-    "ucloud-slurm.service",
-    "ucloud-slurm-worker.service",
-    "ucloud-slurm-link.service",
-    "ucloud-slurm-listener.service",
-)
+SERVICES = ("ucloud-slurm.service", "ucloud-slurm-worker.service", "ucloud-slurm-link.service", "ucloud-slurm-listener.service")
 RUNNER = "ucloud-slurm-runner.service"
 TIMER = "ucloud-slurm-worker.timer"
 UNIT_SOCKETS = ("ucloud-slurm-runner.socket", "ucloud-slurm-link.socket")
@@ -229,10 +224,7 @@ def test_the_runner_runs_as_the_account_and_is_tried_again_after_a_pause() -> No
 
 @pytest.mark.parametrize(
     ("unit", "path", "mode"),
-    [
-        (UNIT_SOCKETS[0], str(UsersSection().runner), "0600"),
-        (UNIT_SOCKETS[1], "/run/ucloud-slurm-link/link.sock", "0666"),
-    ],
+    [(UNIT_SOCKETS[0], str(UsersSection().runner), "0600"), (UNIT_SOCKETS[1], "/run/ucloud-slurm-link/link.sock", "0666")],
 )
 def test_only_the_account_may_connect_to_the_runner_and_everybody_to_what_connects_accounts(
     unit: str, path: str, mode: str
@@ -308,9 +300,7 @@ def test_an_installation_has_every_package_that_the_code_imports_and_no_other() 
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module]
-            for name in (
-                {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"ucloud_slurm", "_typeshed"}
-            ):
+            for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"ucloud_slurm", "_typeshed"}:
                 found: set[str] = {canonicalize_name(owner) for owner in owners[name]}
                 found |= {PARTS[part] for part in found & PARTS.keys()}
                 assert found & declared, f"{path} imports {name}, which setup.cfg does not ask for"
@@ -340,9 +330,7 @@ def test_gunicorn_knows_every_setting(gunicorn: dict[str, Any]) -> None:
 
 def test_gunicorn_takes_the_file_as_it_is() -> None:
     command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "etc/gunicorn.conf.py"), "--print-config"]
-    done = subprocess.run(
-        [*command, "wsgiref.simple_server:demo_app"], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = subprocess.run([*command, "wsgiref.simple_server:demo_app"], capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == ""
     printed = dict(re.findall(r"^(\w+) *= (.*)$", done.stdout, re.MULTILINE))
     assert printed["worker_tmp_dir"] == "/dev/shm"

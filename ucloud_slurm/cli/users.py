@@ -120,9 +120,7 @@ def test(path: Path | None, ucloud_user: str, project: str | None) -> None:
         folder = JobPaths.of(provider.config.jobs.folder, person, f"check-{os.getpid()}").folder
         provider.impersonation(person.user).self_test(folder)
         uid, account = pwd.getpwnam(person.user).pw_uid, identity.account or "that of the product"
-        click.echo(
-            f"{ucloud_user} is {person.user} (uid {uid}); Slurm account: {account}; jobs in {Path(folder).parent}"
-        )
+        click.echo(f"{ucloud_user} is {person.user} (uid {uid}); Slurm account: {account}; jobs in {Path(folder).parent}")
 
 
 @users.command()

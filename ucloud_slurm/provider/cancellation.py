@@ -63,9 +63,7 @@ def stop_marked(provider: Provider, queue: Iterable[QueueRecord], asked: set[str
     cancellable = {
         (record.id, record.name)
         for record in queue
-        if record.state is not None
-        and record.state.phase is not SlurmPhase.ENDED
-        and record.state is not SlurmState.COMPLETING
+        if record.state is not None and record.state.phase is not SlurmPhase.ENDED and record.state is not SlurmState.COMPLETING
     }
     for row in marked:
         if (row.slurm_id, row.name) in cancellable and row.id not in asked:

@@ -67,9 +67,7 @@ class Outbox:
         """Writes an update, and the state in it as the job's state for UCloud."""
         with self._store.writing():
             if update.state is not None:
-                self._store.change(
-                    "update jobs set state = ?, reason = ? where id = ?", [update.state, update.status, job_id]
-                )
+                self._store.change("update jobs set state = ?, reason = ? where id = ?", [update.state, update.status, job_id])
             self.enqueue(job_id, "update", update.body(job_id), now)
 
     def repeat_update(self, job_id: str, update: JobUpdate, now: float) -> None:
@@ -108,9 +106,7 @@ class Outbox:
     def sending(self, messages: Iterable[OutboxMessage]) -> None:
         """Counts a send before it is done, so that after a crash it is known that UCloud may have the message."""
         with self._store.writing() as db:
-            db.conn.executemany(
-                "update outbox set sends = sends + 1 where id = ?", [(message.id,) for message in messages]
-            )
+            db.conn.executemany("update outbox set sends = sends + 1 where id = ?", [(message.id,) for message in messages])
 
     def mark_done(self, messages: Sequence[OutboxMessage], outcome: MessageOutcome, answer: str, now: float) -> None:
         """Writes the outcome of messages, and of the charges that they carry."""

@@ -116,9 +116,7 @@ class Bulk:
         for job_id, attempt in claims.items():
             submission = self._submissions[job_id]
             work = partial(self._conclude, job_id, submission, attempt)
-            task = self._provider.executor.submit(
-                self._new[job_id].owner, work, partial(self._start, submission), abandon
-            )
+            task = self._provider.executor.submit(self._new[job_id].owner, work, partial(self._start, submission), abandon)
             self._tasks[task] = job_id
             task.add_done_callback(self._done.put)
 
@@ -127,9 +125,7 @@ class Bulk:
         self._rows_written.wait()
         return pending
 
-    def _conclude(
-        self, job_id: str, submission: Submission, attempt: int, pending: PendingSubmission | None
-    ) -> Outcome | None:
+    def _conclude(self, job_id: str, submission: Submission, attempt: int, pending: PendingSubmission | None) -> Outcome | None:
         provider = self._provider
         if not self._may_submit():
             abandon(pending)

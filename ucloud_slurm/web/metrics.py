@@ -66,7 +66,6 @@ class TimedScheduler(TimedCalls):
     """Delegates to a Scheduler. Of a submission it measures what Slurm takes, from the sending to the answer."""
 
     def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
-        """See :class:`Scheduler`."""
         pending = self._target.start(submission, as_user)
         return cast("PendingSubmission", TimedCalls(pending, {"send": self._histograms["submit"]}))
 
@@ -90,9 +89,7 @@ class Durations:
             registry=self._registry,
             buckets=BUCKETS_SECONDS,
         )
-        self._slurm = self._by_call(
-            "slurm", "Duration of the service's calls to Slurm.", (*SLURM_QUESTIONS, *SLURM_CHANGES)
-        )
+        self._slurm = self._by_call("slurm", "Duration of the service's calls to Slurm.", (*SLURM_QUESTIONS, *SLURM_CHANGES))
         self._ucloud = self._by_call("ucloud", "Duration of the service's calls to UCloud.", UCLOUD_CALLS)
         self._shown = self._registry
         if folder is not None:

@@ -131,20 +131,7 @@ def test_all_groups_are_measured_unless_some_are_named() -> None:
 def test_the_table_shows_both_sides_the_ratio_and_what_failed() -> None:
     lines = list(table.lines(report(CREATE, passes="SandboxError: it did not come")))
     (shown,) = (line for line in lines if line.startswith("create over HTTP / sbatch"))
-    assert shown.split()[5:] == [
-        "ms",
-        "12",
-        "13.8",
-        "14.0",
-        "10",
-        "10.9",
-        "11.0",
-        "1.20",
-        "ratio",
-        "<=",
-        "1.4:",
-        "kept",
-    ]
+    assert shown.split()[5:] == ["ms", "12", "13.8", "14.0", "10", "10.9", "11.0", "1.20", "ratio", "<=", "1.4:", "kept"]
     assert lines[-1] == "FAILED: passes: SandboxError: it did not come"
 
 

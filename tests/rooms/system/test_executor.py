@@ -103,14 +103,7 @@ def test_nothing_waits_for_an_executor_that_is_closed() -> None:
 
 
 def test_things_come_one_of_each_account_after_the_other() -> None:
-    assert round_robin(["a1", "a2", "a3", "b1", "c1", "c2"], lambda thing: thing[0]) == [
-        "a1",
-        "b1",
-        "c1",
-        "a2",
-        "c2",
-        "a3",
-    ]
+    assert round_robin(["a1", "a2", "a3", "b1", "c1", "c2"], lambda thing: thing[0]) == ["a1", "b1", "c1", "a2", "c2", "a3"]
     assert round_robin([], str) == []
 
 
@@ -223,9 +216,7 @@ def test_a_host_that_gives_no_more_threads_slows_submissions_down_and_loses_none
     none.close()
 
 
-def test_jobs_that_could_not_be_written_down_start_no_command(
-    site: Callable[..., World], mocker: MockerFixture
-) -> None:
+def test_jobs_that_could_not_be_written_down_start_no_command(site: Callable[..., World], mocker: MockerFixture) -> None:
     world = site(submit_at_once=2)
     submit = mocker.spy(world.model, "submit")
     mocker.patch.object(world.provider.jobs.__class__, "accept", side_effect=StorageFullError("the disk is full"))
