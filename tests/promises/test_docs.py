@@ -25,7 +25,7 @@ from ucloud_slurm import config
 from ucloud_slurm.cli import context, worker
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.job_state import JobPhase, Lifecycle
-from ucloud_slurm.store.outbox import Outcome
+from ucloud_slurm.store.outbox import MessageOutcome
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -200,7 +200,7 @@ def test_every_state_is_in_the_reference() -> None:
         assert f"   * - ``{state.name}``" in text
     for phase in JobPhase:
         assert f"\n``{phase.value}``\n" in text
-    for outcome in Outcome:
+    for outcome in MessageOutcome:
         assert f"``{outcome.value}``" in page("reference/database.rst")
 
 

@@ -17,10 +17,11 @@ from ucloud_slurm.bridge.script.build import batch_job
 from ucloud_slurm.bridge.script.resources import plan
 from ucloud_slurm.errors import CoreRefusedError, Refused, StorageFullError, one_line
 from ucloud_slurm.provider import slurm_accounts
+from ucloud_slurm.provider.cancellation import cancel_duplicate
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import REQUEST_SECONDS, WORKER_SECONDS, render
-from ucloud_slurm.slurm.errors import ActionRefusedError, OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
+from ucloud_slurm.slurm.errors import OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM
@@ -189,7 +190,10 @@ def conclude(
     log.info("job %s: is Slurm job %d", job_id, slurm_id)
     acknowledged_at = provider.now() if acknowledge else None
     if not jobs.submitted(job_id, slurm_id, None, attempt=attempt, acknowledged_at=acknowledged_at):
-        _cancel_duplicate(provider, job_id, slurm_id, submission)
+        # It arrived when a later attempt had begun, or the job had ended, unless it was found by its name meanwhile.
+        row = jobs.get(job_id)
+        if row is None or row.slurm_id != slurm_id:
+            cancel_duplicate(provider, job_id, slurm_id, submission.name, submission.user)
     return SubmissionOutcome.SUBMITTED
 
 
@@ -207,15 +211,3 @@ def _send(provider: Provider, submission: Submission, pending: PendingSubmission
         pending.abandon()
         return None
     return pending.send(provider.config.slurm.timeout)
-
-
-def _cancel_duplicate(provider: Provider, job_id: str, slurm_id: SlurmJobId, submission: Submission) -> None:
-    """Cancels a Slurm job that arrived when a later attempt had begun, or the job had been closed."""
-    row = provider.jobs.get(job_id)
-    if row is not None and row.slurm_id == slurm_id:
-        return  # it was found by its name meanwhile
-    log.warning("job %s: Slurm job %d is a second one of it and is cancelled", job_id, slurm_id)
-    try:
-        provider.scheduler.cancel(slurm_id, submission.name, submission.user, provider.config.slurm.timeout)
-    except (SchedulerUnavailableError, ActionRefusedError) as error:
-        log.error("job %s: Slurm job %d could not be cancelled; do it by hand: %s", job_id, slurm_id, error)
