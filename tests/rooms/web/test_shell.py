@@ -316,7 +316,7 @@ def test_the_shells_of_a_killed_process_make_room(world: World, job: str) -> Non
 
 
 def test_a_command_that_will_not_end_is_ended_and_leaves_no_descriptor(mocker: MockerFixture) -> None:
-    mocker.patch.object(terminal_module, "PATIENCE", 0.2)
+    mocker.patch.object(terminal_module, "EXIT_SECONDS", 0.2)
     before = os.listdir("/proc/self/fd")  # noqa: PTH208
     stubborn = ["/bin/sh", "-c", "trap '' HUP TERM; echo ready; while :; do sleep 60; done"]
     terminal = terminal_module.start(stubborn, {"PATH": "/usr/bin:/bin"}, 80, 24)
