@@ -1,9 +1,10 @@
-# What to do with a checkout. `make` alone lists it.
+# What to do with a checkout. `make` without a target lists it.
 
 VENV := .venv
 BIN := $(VENV)/bin
 MEASURED := docs/measured
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+PYTEST := $(BIN)/python -m pytest --durations=20 --durations-min=1
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 .PHONY: help venv demo test test-real test-rest test-pyslurm bench bench-pyslurm lint docs format clean
@@ -21,13 +22,13 @@ test: lint  ## Lint, types and all tests: what CI runs.
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-real test-rest
 
 test-real: venv  ## Only the tests that need the private cluster; they run one after the other.
-	$(BIN)/python -m pytest -m real
+	$(PYTEST) -m real
 
 test-rest: venv  ## Only the others.
-	$(BIN)/python -m pytest -m "not real"
+	$(PYTEST) -m "not real"
 
 test-pyslurm: venv  ## Real pyslurm with the Slurm of Debian sid, in a folder of its own (root; the first time it takes minutes).
-	$(BIN)/python -m tests.sandbox sid run -- python -m pytest -m real --backend=pyslurm tests/rooms/scheduler
+	$(BIN)/python -m tests.sandbox sid run -- python -m pytest -m real --backend=pyslurm tests/rooms/slurm
 
 bench: venv  ## Measure everything beside Slurm's bare commands, and write it into the documentation (about ten minutes).
 	@$(PIP) install --use-pep517 --editable '.[bench]'

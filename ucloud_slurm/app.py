@@ -8,24 +8,27 @@ from ucloud_slurm.users.service import refuse_root
 from ucloud_slurm.web import calls, errors, health, linking, openapi, pages
 from ucloud_slurm.web.live import routes
 from ucloud_slurm.web.live.hub import Hub
+from ucloud_slurm.web.metrics import Durations, timed
 
-LARGEST_REQUEST = 32 * 1024 * 1024  # bytes: a bulk of 1000 jobs with large applications
+LARGEST_REQUEST_BYTES = 32 * 1024 * 1024  # a bulk of 1000 jobs with large applications fits in
 
 
 def create_app(config: Config | None = None, *, provider: Provider | None = None) -> Flask:
     """Builds the application.
 
-    :param config: the configuration; left out: the file is read
-    :param provider: the parts, put together by the caller
-    :raises Misconfigured: listing everything that is wrong
+    :param config: the configuration; None to read the file
+    :param provider: an opened provider, instead of a configuration
+    :raises Misconfigured: lists everything that is wrong
     """
     if provider is None:
         refuse_root()
         provider = Provider.open(config or read())
-        _ = provider.tokens  # keys that cannot be read are a reason not to start
+        _ = provider.tokens  # the service does not start with keys that cannot be read
+    durations = Durations()
+    provider = durations.measure(provider)
     provider.scheduler.begin()
-    app = Flask("ucloud_slurm", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
+    app = Flask("ucloud_slurm", static_folder=None, template_folder="web/templates")
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST_BYTES
     app.json.compact = True  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
@@ -39,13 +42,14 @@ def create_app(config: Config | None = None, *, provider: Provider | None = None
     app.register_blueprint(routes.blueprint(hub))
     app.register_blueprint(pages.blueprint(provider))
     app.register_blueprint(linking.blueprint(provider))
-    app.register_blueprint(health.blueprint(provider))
+    app.register_blueprint(health.blueprint(provider, durations))
+    app.view_functions[calls.CREATE] = timed(app.view_functions[calls.CREATE], durations.create)
 
     @app.after_request
     def finish(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
-        # A body that nobody read would be taken for the next request of the connection.
+        # The server would read a body that is left over as the next request of the connection.
         if response.status_code >= 400 and request.content_length != 0:
             response.headers["Connection"] = "close"
         return response

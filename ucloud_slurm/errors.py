@@ -1,15 +1,15 @@
-"""What can go wrong, one class for each thing the caller may do differently about it.
+"""The exceptions that several rooms share: one class for each reaction of a caller.
 
-``Problem`` and its children are answers to UCloud: they carry the HTTP status and the sentence (``why``) that
-the person in front of UCloud reads. ``NotNow`` says that Slurm or UCloud could not be asked: ignorance, never
-an event. ``Misconfigured`` is for the administrator.
+:class:`Problem` and its children are answers to UCloud: they carry the HTTP status and the sentence (``why``) that the
+user reads. :class:`NotNow` says that Slurm or UCloud could not be asked, so that no state may change.
+:class:`Misconfigured` is for the administrator.
 """
 
 from collections.abc import Sequence
 
 
 class Problem(Exception):
-    """A request that gets an error as its answer (contract: CommonErrorMessage ``{why, errorCode}``)."""
+    """A request that is answered with an error (contract: CommonErrorMessage ``{why, errorCode}``)."""
 
     status = 500
 
@@ -20,13 +20,13 @@ class Problem(Exception):
 
 
 class Refused(Problem):
-    """The request cannot be done as it stands; ``why`` names the field or the limit."""
+    """The request cannot be carried out; ``why`` names the field or the limit."""
 
     status = 400
 
 
 class Unauthenticated(Problem):
-    """No valid token of UCloud came with the request. Says no more than that."""
+    """The request has no valid token of UCloud. The answer does not say why."""
 
     status = 401
 
@@ -35,51 +35,68 @@ class Unauthenticated(Problem):
 
 
 class PaymentRequired(Problem):
-    """Whoever would pay for the job has nothing left."""
+    """The wallet that would pay for the job is empty."""
 
     status = 402
 
 
 class Forbidden(Problem):
-    """The caller is known but may not do this."""
+    """The caller is authenticated but may not do this."""
 
     status = 403
 
 
 class NotFound(Problem):
-    """There is no such job or session here."""
+    """There is no such job or session."""
 
     status = 404
 
 
 class Conflict(Problem):
-    """The job is not in a state for that, or its id came before with other contents."""
+    """The state of the job does not allow it, or the job's id was used before with other contents."""
 
     status = 409
 
 
 class TooMany(Problem):
-    """A limit on how much one person or one job may have at a time."""
+    """A limit on how much one user or one job may have at a time."""
 
     status = 429
 
 
-class StorageTrouble(Problem):
-    """A disk or the database could not take something. It says nothing about the job that it was for."""
+class StorageError(Problem):
+    """A disk or the database failed to store something. The job that it was for is not at fault."""
 
 
-class StorageFull(StorageTrouble):
-    """A disk of the provider is full. Nothing was begun that is not written down."""
+class StorageFullError(StorageError):
+    """A disk of the provider is full. Nothing was begun that is not stored."""
 
     status = 507
 
 
 class NotNow(Exception):
-    """Slurm or UCloud could not be asked, or did not give a whole answer. Nothing follows from it."""
+    """Slurm or UCloud could not be asked, or did not answer in full. No state may change because of it."""
+
+
+class CoreUnavailableError(NotNow):
+    """UCloud/Core could not be asked: no connection, no answer in time, a server error, or no JSON."""
+
+
+class CoreRefusedError(Exception):
+    """UCloud/Core refused a request, so that the same request again is of no use.
+
+    :ivar explained: the answer had the form of UCloud's errors; another one may come from a proxy
+    """
+
+    def __init__(self, status: int, why: str, *, explained: bool = True) -> None:
+        super().__init__(f"UCloud answered {status}: {why}")
+        self.status = status
+        self.why = why
+        self.explained = explained
 
 
 class Misconfigured(Exception):
-    """The configuration cannot be used; ``sentences`` lists everything that is wrong with it, at once."""
+    """The configuration cannot be used; ``sentences`` lists everything that is wrong with it."""
 
     def __init__(self, sentences: Sequence[str]) -> None:
         super().__init__("\n".join(sentences))
@@ -87,7 +104,7 @@ class Misconfigured(Exception):
 
 
 def place(error: BaseException) -> str:
-    """Where an error was raised, as file and line. Enough to find it; the values there may be secrets."""
+    """File and line where an error was raised, for logs that must not contain its text, which may be a secret."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -95,7 +112,7 @@ def place(error: BaseException) -> str:
 
 
 def one_line(text: str, limit: int = 500) -> str:
-    """Foreign text as one printable line of at most ``limit`` characters, for a journal or a terminal."""
+    """Foreign text as one printable line of at most ``limit`` characters, for the journal or a terminal."""
     line = "".join(character if character.isprintable() else " " for character in text)
     line = " ".join(line.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

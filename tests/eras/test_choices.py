@@ -12,7 +12,7 @@ from tests.support.factories import application, job_data, text, word
 from tests.support.model import Model
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.slurm_accounts import NAME
-from ucloud_slurm.store.people import Link
+from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.worker.run import run_once
 
 pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
@@ -41,7 +41,7 @@ def world(
     monkeypatch.setattr("ucloud_slurm.provider.context.own_account", lambda: "ada")
     config = configuration(core, tmp_path, **({"users": {"mapping": "table"}, "products": [CPU]} | settings))
     provider = Provider.open(config, now=clock, scheduler=model)
-    provider.people.add([Link("user", "ada", 54321, 0.0, "root")])
+    provider.people.add([UserLink("user", "ada", 54321, 0.0, "root")])
     model.user, model.of_user = "ada", ("chemistry", "physics")
     return World(core, provider, model, clock, serve(provider))
 
@@ -75,8 +75,7 @@ def test_an_account_of_somebody_else_is_refused(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"users": {"mapping": "table", "personal_account": "{user}"}}, {"products": [CPU | {"account": "site"}]}],
+    "settings", [{"users": {"mapping": "table", "personal_account": "{user}"}}, {"products": [CPU | {"account": "site"}]}]
 )
 def test_where_the_site_decides_there_is_no_choice(world: World) -> None:
     assert asked(world) == []

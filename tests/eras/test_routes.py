@@ -14,7 +14,7 @@ from tests.conftest import Open, Serve, World
 from tests.sandbox.core import SimulatedCore
 from tests.support.factories import application, job_data, word
 from tests.support.model import Model
-from ucloud_slurm.bridge.queue_level import level
+from ucloud_slurm.bridge.states import queue_level
 from ucloud_slurm.slurm.records import Load
 from ucloud_slurm.ucloud.responses import QueueLevel
 from ucloud_slurm.web import utilization
@@ -70,12 +70,7 @@ def test_of_other_kinds_there_are_no_products(kind: str, world: World) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [
-        "provider/branding/retrieveInfo",
-        "unheard-of/retrieveProducts",
-        "shares/retrieveProducts",
-        "integration/retrieveNothing",
-    ],
+    ["provider/branding/retrieveInfo", "unheard-of/retrieveProducts", "shares/retrieveProducts", "integration/retrieveNothing"],
 )
 def test_what_nobody_offers_is_not_found_and_in_json(path: str, world: World) -> None:
     status, said = send(world, "GET", path, None)
@@ -113,7 +108,7 @@ def test_what_is_polled_and_every_form_ask_neither_slurm_nor_ucloud(world: World
     ],
 )
 def test_a_queue_has_one_of_three_words(cpus: int, used: int, pending: int, word: QueueLevel) -> None:
-    assert level(Load(cpus, used, 1, 1, running=5, pending=pending)) is word
+    assert queue_level(Load(cpus, used, 1, 1, running=5, pending=pending)) is word
 
 
 Ask = Callable[[], list[Any]]

@@ -10,7 +10,7 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import Clock, Open, Serve, World, configuration
 from tests.sandbox.core import SimulatedCore
-from tests.sandbox.core.accounts import Report
+from tests.sandbox.core.today.quotas import Report
 from tests.support.model import Model
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.provider.context import Provider
@@ -23,14 +23,7 @@ from ucloud_slurm.worker.run import run_once
 
 pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
 REPORT = "accounting.v2.reportUsage"
-CORES = {
-    "id": "example-compute-1",
-    "category": "example-compute",
-    "partition": "cpu",
-    "cpus": 4,
-    "memory_gb": 1,
-    "gpus": 0,
-}
+CORES = {"id": "example-compute-1", "category": "example-compute", "partition": "cpu", "cpus": 4, "memory_gb": 1, "gpus": 0}
 
 
 @pytest.fixture
@@ -61,9 +54,7 @@ def reports(world: World, job: str) -> list[Report]:
 
 
 @pytest.mark.parametrize(("seconds", "units"), [(7, 0), (8, 1), (60, 4), (89, 6), (3600, 240), (100_000, 6667)])
-def test_what_is_told_in_the_end_is_what_slurm_counted_to_half_a_core_minute(
-    world: World, seconds: int, units: int
-) -> None:
+def test_what_is_told_in_the_end_is_what_slurm_counted_to_half_a_core_minute(world: World, seconds: int, units: int) -> None:
     job = run(world, seconds)
     world.model.end(world.slurm(job))
     world.work()
@@ -182,7 +173,7 @@ def test_what_the_channel_says_while_use_is_told_is_newer_than_the_answer(
 def test_a_refused_report_stops_neither_the_others_nor_the_job(world: World) -> None:
     jobs = [run(world) for _ in range(3)]
     row = world.row(jobs[1])
-    world.provider.jobs.seen(row.id, category="gone")
+    world.provider.store.change("update jobs set category = 'gone' where id = ?", [row.id])
     world.work(60)
     world.work(60)
     assert world.booked(jobs[0]) > 0
@@ -207,7 +198,7 @@ def test_the_category_says_what_is_counted(world: World, units: int) -> None:
 
 def test_what_was_charged_by_periods_before_is_not_told_as_use_again(world: World) -> None:
     job = run(world, 600)
-    world.provider.jobs.seen(job, charged=600 * 4, by_periods=600 * 4)
+    world.provider.store.change("update jobs set charged = ?1, by_periods = ?1 where id = ?2", [600 * 4, job])
     world.work()
     assert world.booked(job) == 0
     world.clock.advance(600)
@@ -219,17 +210,15 @@ def test_what_was_charged_by_periods_before_is_not_told_as_use_again(world: Worl
 def test_a_charge_that_waited_for_another_era_is_parked_and_not_sent(world: World) -> None:
     job = run(world)
     charge = Charge(f"{job}-1-0-240", job, 1, 4, "1 minute")
-    world.provider.jobs.charge(charge, 1, 240, world.clock())
+    world.provider.charges.add(charge, 1, 240, world.clock())
     world.work(1)
     assert world.row(job).by_periods == 240
-    (letter,) = (row for row in world.provider.outbox.of(job) if row["kind"] == "charge")
-    assert (letter["outcome"], "book it by hand" in letter["answer"]) == ("parked", True)
+    (message,) = (row for row in world.provider.outbox.of(job) if row.kind == "charge")
+    assert (message.outcome, "book it by hand" in (message.answer or "")) == ("parked", True)
     assert "jobs.control.chargeCredits" not in {each.call for each in world.core.exchanges}
 
 
-def test_charges_cannot_be_configured_for_a_core_that_reads_no_time_from_them(
-    core: SimulatedCore, tmp_path: Path
-) -> None:
+def test_charges_cannot_be_configured_for_a_core_that_reads_no_time_from_them(core: SimulatedCore, tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match=r"accounting\.mode"):
         Provider.open(configuration(core, tmp_path, accounting={"mode": "charge"}))
 
@@ -258,7 +247,5 @@ def test_the_cpus_of_a_product_are_those_that_core_has(world: World) -> None:
     ("one", "mode", "reports"),
     [(ERA_TODAY, "auto", True), (ERA_TODAY, "off", False), (ERA_2022, "auto", False), (ERA_2022, "report-usage", True)],
 )
-def test_how_use_is_told_goes_by_the_era_unless_it_is_set(
-    open_provider: Open, one: Era, mode: str, reports: bool
-) -> None:
+def test_how_use_is_told_goes_by_the_era_unless_it_is_set(open_provider: Open, one: Era, mode: str, reports: bool) -> None:
     assert replace(open_provider(accounting={"mode": mode}), era=one).reports_usage is reports

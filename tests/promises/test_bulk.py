@@ -12,7 +12,7 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import Open, World
 from tests.support.factories import job_data
-from ucloud_slurm.errors import StorageFull
+from ucloud_slurm.errors import StorageFullError
 from ucloud_slurm.slurm.errors import SubmissionRefusedError
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.store.job_state import JobPhase
@@ -142,7 +142,7 @@ def test_what_was_started_is_abandoned_where_its_row_cannot_be_written(world: Wo
 
     def full(*_: Any, **__: Any) -> None:
         assert started.wait(PATIENCE)
-        raise StorageFull("the disk is full")
+        raise StorageFullError("the disk is full")
 
     mocker.patch.object(world.model, "start", start)
     mocker.patch.object(type(world.provider.jobs), "accept", full)

@@ -12,10 +12,11 @@ from sqlite_utils import Database
 from tests.conftest import Open, World
 from tests.support.factories import new_job
 from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.store import migrations
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.sqlite import Store, filesystem
-from ucloud_slurm.system.filelock import MIGRATION, is_locked
+from ucloud_slurm.system.filelock import MIGRATION, WORKER, is_locked, last_released
 from ucloud_slurm.worker.run import Result, run_once
 
 
@@ -37,6 +38,7 @@ def test_a_pass_over_unchanged_jobs_runs_the_same_commands_and_writes_nothing(wo
     assert world.model.counts == {"squeue": 1}
     assert world.provider.store.row("select count(*) as n, max(id) as last from outbox") == written
     assert Path(f"{world.provider.store.path}-wal").stat().st_size == log
+    assert last_released(world.provider.store.path, WORKER) == world.clock()
 
 
 @pytest.mark.parametrize("number", [1, 500])
@@ -44,11 +46,28 @@ def test_a_pass_over_unchanged_jobs_asks_the_database_for_all_of_them_at_once(wo
     running(world, number)
     world.work(10)
     asked: list[str] = []
-    world.provider.store._kept().conn.set_trace_callback(asked.append)
+    world.provider.store._connection().conn.set_trace_callback(asked.append)
     assert world.work(10) is Result.DONE
-    world.provider.store._kept().conn.set_trace_callback(None)
-    assert len([each for each in asked if " from jobs" in each]) == 4  # open, being submitted, owed, to be stopped
+    world.provider.store._connection().conn.set_trace_callback(None)
+    assert len([each for each in asked if " from jobs" in each]) == 4  # open, unknown, accepted, to be stopped
     assert len(asked) <= 20
+
+
+def test_the_end_of_a_pass_is_recorded_beside_the_database(world: World, mocker: MockerFixture) -> None:
+    path = world.provider.store.path
+    assert last_released(path, WORKER) is None
+    world.work(10)
+    ended = world.clock()
+    assert last_released(path, WORKER) == ended
+    mocker.patch.object(world.model, "queue", side_effect=SchedulerUnavailableError("slurmctld does not answer"))
+    world.submit()
+    assert world.work(10) is Result.NOT_ALL  # it has ended all the same
+    assert last_released(path, WORKER) == world.clock() > ended
+    ended = world.clock()
+    mocker.patch.object(world.model, "queue", side_effect=MemoryError)
+    with pytest.raises(MemoryError):
+        world.work(10)
+    assert last_released(path, WORKER) == ended
 
 
 def test_five_hundred_ends_cost_one_sacct(world: World) -> None:
@@ -93,8 +112,7 @@ def test_a_job_is_claimed_by_one_of_many_processes(open_provider: Open) -> None:
 
 
 @pytest.mark.parametrize(
-    ("contents", "words"),
-    [(b"not a database at all" * 100, "cannot be used"), (b"SQLite format 3\x00" + b"x" * 80, "")],
+    ("contents", "words"), [(b"not a database at all" * 100, "cannot be used"), (b"SQLite format 3\x00" + b"x" * 80, "")]
 )
 def test_a_file_that_is_no_database_is_refused_with_its_name(tmp_path: Path, contents: bytes, words: str) -> None:
     path = tmp_path / "broken.db"
@@ -105,9 +123,7 @@ def test_a_file_that_is_no_database_is_refused_with_its_name(tmp_path: Path, con
 
 def test_a_database_of_a_newer_release_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path / "new.db")
-    store.change(
-        "insert into _sqlite_migrations (migration_set, name, applied_at) values ('ucloud-slurm', 'm999_future', '')"
-    )
+    store.change("insert into _sqlite_migrations (migration_set, name, applied_at) values ('ucloud-slurm', 'm999_future', '')")
     store.close()
     with pytest.raises(Misconfigured, match="newer release"):
         Store(tmp_path / "new.db")
@@ -121,9 +137,7 @@ def test_the_database_is_for_our_own_eyes_whatever_the_umask(tmp_path: Path) -> 
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_file_is_brought_up_to_date_by_one_process_while_the_others_wait(
-    tmp_path: Path, mocker: MockerFixture
-) -> None:
+def test_a_file_is_brought_up_to_date_by_one_process_while_the_others_wait(tmp_path: Path, mocker: MockerFixture) -> None:
     path, migrate, locked = tmp_path / "new.db", migrations.migrate, []
 
     def watched(db: Database) -> None:

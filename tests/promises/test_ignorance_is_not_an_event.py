@@ -214,7 +214,7 @@ def test_one_broken_job_does_not_stop_the_others(world: World, caplog: pytest.Lo
     world.model.end(world.slurm(second))
     world.work(1)
     assert world.told(second) == ["RUNNING", "SUCCESS"]
-    assert "watching it failed" in caplog.text
+    assert "polling it failed" in caplog.text
 
 
 def test_a_cancel_that_slurm_refuses_does_not_hold_up_the_others(world: World) -> None:

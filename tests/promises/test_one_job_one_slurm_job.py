@@ -10,7 +10,7 @@ from pytest_mock import MockerFixture
 from tests.conftest import Open, Serve, World
 from tests.sandbox.processes import wait_until
 from tests.support.factories import job, job_data, new_job
-from ucloud_slurm.errors import StorageFull
+from ucloud_slurm.errors import StorageFullError
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.submission import build
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
@@ -225,13 +225,11 @@ def test_a_folder_that_took_longer_than_the_claim_allows_sends_nothing(world: Wo
     assert len(world.model.of("7")) == 1
 
 
-def test_a_folder_that_fails_when_another_attempt_is_under_way_refuses_nothing(
-    world: World, mocker: MockerFixture
-) -> None:
+def test_a_folder_that_fails_when_another_attempt_is_under_way_refuses_nothing(world: World, mocker: MockerFixture) -> None:
     def late(*_: Any) -> None:
         world.provider.jobs.release_claim(["7"], 1)  # the worker has given it up meanwhile, and is at it itself
         assert world.provider.jobs.claim(["7"], world.clock(), world.clock() + 60) == {"7": 2}
-        raise StorageFull("stale file handle")
+        raise StorageFullError("stale file handle")
 
     mocker.patch("ucloud_slurm.users.impersonation.make_folder", late)
     assert create(world, job_data("7"))[0] == 200

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import START
+from tests.support.config_file import write_config
 from tests.support.factories import accept_live, job, new_job
 from ucloud_slurm.app import create_app
 from ucloud_slurm.config import read
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm import parse
 from ucloud_slurm.store.jobs import Jobs
+from ucloud_slurm.store.observations import Observations
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.accounts import own_account
 
@@ -76,7 +78,7 @@ def site(tmp_path: Path) -> Path:
     (tmp_path / "token").write_text("token")
     jobs, body = Jobs(store), job().model_dump_json(by_alias=True)
     accept_live(jobs, new_job("1", local_user=me, body=body, accepted_at=START), 7, 5)
-    jobs.confirmed(["1"], START)
+    Observations(store).confirmed(["1"], START)
     store.change("update jobs set run_submitted = 5, slurm_state = 'PENDING', time_limit = 60")
     store.change("insert into caches (kind, key, value, stored_at) values ('compared', '', 'done', ?)", [START])
     for part in ("slurm", "ucloud"):
@@ -89,19 +91,7 @@ def site(tmp_path: Path) -> Path:
         f"printf '%s{parse.SEPARATOR}{parse.END}%s\\n' '{parse.SEPARATOR.join(fields)}' \"$mark\"\n"
     )
     os.chmod(squeue, 0o755)  # noqa: PTH101
-    (tmp_path / "config.toml").write_text(f"""
-        provider = {{ id = "example", url = "http://127.0.0.1:1" }}
-        database = {{ path = "{tmp_path}/test.db" }}
-        slurm = {{ commands = "{tmp_path}" }}
-        [ucloud]
-        url = "http://127.0.0.1:1"
-        refresh_token_file = "{tmp_path}/token"
-        public_key_file = "{tmp_path}/key"
-        [[products]]
-        id = "example-compute-1"
-        category = "example-compute"
-        partition = "cpu"
-    """)
+    write_config(tmp_path)
     return tmp_path
 
 

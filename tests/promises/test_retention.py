@@ -11,8 +11,9 @@ from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.outbox import Outcome
-from ucloud_slurm.store.people import Link
+from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.store.sessions import Kind, Session
+from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 from ucloud_slurm.worker import retention
 
 DAY = 86400.0
@@ -89,7 +90,7 @@ def test_a_job_that_was_refused_is_deleted_too(world: World, refused: bool) -> N
     job_id = world.submit()
     world.work(1)
     if refused:
-        world.provider.jobs.forgotten(job_id, "UCloud does not have it", world.clock())
+        world.provider.observations.forgotten(job_id, "UCloud does not have it", world.clock())
     else:
         world.provider.jobs.stop(job_id, Stop.NO_FUNDS, world.clock())
     for _ in range(4):
@@ -108,7 +109,7 @@ def test_a_job_from_outside_that_slurm_still_lists_is_not_registered_a_second_ti
     world.work(1)
     (found,) = registered(world)
     # It was given up here, and goes on there.
-    world.provider.jobs.ended(found.id, None, world.clock())
+    world.provider.observations.record_end(found.id, JobUpdate(JobState.FAILURE, "given up"), None, world.clock())
     world.work(KEEP + 3600)
     world.work(3601)
     assert len(registered(world)) == 1
@@ -122,8 +123,8 @@ def test_a_job_from_outside_that_slurm_still_lists_is_not_registered_a_second_ti
 def test_a_pass_deletes_in_small_steps_and_the_next_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(5):
         finished(world)
-    monkeypatch.setattr(retention, "SOME", 2)
-    monkeypatch.setattr(retention, "BUDGET", 0.0)
+    monkeypatch.setattr(retention, "BATCH", 2)
+    monkeypatch.setattr(retention, "BUDGET_SECONDS", 0.0)
     left = []
     world.clock.advance(KEEP)
     for _ in range(4):
@@ -144,7 +145,7 @@ def test_nothing_is_looked_for_again_within_the_hour(world: World) -> None:
 def test_what_was_kept_from_elsewhere_goes_with_age_and_what_has_no_age_stays(world: World) -> None:
     finished(world)
     store, now = world.provider.store, world.clock()
-    world.provider.people.add([Link("u", "l", 1, now, "me")])
+    world.provider.people.add([UserLink("u", "l", 1, now, "me")])
     world.provider.codes.new("u", now)
     world.work(KEEP + 3600)
     kinds = {row["kind"] for row in store.rows("select kind from caches")}
@@ -154,9 +155,7 @@ def test_what_was_kept_from_elsewhere_goes_with_age_and_what_has_no_age_stays(wo
     assert rows(world, "people_history") == 1
 
 
-def test_everything_stays_where_the_site_says_so(
-    open_provider: Any, core: Any, serve: Any, model: Any, clock: Any
-) -> None:
+def test_everything_stays_where_the_site_says_so(open_provider: Any, core: Any, serve: Any, model: Any, clock: Any) -> None:
     provider = open_provider(database={"keep": "0s"})
     world = World(core, provider, model, clock, serve(provider))
     job_id = finished(world)

@@ -26,17 +26,13 @@ from packaging.utils import canonicalize_name
 from tests.sandbox import packages, sudo
 from tests.sandbox.site import free_port
 from tests.support import nginx
-from ucloud_slurm.app import LARGEST_REQUEST
+from tests.support.tls import certificate
+from ucloud_slurm.app import LARGEST_REQUEST_BYTES
 from ucloud_slurm.config import UsersSection
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "systemd"
-SERVICES = (
-    "ucloud-slurm.service",
-    "ucloud-slurm-worker.service",
-    "ucloud-slurm-link.service",
-    "ucloud-slurm-listener.service",
-)
+SERVICES = ("ucloud-slurm.service", "ucloud-slurm-worker.service", "ucloud-slurm-link.service", "ucloud-slurm-listener.service")
 RUNNER = "ucloud-slurm-runner.service"
 TIMER = "ucloud-slurm-worker.timer"
 UNIT_SOCKETS = ("ucloud-slurm-runner.socket", "ucloud-slurm-link.socket")
@@ -168,9 +164,14 @@ def test_the_services_differ_in_what_they_do_only() -> None:
         "Description",
         "WantedBy",
         "Requires",
+        "RuntimeDirectory",
+        "RuntimeDirectoryMode",
     }
-    socket = ("Unit", "After", UNIT_SOCKETS[1])
-    web, *others = ([line for line in settings(unit) if line[1] not in own and line != socket] for unit in SERVICES)
+    lines = {
+        ("Unit", "After", UNIT_SOCKETS[1]),
+        ("Service", "Environment", f"PROMETHEUS_MULTIPROC_DIR=/run/{one(SERVICES[0], 'RuntimeDirectory')}"),
+    }
+    web, *others = ([line for line in settings(unit) if line[1] not in own and line not in lines] for unit in SERVICES)
     assert others == [web] * 3
 
 
@@ -223,10 +224,7 @@ def test_the_runner_runs_as_the_account_and_is_tried_again_after_a_pause() -> No
 
 @pytest.mark.parametrize(
     ("unit", "path", "mode"),
-    [
-        (UNIT_SOCKETS[0], str(UsersSection().runner), "0600"),
-        (UNIT_SOCKETS[1], "/run/ucloud-slurm-link/link.sock", "0666"),
-    ],
+    [(UNIT_SOCKETS[0], str(UsersSection().runner), "0600"), (UNIT_SOCKETS[1], "/run/ucloud-slurm-link/link.sock", "0666")],
 )
 def test_only_the_account_may_connect_to_the_runner_and_everybody_to_what_connects_accounts(
     unit: str, path: str, mode: str
@@ -290,28 +288,24 @@ def test_the_programs_that_are_started_are_those_of_the_guide(unit: str) -> None
 # ---- packages
 
 
-def test_an_installation_has_every_package_that_the_code_imports() -> None:
+def test_an_installation_has_every_package_that_the_code_imports_and_no_other() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     wanted = setup["options"]["install_requires"].strip().splitlines()
     declared: set[str] = {canonicalize_name(Requirement(text).name) for text in wanted}
-    declared |= {part for part, whole in PARTS.items() if whole in declared}
     owners = metadata.packages_distributions()
-    plots = ROOT / "tests/sandbox/bench/plots.py"  # `make bench` installs what it needs
-    extra = {
-        canonicalize_name(text.split()[0]) for text in setup["options.extras_require"]["bench"].split("\n") if text
-    }
+    used: set[str] = set()
     for path in sorted((ROOT / "ucloud_slurm").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module]
-            for name in (
-                {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"ucloud_slurm", "_typeshed"}
-            ):
-                found = {canonicalize_name(owner) for owner in owners[name]}
-                known = declared | extra if path == plots else declared
-                assert found & known, f"{path} imports {name}, which setup.cfg does not ask for"
+            for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"ucloud_slurm", "_typeshed"}:
+                found: set[str] = {canonicalize_name(owner) for owner in owners[name]}
+                found |= {PARTS[part] for part in found & PARTS.keys()}
+                assert found & declared, f"{path} imports {name}, which setup.cfg does not ask for"
+                used |= found & declared
+    assert declared - used == {"gunicorn"}, "the units start it"
 
 
 # ---- gunicorn
@@ -336,9 +330,7 @@ def test_gunicorn_knows_every_setting(gunicorn: dict[str, Any]) -> None:
 
 def test_gunicorn_takes_the_file_as_it_is() -> None:
     command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "etc/gunicorn.conf.py"), "--print-config"]
-    done = subprocess.run(
-        [*command, "wsgiref.simple_server:demo_app"], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = subprocess.run([*command, "wsgiref.simple_server:demo_app"], capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == ""
     printed = dict(re.findall(r"^(\w+) *= (.*)$", done.stdout, re.MULTILINE))
     assert printed["worker_tmp_dir"] == "/dev/shm"
@@ -377,7 +369,7 @@ class Proxy:
 @pytest.fixture
 def proxy(tmp_path: Path) -> Iterator[Proxy]:
     program("nginx", "nginx", tmp_path)
-    nginx.certificate(tmp_path)
+    certificate(tmp_path, "hpc.example.org")
     upstream = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
     threading.Thread(target=upstream.serve_forever, daemon=True).start()
     port, plain = free_port(), free_port()
@@ -433,9 +425,9 @@ def test_nginx_lets_through_what_ucloud_calls_and_nothing_else(proxy: Proxy) -> 
 
 
 def test_nginx_takes_the_largest_request_that_the_service_takes(proxy: Proxy) -> None:
-    assert ask(proxy.port, "POST", "/ucloud/example/jobs", LARGEST_REQUEST)[0] == 200
+    assert ask(proxy.port, "POST", "/ucloud/example/jobs", LARGEST_REQUEST_BYTES)[0] == 200
     try:
-        status = ask(proxy.port, "POST", "/ucloud/example/jobs", LARGEST_REQUEST + 1)[0]
+        status = ask(proxy.port, "POST", "/ucloud/example/jobs", LARGEST_REQUEST_BYTES + 1)[0]
     except (ConnectionError, ssl.SSLError):  # it may hang up before all is sent
         status = 413
     assert status == 413

@@ -264,7 +264,7 @@ def test_a_value_cannot_end_what_it_stands_in(folder: Path, template: str) -> No
 @pytest.mark.parametrize("value", ["$(touch was-here)", "; touch was-here", "a b", ">was-here", ""])
 def test_a_value_is_no_part_of_a_script_that_is_read_again(template: str, value: str) -> None:
     assert render(Request(template, values={"v": "file-1.txt"})).script.count("file-1.txt") == 1
-    with pytest.raises(Refused, match=r"hand it over, as in bash -c"):
+    with pytest.raises(Refused, match="pass it as an argument, as in bash -c"):
         render(Request(template, values={"v": value}))
 
 
@@ -334,9 +334,7 @@ SNIPPETS = (
 
 @REALLY
 @given(st.lists(st.sampled_from(SNIPPETS), max_size=4), VALUES, st.booleans())
-def test_a_value_arrives_behind_any_script_or_is_refused(
-    folder: Path, snippets: list[str], value: str, within: bool
-) -> None:
+def test_a_value_arrives_behind_any_script_or_is_refused(folder: Path, snippets: list[str], value: str, within: bool) -> None:
     before = "\n".join(snippets)
     template = f'{before}\nshow {{{{ v }}}} "{{{{ v }}}}"'
     if within:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import site_opener
-from tests.real.test_jobs import Real
 from tests.sandbox import packages
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.installation import Installation
 from tests.support.factories import application, job_data, parameter, var, word
+from tests.support.real import Real
 
 PACKAGES = ("busybox-static", "charliecloud", "environment-modules")
 PLAIN = {

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import site_opener
-from tests.real.test_jobs import PATIENCE, Real
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.core import ERAS, CoreError
 from tests.sandbox.installation import Installation
 from tests.sandbox.processes import wait_until
 from tests.support.factories import application, job_data, word
+from tests.support.real import PATIENCE, Real
 
 pytestmark = pytest.mark.every_era
 EARLIER = pytest.mark.parametrize("era", ["2021", "2022"], scope="session")
@@ -262,13 +262,7 @@ def test_register_shows_a_job_from_outside_ucloud(real: Real) -> None:
     if "bob" not in real.cluster.users:
         pytest.fail("the cluster of the tests is made by root, with users")
     made = real.cluster.run(
-        "sbatch",
-        "--parsable",
-        "--job-name=from outside",
-        "--time=5",
-        "--output=/dev/null",
-        "--wrap=sleep 600",
-        user="bob",
+        "sbatch", "--parsable", "--job-name=from outside", "--time=5", "--output=/dev/null", "--wrap=sleep 600", user="bob"
     ).strip()
 
     def found() -> list[str]:

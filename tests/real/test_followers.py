@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import site_opener
-from tests.real.test_jobs import PATIENCE, Real
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.installation import Installation
 from tests.sandbox.processes import find, wait_until, with_descendants
 from tests.support.factories import application, word
+from tests.support.real import PATIENCE, Real
 
 FOLLOWERS = 200
 JOBS = 10
@@ -56,9 +56,7 @@ def test_two_hundred_followers_hear_within_300_ms_and_cost_one_process_less_than
 
     with ExitStack() as stack:
         followed = [
-            stack.enter_context(
-                real.core.follow(jobs[number % JOBS], f"user{number}", while_running=False, on_message=heard)
-            )
+            stack.enter_context(real.core.follow(jobs[number % JOBS], f"user{number}", while_running=False, on_message=heard))
             for number in range(FOLLOWERS)
         ]
         for each in followed:

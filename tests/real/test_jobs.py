@@ -5,21 +5,18 @@ import re
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from tests.conftest import site_opener
 from tests.sandbox.cluster import Cluster
-from tests.sandbox.core import SimulatedCore
 from tests.sandbox.core.catalogue import compute_product
 from tests.sandbox.installation import Installation
 from tests.sandbox.processes import wait_until
-from tests.sandbox.site import Site
 from tests.support.factories import application, job_data, parameter, text, var, word
+from tests.support.real import PATIENCE, Real
 
-PATIENCE = 60.0
 PRODUCTS: tuple[dict[str, Any], ...] = (
     {"id": "example-compute-1", "category": "example-compute", "partition": "cpu"},
     {
@@ -42,38 +39,6 @@ PRODUCTS: tuple[dict[str, Any], ...] = (
         "unit": "CREDITS_PER_MINUTE",
     },
 )
-
-
-@dataclass
-class Real:
-    """A running site on the real cluster."""
-
-    site: Site
-    core: SimulatedCore
-    cluster: Cluster
-
-    def create(self, *jobs: dict[str, Any]) -> tuple[int, Any]:
-        return self.core.call("POST", "/ucloud/example/jobs", {"items": list(jobs)})
-
-    def shown(self, job_id: str) -> dict[str, Any]:
-        """What ``show --json`` says."""
-        found: dict[str, Any] = json.loads(self.site.cli("show", job_id, "--json").stdout)
-        return found
-
-    def wait_for_end(self, job_id: str) -> None:
-        wait_until(f"job {job_id} has ended", lambda: self.shown(job_id)["phase"] == "ended", seconds=PATIENCE)
-
-    def output(self, job_id: str, name: str = "stdout-0.log") -> str:
-        return (self.site.folder / "jobs" / job_id / name).read_text()
-
-    def slurm_jobs(self, job_id: str) -> list[str]:
-        """Ids of all Slurm jobs that were ever made for it, from both sources."""
-        queued = self.cluster.run("squeue", "--noheader", "--states=all", "--format=%A|%j").splitlines()
-        ended = self.cluster.run(
-            "sacct", "-X", "-n", "-P", "-a", "-S", "now-1days", "-o", "jobidraw,jobname"
-        ).splitlines()
-        pairs = [line.partition("|") for line in (*queued, *ended) if line.strip()]
-        return sorted({id_ for id_, _, name in pairs if re.fullmatch(rf"ucloud-{job_id}(-.*)?", name)})
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +93,7 @@ def test_every_node_of_a_job_runs_the_program_and_has_a_log_of_its_own(real: Rea
 def test_twenty_creates_at_once_over_two_processes_make_one_slurm_job(real: Real) -> None:
     app = application(word("sleep"), word("2"))
     answers: list[tuple[int, Any]] = []
-    threads = [
-        threading.Thread(target=lambda: answers.append(real.create(job_data("903", app=app)))) for _ in range(20)
-    ]
+    threads = [threading.Thread(target=lambda: answers.append(real.create(job_data("903", app=app)))) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:

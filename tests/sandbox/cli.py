@@ -22,11 +22,7 @@ PORT = 17000
 
 @click.group()
 @click.option(
-    "--folder",
-    type=click.Path(path_type=Path),
-    default=FOLDER,
-    show_default=True,
-    help="Where everything of the sandbox is.",
+    "--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Where everything of the sandbox is."
 )
 @click.option("--port", type=click.IntRange(1024, 65000), default=PORT, show_default=True, help="Its first TCP port.")
 @click.pass_context
@@ -110,7 +106,7 @@ def demo(cluster: "Cluster", keep: bool, era: str) -> None:
     Then follow a log, open a shell, extend and suspend a job. Takes about five minutes. Exits with 0 only if
     everything went as the guide says.
     """
-    from tests.sandbox.demo import Demo
+    from tests.sandbox.demo.play import Demo
 
     with explained():
         sys.exit(0 if Demo(cluster, click.echo, keep=keep, era=era).play() else 1)
@@ -126,9 +122,7 @@ def demo(cluster: "Cluster", keep: bool, era: str) -> None:
     help="How the sites reach Slurm.",
 )
 @click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="A folder for the numbers as JSON; `plots` draws them.",
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="A folder for the numbers as JSON; `plots` draws them."
 )
 @click.option("--quick", is_flag=True, help="Only try the bench, with few repetitions; the numbers mean little.")
 @click.pass_obj

@@ -1,4 +1,7 @@
-"""A private, real Slurm on one machine: several nodes, accounting, no systemd; others are left alone."""
+"""A private, real Slurm on one machine: several nodes, accounting, no systemd.
+
+A Slurm that is already here is not touched.
+"""
 
 import os
 import pwd
@@ -7,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tests.sandbox import commands, database, packages, processes, servers, sudo
+from tests.sandbox import commands, database, packages, plan, processes, servers, sudo
 from tests.sandbox.accounts import EVERYBODY, GROUP, PEOPLE, SERVICE, Accounts, Wanted
 from tests.sandbox.daemons import Daemon, Daemons
 from tests.sandbox.errors import CommandFailed, SandboxError
@@ -15,9 +18,6 @@ from tests.sandbox.folder import Folder
 from tests.sandbox.layout import ClusterSettings, Layout
 
 __all__ = ["Cluster", "ClusterSettings", "CommandFailed", "SandboxError"]
-
-
-OPEN = "; those of Slurm are open to the network, but hear only messages signed with this cluster's own key"
 
 
 def _silence(_sentence: str) -> None:
@@ -39,7 +39,7 @@ class Cluster:
     def __init__(self, settings: ClusterSettings, say: Callable[[str], None] = _silence) -> None:
         """Describe a cluster; nothing is touched.
 
-        :param say: is told in short sentences what happens to the machine
+        :param say: gets short sentences about what happens to the machine
         """
         self.settings = settings
         self.folder = settings.folder
@@ -65,31 +65,11 @@ class Cluster:
 
         :raises SandboxError: when this is not a machine with dpkg
         """
-        missing = self._missing_packages()
+        ports = sorted(daemon.port for daemon in self._servers() if daemon.port)
         absent = self._accounts.absent(EVERYBODY) if self._root else ()
-        ports = ", ".join(str(port) for port in sorted(daemon.port for daemon in self._servers() if daemon.port))
-        if missing:
-            root = "" if self._root else "; that needs root"
-            install = (
-                f"Install the packages {', '.join(missing)} with apt-get, without starting their services; "
-                f"they stay installed{root}."
-            )
-        else:
-            install = "Install nothing: all packages are here."
-        if absent:
-            accounts = f"Make the accounts {', '.join(absent)}, with homes in {self.folder}/home."
-        else:
-            accounts = "Make no accounts."
-        facts = self._layout.facts()
-        opened = "" if facts.bind_address else OPEN
-        return [
-            install,
-            accounts,
-            f"Keep everything else in the folder {self.folder}.",
-            f"Listen at {facts.address}, ports {ports}{opened}.",
-            f"Run the processes {', '.join(self.status())}, without systemd.",
-            "Leave alone a Slurm that is already here: this one has its own folder, ports and SLURM_CONF.",
-        ]
+        return plan.sentences(
+            self._layout.facts(), self._missing_packages(), absent, ports, list(self.status()), root=self._root
+        )
 
     def start(self) -> None:
         """Install, configure and start what is not there yet, and wait until all nodes are up.
@@ -225,13 +205,7 @@ class Cluster:
         home = pwd.getpwnam(name).pw_dir
         return commands.run(
             argv,
-            environment={
-                "SLURM_CONF": str(self.conf),
-                "HOME": home,
-                "USER": name,
-                "LOGNAME": name,
-                "SHELL": "/bin/bash",
-            },
+            environment={"SLURM_CONF": str(self.conf), "HOME": home, "USER": name, "LOGNAME": name, "SHELL": "/bin/bash"},
             user=name,
             stdin=stdin,
             folder=Path(home) if user else self.folder / "scratch",

@@ -5,49 +5,31 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
+from tests.sandbox.core import applications
+from tests.sandbox.core.applications import var, word
+from tests.sandbox.core.today.application import ELEMENT
 from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.wire import from_data
 
+__all__ = ["application", "jinja", "job", "job_data", "parameter", "text", "var", "word"]
 PRODUCT = {"id": "example-compute-1", "category": "example-compute", "provider": "example"}
-
-
-def word(text: str) -> dict[str, Any]:
-    """An invocation element."""
-    return {"type": "word", "word": text}
-
-
-def var(*names: str, **affixes: Any) -> dict[str, Any]:
-    """An invocation element with every affix empty unless given."""
-    return {
-        "type": "var",
-        "variableNames": list(names),
-        "prefixGlobal": "",
-        "suffixGlobal": "",
-        "prefixVariable": "",
-        "suffixVariable": "",
-        "isPrefixVariablePartOfArg": False,
-        "isSuffixVariablePartOfArg": False,
-    } | affixes
 
 
 def jinja(template: str) -> dict[str, Any]:
     """An invocation element of today's UCloud, which writes the keys of all kinds."""
-    return var(word="", variableName="", flag="", variable="", variableNames=None) | {
-        "type": "jinja",
-        "template": template,
-    }
+    return ELEMENT | applications.jinja(template) | {"variableNames": None}
 
 
 def parameter(name: str, kind: str = "text", **more: Any) -> dict[str, Any]:
     """A declared parameter."""
-    return {"type": kind, "name": name, "optional": False, "defaultValue": None, "title": "", "description": ""} | more
+    return applications.parameter(name, kind, **more)
 
 
 def application(
     *invocation: dict[str, Any],
-    parameters: list[dict[str, Any]] | None = None,
+    parameters: Sequence[dict[str, Any]] | None = None,
     backend: str = "NATIVE",
     image: str | None = None,
     modules: Sequence[str] = (),
@@ -57,36 +39,14 @@ def application(
     """An application with its tool, named by its contents: providers keep applications by name and version."""
     contents = json.dumps([invocation, parameters, backend, image, modules, load, more], sort_keys=True)
     name = f"app-{sha256(contents.encode()).hexdigest()[:12]}"
-    tool = {
-        "owner": "_ucloud",
-        "createdAt": 0,
-        "modifiedAt": 0,
-        "description": {
-            "info": {"name": "tool", "version": "1"},
-            "container": None,
-            "defaultNumberOfNodes": 1,
-            "defaultTimeAllocation": {"hours": 1, "minutes": 0, "seconds": 0},
-            "requiredModules": list(modules),
-            "backend": backend,
-            "image": image,
-            "loadInstructions": None
-            if load is None
-            else {"type": "Native", "applications": [{"name": name, "version": version} for name, version in load]},
-        },
+    made = applications.application(name, "1.0", invocation, parameters or (), backend=backend, **more)
+    instructions = [{"name": module, "version": version} for module, version in load or ()]
+    made["invocation"]["tool"]["tool"]["description"] |= {
+        "requiredModules": list(modules),
+        "image": image,
+        "loadInstructions": None if load is None else {"type": "Native", "applications": instructions},
     }
-    return {
-        "metadata": {"name": name, "version": "1.0", "title": "App", "authors": ["UCloud"], "public": True},
-        "invocation": {
-            "tool": {"name": "tool", "version": "1", "tool": tool},
-            "invocation": list(invocation),
-            "parameters": parameters or [],
-            "outputFileGlobs": ["*"],
-            "applicationType": "BATCH",
-            "environment": None,
-            "allowMultiNode": True,
-        }
-        | more,
-    }
+    return made
 
 
 def job_data(
@@ -109,12 +69,7 @@ def job_data(
         "owner": {"createdBy": "user", "project": None},
         "updates": [],
         "specification": specification,
-        "status": {
-            "state": "IN_QUEUE",
-            "jobParametersJson": None,
-            "resolvedApplication": resolved,
-            "resolvedProduct": None,
-        },
+        "status": {"state": "IN_QUEUE", "jobParametersJson": None, "resolvedApplication": resolved, "resolvedProduct": None},
         "createdAt": 1633329776235,
         "output": None,
         "permissions": None,

@@ -18,6 +18,7 @@ from tests.sandbox.installation import Installation
 from tests.sandbox.site import Site, free_port
 from tests.support import nginx
 from tests.support.factories import application, word
+from tests.support.tls import certificate
 
 PACKAGES = (
     "nginx",
@@ -56,9 +57,7 @@ class Visitor:
     port: int
     cookies: dict[str, str] = field(default_factory=dict)
 
-    def ask(
-        self, url: str, verb: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    def ask(self, url: str, verb: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
         """Asks nginx, with the cookie of the host unless another is given."""
         parts = urlsplit(url)
         context = ssl.create_default_context()
@@ -130,7 +129,7 @@ def web_opener(cluster: Cluster, installation: Installation, apps: Path, folder:
         "sessions": {"url": url.replace("#", str(port)), "most_per_job": 100},
         "ucloud": {"origins": [f"https://cloud.localhost:{port}"]},
     }
-    nginx.certificate(folder)
+    certificate(folder, "hpc.example.org")
     with site_opener(cluster, installation) as open_site:
         site, core = open_site(loop=1.0, workers=2, tables=tables)
         common = {

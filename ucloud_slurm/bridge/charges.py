@@ -1,8 +1,8 @@
-"""From Slurm's use to UCloud's units. Integers throughout: nothing is lost, what is left is carried.
+"""From what Slurm counted to charges in UCloud's units. Integers throughout; the rest of a unit is carried.
 
-Use is counted in weighted seconds: the seconds that a run held its nodes times its weight (nodes or CPUs).
-A charge covers whole units; the sum of all charges of a job differs from its use by less than one unit while it
-runs, and by at most half a unit in the end (``last_unit = "nearest"``).
+Use is counted in node-seconds, CPU-seconds or GPU-seconds, by the product's ``charge_by``: the seconds of a run,
+without suspension, times its nodes, CPUs or GPUs. A charge covers whole units. While a job runs, the sum of its charges
+is less than one unit below its use; in the end it differs by at most half a unit (``last_unit = "nearest"``).
 """
 
 from collections.abc import Iterable
@@ -12,6 +12,7 @@ from typing import Literal
 from ucloud_slurm.config import PriceUnit, Product
 from ucloud_slurm.ucloud.reports import Charge
 
+Rounding = Literal["nearest", "up", "down"]
 UNIT_SECONDS = {
     PriceUnit.CREDITS_PER_MINUTE: 60,
     PriceUnit.UNITS_PER_MINUTE: 60,
@@ -24,7 +25,7 @@ UNIT_SECONDS = {
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One run's hold on the cluster: seconds without suspension, nodes, and CPUs of the whole job."""
+    """What one run of a job held: seconds without suspension, nodes, and CPUs of the whole job."""
 
     seconds: int
     nodes: int
@@ -36,7 +37,7 @@ class Tariff:
     """How a product is charged.
 
     :ivar unit: seconds of a unit
-    :ivar by: what a second is multiplied with
+    :ivar by: what the seconds of a run are multiplied by
     :ivar cpus: CPUs of one node of the product
     :ivar gpus: GPUs of one node of the product
     """
@@ -46,8 +47,13 @@ class Tariff:
     cpus: int
     gpus: int = 0
 
+    @property
+    def measure(self) -> str:
+        """What use is counted in."""
+        return {"node": "node-seconds", "gpu": "GPU-seconds"}.get(self.by, "CPU-seconds")
+
     def weight(self, use: Use) -> int:
-        """The multiplier of one run, at least 1."""
+        """The nodes, CPUs or GPUs of a run, at least 1."""
         match self.by:
             case "node":
                 return max(1, use.nodes)
@@ -60,10 +66,10 @@ class Tariff:
 
 
 def tariff(product: Product, unit: str | None, cpus: int | None) -> Tariff | None:
-    """The product's tariff, or None for a product that is not charged by time, or whose unit nobody knows.
+    """The product's tariff, or None for a product that is not charged by time, or whose unit is unknown.
 
-    :param unit: unitOfPrice as UCloud has it; the configured one stands before it
-    :param cpus: CPUs of a node as UCloud has them; the configured ones stand before them
+    :param unit: unitOfPrice as UCloud has it; the configured one takes precedence
+    :param cpus: CPUs of a node as UCloud has them; the configured number takes precedence
     """
     name = product.unit or PriceUnit.__members__.get(unit or "")
     if name is None or name not in UNIT_SECONDS:
@@ -73,8 +79,18 @@ def tariff(product: Product, unit: str | None, cpus: int | None) -> Tariff | Non
 
 
 def total(uses: Iterable[Use], tariff: Tariff) -> int:
-    """Weighted seconds of all runs of a job."""
+    """The node-, CPU- or GPU-seconds of all runs of a job."""
     return sum(use.seconds * tariff.weight(use) for use in uses)
+
+
+def rounded_units(amount: int, unit: int, rounding: Rounding) -> int:
+    """How many units an amount is. Every unit that UCloud is charged is rounded here.
+
+    :param amount: at least 0, in the same measure as ``unit``
+    :param rounding: what happens to a part of a unit; half a unit is rounded up by "nearest"
+    """
+    whole, rest = divmod(amount, unit)
+    return whole + (rest * 2 >= unit if rounding == "nearest" else rounding == "up" and rest > 0)
 
 
 def charge(
@@ -87,23 +103,21 @@ def charge(
     tariff: Tariff,
     every: float,
     final: bool,
-    last_unit: Literal["nearest", "up", "down"] = "nearest",
+    last_unit: Rounding = "nearest",
 ) -> Charge | None:
     """The charge that is due, or None.
 
-    :param used: weighted seconds that the job has used
-    :param charged: weighted seconds that were charged before
-    :param weight: multiplier of the present run
-    :param every: seconds of use that are gathered before a running job is charged
-    :param final: the job has ended; the rest of a unit is rounded
+    :param used: node-, CPU- or GPU-seconds that the job has used
+    :param charged: those of them that were charged before
+    :param weight: nodes, CPUs or GPUs of the present run
+    :param every: seconds of use after which a running job is charged
+    :param final: the job has ended; the part of a unit that is left is rounded by ``last_unit``
     """
     unit = tariff.unit * weight
-    owed = used - charged
-    if not final and owed < every * weight:
+    uncharged = used - charged
+    if not final and uncharged < every * weight:
         return None
-    units, rest = divmod(max(owed, 0), unit)
-    if final and (rest * 2 >= unit if last_unit == "nearest" else last_unit == "up" and rest > 0):
-        units += 1
+    units = rounded_units(max(uncharged, 0), unit, last_unit if final else "down")
     if units == 0:
         return None
     end = charged + units * unit
@@ -118,5 +132,5 @@ def charge(
 
 
 def covered(charge: Charge, tariff: Tariff) -> int:
-    """The weighted seconds that a charge pays for."""
+    """The node-, CPU- or GPU-seconds that a charge pays for."""
     return charge.units * charge.multiplier * tariff.unit

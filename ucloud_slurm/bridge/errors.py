@@ -1,9 +1,9 @@
-"""What Slurm says when it takes no job, in a researcher's words."""
+"""Slurm's refusals as answers to UCloud, in words that a researcher understands."""
 
 from ucloud_slurm.errors import Conflict, Forbidden, Problem, Refused, TooMany, one_line
 
-# In Slurm's order of importance; the text is Slurm's own (slurm_errno.h), matched without regard to case.
-_WORDS: tuple[tuple[str, type[Problem], str], ...] = (
+# The first match wins. The text is Slurm's own (slurm_errno.h), in lower case.
+_REFUSALS: tuple[tuple[str, type[Problem], str], ...] = (
     ("submitjob", TooMany, "You have as many jobs here as the cluster allows; wait until some have ended."),
     ("job submit limit", TooMany, "The cluster's limits on the number, size or time of jobs do not allow this one."),
     ("qos", Refused, "The cluster does not allow this kind of job (its quality of service) for the account."),
@@ -24,19 +24,19 @@ _WORDS: tuple[tuple[str, type[Problem], str], ...] = (
 
 
 def problem(reason: str) -> Problem:
-    """The answer to UCloud for a refusal.
+    """The answer to UCloud when Slurm refuses a submission.
 
-    :param reason: Slurm's own text; it is added, so that the provider's support can look it up
+    :param reason: Slurm's own text; it is quoted, so that the provider's support can look it up
     """
     own = one_line(reason, 200)
-    for text, kind, sentence in _WORDS:
+    for text, kind, sentence in _REFUSALS:
         if text in reason.lower():
             return kind(f"{sentence} (Slurm: {own})")
     return Refused(f"The cluster does not accept this job. (Slurm: {own})")
 
 
 def action(reason: str) -> Problem:
-    """The answer to UCloud when Slurm does not do something to a job.
+    """The answer to UCloud when Slurm refuses an action on a job.
 
     :param reason: Slurm's own text
     """

@@ -1,35 +1,35 @@
-"""Jobs that were submitted outside UCloud: which of them are shown there, and as what (contract: register)."""
+"""Jobs that were submitted outside UCloud: which of them are registered there, and as what (contract: register)."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ucloud_slurm.config import Config, OutsideRule
+from ucloud_slurm.config import Config, ExternalJobRule
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.slurm.states import Phase
 
-SYSTEM = "_ucloud"  # who owns a registered job of nobody
+SYSTEM_OWNER = "_ucloud"  # of a registered job without an owner
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
     """A job to be registered.
 
-    :ivar key: our own id of it, by which UCloud knows a repetition
+    :ivar key: the provider's id of it, by which UCloud recognises a repeated registration
     """
 
     record: QueueRecord
-    rule: OutsideRule
+    rule: ExternalJobRule
     key: str
 
     @property
     def owner(self) -> str:
-        """Whose job it is at UCloud."""
-        return self.rule.created_by or SYSTEM
+        """The owner at UCloud."""
+        return self.rule.created_by or SYSTEM_OWNER
 
     def specification(self, provider: str) -> dict[str, Any]:
-        """The job as UCloud would have specified it."""
+        """The job in the form of a job that was started at UCloud."""
         hours, minutes = divmod(self.record.minutes or 0, 60)
         limit = {"hours": hours, "minutes": minutes, "seconds": 0} if self.record.minutes else None
         name = re.sub(r"[^\w -]", "_", self.record.name)
@@ -55,15 +55,15 @@ class Registration:
 
 
 def registrations(records: Iterable[QueueRecord], config: Config) -> list[Registration]:
-    """The jobs that the rules of the configuration cover: those that have not ended, each by the first rule."""
+    """The jobs that ``[[outside]]`` covers and that have not ended, each with the first rule that matches."""
     found = []
     for record in records:
-        rule = next((rule for rule in config.outside if _covers(rule, record, config)), None)
+        rule = next((rule for rule in config.outside if _matches(rule, record, config)), None)
         if rule is not None and record.state is not None and record.state.phase is not Phase.ENDED:
             found.append(Registration(record, rule, f"slurm-{record.id}-{record.submitted}"))
     return found
 
 
-def _covers(rule: OutsideRule, record: QueueRecord, config: Config) -> bool:
+def _matches(rule: ExternalJobRule, record: QueueRecord, config: Config) -> bool:
     product = config.product(rule.category, rule.product)
     return product is not None and (record.account, record.partition) == (rule.account, product.partition)

@@ -1,7 +1,7 @@
-"""The names by which a UCloud job is known in Slurm and to UCloud, and its own folder.
+"""Names that are derived from a job: its Slurm job, its folder and files, its web sessions, its fingerprint.
 
-The Slurm job's name is the key: squeue and sacct match it exactly, and it stands in the first row of sacct,
-while a comment reaches the accounting database only when the job ends.
+The name of the Slurm job is the key by which a job is found: squeue and sacct match a name exactly, and sacct has it
+from the first row on, while a comment reaches the accounting database only when the job ends.
 """
 
 from __future__ import annotations
@@ -9,14 +9,61 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ucloud_slurm.ucloud.jobs import Job
 
+MAX_NAME_CHARACTERS = 64
+SCRIPT_NAME = "job.sh"
+PORT_FILE_PREFIX = "port-"
 
-LONGEST_NAME = 64
+
+@dataclass(frozen=True, slots=True)
+class LocalUser:
+    """The Unix user that a job runs as, with its home folder and its login shell."""
+
+    user: str
+    home: str
+    shell: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobPaths:
+    """A job's folder and the files in it. No other module knows this layout, except for the whitelist of as_user.
+
+    :ivar folder: absolute path
+    """
+
+    folder: str
+
+    @classmethod
+    def of(cls, template: str, user: LocalUser, job_id: str) -> JobPaths:
+        """The paths of a job.
+
+        :param template: ``jobs.folder``, in which ``{home}`` and ``{user}`` are filled in
+        """
+        parent = template.replace("{home}", user.home).replace("{user}", user.user).rstrip("/")
+        return cls(f"{parent}/{job_id}")
+
+    @property
+    def host_file(self) -> str:
+        """The file with the names of the job's nodes, one in each line."""
+        return f"{self.folder}/hostfile"
+
+    def log(self, stream: str, rank: int | str) -> str:
+        """The file that ``stdout`` or ``stderr`` of a rank is written to."""
+        return f"{self.folder}/{stream}-{rank}.log"
+
+    def log_pattern(self, stream: str) -> str:
+        """The same file of every rank, as srun --output takes it."""
+        return JobPaths(self.folder.replace("%", "%%")).log(stream, "%t")
+
+    def port_file(self, rank: int) -> str:
+        """The file in which a rank announces the port of its web page or screen."""
+        return f"{self.folder}/{PORT_FILE_PREFIX}{rank}"
 
 
 def provider_id(job_id: str) -> str:
@@ -25,33 +72,23 @@ def provider_id(job_id: str) -> str:
 
 
 def slurm_name(job: Job) -> str:
-    """``ucloud-<job id>``, and behind it the user's own name for the job in letters, digits and dashes."""
+    """``ucloud-<job id>``, followed by the name that the owner gave the job, in letters, digits and dashes."""
     name = provider_id(job.id)
     own = unicodedata.normalize("NFKD", job.specification.name or "")
     slug = re.sub(r"[^A-Za-z0-9]+", "-", own).strip("-")
-    return f"{name}-{slug}"[:LONGEST_NAME].rstrip("-") if slug else name
+    return f"{name}-{slug}"[:MAX_NAME_CHARACTERS].rstrip("-") if slug else name
 
 
 def comment(provider: str, job_id: str) -> str:
-    """The comment of the Slurm job, for people who look at squeue."""
+    """The comment of the Slurm job, for readers of squeue."""
     return f"ucloud:{provider}:{job_id}"
 
 
-def folder(template: str, home: str, user: str, job_id: str) -> str:
-    """The job's folder: the configured place with ``{home}`` and ``{user}`` filled in, then the job's id."""
-    return f"{template.replace('{home}', home).replace('{user}', user).rstrip('/')}/{job_id}"
-
-
-def port_file(job_folder: str, rank: int) -> str:
-    """The file in which a rank of the job announces the port of its web page or screen."""
-    return f"{job_folder}/port-{rank}"
-
-
 def label(pattern: str, job_id: str, rank: int, unique: str) -> str:
-    """The name of a web session in its link.
+    """The name of a web session in its URL.
 
-    Each has a name of its own where it is part of the host. Where all share one host the application must know its
-    path before it starts, so there the name is that of the job and the rank.
+    A session has a unique name where the name is part of the host. Where all sessions share one host, the application
+    must know its path before it starts, so the name is made of job and rank.
 
     :param pattern: ``sessions.url``
     :param unique: lower-case letters and digits
@@ -60,20 +97,17 @@ def label(pattern: str, job_id: str, rank: int, unique: str) -> str:
 
 
 def base_path(pattern: str | None, job_id: str, rank: int) -> str:
-    """The path below which a browser finds the application; ``/`` where it has a host name of its own."""
+    """The path below which a browser finds the application; ``/`` where each session has a host name of its own."""
     if pattern is None or not pattern.endswith("*"):
         return "/"
     return "/" + pattern.replace("*", label(pattern, job_id, rank, "")).split("/", 3)[3] + "/"
 
 
 def fingerprint(job: Job) -> str:
-    """What must be the same when the same id comes again: owner and specification.
+    """A hash over owner and specification, which must be equal when the same job id comes again.
 
-    Status, support, updates and permissions vary from one message to the next and do not count.
+    Status, support, updates and permissions differ from one message to the next and are left out.
     """
-    # Keys in order and without what was not said: neither the order of a map nor a field that a later release
-    # reads makes it another job.
-    parts = [
-        part.model_dump(mode="json", by_alias=True, exclude_defaults=True) for part in (job.owner, job.specification)
-    ]
+    # Sorted keys without defaults: neither the order of a map nor a field that a later release reads makes another job.
+    parts = [part.model_dump(mode="json", by_alias=True, exclude_defaults=True) for part in (job.owner, job.specification)]
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""The configured products as products v2 have them, held against those that UCloud has.
+"""Product sync: the configured products in the form of products v2, compared with those that UCloud has.
 
-What belongs to a category is said once for all time: UCloud writes down balances and use as bare numbers, so that
-another unit or another period would change what they mean.
+The accounting of a category never changes: UCloud stores balances and usage as bare numbers, so that another unit or
+another period would change their meaning.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from ucloud_slurm.bridge.usage import Accounting, Unit, accounting, is_money, unit_name
+from ucloud_slurm.bridge.usage import Accounting, Unit, is_money, product_accounting, unit_name
 from ucloud_slurm.config import Product
 from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.ucloud.products import COMPUTE, TYPE, AccountingUnit, Category, ProductV2
 
 Value = str | int | bool | None
 FREQUENCIES: Mapping[str | None, str] = {"minute": "PERIODIC_MINUTE", "hour": "PERIODIC_HOUR", "day": "PERIODIC_DAY"}
-FIXED = ("product_type", "accounting_unit", "accounting_frequency", "free_to_use")
+CATEGORY_ACCOUNTING = ("product_type", "accounting_unit", "accounting_frequency", "free_to_use")
 
 
-class Standing(StrEnum):
-    """How a configured product stands at UCloud."""
+class SyncStatus(StrEnum):
+    """How a configured product compares with UCloud's."""
 
     NEW = "new"
     DIFFERENT = "different"
@@ -29,10 +29,10 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A field that is not the same on both sides.
+    """A field that differs.
 
-    :ivar there: at UCloud; None where there is no such product
-    :ivar here: by the configuration
+    :ivar there: its value at UCloud; None where UCloud has no such product
+    :ivar here: its configured value
     """
 
     field: str
@@ -41,25 +41,25 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """A configured product, as it should be at UCloud.
+class ProductComparison:
+    """A configured product in the form of products v2, and how UCloud's differs.
 
-    :ivar fixed: differences that may not be made, because a category is there with other accounting
+    :ivar fixed: differences that cannot be registered, because the category exists with other accounting
     """
 
     product: ProductV2
-    standing: Standing
+    status: SyncStatus
     differences: tuple[Difference, ...]
     fixed: tuple[Difference, ...]
 
     def refusals(self) -> Iterator[str]:
-        """Why it may not be made so, and what to do."""
+        """Why it cannot be registered, and what to do."""
         name = self.product.category.name
         for each in self.fixed:
             yield (
                 f"{name}/{self.product.name}: {each.field} is {shown(each.there)} at UCloud and would become "
-                f"{shown(each.here)}. A category keeps its accounting: UCloud has balances and use of {name} as bare "
-                "numbers, which would mean something else. Configure what UCloud has, or sell the product in a "
+                f"{shown(each.here)}. A category keeps its accounting: UCloud stores balances and usage of {name} as "
+                "bare numbers, which would mean something else. Configure what UCloud has, or sell the product in a "
                 "category of another name."
             )
 
@@ -68,81 +68,74 @@ class Compared:
 class Comparison:
     """All products of both sides.
 
-    :ivar others: what UCloud has of ours and is not configured
+    :ivar others: products of this provider that only UCloud has
     """
 
-    products: tuple[Compared, ...]
+    products: tuple[ProductComparison, ...]
     others: tuple[ProductV2, ...]
 
     @property
     def due(self) -> list[ProductV2]:
-        """What UCloud must be told."""
-        return [each.product for each in self.products if each.standing is not Standing.SAME]
+        """The products to register."""
+        return [each.product for each in self.products if each.status is not SyncStatus.SAME]
 
     @property
     def refusals(self) -> list[str]:
-        """Why it may not be told."""
+        """Why they cannot be registered."""
         return [sentence for each in self.products for sentence in each.refusals()]
 
 
 def compare(products: Sequence[Product], provider: str, known: Iterable[ProductV2]) -> Comparison:
-    """Holds what is configured against what UCloud has.
+    """Compares the configured products with UCloud's.
 
     :param known: all products of the provider at UCloud
-    :raises Misconfigured: with a sentence for each product of which not enough is known
+    :raises Misconfigured: with a sentence for each product whose accounting is incomplete or contradictory
     """
     there = {product.key: product for product in known}
     categories = {product.category.name: product.category for product in there.values()}
     wanted = _wanted(products, provider, there, categories)
-    compared = tuple(
-        _compared(product, there.get(product.key), categories.get(product.category.name)) for product in wanted
-    )
+    compared = tuple(_compared(product, there.get(product.key), categories.get(product.category.name)) for product in wanted)
     ours = {product.key for product in wanted}
     return Comparison(compared, tuple(product for key, product in sorted(there.items()) if key not in ours))
 
 
 def shown(value: Value) -> str:
-    """A value for people."""
+    """A value as it is printed."""
     if isinstance(value, str):
         return f'"{one_line(value, 60)}"'
     return "nothing" if value is None else str(value).lower()
 
 
 def _wanted(
-    products: Sequence[Product],
-    provider: str,
-    there: Mapping[tuple[str, str], ProductV2],
-    categories: Mapping[str, Category],
+    products: Sequence[Product], provider: str, there: Mapping[tuple[str, str], ProductV2], categories: Mapping[str, Category]
 ) -> list[ProductV2]:
     wanted: list[ProductV2] = []
-    wrong: list[str] = []
+    problems: list[str] = []
     first: dict[str, ProductV2] = {}
     for number, product in enumerate(products, 1):
         known = there.get((product.category, product.id))
-        counted = accounting(product, known.cpu if known else None)
+        counted = product_accounting(product, known.cpu if known else None)
         if counted is None:
-            wrong.append(f'products[{number}].unit: "{product.unit}" says nothing about time; give frequency.')
+            problems.append(f'products[{number}].unit: "{product.unit}" does not name a period; set frequency.')
             continue
         if counted.unit in (Unit.CORE, Unit.ALLOCATED) and not (product.cpus or (known and known.cpu)):
-            wrong.append(
+            problems.append(
                 f"products[{number}].cpus is missing: {product.id} is counted by its CPUs, and UCloud does "
                 "not know how many there are."
             )
             continue
-        made = _product(
-            product, _category(product, provider, counted, categories.get(product.category)), counted, known
-        )
+        made = _product(product, _category(product, provider, counted, categories.get(product.category)), counted, known)
         other = first.setdefault(product.category, made)
         if made.category.accounting_unit != other.category.accounting_unit:
-            wrong.append(
+            problems.append(
                 f"products: {other.name} and {made.name} are both in category {product.category}, which is counted in "
                 f"{other.category.accounting_unit.name_plural} by the one and in "
                 f"{made.category.accounting_unit.name_plural} by the other; give both the same unit_name, and unit if "
                 "they cost credits."
             )
         wanted.append(made)
-    if wrong:
-        raise Misconfigured(wrong)
+    if problems:
+        raise Misconfigured(problems)
     return wanted
 
 
@@ -151,7 +144,7 @@ def _category(product: Product, provider: str, counted: Accounting, there: Categ
     money = is_money(product)
     unit = AccountingUnit(name=name, name_plural=plural, floating_point=money, display_frequency_suffix=not money)
     if there is not None and (there.accounting_unit.name, there.accounting_unit.floating_point) == (name, money):
-        unit = there.accounting_unit  # how it is shown besides is UCloud's
+        unit = there.accounting_unit  # how UCloud displays it is not configured
     return Category(
         name=product.category,
         provider=provider,
@@ -164,7 +157,7 @@ def _category(product: Product, provider: str, counted: Accounting, there: Categ
 
 
 def _product(product: Product, category: Category, counted: Accounting, there: ProductV2 | None) -> ProductV2:
-    """What is not configured stays as UCloud has it."""
+    """The product to register; what is not configured stays as UCloud has it."""
     cpu = product.cpus or (there.cpu if there else 0)
     memory = int(product.memory_gb) if product.memory_gb else there.memory_in_gigs if there else 0
     gpu = product.gpus if product.gpus is not None else there.gpu if there else 0
@@ -191,19 +184,19 @@ def _description(cpu: int, memory: int, gpu: int) -> str:
     return ", ".join([*parts, *([f"{memory} GiB of memory"] if memory else [])])
 
 
-def _compared(product: ProductV2, there: ProductV2 | None, category: Category | None) -> Compared:
+def _compared(product: ProductV2, there: ProductV2 | None, category: Category | None) -> ProductComparison:
     differences = tuple(_differences(_flat(there.body()) if there else {}, _flat(product.body())))
     known = there.category if there else category
     fixed: tuple[Difference, ...] = ()
     if known is not None:
         fixed = tuple(
             _differences(
-                _flat({"category": known.model_dump(by_alias=True, include=set(FIXED))}),
-                _flat({"category": product.category.model_dump(by_alias=True, include=set(FIXED))}),
+                _flat({"category": known.model_dump(by_alias=True, include=set(CATEGORY_ACCOUNTING))}),
+                _flat({"category": product.category.model_dump(by_alias=True, include=set(CATEGORY_ACCOUNTING))}),
             )
         )
-    standing = Standing.NEW if there is None else Standing.DIFFERENT if differences else Standing.SAME
-    return Compared(product, standing, differences, fixed)
+    status = SyncStatus.NEW if there is None else SyncStatus.DIFFERENT if differences else SyncStatus.SAME
+    return ProductComparison(product, status, differences, fixed)
 
 
 def _differences(there: Mapping[str, Value], here: Mapping[str, Value]) -> Iterator[Difference]:
@@ -213,7 +206,7 @@ def _differences(there: Mapping[str, Value], here: Mapping[str, Value]) -> Itera
 
 
 def _flat(data: Mapping[str, Any], before: str = "") -> dict[str, Value]:
-    """The leaves of nested objects, by their paths."""
+    """Path and value of every leaf of nested objects."""
     leaves: dict[str, Value] = {}
     for key, value in data.items():
         leaves |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}

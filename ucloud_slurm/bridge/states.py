@@ -1,19 +1,20 @@
-"""From Slurm's states to UCloud's, and the sentence that goes with them.
+"""Slurm's states as UCloud's, with the sentence that the owner reads; and how full a queue is.
 
-A state that is not known changes nothing (None).
+An unknown state gives None: it changes nothing.
 """
 
-from ucloud_slurm.slurm.records import QueueRecord, RunRecord
+from ucloud_slurm.slurm.records import Load, QueueRecord, RunRecord
 from ucloud_slurm.slurm.states import Phase, SlurmState
 from ucloud_slurm.ucloud.eras import Era
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
+from ucloud_slurm.ucloud.responses import QueueLevel
 
-# Slurm's way of saying that it could not open the job's output: no program of the user's can end like this.
+# Exit code and signal by which Slurm says that it could not open the job's output. No program can end like this.
 NO_OUTPUT = (0, 53)
 
 _REASONS = {
     "Resources": "The job waits for free machines.",
-    "Priority": "The job waits for its turn.",
+    "Priority": "The job waits behind jobs of higher priority.",
     "None": "The job is in the queue.",
     "BeginTime": "The job waits for the time at which it may begin.",
     "Dependency": "The job waits for another job.",
@@ -29,7 +30,7 @@ _REASONS = {
 
 
 def queued_state(state: SlurmState | None, era: Era) -> JobState | None:
-    """The state of a job that squeue lists, or None where squeue alone cannot tell."""
+    """The state of a job that squeue lists, or None where squeue does not suffice: how a job ended, sacct knows."""
     if state is None or state.phase is Phase.ENDED:
         return None
     if state is SlurmState.SUSPENDED:
@@ -38,27 +39,24 @@ def queued_state(state: SlurmState | None, era: Era) -> JobState | None:
 
 
 def queued_update(record: QueueRecord, era: Era) -> JobUpdate | None:
-    """What UCloud should know of a job that squeue lists, or None where squeue alone cannot tell."""
-    shown = queued_state(record.state, era)
-    if shown is None:
+    """The update for a job that squeue lists, or None where squeue does not suffice."""
+    state = queued_state(record.state, era)
+    if state is None:
         return None
     if record.state is SlurmState.SUSPENDED:
-        return JobUpdate(shown, "The job is suspended on the cluster.")
-    if shown is JobState.IN_QUEUE:
-        return JobUpdate(shown, waiting(record.reason))
-    return JobUpdate(shown, f"The job is now running on {record.node_list or 'the cluster'}.")
+        return JobUpdate(state, "The job is suspended on the cluster.")
+    if state is JobState.IN_QUEUE:
+        return JobUpdate(state, waiting(record.reason))
+    return JobUpdate(state, f"The job is now running on {record.node_list or 'the cluster'}.")
 
 
 def waiting(reason: str) -> str:
-    """Why a job waits. Slurm's word stands behind it: for limits of accounts and QOS there are many."""
-    sentence = _REASONS.get(reason.partition(",")[0])
-    if sentence is not None:
-        return sentence
-    return f"The job waits in the queue ({reason})."
+    """Why a job waits. A reason without a sentence here is quoted: limits of accounts and QOS have many."""
+    return _REASONS.get(reason.partition(",")[0]) or f"The job waits in the queue ({reason})."
 
 
-# How a job ends: the state for UCloud (None: by the era, see `Era.exit_code_is_failure`) and what its user reads.
-_ENDS: dict[SlurmState, tuple[JobState | None, str]] = {
+# Which final states of Slurm mean success, failure and expiry. None: the era decides (`Era.exit_code_is_failure`).
+_FINAL_STATES: dict[SlurmState, tuple[JobState | None, str]] = {
     SlurmState.COMPLETED: (JobState.SUCCESS, "The job has ended."),
     SlurmState.CANCELLED: (JobState.SUCCESS, "The job was cancelled on the cluster."),
     SlurmState.FAILED: (None, "The program ended with exit code {code}."),
@@ -70,29 +68,39 @@ _ENDS: dict[SlurmState, tuple[JobState | None, str]] = {
     SlurmState.PREEMPTED: (JobState.FAILURE, "The job had to give way to a job of higher priority."),
     SlurmState.REVOKED: (JobState.FAILURE, "The job was withdrawn by the cluster."),
 }
-_KILLED = (None, "The program was ended by signal {signal}{hint}.")
-_NO_OUTPUT = (JobState.FAILURE, "The job could not start: its output could not be written.")
+_KILLED_BY_SIGNAL = (None, "The program was ended by signal {signal}{hint}.")
+_FAILED_WITHOUT_OUTPUT = (JobState.FAILURE, "The job could not start: its output could not be written.")
 
 
 def final_update(run: RunRecord, era: Era, stopped_for: str | None) -> JobUpdate | None:
-    """How a job ended, or None when the run has not ended for good.
+    """How a job ended, or None while the run has not ended for good.
 
     :param run: the latest run of the job
-    :param stopped_for: the sentence to use if it was us who cancelled it
+    :param stopped_for: the sentence for a job that this provider cancelled
     """
-    if run.state is None or run.ended is None or run.state not in _ENDS:
+    if run.state is None or run.ended is None or run.state not in _FINAL_STATES:
         return None
     if run.state is SlurmState.CANCELLED and stopped_for is not None:
         return JobUpdate(JobState.SUCCESS, stopped_for)
-    state, words = _ENDS[run.state]
+    state, sentence = _FINAL_STATES[run.state]
     if run.state is SlurmState.FAILED and (run.exit_code, run.signal) == NO_OUTPUT:
-        state, words = _NO_OUTPUT
+        state, sentence = _FAILED_WITHOUT_OUTPUT
     elif run.state is SlurmState.FAILED and run.signal:
-        state, words = _KILLED
+        state, sentence = _KILLED_BY_SIGNAL
     by_era = JobState.FAILURE if era.exit_code_is_failure else JobState.SUCCESS
-    facts = {"code": run.exit_code, "signal": run.signal, "nodes": run.node_list or "unknown"}
-    return JobUpdate(state or by_era, words.format(hint=_signal_hint(run.signal), **facts))
+    hint = " (often: out of memory)" if run.signal == 9 else ""
+    facts = {"code": run.exit_code, "signal": run.signal, "nodes": run.node_list or "unknown", "hint": hint}
+    return JobUpdate(state or by_era, sentence.format(**facts))
 
 
-def _signal_hint(signal: int) -> str:
-    return " (often: out of memory)" if signal == 9 else ""
+def queue_level(load: Load) -> QueueLevel:
+    """How full the queue of a partition is.
+
+    Available: a CPU is free and no job waits. Full: no CPU is free and jobs wait, or no CPU is in service. Else busy.
+    """
+    if load.cpus == 0:
+        return QueueLevel.FULL
+    free, waits = load.cpus > load.cpus_used, load.pending > 0
+    if free and not waits:
+        return QueueLevel.AVAILABLE
+    return QueueLevel.BUSY if free or not waits else QueueLevel.FULL

@@ -1,23 +1,23 @@
-"""More time for a job: which time limit a request asks for, and what UCloud is told of it.
+"""Extending a job: the time limit that a request asks for, and the update that reports it.
 
-A limit is absolute, counted from the job's start, so that the same request twice gives the same limit.
+A limit is absolute, counted from the job's start, so that a repeated request gives the same limit.
 """
 
 from dataclasses import dataclass
 
-from ucloud_slurm.bridge.script.resources import LONGEST, span
+from ucloud_slurm.bridge.script.resources import MAX_MINUTES, span
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.ucloud.eras import Era
 from ucloud_slurm.ucloud.reports import JobUpdate
 
-REPEAT = 60.0  # seconds in which the same request is a repetition of the one before
+REPEAT_SECONDS = 60.0  # within which the same request counts as a repetition
 
 
 @dataclass(frozen=True, slots=True)
 class Extension:
     """A request for more time, and the limit that it led to.
 
-    :ivar known: the limit that UCloud knew, in minutes; None when it knew none
+    :ivar known: the limit that UCloud knew, in minutes; None for none
     :ivar more: minutes to be added
     :ivar target: the new limit in minutes
     """
@@ -28,46 +28,46 @@ class Extension:
 
     @property
     def key(self) -> str:
-        """By which its repetition is known."""
+        """The key by which a repetition is recognised."""
         return f"{self.known}+{self.more}={self.target}"
 
 
 def extension(
     *, known: int | None, requested: int | None, limit: int | None, last: str | None, since: float | None, era: Era
 ) -> Extension:
-    """Decides on the new limit.
+    """Computes the new limit.
 
-    A Core that is told new limits adds to what it knows, so that a repeated request asks for the same limit. One of
-    2021 always sends the first limit along; there the request is added to the present limit, unless the same one
-    came a moment ago.
+    A Core that reads new limits from updates adds to the limit that it knows, so that a repeated request asks for the
+    same limit. A Core of 2021 always sends the first limit; there the request is added to the present limit, unless
+    the same request came a moment ago.
 
     :param known: the job's time allocation as UCloud sent it, in seconds
     :param requested: seconds to be added
     :param limit: the present limit on the cluster in minutes; None for none
-    :param last: key of the last request that was done
+    :param last: key of the last request that was carried out
     :param since: seconds since then
-    :raises Refused: there is nothing to extend, or by nothing, or to more than any cluster can count
+    :raises Refused: the job has no limit, the extension is not above 0, or the new limit is too long for any cluster
     """
     if not requested or requested < 0:
         raise Refused("requestedTime: a job can only be extended by more than 0 seconds.")
     if limit is None:
-        raise Refused("The job has no time limit; it need not be extended.")
+        raise Refused("The job has no time limit, so it cannot be extended.")
     known_minutes = -(-known // 60) if known else None
     more = -(-requested // 60)
-    repeated = last is not None and since is not None and 0 <= since < REPEAT
+    repeated = last is not None and since is not None and 0 <= since < REPEAT_SECONDS
     if repeated and last is not None and last.startswith(f"{known_minutes}+{more}="):
         return Extension(known_minutes, more, int(last.partition("=")[2]))
     base = known_minutes if era.has_new_time_allocation and known_minutes is not None else limit
-    if base + more > LONGEST:
+    if base + more > MAX_MINUTES:
         raise Refused("requestedTime: longer than any job may run.")
     return Extension(known_minutes, more, max(limit, base + more))
 
 
 def check(target: int, product: str, most: int | None, unit: str) -> None:
-    """Refuses a limit that is above what may be.
+    """Refuses a limit above the largest one.
 
     :param most: minutes; None for no limit
-    :param unit: whose limit it is
+    :param unit: what sets that limit
     :raises Refused: with the limit named
     """
     if most is not None and target > most:
@@ -78,7 +78,7 @@ def check(target: int, product: str, most: int | None, unit: str) -> None:
 
 
 def limit_update(minutes: int, era: Era) -> JobUpdate:
-    """What UCloud is told of a new limit; one that does not know the field is told in words."""
+    """The update that reports a new limit; its sentence says it to an era that does not read the field."""
     return JobUpdate(
         None, f"The job may now run for {span(minutes)}.", minutes * 60_000 if era.has_new_time_allocation else None
     )

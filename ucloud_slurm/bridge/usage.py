@@ -1,20 +1,19 @@
-"""How the use of a product is counted in products v2: units, so many for what a job holds in one period.
+"""How the use of a product is counted in products v2: units per period.
 
-UCloud's balances, quotas and use are whole numbers of units times periods: a category with the unit Core and the
+UCloud's balances, quotas and usage are whole numbers of units times periods: a category with the unit Core and the
 frequency "minute" counts core-minutes. What a job holds are nodes, cores, GPUs or the CPUs that Slurm allocated, and
-each of them is ``price`` units in a period. In weighted seconds, in which the use of a job is kept
-(:mod:`ucloud_slurm.bridge.charges`), that is one division, done once for all that a job has used: nothing is carried.
+each of them costs ``price`` units in a period. The units of a job follow from its node-, CPU- or GPU-seconds
+(:mod:`ucloud_slurm.bridge.charges`) by one division over all of its use, so that no rest is carried.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
 
-from ucloud_slurm.bridge.charges import Tariff
+from ucloud_slurm.bridge.charges import Rounding, Tariff, rounded_units
 from ucloud_slurm.config import Product
 
-SECONDS: Mapping[str, int] = {"minute": 60, "hour": 3600, "day": 86400}
+PERIOD_SECONDS: Mapping[str, int] = {"minute": 60, "hour": 3600, "day": 86400}
 
 
 class Unit(StrEnum):
@@ -26,7 +25,7 @@ class Unit(StrEnum):
     ALLOCATED = "allocated"
 
 
-NAMES: Mapping[Unit, str] = {Unit.NODE: "Node", Unit.CORE: "Core", Unit.GPU: "GPU", Unit.ALLOCATED: "Core"}
+UNIT_NAMES: Mapping[Unit, str] = {Unit.NODE: "Node", Unit.CORE: "Core", Unit.GPU: "GPU", Unit.ALLOCATED: "Core"}
 CREDIT = "Credit"
 
 
@@ -34,7 +33,7 @@ CREDIT = "Credit"
 class Accounting:
     """How a product is counted.
 
-    :ivar tariff: what turns the runs of a job into weighted seconds
+    :ivar tariff: gives the node-, CPU- or GPU-seconds of a job
     :ivar price: units of one node, core or GPU in one period
     """
 
@@ -62,66 +61,57 @@ class Accounting:
             case Unit.CORE | Unit.ALLOCATED:
                 return self.price * self.tariff.cpus
 
-    def units(self, used: int, last_unit: Literal["nearest", "up", "down"] = "down") -> int:
-        """What UCloud is told that was used.
+    def units(self, used: int, last_unit: Rounding = "down") -> int:
+        """The units that are reported for an amount of use.
 
-        :param used: weighted seconds of everything that counts together, such as all runs of a job
-        :param last_unit: how the part of a unit that is left is rounded; down while a job runs, so that what is told
-            never falls
+        :param used: node-, CPU- or GPU-seconds of all that counts together, such as all runs of a job
+        :param last_unit: how a part of a unit is rounded; down while a job runs, so that no later report is smaller
         """
-        whole, rest = divmod(used * self.price, self.frequency_seconds)
-        up = rest * 2 >= self.frequency_seconds if last_unit == "nearest" else last_unit == "up" and rest > 0
-        return whole + up
+        return rounded_units(used * self.price, self.frequency_seconds, last_unit)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a job has used, as UCloud is told it.
+class UsageReport:
+    """What is to be reported of a job's use.
 
-    :ivar units: in all
-    :ivar more: of them, how many are new
-    :ivar covered: weighted seconds that the new ones stand for
+    :ivar units: all units of the job so far
+    :ivar new_units: those of them that were not reported before
+    :ivar covered: node-, CPU- or GPU-seconds that the new units pay for
     """
 
     units: int
-    more: int
+    new_units: int
     covered: int
 
 
-def told(
-    accounting: Accounting,
-    *,
-    used: int,
-    charged: int,
-    gather: float,
-    final: bool,
-    last_unit: Literal["nearest", "up", "down"],
-) -> Told | None:
-    """What UCloud should be told of a job's use, or None when it knows it, or it is not time yet.
+def usage_report(
+    accounting: Accounting, *, used: int, charged: int, threshold: float, final: bool, last_unit: Rounding
+) -> UsageReport | None:
+    """The report that is due for a job, or None.
 
-    :param used: weighted seconds that the job has used
-    :param charged: weighted seconds of what UCloud has been told
-    :param gather: weighted seconds that are gathered before something is told of a running job
-    :param final: the job has ended; the rest of a unit is rounded
+    :param used: node-, CPU- or GPU-seconds that the job has used
+    :param charged: those of them that were reported before
+    :param threshold: those that a running job must have used since then
+    :param final: the job has ended; the part of a unit that is left is rounded by ``last_unit``
     """
-    if not final and used - charged < gather:
+    if not final and used - charged < threshold:
         return None
     units, before = accounting.units(used, last_unit if final else "down"), accounting.units(charged)
     if units <= before:
         return None
     covered = -(-units * accounting.frequency_seconds // accounting.price)
-    return Told(units, units - before, covered - charged)
+    return UsageReport(units, units - before, covered - charged)
 
 
-def accounting(product: Product, cpus: int | None) -> Accounting | None:
+def product_accounting(product: Product, cpus: int | None) -> Accounting | None:
     """How the product is counted; None for one that is not counted by time.
 
-    :param cpus: CPUs of a node as UCloud has them; the configured ones stand before them
+    :param cpus: CPUs of a node as UCloud has them; the configured number takes precedence
     """
     if product.period is None:
         return None
     by = product.charge_by or ("node" if product.unit and product.unit.startswith("CREDITS") else "core")
-    tariff = Tariff(SECONDS[product.period], by, product.cpus or cpus or 1, product.gpus or 0)
+    tariff = Tariff(PERIOD_SECONDS[product.period], by, product.cpus or cpus or 1, product.gpus or 0)
     return Accounting(tariff, 1 if product.price is None else product.price)
 
 
@@ -131,6 +121,6 @@ def is_money(product: Product) -> bool:
 
 
 def unit_name(product: Product, unit: Unit) -> tuple[str, str]:
-    """What one unit of the product's category is called, and several."""
-    name = product.unit_name or (CREDIT if is_money(product) else NAMES[unit])
+    """The name of one unit of the product's category, and the plural."""
+    name = product.unit_name or (CREDIT if is_money(product) else UNIT_NAMES[unit])
     return name, product.unit_name_plural or f"{name}s"

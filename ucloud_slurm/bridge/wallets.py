@@ -1,4 +1,4 @@
-"""What becomes of jobs whose owners have nothing left in a category, and of those that have something again."""
+"""Which jobs are stopped, held or released when the wallet that pays for them is locked or unlocked."""
 
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,23 +19,23 @@ class Stage(Enum):
 
     UNSUBMITTED = "unsubmitted"
     WAITING = "waiting"
-    RUNNING = "running"  # it has nodes
+    RUNNING = "running"  # has nodes
 
 
-class Todo(Enum):
-    """What is to be done with a job."""
+class WalletAction(Enum):
+    """What is done to a job."""
 
     STOP = "stop"
-    HOLD = "hold"  # do not submit it, or keep it from beginning
+    HOLD = "hold"  # an unsubmitted job is not submitted; a waiting one gets scontrol hold
     RELEASE = "release"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How a job stands.
+class BilledJob:
+    """A job that has not ended, and the wallet that pays for it.
 
-    :ivar held: Slurm keeps it from beginning, whoever wanted that
-    :ivar ours: we wanted it
+    :ivar held: it is held in Slurm, by this provider or somebody else
+    :ivar ours: this provider holds it
     """
 
     id: str
@@ -46,7 +46,7 @@ class Standing:
 
 
 def stage(record: QueueRecord) -> Stage | None:
-    """How far a job is that squeue lists; None for one that ends or has ended, or whose state is not known."""
+    """How far a job is that squeue lists; None for one that ends or has ended, or whose state is unknown."""
     state = record.state
     if state is None or state.phase is Phase.ENDED or state is SlurmState.COMPLETING:
         return None
@@ -56,40 +56,40 @@ def stage(record: QueueRecord) -> Stage | None:
 
 
 def is_held(record: QueueRecord) -> bool:
-    """Whether Slurm keeps a waiting job from beginning because somebody said so."""
+    """Whether a waiting job is held (scontrol(1): hold, requeuehold)."""
     return record.reason.startswith("JobHeld") or record.state in _HELD
 
 
-def decide(jobs: Iterable[Standing], locked: Container[Payer], queued: Queued) -> Iterator[tuple[str, Todo]]:
-    """What is to be done with which job. Jobs of which nothing is said stay as they are.
+def decide(jobs: Iterable[BilledJob], locked: Container[Payer], queued: Queued) -> Iterator[tuple[str, WalletAction]]:
+    """What is done to which job. Jobs that are not named stay as they are.
 
-    A job that somebody else holds stays held: it does not begin, and it is not ours to release.
+    A job that somebody else holds stays as it is: it cannot begin, and this provider may not release it.
 
-    :param locked: who has nothing left
-    :param queued: what becomes of jobs that have not begun
+    :param locked: owners that have nothing left in a category
+    :param queued: what is done to jobs that have not begun (``accounting.locked_queued``)
     """
     for job in jobs:
         if job.payer not in locked:
             if job.ours:
-                yield job.id, Todo.RELEASE
+                yield job.id, WalletAction.RELEASE
         elif job.stage is Stage.RUNNING or queued == "cancel":
-            yield job.id, Todo.STOP
+            yield job.id, WalletAction.STOP
         elif not job.held and not (job.ours and job.stage is Stage.UNSUBMITTED):
-            yield job.id, Todo.HOLD
+            yield job.id, WalletAction.HOLD
 
 
 def nothing_left(payer: Payer) -> str:
-    """Why a new job is refused."""
+    """The sentence with which a new job is refused."""
     whose = "This project has" if payer.kind is OwnerKind.PROJECT else "You have"
     return f"{whose} no resources left in {payer.category}. Apply for more, or choose a machine of another category."
 
 
-def waits(payer: Payer) -> str:
-    """What is said of a job that is held."""
+def held_sentence(payer: Payer) -> str:
+    """The status of a job that is held."""
     whose = "The project has" if payer.kind is OwnerKind.PROJECT else "You have"
     return f"{whose} no resources left in {payer.category}. The job waits until there are some again."
 
 
-def goes_on(payer: Payer) -> str:
-    """What is said of a job that is released."""
-    return f"There are resources in {payer.category} again. The job waits for its turn."
+def released_sentence(payer: Payer) -> str:
+    """The status of a job that is released."""
+    return f"There are resources in {payer.category} again. The job is released."

@@ -1,4 +1,4 @@
-"""``check``: everything that must be right, tried one after the other, each with what to do if it is not."""
+"""``check``: tries everything that the provider needs; each finding says what to do about it."""
 
 import os
 import shutil
@@ -11,8 +11,7 @@ import click
 
 from ucloud_slurm.bridge.script.containers import RUNTIMES
 from ucloud_slurm.cli.check_accounts import accounts, others
-from ucloud_slurm.cli.findings import Finding, Level, Line
-from ucloud_slurm.cli.output import as_json
+from ucloud_slurm.cli.output import Finding, Level, Line, as_json
 from ucloud_slurm.config import Config, location, read
 from ucloud_slurm.errors import Misconfigured, NotNow, Problem
 from ucloud_slurm.slurm import factory
@@ -23,7 +22,6 @@ from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.filelock import LISTENER, is_locked
 from ucloud_slurm.ucloud.core import Core
-from ucloud_slurm.ucloud.credentials import read_refresh_token
 from ucloud_slurm.ucloud.eras import ERAS
 from ucloud_slurm.ucloud.tokens import read_keys
 
@@ -32,9 +30,9 @@ from ucloud_slurm.ucloud.tokens import read_keys
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def check(path: Path | None, json_: bool) -> None:
-    """Try everything: configuration, database, keys, Slurm, UCloud, accounts.
+    """Check the configuration, the database, the keys, Slurm, UCloud and the Unix users of jobs.
 
-    Exits with 0 when all is well, else with 1. Warnings do not count.
+    Exits with 1 when a check failed, else with 0. Warnings do not count.
     """
     findings = run_checks(path)
     if json_:
@@ -46,7 +44,7 @@ def check(path: Path | None, json_: bool) -> None:
 
 
 def run_checks(path: Path | None) -> list[Finding]:
-    """All checks. The later ones need the configuration."""
+    """Runs all checks; only the first one where the configuration cannot be used."""
     where = path or location()
     try:
         config = read(path)
@@ -88,8 +86,8 @@ def _database(config: Config) -> list[Line]:
 
 def _keys(config: Config) -> list[Line]:
     keys = read_keys(config.ucloud.public_key_file)
-    read_refresh_token(config.ucloud.refresh_token_file)
-    return [("ok", f"{len(keys)} public key(s) of UCloud, a refresh token of ours")]
+    config.ucloud.refresh_token()
+    return [("ok", f"{len(keys)} public key(s) of UCloud, and a refresh token")]
 
 
 def _slurm(config: Config) -> Iterator[Line]:
@@ -118,14 +116,17 @@ def _slurm(config: Config) -> Iterator[Line]:
             f"sacctmgr modify user {own_account()} set AdminLevel=Operator",
         )
     if settings.get("AccountingStorageType", "").endswith("none"):
-        yield "failed", "Slurm has no accounting database; this release needs one (AccountingStorageType) to know ends"
+        yield (
+            "failed",
+            "Slurm has no accounting database, which this release needs to see how jobs end: set AccountingStorageType",
+        )
     else:
         slurm.runs_named(["ucloud-0"], [own_account()], 0)
         yield from operator(config, slurm)
 
 
 def pace(config: Config, settings: Mapping[str, str]) -> Iterator[Line]:
-    """Whether submissions keep to slurmctld's own limit of requests (slurm.conf(5): SlurmctldParameters, rl_enable).
+    """Whether submissions respect slurmctld's rate limit (slurm.conf(5): SlurmctldParameters, rl_enable).
 
     :param settings: as scontrol shows them
     """
@@ -134,24 +135,24 @@ def pace(config: Config, settings: Mapping[str, str]) -> Iterator[Line]:
         rate = parameters.get("rl_refill_rate", "2")
         yield (
             "warning",
-            f"SlurmctldParameters has rl_enable, which makes each account wait after {rate} requests a second: set "
+            f"SlurmctldParameters has rl_enable, which delays each user beyond {rate} requests a second: set "
             f"slurm.submit_per_second = {rate}",
         )
 
 
 def operator(config: Config, slurm: Scheduler) -> Iterator[Line]:
-    """Whether Slurm lets us do to jobs what they need, which are others' maybe."""
+    """Whether Slurm lets us cancel, extend and suspend jobs, which may belong to other users."""
     if slurm.is_operator(own_account(), config.slurm.timeout):
         return
     how = f"sacctmgr modify user {own_account()} set AdminLevel=Operator"
     if others(config):
-        yield "failed", f"{own_account()} is not an Operator, so the jobs of others cannot be cancelled: {how}"
+        yield "failed", f"{own_account()} is not an Operator, so jobs of other users cannot be cancelled: {how}"
     else:
         yield "warning", f"{own_account()} is not an Operator, so jobs cannot be extended or suspended: {how}"
 
 
 def software(config: Config) -> Iterator[Line]:
-    """What applications need, as far as this host can tell: it is the compute nodes that must have it."""
+    """What applications need. Only this host can be examined, but the compute nodes must have it."""
     runtime = config.containers.runtime
     if runtime == "none":
         yield "ok", "no container runtime: applications with an image are refused"
@@ -163,13 +164,13 @@ def software(config: Config) -> Iterator[Line]:
         yield (
             ("ok", f"{runtime}: {found}")
             if found
-            else ("warning", f"{program} is not on this host; see that the compute nodes have it")
+            else ("warning", f"{program} is not on this host; make sure that the compute nodes have it")
         )
     wanted = [("containers.images", folder) for folder in config.containers.images]
     wanted += [("files", root.local) for root in config.files if "{" not in root.local]
     for key, folder in wanted:
         if not Path(folder).is_dir():
-            yield "warning", f"{key}: {folder} is not a folder of this host; see that the compute nodes have it"
+            yield "warning", f"{key}: {folder} is not a folder of this host; make sure that the compute nodes have it"
 
 
 def _sessions(config: Config) -> list[Line]:
@@ -180,8 +181,8 @@ def _sessions(config: Config) -> list[Line]:
         return [
             (
                 "warning",
-                f"{url}: all sessions share one host, so the page of one application can use what browsers "
-                'keep for the others; better a host name for each, such as "https://*.apps.example.org"',
+                f"{url}: all sessions share one host, so the page of one application can use what browsers store for "
+                'the others; give each a host name, such as "https://*.apps.example.org"',
             )
         ]
     return [("ok", f"web pages of applications at {url}")]
@@ -195,8 +196,7 @@ def _channel(config: Config) -> list[Line]:
     return [
         (
             "warning",
-            "the listener does not run, so locked wallets are noticed late: systemctl enable --now "
-            "ucloud-slurm-listener",
+            "the listener does not run, so locked wallets are noticed late: systemctl enable --now ucloud-slurm-listener",
         )
     ]
 
@@ -204,7 +204,7 @@ def _channel(config: Config) -> list[Line]:
 def _ucloud(config: Config) -> list[Line]:
     core = Core(
         config.ucloud.url,
-        read_refresh_token(config.ucloud.refresh_token_file),
+        config.ucloud.refresh_token(),
         now=time.time,
         timeout=config.ucloud.timeout,
         tries=1,
@@ -214,4 +214,4 @@ def _ucloud(config: Config) -> list[Line]:
         core.check()
     finally:
         core.close()
-    return [("ok", f"{config.ucloud.url} answers and knows us")]
+    return [("ok", f"{config.ucloud.url} answers and accepts the refresh token")]

@@ -1,4 +1,4 @@
-"""``check``: the accounts that jobs run as, and whether we can act as them."""
+"""``check``: the Unix users that jobs run as, and whether the provider can act as them."""
 
 import grp
 import os
@@ -6,12 +6,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ucloud_slurm.bridge import naming
-from ucloud_slurm.bridge.person import Person
-from ucloud_slurm.cli.findings import Line
+from ucloud_slurm.bridge.naming import JobPaths, LocalUser
+from ucloud_slurm.cli.output import Line
 from ucloud_slurm.config import Config, UsersSection
 from ucloud_slurm.errors import NotNow, Problem
-from ucloud_slurm.store.people import Link, People
+from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.users import service
@@ -19,11 +18,11 @@ from ucloud_slurm.users.impersonation import ImpersonationDeniedError, OwnAccoun
 from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member
 from ucloud_slurm.users.script import Script
 
-SHOWN = 10  # accounts that are named; more only say that there are more
+MOST_NAMED = 10  # users with a problem that are named; the others are counted
 
 
 def accounts(config: Config) -> Iterator[Line]:
-    """Who jobs run as, by the mapping, and one trial of it."""
+    """The users by the mapping, and a trial with one of them."""
     service.refuse_root()
     match config.users.mapping:
         case "table":
@@ -34,11 +33,11 @@ def accounts(config: Config) -> Iterator[Line]:
             yield from _service(config)
     for path in (config.ucloud.refresh_token_file, config.database.path):
         if path.exists() and path.stat().st_mode & 0o077:
-            yield "failed", f"{path} can be read by other accounts; chmod 600 {path}"
+            yield "failed", f"{path} can be read by other users; chmod 600 {path}"
 
 
 def others(config: Config) -> bool:
-    """Whether jobs run as other accounts than our own."""
+    """Whether jobs run as other users than the provider itself."""
     return config.users.mapping != "service" or config.service_account() != own_account()
 
 
@@ -60,21 +59,21 @@ def _table(config: Config) -> Iterator[Line]:
     finally:
         store.close()
     if not links:
-        yield "warning", "nobody is connected yet: ucloud-slurm users add UCLOUD_USER ACCOUNT"
+        yield "warning", "nobody is connected yet: ucloud-slurm users add UCLOUD_USER LOCAL_USER"
         yield from _trial(config, _members(config.users))
         return
-    yield "ok", f"{len(links)} of UCloud's users are connected with accounts"
+    yield "ok", f"{len(links)} users of UCloud are connected"
     fit, unfit = [], []
     for link in links:
         found = _person(config.users, link)
-        if isinstance(found, Person):
+        if isinstance(found, LocalUser):
             fit.append(found)
         else:
             unfit.append(f"{link.username} cannot run jobs: {found}")
-    for sentence in unfit[:SHOWN]:
+    for sentence in unfit[:MOST_NAMED]:
         yield "warning", sentence
-    if len(unfit) > SHOWN:
-        yield "warning", f"and {len(unfit) - SHOWN} more who cannot run jobs"
+    if len(unfit) > MOST_NAMED:
+        yield "warning", f"and {len(unfit) - MOST_NAMED} more who cannot run jobs"
     yield from _trial(config, fit)
 
 
@@ -88,19 +87,19 @@ def _script(config: Config) -> Iterator[Line]:
     yield from _trial(config, _members(config.users))
 
 
-def _person(users: UsersSection, link: Link) -> Person | str:
-    """Somebody who is connected, or why no job runs as them."""
+def _person(users: UsersSection, link: UserLink) -> LocalUser | str:
+    """The local user of a connection, or why no job runs as that user."""
     try:
         account = account_of(link.local_user, users, link.uid)
     except IneligibleUserError as error:
         return error.reason
     if not is_member(account, users.group):
         return f"{account.name} is not in the group {users.group}"
-    return Person(account.name, account.home, account.shell)
+    return LocalUser(account.name, account.home, account.shell)
 
 
-def _members(users: UsersSection) -> list[Person]:
-    """Those whom the group names and jobs may run as."""
+def _members(users: UsersSection) -> list[LocalUser]:
+    """The members of the group that jobs may run as."""
     found = []
     try:
         names = grp.getgrnam(users.group).gr_mem
@@ -111,15 +110,15 @@ def _members(users: UsersSection) -> list[Person]:
             account = account_of(name, users)
         except IneligibleUserError:
             continue
-        found.append(Person(account.name, account.home, account.shell))
+        found.append(LocalUser(account.name, account.home, account.shell))
     return found
 
 
-def _trial(config: Config, people: Sequence[Person]) -> Iterator[Line]:
-    """Acts as the first of them."""
+def _trial(config: Config, people: Sequence[LocalUser]) -> Iterator[Line]:
+    """Tries to act as the first user."""
     runner = config.users.runner
     if not people and runner.is_socket():
-        yield "warning", f"the runner was not tried: in the group {config.users.group} is nobody whom jobs may run as"
+        yield "warning", f"the runner was not tried: the group {config.users.group} has no member that jobs may run as"
     elif not people:
         yield "failed", f"there is no runner at {runner}; start ucloud-slurm-runner.socket"
     else:
@@ -128,7 +127,7 @@ def _trial(config: Config, people: Sequence[Person]) -> Iterator[Line]:
         try:
             RunnerClient(runner, person.user).self_test(folder)
         except ImpersonationDeniedError:
-            why = "journalctl -u ucloud-slurm-runner says why; is the rule of sudo there?"
+            why = "journalctl -u ucloud-slurm-runner says why; is the rule of sudo installed?"
             yield "failed", f"the runner cannot act as {person.user}: {why}"
         except (NotNow, Problem) as error:
             yield "failed", f"as {person.user}, in {Path(folder).parent}: {error}"
@@ -136,5 +135,5 @@ def _trial(config: Config, people: Sequence[Person]) -> Iterator[Line]:
             yield "ok", f"the runner can act as {person.user}, whose jobs are in {Path(folder).parent}"
 
 
-def _folder(config: Config, person: Person) -> str:
-    return naming.folder(config.jobs.folder, person.home, person.user, f"check-{os.getpid()}")
+def _folder(config: Config, person: LocalUser) -> str:
+    return JobPaths.of(config.jobs.folder, person, f"check-{os.getpid()}").folder

@@ -1,4 +1,4 @@
-"""Opening the parts of the product for a command, with sentences instead of stack traces."""
+"""Opening the provider for a command, with sentences instead of stack traces."""
 
 import sys
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ EX_CONFIG = 78  # sysexits.h
 
 @contextmanager
 def opened(path: Path | None) -> Iterator[Provider]:
-    """The parts of the product, or one clear line for each thing that is wrong, and exit status 78."""
+    """The provider; or one line for each mistake in the configuration, and exit status 78."""
     with explained():
         refuse_root()
         provider = Provider.open(read(path))
@@ -29,7 +29,7 @@ def opened(path: Path | None) -> Iterator[Provider]:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Says what is wrong in a sentence instead of a stack trace."""
+    """Prints expected errors as sentences, and exits with 78 or 1."""
     try:
         yield
     except Misconfigured as error:

@@ -1,14 +1,16 @@
-"""``jobs``, ``show`` and ``outbox``: what the database says, for people and as JSON."""
+"""``jobs``, ``show`` and ``outbox``: the database as tables and as JSON."""
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from ucloud_slurm.bridge.usage import Accounting
 from ucloud_slurm.cli.context import opened
-from ucloud_slurm.cli.output import as_json, moment, table
+from ucloud_slurm.cli.output import as_json, columns, moment, table
 from ucloud_slurm.provider.billing import accounting_of
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
@@ -18,17 +20,17 @@ from ucloud_slurm.store.job_state import JobPhase
 T = TypeVar("T")
 
 _most = click.option(
-    "--most", type=click.IntRange(1), default=1000, show_default=True, metavar="NUMBER", help="List so many."
+    "--most", type=click.IntRange(1), default=1000, show_default=True, metavar="NUMBER", help="List at most so many."
 )
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="Also those that have ended.")
+@click.option("--all", "everything", is_flag=True, help="Also list ended jobs.")
 @_most
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def jobs(path: Path | None, everything: bool, most: int, json_: bool) -> None:
-    """List the jobs, and the Slurm job of each."""
+    """List the jobs, with the Slurm job of each."""
     with opened(path) as provider:
         _jobs(provider, most, everything=everything, json_=json_)
 
@@ -43,24 +45,9 @@ def _jobs(provider: Provider, most: int, *, everything: bool, json_: bool) -> No
     if json_:
         as_json([_summary(row) for row in rows])
         return
-    head = ("JOB", "SLURM", "PHASE", "STATE", "OWNER", "ACCOUNT", "PRODUCT", "ACCEPTED", "NAME")
-    table(
-        head,
-        [
-            (
-                row.id,
-                row.slurm_id,
-                row.phase,
-                row.state,
-                row.owner,
-                row.local_user,
-                row.product,
-                moment(row.accepted_at),
-                row.name,
-            )
-            for row in rows
-        ],
-    )
+    head = ("JOB", "SLURM", "PHASE", "STATE", "OWNER", "USER", "PRODUCT", "ACCEPTED", "NAME")
+    names = ("job", "slurm_id", "phase", "state", "owner", "user", "product", "accepted", "name")
+    table(head, columns(map(_summary, rows), *names))
 
 
 @click.command()
@@ -68,7 +55,7 @@ def _jobs(provider: Provider, most: int, *, everything: bool, json_: bool) -> No
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(path: Path | None, job: str, json_: bool) -> None:
-    """Show one JOB (UCloud's id): what it used, what was told, what was charged and what is left."""
+    """Show one JOB (UCloud's id): its runs, its charges, its bill and its messages to UCloud."""
     with opened(path) as provider:
         _show(provider, job, json_=json_)
 
@@ -79,49 +66,30 @@ def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
     if row is None:
         click.echo(f"ucloud-slurm: there is no job {job_id!r}; `ucloud-slurm jobs --all` lists them.", err=True)
         sys.exit(1)
-    runs = [dict(run) for run in provider.jobs.runs(row.id)]
-    charges = [dict(charge) for charge in provider.jobs.charges(row.id)]
-    messages = [dict(message) for message in provider.outbox.of(row.id)]
-    bill = _bill(provider, row)
+    runs = [asdict(run) for run in provider.charges.runs(row.id)]
+    charges = [asdict(charge) for charge in provider.charges.of(row.id)]
+    messages = [asdict(message) for message in provider.outbox.of(row.id)]
+    accounting = accounting_of(provider, Lookup(provider), row, ask=False)
+    bill = _bill(row, accounting)
     if json_:
         as_json(_summary(row) | {"bill": bill, "runs": runs, "charges": charges, "messages": messages})
         return
     for name, value in _summary(row).items():
-        click.echo(f"{name.replace('_', ' ') + ':':<14}{'-' if value is None else value}")
+        if name != "account":  # the same as the user
+            click.echo(f"{name.replace('_', ' ') + ':':<14}{'-' if value is None else value}")
     click.echo("\nRuns that have ended")
-    table(
-        ("SUBMITTED", "STARTED", "ENDED", "SECONDS", "NODES", "CPUS", "STATE"),
-        [
-            (
-                moment(run["submitted"]),
-                moment(run["started"]),
-                moment(run["ended"]),
-                run["seconds"],
-                run["nodes"],
-                run["cpus"],
-                run["state"],
-            )
-            for run in runs
-        ],
-    )
+    times = ("submitted", "started", "ended")
+    shown = [run | {name: moment(run[name]) for name in times} for run in runs]
+    names = (*times, "seconds", "nodes", "cpus", "state")
+    table([name.upper() for name in names], columns(shown, *names))
     click.echo("\nCharges")
-    table(
-        ("CHARGE", "UNITS", "TIMES", "FROM", "TO", "OUTCOME"),
-        [
-            (
-                charge["charge_id"],
-                charge["units"],
-                charge["multiplier"],
-                charge["start"],
-                charge["end"],
-                charge["outcome"] or "waiting",
-            )
-            for charge in charges
-        ],
-    )
+    shown = [charge | {"outcome": charge["outcome"] or "waiting"} for charge in charges]
+    head = ("CHARGE", "UNITS", "TIMES", "FROM", "TO", "OUTCOME")
+    table(head, columns(shown, "charge_id", "units", "multiplier", "start", "end", "outcome"))
     if bill["used"] is not None:
+        measure = accounting.tariff.measure if accounting else "seconds"
         click.echo(
-            f"\nUsed {bill['used']} weighted seconds, charged {bill['charged']}, rest {bill['rest']} "
+            f"\nUsed {bill['used']} {measure}, charged {bill['charged']}, rest {bill['rest']} "
             f"(a unit is {bill['unit_seconds']} seconds)."
         )
     click.echo("\nMessages to UCloud")
@@ -129,13 +97,13 @@ def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="Also what was delivered: the newest messages.")
+@click.option("--all", "everything", is_flag=True, help="Also list delivered messages: the newest ones.")
 @_most
-@click.option("--retry", is_flag=True, help="First put what UCloud refused back into its place, to be sent again.")
+@click.option("--retry", is_flag=True, help="First queue the messages again that UCloud has refused.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def outbox(path: Path | None, everything: bool, most: int, retry: bool, json_: bool) -> None:
-    """List what waits to be told to UCloud, and what UCloud refused for good."""
+    """List the messages that wait for UCloud, and those that UCloud has refused."""
     with opened(path) as provider:
         if retry:
             provider.outbox.retry()
@@ -145,7 +113,7 @@ def outbox(path: Path | None, everything: bool, most: int, retry: bool, json_: b
 def _outbox(provider: Provider, most: int, *, everything: bool, json_: bool) -> None:
     """The outbox, oldest first."""
     found = provider.outbox.newest(most + 1) if everything else provider.outbox.listed(most + 1)
-    rows = [dict(row) for row in _first(found, most)]
+    rows = [asdict(row) for row in _first(found, most)]
     if everything:
         rows.reverse()
     if json_:
@@ -156,7 +124,7 @@ def _outbox(provider: Provider, most: int, *, everything: bool, json_: bool) -> 
 
 
 def _first(rows: list[T], most: int) -> list[T]:
-    """The first of them; says so when there are more."""
+    """The first rows; prints a note when there are more."""
     if len(rows) > most:
         click.echo(f"ucloud-slurm: there are more than these {most}; see --most.", err=True)
     return rows[:most]
@@ -173,7 +141,8 @@ def _summary(row: JobRow) -> dict[str, Any]:
         "name": row.name,
         "owner": row.owner,
         "project": row.project,
-        "account": row.local_user,
+        "user": row.local_user,
+        "account": row.local_user,  # the name of this key before "user"
         "category": row.category,
         "product": row.product,
         "accepted": moment(row.accepted_at),
@@ -183,9 +152,8 @@ def _summary(row: JobRow) -> dict[str, Any]:
     }
 
 
-def _bill(provider: Provider, row: JobRow) -> dict[str, Any]:
-    """What Slurm counted, what was charged of it, and the difference, in weighted seconds."""
-    accounting = accounting_of(provider, Lookup(provider), row, ask=False)
+def _bill(row: JobRow, accounting: Accounting | None) -> dict[str, Any]:
+    """What Slurm counted, what was charged and the rest, in node-, CPU- or GPU-seconds."""
     rest = None if row.used is None else row.used - row.charged
     return {
         "used": row.used,

@@ -1,21 +1,16 @@
-"""``link`` and ``unlink``, for everybody on the login node, and ``linkd``, the daemon that hears them."""
+"""``link`` and ``unlink``: commands of every user on the login node, which ask the daemon ``linkd``."""
 
 import socket
-import sys
 from pathlib import Path
 
 import click
 
-from ucloud_slurm.cli.context import explained, opened
+from ucloud_slurm.cli.context import explained
 from ucloud_slurm.config import LINK_SOCKET
-from ucloud_slurm.errors import Misconfigured, NotNow, Refused, StorageTrouble, one_line
-from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.linking import report_connection
-from ucloud_slurm.system import ipc, journal
-from ucloud_slurm.ucloud.errors import CoreUnavailableError
-from ucloud_slurm.users.linking import Linking, LinkServer
+from ucloud_slurm.errors import NotNow, Refused, one_line
+from ucloud_slurm.system import ipc
 
-ANSWER_SECONDS = 60.0  # that the daemon has for an answer: it calls UCloud meanwhile
+ANSWER_SECONDS = 60.0  # that the daemon has for its answer: it calls UCloud meanwhile
 ANSWER_BYTES = 64 * 1024
 
 _socket = click.option(
@@ -33,7 +28,7 @@ _socket = click.option(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_socket
 def link(code: str, yes: bool, path: Path) -> None:
-    """Connect your account with your user of UCloud, by the CODE that was shown there."""
+    """Connect your account with your user of UCloud, by the CODE that UCloud shows you."""
     with explained():
         found = _ask(path, {"verb": "whose", "code": code})
         user, account = _shown(found["username"]), _shown(found["account"])
@@ -43,52 +38,23 @@ def link(code: str, yes: bool, path: Path) -> None:
         done = _ask(path, {"verb": "link", "code": code})
         click.echo(f"{user} is connected with {account}.")
         if done.get("told") is not True:
-            click.echo("UCloud cannot be reached at the moment; it is told soon.")
+            click.echo("UCloud cannot be reached at the moment; it is informed soon.")
 
 
 @click.command()
 @_socket
 def unlink(path: Path) -> None:
-    """Disconnect your account from UCloud. Jobs that run go on."""
+    """Disconnect your account from UCloud. Running jobs go on."""
     with explained():
         done = _ask(path, {"verb": "unlink"})
         for user in done["usernames"]:
             click.echo(f"{_shown(user)} is not connected with {_shown(done['account'])} any more.")
 
 
-@click.command()
-@click.pass_obj
-def linkd(path: Path | None) -> None:
-    """Wait for people of this host who connect themselves with UCloud.
-
-    Started by its systemd units; listens on users.link. Needs mapping = "table".
-    """
-    journal.begin(verbose=False, journal=not sys.stderr.isatty())
-    with opened(path) as provider:
-        if provider.config.users.mapping != "table":
-            raise Misconfigured(['users.mapping: nobody connects themselves unless it is "table".'])
-        with ipc.listener(provider.config.users.link, 0o666) as waiting:
-            LinkServer(linking(provider)).serve(waiting)
-
-
-def linking(provider: Provider) -> Linking:
-    """What the daemon decides, with the parts of the product that it needs."""
-
-    def told(username: str) -> bool:
-        try:
-            report_connection(provider, username)
-        except (CoreUnavailableError, StorageTrouble) as error:
-            click.echo(f"ucloud-slurm: UCloud is told of a connection later: {error}", err=True)
-            return False
-        return True
-
-    return Linking(provider.config.users, provider.people, provider.codes, told, provider.now)
-
-
 def _ask(path: Path, message: ipc.Message) -> ipc.Message:
-    """Sends a request to the daemon and returns its answer.
+    """Sends a request to the daemon; returns its answer.
 
-    :raises Refused: the daemon refuses it
+    :raises Refused: the daemon refuses
     :raises NotNow: the daemon does not answer
     """
     try:
@@ -99,16 +65,16 @@ def _ask(path: Path, message: ipc.Message) -> ipc.Message:
             answer, _ = ipc.receive(connection, ANSWER_BYTES, within=ANSWER_SECONDS)
     except (FileNotFoundError, ConnectionRefusedError, PermissionError):
         raise NotNow(
-            f"Nobody answers at {path}. Type this on the login node of the cluster; if you do, please tell "
-            "the provider's support."
+            f"Nobody answers at {path}. Type this on the login node of the cluster; if this is the login node, please "
+            "write to the provider's support."
         ) from None
     except (OSError, ipc.ConnectionLostError):
-        raise NotNow("No answer came. Please try again; if it stays so, tell the provider's support.") from None
+        raise NotNow("No answer came. Please try again; if it stays so, write to the provider's support.") from None
     if "refused" in answer:
         raise Refused(_shown(answer["refused"]))
     return answer
 
 
 def _shown(text: object) -> str:
-    """Foreign text as it may be printed."""
+    """Text of others, in one printable line."""
     return one_line(str(text), 300)

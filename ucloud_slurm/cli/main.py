@@ -1,6 +1,6 @@
 """The ``ucloud-slurm`` command and its verbs.
 
-Only the verb that is asked for is imported: a pass of the worker starts every few seconds.
+A verb is imported when it is used: a pass of the worker starts every few seconds and must load little.
 """
 
 from importlib import import_module
@@ -11,16 +11,16 @@ import click
 from ucloud_slurm import __version__
 from ucloud_slurm.config import VARIABLE
 
-# Each verb, and where it is: a module of this room, and its name there.
-VERBS = {
+# Each verb: its module in this room, and its name there.
+MODULES = {
     "check": ("check", "check"),
     "jobs": ("inspect", "jobs"),
     "link": ("link", "link"),
-    "linkd": ("link", "linkd"),
-    "listener": ("listener", "listen"),
+    "linkd": ("daemons", "linkd"),
+    "listener": ("daemons", "listener"),
     "outbox": ("inspect", "outbox"),
     "products": ("products", "products"),
-    "runner": ("runner", "runner"),
+    "runner": ("daemons", "runner"),
     "show": ("inspect", "show"),
     "unlink": ("link", "unlink"),
     "users": ("users", "users"),
@@ -28,24 +28,21 @@ VERBS = {
 }
 
 
-class Verbs(click.Group):
-    """The verbs, each imported when it is looked at."""
+class LazyGroup(click.Group):
+    """A group that imports a verb when it is looked up."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """See :class:`click.Group`."""
-        return sorted(VERBS)
+        return sorted(MODULES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """See :class:`click.Group`."""
-        if cmd_name not in VERBS:
+        if cmd_name not in MODULES:
             return None
-        module, name = VERBS[cmd_name]
-        verb = getattr(import_module(f"ucloud_slurm.cli.{module}"), name)
-        assert isinstance(verb, click.Command)  # noqa: S101
+        module, name = MODULES[cmd_name]
+        verb: click.Command = getattr(import_module(f"ucloud_slurm.cli.{module}"), name)
         return verb
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ucloud-slurm")
 @click.option(
     "--config",
@@ -56,5 +53,5 @@ class Verbs(click.Group):
 )
 @click.pass_context
 def main(context: click.Context, path: Path | None) -> None:
-    """Makes this Slurm cluster a UCloud provider."""
+    """Make this Slurm cluster a provider of UCloud."""
     context.obj = path

@@ -1,26 +1,57 @@
-"""Printing for people and for programs."""
+"""Output of commands: tables for people, JSON for programs, and the findings of ``check``."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from ucloud_slurm.errors import one_line
 
+Level = Literal["ok", "warning", "failed", "skipped"]
+Line = tuple[Level, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check."""
+
+    what: str
+    level: Level
+    text: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether the provider does not work like this."""
+        return self.level == "failed"
+
+    def line(self) -> str:
+        """For people."""
+        return f"{self.level:<8} {self.what:<10} {self.text}"
+
+    def as_dict(self) -> dict[str, str]:
+        """For programs."""
+        return {"what": self.what, "level": self.level, "text": self.text}
+
 
 def as_json(data: Any) -> None:
-    """One JSON document."""
+    """Prints one JSON document."""
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table with columns as wide as they must be. Text from elsewhere cannot move the cursor."""
+    """Prints a table. Control characters in its cells are replaced, so that foreign text cannot move the cursor."""
     text = [[one_line(_cell(value), 80) for value in row] for row in rows]
     widths = [max(len(row[column]) for row in [list(head), *text]) for column in range(len(head))]
     for row in [list(head), *text]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def columns(rows: Iterable[Mapping[str, Any]], *names: str) -> list[tuple[Any, ...]]:
+    """These columns of rows, as rows of a table."""
+    return [tuple(row[name] for name in names) for row in rows]
 
 
 def moment(seconds: float | None) -> str | None:

@@ -1,4 +1,4 @@
-"""``products``: the configured products at UCloud (products v2), for administrators."""
+"""``products``: comparing and registering the configured products at UCloud (products v2)."""
 
 import sys
 from collections.abc import Iterator
@@ -9,65 +9,51 @@ from typing import Any
 
 import click
 
-from ucloud_slurm.bridge.products import Compared, Comparison, Standing, compare, shown
+from ucloud_slurm.bridge.products import Comparison, ProductComparison, SyncStatus, compare, shown
 from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, table
-from ucloud_slurm.errors import one_line
+from ucloud_slurm.errors import CoreRefusedError, one_line
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.ucloud.errors import CoreRefusedError
+from ucloud_slurm.ucloud.products import ProductV2
 
 
 @click.group()
 def products() -> None:
-    """Show and register the configured products at UCloud, where it has products v2."""
+    """List and register the configured products at UCloud, where it has products v2."""
 
 
 @products.command("list")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_(path: Path | None, json_: bool) -> None:
-    """List the products, and how each stands at UCloud: same, different, new, or not configured."""
+    """List the products and how each compares with UCloud: same, different, new, or not configured."""
     with opened(path) as provider, _answered():
         found = _compared(provider)
         partitions = {(each.category, each.id): each.partition for each in provider.config.products}
     if json_:
         as_json(_as_data(found))
         return
-    rows: list[tuple[Any, ...]] = [
-        (
-            *each.product.key,
-            partitions[each.product.key],
-            each.product.price,
-            each.product.category.accounting_unit.name,
-            each.product.category.accounting_frequency,
-            each.standing,
-        )
-        for each in found.products
-    ]
-    rows += [
-        (
-            *each.key,
-            None,
-            each.price,
-            each.category.accounting_unit.name,
-            each.category.accounting_frequency,
-            "not configured",
-        )
-        for each in found.others
-    ]
+    rows = [_row(each.product, partitions[each.product.key], each.status) for each in found.products]
+    rows += [_row(each, None, "not configured") for each in found.others]
     table(("CATEGORY", "PRODUCT", "PARTITION", "PRICE", "UNIT", "FREQUENCY", "AT UCLOUD"), rows)
 
 
+def _row(product: ProductV2, partition: str | None, standing: str) -> tuple[Any, ...]:
+    category = product.category
+    unit = (category.accounting_unit.name, category.accounting_frequency)
+    return (*product.key, partition, product.price, *unit, standing)
+
+
 @products.command()
-@click.option("--dry-run", is_flag=True, help="Only show what would be changed.")
+@click.option("--dry-run", is_flag=True, help="Only show the differences.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def sync(path: Path | None, dry_run: bool, yes: bool, json_: bool) -> None:
-    """Show how the configured products differ from those at UCloud, ask, and make UCloud's like them.
+    """Show how the configured products differ from those at UCloud, ask, and register the differences.
 
-    What UCloud has and is not configured is named and stays. Exits with 1, and changes nothing, when a category would
-    be counted in another way, when UCloud does not answer or refuses, and when the answer is no.
+    Products at UCloud that are not configured are listed and stay. Exits with 1, and changes nothing, when the
+    accounting unit of a category would change, when UCloud does not answer or refuses, and when the answer is no.
     """
     with opened(path) as provider, _answered():
         found = _compared(provider)
@@ -82,7 +68,7 @@ def sync(path: Path | None, dry_run: bool, yes: bool, json_: bool) -> None:
     if json_:
         as_json(_as_data(found) | {"done": done})
     elif done:
-        click.echo(f"UCloud has {_count(len(found.due))} anew; people can use them within two minutes.")
+        click.echo(f"Registered {_count(len(found.due))} at UCloud; they can be used within two minutes.")
     sys.exit(1 if found.refusals or (wanted and not done) else 0)
 
 
@@ -93,7 +79,7 @@ def _compared(provider: Provider) -> Comparison:
 
 @contextmanager
 def _answered() -> Iterator[None]:
-    """Says it in a sentence when UCloud refuses."""
+    """Prints a refusal of UCloud as a sentence, and exits with 1."""
     try:
         yield
     except CoreRefusedError as error:
@@ -104,16 +90,16 @@ def _answered() -> Iterator[None]:
 
 def _show(found: Comparison) -> None:
     for each in found.products:
-        if each.standing is not Standing.SAME:
-            click.echo(f"{_name(each)}: {each.standing}")
+        if each.status is not SyncStatus.SAME:
+            click.echo(f"{_name(each)}: {each.status}")
             for difference in each.differences:
-                before = "" if each.standing is Standing.NEW else f"{shown(difference.there)} -> "
+                before = "" if each.status is SyncStatus.NEW else f"{shown(difference.there)} -> "
                 click.echo(f"  {difference.field}: {before}{shown(difference.here)}")
     for other in found.others:
         name = one_line("/".join(other.key), 200)
         click.echo(f"{name}: not configured, left as it is ({one_line(other.product_type, 40)})")
     if not found.due:
-        click.echo("Nothing to do: UCloud has all configured products as they are.")
+        click.echo("Nothing to do: all configured products are registered at UCloud.")
 
 
 def _question(found: Comparison) -> str:
@@ -124,7 +110,7 @@ def _count(number: int) -> str:
     return f"{number} product{'' if number == 1 else 's'}"
 
 
-def _name(each: Compared) -> str:
+def _name(each: ProductComparison) -> str:
     return one_line("/".join(each.product.key), 200)
 
 
@@ -134,7 +120,7 @@ def _as_data(found: Comparison) -> dict[str, Any]:
             {
                 "category": each.product.category.name,
                 "product": each.product.name,
-                "at_ucloud": each.standing,
+                "at_ucloud": each.status,
                 "differences": [asdict(difference) for difference in each.differences],
                 "refused": [asdict(difference) for difference in each.fixed],
             }

@@ -1,20 +1,22 @@
-"""``users``: the table of who is who, for administrators."""
+"""``users``: which user of UCloud is which Unix user, for administrators."""
 
 import csv
 import os
 import pwd
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
+from ucloud_slurm.bridge.naming import JobPaths
 from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, moment, table
 from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store.people import Link
+from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member
 
@@ -23,48 +25,41 @@ HEAD = ("ucloud_user", "local_user")
 
 @click.group()
 def users() -> None:
-    """Connect users of UCloud with accounts of this host (mapping = "table")."""
+    """Connect users of UCloud with Unix users of this host (mapping = "table")."""
 
 
 @users.command("list")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_(path: Path | None, json_: bool) -> None:
-    """List who is connected with which account."""
+    """List the connected users."""
     with opened(path) as provider:
-        links = provider.people.listed()
-        connections = {link.username: str(provider.connections.of(link.username) or "") for link in links}
+        found: list[dict[str, Any]] = [
+            {
+                "ucloud_user": link.username,
+                "local_user": link.local_user,
+                "uid": link.uid,
+                "added_at": link.added_at,
+                "added_by": link.added_by,
+                "at_ucloud": str(provider.link_states.of(link.username) or ""),
+            }
+            for link in provider.people.listed()
+        ]
     if json_:
-        as_json(
-            [
-                {
-                    "ucloud_user": link.username,
-                    "local_user": link.local_user,
-                    "uid": link.uid,
-                    "added_at": link.added_at,
-                    "added_by": link.added_by,
-                    "at_ucloud": connections[link.username],
-                }
-                for link in links
-            ]
-        )
+        as_json(found)
         return
-    table(
-        ("UCLOUD USER", "ACCOUNT", "UID", "SINCE", "BY", "AT UCLOUD"),
-        [
-            (link.username, link.local_user, link.uid, moment(link.added_at), link.added_by, connections[link.username])
-            for link in links
-        ],
-    )
+    head = ("UCLOUD USER", "USER", "UID", "SINCE", "BY", "AT UCLOUD")
+    shown = [row | {"added_at": moment(row["added_at"])} for row in found]
+    table(head, [tuple(row.values()) for row in shown])
 
 
 @users.command()
 @click.argument("ucloud_user")
 @click.argument("local_user")
-@click.option("--shared", is_flag=True, help="Though another user of UCloud is connected with the account.")
+@click.option("--shared", is_flag=True, help="Even if another user of UCloud is connected with LOCAL_USER.")
 @click.pass_obj
 def add(path: Path | None, ucloud_user: str, local_user: str, shared: bool) -> None:
-    """Connect UCLOUD_USER with the account LOCAL_USER."""
+    """Connect UCLOUD_USER with the Unix user LOCAL_USER."""
     with opened(path) as provider:
         provider.people.add([_link(provider, ucloud_user, local_user)], shared=shared)
         click.echo(f"{ucloud_user} is connected with {local_user}.")
@@ -74,7 +69,7 @@ def add(path: Path | None, ucloud_user: str, local_user: str, shared: bool) -> N
 @click.argument("ucloud_user")
 @click.pass_obj
 def remove(path: Path | None, ucloud_user: str) -> None:
-    """Disconnect UCLOUD_USER. Their jobs that run go on."""
+    """Disconnect UCLOUD_USER. Running jobs go on."""
     with opened(path) as provider:
         provider.people.remove(ucloud_user, _who(), provider.now())
         click.echo(f"{ucloud_user} is not connected any more.")
@@ -82,10 +77,10 @@ def remove(path: Path | None, ucloud_user: str) -> None:
 
 @users.command("import")
 @click.argument("file", type=click.File(encoding="utf-8-sig"))
-@click.option("--shared", is_flag=True, help="Allow several users of UCloud with one account.")
+@click.option("--shared", is_flag=True, help="Allow several users of UCloud with one Unix user.")
 @click.pass_obj
 def import_(path: Path | None, file: TextIO, shared: bool) -> None:
-    """Connect everybody in FILE, or nobody: CSV with the columns ucloud_user and local_user (- for standard input)."""
+    """Connect all users in FILE, or none: CSV with the columns ucloud_user and local_user (- for standard input)."""
     with opened(path) as provider:
         links, wrong = [], []
         for number, row in _rows(file):
@@ -102,7 +97,7 @@ def import_(path: Path | None, file: TextIO, shared: bool) -> None:
 @users.command()
 @click.pass_obj
 def export(path: Path | None) -> None:
-    """Print everybody as the CSV that import reads."""
+    """Print all connected users as the CSV that import reads."""
     with opened(path) as provider:
         links = provider.people.listed()
     writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -112,20 +107,20 @@ def export(path: Path | None) -> None:
 
 @users.command()
 @click.argument("ucloud_user")
-@click.option("--project", help="The project of UCloud that would pay; left out: the person's own workspace.")
+@click.option("--project", help="The project of UCloud that would pay. Default: the user's own workspace.")
 @click.pass_obj
 def test(path: Path | None, ucloud_user: str, project: str | None) -> None:
-    """Say who a job of UCLOUD_USER would run as, and try to act as them."""
+    """Print the Unix user that jobs of UCLOUD_USER run as, and try to act as that user."""
     with opened(path) as provider:
         try:
             identity = provider.mapping.identity(ucloud_user, project)
         except IneligibleUserError as error:
             raise Misconfigured([f"{error.reason}."]) from None
         person = identity.person
-        trial = f"{provider.config.jobs.folder.replace('{home}', person.home).replace('{user}', person.user)}"
-        provider.impersonation(person.user).self_test(f"{trial.rstrip('/')}/check-{os.getpid()}")
+        folder = JobPaths.of(provider.config.jobs.folder, person, f"check-{os.getpid()}").folder
+        provider.impersonation(person.user).self_test(folder)
         uid, account = pwd.getpwnam(person.user).pw_uid, identity.account or "that of the product"
-        click.echo(f"{ucloud_user} is {person.user} (uid {uid}); Slurm account: {account}; jobs in {trial}")
+        click.echo(f"{ucloud_user} is {person.user} (uid {uid}); Slurm account: {account}; jobs in {Path(folder).parent}")
 
 
 @users.command()
@@ -134,7 +129,7 @@ def test(path: Path | None, ucloud_user: str, project: str | None) -> None:
 def history(path: Path | None, json_: bool) -> None:
     """List every change, with its time and author."""
     with opened(path) as provider:
-        rows = [dict(row) for row in provider.people.history()]
+        rows = [asdict(row) for row in provider.people.history()]
     if json_:
         as_json(rows)
         return
@@ -143,7 +138,7 @@ def history(path: Path | None, json_: bool) -> None:
 
 @users.group()
 def projects() -> None:
-    """Slurm accounts of UCloud's projects."""
+    """Choose the Slurm accounts of UCloud's projects."""
 
 
 @projects.command("list")
@@ -152,7 +147,7 @@ def projects() -> None:
 def list_projects(path: Path | None, json_: bool) -> None:
     """List the Slurm accounts of projects."""
     with opened(path) as provider:
-        rows: list[dict[str, Any]] = [dict(row) for row in provider.people.projects()]
+        rows: list[dict[str, Any]] = [asdict(row) for row in provider.people.projects()]
     if json_:
         as_json(rows)
         return
@@ -167,7 +162,7 @@ def list_projects(path: Path | None, json_: bool) -> None:
 @click.argument("account")
 @click.pass_obj
 def add_project(path: Path | None, project: str, account: str) -> None:
-    """Charge jobs of PROJECT (UCloud's id) to the Slurm ACCOUNT."""
+    """Submit jobs of PROJECT (UCloud's id) under the Slurm ACCOUNT."""
     if not account.replace("-", "").replace("_", "").replace(".", "").isalnum() or account.startswith(("-", ".")):
         raise click.BadParameter(f"{account!r} is not the name of a Slurm account.")
     with opened(path) as provider:
@@ -179,13 +174,13 @@ def add_project(path: Path | None, project: str, account: str) -> None:
 @click.argument("project")
 @click.pass_obj
 def remove_project(path: Path | None, project: str) -> None:
-    """Forget the Slurm account of PROJECT."""
+    """Remove the Slurm account of PROJECT."""
     with opened(path) as provider:
         provider.people.remove_project(project, _who(), provider.now())
         click.echo(f"{project} has no Slurm account of its own any more.")
 
 
-def _link(provider: Provider, ucloud_user: str, local_user: str) -> Link:
+def _link(provider: Provider, ucloud_user: str, local_user: str) -> UserLink:
     if not ucloud_user or one_line(ucloud_user, 200) != ucloud_user:
         raise Misconfigured([f"{one_line(ucloud_user, 40)!r} is not a user of UCloud."])
     try:
@@ -197,7 +192,7 @@ def _link(provider: Provider, ucloud_user: str, local_user: str) -> Link:
         raise Misconfigured(
             [f"{account.name} is not in the group {group}; add them first: gpasswd --add {account.name} {group}"]
         )
-    return Link(ucloud_user, account.name, account.uid, provider.now(), _who())
+    return UserLink(ucloud_user, account.name, account.uid, provider.now(), _who())
 
 
 def _name(file: TextIO) -> str:
@@ -210,10 +205,10 @@ def _rows(file: TextIO) -> Iterator[tuple[int, dict[str, str]]]:
         raise Misconfigured([f"{_name(file)}, line 1: should be {','.join(HEAD)}."])
     for row in reader:
         if None in row or None in row.values():
-            raise Misconfigured([f"{_name(file)}, line {reader.line_num}: has not two columns."])
+            raise Misconfigured([f"{_name(file)}, line {reader.line_num}: should have two columns."])
         yield reader.line_num, row
 
 
 def _who() -> str:
-    """Whoever is at the terminal: the one who became this account, as far as can be told."""
+    """The Unix user at the terminal, who may have become this one with sudo."""
     return os.environ.get("SUDO_USER") or own_account()

@@ -1,44 +1,18 @@
-"""The configuration file. What other rooms use of it is imported from here."""
+"""The configuration file. Other rooms import from here."""
 
 from ucloud_slurm.config.jobs import (
-    LAYOUT,
     ApplicationsSection,
     ContainersSection,
+    ExternalJobRule,
     FilesRoot,
     JobsSection,
     PriceUnit,
     Product,
 )
-from ucloud_slurm.config.model import (
-    DEFAULT_PATH,
-    VARIABLE,
-    Config,
-    OutsideRule,
-    SessionsSection,
-    SlurmSection,
-    location,
-    parse,
-    read,
-)
+from ucloud_slurm.config.model import DEFAULT_PATH, VARIABLE, Config, SessionsSection, SlurmSection, location, parse, read
+from ucloud_slurm.config.types import LAYOUT
 from ucloud_slurm.config.users import LINK_SOCKET, UsersSection
 
-__all__ = [
-    "DEFAULT_PATH",
-    "LAYOUT",
-    "LINK_SOCKET",
-    "VARIABLE",
-    "ApplicationsSection",
-    "Config",
-    "ContainersSection",
-    "FilesRoot",
-    "JobsSection",
-    "OutsideRule",
-    "PriceUnit",
-    "Product",
-    "SessionsSection",
-    "SlurmSection",
-    "UsersSection",
-    "location",
-    "parse",
-    "read",
-]
+__all__ = ["DEFAULT_PATH", "LAYOUT", "LINK_SOCKET", "VARIABLE", "ApplicationsSection", "Config",
+    "ContainersSection", "ExternalJobRule", "FilesRoot", "JobsSection", "PriceUnit", "Product",
+    "SessionsSection", "SlurmSection", "UsersSection", "location", "parse", "read"]  # fmt: skip

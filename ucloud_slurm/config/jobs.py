@@ -1,176 +1,79 @@
-"""The tables of the configuration file that say how jobs are made: their machines, files and containers."""
+"""The tables of the configuration file about jobs: their machines, files, containers and applications."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from ucloud_slurm.config.types import Duration, PlainPath, RootPath, Section, SlurmWord, seconds
-
-# What ucloud-slurm decides itself, and what would make another kind of job. sbatch takes the beginning of a name
-# for the name, so that this may not be one either.
-OWNED = frozenset(
-    (
-        "account",
-        "array",
-        "bb",
-        "bbf",
-        "burst-buffer",
-        "chdir",
-        "clusters",
-        "cluster-constraint",
-        "comment",
-        "constraint",
-        "container",
-        "cpus-per-gpu",
-        "cpus-per-task",
-        "dependency",
-        "error",
-        "exclusive",
-        "export",
-        "export-file",
-        "get-user-env",
-        "gid",
-        "gpus",
-        "gpus-per-node",
-        "gpus-per-socket",
-        "gpus-per-task",
-        "gres",
-        "help",
-        "input",
-        "job-name",
-        "mem",
-        "mem-per-cpu",
-        "mem-per-gpu",
-        "nodes",
-        "ntasks",
-        "ntasks-per-core",
-        "ntasks-per-gpu",
-        "ntasks-per-node",
-        "ntasks-per-socket",
-        "open-mode",
-        "output",
-        "parsable",
-        "partition",
-        "propagate",
-        "qos",
-        "reservation",
-        "signal",
-        "test-only",
-        "time",
-        "time-min",
-        "uid",
-        "usage",
-        "version",
-        "wait",
-        "wrap",
-    )
+from ucloud_slurm.config.types import (
+    Duration,
+    Gibibytes,
+    Option,
+    OptionName,
+    PlainPath,
+    RootPath,
+    Section,
+    Signal,
+    SlurmWord,
+    SrunOption,
 )
-# How the CPUs of a node are shared among tasks: an application may say it where the administrator lets it.
-LAYOUT = frozenset(("ntasks", "ntasks-per-node", "cpus-per-task"))
-LONGEST_NOTICE = 65535  # seconds; sbatch(1): --signal
 
-
-def _option(value: str) -> str:
-    match = re.fullmatch(r"--([a-z][a-z0-9-]*)(=[\x21-\x7e]+)?", value)
-    if match is None:
-        raise ValueError('should be a long option of sbatch such as "--nice=100"')
-    owner = next((name for name in sorted(OWNED) if name.startswith(match[1])), None)
-    if owner is not None:
-        raise ValueError(f"--{match[1]} may not be given here: --{owner} is decided by ucloud-slurm")
-    return value
-
-
-def _free(value: str) -> str:
-    """The name of an option of sbatch that applications may set."""
-    if not re.fullmatch(r"[a-z][a-z0-9-]*", value):
-        raise ValueError('should be the name of a long option of sbatch such as "ntasks-per-node"')
-    if value not in LAYOUT:
-        _option(f"--{value}")
-    return value
-
-
-def _of_srun(value: str) -> str:
-    if not re.fullmatch(r"--[a-z][a-z0-9-]*(=[\x21-\x7e]+)?", value):
-        raise ValueError('should be a long option of srun such as "--mpi=pmix"')
-    return value
-
-
-def _signal(value: Any) -> str:
-    """A signal and its seconds before the end, as sbatch --signal takes them."""
-    match = re.fullmatch(r"(HUP|TERM|USR1|USR2)@(.+)", value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('should be HUP, TERM, USR1 or USR2 and how long before the end, such as "USR1@5m"')
-    if not 1 <= seconds(match[2]) <= LONGEST_NOTICE:
-        raise ValueError(f"can be sent 1 to {LONGEST_NOTICE} seconds before the end")
-    return f"{match[1]}@{int(seconds(match[2]))}"
-
-
-def _mebibytes(value: float) -> float:
-    if not (value * 1024).is_integer():
-        raise ValueError("should be a whole number of MiB, of which a GiB has 1024")
-    return value
-
-
-Option = Annotated[str, AfterValidator(_option)]
-FreeOption = Annotated[str, AfterValidator(_free)]
-StepOption = Annotated[str, AfterValidator(_of_srun)]
-Signal = Annotated[str, BeforeValidator(_signal)]
-Gibibytes = Annotated[float, AfterValidator(_mebibytes)]
+Frequency = Literal["minute", "hour", "day"]
+_PERIODS: Mapping[str, Frequency] = {"MINUTE": "minute", "HOUR": "hour", "DAY": "day"}
 
 
 class JobsSection(Section):
-    """How jobs are made and watched."""
+    """How jobs are made and observed."""
 
     folder: str = Field(
         default="{home}/ucloud-jobs",
-        description="Each job has a folder of its own in here, made by its user. {home} and {user} are filled in.",
+        description="The folder in which every job gets a folder of its own, made by the job's user. {home} and {user} "
+        "are filled in.",
     )
     grace: Duration = Field(
-        default=30.0,
-        description="A job that neither squeue nor sacct knows is called lost after this time, never sooner.",
+        default=30.0, description="How long a job must be unknown to both squeue and sacct before it is declared lost."
     )
     quiet: Duration = Field(
         default=30.0,
-        description="How long to wait for a submission without an answer to appear before it is tried again. "
-        "Must be longer than Slurm's MessageTimeout.",
+        description="How long Slurm is searched for a submission that was not answered, before the submission is "
+        "retried. Must be longer than Slurm's MessageTimeout.",
     )
     submit_within: Duration = Field(
-        default=2.0, description="How long a request may wait for Slurm; what is not done by then the worker does."
+        default=2.0,
+        description="How long a request of UCloud waits for Slurm. The worker submits what is not submitted by then.",
     )
     failed: Literal["auto", "SUCCESS", "FAILURE"] = Field(
         default="auto",
-        description="The state of a job whose program ended with an error, by a signal or for want of memory. auto: "
-        "what the era wants; its user reads in any case how it ended.",
+        description="The state of a job whose program ended with an error, by a signal or for lack of memory. auto: "
+        "what the era expects. The message to the job's owner always says how the job ended.",
     )
     modules_init: PlainPath | None = Field(
         default=None,
-        description="File that defines the shell function module on the compute nodes; left out: looked for where "
-        "Lmod and Environment Modules put it.",
+        description="File that defines the shell function module on the compute nodes; left out: the usual files of "
+        "Lmod and Environment Modules are tried.",
     )
 
 
 class FilesRoot(Section):
-    """Files of UCloud's that jobs can use where they are: a prefix of UCloud's paths, and the folder it means."""
+    """Files of UCloud that jobs can use where they are: a prefix of UCloud's paths, and the folder that it means."""
 
     ucloud: RootPath = Field(
-        description="The prefix, of whole parts; {user}, {account} and {project} are filled in. The longest that fits "
-        "counts."
+        description="The prefix, in whole path components; {user}, {account} and {project} are filled in. The longest "
+        "prefix that matches is used."
     )
     local: RootPath = Field(
-        description="The folder on the compute nodes; {home}, {user}, {account} and {project} are filled in. Whatever "
-        "has no value, as the project of a personal job, makes the table one that does not fit."
+        description="The folder on the compute nodes; {home}, {user}, {account} and {project} are filled in. Where one "
+        "of them has no value, as the project of a personal job, the table does not match."
     )
     read_only: bool = Field(default=False, description="Containers may not write there.")
 
     @model_validator(mode="after")
     def _one_side_each(self) -> Self:
         if self.local == "/":
-            raise ValueError("local: the whole of a node is no folder of users")
+            raise ValueError("local: the root of a node's file system cannot be a folder of users")
         if "{home}" in self.ucloud:
-            raise ValueError("ucloud: {home} is a local path; a prefix of UCloud's cannot hold it")
+            raise ValueError("ucloud: {home} is a local path; a prefix of UCloud's cannot contain it")
         return self
 
 
@@ -179,23 +82,23 @@ class ContainersSection(Section):
 
     runtime: Literal["none", "apptainer", "singularity", "charliecloud", "host"] = Field(
         default="none",
-        description="The program that runs images on the compute nodes. none: such applications are refused; host: "
-        "those with the backend DOCKER run without their image, as if they were installed.",
+        description="The program that runs images on the compute nodes. none: applications with an image are refused; "
+        "host: those with the backend DOCKER run without their image, as installed applications do.",
     )
     images: tuple[PlainPath, ...] = Field(
         default=(),
-        description="Folders with images. That of example.org/tools/r:4 is the file or folder "
+        description="Folders with images. The image example.org/tools/r:4 is the file or folder "
         "example.org%tools%r+4, or that name with .sif.",
     )
     registry: str | None = Field(
         default=None,
         pattern=r"^(docker|oras|library)://([A-Za-z0-9][A-Za-z0-9._:-]*/)*$",
-        description='Put before an image that is in none of these folders: "docker://" takes it as the application '
-        'names it, "docker://mirror.example.org/" from there. Left out: local images only.',
+        description='Prefix of an image that is in none of these folders: "docker://" takes it as the application '
+        'names it, "docker://mirror.example.org/" from that mirror. Left out: local images only.',
     )
     binds: tuple[PlainPath, ...] = Field(
         default=(),
-        description="Folders that every container sees, under the same path. Charliecloud needs an empty folder of "
+        description="Folders that every container sees under the same path. Charliecloud needs an empty folder of "
         "that name in the image.",
     )
 
@@ -208,26 +111,22 @@ class ContainersSection(Section):
         return self
 
 
-Frequency = Literal["minute", "hour", "day"]
-_PERIODS: Mapping[str, Frequency] = {"MINUTE": "minute", "HOUR": "hour", "DAY": "day"}
-
-
 class ApplicationsSection(Section):
-    """What applications that are templates may do, and what the software is called here that they load."""
+    """What applications that are templates may set, and the environment modules of the software that they load."""
 
-    sbatch_options: tuple[FreeOption, ...] = Field(
+    sbatch_options: tuple[OptionName, ...] = Field(
         default=(),
-        description="Options of sbatch that an application may set, such as ntasks-per-node; others it asks for make "
-        "it refused. What ucloud-slurm decides itself cannot be named, except for ntasks, ntasks-per-node and "
-        "cpus-per-task, which share out the CPUs of the machine.",
+        description="Options of sbatch that an application may set, such as ntasks-per-node; an application that asks "
+        "for another option is refused. Options that ucloud-slurm sets itself cannot be listed, except for ntasks, "
+        "ntasks-per-node and cpus-per-task, which share the CPUs of a node among tasks.",
     )
-    srun_options: tuple[StepOption, ...] = Field(
+    srun_options: tuple[SrunOption, ...] = Field(
         default=(), description="Options of srun where a template starts a step with srun()."
     )
     load: dict[str, tuple[str, ...]] = Field(
         default={},
-        description="Modules of what applications load by name and version, under its name or name/version; what is "
-        "not there has one module, name/version.",
+        description="Environment modules of software that applications load by name and version, under its name or "
+        "name/version. Software that is not listed has one module, name/version.",
     )
 
 
@@ -244,77 +143,75 @@ class PriceUnit(StrEnum):
 
 
 class Product(Section):
-    """A machine that UCloud sells, and the part of the cluster that it means."""
+    """A machine that UCloud sells, and the part of the cluster that its jobs run on."""
 
     id: str = Field(min_length=1, description="The product's name at UCloud.")
     category: str = Field(min_length=1, description="The product's category at UCloud.")
-    partition: SlurmWord = Field(description="The Slurm partition that its jobs go to.")
+    partition: SlurmWord = Field(description="The Slurm partition of the jobs.")
     account: SlurmWord | None = Field(default=None, description="Slurm account of the jobs.")
     qos: SlurmWord | None = Field(default=None, description="Slurm QOS of the jobs.")
     constraint: SlurmWord | None = Field(default=None, description="Node features that the jobs need.")
-    reservation: SlurmWord | None = Field(default=None, description="Reservation that the jobs run in.")
+    reservation: SlurmWord | None = Field(default=None, description="Slurm reservation that the jobs run in.")
     gres: SlurmWord | None = Field(
-        default=None, description="Generic resources per node, as sbatch --gres takes them; stands before gpus."
+        default=None, description="Generic resources per node, as sbatch --gres takes them; they take precedence over gpus."
     )
-    cpus: int | None = Field(default=None, ge=1, description="CPUs per node; left out: what UCloud says.")
+    cpus: int | None = Field(default=None, ge=1, description="CPUs per node; left out: UCloud's number.")
     memory_gb: Gibibytes | None = Field(
-        default=None, gt=0, description="Memory per node in GiB (1024 MiB); left out: what UCloud says."
+        default=None, gt=0, description="Memory per node in GiB (1024 MiB); left out: UCloud's number."
     )
-    gpus: int | None = Field(default=None, ge=0, description="GPUs per node; left out: what UCloud says.")
-    exclusive: bool = Field(default=False, description="Jobs have their nodes for themselves (sbatch --exclusive).")
+    gpus: int | None = Field(default=None, ge=0, description="GPUs per node; left out: UCloud's number.")
+    exclusive: bool = Field(default=False, description="The jobs share their nodes with no other job (sbatch --exclusive).")
     options: tuple[Option, ...] = Field(
-        default=(), description="Further options of sbatch. What ucloud-slurm decides itself is refused."
+        default=(), description="Further options of sbatch. Options that ucloud-slurm sets itself are refused."
     )
     signal: Signal | None = Field(
         default=None,
-        description="Signal that the application gets before its time is over, and how long before: HUP, TERM, USR1 "
-        "or USR2.",
+        description="Signal that the application gets before its time limit, and how long before: HUP, TERM, USR1 or USR2.",
     )
     prologue: PlainPath | None = Field(
         default=None, description="Shell file on the compute nodes that is sourced before the application."
     )
     epilogue: PlainPath | None = Field(
-        default=None,
-        description="Shell file on the compute nodes that is sourced after the application has ended by itself.",
+        default=None, description="Shell file on the compute nodes that is sourced after the application has ended by itself."
     )
-    nodes_max: int | None = Field(default=None, ge=1, description="Most nodes of one job.")
-    time_max: Duration | None = Field(default=None, description="Longest time of one job.")
+    nodes_max: int | None = Field(default=None, ge=1, description="Largest number of nodes of one job.")
+    time_max: Duration | None = Field(default=None, description="Longest time limit of one job.")
     charge_by: Literal["node", "core", "gpu", "allocated"] | None = Field(
         default=None,
-        description="What a unit is multiplied with: nodes, nodes times cpus, nodes times gpus, or the CPUs that Slurm "
-        "allocated. Left out: node for CREDITS_*, core for UNITS_*, and core in products v2.",
+        description="What the time of a job is multiplied by: its nodes, nodes times cpus, nodes times gpus, or the "
+        "CPUs that Slurm allocated. Left out: node for CREDITS_*, core for UNITS_*, and core in products v2.",
     )
     price: int | None = Field(
         default=None,
         ge=0,
-        description="What one of these costs in a period: millionths of a credit for CREDITS_*, else units; left out: "
-        "1. Counts in products v2 only; before those it is for the record.",
+        description="Price of one node, core or GPU (see charge_by) in a period: millionths of a credit for CREDITS_*, "
+        "else units; left out: 1. Only products v2 read it.",
     )
-    unit: PriceUnit | None = Field(default=None, description="unitOfPrice; left out: what UCloud says.")
+    unit: PriceUnit | None = Field(default=None, description="unitOfPrice; left out: UCloud's.")
     frequency: Frequency | None = Field(
         default=None,
-        description="The period in which units are counted in products v2, the same for a whole category. Left out: "
-        "that of unit, else minute.",
+        description="The period in which products v2 count units, the same for a whole category. Left out: that of "
+        "unit, else minute.",
     )
     unit_name: str | None = Field(
         default=None,
         min_length=1,
-        description="What products v2 call one unit, the same for a whole category. Left out: Credit for CREDITS_* "
-        "with a price, else Node, Core or GPU.",
+        description="The name of one unit in products v2, the same for a whole category. Left out: Credit for "
+        "CREDITS_* with a price, else Node, Core or GPU.",
     )
     unit_name_plural: str | None = Field(
-        default=None, min_length=1, description="The same of several units; left out: with an s."
+        default=None, min_length=1, description="The plural of unit_name; left out: unit_name with an s."
     )
     free: bool = Field(
-        default=False, description="Use is neither paid for nor limited, in products v2; the same for a whole category."
+        default=False, description="Products v2 neither charge nor limit the use; the same for a whole category."
     )
-    hidden: bool = Field(default=False, description="People who apply for resources are not shown the product.")
+    hidden: bool = Field(default=False, description="Users who apply for resources do not see the product.")
     description: str | None = Field(
-        default=None, description="What people read about the product; left out: its CPUs, memory and GPUs."
+        default=None, description="What users read about the product; left out: its CPUs, memory and GPUs."
     )
-    cpu_model: str | None = Field(default=None, description="What the CPUs are.")
-    memory_model: str | None = Field(default=None, description="What the memory is.")
-    gpu_model: str | None = Field(default=None, description="What the GPUs are.")
+    cpu_model: str | None = Field(default=None, description="Model of the CPUs.")
+    memory_model: str | None = Field(default=None, description="Model of the memory.")
+    gpu_model: str | None = Field(default=None, description="Model of the GPUs.")
 
     @property
     def period(self) -> Frequency | None:
@@ -328,3 +225,44 @@ class Product(Section):
         if self.charge_by == "gpu" and not self.gpus:
             raise ValueError('gpus is needed for charge_by = "gpu"')
         return self
+
+
+def check_categories(products: Iterable[Product]) -> None:
+    """Products of one category must agree on what belongs to the category.
+
+    :raises ValueError: naming two products that do not
+    """
+    first: dict[str, Product] = {}
+    for product in products:
+        other = first.setdefault(product.category, product)
+        for key, ours, theirs in (
+            ("free", product.free, other.free),
+            ("unit_name", product.unit_name, other.unit_name),
+            ("unit_name_plural", product.unit_name_plural, other.unit_name_plural),
+            ("frequency", product.period, other.period),
+        ):
+            if ours != theirs:
+                raise ValueError(
+                    f"products: {other.id} and {product.id} are both in category {product.category}, which has one "
+                    f"{key}: {_shown(theirs)} for the first and {_shown(ours)} for the second"
+                )
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else f'"{value}"' if isinstance(value, str) else str(value).lower()
+
+
+class ExternalJobRule(Section):
+    """Jobs of a Slurm account that were submitted outside UCloud, and that are to be shown and charged there."""
+
+    account: SlurmWord = Field(description="The Slurm account of the jobs.")
+    product: str = Field(
+        min_length=1, description="The configured product of the jobs; only jobs in its partition are registered."
+    )
+    category: str = Field(min_length=1, description="The category of that product.")
+    created_by: str | None = Field(
+        default=None, description="The user of UCloud who owns the jobs; left out: UCloud's own account."
+    )
+    project: str | None = Field(default=None, description="The project of UCloud that pays for the jobs.")
+    application: str = Field(default="unknown", description="The application that the jobs are shown with.")
+    version: str = Field(default="unknown", description="The version of that application.")

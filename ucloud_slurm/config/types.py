@@ -1,4 +1,4 @@
-"""What may stand behind a key of the configuration file: durations, addresses, names, paths."""
+"""Types of values in the configuration file: durations, URLs, names, paths, options of Slurm's commands."""
 
 import re
 from ipaddress import ip_address
@@ -7,7 +7,26 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+MAX_NOTICE_SECONDS = 65535  # sbatch(1): --signal
+
+# Options of sbatch that ucloud-slurm sets itself, or that would make another kind of job. sbatch accepts the beginning
+# of a name as the name, so that a beginning is refused too.
+_OWNED = frozenset(
+    name
+    for names in (
+        ("account", "clusters", "cluster-constraint", "constraint", "partition", "qos", "reservation", "exclusive"),
+        ("nodes", "ntasks", "ntasks-per-core", "ntasks-per-gpu", "ntasks-per-node", "ntasks-per-socket"),
+        ("cpus-per-gpu", "cpus-per-task", "gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task", "gres"),
+        ("mem", "mem-per-cpu", "mem-per-gpu", "time", "time-min", "signal", "burst-buffer", "bb", "bbf"),
+        ("job-name", "comment", "chdir", "input", "output", "error", "open-mode", "container", "wrap"),
+        ("uid", "gid", "export", "export-file", "get-user-env", "propagate"),
+        ("array", "dependency", "wait", "test-only", "parsable", "help", "usage", "version"),
+    )
+    for name in names
+)
+# Options that share the CPUs of a node among tasks: an application may set them where the administrator allows it.
+LAYOUT = frozenset(("ntasks", "ntasks-per-node", "cpus-per-task"))
 
 
 def seconds(value: Any) -> float:
@@ -16,12 +35,12 @@ def seconds(value: Any) -> float:
     :raises ValueError: it is none
     """
     if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value)):
-        return float(match[1]) * _SECONDS[match[2]]
+        return float(match[1]) * _UNIT_SECONDS[match[2]]
     raise ValueError('should be a duration such as "30s", "15m", "2h" or "7d"')
 
 
 def _keep(value: float) -> float:
-    if 0 < value < _SECONDS["d"]:
+    if 0 < value < _UNIT_SECONDS["d"]:
         raise ValueError('should be at least "1d", or "0s" to keep everything')
     return value
 
@@ -42,7 +61,7 @@ def _url(value: Any) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("should be a URL such as https://cloud.example.org")
     if parts.username or parts.password:
-        raise ValueError("must not hold a user name or a password")
+        raise ValueError("must not contain a user name or a password")
     return value.rstrip("/")
 
 
@@ -69,14 +88,54 @@ def _session_url(value: Any) -> str:
 
 
 def _slurm_word(value: Any) -> str:
-    # These become arguments of sbatch; a site's own value must not be read as an option or as two values.
+    # These become arguments of sbatch; a value must not be read as an option or as two values.
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:@+&|*,()\[\]=-]*", value):
         return value
     raise ValueError("should be a plain Slurm name")
 
 
+def _option(value: str) -> str:
+    match = re.fullmatch(r"--([a-z][a-z0-9-]*)(=[\x21-\x7e]+)?", value)
+    if match is None:
+        raise ValueError('should be a long option of sbatch such as "--nice=100"')
+    owned = next((name for name in sorted(_OWNED) if name.startswith(match[1])), None)
+    if owned is not None:
+        raise ValueError(f"--{match[1]} may not be set here: ucloud-slurm sets --{owned} itself")
+    return value
+
+
+def _option_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", value):
+        raise ValueError('should be the name of a long option of sbatch such as "ntasks-per-node"')
+    if value not in LAYOUT:
+        _option(f"--{value}")
+    return value
+
+
+def _srun_option(value: str) -> str:
+    if not re.fullmatch(r"--[a-z][a-z0-9-]*(=[\x21-\x7e]+)?", value):
+        raise ValueError('should be a long option of srun such as "--mpi=pmix"')
+    return value
+
+
+def _signal(value: Any) -> str:
+    """A signal and its seconds before the time limit, as sbatch --signal takes them."""
+    match = re.fullmatch(r"(HUP|TERM|USR1|USR2)@(.+)", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('should be HUP, TERM, USR1 or USR2 and how long before the end, such as "USR1@5m"')
+    if not 1 <= seconds(match[2]) <= MAX_NOTICE_SECONDS:
+        raise ValueError(f"can be sent 1 to {MAX_NOTICE_SECONDS} seconds before the end")
+    return f"{match[1]}@{int(seconds(match[2]))}"
+
+
+def _whole_mebibytes(value: float) -> float:
+    if not (value * 1024).is_integer():
+        raise ValueError("should be a whole number of MiB, of which a GiB has 1024")
+    return value
+
+
 def _plain_path(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"(/[A-Za-z0-9_+@.-]+)+", value) or _climbs(value):
+    if not isinstance(value, str) or not re.fullmatch(r"(/[A-Za-z0-9_+@.-]+)+", value) or _has_dots(value):
         raise ValueError("should be an absolute path of letters, digits and _+@.-")
     return value
 
@@ -88,15 +147,14 @@ def _root(value: Any) -> str:
     bare = re.sub(r"\{(home|user|account|project)\}", "x", value.removeprefix("{home}"))
     if not value.startswith(("{home}", "/")) or not re.fullmatch(r"/?|(/[\w +@.,=~-]+)+", bare):
         raise ValueError(
-            'should be an absolute path such as "/projects/{project}"; {home}, {user}, {account} and '
-            "{project} are filled in"
+            'should be an absolute path such as "/projects/{project}"; {home}, {user}, {account} and {project} are filled in'
         )
-    if _climbs(value) or "{home}" in value[1:]:
-        raise ValueError("must not hold . or .. as a part, nor {home} other than at its beginning")
+    if _has_dots(value) or "{home}" in value[1:]:
+        raise ValueError("must not contain . or .. as a part, nor {home} except at its beginning")
     return value
 
 
-def _climbs(path: str) -> bool:
+def _has_dots(path: str) -> bool:
     return not {".", ".."}.isdisjoint(path.split("/"))
 
 
@@ -108,11 +166,16 @@ CoreUrl = Annotated[str, BeforeValidator(_core_url)]
 PlainPath = Annotated[str, BeforeValidator(_plain_path)]
 RootPath = Annotated[str, BeforeValidator(_root)]
 SlurmWord = Annotated[str, BeforeValidator(_slurm_word)]
+Option = Annotated[str, AfterValidator(_option)]
+OptionName = Annotated[str, AfterValidator(_option_name)]
+SrunOption = Annotated[str, AfterValidator(_srun_option)]
+Signal = Annotated[str, BeforeValidator(_signal)]
+Gibibytes = Annotated[float, AfterValidator(_whole_mebibytes)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 
 
 class Section(BaseModel):
     """A table of the file. Frozen; a key that is not declared is an error."""
 
-    # Only the whole file is read, so that what reads one table by itself is built only where that is wanted.
+    # defer_build: only reading the whole file needs the validators of all tables.
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)

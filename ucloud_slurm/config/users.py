@@ -1,4 +1,4 @@
-"""The table of the configuration file that says who jobs run as."""
+"""The table of the configuration file about the Unix users that jobs run as."""
 
 import re
 from pathlib import Path
@@ -21,47 +21,47 @@ def _pattern(value: Any) -> str:
 
 
 class UsersSection(Section):
-    """Who jobs run as."""
+    """The Unix users that jobs run as."""
 
     mapping: Literal["service", "table", "script"] = Field(
         default="service",
-        description="service: all jobs run as one account; table: as the account that `ucloud-slurm users` connects "
-        "with the user of UCloud; script: a program of the site is asked.",
+        description="service: all jobs run as one user; table: as the user whom `ucloud-slurm users` connects with the "
+        "user of UCloud; script: a program of the site decides.",
     )
     service_user: str | None = Field(
-        default=None,
-        description='The account of all jobs with mapping = "service"; left out: the account that runs this program.',
+        default=None, description='The user of all jobs with mapping = "service"; left out: the user that runs this program.'
     )
-    uid_floor: int = Field(default=FLOOR, ge=FLOOR, description="No job runs as an account with a smaller uid.")
+    uid_floor: int = Field(default=FLOOR, ge=FLOOR, description="No job runs as a user with a smaller uid.")
     names: Annotated[str, BeforeValidator(_pattern)] = Field(
-        default=NAMES, description="Regular expression for the names of accounts that jobs may run as."
+        default=NAMES, description="Regular expression for the names of users that jobs may run as."
     )
     group: str = Field(
-        default="ucloud-users", description="The group whose members jobs may run as; the rule of sudo names it too."
+        default="ucloud-users", description="The group whose members jobs may run as; the sudo rule names it too."
     )
     account: str | None = Field(
         default=None,
-        description="Slurm account of a project's jobs, with {project} filled in; `ucloud-slurm users projects` goes "
-        "before it, the account of the product after it.",
+        description="Slurm account of a project's jobs, with {project} filled in. `ucloud-slurm users projects` takes "
+        "precedence over it, and it over the account of the product.",
     )
     personal_account: str | None = Field(
-        default=None, description="Slurm account of jobs without a project, with {user}, the local account, filled in."
+        default=None, description="Slurm account of jobs without a project, with {user}, the Unix user, filled in."
     )
     script: Path | None = Field(
-        default=None, description='The program that mapping = "script" asks; see the guide about users.'
+        default=None, description='The program that mapping = "script" runs; see the guide about users.'
     )
-    script_timeout: Duration = Field(default=1.0, description="How long it may take; then the job is not accepted.")
-    script_cache: Duration = Field(default=300.0, description="How long its answers are kept.")
+    script_timeout: Duration = Field(
+        default=1.0, description="Time limit of that program. A job is not accepted without its answer."
+    )
+    script_cache: Duration = Field(default=300.0, description="How long answers of that program are cached.")
     runner: Path = Field(
         default=Path("/run/ucloud-slurm/runner.sock"),
-        description="The socket of the runner, which does what must be done as other accounts than our own.",
+        description="The socket of the runner, through which this program acts as other users.",
     )
     link: Path = Field(
-        default=LINK_SOCKET,
-        description="The socket on which `ucloud-slurm linkd` waits for people of this host who connect themselves.",
+        default=LINK_SOCKET, description="The socket on which `ucloud-slurm linkd` lets users of this host connect themselves."
     )
     sudo: Path = Field(default=Path("/usr/bin/sudo"), description="The sudo that the runner uses.")
     program: Path = Field(
         default=Path("/opt/ucloud-slurm/bin/ucloud-slurm-as-user"),
-        description="The program that sudo starts as a user; the only one that its rule allows.",
+        description="The program that sudo starts as a user, and the only one that the sudo rule allows.",
     )

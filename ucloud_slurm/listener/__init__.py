@@ -1,1 +1,1 @@
-"""The small process that hears UCloud's channel. It lives long, so it imports little: no pydantic, no Flask."""
+"""The process that receives UCloud's notifications. It runs always, so it loads little: no pydantic, no Flask."""

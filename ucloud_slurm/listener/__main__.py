@@ -1,4 +1,4 @@
-"""``ucloud-slurm listener`` becomes this process when it has read the configuration."""
+"""The process of the listener: ``ucloud-slurm listener`` reads the configuration and then executes this module."""
 
 import logging
 import signal
@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from ucloud_slurm.listener.children import Passes, renew
-from ucloud_slurm.listener.link import ChannelUnavailableError
-from ucloud_slurm.listener.listening import Listener
+from ucloud_slurm.listener.connection import ChannelUnavailableError
+from ucloud_slurm.listener.listening import Listener, WorkerPasses, renew_token
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.store.breaker import CircuitBreaker
 from ucloud_slurm.store.caches import TokenInStore
@@ -19,13 +18,13 @@ from ucloud_slurm.system.filelock import LISTENER, exclusive_lock
 
 log = logging.getLogger(__name__)
 
-WAIT = "60"  # seconds that a pass which is under way has to end
-HANDOVER = 3.0  # seconds that the listener before has to end
+WAIT_SECONDS = "60"  # for the end of a pass that runs already
+HANDOVER_SECONDS = 3.0  # for the end of an earlier listener
 EX_TEMPFAIL = 75
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Listens until it is told to end.
+    """Receives until a signal ends it.
 
     :param arguments: of the command line
     """
@@ -37,21 +36,21 @@ def main(arguments: list[str]) -> NoReturn:
     tokens = TokenInStore(store)
 
     def token() -> str:
-        renew(settings.verb("listener", "--renew"))
+        renew_token(settings.verb("listener", "--renew"))
         found = tokens.load()
         if found is None:
             raise ChannelUnavailableError("There is no access token for UCloud's channel")
         return found
 
-    with exclusive_lock(store.path, LISTENER, HANDOVER) as mine:
+    with exclusive_lock(store.path, LISTENER, HANDOVER_SECONDS) as mine:
         if not mine:
             log.error("another listener runs with this database; this one ends")
             sys.exit(EX_TEMPFAIL)
-        passes = Passes(settings.verb("worker", "--wait", WAIT))
-        Listener(settings, Wallets(store), CircuitBreaker(store), token=token, changed=passes.want).run()
+        passes = WorkerPasses(settings.verb("worker", "--wait", WAIT_SECONDS))
+        Listener(settings, Wallets(store), CircuitBreaker(store), token=token, changed=passes.request).run()
 
 
-def _end(number: int, frame: object) -> NoReturn:  # noqa: ARG001
+def _end(_number: int, _frame: object) -> NoReturn:
     sys.exit(0)
 
 

@@ -1,28 +1,40 @@
-"""Hearing the channel for ever: what it says is written down, and the worker is called when a lock changes."""
+"""Receiving UCloud's notifications for ever: records are stored, and a locked or unlocked wallet starts a pass.
+
+What needs much memory, a pass and the renewal of the access token, is done by commands in processes of their own.
+"""
 
 import logging
+import os
 import random
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import NoReturn
 
-from ucloud_slurm.errors import NotNow, StorageTrouble, one_line, place
-from ucloud_slurm.listener.link import ChannelEndedError, Link, Sign
-from ucloud_slurm.listener.pulse import Pulse, pause
+from wsproto.events import Pong
+
+from ucloud_slurm.errors import NotNow, StorageError, one_line, place
+from ucloud_slurm.listener.connection import ChannelConnection, ChannelEndedError, ChannelUnavailableError
+from ucloud_slurm.listener.pulse import Pulse, backoff
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.store.breaker import CHANNEL, CircuitBreaker
 from ucloud_slurm.store.wallets import Wallets
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, run
 from ucloud_slurm.ucloud.channel import Project, ProtocolError, Reader, Record, Wallet, auth_frame
 
 log = logging.getLogger(__name__)
+
+RENEW_SECONDS = 60.0  # that the renewal of the access token may take
+PASS_SECONDS = 300.0  # that a pass may take: what systemd gives those of the timer
 
 
 class Listener:
     """One connection after the other.
 
-    What a connection has said counts as heard, for the next one, only after everything old has been said and written:
-    UCloud says old things in any order.
+    UCloud replays old records in any order. So the next connection continues after the records of this one only if its
+    replay was complete and stored.
     """
 
     def __init__(
@@ -37,12 +49,12 @@ class Listener:
         pulse: Callable[[float], Pulse] = Pulse,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Connects nowhere yet.
+        """Does not connect yet.
 
         :param token: gives a fresh access token
-        :param changed: is told when a lock has changed
-        :param now: seconds since the epoch
-        :param pulse: how a connection is watched
+        :param changed: called when a wallet was locked or unlocked
+        :param now: gives seconds since the epoch
+        :param pulse: the keepalive of a new connection
         :param sleep: waits for the next attempt
         """
         self._settings = settings
@@ -53,91 +65,92 @@ class Listener:
         self._now = now
         self._pulse = pulse
         self._sleep = sleep
-        self._heard = False
-        self._everything = False  # the next connection asks for all that there is
+        self._received_any = False
+        self._everything = False  # whether the next connection asks for all records
 
     def run(self) -> NoReturn:
-        """Never ends by itself."""
+        """Connects, receives, and connects again. Never returns."""
         failures = 0
         while True:
             try:
                 self.listen()
             except ChannelEndedError as error:
-                failures = 0 if self._heard else failures + 1
-                why = str(error) if self._heard else f"{error} before it said anything; is our access token refused?"
-            except (NotNow, ProtocolError, StorageTrouble) as error:
+                failures = 0 if self._received_any else failures + 1
+                no_message = " before it sent anything; is our access token refused?"
+                why = str(error) if self._received_any else f"{error}{no_message}"
+            except (NotNow, ProtocolError, StorageError) as error:
                 failures, why = failures + 1, str(error)
             except Exception as error:  # noqa: BLE001
                 failures, why = failures + 1, f"{type(error).__name__} at {place(error)}; please report it"
-            wait = pause(failures, random.random())  # noqa: S311  nothing is to be kept secret by it
-            self._tell(failures, one_line(why), wait)
+            wait = backoff(failures, random.random())  # noqa: S311  jitter needs no secrecy
+            self._report(failures, one_line(why), wait)
             self._sleep(wait)
 
-    def _tell(self, failures: int, why: str, wait: float) -> None:
+    def _report(self, failures: int, why: str, wait: float) -> None:
         if failures == 0:
             log.info("%s; connecting again in %.0f s", why, wait)
             return
         log.warning("%s; connecting again in %.0f s", why, wait)
         try:
             self._breaker.record_failure(CHANNEL, why, self._now(), 0.0)
-        except StorageTrouble as error:
+        except StorageError as error:
             log.warning("%s", error)
 
     def listen(self) -> NoReturn:
-        """Hears one connection to its end.
+        """Receives from one connection until its end.
 
-        :raises NotNow: it could not be made, or it is dead
-        :raises ChannelEndedError: UCloud has ended it
-        :raises ProtocolError: UCloud sends what cannot be read
-        :raises StorageTrouble: what was heard could not be written
+        :raises NotNow: it cannot be made, or is dead
+        :raises ChannelEndedError: UCloud has ended it, or it has reached its age limit
+        :raises ProtocolError: a message cannot be parsed
+        :raises StorageError: records could not be stored
         """
-        self._heard = False
+        self._received_any = False
         token = self._token()
-        with Link(self._settings) as link:
+        with ChannelConnection(self._settings) as connection:
             since = 0.0 if self._everything else self._wallets.replay_from()
-            link.send(auth_frame(int(since * 1000), token))
+            connection.send(auth_frame(int(since * 1000), token))
             reader, pulse = Reader(), self._pulse(time.monotonic())
             newest = kept = 0.0
             while True:
                 self._everything &= not pulse.caught_up
                 if pulse.old(time.monotonic()):
-                    # UCloud drops what a connection is too slow for, and does not say so.
+                    # UCloud silently drops records for which a connection is too slow.
                     self._everything = True
-                    raise ChannelEndedError("A day is over, and everything is asked for once more")
+                    raise ChannelEndedError("The connection is a day old; the next one asks for all records")
                 if pulse.due(time.monotonic()):
-                    link.ping()
-                newest = max(newest, self._hear(link, reader, pulse))
+                    connection.ping()
+                newest = max(newest, self._receive(connection, reader, pulse))
                 if pulse.caught_up and newest > kept:
                     self._wallets.handled(newest)
                     kept = newest
 
-    def _hear(self, link: Link, reader: Reader, pulse: Pulse) -> float:
-        """Waits for what comes next; returns the newest time in it."""
-        came = link.receive(pulse.left(time.monotonic()))
+    def _receive(self, connection: ChannelConnection, reader: Reader, pulse: Pulse) -> float:
+        """Waits for messages and stores them; returns the newest time in them."""
+        received = connection.receive(pulse.left(time.monotonic()))
         now = time.monotonic()
-        if not came and pulse.dead(now):
-            raise NotNow("UCloud's channel is silent; the connection is dead")
-        if came:
-            self._answers()
-        newest = self._take(reader, [each for each in came if isinstance(each, bytes)])
-        for each in came:
-            if isinstance(each, Sign):
+        if not received and pulse.dead(now):
+            raise NotNow("UCloud's channel does not answer pings; the connection is dead")
+        if received:
+            self._record_answer()
+        newest = self._store(reader, [each for each in received if isinstance(each, bytes)])
+        for each in received:
+            if isinstance(each, Pong):
                 pulse.answer(now)
             else:
                 pulse.message(now)
         return newest
 
-    def _answers(self) -> None:
-        if not self._heard:
-            self._heard = True
+    def _record_answer(self) -> None:
+        if not self._received_any:
+            self._received_any = True
             self._breaker.record_success(CHANNEL, self._now())
             log.info("UCloud's channel is open")
 
-    def _take(self, reader: Reader, messages: Sequence[bytes]) -> float:
-        """Writes what has come together, in one transaction: each one waits for the disk, and a replay is long.
+    def _store(self, reader: Reader, messages: Sequence[bytes]) -> float:
+        """Stores messages in one transaction: each transaction waits for the disk, and a replay is long.
 
-        :returns: the newest time in it; one that has not come yet would have UCloud leave out what comes until then
-        :raises ProtocolError: one of the messages cannot be read; those before it have been written
+        :returns: the newest time in them, at most now: UCloud would leave out all records up to a time in the future
+        :raises ProtocolError: one of the messages cannot be parsed; those before it have been stored
         """
         if not messages:
             return 0.0
@@ -171,3 +184,39 @@ def _time(record: Record) -> float:
         case Project():
             return record.modified_at
     return 0.0
+
+
+def renew_token(command: Sequence[str]) -> None:
+    """Runs the command that stores a fresh access token in the database.
+
+    :raises ChannelUnavailableError: the command fails
+    """
+    try:
+        done = run(command, os.environ, RENEW_SECONDS)
+    except (CommandMissingError, CommandTimeoutError) as error:
+        raise ChannelUnavailableError(f"There is no access token for UCloud's channel ({error})") from None
+    if done.status != 0:
+        said = one_line(done.errors.removeprefix("ucloud-slurm: "), 300) or f"exit status {done.status}"
+        raise ChannelUnavailableError(f"There is no access token for UCloud's channel ({said})")
+
+
+class WorkerPasses:
+    """Runs passes of the worker, one at a time; requests during a pass are answered by one that follows."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = list(command)
+        self._requested = threading.Event()
+        threading.Thread(target=self._run, name="passes", daemon=True).start()
+
+    def request(self) -> None:
+        """Starts a pass after this call."""
+        self._requested.set()
+
+    def _run(self) -> None:
+        while True:
+            self._requested.wait()
+            self._requested.clear()
+            try:
+                subprocess.run(self._command, stdin=subprocess.DEVNULL, check=False, timeout=PASS_SECONDS)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                log.warning("a pass of the worker failed (%s); the timer starts the next", type(error).__name__)

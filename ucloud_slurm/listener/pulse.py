@@ -1,23 +1,29 @@
-"""When to ping, when a connection is dead, and how long to wait before the next one. Times are monotonic seconds."""
+"""Keepalive of a connection, and the backoff before the next one. Times are monotonic seconds."""
 
-EVERY = 30.0  # seconds from ping to ping
-PATIENCE = 20.0  # seconds that UCloud has for its answer
-QUIET = 10.0  # seconds without a message after which everything old has been said
-DAY = 86400.0  # seconds that a connection lasts
-LONGEST = 60.0  # seconds between two attempts
+PING_SECONDS = 30.0  # from ping to ping
+PONG_SECONDS = 20.0  # that UCloud has for its pong
+QUIET_SECONDS = 10.0  # without a message, after which the replay counts as complete
+LIFE_SECONDS = 86400.0  # of a connection
+LONGEST_BACKOFF_SECONDS = 60.0
 
 
 class Pulse:
-    """Whether a connection lives.
+    """Whether a connection is alive, and whether its replay is complete.
 
-    UCloud does not say when it has said everything old, nor keeps to an order while it does. So that is taken for
-    done when an answer to a ping comes after a silence: what was sent before the answer has arrived before it.
+    UCloud replays old records in any order and does not mark the end of it. The replay counts as complete when a pong
+    arrives after a silence: what UCloud sent before the pong has arrived before it.
 
-    :ivar caught_up: everything old has been said
+    :ivar caught_up: the replay is complete
     """
 
     def __init__(
-        self, now: float, *, every: float = EVERY, patience: float = PATIENCE, quiet: float = QUIET, life: float = DAY
+        self,
+        now: float,
+        *,
+        every: float = PING_SECONDS,
+        patience: float = PONG_SECONDS,
+        quiet: float = QUIET_SECONDS,
+        life: float = LIFE_SECONDS,
     ) -> None:
         self._every, self._patience, self._quiet = every, patience, quiet
         self._next = now
@@ -27,7 +33,7 @@ class Pulse:
         self.caught_up = False
 
     def due(self, now: float) -> bool:
-        """Whether it is time for a ping; if so, one is taken to be sent."""
+        """Whether it is time for a ping, which the caller then sends."""
         if now < self._next:
             return False
         self._next = now + self._every
@@ -36,38 +42,38 @@ class Pulse:
         return True
 
     def message(self, now: float) -> None:
-        """A message came. That is as good as an answer."""
+        """Takes note of a message, which proves as much as a pong."""
         self._message_at = now
         self._asked_at = None
 
     def answer(self, now: float) -> None:
-        """An answer to a ping came."""
+        """Takes note of a pong."""
         self._asked_at = None
         self.caught_up = self.caught_up or now - self._message_at >= self._quiet
 
     def dead(self, now: float) -> bool:
-        """Whether an answer is overdue."""
+        """Whether a pong is overdue."""
         return self._asked_at is not None and now - self._asked_at >= self._patience
 
     def old(self, now: float) -> bool:
-        """Whether the connection has lasted long enough."""
+        """Whether the connection has reached its age limit."""
         return now >= self._until
 
     def left(self, now: float) -> float:
-        """Seconds until there is something to do."""
+        """Seconds until the next ping or limit."""
         until = min(self._next, self._until)
         if self._asked_at is not None:
             until = min(until, self._asked_at + self._patience)
         return max(0.0, until - now)
 
 
-def pause(failures: int, chance: float) -> float:
-    """Seconds until the next attempt.
+def backoff(failures: int, chance: float) -> float:
+    """Seconds until the next attempt: exponential backoff with jitter.
 
-    :param failures: how many attempts have failed one after the other; 0 after a proper end
-    :param chance: from 0 to 1, so that not all providers come back at the same time
+    :param failures: consecutive failed attempts; 0 after a proper end
+    :param chance: from 0 to 1, so that not all providers reconnect at the same time
     """
     if failures == 0:
         return 1 + 4 * chance
-    longest = min(LONGEST, 2.0 ** min(failures, 10))
+    longest = min(LONGEST_BACKOFF_SECONDS, 2.0 ** min(failures, 10))
     return longest * (0.5 + chance / 2)

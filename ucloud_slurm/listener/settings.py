@@ -1,4 +1,4 @@
-"""What the listener needs of the configuration: handed over on its command line, so that it need not read the file."""
+"""The settings of the listener, passed on its command line: reading the configuration file would load pydantic."""
 
 import json
 import sys
@@ -12,14 +12,14 @@ PLACE = "/api/accounting/notifications"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The values. None of them is a secret.
+    """The settings. None of them is a secret.
 
     :ivar url: UCloud's address
-    :ivar ca_file: PEM file of the certificate authorities; None for the system's
-    :ivar timeout: seconds that UCloud has for the handshake, and to take what it is sent
-    :ivar provider: our id
+    :ivar ca_file: PEM file of the certificate authorities; None for those of the system
+    :ivar timeout: seconds that UCloud has for the handshake, and to receive a message
+    :ivar provider: id of this provider
     :ivar database: path of the SQLite file
-    :ivar config: path of the configuration file, for the commands that are run
+    :ivar config: path of the configuration file, for verbs of ``ucloud-slurm``
     """
 
     url: str
@@ -31,7 +31,7 @@ class Settings:
 
     @classmethod
     def read(cls, arguments: Sequence[str]) -> Self:
-        """The values from the command line of :meth:`command`."""
+        """The settings in the command line that :meth:`command` has made."""
         return cls(**json.loads(arguments[0]))
 
     def command(self) -> list[str]:
@@ -39,17 +39,17 @@ class Settings:
         return [*_python("ucloud_slurm.listener"), json.dumps(asdict(self))]
 
     def verb(self, *words: str) -> list[str]:
-        """The command line of another verb of ours, with the same configuration."""
+        """The command line of a verb of ``ucloud-slurm``, with the same configuration."""
         return [*_python("ucloud_slurm"), "--config", self.config, *words]
 
     @property
     def secure(self) -> bool:
-        """Whether UCloud is spoken to over TLS."""
+        """Whether the connection uses TLS."""
         return urlsplit(self.url).scheme == "https"
 
     @property
     def host(self) -> str:
-        """UCloud's host, with the port where one is named."""
+        """UCloud's host, and its port if the URL names one."""
         return urlsplit(self.url).netloc
 
     @property
@@ -65,5 +65,5 @@ class Settings:
 
 
 def _python(module: str) -> list[str]:
-    # -P: nothing is imported from the folder in which we happen to run.
+    # -P: no module is imported from the working directory.
     return [sys.executable, "-P", "-m", module]

@@ -1,8 +1,7 @@
 """Accounting of jobs: charges of periods, or reports of the total use, which only grows."""
 
 from ucloud_slurm.bridge import charges
-from ucloud_slurm.bridge import usage as unit_usage
-from ucloud_slurm.bridge.usage import Accounting
+from ucloud_slurm.bridge.usage import Accounting, product_accounting, usage_report
 from ucloud_slurm.config import Product
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
@@ -16,23 +15,23 @@ def bill(
 ) -> None:
     """Enqueues the charge or the report that is due.
 
-    :param used: node-seconds or CPU-seconds that the job has used
-    :param weight: nodes or CPUs of the present run
+    :param used: node-, CPU- or GPU-seconds that the job has used
+    :param weight: nodes, CPUs or GPUs of the present run
     :param final: the job has ended
     """
     settings = provider.config.accounting
     every = 0.0 if final else settings.every
     if provider.reports_usage:
-        report = unit_usage.told(
-            accounting, used=used, charged=row.charged, gather=every * weight, final=final, last_unit=settings.last_unit
+        report = usage_report(
+            accounting, used=used, charged=row.charged, threshold=every * weight, final=final, last_unit=settings.last_unit
         )
         if report is not None:
             # The key contains row.charged, which only grows: after a change of the price units can repeat.
             key = f"{row.id}-{slurm_id}-{row.charged}-{report.units}"
-            entry = Charge(key, row.id, report.more, 1, f"Slurm job {slurm_id}")
+            entry = Charge(key, row.id, report.new_units, 1, f"Slurm job {slurm_id}")
             # UCloud has already accounted for what was charged by periods before it took reports of use.
             usage = _usage(row, report.units - accounting.units(row.by_periods), provider.config.provider.id)
-            provider.jobs.charge(entry, slurm_id, report.covered, provider.now(), usage)
+            provider.charges.add(entry, slurm_id, report.covered, provider.now(), usage)
         return
     tariff = accounting.tariff
     due = charges.charge(
@@ -47,7 +46,7 @@ def bill(
         last_unit=settings.last_unit,
     )
     if due is not None:
-        provider.jobs.charge(due, slurm_id, charges.covered(due, tariff), provider.now())
+        provider.charges.add(due, slurm_id, charges.covered(due, tariff), provider.now())
 
 
 def _usage(row: OpenJob, units: int, provider: str) -> Usage:
@@ -81,6 +80,6 @@ def accounting_of(provider: Provider, lookup: Lookup, row: OpenJob, *, ask: bool
         known = lookup.product(reference, None, ask=ask)
     cpus = known.cpu if known else None
     if provider.reports_usage:
-        return unit_usage.accounting(product, cpus)
+        return product_accounting(product, cpus)
     tariff = charges.tariff(product, known.unit_of_price if known else None, cpus)
     return Accounting(tariff, 1) if tariff else None

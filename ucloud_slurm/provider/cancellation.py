@@ -4,14 +4,13 @@ import logging
 from collections.abc import Iterable
 
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import FAIR_TRIAL_SECONDS, OPEN_SECONDS
 from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.breaker import FAIR_TRIAL_SECONDS, SLURM
 from ucloud_slurm.store.job_rows import JobRow, OpenJob
-from ucloud_slurm.store.job_state import JobPhase, Stop
+from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 
 log = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ def cancel(provider: Provider, row: OpenJob, within: float) -> bool:
     except SchedulerUnavailableError as error:
         log.warning("job %s: Slurm job %d could not be cancelled yet: %s", row.id, row.slurm_id, error)
         if within >= FAIR_TRIAL_SECONDS:
-            provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)
+            provider.breaker.record_failure(SLURM, str(error), provider.now())
         return False
     return True
 
@@ -51,9 +50,7 @@ def stop_marked(provider: Provider, queue: Iterable[QueueRecord], asked: set[str
     cancellable = {
         (record.id, record.name)
         for record in queue
-        if record.state is not None
-        and record.state.phase is not SlurmPhase.ENDED
-        and record.state is not SlurmState.COMPLETING
+        if record.state is not None and record.state.phase is not SlurmPhase.ENDED and record.state is not SlurmState.COMPLETING
     }
     for row in marked:
         if (row.slurm_id, row.name) in cancellable and row.id not in asked:
@@ -65,15 +62,5 @@ def stop_marked(provider: Provider, queue: Iterable[QueueRecord], asked: set[str
 
 def end_unsubmitted(provider: Provider, row: JobRow) -> None:
     """Ends a job that is to stop and that Slurm never had."""
-    now = provider.now()
-    with provider.store.writing():
-        current = provider.jobs.get(row.id)
-        if current is None or current.phase not in (JobPhase.ACCEPTED, JobPhase.SUBMITTING):
-            return
-        if current.visible_to_ucloud:
-            unpaid = current.stop is Stop.NO_FUNDS
-            why = "Insufficient funds" if unpaid else "The job was cancelled before it began."
-            provider.jobs.enqueue_update(row.id, JobUpdate(JobState.SUCCESS, why), now)
-            provider.jobs.ended(row.id, 0, now)
-        else:
-            provider.jobs.seen(row.id, phase=JobPhase.REFUSED, ended_at=now, claimed_until=None)
+    why = "Insufficient funds" if row.stop is Stop.NO_FUNDS else "The job was cancelled before it began."
+    provider.jobs.end_unsubmitted(row.id, JobUpdate(JobState.SUCCESS, why), provider.now())

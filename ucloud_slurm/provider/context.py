@@ -10,25 +10,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from ucloud_slurm.bridge import naming
+from ucloud_slurm.bridge.naming import JobPaths
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm import factory
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.breaker import CircuitBreaker
 from ucloud_slurm.store.caches import TokenInStore
+from ucloud_slurm.store.charges import Charges
 from ucloud_slurm.store.codes import Codes
-from ucloud_slurm.store.connections import Connections
 from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.jobs import Jobs
+from ucloud_slurm.store.observations import Observations
 from ucloud_slurm.store.outbox import Outbox
-from ucloud_slurm.store.people import People
+from ucloud_slurm.store.people import LinkStates, People
 from ucloud_slurm.store.sessions import Sessions
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.executor import FairExecutor
-from ucloud_slurm.ucloud.credentials import read_refresh_token
 from ucloud_slurm.ucloud.eras import ERAS, Era
 from ucloud_slurm.users.impersonation import Impersonation, OwnAccount, RunnerClient
 from ucloud_slurm.users.mapping import Mapping, Table
@@ -73,9 +73,11 @@ class Provider:
     mapping: Mapping
     people: People
     codes: Codes
-    connections: Connections
+    link_states: LinkStates
     store: Store
     jobs: Jobs
+    observations: Observations
+    charges: Charges
     outbox: Outbox
     sessions: Sessions
     wallets: Wallets
@@ -94,7 +96,7 @@ class Provider:
         :param scheduler: instead of the configured one
         :raises Misconfigured: something in the configuration cannot be used
         """
-        refresh_token = read_refresh_token(config.ucloud.refresh_token_file)
+        refresh_token = config.ucloud.refresh_token()
         store = Store(config.database.path)
         people = People(store)
         return cls(
@@ -103,9 +105,11 @@ class Provider:
             mapping=_mapping(config, store, people, now),
             people=people,
             codes=Codes(store),
-            connections=Connections(store),
+            link_states=LinkStates(store),
             store=store,
             jobs=Jobs(store),
+            observations=Observations(store),
+            charges=Charges(store),
             outbox=Outbox(store),
             sessions=Sessions(store, config.sessions),
             wallets=Wallets(store),
@@ -137,13 +141,12 @@ class Provider:
         mode = self.config.accounting.mode
         return mode == "report-usage" or (mode == "auto" and self.era.reports_usage)
 
-    def job_folder(self, row: OpenJob) -> str:
-        """The folder of a job.
+    def job_paths(self, row: OpenJob) -> JobPaths:
+        """The folder of a job and the files in it.
 
         :raises Forbidden: its user does not exist any more
         """
-        person = self.mapping.person(row.local_user)
-        return naming.folder(self.config.jobs.folder, person.home, person.user, row.id)
+        return JobPaths.of(self.config.jobs.folder, self.mapping.person(row.local_user), row.id)
 
     def impersonation(self, user: str) -> Impersonation:
         """Impersonation of a user: here, or through the runner."""

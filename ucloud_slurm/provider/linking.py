@@ -2,9 +2,8 @@
 
 import logging
 
-from ucloud_slurm.errors import one_line
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, one_line
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +17,7 @@ def deliver_link_changes(provider: Provider) -> bool:
     """
     if provider.config.users.mapping != "table":
         return True
-    pending = provider.connections.pending()
+    pending = provider.link_states.pending()
     for number, username in enumerate(pending):
         try:
             report_connection(provider, username)
@@ -35,8 +34,8 @@ def report_connection(provider: Provider, username: str) -> None:
 
     :raises CoreUnavailableError: UCloud did not answer
     """
-    connections, core = provider.connections, provider.core
-    before = connections.ask(username, provider.now())
+    states, core = provider.link_states, provider.core
+    before = states.claim(username, provider.now())
     if before is None:
         return
     known: bool | None = before.known
@@ -51,16 +50,16 @@ def report_connection(provider: Provider, username: str) -> None:
             core.approve_connection(username, timeout=CALL_SECONDS)
         known = before.wanted
     except CoreUnavailableError:
-        connections.asked(username, known)
+        states.record_report(username, known)
         raise
     except CoreRefusedError as error:
         if not _is_about_user(provider, error):
-            connections.asked(username, known)
+            states.record_report(username, known)
             raise CoreUnavailableError(str(error)) from None
         refusal = one_line(error.why, 200)
         log.error("UCloud does not take the connection of %s: %s", one_line(username, 60), refusal)
         provider.people.note(provider.now(), "UCloud", f"refused the connection of {username}: {refusal}")
-    connections.asked(username, known, refusal)
+    states.record_report(username, known, refusal)
 
 
 def _is_about_user(provider: Provider, error: CoreRefusedError) -> bool:

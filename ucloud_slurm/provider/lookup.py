@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter
 
-from ucloud_slurm.errors import Refused
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Refused
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Partition
-from ucloud_slurm.store.breaker import SLURM, UCLOUD
+from ucloud_slurm.store.breaker import FAIR_TRIAL_SECONDS, SLURM, UCLOUD
 from ucloud_slurm.store.caches import Cache
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ T = TypeVar("T")
 PRODUCT_SECONDS = 24 * 3600
 PARTITION_SECONDS = 60
 QUESTION_SECONDS = 1.0  # that one question may take while a request waits
-FAIR_TRIAL_SECONDS = 0.9  # seconds; a command that had less and was ended says nothing about Slurm's health
-OPEN_SECONDS = 15.0  # seconds that requests leave a Slurm alone that did not answer
 
 _PARTITIONS = TypeAdapter(list[Partition], config=ConfigDict(defer_build=True))
 
@@ -128,7 +125,7 @@ class Lookup:
             return question(within)
         except CoreUnavailableError as error:
             self._core_error = error
-            self._provider.breaker.record_failure(UCLOUD, str(error), self._provider.now(), OPEN_SECONDS)
+            self._provider.breaker.record_failure(UCLOUD, str(error), self._provider.now())
             raise
 
     def partitions(self) -> Mapping[str, Partition] | None:
@@ -148,7 +145,7 @@ class Lookup:
                 found = self._provider.scheduler.partitions(within or self._provider.config.slurm.timeout)
             except SchedulerUnavailableError as error:
                 if within is None or within >= FAIR_TRIAL_SECONDS:
-                    self._provider.breaker.record_failure(SLURM, str(error), now, OPEN_SECONDS)
+                    self._provider.breaker.record_failure(SLURM, str(error), now)
             else:
                 self._partitions.put("", _PARTITIONS.dump_json(found).decode(), now)
                 return found

@@ -6,12 +6,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from ucloud_slurm.bridge import naming
-from ucloud_slurm.errors import Problem
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Problem
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.job_state import JobPhase, Stop
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 from ucloud_slurm.users.mapping import IdentityUnavailableError
 
@@ -35,18 +34,18 @@ def confirm(provider: Provider) -> bool:
     if not provider.era.has_check_existence:
         return True
     now = provider.now()
-    while rows := provider.jobs.unconfirmed(now):
+    while rows := provider.observations.unconfirmed(now):
         try:
             there = provider.core.existing([row.id for row in rows])
         except (CoreUnavailableError, CoreRefusedError) as error:
             log.warning("UCloud does not say which jobs it has: %s", error)
             return False
-        provider.jobs.confirmed([row.id for row, has in zip(rows, there, strict=True) if has], now)
+        provider.observations.confirmed([row.id for row, has in zip(rows, there, strict=True) if has], now)
         missing = [row for row, has in zip(rows, there, strict=True) if not has]
         for row in missing:
             if now - row.accepted_at >= FORGOTTEN_SECONDS:
                 log.warning("job %s: UCloud does not have it; it is cancelled", row.id)
-                provider.jobs.forgotten(row.id, GIVEN_UP, now)
+                provider.observations.forgotten(row.id, GIVEN_UP, now)
         if any(now - row.accepted_at < FORGOTTEN_SECONDS for row in missing):
             break  # the others in the next pass
     return True
@@ -69,12 +68,8 @@ def reconcile(provider: Provider) -> bool:
         return False
     name = provider.config.provider.id
     # UCloud also lists jobs whose create is under way, and which it may still drop.
-    old = [
-        job
-        for job in jobs
-        if now - job.created_at / 1000 > RECENT_SECONDS and job.specification.product.provider == name
-    ]
-    provider.jobs.confirmed([job.id for job in old], now)
+    old = [job for job in jobs if now - job.created_at / 1000 > RECENT_SECONDS and job.specification.product.provider == name]
+    provider.observations.confirmed([job.id for job in old], now)
     # Each in a transaction of its own: the mapping may run a program of the site, and requests must be able to write.
     for job in old:
         repair(provider, job)
@@ -102,7 +97,7 @@ def repeat_update(provider: Provider, row: JobRow) -> None:
         update = JobUpdate(row.state, row.reason or "The job is in the queue.")
     else:
         return
-    provider.jobs.repeat_update(row.id, update, provider.now())
+    provider.outbox.repeat_update(row.id, update, provider.now())
 
 
 def adopt(provider: Provider, job: Job, stop: Stop | None = None) -> None:
@@ -122,4 +117,4 @@ def adopt(provider: Provider, job: Job, stop: Stop | None = None) -> None:
         local_user = NO_USER
     accepted_at = min(now, job.created_at / 1000)
     # If its create has come meanwhile, its row stays.
-    provider.jobs.adopt(new_job(job, naming.fingerprint(job), local_user, accepted_at), now, stop)
+    provider.observations.adopt(new_job(job, naming.fingerprint(job), local_user, accepted_at), now, stop)

@@ -12,24 +12,19 @@ from functools import partial
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.errors import problem
+from ucloud_slurm.bridge.naming import SCRIPT_NAME
 from ucloud_slurm.bridge.script.build import batch_job
 from ucloud_slurm.bridge.script.resources import plan
-from ucloud_slurm.errors import Refused, StorageFull, one_line
+from ucloud_slurm.errors import CoreRefusedError, Refused, StorageFullError, one_line
 from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
+from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import REQUEST_SECONDS, WORKER_SECONDS, render
-from ucloud_slurm.slurm.errors import (
-    ActionRefusedError,
-    OutcomeUnknownError,
-    SchedulerUnavailableError,
-    SubmissionRefusedError,
-)
+from ucloud_slurm.slurm.errors import ActionRefusedError, OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_rows import NewJob
-from ucloud_slurm.ucloud.errors import CoreRefusedError
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.users.impersonation import ImpersonationDeniedError, ImpersonationUnavailableError
 from ucloud_slurm.users.mapping import Identity
@@ -37,10 +32,9 @@ from ucloud_slurm.users.mapping import Identity
 log = logging.getLogger(__name__)
 
 CLAIM_MARGIN_SECONDS = 5.0  # that a claim outlives the time limit of its submission
-SCRIPT = "job.sh"
 
 
-class FolderError(StorageFull):
+class FolderError(StorageFullError):
     """The job's folder cannot be made or written; nothing was submitted."""
 
 
@@ -158,12 +152,12 @@ def conclude(
     :param pending: the submission, where it has been started
     :param acknowledge: its create is answered with success once Slurm has the job
     :raises FolderError: nothing was submitted, and the claim is released
-    :raises StorageTrouble: the outcome could not be recorded; the job is looked up by its name later
+    :raises StorageError: the outcome could not be recorded; the job is looked up by its name later
     """
     jobs, log_away = provider.jobs, partial(log.warning, "job %s: not submitted yet: %s", job_id)
     try:
         slurm_id = _send(provider, submission, pending)
-    except StorageFull as error:
+    except StorageFullError as error:
         jobs.release_claim([job_id], attempt)
         raise FolderError(error.why) from None
     except ImpersonationDeniedError as error:
@@ -181,12 +175,12 @@ def conclude(
     except SchedulerUnavailableError as error:
         log_away(error)
         jobs.release_claim([job_id], attempt)
-        provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)
+        provider.breaker.record_failure(SLURM, str(error), provider.now())
         return Outcome.NOT_SENT
     except OutcomeUnknownError as error:
         log.warning("job %s: the outcome of its submission is unknown: %s", job_id, error)
         jobs.mark_outcome_unknown(job_id, attempt, provider.now())
-        provider.breaker.open(SLURM, str(error), provider.now(), OPEN_SECONDS)
+        provider.breaker.open(SLURM, str(error), provider.now())
         return Outcome.UNKNOWN
     if slurm_id is None:
         # The claim could expire before Slurm has answered, and another process look for the job in vain.
@@ -204,7 +198,7 @@ def _send(provider: Provider, submission: Submission, pending: PendingSubmission
     begun, impersonation = time.monotonic(), provider.impersonation(submission.user)
     pending = pending or provider.scheduler.start(submission, impersonation.start)
     try:
-        impersonation.prepare(submission.folder, {SCRIPT: submission.script})
+        impersonation.prepare(submission.folder, {SCRIPT_NAME: submission.script})
         in_time = time.monotonic() - begun <= CLAIM_MARGIN_SECONDS
     except BaseException:
         pending.abandon()

@@ -1,1 +1,1 @@
-"""What must not be forgotten, in SQLite through sqlite-utils. The only room with SQL."""
+"""The state of the provider in one SQLite file. The only room with SQL."""

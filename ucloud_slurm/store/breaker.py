@@ -1,4 +1,4 @@
-"""Whether Slurm and UCloud answer, shared by all processes: the breaker of requests, the light on the console."""
+"""The circuit breaker: whether Slurm and UCloud answer, shared by all processes. The health page reads it too."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,17 @@ from ucloud_slurm.store.sqlite import Store
 SLURM = "slurm"
 UCLOUD = "ucloud"
 CHANNEL = "channel"
+OPEN_SECONDS = 15.0  # for which requests do not ask a part that did not answer
+FAIR_TRIAL_SECONDS = 0.9  # a command that had less time and was ended says nothing about Slurm's health
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """How a part does. Times are seconds since the epoch.
+class PartHealth:
+    """The health of a part: Slurm, UCloud, or UCloud's channel. Times are seconds since the epoch.
 
-    :ivar answering_since: since when it has answered without a failure, None while it fails
-    :ivar ask_again_at: requests do not ask before
+    :ivar answering_since: since when it has answered without a failure; None while it fails
+    :ivar failing_since: when it failed first; None while it answers
+    :ivar ask_again_at: requests do not ask it before
     :ivar reason: of the last failure
     """
 
@@ -26,46 +29,40 @@ class Condition:
 
 
 class CircuitBreaker:
-    """The conditions of the parts. Written only when something changes, or a failure goes on."""
+    """The health of the parts. It is written only when it changes, or when a failure lasts."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def of(self, part: str) -> Condition:
-        """The condition of a part; one that was never asked counts as well."""
+    def of(self, part: str) -> PartHealth:
+        """The health of a part, also of one that was never asked."""
         row = self._store.row("select * from health where part = ?", [part])
-        return Condition(**row) if row else Condition(part)
+        return PartHealth(**row) if row else PartHealth(part)
 
     def record_success(self, part: str, now: float) -> None:
-        """The part has answered."""
-        condition = self.of(part)
-        if condition.answering_since is None or condition.ask_again_at > 0:
-            self._keep(Condition(part, answering_since=condition.answering_since or now))
+        """The part has answered: the breaker closes."""
+        health = self.of(part)
+        if health.answering_since is None or health.ask_again_at > 0:
+            self._write(PartHealth(part, answering_since=health.answering_since or now))
 
-    def record_failure(self, part: str, reason: str, now: float, pause: float) -> None:
-        """The part has not answered; requests leave it alone for ``pause`` seconds."""
-        condition = self.of(part)
-        self._keep(Condition(part, None, condition.failing_since or now, now + pause, reason))
+    def record_failure(self, part: str, reason: str, now: float, seconds: float = OPEN_SECONDS) -> None:
+        """The part has not answered: the breaker is open for some seconds."""
+        health = self.of(part)
+        self._write(PartHealth(part, None, health.failing_since or now, now + seconds, reason))
 
-    def open(self, part: str, reason: str, now: float, pause: float) -> None:
-        """Something about the part was odd: requests leave it alone, but it is not said to fail."""
-        condition = self.of(part)
-        self._keep(Condition(part, condition.answering_since, condition.failing_since, now + pause, reason))
+    def open(self, part: str, reason: str, now: float, seconds: float = OPEN_SECONDS) -> None:
+        """The breaker is open for some seconds, without a failure on the health page."""
+        health = self.of(part)
+        self._write(PartHealth(part, health.answering_since, health.failing_since, now + seconds, reason))
 
     def allows(self, part: str, now: float) -> bool:
-        """Whether a request should try at all."""
+        """Whether requests may ask the part."""
         return now >= self.of(part).ask_again_at
 
-    def _keep(self, condition: Condition) -> None:
+    def _write(self, health: PartHealth) -> None:
         self._store.change(
             "insert into health (part, answering_since, failing_since, ask_again_at, reason) "
             "values (?1, ?2, ?3, ?4, ?5) "
             "on conflict (part) do update set answering_since = ?2, failing_since = ?3, ask_again_at = ?4, reason = ?5",
-            [
-                condition.part,
-                condition.answering_since,
-                condition.failing_since,
-                condition.ask_again_at,
-                condition.reason,
-            ],
+            [health.part, health.answering_since, health.failing_since, health.ask_again_at, health.reason],
         )

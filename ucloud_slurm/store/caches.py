@@ -1,30 +1,30 @@
-"""What is kept from UCloud and Slurm, so that a restart asks nothing again."""
+"""Caches in the database: answers of UCloud and Slurm that survive a restart."""
+
+import math
 
 from ucloud_slurm.store.sqlite import Store
 
-FOR_EVER = float("inf")
-
 
 class Cache:
-    """One kind of thing, kept as text by a key."""
+    """A cache of one kind of text, by key."""
 
-    def __init__(self, store: Store, kind: str, keep: float = FOR_EVER) -> None:
+    def __init__(self, store: Store, kind: str, keep_seconds: float = math.inf) -> None:
         self._store = store
         self._kind = kind
-        self._keep = keep
+        self._keep_seconds = keep_seconds
 
     def get(self, key: str, now: float, *, stale: bool = False) -> str | None:
-        """What was kept under the key, unless it is older than it may be.
+        """The text, unless it is too old; None when there is none.
 
-        :param stale: take it however old it is
+        :param stale: return it however old it is
         """
         row = self._store.row("select value, stored_at from caches where kind = ? and key = ?", [self._kind, key])
-        if row is None or (not stale and not 0 <= now - row["stored_at"] < self._keep):
+        if row is None or (not stale and not 0 <= now - row["stored_at"] < self._keep_seconds):
             return None
         return str(row["value"])
 
     def put(self, key: str, value: str, now: float) -> None:
-        """Keeps it."""
+        """Stores a text."""
         self._store.change(
             "insert into caches (kind, key, value, stored_at) values (?1, ?2, ?3, ?4) "
             "on conflict (kind, key) do update set value = ?3, stored_at = ?4",
@@ -33,15 +33,15 @@ class Cache:
 
 
 class TokenInStore:
-    """The access token, kept between passes in the database file, which only our own account can read."""
+    """The access token, stored between passes. Only our own account can read the database file."""
 
     def __init__(self, store: Store) -> None:
         self._cache = Cache(store, "access-token")
 
     def load(self) -> str | None:
-        """The token that was kept last."""
+        """The token that was stored last."""
         return self._cache.get("", 0.0, stale=True)
 
     def keep(self, token: str) -> None:
-        """Keeps this one instead."""
+        """Replaces the token."""
         self._cache.put("", token, 0.0)

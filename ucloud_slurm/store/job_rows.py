@@ -1,15 +1,15 @@
-"""What stands in a row of the jobs table, as facts: all of it, or what watching needs of thousands of them."""
+"""Rows of the table jobs, as facts: one that is to be written, a whole one, or the part that every pass reads."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from ucloud_slurm.store.job_state import JobPhase, Stop
-from ucloud_slurm.store.sqlite import Row
+from ucloud_slurm.store.sqlite import Row, Store
 from ucloud_slurm.ucloud.reports import JobState
 
 if TYPE_CHECKING:
     from ucloud_slurm.ucloud.jobs import Job
-
 
 _PHASES = {phase.value: phase for phase in JobPhase}
 _STATES = {None: None} | {state.value: state for state in JobState}
@@ -40,11 +40,18 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class OpenJob:
-    """What is read in every pass of every job that has not ended. Times are seconds since the epoch."""
+    """The part of a row that every pass reads of every job that has not ended. Times are seconds since the epoch.
+
+    :ivar run_submitted: when the run that squeue showed last was submitted
+    :ivar charged: node-seconds or CPU-seconds that have been charged or reported
+    :ivar time_limit: minutes, as UCloud knows it
+    :ivar by_periods: of ``charged`` what was charged by periods, to a UCloud that gets no usage reports
+    :ivar held_at: we hold the job in the queue since then
+    :ivar external: it was submitted outside UCloud
+    """
 
     id: str
     slurm_id: int | None
-    phase: JobPhase
     name: str
     local_user: str
     owner: str
@@ -52,77 +59,42 @@ class OpenJob:
     category: str
     product: str
     submitted_at: int | None
-    state: JobState | None
     slurm_state: str | None
-    stop: Stop | None
     missing_since: float | None
     missing_reads: int
     run_submitted: int | None
     charged: int
     time_limit: int | None
-    external: bool
     by_periods: int
     held_at: float | None
+    phase: JobPhase
+    state: JobState | None
+    stop: Stop | None
+    external: bool
 
     @classmethod
-    def of(
-        cls,
-        id_: str,
-        slurm_id: int | None,
-        phase: str,
-        name: str,
-        local_user: str,
-        owner: str,
-        project: str | None,
-        category: str,
-        product: str,
-        submitted_at: int | None,
-        state: str | None,
-        slurm_state: str | None,
-        stop: str | None,
-        missing_since: float | None,
-        missing_reads: int,
-        run_submitted: int | None,
-        charged: int,
-        time_limit: int | None,
-        external: int,
-        by_periods: int,
-        held_at: float | None,
-    ) -> "OpenJob":
-        """The columns of the table as a fact, in the order of the fields."""
-        return OpenJob(
-            id_,
-            slurm_id,
-            _PHASES[phase],
-            name,
-            local_user,
-            owner,
-            project,
-            category,
-            product,
-            submitted_at,
-            _STATES[state],
-            slurm_state,
-            _STOPS[stop],
-            missing_since,
-            missing_reads,
-            run_submitted,
-            charged,
-            time_limit,
-            bool(external),
-            by_periods,
-            held_at,
-        )
+    def of(cls, row: tuple[Any, ...]) -> "OpenJob":
+        """The columns :data:`LEAN` of the table, in the order of the fields. It is read for thousands of jobs."""
+        *plain, phase, state, stop, external = row
+        return OpenJob(*(*plain, _PHASES[phase], _STATES[state], _STOPS[stop], bool(external)))
 
     @property
     def visible_to_ucloud(self) -> bool:
-        """Whether UCloud knows the job and hears of it: not if its create failed."""
+        """Whether UCloud has the job and hears of it: not if its create failed."""
         return self.stop is not Stop.ROLLED_BACK and self.phase is not JobPhase.REFUSED
 
 
 @dataclass(frozen=True, slots=True)
 class JobRow(OpenJob):
-    """A whole row of the table."""
+    """A whole row of the table.
+
+    :ivar acknowledged_at: create is answered with success since then; a later refusal is a FAILURE of the job
+    :ivar lookup_only: look for it in Slurm, never submit it
+    :ivar reason: the status message that was enqueued with the state
+    :ivar used: node-seconds or CPU-seconds, known at the end
+    :ivar extension: the last request for more time, to know its repetition
+    :ivar confirmed_at: UCloud has said that it has the job
+    """
 
     fingerprint: str
     body: str
@@ -156,7 +128,7 @@ class JobRow(OpenJob):
     @property
     def job(self) -> "Job":
         """The job as UCloud sent it."""
-        # What is only watched is never read as a message, and those have many parts to be loaded.
+        # A pass that only polls never decodes a job, and the models of UCloud's messages take long to load.
         from ucloud_slurm.ucloud.jobs import Job
         from ucloud_slurm.ucloud.wire import decode
 
@@ -174,3 +146,21 @@ def _columns(fact: type[OpenJob]) -> str:
 
 LEAN = _columns(OpenJob)
 WHOLE = _columns(JobRow)
+
+
+def whole(store: Store, which: str, parameters: Sequence[Any]) -> list[JobRow]:
+    """The rows that a condition names."""
+    return [JobRow.read(row) for row in store.rows(f"select {WHOLE} from jobs {which}", parameters)]
+
+
+def lean(store: Store, which: str, parameters: Sequence[Any] = ()) -> list[OpenJob]:
+    """As much of the rows that a condition names as every pass reads."""
+    return [OpenJob.of(row) for row in store.tuples(f"select {LEAN} from jobs {which}", parameters)]
+
+
+def insert(store: Store, job: NewJob, phase: JobPhase, **columns: Any) -> bool:
+    """Writes a job with further columns; False when there is one with its id."""
+    row = {**asdict(job), "phase": phase, **columns}
+    values = ", ".join(f":{column}" for column in row)
+    sql = f"insert into jobs ({', '.join(row)}) values ({values}) on conflict (id) do nothing"
+    return bool(store.change(sql, row))

@@ -1,4 +1,4 @@
-"""The outbox: what UCloud must be told, in order, until it has been told."""
+"""The outbox: messages to UCloud, in order, each kept until UCloud has it or refuses it for good."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from ucloud_slurm.store.sqlite import Row, Store
+from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.ucloud.reports import JobUpdate
 
-ANSWERING = 1.0  # seconds in which an answer that was promised has been sent
+ANSWER_SECONDS = 1.0  # in which the answer to an acknowledged create has been sent
 
 
 class Outcome(StrEnum):
@@ -16,77 +17,115 @@ class Outcome(StrEnum):
 
     DELIVERED = "delivered"
     NO_FUNDS = "no-funds"  # a charge that the wallet could not pay
-    DOUBTFUL = "doubtful"  # a repeated charge: booked before or not paid, UCloud's answer does not tell
+    DOUBTFUL = "doubtful"  # a repeated charge: UCloud's answer does not say whether it was booked before or not paid
     DROPPED = "dropped"  # about a job that UCloud does not have
-    PARKED = "parked"  # UCloud refused it for good; for the administrator to see
+    PARKED = "parked"  # UCloud refused it for good; the administrator must look at it
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """A message that waits. ``sends`` counts how often it has been sent without an answer that settled it."""
+class OutboxMessage:
+    """A message. Times are seconds since the epoch.
+
+    :ivar kind: update, charge or usage
+    :ivar body: JSON
+    :ivar sends: how often it was sent without an answer that decided its outcome
+    :ivar settled_at: when its outcome was written
+    :ivar outcome: None while it waits
+    :ivar answer: what UCloud said to it
+    """
 
     id: int
     job_id: str
     kind: str
-    body: dict[str, Any]
+    body: str
     created_at: float
     sends: int
+    settled_at: float | None = None
+    outcome: str | None = None
+    answer: str | None = None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The body, decoded."""
+        content: dict[str, Any] = json.loads(self.body)
+        return content
 
 
 class Outbox:
     """Messages in the order of their writing, job by job."""
 
     def __init__(self, store: Store) -> None:
-        self.store = store
+        self._store = store
 
-    def heads(self, now: float, unanswered: float, most: int = 1000, *, confirmed: bool = False) -> list[Message]:
+    def enqueue(self, job_id: str, kind: str, body: dict[str, object], now: float) -> None:
+        """Writes a message. Called inside the transaction of its cause, so that neither is without the other."""
+        with self._store.writing() as db:
+            row = {"job_id": job_id, "kind": kind, "body": json.dumps(body), "created_at": now}
+            db.table("outbox").insert(row)
+
+    def enqueue_update(self, job_id: str, update: JobUpdate, now: float) -> None:
+        """Writes an update, and the state in it as the job's state for UCloud."""
+        with self._store.writing():
+            if update.state is not None:
+                self._store.change("update jobs set state = ?, reason = ? where id = ?", [update.state, update.status, job_id])
+            self.enqueue(job_id, "update", update.body(job_id), now)
+
+    def repeat_update(self, job_id: str, update: JobUpdate, now: float) -> None:
+        """Writes an update that UCloud should have already, unless the last message that waits is the same."""
+        with self._store.writing():
+            body = update.body(job_id)
+            waiting = self._store.row(
+                "select body from outbox where job_id = ? and outcome is null order by id desc limit 1", [job_id]
+            )
+            if waiting is None or json.loads(waiting["body"]) != body:
+                self.enqueue(job_id, "update", body, now)
+
+    def heads(self, now: float, unanswered: float, most: int = 1000, *, confirmed: bool = False) -> list[OutboxMessage]:
         """The oldest waiting message of each job, oldest first.
 
-        UCloud must not hear of a job before it has the answer to its create. That is sent as soon as it is promised,
-        so that messages wait :data:`ANSWERING` seconds from then; where nothing was promised they wait ``unanswered``
-        seconds from its acceptance.
+        UCloud must not hear of a job before it has the answer to its create. That is sent as soon as create is
+        acknowledged, so that messages wait :data:`ANSWER_SECONDS` from then; without it they wait from acceptance.
 
+        :param unanswered: seconds that they wait then
         :param confirmed: only those of jobs of which UCloud has said that it has them
         """
-        # The waiting ones are gone through in their order until there are enough: never all of them for each bulk.
-        rows = self.store.rows(
+        # SQLite reads those that wait in their order until there are enough: never all of them for each bulk.
+        rows = self._store.rows(
             "select outbox.id, outbox.job_id, kind, outbox.body, created_at, sends "
             "from outbox cross join jobs on jobs.id = outbox.job_id where outcome is null "
             "and not exists (select 1 from outbox as before where before.job_id = outbox.job_id "
             "and before.outcome is null and before.id < outbox.id) "
             "and (promised_at <= ? or accepted_at < ?) and (confirmed_at is not null or not ?) "
             "order by outbox.id limit ?",
-            [now - ANSWERING, now - unanswered, confirmed, most],
+            [now - ANSWER_SECONDS, now - unanswered, confirmed, most],
         )
-        return [_message(row) for row in rows]
+        return [OutboxMessage(**row) for row in rows]
 
-    def sending(self, messages: Iterable[Message]) -> None:
-        """Counts a send, before it is done: a message that was sent before is known by it after a crash."""
-        with self.store.writing() as db:
-            db.conn.executemany(
-                "update outbox set sends = sends + 1 where id = ?", [(message.id,) for message in messages]
-            )
+    def sending(self, messages: Iterable[OutboxMessage]) -> None:
+        """Counts a send before it is done, so that after a crash it is known that UCloud may have the message."""
+        with self._store.writing() as db:
+            db.conn.executemany("update outbox set sends = sends + 1 where id = ?", [(message.id,) for message in messages])
 
-    def mark_done(self, messages: Sequence[Message], outcome: Outcome, answer: str, now: float) -> None:
-        """Writes what became of messages."""
-        with self.store.writing() as db:
-            settled = [(now, outcome, answer, message.id) for message in messages]
-            db.conn.executemany("update outbox set settled_at = ?, outcome = ?, answer = ? where id = ?", settled)
+    def mark_done(self, messages: Sequence[OutboxMessage], outcome: Outcome, answer: str, now: float) -> None:
+        """Writes the outcome of messages, and of the charges that they carry."""
+        with self._store.writing() as db:
+            done = [(now, outcome, answer, message.id) for message in messages]
+            db.conn.executemany("update outbox set settled_at = ?, outcome = ?, answer = ? where id = ?", done)
             db.conn.executemany(
                 "update charges set outcome = ? where job_id = ? and outcome is null",
                 [(outcome, message.job_id) for message in messages if message.kind == "usage"],
             )
             db.conn.executemany(
                 "update charges set outcome = ? where charge_id = ?",
-                [(outcome, message.body["chargeId"]) for message in messages if message.kind == "charge"],
+                [(outcome, message.content["chargeId"]) for message in messages if message.kind == "charge"],
             )
 
     def retry(self) -> int:
-        """Puts what was parked back into its place; returns how many messages that were.
+        """Makes parked messages wait again; returns how many.
 
-        Not a number of use that was replaced by a later one: it would fall.
+        Not a report of usage that a later one has replaced: the usage that UCloud has would fall.
         """
-        return self.store.change(
+        return self._store.change(
             "update outbox set outcome = null, settled_at = null where outcome = 'parked' and not (kind = 'usage' "
             "and exists (select 1 from outbox as later where later.job_id = outbox.job_id and later.kind = 'usage' "
             "and later.id > outbox.id))"
@@ -94,32 +133,29 @@ class Outbox:
 
     def waiting(self) -> int:
         """How many messages wait."""
-        row = self.store.row("select count(*) as number from outbox where outcome is null")
+        row = self._store.row("select count(*) as number from outbox where outcome is null")
         return int(row["number"]) if row else 0
 
-    def listed(self, most: int) -> list[Row]:
-        """Messages for people to look at: those that wait or were parked, oldest first."""
-        return self.store.rows(
+    def oldest_waiting(self) -> float | None:
+        """When the message that waits longest was written, in seconds since the epoch; None while none waits."""
+        row = self._store.row("select created_at from outbox where outcome is null order by id limit 1")
+        return float(row["created_at"]) if row else None
+
+    def listed(self, most: int) -> list[OutboxMessage]:
+        """Messages that wait or were parked, oldest first."""
+        rows = self._store.rows(
             "select * from outbox where outcome is null union all select * from outbox where outcome = 'parked' "
             "order by id limit ?",
             [most],
         )
+        return [OutboxMessage(**row) for row in rows]
 
-    def newest(self, most: int) -> list[Row]:
+    def newest(self, most: int) -> list[OutboxMessage]:
         """All messages, newest first."""
-        return self.store.rows("select * from outbox order by id desc limit ?", [most])
+        rows = self._store.rows("select * from outbox order by id desc limit ?", [most])
+        return [OutboxMessage(**row) for row in rows]
 
-    def of(self, job_id: str) -> list[Row]:
+    def of(self, job_id: str) -> list[OutboxMessage]:
         """All messages about a job, in order."""
-        return self.store.rows("select * from outbox where job_id = ? order by id", [job_id])
-
-
-def _message(row: Row) -> Message:
-    return Message(
-        id=row["id"],
-        job_id=row["job_id"],
-        kind=row["kind"],
-        body=json.loads(row["body"]),
-        created_at=row["created_at"],
-        sends=row["sends"],
-    )
+        rows = self._store.rows("select * from outbox where job_id = ? order by id", [job_id])
+        return [OutboxMessage(**row) for row in rows]

@@ -1,19 +1,25 @@
-"""Users of UCloud and accounts of this host, projects and Slurm accounts; every change with its time and author."""
+"""Users of UCloud and Unix users of this host, projects and Slurm accounts; every change with its time and author.
+
+The table connections says what UCloud knows of each link. Today's UCloud may end when it hears of a user whom it does
+not know, or twice of the same: only users whom it has named itself are reported to it, and what an unanswered call may
+have done is undone before the call is repeated.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Self
 
 from ucloud_slurm.errors import Conflict, NotFound
-from ucloud_slurm.store.connections import Connections
 from ucloud_slurm.store.sqlite import Row, Store
+
+CLAIM_SECONDS = 120.0  # that reporting a link to UCloud takes at most
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """A user of UCloud and their account here.
+class UserLink:
+    """A user of UCloud and the Unix user that their jobs run as.
 
-    :ivar uid: what it was when they were connected; an account made anew under an old name is another
+    :ivar uid: the uid when they were linked; a user created anew under an old name has another
     :ivar added_at: seconds since the epoch
     """
 
@@ -23,41 +29,149 @@ class Link:
     added_at: float
     added_by: str
 
+
+@dataclass(frozen=True, slots=True)
+class ProjectAccount:
+    """A project of UCloud and its Slurm account."""
+
+    project: str
+    account: str
+    added_at: float
+    added_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChange:
+    """An entry of the history."""
+
+    at: float
+    who: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """What UCloud knows of a user's link.
+
+    :ivar wanted: whether they are linked here
+    :ivar known: what was reported to UCloud; None while it is not known whether UCloud has it
+    :ivar named: whether UCloud has named this user to us
+    :ivar refusal: what it said against the link
+    """
+
+    username: str
+    wanted: bool
+    known: bool | None
+    named: bool
+    refusal: str | None
+
     @classmethod
     def read(cls, row: Row) -> Self:
         """The row of the table as a fact."""
-        return cls(*(row[name] for name in ("username", "local_user", "uid", "added_at", "added_by")))
+        known = None if row["known"] is None else bool(row["known"])
+        return cls(row["username"], bool(row["wanted"]), known, row["named_at"] is not None, row["refusal"])
+
+    def __str__(self) -> str:
+        """The state in words, for administrators."""
+        if self.refusal is not None:
+            return f"refused: {self.refusal}"
+        if self.known is True:
+            return "connected"
+        return "not reported yet" if self.named else "not named by UCloud yet"
 
 
-class People:
-    """The tables people, projects and people_history. Names of UCloud are compared letter by letter."""
+class LinkStates:
+    """The table connections: everybody who was linked at any time, or wanted to be."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._connections = Connections(store)
 
-    def of(self, username: str) -> Link | None:
-        """The account of a user of UCloud."""
-        row = self._store.row("select * from people where username = ?", [username])
-        return Link.read(row) if row else None
+    def of(self, username: str) -> LinkState | None:
+        """What UCloud knows of a user."""
+        row = self._store.row("select * from connections where username = ?", [username])
+        return LinkState.read(row) if row else None
 
-    def listed(self) -> list[Link]:
-        """Everybody, by name."""
-        return [Link.read(row) for row in self._store.rows("select * from people order by username")]
-
-    def with_account(self, local_user: str, uid: int) -> list[Link]:
-        """The users of UCloud who are connected with an account."""
+    def pending(self) -> list[str]:
+        """Users whose link must be reported to UCloud, the longest named first."""
         found = self._store.rows(
-            "select * from people where local_user = ? and uid = ? order by username", [local_user, uid]
+            "select username from connections where named_at is not null and known is not wanted and refusal is null "
+            "order by named_at, username"
         )
-        return [Link.read(row) for row in found]
+        return [str(row["username"]) for row in found]
 
-    def add(self, links: Sequence[Link], *, shared: bool = False) -> int:
-        """Connects users; all or none. One that is connected so already is passed over.
+    def want(self, username: str, wanted: bool) -> None:
+        """A user is linked here, or is not any more."""
+        self._store.change(
+            "insert into connections (username, wanted, known) values (?1, ?2, 0) "
+            "on conflict (username) do update set wanted = ?2, refusal = null",
+            [username, int(wanted)],
+        )
 
-        :param shared: allow several users of UCloud with one account
+    def disconnected(self, username: str, now: float) -> None:
+        """UCloud has said that a user is not connected there, whatever was reported before."""
+        self._store.change(
+            "insert into connections (username, wanted, known, named_at) values (?1, 0, 0, ?2) "
+            "on conflict (username) do update set known = 0, named_at = ?2, refusal = null, asked_at = null",
+            [username, now],
+        )
+
+    def named(self, username: str, now: float) -> None:
+        """UCloud has named a user."""
+        # Read first: every create names a user, and only the first time changes something.
+        if self._store.row("select 1 from connections where username = ? and named_at is null", [username]):
+            self._store.change("update connections set named_at = ? where username = ? and named_at is null", [now, username])
+
+    def claim(self, username: str, now: float) -> LinkState | None:
+        """Claims the right to report a user's link to UCloud, for :data:`CLAIM_SECONDS`.
+
+        :returns: the state before; None when there is nothing to report, or another process has claimed it
+        """
+        with self._store.writing():
+            found = self.of(username)
+            changed = self._store.change(
+                "update connections set asked_at = ?, known = null where username = ? and named_at is not null "
+                "and known is not wanted and refusal is null and (asked_at is null or asked_at <= ?)",
+                [now, username, now - CLAIM_SECONDS],
+            )
+        return found if changed else None
+
+    def record_report(self, username: str, known: bool | None, refusal: str | None = None) -> None:
+        """The link has been reported to UCloud, or could not be.
+
+        :param known: what UCloud knows now; None when it may have received the report
+        """
+        self._store.change(
+            "update connections set asked_at = null, known = ?, refusal = ? where username = ?", [known, refusal, username]
+        )
+
+
+class People:
+    """The tables people, projects and people_history. Names of UCloud are compared exactly."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._states = LinkStates(store)
+
+    def of(self, username: str) -> UserLink | None:
+        """The link of a user of UCloud."""
+        row = self._store.row("select * from people where username = ?", [username])
+        return UserLink(**row) if row else None
+
+    def listed(self) -> list[UserLink]:
+        """All links, by name."""
+        return [UserLink(**row) for row in self._store.rows("select * from people order by username")]
+
+    def with_account(self, local_user: str, uid: int) -> list[UserLink]:
+        """The links of a Unix user."""
+        found = self._store.rows("select * from people where local_user = ? and uid = ? order by username", [local_user, uid])
+        return [UserLink(**row) for row in found]
+
+    def add(self, links: Sequence[UserLink], *, shared: bool = False) -> int:
+        """Writes links; all or none. One that exists is passed over.
+
+        :param shared: several users of UCloud may be linked with one Unix user
         :returns: how many are new
-        :raises Conflict: one is connected with another account, or the account with another user
+        :raises Conflict: one is linked with another Unix user, or the Unix user with another user of UCloud
         """
         new = 0
         with self._store.writing() as db:
@@ -70,31 +184,23 @@ class People:
                 other = self._store.row("select username from people where local_user = ?", [link.local_user])
                 if other is not None and not shared:
                     raise Conflict(f"{link.local_user} is connected with {other['username']} already.")
-                db.table("people").insert(
-                    {
-                        "username": link.username,
-                        "local_user": link.local_user,
-                        "uid": link.uid,
-                        "added_at": link.added_at,
-                        "added_by": link.added_by,
-                    }
-                )
-                self._connections.want(link.username, True)
+                db.table("people").insert(asdict(link))
+                self._states.want(link.username, True)
                 self.note(link.added_at, link.added_by, f"connected {link.username} with {link.local_user}")
                 new += 1
         return new
 
     def remove(self, username: str, who: str, now: float) -> None:
-        """Disconnects a user. Jobs that run go on as they are.
+        """Removes a link. Running jobs are not changed.
 
-        :raises NotFound: nobody of that name is connected
+        :raises NotFound: this user has none
         """
         with self._store.writing():
             link = self.of(username)
             if link is None:
                 raise NotFound(f"{username} is not connected with an account.")
             self._store.change("delete from people where username = ?", [username])
-            self._connections.want(username, False)
+            self._states.want(username, False)
             self.note(now, who, f"disconnected {username} from {link.local_user}")
 
     def account(self, project: str) -> str | None:
@@ -102,20 +208,18 @@ class People:
         row = self._store.row("select account from projects where project = ?", [project])
         return str(row["account"]) if row else None
 
-    def projects(self) -> list[Row]:
-        """All projects."""
-        return self._store.rows("select * from projects order by project")
+    def projects(self) -> list[ProjectAccount]:
+        """All projects that have a Slurm account."""
+        return [ProjectAccount(**row) for row in self._store.rows("select * from projects order by project")]
 
     def add_project(self, project: str, account: str, who: str, now: float) -> None:
-        """Gives a project its Slurm account, in place of what it had."""
+        """Gives a project its Slurm account, in place of an earlier one."""
         with self._store.writing() as db:
-            db.table("projects").upsert(
-                {"project": project, "account": account, "added_at": now, "added_by": who}, pk="project"
-            )
+            db.table("projects").upsert(asdict(ProjectAccount(project, account, now, who)), pk="project")
             self.note(now, who, f"gave the project {project} the Slurm account {account}")
 
     def remove_project(self, project: str, who: str, now: float) -> None:
-        """Forgets the Slurm account of a project.
+        """Deletes the Slurm account of a project.
 
         :raises NotFound: it has none
         """
@@ -124,9 +228,10 @@ class People:
                 raise NotFound(f"The project {project} has no Slurm account here.")
             self.note(now, who, f"took the Slurm account of the project {project} away")
 
-    def history(self) -> list[Row]:
+    def history(self) -> list[LinkChange]:
         """Every change, oldest first."""
-        return self._store.rows("select at, who, what from people_history order by id")
+        rows = self._store.rows("select at, who, what from people_history order by id")
+        return [LinkChange(**row) for row in rows]
 
     def note(self, now: float, who: str, what: str) -> None:
         """Writes into the history."""

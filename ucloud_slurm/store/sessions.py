@@ -1,6 +1,7 @@
-"""Sessions: who may open a shell or a web page of which job, and whose access was taken away.
+"""Sessions: who may open a shell or a web page of which job, and whose access was removed.
 
-What opens a session is kept as its hash only. A session is opened once, soon; a web session then lives by a cookie.
+A token opens a session once, within a short time; a web session then goes on by a cookie. Only the hashes of both are
+stored.
 """
 
 import secrets
@@ -14,7 +15,7 @@ from ucloud_slurm.config import SessionsSection
 from ucloud_slurm.errors import TooMany
 from ucloud_slurm.store.sqlite import Row, Store
 
-KEPT = 7 * 86400.0  # seconds that an ended session stays for people to look at
+KEEP_SECONDS = 7 * 86400.0  # for which an ended session stays
 
 
 class Kind(StrEnum):
@@ -29,12 +30,13 @@ class Kind(StrEnum):
 class Session:
     """One session. Times are seconds since the epoch.
 
-    :ivar token: hash of what opens it
-    :ivar username: who asked for it; None when UCloud did not say
+    :ivar token: hash of the token that opens it
+    :ivar username: user of UCloud who asked for it; None when UCloud did not say
     :ivar label: its name in the link of a web session
     :ivar address: of the node that a web session leads to
-    :ivar run: when the run of the job that it was made for was submitted
-    :ivar cookie: hash of what the browser shows, of a web session that was opened
+    :ivar run: when the run of the job that it belongs to was submitted
+    :ivar held_until: of a shell: the process that has it lives at least until then
+    :ivar cookie: hash of the cookie of a web session that was opened
     """
 
     token: str
@@ -59,10 +61,10 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What matters about a job to those who look at it at this moment.
+    """What a session or stream of a job depends on.
 
-    :ivar ended: the job has ended, and UCloud has been told
-    :ivar removals: entity -> when its access was taken away
+    :ivar ended: the job has ended, and UCloud has its messages
+    :ivar removals: entity -> when its access was removed
     """
 
     owner: str
@@ -70,19 +72,17 @@ class Access:
     removals: dict[str, float]
 
     def lost(self, username: str | None, since: float) -> bool:
-        """Whether somebody who came at ``since`` has lost access. Its owner never does.
+        """Whether a user who came at ``since`` has lost access. The owner never does.
 
-        Who is in a group only UCloud knows: when a group loses access, everybody but the owner is sent away, and
-        UCloud lets those in again who may.
+        Only UCloud knows the members of a group: when a group loses access, the sessions of all but the owner end,
+        and UCloud lets those in again who may.
         """
         if username == self.owner:
             return False
-        return any(
-            at >= since for entity, at in self.removals.items() if entity == user(username) or not _is_user(entity)
-        )
+        return any(at >= since for entity, at in self.removals.items() if entity == user(username) or not _is_user(entity))
 
     def refused(self, username: str | None) -> bool:
-        """Whether somebody who comes now has had access of their own, and it was taken away."""
+        """Whether a user who comes now had access by name, and it was removed."""
         return username is not None and username != self.owner and user(username) in self.removals
 
 
@@ -94,15 +94,15 @@ class Sessions:
         self._limits = limits
 
     def create(self, session: Session, token: str) -> None:
-        """Writes a session down.
+        """Writes a session.
 
         :param token: what opens it, once
-        :raises TooMany: there are too many of this job, or in all
+        :raises TooMany: the job, or the provider, has too many
         """
         now = session.created_at
         with self._store.writing() as db:
             self._end_old(now)
-            self._store.change("delete from sessions where ended_at < ?", [now - KEPT])
+            self._store.change("delete from sessions where ended_at < ?", [now - KEEP_SECONDS])
             of_job = self._open("job_id = ?", [session.job_id])
             if of_job >= self._limits.most_per_job:
                 raise TooMany(f"This job has {of_job} sessions already; close some of them and try again.")
@@ -130,24 +130,23 @@ class Sessions:
         return found if fits else None
 
     def open(self, token: str, kind: Kind, now: float) -> Session | None:
-        """Opens a session: it works once, and only soon after it was made."""
+        """Opens a session: once, and only within ``sessions.valid`` after it was made."""
         found = self.find(token, kind, now)
         if found is None:
-            return None  # anybody may guess: that must not keep the database from writing
+            return None  # anybody may guess tokens: that must not take the write lock
         opened = self._store.change(
-            "update sessions set opened_at = ? where token = ? and opened_at is null and ended_at is null",
-            [now, found.token],
+            "update sessions set opened_at = ? where token = ? and opened_at is null and ended_at is null", [now, found.token]
         )
         return replace(found, opened_at=now) if opened else None
 
     def heartbeat(self, tokens: Iterable[str], until: float) -> None:
-        """A process says that it still has these shells. Those of one that was killed end by themselves."""
+        """A process still has these shells. The shells of a process that was killed end without it."""
         with self._store.writing():
             for token in tokens:
                 self._store.change("update sessions set held_until = ? where token = ?", [until, token])
 
     def give_cookie(self, session: Session) -> str:
-        """What the browser shows from now on."""
+        """Makes the cookie that the browser sends from now on."""
         cookie = secrets.token_urlsafe(32)
         self._store.change("update sessions set cookie = ? where token = ?", [hashed(cookie), session.token])
         return cookie
@@ -164,30 +163,24 @@ class Sessions:
 
     def end(self, session: Session, now: float) -> None:
         """The session has ended."""
-        self._store.change(
-            "update sessions set ended_at = ? where token = ? and ended_at is null", [now, session.token]
-        )
-
-    # -- access ---------------------------------------------------------------------------------------------
+        self._store.change("update sessions set ended_at = ? where token = ? and ended_at is null", [now, session.token])
 
     def remove_access(self, job_id: str, entities: Iterable[str], now: float) -> None:
-        """These have lost their access. Whoever holds their sessions and streams ends them."""
+        """These entities have lost access. The processes that have their sessions and streams end them."""
         with self._store.writing() as db:
             for entity in entities:
-                db.table("removals").upsert(
-                    {"job_id": job_id, "entity": entity, "removed_at": now}, pk=("job_id", "entity")
-                )
+                db.table("removals").upsert({"job_id": job_id, "entity": entity, "removed_at": now}, pk=("job_id", "entity"))
                 self._store.change("delete from grants where job_id = ? and entity = ?", [job_id, entity])
 
     def give_access(self, job_id: str, entities: Iterable[str]) -> None:
-        """These have access, be it again."""
+        """These entities have access, or have it again."""
         with self._store.writing() as db:
             for entity in entities:
                 self._store.change("delete from removals where job_id = ? and entity = ?", [job_id, entity])
                 db.table("grants").upsert({"job_id": job_id, "entity": entity}, pk=("job_id", "entity"))
 
     def given(self, job_id: str, entity: str) -> bool:
-        """Whether access to the job was given to somebody by name."""
+        """Whether access to the job was given to this entity by name."""
         sql = "select 1 from grants where job_id = ? and entity = ?"
         return self._store.row(sql, [job_id, entity]) is not None
 
@@ -197,7 +190,7 @@ class Sessions:
         return self._store.row(sql, [job_id]) is not None
 
     def access(self, job_ids: Collection[str]) -> dict[str, Access]:
-        """How these jobs stand; those that do not exist, or that UCloud has forgotten, are left out."""
+        """The access to each of these jobs; those that do not exist, or that UCloud does not have, are left out."""
         marks = ",".join("?" * len(job_ids))
         jobs = self._store.rows(
             "select id, owner, phase = 'ended' and not exists (select 1 from outbox where job_id = jobs.id "
@@ -213,12 +206,12 @@ class Sessions:
 
 
 def hashed(secret: str) -> str:
-    """How a secret is kept."""
+    """The hash that is stored of a secret."""
     return sha256(secret.encode()).hexdigest()
 
 
 def user(username: str | None) -> str:
-    """A person, as an entity."""
+    """A user of UCloud, as an entity."""
     return f"user:{username}"
 
 

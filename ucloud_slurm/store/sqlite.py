@@ -1,4 +1,4 @@
-"""The SQLite file: opening it, one connection a thread, short write transactions."""
+"""The SQLite file: opening it, one connection for each thread, short write transactions."""
 
 import os
 import sqlite3
@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ucloud_slurm.errors import Misconfigured, Problem, StorageFull, StorageTrouble
+from ucloud_slurm.errors import Misconfigured, Problem, StorageError, StorageFullError
 from ucloud_slurm.store import migrations
 from ucloud_slurm.system.filelock import MIGRATION, exclusive_lock
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from sqlite_utils.db import Table
 
 BUSY_SECONDS = 2.0
-LOOK_AGAIN = 2  # milliseconds
+RETRY_MILLISECONDS = 2
 BUSY = "The provider is busy; please try again in a minute."
-PATIENCE = 1800.0  # seconds for another process to bring the file up to date
-# statfs(2): file systems that hosts share. WAL needs the shared memory of one host.
+MIGRATION_SECONDS = 1800.0  # that another process has to migrate the file
+# File systems that hosts share, as proc_mounts(5) names them. WAL needs the shared memory of one host.
 SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.glusterfs", "afs", "9p"}
 
 Row = Mapping[str, Any]
 
 
-class StorageBusyError(StorageTrouble):
-    """Others wrote for too long; nothing was written."""
+class StorageBusyError(StorageError):
+    """Other processes or threads wrote for too long; nothing was written."""
 
     status = 500
 
@@ -44,17 +44,15 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._threads = threading.local()
-        self._turn = threading.Lock()  # SQLite does not wait for its lock: it sleeps, and looks again
+        # The threads of this process queue here: SQLite has no queue, it sleeps and tries again.
+        self._write_lock = threading.Lock()
         self._prepare()
 
     def _prepare(self) -> None:
         kind = filesystem(self.path.parent)
         if kind in SHARED:
             raise Misconfigured(
-                [
-                    f"database.path: {self.path} is on a shared file system ({kind}); put it on a "
-                    "local disk of this host."
-                ]
+                [f"database.path: {self.path} is on a shared file system ({kind}); put it on a local disk of this host."]
             )
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -64,9 +62,9 @@ class Store:
         except OSError as error:
             raise Misconfigured([f"database.path: {self.path} cannot be opened ({error.strerror})."]) from None
         try:
-            # One at a time: SQLite waits for nobody who makes a file, and a migration that reads a million jobs takes
-            # minutes.
-            with exclusive_lock(self.path, MIGRATION, PATIENCE):
+            # One process at a time: SQLite does not wait for one that creates the file, and a migration of a million
+            # jobs takes minutes.
+            with exclusive_lock(self.path, MIGRATION, MIGRATION_SECONDS):
                 self._migrate()
         except OSError as error:
             raise Misconfigured([f"database.path: {self.path.parent} cannot be written ({error.strerror})."]) from None
@@ -78,10 +76,7 @@ class Store:
         done = self._migrated()
         if done - known:
             raise Misconfigured(
-                [
-                    f"database.path: {self.path} was written by a newer release ({max(done - known)}); "
-                    "install that release."
-                ]
+                [f"database.path: {self.path} was written by a newer release ({max(done - known)}); install that release."]
             )
         if known - done:
             with self.writing() as db:
@@ -95,54 +90,55 @@ class Store:
         sql = f"select name from {table} where migration_set = ?"
         return {row["name"] for row in self.rows(sql, [migrations.SET])}
 
-    def _kept(self) -> "Connection":
-        kept: Connection | None = getattr(self._threads, "kept", None)
-        if kept is None:
-            kept = self._threads.kept = Connection(self.path)
-        return kept
+    def _connection(self) -> "Connection":
+        """The connection of this thread."""
+        connection: Connection | None = getattr(self._threads, "connection", None)
+        if connection is None:
+            connection = self._threads.connection = Connection(self.path)
+        return connection
 
     def close(self) -> None:
-        """Closes the connection of this thread. Those of others close with their threads: they may be in use."""
-        self._threads.__dict__.pop("kept", None)
+        """Closes the connection of this thread. Those of others may be in use, and close when their threads end."""
+        self._threads.__dict__.pop("connection", None)
 
     @contextmanager
     def writing(self, *, durable: bool = True) -> "Generator[Connection, None, None]":
         """One write transaction: all of it or nothing.
 
-        :param durable: wait for the disk; without it a power failure can undo the transaction, and nothing else can
-        :raises StorageFull: the disk is full
+        :param durable: wait until the disk has it; otherwise a power failure, and nothing else, can undo it
+        :raises StorageFullError: the disk is full
         :raises StorageBusyError: another writer did not end in time
         """
-        with _told(self.path):
-            kept = self._kept()
-            if kept.conn.in_transaction:  # part of the caller's transaction
-                yield kept
+        with _storage_errors(self.path):
+            connection = self._connection()
+            if connection.conn.in_transaction:  # part of the caller's transaction
+                yield connection
                 return
             until = time.monotonic() + BUSY_SECONDS
-            if not self._turn.acquire(timeout=BUSY_SECONDS):
+            if not self._write_lock.acquire(timeout=BUSY_SECONDS):
                 raise StorageBusyError(BUSY)
             try:
-                kept.wait_for_disk(durable)
-                kept.begin(until)
-                yield kept
-                kept.conn.execute("commit")
+                connection.set_durable(durable)
+                connection.begin(until)
+                yield connection
+                connection.conn.execute("commit")
             except BaseException:
-                kept.conn.rollback()  # does nothing where SQLite has rolled back by itself
+                connection.conn.rollback()  # does nothing where SQLite has rolled back by itself
                 raise
             finally:
-                self._turn.release()
+                self._write_lock.release()
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
         """The rows of a query."""
-        with _told(self.path):
-            cursor = self._kept().conn.execute(sql, parameters)
+        with _storage_errors(self.path):
+            cursor = self._connection().conn.execute(sql, parameters)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
 
     def tuples(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The rows of a query, with their columns in the order in which it names them: for thousands of rows."""
-        with _told(self.path):
-            return list(self._kept().conn.execute(sql, parameters))
+        """The rows of a query as tuples, for thousands of rows."""
+        with _storage_errors(self.path):
+            return list(self._connection().conn.execute(sql, parameters))
 
     def row(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Row | None:
         """The first row of a query, or None."""
@@ -156,22 +152,22 @@ class Store:
 
 
 class Connection:
-    """The connection of one thread. It is closed when nobody holds this any more."""
+    """The connection of one thread. It is closed when there is no reference to it any more."""
 
     def __init__(self, path: Path) -> None:
         self.conn = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         self.conn.execute("pragma journal_mode = wal")
         self.conn.execute("pragma synchronous = full")
         self.conn.execute("pragma foreign_keys = on")
-        self._waits = True
+        self._durable = True
 
     def begin(self, until: float) -> None:
         """Begins a write transaction as soon as other processes let it.
 
         :param until: when that must be, by ``time.monotonic``
         """
-        # SQLite looks again after longer and longer pauses. Most transactions are over in a millisecond or two.
-        self.conn.execute(f"pragma busy_timeout = {LOOK_AGAIN}")
+        # SQLite's own pauses grow, though most transactions take a millisecond or two.
+        self.conn.execute(f"pragma busy_timeout = {RETRY_MILLISECONDS}")
         try:
             while True:
                 try:
@@ -184,15 +180,15 @@ class Connection:
         finally:
             self.conn.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000:.0f}")
 
-    def wait_for_disk(self, waits: bool) -> None:
+    def set_durable(self, durable: bool) -> None:
         """Whether the next commits wait until the disk has them."""
-        if waits is not self._waits:
-            self.conn.execute(f"pragma synchronous = {'full' if waits else 'normal'}")
-            self._waits = waits
+        if durable is not self._durable:
+            self.conn.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
+            self._durable = durable
 
     @cached_property
     def database(self) -> "Database":
-        """The same connection with more comfort. Many a pass needs none, and the library takes long to load."""
+        """The same connection for sqlite-utils. Many passes do not need the library, which takes long to load."""
         from sqlite_utils import Database
 
         return Database(self.conn, execute_plugins=False)
@@ -207,14 +203,13 @@ class Connection:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _storage_errors(path: Path) -> Iterator[None]:
+    """Raises SQLite's errors as ours."""
     try:
         yield
     except sqlite3.OperationalError as error:
         if _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise StorageFull(
-                f"The provider's disk is full or broken ({path.parent}); please try again later."
-            ) from error
+            raise StorageFullError(f"The provider's disk is full or broken ({path.parent}); please try again later.") from error
         if _is_busy(error):
             raise StorageBusyError(BUSY) from error
         raise
@@ -229,7 +224,7 @@ def _is_busy(error: sqlite3.Error) -> bool:
 
 
 def filesystem(folder: Path, mounts: Callable[[], str] = lambda: Path("/proc/self/mounts").read_text()) -> str:
-    """The kind of file system that a folder is on, as the kernel names it; empty if it cannot be told."""
+    """The kind of file system that a folder is on, as the kernel names it; empty if that is not known."""
     try:
         lines = [line.split(" ") for line in mounts().splitlines()]
         here = folder.resolve()

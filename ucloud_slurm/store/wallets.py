@@ -1,13 +1,13 @@
-"""What UCloud's channel has said: wallets, projects, users, and from when on it must say it again."""
+"""What UCloud's notification channel has said of wallets, projects and users, and the time from which to replay it."""
 
 import json
 from collections.abc import Iterable
 
-from ucloud_slurm.store.connections import Connections
+from ucloud_slurm.store.people import LinkStates
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.ucloud.channel import OwnerKind, Payer, Project, Record, User, Wallet
 
-MARGIN = 60.0  # seconds; what happens at about the same time may be said in any order
+REPLAY_MARGIN_SECONDS = 60.0  # what happens at about the same time may be sent in any order
 
 
 class Wallets:
@@ -15,22 +15,20 @@ class Wallets:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._connections = Connections(store)
-
-    # -- what is asked --------------------------------------------------------------------------------------
+        self._links = LinkStates(store)
 
     def locked(self, payer: Payer) -> bool:
-        """Whether somebody has nothing left in a category. Wallets that UCloud has not named are not locked."""
+        """Whether a wallet has nothing left. One that UCloud has not named is not locked."""
         sql = "select 1 from wallets where owner_kind = ? and owner = ? and category = ? and locked"
         return self._store.row(sql, [payer.kind, payer.owner, payer.category]) is not None
 
     def all_locked(self) -> frozenset[Payer]:
-        """Everybody who has nothing left, category by category."""
+        """All wallets that have nothing left."""
         rows = self._store.rows("select owner_kind, owner, category from wallets where locked")
         return frozenset(Payer(OwnerKind(row["owner_kind"]), row["owner"], row["category"]) for row in rows)
 
     def changed_at(self, payer: Payer) -> float | None:
-        """When a wallet has last changed, as the channel has said; None when it has said nothing."""
+        """When a wallet changed last, as the channel said; None when it said nothing."""
         sql = "select changed_at from wallets where owner_kind = ? and owner = ? and category = ?"
         row = self._store.row(sql, [payer.kind, payer.owner, payer.category])
         return float(row["changed_at"]) if row else None
@@ -44,15 +42,13 @@ class Wallets:
         return self._store.row("select 1 from ucloud_projects where id = ?", [project]) is not None
 
     def replay_from(self) -> float:
-        """From when on UCloud should say everything again, in seconds since the epoch."""
-        return max(0.0, self._handled() - MARGIN)
-
-    # -- what is said ---------------------------------------------------------------------------------------
+        """The time from which UCloud should replay everything, in seconds since the epoch."""
+        return max(0.0, self._handled() - REPLAY_MARGIN_SECONDS)
 
     def take(self, records: Iterable[Record], provider: str, now: float) -> bool:
-        """Writes what was said; all of it or nothing.
+        """Writes records of the channel; all of them or none.
 
-        What is about another provider's category, or about a project that may not use resources, is passed over.
+        Those about another provider's category, or about a project that may not use resources, are passed over.
 
         :param provider: our id
         :returns: whether a wallet is locked that was not, or the other way round
@@ -70,7 +66,7 @@ class Wallets:
         return changed
 
     def set(self, wallet: Wallet) -> bool:
-        """Writes how a wallet is now.
+        """Writes the present state of a wallet.
 
         :returns: whether it is locked and was not, or the other way round
         """
@@ -81,20 +77,12 @@ class Wallets:
                 "insert into wallets (owner_kind, owner, category, locked, quota, usage, changed_at) "
                 "values (?1, ?2, ?3, ?4, ?5, ?6, ?7) on conflict (owner_kind, owner, category) "
                 "do update set locked = ?4, quota = ?5, usage = ?6, changed_at = ?7",
-                [
-                    payer.kind,
-                    payer.owner,
-                    payer.category,
-                    int(wallet.locked),
-                    wallet.quota,
-                    wallet.usage,
-                    wallet.changed_at,
-                ],
+                [payer.kind, payer.owner, payer.category, int(wallet.locked), wallet.quota, wallet.usage, wallet.changed_at],
             )
         return before is not wallet.locked
 
     def found(self, payer: Payer, *, locked: bool) -> None:
-        """UCloud has said in another way whether somebody has nothing left."""
+        """UCloud has said elsewhere than on the channel whether a wallet has nothing left."""
         if self.locked(payer) is not locked:
             self._store.change(
                 "insert into wallets (owner_kind, owner, category, locked, quota, usage, changed_at) "
@@ -103,7 +91,7 @@ class Wallets:
             )
 
     def handled(self, until: float) -> None:
-        """What UCloud said until then has been written. An earlier time changes nothing."""
+        """All records until then have been written. An earlier time changes nothing."""
         self._store.change(
             "insert into channel (id, handled_until) values (1, ?1) "
             "on conflict (id) do update set handled_until = max(handled_until, ?1)",
@@ -116,10 +104,9 @@ class Wallets:
 
     def _name(self, username: str, now: float) -> None:
         self._store.change(
-            "insert into ucloud_users (username, named_at) values (?, ?) on conflict (username) do nothing",
-            [username, now],
+            "insert into ucloud_users (username, named_at) values (?, ?) on conflict (username) do nothing", [username, now]
         )
-        self._connections.named(username, now)
+        self._links.named(username, now)
 
     def _project(self, project: Project, now: float) -> None:
         self._store.change(

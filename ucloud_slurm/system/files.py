@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ucloud_slurm.errors import NotNow, StorageFull
+from ucloud_slurm.errors import NotNow, StorageFullError
 
 
 class NotARegularFileError(Exception):
@@ -56,7 +56,7 @@ def make_folder(path: str, files: Mapping[str, str] | None = None) -> None:
     An existing folder must belong to this process's user and be no symbolic link; nothing is written through a link.
 
     :param files: contents by name
-    :raises StorageFull: no space, no quota, or no permission
+    :raises StorageFullError: no space, no quota, or no permission
     """
     try:
         try:
@@ -68,10 +68,10 @@ def make_folder(path: str, files: Mapping[str, str] | None = None) -> None:
             Path(path).mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise StorageFull(f"The job's folder cannot be made ({error.strerror}); please tell the provider.") from None
+        raise StorageFullError(f"The job's folder cannot be made ({error.strerror}); please tell the provider.") from None
     try:
         if os.fstat(descriptor).st_uid != os.geteuid():
-            raise StorageFull("The job's folder belongs to another user; please tell the provider.")
+            raise StorageFullError("The job's folder belongs to another user; please tell the provider.")
         os.fchmod(descriptor, 0o700)
         for name, text in (files or {}).items():
             _write(descriptor, name, text)
@@ -92,4 +92,4 @@ def _write(folder: int, name: str, text: str) -> None:
             while left:
                 left = left[file.write(left) :]
     except OSError as error:
-        raise StorageFull(f"The job's script cannot be written ({error.strerror}); please tell the provider.") from None
+        raise StorageFullError(f"The job's script cannot be written ({error.strerror}); please tell the provider.") from None

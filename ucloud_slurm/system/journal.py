@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ucloud_slurm.errors import StorageTrouble, one_line, place
+from ucloud_slurm.errors import StorageError, one_line, place
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,6 @@ class OneLine(logging.Formatter):
         self._priorities = priorities
 
     def format(self, record: logging.LogRecord) -> str:
-        """See :class:`logging.Formatter`."""
         text = record.getMessage()
         if record.exc_info and record.exc_info[0] is not None:
             text += f" ({record.exc_info[0].__name__})"
@@ -51,11 +50,11 @@ def isolate_errors(job_id: str, doing: str) -> Iterator[None]:
     """Logs an error in the work for one job as one line, so that the work for other jobs goes on.
 
     :param doing: the work, such as "submitting it"
-    :raises StorageTrouble: it is not about the job: nothing can be written for the others either
+    :raises StorageError: it is not about the job: nothing can be written for the others either
     """
     try:
         yield
-    except StorageTrouble:
+    except StorageError:
         raise
     except Exception as error:  # noqa: BLE001  one job must not stop the others
         log.error(

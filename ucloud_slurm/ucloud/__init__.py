@@ -1,1 +1,1 @@
-"""UCloud's language: message types, the token check, the client of Core. Knows no Slurm."""
+"""UCloud's protocol: message types, verification of tokens, the client of UCloud/Core. Knows no Slurm."""

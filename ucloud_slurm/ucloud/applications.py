@@ -1,7 +1,7 @@
 """Applications and their tools, as UCloud describes them (contract: Application, Tool, InvocationParameter).
 
-The kinds of parameters and of invocation elements grow with UCloud, and later Cores send the keys of all kinds
-with every element; so each is one type with every field, chosen by ``type``.
+UCloud adds kinds of parameters and of invocation elements, and later Cores send the keys of all kinds with every
+element. So each is one class with the fields of all kinds; ``type`` says which of them count.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from ucloud_slurm.ucloud.wire import Bool, Int, Message
 
 
 class SimpleDuration(Message):
-    """A duration. All fields absent means that there is none (a Core of 2021 writes null so)."""
+    """A duration. With all fields absent there is none (a Core of 2021 sends that for null)."""
 
     hours: Int | None = Field(default=None, ge=0)
     minutes: Int | None = Field(default=None, ge=0, le=59)
@@ -27,7 +27,7 @@ class SimpleDuration(Message):
 
 
 class NameAndVersion(Message):
-    """What identifies an application or a tool."""
+    """Name and version of an application or a tool."""
 
     name: str
     version: str
@@ -71,14 +71,14 @@ class InvocationParameter(Message):
 
 
 class LoadInstructions(Message):
-    """What a native tool loads before it can be used, by names that UCloud and its providers have agreed on."""
+    """The software that a native tool loads, by names that UCloud and its providers agree on."""
 
     type: str = ""
     applications: list[NameAndVersion] = []
 
 
 class ToolDescription(Message):
-    """What the tool is made of."""
+    """How the tool is provided."""
 
     default_time_allocation: SimpleDuration = SimpleDuration()
     required_modules: list[str] = []
@@ -89,13 +89,13 @@ class ToolDescription(Message):
 
 
 class Tool(Message):
-    """A tool, as the registry holds it."""
+    """A tool of UCloud's registry."""
 
     description: ToolDescription = ToolDescription()
 
 
 class ToolReference(Message):
-    """The tool of an application; ``tool`` is there when UCloud resolved it."""
+    """The tool of an application; ``tool`` is present when UCloud resolved it."""
 
     name: str = ""
     version: str = ""
@@ -103,7 +103,7 @@ class ToolReference(Message):
 
 
 class VncDescription(Message):
-    """The screen of an application of the type VNC."""
+    """The screen of an application of type VNC."""
 
     password: str | None = None
 
@@ -122,19 +122,19 @@ class Invocation(Message):
 
     @property
     def template(self) -> str | None:
-        """The template that the application's script is made of; None where words make a command."""
+        """The template of the application's script; None for an application that is a program with arguments."""
         kinds = [element.type for element in self.invocation]
         return self.invocation[0].template if kinds == ["jinja"] else None
 
 
 class Application(Message):
-    """An application. A Core whose application vanished sends one with an empty name."""
+    """An application. Its name is empty if UCloud does not have it any more."""
 
     metadata: NameAndVersion
     invocation: Invocation = Invocation()
 
     @property
     def description(self) -> ToolDescription:
-        """The tool's description, with its defaults when UCloud did not resolve the tool."""
+        """The tool's description; its defaults when UCloud did not resolve the tool."""
         tool = self.invocation.tool.tool
         return tool.description if tool else ToolDescription()

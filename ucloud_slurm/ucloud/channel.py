@@ -1,8 +1,8 @@
-"""The channel on which UCloud says what becomes of wallets, projects and users: its binary messages.
+"""The binary messages of the channel on which UCloud reports changes of wallets, projects and users.
 
-A message holds several records. Users, projects and categories get a number that stands for them until the connection
-ends. Numbers are big-endian; a text is its length in bytes and UTF-8. One message that cannot be read makes all of a
-connection worthless: what its records said is not known, nor what later ones mean.
+A message has several records. Users, projects and categories get numbers, by which later records of the same connection
+refer to them. Integers are big-endian; a text is its length in bytes, and UTF-8. A message that cannot be parsed ends
+the connection, because its records may have defined numbers that later records use.
 """
 
 import json
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any, Self
 
-LARGEST = 16 * 1024 * 1024  # bytes of a message
-MOST = 100_000  # records of a message
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_RECORDS = 100_000  # of a message
 
 LOCKED, OF_PROJECT = 1, 2  # flags of a wallet
 
 
 class ProtocolError(Exception):
-    """A message that is none."""
+    """A message that does not follow the protocol."""
 
 
 class _Op(IntEnum):
-    """What a record is, by its first byte."""
+    """The kind of a record, by its first byte."""
 
     AUTH = 0
     WALLET = 1
@@ -33,7 +33,7 @@ class _Op(IntEnum):
 
 
 class OwnerKind(StrEnum):
-    """Whose a wallet is."""
+    """The kind of a wallet's owner."""
 
     USER = "user"
     PROJECT = "project"
@@ -41,7 +41,7 @@ class OwnerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Payer:
-    """Who pays for jobs in a category: a project, or a user for what belongs to none.
+    """The wallet that pays for jobs in a category: of a project, or of a user for jobs without a project.
 
     :ivar owner: the user's name, or the project's id
     """
@@ -52,7 +52,7 @@ class Payer:
 
     @classmethod
     def of(cls, owner: str, project: str | None, category: str) -> Self:
-        """Who pays for a job."""
+        """The wallet that pays for a job."""
         kind = OwnerKind.USER if project is None else OwnerKind.PROJECT
         return cls(kind, owner if project is None else project, category)
 
@@ -69,8 +69,8 @@ class Project:
     """A project, as it is now.
 
     :ivar modified_at: seconds since the epoch
-    :ivar consumes: whether it may use resources; others only hand them on
-    :ivar members: their names
+    :ivar consumes: whether it may use resources; other projects only pass them on
+    :ivar members: names of its users
     """
 
     id: str
@@ -81,8 +81,8 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
-class Category:
-    """A category of products, and the provider that has it."""
+class CategoryRecord:
+    """A category of products, and the provider that it belongs to."""
 
     name: str
     provider: str
@@ -92,12 +92,12 @@ class Category:
 class Wallet:
     """What an owner has in a category.
 
-    :ivar provider: whose category it is
+    :ivar provider: the provider of the category
     :ivar consumes: False for a project that may not use resources itself
-    :ivar quota: in the unit of the category
-    :ivar usage: likewise
-    :ivar locked: nothing is left
-    :ivar changed_at: of the last change that matters, in seconds since the epoch
+    :ivar quota: in units of the category
+    :ivar usage: in units of the category
+    :ivar locked: nothing of the quota is left
+    :ivar changed_at: time of the last change that matters, in seconds since the epoch
     """
 
     payer: Payer
@@ -109,39 +109,32 @@ class Wallet:
     changed_at: float
 
 
-Record = User | Project | Category | Wallet
+Record = User | Project | CategoryRecord | Wallet
 
 
 class Reader:
-    """The records of one connection, message by message. What cannot be read ends it."""
+    """Parses the messages of one connection. It cannot be used after a :class:`ProtocolError`."""
 
     def __init__(self) -> None:
         self._users: dict[int, str] = {}
-        self._projects: dict[int, tuple[str, bool]] = {}  # their members are many, and not wanted again
-        self._categories: dict[int, Category] = {}
+        self._projects: dict[int, tuple[str, bool]] = {}  # without the members, which are many
+        self._categories: dict[int, CategoryRecord] = {}
 
     def records(self, message: bytes) -> Iterator[Record]:
-        """The records of a message, in its order. Those before the one that cannot be read come all the same.
+        """The records of a message, in order. Those before an invalid one are still returned.
 
-        :raises ProtocolError: it is none
+        :raises ProtocolError: a record is invalid
         """
-        if len(message) > LARGEST:
-            raise ProtocolError(f"A message of UCloud's has {len(message)} bytes, more than {LARGEST}.")
-        rest, number = _Bytes(message), 0
+        if len(message) > MAX_MESSAGE_BYTES:
+            raise ProtocolError(f"A message of UCloud's has {len(message)} bytes, more than {MAX_MESSAGE_BYTES}.")
+        rest, number = _Remainder(message), 0
         while rest.left:
             number += 1
-            if number > MOST:
-                raise ProtocolError(f"A message of UCloud's has more than {MOST} records.")
+            if number > MAX_RECORDS:
+                raise ProtocolError(f"A message of UCloud's has more than {MAX_RECORDS} records.")
             yield self._record(rest)
 
-    def read(self, message: bytes) -> list[Record]:
-        """The records of a message at once.
-
-        :raises ProtocolError: it is none
-        """
-        return list(self.records(message))
-
-    def _record(self, rest: "_Bytes") -> Record:
+    def _record(self, rest: "_Remainder") -> Record:
         op, number = rest.number("B"), rest.number("I")
         match op:
             case _Op.USER:
@@ -154,44 +147,34 @@ class Reader:
                 return project
             case _Op.CATEGORY:
                 data = rest.object("a category")
-                category = Category(_text(data, "name"), _text(data, "provider"))
+                category = CategoryRecord(_text(data, "name"), _text(data, "provider"))
                 self._categories[number] = category
                 return category
             case _Op.WALLET:
                 return self._wallet(number, rest)
-        raise ProtocolError(f"A message of UCloud's has a record of the kind {op}, which is not known here.")
+        raise ProtocolError(f"A message of UCloud's has a record of the unknown kind {op}.")
 
-    def _wallet(self, workspace: int, rest: "_Bytes") -> Wallet:
+    def _wallet(self, workspace: int, rest: "_Remainder") -> Wallet:
         category = self._categories.get(rest.number("I"))
         quota, usage, flags = rest.number("q"), rest.number("q"), rest.number("I")
         changed_at = rest.number("q") / 1000
         project = self._projects.get(workspace) if flags & OF_PROJECT else None
         user = self._users.get(workspace) if not flags & OF_PROJECT else None
         if category is None or (project is None and user is None):
-            raise ProtocolError(
-                "A message of UCloud's has a wallet of somebody, or in a category, that it has not named."
-            )
+            raise ProtocolError("A message of UCloud's has a wallet whose owner or category was not defined before.")
         owner, consumes = project or (user or "", True)
         payer = Payer(OwnerKind.PROJECT if project else OwnerKind.USER, owner, category.name)
-        # UCloud says that one is locked which has exactly nothing left, and not one that was overdrawn.
+        # UCloud sets the flag when exactly nothing is left, and not when the quota is exceeded.
         locked = bool(flags & LOCKED) or usage > quota
         return Wallet(payer, category.provider, consumes, quota, usage, locked, changed_at)
 
 
-def read(message: bytes) -> list[Record]:
-    """The records of the first message of a connection.
-
-    :raises ProtocolError: it is none
-    """
-    return Reader().read(message)
-
-
 def auth_frame(replay_from_ms: int, token: str, flags: int = 0) -> bytes:
-    """The first message on a connection.
+    """The first message that is sent on a connection.
 
-    :param replay_from_ms: what has changed since then is said again, in milliseconds since the epoch
+    :param replay_from_ms: UCloud repeats the changes since then; milliseconds since the epoch
     :param token: access token
-    :param flags: bit 0 asks for longer wallet records, which are not read here
+    :param flags: bit 0 asks for longer wallet records, which cannot be parsed here
     """
     return struct.pack(">BqQ", _Op.AUTH, replay_from_ms, flags) + _packed(token)
 
@@ -201,8 +184,8 @@ def _packed(text: str) -> bytes:
     return struct.pack(">I", len(data)) + data
 
 
-class _Bytes:
-    """What is left of a message."""
+class _Remainder:
+    """The part of a message that is not parsed yet."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -210,22 +193,22 @@ class _Bytes:
 
     @property
     def left(self) -> int:
-        """How many bytes."""
+        """Its size in bytes."""
         return len(self._data) - self._at
 
     def number(self, kind: str) -> int:
-        """The next number.
+        """Parses an integer.
 
-        :param kind: as the module struct names it
-        :raises ProtocolError: the message ends before it does
+        :param kind: its format character (module struct)
+        :raises ProtocolError: the message ends within it
         """
         found = struct.unpack(f">{kind}", self._take(struct.calcsize(f">{kind}")))[0]
         return int(found)
 
     def text(self) -> str:
-        """The next text.
+        """Parses a text.
 
-        :raises ProtocolError: the message ends before it does, or it is not UTF-8
+        :raises ProtocolError: the message ends within it, or it is not UTF-8
         """
         try:
             return self._take(self.number("I")).decode()
@@ -233,7 +216,7 @@ class _Bytes:
             raise ProtocolError("A message of UCloud's has a text that is not UTF-8.") from None
 
     def object(self, what: str) -> dict[str, Any]:
-        """The next text as a JSON object.
+        """Parses a text that is a JSON object.
 
         :raises ProtocolError: it is none
         """
@@ -257,15 +240,11 @@ def _project(data: dict[str, Any], modified_at: float) -> Project:
     specification = specification if isinstance(specification, dict) else {}
     members = status.get("members") if isinstance(status, dict) else None
     names = (
-        [_text(member, "username") for member in members or [] if isinstance(member, dict)]
-        if isinstance(members, list)
-        else []
+        [_text(member, "username") for member in members or [] if isinstance(member, dict)] if isinstance(members, list) else []
     )
     title = specification.get("title")
     consumes = specification.get("canConsumeResources") is not False
-    return Project(
-        _text(data, "id"), _sound(title) if isinstance(title, str) else "", modified_at, consumes, tuple(names)
-    )
+    return Project(_text(data, "id"), _encodable(title) if isinstance(title, str) else "", modified_at, consumes, tuple(names))
 
 
 def _text(data: dict[str, Any], key: str) -> str:
@@ -276,11 +255,11 @@ def _text(data: dict[str, Any], key: str) -> str:
 def _filled(text: str, what: str) -> str:
     if not text:
         raise ProtocolError(f"A message of UCloud's has a record in which {what} is missing.")
-    return _sound(text)
+    return _encodable(text)
 
 
-def _sound(text: str) -> str:
-    """JSON can spell halves of characters, which cannot be kept."""
+def _encodable(text: str) -> str:
+    """The text; JSON can contain half surrogates, which the database cannot store."""
     try:
         text.encode()
     except UnicodeEncodeError:

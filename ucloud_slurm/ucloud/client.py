@@ -1,4 +1,4 @@
-"""Requests to UCloud/Core over HTTP, with an access token that is kept fresh.
+"""Requests to UCloud/Core over HTTP, with an access token that is renewed before it expires.
 
 Contract: provider to Core authentication.
 """
@@ -15,48 +15,45 @@ import requests
 from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from ucloud_slurm.errors import one_line
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, one_line
 
-RENEW_BEFORE = 180  # seconds of life left at which the access token is renewed
-CONNECT_TIMEOUT = 3.0  # seconds
+RENEW_BEFORE_SECONDS = 180  # before the access token expires
+CONNECT_TIMEOUT_SECONDS = 3.0
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
-STALE = ("forbidden", "bad token supplied")  # of a 403
-LARGEST_ANSWER = 64 * 1024 * 1024  # bytes
+STALE_TOKEN = ("forbidden", "bad token supplied")  # reasons of a 403
 
 
 class TokenCache(Protocol):
-    """Keeps the access token between passes, so that a pass does not begin with a refresh."""
+    """Keeps the access token between passes of the worker, so that a pass does not begin with a refresh."""
 
     def load(self) -> str | None:
-        """The token that was kept last."""
+        """The token, if one is kept."""
 
     def keep(self, token: str) -> None:
-        """Keeps this one instead."""
+        """Replaces the token."""
 
 
 class TokenInMemory:
-    """A token cache that lives as long as the process."""
+    """A token cache in the memory of this process."""
 
     def __init__(self) -> None:
         self._token: str | None = None
 
     def load(self) -> str | None:
-        """See :class:`TokenCache`."""
         return self._token
 
     def keep(self, token: str) -> None:
-        """See :class:`TokenCache`."""
         self._token = token
 
 
 class Client:
     """Sends requests. Safe for several threads.
 
-    Every call takes at most ``timeout`` seconds a try. Calls of the worker are tried ``tries`` times while
-    UCloud is away; what stays undone is tried again at a later pass.
+    An attempt takes at most ``timeout`` seconds. While UCloud is unavailable a call is attempted ``tries`` times, with
+    exponential backoff and jitter; the worker retries in a later pass what still failed.
 
-    :raises CoreUnavailableError: from every call that could not be answered
+    :raises CoreUnavailableError: from every call that was not answered
     :raises CoreRefusedError: from every call that was answered with a 4xx
     """
 
@@ -90,27 +87,20 @@ class Client:
         self._http.close()
 
     def check(self) -> None:
-        """Finds out whether UCloud answers and knows our refresh token."""
+        """Checks that UCloud answers and accepts the refresh token."""
         self._renew(self._timeout)
 
     def access_token(self) -> str:
-        """An access token that is good for some minutes, for what is not a call; the cache of tokens keeps it."""
+        """An access token that is valid for some minutes, for connections that this client does not make."""
         return self._access_token(self._timeout)
 
     def call(
-        self,
-        verb: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: object = None,
-        timeout: float | None = None,
+        self, verb: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None, timeout: float | None = None
     ) -> Any:
-        """Makes a call; gives the JSON of its answer.
+        """Makes a call and returns the JSON of the answer.
 
-        :param timeout: seconds, for one try only
+        :param timeout: seconds; with it the call is attempted once
         """
-        # A caller that brings its own limit gets one try.
         tries = self._tries if timeout is None else 1
         for attempt in Retrying(
             retry=retry_if_exception_type(CoreUnavailableError),
@@ -133,12 +123,10 @@ class Client:
         try:
             return self._send(verb, path, query, body, token, timeout)
         except CoreRefusedError as error:
-            # Today's UCloud says the same 403 to some requests that it does not want from anybody.
+            # Today's UCloud answers some invalid requests with the same 403.
             if error.status != 401:
                 raise
-            raise CoreUnavailableError(
-                "UCloud does not accept a fresh access token; is the refresh token right?"
-            ) from None
+            raise CoreUnavailableError("UCloud does not accept a fresh access token; is the refresh token right?") from None
 
     def _send(
         self, verb: str, path: str, query: Mapping[str, str] | None, body: object, token: str | None, timeout: float
@@ -153,7 +141,7 @@ class Client:
                 params=query,
                 data=None if body is None else json.dumps(body, separators=(",", ":")).encode(),
                 headers=headers,
-                timeout=(min(CONNECT_TIMEOUT, timeout), timeout),
+                timeout=(min(CONNECT_TIMEOUT_SECONDS, timeout), timeout),
                 allow_redirects=False,
                 stream=True,
             )
@@ -169,7 +157,7 @@ class Client:
 
     def _access_token(self, timeout: float) -> str:
         token = self._tokens.load()
-        if token is not None and _expiry(token) - self._now() > RENEW_BEFORE:
+        if token is not None and _expiry(token) - self._now() > RENEW_BEFORE_SECONDS:
             return token
         return self._renew(timeout, stale=token)
 
@@ -179,14 +167,13 @@ class Client:
         try:
             kept = self._tokens.load()
             if stale is not None and kept is not None and kept != stale:
-                return kept  # another thread was here first
+                return kept  # another thread has renewed it
             body = {"items": [{"refreshToken": self._refresh_token}]}
             try:
                 data = self._send("POST", "/auth/providers/refresh", None, body, None, timeout)
             except CoreRefusedError as error:
                 raise CoreUnavailableError(
-                    f"UCloud refused our refresh token ({error.status}); put the right one into "
-                    "ucloud.refresh_token_file"
+                    f"UCloud refused the refresh token ({error.status}); put the right one into ucloud.refresh_token_file"
                 ) from None
             try:
                 token = data["responses"][0]["accessToken"]
@@ -201,14 +188,14 @@ class Client:
 
 
 def _is_about_the_token(error: CoreRefusedError) -> bool:
-    """Whether UCloud does not take our access token: today's says 403 to one that has ended."""
-    return error.status == 401 or (error.status == 403 and error.why.lower() in STALE)
+    """Whether UCloud refused the access token. Today's UCloud answers 403 to one that has expired."""
+    return error.status == 401 or (error.status == 403 and error.why.lower() in STALE_TOKEN)
 
 
 def _body(response: requests.Response, deadline: float) -> bytes:
-    """The body, however slowly it comes, until the deadline (monotonic seconds)."""
+    """The body, read until the deadline (monotonic seconds)."""
     content = b""
-    while len(content) <= LARGEST_ANSWER:
+    while len(content) <= MAX_ANSWER_BYTES:
         some = response.raw.read1(65536, decode_content=True)
         if not some:
             return content
@@ -221,7 +208,7 @@ def _body(response: requests.Response, deadline: float) -> bytes:
 def _answer(status: int, content: bytes) -> Any:
     if status >= 500 or status in (408, 429) or 300 <= status < 400:
         raise CoreUnavailableError(f"UCloud answered {status}")
-    if len(content) > LARGEST_ANSWER:
+    if len(content) > MAX_ANSWER_BYTES:
         raise CoreUnavailableError("UCloud's answer is too large")
     try:
         data = json.loads(content) if content.strip() else {}
@@ -236,7 +223,7 @@ def _answer(status: int, content: bytes) -> Any:
 
 
 def _expiry(token: str) -> float:
-    """When our own token ends. It is UCloud that checks it; here only its age matters."""
+    """When the access token expires, in seconds since the epoch. Its signature is UCloud's matter."""
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

@@ -1,4 +1,4 @@
-"""The calls of UCloud/Core's that a provider makes.
+"""The calls that a provider makes to UCloud/Core.
 
 Contract: ``jobs.control.*``, ``products.retrieve``, ``accounting.v2.*``, ``providers.*``.
 """
@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ucloud_slurm.errors import Refused
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Refused
 from ucloud_slurm.ucloud.client import Client
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductPage, ProductReference, ProductV2, collected
 from ucloud_slurm.ucloud.reports import Charge
@@ -22,7 +21,7 @@ M = TypeVar("M")
 
 @dataclass(frozen=True, slots=True)
 class ChargeAnswer:
-    """Which of the jobs in a bulk of charges could not pay, and which charges were there before."""
+    """Which jobs of a bulk of charges have no funds, and which charges UCloud had before."""
 
     insufficient: frozenset[str]
     duplicates: frozenset[str]
@@ -31,7 +30,7 @@ class ChargeAnswer:
 class Core(Client):
     """Calls to UCloud.
 
-    :raises CoreUnavailableError: from every call that could not be answered
+    :raises CoreUnavailableError: from every call that was not answered
     :raises CoreRefusedError: from every call that was answered with a 4xx
     """
 
@@ -40,14 +39,14 @@ class Core(Client):
         self.call("POST", "/api/jobs/control/update", body={"items": list(items)})
 
     def charge(self, charges: Sequence[Charge]) -> ChargeAnswer:
-        """``jobs.control.chargeCredits`` with 1 to 1000 items. Tried once: the caller must know what is a repeat.
+        """``jobs.control.chargeCredits`` with 1 to 1000 items. Attempted once: the caller must know what is a repeat.
 
-        :raises CoreRefusedError: with status 402 when the whole bulk was refused for want of funds
+        :raises CoreRefusedError: with status 402 when the whole bulk was refused for lack of funds
         """
         return self._charge("/api/jobs/control/chargeCredits", charges)
 
     def check_credits(self, charges: Sequence[Charge]) -> ChargeAnswer | None:
-        """``jobs.control.checkCredits``: could these be paid? None where UCloud does not know the call."""
+        """``jobs.control.checkCredits``: whether these could be paid; None where UCloud does not know the call."""
         try:
             return self._charge("/api/jobs/control/checkCredits", charges)
         except CoreRefusedError as error:
@@ -75,9 +74,7 @@ class Core(Client):
             raise
         return _read(Job, data)
 
-    def product(
-        self, reference: ProductReference, *, v2: bool = False, timeout: float | None = None
-    ) -> ComputeProduct | None:
+    def product(self, reference: ProductReference, *, v2: bool = False, timeout: float | None = None) -> ComputeProduct | None:
         """``products.retrieve``, or None if UCloud has no such product.
 
         :param v2: ``products.v2.retrieve`` instead
@@ -93,28 +90,28 @@ class Core(Client):
         return _read(ComputeProduct, data)
 
     def report_usage(self, items: Sequence[Mapping[str, object]]) -> list[bool]:
-        """``accounting.v2.reportUsage`` with 1 to 1000 items; the same again does no harm.
+        """``accounting.v2.reportUsage`` with 1 to 1000 items. Idempotent.
 
-        :returns: for each whether its wallet has something left
+        :returns: for each item whether its wallet has something left
         """
         data = self.call("POST", "/api/accounting/v2/reportUsage", body={"items": list(items)})
-        return _booleans(data, len(items), "a report of usage")
+        return _booleans(data, len(items), "reportUsage")
 
     def registered(self, key: str) -> str | None:
-        """UCloud's id of the job that was registered under our key."""
+        """UCloud's id of the job that was registered with this key."""
         query = {"itemsPerPage": "10", "filterProviderIds": key}
         data = self.call("GET", "/api/jobs/control/browse", query=query)
         items = data.get("items") if isinstance(data, dict) else None
         return next((_read(Job, item).id for item in items or []), None)
 
     def existing(self, job_ids: Sequence[str]) -> list[bool]:
-        """``providers.resources.checkExistence`` of 1 to 1000 jobs: whether UCloud has each."""
+        """``providers.resources.checkExistence``: for each of 1 to 1000 jobs whether UCloud has it."""
         body = {"items": [{"type": "job", "id": job_id} for job_id in job_ids]}
         data = self.call("POST", "/api/providers/resources/checkExistence", body=body)
-        return _booleans(data, len(job_ids), "the question which jobs it has")
+        return _booleans(data, len(job_ids), "checkExistence")
 
     def admits_us(self) -> bool:
-        """Whether UCloud takes our access token, where it says 403 both to a bad one and to a bad request.
+        """Whether UCloud accepts the access token. It answers 403 both to an invalid token and to an invalid request.
 
         :raises CoreUnavailableError: it does not answer
         """
@@ -125,7 +122,7 @@ class Core(Client):
         return True
 
     def jobs(self, state: str) -> Iterator[Job]:
-        """``jobs.control.browse``: all of our jobs in a state of UCloud's, as it has them, newest first."""
+        """``jobs.control.browse``: all jobs of this provider in a state of UCloud's, newest first."""
         query = {"itemsPerPage": "250", "filterState": state}
         while True:
             page = self.call("GET", "/api/jobs/control/browse", query=query)
@@ -135,29 +132,29 @@ class Core(Client):
             for item in items:
                 try:
                     yield _read(Job, item)
-                except CoreUnavailableError as error:  # the others are as they were
-                    log.warning("a job that UCloud has open is passed over: %s", error)
+                except CoreUnavailableError as error:  # about this job only
+                    log.warning("a job that UCloud has open is skipped: %s", error)
             if not items or not isinstance(page.get("next"), str):
                 return
             query = {**query, "next": page["next"]}
 
     def products_v2(self, provider: str) -> list[ProductV2]:
-        """``products.v2.browse``: all products of a provider, machines and others."""
+        """``products.v2.browse``: all products of a provider, of every type."""
         query = {"filterProvider": provider, "itemsPerPage": "1000"}
         path = "/api/products/v2/browse"
         return collected(lambda after: _read(ProductPage, self.call("GET", path, query=query | after)))
 
     def create_products(self, products: Sequence[ProductV2]) -> None:
-        """``products.v2.create`` with at least one product: those that are there become as these are."""
+        """``products.v2.create`` with at least one product; existing products are replaced."""
         self.call("POST", "/api/products/v2", body={"items": [product.body() for product in products]})
 
     def approve_connection(self, username: str, *, timeout: float | None = None) -> None:
-        """``providers.im.control.approveConnection``: the user is connected. Not harmless a second time."""
+        """``providers.im.control.approveConnection``: the user is connected. Not idempotent."""
         body = {"username": username}
         self.call("POST", "/api/providers/integration/control/approveConnection", body=body, timeout=timeout)
 
     def clear_connection(self, username: str, *, timeout: float | None = None) -> None:
-        """``providers.im.control.clearConnection``: the user is not connected. The same again does no harm."""
+        """``providers.im.control.clearConnection``: the user is not connected. Idempotent."""
         body = {"username": username}
         self.call("POST", "/api/providers/integration/control/clearConnection", body=body, timeout=timeout)
 
@@ -176,10 +173,10 @@ def _read(kind: type[M], data: Any) -> M:
         raise CoreUnavailableError(f"UCloud's answer cannot be understood: {error.why}") from None
 
 
-def _booleans(data: Any, number: int, question: str) -> list[bool]:
+def _booleans(data: Any, number: int, call: str) -> list[bool]:
     found = data.get("responses") if isinstance(data, dict) else None
     if not isinstance(found, list) or len(found) != number or not all(isinstance(each, bool) for each in found):
-        raise CoreUnavailableError(f"UCloud's answer to {question} cannot be understood")
+        raise CoreUnavailableError(f"UCloud's answer to {call} cannot be understood")
     return found
 
 

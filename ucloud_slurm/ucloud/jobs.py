@@ -1,4 +1,4 @@
-"""Jobs and the provider calls about them (contract: Job, JobSpecification, the jobs.provider calls)."""
+"""Jobs, and the requests about them (contract: Job, JobSpecification, jobs.provider and integration calls)."""
 
 from typing import Any, Generic, Literal, TypeVar
 
@@ -10,11 +10,11 @@ from ucloud_slurm.ucloud.applications import Application, ApplicationParameter, 
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
 from ucloud_slurm.ucloud.wire import Bool, Int, Message
 
-MOST_ITEMS = 1000
+MAX_ITEMS = 1000
 
 
 class Workflow(Message):
-    """A script that the user wrote or chose: a template, with parameters of its own."""
+    """A script that the user wrote or chose: a template with parameters of its own."""
 
     job: str = ""
     inputs: list[ApplicationParameter] = []
@@ -35,7 +35,7 @@ class ParameterValue(Message):
 
 
 class Owner(Message):
-    """Whose job it is: the person, and the project that pays (None: the person's own workspace)."""
+    """The user whose job it is, and the project that pays; None for the user's own workspace."""
 
     created_by: str
     project: str | None = None
@@ -54,7 +54,7 @@ class JobSpecification(Message):
 
 
 class JobStatus(Message):
-    """What UCloud thinks of the job, with what it chose to send along."""
+    """The state that UCloud has of the job, with what it sends along."""
 
     state: str = "IN_QUEUE"
     job_parameters_json: dict[str, Any] | None = None
@@ -63,7 +63,7 @@ class JobStatus(Message):
 
 
 class AclEntity(Message):
-    """Somebody who may have access to a job: a user, or a group of a project."""
+    """A user, or a group of a project, that may have access to a job."""
 
     type: str
     username: str = ""
@@ -72,20 +72,20 @@ class AclEntity(Message):
 
 
 class AclEntry(Message):
-    """Somebody, and what they may do with a job."""
+    """The permissions of a user or a group on a job."""
 
     entity: AclEntity
     permissions: list[str] = []
 
 
 class Permissions(Message):
-    """Who else may do something with a job."""
+    """The permissions of others than the owner."""
 
     others: list[AclEntry] = []
 
 
 class Job(Message):
-    """A job. The id is a decimal 64-bit number as text; it becomes part of names and paths here."""
+    """A job. Its id is a decimal 64-bit number as text, and becomes a part of names and paths."""
 
     id: str = Field(pattern=r"^[0-9]{1,19}$")
     owner: Owner
@@ -98,7 +98,7 @@ class Job(Message):
     def replicas(self) -> int:
         """The number of nodes.
 
-        Core of 2021 loses the user's number and sends 1; the true one is in ``jobParametersJson``.
+        Core of 2021 loses the user's number and sends 1; the real one is in ``jobParametersJson``.
         """
         request = (self.status.job_parameters_json or {}).get("request")
         asked = request.get("replicas") if isinstance(request, dict) else None
@@ -113,9 +113,7 @@ I = TypeVar("I")  # noqa: E741  the item of a bulk
 class Bulk(Message, Generic[I]):
     """A BulkRequest: 1 to 1000 items."""
 
-    items: list[I] = Field(
-        min_length=1, max_length=MOST_ITEMS, description=f"1 to {MOST_ITEMS}; all of them are done, or none."
-    )
+    items: list[I] = Field(min_length=1, max_length=MAX_ITEMS, description=f"1 to {MAX_ITEMS}; all of them are done, or none.")
 
 
 class AclUpdate(Message):
@@ -127,7 +125,7 @@ class AclUpdate(Message):
 
 
 class ExtendItem(Message):
-    """An item of extend: so much time is to be added."""
+    """An item of extend: the time to be added."""
 
     job: Job
     requested_time: SimpleDuration
@@ -145,7 +143,7 @@ class JobItem(Message):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """The description of both shapes."""
+        """The JSON schema of both forms."""
         described = handler.resolve_ref_schema(handler(schema))
         job = described["properties"]["job"]
         described["anyOf"] = [{"required": described.pop("required")}, job]
@@ -161,7 +159,7 @@ class SessionItem(Message):
 
 
 class Principal(Message):
-    """The request of jobs.provider.init: for whom jobs will come."""
+    """The request of jobs.provider.init: the owner of future jobs."""
 
     principal: Owner
 
@@ -187,12 +185,12 @@ class Welcome(Message):
 
 
 class FormOpened(Message):
-    """The request of jobs.provider.requestDynamicParameters: somebody is about to start a job."""
+    """The request of jobs.provider.requestDynamicParameters: a user is about to start a job."""
 
     owner: Owner
 
 
 class KeyUploaded(Message):
-    """The request of ssh.keyUploaded: somebody has other keys now."""
+    """The request of ssh.keyUploaded: the keys of a user have changed."""
 
     username: str

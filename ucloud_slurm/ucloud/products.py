@@ -1,4 +1,4 @@
-"""Products (contract: ProductReference, Product), and as UCloud has them today (products v2)."""
+"""Products (contract: ProductReference, Product), also in the form of products v2."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,15 +36,15 @@ class ComputeProduct(Message):
 
 
 COMPUTE = "COMPUTE"
-TYPE = "compute"  # the same word once more: a product without it can be bought and not used
-PAGES = 1000  # more than any provider has
+TYPE = "compute"  # a product without it can be bought, but not used
+MAX_PAGES = 1000  # more than any provider has
 
 
 class AccountingUnit(Message):
     """What is counted in a category.
 
-    :ivar floating_point: the numbers are millionths
-    :ivar display_frequency_suffix: they are shown with the period, as in Core-hours
+    :ivar floating_point: numbers are millionths of the unit
+    :ivar display_frequency_suffix: numbers are displayed with the period, as in Core-hours
     """
 
     name: str = ""
@@ -66,7 +66,7 @@ class Category(Message):
 
 
 class ProductV2(Message):
-    """A product. Only machines have CPUs, memory and GPUs; 0 and an empty text mean that nothing is said.
+    """A product. Only machines have CPUs, memory and GPUs; 0 and an empty text mean unknown.
 
     :ivar price: units of one node in one period
     """
@@ -88,7 +88,7 @@ class ProductV2(Message):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What names the product at its provider: category and name."""
+        """Category and name, which identify the product at its provider."""
         return self.category.name, self.name
 
     def body(self) -> dict[str, Any]:
@@ -97,20 +97,20 @@ class ProductV2(Message):
 
 
 class ProductPage(Message):
-    """Some products, and where to go on."""
+    """A page of products, and the token of the next page."""
 
     items: list[ProductV2] = []
     next: str | None = None
 
 
 def collected(page: Callable[[dict[str, str]], ProductPage]) -> list[ProductV2]:
-    """All products, page by page. A page can name a next one that has nothing.
+    """The products of all pages. UCloud can announce a next page that is empty.
 
-    :param page: fetches a page, by what is added to the query
+    :param page: fetches a page, with these parameters added to the query
     """
     found: list[ProductV2] = []
     after: dict[str, str] = {}
-    for _ in range(PAGES):
+    for _ in range(MAX_PAGES):
         got = page(after)
         found += got.items
         if not got.items or not got.next or after == {"next": got.next}:

@@ -1,4 +1,4 @@
-"""What the provider tells UCloud (contract: jobs.control.update and jobs.control.chargeCredits)."""
+"""Reports to UCloud (contract: jobs.control.update, jobs.control.chargeCredits, accounting.v2.reportUsage)."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,11 +22,11 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobUpdate:
-    """What is new about a job, and a sentence for its user.
+    """A change of a job, with a sentence for its owner.
 
-    :ivar state: the state that it has come to, None when that stays
-    :ivar output_folder: UCloud's path of the job's folder, None when that stays or there is none
-    :ivar new_time_allocation: the new time limit in milliseconds, counted from the start; None when that stays
+    :ivar state: the new state, None for no change
+    :ivar output_folder: UCloud's path of the job's folder, None for no change or no such path
+    :ivar new_time_allocation: the new time limit in milliseconds, counted from the start; None for no change
     """
 
     state: JobState | None
@@ -37,10 +37,10 @@ class JobUpdate:
     def body(self, job_id: str) -> dict[str, object]:
         """The item of jobs.control.update.
 
-        ``expectedDifferentState`` goes with every state, so that UCloud skips the change when it knows it already.
-        ``timestamp`` is left out: UCloud stamps updates itself, and later Cores refuse a null.
+        ``expectedDifferentState`` is sent with every state, so that UCloud skips a state that it has already.
+        ``timestamp`` is left out: UCloud sets it, and later Cores refuse a null.
         """
-        # No database of UCloud's takes a NUL, and today's Core ends over one.
+        # UCloud's databases refuse NUL characters, and today's Core crashes on one.
         update: dict[str, object] = {"status": self.status.replace("\0", "")}
         if self.state is not None:
             update |= {"state": self.state.value, "expectedDifferentState": True}
@@ -53,9 +53,9 @@ class JobUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """Use of one period that is to be paid.
+    """A charge for the use of one period.
 
-    :ivar charge_id: unique over all jobs of the provider; a repeated one is booked once
+    :ivar charge_id: unique over all jobs of the provider; UCloud books a repeated one once
     :ivar units: whole minutes, hours or days, by the product's unitOfPrice
     :ivar multiplier: nodes or cores
     """
@@ -67,7 +67,7 @@ class Charge:
     description: str
 
     def body(self) -> dict[str, object]:
-        """The item of chargeCredits; both names of the multiplier are sent, each era reads its own."""
+        """The item of chargeCredits. The multiplier is sent under the names of both eras."""
         return {
             "id": self.job_id,
             "chargeId": self.charge_id,
@@ -81,10 +81,10 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a job has used in all, as an absolute number: the same again does no harm, and a later one replaces it.
+    """All that a job has used, as an absolute number. Reports are idempotent, and a later one replaces an earlier one.
 
-    :ivar scope: UCloud's key of the number; unique over everything that its owner uses anywhere
-    :ivar units: in the unit and the period of the category, such as core minutes
+    :ivar scope: UCloud's key of the number, unique over all usage of the owner at all providers
+    :ivar units: in unit and period of the category, such as core-minutes
     """
 
     username: str

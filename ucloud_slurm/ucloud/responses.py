@@ -1,4 +1,4 @@
-"""What the provider answers to UCloud (contract: the response types of the jobs.provider and integration calls)."""
+"""Responses to UCloud (contract: the response types of the jobs.provider and integration calls)."""
 
 from enum import StrEnum
 from typing import Any, Generic, Literal, TypeVar
@@ -22,17 +22,17 @@ class Answers(Message, Generic[A]):
 
 
 class Created(Message):
-    """Our own id of a job (contract: FindByStringId)."""
+    """The provider's id of a job (contract: FindByStringId)."""
 
     id: str
 
 
-# Left out for a UCloud that has no such feature any more.
+# Left out for an era without this feature.
 OLD: Any = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class MachineSupport(Message):
-    """What is offered to virtual machines: nothing."""
+    """The features for virtual machines: none."""
 
     enabled: bool = False
     logs: bool = False
@@ -44,7 +44,7 @@ class MachineSupport(Message):
 
 
 class NativeSupport(Message):
-    """What is offered to applications that are installed on the cluster. A flag that is false means "no"."""
+    """The features for applications that are installed on the cluster."""
 
     enabled: bool = False
     web: bool = False
@@ -57,7 +57,7 @@ class NativeSupport(Message):
 
 
 class DockerSupport(NativeSupport):
-    """What is offered to applications in containers."""
+    """The features for applications in containers."""
 
 
 class QueueLevel(StrEnum):
@@ -69,9 +69,9 @@ class QueueLevel(StrEnum):
 
 
 class ComputeSupport(Message):
-    """What is offered for jobs of a product.
+    """The features for jobs of a product.
 
-    :ivar queue_status: None where it is not known, and for a UCloud that does not ask
+    :ivar queue_status: None where it is unknown, and in an era that does not ask for it
     """
 
     product: ProductReference
@@ -104,7 +104,7 @@ class Utilization(Message):
 
 
 class OpenSession(Message):
-    """A session for the user's browser; which fields it has goes by ``type``."""
+    """A session for the user's browser; ``type`` says which fields it has."""
 
     type: Literal["shell", "web", "vnc"]
     job_id: str
@@ -112,9 +112,9 @@ class OpenSession(Message):
 
 
 class ShellSession(OpenSession):
-    """A shell: the browser shows the identifier on the shell WebSocket, once.
+    """A shell: the browser sends the identifier on the shell WebSocket, once.
 
-    :ivar domain_override: where browsers reach us, which need not be where UCloud does; since 2024
+    :ivar domain_override: the URL under which browsers reach this service, since 2024; UCloud may use another
     """
 
     type: Literal["shell"] = "shell"
@@ -123,7 +123,7 @@ class ShellSession(OpenSession):
 
 
 class WebSession(OpenSession):
-    """A web page: the browser is sent there."""
+    """A web page: the browser is redirected there."""
 
     type: Literal["web"] = "web"
     redirect_client_to: str
@@ -138,7 +138,7 @@ class VncSession(OpenSession):
 
 
 class Destination(Message):
-    """Where a user who wants to connect is sent (contract: integration.connect)."""
+    """The page to which a user who wants to connect is redirected (contract: integration.connect)."""
 
     redirect_to: str
 
@@ -152,13 +152,13 @@ class Manifest(Message):
 
 
 class DynamicParameters(Message):
-    """What a form should ask for besides the application's own parameters."""
+    """Parameters that a form asks for besides those of the application."""
 
     parameters: list[dict[str, Any]]
 
 
 class Condition(Message):
-    """How the provider does (integration.retrieveStatus of later Cores)."""
+    """The condition of the provider (integration.retrieveStatus of later Cores)."""
 
     page: str | None = None
     level: Literal["NORMAL", "DEGRADED"]
@@ -172,20 +172,14 @@ class Failure(Message):
 
 
 def support(
-    reference: ProductReference,
-    *,
-    pages: bool,
-    extension: bool,
-    images: bool,
-    utilization: bool,
-    queue: QueueLevel | None,
+    reference: ProductReference, *, pages: bool, extension: bool, images: bool, utilization: bool, queue: QueueLevel | None
 ) -> ComputeSupport:
-    """What this release does for jobs of the product, and no more.
+    """The features that this release has for jobs of the product.
 
     :param pages: whether web pages and screens of applications can be reached
-    :param extension: whether Slurm lets us raise time limits
+    :param extension: whether Slurm allows this provider to raise time limits
     :param images: whether applications of the backend DOCKER can run
-    :param utilization: whether UCloud asks how full the machines are; it does not know the feature otherwise
+    :param utilization: whether the era has the feature utilization
     :param queue: how full the queue of its partition is
     """
     flags: dict[str, Any] = {

@@ -9,27 +9,27 @@ from ucloud_slurm.ucloud.wire import Int, Message
 
 
 class Init(Message):
-    """Begin to follow the log of a job."""
+    """Follow the log of a job."""
 
     type: Literal["init"]
     job: Job
 
 
 class Cancel(Message):
-    """Stop a stream, by the id that its first message gave."""
+    """End a stream, by the id of its first message."""
 
     type: Literal["cancel"]
     stream_id: str
 
 
 class FollowRequest(Message):
-    """Either of them."""
+    """A request on the WebSocket of logs."""
 
     request: Annotated[Init | Cancel, Field(discriminator="type")]
 
 
 class Initialize(Message):
-    """Open the shell of a session, in a window of that size."""
+    """Open the shell of a session, in a terminal of that size."""
 
     type: Literal["initialize"]
     session_identifier: str
@@ -45,7 +45,7 @@ class Input(Message):
 
 
 class Resize(Message):
-    """The window has another size."""
+    """The terminal has another size."""
 
     type: Literal["resize"]
     cols: Int
@@ -53,6 +53,6 @@ class Resize(Message):
 
 
 class ShellRequest(Message):
-    """One of them."""
+    """A request on the WebSocket of shells."""
 
     request: Annotated[Initialize | Input | Resize, Field(discriminator="type")]

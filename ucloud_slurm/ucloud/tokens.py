@@ -1,4 +1,4 @@
-"""Is it really UCloud that calls? (contract: authentication, Core to provider)"""
+"""Verification of UCloud's bearer tokens (contract: authentication, Core to provider)."""
 
 import base64
 import binascii
@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ucloud_slurm.errors import Misconfigured, Unauthenticated
 
-LEEWAY = 30  # seconds that the clocks may differ
-LATEST = 1e12  # seconds; far beyond any clock
-LONGEST = 8192  # characters; UCloud's tokens have about 700
+LEEWAY_SECONDS = 30  # by which the clocks may differ
+MAX_TIME_SECONDS = 1e12  # far beyond any clock
+MAX_TOKEN_CHARACTERS = 8192  # UCloud's tokens have about 700
 SUBJECT = "_UCloud"
 ROLES = ("SERVICE", "ADMIN")
 AUDIENCE = "all:write"
-MOST_KEPT = 64  # tokens; UCloud has one at a time
+MAX_CACHED_TOKENS = 64  # UCloud has one at a time
 
 _BLOCK = re.compile(r"-----BEGIN (PUBLIC KEY|CERTIFICATE)-----.*?-----END \1-----", re.DOTALL)
 
@@ -71,35 +71,35 @@ def parse_keys(text: str) -> list[RSAPublicKey]:
 class TokenCheck:
     """Accepts the bearer tokens of UCloud and no others.
 
-    RS256 only, whatever the token says of itself. Our own provider tokens are signed with the same key pair, so
-    the subject and the role are checked too.
+    RS256 only, whatever algorithm the token names. UCloud signs the tokens of providers with the same key, so subject
+    and role are checked too.
     """
 
     def __init__(self, keys: Sequence[RSAPublicKey], issuer: str) -> None:
         self._keys = tuple(keys)
         self._issuer = issuer
-        # UCloud shows the same token for minutes; the signature of one that was accepted is not computed again.
+        # UCloud sends the same token for minutes; the signature of an accepted one is not verified again.
         self._accepted: dict[str, Mapping[str, Any]] = {}
 
     def verify(self, authorization: str | None, now: float) -> None:
         """Checks the value of an ``Authorization`` header.
 
         :param now: seconds since the epoch
-        :raises Unauthenticated: without saying why
+        :raises Unauthenticated: the token is not acceptable
         """
         scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not 0 < len(token) <= LONGEST:
+        if scheme.lower() != "bearer" or not 0 < len(token) <= MAX_TOKEN_CHARACTERS:
             raise Unauthenticated
         claims = self._accepted.get(token) or self._read(token)
         if claims is None or not _in_time(claims, now):
             raise Unauthenticated
         if token not in self._accepted:
-            if len(self._accepted) >= MOST_KEPT:
+            if len(self._accepted) >= MAX_CACHED_TOKENS:
                 self._accepted.clear()
             self._accepted[token] = claims
 
     def _read(self, token: str) -> Mapping[str, Any] | None:
-        """The claims of a token that one of the keys has signed and that is UCloud's, at whatever time."""
+        """The claims of a token of UCloud with a valid signature; times are not checked."""
         for key in self._keys:
             claims = self._signed(token, key)
             if claims is not None and claims["sub"] == SUBJECT and claims.get("role") in ROLES:
@@ -108,7 +108,7 @@ class TokenCheck:
 
     def _signed(self, token: str, key: RSAPublicKey) -> Mapping[str, Any] | None:
         try:
-            # Times are checked here, against the clock that was passed in.
+            # _in_time checks the times, against the clock that is passed in.
             claims: Mapping[str, Any] = jwt.decode(
                 token,
                 key,
@@ -129,7 +129,7 @@ class TokenCheck:
 
 def _in_time(claims: Mapping[str, Any], now: float) -> bool:
     times = [claims["exp"], claims["iat"], claims.get("nbf", claims["iat"])]
-    if any(isinstance(time, bool) or not isinstance(time, int | float) or not abs(time) < LATEST for time in times):
+    if any(isinstance(time, bool) or not isinstance(time, int | float) or not abs(time) < MAX_TIME_SECONDS for time in times):
         return False
     expires, issued, not_before = times
-    return bool(expires + LEEWAY > now and issued - LEEWAY <= now and not_before - LEEWAY <= now)
+    return bool(expires + LEEWAY_SECONDS > now and issued - LEEWAY_SECONDS <= now and not_before - LEEWAY_SECONDS <= now)

@@ -1,4 +1,4 @@
-"""Decoding JSON from UCloud: unknown keys are ignored, absent and null are alike, errors name the field.
+"""Decoding of JSON from UCloud: unknown keys are ignored, null means absent, errors name the field.
 
 Source: UCloud's JSON conventions (contract: request and response encoding, DefaultMapper).
 """
@@ -16,34 +16,29 @@ from ucloud_slurm.errors import Refused, one_line
 Int = Annotated[int, Strict()]
 Bool = Annotated[bool, Strict()]
 
-MOST_ERRORS = 5
-LARGEST = 2**63 - 1  # an integer of UCloud has 64 bits
+MAX_ERRORS = 5  # in one sentence
+MAX_INTEGER = 2**63 - 1
 
 
 class Message(BaseModel):
-    """A piece of a message. Frozen; names are camelCase on the wire."""
+    """A part of a message. Frozen; names are camelCase on the wire."""
 
-    # Built when one is read first: most are parts of others, and a pass in which nothing happens reads none.
+    # defer_build: a pass of the worker in which nothing happens needs no validator.
     model_config = ConfigDict(
-        frozen=True,
-        extra="ignore",
-        alias_generator=to_camel,
-        populate_by_name=True,
-        allow_inf_nan=False,
-        defer_build=True,
+        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False, defer_build=True
     )
 
 
 M = TypeVar("M")
 
-_ADAPTERS: dict[object, TypeAdapter[Any]] = {}  # making one costs more than using it
+_ADAPTERS: dict[object, TypeAdapter[Any]] = {}  # building one takes longer than using it
 
 
 def decode(kind: type[M], body: bytes) -> M:
-    """Reads a message of that kind.
+    """Decodes a message of that kind.
 
-    :param body: UTF-8 JSON; the content type that came with it does not matter
-    :raises Refused: naming the path of each field that is wrong
+    :param body: UTF-8 JSON; the content type of the request does not matter
+    :raises Refused: naming the path of each invalid field
     """
     try:
         data = from_json(body, allow_inf_nan=False)
@@ -53,7 +48,7 @@ def decode(kind: type[M], body: bytes) -> M:
 
 
 def from_data(kind: type[M], data: Any) -> M:
-    """Reads a message from JSON that is parsed already. See :func:`decode`."""
+    """Decodes a message from parsed JSON. See :func:`decode`."""
     try:
         bare = without_nulls(data)
     except Refused:
@@ -62,7 +57,7 @@ def from_data(kind: type[M], data: Any) -> M:
         return _adapter(kind).validate_python(bare)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
-        text = "; ".join(_sentence(problem) for problem in problems[:MOST_ERRORS])
+        text = "; ".join(_sentence(problem) for problem in problems[:MAX_ERRORS])
         raise Refused(one_line(text)) from None
 
 
@@ -73,17 +68,13 @@ def _adapter(kind: type[M]) -> TypeAdapter[M]:
 
 
 def without_nulls(data: Any) -> Any:
-    """The same JSON with every key left out whose value is null.
+    """The same JSON without the keys whose value is null.
 
-    :raises Refused: for a number that cannot be kept; it would be another one when it is written again
+    :raises Refused: for a number that would not be the same when it is encoded again
     """
-    # Every part of every message comes by here, and most of them are texts.
+    # Every part of every message passes through here, and most of them are texts.
     if isinstance(data, dict):
-        return {
-            key: value if type(value) is str else without_nulls(value)
-            for key, value in data.items()
-            if value is not None
-        }
+        return {key: value if type(value) is str else without_nulls(value) for key, value in data.items() if value is not None}
     if isinstance(data, list):
         return [without_nulls(value) for value in data]
     if _is_too_large(data):
@@ -94,11 +85,11 @@ def without_nulls(data: Any) -> Any:
 def _is_too_large(data: Any) -> bool:
     if isinstance(data, float):
         return not math.isfinite(data)
-    return isinstance(data, int) and not -LARGEST - 1 <= data <= LARGEST
+    return isinstance(data, int) and not -MAX_INTEGER - 1 <= data <= MAX_INTEGER
 
 
 def _too_large(data: Any) -> tuple[str | int, ...] | None:
-    """Where the first number is that is too large."""
+    """The path of the first number that is too large."""
     if _is_too_large(data):
         return ()
     inside: Iterable[tuple[Any, Any]] = data.items() if isinstance(data, dict) else ()

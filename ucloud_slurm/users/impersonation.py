@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ucloud_slurm.errors import Forbidden, NotNow, StorageFull
+from ucloud_slurm.errors import Forbidden, NotNow, StorageFullError
 from ucloud_slurm.system import ipc, terminal
 from ucloud_slurm.system.files import NotARegularFileError, make_folder, open_file, remove_folder
 from ucloud_slurm.system.process import Command, CommandMissingError, CommandTimeoutError, Finished, Started
@@ -37,7 +37,7 @@ class Impersonation(Protocol):
     def prepare(self, folder: str, files: Mapping[str, str]) -> None:
         """Makes a job's folder with these files in it.
 
-        :raises StorageFull: it cannot be made or written
+        :raises StorageFullError: it cannot be made or written
         """
 
     def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
@@ -64,7 +64,7 @@ class Impersonation(Protocol):
     def self_test(self, folder: str) -> None:
         """Makes a folder and removes it.
 
-        :raises StorageFull: it cannot be made
+        :raises StorageFullError: it cannot be made
         """
 
 
@@ -72,15 +72,12 @@ class OwnAccount:
     """Impersonation as the account of this process. See :class:`Impersonation`."""
 
     def prepare(self, folder: str, files: Mapping[str, str]) -> None:
-        """See :class:`Impersonation`."""
         make_folder(folder, files)
 
     def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
-        """See :class:`Impersonation`."""
         return Command(argv, env)
 
     def open(self, path: str) -> int | None:
-        """See :class:`Impersonation`."""
         return open_file(path)
 
     def listen(self, folder: str) -> int | None:
@@ -88,11 +85,9 @@ class OwnAccount:
         return None
 
     def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
-        """See :class:`Impersonation`."""
         return terminal.start(argv, env, cols, rows)
 
     def self_test(self, folder: str) -> None:
-        """See :class:`Impersonation`."""
         make_folder(folder)
         remove_folder(folder)
 
@@ -108,11 +103,9 @@ class RunnerClient:
         self._user = user
 
     def prepare(self, folder: str, files: Mapping[str, str]) -> None:
-        """See :class:`Impersonation`."""
         self._simple("prepare", folder=folder, files=dict(files))
 
     def self_test(self, folder: str) -> None:
-        """See :class:`Impersonation`."""
         self._simple("trial", folder=folder)
 
     def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
@@ -120,7 +113,6 @@ class RunnerClient:
         return _RunnerCommand(self._ask, argv, env["SLURM_CONF"])
 
     def open(self, path: str) -> int | None:
-        """See :class:`Impersonation`."""
         answer, descriptors = self._ask("open", QUICK_SECONDS, path=path)
         if "trouble" in answer:
             raise NotARegularFileError(str(answer["trouble"])[:200])
@@ -133,7 +125,6 @@ class RunnerClient:
         return descriptors[0]
 
     def listen(self, folder: str) -> int | None:
-        """See :class:`Impersonation`."""
         _, descriptors = self._ask("listen", QUICK_SECONDS, folder=folder)
         if not descriptors:
             return None
@@ -146,13 +137,7 @@ class RunnerClient:
     def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
         """See :class:`Impersonation`. Of the environment only ``SLURM_CONF`` counts."""
         answer, descriptors = self._ask(
-            "terminal",
-            QUICK_SECONDS,
-            command=argv[0],
-            arguments=list(argv[1:]),
-            conf=env["SLURM_CONF"],
-            cols=cols,
-            rows=rows,
+            "terminal", QUICK_SECONDS, command=argv[0], arguments=list(argv[1:]), conf=env["SLURM_CONF"], cols=cols, rows=rows
         )
         if not descriptors or not os.isatty(descriptors[0]):
             ipc.close(descriptors)
@@ -168,7 +153,7 @@ class RunnerClient:
     def _simple(self, verb: str, **arguments: Any) -> None:
         answer, _ = self._ask(verb, QUICK_SECONDS, **arguments)
         if "problem" in answer:
-            raise StorageFull(str(answer["problem"])[:300])
+            raise StorageFullError(str(answer["problem"])[:300])
         if answer:
             raise ImpersonationUnavailableError(f"the runner failed: {str(answer)[:200]}")
 
@@ -188,9 +173,7 @@ class RunnerClient:
             except ipc.ConnectionLostError as error:
                 raise ImpersonationUnavailableError(f"the runner did not take the request ({error})") from None
             try:
-                answer, descriptors = ipc.receive(
-                    channel, ipc.LARGEST_BYTES, within=within + MARGIN_SECONDS, descriptors=1
-                )
+                answer, descriptors = ipc.receive(channel, ipc.LARGEST_BYTES, within=within + MARGIN_SECONDS, descriptors=1)
             except ipc.ConnectionLostError as error:
                 return {"unknown": f"the runner gave no answer ({error})"}, []
         if "refused" in answer:
@@ -212,7 +195,6 @@ class _RunnerCommand:
         self._conf = conf
 
     def finish(self, stdin: str, timeout: float) -> Finished:
-        """See :meth:`ucloud_slurm.system.process.Started.finish`."""
         command, *arguments = self._argv
         answer, _ = self._ask("run", timeout, command=command, arguments=arguments, conf=self._conf, stdin=stdin)
         if "missing" in answer:

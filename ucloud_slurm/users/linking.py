@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ucloud_slurm.config import UsersSection
 from ucloud_slurm.errors import Conflict, Forbidden, Problem, Refused, TooMany, one_line
 from ucloud_slurm.store.codes import Code, Codes
-from ucloud_slurm.store.people import Link, People
+from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import Account
 from ucloud_slurm.system.ipc import ConnectionLostError, Message, MessageError
@@ -76,13 +76,11 @@ class Linking:
                 f"{code.username} is connected with another account of this cluster. Type ucloud-slurm "
                 "unlink there first, or ask the provider's support."
             )
-        link = Link(code.username, account.name, account.uid, self._now(), account.name)
+        link = UserLink(code.username, account.name, account.uid, self._now(), account.name)
         try:
             self._codes.spend(code, self._people, link)
         except Conflict:
-            raise Conflict(
-                "Your account is connected with another user of UCloud. Type ucloud-slurm unlink first."
-            ) from None
+            raise Conflict("Your account is connected with another user of UCloud. Type ucloud-slurm unlink first.") from None
         log.info("%s is connected with %s", one_line(code.username, 60), account.name)
         # The link counts now; UCloud is informed now or at the next pass of the worker.
         return {"username": code.username, "account": account.name, "told": self._report(code.username)}
@@ -122,8 +120,7 @@ class Linking:
             if found is None:
                 invalid.append(now)
                 raise Refused(
-                    "This code is not valid, or not any more: each works once, for ten minutes. Please "
-                    "connect again at UCloud."
+                    "This code is not valid, or not any more: each works once, for ten minutes. Please connect again at UCloud."
                 )
             if not invalid:
                 del self._invalid[uid]

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from ucloud_slurm.bridge.person import Person
+from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.config import Config, UsersSection
 from ucloud_slurm.errors import Forbidden, Problem, one_line
 from ucloud_slurm.store.people import People
@@ -23,7 +23,7 @@ _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 class Identity:
     """The user that a job runs as, and its Slurm account; None for that of the product."""
 
-    person: Person
+    person: LocalUser
     account: str | None
 
 
@@ -37,7 +37,7 @@ class Mapping(Protocol):
         :raises Problem: the mapping does not answer at the moment
         """
 
-    def person(self, local_user: str) -> Person:
+    def person(self, local_user: str) -> LocalUser:
         """The user of an existing job.
 
         :raises Forbidden: the user does not exist any more, or jobs may not run as it any more
@@ -103,13 +103,12 @@ def slurm_account(users: UsersSection, people: People, project: str | None, loca
     name = pattern.replace("{project}", project or "").replace("{user}", local_user)
     if not _WORD.fullmatch(name):
         raise Forbidden(
-            f"Your project {one_line(project or '', 40)} has no account on this cluster. Please tell the "
-            "provider's support."
+            f"Your project {one_line(project or '', 40)} has no account on this cluster. Please tell the provider's support."
         )
     return name
 
 
-def eligible_user(local_user: str, users: UsersSection, uid: int | None = None) -> Person:
+def eligible_user(local_user: str, users: UsersSection, uid: int | None = None) -> LocalUser:
     """The user of that name, if jobs may run as it; the reason why not is logged.
 
     :raises IneligibleUserError: see :func:`account_of`
@@ -119,7 +118,7 @@ def eligible_user(local_user: str, users: UsersSection, uid: int | None = None) 
     except IneligibleUserError as error:
         log.warning("no job runs as %s: %s", one_line(local_user, 40), error.reason)
         raise
-    return Person(account.name, account.home, account.shell)
+    return LocalUser(account.name, account.home, account.shell)
 
 
 class Table:
@@ -130,7 +129,6 @@ class Table:
         self._people = people
 
     def identity(self, username: str, project: str | None) -> Identity:
-        """See :class:`Mapping`."""
         link = self._people.of(username)
         if link is None:
             raise Forbidden(
@@ -140,6 +138,5 @@ class Table:
         person = eligible_user(link.local_user, self._users, link.uid)
         return Identity(person, slurm_account(self._users, self._people, project, person.user))
 
-    def person(self, local_user: str) -> Person:
-        """See :class:`Mapping`."""
+    def person(self, local_user: str) -> LocalUser:
         return eligible_user(local_user, self._users)

@@ -3,7 +3,7 @@
 import os
 import pwd
 
-from ucloud_slurm.bridge.person import Person
+from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.system.accounts import own_account
@@ -29,7 +29,7 @@ def refuse_root() -> None:
         )
 
 
-def person(config: Config) -> Person:
+def person(config: Config) -> LocalUser:
     """The user that jobs run as.
 
     :raises Misconfigured: it does not exist, or jobs may not run as it
@@ -44,7 +44,7 @@ def person(config: Config) -> Person:
             account_of(user, config.users)
         except IneligibleUserError as error:
             raise Misconfigured([f"users.service_user: {error.reason}."]) from None
-    return Person(user, account.pw_dir, account.pw_shell or "/bin/sh")
+    return LocalUser(user, account.pw_dir, account.pw_shell or "/bin/sh")
 
 
 class Service:
@@ -57,12 +57,11 @@ class Service:
         """See :class:`Mapping`. The same for every owner."""
         return Identity(self._person, None)
 
-    def person(self, local_user: str) -> Person:
-        """See :class:`Mapping`."""
+    def person(self, local_user: str) -> LocalUser:
         if local_user == self._person.user:
             return self._person
         try:
             account = pwd.getpwnam(local_user)
         except KeyError:
-            return Person(local_user, "/nonexistent", "/bin/sh")
-        return Person(local_user, account.pw_dir, account.pw_shell or "/bin/sh")
+            return LocalUser(local_user, "/nonexistent", "/bin/sh")
+        return LocalUser(local_user, account.pw_dir, account.pw_shell or "/bin/sh")

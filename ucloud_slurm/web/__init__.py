@@ -1,1 +1,1 @@
-"""The calls that UCloud makes, as a Flask application. Thin."""
+"""The calls that UCloud makes, and the pages of browsers, as parts of a Flask application."""

@@ -1,7 +1,7 @@
-"""Who may do something with a job, and updateAcl: what is given to and taken from users and groups.
+"""Authorization: who may act on a job, who may open a shell in it, and updateAcl.
 
-The files of a job are its user's own; UCloud shows its log and its pages to those who may see them. A shell is
-the user's own account, so that it is opened for nobody else.
+UCloud shows the log and the pages of a job to those who may see them. A shell runs as the user's own account, so that
+only its owner may open one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from ucloud_slurm.ucloud.jobs import AclEntity, AclUpdate, Job
 
 
 def update(provider: Provider, items: Sequence[AclUpdate]) -> None:
-    """Writes down who has lost access and who has it again. Jobs that are not known here are passed over."""
+    """Records who has lost access and who has been given it. Unknown jobs are skipped."""
     now = provider.now()
     with provider.store.writing():
         for item in items:
@@ -25,14 +25,14 @@ def update(provider: Provider, items: Sequence[AclUpdate]) -> None:
 
 
 def check(provider: Provider, row: JobRow, username: str | None, job: Job) -> None:
-    """Refuses whoever has nothing to do with a job that runs as its owner's own account.
+    """Refuses users without access to a job that runs as its owner's own account.
 
-    Who is in a project or a group only UCloud knows, so that it decides about the jobs of projects, and about those
-    that a group was given access to.
+    Only UCloud knows the members of projects and groups. So UCloud decides about jobs of projects, and about jobs to
+    which a group has access.
 
-    :param username: for whom UCloud calls; None when it calls for itself
-    :param job: the job as UCloud sent it, which may say who else has access
-    :raises Forbidden: for everybody but the owner, and those who may have been given access
+    :param username: the acting user; None when UCloud calls for itself
+    :param job: the job as UCloud sent it, whose permissions name others with access
+    :raises Forbidden: the user is not the owner and has not been given access
     """
     if provider.config.users.mapping == "service" or username in (None, row.owner) or row.project is not None:
         return
@@ -44,14 +44,14 @@ def check(provider: Provider, row: JobRow, username: str | None, job: Job) -> No
 
 
 def check_shell(provider: Provider, row: JobRow, username: str | None) -> None:
-    """Refuses a shell to everybody but the person whose account the job runs as.
+    """Refuses a shell to everybody but the user of UCloud whose account the job runs as.
 
-    The owner of a job from outside UCloud is whom a rule names, and somebody who is not connected any more, or with
-    another account, has no business in that one either.
+    The owner alone does not decide: an external job has the owner that a rule names, and an owner may have lost the
+    connection with the account, or have another one now.
 
-    :param username: for whom UCloud calls; a call for nobody gets no shell
-    :raises Forbidden: see there
-    :raises Problem: it cannot be told at the moment who the owner is
+    :param username: the acting user; None when UCloud calls for itself
+    :raises Forbidden: the shell would run as the account of somebody else
+    :raises Problem: the mapping cannot be asked at the moment
     """
     if provider.config.users.mapping == "service":
         return
@@ -62,9 +62,9 @@ def check_shell(provider: Provider, row: JobRow, username: str | None) -> None:
 
 
 def check_all(provider: Provider, jobs: Iterable[Job], username: str | None) -> None:
-    """Does :func:`check` for all jobs of a request that are known.
+    """Does :func:`check` for all known jobs of a request.
 
-    :raises Forbidden: for the first that it is refused for; nothing has been done
+    :raises Forbidden: for the first refused job
     """
     for job in jobs:
         row = provider.jobs.get(job.id)
@@ -73,7 +73,4 @@ def check_all(provider: Provider, jobs: Iterable[Job], username: str | None) -> 
 
 
 def _entities(entities: Iterable[AclEntity]) -> list[str]:
-    return [
-        user(entity.username) if entity.type == "user" else group(entity.project_id, entity.group)
-        for entity in entities
-    ]
+    return [user(entity.username) if entity.type == "user" else group(entity.project_id, entity.group) for entity in entities]

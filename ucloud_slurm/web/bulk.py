@@ -10,10 +10,9 @@ from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 
-from ucloud_slurm.errors import Conflict, StorageTrouble
+from ucloud_slurm.errors import Conflict, StorageError
 from ucloud_slurm.provider.cancellation import cancel
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import OPEN_SECONDS
 from ucloud_slurm.provider.submission import FolderError, Outcome, abandon, claimed_until, conclude, start
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
@@ -70,7 +69,7 @@ class Bulk:
 
         :returns: the jobs that were written; the others are another request's
         :raises Conflict: one of them came before with other contents, and nothing is written
-        :raises StorageTrouble: nothing is written
+        :raises StorageError: nothing is written
         """
         pace = self._provider.config.slurm.submit_per_second
         order = deque(round_robin(self._submissions, lambda job_id: self._new[job_id].owner))
@@ -94,7 +93,7 @@ class Bulk:
         provider, now = self._provider, self._provider.now()
         with provider.store.writing():
             for owner in {job.owner for job in self._new.values()}:
-                provider.connections.named(owner, now)
+                provider.link_states.named(owner, now)
             until = claimed_until(provider, self._deadline - time.monotonic())
             written = provider.jobs.accept(self._new.values(), claimed=claimed, attempted_at=now, claimed_until=until)
             check_known(provider, {job.id: job.fingerprint for job in self._new.values() if job.id not in written})
@@ -117,9 +116,7 @@ class Bulk:
         for job_id, attempt in claims.items():
             submission = self._submissions[job_id]
             work = partial(self._conclude, job_id, submission, attempt)
-            task = self._provider.executor.submit(
-                self._new[job_id].owner, work, partial(self._start, submission), abandon
-            )
+            task = self._provider.executor.submit(self._new[job_id].owner, work, partial(self._start, submission), abandon)
             self._tasks[task] = job_id
             task.add_done_callback(self._done.put)
 
@@ -128,9 +125,7 @@ class Bulk:
         self._rows_written.wait()
         return pending
 
-    def _conclude(
-        self, job_id: str, submission: Submission, attempt: int, pending: PendingSubmission | None
-    ) -> Outcome | None:
+    def _conclude(self, job_id: str, submission: Submission, attempt: int, pending: PendingSubmission | None) -> Outcome | None:
         provider = self._provider
         if not self._may_submit():
             abandon(pending)
@@ -140,13 +135,13 @@ class Bulk:
         except FolderError as error:
             provider.jobs.refused(job_id, error.status, error.why, provider.now(), attempt=attempt)
             return Outcome.REFUSED
-        except StorageTrouble as error:
+        except StorageError as error:
             # Slurm may have the job by now: its row stays as it is, and the worker looks the job up.
             log.warning("job %s: the outcome of its submission could not be written: %s", job_id, error)
             return Outcome.UNKNOWN
 
     def _may_submit(self) -> bool:
-        with suppress(StorageTrouble):
+        with suppress(StorageError):
             return self._provider.breaker.allows(SLURM, self._provider.now())
         return False
 
@@ -178,7 +173,7 @@ class Bulk:
             pass
         if self._tasks:
             provider = self._provider
-            provider.breaker.open(SLURM, "a submission takes long", provider.now(), OPEN_SECONDS)
+            provider.breaker.open(SLURM, "a submission takes long", provider.now())
         unsent = {job_id: self._claims[job_id] for job_id in self._claims.keys() - set(self._tasks.values())}
         for attempt in set(unsent.values()):
             self._provider.jobs.release_claim([job_id for job_id in unsent if unsent[job_id] == attempt], attempt)

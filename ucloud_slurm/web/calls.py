@@ -1,4 +1,4 @@
-"""The calls of jobs.provider and of the integration module (contract: route table), as a Flask blueprint."""
+"""The calls of jobs.provider and of the integration module (contract: route table)."""
 
 from collections.abc import Sequence
 
@@ -7,17 +7,7 @@ from flask import request
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import SLURM, UCLOUD
-from ucloud_slurm.ucloud.jobs import (
-    AclUpdate,
-    Bulk,
-    ExtendItem,
-    Job,
-    JobItem,
-    Principal,
-    SessionItem,
-    UserName,
-    Welcome,
-)
+from ucloud_slurm.ucloud.jobs import AclUpdate, Bulk, ExtendItem, Job, JobItem, Principal, SessionItem, UserName, Welcome
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.ucloud.responses import (
     Answers,
@@ -37,18 +27,20 @@ from ucloud_slurm.web import access, reconcile, unsupported, utilization
 from ucloud_slurm.web.control import Extend, Resume, Suspend
 from ucloud_slurm.web.create import Create
 from ucloud_slurm.web.linking import Connecting
-from ucloud_slurm.web.routes import Calls
+from ucloud_slurm.web.routes import CallRegistry
 from ucloud_slurm.web.sessions import open_session
 from ucloud_slurm.web.unsupported import NOT_SUPPORTED
 
+CREATE = "calls.POST jobs"  # the endpoint in Flask's url_map
 
-def declare(provider: Provider) -> Calls:
+
+def declare(provider: Provider) -> CallRegistry:
     """The routes under ``/ucloud/<provider id>``."""
 
     def authenticate() -> None:
         provider.tokens.verify(request.headers.get("Authorization"), provider.now())
 
-    calls = Calls(f"/ucloud/{provider.config.provider.id}", authenticate)
+    calls = CallRegistry(f"/ucloud/{provider.config.provider.id}", authenticate)
     _jobs(provider, calls)
     _control(provider, calls)
     _integration(provider, calls)
@@ -57,17 +49,20 @@ def declare(provider: Provider) -> Calls:
 
 
 def acting_user(provider: Provider) -> str | None:
-    """The user of UCloud for whom a call is made; only to be trusted behind a verified token."""
+    """The user of UCloud for whom UCloud makes the call. Valid only after the token was verified."""
     return provider.era.username(request.headers.get("UCloud-Username"))
 
 
-def theirs(provider: Provider, jobs: Sequence[Job]) -> None:
-    """Refuses jobs of other providers, and those with which the acting user has nothing to do."""
-    reconcile.ours(provider, jobs)
+def check_jobs(provider: Provider, jobs: Sequence[Job]) -> None:
+    """Refuses jobs of other providers, and jobs to which the acting user has no access.
+
+    :raises Problem: for the first refused job; nothing has been done
+    """
+    reconcile.check_provider(provider, jobs)
     access.check_all(provider, jobs, acting_user(provider))
 
 
-def _jobs(provider: Provider, calls: Calls) -> None:
+def _jobs(provider: Provider, calls: CallRegistry) -> None:
     @calls.call("POST", "jobs", takes=Bulk[Job], gives=Answers[Created])
     def create(bulk: Bulk[Job]) -> Answers[Created]:
         """Start jobs: all of them or none."""
@@ -75,26 +70,26 @@ def _jobs(provider: Provider, calls: Calls) -> None:
 
     @calls.call("POST", "jobs/terminate", takes=Bulk[Job], gives=Answers[Nothing])
     def terminate(bulk: Bulk[Job]) -> Answers[Nothing]:
-        """End jobs; one that has ended is told again."""
-        theirs(provider, bulk.items)
+        """End jobs; the final state of an ended job is sent again."""
+        check_jobs(provider, bulk.items)
         reconcile.terminate(provider, bulk.items)
         return _nothing(bulk.items)
 
     @calls.call("POST", "jobs/verify", takes=Bulk[Job])
     def verify(bulk: Bulk[Job]) -> None:
-        """Compare jobs; what UCloud has wrong is told."""
+        """Compare jobs; UCloud is sent the state of those that it shows wrongly."""
         reconcile.verify(provider, bulk.items)
 
     @calls.call("POST", "jobs/updateAcl", takes=Bulk[AclUpdate], gives=Answers[Nothing])
     def update_acl(bulk: Bulk[AclUpdate]) -> Answers[Nothing]:
         """Give and take access to jobs."""
-        reconcile.ours(provider, [item.resource for item in bulk.items])
+        reconcile.check_provider(provider, [item.resource for item in bulk.items])
         access.update(provider, bulk.items)
         return _nothing(bulk.items)
 
     @calls.call("GET", "jobs/retrieveProducts", gives=Answers[ComputeSupport])
     def retrieve_products() -> Answers[ComputeSupport]:
-        """Say which products there are and what is offered for each."""
+        """List the products and what each supports."""
         pages = provider.config.sessions.url is not None
         extension = utilization.may_extend(provider)
         images = provider.config.containers.runtime != "none"
@@ -121,47 +116,44 @@ def _jobs(provider: Provider, calls: Calls) -> None:
         raise Refused("Deleting a job is not supported by this provider; end it instead.", error_code=NOT_SUPPORTED)
 
 
-def _control(provider: Provider, calls: Calls) -> None:
+def _control(provider: Provider, calls: CallRegistry) -> None:
     @calls.call("POST", "jobs/extend", takes=Bulk[ExtendItem], gives=Answers[Nothing])
     def extend(bulk: Bulk[ExtendItem]) -> Answers[Nothing]:
         """Give jobs more time."""
-        theirs(provider, [item.job for item in bulk.items])
+        check_jobs(provider, [item.job for item in bulk.items])
         Extend(provider).bulk(bulk.items)
         return _nothing(bulk.items)
 
     @calls.call("POST", "jobs/suspend", takes=Bulk[JobItem], gives=Answers[Nothing])
     def suspend(bulk: Bulk[JobItem]) -> Answers[Nothing]:
         """Suspend running jobs."""
-        theirs(provider, [item.job for item in bulk.items])
+        check_jobs(provider, [item.job for item in bulk.items])
         Suspend(provider).bulk(bulk.items)
         return _nothing(bulk.items)
 
     @calls.call("POST", "jobs/unsuspend", takes=Bulk[JobItem], gives=Answers[Nothing])
     def unsuspend(bulk: Bulk[JobItem]) -> Answers[Nothing]:
-        """Let suspended jobs go on."""
-        theirs(provider, [item.job for item in bulk.items])
+        """Resume suspended jobs."""
+        check_jobs(provider, [item.job for item in bulk.items])
         Resume(provider).bulk(bulk.items)
         return _nothing(bulk.items)
 
     @calls.call(
-        "POST",
-        "jobs/interactiveSession",
-        takes=Bulk[SessionItem],
-        gives=Answers[ShellSession | WebSession | VncSession],
+        "POST", "jobs/interactiveSession", takes=Bulk[SessionItem], gives=Answers[ShellSession | WebSession | VncSession]
     )
     def open_sessions(bulk: Bulk[SessionItem]) -> Answers[ShellSession | WebSession | VncSession]:
         """Open shells, web pages and screens of running jobs."""
-        theirs(provider, [item.job for item in bulk.items])
+        check_jobs(provider, [item.job for item in bulk.items])
         user = acting_user(provider)
         return Answers(responses=open_session(provider, bulk.items, user))
 
     @calls.call("GET", "jobs/retrieveUtilization", gives=Utilization, query=("categoryId",))
     def retrieve_utilization(*, categoryId: str | None) -> Utilization:  # noqa: N803  the contract's own name
-        """Say how full the machines are."""
+        """Say how many resources are used and how many jobs wait."""
         return utilization.utilization(provider, categoryId)
 
 
-def _integration(provider: Provider, calls: Calls) -> None:
+def _integration(provider: Provider, calls: CallRegistry) -> None:
     link = Connecting(provider)
 
     @calls.call("GET", "integration/retrieveManifest", gives=Manifest)
@@ -171,33 +163,33 @@ def _integration(provider: Provider, calls: Calls) -> None:
 
     @calls.call("POST", "integration/init", takes=UserName)
     def init(user: UserName) -> None:
-        """Prepare for a user: nothing has to be done, but they must be known."""
+        """Prepare for a user: nothing is done, but the user must be connected."""
         link.check(user.username)
 
     @calls.call("POST", "jobs/init", takes=Principal)
     def init_jobs(_principal: Principal) -> None:
-        """Prepare for the jobs of an owner: nothing has to be done."""
+        """Prepare for the jobs of an owner: nothing is done."""
 
     @calls.call("POST", "integration/connect", takes=UserName, gives=Destination)
     def connect(user: UserName) -> Destination:
-        """Say where a user learns how to connect."""
+        """Give the address of the page that says how to connect."""
         return Destination(redirect_to=link.begin(user.username))
 
     @calls.call("POST", "integration/unlinked", takes=UserName)
     def unlinked(user: UserName) -> None:
-        """Forget a user's connection."""
+        """Remove a user's connection."""
         link.end(user.username)
 
     @calls.call("GET", "integration/retrieveStatus", gives=Condition)
     def status() -> Condition:
-        """Say how the provider does."""
+        """Say whether the provider works."""
         failing = [part for part in (SLURM, UCLOUD) if provider.breaker.of(part).failing_since is not None]
         return Condition(level="DEGRADED" if failing else "NORMAL")
 
     @calls.call("POST", "integration/welcome", takes=Welcome, gives=None, public=True)
     def welcome(_welcome: Welcome) -> None:
         """Refused: this provider never asks for approval."""
-        # Only a provider that asked for approval may be given keys; this release is given them by hand.
+        # Keys that were not asked for may come from anybody; an administrator installs ours.
         raise Refused("This provider has not asked for approval; its keys are put into its files by hand.")
 
 

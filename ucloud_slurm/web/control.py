@@ -1,4 +1,4 @@
-"""extend, suspend and unsuspend: acting on jobs that Slurm has, all of a request or none."""
+"""extend, suspend and unsuspend: changes of jobs that Slurm has, all of a request or none."""
 
 import logging
 import time
@@ -11,12 +11,12 @@ from ucloud_slurm.bridge import time_limit
 from ucloud_slurm.bridge.errors import action
 from ucloud_slurm.errors import Conflict, NotFound, Problem, Refused
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import FAIR_TRIAL_SECONDS, OPEN_SECONDS, Lookup
+from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.breaker import FAIR_TRIAL_SECONDS, SLURM
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.ucloud.jobs import ExtendItem, Job, JobItem
@@ -29,28 +29,28 @@ class _Item(Protocol):
     def job(self) -> Job: ...
 
 
-I = TypeVar("I", bound=_Item)  # noqa: E741  the item of a bulk
+ItemT = TypeVar("ItemT", bound=_Item)
 NOT_YET = "The job has not reached the cluster yet; please try again in a minute."
 
 
-class Control(ABC, Generic[I]):
-    """One request. First every job is looked at; then all are acted on; what fails half-way is taken back."""
+class Control(ABC, Generic[ItemT]):
+    """One request. All jobs are checked before the first one is changed; a refusal half-way rolls the changes back."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
         self._begun = time.monotonic()
         self._deadline = self._begun + provider.config.jobs.submit_within
 
-    def bulk(self, items: Sequence[I]) -> None:
-        """Does it.
+    def bulk(self, items: Sequence[ItemT]) -> None:
+        """Changes all jobs.
 
-        :raises Problem: for the first job that it cannot be done with; the others stay as they were
+        :raises Problem: for the first refused job; the others stay as they were
         :raises SchedulerUnavailableError: Slurm does not answer
         """
         if not self._provider.breaker.allows(SLURM, self._provider.now()):
             raise SchedulerUnavailableError("Slurm did not answer a moment ago")
-        found: list[tuple[I, JobRow, QueueRecord]] = []
-        done: list[tuple[I, JobRow, QueueRecord]] = []
+        found: list[tuple[ItemT, JobRow, QueueRecord]] = []
+        done: list[tuple[ItemT, JobRow, QueueRecord]] = []
         try:
             for item in items:
                 with _named(items, item):
@@ -67,44 +67,47 @@ class Control(ABC, Generic[I]):
             raise
         except SchedulerUnavailableError as error:
             if time.monotonic() - self._begun >= FAIR_TRIAL_SECONDS:
-                self._provider.breaker.record_failure(SLURM, str(error), self._provider.now(), OPEN_SECONDS)
+                self._provider.breaker.record_failure(SLURM, str(error), self._provider.now())
             raise
 
     def left(self) -> float:
         """Seconds until the answer must be given.
 
-        :raises SchedulerUnavailableError: when there are none
+        :raises SchedulerUnavailableError: no time is left
         """
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise SchedulerUnavailableError("Slurm answers too slowly")
         return left
 
-    def _act(self, item: I, row: JobRow, record: QueueRecord) -> None:
+    def _act(self, item: ItemT, row: JobRow, record: QueueRecord) -> None:
         try:
             self.act(item, row, record)
         except ActionRefusedError as refusal:
-            log.warning("job %s: Slurm does not do it to Slurm job %d: %s", row.id, record.id, refusal.reason)
+            log.warning("job %s: Slurm refuses the change of Slurm job %d: %s", row.id, record.id, refusal.reason)
             raise action(refusal.reason) from None
 
-    def _undo(self, done: Sequence[tuple[I, JobRow, QueueRecord]]) -> None:
+    def _undo(self, done: Sequence[tuple[ItemT, JobRow, QueueRecord]]) -> None:
         for item, row, record in reversed(done):
             try:
                 self.undo(item, row, record)
             except (ActionRefusedError, SchedulerUnavailableError) as error:
-                log.warning("job %s: could not be put back to what it was: %s", row.id, error)
+                log.warning("job %s: its change could not be rolled back: %s", row.id, error)
 
     @abstractmethod
-    def check(self, item: I, row: JobRow, record: QueueRecord) -> None:
-        """Refuses what cannot be done, before anything is."""
+    def check(self, item: ItemT, row: JobRow, record: QueueRecord) -> None:
+        """Refuses a job that cannot be changed.
+
+        :raises Problem: says why
+        """
 
     @abstractmethod
-    def act(self, item: I, row: JobRow, record: QueueRecord) -> None:
-        """Does it to one job; once more is harmless."""
+    def act(self, item: ItemT, row: JobRow, record: QueueRecord) -> None:
+        """Changes one job. Idempotent."""
 
     @abstractmethod
-    def undo(self, item: I, row: JobRow, record: QueueRecord) -> None:
-        """Takes it back."""
+    def undo(self, item: ItemT, row: JobRow, record: QueueRecord) -> None:
+        """Rolls the change of one job back."""
 
 
 class Extend(Control[ExtendItem]):
@@ -115,7 +118,7 @@ class Extend(Control[ExtendItem]):
         self._partitions = Lookup(provider, self._deadline).partitions()
 
     def check(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> None:
-        """Holds the new limit against the partition and the product."""
+        """Compares the new limit with those of the partition and of the product."""
         target = self._wanted(item, row, record).target
         partition = (self._partitions or {}).get(record.partition.partition(",")[0])
         product = self._provider.config.product(row.category, row.product)
@@ -125,17 +128,18 @@ class Extend(Control[ExtendItem]):
             time_limit.check(target, row.product, int(product.time_max // 60), "the limit of the product")
 
     def act(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> None:
-        """Sets the limit and tells UCloud."""
+        """Sets the limit, and writes an update for UCloud."""
         provider, wanted = self._provider, self._wanted(item, row, record)
         provider.scheduler.set_time_limit(record.id, wanted.target, self.left())
         now = provider.now()
         with provider.store.writing():
-            provider.jobs.seen(row.id, extension=wanted.key, extended_at=now)
-            provider.jobs.limited(row.id, wanted.target, time_limit.limit_update(wanted.target, provider.era), now)
+            provider.observations.record_extension(row.id, wanted.key, now)
+            update = time_limit.limit_update(wanted.target, provider.era)
+            provider.observations.record_time_limit(row.id, wanted.target, update, now)
         log.info("job %s: may now run for %d minutes", row.id, wanted.target)
 
     def undo(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> None:
-        """Sets the old limit; the worker sees it and tells UCloud."""
+        """Sets the old limit. The worker observes it and updates UCloud."""
         if record.minutes is not None:
             self._provider.scheduler.set_time_limit(record.id, record.minutes, self.left())
 
@@ -151,10 +155,10 @@ class Extend(Control[ExtendItem]):
 
 
 class Suspend(Control[JobItem]):
-    """Suspends jobs. The worker sees it and tells UCloud; a suspended job is not charged."""
+    """Suspends jobs. The worker observes it and updates UCloud; a suspended job is not charged."""
 
     def check(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:
-        """Only what runs can be suspended."""
+        """Only a running job can be suspended."""
         if record.state not in (SlurmState.RUNNING, SlurmState.SUSPENDED):
             raise Conflict("Only a running job can be suspended; this one waits in the queue.")
 
@@ -164,16 +168,16 @@ class Suspend(Control[JobItem]):
             self._provider.scheduler.suspend(record.id, self.left())
 
     def undo(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:
-        """Lets it go on."""
+        """Resumes the job."""
         if record.state is not SlurmState.SUSPENDED:
             self._provider.scheduler.resume(record.id, self.left())
 
 
 class Resume(Control[JobItem]):
-    """Lets suspended jobs go on."""
+    """Resumes suspended jobs."""
 
     def check(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:
-        """Nothing can be wrong: what is not suspended goes on already."""
+        """Accepts every job: one that is not suspended runs already."""
 
     def act(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:
         """Resumes a job that is suspended."""
@@ -188,7 +192,7 @@ class Resume(Control[JobItem]):
 
 @contextmanager
 def _named(items: Sequence[_Item], item: _Item) -> Iterator[None]:
-    """Says which item of a bulk a refusal is about."""
+    """Adds the item of a bulk to the reason of a refusal."""
     try:
         yield
     except Problem as problem:
@@ -198,13 +202,15 @@ def _named(items: Sequence[_Item], item: _Item) -> Iterator[None]:
 
 
 def present(provider: Provider, job: Job, within: float) -> tuple[JobRow, QueueRecord]:
-    """The row of a job, and what Slurm says of it now.
+    """The row of a job, and Slurm's present record of it.
 
-    Ids are used again: what has another name or owner is not ours.
+    Slurm uses ids again: a record with another name or user belongs to another job.
 
-    :raises NotFound: we do not know it
-    :raises Refused: it has ended
-    :raises Conflict: it has not reached the cluster yet
+    :param within: seconds that Slurm has for its answer
+    :raises NotFound: the job is unknown
+    :raises Refused: the job has ended
+    :raises Conflict: the job has not reached the cluster yet
+    :raises SchedulerUnavailableError: Slurm does not answer
     """
     row = provider.jobs.get(job.id)
     if row is None or row.phase is JobPhase.REFUSED:

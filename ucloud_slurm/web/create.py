@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.wallets import nothing_left
-from ucloud_slurm.errors import Conflict, PaymentRequired, Problem, Refused
+from ucloud_slurm.errors import Conflict, CoreRefusedError, CoreUnavailableError, PaymentRequired, Problem, Refused
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import RenderingUnavailableError
@@ -15,7 +15,6 @@ from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.job_rows import JobRow, NewJob
 from ucloud_slurm.ucloud.channel import Payer
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.web.bulk import Bulk, check_known, roll_back
 
@@ -76,12 +75,7 @@ class Create:
                 submissions[job.id] = build(provider, lookup, job, identity)
             except Problem as problem:
                 raise _named(problem, place) if several else problem from None
-            except (
-                CoreUnavailableError,
-                CoreRefusedError,
-                RenderingUnavailableError,
-                SchedulerUnavailableError,
-            ) as error:
+            except (CoreUnavailableError, CoreRefusedError, RenderingUnavailableError, SchedulerUnavailableError) as error:
                 log.warning("job %s: accepted, and built later: %s", job.id, error)
         return new, submissions
 

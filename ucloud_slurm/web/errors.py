@@ -1,7 +1,6 @@
-"""Answers: the bodies of success and of errors. No stack trace leaves the process."""
+"""Exceptions as answers to UCloud (contract: CommonErrorMessage). No stack trace leaves the process."""
 
 import logging
-from typing import Any
 
 from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
@@ -9,11 +8,6 @@ from werkzeug.exceptions import HTTPException
 from ucloud_slurm.errors import NotNow, Problem, one_line, place
 
 log = logging.getLogger(__name__)
-
-
-def responses(items: list[Any]) -> dict[str, list[Any]]:
-    """A BulkResponse: as many elements as the request had, in the same order."""
-    return {"responses": items}
 
 
 def error(status: int, why: str, error_code: str | None = None) -> Response:
@@ -24,7 +18,7 @@ def error(status: int, why: str, error_code: str | None = None) -> Response:
 
 
 def handle_errors(app: Flask) -> None:
-    """FairExecutor everything that is raised in a request into an answer."""
+    """Makes an answer of every exception that a request raises."""
 
     @app.errorhandler(Problem)
     def problem(raised: Problem) -> Response:
@@ -34,7 +28,7 @@ def handle_errors(app: Flask) -> None:
 
     @app.errorhandler(NotNow)
     def not_now(raised: NotNow) -> Response:
-        # Never 503 or 449: UCloud answers both with init and five repeats.
+        # Never 503 or 449: UCloud reacts to both with init and five retries.
         log.warning("%s", one_line(str(raised)))
         return error(500, "The provider cannot do this at the moment; please try again in a minute.")
 
@@ -44,6 +38,6 @@ def handle_errors(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def unexpected(raised: Exception) -> Response:
-        # One line in the journal; the place is enough to find it, the values may be secrets.
+        # The journal gets the place only: the values may be secrets.
         log.error("unexpected %s at %s; please report it", type(raised).__name__, place(raised))
         return error(500, "Internal error of the provider")

@@ -1,20 +1,27 @@
-"""For operators: is the process alive, can it work, how is it doing. No secrets, no questions to Slurm."""
+"""For operators: whether the process is alive, whether it can work, and its metrics. Nothing here asks Slurm."""
+
+from collections.abc import Iterator, Mapping, Sequence
 
 from flask import Blueprint, Response, jsonify
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import CHANNEL, SLURM, UCLOUD
 from ucloud_slurm.store.job_state import JobPhase
-from ucloud_slurm.system.filelock import LISTENER, is_locked
+from ucloud_slurm.system.filelock import LISTENER, WORKER, is_locked, last_released
+from ucloud_slurm.web.metrics import Durations
 
 NO_LISTENER = "the listener does not run; systemctl start ucloud-slurm-listener"
 
 
-def blueprint(provider: Provider) -> Blueprint:
+def blueprint(provider: Provider, durations: Durations) -> Blueprint:
     """``/healthz``, ``/readyz`` and ``/metrics``."""
     health = Blueprint("health", __name__)
     parts = (SLURM, UCLOUD, CHANNEL) if provider.era.has_channel else (SLURM, UCLOUD)
+    gauges = CollectorRegistry()
+    gauges.register(Gauges(provider, parts))
 
     @health.get("/healthz")
     def alive() -> dict[str, str]:
@@ -24,29 +31,61 @@ def blueprint(provider: Provider) -> Blueprint:
     def ready() -> Response:
         reasons = [f"{part}: {reason}" for part in parts if (reason := _failing(provider, part)) is not None]
         response = jsonify({"ready": not reasons, "reasons": reasons})
-        # 500 and not 503: whoever stands before us may take 503 for UCloud's "call init".
+        # 500 and not 503: a proxy may pass it on, and UCloud takes 503 for "call init".
         response.status_code = 200 if not reasons else 500
         return response
 
     @health.get("/metrics")
     def metrics() -> Response:
-        registry = CollectorRegistry()
-        jobs = Gauge("ucloud_slurm_jobs", "Jobs by phase.", ["phase"], registry=registry)
-        counts = provider.jobs.count()
-        for phase in JobPhase:
-            jobs.labels(phase.value).set(counts.get(phase.value, 0))
-        waiting = Gauge("ucloud_slurm_outbox_waiting", "Messages that wait for UCloud.", registry=registry)
-        waiting.set(provider.outbox.waiting())
-        up = Gauge("ucloud_slurm_answers", "Whether a part answers (1) or not (0).", ["part"], registry=registry)
-        for part in parts:
-            up.labels(part).set(_failing(provider, part) is None)
-        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(gauges) + durations.exposition(), content_type=CONTENT_TYPE_LATEST)
 
     return health
 
 
+class Gauges(Collector):
+    """The state of the whole provider, read from the database: every process of the service shows the same.
+
+    :param parts: whose circuit breakers are shown
+    """
+
+    def __init__(self, provider: Provider, parts: Sequence[str]) -> None:
+        self._provider = provider
+        self._parts = parts
+
+    def collect(self) -> Iterator[Metric]:
+        """See :class:`Collector`. An age that does not exist has no sample."""
+        provider = self._provider
+        now, counts = provider.now(), provider.jobs.count()
+        yield _family("jobs", "Jobs by phase.", "phase", {phase: counts.get(phase, 0) for phase in JobPhase})
+        yield _gauge("outbox_waiting", "Messages that wait for UCloud.", provider.outbox.waiting())
+        oldest, passed = provider.outbox.oldest_waiting(), last_released(provider.store.path, WORKER)
+        yield _gauge(
+            "outbox_oldest_age_seconds",
+            "Age of the oldest message that waits for UCloud; 0 while none waits.",
+            0.0 if oldest is None else now - oldest,
+        )
+        yield _gauge(
+            "last_pass_age_seconds",
+            "Time since the last pass of the worker ended; missing before the first one.",
+            None if passed is None else now - passed,
+        )
+        answers = {part: _failing(provider, part) is None for part in self._parts}
+        yield _family("answers", "Whether a part answers (1) or not (0).", "part", answers)
+
+
+def _family(name: str, meaning: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(f"ucloud_slurm_{name}", meaning, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    return family
+
+
+def _gauge(name: str, meaning: str, value: float | None) -> Metric:
+    return GaugeMetricFamily(f"ucloud_slurm_{name}", meaning, value=value)
+
+
 def _failing(provider: Provider, part: str) -> str | None:
-    """Why a part does not do, None when it does."""
+    """Why a part fails; None while it does not."""
     if part == CHANNEL and not is_locked(provider.store.path, LISTENER):
         return NO_LISTENER
     condition = provider.breaker.of(part)

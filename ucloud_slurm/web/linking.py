@@ -1,34 +1,35 @@
-"""Connecting users: UCloud's calls about who is connected, and the page that says what to type on the cluster."""
+"""Connecting users: UCloud's calls about the connection of a user, and the page with the command to type."""
 
 import base64
 from contextlib import suppress
 from hashlib import sha256
-from html import escape
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, render_template
 
 from ucloud_slurm.errors import Forbidden, NotFound, Refused, one_line
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.web.pages import html
 
 LONGEST_NAME = 200  # characters
+CONNECTED = "done"  # in the place of a code: the user is connected already
 
 
 class Connecting:
-    """What UCloud asks about one user at a time. Only with ``mapping = "table"`` does anybody have to connect."""
+    """UCloud's calls about one user. Users connect only where ``mapping = "table"``."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
 
     @property
     def wanted(self) -> bool:
-        """Whether people have to connect."""
+        """Whether users have to connect."""
         return self._provider.config.users.mapping == "table"
 
     def begin(self, username: str) -> str:
         """Makes a code for a user.
 
-        :returns: the address of the page that shows it; of one that says so when they are connected here already
-        :raises Refused: nobody has to connect
+        :returns: the address of the page that shows the code; of another page when the user is connected already
+        :raises Refused: this provider needs no connections, or the name cannot be one
         """
         config = self._provider.config
         if config.users.mapping == "service":
@@ -39,58 +40,28 @@ class Connecting:
             raise Refused("username: not the name of a user")
         page = f"{config.provider.url.rstrip('/')}/ucloud/{config.provider.id}/link"
         provider = self._provider
-        provider.connections.unconnected(username, provider.now())
+        provider.link_states.disconnected(username, provider.now())
         with suppress(Forbidden):
             provider.mapping.identity(username, None)
             return f"{page}/{CONNECTED}"
         return f"{page}/{provider.codes.new(username, provider.now())}"
 
     def check(self, username: str) -> None:
-        """Whether a user is connected.
+        """Accepts a user who is connected, or who need not be.
 
-        :raises Refused: they would have to be
+        :raises Refused: the user has to connect first
         """
         if self.wanted and self._provider.people.of(username) is None:
             raise Refused("Unknown user")
 
     def end(self, username: str) -> None:
-        """A user gave the connection up at UCloud; whether there is one does not matter."""
+        """Removes the connection that a user has given up at UCloud. Idempotent."""
         if self.wanted:
             provider = self._provider
             with provider.store.writing():
-                provider.connections.unconnected(username, provider.now())
+                provider.link_states.disconnected(username, provider.now())
                 with suppress(NotFound):
                     provider.people.remove(username, "UCloud", provider.now())
-
-
-_STYLE = (
-    "body{font:18px/1.5 sans-serif;margin:15vh auto;max-width:34em;padding:0 1em;color:#222}"
-    "pre{font-size:1.2em;padding:.6em;background:#eee;overflow-x:auto}"
-)
-_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{base64.b64encode(sha256(_STYLE.encode()).digest()).decode()}'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width"><style>{style}</style>
-</head><body><h1>{title}</h1>
-{text}
-</body></html>
-"""
-_TYPE = """<p>Log in to the cluster as you always do, and type this on its login node within ten minutes:</p>
-<pre>ucloud-slurm link {code}</pre>
-<p>The jobs that you start at UCloud then run as the account in which you type it. You are asked before anything is
-changed. Never type a code that somebody else has given to you: their jobs would run as you.</p>
-<p>When it is done, go back to UCloud. If you have connected another account before, type
-<code>ucloud-slurm unlink</code> there first.</p>"""
-_DONE = """<p>UCloud hears of it within a minute. Please go back to UCloud. If the cluster should use another account of
-yours, type <code>ucloud-slurm unlink</code> in the old one first, and connect again.</p>"""
-_AGAIN = """<p>A code works once, for ten minutes, and only the newest one does. Please go back to UCloud, and choose
-Connect at this provider again.</p>"""
-
-
-CONNECTED = "done"  # in the place of a code
 
 
 def blueprint(provider: Provider) -> Blueprint:
@@ -100,19 +71,18 @@ def blueprint(provider: Provider) -> Blueprint:
     @place.get("/<code>")
     def show(code: str) -> Response:
         if code == CONNECTED:
-            return _page(200, "You are connected with an account on the cluster", _DONE)
+            return _page(200, "link_done.html")
         table = provider.config.users.mapping == "table"
         if not table or provider.codes.of(code, provider.now()) is None:
-            return _page(404, "This code does not work any more", _AGAIN)
-        return _page(200, "Connect your account on the cluster", _TYPE.format(code=escape(code)))
+            return _page(404, "link_expired.html")
+        return _page(200, "link_code.html", code=code)
 
     return place
 
 
-def _page(status: int, title: str, text: str) -> Response:
-    response = Response(_PAGE.format(title=title, text=text, style=_STYLE), status, mimetype="text/html")
-    response.headers["Content-Security-Policy"] = _POLICY
-    response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
+def _page(status: int, template: str, **values: str) -> Response:
+    page = render_template(template, **values)
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return html(page, status, policy)

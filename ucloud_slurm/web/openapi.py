@@ -10,20 +10,20 @@ from pydantic_core import core_schema
 from ucloud_slurm import __version__
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.ucloud.responses import Failure
-from ucloud_slurm.web.routes import Calls, Declaration
+from ucloud_slurm.web.routes import CallDeclaration, CallRegistry
 
 REF = "#/components/schemas/{model}"
 USER = "user"
 ABOUT = """The HTTP side of what UCloud calls. Logs and shells are WebSockets: see the manual.
 
-A key whose value is null is as good as absent, and unknown keys are ignored. Integers are written without a decimal
-point. The content type of a request does not matter, nor does a slash at the end of a path.
+A key with the value null counts as absent, and unknown keys are ignored. Integers are written without a decimal point.
+The content type of a request does not matter, nor does a slash at the end of a path.
 
-Whatever is not 200 has the shape of `Failure`. 503 and 449 are never answered: UCloud takes them for a question."""
+Every response other than 200 is a `Failure`. 503 and 449 are never used: UCloud reacts to them with init."""
 
 
 class Description(GenerateJsonSchema):
-    """How messages are described: what is absent may be null as well, and an answer has all of its keys."""
+    """JSON schemas of messages: what may be absent may be null, and a response has all of its keys."""
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         """A field that may be absent."""
@@ -48,11 +48,11 @@ class Description(GenerateJsonSchema):
     def field_is_required(
         self, field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField, total: bool
     ) -> bool:
-        """Whether a key is always there."""
+        """Whether a key is always present."""
         return self.mode == "serialization" or super().field_is_required(field, total)
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """No titles: they would be the names once more, in lower case."""
+        """No titles: they would repeat the names."""
         return False
 
     def normalize_name(self, name: str) -> str:
@@ -62,7 +62,7 @@ class Description(GenerateJsonSchema):
         return super().normalize_name(plain)
 
 
-def blueprint(provider: Provider, calls: Calls) -> Blueprint:
+def blueprint(provider: Provider, calls: CallRegistry) -> Blueprint:
     """The route of the description."""
     description = describe(f"/ucloud/{provider.config.provider.id}", calls)
     openapi = Blueprint("openapi", __name__)
@@ -74,7 +74,7 @@ def blueprint(provider: Provider, calls: Calls) -> Blueprint:
     return openapi
 
 
-def describe(prefix: str, calls: Calls) -> dict[str, Any]:
+def describe(prefix: str, calls: CallRegistry) -> dict[str, Any]:
     """The description, as OpenAPI 3.1."""
     models = [(each.takes, "validation") for each in calls.declared if each.takes is not None]
     models += [(each.gives, "serialization") for each in calls.declared if each.gives is not None]
@@ -98,7 +98,7 @@ def describe(prefix: str, calls: Calls) -> dict[str, Any]:
                 USER: {
                     "name": "UCloud-Username",
                     "in": "header",
-                    "description": "For whom UCloud calls: plain text in 2021, base64 later.",
+                    "description": "The user for whom UCloud calls: plain text in 2021, base64 later.",
                     "schema": {"type": "string"},
                 }
             },
@@ -107,8 +107,8 @@ def describe(prefix: str, calls: Calls) -> dict[str, Any]:
     }
 
 
-def _operation(each: Declaration, names: Any) -> dict[str, Any]:
-    responses = {"default": {"description": "Why not.", "content": _json(names[Failure, "serialization"])}}
+def _operation(each: CallDeclaration, names: Any) -> dict[str, Any]:
+    responses = {"default": {"description": "The reason of a failure.", "content": _json(names[Failure, "serialization"])}}
     if each.gives is not None:
         responses["200"] = {"description": "Done.", "content": _json(names[each.gives, "serialization"])}
     operation: dict[str, Any] = {
@@ -125,7 +125,7 @@ def _operation(each: Declaration, names: Any) -> dict[str, Any]:
 
 
 def _or_null(schema: JsonSchemaValue) -> JsonSchemaValue:
-    """The same, or null."""
+    """The same schema, or null."""
     kinds = schema.get("anyOf", [schema])
     if not schema or {"type": "null"} in kinds:
         return schema

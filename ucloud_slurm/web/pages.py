@@ -1,18 +1,18 @@
-"""The browser's side of web sessions: the link that becomes a cookie, and what nginx asks before it lets one through.
+"""The browser's side of web sessions: a link that is exchanged for a cookie, and the subrequests of nginx.
 
-nginx stands before the nodes (etc/nginx-sessions.conf). For every request below a session's address it asks
-``/_ucloud/authorize`` with the session's label; the answer names the one address and port that the request may go
-to: 204 with ``X-UCloud-Upstream``, 401 while the application has not said where it listens, 403 for no.
+nginx is the proxy before the nodes (etc/nginx-sessions.conf). For every request below a session's address it asks
+``/_ucloud/authorize`` with the session's label. The answer names the only address and port to which nginx may pass the
+request: 204 with ``X-UCloud-Upstream``; 401 while the application has not announced its port; 403 without access.
 """
 
 import re
 import socket
 import time
+from collections.abc import Mapping
 from functools import partial
-from html import escape
 from urllib.parse import parse_qs, urlsplit
 
-from flask import Blueprint, Response, redirect, request
+from flask import Blueprint, Response, render_template, request
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.errors import Problem
@@ -24,55 +24,48 @@ from ucloud_slurm.system.files import read_small
 from ucloud_slurm.ucloud.reports import JobState
 from ucloud_slurm.web.sessions import PLACE
 
-KNOWN_FOR = 2.0  # seconds that an announced port is believed without looking again
-MOST_KNOWN = 1000
-# A path that began with two slashes would be another host's address.
+PORT_CACHE_SECONDS = 2.0  # an announced port is used for so long before its file is read again
+PORT_CACHE_ENTRIES = 1000
+# A path that begins with two slashes would be the address of another host.
 ANNOUNCEMENT = re.compile(rb"([0-9]{4,5})(?:[ \t]+(/(?![/\\])[\x21-\x7e]{0,2000}))?\s*")
-LEAST_PORT = 1024  # below it are services of the node
-AGAIN_SECONDS = 2  # between two looks of a waiting browser
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>{refresh}
-<meta name="viewport" content="width=device-width">
-<style>body{{font:16px/1.5 sans-serif;margin:20vh auto;max-width:34em;padding:0 1em;color:#222}}</style>
-</head><body><h1>{title}</h1><p>{text}</p></body></html>
-"""
+LEAST_PORT = 1024  # lower ports are services of the node
+REFRESH_SECONDS = 2  # after which a waiting browser loads the page again
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 class NoAccessError(Problem):
-    """This browser may not see this session."""
+    """This browser may not use this session."""
 
     status = 403
 
 
 class Pages:
-    """What browsers and nginx ask of one process."""
+    """The checks behind the routes, with a cache of announced ports per process."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
         url = provider.config.sessions.url or "https://*.invalid"
         self._shared = url.endswith("*")
-        secure = url.startswith("https:")
-        self.secure = secure
-        # A name that a browser takes from this host alone, where it can be had.
-        prefix = "" if not secure else "__Secure-" if self._shared else "__Host-"
+        self.secure = url.startswith("https:")
+        # The prefix __Host- makes browsers accept the cookie from this host only; it excludes other paths than "/".
+        prefix = "" if not self.secure else "__Secure-" if self._shared else "__Host-"
         self.cookie = f"{prefix}ucloud-session"
-        self._known: dict[str, tuple[float, tuple[int, str] | None]] = {}
+        self._announced: dict[str, tuple[float, tuple[int, str] | None]] = {}  # by session, with the time of reading
 
     def base(self, session: Session) -> str:
         """The path of a session's address, with a slash at both ends."""
         return naming.base_path(self._provider.config.sessions.url, session.job_id, session.rank)
 
     def current(self, label: str) -> Session | None:
-        """The session of the browser that asks, if it has one at this address."""
+        """The session of the browser that sends this request; None when it has none at this address."""
         cookie = request.cookies.get(self.cookie, "")
         session = self._provider.sessions.by_cookie(cookie, self._provider.now()) if cookie else None
         return session if session is not None and session.label == label and session.kind is Kind.WEB else None
 
     def check(self, session: Session) -> JobRow:
-        """The job of a session, while it has not ended and the user may see it.
+        """The job of a session.
 
-        :raises NoAccessError: it does not, or they may not
+        :raises NoAccessError: the job has ended or runs anew, or the user has lost access to it
         """
         provider = self._provider
         row = provider.jobs.get(session.job_id)
@@ -86,22 +79,22 @@ class Pages:
         return row
 
     def announced(self, session: Session, row: JobRow) -> tuple[int, str] | None:
-        """The port that the job announced, and the path with which a browser begins; None while there is none."""
+        """The port that the job has announced and the first path of a browser; None while it has announced none."""
         if row.state is not JobState.RUNNING:
             return None
         now = time.monotonic()
-        at, known = self._known.get(session.token, (0.0, None))
-        if known is None or now - at > KNOWN_FOR:
-            path = naming.port_file(self._provider.job_folder(row), session.rank)
+        read_at, announced = self._announced.get(session.token, (0.0, None))
+        if announced is None or now - read_at > PORT_CACHE_SECONDS:
+            path = self._provider.job_paths(row).port_file(session.rank)
             text = read_small(partial(self._provider.impersonation(row.local_user).open, path), 4096)
             match = ANNOUNCEMENT.fullmatch(text or b"")
             port = int(match[1]) if match else 0
             path = (match[2] or b"/").decode() if match else "/"
-            known = (port, path) if LEAST_PORT <= port <= 65535 else None
-            if len(self._known) >= MOST_KNOWN:
-                self._known.clear()
-            self._known[session.token] = (now, known)
-        return known
+            announced = (port, path) if LEAST_PORT <= port <= 65535 else None
+            if len(self._announced) >= PORT_CACHE_ENTRIES:
+                self._announced.clear()
+            self._announced[session.token] = (now, announced)
+        return announced
 
 
 def blueprint(provider: Provider) -> Blueprint:
@@ -113,7 +106,7 @@ def blueprint(provider: Provider) -> Blueprint:
         label = request.headers.get("X-UCloud-Session", "")
         session = provider.sessions.open(request.args.get("token", ""), Kind.WEB, provider.now())
         if session is None or session.label != label:
-            current = pages.current(label)  # the same link again, in the same browser
+            current = pages.current(label)  # the browser has opened this link before
             if current is None:
                 return _page(
                     403,
@@ -159,14 +152,14 @@ def blueprint(provider: Provider) -> Blueprint:
             return Response(status=403)
         if announced is None or (screen and not _listens(session.address, announced[0])):
             return Response(status=401)
-        # A screen's link is spent only when there is a screen to be seen.
+        # The link of a screen is used up only when there is a screen to show.
         if screen and provider.sessions.open(token, Kind.VNC, provider.now()) is None:
             return Response(status=403)
         return Response(status=204, headers={"X-UCloud-Upstream": _upstream(session.address, announced[0])})
 
     @place.get("/waiting")
     def waiting() -> Response:
-        return _page(503, "The application is starting", "This page looks again every few seconds.", again=True)
+        return _page(503, "The application is starting", "This page looks again every few seconds.", REFRESH_SECONDS)
 
     @place.get("/closed")
     def closed() -> Response:
@@ -192,24 +185,29 @@ def _listens(address: str, port: int) -> bool:
 
 
 def _upstream(address: str, port: int) -> str:
-    """Where a node is, as nginx takes it: it must not look names up itself."""
+    """The address of a node as nginx reads it, by number: nginx has no resolver."""
     number = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][4][0]
     return f"[{number}]:{port}" if ":" in str(number) else f"{number}:{port}"
 
 
 def _see_other(path: str) -> Response:
-    response = redirect(path, 303, Response)
-    response.autocorrect_location_header = False  # nginx knows the host's name, not we
-    assert isinstance(response, Response)  # noqa: S101
+    response = Response(status=303, headers={"Location": path})
+    response.autocorrect_location_header = False  # only nginx knows the name of the host
     return response
 
 
-def _page(status: int, title: str, text: str, *, again: bool = False) -> Response:
-    refresh = f'<meta http-equiv="refresh" content="{AGAIN_SECONDS}">' if again else ""
-    page = _PAGE.format(title=escape(title), text=escape(text), refresh=refresh)
-    response = Response(page, status, content_type="text/html; charset=utf-8")
-    response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
+def _page(status: int, title: str, text: str, refresh_seconds: int | None = None) -> Response:
+    headers = {} if refresh_seconds is None else {"Retry-After": str(refresh_seconds)}
+    page = render_template("session.html", title=title, text=text, refresh_seconds=refresh_seconds)
+    return html(page, status, POLICY, headers)
+
+
+def html(page: str, status: int, policy: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A page that loads nothing and names no address of its own to others.
+
+    :param policy: value of Content-Security-Policy
+    """
+    response = Response(page, status, headers, content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = policy
     response.headers["Referrer-Policy"] = "no-referrer"
-    if again:
-        response.headers["Retry-After"] = str(AGAIN_SECONDS)
     return response

@@ -1,4 +1,4 @@
-"""terminate and verify: bringing what UCloud thinks of a job and what we know of it together."""
+"""terminate and verify: UCloud and the provider agree on the state of jobs."""
 
 import time
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from ucloud_slurm.ucloud.jobs import Job
 
 
 def terminate(provider: Provider, jobs: Sequence[Job]) -> None:
-    """Writes down that the jobs are to end, and cancels what can be cancelled in time; the worker does the rest."""
-    ours(provider, jobs)
+    """Records that the jobs must end, and cancels those for which there is time; the worker cancels the rest."""
+    check_provider(provider, jobs)
     with provider.store.writing():
         for job in jobs:
             mark(provider, job)
@@ -29,17 +29,17 @@ def terminate(provider: Provider, jobs: Sequence[Job]) -> None:
 
 
 def verify(provider: Provider, jobs: Sequence[Job]) -> None:
-    """Tells UCloud what it has wrong about the jobs."""
-    ours(provider, jobs)
+    """Sends UCloud the state of the jobs that it shows wrongly."""
+    check_provider(provider, jobs)
     with provider.store.writing():
         for job in jobs:
             repair(provider, job)
 
 
-def ours(provider: Provider, jobs: Sequence[Job]) -> None:
+def check_provider(provider: Provider, jobs: Sequence[Job]) -> None:
     """Refuses jobs of another provider.
 
-    :raises Refused: naming the item; nothing has been done
+    :raises Refused: names the item
     """
     for number, job in enumerate(jobs):
         owner = job.specification.product.provider
@@ -49,7 +49,7 @@ def ours(provider: Provider, jobs: Sequence[Job]) -> None:
 
 
 def mark(provider: Provider, job: Job) -> None:
-    """Writes down that the job is to end. One that has ended is told again."""
+    """Records that the job must end. The final state of an ended job is sent again."""
     row = provider.jobs.get(job.id)
     if row is None:
         adopt(provider, job, stop=Stop.TERMINATED)

@@ -1,4 +1,4 @@
-"""Declaring calls: each says its verb, its path, what it takes and what it gives.
+"""Declarations of calls: verb, path, types of request and response.
 
 The routes of Flask and the OpenAPI description are both made from the declarations.
 """
@@ -17,15 +17,15 @@ View = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Declaration:
+class CallDeclaration:
     """One call.
 
     :ivar path: below the provider's base path
-    :ivar takes: type of the body; None for a call without one
-    :ivar gives: type of the answer; None for a call that is always refused
+    :ivar takes: type of the request body; None for a call without one
+    :ivar gives: type of the response; None for a call that is always refused
     :ivar query: names of the query parameters
-    :ivar public: whether it is answered without a token
-    :ivar summary: one sentence
+    :ivar public: whether the call needs no token
+    :ivar summary: one sentence, for the OpenAPI description
     """
 
     verb: str
@@ -37,12 +37,15 @@ class Declaration:
     summary: str
 
 
-class Calls:
-    """The calls of one provider, as a blueprint."""
+class CallRegistry:
+    """The declared calls of one provider, as a blueprint.
+
+    :param authenticate: raises Unauthenticated for a request without a valid token
+    """
 
     def __init__(self, prefix: str, authenticate: Callable[[], None]) -> None:
         self.blueprint = Blueprint("calls", __name__, url_prefix=prefix)
-        self.declared: list[Declaration] = []
+        self.declared: list[CallDeclaration] = []
         self._public: set[str] = set()
         self.blueprint.before_request(lambda: None if request.endpoint in self._public else authenticate())
 
@@ -57,17 +60,17 @@ class Calls:
         public: bool = False,
         summary: str | None = None,
     ) -> Callable[[View], View]:
-        """Declares a call. The view is given the body, if there is one, and the query parameters by name."""
+        """Declares a call. The view takes the body, if there is one, and the query parameters by name."""
 
         def declare(view: View) -> View:
             words = summary or (view.__doc__ or "").partition("\n")[0]
-            self.declared.append(Declaration(verb, path, takes, gives, tuple(query), public, words))
+            self.declared.append(CallDeclaration(verb, path, takes, gives, tuple(query), public, words))
             endpoint = f"{verb} {path}".replace("/", " ")
             if public:
                 self._public.add(f"{self.blueprint.name}.{endpoint}")
 
             def answer() -> Response:
-                # Whatever content type came with it: UCloud's own clients differ there.
+                # The content type does not matter: UCloud's own clients differ there.
                 arguments = [decode(takes, request.get_data(cache=False))] if takes is not None else []
                 given = view(*arguments, **{name: request.args.get(name) for name in query})
                 result: BaseModel = Nothing() if given is None else given

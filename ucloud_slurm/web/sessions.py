@@ -1,4 +1,4 @@
-"""openInteractiveSession: shells, web pages and screens of running jobs, opened by links that work once."""
+"""openInteractiveSession: links that work once, to shells, web pages and screens of running jobs."""
 
 import secrets
 import time
@@ -20,18 +20,18 @@ from ucloud_slurm.ucloud.jobs import SessionItem
 from ucloud_slurm.ucloud.responses import ShellSession, VncSession, WebSession
 from ucloud_slurm.web.access import check, check_shell
 from ucloud_slurm.web.control import present
+from ucloud_slurm.web.unsupported import NOT_SUPPORTED
 
-NOT_SUPPORTED = "FEATURE_NOT_SUPPORTED_BY_PROVIDER"
-PLACE = "_ucloud"  # the part of a session's host that is ours: see etc/nginx-sessions.conf
+PLACE = "_ucloud"  # first part of the provider's own paths on the host of a session (etc/nginx-sessions.conf)
 
 Opened = ShellSession | WebSession | VncSession
 
 
 def open_session(provider: Provider, items: Sequence[SessionItem], username: str | None) -> list[Opened]:
-    """Makes the sessions, all or none.
+    """Creates the sessions, all or none.
 
-    :param username: the user of UCloud who asks
-    :raises Problem: for the first item that cannot be had
+    :param username: the acting user of UCloud
+    :raises Problem: for the first refused item
     :raises SchedulerUnavailableError: Slurm does not answer
     """
     deadline = time.monotonic() + provider.config.jobs.submit_within
@@ -60,7 +60,7 @@ def open_session(provider: Provider, items: Sequence[SessionItem], username: str
 
 def _check_running(record: QueueRecord, item: SessionItem) -> None:
     if record.state is SlurmState.SUSPENDED:
-        raise Conflict("The job is suspended; let it go on first.")
+        raise Conflict("The job is suspended; resume it first.")
     if record.state is not SlurmState.RUNNING:
         raise Conflict("The job is not running yet.")
     if item.rank >= record.nodes:

@@ -1,7 +1,7 @@
-"""Calls that a UCloud of today makes and a cluster has little to say to: answered at once, without UCloud.
+"""Calls of today's UCloud for what a cluster does not have. The answers are immediate and ask nobody.
 
-UCloud asks for the products of every kind every ten seconds, one after the other, and asks all providers before it
-shows a form; one that is slow is in everybody's way.
+UCloud asks all providers for the products of each kind every ten seconds, one after the other, and for the parameters
+of a form before it shows the form: a slow provider delays everybody.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.ucloud.jobs import Bulk, FormOpened, Job, KeyUploaded
 from ucloud_slurm.ucloud.responses import Answers, DynamicParameters, Nothing
-from ucloud_slurm.web.routes import Calls
+from ucloud_slurm.web.routes import CallRegistry
 
 NOT_SUPPORTED = "FEATURE_NOT_SUPPORTED_BY_PROVIDER"
-NOT_OURS = {
+ABSENT_PRODUCTS = {
     "files/collections": "drives",
     "ingresses": "public links",
     "networkips": "public addresses",
@@ -24,53 +24,48 @@ NOT_OURS = {
 }
 
 
-def declare(provider: Provider, calls: Calls) -> None:
+def declare(provider: Provider, calls: CallRegistry) -> None:
     """Declares them."""
-    for path, what in NOT_OURS.items():
-        calls.call(
-            "GET", f"{path}/retrieveProducts", gives=Answers[Nothing], summary=f"Say which {what} there are: none."
-        )(_no_products)
+    for path, what in ABSENT_PRODUCTS.items():
+        calls.call("GET", f"{path}/retrieveProducts", gives=Answers[Nothing], summary=f"List the {what}: there are none.")(
+            _no_products
+        )
 
     @calls.call("POST", "jobs/requestDynamicParameters", takes=FormOpened, gives=DynamicParameters)
     def request_dynamic_parameters(form: FormOpened) -> DynamicParameters:
-        """Say what else a form should ask for: the Slurm account, where somebody has several."""
+        """List further parameters of a form: the Slurm account, where the user has several."""
         try:
             identity = provider.mapping.identity(form.owner.created_by, form.owner.project)
-        except Problem:  # create says why, to whoever starts a job
+        except Problem:  # create reports it
             return DynamicParameters(parameters=[])
         accounts = slurm_accounts.offered(provider, identity)
         return DynamicParameters(parameters=[_choice(accounts)] if accounts else [])
 
     @calls.call("POST", "jobs/onUpdatedLabels", takes=Bulk[Job], gives=Answers[Nothing])
     def labels(bulk: Bulk[Job]) -> Answers[Nothing]:
-        """Hear of new labels of jobs: UCloud keeps them."""
+        """Take note of new labels of jobs: UCloud keeps them."""
         return Answers(responses=[Nothing() for _ in bulk.items])
 
     @calls.call("POST", "ssh/keyUploaded", takes=KeyUploaded)
     def key_uploaded(_key: KeyUploaded) -> None:
-        """Hear of somebody's SSH keys: they are not used."""
+        """Take note of SSH keys of a user: they are not used."""
 
     @calls.call("POST", "jobs/attachResource", gives=None)
     def attach() -> NoReturn:
         """Refused: nothing can be attached to a job."""
         raise Refused(
-            "Nothing can be attached to a job of this provider; start a new job with it instead.",
-            error_code=NOT_SUPPORTED,
+            "Nothing can be attached to a job of this provider; start a new job with it instead.", error_code=NOT_SUPPORTED
         )
 
     @calls.call("POST", "jobs/detachResource", gives=None)
     def detach() -> NoReturn:
         """Refused: nothing can be taken from a job."""
-        raise Refused(
-            "Nothing can be taken from a job of this provider; it ends with the job.", error_code=NOT_SUPPORTED
-        )
+        raise Refused("Nothing can be taken from a job of this provider; it ends with the job.", error_code=NOT_SUPPORTED)
 
     @calls.call("POST", "jobs/openTerminalInFolder", gives=None)
     def open_terminal() -> NoReturn:
         """Refused: shells belong to jobs."""
-        raise Refused(
-            "This provider has no terminals in folders; start a job and open its shell.", error_code=NOT_SUPPORTED
-        )
+        raise Refused("This provider has no terminals in folders; start a job and open its shell.", error_code=NOT_SUPPORTED)
 
 
 def _choice(accounts: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""retrieveUtilization, and what Slurm lets us do: asked of Slurm, kept for a while, shared by all processes."""
+"""retrieveUtilization, the load of queues, and our rights in Slurm: cached in the database for all processes."""
 
 import logging
 import time
@@ -6,13 +6,12 @@ from collections.abc import Iterable
 
 from pydantic import TypeAdapter
 
-from ucloud_slurm.bridge.queue_level import level
-from ucloud_slurm.errors import Refused, StorageTrouble
+from ucloud_slurm.bridge.states import queue_level
+from ucloud_slurm.errors import Refused, StorageError
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.lookup import FAIR_TRIAL_SECONDS, OPEN_SECONDS
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Load
-from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.breaker import FAIR_TRIAL_SECONDS, SLURM
 from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.ucloud.responses import Capacity, QueueLevel, QueueStatus, Utilization
@@ -20,22 +19,22 @@ from ucloud_slurm.ucloud.responses import Capacity, QueueLevel, QueueStatus, Uti
 log = logging.getLogger(__name__)
 
 LOAD_SECONDS = 5.0
+LOAD_STALE_SECONDS = 60.0  # an older load is not used, though Slurm does not answer
 RIGHTS_SECONDS = 600.0
-STALE = 60.0  # seconds that an old load is better than none, while Slurm does not answer
 QUEUE_SECONDS = 30.0
-QUEUE_STALE = 300.0  # seconds that an old word about a queue is better than none
-QUEUE_WAIT = 1.0  # seconds
+QUEUE_STALE_SECONDS = 300.0
+QUEUE_WAIT_SECONDS = 1.0
 MIB = 1024 * 1024
 
 _LOAD = TypeAdapter(Load)
 
 
 def utilization(provider: Provider, category: str | None) -> Utilization:
-    """How full the partitions of our products are.
+    """The resources and the jobs in the partitions of our products.
 
-    :param category: of the products that matter; None for all
-    :raises Refused: we sell nothing in that category
-    :raises SchedulerUnavailableError: Slurm does not answer, and nothing is known
+    :param category: of products; None for all
+    :raises Refused: there is no product in that category
+    :raises SchedulerUnavailableError: Slurm does not answer, and nothing is cached
     """
     products = [product for product in provider.config.products if category in (None, product.category)]
     if not products:
@@ -53,14 +52,15 @@ def _load(
     partitions: list[str],
     *,
     fresh: float = LOAD_SECONDS,
-    stale: float = STALE,
+    stale: float = LOAD_STALE_SECONDS,
     within: float | None = None,
 ) -> Load:
-    """What Slurm says, or said.
+    """The load of partitions, from the cache or from Slurm.
 
-    :param fresh: seconds for which an answer will do
-    :param stale: seconds for which it is better than none
-    :param within: seconds that Slurm has; None for as long as a request may wait
+    :param fresh: seconds for which the cache is used
+    :param stale: seconds for which it is used while Slurm does not answer
+    :param within: seconds that Slurm has for its answer; None for as long as a request may wait
+    :raises SchedulerUnavailableError: Slurm does not answer, and the cache is older
     """
     now, key = provider.now(), ",".join(partitions)
     kept = Cache(provider.store, "load", fresh).get(key, now)
@@ -75,7 +75,7 @@ def _load(
         load = provider.scheduler.load(partitions, within)
     except SchedulerUnavailableError as error:
         if provider.breaker.allows(SLURM, now) and within >= FAIR_TRIAL_SECONDS:
-            provider.breaker.record_failure(SLURM, str(error), now, OPEN_SECONDS)
+            provider.breaker.record_failure(SLURM, str(error), now)
         old = Cache(provider.store, "load", stale).get(key, now)
         if old is None:
             raise
@@ -85,33 +85,34 @@ def _load(
 
 
 def queues(provider: Provider, partitions: Iterable[str]) -> dict[str, QueueLevel]:
-    """How full each of these partitions is; those of which nothing is known are left out. Never fails.
+    """The queue level of each of these partitions; a partition is missing while its load is unknown. Never fails.
 
-    UCloud asks every few seconds and waits for no more than five: all of them together may take one second, and those
-    that there was no time for come with the next call, while the others are kept.
+    UCloud asks every few seconds and waits for at most five. So all questions to Slurm together may take one second;
+    the next call asks the rest, while the others are cached.
     """
-    until = time.monotonic() + QUEUE_WAIT
+    until = time.monotonic() + QUEUE_WAIT_SECONDS
     found: dict[str, QueueLevel] = {}
     for partition in sorted(set(partitions)):
+        left = until - time.monotonic()
         try:
-            found[partition] = level(
-                _load(provider, [partition], fresh=QUEUE_SECONDS, stale=QUEUE_STALE, within=until - time.monotonic())
-            )
-        except (SchedulerUnavailableError, StorageTrouble) as error:
-            log.debug("how full %s is cannot be told: %s", partition, error)
+            load = _load(provider, [partition], fresh=QUEUE_SECONDS, stale=QUEUE_STALE_SECONDS, within=left)
+        except (SchedulerUnavailableError, StorageError) as error:
+            log.debug("the load of the partition %s is unknown: %s", partition, error)
+        else:
+            found[partition] = queue_level(load)
     return found
 
 
 def may_extend(provider: Provider) -> bool:
-    """Whether Slurm lets us raise time limits and suspend. What it said last holds while it does not answer."""
+    """Whether Slurm lets us raise time limits and suspend jobs. While it does not answer, its last answer is used."""
     now, cache = provider.now(), Cache(provider.store, "operator", RIGHTS_SECONDS)
     kept = cache.get("", now)
     if kept is None and provider.breaker.allows(SLURM, now):
         try:
             found = provider.scheduler.is_operator(own_account(), provider.config.jobs.submit_within)
         except SchedulerUnavailableError as error:
-            # It is the accounting database that was asked: no word to the breaker.
-            log.warning("whether we may raise time limits cannot be asked: %s", error)
+            # The question goes to slurmdbd: it says nothing about slurmctld, whose breaker this would open.
+            log.warning("whether this account is an Operator of Slurm is unknown: %s", error)
         else:
             kept = "yes" if found else ""
             cache.put("", kept, now)

@@ -1,1 +1,1 @@
-"""One pass: submit what is owed, watch, tell, charge, stop."""
+"""The worker: a pass recovers, polls, submits, charges, delivers and cancels."""

@@ -1,16 +1,16 @@
-"""Registering jobs that were submitted outside UCloud, so that they are shown and charged there."""
+"""External jobs: those submitted outside UCloud are registered there, to be shown and charged (``[[outside]]``)."""
 
 import logging
 from collections.abc import Sequence
 
 from ucloud_slurm.bridge.external_jobs import Registration, registrations
-from ucloud_slurm.config import OutsideRule
+from ucloud_slurm.config import ExternalJobRule
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.store.job_state import JobPhase
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
-from ucloud_slurm.ucloud.jobs import MOST_ITEMS, Job
+from ucloud_slurm.ucloud.jobs import MAX_ITEMS, Job
 from ucloud_slurm.ucloud.wire import from_data
 
 log = logging.getLogger(__name__)
@@ -19,15 +19,15 @@ CONFLICT = 409
 
 
 def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> bool:
-    """Registers what is new in the queue and covered by a rule.
+    """Registers the jobs in the queue that are new and that a rule covers.
 
-    UCloud knows a repetition by our key, so that a job whose row was not written is registered once all the same.
+    Registration is idempotent by our key: a job whose row could not be written is registered once all the same.
 
     :returns: False when UCloud could not be reached
     """
-    theirs = {rule: _owner_known(provider, rule) for rule in provider.config.outside}
-    wanted = [each for each in registrations(queue, provider.config) if theirs[each.rule]]
-    known = provider.jobs.known([each.record.id for each in wanted])
+    known_owners = {rule: _owner_known(provider, rule) for rule in provider.config.outside}
+    wanted = [each for each in registrations(queue, provider.config) if known_owners[each.rule]]
+    known = provider.observations.by_slurm_id([each.record.id for each in wanted])
     new = [
         each
         for each in wanted
@@ -36,10 +36,10 @@ def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> 
             and (row.phase is JobPhase.LIVE or row.submitted_at == each.record.submitted)
             for row in known.get(each.record.id, [])
         )
-        and not provider.jobs.named(each.record.name, each.record.user)
+        and not provider.observations.has_name(each.record.name, each.record.user)
     ]
-    for start in range(0, len(new), MOST_ITEMS):
-        some = new[start : start + MOST_ITEMS]
+    for start in range(0, len(new), MAX_ITEMS):
+        some = new[start : start + MAX_ITEMS]
         try:
             _write(provider, _register(provider, some))
         except CoreUnavailableError as error:
@@ -51,8 +51,8 @@ def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> 
     return True
 
 
-def _owner_known(provider: Provider, rule: OutsideRule) -> bool:
-    """Whether UCloud has the owner. Where it names its people itself, it ends over a job of somebody else."""
+def _owner_known(provider: Provider, rule: ExternalJobRule) -> bool:
+    """Whether UCloud has the owner. A UCloud with a channel ends when a job of an unknown user is registered."""
     if not provider.era.has_channel:
         return True
     owner, project = rule.created_by, rule.project
@@ -64,7 +64,7 @@ def _owner_known(provider: Provider, rule: OutsideRule) -> bool:
 
 
 def _register(provider: Provider, some: Sequence[Registration]) -> dict[str, Registration]:
-    """Registers jobs, by UCloud's ids of them. Some Cores refuse a bulk in which they know one already."""
+    """Registers jobs; returns them by UCloud's ids. Some Cores refuse a bulk if they know one of its jobs already."""
     try:
         ids = provider.core.register([each.item(provider.config.provider.id) for each in some])
     except CoreRefusedError as error:
@@ -83,7 +83,7 @@ def _write(provider: Provider, registered: dict[str, Registration]) -> None:
     new = [(_new_job(id_, each, provider.config.provider.id, now), each.record) for id_, each in registered.items()]
     with provider.store.writing():
         for job, record in new:
-            if provider.jobs.register(job, record.id, record.submitted, now):
+            if provider.observations.register(job, record.id, record.submitted, now):
                 log.info("job %s: is Slurm job %d, from outside UCloud", job.id, record.id)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from functools import partial
 
-from ucloud_slurm.errors import Forbidden, Problem, StorageTrouble
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Forbidden, Problem, StorageError
 from ucloud_slurm.provider.cancellation import end_unsubmitted
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
@@ -18,7 +18,6 @@ from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.system.executor import round_robin
 from ucloud_slurm.system.journal import isolate_errors
-from ucloud_slurm.ucloud.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.users.mapping import IdentityUnavailableError
 
 log = logging.getLogger(__name__)
@@ -82,7 +81,7 @@ def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submissio
                 f"You were connected with the account {row.local_user} when you started this job, and are not any more."
             )
         return build(provider, lookup, row.job, identity)
-    except StorageTrouble:
+    except StorageError:
         raise
     except (
         IdentityUnavailableError,

@@ -1,7 +1,7 @@
-"""Finding out what became of submissions whose outcome is not known.
+"""Recovery of submissions with an unknown outcome.
 
-Such a one is looked up by the job's name and owner in squeue and in sacct, after a quiet time in which Slurm answered,
-before it is tried again.
+The Slurm job is looked up by name and user in squeue and in sacct. The submission is retried only if neither has it
+after a quiet time in which Slurm answered.
 """
 
 import logging
@@ -18,13 +18,13 @@ from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 
 log = logging.getLogger(__name__)
 
-CLOCKS_APART = 120  # seconds that the clocks of this host and of slurmctld may differ
-MOST_ATTEMPTS = 20
+CLOCK_SKEW_SECONDS = 120  # that the clocks of this host and of slurmctld may differ
+MAX_ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A Slurm job that bears the name of one of ours."""
+    """A Slurm job that has the name of one of ours."""
 
     submitted: int
     id: SlurmJobId
@@ -33,19 +33,17 @@ class _Candidate:
 
 
 def recover_unknown(provider: Provider, rows: Sequence[JobRow], queue: Sequence[QueueRecord]) -> None:
-    """Finds out what became of submissions whose outcome is not known.
+    """Finds the Slurm jobs of submissions with an unknown outcome, or makes the jobs ready for another attempt.
 
-    :param rows: all jobs in the phase ``submitting``
+    :param rows: all jobs in the state *unknown*
     :param queue: what squeue answered after the rows were read
     """
     now = provider.now()
-    waiting = {row.name: row for row in rows if row.claimed_until is None or row.claimed_until < now}
-    if not waiting:
-        return
+    waiting = {row.name: row for row in rows}
     _adopt(provider, waiting, queue)
     if not waiting:
         return
-    since = max(0.0, min(row.accepted_at for row in waiting.values()) - CLOCKS_APART)
+    since = max(0.0, min(row.accepted_at for row in waiting.values()) - CLOCK_SKEW_SECONDS)
     try:
         runs = provider.scheduler.runs_named(waiting, {row.local_user for row in waiting.values()}, since)
     except SchedulerUnavailableError as error:
@@ -61,11 +59,11 @@ def recover_unknown(provider: Provider, rows: Sequence[JobRow], queue: Sequence[
 
 
 def _adopt(provider: Provider, waiting: dict[str, JobRow], records: Iterable[QueueRecord | RunRecord]) -> None:
-    """Takes over the jobs that are found and removes them from ``waiting``; of several the oldest stays."""
+    """Adopts the Slurm jobs that are found and removes ours from ``waiting``; of several the oldest stays."""
     found: dict[str, set[_Candidate]] = {}
     for record in records:
         row = waiting.get(record.name)
-        if row and record.user == row.local_user and record.submitted >= row.accepted_at - CLOCKS_APART:
+        if row and record.user == row.local_user and record.submitted >= row.accepted_at - CLOCK_SKEW_SECONDS:
             found.setdefault(record.name, set()).add(_Candidate(record.submitted, record.id, record.user, record.name))
     for name, candidates in found.items():
         row = waiting.pop(name)
@@ -87,18 +85,15 @@ def _never_arrived(provider: Provider, row: JobRow) -> None:
     if row.stop is not None:
         end_unsubmitted(provider, row)
     elif row.lookup_only:
-        log.warning("job %s: UCloud asked about it; neither we nor Slurm know it", row.id)
-        with provider.store.writing():
-            provider.jobs.enqueue_update(
-                row.id, JobUpdate(JobState.FAILURE, "The provider does not know this job."), now
-            )
-            provider.jobs.ended(row.id, None, now)
-    elif row.attempts >= MOST_ATTEMPTS:
+        log.warning("job %s: UCloud has it; neither this provider nor Slurm knows it", row.id)
+        update = JobUpdate(JobState.FAILURE, "The provider does not know this job.")
+        provider.jobs.end_unsubmitted(row.id, update, now, used=None)
+    elif row.attempts >= MAX_ATTEMPTS:
         provider.jobs.refused(
             row.id, 500, "The cluster did not take the job in many attempts; please tell the provider's support.", now
         )
     else:
-        log.info("job %s: its submission never arrived; it is owed again", row.id)
+        log.info("job %s: its submission never reached Slurm; it is retried", row.id)
         provider.jobs.release_claim([row.id], row.attempts)
-        # Its create has been over for long, and may have been answered: what is refused from now on is told.
+        # Its create ended long ago, and may have been answered: a refusal from now on is a FAILURE of the job.
         provider.jobs.acknowledge([row.id], now)

@@ -1,4 +1,4 @@
-"""Deleting jobs that ended long ago (``database.keep``), a little at a time."""
+"""Deletion of jobs that ended long ago (``database.keep``), in small transactions."""
 
 import logging
 import time
@@ -11,33 +11,33 @@ from ucloud_slurm.store.retention import Retention
 
 log = logging.getLogger(__name__)
 
-EVERY = 3600.0  # seconds
-SOME = 200  # jobs of one transaction: requests wait for it, and for no longer
-BUDGET = 5.0  # seconds of a pass; what is left is deleted by the next ones
+INTERVAL_SECONDS = 3600.0
+BATCH = 200  # jobs of one transaction, for which requests that write must wait
+BUDGET_SECONDS = 5.0  # of a pass; later passes delete the rest
 
 
 def prune(provider: Provider, queue: Sequence[QueueRecord]) -> None:
-    """Deletes what is too old, from time to time.
+    """Deletes what is too old, once an hour.
 
     :param queue: squeue's answer
     """
     keep, now = provider.config.database.keep, provider.now()
-    done = Cache(provider.store, "forgotten", EVERY)
+    done = Cache(provider.store, "forgotten", INTERVAL_SECONDS)
     if not keep or done.get("", now) is not None:
         return
     retention, number = Retention(provider.store), 0
     listed = [record.id for record in queue] if provider.config.outside else []
-    until = time.monotonic() + BUDGET
+    until = time.monotonic() + BUDGET_SECONDS
     while True:
         begun = time.monotonic()
-        some = retention.jobs(now - keep, listed, SOME)
+        some = retention.delete_jobs(now - keep, listed, BATCH)
         number += some
-        if some < SOME:
-            retention.others(now - keep, now)
+        if some < BATCH:
+            retention.delete_others(now - keep, now)
             done.put("", "done", now)
-        if some < SOME or time.monotonic() > until:
+        if some < BATCH or time.monotonic() > until:
             break
-        # Whoever else wants to write has as long as this took.
+        # Other writers get as much time as this took.
         time.sleep(time.monotonic() - begun)
     if number:
         log.info("%d jobs that ended long ago were deleted (database.keep)", number)

@@ -1,7 +1,7 @@
-"""One pass of the worker: look up, submit, watch, tell, stop.
+"""One pass of the worker: recover, poll, submit, deliver, cancel.
 
-What submits and registers jobs knows UCloud's messages, which take longer to load than most passes; it is loaded by
-the passes that have such a job.
+The modules that submit and register jobs load the models of UCloud's messages, which takes longer than most passes:
+they are imported only by a pass that has such a job.
 """
 
 import logging
@@ -10,7 +10,7 @@ from enum import Enum
 from ucloud_slurm.provider.cancellation import stop_marked
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.linking import deliver_link_changes
-from ucloud_slurm.provider.lookup import OPEN_SECONDS, Lookup
+from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.reconciliation import confirm, reconcile
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Result(Enum):
-    """How a pass went."""
+    """The result of a pass."""
 
     DONE = "done"
     NOT_ALL = "Slurm or UCloud could not be reached"
@@ -35,9 +35,9 @@ class Result(Enum):
 
 
 def run_once(provider: Provider, *, wait: float = 0.0) -> Result:
-    """Does one pass, unless another process is at one.
+    """Does one pass, unless another process does one.
 
-    :param wait: seconds that the other one has to end its own
+    :param wait: seconds to wait for the end of that one
     """
     with exclusive_lock(provider.store.path, WORKER, wait) as mine:
         if not mine:
@@ -50,21 +50,21 @@ def run_once(provider: Provider, *, wait: float = 0.0) -> Result:
 
 def _pass(provider: Provider) -> bool:
     lookup = Lookup(provider)
-    # The rows are read before squeue is asked: a job that is in them and not in its answer is really absent.
+    # The rows are read before squeue is asked: a job that is in them and not in its answer is absent from the queue.
     rows = provider.jobs.open()
-    submitting = provider.jobs.in_phase(JobPhase.SUBMITTING)
-    users = {row.local_user for row in (*rows, *submitting)}
+    unknown = provider.jobs.unknown(provider.now())
+    users = {row.local_user for row in (*rows, *unknown)}
     if provider.breaker.of(SLURM).failing_since is not None:
-        users.add(own_account())  # nobody waits for Slurm, but whether it is back is wanted on the health page
+        users.add(own_account())  # also without jobs squeue is asked, so that the health page shows when Slurm is back
     queue = _read_queue(provider, users if not provider.config.outside else None)
     whole = queue is not None
     asked: set[str] = set()
     whole &= enforce_wallets(provider, rows, queue, asked)
     if queue is not None:
-        if submitting:
+        if unknown:
             from ucloud_slurm.worker.recovery import recover_unknown
 
-            recover_unknown(provider, submitting, queue)
+            recover_unknown(provider, unknown, queue)
         whole &= Poller(provider, lookup).poll([row for row in rows if row.phase is JobPhase.LIVE], queue)
         if provider.config.outside:
             from ucloud_slurm.worker.external_jobs import register_external_jobs
@@ -95,7 +95,7 @@ def _read_queue(provider: Provider, users: set[str] | None) -> list[QueueRecord]
         queue = provider.scheduler.queue(users)
     except SchedulerUnavailableError as error:
         log.warning("squeue could not be asked: %s", error)
-        provider.breaker.record_failure(SLURM, str(error), provider.now(), OPEN_SECONDS)
+        provider.breaker.record_failure(SLURM, str(error), provider.now())
         return None
     provider.breaker.record_success(SLURM, provider.now())
     return queue

@@ -12,6 +12,7 @@ from tests.conftest import World
 from tests.rooms.bridge.test_templates import ATTACKS
 from tests.rooms.config.test_config import changed
 from tests.rooms.web.test_endpoint import post
+from tests.sandbox.core.today.job import whole_value
 from tests.support.factories import application, jinja, job_data, parameter, text, word
 from tests.support.scripts import PLAN, Node, build
 from ucloud_slurm.bridge.script.resources import Plan
@@ -21,28 +22,11 @@ from ucloud_slurm.errors import Misconfigured, Refused
 from ucloud_slurm.provider import rendering
 from ucloud_slurm.slurm.sbatch import options
 
-# Every key that today's UCloud writes with a value, whatever its type.
-KEYS: dict[str, Any] = {
-    "path": "",
-    "mountPath": "",
-    "readOnly": False,
-    "value": None,
-    "hostname": "",
-    "jobId": "",
-    "id": "",
-    "specification": None,
-    "modules": None,
-    "port": 0,
-    "tls": False,
-    "server": "",
-    "token": "",
-    "tokenType": "",
-}
 EIGHT = Plan(nodes=2, cpus=8, memory=1024, gres=None, minutes=60)
 
 
 def value(kind: str, **more: Any) -> dict[str, Any]:
-    return KEYS | {"type": kind} | more
+    return whole_value({"type": kind} | more)
 
 
 def app(template: str, *parameters: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -62,8 +46,7 @@ def node(tmp_path: Path) -> Node:
 
 def test_a_script_runs_in_the_jobs_folder_with_what_ucloud_knows(node: Node) -> None:
     made = app(
-        "export HERE=$PWD\n"
-        'tell {{ a }} {{ n + 1 }} "{{ ucloud.machine.cpu }}/$UCLOUD_MACHINE_CPU" {{ ucloud.jobId }}\n',
+        'export HERE=$PWD\ntell {{ a }} {{ n + 1 }} "{{ ucloud.machine.cpu }}/$UCLOUD_MACHINE_CPU" {{ ucloud.jobId }}\n',
         parameter("a", "textarea"),
         parameter("n", "integer"),
     )
@@ -239,8 +222,8 @@ def test_options_that_the_administrator_lets_applications_set(asked: dict[str, A
         ("acc", "root", "'acc'"),
         ("nice=1 --uid", "0", "'nice=1 --uid'"),
         ("", "x", "''"),
-        ("nice", "1 --uid=0", "impossible value"),
-        ("nice", "1\n--uid=0", "impossible value"),
+        ("nice", "1 --uid=0", "invalid value"),
+        ("nice", "1\n--uid=0", "invalid value"),
         ("ntasks-per-node", "9", "9 tasks"),
         ("ntasks-per-node", "0", "number above 0"),
         ("cpus-per-task", "9", "9 CPUs"),
@@ -343,9 +326,7 @@ def test_a_template_that_is_wrong_refuses_the_job_with_a_sentence(world: World) 
 
 
 def test_a_template_becomes_the_script_of_the_job(world: World) -> None:
-    status, _ = post(
-        world, "jobs", job_data("77", app=app("tell {{ a }}", parameter("a")), parameters={"a": text("x y")})
-    )
+    status, _ = post(world, "jobs", job_data("77", app=app("tell {{ a }}", parameter("a")), parameters={"a": text("x y")}))
     assert status == 200
     assert world.slurm("77").submission.script.endswith("\ntell 'x y'\n")
 
@@ -353,27 +334,19 @@ def test_a_template_becomes_the_script_of_the_job(world: World) -> None:
 def test_on_a_host_that_is_too_busy_the_job_is_accepted_and_rendered_later(
     world: World, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    busy = mocker.patch(
-        "ucloud_slurm.provider.submission.render", side_effect=rendering.RenderingUnavailableError("busy")
-    )
+    busy = mocker.patch("ucloud_slurm.provider.submission.render", side_effect=rendering.RenderingUnavailableError("busy"))
     assert post(world, "jobs", job_data("77", app=app("tell")))[0] == 200
     caplog.clear()
     world.work(20)
     assert world.model.of("77") == []
-    assert [record.message for record in caplog.records if "77" in record.message] == [
-        "job 77: not submitted yet: busy"
-    ]
+    assert [record.message for record in caplog.records if "77" in record.message] == ["job 77: not submitted yet: busy"]
     mocker.stop(busy)
     world.work(20)
     assert world.slurm("77").submission.script.endswith("\ntell\n")
 
 
-def test_what_is_wrong_with_a_template_that_waited_is_the_failure_of_its_job(
-    world: World, mocker: MockerFixture
-) -> None:
-    busy = mocker.patch(
-        "ucloud_slurm.provider.submission.render", side_effect=rendering.RenderingUnavailableError("busy")
-    )
+def test_what_is_wrong_with_a_template_that_waited_is_the_failure_of_its_job(world: World, mocker: MockerFixture) -> None:
+    busy = mocker.patch("ucloud_slurm.provider.submission.render", side_effect=rendering.RenderingUnavailableError("busy"))
     made = app("tell {{ nothing }}")
     assert post(world, "jobs", job_data("77", app=made))[0] == 200
     mocker.stop(busy)

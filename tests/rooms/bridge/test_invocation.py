@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.support.factories import application, job, parameter, text, var, word
-from ucloud_slurm.bridge.script import invocation as command_line
+from ucloud_slurm.bridge.script.invocation import arguments, parameter_texts
 from ucloud_slurm.errors import Refused
 
 
@@ -13,8 +13,8 @@ def command(app: dict[str, Any], **parameters: Any) -> list[str]:
     made = job(app=app, parameters=parameters)
     invocation = made.status.resolved_application
     assert invocation is not None
-    texts = command_line.values(invocation.invocation, made.specification.parameters)
-    return command_line.words(invocation.invocation, texts)
+    texts = parameter_texts(invocation.invocation, made.specification.parameters)
+    return arguments(invocation.invocation, texts)
 
 
 def test_words_and_variables_stand_in_the_order_of_the_application() -> None:
@@ -127,10 +127,10 @@ def test_every_kind_of_parameter_takes_its_own_kind_of_value_and_no_other(kind: 
         invocation = made.status.resolved_application.invocation
         paths = {"a": "/srv/a"} if value["type"] == "file" else {}
         if value["type"] == VALUES[kind]["type"] and given in TEXTS:
-            assert command_line.values(invocation, made.specification.parameters, paths) == {"a": TEXTS[given]}
+            assert parameter_texts(invocation, made.specification.parameters, paths) == {"a": TEXTS[given]}
         else:
             with pytest.raises(Refused, match="The parameter 'a'"):
-                command_line.values(invocation, made.specification.parameters, paths)
+                parameter_texts(invocation, made.specification.parameters, paths)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +172,6 @@ def test_truth_has_the_words_that_a_parameter_names_where_the_era_knows_them(tru
     assert made.status.resolved_application is not None
     invocation, given = made.status.resolved_application.invocation, made.specification.parameters
     for own_words, said in ((False, plain), (True, own)):
-        texts = command_line.values(invocation, given, own_words=own_words)
+        texts = parameter_texts(invocation, given, own_words=own_words)
         assert texts == {"a": said}
-        assert command_line.words(invocation, texts) == [said, *(["-f"] if truth else [])]
+        assert arguments(invocation, texts) == [said, *(["-f"] if truth else [])]

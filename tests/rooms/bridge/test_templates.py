@@ -15,7 +15,7 @@ NOTHING = ("gone",)
 
 
 def made(template: str, **values: Any) -> Rendered:
-    return render(Request(template, values=values, absent=NOTHING, ucloud=UCLOUD, live={"webPort": "UCLOUD_PORT"}))
+    return render(Request(template, values=values, absent=NOTHING, ucloud=UCLOUD, shell_variables={"webPort": "UCLOUD_PORT"}))
 
 
 def script(template: str, **values: Any) -> str:
@@ -75,7 +75,7 @@ def test_environment_and_options_are_templates_without_a_shell() -> None:
     assert rendered.environment == {"A": "x it's $x", "B": ""}
     assert rendered.sbatch == {"hint": "it's $x"}
     with pytest.raises(Refused, match="known on the node only"):
-        render(replace(request, environment={"A": "{{ ucloud.port }}"}, live={"port": "UCLOUD_PORT"}))
+        render(replace(request, environment={"A": "{{ ucloud.port }}"}, shell_variables={"port": "UCLOUD_PORT"}))
 
 
 # What a template tries, and a word of the sentence that it gets.

@@ -13,11 +13,11 @@ from typing import Any, cast
 import pytest
 
 from ucloud_slurm.cli import check, check_accounts
-from ucloud_slurm.cli.findings import Line
+from ucloud_slurm.cli.output import Line
 from ucloud_slurm.config import Config, parse
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.scheduler import Scheduler
-from ucloud_slurm.store.people import Link, People
+from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import own_account
@@ -102,7 +102,7 @@ def runner(tmp_path: Path) -> Iterator[FakeRunner]:
 
 def connect(config: Config, *numbers: int, uid: int = 7000) -> None:
     store = Store(config.database.path)
-    People(store).add([Link(f"U{n}#1", f"u{n}", uid + n, 1.0, "root") for n in numbers])
+    People(store).add([UserLink(f"U{n}#1", f"u{n}", uid + n, 1.0, "root") for n in numbers])
     store.close()
 
 
@@ -127,7 +127,7 @@ def test_the_first_person_of_the_table_who_is_fit_is_tried(configure: Configure,
     config = configure("table")
     connect(config, 2, 5, 60)
     lines = found(config)
-    assert lines[0] == ("ok", "3 of UCloud's users are connected with accounts")
+    assert lines[0] == ("ok", "3 users of UCloud are connected")
     assert lines[1][0] == "warning"
     assert "U60#1 cannot run jobs: u60 may not log in" in lines[1][1]
     assert lines[2][0] == "ok"
@@ -171,9 +171,7 @@ def test_a_runner_that_does_not_answer_is_a_failure(configure: Configure) -> Non
     assert "start ucloud-slurm-runner.socket" in text
 
 
-def test_a_runner_that_may_not_act_is_a_failure_that_says_where_to_look(
-    configure: Configure, runner: FakeRunner
-) -> None:
+def test_a_runner_that_may_not_act_is_a_failure_that_says_where_to_look(configure: Configure, runner: FakeRunner) -> None:
     runner.answer = {"refused": "the provider may not act as the account u1"}
     level, text = found(configure("table"))[-1]
     assert level == "failed"
@@ -184,9 +182,7 @@ def test_a_runner_that_may_not_act_is_a_failure_that_says_where_to_look(
     assert "No space left on device" in text
 
 
-def test_the_program_of_the_site_must_be_there_and_safe(
-    configure: Configure, runner: FakeRunner, tmp_path: Path
-) -> None:
+def test_the_program_of_the_site_must_be_there_and_safe(configure: Configure, runner: FakeRunner, tmp_path: Path) -> None:
     program = tmp_path / "who"
     config = configure("script", users={"script": str(program)})
     with pytest.raises(Misconfigured, match="cannot be used"):
@@ -205,7 +201,7 @@ def test_the_program_of_the_site_must_be_there_and_safe(
 def test_secrets_that_others_can_read_are_a_failure(mapping: str, configure: Configure, tmp_path: Path) -> None:
     config = configure(mapping)
     (tmp_path / "token").chmod(0o644)
-    assert ("failed", f"{tmp_path}/token can be read by other accounts; chmod 600 {tmp_path}/token") in found(config)
+    assert ("failed", f"{tmp_path}/token can be read by other users; chmod 600 {tmp_path}/token") in found(config)
 
 
 def test_without_the_role_of_operator_jobs_of_others_could_not_be_cancelled(configure: Configure) -> None:

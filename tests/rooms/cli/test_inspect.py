@@ -1,14 +1,28 @@
 """P10: what is listed for people has an end, and says so."""
 
+import json
 from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.conftest import World
+from tests.conftest import Clock, Open, Serve, World
+from tests.sandbox.core import SimulatedCore
+from tests.sandbox.site import PRODUCTS
+from tests.support.model import Model
 from ucloud_slurm.cli.main import main
 
 Ask = Callable[..., Result]
+
+
+@pytest.fixture
+def world(
+    request: pytest.FixtureRequest, core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, clock: Clock
+) -> World:
+    """A provider whose product is charged by what the test says: nodes, or else cores."""
+    product = {**PRODUCTS[0], "unit": "CREDITS_PER_MINUTE", "cpus": 4}
+    provider = open_provider(products=[product | {"charge_by": getattr(request, "param", "node")}])
+    return World(core, provider, model, clock, serve(provider))
 
 
 @pytest.fixture
@@ -45,3 +59,22 @@ def test_the_messages_that_have_waited_longest_are_listed(world: World, ask: Ask
     newest = ask("outbox", "--all", "--most", "2")
     assert [job for job in jobs if job in newest.stdout] == jobs[1:]
     assert "there are more than these 2" in newest.stderr
+
+
+def test_the_unix_user_of_a_job_is_its_user_and_the_older_name_of_the_key_stays(world: World, ask: Ask) -> None:
+    world.submit()
+    head, row = (line.split() for line in ask("jobs").stdout.splitlines())
+    assert "ACCOUNT" not in head
+    assert row[head.index("USER")] == world.model.user
+    (job,) = json.loads(ask("jobs", "--json").stdout)
+    assert job["user"] == job["account"] == world.model.user
+
+
+@pytest.mark.parametrize(("world", "used"), [("node", "60 node-seconds"), ("core", "240 CPU-seconds")], indirect=["world"])
+def test_the_bill_of_a_job_names_its_unit(world: World, ask: Ask, used: str) -> None:
+    job_id = world.submit()
+    world.model.begin_run(world.slurm(job_id))
+    world.work(60)
+    world.model.end(world.slurm(job_id))
+    world.work(1)
+    assert f"Used {used}, charged" in ask("show", job_id).stdout

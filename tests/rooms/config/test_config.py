@@ -31,12 +31,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 def test_the_smallest_file_has_the_defaults_of_the_design() -> None:
     read = config.parse(GOOD)
-    assert (read.jobs.grace, read.accounting.every, read.users.mapping, read.slurm.backend) == (
-        30.0,
-        900.0,
-        "service",
-        "auto",
-    )
+    assert (read.jobs.grace, read.accounting.every, read.users.mapping, read.slurm.backend) == (30.0, 900.0, "service", "auto")
     assert str(read.database.path) == "/var/lib/ucloud-slurm/ucloud-slurm.db"
 
 
@@ -82,8 +77,8 @@ def test_all_errors_are_listed_at_once() -> None:
         assert name in text
 
 
-def test_a_product_that_is_there_twice_is_an_error() -> None:
-    with pytest.raises(Misconfigured, match="example-compute-1 in category example-compute is there twice"):
+def test_a_product_that_is_configured_twice_is_an_error() -> None:
+    with pytest.raises(Misconfigured, match="example-compute-1 in category example-compute is configured twice"):
         config.parse(GOOD | {"products": GOOD["products"] * 2})
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ucloud_slurm.listener.pulse import EVERY, PATIENCE, QUIET, Pulse, pause
+from ucloud_slurm.listener.pulse import PING_SECONDS, PONG_SECONDS, QUIET_SECONDS, Pulse, backoff
 
 
 def test_a_ping_is_due_at_once_and_every_half_minute() -> None:
@@ -14,17 +14,17 @@ def test_a_ping_is_due_at_once_and_every_half_minute() -> None:
             asked.append(second)
             pulse.answer(second)
     assert asked == [0, 30, 60, 90]
-    assert EVERY == 30
+    assert PING_SECONDS == 30
 
 
 def test_a_connection_without_an_answer_is_dead_after_twenty_seconds() -> None:
     pulse = Pulse(0.0)
     assert pulse.due(0.0)
-    assert not pulse.dead(PATIENCE - 0.1)
-    assert pulse.dead(PATIENCE)
-    pulse.answer(PATIENCE)
-    assert not pulse.dead(PATIENCE + 9)
-    assert PATIENCE == 20
+    assert not pulse.dead(PONG_SECONDS - 0.1)
+    assert pulse.dead(PONG_SECONDS)
+    pulse.answer(PONG_SECONDS)
+    assert not pulse.dead(PONG_SECONDS + 9)
+    assert PONG_SECONDS == 20
 
 
 def test_a_message_is_as_good_as_an_answer() -> None:
@@ -47,7 +47,7 @@ def test_everything_old_is_said_when_an_answer_follows_a_silence() -> None:
     pulse.message(25.0)
     pulse.answer(30.0)
     found = [pulse.caught_up]
-    pulse.answer(25.0 + QUIET)
+    pulse.answer(25.0 + QUIET_SECONDS)
     found.append(pulse.caught_up)
     pulse.message(40.0)
     pulse.answer(41.0)
@@ -65,9 +65,9 @@ def test_nothing_is_waited_for_beyond_what_is_due(now: float) -> None:
 
 @given(st.integers(0, 10_000), st.floats(0, 1))
 def test_the_next_attempt_comes_after_one_second_to_a_minute(failures: int, chance: float) -> None:
-    assert 1 <= pause(failures, chance) <= (5 if failures == 0 else 60)
+    assert 1 <= backoff(failures, chance) <= (5 if failures == 0 else 60)
 
 
 def test_attempts_that_fail_become_rarer_and_do_not_all_come_at_once() -> None:
-    assert [pause(failures, 1.0) for failures in range(1, 9)] == [2, 4, 8, 16, 32, 60, 60, 60]
-    assert pause(8, 0.0) == 30
+    assert [backoff(failures, 1.0) for failures in range(1, 9)] == [2, 4, 8, 16, 32, 60, 60, 60]
+    assert backoff(8, 0.0) == 30

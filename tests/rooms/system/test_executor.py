@@ -14,13 +14,13 @@ from tests.conftest import Clock, Open, Serve, World
 from tests.sandbox.core import SimulatedCore
 from tests.support.factories import job_data
 from tests.support.model import Model
-from ucloud_slurm.errors import StorageFull
+from ucloud_slurm.errors import StorageFullError
 from ucloud_slurm.provider import submission as submitting
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_state import JobPhase
-from ucloud_slurm.store.jobs import WINDOW
+from ucloud_slurm.store.jobs import RATE_WINDOW_SECONDS
 from ucloud_slurm.system.executor import FairExecutor, round_robin
 
 PATIENCE = 30.0
@@ -103,14 +103,7 @@ def test_nothing_waits_for_an_executor_that_is_closed() -> None:
 
 
 def test_things_come_one_of_each_account_after_the_other() -> None:
-    assert round_robin(["a1", "a2", "a3", "b1", "c1", "c2"], lambda thing: thing[0]) == [
-        "a1",
-        "b1",
-        "c1",
-        "a2",
-        "c2",
-        "a3",
-    ]
+    assert round_robin(["a1", "a2", "a3", "b1", "c1", "c2"], lambda thing: thing[0]) == ["a1", "b1", "c1", "a2", "c2", "a3"]
     assert round_robin([], str) == []
 
 
@@ -151,11 +144,11 @@ def test_no_account_is_submitted_for_more_often_than_the_site_says(site: Callabl
     world = site(submit_per_second=0.5)  # five in ten seconds
     bulk(world, ["alice"] * 12)
     assert len(world.model.jobs) == 5
-    world.work(WINDOW - 1)
+    world.work(RATE_WINDOW_SECONDS - 1)
     assert len(world.model.jobs) == 5
     world.work(1)
     assert len(world.model.jobs) == 10
-    world.work(WINDOW)
+    world.work(RATE_WINDOW_SECONDS)
     assert {row.phase for row in world.provider.jobs.newest(20)} == {JobPhase.LIVE}
     assert len(world.model.jobs) == 12
 
@@ -223,12 +216,10 @@ def test_a_host_that_gives_no_more_threads_slows_submissions_down_and_loses_none
     none.close()
 
 
-def test_jobs_that_could_not_be_written_down_start_no_command(
-    site: Callable[..., World], mocker: MockerFixture
-) -> None:
+def test_jobs_that_could_not_be_written_down_start_no_command(site: Callable[..., World], mocker: MockerFixture) -> None:
     world = site(submit_at_once=2)
     submit = mocker.spy(world.model, "submit")
-    mocker.patch.object(world.provider.jobs.__class__, "accept", side_effect=StorageFull("the disk is full"))
+    mocker.patch.object(world.provider.jobs.__class__, "accept", side_effect=StorageFullError("the disk is full"))
     jobs = [job_data(str(number)) for number in range(40)]
     assert world.core.call("POST", "/ucloud/example/jobs", {"items": jobs})[0] == 507
     world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ucloud_slurm.errors import Unauthenticated
-from ucloud_slurm.ucloud.tokens import LEEWAY, TokenCheck, parse_keys
+from ucloud_slurm.ucloud.tokens import LEEWAY_SECONDS, TokenCheck, parse_keys
 
 NOW = 1_633_521_500
 CLAIMS: dict[str, Any] = {
@@ -63,8 +63,8 @@ def hmac_with_the_public_key(secret: bytes) -> str:
         CLAIMS | {"aud": ["all:write"]},
         CLAIMS | {"role": "ADMIN"},
         without("uid", "extendedByChain"),
-        CLAIMS | {"exp": NOW - LEEWAY + 1},
-        CLAIMS | {"iat": NOW + LEEWAY - 1},
+        CLAIMS | {"exp": NOW - LEEWAY_SECONDS + 1},
+        CLAIMS | {"iat": NOW + LEEWAY_SECONDS - 1},
     ],
 )
 def test_a_token_of_ucloud_is_accepted(claims: dict[str, Any]) -> None:
@@ -74,12 +74,12 @@ def test_a_token_of_ucloud_is_accepted(claims: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "claims",
     [
-        CLAIMS | {"exp": NOW - LEEWAY - 1},
+        CLAIMS | {"exp": NOW - LEEWAY_SECONDS - 1},
         CLAIMS | {"exp": str(NOW + 800)},
         CLAIMS | {"exp": -1},
         CLAIMS | {"exp": True},
-        CLAIMS | {"iat": NOW + LEEWAY + 1},
-        CLAIMS | {"nbf": NOW + LEEWAY + 1},
+        CLAIMS | {"iat": NOW + LEEWAY_SECONDS + 1},
+        CLAIMS | {"nbf": NOW + LEEWAY_SECONDS + 1},
         CLAIMS | {"nbf": "x"},
         CLAIMS | {"iss": "evil.example.org"},
         CLAIMS | {"aud": "somebody:else"},

@@ -26,12 +26,8 @@ from ucloud_slurm.web.live import hub, shell
 
 SHELL = "jobs.compute.example.shell.open"
 PATHS = ("/ucloud/example/websocket", "/ucloud/jobs.provider.example/websocket")
+pytestmark = pytest.mark.usefixtures("quick_hub")
 BASH = ("/bin/bash", "--norc", "--noprofile")
-
-
-@pytest.fixture(autouse=True)
-def quick_looks(mocker: MockerFixture) -> None:
-    mocker.patch.object(hub, "LOOK_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -112,9 +108,7 @@ def test_nothing_can_be_typed_before_a_shell_is_open_on_the_connection(world: Wo
         browser = Browser(connection)
         for payload in ({"type": "input", "data": "id\r"}, {"type": "resize", "cols": 1, "rows": 1}):
             assert browser.ask(payload)["status"] == 404
-        assert (
-            browser.ask({"type": "initialize", "sessionIdentifier": "guess", "cols": 80, "rows": 24})["status"] == 404
-        )
+        assert browser.ask({"type": "initialize", "sessionIdentifier": "guess", "cols": 80, "rows": 24})["status"] == 404
 
 
 @pytest.mark.parametrize(
@@ -150,13 +144,17 @@ def test_a_window_of_an_impossible_size_is_given_a_possible_one(world: World, jo
 
 
 def test_input_that_the_shell_does_not_take_is_refused_and_not_heaped_up(world: World, job: str) -> None:
-    world.model.terminal_command = ("/bin/sh", "-c", "stty raw -echo; exec sleep 60")
+    world.model.terminal_command = ("/bin/sh", "-c", "stty raw -echo; printf ready; exec sleep 60")
     with world.core.websocket(PATHS[0]) as connection:
         browser = Browser(connection)
         identifier = opened(world, job)["sessionIdentifier"]
         browser.ask({"type": "initialize", "sessionIdentifier": identifier})
+        # Before stty has worked the terminal takes what is typed and throws away what is too much.
+        raw = connection.receive(5)
+        assert isinstance(raw, dict)
+        assert raw["payload"] == {"type": "data", "data": "ready"}
         for number in range(3):
-            data = "x" * (shell.MOST_WAITING // 2 - 10)
+            data = "x" * (shell.MOST_INPUT_BYTES // 2 - 10)
             frame = {"call": SHELL, "streamId": f"p{number}", "payload": {"type": "input", "data": data}}
             connection.send(json.dumps(frame))
         refused = connection.receive(5)
@@ -256,9 +254,7 @@ def _ended(world: World) -> int:
         ("0", "SHELL", 400, "rank"),
     ],
 )
-def test_what_a_job_does_not_have_is_refused(
-    world: World, job: str, rank: Any, kind: str, status: int, words: str
-) -> None:
+def test_what_a_job_does_not_have_is_refused(world: World, job: str, rank: Any, kind: str, status: int, words: str) -> None:
     item = {"job": job_data(job), "rank": rank, "sessionType": kind}
     answer, body = world.core.call("POST", "/ucloud/example/jobs/interactiveSession", {"items": [item]})
     assert answer == status
@@ -309,8 +305,8 @@ def test_the_shells_of_a_killed_process_make_room(world: World, job: str) -> Non
     session = opened(world, job)
     found = world.provider.sessions.open(session["sessionIdentifier"], Kind.SHELL, world.clock())
     assert found is not None
-    world.provider.sessions.heartbeat([found.token], world.clock() + hub.HELD_FOR)
-    world.clock.advance(hub.HELD_FOR + 1)
+    world.provider.sessions.heartbeat([found.token], world.clock() + hub.HEARTBEAT_EXPIRY_SECONDS)
+    world.clock.advance(hub.HEARTBEAT_EXPIRY_SECONDS + 1)
     opened(world, job)
     assert _ended(world) == 1
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ucloud_slurm.system.files import NotARegularFileError, open_file, read_small
-from ucloud_slurm.web.live.tail import CHUNK, Tail
+from ucloud_slurm.web.live.tail import CHUNK_BYTES, Tail
 
 
 def tail(path: Path, most: int = 10**9) -> Tail:
@@ -43,8 +43,8 @@ def test_text_arrives_as_it_was_written_however_it_is_cut(texts: list[str]) -> N
 
 def test_bytes_that_are_no_text_are_skipped_across_the_borders_of_chunks(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    path.write_bytes(b"a" * (CHUNK - 1) + "ä".encode() + b"\xff\xfe" + "€".encode() + b"\xe2\x82" + b"end")
-    assert rest(tail(path)) == "a" * (CHUNK - 1) + "ä€end"
+    path.write_bytes(b"a" * (CHUNK_BYTES - 1) + "ä".encode() + b"\xff\xfe" + "€".encode() + b"\xe2\x82" + b"end")
+    assert rest(tail(path)) == "a" * (CHUNK_BYTES - 1) + "ä€end"
 
 
 def test_of_a_long_log_the_end_is_shown_from_the_beginning_of_a_line(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_log_of_a_gigabyte_takes_no_memory(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert size == 2**26
-    assert peak < 10 * CHUNK
+    assert peak < 10 * CHUNK_BYTES
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder", "device"])

@@ -6,18 +6,17 @@ and open shells on them. Not simulated: what goes through the browser to a web o
 registration of providers, TLS towards the provider's WebSockets, and the web pages.
 """
 
-from tests.sandbox.core.accounts import Account, Report, Workspace
 from tests.sandbox.core.directory import Project
 from tests.sandbox.core.era import CORE_2021, CORE_2022, CORE_TODAY, ERAS, CoreEra
 from tests.sandbox.core.errors import CoreCrashError, CoreError
 from tests.sandbox.core.exchanges import Exchange
 from tests.sandbox.core.follow import Followed
 from tests.sandbox.core.frames import ResponseFrame
-from tests.sandbox.core.jobs import CoreJob, StateChange
-from tests.sandbox.core.requests import UserRequest
+from tests.sandbox.core.jobs import BookedCharge, CoreJob, StateChange
 from tests.sandbox.core.shell import ShellClient
 from tests.sandbox.core.simulated import SimulatedCore
-from tests.sandbox.core.wallet import BookedCharge
+from tests.sandbox.core.today.quotas import Account, Report, Workspace
+from tests.sandbox.core.user_requests import UserRequest
 from tests.sandbox.core.websocket import Socket, SocketClosedError
 
 __all__ = [

@@ -2,18 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
-from tests.sandbox.core import bodies, wire
 from tests.sandbox.core.errors import ProtocolError
-
-Json = dict[str, Any]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of the provider.
+    """A call of the provider. How its body is read is in ``early.wire`` and in ``today.bodies``.
 
     :ivar complain: notes a sentence about a request that is answered all the same
     """
@@ -22,24 +17,6 @@ class Call:
     query: Mapping[str, str]
     body: bytes
     complain: Callable[[str], None]
-
-    def read(self, kind: type[wire.M]) -> wire.M:
-        """The body, as a message of that kind, as it was declared.
-
-        :raises ProtocolError: 400
-        """
-        data = wire.parse(self.body)
-        message = wire.read(kind, data)
-        for key in wire.unknown_keys(data, message):
-            self.complain(f"{key} is a key that UCloud does not know")
-        return message
-
-    def decode(self, kind: type[T]) -> T:
-        """The body, read field by field by its type.
-
-        :raises ProtocolError: 400
-        """
-        return bodies.decode(kind, self.body, lambda key: self.complain(f"{key} is a key that UCloud does not know"))
 
     def asked(self, key: str) -> str:
         """A parameter of the query that must be there.

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from tests.sandbox.core.applications import examples, later_examples
 from tests.sandbox.core.errors import CoreError
-from tests.sandbox.core.products import product_v2
+from tests.sandbox.core.today.products import product_v2
 
 Json = dict[str, Any]
 CATEGORY = "example-compute"

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
@@ -46,8 +46,13 @@ class Exchange:
 class Exchanges:
     """All exchanges of a Core, and those who watch them. Safe for several threads."""
 
-    def __init__(self, changed: threading.Condition, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, changed: threading.Condition, incoming: Collection[str], now: Callable[[], float] = time.time) -> None:
+        """Nothing was said yet.
+
+        :param incoming: names of the calls that the provider may make
+        """
         self._changed = changed
+        self._incoming = incoming
         self._now = now
         self._all: list[Exchange] = []
         self._watchers: list[Watcher] = []
@@ -58,17 +63,27 @@ class Exchanges:
         with self._changed:
             return list(self._all)
 
-    def watch(self, watcher: Watcher) -> Callable[[], None]:
-        """See :meth:`SimulatedCore.on_exchange`."""
-        return self._add(self._watchers, watcher)
+    def watch(self, callback: Watcher) -> Callable[[], None]:
+        """Have a function called with ``("request", exchange)`` and ``("response", exchange)``.
 
-    def hook(self, call: str, hook: Hook) -> Callable[[], None]:
-        """See :meth:`SimulatedCore.before_answer`."""
+        The first before the work is done, the second before the answer leaves or after it came. Called in
+        the thread of the exchange, so several calls may be under way at once.
+
+        :return: call it to stop
+        """
+        return self._add(self._watchers, callback)
+
+    def before_answer(self, call: str, hook: Hook) -> Callable[[], None]:
+        """Have a function called each time before the answer to a call of the provider leaves, in its thread.
+
+        :param call: full name, such as ``jobs.control.chargeCredits``
+        :return: call it to stop
+        """
+        if call not in self._incoming:
+            raise ValueError(f"The provider makes no call named {call!r}.")
         return self._add(self._hooks, (call, hook))
 
-    def begin(
-        self, direction: Direction, call: str, request: Mapping[str, Any], username: str | None = None
-    ) -> Exchange:
+    def begin(self, direction: Direction, call: str, request: Mapping[str, Any], username: str | None = None) -> Exchange:
         """Record a request and tell the watchers."""
         with self._changed:
             exchange = Exchange(
@@ -90,10 +105,7 @@ class Exchanges:
     def end(self, exchange: Exchange, status: int, response: Any, *, delivered: bool) -> Exchange:
         """Record the answer, tell the watchers and then run the hooks."""
         whole = replace(
-            exchange,
-            status=status,
-            response=blanked(response) if isinstance(response, dict) else None,
-            delivered=delivered,
+            exchange, status=status, response=blanked(response) if isinstance(response, dict) else None, delivered=delivered
         )
         with self._changed:
             self._all[exchange.number] = whole
@@ -120,10 +132,7 @@ class Exchanges:
 
 def blanked(message: Mapping[str, Any]) -> dict[str, Any]:
     """The message without the tokens in it. They have no business in a printed table."""
-    return {
-        key: "(secret)" if key in SECRETS and isinstance(value, str) else _blanked(value)
-        for key, value in message.items()
-    }
+    return {key: "(secret)" if key in SECRETS and isinstance(value, str) else _blanked(value) for key, value in message.items()}
 
 
 def _blanked(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import threading
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -13,25 +14,22 @@ from tests.sandbox.core.exchanges import Exchange, Exchanges
 from tests.sandbox.core.frames import CLOSED_EARLY, UNREACHABLE, ResponseFrame
 from tests.sandbox.core.jobs import CoreJob
 from tests.sandbox.core.log import Hook, Log, Stream
-from tests.sandbox.core.provider import ASK_AGAIN
-from tests.sandbox.core.subscription import Subscription, wrong_end
-from tests.sandbox.core.websocket import SocketClosedError
+from tests.sandbox.core.websocket import Socket
 
 Json = dict[str, Any]
-ATTEMPTS = 5
-"""How often a log is asked for in all while the provider says 449 or 503."""
 LOOK_AGAIN = 0.1
 """Seconds between two looks at the state of a job."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class FollowContext:
     """What following needs of Core.
 
     :ivar call: full name of follow
     :ivar job: the job of an id
     :ivar render: the Job that is sent
     :ivar channel: the connection of a user, which is shared
+    :ivar dial: makes a connection for one look of a user at a log
     :ivar bearer: makes a token
     :ivar introduce: tells the provider about a user whom it does not know
     """
@@ -40,6 +38,7 @@ class Line:
     job: Callable[[str], CoreJob]
     render: Callable[[CoreJob], Json]
     channel: Callable[[str], Channel]
+    dial: Callable[[str], Socket]
     bearer: Callable[[], str]
     introduce: Callable[[str], None]
     exchanges: Exchanges
@@ -56,14 +55,17 @@ class Line:
         self.exchanges.end(exchange, frame.status, frame.payload, delivered=heard)
 
 
-class Followed:
-    """What came of a job's log so far. Safe for several threads; made by :meth:`SimulatedCore.follow`."""
+class Followed(ABC):
+    """What came of a job's log so far. Safe for several threads; made by :meth:`SimulatedCore.follow`.
+
+    An era's way of following is in a subclass: one stream, and when another one begins.
+    """
 
     def __init__(
-        self, line: Line, job: CoreJob, user: str, *, while_running: bool, on_message: Hook | None = None
+        self, context: FollowContext, job: CoreJob, user: str, *, while_running: bool, on_message: Hook | None = None
     ) -> None:
         """Begin."""
-        self._line = line
+        self._context = context
         self._job_id = job.id
         self._replicas = int(job.specification["replicas"])
         self._user = user
@@ -73,10 +75,8 @@ class Followed:
         self._response: ResponseFrame | None = None
         self._inits = 0
         self._pings = 0
-        self._current: tuple[Channel, Subscription] | None = None
         self._error: CoreError | None = None
         self._over = False
-        self._last = False  # whether no subscription may come after the current one
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"simulated-core-follow-{job.id}")
         self._thread.start()
@@ -110,8 +110,7 @@ class Followed:
     @property
     def session(self) -> str | None:
         """The id that the provider announced in the first message of the newest stream; None while it has not."""
-        with self._changed:
-            return None if self._current is None else self._current[1].session
+        return None
 
     @property
     def inits(self) -> int:
@@ -182,24 +181,10 @@ class Followed:
         :param session: the one that was announced unless given
         :param timeout: seconds for the response
         :return: the response to the cancel itself
-        :raises ValueError: before a session was announced
+        :raises ValueError: before a session was announced; always in an era that has none
         :raises TimeoutError: when the provider does not respond
         """
-        with self._changed:
-            current = self._current
-        mine = None if current is None else current[1].session
-        session = session or mine
-        if current is None or session is None:
-            raise ValueError(f"No session has been announced for job {self._job_id} yet.")
-        with self._changed:
-            self._last = True
-        payload = {"type": "cancel", "streamId": session}
-        exchange = self._line.exchanges.begin("core->provider", self._line.call, payload, self._user)
-        frame = current[0].call(self._line.call, payload, timeout, **self._line.frame())
-        self._line.said(exchange, frame)
-        for sentence in wrong_end(frame, session):
-            self._line.complain(f"{self._line.call}: {sentence}")
-        return frame
+        raise ValueError(f"No session has been announced for job {self._job_id} yet.")
 
     def close(self) -> None:
         """Look no more. As at Core nobody tells the provider, and the connection stays."""
@@ -209,6 +194,17 @@ class Followed:
             self._thread.join()
 
     # -- what Core does -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _follow_running(self) -> None:
+        """Have one stream after the other, as long as the era's Core looks at this job."""
+
+    @abstractmethod
+    def _subscribe(self) -> None:
+        """Have one stream, to its end.
+
+        :raises CoreError: when the provider will not know the user
+        """
 
     def _run(self) -> None:
         try:
@@ -220,73 +216,11 @@ class Followed:
             with self._changed:
                 self._error = error
         except BaseException:  # noqa: BLE001  must reach the test
-            self._line.crashed(traceback.format_exc())
+            self._context.crashed(traceback.format_exc())
         finally:
             with self._changed:
                 self._over = True
             self._log.touch()
-
-    def _follow_running(self) -> None:
-        while not (self._closing.is_set() or self._last):
-            job = self._line.job(self._job_id)
-            if job.final:
-                return
-            if job.state == "RUNNING":
-                self._subscribe()
-            self._closing.wait(LOOK_AGAIN)
-
-    def _subscribe(self) -> None:
-        """Have one stream, from init to response.
-
-        :raises CoreError: when the provider will not know the user
-        """
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                self._line.introduce(self._user)
-            status = self._one_stream()
-            if status not in ASK_AGAIN or self._closing.is_set():
-                return
-        raise CoreError(502, f"The provider does not know {self._user}, however often it is told")
-
-    def _one_stream(self) -> int:
-        line, ended = self._line, threading.Event()
-
-        def respond(frame: ResponseFrame) -> None:
-            line.said(exchange, frame)
-            with self._changed:
-                if not self._closing.is_set():
-                    self._response = frame
-            ended.set()
-            self._log.touch()
-
-        subscription = Subscription(
-            self._replicas,
-            lambda sentence: line.complain(f"{line.call}: {sentence}"),
-            on_message=self._take,
-            on_response=respond,
-            on_ping=self._count_ping,
-        )
-        payload = {"type": "init", "job": line.render(line.job(self._job_id))}
-        exchange = line.exchanges.begin("core->provider", line.call, payload, self._user)
-        try:
-            channel = line.channel(self._user)
-            self._begin(channel, subscription, payload)
-        except (CoreError, SocketClosedError) as error:
-            respond(ResponseFrame("", UNREACHABLE, {"why": str(error)}))
-        with self._changed:
-            self._changed.wait_for(lambda: ended.is_set() or self._closing.is_set())
-            return 0 if self._response is None else self._response.status
-
-    def _begin(self, channel: Channel, subscription: Subscription, payload: Json) -> None:
-        with self._changed:
-            self._current = (channel, subscription)
-            self._inits += 1
-        try:
-            channel.open(self._line.call, payload, subscription, **self._line.frame())
-        except SocketClosedError:
-            with self._changed:
-                self._inits -= 1
-            raise
 
     def _take(self, at: float, payload: Json) -> None:
         if not self._closing.is_set():

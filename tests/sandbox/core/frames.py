@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tests.sandbox.core.answers import TEXT, WHOLE, Check, wrong_fields
+from tests.sandbox.core.checks import TEXT, WHOLE, Check, wrong_fields
 from tests.sandbox.core.errors import ProtocolError
-from tests.sandbox.core.wire import parse
+from tests.sandbox.core.strict_json import strict_object
 
 Json = dict[str, Any]
 PING: Json = {"ping": "pong"}
@@ -56,7 +56,7 @@ def read_frame(data: str | bytes) -> MessageFrame | ResponseFrame | Literal["pin
     """
     if isinstance(data, bytes):
         raise ProtocolError(["a frame is binary"])
-    frame = parse(data, "a frame")
+    frame = strict_object(data, "a frame")
     if frame == PING:
         return "ping"
     is_response = frame.get("type") == "response"

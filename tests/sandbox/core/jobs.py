@@ -1,17 +1,12 @@
-"""The jobs of the simulated Core and what may happen to them (contract: Job, jobs.control.update).
-
-Source: the UCloud developer guide, jobs, and the ten rules by which its Core of 2021 takes updates.
-"""
+"""The jobs of the simulated Core (contract: Job). What an update does to one is in the ``history`` of each era."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.sandbox.core.era import FINAL, CoreEra
+from tests.sandbox.core.era import FINAL
 from tests.sandbox.core.errors import CoreError
-from tests.sandbox.core.wallet import BookedCharge
-from tests.sandbox.core.wire import Update, UpdateItem
 
 Json = dict[str, Any]
 FIRST_ID = 54112
@@ -26,6 +21,24 @@ class StateChange:
 
     at: int
     state: str
+
+
+@dataclass(frozen=True, slots=True)
+class BookedCharge:
+    """A charge in Core's books.
+
+    :ivar taken: credits that left the wallet; less than the cost when it ran dry
+    :ivar at: milliseconds since the epoch
+    """
+
+    charge_id: str
+    units: int
+    multiplier: int
+    cost: int
+    taken: int
+    performed_by: str
+    description: str
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +92,10 @@ class CoreJob:
         """Whose wallet pays."""
         return self.project or self.owner
 
+    def with_part(self, **parts: Any) -> "CoreJob":
+        """The job with other parts in its specification."""
+        return replace(self, specification=self.specification | parts)
+
 
 class Jobs:
     """All jobs. Safe for several threads: what it gives out are copies."""
@@ -109,13 +126,7 @@ class Jobs:
             return _copy(self._jobs[job_id])
 
     def add(
-        self,
-        specification: Json,
-        owner: str,
-        project: str | None,
-        *,
-        confirmed: bool = False,
-        registered_as: str | None = None,
+        self, specification: Json, owner: str, project: str | None, *, confirmed: bool = False, registered_as: str | None = None
     ) -> CoreJob:
         """Make a row, unconfirmed unless said otherwise. Ids are decimal, and never used again.
 
@@ -161,9 +172,24 @@ class Jobs:
             self._changed.notify_all()
 
     def lose(self, job_id: str) -> None:
-        """Forget a job as if Core had lost it: the provider's calls about it are refused from now on."""
+        """Forget a job as if Core's database had lost it: the provider's calls about it are refused from now on.
+
+        :raises CoreError: 404
+        """
         self.get(job_id)
         self.remove([job_id])
+
+    def wait(self, job_id: str, state: str, timeout: float = 10.0) -> None:
+        """Wait until a job is in a state.
+
+        :param timeout: seconds
+        :raises TimeoutError: naming the state it is in; at once when that is a final one
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self.get(job_id).state in FINAL | {state}, timeout)
+            found = self.get(job_id).state
+        if found != state:
+            raise TimeoutError(f"Job {job_id} is {found}, not {state}.")
 
     def require(self, job_ids: Iterable[str]) -> dict[str, CoreJob]:
         """The jobs of a bulk.
@@ -175,17 +201,6 @@ class Jobs:
             if not wanted <= self._jobs.keys():
                 raise CoreError(400, "Unable to use all requested resources")
             return {job_id: _copy(self._jobs[job_id]) for job_id in wanted}
-
-    def update(self, items: Sequence[UpdateItem], era: CoreEra) -> None:
-        """Take a bulk of updates (contract: jobs.control.update, rules 1 to 10).
-
-        :raises CoreError: 400 for the whole bulk when one id is unknown
-        """
-        with self._changed:
-            before = self.require(item.id for item in items)
-            for item in items:
-                # Compared with the state at the start of the request, also for a second item of the same job.
-                self._store(self._updated(self._jobs[item.id], before[item.id].state, item.update, era))
 
     def change(self, job_id: str, step: Callable[[CoreJob], CoreJob]) -> None:
         """Have a job be another one; nothing happens to one that is gone."""
@@ -212,22 +227,6 @@ class Jobs:
                 if job_id in self._jobs:
                     self._store(replace(self._jobs[job_id], verified_at=self.now_ms()))
 
-    def _updated(self, job: CoreJob, before: str, update: Update, era: CoreEra) -> CoreJob:
-        at = self.now_ms()
-        job = replace(job, updates=[*job.updates, _stored(update, at, era)])
-        if not _applies(update, before):
-            return job
-        if update.output_folder is not None:
-            job = replace(job, output_folder=update.output_folder)
-        if update.new_time_allocation is not None and era.has_new_time_allocation:
-            job = replace(job, time_allocation=update.new_time_allocation)
-        if update.state is None:
-            return job
-        started = at if update.state == "RUNNING" and job.started_at is None else job.started_at
-        if update.state != job.state:
-            job = replace(job, states=[*job.states, StateChange(at, update.state)])
-        return replace(job, state=update.state, started_at=started)
-
     def _store(self, job: CoreJob) -> None:
         self._jobs[job.id] = job
         self._changed.notify_all()
@@ -248,27 +247,6 @@ def simple_duration(milliseconds_: int | None) -> Json | None:
     minutes, seconds = divmod(milliseconds_ // 1000, 60)
     hours, minutes = divmod(minutes, 60)
     return {"hours": hours, "minutes": minutes, "seconds": seconds}
-
-
-def _applies(update: Update, state: str) -> bool:
-    """Whether more than the history changes. Nobody is told when it does not."""
-    if update.expected_state is not None and update.expected_state != state:
-        return False
-    if update.expected_different_state and update.state == state:
-        return False
-    return state not in FINAL
-
-
-def _stored(update: Update, at: int, era: CoreEra) -> Json:
-    entry: Json = {
-        "state": update.state,
-        "outputFolder": update.output_folder,
-        "status": update.status,
-        "expectedState": update.expected_state,
-        "expectedDifferentState": update.expected_different_state,
-        "timestamp": at,
-    }
-    return entry | ({"newTimeAllocation": update.new_time_allocation} if era.has_new_time_allocation else {})
 
 
 def _copy(job: CoreJob) -> CoreJob:

@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import Any, NoReturn
 
 import requests
@@ -38,7 +39,8 @@ class Reply:
 class ProviderCalls:
     """Core's client of one provider. Safe for several threads; nothing is locked while it waits.
 
-    :ivar url: base address of the provider
+    :ivar provider: the provider's id
+    :ivar url: its base address
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class ProviderCalls:
         retry_wait: float,
     ) -> None:
         self.url: str | None = None
-        self._provider = provider
+        self.provider = provider
         self._routes = outgoing(provider)
         self._names = {route: name for name, route in self._routes.items()}
         self._era = era
@@ -66,6 +68,17 @@ class ProviderCalls:
         self._retry_wait = retry_wait
         self._stopping = threading.Event()
 
+    def connect(self, provider_url: str) -> None:
+        """Say where the provider is, such as ``http://127.0.0.1:8080``."""
+        self.url = provider_url.rstrip("/")
+
+    def about_jobs(self, name: str) -> str:
+        """The full name of a call.
+
+        :param name: such as ``create``
+        """
+        return f"jobs.provider.{self.provider}.{name}"
+
     def bulk(self, name: str, items: list[Json], user: str, *, says_something: bool = False) -> list[Json | None]:
         """A call with a BulkResponse, made for a user.
 
@@ -75,7 +88,7 @@ class ProviderCalls:
         :param says_something: whether a response has a meaning, so that each must be there
         :raises CoreError: with the provider's status and sentence, or 500 after five times 449 or 503
         """
-        call = f"jobs.provider.{self._provider}.{name}"
+        call = self.about_jobs(name)
         responses = self.for_user(call, {"items": items}, user)
         found = self.responses(call, responses)
         if not all(entry is None or isinstance(entry, dict) for entry in found):
@@ -117,18 +130,16 @@ class ProviderCalls:
     def introduce(self, user: str) -> None:
         """Tell the provider about a user whom it does not know, and give it a moment.
 
-        :raises CoreError: what the provider answered, in an era that minds
+        :raises CoreError: what the provider answered, in an era that needs a success
         """
         try:
-            self.plain(f"{self._provider}.im.init", {"username": user}, unit=True)
+            self.plain(f"{self.provider}.im.init", {"username": user}, unit=True)
         except CoreError:
             if self._era.needs_init:
                 raise
         self._stopping.wait(self._retry_wait)
 
-    def plain(
-        self, call: str, body: Json | None = None, *, query: Mapping[str, str] | None = None, unit: bool = False
-    ) -> Any:
+    def plain(self, call: str, body: Json | None = None, *, query: Mapping[str, str] | None = None, unit: bool = False) -> Any:
         """A call that Core makes for itself.
 
         :param query: of a GET
@@ -137,15 +148,27 @@ class ProviderCalls:
         """
         return self._result(call, self._named(call, body, None, query), unit=unit)
 
-    def raw(
-        self, method: str, path: str, body: Json | str | bytes | None, user: str | None, token: str | None
-    ) -> Reply:
-        """Send anything.
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Json | str | bytes | None = None,
+        user: str | None = None,
+        token: str | EllipsisType | None = ...,
+    ) -> tuple[int, Any]:
+        """Send anything to the provider.
 
+        :param path: from the root, such as ``/ucloud/example/jobs/verify``
+        :param body: JSON, or text or bytes as they are
+        :param user: acting user
+        :param token: bearer token; a right one unless given, and no header with None
+        :return: status, and the JSON of the answer or None
         :raises ProviderAwayError: when there is no answer
         """
-        call = self._names.get((method, path.rstrip("/")), f"{method} {path}")
-        return self._send(call, method, path, body, user=user, token=token)
+        name = self._names.get((method, path.rstrip("/")), f"{method} {path}")
+        bearer = self._tokens.core_token() if isinstance(token, EllipsisType) else token
+        reply = self._send(name, method, path, body, user=user, token=bearer)
+        return reply.status, reply.data
 
     def stop(self) -> None:
         """Wait no more between tries."""
@@ -157,7 +180,7 @@ class ProviderCalls:
 
     def _named(self, call: str, body: Json | None, user: str | None, query: Mapping[str, str] | None = None) -> Reply:
         verb, path = self._routes[call]
-        if path.removeprefix(f"/ucloud/{self._provider}/") in self._era.not_made:
+        if path.removeprefix(f"/ucloud/{self.provider}/") in self._era.not_made:
             raise CoreError(404, "Not found")
         return self._send(call, verb, path, body, user=user, token=self._tokens.core_token(), query=query)
 

@@ -1,16 +1,13 @@
-"""A job as JSON on the wire, with every key that UCloud sends (contract: Job, JobIncludeFlags)."""
+"""Jobs as JSON on the wire: what may be asked for, and what Core sends to a provider (contract: JobIncludeFlags)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tests.sandbox.core.catalogue import Catalogue
 from tests.sandbox.core.era import CoreEra
-from tests.sandbox.core.jobs import CoreJob, simple_duration
-from tests.sandbox.core.support import Support
+from tests.sandbox.core.jobs import CoreJob, Jobs
 
 Json = dict[str, Any]
-NO_DURATION = {"hours": None, "minutes": None, "seconds": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,62 +35,45 @@ class JobRendering(Protocol):
         """AppParameterValues in a list."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rendering:
-    """Writes jobs by an era.
+@dataclass(slots=True)
+class SentJobs:
+    """Jobs as they are in Core's own calls of the provider.
 
-    :ivar support: what the provider said it supports, for ``resolvedSupport``
+    :ivar include_resolved: see :attr:`SimulatedCore.include_resolved`
     """
 
     era: CoreEra
-    catalogue: Catalogue
-    support: Support
+    jobs: Jobs
+    rendering: JobRendering
+    include_resolved: bool = True
 
-    def job(self, job: CoreJob, include: Include, *, permissions: bool) -> Json:
-        """The Job.
+    def job(self, job: CoreJob, *, others: bool = True) -> Json:
+        """A job as it is now.
 
-        :param permissions: whether to say what the provider itself may do with it
+        :param others: whether with those who may use it too, where that is sent at all
+        :raises CoreError: 404 when it is gone
         """
-        mine = {"myself": ["PROVIDER"], "others": job.acl if include.others else None}
-        return {
-            "id": job.id,
-            "owner": {"createdBy": job.owner, "project": job.project},
-            "updates": job.updates if include.updates else [],
-            "specification": self._specification(job),
-            "status": self._status(job, include),
-            "createdAt": job.created_at,
-            "output": None if job.output_folder is None else {"outputFolder": job.output_folder},
-            "permissions": mine if permissions else None,
-            "acl": None,
-            "billing": {},
-        }
+        if self.era.job_form == "second":
+            include = Include(application=True, product=True, support=True, updates=True, others=others)
+            return self.rendering.job(self.jobs.get(job.id), include, permissions=True)
+        whole = self.include_resolved
+        include = Include(application=whole, product=whole, support=whole)
+        return self.rendering.job(self.jobs.get(job.id), include, permissions=False)
+
+    def rendered(self, job_id: str) -> Json:
+        """A job by its id.
+
+        :raises CoreError: 404
+        """
+        return self.job(self.jobs.get(job_id))
+
+    def followed(self, job: CoreJob) -> Json:
+        """A job whose log is asked for."""
+        if self.era.job_form == "second":
+            return self.job(job)
+        include = Include(application=self.include_resolved, support=True, updates=True)
+        return self.rendering.job(job, include, permissions=False)
 
     def values(self, values: Sequence[Json]) -> list[Json] | None:
-        """See :class:`JobRendering`."""
-        return list(values)
-
-    def _specification(self, job: CoreJob) -> Json:
-        specification = dict(job.specification)
-        if self.era.loses_replicas:
-            specification["replicas"] = 1
-        # What it has now; what was asked for stays in jobParametersJson.
-        duration = simple_duration(job.time_allocation)
-        specification["timeAllocation"] = NO_DURATION if duration is None and self.era.empty_durations else duration
-        return specification
-
-    def _status(self, job: CoreJob, include: Include) -> Json:
-        app = job.specification["application"]
-        product = self.catalogue.product(job.specification["product"])
-        support = self.support.of(job.specification["product"])
-        resolved = {"product": product, "support": support} if product and support else None
-        return {
-            "state": job.state,
-            "jobParametersJson": {"siteVersion": 3, "request": job.specification},
-            "startedAt": job.started_at,
-            "expiresAt": job.expires_at,
-            "resolvedApplication": (
-                self.catalogue.application(app["name"], app["version"]) if include.application else None
-            ),
-            "resolvedSupport": resolved if include.support else None,
-            "resolvedProduct": product if include.product else None,
-        }
+        """AppParameterValues in a list."""
+        return self.rendering.values(values)

@@ -16,8 +16,8 @@ from tests.sandbox.core.era import CoreEra
 from tests.sandbox.core.errors import CoreError, ProtocolError
 from tests.sandbox.core.exchanges import Exchanges
 from tests.sandbox.core.faults import CannedAnswer, Faults
-from tests.sandbox.core.notifications import Notifications
 from tests.sandbox.core.routes import NOTIFICATIONS, PUBLIC
+from tests.sandbox.core.today.notifications import Notifications
 from tests.sandbox.core.tokens import Tokens
 from tests.sandbox.errors import SandboxError
 

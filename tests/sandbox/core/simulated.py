@@ -1,26 +1,194 @@
-"""The simulated Core itself: its server, its users, and what a test can look at."""
+"""The simulated Core itself: its parts, put together, and what a test can do with it and look at."""
 
-from collections.abc import Callable
-from types import EllipsisType
+import threading
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.sandbox.core.era import FINAL
+from tests.sandbox.core.actions import JobActions
+from tests.sandbox.core.call import Call
+from tests.sandbox.core.capabilities import Capabilities
+from tests.sandbox.core.catalogue import Catalogue
+from tests.sandbox.core.complaints import Complaints
+from tests.sandbox.core.connections import Connections, Manifest
+from tests.sandbox.core.creation import JobCreation
+from tests.sandbox.core.directory import Directory
+from tests.sandbox.core.early.control import EarlyControl
+from tests.sandbox.core.early.credits import Behaviour, Wallets
+from tests.sandbox.core.early.job import EarlyRendering
+from tests.sandbox.core.early.support import Support
+from tests.sandbox.core.era import CORE_2021, CoreEra
 from tests.sandbox.core.errors import CoreCrashError
-from tests.sandbox.core.exchanges import Exchange, Hook, Watcher
-from tests.sandbox.core.jobs import CoreJob
-from tests.sandbox.core.polling import CorePolling
-from tests.sandbox.core.resources import CoreResources
-from tests.sandbox.core.sockets import CoreSockets
-from tests.sandbox.core.wallet import Behaviour
+from tests.sandbox.core.exchanges import Exchange, Exchanges
+from tests.sandbox.core.faults import Faults
+from tests.sandbox.core.jobs import FIRST_ID, CoreJob, Jobs
+from tests.sandbox.core.polling import Polling, Verification
+from tests.sandbox.core.provider import ProviderCalls
+from tests.sandbox.core.rendering import JobRendering, SentJobs
+from tests.sandbox.core.routes import INCOMING, INCOMING_TODAY, outgoing
+from tests.sandbox.core.server import CoreServer
+from tests.sandbox.core.sessions import Sessions
+from tests.sandbox.core.sockets import Sockets
+from tests.sandbox.core.today.billing import TodayBilling
+from tests.sandbox.core.today.control import TodayControl
+from tests.sandbox.core.today.features import Features
+from tests.sandbox.core.today.job import TodayRendering
+from tests.sandbox.core.today.notifications import Notifications
+from tests.sandbox.core.today.quotas import Accounts
+from tests.sandbox.core.tokens import Tokens
+from tests.sandbox.errors import SandboxError
 
 Json = dict[str, Any]
-MOST_VERIFIED = 100
-VERIFY_EVERY = 5 * 60 * 1000
-"""Milliseconds between two verifications of a job."""
 
 
-class SimulatedCore(CorePolling, CoreResources, CoreSockets):
-    """Core and the users in front of it. Safe for several threads."""
+class SimulatedCore:
+    """Core and the users in front of it. Safe for several threads: its parts share one lock.
+
+    Methods of the parts are offered here by their own names: of :class:`JobCreation`, :class:`JobActions`,
+    :class:`Sessions`, :class:`Connections`, :class:`Polling`, :class:`Verification`, :class:`Jobs` and others.
+
+    :ivar provider: the provider's id
+    :ivar era: whose Core this is
+    :ivar wallets: with credits, in an era that charges them
+    :ivar accounts: wallets with quotas, in an era whose provider reports its usage
+    """
+
+    def __init__(
+        self,
+        provider: str = "example",
+        era: CoreEra = CORE_2021,
+        now: Callable[[], float] = time.time,
+        *,
+        timeout: float = 5.0,
+        retry_wait: float | None = None,
+        first_id: int = FIRST_ID,
+    ) -> None:
+        """Make the keys; nothing is served yet.
+
+        :param now: seconds since the epoch; the only clock that is written down or compared with
+        :param timeout: seconds that the provider has for an answer
+        :param retry_wait: seconds between integration.init and the next try, after 449 or 503; the era's unless given
+        :param first_id: id of the first job
+        """
+        self.provider = provider
+        self.era = era
+        self._url: str | None = None
+        self._changed = changed = threading.Condition(threading.RLock())
+        self._complaints = complaints = Complaints(changed)
+        self._routes = INCOMING_TODAY if era.reading == "by type" else INCOMING
+
+        # What Core knows.
+        self._jobs = jobs = Jobs(changed, now, first_id)
+        self.job, self.lose, self.wait = jobs.get, jobs.lose, jobs.wait
+        self.tokens = Tokens(provider, now, changed, era.tokens)
+        self.wallets = Wallets(changed)
+        self.catalogue = Catalogue(provider, changed, era.job_form)
+        self.directory = Directory(changed, jobs.now_ms)
+        self.accounts = Accounts(changed, jobs.now_ms, is_free=self.catalogue.is_free, complain=complaints.add)
+        support, features = Support(changed, now), Features(changed)
+        rendering: JobRendering = (
+            EarlyRendering(era, self.catalogue, support)
+            if era.job_form == "first"
+            else TodayRendering(self.catalogue, features)
+        )
+        self._sent = sent = SentJobs(era, jobs, rendering)
+        self.rendered = sent.rendered
+
+        # What the provider asks.
+        self.faults = Faults(changed, frozenset(self._routes.values()), outgoing(provider))
+        self._exchanges = Exchanges(changed, self._routes.values(), now)
+        self.on_exchange = self._exchanges.watch
+        self.before_answer = self._exchanges.before_answer
+        self.notifications = Notifications(changed, self.tokens, self.accounts, self.directory, self.catalogue, complaints.add)
+        self._early_control = EarlyControl(
+            provider, era, changed, self.tokens, jobs, self.wallets, self.catalogue, rendering, self.directory
+        )
+        self._server = CoreServer(
+            era,
+            self.tokens,
+            self._routes,
+            self._today_work(rendering) if era.reading == "by type" else self._early_control.work(),
+            exchanges=self._exchanges,
+            faults=self.faults,
+            complain=complaints.add,
+            crashed=complaints.crash,
+            notifications=self.notifications if era.accounting == "quotas" else None,
+        )
+
+        # What Core asks of itself.
+        self._calls = calls = ProviderCalls(
+            provider,
+            era,
+            self.tokens,
+            exchanges=self._exchanges,
+            faults=self.faults,
+            complain=complaints.add,
+            timeout=timeout,
+            retry_wait=era.repeat_wait if retry_wait is None else retry_wait,
+        )
+        self._sockets = Sockets(calls, era, complaints.add, complaints.crash, timeout)
+        self.capabilities = Capabilities(
+            era, calls, self.catalogue, jobs, complaints, support=support, features=features, now=now
+        )
+        self.manifest = Manifest(era, calls, complaints)
+        self.polling = Polling(era, calls, self.capabilities, self.manifest, complaints)
+        self.connect, self.call = calls.connect, calls.call
+        self.poll = self.polling.poll
+        self.verify = Verification(calls, jobs, sent).verify
+        self.retrieve_products = self.capabilities.retrieve_products
+        self.retrieve_utilization = self.capabilities.retrieve_utilization
+
+        # What users ask.
+        creation = JobCreation(
+            era, calls, jobs, sent, self.catalogue, self.directory, self.wallets, self.accounts, self.capabilities, complaints
+        )
+        self.submit = creation.submit
+        self.submit_many = creation.submit_many
+        self.have = creation.have
+        self.open_form = creation.open_form
+
+        actions = JobActions(era, calls, jobs, sent, self.capabilities)
+        self.terminate = actions.terminate
+        self.extend = actions.extend
+        self.suspend = actions.suspend
+        self.unsuspend = actions.unsuspend
+        self.update_acl = actions.update_acl
+        self.attach = actions.attach
+        self.detach = actions.detach
+        self.set_labels = actions.set_labels
+
+        sessions = Sessions(
+            era,
+            calls,
+            jobs,
+            sent,
+            self.capabilities,
+            self.tokens,
+            self._sockets,
+            self._exchanges,
+            complaints,
+            lambda: self.url,
+            timeout,
+        )
+        self.open_session = sessions.open_session
+        self.open_terminal = sessions.open_terminal
+        self.shell = sessions.shell
+        self.follow = sessions.follow
+        self.websocket = sessions.websocket
+
+        connections = Connections(era, calls, self.manifest, self.directory, self.accounts, complaints)
+        self.connect_user = connections.connect_user
+        self.unlink = connections.unlink
+        self.init_resource = connections.init_resource
+        self.upload_key = connections.upload_key
+        self.is_connected = connections.is_connected
+
+    def _today_work(self, rendering: JobRendering) -> Mapping[str, Callable[[Call], Json]]:
+        control = TodayControl(self.provider, self.era, self._changed, self.tokens, self._jobs, rendering, self.directory)
+        billing = TodayBilling(self.provider, self._jobs, self.accounts, self.catalogue, self.directory)
+        return {**control.work(), **billing.work()}
+
+    # -- its life -------------------------------------------------------------------------------------------
 
     def start(self, port: int = 0) -> None:
         """Serve on the loopback address.
@@ -39,12 +207,21 @@ class SimulatedCore(CorePolling, CoreResources, CoreSockets):
         :raises CoreCrashError: when something failed in here, or in a hook or watcher, since the last stop
         """
         self._calls.stop()
-        self._lines.close()
+        self._sockets.close()
         self._server.stop()
-        with self._changed:
-            crashes, self._crashes = self._crashes, []
+        crashes = self._complaints.take_crashes()
         if crashes:
             raise CoreCrashError("\n".join(crashes))
+
+    @property
+    def url(self) -> str:
+        """Base address of Core. Stays what it was after a stop.
+
+        :raises SandboxError: before the first start
+        """
+        if self._url is None:
+            raise SandboxError("The simulated Core was not started yet.")
+        return self._url
 
     @property
     def refresh_token(self) -> str:
@@ -61,55 +238,28 @@ class SimulatedCore(CorePolling, CoreResources, CoreSockets):
         """The same as PEM."""
         return self.tokens.public_key_pem
 
-    def connect(self, provider_url: str) -> None:
-        """Say where the provider is, such as ``http://127.0.0.1:8080``."""
-        self._calls.url = provider_url.rstrip("/")
+    # -- switches -------------------------------------------------------------------------------------------
 
-    # -- what Core does of itself ---------------------------------------------------------------------------
+    @property
+    def include_resolved(self) -> bool:
+        """Whether the Jobs in provider calls carry their application, product and support, as the guide's examples
+        do, or null, as its table says; a provider must live with both."""
+        return self._sent.include_resolved
 
-    def verify(self, *job_ids: str) -> list[str]:
-        """Ask the provider whether it still has these jobs.
+    @include_resolved.setter
+    def include_resolved(self, on: bool) -> None:
+        self._sent.include_resolved = on
 
-        Without ids this is Core's own scan: at most 100 jobs that have not ended, none of which was asked
-        about in the last five minutes. A scan that finds none asks nothing.
+    @property
+    def charging(self) -> Behaviour:
+        """Whether charges go as the guide says or as Core of 2021 did it. See :meth:`Wallets.charge`."""
+        return self._early_control.charging
 
-        :return: the ids that were asked about
-        :raises CoreError: what the provider answered; Core would only write it into its journal
-        """
-        jobs = [self.job(job_id) for job_id in job_ids] if job_ids else self._due()
-        if jobs:
-            self._jobs.verified(job.id for job in jobs)
-            body = {"items": [self._rendered(job) for job in jobs]}
-            self._calls.plain(f"jobs.provider.{self.provider}.verify", body, unit=True)
-        return [job.id for job in jobs]
-
-    def rendered(self, job_id: str) -> Json:
-        """A Job as Core sends it to the provider.
-
-        :raises CoreError: 404
-        """
-        return self._rendered(self.job(job_id))
-
-    def call(
-        self,
-        method: str,
-        path: str,
-        body: Json | str | bytes | None = None,
-        user: str | None = None,
-        token: str | EllipsisType | None = ...,
-    ) -> tuple[int, Any]:
-        """Send anything to the provider.
-
-        :param path: from the root, such as ``/ucloud/example/jobs/verify``
-        :param body: JSON, or text or bytes as they are
-        :param user: acting user
-        :param token: bearer token; a right one unless given, and no header with None
-        :return: status, and the JSON of the answer or None
-        :raises CoreError: 502 when there is no answer
-        """
-        bearer = self.tokens.core_token() if isinstance(token, EllipsisType) else token
-        reply = self._calls.raw(method, path, body, user, bearer)
-        return reply.status, reply.data
+    @charging.setter
+    def charging(self, behaviour: Behaviour) -> None:
+        if behaviour not in ("as-documented", "as-coded"):
+            raise ValueError(f"charging is as-documented or as-coded, not {behaviour!r}.")
+        self._early_control.charging = behaviour
 
     # -- what can be looked at ------------------------------------------------------------------------------
 
@@ -117,25 +267,6 @@ class SimulatedCore(CorePolling, CoreResources, CoreSockets):
     def jobs(self) -> list[CoreJob]:
         """All jobs as they are now, by id."""
         return self._jobs.all()
-
-    def lose(self, job_id: str) -> None:
-        """Forget a job, as if Core's database had lost it.
-
-        :raises CoreError: 404
-        """
-        self._jobs.lose(job_id)
-
-    def wait(self, job_id: str, state: str, timeout: float = 10.0) -> None:
-        """Wait until a job is in a state.
-
-        :param timeout: seconds
-        :raises TimeoutError: naming the state it is in; at once when that is a final one
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self.job(job_id).state in FINAL | {state}, timeout)
-            found = self.job(job_id).state
-        if found != state:
-            raise TimeoutError(f"Job {job_id} is {found}, not {state}.")
 
     def wait_until(self, condition: Callable[[], bool], timeout: float = 10.0, what: str = "it") -> None:
         """Wait until something is so. It is asked again whenever anything changes at Core.
@@ -154,53 +285,12 @@ class SimulatedCore(CorePolling, CoreResources, CoreSockets):
         """Every request in either direction so far, with its answer if there is one. A copy."""
         return self._exchanges.all()
 
-    def on_exchange(self, callback: Watcher) -> Callable[[], None]:
-        """Have a function called with ``("request", exchange)`` and ``("response", exchange)``.
-
-        The first before the work is done, the second before the answer leaves or after it came. Called in
-        the thread of the exchange, so several calls may be under way at once.
-
-        :return: call it to stop
-        """
-        return self._exchanges.watch(callback)
-
-    def before_answer(self, call: str, hook: Hook) -> Callable[[], None]:
-        """Have a function called each time before the answer to a call of the provider leaves, in its thread.
-
-        :param call: full name, such as ``jobs.control.chargeCredits``
-        :return: call it to stop
-        """
-        if call not in self._routes.values():
-            raise ValueError(f"The provider makes no call named {call!r}.")
-        return self._exchanges.hook(call, hook)
-
     @property
     def protocol_errors(self) -> list[str]:
         """A sentence for each thing that the provider said against the contract. A copy."""
-        with self._changed:
-            return list(self._protocol_errors)
-
-    @property
-    def charging(self) -> Behaviour:
-        """Whether charges go as the guide says or as Core of 2021 did it. See :meth:`Wallets.charge`."""
-        return self._first_control.charging
-
-    @charging.setter
-    def charging(self, behaviour: Behaviour) -> None:
-        if behaviour not in ("as-documented", "as-coded"):
-            raise ValueError(f"charging is as-documented or as-coded, not {behaviour!r}.")
-        self._first_control.charging = behaviour
+        return self._complaints.all()
 
     @property
     def connected(self) -> frozenset[str]:
         """Users whom the provider has approved."""
         return self.directory.connected
-
-    def _due(self) -> list[CoreJob]:
-        long_ago = self._jobs.now_ms() - VERIFY_EVERY
-        due = [
-            job
-            for job in self.jobs
-            if job.confirmed and not job.final and (job.verified_at is None or job.verified_at <= long_ago)
-        ]
-        return due[:MOST_VERIFIED]

@@ -1,108 +1,119 @@
-"""What Core and the browsers of its users do over WebSockets."""
+"""The WebSockets that a simulated Core and its users have open, and their end."""
 
-import base64
 import itertools
-from collections.abc import Mapping
-from typing import Any
-from urllib.parse import urlencode
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
 
-from tests.sandbox.core.follow import Followed, Line
-from tests.sandbox.core.jobs import CoreJob
-from tests.sandbox.core.log import Hook
-from tests.sandbox.core.parts import CoreParts
-from tests.sandbox.core.rendering import Include
-from tests.sandbox.core.shell import ShellClient
-from tests.sandbox.core.viewing import Viewed
+from tests.sandbox.core.channel import Channel
+from tests.sandbox.core.era import CoreEra
+from tests.sandbox.core.errors import ProviderAwayError
+from tests.sandbox.core.provider import ProviderCalls, encoded_username
 from tests.sandbox.core.websocket import Socket
 
-Json = dict[str, Any]
+STREAM_IDS = itertools.count()
+"""Ids of the streams that Core opens: one counter for the whole process."""
 
 
-class CoreSockets(CoreParts):
-    """Logs, shells and plain WebSockets. Used as :class:`SimulatedCore`, whose stop ends them all."""
+class Closable(Protocol):
+    """What :meth:`Sockets.close` ends."""
 
-    def follow(
-        self, job_id: str, user: str | None = None, *, while_running: bool = True, on_message: Hook | None = None
-    ) -> Followed:
-        """Look at the log of a job, as a user does on its page.
+    @property
+    def idle(self) -> bool:
+        """Whether its threads have ended, so that it need not be closed."""
 
-        Core does so while it takes the job for RUNNING, looking every 100 ms, and asks again 100 ms after the
-        provider has ended a stream too early. In an era of sockets it does so in any state, and the browser comes
-        back half a second after the provider has closed, until the job has ended. Which jobs have logs by their
-        backend is not looked at here.
+    def close(self) -> None:
+        """End it. A second time does nothing."""
 
-        :param user: who looks; the owner unless given
-        :param while_running: False: ask once and at once, whatever the state
-        :param on_message: see :meth:`Followed.on_message`; this way it misses nothing
-        :raises CoreError: 404 for an unknown job. What the provider answers is seen in what is returned
-        """
-        job = self.job(job_id)
-        call = f"jobs.provider.{self.provider}.follow"
-        path = f"/ucloud/jobs.provider.{self.provider}/websocket"
-        line = Line(
-            call=call,
-            job=self.job,
-            render=self._with_updates,
-            channel=lambda acting: self._lines.shared(path, acting),
-            bearer=self.tokens.core_token,
-            introduce=self._calls.introduce,
-            exchanges=self._exchanges,
-            complain=self._complain,
-            crashed=self._crash,
-        )
-        who = user or job.owner
-        if self.era.log_form == "streams":
-            followed = Followed(line, job, who, while_running=while_running, on_message=on_message)
-        else:
-            followed = Viewed(self._view, line, job, who, while_running=while_running, on_message=on_message)
-        self._lines.keep_user(followed)
-        return followed
 
-    def shell(self, opened: Mapping[str, Any], cols: int = 80, rows: int = 24, user: str = "user") -> ShellClient:
-        """Open a shell, as a user's browser does with what :meth:`open_session` gave it.
+class Sockets:
+    """Dials, shares and closes. Safe for several threads."""
 
-        :param opened: OpenSession of the type shell
-        :param cols: columns of the terminal
-        :param rows: lines of it
-        :param user: whose browser it is, which stands in the address in later eras; there it may be another host
-            than the provider's, if the session says so
-        :raises CoreError: what the provider answered; 502 when it is not there
-        :raises TimeoutError: when it says nothing
-        """
-        if opened.get("type") != "shell":
-            raise ValueError(f"A session of type {opened.get('type')} is no shell.")
-        call = f"jobs.compute.{self.provider}.shell.open"
-        path = f"/ucloud/{self.provider}/websocket"
-        base = None
-        if self.era.job_form == "second":
-            path += "?" + urlencode({"session": opened["sessionIdentifier"], "usernameHint": _hint(user)})
-            base = opened.get("domainOverride") or None
-        channel = self._lines.channel(path, {"Origin": self.url}, itertools.count(), base)
-        shell = ShellClient(channel, call, self._complain, self._timeout)
-        shell.begin(opened["sessionIdentifier"], cols, rows)
-        return shell
+    def __init__(
+        self,
+        calls: ProviderCalls,
+        era: CoreEra,
+        complain: Callable[[str], None],
+        crashed: Callable[[str], None],
+        timeout: float,
+    ) -> None:
+        self._calls = calls
+        self._era = era
+        self._complain = complain
+        self._crashed = crashed
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._users: list[Closable] = []
+        self._connections: list[Closable] = []
+        self._shared: dict[tuple[str, str], Channel] = {}
+        self._dialling: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
 
-    def websocket(self, path: str, user: str | None = None, headers: Mapping[str, str] | None = None) -> Socket:
-        """Connect with the provider and say anything; nothing is checked.
+    def socket(self, path: str, user: str | None, headers: Mapping[str, str] | None = None) -> Socket:
+        """A connection of its own, which :meth:`close` ends if nobody else does.
 
-        :param path: from the root, such as ``/ucloud/example/websocket``
         :param user: acting user
-        :param headers: further headers of the handshake
-        :raises CoreError: with the provider's status when it opens no WebSocket; 502 when it is not there
+        :raises CoreError: see :class:`Socket`
         """
-        return self._lines.socket(path, user, headers)
+        socket = self._dial(path, user, headers)
+        self._keep(socket)
+        return socket
 
-    def _view(self, user: str) -> Socket:
-        """The WebSocket of one look at a log: who looks is in its address, and Core's token in its handshake."""
-        path = f"/ucloud/jobs.provider.{self.provider}/websocket?{urlencode({'usernameHint': _hint(user)})}"
-        return self._lines.socket(path, None, {"Authorization": f"Bearer {self.tokens.core_token()}"})
+    def channel(self, path: str, headers: Mapping[str, str], stream_ids: Iterator[int], base: str | None = None) -> Channel:
+        """A connection of its own that carries calls. See :meth:`socket`.
 
-    def _with_updates(self, job: CoreJob) -> Json:
-        if self.era.job_form == "second":
-            return self._rendered(job)
-        include = Include(application=self.include_resolved, support=True, updates=True)
-        return self._rendering.job(job, include, permissions=False)
+        :param base: another address than the provider's
+        """
+        channel = Channel(self._dial(path, None, headers, base), stream_ids, self._complain, self._crashed)
+        self._keep(channel)
+        return channel
 
+    def shared(self, path: str, user: str) -> Channel:
+        """Core's connection for a user, which is used again as long as it lives.
 
-def _hint(user: str) -> str:
-    return base64.urlsafe_b64encode(user.encode()).decode()
+        :raises CoreError: see :class:`Socket`
+        """
+        key = (f"{self._calls.url}{path}", user)
+        with self._lock:
+            dialling = self._dialling[key]
+        with dialling:
+            with self._lock:
+                known = self._shared.get(key)
+            if known is not None and not known.closed:
+                return known
+            made = Channel(self._dial(path, user, None), STREAM_IDS, self._complain, self._crashed)
+            self._keep(made)
+            with self._lock:
+                self._shared[key] = made
+            return made
+
+    def keep_user(self, user: Closable) -> None:
+        """Have somebody who uses connections ended by :meth:`close`."""
+        with self._lock:
+            self._users = [each for each in self._users if not each.idle]
+            self._users.append(user)
+
+    def close(self) -> None:
+        """End everything: first those who would connect again, then the connections."""
+        with self._lock:
+            users, self._users = self._users, []
+        for user in users:
+            user.close()
+        with self._lock:
+            connections, self._connections = self._connections, []
+            self._shared.clear()
+        for connection in connections:
+            connection.close()
+
+    def _keep(self, connection: Closable) -> None:
+        with self._lock:
+            self._connections = [each for each in self._connections if not each.idle]
+            self._connections.append(connection)
+
+    def _dial(self, path: str, user: str | None, headers: Mapping[str, str] | None, base: str | None = None) -> Socket:
+        if self._calls.url is None:
+            raise ProviderAwayError("No provider is connected")
+        all_headers = {name: value.encode() for name, value in (headers or {}).items()}
+        if user is not None:
+            all_headers["UCloud-Username"] = encoded_username(user, self._era)
+        return Socket(base or self._calls.url, path, all_headers, self._timeout)

@@ -1,4 +1,4 @@
-"""Text in a batch script: which characters it may have, and how words are quoted."""
+"""Text in a batch script: allowed characters, and the quoting of words."""
 
 import shlex
 from collections.abc import Iterable
@@ -15,35 +15,32 @@ STOP = (
 
 
 def quoted(words: Iterable[str]) -> str:
-    """The words as bash reads them back, byte for byte."""
+    """The words, quoted so that bash reads them byte for byte."""
     return " ".join(shlex.quote(word) for word in words)
 
 
 def stop(sentence: str) -> str:
-    """A call of the function of :data:`STOP`."""
+    """The line that ends the job with a sentence, by the function of :data:`STOP`."""
     return f"ucloud_stop {shlex.quote(sentence)}"
 
 
 def sourced(path: str, what: str) -> list[str]:
-    """Reads a shell file of the site, which must be there.
+    """The lines that source a shell file of the site, and end the job when it cannot be read.
 
-    :param what: what it is, for the line that says so when it is missing
+    :param what: what the file is, for the error message
     """
-    return [
-        f"[ -r {shlex.quote(path)} ] || {stop(f'{path} ({what}) cannot be read on this node.')}",
-        f". {shlex.quote(path)}",
-    ]
+    return [f"[ -r {shlex.quote(path)} ] || {stop(f'{path} ({what}) cannot be read on this node.')}", f". {shlex.quote(path)}"]
 
 
 def refuse_control_characters(what: str, texts: Iterable[str]) -> None:
-    """Refuses text that could begin a line of its own in a script, or end a string in C.
+    """Refuses text that could begin a new line of a script, or end a string in C.
 
     :raises Refused: naming ``what`` and the character
     """
     for text in texts:
         for character in text:
             if character != "\t" and not is_plain(character):
-                raise Refused(f"{what} holds a character that is not allowed (U+{ord(character):04X}).")
+                raise Refused(f"{what} contains a character that is not allowed (U+{ord(character):04X}).")
 
 
 def is_plain(character: str) -> bool:

@@ -1,7 +1,7 @@
-"""From UCloud's paths to local ones: which files a job uses, where they are, and how its script checks them.
+"""The files that a job uses: UCloud's paths translated to local ones, and the checks of them in the script.
 
-A path is translated by its text alone. What it leads to is known on the compute node only, where links of the
-user's own may lead out of the folder that the configuration names; so the script looks before the application starts.
+A path is translated by its text alone. Only the compute node knows what it leads to, and symbolic links of the user may
+lead out of the folder that the configuration names. So the script checks every path before the application starts.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from ucloud_slurm.ucloud.applications import Application
     from ucloud_slurm.ucloud.jobs import Job
 
-LONGEST_PART = 255  # bytes; NAME_MAX of Linux
-LONGEST_PATH = 4095  # bytes; PATH_MAX of Linux without its last one
+MAX_PART_BYTES = 255  # NAME_MAX of Linux
+MAX_PATH_BYTES = 4095  # PATH_MAX of Linux without the NUL
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")
 
-# What UCloud can attach to a job, in words.
+# What UCloud can attach to a job besides files.
 OTHER_KINDS = {
     "peer": "connections to other jobs",
     "license_server": "licence servers",
@@ -51,10 +51,10 @@ CHECK = (
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class InputFile:
     """A file or folder that the job uses.
 
-    :ivar what: the field that it came from, for messages
+    :ivar what: the field that names it, for error messages
     :ivar parameter: name of its parameter, None for an attached folder
     :ivar path: local path
     :ivar root: the local folder that it must not lead out of
@@ -67,13 +67,13 @@ class Input:
     read_only: bool
 
 
-def inputs(
+def input_files(
     job: Job, application: Application, roots: Sequence[FilesRoot], places: Mapping[str, str | None]
-) -> list[Input]:
+) -> list[InputFile]:
     """The files of a job: those of its parameters in the application's order, then those that are attached.
 
-    :param places: what ``{home}`` and the others mean for this job; None for what it does not have
-    :raises Refused: naming the parameter or the resource whose path cannot be used
+    :param places: values of the placeholders of ``[[files]]`` for this job; None for those that it does not have
+    :raises Refused: naming the parameter or resource whose path cannot be used
     """
     return [
         _input(what, parameter, path, read_only, roots, places)
@@ -81,16 +81,16 @@ def inputs(
     ]
 
 
-def checks(found: Sequence[Input]) -> list[str]:
+def checks(files: Sequence[InputFile]) -> list[str]:
     """The lines of the script that check the files of a job."""
-    return [*CHECK, *(f"ucloud_input {quoted((one.what, one.path, one.root))}" for one in found)] if found else []
+    return [*CHECK, *(f"ucloud_input {quoted((one.what, one.path, one.root))}" for one in files)] if files else []
 
 
-def shown_at(folder: str, roots: Sequence[FilesRoot], places: Mapping[str, str | None]) -> str | None:
-    """UCloud's path of a local folder, as files given by it would be found; None where no root leads there.
+def ucloud_path(folder: str, roots: Sequence[FilesRoot], places: Mapping[str, str | None]) -> str | None:
+    """UCloud's path of a local folder, by the longest root that contains it; None where no root does.
 
     :param folder: absolute
-    :param places: see :func:`inputs`
+    :param places: see :func:`input_files`
     """
     what, best = "The job's folder", (0, "")
     for root in roots:
@@ -122,7 +122,7 @@ def _wanted(job: Job, application: Application) -> Iterator[tuple[str, str | Non
 
 
 def _default(what: str, default: Any) -> str | None:
-    """A default is a bare path or an object that holds one (contract: defaultValue)."""
+    """The path in a default, which is a string or an object that holds one (contract: defaultValue)."""
     if isinstance(default, dict):
         default = default.get("path", default.get("value"))
     if default is None or isinstance(default, str):
@@ -131,13 +131,8 @@ def _default(what: str, default: Any) -> str | None:
 
 
 def _input(
-    what: str,
-    parameter: str | None,
-    path: str,
-    read_only: bool,
-    roots: Sequence[FilesRoot],
-    places: Mapping[str, str | None],
-) -> Input:
+    what: str, parameter: str | None, path: str, read_only: bool, roots: Sequence[FilesRoot], places: Mapping[str, str | None]
+) -> InputFile:
     parts = _parts(what, path)
     best: tuple[int, FilesRoot] | None = None
     for root in roots:
@@ -152,13 +147,13 @@ def _input(
     length, root = best
     place = str(_filled(what, root.local, places))
     local = "/".join([place.rstrip("/"), *parts[length:]]) or "/"
-    if len(local.encode()) > LONGEST_PATH:
-        raise Refused(f"{what}: the path is longer than {LONGEST_PATH} bytes.")
-    return Input(what, parameter, local, place, read_only or root.read_only)
+    if len(local.encode()) > MAX_PATH_BYTES:
+        raise Refused(f"{what}: the path is longer than {MAX_PATH_BYTES} bytes.")
+    return InputFile(what, parameter, local, place, read_only or root.read_only)
 
 
 def _parts(what: str, path: str) -> list[str]:
-    """The parts of an absolute path that leads nowhere but down."""
+    """The parts of an absolute path that has none that is empty, a dot or two dots."""
     if not path.startswith("/"):
         raise Refused(f"{what}: the path does not begin with a slash.")
     parts = path[1:].split("/") if path != "/" else []
@@ -167,14 +162,14 @@ def _parts(what: str, path: str) -> list[str]:
             raise Refused(f"{what}: the path has a part that is empty, a dot or two dots.")
         for character in part:
             if not is_plain(character):
-                raise Refused(f"{what}: the path holds a character that is not allowed (U+{ord(character):04X}).")
-        if len(part.encode()) > LONGEST_PART:
-            raise Refused(f"{what}: the path has a part of more than {LONGEST_PART} bytes.")
+                raise Refused(f"{what}: the path contains a character that is not allowed (U+{ord(character):04X}).")
+        if len(part.encode()) > MAX_PART_BYTES:
+            raise Refused(f"{what}: the path has a part of more than {MAX_PART_BYTES} bytes.")
     return parts
 
 
 def _filled(what: str, template: str, places: Mapping[str, str | None]) -> str | None:
-    """The path with its placeholders filled in, None if one of them has no value for this job."""
+    """The path with its placeholders filled in; None if one of them has no value for this job."""
     for name in _PLACEHOLDER.findall(template):
         value = places.get(name)
         if value is None:

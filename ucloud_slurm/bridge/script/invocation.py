@@ -1,54 +1,40 @@
-"""From an application's invocation and the user's values to the words of a command line.
+"""From an application's invocation and the user's values to the arguments of a command.
 
-The algorithm is UCloud's own (contract: InvocationParameter, "var algorithm"), with the defaults of parameters
-filled in, which UCloud leaves to the provider. Values are data: nothing here is quoted or joined for a shell.
+The algorithm is UCloud's (contract: InvocationParameter, "var algorithm"), with the defaults of parameters filled in,
+which UCloud leaves to the provider. Values are data: nothing here is quoted or joined for a shell.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ucloud_slurm.bridge.script.inputs import OTHER_KINDS
+from ucloud_slurm.bridge.template.messages import Value
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.ucloud.applications import ApplicationParameter, Invocation, InvocationParameter
 from ucloud_slurm.ucloud.jobs import ParameterValue
 
-Value = str | int | float | bool
-
 # Kind of a declared parameter -> kind of the value that a user gives (contract: AppParameterValue).
-_VALUE_OF = {
-    "input_file": "file",
-    "input_directory": "file",
-    "text": "text",
-    "textarea": "text",
-    "enumeration": "text",
-    "integer": "integer",
-    "floating_point": "floating_point",
-    "boolean": "boolean",
-    "peer": "peer",
-    "license_server": "license_server",
-    "network_ip": "network",
-    "ingress": "ingress",
-    "block_storage": "block_storage",
-    "private_network": "private_network",
-    "workflow": "workflow",
-    "modules": "modules",
-}
-# What a user gives that is no text for a command: scripts, modules to load. A readme is given by nobody.
-_NO_TEXT = frozenset(("workflow", "modules", "readme"))
+_VALUE_KINDS = {"input_file": "file", "input_directory": "file", "text": "text", "textarea": "text",
+    "enumeration": "text", "integer": "integer", "floating_point": "floating_point", "boolean": "boolean",
+    "peer": "peer", "license_server": "license_server", "network_ip": "network", "ingress": "ingress",
+    "block_storage": "block_storage", "private_network": "private_network", "workflow": "workflow", "modules":
+    "modules"}  # fmt: skip
+# Kinds of parameters that are no argument: scripts, modules to load, and a readme, which has no value.
+_NOT_ARGUMENTS = frozenset(("workflow", "modules", "readme"))
 
 
-def values(
+def parameter_texts(
     invocation: Invocation,
     given: Mapping[str, ParameterValue],
     paths: Mapping[str, str] | None = None,
     *,
     own_words: bool = False,
 ) -> dict[str, str]:
-    """The text of every declared parameter that has a value, given or by default. See :func:`typed`.
+    """The text of every declared parameter that has a value, given or by default. See :func:`parameter_values`.
 
-    :param own_words: whether a parameter says with which words it is true and false; they are true and false otherwise
+    :param own_words: whether a boolean parameter names its words for true and false; they are "true" and "false" else
     """
-    found = typed(invocation.parameters, given, paths)
+    found = parameter_values(invocation.parameters, given, paths)
     texts = {name: value if isinstance(value, str) else _plain(value) for name, value in found.items()}
     if own_words:
         for parameter in invocation.parameters:
@@ -58,14 +44,12 @@ def values(
     return texts
 
 
-def typed(
-    parameters: Iterable[ApplicationParameter],
-    given: Mapping[str, ParameterValue],
-    paths: Mapping[str, str] | None = None,
+def parameter_values(
+    parameters: Iterable[ApplicationParameter], given: Mapping[str, ParameterValue], paths: Mapping[str, str] | None = None
 ) -> dict[str, Value]:
-    """The value of every declared parameter that has one, given or by default, as text, number or truth.
+    """The value of every declared parameter that has one, given or by default, as text, number or boolean.
 
-    What the application does not declare is ignored: UCloud adds parameters of its own.
+    Parameters that the application does not declare are ignored: UCloud adds some of its own.
 
     :param paths: parameter -> local path, for those that are files
     :raises Refused: naming the parameter whose value cannot be used
@@ -75,7 +59,7 @@ def typed(
         value = given.get(parameter.name)
         if value is not None:
             _refuse_other_kinds(parameter, value)
-        if parameter.type in _NO_TEXT:
+        if parameter.type in _NOT_ARGUMENTS:
             continue
         if paths and parameter.name in paths:
             found[parameter.name] = paths[parameter.name]
@@ -83,37 +67,37 @@ def typed(
             found[parameter.name] = _value(parameter, value)
         elif parameter.default_value is not None:
             found[parameter.name] = _default(parameter)
-        elif not parameter.optional and parameter.type in _VALUE_OF:
+        elif not parameter.optional and parameter.type in _VALUE_KINDS:
             raise Refused(f"The parameter '{parameter.name}' has no value.")
     return found
 
 
-def word(invocation: Invocation, element: InvocationParameter, texts: Mapping[str, str]) -> str:
-    """The arguments of one element, joined by a blank (contract: environment context)."""
+def argument_text(invocation: Invocation, element: InvocationParameter, texts: Mapping[str, str]) -> str:
+    """The arguments of one element, joined by blanks (contract: environment context)."""
     return " ".join(_element(invocation, element, texts))
 
 
-def words(invocation: Invocation, texts: Mapping[str, str]) -> list[str]:
-    """The command line, one argument each.
+def arguments(invocation: Invocation, texts: Mapping[str, str]) -> list[str]:
+    """The program and its arguments.
 
-    :param texts: what :func:`values` gave
-    :raises Refused: for an element of a kind that is not known
+    :param texts: see :func:`parameter_texts`
+    :raises Refused: an element is of an unknown kind
     """
-    return [word for element in invocation.invocation for word in _element(invocation, element, texts)]
+    return [argument for element in invocation.invocation for argument in _element(invocation, element, texts)]
 
 
 def environment(invocation: Invocation, texts: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:
     """The application's environment variables.
 
-    A value is a list of pieces, ``("text", ...)`` as it is and ``("variable", ...)`` for another variable's
-    value; the arguments of one value are joined by a blank (contract: environment context).
+    A value is a list of pieces: ``("text", ...)`` for literal text, ``("variable", ...)`` for the value of another
+    variable. The arguments of one value are joined by blanks (contract: environment context).
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for name, element in invocation.environment.items():
         if element.type == "env":
             found[name] = [("variable", element.variable)]
         else:
-            found[name] = [("text", word(invocation, element, texts))]
+            found[name] = [("text", argument_text(invocation, element, texts))]
     return found
 
 
@@ -128,9 +112,7 @@ def _element(invocation: Invocation, element: InvocationParameter, texts: Mappin
         case "env":
             return []
         case _:
-            raise Refused(
-                f"The application is started in a way ('{element.type}') that this provider does not know yet."
-            )
+            raise Refused(f"The application is started in a way ('{element.type}') that this provider does not know yet.")
 
 
 def _variables(invocation: Invocation, element: InvocationParameter, texts: Mapping[str, str]) -> list[str]:
@@ -164,10 +146,8 @@ def _is_true(invocation: Invocation, name: str, texts: Mapping[str, str]) -> boo
 
 def _refuse_other_kinds(parameter: ApplicationParameter, value: ParameterValue) -> None:
     if value.type in OTHER_KINDS:
-        raise Refused(
-            f"The parameter '{parameter.name}' needs {OTHER_KINDS[value.type]}, which this provider does not offer."
-        )
-    if value.type != _VALUE_OF.get(parameter.type, value.type):
+        raise Refused(f"The parameter '{parameter.name}' needs {OTHER_KINDS[value.type]}, which this provider does not offer.")
+    if value.type != _VALUE_KINDS.get(parameter.type, value.type):
         raise Refused(f"The parameter '{parameter.name}' has a value that is not of its type.")
 
 
@@ -178,11 +158,11 @@ def _value(parameter: ApplicationParameter, value: ParameterValue) -> Value:
         case "integer" | "floating_point" | "boolean":
             return _number(parameter, value.value)
         case kind:
-            raise Refused(f"The parameter '{parameter.name}' has a value of a kind that is not known ('{kind}').")
+            raise Refused(f"The parameter '{parameter.name}' has a value of an unknown kind ('{kind}').")
 
 
 def _default(parameter: ApplicationParameter) -> Value:
-    """A default comes as a bare value or as an object that holds one (contract: defaultValue)."""
+    """The value of a default, which is a plain value or an object that holds one (contract: defaultValue)."""
     default = parameter.default_value
     if isinstance(default, dict):
         default = default.get("value")
@@ -198,7 +178,7 @@ def _number(parameter: ApplicationParameter, value: Any) -> Value:
 
 
 def _plain(value: float) -> str:
-    """A number in decimal, or a truth value."""
+    """A number in decimal, or a boolean."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return repr(value)

@@ -1,4 +1,4 @@
-"""Environment modules of a tool (contract: requiredModules), through Lmod or Environment Modules."""
+"""Environment modules that a job loads (contract: requiredModules), with Lmod or Environment Modules."""
 
 import re
 import shlex
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from ucloud_slurm.bridge.script.bash import sourced, stop
 from ucloud_slurm.errors import Refused, one_line
 
-# Where the shell function "module" comes from, in the order in which it is looked for.
-USUAL = (
+# Files that define the shell function "module", in the order in which they are tried.
+USUAL_INIT_FILES = (
     "/etc/profile.d/lmod.sh",
     "/etc/profile.d/modules.sh",
     "/usr/share/modules/init/bash",
@@ -19,49 +19,49 @@ _MODULE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:=~/-]{0,254}")
 
 
 def of_application(name: str, version: str, load: Mapping[str, Sequence[str]]) -> Sequence[str]:
-    """The modules of something that UCloud's applications load by name and version.
+    """The modules of software that applications load by name and version.
 
-    :param load: what the site says of them (``applications.load``)
+    :param load: ``applications.load``
     """
     exact = f"{name}/{version}"
     return load.get(exact, load.get(name, (exact,)))
 
 
-def check(what: str, names: Sequence[str]) -> None:
-    """Refuses what cannot be the name of a module.
+def check_names(what: str, names: Sequence[str]) -> None:
+    """Refuses names that no module can have.
 
-    :param what: where the names come from
-    :raises Refused: naming it
+    :param what: the field that the names come from
+    :raises Refused: naming field and module
     """
     for name in names:
         if not _MODULE.fullmatch(name):
-            raise Refused(f"{what}: '{one_line(name, 80)}' cannot be a module's name.")
+            raise Refused(f"{what}: '{one_line(name, 80)}' is not a valid module name.")
 
 
-def loading(modules: Sequence[str], init: str | None) -> list[str]:
-    """The lines of the script that load them; a job whose modules cannot be loaded ends.
+def load_lines(modules: Sequence[str], init: str | None) -> list[str]:
+    """The lines of the script that load modules. A job whose modules cannot be loaded ends.
 
     :param init: the file that defines ``module`` (``jobs.modules_init``)
-    :raises Refused: a name cannot be that of a module
+    :raises Refused: a name is not valid
     """
     if not modules:
         return []
-    check("requiredModules or loadInstructions of the application's tool", modules)
-    # What the login environment defines will do, unless the site names a file of its own.
-    found = (
+    check_names("requiredModules or loadInstructions of the application's tool", modules)
+    # A function that the login environment defines suffices, unless the site names a file.
+    define = (
         sourced(init, "jobs.modules_init")
         if init
         else [
-            f"for ucloud_place in {shlex.join(USUAL)}; do",
+            f"for ucloud_place in {shlex.join(USUAL_INIT_FILES)}; do",
             "    declare -F module > /dev/null && break",
             '    [ ! -r "$ucloud_place" ] || . "$ucloud_place"',
             "done",
         ]
     )
-    none = stop(f"this node has no environment modules (looked for in {init or ', '.join(USUAL)}).")
+    none = stop(f"this node has no environment modules (looked for in {init or ', '.join(USUAL_INIT_FILES)}).")
     return [
         "# The tool's environment modules; a batch job may begin without the function that loads them",
-        *found,
+        *define,
         f"declare -F module > /dev/null || {none}",
         "module purge",
         *(

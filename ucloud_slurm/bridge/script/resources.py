@@ -1,4 +1,4 @@
-"""The resources of a job: what it may use, held against product and partition, and how its tasks share a node."""
+"""The resources of a job: what it asks of Slurm, checked against product and partition, and its tasks on a node."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from ucloud_slurm.ucloud.jobs import Job
     from ucloud_slurm.ucloud.products import ComputeProduct
 
-MIB = 1024
-MOST_NODES = 65_533  # slurm.conf(5): MaxNodes
-MOST_CPUS = 65_533  # of one task; Slurm counts them in 16 bits
-MOST_MEMORY = 2**40  # MiB
-LONGEST = 10 * 365 * 24 * 60  # minutes; Slurm keeps limits in 32 bits
+MIB_PER_GIB = 1024
+MAX_NODES = 65_533  # slurm.conf(5): MaxNodes
+MAX_CPUS = 65_533  # of one task; Slurm counts them in 16 bits
+MAX_MEMORY_MIB = 2**40
+MAX_MINUTES = 10 * 365 * 24 * 60  # Slurm keeps time limits in 32 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class Plan:
 def plan(
     job: Job, application: Application, product: Product, dimensions: ComputeProduct | None, partition: Partition | None
 ) -> Plan:
-    """Decides what the job gets.
+    """Computes what the job asks for.
 
     :param dimensions: the product as UCloud has it, None if UCloud could not be asked
-    :param partition: None if Slurm could not be asked; then Slurm's own refusal must do
-    :raises Refused: in words for the researcher, with the limit named
+    :param partition: None if Slurm could not be asked, so that only Slurm itself checks the size
+    :raises Refused: with the limit named, in words for the researcher
     """
     nodes = job.replicas
     cpus = product.cpus or (dimensions.cpu if dimensions else None) or None
@@ -55,12 +55,12 @@ def plan(
     wanted = Plan(
         nodes=nodes,
         cpus=cpus,
-        memory=int(memory_gb * MIB) if memory_gb else None,
+        memory=int(memory_gb * MIB_PER_GIB) if memory_gb else None,
         gres=product.gres or (f"gpu:{gpus}" if gpus else None),
         minutes=_minutes(job, application, product),
     )
-    if (wanted.cpus or 0) > MOST_CPUS or (wanted.memory or 0) > MOST_MEMORY:
-        raise Refused(f"specification.product: UCloud says that a node of {product.id} is larger than any may be.")
+    if (wanted.cpus or 0) > MAX_CPUS or (wanted.memory or 0) > MAX_MEMORY_MIB:
+        raise Refused(f"specification.product: UCloud describes a node of {product.id} as larger than any node can be.")
     if product.nodes_max is not None and nodes > product.nodes_max:
         raise Refused(f"{product.id} allows at most {_count(product.nodes_max, 'node')}; the job asks for {nodes}.")
     if product.time_max is not None and wanted.minutes is not None and wanted.minutes * 60 > product.time_max:
@@ -69,13 +69,13 @@ def plan(
         )
     if partition is not None:
         _fits(wanted, product, partition)
-    if nodes > MOST_NODES:
-        raise Refused(f"specification.replicas: a job may have at most {MOST_NODES} nodes.")
+    if nodes > MAX_NODES:
+        raise Refused(f"specification.replicas: a job may have at most {MAX_NODES} nodes.")
     return wanted
 
 
 def _minutes(job: Job, application: Application, product: Product) -> int | None:
-    """The time limit in whole minutes, rounded up: what the user asked, else the tool's default."""
+    """The time limit in whole minutes, rounded up: what the user asked for, else the tool's default."""
     asked = job.specification.time_allocation.total
     if asked is not None and asked <= 0:
         raise Refused("specification.timeAllocation: a job needs more than 0 seconds.")
@@ -83,7 +83,7 @@ def _minutes(job: Job, application: Application, product: Product) -> int | None
     if span is None:
         return None if product.time_max is None else max(1, int(product.time_max // 60))
     minutes = -(-span // 60)
-    if minutes > LONGEST:
+    if minutes > MAX_MINUTES:
         raise Refused("specification.timeAllocation: longer than any job may run.")
     return minutes
 
@@ -91,16 +91,13 @@ def _minutes(job: Job, application: Application, product: Product) -> int | None
 def _fits(wanted: Plan, product: Product, partition: Partition) -> None:
     if wanted.minutes is not None and partition.minutes is not None and wanted.minutes > partition.minutes:
         raise Refused(
-            f"A job on {product.id} may run for at most {span(partition.minutes)}; this one asks for "
-            f"{span(wanted.minutes)}."
+            f"A job on {product.id} may run for at most {span(partition.minutes)}; this one asks for {span(wanted.minutes)}."
         )
     most = sum(group.count for group in partition.groups)
     if partition.nodes_max is not None:
         most = min(most, partition.nodes_max)
     if wanted.nodes > most:
-        raise Refused(
-            f"A job on {product.id} may use at most {_count(most, 'node')}; this one asks for {wanted.nodes}."
-        )
+        raise Refused(f"A job on {product.id} may use at most {_count(most, 'node')}; this one asks for {wanted.nodes}.")
     fitting = sum(group.count for group in partition.groups if _holds(group, wanted))
     if wanted.nodes > fitting:
         raise Refused(_too_large(wanted, product, partition.groups, fitting))
@@ -126,7 +123,7 @@ def _too_large(wanted: Plan, product: Product, groups: Iterable[NodeGroup], fitt
 
 
 def gres_wanted(gres: str | None) -> int:
-    """How many are asked for in ``gpu``, ``gpu:2`` or ``gpu:a100:2`` (sbatch(1): --gres)."""
+    """The number in ``gpu``, ``gpu:2`` or ``gpu:a100:2`` (sbatch(1): --gres)."""
     if gres is None:
         return 0
     last = gres.split(",")[0].split(":")[-1]
@@ -134,7 +131,7 @@ def gres_wanted(gres: str | None) -> int:
 
 
 def gres_count(available: str, gres: str | None) -> int:
-    """How many of what ``gres`` asks for a node has, by sinfo's list such as ``gpu:a100:4(S:0),craynetwork:4``."""
+    """How many of what ``gres`` asks for are in sinfo's list of a node, such as ``gpu:a100:4(S:0),craynetwork:4``."""
     if gres is None:
         return 0
     wanted = [part for part in gres.split(",")[0].split(":") if not part.isdigit()]
@@ -163,11 +160,11 @@ def span(minutes: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What is asked of Slurm.
+    """How the CPUs of a node are shared among tasks.
 
     :ivar tasks: of each node
     :ivar cpus: of each task, None for the partition's default
-    :ivar more: further options
+    :ivar more: further sbatch options
     """
 
     tasks: int
@@ -176,23 +173,23 @@ class Layout:
 
 
 def layout(options: Mapping[str, str], allowed: Sequence[str], plan: Plan) -> Layout:
-    """Decides what becomes of the options that an application asks for.
+    """Checks the sbatch options that an application asks for.
 
     :param options: name -> value, which may be empty
-    :param allowed: those that an application may set (``applications.sbatch_options``)
+    :param allowed: the options that applications may set (``applications.sbatch_options``)
     :raises Refused: naming the option
     """
     for name, value in options.items():
         if name not in allowed:
             raise Refused(f"the option '{one_line(name, 40)}' of sbatch is not one that an application may set here.")
         if not re.fullmatch(r"[\x21-\x7e]{0,200}", value):
-            raise Refused(f"the option '{name}' of sbatch has an impossible value ('{one_line(value, 40)}').")
+            raise Refused(f"the option '{name}' of sbatch has an invalid value ('{one_line(value, 40)}').")
     more = tuple(f"--{name}={value}" if value else f"--{name}" for name, value in options.items() if name not in LAYOUT)
     numbers = {name: _positive(name, value) for name, value in options.items() if name in LAYOUT}
     if not numbers:
         return Layout(1, plan.cpus, more)
     if plan.cpus is None:
-        raise Refused("the tasks of a node cannot be chosen: the machine does not say how many CPUs it has.")
+        raise Refused("the tasks of a node cannot be chosen: the number of its CPUs is unknown.")
     tasks = _tasks(numbers, plan)
     cpus = numbers.get("cpus-per-task", max(1, plan.cpus // tasks))
     if tasks * cpus > plan.cpus:

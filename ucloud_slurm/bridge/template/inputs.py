@@ -1,14 +1,14 @@
-"""From a job of an application that is a template to what must be rendered."""
+"""From a job whose application is a template to the request to render it."""
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ucloud_slurm.bridge.script import invocation as command_line
 from ucloud_slurm.bridge.script import modules
 from ucloud_slurm.bridge.script.bash import quoted, refuse_control_characters
-from ucloud_slurm.bridge.script.resources import MIB, Plan, gres_wanted
-from ucloud_slurm.bridge.template.messages import Request
+from ucloud_slurm.bridge.script.invocation import argument_text, environment, parameter_values
+from ucloud_slurm.bridge.script.resources import MIB_PER_GIB, Plan, gres_wanted
+from ucloud_slurm.bridge.template.messages import Request, Value
 from ucloud_slurm.config import ApplicationsSection, Product
 from ucloud_slurm.ucloud.applications import Application, Invocation, InvocationParameter
 from ucloud_slurm.ucloud.jobs import Job
@@ -17,14 +17,14 @@ _TEMPLATES = ("jinja", "word")
 _CAPITAL = re.compile("(?=[A-Z])")
 
 
-class Rest(NamedTuple):
-    """Variables of the environment, in pieces, and options of sbatch."""
+class OtherElements(NamedTuple):
+    """Environment variables, in pieces, and sbatch options that need no template."""
 
     environment: Mapping[str, Sequence[tuple[str, str]]]
     sbatch: Mapping[str, str]
 
 
-def request(
+def render_request(
     job: Job,
     application: Application,
     product: Product,
@@ -35,7 +35,7 @@ def request(
     listens: bool,
     in_container: bool,
 ) -> Request:
-    """What must be rendered for a job.
+    """The request to render the templates of a job.
 
     :param paths: parameter -> local path, for those that are files
     :param listens: the application is a web page or a screen
@@ -45,14 +45,14 @@ def request(
     invocation, given = application.invocation, job.specification.parameters
     workflows = [value.specification for value in given.values() if value.type == "workflow"]
     parameters = [*invocation.parameters, *(one for workflow in workflows for one in workflow.inputs)]
-    values = command_line.typed(parameters, given, paths)
+    values = parameter_values(parameters, given, paths)
     for name, value in values.items():
         if isinstance(value, str):
             refuse_control_characters(f"The parameter '{name}'", [value.replace("\n", "")])
     refuse_control_characters("The application's name", [application.metadata.name, application.metadata.version])
     declared = [parameter.name for parameter in parameters]
-    others = {name: value.value for name, value in given.items() if isinstance(value.value, command_line.Value)}
-    live = {"webPort": "UCLOUD_PORT", "vncPort": "UCLOUD_PORT"} if listens else {}
+    others = {name: value.value for name, value in given.items() if isinstance(value.value, Value)}
+    ports = {"webPort": "UCLOUD_PORT", "vncPort": "UCLOUD_PORT"} if listens else {}
     return Request(
         template="\n".join([text for text in (invocation.template or "", *(one.job for one in workflows)) if text]),
         environment=_templates(invocation.environment),
@@ -60,7 +60,7 @@ def request(
         values={name: value for name, value in others.items() if name not in declared} | values,
         absent=tuple(name for name in declared if name not in values),
         ucloud=_ucloud(job, application, product, plan),
-        live=live | ({"rank": "UCLOUD_RANK"} if in_container else {}),
+        shell_variables=ports | ({"rank": "UCLOUD_RANK"} if in_container else {}),
         srun=quoted(["srun", *settings.srun_options]),
     )
 
@@ -68,46 +68,46 @@ def request(
 def chosen_modules(job: Job) -> list[str]:
     """The modules that the user chose.
 
-    :raises Refused: one of them cannot be the name of a module
+    :raises Refused: one of them is not a valid name
     """
     found: list[str] = []
     for name, value in job.specification.parameters.items():
         if value.type == "modules":
-            modules.check(f"The parameter '{name}'", value.modules)
+            modules.check_names(f"The parameter '{name}'", value.modules)
             found += value.modules
     return found
 
 
-def loaded(applications: Sequence[tuple[str, str]], settings: ApplicationsSection) -> list[str]:
-    """The modules of what is loaded by name and version."""
-    return [each for name, version in applications for each in modules.of_application(name, version, settings.load)]
+def loaded_modules(software: Sequence[tuple[str, str]], settings: ApplicationsSection) -> list[str]:
+    """The modules of software that is loaded by name and version."""
+    return [each for name, version in software for each in modules.of_application(name, version, settings.load)]
 
 
-def rest(invocation: Invocation, texts: Mapping[str, str]) -> Rest:
-    """What an application that is a template says of its environment and of sbatch in other ways than by templates.
+def other_elements(invocation: Invocation, texts: Mapping[str, str]) -> OtherElements:
+    """The environment variables and sbatch options of a template's application that are not templates themselves.
 
-    :param texts: see :func:`ucloud_slurm.bridge.script.invocation.values`
+    :param texts: see :func:`ucloud_slurm.bridge.script.invocation.parameter_texts`
     """
-    environment = {name: one for name, one in invocation.environment.items() if one.type not in _TEMPLATES}
+    variables = {name: one for name, one in invocation.environment.items() if one.type not in _TEMPLATES}
     sbatch = {name: one for name, one in invocation.sbatch.items() if one.type not in _TEMPLATES}
-    return Rest(
-        command_line.environment(invocation.model_copy(update={"environment": environment}), texts),
-        {name: command_line.word(invocation, element, texts).strip() for name, element in sbatch.items()},
+    return OtherElements(
+        environment(invocation.model_copy(update={"environment": variables}), texts),
+        {name: argument_text(invocation, element, texts).strip() for name, element in sbatch.items()},
     )
 
 
 def _templates(elements: Mapping[str, InvocationParameter]) -> dict[str, str]:
-    """Templates of environment variables or options. UCloud stores those of whole applications as words."""
+    """The templates of environment variables or options. UCloud stores some of them as elements of the type word."""
     return {name: one.template or one.word for name, one in elements.items() if one.type in _TEMPLATES}
 
 
 def _ucloud(job: Job, application: Application, product: Product, plan: Plan) -> dict[str, Any]:
-    """What templates find as ``ucloud``."""
+    """The variable ``ucloud`` of templates."""
     machine = {
         "name": product.id,
         "category": product.category,
         "cpu": plan.cpus or 1,
-        "memoryInGigs": (plan.memory or 0) // MIB,
+        "memoryInGigs": (plan.memory or 0) // MIB_PER_GIB,
         "gpu": gres_wanted(plan.gres) if (plan.gres or "").startswith("gpu") else 0,
     }
     return {
@@ -121,10 +121,10 @@ def _ucloud(job: Job, application: Application, product: Product, plan: Plan) ->
     }
 
 
-def facts(ucloud: Mapping[str, Any], prefix: str = "UCLOUD") -> dict[str, str]:
-    """The same as variables of the environment: ``ucloud.machine.memoryInGigs`` is UCLOUD_MACHINE_MEMORY_IN_GIGS."""
+def ucloud_facts(ucloud: Mapping[str, Any], prefix: str = "UCLOUD") -> dict[str, str]:
+    """``ucloud`` as environment variables: ``ucloud.machine.memoryInGigs`` is UCLOUD_MACHINE_MEMORY_IN_GIGS."""
     found: dict[str, str] = {}
     for name, value in ucloud.items():
         variable = f"{prefix}_{_CAPITAL.sub('_', name).upper()}"
-        found |= facts(value, variable) if isinstance(value, Mapping) else {variable: str(value)}
+        found |= ucloud_facts(value, variable) if isinstance(value, Mapping) else {variable: str(value)}
     return found

@@ -1,4 +1,4 @@
-"""What the process that renders templates is asked, and what it answers. Whoever only asks needs no Jinja."""
+"""Request and answer of the process that renders templates. A caller that only asks loads no Jinja."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ Value = str | int | float | bool
 class Request:
     """What is to be rendered.
 
-    :ivar template: of the invocation
+    :ivar template: the template of the script
     :ivar environment: templates of environment variables
-    :ivar sbatch: templates of options of sbatch
+    :ivar sbatch: templates of sbatch options
     :ivar values: parameter -> value
     :ivar absent: parameters without a value
-    :ivar ucloud: what templates find as ``ucloud``
-    :ivar live: names in ``ucloud`` -> variables of the shell that hold their values on the node
-    :ivar srun: how steps are started
+    :ivar ucloud: the variable ``ucloud`` of templates
+    :ivar shell_variables: names in ``ucloud`` -> variables of the shell that hold their values on the node
+    :ivar srun: the command that starts a step
     """
 
     template: str
@@ -27,18 +27,18 @@ class Request:
     values: Mapping[str, Value] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
     ucloud: Mapping[str, Any] = field(default_factory=dict)
-    live: Mapping[str, str] = field(default_factory=dict)
+    shell_variables: Mapping[str, str] = field(default_factory=dict)
     srun: str = "srun"
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What became of it.
+    """What was rendered.
 
-    :ivar script: bash
+    :ivar script: in bash
     :ivar environment: values of environment variables
-    :ivar sbatch: options of sbatch with their values, which may be empty
-    :ivar loaded: applications that the template loads, with their versions
+    :ivar sbatch: sbatch options with their values, which may be empty
+    :ivar loaded: name and version of the software that the template loads
     """
 
     script: str

@@ -1,4 +1,4 @@
-"""The templates of an application: what they may use, and what becomes of them."""
+"""Rendering the templates of an application, and the functions that they may call."""
 
 from collections.abc import Callable
 from itertools import chain
@@ -6,13 +6,13 @@ from typing import Any
 
 from ucloud_slurm.bridge.script.bash import is_plain
 from ucloud_slurm.bridge.template.messages import Rendered, Request
-from ucloud_slurm.bridge.template.provenance import ShellVariable, TaggedStr, pieces, text_of, trimmed, written
-from ucloud_slurm.bridge.template.quoting import shell
+from ucloud_slurm.bridge.template.provenance import ShellVariable, TaggedStr, as_code, pieces, tagged, trimmed
+from ucloud_slurm.bridge.template.quoting import quoted_script
 from ucloud_slurm.bridge.template.sandbox import Absent, Sandbox, plain
 from ucloud_slurm.errors import Refused
 
-LARGEST = 256 * 1024  # characters of a template, and of the script that becomes of it
-MOST = 1000  # options and applications to load
+MAX_CHARACTERS = 256 * 1024  # of a template, and of the script that is rendered from it
+MAX_ENTRIES = 1000  # options and software to load
 
 _NOT_OFFERED = {
     "script": "script() runs programs of the provider",
@@ -24,7 +24,7 @@ _NOT_OFFERED = {
 
 
 class _Helper:
-    """A function of templates; printed, it is refused."""
+    """A function that templates can call."""
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self._name, self._function = name, function
@@ -40,46 +40,46 @@ class _Helper:
 
 
 def render(request: Request) -> Rendered:
-    """Renders the templates of an application. The same request gives the same, byte for byte.
+    """Renders the templates of an application. The same request gives the same result, byte for byte.
 
-    :raises Refused: saying what is wrong with a template
+    :raises Refused: naming what is wrong with a template
     """
     for text in (request.template, *request.environment.values(), *request.sbatch.values()):
-        if len(text) > LARGEST:
-            raise Refused(f"a template has more than {LARGEST} characters.")
+        if len(text) > MAX_CHARACTERS:
+            raise Refused(f"a template has more than {MAX_CHARACTERS} characters.")
     sandbox = Sandbox()
     options: dict[str, str] = {}
     loaded: list[tuple[str, str]] = []
     helpers = _helpers(request, options, loaded)
     values = {name: Absent(name=name) for name in request.absent} | dict(request.values)
-    ucloud = dict(request.ucloud) | {name: ShellVariable(variable) for name, variable in request.live.items()}
+    ucloud = dict(request.ucloud) | {name: ShellVariable(variable) for name, variable in request.shell_variables.items()}
     context = helpers | values | {"ucloud": ucloud}
     first = {name: plain(trimmed(sandbox.rendered(text, context))) for name, text in request.sbatch.items()}
     environment = {name: plain(sandbox.rendered(text, context)) for name, text in request.environment.items()}
     options |= {name: value for name, value in first.items() if name not in options}
     script = _script(sandbox.rendered(request.template, context))
     others = chain(environment.values(), *options.items(), *loaded)
-    if sum(map(len, others)) > LARGEST or len(options) + len(loaded) > MOST:
-        raise Refused(f"its environment, options and modules would be more than {LARGEST} characters, or too many.")
+    if sum(map(len, others)) > MAX_CHARACTERS or len(options) + len(loaded) > MAX_ENTRIES:
+        raise Refused(f"its environment, options and modules would be more than {MAX_CHARACTERS} characters, or too many.")
     return Rendered(script, environment, options, tuple(dict.fromkeys(loaded)))
 
 
 def _script(text: TaggedStr) -> str:
-    if len(text) > LARGEST:
-        raise Refused(f"the script would have more than {LARGEST} characters.")
-    script = shell(pieces(text))
+    if len(text) > MAX_CHARACTERS:
+        raise Refused(f"the script would have more than {MAX_CHARACTERS} characters.")
+    script = quoted_script(pieces(text))
     for character in script:
         if character not in "\t\n" and not is_plain(character):
-            raise Refused(f"the script holds a character that is not allowed (U+{ord(character):04X}).")
+            raise Refused(f"the script contains a character that is not allowed (U+{ord(character):04X}).")
     return script.strip("\n")
 
 
 def _helpers(request: Request, options: dict[str, str], loaded: list[tuple[str, str]]) -> dict[str, Any]:
-    nothing = written("")
+    nothing = as_code("")
 
     def sbatch(name: str, value: Any = "") -> TaggedStr:
         whole = isinstance(value, float) and value.is_integer()
-        options[str.__str__(name)] = plain(trimmed(text_of(int(value) if whole else value)))
+        options[str.__str__(name)] = plain(trimmed(tagged(int(value) if whole else value)))
         return nothing
 
     def load(name: str, version: str) -> TaggedStr:
@@ -93,11 +93,11 @@ def _helpers(request: Request, options: dict[str, str], loaded: list[tuple[str, 
         return refuse
 
     functions: dict[str, Callable[..., Any]] = {
-        "srun": lambda: written(request.srun),
+        "srun": lambda: as_code(request.srun),
         "sbatch": sbatch,
         "ternary": lambda condition, yes, no: yes if condition else no,
         "loadApplication": load,
-        # What a job needs is loaded before its script begins, and its end unloads it.
+        # Modules are loaded before the script begins, and end with the job.
         **dict.fromkeys(("systemLoad", "systemUnload", "applicationLoad", "applicationUnload"), lambda: nothing),
         **{name: refusing(what) for name, what in _NOT_OFFERED.items()},
     }

@@ -1,7 +1,7 @@
-"""Jinja as templates of applications may use it: a sandbox in which text remembers who wrote it.
+"""The Jinja sandbox in which templates of applications are rendered: its strings know who wrote them.
 
-What is generated for a template differs from Jinja's own in three places: text of the template and its string
-constants are marked as written by the author, what is joined keeps its pieces, and nothing is computed beforehand.
+The code that is generated for a template differs from Jinja's in three places: text and string constants of the
+template are tagged as code of its author, joined strings keep their pieces, and nothing is evaluated at compile time.
 """
 
 import json
@@ -16,19 +16,10 @@ from jinja2.exceptions import SecurityError
 from jinja2.nodes import EvalContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ucloud_slurm.bridge.template.provenance import (
-    Origin,
-    TaggedStr,
-    as_data,
-    joined,
-    pieces,
-    text_of,
-    trimmed,
-    written,
-)
+from ucloud_slurm.bridge.template.provenance import Origin, TaggedStr, as_code, as_data, joined, pieces, tagged, trimmed
 from ucloud_slurm.errors import Refused, one_line
 
-# Their results are HTML or chance, or show what Python is made of.
+# Their results are HTML or random, or expose Python objects.
 _NO_FILTERS = ("escape", "e", "forceescape", "striptags", "urlize", "xmlattr", "random", "attr", "pprint")
 _NO_GLOBALS = ("lipsum",)
 _NOT_OFFERED: dict[type[nodes.Node], str] = {
@@ -39,22 +30,22 @@ _NOT_OFFERED: dict[type[nodes.Node], str] = {
     nodes.Block: "block",
     nodes.EvalContextModifier: "autoescape",
 }
-_LONGEST_POWER = 64
-_LONGEST_PATTERN = 200
-_LONGEST_TEXT = 1_000_000
-# Another program's template language stands in braces and dashes: {- name -}, {- name("argument") -}.
+_MAX_EXPONENT = 64
+_MAX_PATTERN_CHARACTERS = 200
+_MAX_REPEATED_CHARACTERS = 1_000_000
+# A second syntax for calls, of templates that were written for other providers: {- name -}, {- name("argument") -}.
 _CALL = re.compile(r'(?<!\{)\{- ([A-Za-z]\w*)(\((?:[^()"{}]|"[^"{}]*")*\))? -\}(?!\})')
 
 
 class Absent(Undefined):
-    """A parameter that has no value: not defined, equal to None, printed as nothing."""
+    """A parameter without a value: not defined, equal to None, printed as an empty text."""
 
     def __eq__(self, other: object) -> bool:
-        """Whether the other is nothing too."""
+        """Whether the other has no value either."""
         return other is None or isinstance(other, Undefined)
 
     def __ne__(self, other: object) -> bool:
-        """Whether the other is something."""
+        """Whether the other has a value."""
         return not self == other
 
     __hash__ = Undefined.__hash__
@@ -64,12 +55,12 @@ class _Generator(CodeGenerator):
     def visit_Const(self, node: nodes.Const, frame: Frame) -> None:  # noqa: N802  Jinja's names
         value = node.as_const(frame.eval_ctx)
         if isinstance(value, str):
-            self.write(f"environment.written({value!r})")
+            self.write(f"environment.as_code({value!r})")
         else:
             super().visit_Const(node, frame)
 
     def _output_const_repr(self, group: Iterable[Any]) -> str:
-        return f"environment.written({super()._output_const_repr(group)})"
+        return f"environment.as_code({super()._output_const_repr(group)})"
 
 
 class _Template(Template):
@@ -81,7 +72,7 @@ class _Template(Template):
         globals: MutableMapping[str, Any],  # noqa: A002  Jinja's name
         uptodate: Callable[[], bool] | None = None,  # noqa: ARG003
     ) -> "Template":
-        """Makes a template of compiled code; what joins text there is ours."""
+        """Makes a template of compiled code, in which :func:`joined` joins strings."""
         namespace: dict[str, Any] = {"environment": environment, "__file__": code.co_filename}
         exec(code, namespace)  # noqa: S102  as Jinja does
         namespace["str_join"] = namespace["markup_join"] = joined
@@ -89,16 +80,16 @@ class _Template(Template):
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Where templates are rendered."""
+    """Renders templates."""
 
     code_generator_class = _Generator
     template_class = _Template
     concat = staticmethod(joined)
-    written = staticmethod(written)
+    as_code = staticmethod(as_code)
     intercepted_binops = frozenset(("**", "*"))
 
     def __init__(self) -> None:
-        """Makes it, with the filters and tests that templates of applications know."""
+        """Adds the filters and tests of UCloud's templates."""
         super().__init__(optimized=False, autoescape=False, finalize=_printed, cache_size=0)
         for name in _NO_FILTERS:
             del self.filters[name]
@@ -109,20 +100,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
             "option": _option,
             "join": _join,
             "trim": trimmed,
-            "string": text_of,
-            "safe": text_of,
+            "string": tagged,
+            "safe": tagged,
             "tojson": _json,
         }
-        self.tests |= {
-            "none": lambda value: value is None or isinstance(value, Absent),
-            "match": _match,
-            "search": _search,
-        }
+        self.tests |= {"none": lambda value: value is None or isinstance(value, Absent), "match": _match, "search": _search}
 
     def rendered(self, source: str, values: dict[str, Any]) -> TaggedStr:
-        """The text of a template, with its pieces.
+        """Renders a template.
 
-        :raises Refused: why there is none
+        :raises Refused: naming what is wrong with it
         """
         try:
             source = _CALL.sub(lambda call: f"{{{{ {call[1]}{call[2] or '()'} }}}}", source)
@@ -140,9 +127,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise Refused("the template nests or calls itself too deeply") from None
         except MemoryError:
             raise Refused("the template needs too much memory") from None
-        except Exception as error:  # noqa: BLE001  whatever an expression may raise
+        except Exception as error:  # noqa: BLE001  an expression can raise anything
             raise Refused(f"the template fails: {one_line(str(error), 200)}") from None
-        return text_of(text)
+        return tagged(text)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Whether a template may use an attribute."""
@@ -151,54 +138,53 @@ class Sandbox(ImmutableSandboxedEnvironment):
         raise SecurityError(f"the attribute {attr[:40]!r} may not be used")
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Multiplies and raises, but not beyond what a script could need."""
+        """Multiplies and exponentiates, within the limits of a script."""
         numbers = isinstance(left, int | float) and isinstance(right, int | float)
-        if operator == "**" and not (numbers and abs(right) <= _LONGEST_POWER and abs(left) < 2**32):
+        if operator == "**" and not (numbers and abs(right) <= _MAX_EXPONENT and abs(left) < 2**32):
             raise Refused("the template raises to a power that is too large.")
         if operator == "*" and not numbers:
             length, times = (len(left), right) if isinstance(right, int) else (len(right), left)
-            if length * times > _LONGEST_TEXT:
+            if length * times > _MAX_REPEATED_CHARACTERS:
                 raise Refused("the template repeats a text too often.")
         return super().call_binop(context, operator, left, right)
 
 
 def plain(text: TaggedStr) -> str:
-    """A text outside the shell.
+    """A text that no shell reads.
 
     :raises Refused: a part of it is known on the node only
     """
     for piece in pieces(text):
-        if piece.kind is Origin.LIVE:
+        if piece.origin is Origin.VARIABLE:
             raise Refused(f"{piece.text} is known on the node only; it can be used in the invocation.")
     return "".join(piece.text for piece in pieces(text))
 
 
-@pass_eval_context  # without a context Jinja would print constants beforehand, as code
+@pass_eval_context  # without a context Jinja would print constants at compile time, as code
 def _printed(_: EvalContext, value: Any) -> TaggedStr:
     if isinstance(value, Undefined):
         if isinstance(value, Absent) or value._undefined_name is None:  # the latter: a condition without else
-            return written("")
+            return as_code("")
         value._fail_with_undefined_error()
-    return text_of(value)
+    return tagged(value)
 
 
 def _flag(value: Any, on: str, off: str = "") -> str:
-    return on if value else off or written("")
+    return on if value else off or as_code("")
 
 
 def _option(value: Any, name: str, blank: bool | None = None) -> TaggedStr:
     if value is None or isinstance(value, Absent):
-        return written("")
+        return as_code("")
     if blank is None:
         blank = not str(name).endswith("=")
-    return joined((name, written(" "), as_data(value)) if blank else (name, as_data(value)))
+    return joined((name, as_code(" "), as_data(value)) if blank else (name, as_data(value)))
 
 
 @pass_eval_context
 def _join(context: EvalContext, value: Any, d: str | None = None, attribute: str | int | None = None) -> TaggedStr:
     if attribute is not None:
-        found = context.environment.filters["map"]
-        value = (context.environment.getitem(one, attribute) for one in value) if found else value
+        value = (context.environment.getitem(one, attribute) for one in value)
     parts: list[Any] = []
     for one in value:
         parts += [one] if not parts or d is None else [d, one]
@@ -210,7 +196,7 @@ def _json(value: Any, indent: int | None = None) -> str:
 
 
 def _pattern(pattern: str, ignorecase: bool, multiline: bool) -> re.Pattern[str]:
-    if len(pattern) > _LONGEST_PATTERN:
+    if len(pattern) > _MAX_PATTERN_CHARACTERS:
         raise Refused("a pattern of the template is too long.")
     return re.compile(pattern, (re.IGNORECASE if ignorecase else 0) | (re.MULTILINE if multiline else 0))
 

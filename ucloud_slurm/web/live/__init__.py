@@ -1,1 +1,1 @@
-"""What is live: WebSockets, logs that are followed, shells. All of a process in one event loop."""
+"""WebSockets: logs as they grow, and shells. A process serves all of them in one event loop."""

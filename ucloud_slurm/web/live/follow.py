@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ucloud_slurm.bridge.script.text import log as log_file
+from ucloud_slurm.bridge.naming import JobPaths
 from ucloud_slurm.errors import Forbidden, NotFound, NotNow, Refused, TooMany
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.job_state import JobPhase
@@ -20,37 +20,40 @@ from ucloud_slurm.ucloud.streams import Cancel, FollowRequest, Init
 from ucloud_slurm.ucloud.wire import from_data
 from ucloud_slurm.web.access import check
 from ucloud_slurm.web.live.hub import Hub
-from ucloud_slurm.web.live.inotify import ENTRIES, GROWS, Watch
+from ucloud_slurm.web.live.inotify import FILE_GROWS, NEW_ENTRIES, InotifyWatch
 from ucloud_slurm.web.live.tail import Tail
-from ucloud_slurm.web.live.websocket import Connection, ConnectionClosedError, Frame
+from ucloud_slurm.web.live.websocket import CallFrame, WebSocketClosedError, WebSocketConnection
 
 log = logging.getLogger(__name__)
 
 STREAMS = ("stdout", "stderr")
-GATHER = 0.02  # seconds in which new text is gathered into one message
-QUICK, SLOW = 0.25, 2.0  # seconds between two looks where the kernel does not tell of changes
-LINGER = 5.0  # seconds that the end of a log stays open for those who would come again and see all of it once more
-SURE = 5.0  # seconds between two looks where it should
+BATCH_SECONDS = 0.02  # new text of so long goes into one message
+POLL_LEAST_SECONDS, POLL_MOST_SECONDS = 0.25, 2.0  # between two reads where inotify does not work
+POLL_WATCHED_SECONDS = 5.0  # between two reads where it should
+LINGER_SECONDS = 5.0  # that a log which has ended stays open where its reader would reconnect at once
 
 
 @dataclass(slots=True, eq=False)
-class _Log:
-    """One file of a job's log."""
+class _LogFile:
+    """One file of a job's log.
+
+    :ivar reported: whether the peer has been sent why it cannot be read
+    """
 
     rank: int
     stream: str
     path: str
     tail: Tail
-    watch: Watch | None = None
-    told: bool = False
+    watch: InotifyWatch | None = None
+    reported: bool = False
 
 
-class Follower:
-    """One stream: somebody follows the log of one job."""
+class LogFollower:
+    """One stream, which sends the log of one job."""
 
     token: str | None = None
 
-    def __init__(self, hub: Hub, connection: Connection, stream_id: str, row: JobRow, access: Access) -> None:
+    def __init__(self, hub: Hub, connection: WebSocketConnection, stream_id: str, row: JobRow, access: Access) -> None:
         provider = hub.provider
         self.session = str(uuid.uuid4())
         self.job_id = row.id
@@ -60,37 +63,40 @@ class Follower:
         self._since = provider.now()
         self._access: Access | None = access
         self._wake = asyncio.Event()
-        self._again = True  # look for files that are new
+        self._again = True  # check for new and replaced files
         self._cancelled = False
-        self._folder = "/" if row.external else provider.job_folder(row)
+        paths = JobPaths("/") if row.external else provider.job_paths(row)
+        self._folder = paths.folder
         self._files = provider.impersonation(row.local_user)
         self._inotify_fd: int | None = None
         most = provider.config.sessions.tail * 1024
         self._logs = []
-        if not row.external:  # where Slurm puts the log of a job from outside its user decided
+        if not row.external:  # the user of an external job decides where its log is
             for rank in range(row.job.replicas):
                 for stream in STREAMS:
-                    path = log_file(self._folder, stream, rank)
-                    self._logs.append(_Log(rank, stream, path, Tail(partial(self._files.open, path), most)))
-        self._watch: Watch | None = None
-        # An unknown network file system is not heard of either; those of FUSE may be anything.
+                    path = paths.log(stream, rank)
+                    self._logs.append(_LogFile(rank, stream, path, Tail(partial(self._files.open, path), most)))
+        self._watch: InotifyWatch | None = None
+        # inotify reports no changes that other hosts make; behind FUSE may be any file system.
         kind = filesystem(Path(self._folder))
-        self._heard = kind not in SHARED and not kind.startswith("fuse")
-        self._pause = QUICK
+        self._has_inotify = kind not in SHARED and not kind.startswith("fuse")
+        self._pause = POLL_LEAST_SECONDS
 
     def on_access_change(self, access: Access | None) -> None:
-        """See :class:`Watcher`."""
         before, self._access = self._access, access
         if access is None or access != before:
             self._wake.set()
 
     def cancel(self) -> None:
-        """The other side wants no more."""
+        """Ends the stream at the wish of the peer."""
         self._cancelled = True
         self._wake.set()
 
     async def run(self) -> None:
-        """Follows until the job has ended and all is sent, or until nobody may or wants to see more."""
+        """Sends the log until the job has ended and all of it is sent, or the peer cancels or loses access.
+
+        :raises Forbidden: the user has lost access
+        """
         hub = self._hub
         hub.watchers.add(self)
         try:
@@ -100,16 +106,15 @@ class Follower:
                 access = self._access
                 if access is not None and access.lost(self.connection.username, self._since):
                     raise Forbidden("You have no access to this job any more.")
-                # What was written before the end is there by now; read it all once more.
+                # All that the job has written is there now: read the files once more.
                 ended = access is None or access.ended
                 self._again |= ended
-                news = await self._send_news()
+                news = await self._send_new_text()
                 if ended:
                     break
                 await self._wait(news=news)
             if self.connection.log_only:
-                # Whoever still looks would come again at once, and see all of it once more.
-                await asyncio.sleep(LINGER)
+                await asyncio.sleep(LINGER_SECONDS)
                 self.connection.finish()
             else:
                 await self.connection.response(self.stream_id, 200, self._payload(-1))
@@ -117,19 +122,22 @@ class Follower:
             hub.watchers.discard(self)
             for each in self._logs:
                 if each.watch is not None:
-                    hub.notices.forget(each.watch)
+                    hub.inotify.forget(each.watch)
             hub.spawn(hub.read(self._close))
             if self._watch is not None:
-                hub.notices.forget(self._watch)
+                hub.inotify.forget(self._watch)
             if self._inotify_fd is not None:
-                hub.notices.close_fd(self._inotify_fd)
+                hub.inotify.close_fd(self._inotify_fd)
 
     def _close(self) -> None:
         for each in self._logs:
             each.tail.close()
 
-    async def _send_news(self) -> bool:
-        """Sends what is new, a piece of each file in turn, until there is no more."""
+    async def _send_new_text(self) -> bool:
+        """Sends what is new, one chunk of each file after the other, to the end of all.
+
+        :returns: whether there was anything
+        """
         await self._listen()
         again, self._again = self._again, False
         waiting = list(self._logs)
@@ -140,7 +148,7 @@ class Follower:
                     text = await self._hub.read(partial(each.tail.read, look_again=again))
                 except (NotARegularFileError, NotNow, Forbidden, OSError) as error:
                     text = None
-                    await self._tell(each, error)
+                    await self._report(each, error)
                 if text is None:
                     waiting.remove(each)
                 elif text:
@@ -148,34 +156,34 @@ class Follower:
                     await self.connection.message(self.stream_id, self._payload(each.rank, each.stream, text))
         return news
 
-    async def _tell(self, each: _Log, error: Exception) -> None:
-        """Says once why a file is not shown."""
-        if not each.told:
-            each.told = True
+    async def _report(self, each: _LogFile, error: Exception) -> None:
+        """Sends once why a file cannot be read."""
+        if not each.reported:
+            each.reported = True
             why = f"{each.stream} cannot be read ({error})" if isinstance(error, OSError) else str(error)
             log.warning("job %s: its log is not shown: %s", self.job_id, why)
             text = f"[The log is not shown: {why}.]\n"
             await self.connection.message(self.stream_id, self._payload(each.rank, "stderr", text))
 
     async def _listen(self) -> None:
-        """Has the kernel tell of changes. What cannot be listened at yet is tried again at the next look."""
-        if not self._heard or self._inotify_fd is not None:
+        """Sets up inotify. What cannot be watched yet is tried again at the next read."""
+        if not self._has_inotify or self._inotify_fd is not None:
             return
         if self._watch is None and self._again:
             with suppress(NotNow, Forbidden):
                 self._inotify_fd = await self._hub.read(partial(self._files.listen, self._folder))
             if self._inotify_fd is not None:
-                self._hub.notices.adopt(self._inotify_fd, self._wake.set, self._new_file)
+                self._hub.inotify.adopt_fd(self._inotify_fd, self._wake.set, self._new_file)
                 self._again = True
                 return
         if self._watch is None:
-            self._watch = self._hub.notices.watch(self._folder, ENTRIES, self._new_file)
+            self._watch = self._hub.inotify.watch(self._folder, NEW_ENTRIES, self._new_file)
         for each in self._logs:
             if self._again and each.watch is not None:
-                self._hub.notices.forget(each.watch)
+                self._hub.inotify.forget(each.watch)
                 each.watch = None
             if each.watch is None:
-                each.watch = self._hub.notices.watch(each.path, GROWS, self._wake.set)
+                each.watch = self._hub.inotify.watch(each.path, FILE_GROWS, self._wake.set)
 
     def _new_file(self) -> None:
         self._again = True
@@ -183,9 +191,11 @@ class Follower:
 
     async def _wait(self, *, news: bool) -> None:
         if news:
-            await asyncio.sleep(GATHER)
-        told = self._inotify_fd is not None or self._watch is not None
-        self._pause = SURE if told else QUICK if news else min(self._pause * 1.5, SLOW)
+            await asyncio.sleep(BATCH_SECONDS)
+        if self._inotify_fd is not None or self._watch is not None:
+            self._pause = POLL_WATCHED_SECONDS
+        else:
+            self._pause = POLL_LEAST_SECONDS if news else min(self._pause * 1.5, POLL_MOST_SECONDS)
         try:
             async with asyncio.timeout(self._pause):
                 await self._wake.wait()
@@ -202,16 +212,16 @@ class Follower:
         }
 
 
-class Following:
-    """The streams of one connection."""
+class LogStreams:
+    """The log streams of one connection."""
 
-    def __init__(self, hub: Hub, connection: Connection) -> None:
+    def __init__(self, hub: Hub, connection: WebSocketConnection) -> None:
         self._hub = hub
         self._connection = connection
-        self._streams: dict[str, Follower] = {}
+        self._streams: dict[str, LogFollower] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def call(self, frame: Frame) -> None:
+    async def call(self, frame: CallFrame) -> None:
         """Answers a call of follow.
 
         :raises Problem: it is refused
@@ -230,28 +240,26 @@ class Following:
         hub, provider = self._hub, self._hub.provider
         job = request.job
         if job.specification.product.provider != provider.config.provider.id:
-            raise Refused(
-                f"job.specification.product.provider: {job.specification.product.provider} is not this provider."
-            )
+            raise Refused(f"job.specification.product.provider: {job.specification.product.provider} is not this provider.")
         row, access = await hub.ask(lambda: (provider.jobs.get(job.id), provider.sessions.access([job.id])))
         if row is None or row.phase is JobPhase.REFUSED or job.id not in access:
             raise NotFound(f"This provider does not know job {job.id}.")
         if access[job.id].refused(self._connection.username):
             raise Forbidden("You have no access to this job any more.")
-        followers = [watcher for watcher in hub.watchers if isinstance(watcher, Follower)]
+        followers = [watcher for watcher in hub.watchers if isinstance(watcher, LogFollower)]
         limits = provider.config.sessions
         if sum(follower.job_id == job.id for follower in followers) >= limits.most_per_job:
             raise TooMany("Too many people follow the log of this job at the moment.")
         if len(followers) >= limits.most:
             raise TooMany("The provider shows as many logs as it can at the moment.")
         check(provider, row, self._connection.username, job)
-        follower = Follower(hub, self._connection, stream_id, row, access[job.id])
+        follower = LogFollower(hub, self._connection, stream_id, row, access[job.id])
         self._streams[follower.session] = follower
         self._tasks.append(hub.spawn(self._run(follower)))
 
-    async def _run(self, follower: Follower) -> None:
+    async def _run(self, follower: LogFollower) -> None:
         try:
-            with suppress(ConnectionClosedError):
+            with suppress(WebSocketClosedError):
                 async with self._connection.answering(follower.stream_id):
                     await follower.run()
         finally:
@@ -267,6 +275,6 @@ class Following:
         )
 
     def close(self) -> None:
-        """The connection is gone, and so are its streams."""
+        """Ends the streams, because the connection is closed."""
         for task in self._tasks:
             task.cancel()

@@ -1,7 +1,7 @@
-"""The event loop of a process: every WebSocket, every log that is followed and every shell lives in it.
+"""The event loop of a process, which serves all of its WebSockets.
 
-gunicorn's threads answer calls; a WebSocket leaves its thread as soon as its handshake is read. So two hundred
-followers are two hundred sockets and one thread, and no call waits behind them.
+gunicorn's threads answer calls; a WebSocket leaves its thread once its handshake has been read. So two hundred
+followers are two hundred sockets and one thread, and no call waits for them.
 """
 
 import asyncio
@@ -21,49 +21,47 @@ from ucloud_slurm.web.live.inotify import InotifyWatcher
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0  # between two looks at how the jobs stand that somebody watches
-HOLD_SECONDS = 30.0  # between two signs of life of the shells
-HELD_FOR = 120.0  # seconds after the last sign of life that a shell counts as there
-STOP_SECONDS = 10.0  # that what ends has to clean up
-READERS = 16  # threads that read files: one that hangs on a dead file server must not hold up the others
+POLL_SECONDS = 1.0  # between two reads of the state of watched jobs
+HEARTBEAT_SECONDS = 30.0  # between two heartbeats of the shells of this process
+HEARTBEAT_EXPIRY_SECONDS = 120.0  # a shell without a heartbeat for so long counts as ended
+STOP_SECONDS = 10.0  # that cancelled tasks have for their cleanup
+READERS = 16  # threads that read files; a dead file server may block some of them
 T = TypeVar("T")
 
 
-class Watcher(Protocol):
-    """A stream or a shell: it is told how its job stands."""
+class JobWatcher(Protocol):
+    """A log stream or a shell, which is notified of the state of its job."""
 
     @property
     def job_id(self) -> str:
-        """The job that it is about."""
+        """The id of the job."""
 
     @property
     def token(self) -> str | None:
-        """Of a shell: its session."""
+        """The session of a shell; None for a log."""
 
     def on_access_change(self, access: Access | None) -> None:
-        """How the job stands now; None when there is no such job any more."""
+        """Takes the present state of the job; None when the job does not exist any more."""
 
 
 @dataclass(slots=True)
 class Hub:
-    """What lives in one process. Made with the application, it starts with the first WebSocket."""
+    """The event loop with everything in it. It is made with the application and starts with the first WebSocket."""
 
     provider: Provider
-    watchers: set[Watcher] = field(default_factory=set)
+    watchers: set[JobWatcher] = field(default_factory=set)
     connections: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _loop: asyncio.AbstractEventLoop | None = None
     _thread: threading.Thread | None = None
-    _notices: InotifyWatcher | None = None
+    _inotify_watcher: InotifyWatcher | None = None
     _readers: ThreadPoolExecutor | None = None
     _database: ThreadPoolExecutor | None = None
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
-    _held_at: float = 0.0
-
-    # -- from other threads ---------------------------------------------------------------------------------
+    _heartbeat_at: float = 0.0
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Has something done in the loop."""
+        """Runs a coroutine in the loop, which is started if need be."""
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -73,72 +71,70 @@ class Hub:
         loop.call_soon_threadsafe(lambda: self.spawn(work()))
 
     def stop(self) -> None:
-        """Ends everything in it."""
+        """Stops the loop and everything in it."""
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is not None and thread is not None:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
 
-    # -- in the loop ----------------------------------------------------------------------------------------
-
     def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """Has something done beside. What goes wrong in it is one line in the journal."""
-        task = asyncio.get_running_loop().create_task(self._alone(work))
+        """Runs a coroutine as a task. An exception in it becomes one line in the journal."""
+        task = asyncio.get_running_loop().create_task(self._isolated(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: work.close())  # what was cancelled before it began is left over
+        task.add_done_callback(lambda _: work.close())  # closes a coroutine that was cancelled before it began
         return task
 
-    async def _alone(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _isolated(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except Exception as error:  # noqa: BLE001  one connection must not end the others
+        except Exception as error:  # noqa: BLE001  a failed connection must not end the others
             log.error("unexpected %s at %s; please report it", type(error).__name__, place(error))
 
     @property
-    def notices(self) -> InotifyWatcher:
-        """The kernel's notices of changed files."""
-        if self._notices is None:
-            self._notices = InotifyWatcher()
-        return self._notices
+    def inotify(self) -> InotifyWatcher:
+        """The notifications of changed files."""
+        if self._inotify_watcher is None:
+            self._inotify_watcher = InotifyWatcher()
+        return self._inotify_watcher
 
     async def read(self, action: Callable[[], T]) -> T:
-        """Does something with files, in a thread of its own."""
+        """Runs a function that works with files, in one of the threads for that."""
         if self._readers is None:
             self._readers = ThreadPoolExecutor(READERS, "files")
         return await asyncio.get_running_loop().run_in_executor(self._readers, action)
 
     async def ask(self, question: Callable[[], T]) -> T:
-        """Asks the database, in its own thread."""
+        """Runs a function that uses the database, in the thread for that."""
         if self._database is None:
             self._database = ThreadPoolExecutor(1, "database")
         return await asyncio.get_running_loop().run_in_executor(self._database, question)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
-        look_out = loop.create_task(self._look_out())
+        poll = loop.create_task(self._poll_forever())
         loop.run_forever()
-        for task in (look_out, *self._tasks):
+        for task in (poll, *self._tasks):
             task.cancel()
         until = time.monotonic() + STOP_SECONDS
-        # What ends cleans up, and that may take others.
+        # The cleanup of a task may start others.
         while (tasks := asyncio.all_tasks(loop)) and time.monotonic() < until:
             loop.run_until_complete(asyncio.wait(tasks, timeout=1))
-        if self._notices is not None:
-            self._notices.close()
+        if self._inotify_watcher is not None:
+            self._inotify_watcher.close()
         for pool in (self._readers, self._database):
             if pool is not None:
                 pool.shutdown()
         loop.close()
 
-    async def _look_out(self) -> None:
+    async def _poll_forever(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            with suppress(Problem):  # the database is busy: at the next look
-                await self._look()
+            await asyncio.sleep(POLL_SECONDS)
+            with suppress(Problem):  # the database is busy; the next poll reads it
+                await self._poll()
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         watchers = list(self.watchers)
         if not watchers:
             return
@@ -148,10 +144,10 @@ class Hub:
             watcher.on_access_change(found.get(watcher.job_id))
         now = asyncio.get_running_loop().time()
         shells = [watcher.token for watcher in watchers if watcher.token is not None]
-        if shells and now - self._held_at > HOLD_SECONDS:
-            self._held_at = now
+        if shells and now - self._heartbeat_at > HEARTBEAT_SECONDS:
+            self._heartbeat_at = now
             await self.heartbeat(shells)
 
     async def heartbeat(self, tokens: list[str]) -> None:
-        """Gives the sign of life of these shells."""
-        await self.ask(lambda: self.provider.sessions.heartbeat(tokens, self.provider.now() + HELD_FOR))
+        """Records a heartbeat of these shells."""
+        await self.ask(lambda: self.provider.sessions.heartbeat(tokens, self.provider.now() + HEARTBEAT_EXPIRY_SECONDS))

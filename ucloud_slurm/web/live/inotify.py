@@ -1,4 +1,4 @@
-"""Hearing of changes in files from the kernel (inotify(7)), many listeners with one descriptor."""
+"""Notifications of changed files (inotify(7)): many watches share one descriptor in an event loop."""
 
 import asyncio
 import os
@@ -8,69 +8,79 @@ from typing import Any
 
 from inotify_simple import INotify, flags, parse_events
 
-Heard = Callable[[], None]
+Callback = Callable[[], None]
 
-LARGEST = 64 * 1024  # bytes of events that are read at a time
+READ_BYTES = 64 * 1024
 
-GROWS = flags.MODIFY | flags.DONT_FOLLOW
-ENTRIES = flags.CREATE | flags.MOVED_TO | flags.DONT_FOLLOW
+FILE_GROWS = flags.MODIFY | flags.DONT_FOLLOW
+NEW_ENTRIES = flags.CREATE | flags.MOVED_TO | flags.DONT_FOLLOW
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Watch:
-    """One listener at one file or folder."""
+class InotifyWatch:
+    """One watch of a file or folder, with the function that is called on a change."""
 
     number: int
-    heard: Heard
+    callback: Callback
 
 
 class InotifyWatcher:
-    """The kernel's notices, in the event loop that it is made in. Where it has none left, :meth:`watch` gives None."""
+    """One inotify instance, read in the event loop in which it is made.
+
+    Where the kernel has no instance or watch left, :meth:`watch` gives None, and the caller has to poll.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._watches: dict[int, set[Watch]] = {}
+        self._watches: dict[int, set[InotifyWatch]] = {}
         self._inotify: Any = None
         try:
             self._inotify = INotify(inheritable=False, nonblocking=True)
         except OSError:
-            return  # the kernel's limit on instances
+            return  # fs.inotify.max_user_instances is reached
         self._loop.add_reader(self._inotify.fileno(), self._read)
 
-    def watch(self, path: str, mask: int, heard: Heard) -> Watch | None:
-        """Listens at a file (``GROWS``) or a folder (``ENTRIES``). None when that cannot be."""
+    def watch(self, path: str, mask: int, callback: Callback) -> InotifyWatch | None:
+        """Watches a file (``FILE_GROWS``) or a folder (``NEW_ENTRIES``).
+
+        :returns: None when the path cannot be watched
+        """
         if self._inotify is None:
             return None
         try:
             number = self._inotify.add_watch(path, mask)
         except OSError:
             return None
-        watch = Watch(number, heard)
+        watch = InotifyWatch(number, callback)
         self._watches.setdefault(number, set()).add(watch)
         return watch
 
-    def forget(self, watch: Watch) -> None:
-        """Listens no more."""
+    def forget(self, watch: InotifyWatch) -> None:
+        """Removes a watch."""
         others = self._watches.get(watch.number, set())
         others.discard(watch)
         if not others and self._watches.pop(watch.number, None) is not None:
             try:
                 self._inotify.rm_watch(watch.number)
             except OSError:
-                return  # the file is gone, and the watch with it
+                return  # the kernel removed the watch together with the file
 
-    def adopt(self, descriptor: int, grows: Heard, entries: Heard) -> None:
-        """Listens with a descriptor that somebody else made for one folder; it is ours from then on."""
-        self._loop.add_reader(descriptor, self._hear, descriptor, grows, entries)
+    def adopt_fd(self, descriptor: int, grows: Callback, entries: Callback) -> None:
+        """Takes over an inotify descriptor that the runner has opened for one folder.
+
+        :param grows: called when only known files have changed
+        :param entries: called when there are new ones
+        """
+        self._loop.add_reader(descriptor, self._read_fd, descriptor, grows, entries)
 
     def close_fd(self, descriptor: int) -> None:
-        """Lets go of such a descriptor."""
+        """Closes a descriptor that was taken over."""
         self._loop.remove_reader(descriptor)
         os.close(descriptor)
 
-    def _hear(self, descriptor: int, grows: Heard, entries: Heard) -> None:
+    def _read_fd(self, descriptor: int, grows: Callback, entries: Callback) -> None:
         try:
-            events = list(parse_events(os.read(descriptor, LARGEST)))
+            events = list(parse_events(os.read(descriptor, READ_BYTES)))
         except BlockingIOError:
             return
         except OSError:
@@ -81,16 +91,16 @@ class InotifyWatcher:
         (entries if new else grows)()
 
     def _read(self) -> None:
-        heard: set[Watch] = set()
+        changed: set[InotifyWatch] = set()
         for event in self._inotify.read(timeout=0):
             if event.mask & flags.Q_OVERFLOW:
-                heard |= {watch for watches in self._watches.values() for watch in watches}
-            heard |= self._watches.get(event.wd, set())
-        for watch in heard:
-            watch.heard()
+                changed |= {watch for watches in self._watches.values() for watch in watches}
+            changed |= self._watches.get(event.wd, set())
+        for watch in changed:
+            watch.callback()
 
     def close(self) -> None:
-        """Lets go of the descriptor."""
+        """Closes the instance."""
         if self._inotify is not None:
             self._loop.remove_reader(self._inotify.fileno())
             self._inotify.close()

@@ -1,4 +1,4 @@
-"""The WebSockets' routes: a handshake is checked in a thread of gunicorn, and handed over to the event loop.
+"""The routes of WebSockets: a thread of gunicorn checks the handshake and hands the socket over to the event loop.
 
 UCloud opens ``/ucloud/jobs.provider.<id>/websocket`` for logs, browsers ``/ucloud/<id>/websocket`` for shells; both
 calls are answered on both paths (contract: route table, "two traps").
@@ -16,14 +16,14 @@ from wsproto.utilities import generate_accept_token
 from ucloud_slurm.errors import Forbidden, Refused, TooMany
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.web import errors
-from ucloud_slurm.web.live.follow import Following
+from ucloud_slurm.web.live.follow import LogStreams
 from ucloud_slurm.web.live.hub import Hub
-from ucloud_slurm.web.live.shell import Shells
-from ucloud_slurm.web.live.websocket import PING_SECONDS, Connection, ConnectionClosedError
+from ucloud_slurm.web.live.shell import ShellCalls
+from ucloud_slurm.web.live.websocket import PING_SECONDS, WebSocketClosedError, WebSocketConnection
 
 FOLLOW = "sockets.follow"
-MOST = 2000  # connections of one process
-UNKNOWN = 30.0  # seconds in which a connection must show who it is: whoever opens one has something to say
+MOST_CONNECTIONS = 2000  # of one process
+AUTHENTICATION_SECONDS = 30.0  # a connection without a valid token or session for so long is aborted
 
 
 def blueprint(hub: Hub) -> Blueprint:
@@ -43,17 +43,17 @@ def blueprint(hub: Hub) -> Blueprint:
         _check_origin(provider, request.headers.get("Origin"))
         if provider.era.bearer_in_handshake and (request.endpoint == FOLLOW or "Authorization" in request.headers):
             provider.tokens.verify(request.headers.get("Authorization"), provider.now())
-        if hub.connections >= MOST:
+        if hub.connections >= MOST_CONNECTIONS:
             raise TooMany("The provider has as many connections as it can hold; please try again later.")
-        theirs = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
-        if theirs is None:
+        server_socket = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
+        if server_socket is None:
             raise Refused("This server cannot hold a WebSocket open.")
         username = provider.era.username(request.headers.get("UCloud-Username"))
         known = provider.era.bearer_in_handshake and "Authorization" in request.headers
         if known:
             username = provider.era.hinted(request.args.get("usernameHint")) or username
-        ours, other = take(theirs)
-        hub.start(lambda: _serve(hub, ours, _handshake(key), username, known=known))
+        sock, other = take(server_socket)
+        hub.start(lambda: _serve(hub, sock, _handshake(key), username, known=known))
         response = Response(status=101)
         response.call_on_close(other.close)
         return response
@@ -61,17 +61,19 @@ def blueprint(hub: Hub) -> Blueprint:
     return sockets
 
 
-def take(theirs: Any) -> tuple[socket.socket, socket.socket]:
+def take(server_socket: Any) -> tuple[socket.socket, socket.socket]:
     """Takes a connection away from the server that accepted it.
 
-    The server's socket is given something else to write to and to close: an end of a pair, whose other end is
-    returned too.
+    The descriptor of the server's socket is replaced by one end of a socket pair, to which the server may write and
+    which it may close.
+
+    :returns: the connection, and the other end of the pair
     """
-    ours = socket.socket(fileno=os.dup(theirs.fileno()))
+    sock = socket.socket(fileno=os.dup(server_socket.fileno()))
     one, other = socket.socketpair()
     with one:
-        os.dup2(one.fileno(), theirs.fileno(), inheritable=False)
-    return ours, other
+        os.dup2(one.fileno(), server_socket.fileno(), inheritable=False)
+    return sock, other
 
 
 def _handshake(key: str) -> bytes:
@@ -83,7 +85,10 @@ def _handshake(key: str) -> bytes:
 
 
 def _check_origin(provider: Provider, origin: str | None) -> None:
-    """Only pages of UCloud may open a shell from a browser; programs say no origin."""
+    """Refuses browsers that are on a page of another site than UCloud; programs send no origin.
+
+    :raises Forbidden: the origin is not known
+    """
     known = (provider.config.ucloud.url, provider.config.provider.url, *provider.config.ucloud.origins)
     if origin is not None and _origin(origin) not in {_origin(url) for url in known}:
         raise Forbidden("This page may not open connections to the provider (see ucloud.origins).")
@@ -99,11 +104,11 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 
 
 async def _serve(hub: Hub, sock: socket.socket, handshake: bytes, username: str | None, *, known: bool) -> None:
-    connection = await Connection.accept(sock, handshake, username)
+    connection = await WebSocketConnection.accept(sock, handshake, username)
     connection.authenticated = connection.log_only = known
-    following, shells = Following(hub, connection), Shells(hub, connection)
+    following, shells = LogStreams(hub, connection), ShellCalls(hub, connection)
     hub.connections += 1
-    others = (hub.spawn(_ping(connection)), hub.spawn(_unless_known(connection)))
+    others = (hub.spawn(_ping(connection)), hub.spawn(_abort_unless_authenticated(connection)))
     name = hub.provider.config.provider.id
     calls = {f"jobs.provider.{name}.follow": following.call, f"jobs.compute.{name}.shell.open": shells.call}
     try:
@@ -114,7 +119,7 @@ async def _serve(hub: Hub, sock: socket.socket, handshake: bytes, username: str 
             else:
                 async with connection.answering(frame.stream_id):
                     await answer(frame)
-    except ConnectionClosedError:
+    except WebSocketClosedError:
         pass
     finally:
         hub.connections -= 1
@@ -125,16 +130,16 @@ async def _serve(hub: Hub, sock: socket.socket, handshake: bytes, username: str 
         await connection.close()
 
 
-async def _unless_known(connection: Connection) -> None:
-    await asyncio.sleep(UNKNOWN)
+async def _abort_unless_authenticated(connection: WebSocketConnection) -> None:
+    await asyncio.sleep(AUTHENTICATION_SECONDS)
     if not connection.authenticated:
         connection.abort()
 
 
-async def _ping(connection: Connection) -> None:
+async def _ping(connection: WebSocketConnection) -> None:
     while True:
         await asyncio.sleep(PING_SECONDS)
         try:
             await connection.ping()
-        except ConnectionClosedError:
+        except WebSocketClosedError:
             return

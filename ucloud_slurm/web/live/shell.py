@@ -1,6 +1,6 @@
 """jobs.compute.shell.open: a shell in a job's allocation, in the user's browser (contract: shell).
 
-The call bears no token: the session's identifier is the right to it. It works once, and belongs to the connection.
+The call has no token: the identifier of the session authorizes it. It works once, on one connection.
 """
 
 import asyncio
@@ -22,17 +22,17 @@ from ucloud_slurm.ucloud.wire import from_data
 from ucloud_slurm.users.impersonation import ImpersonationUnavailableError
 from ucloud_slurm.web.access import check_shell
 from ucloud_slurm.web.live.hub import Hub
-from ucloud_slurm.web.live.websocket import Connection, ConnectionClosedError, Frame
+from ucloud_slurm.web.live.websocket import CallFrame, WebSocketClosedError, WebSocketConnection
 
 log = logging.getLogger(__name__)
 
-CHUNK = 64 * 1024
-MOST_WAITING = 1024 * 1024  # bytes of input that a shell has not taken yet
+CHUNK_BYTES = 64 * 1024
+MOST_INPUT_BYTES = 1024 * 1024  # that may wait for a shell which does not read
 ACK = {"type": "ack"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Typed:
+class _PendingInput:
     """Input that waits for the shell, and the stream on which it is acknowledged."""
 
     stream_id: str
@@ -40,9 +40,9 @@ class _Typed:
 
 
 class Shell:
-    """A shell that runs."""
+    """A shell that runs, on a terminal of the user."""
 
-    def __init__(self, hub: Hub, connection: Connection, stream_id: str, session: Session, terminal: Terminal) -> None:
+    def __init__(self, hub: Hub, connection: WebSocketConnection, stream_id: str, session: Session, terminal: Terminal) -> None:
         self.token: str | None = session.token
         self.job_id = session.job_id
         self._hub = hub
@@ -50,14 +50,13 @@ class Shell:
         self.stream_id = stream_id
         self._session = session
         self._terminal = terminal
-        self._input: deque[_Typed] = deque()
+        self._input: deque[_PendingInput] = deque()
         self._waiting = 0
-        self._typed = asyncio.Event()
+        self._has_input = asyncio.Event()
         self._end: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
         self._used_at = hub.provider.now()
 
     def on_access_change(self, access: Access | None) -> None:
-        """See :class:`Watcher`."""
         now = self._hub.provider.now()
         if access is None or access.ended:
             self._finish(None)
@@ -67,10 +66,13 @@ class Shell:
             self._finish(Forbidden("The shell was closed because nobody used it."))
 
     async def run(self) -> None:
-        """Carries text in both directions until the shell, the job or the right to it ends."""
+        """Copies text in both directions until the shell or the job ends or the user loses access.
+
+        :raises Problem: the shell was closed, with the reason
+        """
         hub = self._hub
         hub.watchers.add(self)
-        tasks = [hub.spawn(self._output()), hub.spawn(self._type())]
+        tasks = [hub.spawn(self._copy_output()), hub.spawn(self._copy_input())]
         try:
             await self._connection.message(self.stream_id, {"type": "initialize"})
             problem = await self._end
@@ -93,32 +95,32 @@ class Shell:
             )
 
     def input(self, stream_id: str, text: str) -> None:
-        """Somebody typed something.
+        """Queues input for the shell.
 
-        :raises TooMany: the shell has not taken what was typed before
+        :raises TooMany: the shell has not read earlier input
         """
         data = text.encode(errors="replace")
-        if self._waiting + len(data) > MOST_WAITING:
+        if self._waiting + len(data) > MOST_INPUT_BYTES:
             raise TooMany("The shell has not read what was typed before; wait a moment.")
         self._waiting += len(data)
-        self._input.append(_Typed(stream_id, data))
-        self._typed.set()
+        self._input.append(_PendingInput(stream_id, data))
+        self._has_input.set()
         self._used_at = self._hub.provider.now()
 
     def close(self) -> None:
-        """Nobody is there any more."""
-        # Not by cancelling its task: one that has not begun yet would never clean up.
+        """Ends the shell, because the connection is closed."""
+        # Cancelling its task would skip the cleanup of a task that has not begun.
         self._finish(None)
 
     def resize(self, cols: int, rows: int) -> None:
-        """The window has another size."""
+        """Sets the size of the window."""
         self._terminal.resize(cols, rows)
 
     def _finish(self, problem: Problem | None) -> None:
         if not self._end.done():
             self._end.set_result(problem)
 
-    async def _output(self) -> None:
+    async def _copy_output(self) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("ignore")
         loop = asyncio.get_running_loop()
         descriptor = self._terminal.descriptor
@@ -129,40 +131,40 @@ class Shell:
                 await ready
                 loop.remove_reader(descriptor)
                 try:
-                    data = os.read(descriptor, CHUNK)
+                    data = os.read(descriptor, CHUNK_BYTES)
                 except BlockingIOError:
                     continue
-                except OSError:  # how Linux says that the other end was closed
+                except OSError:  # EIO: the other end of the terminal is closed
                     break
                 if not data:
                     break
                 if text := decoder.decode(data):
                     await self._connection.message(self.stream_id, {"type": "data", "data": text})
-        except ConnectionClosedError:
+        except WebSocketClosedError:
             pass
         self._finish(None)
 
-    async def _type(self) -> None:
+    async def _copy_input(self) -> None:
         loop = asyncio.get_running_loop()
         descriptor = self._terminal.descriptor
         try:
             while True:
                 while not self._input:
-                    self._typed.clear()
-                    await self._typed.wait()
-                typed = self._input.popleft()
-                left = memoryview(typed.data)
+                    self._has_input.clear()
+                    await self._has_input.wait()
+                pending = self._input.popleft()
+                left = memoryview(pending.data)
                 while left:
                     try:
-                        left = left[os.write(descriptor, left[:CHUNK]) :]
+                        left = left[os.write(descriptor, left[:CHUNK_BYTES]) :]
                     except BlockingIOError:
                         ready = loop.create_future()
                         loop.add_writer(descriptor, _done, ready)
                         await ready
                         loop.remove_writer(descriptor)
-                self._waiting -= len(typed.data)
-                await self._connection.response(typed.stream_id, 200, ACK)
-        except (ConnectionClosedError, OSError):
+                self._waiting -= len(pending.data)
+                await self._connection.response(pending.stream_id, 200, ACK)
+        except (WebSocketClosedError, OSError):
             self._finish(None)
 
 
@@ -171,15 +173,15 @@ def _done(ready: "asyncio.Future[None]") -> None:
         ready.set_result(None)
 
 
-class Shells:
+class ShellCalls:
     """The shell of one connection, if it has one."""
 
-    def __init__(self, hub: Hub, connection: Connection) -> None:
+    def __init__(self, hub: Hub, connection: WebSocketConnection) -> None:
         self._hub = hub
         self._connection = connection
         self._shell: Shell | None = None
 
-    async def call(self, frame: Frame) -> None:
+    async def call(self, frame: CallFrame) -> None:
         """Answers a call of the shell.
 
         :raises Problem: it is refused
@@ -217,14 +219,12 @@ class Shells:
         launch = provider.scheduler.terminal(
             SlurmJobId(row.slurm_id),
             session.rank,
-            provider.job_folder(row),
+            provider.job_paths(row).folder,
             provider.mapping.person(row.local_user).shell,
         )
         try:
             impersonation = provider.impersonation(row.local_user)
-            terminal = await hub.read(
-                lambda: impersonation.terminal(launch.argv, dict(launch.env), request.cols, request.rows)
-            )
+            terminal = await hub.read(lambda: impersonation.terminal(launch.argv, dict(launch.env), request.cols, request.rows))
         except (TerminalError, ImpersonationUnavailableError) as trouble:
             log.error("job %s: %s", row.id, trouble)
             raise Problem("No shell can be opened at the moment; please try again later.") from None
@@ -241,13 +241,13 @@ class Shells:
 
     async def _run(self, shell: Shell) -> None:
         try:
-            with suppress(ConnectionClosedError):
+            with suppress(WebSocketClosedError):
                 async with self._connection.answering(shell.stream_id):
                     await shell.run()
         finally:
             self._shell = None
 
     def close(self) -> None:
-        """The connection is gone, and so is its shell."""
+        """Ends the shell, because the connection is closed."""
         if self._shell is not None:
             self._shell.close()

@@ -1,41 +1,42 @@
-"""Reading a file that grows: from where one left off, through truncation and rotation, in whole characters."""
+"""Reading a file that grows, in whole characters, across truncation and rotation."""
 
 import codecs
 import os
 import threading
 from collections.abc import Callable
 
-CHUNK = 64 * 1024  # bytes that are read at a time
+CHUNK_BYTES = 64 * 1024
 
 Opener = Callable[[], int | None]
 
 
 class Tail:
-    """One file, read piece by piece. Memory does not grow with the file.
+    """One file, read in chunks: memory does not grow with the file.
 
-    A file that is there at the first look is read from its end minus ``most`` bytes, from the beginning of a line;
-    one that appears later from its beginning. Bytes that are not UTF-8 are skipped.
+    Of a file that exists at the first read, reading begins at the first line of its last ``most`` bytes; a file that
+    appears later is read from its beginning. Bytes that are not UTF-8 are skipped.
     """
 
     def __init__(self, opener: Opener, most: int) -> None:
-        """Describes it; nothing is read.
+        """Reads nothing yet.
 
-        :param opener: opens the file as it is now; None when there is none
+        :param opener: opens the file that has the name now; gives None when there is none
+        :param most: bytes
         """
         self._opener = opener
         self._most = most
-        # Whoever waits for a read may give up before the read does.
+        # A reader may be cancelled, and closed, before its thread returns from a read.
         self._lock = threading.Lock()
         self._closed = False
         self._descriptor: int | None = None
         self._offset = 0
-        self._looked = False
+        self._was_read = False
         self._decoder = codecs.getincrementaldecoder("utf-8")("ignore")
 
     def read(self, *, look_again: bool = False) -> str | None:
-        """The next piece, None when there is no more for now. A piece may be empty.
+        """The next text; None at the present end of the file. The text may be empty.
 
-        :param look_again: at the end, see whether another file has taken its place
+        :param look_again: at the end, check whether another file has replaced this one
         """
         with self._lock:
             if self._closed or (self._descriptor is None and not self._open()):
@@ -46,7 +47,7 @@ class Tail:
             return self._decoder.decode(data) if data else None
 
     def close(self) -> None:
-        """Lets go of the file, when a read that is under way has ended."""
+        """Closes the file, after a read that is under way."""
         with self._lock:
             self._closed = True
             if self._descriptor is not None:
@@ -54,7 +55,7 @@ class Tail:
                 self._descriptor = None
 
     def _open(self) -> bool:
-        first, self._looked = not self._looked, True
+        first, self._was_read = not self._was_read, True
         self._descriptor = self._opener()
         if self._descriptor is None:
             return False
@@ -65,21 +66,21 @@ class Tail:
         return True
 
     def _line_start(self, offset: int) -> int:
-        """The first line that begins at or after the offset, if one does soon."""
-        data = os.pread(self._held(), CHUNK, offset - 1)
+        """Where the first line at or after the offset begins; the offset where the chunk has no line end."""
+        data = os.pread(self._held(), CHUNK_BYTES, offset - 1)
         end = data.find(b"\n")
         return offset + end if end >= 0 else offset
 
     def _next(self) -> bytes:
-        data = os.pread(self._held(), CHUNK, self._offset)
+        data = os.pread(self._held(), CHUNK_BYTES, self._offset)
         if not data and os.fstat(self._held()).st_size < self._offset:
-            self._begin(0)  # it was cut off, and is written anew
-            data = os.pread(self._held(), CHUNK, 0)
+            self._begin(0)  # the file was truncated
+            data = os.pread(self._held(), CHUNK_BYTES, 0)
         self._offset += len(data)
         return data
 
     def _replaced(self) -> bool:
-        """Opens the file again. On a network file system that is also how new bytes are seen."""
+        """Opens the file again; on a network file system that also makes new bytes visible."""
         other = self._opener()
         if other is None:
             return False

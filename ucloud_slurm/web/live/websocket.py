@@ -1,7 +1,7 @@
-"""One WebSocket: frames of UCloud's protocol in and out (contract: framing). The WebSocket itself is wsproto's.
+"""One WebSocket with frames of UCloud's protocol (contract: framing); wsproto implements the WebSocket itself.
 
-A frame that is too large, or that is no JSON object, costs its sender an answer at most; the connection and its
-other streams live on.
+A frame that is too large gets an error as its answer, and one that is no JSON object none. The connection and its other
+streams go on.
 """
 
 import asyncio
@@ -24,21 +24,21 @@ from ucloud_slurm.errors import NotNow, Problem, one_line, place
 
 log = logging.getLogger(__name__)
 
-LARGEST = 1024 * 1024  # bytes of a frame: a Job with its application and all its updates
-MOST_UNFINISHED = 64 * 1024 * 1024  # bytes of all frames of this process that have not come to their end
-HIGH_WATER = 128 * 1024  # bytes that may wait for a slow reader before its sender does
-SLOWEST = 60.0  # seconds in which a reader must take something
+LARGEST_FRAME_BYTES = 1024 * 1024  # a Job with its application and all its updates fits in
+MOST_INCOMPLETE_BYTES = 64 * 1024 * 1024  # of all incomplete frames of this process
+HIGH_WATER_BYTES = 128 * 1024  # so much is buffered for a slow reader before its sender waits
+DRAIN_SECONDS = 60.0  # that a slow reader has to take what is buffered
 PING_SECONDS = 30.0
-STRANGERS = 200  # frames, and pieces of frames, that one may send who has not shown who it is
-BEGINNING = 4096  # bytes of a frame that is too large in which its stream is looked for
+UNAUTHENTICATED_FRAMES = 200  # frames and fragments that are read before the first valid token or session
+PREFIX_BYTES = 4096  # of a frame that is too large; its stream is searched in them
 TOO_LARGE = 413
 
 _STREAM_ID = re.compile(rb'"streamId"\s*:\s*"([^"\\]{1,200})"')
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """A call of the other side."""
+class CallFrame:
+    """A call that the peer makes."""
 
     call: str
     stream_id: str
@@ -46,17 +46,19 @@ class Frame:
     bearer: str | None
 
 
-class ConnectionClosedError(Exception):
-    """The other side is gone, or does not take what it is sent."""
+class WebSocketClosedError(Exception):
+    """The peer has closed the connection, or does not read what is sent to it."""
 
 
-class Connection:
+class WebSocketConnection:
     """A WebSocket whose opening handshake has been answered.
 
-    :cvar unfinished: bytes of frames, of all connections, that have not come to their end
+    :cvar incomplete: bytes of the incomplete frames of all connections
+    :ivar authenticated: whether the peer has sent a valid token of UCloud, or the identifier of a session
+    :ivar log_only: whether the peer reads every frame as a piece of a log
     """
 
-    unfinished = 0
+    incomplete = 0
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, username: str | None) -> None:
         self.username = username
@@ -64,42 +66,40 @@ class Connection:
         self._writer = writer
         self._protocol = Protocol(ConnectionType.SERVER)
         self._open = True
-        self._unfinished = bytearray()
+        self._incomplete = bytearray()
         self._too_large = False
         self._events = 0
-        self.authenticated = False  # whether it has shown a token of UCloud or a session's identifier
-        self.log_only = False  # whether the other side takes every frame for a piece of a log
+        self.authenticated = False
+        self.log_only = False
 
     @classmethod
     async def accept(cls, sock: socket.socket, handshake: bytes, username: str | None) -> Self:
-        """Takes over a socket and answers the handshake."""
+        """Takes over a socket and answers the opening handshake."""
         sock.setblocking(False)
         with suppress(OSError):  # a socket of another family
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         reader, writer = await asyncio.open_connection(sock=sock)
-        writer.transport.set_write_buffer_limits(high=HIGH_WATER)
+        writer.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         writer.write(handshake)
         return cls(reader, writer, username)
 
-    # -- sending --------------------------------------------------------------------------------------------
-
     async def message(self, stream_id: str, payload: Mapping[str, Any]) -> None:
-        """Says something on a stream.
+        """Sends a message on a stream.
 
-        :raises ConnectionClosedError: see there
+        :raises WebSocketClosedError: the connection is closed
         """
         await self._send({"type": "message", "streamId": stream_id, "payload": payload})
 
     async def response(self, stream_id: str, status: int, payload: Mapping[str, Any]) -> None:
-        """Says the last thing on a stream.
+        """Sends the last frame of a stream.
 
-        :raises ConnectionClosedError: see there
+        :raises WebSocketClosedError: the connection is closed
         """
         await self._send({"type": "response", "streamId": stream_id, "status": status, "payload": payload})
 
     async def refuse(self, stream_id: str, problem: Problem) -> None:
-        """Ends a stream with an error. Where only logs are read it is a line of one."""
+        """Ends a stream with an error; where the peer reads only logs, the error is a line of the log."""
         if self.log_only:
             text = f"[The log is not shown: {problem.why}]\n"
             await self.message(stream_id, {"rank": 0, "stdout": None, "stderr": text})
@@ -108,13 +108,13 @@ class Connection:
 
     @asynccontextmanager
     async def answering(self, stream_id: str) -> AsyncIterator[None]:
-        """Answers on a stream with an error for whatever is raised inside; other streams do not notice.
+        """Converts every exception inside into an error on the stream, so that other streams go on.
 
-        :raises ConnectionClosedError: see there
+        :raises WebSocketClosedError: the connection is closed
         """
         try:
             yield
-        except ConnectionClosedError:
+        except WebSocketClosedError:
             raise
         except Problem as problem:
             await self.refuse(stream_id, problem)
@@ -126,29 +126,27 @@ class Connection:
             await self.refuse(stream_id, Problem("Internal error of the provider"))
 
     async def ping(self) -> None:
-        """Shows that the connection lives, as UCloud's own servers do."""
+        """Sends a keepalive, in the form that UCloud's own servers use."""
         await self._send({"ping": "pong"})
 
     async def _send(self, frame: Mapping[str, Any]) -> None:
         if not self._open:
-            raise ConnectionClosedError
+            raise WebSocketClosedError
         self._writer.write(self._protocol.send(TextMessage(json.dumps(frame))))
         await self._drain()
 
     async def _drain(self) -> None:
         try:
-            async with asyncio.timeout(SLOWEST):
+            async with asyncio.timeout(DRAIN_SECONDS):
                 await self._writer.drain()
         except (OSError, TimeoutError):
             self.abort()
-            raise ConnectionClosedError from None
+            raise WebSocketClosedError from None
 
-    # -- receiving ------------------------------------------------------------------------------------------
+    async def frames(self) -> AsyncIterator[CallFrame]:
+        """The calls of the peer, until it closes the connection.
 
-    async def frames(self) -> AsyncIterator[Frame]:
-        """The calls of the other side, until it is gone.
-
-        :raises ConnectionClosedError: it does not take what it is sent
+        :raises WebSocketClosedError: the peer does not read
         """
         while self._open and (data := await self._read()):
             try:
@@ -157,22 +155,22 @@ class Connection:
             except RemoteProtocolError:
                 return
             self._events += len(events)
-            if self._events > STRANGERS and not self.authenticated:
+            if self._events > UNAUTHENTICATED_FRAMES and not self.authenticated:
                 return
             for event in events:
                 if isinstance(event, CloseConnection):
-                    self._say_goodbye(event)
+                    self._answer_close(event)
                     return
                 if isinstance(event, Ping):
                     self._writer.write(self._protocol.send(event.response()))
                     await self._drain()
                 elif isinstance(event, TextMessage | BytesMessage):
-                    self._gather(event.data.encode() if isinstance(event.data, str) else bytes(event.data))
+                    self._keep(event.data.encode() if isinstance(event.data, str) else bytes(event.data))
                     if event.message_finished:
-                        whole, too_large = bytes(self._unfinished), self._too_large
-                        self._forget()
+                        whole, too_large = bytes(self._incomplete), self._too_large
+                        self._discard()
                         if too_large:
-                            await self._say_too_large(whole)
+                            await self._answer_too_large(whole)
                         elif (frame := read_frame(whole)) is not None:
                             yield frame
 
@@ -182,53 +180,51 @@ class Connection:
         except OSError:
             return b""
 
-    def _gather(self, piece: bytes) -> None:
-        """Keeps a piece of a frame, unless the frame, or all of the process together, would be too large."""
-        others = Connection.unfinished
-        if self._too_large or len(self._unfinished) + len(piece) > LARGEST or others + len(piece) > MOST_UNFINISHED:
+    def _keep(self, piece: bytes) -> None:
+        """Keeps a fragment of a frame; of a frame that is too large only the beginning."""
+        size, sum_of_all = len(self._incomplete) + len(piece), WebSocketConnection.incomplete + len(piece)
+        if self._too_large or size > LARGEST_FRAME_BYTES or sum_of_all > MOST_INCOMPLETE_BYTES:
             self._too_large = True
-            piece = piece[: max(0, BEGINNING - len(self._unfinished))]
-        self._unfinished += piece
-        Connection.unfinished += len(piece)
+            piece = piece[: max(0, PREFIX_BYTES - len(self._incomplete))]
+        self._incomplete += piece
+        WebSocketConnection.incomplete += len(piece)
 
-    def _forget(self) -> None:
-        Connection.unfinished -= len(self._unfinished)
-        self._unfinished = bytearray()
+    def _discard(self) -> None:
+        WebSocketConnection.incomplete -= len(self._incomplete)
+        self._incomplete = bytearray()
         self._too_large = False
 
-    async def _say_too_large(self, beginning: bytes) -> None:
-        if match := _STREAM_ID.search(beginning[:BEGINNING]):
-            why = f"A frame may have at most {LARGEST} bytes."
+    async def _answer_too_large(self, beginning: bytes) -> None:
+        if match := _STREAM_ID.search(beginning[:PREFIX_BYTES]):
+            why = f"A frame may have at most {LARGEST_FRAME_BYTES} bytes."
             await self.response(match[1].decode(errors="replace"), TOO_LARGE, {"why": why, "errorCode": None})
 
-    def _say_goodbye(self, event: CloseConnection) -> None:
+    def _answer_close(self, event: CloseConnection) -> None:
         with suppress(LocalProtocolError):
             self._writer.write(self._protocol.send(event.response()))
 
-    # -- ending ---------------------------------------------------------------------------------------------
-
     def finish(self) -> None:
-        """Says goodbye; what follows is up to the other side."""
+        """Sends a Close frame, and leaves it to the peer to close the connection."""
         with suppress(LocalProtocolError):
             self._writer.write(self._protocol.send(CloseConnection(code=1000)))
 
     def abort(self) -> None:
-        """Ends the connection at once."""
+        """Closes the connection without sending what is buffered."""
         self._open = False
         self._writer.transport.abort()
 
     async def close(self) -> None:
-        """Ends the connection when what was said has been sent."""
+        """Closes the connection after sending what is buffered."""
         self._open = False
-        self._forget()
+        self._discard()
         self._writer.close()
         with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(SLOWEST):
+            async with asyncio.timeout(DRAIN_SECONDS):
                 await self._writer.wait_closed()
 
 
-def read_frame(text: bytes) -> Frame | None:
-    """A frame, or None for what is none; the contract wants no answer to that."""
+def read_frame(text: bytes) -> CallFrame | None:
+    """The call in a frame; None where it is not one, to which the contract wants no answer."""
     try:
         data = from_json(text, allow_inf_nan=False)
     except ValueError:
@@ -238,4 +234,4 @@ def read_frame(text: bytes) -> Frame | None:
     call, stream_id, bearer = data.get("call"), data.get("streamId"), data.get("bearer")
     if not isinstance(call, str) or not isinstance(stream_id, str) or not isinstance(data.get("payload"), dict):
         return None
-    return Frame(call, stream_id, data["payload"], bearer if isinstance(bearer, str) else None)
+    return CallFrame(call, stream_id, data["payload"], bearer if isinstance(bearer, str) else None)

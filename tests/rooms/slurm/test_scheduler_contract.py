@@ -1,0 +1,424 @@
+"""The contract of the Scheduler, kept by every backend on the running cluster."""
+
+import contextlib
+import pwd
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.rooms.slurm.conftest import Backend, Failed
+from tests.sandbox.cluster import Cluster
+from tests.sandbox.processes import wait_until
+from ucloud_slurm.bridge import errors
+from ucloud_slurm.errors import Forbidden, Problem, Refused, TooMany
+
+WITHIN = 10.0
+UNKNOWN = 9_999_999
+SLEEP = "#!/bin/bash\nsleep 300\n"
+HOSTILE = "a|b;c $(touch /tmp/x) `id` 'q' \"z\" %j \\ {} é 中 -"
+
+# A job has them by when and by what it was submitted, or they change while it waits.
+OWN = (
+    "JobId",
+    "SubmitTime",
+    "EligibleTime",
+    "AccrueTime",
+    "StartTime",
+    "EndTime",
+    "LastSchedEval",
+    "AllocNode:Sid",
+    "Priority",
+    "JobState",
+    "Reason",
+    "RunTime",
+    "NodeList",
+    "BatchHost",
+    "SchedNodeList",
+    "AllocTRES",
+    "TRES",
+    "NumNodes",
+    "Scheduler",
+)
+# For the eye only: sbatch repeats what it says of the CPUs of a task, and tells its own line. pyslurm says what is so
+# anyhow; where a site has it otherwise pyslurm is not used.
+SAID = ("TresPerTask", "OOMKillStep")
+
+
+def wanted(cluster: Cluster, **more: Any) -> dict[str, Any]:
+    """The fields of a Submission."""
+    folder = pwd.getpwnam(cluster.service_user).pw_dir
+    usual: dict[str, Any] = {
+        "user": cluster.service_user,
+        "name": "contract",
+        "comment": "of the contract",
+        "script": SLEEP,
+        "partition": "cpu",
+        "nodes": 1,
+        "cpus": 1,
+        "memory": 50,
+        "gres": None,
+        "minutes": 30,
+        "account": "proj-a",
+        "qos": None,
+        "constraint": None,
+        "reservation": None,
+        "folder": folder,
+        "output": f"{folder}/contract.out",
+        "error": f"{folder}/contract.err",
+        "more": (),
+    }
+    return usual | more
+
+
+def shown(cluster: Cluster, job: int) -> str:
+    """What Slurm says of a job."""
+    return cluster.run("scontrol", "show", "job", str(job))
+
+
+def field(text: str, name: str) -> str:
+    found = re.search(rf"(?:^|\s){re.escape(name)}=(\S*)", text)
+    assert found is not None, f"{name} is not in {text}"
+    return found[1]
+
+
+def common(cluster: Cluster, job: int) -> list[str]:
+    """What a job has in common with another that was asked for in the same words."""
+    # scontrol fills in patterns, even where Slurm does not.
+    text = re.sub(r"^ *Std(Out|Err)=.*$", lambda line: line[0].replace(str(job), "ID"), shown(cluster, job), flags=re.M)
+    text = re.sub(r"^ *SubmitLine=.*$", "", text, flags=re.M)
+    for name in (*OWN, *SAID):
+        text = re.sub(rf"(?:^|(?<=\s)){re.escape(name)}=\S*", "", text)
+    return text.split()
+
+
+def environment(cluster: Cluster, job: int) -> set[str]:
+    """What a job was given, as the controller keeps it."""
+    (file,) = (cluster.folder / "state").glob(f"hash.*/job.{job}/environment")
+    texts = file.read_bytes()[4:].split(b"\0")
+    return {text.decode() for text in texts if text}
+
+
+def script(cluster: Cluster, job: int) -> bytes:
+    (file,) = (cluster.folder / "state").glob(f"hash.*/job.{job}/script")
+    return file.read_bytes()
+
+
+def until(slurm: Backend, job: int, *states: str) -> dict[str, Any]:
+    """Waits for one of these states."""
+    found: dict[str, Any] = {}
+
+    def there() -> bool:
+        record = slurm("job", job, WITHIN)
+        found.update(record or {})
+        return record is not None and record["state"] in states
+
+    wait_until(f"job {job} is {' or '.join(states)}", there, seconds=60)
+    return found
+
+
+VARIATIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "whole nodes": {"nodes": 2, "tasks": 2, "cpus": 2, "exclusive": True},
+    "devices": {"partition": "gpu", "gres": "gpu:a100:2"},
+    "a kind of device": {"partition": "gpu", "gres": "gpu:1"},
+    "defaults": {"memory": None, "minutes": None, "account": None},
+    "a warning to all": {"signal": "B:USR1@120"},
+    "a warning to the steps": {"signal": "TERM@90"},
+    "a quality": {"qos": "high", "account": "proj-c"},
+    "signs": {"name": HOSTILE, "comment": HOSTILE},
+    "a long limit": {"minutes": 7 * 1440 - 1},
+    "patterns": {"output": "/tmp/100%/%j-%u.out", "error": "/tmp/%A"},
+    "much text": {"script": "#!/bin/bash\n" + "# x\n" * 50_000},
+    "options of the site's own": {"more": ["--begin=now+1hour", "--nice=5"]},
+}
+
+
+@pytest.fixture
+def standstill(cluster: Cluster) -> Iterator[None]:
+    """Jobs are taken, and none begins."""
+    for state in ("DOWN", "UP"):
+        for partition in ("cpu", "gpu"):
+            cluster.run("scontrol", "update", f"PartitionName={partition}", f"State={state}")
+        if state == "DOWN":
+            yield
+
+
+@pytest.mark.usefixtures("standstill")
+@pytest.mark.parametrize("what", VARIATIONS)
+def test_a_job_is_the_one_that_sbatch_makes(cluster: Cluster, slurm: Backend, commands: Backend, what: str) -> None:
+    job = wanted(cluster, **VARIATIONS[what])
+    before = slurm("counts").get("pyslurm submit", 0)
+    ours, theirs = slurm("submit", job, WITHIN), commands("submit", job, WITHIN)
+    if slurm.name == "pyslurm":
+        assert slurm("counts").get("pyslurm submit", 0) - before == (0 if job["more"] else 1)
+    assert common(cluster, ours) == common(cluster, theirs)
+    assert environment(cluster, ours) == environment(cluster, theirs)
+    assert script(cluster, ours) == script(cluster, theirs)
+
+
+def test_every_field_of_a_submission_reaches_slurm(cluster: Cluster, slurm: Backend) -> None:
+    job = wanted(
+        cluster,
+        nodes=2,
+        tasks=2,
+        cpus=2,
+        memory=300,
+        minutes=95,
+        qos="high",
+        exclusive=True,
+        output="/tmp/%j/out",
+        error="/tmp/err",
+        signal="B:USR1@120",
+    )
+    text = shown(cluster, slurm("submit", job, WITHIN))
+    expected = {
+        "JobName": "contract",
+        "Partition": "cpu",
+        "Account": "proj-a",
+        "QOS": "high",
+        "NumTasks": "4",
+        "CPUs/Task": "2",
+        "MinMemoryNode": "300M",
+        "TimeLimit": "01:35:00",
+        "WorkDir": job["folder"],
+        "StdErr": "/tmp/err",
+        "Requeue": "1",
+        "BatchFlag": "1",
+        "Comment": "of",
+    }
+    assert {name: field(text, name) for name in expected} == expected
+    assert field(text, "UserId").startswith(f"{cluster.service_user}(")
+    assert field(text, "GroupId").startswith(f"{cluster.service_user}(")
+    assert re.search(r"OverSubscribe=(NO|EXCLUSIVE)|Exclusive=NODE", text)
+
+
+def test_names_and_comments_are_data(cluster: Cluster, slurm: Backend) -> None:
+    job = slurm("submit", wanted(cluster, name=HOSTILE, comment=HOSTILE), WITHIN)
+    assert slurm("job", job, WITHIN)["name"] == HOSTILE
+    listed = cluster.run("squeue", "--noheader", f"--jobs={job},{job}", "--format=%k")
+    assert listed.rstrip("\n") == HOSTILE
+
+
+REFUSED: dict[str, tuple[dict[str, Any], type[Problem]]] = {
+    "a partition that is not": ({"partition": "nowhere"}, Refused),
+    "an account that is not": ({"account": "nobody"}, Forbidden),
+    "a quality that is not": ({"qos": "nothing"}, Refused),
+    "more memory than there is": ({"memory": 900_000}, Refused),
+    "a device that is not": ({"gres": "gpu:a100:1"}, Refused),
+    "a feature that is not": ({"constraint": "nothing"}, Refused),
+    "a reservation that is not": ({"reservation": "nothing"}, Refused),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_refusal_has_slurms_own_words(cluster: Cluster, slurm: Backend, commands: Backend, what: str) -> None:
+    more, kind = REFUSED[what]
+    said = []
+    for one in (slurm, commands):
+        with pytest.raises(Failed) as caught:
+            one("submit", wanted(cluster, **more), WITHIN)
+        assert caught.value.kind == "SubmissionRefusedError"
+        said.append(caught.value.text)
+    assert said[0] == said[1]
+    assert type(errors.problem(said[0])) is kind
+
+
+def test_a_limit_on_jobs_is_a_refusal(cluster: Cluster, slurm: Backend) -> None:
+    job = wanted(cluster, account="proj-c", qos="limited")
+    for _ in range(2):
+        slurm("submit", job, WITHIN)
+    with pytest.raises(Failed) as caught:
+        slurm("submit", job, WITHIN)
+    assert caught.value.kind == "SubmissionRefusedError"
+    assert type(errors.problem(caught.value.text)) in (TooMany, Refused)
+
+
+def test_an_unknown_job_is_none_and_nothing_is_done_to_it(cluster: Cluster, slurm: Backend) -> None:
+    assert slurm("job", UNKNOWN, WITHIN) is None
+    slurm("cancel", UNKNOWN, "contract", cluster.service_user, WITHIN)
+    for call in ("suspend", "resume", "hold", "release"):
+        with pytest.raises(Failed) as caught:
+            slurm(call, UNKNOWN, WITHIN)
+        # Slurm's commands say of some of these what they say of a controller that is away.
+        assert caught.value.kind in ("ActionRefusedError", "SchedulerUnavailableError")
+    with pytest.raises(Failed) as caught:
+        slurm("set_time_limit", UNKNOWN, 5, WITHIN)
+    assert caught.value.kind in ("ActionRefusedError", "SchedulerUnavailableError")
+
+
+def test_slurm_does_not_hear_of_a_submission_that_is_abandoned(cluster: Cluster, slurm: Backend) -> None:
+    slurm("abandon", wanted(cluster, name="abandoned"))
+    job = slurm("submit", wanted(cluster, name="sent"), WITHIN)
+    queue = {record["id"]: record["name"] for record in slurm("queue", [cluster.service_user])}
+    assert queue[job] == "sent"
+    assert "abandoned" not in queue.values()
+
+
+def test_a_job_is_looked_at_as_it_is_listed(cluster: Cluster, slurm: Backend, commands: Backend) -> None:
+    waiting = slurm("submit", wanted(cluster, more=["--begin=now+1hour"]), WITHIN)
+    running = slurm("submit", wanted(cluster, nodes=2, name="two"), WITHIN)
+    until(slurm, running, "RUNNING")
+    for job in (waiting, running):
+        one, other = slurm("job", job, WITHIN), commands("job", job, WITHIN)
+        assert abs(one.pop("elapsed") - other.pop("elapsed")) <= 2
+        assert one == other
+        listed = [record for record in slurm("queue", [cluster.service_user]) if record["id"] == job]
+        assert [record | {"elapsed": 0} for record in listed] == [one | {"elapsed": 0}]
+    two = slurm("job", running, WITHIN)
+    assert (two["name"], two["nodes"], two["minutes"]) == ("two", 2, 30)
+
+
+def test_the_queue_is_that_of_the_users_who_are_named(cluster: Cluster, slurm: Backend) -> None:
+    job = slurm("submit", wanted(cluster), WITHIN)
+    assert slurm("queue", []) == []
+    assert job in [record["id"] for record in slurm("queue", None)]
+    assert job in [record["id"] for record in slurm("queue", [cluster.service_user])]
+    assert job not in [record["id"] for record in slurm("queue", list(cluster.users))]
+
+
+def test_runs_are_found_by_id_and_by_name(cluster: Cluster, slurm: Backend) -> None:
+    name, since = f"run-{slurm.name}-{time.time_ns()}", time.time() - 60
+    job = slurm("submit", wanted(cluster, name=name, script="#!/bin/bash\nexit 3\n"), WITHIN)
+    until(slurm, job, "FAILED")
+    found: list[Any] = []
+
+    def known() -> bool:
+        found[:] = [slurm("runs", [job]), slurm("runs_named", [name], [cluster.service_user], since)]
+        # sacct may have the end before it has the beginning, and calls the job "allocation" until then.
+        return all(len(runs) == 1 and runs[0]["ended"] and runs[0]["name"] == name for runs in found)
+
+    wait_until("its end is written down", known, seconds=60)
+    (by_id,), (by_name,) = found
+    assert by_id == by_name
+    assert (by_id["state"], by_id["exit_code"], by_id["signal"]) == ("FAILED", 3, 0)
+    assert slurm("runs_named", [name], list(cluster.users), since) == []
+
+
+def test_only_the_job_of_that_name_and_user_is_cancelled(cluster: Cluster, slurm: Backend) -> None:
+    job = slurm("submit", wanted(cluster), WITHIN)
+    until(slurm, job, "RUNNING")
+    slurm("cancel", job, "another", cluster.service_user, WITHIN)
+    slurm("cancel", job, "contract", cluster.users[0], WITHIN)
+    assert slurm("job", job, WITHIN)["state"] == "RUNNING"
+    slurm("cancel", job, "contract", cluster.service_user, WITHIN)
+    until(slurm, job, "CANCELLED")
+    slurm("cancel", job, "contract", cluster.service_user, WITHIN)
+
+
+def test_a_job_that_waits_is_cancelled(cluster: Cluster, slurm: Backend) -> None:
+    job = slurm("submit", wanted(cluster, more=["--begin=now+1hour"]), WITHIN)
+    slurm("cancel", job, "contract", cluster.service_user, WITHIN)
+    until(slurm, job, "CANCELLED")
+
+
+def test_jobs_of_others_are_changed_by_an_operator(cluster: Cluster, slurm: Backend) -> None:
+    user = cluster.users[0]
+    line = cluster.run("sbatch", "--parsable", "--job-name=theirs", "--time=5", user=user, stdin=SLEEP)
+    job = int(line)
+    slurm("set_time_limit", job, 10, WITHIN)
+    assert slurm("job", job, WITHIN)["minutes"] == 10
+    slurm("cancel", job, "theirs", user, WITHIN)
+    until(slurm, job, "CANCELLED")
+
+
+def test_a_new_limit_counts(cluster: Cluster, slurm: Backend) -> None:
+    job = slurm("submit", wanted(cluster, minutes=5), WITHIN)
+    until(slurm, job, "RUNNING")
+    for minutes in (2000, 7):
+        slurm("set_time_limit", job, minutes, WITHIN)
+        assert slurm("job", job, WITHIN)["minutes"] == minutes
+    slurm("cancel", job, "contract", cluster.service_user, WITHIN)
+    until(slurm, job, "CANCELLED")
+    with pytest.raises(Failed) as caught:
+        slurm("set_time_limit", job, 9, WITHIN)
+    assert caught.value.kind == "ActionRefusedError"
+    assert errors.action(caught.value.text).why == "The job has ended."
+
+
+def test_a_job_is_suspended_and_resumed(cluster: Cluster, slurm: Backend) -> None:
+    job = slurm("submit", wanted(cluster), WITHIN)
+    until(slurm, job, "RUNNING")
+    slurm("suspend", job, WITHIN)
+    until(slurm, job, "SUSPENDED")
+    slurm("resume", job, WITHIN)
+    until(slurm, job, "RUNNING")
+
+
+def test_a_job_that_waits_is_held_and_let_go(cluster: Cluster, slurm: Backend) -> None:
+    job = slurm("submit", wanted(cluster, more=["--begin=now+1hour"]), WITHIN)
+    with pytest.raises(Failed) as caught:
+        slurm("suspend", job, WITHIN)
+    assert caught.value.kind == "ActionRefusedError"
+    assert "waits in the queue" in errors.action(caught.value.text).why
+    slurm("hold", job, WITHIN)
+    assert slurm("job", job, WITHIN)["reason"] in ("JobHeldAdmin", "JobHeldUser")
+    slurm("release", job, WITHIN)
+    wait_until("it is not held", lambda: "Held" not in slurm("job", job, WITHIN)["reason"], seconds=30)
+
+
+def test_what_the_cluster_is_like(cluster: Cluster, slurm: Backend) -> None:
+    partitions = {partition["name"]: partition for partition in slurm("partitions", WITHIN)}
+    assert {"cpu", "gpu", "debug"} <= set(partitions)
+    assert (partitions["debug"]["up"], partitions["debug"]["minutes"]) == (True, 5)
+    assert [node["name"] for node in slurm("nodes", "n[1-2]", WITHIN)] == ["n1", "n2"]
+    assert slurm("load", ["cpu"], WITHIN)["cpus"] > 0
+    assert slurm("accounts", cluster.service_user, WITHIN) == ["proj-a", "proj-c"]
+    assert slurm("is_operator", cluster.service_user, WITHIN)
+    assert not slurm("is_operator", cluster.users[0], WITHIN)
+    assert re.match(r"\d\d\.\d\d\.", slurm("version"))
+
+
+@contextlib.contextmanager
+def frozen(cluster: Cluster) -> Iterator[None]:
+    cluster.freeze("slurmctld")
+    try:
+        yield
+    finally:
+        cluster.thaw("slurmctld")
+
+
+@contextlib.contextmanager
+def stopped(cluster: Cluster) -> Iterator[None]:
+    cluster.stop_daemon("slurmctld")
+    try:
+        yield
+    finally:
+        cluster.start_daemon("slurmctld")
+
+
+@pytest.mark.parametrize("away", [frozen, stopped])
+def test_a_controller_that_is_away_is_ignorance_in_time(cluster: Cluster, slurm: Backend, away: Any) -> None:
+    name, limit, since = f"away-{slurm.name}-{time.time_ns()}", 2.0, time.time() - 60
+    job = slurm("submit", wanted(cluster), WITHIN)
+    user = cluster.service_user
+    with away(cluster):
+        for call, kinds in (
+            (("submit", wanted(cluster, name=name), limit), ("OutcomeUnknownError", "SchedulerUnavailableError")),
+            (("job", job, limit), ("SchedulerUnavailableError",)),
+            (("cancel", job, "contract", user, limit), ("SchedulerUnavailableError",)),
+            (("set_time_limit", job, 9, limit), ("SchedulerUnavailableError",)),
+            (("suspend", job, limit), ("SchedulerUnavailableError",)),
+            (("hold", job, limit), ("SchedulerUnavailableError",)),
+            (("partitions", limit), ("SchedulerUnavailableError",)),
+        ):
+            begun = time.monotonic()
+            with pytest.raises(Failed) as caught:
+                slurm(*call)
+            assert caught.value.kind in kinds, call
+            assert time.monotonic() - begun < limit + 1.5, call
+    wait_until("it answers", lambda: answers(slurm), seconds=60)
+    slurm.ready()
+    made = [record for record in slurm("queue", [user]) if record["name"] == name]
+    assert len(made) <= 1
+    assert {run["id"] for run in slurm("runs_named", [name], [user], since)} <= {record["id"] for record in made}
+
+
+def answers(slurm: Backend) -> bool:
+    try:
+        slurm("partitions", 2.0)
+    except Failed:
+        return False
+    return True

@@ -1,0 +1,168 @@
+"""P10: an administrator sees how long things take and how old they are, whichever process of the service answers."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import START, World, configuration
+from tests.sandbox.core import SimulatedCore
+from tests.sandbox.processes import wait_until
+from tests.sandbox.site import PRODUCTS, free_port, toml
+from tests.support.factories import job_data
+from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.slurm.scheduler import Scheduler
+from ucloud_slurm.ucloud.core import Core
+from ucloud_slurm.web.metrics import SLURM_CHANGES, SLURM_QUESTIONS, UCLOUD_CALLS, VARIABLE, Durations
+
+ROOT = Path(__file__).parents[3]
+CREATES = "ucloud_slurm_create_duration_seconds_count"
+
+# A service without Slurm by the test's clock, whose answers say which process they come from.
+SERVED = f"""
+import os
+from pathlib import Path
+from ucloud_slurm.app import create_app
+from ucloud_slurm.config import read
+from ucloud_slurm.provider.context import Provider
+
+app = create_app(provider=Provider.open(read(Path("config.toml")), now=lambda: {START}))
+
+
+@app.after_request
+def name_process(response):
+    response.headers["X-Process"] = str(os.getpid())
+    return response
+"""
+
+
+def metrics(url: str) -> dict[str, float]:
+    """Every sample, by its name and the values of its labels."""
+    text = requests.get(f"{url}/metrics", timeout=10).text
+    return {
+        " ".join((sample.name, *sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_creates_and_the_calls_behind_them_are_measured_however_they_end(world: World) -> None:
+    world.submit()
+    unknown = job_data("2")
+    unknown["status"]["resolvedApplication"] = None  # so that UCloud is asked, which does not have the job
+    assert world.core.call("POST", "/ucloud/example/jobs", {"items": [unknown]})[0] == 400
+    found = metrics(world.url)
+    assert found[CREATES] == 2
+    assert found["ucloud_slurm_slurm_call_duration_seconds_count submit"] == 1
+    assert found["ucloud_slurm_slurm_call_duration_seconds_count suspend"] == 0
+    assert found["ucloud_slurm_ucloud_call_duration_seconds_count job"] == 1
+    assert 0 < found["ucloud_slurm_create_duration_seconds_sum"] < 60
+    assert found["ucloud_slurm_create_duration_seconds_bucket +Inf"] == 2
+    world.work()
+    assert metrics(world.url) | found == metrics(world.url), "a pass of the worker is not the service"
+
+
+def test_the_ages_of_the_oldest_message_and_of_the_last_pass_are_shown(world: World) -> None:
+    assert metrics(world.url)["ucloud_slurm_outbox_oldest_age_seconds"] == 0
+    assert "ucloud_slurm_last_pass_age_seconds" not in metrics(world.url)
+    job_id = world.submit()
+    world.work()
+    world.core.faults.outage(True)
+    world.model.begin_run(world.slurm(job_id))
+    world.work(5)
+    world.clock.advance(30)
+    world.work()  # it tries again, and writes no other message
+    world.clock.advance(10)
+    found = metrics(world.url)
+    assert found["ucloud_slurm_outbox_waiting"] > 0
+    assert found["ucloud_slurm_outbox_oldest_age_seconds"] == 40
+    assert found["ucloud_slurm_last_pass_age_seconds"] == 10
+    world.core.faults.outage(False)
+    world.work(300)
+    found = metrics(world.url)
+    assert (found["ucloud_slurm_outbox_oldest_age_seconds"], found["ucloud_slurm_last_pass_age_seconds"]) == (0, 0)
+
+
+def test_the_calls_that_are_measured_are_calls_of_both_interfaces() -> None:
+    assert {*SLURM_QUESTIONS, *SLURM_CHANGES} - {*vars(Scheduler)} == {"submit"}  # which is the send of what is started
+    assert not set(UCLOUD_CALLS) - {*vars(Core)}
+
+
+def test_a_directory_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name in ("absent", "file"):
+        monkeypatch.setenv(VARIABLE, str(tmp_path / name))
+        with pytest.raises(Misconfigured, match=rf"{VARIABLE}: .*/{name} is not a directory .*; create it"):
+            Durations()
+
+
+# ---- several processes
+
+
+@contextmanager
+def gunicorn(folder: Path, port: int) -> Iterator[None]:
+    """Serves with the processes and hooks of etc/gunicorn.conf.py."""
+    command = ["-m", "gunicorn", "--config", str(ROOT / "etc/gunicorn.conf.py"), "--bind", f"127.0.0.1:{port}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), VARIABLE: str(folder / "metrics")}
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, *command, "served:app"], cwd=folder, env=environment, stdout=log, stderr=log
+        )
+    try:
+        wait_until("the service", lambda: answers(port) or process.poll() is not None, seconds=30)
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+    assert "Traceback" not in (folder / "log").read_text()
+
+
+def answers(port: int) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=10).ok
+    except requests.ConnectionError:
+        return False
+
+
+def create(core: SimulatedCore, port: int) -> int:
+    """Has a create refused; gives the process that answered."""
+    headers = {"Authorization": f"Bearer {core.tokens.core_token()}"}
+    answer = requests.post(f"http://127.0.0.1:{port}/ucloud/example/jobs", "{}", headers=headers, timeout=10)
+    assert answer.status_code == 400
+    return int(answer.headers["X-Process"])
+
+
+def test_every_process_shows_what_all_of_them_measured_since_the_start(core: SimulatedCore, tmp_path: Path) -> None:
+    port, creates = free_port(), 0
+    url = f"http://127.0.0.1:{port}"
+    configuration(core, tmp_path)  # writes the key and the token
+    tables = {
+        "provider": {"id": "example", "url": url},
+        "ucloud": {"url": core.url, "refresh_token_file": "token", "public_key_file": "key"},
+        "database": {"path": "test.db"},
+        "slurm": {"backend": "commands"},
+        "products": [dict(product) for product in PRODUCTS],
+    }
+    (tmp_path / "config.toml").write_text(toml(tables))
+    (tmp_path / "served.py").write_text(SERVED)
+    (tmp_path / "metrics").mkdir()
+    with gunicorn(tmp_path, port), ThreadPoolExecutor(8) as pool:
+        seen: set[int] = set()
+        while len(seen) < 2:
+            assert creates < 2000, "only one process answers"
+            seen |= set(pool.map(lambda _: create(core, port), range(8)))
+            creates += 8
+        assert {metrics(url)[CREATES] for _ in range(20)} == {creates}
+        os.kill(min(seen), signal.SIGTERM)
+        wait_until("another process", lambda: len(list((tmp_path / "metrics").iterdir())) == 3, seconds=30)
+        assert metrics(url)[CREATES] == creates, "what a process has measured stays when it ends"
+    with gunicorn(tmp_path, port):
+        assert metrics(url)[CREATES] == 0

@@ -1,0 +1,43 @@
+"""A site on the real cluster whose jobs run as the service's own account."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from tests.sandbox.cluster import Cluster
+from tests.sandbox.core import SimulatedCore
+from tests.sandbox.processes import wait_until
+from tests.sandbox.site import Site
+
+PATIENCE = 60.0
+
+
+@dataclass
+class Real:
+    """A running site on the real cluster."""
+
+    site: Site
+    core: SimulatedCore
+    cluster: Cluster
+
+    def create(self, *jobs: dict[str, Any]) -> tuple[int, Any]:
+        return self.core.call("POST", "/ucloud/example/jobs", {"items": list(jobs)})
+
+    def shown(self, job_id: str) -> dict[str, Any]:
+        """What ``show --json`` says."""
+        found: dict[str, Any] = json.loads(self.site.cli("show", job_id, "--json").stdout)
+        return found
+
+    def wait_for_end(self, job_id: str) -> None:
+        wait_until(f"job {job_id} has ended", lambda: self.shown(job_id)["phase"] == "ended", seconds=PATIENCE)
+
+    def output(self, job_id: str, name: str = "stdout-0.log") -> str:
+        return (self.site.folder / "jobs" / job_id / name).read_text()
+
+    def slurm_jobs(self, job_id: str) -> list[str]:
+        """Ids of all Slurm jobs that were ever made for it, from both sources."""
+        queued = self.cluster.run("squeue", "--noheader", "--states=all", "--format=%A|%j").splitlines()
+        ended = self.cluster.run("sacct", "-X", "-n", "-P", "-a", "-S", "now-1days", "-o", "jobidraw,jobname").splitlines()
+        pairs = [line.partition("|") for line in (*queued, *ended) if line.strip()]
+        return sorted({id_ for id_, _, name in pairs if re.fullmatch(rf"ucloud-{job_id}(-.*)?", name)})

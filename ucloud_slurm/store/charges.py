@@ -1,0 +1,94 @@
+"""The tables charges and runs: what was charged or reported of each job, and the runs that it is calculated from."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from ucloud_slurm.store.outbox import Outbox
+from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.ucloud.reports import Charge, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRun:
+    """A run of a job that has ended: a job that is requeued has several. Times are seconds since the epoch.
+
+    :ivar seconds: that it ran, without suspension, as Slurm counts
+    :ivar state: in Slurm's word
+    """
+
+    job_id: str
+    submitted: int
+    started: int | None
+    ended: int | None
+    seconds: int
+    nodes: int
+    cpus: int
+    state: str
+    exit_code: int
+    signal: int
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """A charge or a report of usage, as it was written.
+
+    :ivar start: of the node-seconds or CPU-seconds of the job that it covers
+    :ivar end: of these
+    :ivar outcome: as in the outbox; None while it waits
+    """
+
+    charge_id: str
+    job_id: str
+    slurm_id: int
+    start: int
+    end: int
+    units: int
+    multiplier: int
+    created_at: float
+    outcome: str | None
+
+
+class Charges:
+    """Charges and runs of jobs. A charge is enqueued in the transaction that writes it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._outbox = Outbox(store)
+
+    def of(self, job_id: str) -> list[LedgerEntry]:
+        """The charges of a job, oldest first."""
+        rows = self._store.rows("select * from charges where job_id = ? order by start", [job_id])
+        return [LedgerEntry(**row) for row in rows]
+
+    def add(self, charge: Charge, slurm_id: int, covered: int, now: float, usage: Usage | None = None) -> None:
+        """Writes a charge into the ledger and the outbox, and adds what it covers to the job's ``charged``.
+
+        :param covered: node-seconds or CPU-seconds
+        :param usage: the report that is sent instead of the charge; it replaces one that still waits
+        """
+        with self._store.writing() as db:
+            row = self._store.row("select charged from jobs where id = ?", [charge.job_id])
+            start = row["charged"] if row else 0
+            covers = (start, start + covered)
+            entry = LedgerEntry(charge.charge_id, charge.job_id, slurm_id, *covers, charge.units, charge.multiplier, now, None)
+            db.table("charges").insert(asdict(entry))
+            self._store.change("update jobs set charged = charged + ? where id = ?", [covered, charge.job_id])
+            if usage is None:
+                self._store.change("update jobs set by_periods = by_periods + ? where id = ?", [covered, charge.job_id])
+                self._outbox.enqueue(charge.job_id, "charge", charge.body(), now)
+            elif not self._store.change(
+                "update outbox set body = ? where job_id = ? and kind = 'usage' and outcome is null",
+                [json.dumps(usage.body()), charge.job_id],
+            ):
+                self._outbox.enqueue(charge.job_id, "usage", usage.body(), now)
+
+    def runs(self, job_id: str) -> list[EndedRun]:
+        """The runs of a job that have ended, oldest first."""
+        rows = self._store.rows("select * from runs where job_id = ? order by submitted", [job_id])
+        return [EndedRun(**row) for row in rows]
+
+    def record_runs(self, runs: Sequence[EndedRun]) -> None:
+        """Writes runs that have ended; a later record of a run replaces the earlier one."""
+        with self._store.writing() as db:
+            db.table("runs").upsert_all([asdict(run) for run in runs], pk=("job_id", "submitted"))
