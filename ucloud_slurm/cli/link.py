@@ -37,7 +37,7 @@ def link(code: str, yes: bool, path: Path) -> None:
             raise Refused("Nothing was changed.")
         done = _ask(path, {"verb": "link", "code": code})
         click.echo(f"{user} is connected with {account}.")
-        if done.get("told") is not True:
+        if done.get("reported") is not True:
             click.echo("UCloud cannot be reached at the moment; it is informed soon.")
 
 

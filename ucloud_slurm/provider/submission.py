@@ -38,7 +38,7 @@ class FolderError(StorageFullError):
     """The job's folder cannot be made or written; nothing was submitted."""
 
 
-class Outcome(Enum):
+class SubmissionOutcome(Enum):
     """What came of an attempt to submit a job. It is in the database as well."""
 
     SUBMITTED = auto()
@@ -145,7 +145,7 @@ def conclude(
     pending: PendingSubmission | None = None,
     *,
     acknowledge: bool = False,
-) -> Outcome:
+) -> SubmissionOutcome:
     """Submits a job that has been claimed, and records what came of it.
 
     :param attempt: number of the claimed attempt; the outcome is recorded only while no later one has begun
@@ -162,35 +162,35 @@ def conclude(
         raise FolderError(error.why) from None
     except ImpersonationDeniedError as error:
         jobs.refused(job_id, error.status, error.why, provider.now(), attempt=attempt)
-        return Outcome.REFUSED
+        return SubmissionOutcome.REFUSED
     except SubmissionRefusedError as refusal:
         answer = problem(refusal.reason)
         log.info("job %s: Slurm refused it: %s", job_id, refusal.reason)
         jobs.refused(job_id, answer.status, answer.why, provider.now(), attempt=attempt)
-        return Outcome.REFUSED
+        return SubmissionOutcome.REFUSED
     except ImpersonationUnavailableError as error:
         log_away(error)
         jobs.release_claim([job_id], attempt)
-        return Outcome.NOT_SENT
+        return SubmissionOutcome.NOT_SENT
     except SchedulerUnavailableError as error:
         log_away(error)
         jobs.release_claim([job_id], attempt)
         provider.breaker.record_failure(SLURM, str(error), provider.now())
-        return Outcome.NOT_SENT
+        return SubmissionOutcome.NOT_SENT
     except OutcomeUnknownError as error:
         log.warning("job %s: the outcome of its submission is unknown: %s", job_id, error)
         jobs.mark_outcome_unknown(job_id, attempt, provider.now())
         provider.breaker.open(SLURM, str(error), provider.now())
-        return Outcome.UNKNOWN
+        return SubmissionOutcome.UNKNOWN
     if slurm_id is None:
         # The claim could expire before Slurm has answered, and another process look for the job in vain.
         log.warning("job %s: its folder took too long; it is looked up before the next attempt", job_id)
-        return Outcome.UNKNOWN
+        return SubmissionOutcome.UNKNOWN
     log.info("job %s: is Slurm job %d", job_id, slurm_id)
     acknowledged_at = provider.now() if acknowledge else None
     if not jobs.submitted(job_id, slurm_id, None, attempt=attempt, acknowledged_at=acknowledged_at):
         _cancel_duplicate(provider, job_id, slurm_id, submission)
-    return Outcome.SUBMITTED
+    return SubmissionOutcome.SUBMITTED
 
 
 def _send(provider: Provider, submission: Submission, pending: PendingSubmission | None) -> SlurmJobId | None:

@@ -83,7 +83,7 @@ class Linking:
             raise Conflict("Your account is connected with another user of UCloud. Type ucloud-slurm unlink first.") from None
         log.info("%s is connected with %s", one_line(code.username, 60), account.name)
         # The link counts now; UCloud is informed now or at the next pass of the worker.
-        return {"username": code.username, "account": account.name, "told": self._report(code.username)}
+        return {"username": code.username, "account": account.name, "reported": self._report(code.username)}
 
     def _unlink(self, uid: int) -> Message:
         entry = _entry(uid)

@@ -87,7 +87,7 @@ class Create:
 
 
 def _places(jobs: Sequence[Job]) -> dict[str, int]:
-    """Where each job stands first in a request.
+    """The first place of each job in a request, by id.
 
     :raises Conflict: the same id is there twice with different contents
     """

@@ -53,7 +53,7 @@ def test_while_ucloud_does_not_answer_the_link_counts_and_is_reported_once_later
 
 
 def test_a_connection_that_was_reported_at_once_is_not_reported_again(world: World, path: Path, told: list[Any]) -> None:
-    assert ask(path, verb="link", code=connect(world))["told"] is True
+    assert ask(path, verb="link", code=connect(world))["reported"] is True
     world.work(200)
     world.work(200)
     assert told == [("approve", USER)]
@@ -121,7 +121,7 @@ def test_the_end_of_a_connection_at_ucloud_is_not_reported_to_it(world: World, p
     world.core.unlink(USER)
     world.work(200)
     assert told == [("approve", USER)]
-    assert ask(path, verb="link", code=connect(world))["told"] is True
+    assert ask(path, verb="link", code=connect(world))["reported"] is True
     assert told == [("approve", USER)] * 2
 
 
