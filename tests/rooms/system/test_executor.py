@@ -15,13 +15,13 @@ from tests.sandbox.core import SimulatedCore
 from tests.support.factories import job_data
 from tests.support.model import Model
 from ucloud_slurm.errors import StorageFullError
-from ucloud_slurm.provider import submission as submitting
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.jobs import RATE_WINDOW_SECONDS
 from ucloud_slurm.system.executor import FairExecutor, round_robin
+from ucloud_slurm.worker import pending
 
 PATIENCE = 30.0
 
@@ -231,7 +231,7 @@ def test_what_has_to_wait_for_its_pace_is_not_built(site: Callable[..., World], 
     world = site(submit_per_second=0.5)
     world.provider.breaker.record_failure(SLURM, "away", world.clock(), 15.0)
     bulk(world, ["alice"] * 12)
-    build = mocker.spy(submitting, "build")
+    build = mocker.spy(pending, "build")
     world.work(60)
     assert (build.call_count, len(world.model.jobs)) == (5, 5)
 
