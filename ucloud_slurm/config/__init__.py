@@ -13,6 +13,8 @@ from ucloud_slurm.config.model import DEFAULT_PATH, VARIABLE, Config, SessionsSe
 from ucloud_slurm.config.types import LAYOUT
 from ucloud_slurm.config.users import LINK_SOCKET, UsersSection
 
-__all__ = ["DEFAULT_PATH", "LAYOUT", "LINK_SOCKET", "VARIABLE", "ApplicationsSection", "Config",
+__all__ = [
+    "DEFAULT_PATH", "LAYOUT", "LINK_SOCKET", "VARIABLE", "ApplicationsSection", "Config",
     "ContainersSection", "ExternalJobRule", "FilesRoot", "JobsSection", "PriceUnit", "Product",
-    "SessionsSection", "SlurmSection", "UsersSection", "location", "parse", "read"]  # fmt: skip
+    "SessionsSection", "SlurmSection", "UsersSection", "location", "parse", "read",
+]  # fmt: skip

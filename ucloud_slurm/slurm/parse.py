@@ -19,8 +19,10 @@ END = "\x1e"
 
 QUEUE_FIELDS = ("%A", "%T", "%V", "%S", "%M", "%D", "%C", "%u", "%r", "%N", "%l", "%a", "%P", "%j")
 
-RUN_FIELDS = ("JobIDRaw", "State", "Submit", "Start", "End", "ElapsedRaw", "ExitCode", "NNodes", "AllocCPUS",
-    "User", "NodeList", "JobName")  # fmt: skip
+RUN_FIELDS = (
+    "JobIDRaw", "State", "Submit", "Start", "End", "ElapsedRaw", "ExitCode", "NNodes", "AllocCPUS",
+    "User", "NodeList", "JobName",
+)  # fmt: skip
 RUN_FORMAT = ",".join(RUN_FIELDS)
 
 PARTITION_FIELDS = ("%R", "%a", "%l", "%s", "%D", "%c", "%m", "%G")

@@ -14,11 +14,14 @@ from ucloud_slurm.ucloud.applications import ApplicationParameter, Invocation, I
 from ucloud_slurm.ucloud.jobs import ParameterValue
 
 # Kind of a declared parameter -> kind of the value that a user gives (contract: AppParameterValue).
-_VALUE_KINDS = {"input_file": "file", "input_directory": "file", "text": "text", "textarea": "text",
-    "enumeration": "text", "integer": "integer", "floating_point": "floating_point", "boolean": "boolean",
-    "peer": "peer", "license_server": "license_server", "network_ip": "network", "ingress": "ingress",
-    "block_storage": "block_storage", "private_network": "private_network", "workflow": "workflow", "modules":
-    "modules"}  # fmt: skip
+_VALUE_KINDS = {
+    "input_file": "file", "input_directory": "file", "text": "text",
+    "textarea": "text", "enumeration": "text", "integer": "integer",
+    "floating_point": "floating_point", "boolean": "boolean", "peer": "peer",
+    "license_server": "license_server", "network_ip": "network", "ingress": "ingress",
+    "block_storage": "block_storage", "private_network": "private_network", "workflow": "workflow",
+    "modules": "modules",
+}  # fmt: skip
 # Kinds of parameters that are no argument: scripts, modules to load, and a readme, which has no value.
 _NOT_ARGUMENTS = frozenset(("workflow", "modules", "readme"))
 
