@@ -1,4 +1,4 @@
-# What to do with a checkout. `make` alone lists it.
+# What to do with a checkout. `make` without a target lists it.
 
 VENV := .venv
 BIN := $(VENV)/bin

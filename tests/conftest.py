@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 from werkzeug.serving import make_server
 
 from tests.sandbox.cluster import Cluster, ClusterSettings
@@ -23,13 +24,14 @@ from ucloud_slurm.config import Config, parse
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.outbox import ANSWER_SECONDS
+from ucloud_slurm.web.live import hub
 from ucloud_slurm.worker.run import Result, run_once
 
 START = 1_795_000_000.0
 
 
 class Clock:
-    """A clock that stands still until it is moved. Seconds since the epoch."""
+    """A clock that only moves when a test moves it. Seconds since the epoch."""
 
     def __init__(self, time: float = START) -> None:
         self.time = time
@@ -51,9 +53,7 @@ def clock() -> Clock:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--era", choices=list(ERAS), help="Run every test as with the Core of that era.")
     parser.addoption(
-        "--backend",
-        choices=["commands", "pyslurm"],
-        help="Try that backend of the Scheduler and fail where it cannot be used.",
+        "--backend", choices=["commands", "pyslurm"], help="Try that backend of the Scheduler and fail where it cannot be used."
     )
 
 
@@ -212,6 +212,12 @@ def world(core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, 
     """Everything but a real Slurm, by the test's clock."""
     provider = open_provider()
     return World(core, provider, model, clock, serve(provider))
+
+
+@pytest.fixture
+def quick_hub(mocker: MockerFixture) -> None:
+    """Logs and shells of a job that has ended are closed within 20 ms."""
+    mocker.patch.object(hub, "POLL_SECONDS", 0.02)
 
 
 # -- the real thing ---------------------------------------------------------------------------------------------

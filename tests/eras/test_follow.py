@@ -3,8 +3,6 @@
 import base64
 import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from pytest_mock import MockerFixture
@@ -13,7 +11,8 @@ from tests.conftest import World
 from tests.sandbox.core import CoreError
 from tests.sandbox.core.websocket import Socket, SocketClosedError
 from tests.support.factories import job_data
-from ucloud_slurm.web.live import follow, hub, routes
+from tests.support.job_log import LoggedJob
+from ucloud_slurm.web.live import follow, routes
 
 pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
 PATH = "/ucloud/jobs.provider.example/websocket"
@@ -21,35 +20,13 @@ FOLLOW = "jobs.provider.example.follow"
 
 
 @pytest.fixture(autouse=True)
-def quick(mocker: MockerFixture) -> None:
-    mocker.patch.object(hub, "POLL_SECONDS", 0.02)
+def quick(mocker: MockerFixture, quick_hub: None) -> None:
     mocker.patch.object(follow, "LINGER_SECONDS", 0.1)
 
 
-class Job:
-    """A job in the queue, and the files of its log."""
-
-    def __init__(self, world: World, **more: Any) -> None:
-        self.world = world
-        self.id = world.submit(**more)
-        self.folder = Path(world.provider.job_paths(world.row(self.id)).folder)
-
-    def start(self) -> None:
-        self.world.model.begin_run(self.world.slurm(self.id))
-        self.world.work(1)
-
-    def write(self, text: str) -> None:
-        with (self.folder / "stdout-0.log").open("a") as file:
-            file.write(text)
-
-    def end(self) -> None:
-        self.world.model.end(self.world.slurm(self.id))
-        self.world.work(1)
-
-
 @pytest.fixture
-def job(world: World) -> Job:
-    return Job(world)
+def job(world: World) -> LoggedJob:
+    return LoggedJob(world)
 
 
 def bearer(world: World, token: str | None = None) -> dict[str, str]:
@@ -70,7 +47,7 @@ def ask(socket: Socket, job_id: str) -> None:
     socket.send(json.dumps({"call": FOLLOW, "streamId": "ignored", "payload": payload, "bearer": "", "project": None}))
 
 
-def test_a_log_is_followed_from_the_queue_to_its_last_byte_over_one_connection(world: World, job: Job) -> None:
+def test_a_log_is_followed_from_the_queue_to_its_last_byte_over_one_connection(world: World, job: LoggedJob) -> None:
     with world.core.follow(job.id) as followed:
         world.core.wait_until(lambda: followed.inits == 1)
         job.start()
@@ -83,7 +60,7 @@ def test_a_log_is_followed_from_the_queue_to_its_last_byte_over_one_connection(w
     assert followed.inits == 1
 
 
-def test_the_log_of_a_job_that_has_ended_is_shown_and_closed(world: World, job: Job) -> None:
+def test_the_log_of_a_job_that_has_ended_is_shown_and_closed(world: World, job: LoggedJob) -> None:
     job.start()
     job.write("all of it\n")
     job.end()
@@ -92,7 +69,7 @@ def test_the_log_of_a_job_that_has_ended_is_shown_and_closed(world: World, job: 
     assert followed.text() == "all of it\n"
 
 
-def test_while_core_does_not_know_the_end_the_connection_stays_open(world: World, job: Job) -> None:
+def test_while_core_does_not_know_the_end_the_connection_stays_open(world: World, job: LoggedJob) -> None:
     job.start()
     with world.core.follow(job.id) as followed:
         world.core.faults.outage(True)
@@ -106,14 +83,14 @@ def test_while_core_does_not_know_the_end_the_connection_stays_open(world: World
     assert followed.inits == 1
 
 
-def test_core_receives_keepalives(world: World, job: Job, mocker: MockerFixture) -> None:
+def test_core_receives_keepalives(world: World, job: LoggedJob, mocker: MockerFixture) -> None:
     mocker.patch.object(routes, "PING_SECONDS", 0.05)
     with world.core.websocket(f"{PATH}?usernameHint=dXNlcg==", headers=bearer(world)) as socket:
         ask(socket, job.id)
         assert socket.receive(5) == {"ping": "pong"}
 
 
-def test_core_receives_nothing_but_pieces_of_the_log(world: World, job: Job, core_socket: Socket) -> None:
+def test_core_receives_nothing_but_pieces_of_the_log(world: World, job: LoggedJob, core_socket: Socket) -> None:
     job.start()
     ask(core_socket, job.id)
     job.write("text\n")
@@ -138,7 +115,7 @@ def test_our_own_token_opens_no_log(world: World) -> None:
     assert refusal.value.status == 401
 
 
-def test_a_browser_cannot_follow_without_a_token(world: World, job: Job) -> None:
+def test_a_browser_cannot_follow_without_a_token(world: World, job: LoggedJob) -> None:
     job.start()
     job.write("secret\n")
     with world.core.websocket("/ucloud/example/websocket?usernameHint=dXNlcg==") as socket:

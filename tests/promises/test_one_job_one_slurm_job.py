@@ -225,9 +225,7 @@ def test_a_folder_that_took_longer_than_the_claim_allows_sends_nothing(world: Wo
     assert len(world.model.of("7")) == 1
 
 
-def test_a_folder_that_fails_when_another_attempt_is_under_way_refuses_nothing(
-    world: World, mocker: MockerFixture
-) -> None:
+def test_a_folder_that_fails_when_another_attempt_is_under_way_refuses_nothing(world: World, mocker: MockerFixture) -> None:
     def late(*_: Any) -> None:
         world.provider.jobs.release_claim(["7"], 1)  # the worker has given it up meanwhile, and is at it itself
         assert world.provider.jobs.claim(["7"], world.clock(), world.clock() + 60) == {"7": 2}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import START
+from tests.support.config_file import write_config
 from tests.support.factories import accept_live, job, new_job
 from ucloud_slurm.app import create_app
 from ucloud_slurm.config import read
@@ -90,19 +91,7 @@ def site(tmp_path: Path) -> Path:
         f"printf '%s{parse.SEPARATOR}{parse.END}%s\\n' '{parse.SEPARATOR.join(fields)}' \"$mark\"\n"
     )
     os.chmod(squeue, 0o755)  # noqa: PTH101
-    (tmp_path / "config.toml").write_text(f"""
-        provider = {{ id = "example", url = "http://127.0.0.1:1" }}
-        database = {{ path = "{tmp_path}/test.db" }}
-        slurm = {{ commands = "{tmp_path}" }}
-        [ucloud]
-        url = "http://127.0.0.1:1"
-        refresh_token_file = "{tmp_path}/token"
-        public_key_file = "{tmp_path}/key"
-        [[products]]
-        id = "example-compute-1"
-        category = "example-compute"
-        partition = "cpu"
-    """)
+    write_config(tmp_path)
     return tmp_path
 
 

@@ -49,7 +49,7 @@ class Accounts:
         return tuple(one.name for one in wanted if _account(one.name) is None)
 
     def make(self, wanted: Sequence[Wanted]) -> None:
-        """Make the accounts that are not there; leave the others alone.
+        """Make the accounts that are absent, and change no other.
 
         :raises SandboxError: when one cannot be made, or is there but has no home to run jobs in
         """

@@ -1,4 +1,7 @@
-"""A private, real Slurm on one machine: several nodes, accounting, no systemd; others are left alone."""
+"""A private, real Slurm on one machine: several nodes, accounting, no systemd.
+
+A Slurm that is already here is not touched.
+"""
 
 import os
 import pwd
@@ -36,7 +39,7 @@ class Cluster:
     def __init__(self, settings: ClusterSettings, say: Callable[[str], None] = _silence) -> None:
         """Describe a cluster; nothing is touched.
 
-        :param say: is told in short sentences what happens to the machine
+        :param say: gets short sentences about what happens to the machine
         """
         self.settings = settings
         self.folder = settings.folder
@@ -202,13 +205,7 @@ class Cluster:
         home = pwd.getpwnam(name).pw_dir
         return commands.run(
             argv,
-            environment={
-                "SLURM_CONF": str(self.conf),
-                "HOME": home,
-                "USER": name,
-                "LOGNAME": name,
-                "SHELL": "/bin/bash",
-            },
+            environment={"SLURM_CONF": str(self.conf), "HOME": home, "USER": name, "LOGNAME": name, "SHELL": "/bin/bash"},
             user=name,
             stdin=stdin,
             folder=Path(home) if user else self.folder / "scratch",

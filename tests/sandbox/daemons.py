@@ -1,4 +1,4 @@
-"""Server processes without systemd: each in its own session, noted in files, ended by whoever comes later."""
+"""Server processes without systemd: each in its own session, with its pid in a file, so that later runs can end it."""
 
 import shlex
 import signal
@@ -118,11 +118,11 @@ class Daemons:
         :raises SandboxError: when it ends or stays silent, with the last lines of what it said
         """
 
-        def settled() -> bool:
+        def answered_or_ended() -> bool:
             return daemon.ready() or not self.process(daemon.name)
 
         try:
-            processes.wait_until(f"{daemon.name} does not answer", settled, seconds=daemon.patience)
+            processes.wait_until(f"{daemon.name} does not answer", answered_or_ended, seconds=daemon.patience)
         except SandboxError as silent:
             raise SandboxError(f"{silent} {self._last_words(daemon)}") from silent
         if not self.process(daemon.name):
@@ -163,6 +163,4 @@ class Daemons:
         if environment.get(MARK) == str(self._folder):
             return process.alive()
         # a job's environment is made by slurmstepd from nothing, so it does not carry the mark
-        return (
-            "SLURM_JOB_ID" in environment and environment.get("SLURM_CLUSTER_NAME") == cluster_name and process.alive()
-        )
+        return "SLURM_JOB_ID" in environment and environment.get("SLURM_CLUSTER_NAME") == cluster_name and process.alive()

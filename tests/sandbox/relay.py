@@ -1,4 +1,4 @@
-"""A way to slurmctld that can be cut: whoever uses it loses the controller, while the others keep it."""
+"""A TCP relay to slurmctld that can be cut: its clients lose the controller, while others keep it."""
 
 import selectors
 import socket
@@ -62,7 +62,7 @@ class Relay:
             _hang_up(self._door)
         self._end_threads()
         self._door.close()
-        # bound but deaf: the port stays ours, and the kernel refuses whoever comes
+        # bound but not listening: the port stays ours, and the kernel refuses new connections
         self._door = _bound(self._address, self.port)
 
     def _end_threads(self) -> None:

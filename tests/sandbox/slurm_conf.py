@@ -34,7 +34,7 @@ class ClusterFacts:
     :ivar name: ClusterName; also the prefix of its tables, so letters and digits only
     :ivar host: short name of this machine, by which slurmctld recognises itself
     :ivar address: loopback address at which everything answers
-    :ivar bind_address: whether the host's name leads to ``address``; then Slurm can bind it alone
+    :ivar bind_address: whether the host's name leads to ``address``; then Slurm can bind that address only
     :ivar cpus: CPUs that each node claims
     :ivar min_job_age: seconds that slurmctld remembers ended jobs
     :ivar daemon_user: account of slurmctld and slurmdbd

@@ -1,18 +1,13 @@
 """A model of Slurm for tests that need it to do on demand what a real one does by chance.
 
-It keeps the promises of `slurm.scheduler.Scheduler`, and can be down, lose answers, forget and use ids again.
+It is a `slurm.scheduler.Scheduler`, and can be down, lose answers, forget jobs and use ids again.
 """
 
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
-from ucloud_slurm.slurm.errors import (
-    ActionRefusedError,
-    OutcomeUnknownError,
-    SchedulerUnavailableError,
-    SubmissionRefusedError,
-)
+from ucloud_slurm.slurm.errors import ActionRefusedError, OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
 from ucloud_slurm.slurm.records import (
     Load,
     Node,
@@ -255,7 +250,7 @@ class Model:
             raise SchedulerUnavailableError("Unable to contact slurm controller")
 
     def add(self, submission: Submission, user: str | None = None) -> ModelJob:
-        """A job that arrived, whoever submitted it."""
+        """A job that has arrived, of any submitter."""
         user = user or self.user
         id_ = SlurmJobId(self.next_id)
         self.next_id += 1

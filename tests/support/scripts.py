@@ -19,7 +19,7 @@ from ucloud_slurm.ucloud.wire import from_data
 
 PLAN = Plan(nodes=1, cpus=1, memory=1024, gres=None, minutes=60)
 
-# Written by hand, so that nothing but bash and cat stand between the script and the test.
+# Written by hand, so that only bash and cat are between the script and the test.
 TELL = """#!/bin/bash
 printf '%s\\0' "$@" > {seen}/arguments
 cat /proc/self/environ > {seen}/environment
@@ -78,7 +78,7 @@ class Seen:
 
 
 class Node:
-    """A folder that stands for a compute node: job folders, and programs in front of those of the machine."""
+    """A folder that plays a compute node: job folders, and programs in front of those of the machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -116,7 +116,5 @@ class Node:
             done.returncode,
             done.stderr.decode(errors="replace"),
             arguments.read_bytes().split(b"\0")[:-1] if arguments.exists() else None,
-            dict(pair.split(b"=", 1) for pair in variables.read_bytes().split(b"\0")[:-1])
-            if variables.exists()
-            else {},
+            dict(pair.split(b"=", 1) for pair in variables.read_bytes().split(b"\0")[:-1]) if variables.exists() else {},
         )

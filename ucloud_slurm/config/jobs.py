@@ -153,31 +153,26 @@ class Product(Section):
     constraint: SlurmWord | None = Field(default=None, description="Node features that the jobs need.")
     reservation: SlurmWord | None = Field(default=None, description="Slurm reservation that the jobs run in.")
     gres: SlurmWord | None = Field(
-        default=None,
-        description="Generic resources per node, as sbatch --gres takes them; they take precedence over gpus.",
+        default=None, description="Generic resources per node, as sbatch --gres takes them; they take precedence over gpus."
     )
     cpus: int | None = Field(default=None, ge=1, description="CPUs per node; left out: UCloud's number.")
     memory_gb: Gibibytes | None = Field(
         default=None, gt=0, description="Memory per node in GiB (1024 MiB); left out: UCloud's number."
     )
     gpus: int | None = Field(default=None, ge=0, description="GPUs per node; left out: UCloud's number.")
-    exclusive: bool = Field(
-        default=False, description="The jobs share their nodes with no other job (sbatch --exclusive)."
-    )
+    exclusive: bool = Field(default=False, description="The jobs share their nodes with no other job (sbatch --exclusive).")
     options: tuple[Option, ...] = Field(
         default=(), description="Further options of sbatch. Options that ucloud-slurm sets itself are refused."
     )
     signal: Signal | None = Field(
         default=None,
-        description="Signal that the application gets before its time limit, and how long before: HUP, TERM, USR1 or "
-        "USR2.",
+        description="Signal that the application gets before its time limit, and how long before: HUP, TERM, USR1 or USR2.",
     )
     prologue: PlainPath | None = Field(
         default=None, description="Shell file on the compute nodes that is sourced before the application."
     )
     epilogue: PlainPath | None = Field(
-        default=None,
-        description="Shell file on the compute nodes that is sourced after the application has ended by itself.",
+        default=None, description="Shell file on the compute nodes that is sourced after the application has ended by itself."
     )
     nodes_max: int | None = Field(default=None, ge=1, description="Largest number of nodes of one job.")
     time_max: Duration | None = Field(default=None, description="Longest time limit of one job.")

@@ -63,8 +63,7 @@ class UCloudSection(Section):
         "for that itself.",
     )
     ca_file: Path | None = Field(
-        default=None,
-        description="PEM file with the certificate authorities for https to UCloud; left out: the public ones.",
+        default=None, description="PEM file with the certificate authorities for https to UCloud; left out: the public ones."
     )
 
     def refresh_token(self) -> str:
@@ -137,9 +136,7 @@ class AccountingSection(Section):
         description="auto: what the era expects; charge: jobs.control.chargeCredits; report-usage: "
         "accounting.v2.reportUsage, which UCloud of 2024 knows too; off: nothing is reported.",
     )
-    every: Duration = Field(
-        default=900.0, description='How often a running job is charged; "0s": at every pass of the worker.'
-    )
+    every: Duration = Field(default=900.0, description='How often a running job is charged; "0s": at every pass of the worker.')
     last_unit: Literal["nearest", "up", "down"] = Field(
         default="nearest", description="How the part of a unit that is left at the end of a job is rounded."
     )
@@ -160,9 +157,7 @@ class SessionsSection(Section):
         "all sessions share one host, and one application can use the cookies of another. Left out: no web pages are "
         "offered.",
     )
-    valid: Duration = Field(
-        default=60.0, description="How long a link to a web page or a shell is valid. It works once."
-    )
+    valid: Duration = Field(default=60.0, description="How long a link to a web page or a shell is valid. It works once.")
     life: Duration = Field(default=86400.0, description="How long a browser can use a web page that it has opened.")
     most_per_job: int = Field(
         default=20, ge=1, description="Largest number of sessions of one job, and of streams of its log in one process."
@@ -171,9 +166,7 @@ class SessionsSection(Section):
         default=500, ge=1, description="Largest number of sessions in all, and of streams of logs in one process."
     )
     tail: int = Field(
-        default=4096,
-        ge=1,
-        description="How much of an existing log is shown when somebody begins to follow it, in KiB.",
+        default=4096, ge=1, description="How much of an existing log is shown when somebody begins to follow it, in KiB."
     )
 
 

@@ -29,8 +29,7 @@ class UsersSection(Section):
         "user of UCloud; script: a program of the site decides.",
     )
     service_user: str | None = Field(
-        default=None,
-        description='The user of all jobs with mapping = "service"; left out: the user that runs this program.',
+        default=None, description='The user of all jobs with mapping = "service"; left out: the user that runs this program.'
     )
     uid_floor: int = Field(default=FLOOR, ge=FLOOR, description="No job runs as a user with a smaller uid.")
     names: Annotated[str, BeforeValidator(_pattern)] = Field(
@@ -59,8 +58,7 @@ class UsersSection(Section):
         description="The socket of the runner, through which this program acts as other users.",
     )
     link: Path = Field(
-        default=LINK_SOCKET,
-        description="The socket on which `ucloud-slurm linkd` lets users of this host connect themselves.",
+        default=LINK_SOCKET, description="The socket on which `ucloud-slurm linkd` lets users of this host connect themselves."
     )
     sudo: Path = Field(default=Path("/usr/bin/sudo"), description="The sudo that the runner uses.")
     program: Path = Field(

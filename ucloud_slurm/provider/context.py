@@ -30,9 +30,8 @@ from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.executor import FairExecutor
 from ucloud_slurm.ucloud.eras import ERAS, Era
-from ucloud_slurm.users.impersonation import Impersonation, OwnAccount
+from ucloud_slurm.users.impersonation import Impersonation, OwnAccount, RunnerClient
 from ucloud_slurm.users.mapping import Mapping, Table
-from ucloud_slurm.users.runner_client import RunnerClient
 from ucloud_slurm.users.script import Script
 from ucloud_slurm.users.service import Service
 

@@ -19,20 +19,8 @@ END = "\x1e"
 
 QUEUE_FIELDS = ("%A", "%T", "%V", "%S", "%M", "%D", "%C", "%u", "%r", "%N", "%l", "%a", "%P", "%j")
 
-RUN_FIELDS = (
-    "JobIDRaw",
-    "State",
-    "Submit",
-    "Start",
-    "End",
-    "ElapsedRaw",
-    "ExitCode",
-    "NNodes",
-    "AllocCPUS",
-    "User",
-    "NodeList",
-    "JobName",
-)
+RUN_FIELDS = ("JobIDRaw", "State", "Submit", "Start", "End", "ElapsedRaw", "ExitCode", "NNodes", "AllocCPUS",
+    "User", "NodeList", "JobName")  # fmt: skip
 RUN_FORMAT = ",".join(RUN_FIELDS)
 
 PARTITION_FIELDS = ("%R", "%a", "%l", "%s", "%D", "%c", "%m", "%G")
@@ -70,41 +58,30 @@ def queue(output: str, mark: str) -> list[QueueRecord]:
 
     :raises ParseError: when a row is not whole
     """
-    return [
-        QueueRecord(
-            id=SlurmJobId(_integer(id_)),
-            state=read_state(state),
-            state_text=state,
-            submitted=_time(submitted) or 0,
-            started=_time(started),
-            elapsed=seconds(elapsed),
-            nodes=_integer(nodes),
-            cpus=_integer(cpus),
-            user=user,
-            reason=reason,
-            node_list=node_list,
-            minutes=_limit(limit),
-            account=account,
-            partition=partition,
-            name=name,
+    records = []
+    for fields in _rows(output, len(QUEUE_FIELDS), SEPARATOR + END + mark):
+        (id_, state, submitted, started, elapsed, nodes, cpus, user, reason, node_list, limit, account, partition,
+            name) = fields  # fmt: skip
+        records.append(
+            QueueRecord(
+                id=SlurmJobId(_integer(id_)),
+                state=read_state(state),
+                state_text=state,
+                submitted=_time(submitted) or 0,
+                started=_time(started),
+                elapsed=seconds(elapsed),
+                nodes=_integer(nodes),
+                cpus=_integer(cpus),
+                user=user,
+                reason=reason,
+                node_list=node_list,
+                minutes=_limit(limit),
+                account=account,
+                partition=partition,
+                name=name,
+            )
         )
-        for (
-            id_,
-            state,
-            submitted,
-            started,
-            elapsed,
-            nodes,
-            cpus,
-            user,
-            reason,
-            node_list,
-            limit,
-            account,
-            partition,
-            name,
-        ) in _rows(output, len(QUEUE_FIELDS), SEPARATOR + END + mark)
-    ]
+    return records
 
 
 def runs(output: str, mark: str) -> list[RunRecord]:
@@ -143,9 +120,7 @@ def partitions(output: str) -> list[Partition]:
     :raises ParseError: when a row is not whole
     """
     found: dict[str, Partition] = {}
-    for name, available, limit, size, count, cpus, memory, gres in _rows(
-        output, len(PARTITION_FIELDS), SEPARATOR + END
-    ):
+    for name, available, limit, size, count, cpus, memory, gres in _rows(output, len(PARTITION_FIELDS), SEPARATOR + END):
         before = found.get(name)
         group = NodeGroup(_integer(count), _integer(cpus.rstrip("+")), _integer(memory.rstrip("+")), gres)
         most = size.rpartition("-")[2]

@@ -30,8 +30,6 @@ class Jobs:
         self._store = store
         self._outbox = Outbox(store)
 
-    # -- reading --------------------------------------------------------------------------------------------
-
     def get(self, job_id: str) -> JobRow | None:
         """The job with this id of UCloud's."""
         found = whole(self._store, "where id = ?", [job_id])
@@ -70,8 +68,6 @@ class Jobs:
         """The fingerprints of those of these jobs that exist, by id."""
         sql = f"select id, fingerprint from jobs where {_IDS}"
         return {row["id"]: row["fingerprint"] for row in self._store.rows(sql, [json.dumps(list(ids))])}
-
-    # -- accepting ------------------------------------------------------------------------------------------
 
     def accept(
         self,
@@ -114,8 +110,6 @@ class Jobs:
                 sql = f"update jobs set promised_at = ? where promised_at is null and {_IDS}"
                 self._store.change(sql, [now, these])
         return refused
-
-    # -- submission -----------------------------------------------------------------------------------------
 
     def claim(self, ids: Collection[str], now: float, until: float, pace: float | None = None) -> dict[str, int]:
         """Claims an attempt to submit each of these jobs, except those that are claimed, must end or are held.
@@ -188,8 +182,7 @@ class Jobs:
     def mark_outcome_unknown(self, job_id: str, attempt: int, now: float) -> None:
         """Nobody knows whether this attempt made a Slurm job; it is looked up before the next attempt."""
         self._store.change(
-            "update jobs set claimed_until = null, attempted_at = ? "
-            "where id = ? and phase = 'submitting' and attempts = ?",
+            "update jobs set claimed_until = null, attempted_at = ? where id = ? and phase = 'submitting' and attempts = ?",
             [now, job_id, attempt],
         )
 
@@ -241,8 +234,7 @@ class Jobs:
             )
             return lean(
                 self._store,
-                f"where promised_at is null and +phase = 'live' and +stop = 'rolled-back' and {_IDS} "
-                "order by accepted_at, id",
+                f"where promised_at is null and +phase = 'live' and +stop = 'rolled-back' and {_IDS} order by accepted_at, id",
                 [these],
             )
 
@@ -258,8 +250,6 @@ class Jobs:
             if ended and ended["phase"] == JobPhase.ENDED:
                 self._outbox.enqueue_update(job_id, update, now)
 
-    # -- marks ----------------------------------------------------------------------------------------------
-
     def stop(self, job_id: str, stop: Stop, now: float) -> None:
         """Marks a job that must end. The first reason stays."""
         self._store.change(
@@ -270,8 +260,7 @@ class Jobs:
         """We hold the job in the queue, or are about to; UCloud hears the update once."""
         with self._store.writing():
             if self._store.change(
-                f"update jobs set held_at = ? where id = ? and held_at is null and stop is null and {_HOLDABLE}",
-                [now, job_id],
+                f"update jobs set held_at = ? where id = ? and held_at is null and stop is null and {_HOLDABLE}", [now, job_id]
             ):
                 self._outbox.enqueue_update(job_id, update, now)
 

@@ -52,10 +52,7 @@ class Store:
         kind = filesystem(self.path.parent)
         if kind in SHARED:
             raise Misconfigured(
-                [
-                    f"database.path: {self.path} is on a shared file system ({kind}); put it on a "
-                    "local disk of this host."
-                ]
+                [f"database.path: {self.path} is on a shared file system ({kind}); put it on a local disk of this host."]
             )
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -79,10 +76,7 @@ class Store:
         done = self._migrated()
         if done - known:
             raise Misconfigured(
-                [
-                    f"database.path: {self.path} was written by a newer release ({max(done - known)}); "
-                    "install that release."
-                ]
+                [f"database.path: {self.path} was written by a newer release ({max(done - known)}); install that release."]
             )
         if known - done:
             with self.writing() as db:
@@ -215,9 +209,7 @@ def _storage_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         if _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise StorageFullError(
-                f"The provider's disk is full or broken ({path.parent}); please try again later."
-            ) from error
+            raise StorageFullError(f"The provider's disk is full or broken ({path.parent}); please try again later.") from error
         if _is_busy(error):
             raise StorageBusyError(BUSY) from error
         raise

@@ -240,15 +240,11 @@ def _project(data: dict[str, Any], modified_at: float) -> Project:
     specification = specification if isinstance(specification, dict) else {}
     members = status.get("members") if isinstance(status, dict) else None
     names = (
-        [_text(member, "username") for member in members or [] if isinstance(member, dict)]
-        if isinstance(members, list)
-        else []
+        [_text(member, "username") for member in members or [] if isinstance(member, dict)] if isinstance(members, list) else []
     )
     title = specification.get("title")
     consumes = specification.get("canConsumeResources") is not False
-    return Project(
-        _text(data, "id"), _encodable(title) if isinstance(title, str) else "", modified_at, consumes, tuple(names)
-    )
+    return Project(_text(data, "id"), _encodable(title) if isinstance(title, str) else "", modified_at, consumes, tuple(names))
 
 
 def _text(data: dict[str, Any], key: str) -> str:

@@ -73,7 +73,4 @@ def check_all(provider: Provider, jobs: Iterable[Job], username: str | None) -> 
 
 
 def _entities(entities: Iterable[AclEntity]) -> list[str]:
-    return [
-        user(entity.username) if entity.type == "user" else group(entity.project_id, entity.group)
-        for entity in entities
-    ]
+    return [user(entity.username) if entity.type == "user" else group(entity.project_id, entity.group) for entity in entities]

@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from ucloud_slurm.errors import Conflict, StorageError
 from ucloud_slurm.provider.cancellation import cancel
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.submission import FolderError, Outcome, abandon, claimed_until, conclude, start
+from ucloud_slurm.provider.submission import FolderError, SubmissionOutcome, abandon, claimed_until, conclude, start
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM
@@ -26,7 +26,7 @@ MIN_SUBMIT_SECONDS = 0.5  # with less left until the deadline no submission begi
 WINDOW_JOBS = 32  # that are claimed in one transaction
 ROLL_BACK_SECONDS = 0.7  # for cancelling the jobs of a refused bulk
 
-Task = Future[Outcome | None]  # None: it has not begun after all
+Task = Future[SubmissionOutcome | None]  # None: it has not begun after all
 
 
 class Bulk:
@@ -116,9 +116,7 @@ class Bulk:
         for job_id, attempt in claims.items():
             submission = self._submissions[job_id]
             work = partial(self._conclude, job_id, submission, attempt)
-            task = self._provider.executor.submit(
-                self._new[job_id].owner, work, partial(self._start, submission), abandon
-            )
+            task = self._provider.executor.submit(self._new[job_id].owner, work, partial(self._start, submission), abandon)
             self._tasks[task] = job_id
             task.add_done_callback(self._done.put)
 
@@ -129,7 +127,7 @@ class Bulk:
 
     def _conclude(
         self, job_id: str, submission: Submission, attempt: int, pending: PendingSubmission | None
-    ) -> Outcome | None:
+    ) -> SubmissionOutcome | None:
         provider = self._provider
         if not self._may_submit():
             abandon(pending)
@@ -138,11 +136,11 @@ class Bulk:
             return conclude(provider, job_id, submission, attempt, pending, acknowledge=self._acknowledge)
         except FolderError as error:
             provider.jobs.refused(job_id, error.status, error.why, provider.now(), attempt=attempt)
-            return Outcome.REFUSED
+            return SubmissionOutcome.REFUSED
         except StorageError as error:
             # Slurm may have the job by now: its row stays as it is, and the worker looks the job up.
             log.warning("job %s: the outcome of its submission could not be written: %s", job_id, error)
-            return Outcome.UNKNOWN
+            return SubmissionOutcome.UNKNOWN
 
     def _may_submit(self) -> bool:
         with suppress(StorageError):
@@ -165,7 +163,7 @@ class Bulk:
         outcome = None if task.exception() else task.result()
         if task.exception() or outcome is not None:
             self._claims.pop(job_id, None)  # it has begun: its outcome is in its row, or is looked up
-        self._stopped |= outcome in (None, Outcome.REFUSED)
+        self._stopped |= outcome in (None, SubmissionOutcome.REFUSED)
         return True
 
     def _finish(self) -> None:

@@ -75,12 +75,7 @@ class Create:
                 submissions[job.id] = build(provider, lookup, job, identity)
             except Problem as problem:
                 raise _named(problem, place) if several else problem from None
-            except (
-                CoreUnavailableError,
-                CoreRefusedError,
-                RenderingUnavailableError,
-                SchedulerUnavailableError,
-            ) as error:
+            except (CoreUnavailableError, CoreRefusedError, RenderingUnavailableError, SchedulerUnavailableError) as error:
                 log.warning("job %s: accepted, and built later: %s", job.id, error)
         return new, submissions
 
@@ -92,7 +87,7 @@ class Create:
 
 
 def _places(jobs: Sequence[Job]) -> dict[str, int]:
-    """Where each job stands first in a request.
+    """The first place of each job in a request, by id.
 
     :raises Conflict: the same id is there twice with different contents
     """

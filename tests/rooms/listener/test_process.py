@@ -19,6 +19,7 @@ from tests.rooms.listener import records
 from tests.rooms.listener.server import ChannelServer
 from tests.sandbox.core import SimulatedCore
 from tests.sandbox.processes import wait_until
+from tests.support.config_file import write_config
 from ucloud_slurm.cli import main as cli
 from ucloud_slurm.config import read
 from ucloud_slurm.listener.settings import Settings
@@ -43,21 +44,7 @@ def folder() -> Iterator[Path]:
 def config(core: SimulatedCore, folder: Path) -> Path:
     (folder / "token").write_text(core.refresh_token)
     (folder / "key").write_text(core.public_key)
-    path = folder / "config.toml"
-    path.write_text(f"""
-        provider = {{ id = "example", url = "http://127.0.0.1:1" }}
-        database = {{ path = "{folder}/test.db" }}
-        slurm = {{ commands = "{folder}" }}
-        [ucloud]
-        url = "{core.url}"
-        refresh_token_file = "{folder}/token"
-        public_key_file = "{folder}/key"
-        [[products]]
-        id = "example-compute-1"
-        category = "example-compute"
-        partition = "cpu"
-    """)
-    return path
+    return write_config(folder, core.url)
 
 
 @pytest.fixture

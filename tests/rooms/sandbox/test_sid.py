@@ -13,7 +13,7 @@ from tests.sandbox.errors import SandboxError
 from tests.sandbox.folder import MARKER, Folder
 from tests.sandbox.sid import recipe, settings
 from tests.sandbox.sid.checkout import Checkout
-from tests.sandbox.sid.room import Room
+from tests.sandbox.sid.chroot import Chroot
 from tests.sandbox.sid.sid import Sid
 
 ALL = recipe.steps("[metadata]")
@@ -79,8 +79,8 @@ def test_every_step_says_what_to_do_when_it_fails(step: recipe.Step) -> None:
 
 
 def test_a_pair_that_nobody_promises_is_called_so() -> None:
-    assert "promise nothing" in recipe.pair("26.05.5")
-    assert "promise nothing" not in recipe.pair("25.11.7")
+    assert "do not support" in recipe.pair("26.05.5")
+    assert "do not support" not in recipe.pair("25.11.7")
 
 
 # ---- this machine's settings
@@ -185,11 +185,11 @@ def test_a_debian_with_something_mounted_in_it_is_not_deleted(
     place = Sid(folder, silence, commit())
     (folder / "root").mkdir(parents=True)
     (folder / MARKER).touch()
-    monkeypatch.setattr(Room, "mounts", lambda _room: [f"{folder}/root/dev"])
+    monkeypatch.setattr(Chroot, "mounts", lambda _chroot: [f"{folder}/root/dev"])
     with pytest.raises(SandboxError, match=f"umount {folder}/root/dev"):
         place.remove()
     assert (folder / "root").is_dir()
-    monkeypatch.setattr(Room, "mounts", lambda _room: [])
+    monkeypatch.setattr(Chroot, "mounts", lambda _chroot: [])
     place.remove()
     assert not folder.exists()
 
@@ -203,11 +203,9 @@ def test_a_failed_step_is_tried_again_and_those_before_it_are_not(
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(Folder, "prepare", lambda place, **_: place.path.mkdir(exist_ok=True))
     monkeypatch.setattr(Folder, "ours", lambda _place: True)
-    monkeypatch.setattr(
-        Sid, "_make_base", lambda place, _step: place._inside("/etc/apt/apt.conf.d").mkdir(parents=True)
-    )
-    monkeypatch.setattr(Room, "run", lambda _room, command, **_: ends[command[0]])
-    monkeypatch.setattr(Room, "slurm", lambda _room: "26.05.5")
+    monkeypatch.setattr(Sid, "_make_base", lambda place, _step: place._inside("/etc/apt/apt.conf.d").mkdir(parents=True))
+    monkeypatch.setattr(Chroot, "run", lambda _chroot, command, **_: ends[command[0]])
+    monkeypatch.setattr(Chroot, "slurm", lambda _chroot: "26.05.5")
     with pytest.raises(SandboxError, match=r"Slurm 26\.05\.5.*slurm\.log.*try again"):
         place.build()
     ends["sh"] = 0
@@ -230,7 +228,7 @@ def test_what_a_killed_run_left_is_removed_before_the_next(
     ran: list[tuple[str, ...]] = []
     ends = [0]
 
-    def run(_room: Room, command: list[str], *, folder: str, **_: object) -> int:
+    def run(_chroot: Chroot, command: list[str], *, folder: str, **_: object) -> int:
         ran.append((folder, *command))
         return ends[0]
 
@@ -238,8 +236,8 @@ def test_what_a_killed_run_left_is_removed_before_the_next(
     monkeypatch.setattr(Folder, "prepare", lambda *_, **__: None)
     monkeypatch.setattr(Folder, "ours", lambda _place: True)
     monkeypatch.setattr(Sid, "_build", lambda _place: None)
-    monkeypatch.setattr(Room, "run", run)
-    monkeypatch.setattr(Room, "slurm", lambda _room: "26.05.5")
+    monkeypatch.setattr(Chroot, "run", run)
+    monkeypatch.setattr(Chroot, "slurm", lambda _chroot: "26.05.5")
     assert place.run(["true"]) == 0
     remove = ("python", "-m", "tests.sandbox", "--folder", "/var/tmp/cluster", "remove")
     assert ran == [(recipe.CHECKOUT, *remove), (recipe.CHECKOUT, "true")]
@@ -249,19 +247,18 @@ def test_what_a_killed_run_left_is_removed_before_the_next(
 
 
 def test_inside_there_is_no_network_unless_asked_for() -> None:
-    room = Room(Path("/somewhere"))
-    assert "--net" in room.argv(["true"], online=False)
-    assert "--net" not in room.argv(["true"], online=True)
+    chroot = Chroot(Path("/somewhere"))
+    assert "--net" in chroot.argv(["true"], online=False)
+    assert "--net" not in chroot.argv(["true"], online=True)
     for online in (True, False):
-        assert {"--mount", "--pid", "--kill-child"} < set(room.argv(["true"], online=online))
+        assert {"--mount", "--pid", "--kill-child"} < set(chroot.argv(["true"], online=online))
 
 
 # ---- a cluster of either release
 
 
 @pytest.mark.parametrize(
-    ("said", "release"),
-    [("slurm-wlm 22.05.8", (22, 5)), ("slurm-wlm 26.05.5", (26, 5)), ("slurm 24.11.0-rc1", (24, 11))],
+    ("said", "release"), [("slurm-wlm 22.05.8", (22, 5)), ("slurm-wlm 26.05.5", (26, 5)), ("slurm 24.11.0-rc1", (24, 11))]
 )
 def test_the_release_is_what_slurm_says(
     said: str, release: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

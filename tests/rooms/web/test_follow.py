@@ -4,7 +4,6 @@ import itertools
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,42 +16,19 @@ from tests.sandbox.core import CoreError, SimulatedCore
 from tests.sandbox.core.websocket import Socket
 from tests.sandbox.processes import wait_until
 from tests.support.factories import job_data
+from tests.support.job_log import LoggedJob
 from tests.support.model import Model
-from ucloud_slurm.web.live import follow, hub, inotify, routes, websocket
+from ucloud_slurm.web.live import follow, inotify, routes, websocket
 
 FOLLOW = "jobs.provider.example.follow"
 PATHS = ("/ucloud/jobs.provider.example/websocket", "/ucloud/example/websocket")
+pytestmark = pytest.mark.usefixtures("quick_hub")
 NOTHING = {"rank": -1, "stdout": None, "stderr": None}
 
 
-@pytest.fixture(autouse=True)
-def quick_looks(mocker: MockerFixture) -> None:
-    mocker.patch.object(hub, "POLL_SECONDS", 0.02)
-
-
-class Job:
-    """A job that runs, and the files of its log."""
-
-    def __init__(self, world: World, **more: Any) -> None:
-        self.world = world
-        self.id = world.submit(**more)
-        row = world.row(self.id)
-        self.folder = Path(world.provider.job_paths(row).folder)
-        world.model.begin_run(world.slurm(self.id))
-        world.work(1)
-
-    def write(self, text: str, stream: str = "stdout", rank: int = 0) -> None:
-        with (self.folder / f"{stream}-{rank}.log").open("a") as file:
-            file.write(text)
-
-    def end(self) -> None:
-        self.world.model.end(self.world.slurm(self.id))
-        self.world.work(1)
-
-
 @pytest.fixture
-def job(world: World) -> Job:
-    return Job(world)
+def job(world: World) -> LoggedJob:
+    return LoggedJob(world).start()
 
 
 class Raw:
@@ -101,7 +77,7 @@ def raw(open_raw: Any) -> Raw:
 
 
 @pytest.mark.parametrize("era", ["2021", "2022"], scope="session")
-def test_a_log_is_shown_as_it_grows_and_closed_when_ucloud_knows_the_end(world: World, job: Job) -> None:
+def test_a_log_is_shown_as_it_grows_and_closed_when_ucloud_knows_the_end(world: World, job: LoggedJob) -> None:
     with world.core.follow(job.id) as followed:
         followed.wait_for(lambda: len(followed.messages) == 1, 5)
         job.write("one\n")
@@ -118,7 +94,7 @@ def test_a_log_is_shown_as_it_grows_and_closed_when_ucloud_knows_the_end(world: 
 
 
 def test_while_ucloud_does_not_know_the_end_the_stream_stays_open_so_that_nothing_comes_twice(
-    world: World, job: Job
+    world: World, job: LoggedJob
 ) -> None:
     with world.core.follow(job.id) as followed:
         followed.wait_for(lambda: len(followed.messages) == 1, 5)
@@ -136,14 +112,14 @@ def test_while_ucloud_does_not_know_the_end_the_stream_stays_open_so_that_nothin
 def test_each_rank_has_its_own_text(world: World) -> None:
     app = world.core.catalogue.application("sleeper", "1.0.0")
     assert app is not None
-    job = Job(world, replicas=3)
+    job = LoggedJob(world, replicas=3).start()
     with world.core.follow(job.id) as followed:
         for rank in range(3):
             job.write(f"I am {rank}\n", rank=rank)
         followed.wait_for(lambda: all(followed.text(rank) == f"I am {rank}\n" for rank in range(3)), 5)
 
 
-def test_a_log_that_is_not_there_yet_is_shown_whole_when_it_appears(world: World, job: Job) -> None:
+def test_a_log_that_is_not_there_yet_is_shown_whole_when_it_appears(world: World, job: LoggedJob) -> None:
     with world.core.follow(job.id) as followed:
         followed.wait_for(lambda: len(followed.messages) == 1, 5)
         text = "".join(f"line {number}\n" for number in range(200_000))
@@ -156,7 +132,7 @@ def test_of_a_long_log_somebody_who_comes_late_sees_the_end(
     core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, clock: Any
 ) -> None:
     provider = open_provider(sessions={"tail": 1})
-    job = Job(World(core, provider, model, clock, serve(provider)))
+    job = LoggedJob(World(core, provider, model, clock, serve(provider))).start()
     job.write("".join(f"line {number}\n" for number in range(1000)))
     with core.follow(job.id) as followed:
         followed.wait_for(lambda: followed.text().endswith("line 999\n"), 5)
@@ -164,14 +140,14 @@ def test_of_a_long_log_somebody_who_comes_late_sees_the_end(
     assert len(followed.text()) <= 1024
 
 
-def test_two_people_see_the_same_log(world: World, job: Job) -> None:
+def test_two_people_see_the_same_log(world: World, job: LoggedJob) -> None:
     with world.core.follow(job.id) as first, world.core.follow(job.id, "other") as second:
         job.write("for both\n")
         for followed in (first, second):
             followed.wait_for(lambda followed=followed: followed.text() == "for both\n", 5)  # type: ignore[misc]
 
 
-def test_a_log_that_is_rotated_is_shown_to_its_end_and_then_the_new_one(world: World, job: Job) -> None:
+def test_a_log_that_is_rotated_is_shown_to_its_end_and_then_the_new_one(world: World, job: LoggedJob) -> None:
     job.write("old\n")
     with world.core.follow(job.id) as followed:
         followed.wait_for(lambda: followed.text() == "old\n", 5)
@@ -181,9 +157,7 @@ def test_a_log_that_is_rotated_is_shown_to_its_end_and_then_the_new_one(world: W
         followed.wait_for(lambda: followed.text() == "old\nnew\n", 5)
 
 
-def test_where_the_kernel_tells_of_nothing_the_files_are_looked_at(
-    world: World, job: Job, mocker: MockerFixture
-) -> None:
+def test_where_the_kernel_tells_of_nothing_the_files_are_looked_at(world: World, job: LoggedJob, mocker: MockerFixture) -> None:
     mocker.patch.object(inotify.InotifyWatcher, "watch", return_value=None)
     mocker.patch.object(follow, "POLL_LEAST_SECONDS", 0.05)
     with world.core.follow(job.id) as followed:
@@ -194,7 +168,7 @@ def test_where_the_kernel_tells_of_nothing_the_files_are_looked_at(
 
 
 def test_the_last_look_finds_a_file_of_which_nobody_was_told(
-    world: World, job: Job, raw: Raw, mocker: MockerFixture
+    world: World, job: LoggedJob, raw: Raw, mocker: MockerFixture
 ) -> None:
     mocker.patch.object(inotify.InotifyWatcher, "watch", return_value=None)
     mocker.patch.object(follow, "POLL_LEAST_SECONDS", 60)
@@ -210,7 +184,7 @@ def test_the_last_look_finds_a_file_of_which_nobody_was_told(
     assert followed.text() == "one\ntwo, in a file of its own\n"
 
 
-def test_a_link_in_the_place_of_a_log_shows_a_notice_and_not_what_it_leads_to(world: World, job: Job) -> None:
+def test_a_link_in_the_place_of_a_log_shows_a_notice_and_not_what_it_leads_to(world: World, job: LoggedJob) -> None:
     secret = job.folder / "secret"
     secret.write_text("the secret")
     (job.folder / "stdout-0.log").symlink_to(secret)
@@ -233,7 +207,7 @@ def test_a_connection_shows_that_it_lives(world: World, open_raw: Any, mocker: M
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("bearer", [None, "", "x", "provider"])
-def test_every_frame_shows_the_token_of_ucloud(world: World, job: Job, open_raw: Any, path: str, bearer: str) -> None:
+def test_every_frame_shows_the_token_of_ucloud(world: World, job: LoggedJob, open_raw: Any, path: str, bearer: str) -> None:
     raw = open_raw(path)
     token = world.core.tokens.provider_token() if bearer == "provider" else bearer
     refused = raw.say({"type": "init", "job": job_data(job.id)}, bearer=token)
@@ -246,7 +220,7 @@ def test_every_frame_shows_the_token_of_ucloud(world: World, job: Job, open_raw:
 
 
 def test_a_job_that_is_not_there_or_not_ours_is_refused_and_the_other_streams_live_on(
-    world: World, job: Job, raw: Raw
+    world: World, job: LoggedJob, raw: Raw
 ) -> None:
     stream = raw.follow(job.id)
     foreign = job_data(job.id, product={"id": "x", "category": "y", "provider": "another"})
@@ -282,14 +256,14 @@ def test_a_job_that_is_not_there_or_not_ours_is_refused_and_the_other_streams_li
         '{"ping":"pong"}',
     ],
 )
-def test_what_is_no_frame_gets_no_answer_and_breaks_nothing(job: Job, raw: Raw, frame: str) -> None:
+def test_what_is_no_frame_gets_no_answer_and_breaks_nothing(job: LoggedJob, raw: Raw, frame: str) -> None:
     raw.socket.send(frame)
     raw.socket.send(frame.encode() + b"\xff")
     answer = raw.hear(raw.say({}, call="jobs.provider.example.unheard"))
     assert (answer["status"], answer["payload"]) == (404, {})
 
 
-def test_a_frame_that_is_too_large_is_refused_on_its_stream_and_the_others_live_on(job: Job, raw: Raw) -> None:
+def test_a_frame_that_is_too_large_is_refused_on_its_stream_and_the_others_live_on(job: LoggedJob, raw: Raw) -> None:
     stream = raw.follow(job.id)
     large = raw.say({"type": "init", "fill": "x" * (websocket.LARGEST_FRAME_BYTES + 1)})
     answer = raw.hear(large)
@@ -298,7 +272,7 @@ def test_a_frame_that_is_too_large_is_refused_on_its_stream_and_the_others_live_
     assert raw.hear(stream)["payload"]["stdout"] == "still here\n"
 
 
-def test_frames_that_never_end_take_no_memory(world: World, job: Job, raw: Raw, mocker: MockerFixture) -> None:
+def test_frames_that_never_end_take_no_memory(world: World, job: LoggedJob, raw: Raw, mocker: MockerFixture) -> None:
     mocker.patch.object(websocket, "MOST_INCOMPLETE_BYTES", 10_000)
     with ExitStack() as stack:
         strangers = [stack.enter_context(world.core.websocket(PATHS[0])) for _ in range(4)]
@@ -313,32 +287,30 @@ def test_frames_that_never_end_take_no_memory(world: World, job: Job, raw: Raw, 
     raw.follow(job.id)
 
 
-def test_a_stranger_who_talks_and_talks_is_sent_away(world: World, job: Job, raw: Raw) -> None:
+def test_a_stranger_who_talks_and_talks_is_sent_away(world: World, job: LoggedJob, raw: Raw) -> None:
     raw.follow(job.id)
     with world.core.websocket(PATHS[0]) as stranger:
         speaker = Connection(ConnectionType.CLIENT)
         stranger._client.sock.sendall(speaker.send(Ping()) * (websocket.UNAUTHENTICATED_FRAMES + 1))
         wait_until("the stranger is sent away", lambda: stranger.closed, seconds=5)
-    raw.socket._client.sock.sendall(
-        Connection(ConnectionType.CLIENT).send(Ping()) * (websocket.UNAUTHENTICATED_FRAMES + 1)
-    )
+    raw.socket._client.sock.sendall(Connection(ConnectionType.CLIENT).send(Ping()) * (websocket.UNAUTHENTICATED_FRAMES + 1))
     raw.follow(job.id)
 
 
-def test_a_session_of_a_refused_shell_makes_room(world: World, job: Job) -> None:
+def test_a_session_of_a_refused_shell_makes_room(world: World, job: LoggedJob) -> None:
     opened = world.core.open_session(job.id)
     assert opened is not None
     job.end()
     with pytest.raises(CoreError, match="has ended"):
         world.core.shell(opened)
-    another = Job(world)
+    another = LoggedJob(world).start()
     world.clock.advance(61)
     world.core.open_session(another.id)
     left = world.provider.store.rows("select * from sessions where ended_at is null")
     assert [row["job_id"] for row in left] == [another.id]
 
 
-def test_a_cancelled_stream_ends_and_says_so_on_both(world: World, job: Job) -> None:
+def test_a_cancelled_stream_ends_and_says_so_on_both(world: World, job: LoggedJob) -> None:
     with world.core.follow(job.id, while_running=False) as followed:
         followed.wait_for(lambda: followed.session is not None, 5)
         assert followed.cancel().status == 200
@@ -356,7 +328,7 @@ def test_as_many_follow_a_job_as_may_and_whoever_leaves_makes_room(
 ) -> None:
     provider = open_provider(sessions={"most_per_job": 2})
     world = World(core, provider, model, clock, serve(provider))
-    job = Job(world)
+    job = LoggedJob(world).start()
 
     def answer() -> int:
         with core.websocket(PATHS[0]) as socket:
@@ -373,7 +345,7 @@ def test_as_many_follow_a_job_as_may_and_whoever_leaves_makes_room(
 
 
 @pytest.mark.parametrize("era", ["2021", "2022"], scope="session")
-def test_whoever_loses_access_sees_no_more_and_the_owner_stays(world: World, job: Job) -> None:
+def test_whoever_loses_access_sees_no_more_and_the_owner_stays(world: World, job: LoggedJob) -> None:
     with world.core.follow(job.id) as owner, world.core.follow(job.id, "Guest#1", while_running=False) as guest:
         for each in (owner, guest):
             each.wait_for(lambda each=each: len(each.messages) == 1, 5)  # type: ignore[misc]
@@ -393,7 +365,7 @@ def test_whoever_loses_access_sees_no_more_and_the_owner_stays(world: World, job
         again.wait_for(lambda: again.text() == "for the owner\n", 5)
 
 
-def test_when_a_group_loses_access_guests_must_come_again(world: World, job: Job) -> None:
+def test_when_a_group_loses_access_guests_must_come_again(world: World, job: LoggedJob) -> None:
     with world.core.follow(job.id, "Guest#1", while_running=False) as guest:
         guest.wait_for(lambda: len(guest.messages) == 1, 5)
         world.core.update_acl(job.id, deleted=[{"type": "project_group", "projectId": "p", "group": "g"}])
@@ -405,7 +377,7 @@ def test_when_a_group_loses_access_guests_must_come_again(world: World, job: Job
         again.wait_for(lambda: len(again.messages) == 1, 5)
 
 
-def test_a_connection_that_never_shows_who_it_is_is_closed(world: World, job: Job, mocker: MockerFixture) -> None:
+def test_a_connection_that_never_shows_who_it_is_is_closed(world: World, job: LoggedJob, mocker: MockerFixture) -> None:
     mocker.patch.object(routes, "AUTHENTICATION_SECONDS", 0.1)
     with world.core.websocket(PATHS[0]) as stranger, world.core.websocket(PATHS[0]) as friend:
         Raw(world, friend).follow(job.id)
@@ -435,7 +407,7 @@ def handshake(world: World, origin: str) -> int:
 
 
 def test_a_mistake_of_ours_is_answered_on_its_stream_and_the_others_live_on(
-    world: World, job: Job, raw: Raw, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+    world: World, job: LoggedJob, raw: Raw, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     stream = raw.follow(job.id)
     broken = mocker.patch.object(follow.LogFollower, "_payload", side_effect=RuntimeError("the secret is 42"))

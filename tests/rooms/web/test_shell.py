@@ -26,12 +26,8 @@ from ucloud_slurm.web.live import hub, shell
 
 SHELL = "jobs.compute.example.shell.open"
 PATHS = ("/ucloud/example/websocket", "/ucloud/jobs.provider.example/websocket")
+pytestmark = pytest.mark.usefixtures("quick_hub")
 BASH = ("/bin/bash", "--norc", "--noprofile")
-
-
-@pytest.fixture(autouse=True)
-def quick_looks(mocker: MockerFixture) -> None:
-    mocker.patch.object(hub, "POLL_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -112,9 +108,7 @@ def test_nothing_can_be_typed_before_a_shell_is_open_on_the_connection(world: Wo
         browser = Browser(connection)
         for payload in ({"type": "input", "data": "id\r"}, {"type": "resize", "cols": 1, "rows": 1}):
             assert browser.ask(payload)["status"] == 404
-        assert (
-            browser.ask({"type": "initialize", "sessionIdentifier": "guess", "cols": 80, "rows": 24})["status"] == 404
-        )
+        assert browser.ask({"type": "initialize", "sessionIdentifier": "guess", "cols": 80, "rows": 24})["status"] == 404
 
 
 @pytest.mark.parametrize(
@@ -260,9 +254,7 @@ def _ended(world: World) -> int:
         ("0", "SHELL", 400, "rank"),
     ],
 )
-def test_what_a_job_does_not_have_is_refused(
-    world: World, job: str, rank: Any, kind: str, status: int, words: str
-) -> None:
+def test_what_a_job_does_not_have_is_refused(world: World, job: str, rank: Any, kind: str, status: int, words: str) -> None:
     item = {"job": job_data(job), "rank": rank, "sessionType": kind}
     answer, body = world.core.call("POST", "/ucloud/example/jobs/interactiveSession", {"items": [item]})
     assert answer == status
@@ -320,7 +312,7 @@ def test_the_shells_of_a_killed_process_make_room(world: World, job: str) -> Non
 
 
 def test_a_command_that_will_not_end_is_ended_and_leaves_no_descriptor(mocker: MockerFixture) -> None:
-    mocker.patch.object(terminal_module, "PATIENCE", 0.2)
+    mocker.patch.object(terminal_module, "EXIT_SECONDS", 0.2)
     before = os.listdir("/proc/self/fd")  # noqa: PTH208
     stubborn = ["/bin/sh", "-c", "trap '' HUP TERM; echo ready; while :; do sleep 60; done"]
     terminal = terminal_module.start(stubborn, {"PATH": "/usr/bin:/bin"}, 80, 24)

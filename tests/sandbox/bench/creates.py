@@ -13,7 +13,7 @@ Bare = Callable[[int, int], Timed]
 
 
 def creates(stage: Stage) -> None:
-    """Measures them beside bare sbatch, block by block in turn."""
+    """Measures them beside bare sbatch, in alternating blocks."""
     with stage.scene("creates") as scene:
         timer, http = scene.timer(LOOPS), scene.http()
         argv, env, script = scene.sbatch()

@@ -11,7 +11,7 @@ TIMES = 20
 
 
 def listing(stage: Stage) -> None:
-    """Measures it in turn, as the account that runs this: its Python is the one that has pyslurm."""
+    """Measures both alternately, as the account that runs this: its Python is the one that has pyslurm."""
     with stage.scene("listing") as scene:
         timer = scene.timer()
         argv, env, script = scene.sbatch()

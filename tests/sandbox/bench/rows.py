@@ -58,7 +58,7 @@ class Row:
 
     :ivar key: what the documentation and the plots know it by
     :ivar unit: of all values, such as ``ms`` or ``/s``
-    :ivar bare: the same without us, measured in turn in the same run; None where there is no such thing
+    :ivar bare: the same without us, measured alternately in the same run; None where there is no such thing
     :ivar beside: what that is, such as ``sbatch``
     """
 

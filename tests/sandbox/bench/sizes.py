@@ -8,7 +8,7 @@ class Sizes:
     """Numbers of repetitions and of jobs.
 
     :ivar creates: single creates, one after the other
-    :ivar block: measurements of one side before it is the other's turn
+    :ivar block: measurements of one side before the other follows
     :ivar rounds: repetitions of what takes long
     :ivar bulks: jobs in a bulk
     :ivar waiting: unchanged jobs of a pass
@@ -30,13 +30,5 @@ class Sizes:
 
 WHOLE = Sizes()
 QUICK = Sizes(
-    creates=20,
-    rounds=1,
-    at_once=3,
-    bulks=(20,),
-    waiting=(10, 100),
-    passes=2,
-    outbox_jobs=50,
-    messages=10,
-    finished=2000,
+    creates=20, rounds=1, at_once=3, bulks=(20,), waiting=(10, 100), passes=2, outbox_jobs=50, messages=10, finished=2000
 )

@@ -20,7 +20,7 @@ from tests.sandbox.core import SimulatedCore
 from tests.sandbox.core.applications import application, word
 from tests.sandbox.core.era import CoreEra
 from tests.sandbox.core.provider import encoded_username
-from tests.sandbox.core.requests import UserRequest
+from tests.sandbox.core.user_requests import UserRequest
 from tests.sandbox.errors import SandboxError
 from tests.sandbox.installation import Installation
 from tests.sandbox.processes import find, wait_until, with_descendants
@@ -78,9 +78,7 @@ class Stage:
     add: Callable[[Row], None]
 
     @contextmanager
-    def scene(
-        self, name: str, *, links: Mapping[str, str] | None = None, tables: Tables | None = None
-    ) -> Iterator["Scene"]:
+    def scene(self, name: str, *, links: Mapping[str, str] | None = None, tables: Tables | None = None) -> Iterator["Scene"]:
         """A new site that runs, with a new Core. Afterwards all of it is gone, and its jobs too.
 
         :param name: for its folder
@@ -177,7 +175,7 @@ class Scene:
         """Bodies of creates, as Core would send them, of jobs that it has.
 
         :param size: jobs in each
-        :param owners: the jobs are theirs in turn
+        :param owners: the jobs are theirs, round robin
         """
         jobs = self._had(number * size, owners)
         return [json.dumps({"items": jobs[first : first + size]}) for first in range(0, len(jobs), size)]

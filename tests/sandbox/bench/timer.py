@@ -1,8 +1,8 @@
 """A program that starts commands, one after the other, and says how long each took.
 
-It runs as the account that the commands are to run as, and imports little: whoever is large, or changes the account
-at each start, makes a bare command look slower than it is from a shell. A question is a line of JSON, and so is its
-answer. Whoever wants several at a time starts several of these.
+It runs as the account that the commands are to run as, and imports little: a large process, or one that changes the
+account at each start, makes a bare command look slower than it is from a shell. A question is a line of JSON, and so
+is its answer. For several at a time, start several of these.
 """
 
 import json

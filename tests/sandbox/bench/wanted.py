@@ -1,4 +1,4 @@
-"""What the numbers should be: the promises about speed, by row and backend."""
+"""What the numbers should be, by row and backend."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,5 +57,5 @@ PYSLURM: Mapping[str, Wanted] = {
 
 
 def wanted(row: Row, backend: str) -> Wanted | None:
-    """The bound for a row, None where nothing was promised."""
+    """The bound for a row; None where there is none."""
     return (PYSLURM if backend == "pyslurm" else COMMANDS).get(row.key)

@@ -13,10 +13,10 @@ from tests.sandbox.core.exchanges import Exchange
 from tests.sandbox.core.follow import Followed
 from tests.sandbox.core.frames import ResponseFrame
 from tests.sandbox.core.jobs import BookedCharge, CoreJob, StateChange
-from tests.sandbox.core.requests import UserRequest
 from tests.sandbox.core.shell import ShellClient
 from tests.sandbox.core.simulated import SimulatedCore
 from tests.sandbox.core.today.quotas import Account, Report, Workspace
+from tests.sandbox.core.user_requests import UserRequest
 from tests.sandbox.core.websocket import Socket, SocketClosedError
 
 __all__ = [

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from tests.sandbox.core.answers import wrong_utilization
 from tests.sandbox.core.catalogue import Catalogue
+from tests.sandbox.core.checks import wrong_utilization
 from tests.sandbox.core.complaints import Complaints
 from tests.sandbox.core.early.support import Support, wrong_support
 from tests.sandbox.core.era import CoreEra

@@ -117,7 +117,7 @@ class Channel:
                     self._take(time.monotonic(), data)
         except SocketClosedError:
             pass
-        # Before the socket is closed: whoever is just sending on it gets a 499 and no error.
+        # Before the socket is closed: a thread that is just sending on it gets a 499 and no error.
         with self._lock:
             self._over = True
             left, self._open = self._open, {}

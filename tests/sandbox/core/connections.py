@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
 
-from tests.sandbox.core.answers import is_absolute
 from tests.sandbox.core.catalogue import CATEGORY
+from tests.sandbox.core.checks import is_absolute
 from tests.sandbox.core.complaints import Complaints
 from tests.sandbox.core.directory import Directory
 from tests.sandbox.core.era import CoreEra
@@ -44,7 +44,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """What users do to be known to the provider, and what it is told of them."""
+    """What users do to connect with the provider and to disconnect."""
 
     era: CoreEra
     calls: ProviderCalls
@@ -102,7 +102,7 @@ class Connections:
     def init_resource(self, owner: str, project: str | None = None) -> None:
         """Let the provider know that somebody is about to use it; 2022 only.
 
-        Core itself does so when somebody opens a workspace, and does not mind a refusal.
+        Core itself does so when somebody opens a workspace, and ignores a refusal.
 
         :param owner: the person, who is also the acting user
         :param project: the workspace; None for the person's own

@@ -14,9 +14,9 @@ from tests.sandbox.core.errors import CoreError
 from tests.sandbox.core.jobs import Jobs
 from tests.sandbox.core.provider import ProviderCalls
 from tests.sandbox.core.rendering import SentJobs
-from tests.sandbox.core.requests import UserRequest, specification, stored
 from tests.sandbox.core.today.application import PARAMETER, whole_application
 from tests.sandbox.core.today.quotas import Accounts, Workspace
+from tests.sandbox.core.user_requests import UserRequest, specification, stored
 
 Json = dict[str, Any]
 

@@ -47,7 +47,7 @@ class Project:
 class Directory:
     """Who is there, and who is connected with the provider. Safe for several threads.
 
-    Whoever starts a job or connects is known from then on, and so is the project.
+    A user who starts a job or connects is known from then on, and so is the project.
     """
 
     def __init__(self, changed: threading.Condition, now_ms: Callable[[], int]) -> None:

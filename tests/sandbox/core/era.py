@@ -19,7 +19,7 @@ FINAL = frozenset({"SUCCESS", "FAILURE", "EXPIRED"})
 class CoreEra:
     """How a Core of some time differs from others. Make variants with :func:`dataclasses.replace`.
 
-    :ivar username_header: how the acting user stands in ``UCloud-Username``
+    :ivar username_header: how ``UCloud-Username`` encodes the acting user
     :ivar multiplier_key: the key of a charge that Core reads; it ignores the other
     :ivar suspend_items: whether an item of suspend is the Job or ``{"job": Job}``
     :ivar has_check_credits: whether jobs.control.checkCredits exists; it is a 404 otherwise
@@ -28,10 +28,10 @@ class CoreEra:
     :ivar has_restarts: whether an update may carry ``allowRestart`` and ``newMounts``
     :ivar has_suspended: whether SUSPENDED is a state, which unsuspend ends
     :ivar has_resource_init: whether Core announces owners with jobs.provider.init
-    :ivar has_unlinked: whether Core tells a provider that a user gave up the connection, and may be told so
+    :ivar has_unlinked: whether Core tells a provider that a user gave up the connection, and the provider can tell Core
     :ivar utilization_by_category: whether retrieveUtilization names a product category
     :ivar loses_replicas: whether a Job says ``replicas: 1`` whatever was asked, so that the true number
-        stands only in ``status.jobParametersJson.request.replicas``
+        is only in ``status.jobParametersJson.request.replicas``
     :ivar empty_durations: whether an absent ``timeAllocation`` is an object of three nulls instead of null
     :ivar warns_early: whether the as-coded charge tests the balance with the charge taken twice, so that
         ``insufficientFunds`` comes one charge before the wallet is empty
@@ -178,9 +178,7 @@ CORE_TODAY = CoreEra(
     is_fatal=True,
     needs_absolute=True,
     unlink_restores=True,
-    not_made=frozenset(
-        {"jobs/init", "jobs/verify", "jobs/updateAcl", "jobs/retrieveUtilization", "integration/welcome"}
-    ),
+    not_made=frozenset({"jobs/init", "jobs/verify", "jobs/updateAcl", "jobs/retrieveUtilization", "integration/welcome"}),
 )
 """Today: no credit check, usage that is reported, a socket for each log, 403 for stale tokens."""
 

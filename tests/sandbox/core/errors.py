@@ -40,7 +40,7 @@ class ProtocolError(CoreError):
     def __init__(self, sentences: Sequence[str], status: int = 400, why: str | None = None) -> None:
         """Note what is wrong.
 
-        :param why: what the provider is told; all the sentences unless given
+        :param why: what the answer says; all the sentences unless given
         """
         super().__init__(status, "; ".join(sentences) if why is None else why)
         self.sentences = tuple(sentences)

@@ -22,7 +22,7 @@ LOOK_AGAIN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class FollowContext:
     """What following needs of Core.
 
     :ivar call: full name of follow
@@ -62,10 +62,10 @@ class Followed(ABC):
     """
 
     def __init__(
-        self, line: Line, job: CoreJob, user: str, *, while_running: bool, on_message: Hook | None = None
+        self, context: FollowContext, job: CoreJob, user: str, *, while_running: bool, on_message: Hook | None = None
     ) -> None:
         """Begin."""
-        self._line = line
+        self._context = context
         self._job_id = job.id
         self._replicas = int(job.specification["replicas"])
         self._user = user
@@ -216,7 +216,7 @@ class Followed(ABC):
             with self._changed:
                 self._error = error
         except BaseException:  # noqa: BLE001  must reach the test
-            self._line.crashed(traceback.format_exc())
+            self._context.crashed(traceback.format_exc())
         finally:
             with self._changed:
                 self._over = True

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tests.sandbox.core.answers import TEXT, WHOLE, Check, wrong_fields
+from tests.sandbox.core.checks import TEXT, WHOLE, Check, wrong_fields
 from tests.sandbox.core.errors import ProtocolError
 from tests.sandbox.core.strict_json import strict_object
 

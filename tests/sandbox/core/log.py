@@ -11,7 +11,7 @@ Json = dict[str, Any]
 Stream = Literal["stdout", "stderr"]
 Hook = Callable[[float, Json], None]
 LOOK_AGAIN = 0.1
-"""Seconds after which whoever waits asks again, although nothing came."""
+"""Seconds after which a waiting thread evaluates its condition again, although nothing came."""
 
 
 class Log:
@@ -62,7 +62,7 @@ class Log:
             hook(at, payload)
 
     def touch(self) -> None:
-        """Have whoever waits ask again."""
+        """Wake the waiting threads."""
         with self.changed:
             self._version += 1
             self.changed.notify_all()

@@ -130,7 +130,7 @@ class ProviderCalls:
     def introduce(self, user: str) -> None:
         """Tell the provider about a user whom it does not know, and give it a moment.
 
-        :raises CoreError: what the provider answered, in an era that minds
+        :raises CoreError: what the provider answered, in an era that needs a success
         """
         try:
             self.plain(f"{self.provider}.im.init", {"username": user}, unit=True)
@@ -139,9 +139,7 @@ class ProviderCalls:
                 raise
         self._stopping.wait(self._retry_wait)
 
-    def plain(
-        self, call: str, body: Json | None = None, *, query: Mapping[str, str] | None = None, unit: bool = False
-    ) -> Any:
+    def plain(self, call: str, body: Json | None = None, *, query: Mapping[str, str] | None = None, unit: bool = False) -> Any:
         """A call that Core makes for itself.
 
         :param query: of a GET

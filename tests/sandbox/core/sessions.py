@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlencode
 
-from tests.sandbox.core.answers import wrong_session
 from tests.sandbox.core.capabilities import Capabilities
+from tests.sandbox.core.checks import wrong_session
 from tests.sandbox.core.complaints import Complaints
 from tests.sandbox.core.early.follow import FollowedStreams
 from tests.sandbox.core.era import CoreEra
 from tests.sandbox.core.errors import CoreError
 from tests.sandbox.core.exchanges import Exchanges
-from tests.sandbox.core.follow import Followed, Line
+from tests.sandbox.core.follow import FollowContext, Followed
 from tests.sandbox.core.jobs import Jobs
-from tests.sandbox.core.lines import Lines
 from tests.sandbox.core.log import Hook
 from tests.sandbox.core.provider import ProviderCalls
 from tests.sandbox.core.rendering import SentJobs
 from tests.sandbox.core.shell import ShellClient
+from tests.sandbox.core.sockets import Sockets
 from tests.sandbox.core.today.follow import FollowedSockets
 from tests.sandbox.core.tokens import Tokens
 from tests.sandbox.core.websocket import Socket
@@ -44,7 +44,7 @@ class Sessions:
     sent: SentJobs
     capabilities: Capabilities
     tokens: Tokens
-    lines: Lines
+    sockets: Sockets
     exchanges: Exchanges
     complaints: Complaints
     url: Callable[[], str]
@@ -115,7 +115,7 @@ class Sessions:
         if self.era.job_form == "second":
             path += "?" + urlencode({"session": opened["sessionIdentifier"], "usernameHint": _hint(user)})
             base = opened.get("domainOverride") or None
-        channel = self.lines.channel(path, {"Origin": self.url()}, itertools.count(), base)
+        channel = self.sockets.channel(path, {"Origin": self.url()}, itertools.count(), base)
         shell = ShellClient(channel, call, self.complaints.add, self.timeout)
         shell.begin(opened["sessionIdentifier"], cols, rows)
         return shell
@@ -137,11 +137,11 @@ class Sessions:
         """
         job = self.jobs.get(job_id)
         path = f"/ucloud/jobs.provider.{self.calls.provider}/websocket"
-        line = Line(
+        context = FollowContext(
             call=self.calls.about_jobs("follow"),
             job=self.jobs.get,
             render=self.sent.followed,
-            channel=lambda acting: self.lines.shared(path, acting),
+            channel=lambda acting: self.sockets.shared(path, acting),
             dial=lambda looking: self._dial(path, looking),
             bearer=self.tokens.core_token,
             introduce=self.calls.introduce,
@@ -150,8 +150,8 @@ class Sessions:
             crashed=self.complaints.crash,
         )
         way = FollowedStreams if self.era.log_form == "streams" else FollowedSockets
-        followed = way(line, job, user or job.owner, while_running=while_running, on_message=on_message)
-        self.lines.keep_user(followed)
+        followed = way(context, job, user or job.owner, while_running=while_running, on_message=on_message)
+        self.sockets.keep_user(followed)
         return followed
 
     def websocket(self, path: str, user: str | None = None, headers: Mapping[str, str] | None = None) -> Socket:
@@ -162,12 +162,12 @@ class Sessions:
         :param headers: further headers of the handshake
         :raises CoreError: with the provider's status when it opens no WebSocket; 502 when it is not there
         """
-        return self.lines.socket(path, user, headers)
+        return self.sockets.socket(path, user, headers)
 
     def _dial(self, path: str, user: str) -> Socket:
         """The WebSocket of one look at a log: who looks is in its address, and Core's token in its handshake."""
         bearer = {"Authorization": f"Bearer {self.tokens.core_token()}"}
-        return self.lines.socket(f"{path}?{urlencode({'usernameHint': _hint(user)})}", None, bearer)
+        return self.sockets.socket(f"{path}?{urlencode({'usernameHint': _hint(user)})}", None, bearer)
 
 
 def _hint(user: str) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from tests.sandbox.core.answers import TEXT, Check, wrong_fields
 from tests.sandbox.core.channel import Channel
+from tests.sandbox.core.checks import TEXT, Check, wrong_fields
 from tests.sandbox.core.errors import CoreError
 from tests.sandbox.core.frames import ResponseFrame, wrong_error
 

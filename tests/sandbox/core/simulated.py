@@ -22,13 +22,13 @@ from tests.sandbox.core.errors import CoreCrashError
 from tests.sandbox.core.exchanges import Exchange, Exchanges
 from tests.sandbox.core.faults import Faults
 from tests.sandbox.core.jobs import FIRST_ID, CoreJob, Jobs
-from tests.sandbox.core.lines import Lines
 from tests.sandbox.core.polling import Polling, Verification
 from tests.sandbox.core.provider import ProviderCalls
 from tests.sandbox.core.rendering import JobRendering, SentJobs
 from tests.sandbox.core.routes import INCOMING, INCOMING_TODAY, outgoing
 from tests.sandbox.core.server import CoreServer
 from tests.sandbox.core.sessions import Sessions
+from tests.sandbox.core.sockets import Sockets
 from tests.sandbox.core.today.billing import TodayBilling
 from tests.sandbox.core.today.control import TodayControl
 from tests.sandbox.core.today.features import Features
@@ -99,9 +99,7 @@ class SimulatedCore:
         self._exchanges = Exchanges(changed, self._routes.values(), now)
         self.on_exchange = self._exchanges.watch
         self.before_answer = self._exchanges.before_answer
-        self.notifications = Notifications(
-            changed, self.tokens, self.accounts, self.directory, self.catalogue, complaints.add
-        )
+        self.notifications = Notifications(changed, self.tokens, self.accounts, self.directory, self.catalogue, complaints.add)
         self._early_control = EarlyControl(
             provider, era, changed, self.tokens, jobs, self.wallets, self.catalogue, rendering, self.directory
         )
@@ -128,7 +126,7 @@ class SimulatedCore:
             timeout=timeout,
             retry_wait=era.repeat_wait if retry_wait is None else retry_wait,
         )
-        self._lines = Lines(calls, era, complaints.add, complaints.crash, timeout)
+        self._sockets = Sockets(calls, era, complaints.add, complaints.crash, timeout)
         self.capabilities = Capabilities(
             era, calls, self.catalogue, jobs, complaints, support=support, features=features, now=now
         )
@@ -142,16 +140,7 @@ class SimulatedCore:
 
         # What users ask.
         creation = JobCreation(
-            era,
-            calls,
-            jobs,
-            sent,
-            self.catalogue,
-            self.directory,
-            self.wallets,
-            self.accounts,
-            self.capabilities,
-            complaints,
+            era, calls, jobs, sent, self.catalogue, self.directory, self.wallets, self.accounts, self.capabilities, complaints
         )
         self.submit = creation.submit
         self.submit_many = creation.submit_many
@@ -175,7 +164,7 @@ class SimulatedCore:
             sent,
             self.capabilities,
             self.tokens,
-            self._lines,
+            self._sockets,
             self._exchanges,
             complaints,
             lambda: self.url,
@@ -195,9 +184,7 @@ class SimulatedCore:
         self.is_connected = connections.is_connected
 
     def _today_work(self, rendering: JobRendering) -> Mapping[str, Callable[[Call], Json]]:
-        control = TodayControl(
-            self.provider, self.era, self._changed, self.tokens, self._jobs, rendering, self.directory
-        )
+        control = TodayControl(self.provider, self.era, self._changed, self.tokens, self._jobs, rendering, self.directory)
         billing = TodayBilling(self.provider, self._jobs, self.accounts, self.catalogue, self.directory)
         return {**control.work(), **billing.work()}
 
@@ -220,7 +207,7 @@ class SimulatedCore:
         :raises CoreCrashError: when something failed in here, or in a hook or watcher, since the last stop
         """
         self._calls.stop()
-        self._lines.close()
+        self._sockets.close()
         self._server.stop()
         crashes = self._complaints.take_crashes()
         if crashes:

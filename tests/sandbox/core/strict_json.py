@@ -1,4 +1,4 @@
-"""JSON objects, read more strictly than Core does it: who writes a provider wants to be told."""
+"""JSON objects, read more strictly than Core does it, so that the author of a provider sees mistakes."""
 
 import json
 from typing import Any, NoReturn

@@ -125,7 +125,7 @@ class Socket:
             if self._closed:
                 return
             self._closed = True
-        # Whoever is stuck in sending is freed by the end of the connection.
+        # A thread that is stuck in sending is freed by the end of the connection.
         polite = self._sending.acquire(timeout=GOODBYE)
         try:
             self._client.end(polite=polite)

@@ -50,9 +50,7 @@ def _charge(id_: str) -> Row:
 
 
 def _no_funds(id_: str) -> Row:
-    return Row(
-        f"[{id_}] Response", FROM_UCLOUD, "chargeCredits", "402 Payment Required", answer=True, fits=_status(402)
-    )
+    return Row(f"[{id_}] Response", FROM_UCLOUD, "chargeCredits", "402 Payment Required", answer=True, fits=_status(402))
 
 
 def _report(id_: str, minutes: int) -> Row:
@@ -169,7 +167,7 @@ class Conversation:
         if row is not None and not row.call:
             self._tell(row, job)
         else:
-            self._fail("a comment out of turn", row)
+            self._fail("an unexpected comment", row)
 
     def reached(self, call: str, times: int = 1, *, answer: bool = False) -> bool:
         """Whether the rows of a call have been said so many times."""

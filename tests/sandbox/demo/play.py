@@ -49,7 +49,7 @@ class Demo:
 
     def _scenes(self) -> bool:
         self._say("")
-        self._say("Three conversations follow, side by side. A minute stands for the guide's quarter of an hour.")
+        self._say("Three conversations follow, side by side. A minute is the guide's quarter of an hour.")
         self._say(f"To look at the jobs yourself: SLURM_CONF={self._cluster.conf} squeue")
         self._say("")
         installation = Installation(self._cluster.folder / "product")
@@ -111,9 +111,7 @@ class Demo:
         self._say("A job that is followed and steered:")
         self._say("")
         try:
-            LiveScene(
-                self._cluster, installation, self._era, lambda line: self._say(f"live            | {line}")
-            ).play()
+            LiveScene(self._cluster, installation, self._era, lambda line: self._say(f"live            | {line}")).play()
         except Exception as error:  # noqa: BLE001  whatever it is, the scene was not played
             self._say(f"live: NOT as it should be: {type(error).__name__}: {error}")
             return False

@@ -53,10 +53,7 @@ class Scene:
         self.job = ""
         slug = title.replace(" ", "-")
         self.site = Site(
-            cluster,
-            self.core,
-            installation,
-            SiteSettings(folder=cluster.folder / "sites" / slug, tables=TABLES, conf=conf),
+            cluster, self.core, installation, SiteSettings(folder=cluster.folder / "sites" / slug, tables=TABLES, conf=conf)
         )
         self._changed = threading.Condition()
         self.core.on_exchange(self._heard)
@@ -87,7 +84,7 @@ class Scene:
 
     @property
     def bill(self) -> str:
-        """The call with which use is told."""
+        """The call that reports usage."""
         return "reportUsage" if self.core.era.accounting == "quotas" else "chargeCredits"
 
     def make_poor(self) -> None:

@@ -1,7 +1,7 @@
 """What the Debian sid is made of and how, as data: versions, packages, flags, steps, and what to do when one fails.
 
 sid is the one Debian whose Slurm a published pyslurm can be built for. The two do not match: pyslurm 25.11 is made for
-Slurm 25.11, and sid has 26.05. That pair is nobody's promise; it is what can be had from packages. What differs
+Slurm 25.11, and sid has 26.05. The authors of pyslurm do not support that pair; it is what packages offer. What differs
 is bridged by flags: Slurm's own header has a switch for callers that know the job ids of before, and two names went
 away. The layout of every structure comes from the real headers.
 """
@@ -167,13 +167,12 @@ def failure(step: Step, log: str, slurm: str | None) -> str:
     """
     inside = f" (Slurm {slurm})" if slurm else ""
     return (
-        f"The Debian {SUITE}{inside} is not usable: {step.what} failed. Its own words are in {log}. "
-        f"What to do: {step.advice}."
+        f"The Debian {SUITE}{inside} is not usable: {step.what} failed. Its own words are in {log}. What to do: {step.advice}."
     )
 
 
 def pair(slurm: str) -> str:
     """What is tried with what, for everybody who reads a result."""
     matching = slurm.startswith(PYSLURM.rpartition(".")[0] + ".")
-    promise = "" if matching else "; its authors promise nothing for that pair, it is the one that packages can make"
-    return f"pyslurm {PYSLURM} on Slurm {slurm} of Debian {SUITE}{promise}"
+    caveat = "" if matching else "; its authors do not support that pair, it is the one that packages offer"
+    return f"pyslurm {PYSLURM} on Slurm {slurm} of Debian {SUITE}{caveat}"

@@ -1,6 +1,6 @@
 """What this machine's own settings say of mirrors, indexes, proxies and certificates, for the Debian inside.
 
-Nothing of it is written down in this project: a site behind a proxy has told apt and pip already.
+Nothing of it is written down in this project: a site behind a proxy has configured apt and pip already.
 """
 
 import ast

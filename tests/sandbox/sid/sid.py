@@ -14,8 +14,8 @@ from tests.sandbox.errors import SandboxError
 from tests.sandbox.folder import MARKER, Folder
 from tests.sandbox.sid import recipe, settings
 from tests.sandbox.sid.checkout import Checkout
+from tests.sandbox.sid.chroot import Chroot
 from tests.sandbox.sid.recipe import Step
-from tests.sandbox.sid.room import Room
 
 FOLDER = Path("/var/tmp/ucloud-slurm-sid")  # Folder.prepare looks whose it is
 DEBOOTSTRAP = ("debootstrap", "debian-archive-keyring")
@@ -31,13 +31,13 @@ class Sid:
     def __init__(self, folder: Path, say: Callable[[str], None], checkout: Checkout | None = None) -> None:
         """Describe it; nothing is touched.
 
-        :param say: is told in short sentences what happens
+        :param say: gets short sentences about what happens
         """
         self._place = Folder(folder)
         self._folder = folder
         self._say = say
         self._checkout = checkout or Checkout()
-        self._room = Room(folder / "root")
+        self._chroot = Chroot(folder / "root")
         self._built = folder / "built.json"
 
     def build(self) -> None:
@@ -64,7 +64,7 @@ class Sid:
             self._say(self._pair())
             ours = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
             more = settings.online() if online else {}
-            status = self._room.run(command, folder=recipe.CHECKOUT, online=online, environment=more | ours | PATH)
+            status = self._chroot.run(command, folder=recipe.CHECKOUT, online=online, environment=more | ours | PATH)
             for name in fetch:
                 self._checkout.fetch(self._inside(recipe.CHECKOUT), name)
             return status
@@ -76,7 +76,7 @@ class Sid:
             log = self._folder / "tidy.log"
             with log.open("wb") as sink:
                 command = ["python", "-m", "tests.sandbox", "--folder", left, "remove"]
-                if self._room.run(command, folder=recipe.CHECKOUT, online=False, environment=PATH, log=sink):
+                if self._chroot.run(command, folder=recipe.CHECKOUT, online=False, environment=PATH, log=sink):
                     raise SandboxError(
                         f"What an earlier run left in {left} of the Debian cannot be removed; see {log}, or begin "
                         "anew with: python -m tests.sandbox sid remove"
@@ -121,20 +121,18 @@ class Sid:
         self._copy()
 
     def _pair(self) -> str:
-        return recipe.pair(self._room.slurm() or "(none)")
+        return recipe.pair(self._chroot.slurm() or "(none)")
 
     def _make_base(self, step: Step) -> None:
         packages.install(packages.missing(DEBOOTSTRAP), self._log(step), self._say)
         self._check_unmounted()
-        shutil.rmtree(self._room.root, ignore_errors=True)
+        shutil.rmtree(self._chroot.root, ignore_errors=True)
         mirror = settings.apts_mirror()
-        argv = [*ALONE, "debootstrap", "--variant=minbase", recipe.SUITE, str(self._room.root)]
+        argv = [*ALONE, "debootstrap", "--variant=minbase", recipe.SUITE, str(self._chroot.root)]
         argv += [mirror] if mirror else []
         with self._log(step).open("ab") as log:
             try:
-                done = subprocess.run(
-                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, timeout=step.seconds
-                )
+                done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, timeout=step.seconds)
             except subprocess.TimeoutExpired:
                 raise self._failed(step) from None
         if done.returncode != 0:
@@ -143,7 +141,7 @@ class Sid:
     def _inside_of(self, step: Step) -> None:
         with self._log(step).open("ab") as log:
             try:
-                status = self._room.run(
+                status = self._chroot.run(
                     ["sh", "-exc", step.script],
                     online=True,
                     environment=settings.online() | {"DEBIAN_FRONTEND": "noninteractive"},
@@ -156,12 +154,12 @@ class Sid:
             raise self._failed(step)
 
     def _failed(self, step: Step) -> SandboxError:
-        slurm = self._room.slurm() if self._room.root.is_dir() else None
+        slurm = self._chroot.slurm() if self._chroot.root.is_dir() else None
         return SandboxError(recipe.failure(step, str(self._log(step)), slurm))
 
     def _take_settings_over(self) -> None:
         self._inside(recipe.PLACE).mkdir(parents=True, exist_ok=True)
-        (self._room.root / "etc/apt/apt.conf.d/00outside").write_text(settings.fetching())
+        (self._chroot.root / "etc/apt/apt.conf.d/00outside").write_text(settings.fetching())
         if bundle := settings.bundle():
             shutil.copyfile(bundle, self._inside(recipe.CERTIFICATES))
 
@@ -169,13 +167,13 @@ class Sid:
         self._checkout.copy(self._inside(recipe.CHECKOUT))
 
     def _inside(self, path: str) -> Path:
-        return self._room.root / path.lstrip("/")
+        return self._chroot.root / path.lstrip("/")
 
     def _log(self, step: Step) -> Path:
         return self._folder / f"{step.name}.log"
 
     def _check_unmounted(self) -> None:
-        if mounted := self._room.mounts():
+        if mounted := self._chroot.mounts():
             raise SandboxError(
                 f"{mounted[0]} is mounted in the Debian to be deleted, and what is there would be deleted too; "
                 f"unmount it first: umount {mounted[0]}"

@@ -13,13 +13,7 @@ from ucloud_slurm.bridge.script.invocation import arguments, environment, parame
 from ucloud_slurm.bridge.script.launch import ProgramLaunch, warning_signal
 from ucloud_slurm.bridge.script.resources import Layout, Plan, layout
 from ucloud_slurm.bridge.script.text import ScriptParts, script_text
-from ucloud_slurm.bridge.template.inputs import (
-    chosen_modules,
-    loaded_modules,
-    other_elements,
-    render_request,
-    ucloud_facts,
-)
+from ucloud_slurm.bridge.template.inputs import chosen_modules, loaded_modules, other_elements, render_request, ucloud_facts
 from ucloud_slurm.bridge.template.messages import Render, Request
 from ucloud_slurm.config import ApplicationsSection, ContainersSection, FilesRoot, Product
 from ucloud_slurm.errors import Refused, one_line

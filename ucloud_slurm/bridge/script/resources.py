@@ -91,16 +91,13 @@ def _minutes(job: Job, application: Application, product: Product) -> int | None
 def _fits(wanted: Plan, product: Product, partition: Partition) -> None:
     if wanted.minutes is not None and partition.minutes is not None and wanted.minutes > partition.minutes:
         raise Refused(
-            f"A job on {product.id} may run for at most {span(partition.minutes)}; this one asks for "
-            f"{span(wanted.minutes)}."
+            f"A job on {product.id} may run for at most {span(partition.minutes)}; this one asks for {span(wanted.minutes)}."
         )
     most = sum(group.count for group in partition.groups)
     if partition.nodes_max is not None:
         most = min(most, partition.nodes_max)
     if wanted.nodes > most:
-        raise Refused(
-            f"A job on {product.id} may use at most {_count(most, 'node')}; this one asks for {wanted.nodes}."
-        )
+        raise Refused(f"A job on {product.id} may use at most {_count(most, 'node')}; this one asks for {wanted.nodes}.")
     fitting = sum(group.count for group in partition.groups if _holds(group, wanted))
     if wanted.nodes > fitting:
         raise Refused(_too_large(wanted, product, partition.groups, fitting))

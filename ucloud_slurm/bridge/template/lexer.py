@@ -13,11 +13,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./:=@%+,^~*?!{}\]-]+")
 _DESCRIPTOR = re.compile(r"[0-9]+|\{[A-Za-z_][A-Za-z0-9_]*\}")
 _METACHARACTERS = " \t\n;&|<>()"
 _DELIMITER = re.compile(r"""(?:'[^'\n]*'|"[^"\n$`\\]*"|\\[^\n]|[^ \t\n;&|<>()'"\\$`])+""")
-_SKIPPED = {
-    Mode.SINGLE: re.compile(r"[^']+"),
-    Mode.DOUBLE: re.compile(r'[^"\\$`\n]+'),
-    Mode.COMMENT: re.compile(r"[^\n]+"),
-}
+_SKIPPED = {Mode.SINGLE: re.compile(r"[^']+"), Mode.DOUBLE: re.compile(r'[^"\\$`\n]+'), Mode.COMMENT: re.compile(r"[^\n]+")}
 _QUOTES = (Mode.SINGLE, Mode.DOUBLE, Mode.ANSI)
 _OPENS = {"`": Mode.BACKQUOTE, '"': Mode.DOUBLE, "'": Mode.SINGLE}
 _CLOSES = {Mode.DOUBLE: '"', Mode.PARAMETER: "}", Mode.BACKQUOTE: "`", Mode.ANSI: "'"}

@@ -113,9 +113,7 @@ class _ValueQuoter(Lexer):
             if number:
                 self._end_document_line(top)
             if document.strips_tabs and line.startswith("\t") and not top.line.strip("\t"):
-                raise self._refused(
-                    "a tab at the beginning of a line of a value would be lost in a here-document with <<-"
-                )
+                raise self._refused("a tab at the beginning of a line of a value would be lost in a here-document with <<-")
             top.line += line
             top.has_value = True
         return quoted

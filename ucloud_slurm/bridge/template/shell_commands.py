@@ -113,9 +113,7 @@ class ShellCommand:
         ):
             return "a value cannot be the name of a variable"
         if _SPECIAL.match(begun) and (not self.name or self.declares):
-            return (
-                f"a value that is no number cannot be assigned to {begun.partition('=')[0]}, a variable of bash itself"
-            )
+            return f"a value that is no number cannot be assigned to {begun.partition('=')[0]}, a variable of bash itself"
         follows = _SCRIPT_FOLLOWS.fullmatch(self.last) or begun.startswith("--wrap=")
         if not harmless and (self.name in _RUN_ARGUMENTS or (self.starts_shell and follows)):
             return (

@@ -39,13 +39,7 @@ class PySlurm(Commands):
     """
 
     def __init__(
-        self,
-        folder: Path,
-        conf: Path,
-        timeout: float,
-        *,
-        level: int = logging.INFO,
-        now: Callable[[], float] = time.monotonic,
+        self, folder: Path, conf: Path, timeout: float, *, level: int = logging.INFO, now: Callable[[], float] = time.monotonic
     ) -> None:
         """See :class:`Commands`.
 
@@ -65,7 +59,6 @@ class PySlurm(Commands):
         return self._processes.first.reason
 
     def begin(self) -> None:
-        """See :class:`Scheduler`."""
         self._calls = CALLS_BEFORE_START
         self._processes.first.begin()
 
@@ -79,10 +72,7 @@ class PySlurm(Commands):
         return self._processes.first.ready(within)
 
     def close(self) -> None:
-        """See :class:`Scheduler`."""
         self._processes.close()
-
-    # -- submitting -----------------------------------------------------------------------------------------
 
     def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
         """See :class:`Scheduler`. Slurm lets nobody but root submit for another user, so others' jobs go to sbatch."""
@@ -113,10 +103,7 @@ class PySlurm(Commands):
         self._count("submit")
         return answer
 
-    # -- reading --------------------------------------------------------------------------------------------
-
     def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:
-        """See :class:`Scheduler`."""
         until = time.monotonic() + within
         try:
             return self._load(job, within)
@@ -137,10 +124,7 @@ class PySlurm(Commands):
             raise _UseCommandsError("it is one of a job array")
         return found
 
-    # -- acting ---------------------------------------------------------------------------------------------
-
     def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:
-        """See :class:`Scheduler`."""
         until = time.monotonic() + within
         try:
             found = self._load(job, within)
@@ -156,7 +140,6 @@ class PySlurm(Commands):
             super().cancel(job, name, user, error.left(until))
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
-        """See :class:`Scheduler`."""
         until = time.monotonic() + within
         try:
             if minutes < 1:
@@ -166,19 +149,15 @@ class PySlurm(Commands):
             super().set_time_limit(job, minutes, error.left(until))
 
     def suspend(self, job: SlurmJobId, within: float) -> None:
-        """See :class:`Scheduler`."""
         self._act_or("suspend", job, within, super().suspend)
 
     def resume(self, job: SlurmJobId, within: float) -> None:
-        """See :class:`Scheduler`."""
         self._act_or("resume", job, within, super().resume)
 
     def hold(self, job: SlurmJobId, within: float) -> None:
-        """See :class:`Scheduler`."""
         self._act_or("hold", job, within, super().hold)
 
     def release(self, job: SlurmJobId, within: float) -> None:
-        """See :class:`Scheduler`."""
         self._act_or("release", job, within, super().release)
 
     def _act_or(self, call: str, job: SlurmJobId, within: float, command: Callable[[SlurmJobId, float], None]) -> None:
@@ -196,8 +175,6 @@ class PySlurm(Commands):
         if _refused(answer):
             raise ActionRefusedError(f"{_text(answer)} for job {job}")
         raise _UseCommandsError(_text(answer))
-
-    # -- the process ----------------------------------------------------------------------------------------
 
     def _ask_process(self, call: str, job: SlurmJobId, within: float, **more: object) -> Message:
         if not self._is_worth_it():

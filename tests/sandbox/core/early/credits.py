@@ -13,7 +13,7 @@ from typing import Literal
 from tests.sandbox.core.catalogue import Catalogue
 from tests.sandbox.core.errors import CoreError
 from tests.sandbox.core.jobs import BookedCharge
-from tests.sandbox.core.requests import UserRequest
+from tests.sandbox.core.user_requests import UserRequest
 
 Behaviour = Literal["as-documented", "as-coded"]
 PLENTY = 10**15
@@ -89,7 +89,7 @@ class Wallets:
         """Take the cost of each from its wallet.
 
         as-documented: if any item cannot be paid nothing is booked and the bulk is a 402; a chargeId counts
-        for its job alone and a repetition is in ``duplicateCharges``.
+        for its job only and a repetition is in ``duplicateCharges``.
 
         as-coded: an item that cannot be paid in full takes what is left and is in ``insufficientFunds``,
         where repetitions are too; a chargeId counts for all jobs. An empty wallet books nothing and leaves
@@ -111,12 +111,10 @@ class Wallets:
             return found
 
     def check(self, charges: Sequence[Charge]) -> ChargeResult:
-        """Whether each, alone, could be paid. Nothing is taken."""
+        """Which could not be paid, each by itself. Nothing is taken."""
         return ChargeResult(insufficient=tuple(c.job_id for c in charges if not self.can_pay(c.payer, c.cost)))
 
-    def _all_or_nothing(
-        self, charges: Sequence[Charge], now_ms: int
-    ) -> tuple[ChargeResult, list[tuple[str, BookedCharge]]]:
+    def _all_or_nothing(self, charges: Sequence[Charge], now_ms: int) -> tuple[ChargeResult, list[tuple[str, BookedCharge]]]:
         new: dict[tuple[str, str], Charge] = {}
         duplicates: list[str] = []
         left: dict[str, int] = {}

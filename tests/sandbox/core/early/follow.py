@@ -6,7 +6,7 @@ from typing import Any
 from tests.sandbox.core.channel import Channel
 from tests.sandbox.core.early.subscription import Subscription, wrong_end
 from tests.sandbox.core.errors import CoreError
-from tests.sandbox.core.follow import LOOK_AGAIN, Followed, Line
+from tests.sandbox.core.follow import LOOK_AGAIN, FollowContext, Followed
 from tests.sandbox.core.frames import UNREACHABLE, ResponseFrame
 from tests.sandbox.core.jobs import CoreJob
 from tests.sandbox.core.log import Hook
@@ -22,12 +22,12 @@ class FollowedStreams(Followed):
     """Streams of a shared connection: Core has one while it takes the job for RUNNING."""
 
     def __init__(
-        self, line: Line, job: CoreJob, user: str, *, while_running: bool, on_message: Hook | None = None
+        self, context: FollowContext, job: CoreJob, user: str, *, while_running: bool, on_message: Hook | None = None
     ) -> None:
         """Begin."""
         self._current: tuple[Channel, Subscription] | None = None
         self._last = False  # whether no subscription may come after the current one
-        super().__init__(line, job, user, while_running=while_running, on_message=on_message)
+        super().__init__(context, job, user, while_running=while_running, on_message=on_message)
 
     @property
     def session(self) -> str | None:
@@ -46,16 +46,16 @@ class FollowedStreams(Followed):
         with self._changed:
             self._last = True
         payload = {"type": "cancel", "streamId": session}
-        exchange = self._line.exchanges.begin("core->provider", self._line.call, payload, self._user)
-        frame = current[0].call(self._line.call, payload, timeout, **self._line.frame())
-        self._line.said(exchange, frame)
+        exchange = self._context.exchanges.begin("core->provider", self._context.call, payload, self._user)
+        frame = current[0].call(self._context.call, payload, timeout, **self._context.frame())
+        self._context.said(exchange, frame)
         for sentence in wrong_end(frame, session):
-            self._line.complain(f"{self._line.call}: {sentence}")
+            self._context.complain(f"{self._context.call}: {sentence}")
         return frame
 
     def _follow_running(self) -> None:
         while not (self._closing.is_set() or self._last):
-            job = self._line.job(self._job_id)
+            job = self._context.job(self._job_id)
             if job.final:
                 return
             if job.state == "RUNNING":
@@ -65,17 +65,17 @@ class FollowedStreams(Followed):
     def _subscribe(self) -> None:
         for attempt in range(ATTEMPTS):
             if attempt:
-                self._line.introduce(self._user)
+                self._context.introduce(self._user)
             status = self._one_stream()
             if status not in ASK_AGAIN or self._closing.is_set():
                 return
-        raise CoreError(502, f"The provider does not know {self._user}, however often it is told")
+        raise CoreError(502, f"The provider does not know {self._user}, also after {ATTEMPTS - 1} calls of init")
 
     def _one_stream(self) -> int:
-        line, ended = self._line, threading.Event()
+        context, ended = self._context, threading.Event()
 
         def respond(frame: ResponseFrame) -> None:
-            line.said(exchange, frame)
+            context.said(exchange, frame)
             with self._changed:
                 if not self._closing.is_set():
                     self._response = frame
@@ -84,15 +84,15 @@ class FollowedStreams(Followed):
 
         subscription = Subscription(
             self._replicas,
-            lambda sentence: line.complain(f"{line.call}: {sentence}"),
+            lambda sentence: context.complain(f"{context.call}: {sentence}"),
             on_message=self._take,
             on_response=respond,
             on_ping=self._count_ping,
         )
-        payload = {"type": "init", "job": line.render(line.job(self._job_id))}
-        exchange = line.exchanges.begin("core->provider", line.call, payload, self._user)
+        payload = {"type": "init", "job": context.render(context.job(self._job_id))}
+        exchange = context.exchanges.begin("core->provider", context.call, payload, self._user)
         try:
-            channel = line.channel(self._user)
+            channel = context.channel(self._user)
             self._begin(channel, subscription, payload)
         except (CoreError, SocketClosedError) as error:
             respond(ResponseFrame("", UNREACHABLE, {"why": str(error)}))
@@ -105,7 +105,7 @@ class FollowedStreams(Followed):
             self._current = (channel, subscription)
             self._inits += 1
         try:
-            channel.open(self._line.call, payload, subscription, **self._line.frame())
+            channel.open(self._context.call, payload, subscription, **self._context.frame())
         except SocketClosedError:
             with self._changed:
                 self._inits -= 1

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tests.sandbox.core.answers import MAYBE_TEXT, TEXT, WHOLE, Check, wrong_fields
+from tests.sandbox.core.checks import MAYBE_TEXT, TEXT, WHOLE, Check, wrong_fields
 from tests.sandbox.core.frames import ResponseFrame, wrong_error
 
 Json = dict[str, Any]

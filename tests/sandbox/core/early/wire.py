@@ -1,6 +1,6 @@
 """What the provider may say to Core, strictly (contract: request and response encoding; bulk; control side).
 
-Core itself is lenient in places; whoever writes a provider wants to be told. So a wrong type, a missing
+Core itself is lenient in places; the author of a provider needs to see mistakes. So a wrong type, a missing
 field or a bulk of the wrong size is refused here, and a key that no Core of any era knows is noted.
 """
 

@@ -58,7 +58,7 @@ def whole_application(app: Mapping[str, Any]) -> Json:
 
 
 def no_application() -> Json:
-    """What stands where an application has vanished."""
+    """The application of a job whose own has vanished."""
     return {
         "metadata": {"name": "", "version": "", "authors": [], "title": "", "description": "", "public": False},
         "invocation": {

@@ -1,7 +1,7 @@
 """JSON of the provider, read field by field by its type (contract: what a provider must know when it sends).
 
 Nothing has to be there: what is missing or null is the zero of its type. What is there must be of the right type;
-a number with a point is no integer. Keys are told apart without their case, and unknown ones are passed over.
+a number with a point is no integer. Keys are compared without their case, and unknown ones are ignored.
 """
 
 import dataclasses
@@ -100,9 +100,7 @@ def _read(kind: Any, value: Any, path: str, unknown: Callable[[str], None]) -> A
     return kind(**dict(_fields(kind, value, path, unknown)))
 
 
-def _fields(
-    kind: Any, value: Mapping[str, Any], path: str, unknown: Callable[[str], None]
-) -> Iterator[tuple[str, Any]]:
+def _fields(kind: Any, value: Mapping[str, Any], path: str, unknown: Callable[[str], None]) -> Iterator[tuple[str, Any]]:
     known = _known(kind)
     start = "" if path == "the body" else f"{path}."
     for key, item in value.items():

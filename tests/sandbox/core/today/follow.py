@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from tests.sandbox.core.answers import MAYBE_TEXT, WHOLE, Check
+from tests.sandbox.core.checks import MAYBE_TEXT, WHOLE, Check
 from tests.sandbox.core.errors import CoreError
 from tests.sandbox.core.follow import LOOK_AGAIN, Followed
 from tests.sandbox.core.frames import UNREACHABLE, ResponseFrame
@@ -35,22 +35,22 @@ class FollowedSockets(Followed):
     def _follow_running(self) -> None:
         while not self._closing.is_set():
             self._subscribe()
-            if self._line.job(self._job_id).final:
+            if self._context.job(self._job_id).final:
                 return
             self._closing.wait(COME_BACK)
 
     def _subscribe(self) -> None:
-        line = self._line
-        payload = {"type": "init", "job": line.render(line.job(self._job_id))}
-        exchange = line.exchanges.begin("core->provider", line.call, payload, self._user)
+        context = self._context
+        payload = {"type": "init", "job": context.render(context.job(self._job_id))}
+        exchange = context.exchanges.begin("core->provider", context.call, payload, self._user)
         try:
-            socket = line.dial(self._user)
+            socket = context.dial(self._user)
         except CoreError as error:
             with self._changed:
                 self._response = ResponseFrame("", error.status, {"why": error.why})
-            line.exchanges.end(exchange, error.status, {"why": error.why}, delivered=error.status != UNREACHABLE)
+            context.exchanges.end(exchange, error.status, {"why": error.why}, delivered=error.status != UNREACHABLE)
             return
-        frame = {"call": line.call, "streamId": "ignored", "payload": payload, "bearer": "", "project": None}
+        frame = {"call": context.call, "streamId": "ignored", "payload": payload, "bearer": "", "project": None}
         with self._changed:
             self._inits += 1
         try:
@@ -59,7 +59,7 @@ class FollowedSockets(Followed):
             self._read(socket)
         except SocketClosedError:
             socket.close()
-        line.exchanges.end(exchange, 200, None, delivered=True)
+        context.exchanges.end(exchange, 200, None, delivered=True)
 
     def _read(self, socket: Socket) -> None:
         """Take what comes to the end of the connection, or until nobody looks any more.
@@ -79,12 +79,12 @@ class FollowedSockets(Followed):
         except (ValueError, RecursionError):
             frame = None
         if not isinstance(frame, dict) or not isinstance(frame.get("payload"), dict | None):
-            self._line.complain(f"{self._line.call}: a frame is not a JSON object with a payload")
+            self._context.complain(f"{self._context.call}: a frame is not a JSON object with a payload")
             return
         payload = frame.get("payload") or {}
         entry = {name: payload.get(name, missing) for name, (missing, _) in ENTRY.items()}
         for sentence in wrong_entry(entry, self._replicas):
-            self._line.complain(f"{self._line.call}: {sentence}")
+            self._context.complain(f"{self._context.call}: {sentence}")
         if not (entry["stdout"] or entry["stderr"]):
             self._count_ping()
         self._take(time.monotonic(), entry)

@@ -50,7 +50,7 @@ class Notifications:
         self._opened: list[Auth] = []
         self._replayed: list[str] = []
         self._silent = False
-        # The order is no promise of Core, but the same in each run of a test.
+        # Core guarantees no order; here it is the same in each run of a test.
         self._random = random.Random(1)
         accounts.watch(self._account)
         directory.watch(self._project)
@@ -142,9 +142,7 @@ class Notifications:
             accounts = [each for each in self._accounts.all() if each.changed_at >= said.replay_from]
             paying = {each.workspace.project for each in self._accounts.all()}
             projects = [
-                each
-                for each in self._directory.projects()
-                if each.id in paying and each.modified_at >= said.replay_from
+                each for each in self._directory.projects() if each.id in paying and each.modified_at >= said.replay_from
             ]
             self._send([session], accounts, projects)
             self._changed.notify_all()
@@ -249,7 +247,7 @@ class _Session:
             self._outbox.put(message, timeout=PATIENCE)
 
     def cut(self) -> None:
-        """End the connection; whoever reads on it is woken."""
+        """End the connection, and wake its reader."""
         with suppress(OSError):
             self.websocket.sock.shutdown(socket.SHUT_RDWR)
 

@@ -1,6 +1,6 @@
 """Wallets with quotas, whose usage the provider reports (contract: reportUsage, notification channel).
 
-A job is never refused for an empty one: it is locked, and the provider is told.
+A job is never refused for an empty one: the wallet is locked, and the provider is notified.
 """
 
 import threading
@@ -37,7 +37,7 @@ class Account:
     """One wallet at one moment. Numbers are in the unit and period of the category.
 
     :ivar changed_at: milliseconds since the epoch, when it was locked or unlocked or got another quota
-    :ivar granted: whether there ever was a quota; usage alone makes a wallet too
+    :ivar granted: whether there ever was a quota; a report of usage makes a wallet too
     """
 
     workspace: Workspace
@@ -112,9 +112,7 @@ class Accounts:
 
     # -- what an administrator does -------------------------------------------------------------------------
 
-    def set_quota(
-        self, quota: int, username: str = "user", project: str | None = None, category: str = CATEGORY
-    ) -> None:
+    def set_quota(self, quota: int, username: str = "user", project: str | None = None, category: str = CATEGORY) -> None:
         """Grant so much, whatever was granted: a quota of what was used, or less, locks the wallet.
 
         :param project: whose wallet it is; the person's own without one

@@ -10,16 +10,7 @@ import pytest
 
 from tests.rooms.sandbox.core.conftest import FOLLOW, SLEEPER, Client, FakeProvider, Json
 from tests.rooms.sandbox.core.peer import Peer, log
-from tests.sandbox.core import (
-    CORE_2021,
-    CORE_2022,
-    CoreCrashError,
-    CoreEra,
-    CoreError,
-    Followed,
-    ResponseFrame,
-    SimulatedCore,
-)
+from tests.sandbox.core import CORE_2021, CORE_2022, CoreCrashError, CoreEra, CoreError, Followed, ResponseFrame, SimulatedCore
 
 SUPPORT: Json = {
     "product": {"id": "example-compute-1", "category": "example-compute", "provider": "example"},
@@ -242,9 +233,7 @@ def test_five_tries_to_follow_are_all(core: SimulatedCore, provider: FakeProvide
     assert (followed.response.status, followed.inits, peer.silent()) == (449, 5, True)
 
 
-def test_an_introduction_that_is_refused_ends_the_follow(
-    core: SimulatedCore, provider: FakeProvider, running: str
-) -> None:
+def test_an_introduction_that_is_refused_ends_the_follow(core: SimulatedCore, provider: FakeProvider, running: str) -> None:
     provider.answer("integration/init", (400, {"why": "Unknown user"}))
     followed = core.follow(running)
     peer = provider.peer()
@@ -314,9 +303,7 @@ def test_cancel_names_the_session_on_a_stream_of_its_own(
     assert core.protocol_errors == []
 
 
-def test_after_a_cancel_there_is_no_other_subscription(
-    core: SimulatedCore, provider: FakeProvider, running: str
-) -> None:
+def test_after_a_cancel_there_is_no_other_subscription(core: SimulatedCore, provider: FakeProvider, running: str) -> None:
     followed = core.follow(running)
     with pytest.raises(ValueError, match="No session"):
         followed.cancel()

@@ -17,7 +17,7 @@ STREAM_IDS = itertools.count()
 
 
 class Closable(Protocol):
-    """What :meth:`Lines.close` ends."""
+    """What :meth:`Sockets.close` ends."""
 
     @property
     def idle(self) -> bool:
@@ -27,7 +27,7 @@ class Closable(Protocol):
         """End it. A second time does nothing."""
 
 
-class Lines:
+class Sockets:
     """Dials, shares and closes. Safe for several threads."""
 
     def __init__(
@@ -59,9 +59,7 @@ class Lines:
         self._keep(socket)
         return socket
 
-    def channel(
-        self, path: str, headers: Mapping[str, str], stream_ids: Iterator[int], base: str | None = None
-    ) -> Channel:
+    def channel(self, path: str, headers: Mapping[str, str], stream_ids: Iterator[int], base: str | None = None) -> Channel:
         """A connection of its own that carries calls. See :meth:`socket`.
 
         :param base: another address than the provider's

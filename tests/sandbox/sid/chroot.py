@@ -34,7 +34,7 @@ exit $code
 """
 
 
-class Room:
+class Chroot:
     """A folder with a Debian in it. Entering it needs root."""
 
     def __init__(self, root: Path) -> None:
