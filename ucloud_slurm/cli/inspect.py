@@ -19,9 +19,7 @@ from ucloud_slurm.store.job_state import JobPhase
 
 T = TypeVar("T")
 
-_most = click.option(
-    "--most", type=click.IntRange(1), default=1000, show_default=True, metavar="NUMBER", help="List at most so many."
-)
+_most = click.option("--most", type=click.IntRange(1), default=1000, show_default=True, metavar="NUMBER", help="How many.")
 
 
 @click.command()

@@ -189,9 +189,7 @@ def _link(provider: Provider, ucloud_user: str, local_user: str) -> UserLink:
         raise Misconfigured([f"{error.reason}."]) from None
     group = provider.config.users.group
     if not is_member(account, group):
-        raise Misconfigured(
-            [f"{account.name} is not in the group {group}; add them first: gpasswd --add {account.name} {group}"]
-        )
+        raise Misconfigured([f"{account.name} is not in the group {group}; add it: gpasswd --add {account.name} {group}"])
     return UserLink(ucloud_user, account.name, account.uid, provider.now(), _who())
 
 

@@ -120,9 +120,7 @@ class ApplicationsSection(Section):
         "for another option is refused. Options that ucloud-slurm sets itself cannot be listed, except for ntasks, "
         "ntasks-per-node and cpus-per-task, which share the CPUs of a node among tasks.",
     )
-    srun_options: tuple[SrunOption, ...] = Field(
-        default=(), description="Options of srun where a template starts a step with srun()."
-    )
+    srun_options: tuple[SrunOption, ...] = Field(default=(), description="Options of srun where a template calls srun().")
     load: dict[str, tuple[str, ...]] = Field(
         default={},
         description="Environment modules of software that applications load by name and version, under its name or "
@@ -156,9 +154,7 @@ class Product(Section):
         default=None, description="Generic resources per node, as sbatch --gres takes them; they take precedence over gpus."
     )
     cpus: int | None = Field(default=None, ge=1, description="CPUs per node; left out: UCloud's number.")
-    memory_gb: Gibibytes | None = Field(
-        default=None, gt=0, description="Memory per node in GiB (1024 MiB); left out: UCloud's number."
-    )
+    memory_gb: Gibibytes | None = Field(default=None, gt=0, description="Memory of a node in GiB; left out: UCloud's number.")
     gpus: int | None = Field(default=None, ge=0, description="GPUs per node; left out: UCloud's number.")
     exclusive: bool = Field(default=False, description="The jobs share their nodes with no other job (sbatch --exclusive).")
     options: tuple[Option, ...] = Field(
@@ -202,13 +198,9 @@ class Product(Section):
     unit_name_plural: str | None = Field(
         default=None, min_length=1, description="The plural of unit_name; left out: unit_name with an s."
     )
-    free: bool = Field(
-        default=False, description="Products v2 neither charge nor limit the use; the same for a whole category."
-    )
+    free: bool = Field(default=False, description="Products v2 neither charge nor limit it; the same for a whole category.")
     hidden: bool = Field(default=False, description="Users who apply for resources do not see the product.")
-    description: str | None = Field(
-        default=None, description="What users read about the product; left out: its CPUs, memory and GPUs."
-    )
+    description: str | None = Field(default=None, description="What users read about it; left out: its CPUs, memory and GPUs.")
     cpu_model: str | None = Field(default=None, description="Model of the CPUs.")
     memory_model: str | None = Field(default=None, description="Model of the memory.")
     gpu_model: str | None = Field(default=None, description="Model of the GPUs.")
@@ -256,12 +248,10 @@ class ExternalJobRule(Section):
     """Jobs of a Slurm account that were submitted outside UCloud, and that are to be shown and charged there."""
 
     account: SlurmWord = Field(description="The Slurm account of the jobs.")
-    product: str = Field(
-        min_length=1, description="The configured product of the jobs; only jobs in its partition are registered."
-    )
+    product: str = Field(min_length=1, description="The product of the jobs; only jobs in its partition are registered.")
     category: str = Field(min_length=1, description="The category of that product.")
     created_by: str | None = Field(
-        default=None, description="The user of UCloud who owns the jobs; left out: UCloud's own account."
+        default=None, description="The user of UCloud who owns them; left out: UCloud's own account."
     )
     project: str | None = Field(default=None, description="The project of UCloud that pays for the jobs.")
     application: str = Field(default="unknown", description="The application that the jobs are shown with.")

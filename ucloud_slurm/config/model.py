@@ -107,9 +107,7 @@ class SlurmSection(Section):
         "the commands for everything else and while it cannot be used, of which the journal and check warn; auto: "
         "pyslurm where it is installed and matches the release of Slurm.",
     )
-    commands: Path = Field(
-        default=Path("/usr/bin"), description="Folder with sbatch, squeue, sacct and Slurm's other commands."
-    )
+    commands: Path = Field(default=Path("/usr/bin"), description="Folder of sbatch, squeue, sacct and the other commands.")
     conf: Path = Field(default=Path("/etc/slurm/slurm.conf"), description="Slurm's configuration file (SLURM_CONF).")
     timeout: Duration = Field(default=20.0, description="Time limit of a command of Slurm, which is killed after it.")
     submit_at_once: int = Field(
@@ -162,12 +160,8 @@ class SessionsSection(Section):
     most_per_job: int = Field(
         default=20, ge=1, description="Largest number of sessions of one job, and of streams of its log in one process."
     )
-    most: int = Field(
-        default=500, ge=1, description="Largest number of sessions in all, and of streams of logs in one process."
-    )
-    tail: int = Field(
-        default=4096, ge=1, description="How much of an existing log is shown when somebody begins to follow it, in KiB."
-    )
+    most: int = Field(default=500, ge=1, description="Most sessions in all, and most streams of logs in one process.")
+    tail: int = Field(default=4096, ge=1, description="How much of an existing log is shown first when it is followed, in KiB.")
 
 
 class Config(Section):
@@ -232,9 +226,7 @@ def read(path: Path | None = None) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise Misconfigured(
-            [f"{path}: cannot be read ({error.strerror}); write it, or name another file in {VARIABLE}."]
-        ) from None
+        raise Misconfigured([f"{path}: cannot be read ({error.strerror}); write it, or set {VARIABLE}."]) from None
     except UnicodeDecodeError:
         raise Misconfigured([f"{path}: is not UTF-8 text."]) from None
     try:

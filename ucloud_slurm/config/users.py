@@ -35,9 +35,7 @@ class UsersSection(Section):
     names: Annotated[str, BeforeValidator(_pattern)] = Field(
         default=NAMES, description="Regular expression for the names of users that jobs may run as."
     )
-    group: str = Field(
-        default="ucloud-users", description="The group whose members jobs may run as; the sudo rule names it too."
-    )
+    group: str = Field(default="ucloud-users", description="The group whose members jobs may run as, as in the sudo rule.")
     account: str | None = Field(
         default=None,
         description="Slurm account of a project's jobs, with {project} filled in. `ucloud-slurm users projects` takes "
@@ -46,12 +44,8 @@ class UsersSection(Section):
     personal_account: str | None = Field(
         default=None, description="Slurm account of jobs without a project, with {user}, the Unix user, filled in."
     )
-    script: Path | None = Field(
-        default=None, description='The program that mapping = "script" runs; see the guide about users.'
-    )
-    script_timeout: Duration = Field(
-        default=1.0, description="Time limit of that program. A job is not accepted without its answer."
-    )
+    script: Path | None = Field(default=None, description='The program of mapping = "script"; see the guide about users.')
+    script_timeout: Duration = Field(default=1.0, description="Its time limit. A job is not accepted without its answer.")
     script_cache: Duration = Field(default=300.0, description="How long answers of that program are cached.")
     runner: Path = Field(
         default=Path("/run/ucloud-slurm/runner.sock"),

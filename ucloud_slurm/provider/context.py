@@ -100,27 +100,14 @@ class Provider:
         store = Store(config.database.path)
         people = People(store)
         return cls(
-            config=config,
-            era=_era(config),
-            mapping=_mapping(config, store, people, now),
-            people=people,
-            codes=Codes(store),
-            link_states=LinkStates(store),
-            store=store,
-            jobs=Jobs(store),
-            observations=Observations(store),
-            charges=Charges(store),
-            outbox=Outbox(store),
-            sessions=Sessions(store, config.sessions),
-            wallets=Wallets(store),
-            breaker=CircuitBreaker(store),
+            config=config, era=_era(config), mapping=_mapping(config, store, people, now), people=people,
+            codes=Codes(store), link_states=LinkStates(store), store=store, jobs=Jobs(store),
+            observations=Observations(store), charges=Charges(store), outbox=Outbox(store),
+            sessions=Sessions(store, config.sessions), wallets=Wallets(store), breaker=CircuitBreaker(store),
             scheduler=scheduler or factory.scheduler(config.slurm),
-            lazy_core=Lazy(lambda: _core(config, refresh_token, store, now)),
-            lazy_tokens=Lazy(lambda: _tokens(config)),
-            executor=FairExecutor(config.slurm.submit_at_once),
-            now=now,
-            account=own_account(),
-        )
+            lazy_core=Lazy(lambda: _core(config, refresh_token, store, now)), lazy_tokens=Lazy(lambda: _tokens(config)),
+            executor=FairExecutor(config.slurm.submit_at_once), now=now, account=own_account(),
+        )  # fmt: skip
 
     @property
     def core(self) -> "Core":

@@ -53,9 +53,7 @@ def declare(provider: Provider, calls: CallRegistry) -> None:
     @calls.call("POST", "jobs/attachResource", gives=None)
     def attach() -> NoReturn:
         """Refused: nothing can be attached to a job."""
-        raise Refused(
-            "Nothing can be attached to a job of this provider; start a new job with it instead.", error_code=NOT_SUPPORTED
-        )
+        raise Refused("Nothing can be attached to a job here; start a new job with it.", error_code=NOT_SUPPORTED)
 
     @calls.call("POST", "jobs/detachResource", gives=None)
     def detach() -> NoReturn:

@@ -77,9 +77,7 @@ def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submissio
     try:
         identity = provider.mapping.identity(row.owner, row.project)
         if identity.person.user != row.local_user:
-            raise Forbidden(
-                f"You were connected with the account {row.local_user} when you started this job, and are not any more."
-            )
+            raise Forbidden(f"You are not connected with {row.local_user} any more, as which this job was to run.")
         return build(provider, lookup, row.job, identity)
     except StorageError:
         raise

@@ -279,14 +279,6 @@ def _observe(row: OpenJob, record: QueueRecord, *, new_run: bool) -> Observation
 
 def _ended_run(row: OpenJob, run: RunRecord) -> EndedRun:
     return EndedRun(
-        job_id=row.id,
-        submitted=run.submitted,
-        started=run.started,
-        ended=run.ended,
-        seconds=run.elapsed,
-        nodes=run.nodes,
-        cpus=run.cpus,
-        state=run.state_text,
-        exit_code=run.exit_code,
-        signal=run.signal,
-    )
+        job_id=row.id, submitted=run.submitted, started=run.started, ended=run.ended, seconds=run.elapsed,
+        nodes=run.nodes, cpus=run.cpus, state=run.state_text, exit_code=run.exit_code, signal=run.signal,
+    )  # fmt: skip

@@ -105,28 +105,13 @@ def batch_job(
         )
     )
     return Submission(
-        user=user.user,
-        name=naming.slurm_name(job),
-        comment=naming.comment(provider, job.id),
-        script=script,
-        partition=product.partition,
-        nodes=plan.nodes,
-        cpus=program.layout.cpus,
-        memory=plan.memory,
-        gres=plan.gres,
-        minutes=plan.minutes,
-        account=account,
-        qos=product.qos,
-        constraint=product.constraint,
-        reservation=product.reservation,
-        folder=paths.folder,
-        output=paths.log("stdout", 0),
-        error=paths.log("stderr", 0),
-        exclusive=product.exclusive,
-        signal=warning_signal(product, launch),
-        more=(*product.options, *program.layout.more),
-        tasks=program.layout.tasks,
-    )
+        user=user.user, name=naming.slurm_name(job), comment=naming.comment(provider, job.id), script=script,
+        partition=product.partition, nodes=plan.nodes, cpus=program.layout.cpus, memory=plan.memory, gres=plan.gres,
+        minutes=plan.minutes, account=account, qos=product.qos, constraint=product.constraint,
+        reservation=product.reservation, folder=paths.folder, output=paths.log("stdout", 0),
+        error=paths.log("stderr", 0), exclusive=product.exclusive, signal=warning_signal(product, launch),
+        more=(*product.options, *program.layout.more), tasks=program.layout.tasks,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
