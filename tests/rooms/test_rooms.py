@@ -178,9 +178,9 @@ def test_no_module_grows_beyond_what_a_reader_holds(path: Path) -> None:
 
 def test_the_package_stays_a_size_that_one_person_can_know() -> None:
     texts = [path.read_text() for path in MODULES]
-    assert len(MODULES) <= 160
+    assert len([path for path in MODULES if path.name != "__init__.py"]) <= 160
     assert sum(len(text.splitlines()) for text in texts) <= 20_000
-    assert sum(text.count("# noqa") + text.count("# fmt: skip") for text in texts) <= 40
+    assert sum(text.count("# noqa") + text.count("# fmt: ") for text in texts) <= 40
 
 
 def test_pyslurm_is_loaded_in_its_own_process_only() -> None:

@@ -31,9 +31,7 @@ class JobsSection(Section):
         description="The folder in which every job gets a folder of its own, made by the job's user. {home} and {user} "
         "are filled in.",
     )
-    grace: Duration = Field(
-        default=30.0, description="How long a job must be unknown to both squeue and sacct before it is declared lost."
-    )
+    grace: Duration = Field(default=30.0, description="How long squeue and sacct must not know a job before it is lost.")
     quiet: Duration = Field(
         default=30.0,
         description="How long Slurm is searched for a submission that was not answered, before the submission is "
@@ -157,16 +155,12 @@ class Product(Section):
     memory_gb: Gibibytes | None = Field(default=None, gt=0, description="Memory of a node in GiB; left out: UCloud's number.")
     gpus: int | None = Field(default=None, ge=0, description="GPUs per node; left out: UCloud's number.")
     exclusive: bool = Field(default=False, description="The jobs share their nodes with no other job (sbatch --exclusive).")
-    options: tuple[Option, ...] = Field(
-        default=(), description="Further options of sbatch. Options that ucloud-slurm sets itself are refused."
-    )
+    options: tuple[Option, ...] = Field(default=(), description="Further options of sbatch, but those set otherwise.")
     signal: Signal | None = Field(
         default=None,
         description="Signal that the application gets before its time limit, and how long before: HUP, TERM, USR1 or USR2.",
     )
-    prologue: PlainPath | None = Field(
-        default=None, description="Shell file on the compute nodes that is sourced before the application."
-    )
+    prologue: PlainPath | None = Field(default=None, description="Shell file on the nodes, sourced before the application.")
     epilogue: PlainPath | None = Field(
         default=None, description="Shell file on the compute nodes that is sourced after the application has ended by itself."
     )
@@ -195,9 +189,7 @@ class Product(Section):
         description="The name of one unit in products v2, the same for a whole category. Left out: Credit for "
         "CREDITS_* with a price, else Node, Core or GPU.",
     )
-    unit_name_plural: str | None = Field(
-        default=None, min_length=1, description="The plural of unit_name; left out: unit_name with an s."
-    )
+    unit_name_plural: str | None = Field(default=None, min_length=1, description="Its plural; left out: unit_name with an s.")
     free: bool = Field(default=False, description="Products v2 neither charge nor limit it; the same for a whole category.")
     hidden: bool = Field(default=False, description="Users who apply for resources do not see the product.")
     description: str | None = Field(default=None, description="What users read about it; left out: its CPUs, memory and GPUs.")

@@ -157,9 +157,7 @@ class SessionsSection(Section):
     )
     valid: Duration = Field(default=60.0, description="How long a link to a web page or a shell is valid. It works once.")
     life: Duration = Field(default=86400.0, description="How long a browser can use a web page that it has opened.")
-    most_per_job: int = Field(
-        default=20, ge=1, description="Largest number of sessions of one job, and of streams of its log in one process."
-    )
+    most_per_job: int = Field(default=20, ge=1, description="Most sessions of one job, and most streams of its log.")
     most: int = Field(default=500, ge=1, description="Most sessions in all, and most streams of logs in one process.")
     tail: int = Field(default=4096, ge=1, description="How much of an existing log is shown first when it is followed, in KiB.")
 

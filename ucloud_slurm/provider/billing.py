@@ -35,16 +35,9 @@ def bill(
         return
     tariff = accounting.tariff
     due = charges.charge(
-        row.id,
-        slurm_id,
-        used=used,
-        charged=row.charged,
-        weight=weight,
-        tariff=tariff,
-        every=every,
-        final=final,
+        row.id, slurm_id, used=used, charged=row.charged, weight=weight, tariff=tariff, every=every, final=final,
         last_unit=settings.last_unit,
-    )
+    )  # fmt: skip
     if due is not None:
         provider.charges.add(due, slurm_id, charges.covered(due, tariff), provider.now())
 

@@ -192,19 +192,9 @@ class Commands:
     def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> TerminalCommand:
         """See :class:`Scheduler`. srun(1): with --overlap the step shares the resources of the job's other steps."""
         argv = (
-            *self._command("srun"),
-            f"--jobid={job}",
-            "--overlap",
-            "--nodes=1",
-            "--ntasks=1",
-            f"--relative={rank}",
-            f"--chdir={folder}",
-            "--job-name=ucloud-shell",
-            "--quiet",
-            "--pty",
-            shell,
-            "-l",
-        )
+            *self._command("srun"), f"--jobid={job}", "--overlap", "--nodes=1", "--ntasks=1", f"--relative={rank}",
+            f"--chdir={folder}", "--job-name=ucloud-shell", "--quiet", "--pty", shell, "-l",
+        )  # fmt: skip
         return TerminalCommand(argv, tuple((self._env | {"TERM": "xterm-256color"}).items()))
 
     def _command(self, name: str) -> list[str]:

@@ -191,16 +191,14 @@ class Sessions:
 
     def access(self, job_ids: Collection[str]) -> dict[str, Access]:
         """The access to each of these jobs; those that do not exist, or that UCloud does not have, are left out."""
-        marks = ",".join("?" * len(job_ids))
+        ids = ",".join("?" * len(job_ids))
         jobs = self._store.rows(
             "select id, owner, phase = 'ended' and not exists (select 1 from outbox where job_id = jobs.id "
-            f"and outcome is null) as ended from jobs where phase <> 'refused' and id in ({marks})",
+            f"and outcome is null) as ended from jobs where phase <> 'refused' and id in ({ids})",
             list(job_ids),
         )
         removals: dict[str, dict[str, float]] = {}
-        for row in self._store.rows(
-            f"select job_id, entity, removed_at from removals where job_id in ({marks})", list(job_ids)
-        ):
+        for row in self._store.rows(f"select job_id, entity, removed_at from removals where job_id in ({ids})", list(job_ids)):
             removals.setdefault(row["job_id"], {})[row["entity"]] = row["removed_at"]
         return {row["id"]: Access(row["owner"], bool(row["ended"]), removals.get(row["id"], {})) for row in jobs}
 

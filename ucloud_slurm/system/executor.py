@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 T = TypeVar("T")
-P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +24,11 @@ class FairExecutor:
 
     An account with a thousand tasks delays the task of another by one of them, not by a thousand. A task that has
     begun is finished even if nobody waits for it. Threads start on demand and do not keep a process from exiting.
+
+    :param max_workers: threads
     """
 
     def __init__(self, max_workers: int) -> None:
-        """Starts no thread yet.
-
-        :param max_workers: threads
-        """
         self._max_workers = max_workers
         self._threads = 0
         self._idle = 0
@@ -40,21 +37,13 @@ class FairExecutor:
         self._changed = threading.Condition()
         self._closed = False
 
-    @overload
-    def submit(self, account: str, work: Callable[[], T]) -> Future[T]: ...
-
-    @overload
-    def submit(
-        self, account: str, work: Callable[[P], T], prepare: Callable[[], P], discard: Callable[[P], object]
-    ) -> Future[T]: ...
-
     def submit(
         self,
         account: str,
-        work: Callable[..., Any],
+        work: Callable[..., T],
         prepare: Callable[[], Any] | None = None,
         discard: Callable[[Any], object] = lambda _prepared: None,
-    ) -> Future[Any]:
+    ) -> Future[T]:
         """Queues a task of an account.
 
         :param work: the task
@@ -64,14 +53,14 @@ class FairExecutor:
         :raises RuntimeError: no thread can be started, and there is none
         :returns: the task, which can be cancelled until it has begun
         """
-        task = _Task(Future(), work, prepare, discard)
+        task = _Task(future := Future[T](), work, prepare, discard)
         with self._changed:
             if self._queued + 1 > self._idle and self._threads < self._max_workers:
                 self._start_thread()
             self._queues.setdefault(account, deque()).append(task)
             self._queued += 1
             self._changed.notify()
-        return task.future
+        return future
 
     def _start_thread(self) -> None:
         try:

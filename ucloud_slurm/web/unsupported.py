@@ -27,9 +27,7 @@ ABSENT_PRODUCTS = {
 def declare(provider: Provider, calls: CallRegistry) -> None:
     """Declares them."""
     for path, what in ABSENT_PRODUCTS.items():
-        calls.call("GET", f"{path}/retrieveProducts", gives=Answers[Nothing], summary=f"List the {what}: there are none.")(
-            _no_products
-        )
+        calls.call("GET", f"{path}/retrieveProducts", gives=Answers[Nothing], summary=f"The {what}: none.")(_no_products)
 
     @calls.call("POST", "jobs/requestDynamicParameters", takes=FormOpened, gives=DynamicParameters)
     def request_dynamic_parameters(form: FormOpened) -> DynamicParameters:

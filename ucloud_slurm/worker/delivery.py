@@ -14,6 +14,8 @@ from ucloud_slurm.ucloud.reports import Charge
 
 log = logging.getLogger(__name__)
 
+Send = Callable[[Provider, Sequence[OutboxMessage]], None]
+
 UNANSWERED_SECONDS = 10.0  # after which a create that was never acknowledged counts as answered
 BUDGET_SECONDS = 60.0  # of a pass; jobs that must be cancelled wait behind it
 PAYMENT_REQUIRED = 402
@@ -48,9 +50,7 @@ def deliver(provider: Provider) -> bool:
     return True
 
 
-def _bisect(
-    provider: Provider, messages: Sequence[OutboxMessage], send: Callable[[Provider, Sequence[OutboxMessage]], None]
-) -> None:
+def _bisect(provider: Provider, messages: Sequence[OutboxMessage], send: Send) -> None:
     """Sends a bulk. One that is refused as a whole is sent in halves, down to the messages that are refused."""
     try:
         send(provider, messages)
@@ -88,9 +88,7 @@ def _send_charges(provider: Provider, messages: Sequence[OutboxMessage]) -> None
     paid = [message for message in messages if message.job_id not in answer.insufficient]
     before = [message for message in paid if message.job_id in answer.duplicates]
     provider.outbox.mark_done(before, MessageOutcome.DELIVERED, "booked before", provider.now())
-    provider.outbox.mark_done(
-        [message for message in paid if message not in before], MessageOutcome.DELIVERED, "", provider.now()
-    )
+    provider.outbox.mark_done([one for one in paid if one not in before], MessageOutcome.DELIVERED, "", provider.now())
     for message in messages:
         if message.job_id in answer.insufficient:
             if message.sends == 0:

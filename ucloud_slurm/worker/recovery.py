@@ -73,9 +73,7 @@ def _never_arrived(provider: Provider, row: JobRow) -> None:
         update = JobUpdate(JobState.FAILURE, "The provider does not know this job.")
         provider.jobs.end_unsubmitted(row.id, update, now, used=None)
     elif row.attempts >= MAX_ATTEMPTS:
-        provider.jobs.refused(
-            row.id, 500, "The cluster did not take the job in many attempts; please tell the provider's support.", now
-        )
+        provider.jobs.refused(row.id, 500, "The cluster took the job in no attempt; please tell the provider's support.", now)
     else:
         log.info("job %s: its submission never reached Slurm; it is retried", row.id)
         provider.jobs.release_claim([row.id], row.attempts)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 RESERVED = frozenset(("if", "then", "elif", "else", "fi", "time", "for", "in", "until", "while", "do", "done"))
 RESERVED |= frozenset(("case", "esac", "coproc", "select", "function"))
 # A command begins after these.
-_BEFORE_A_COMMAND = frozenset(("if", "then", "elif", "else", "time", "until", "while", "do", "coproc", "!", "{", "("))
+_BEFORE_COMMAND = frozenset(("if", "then", "elif", "else", "time", "until", "while", "do", "coproc", "!", "{", "("))
 _DECLARE = frozenset(("declare", "typeset", "local", "readonly", "export"))
 _TAKE_NAMES = _DECLARE | {"unset", "read", "mapfile", "readarray", "getopts"}
 _ARITHMETIC = frozenset(("-eq", "-ne", "-lt", "-le", "-gt", "-ge", "-v", "-R"))
-_BEFORE_A_BUILTIN = frozenset(("command", "builtin"))
+_BEFORE_BUILTIN = frozenset(("command", "builtin"))
 # Commands that run their arguments, or hand them to a shell that reads them again.
 _RUN_ARGUMENTS = frozenset(("eval", "trap", "alias", "compgen", "ssh"))
 _SHELLS = frozenset(("sh", "bash", "dash", "ksh", "zsh", "su", "sg", "script", "flock", "sbatch"))
@@ -81,9 +81,7 @@ class ShellCommand:
             self.options += argument
         elif unquoted == "{" and self.name == "function":
             self.end()
-        elif not self.name and not (
-            unquoted in _BEFORE_A_COMMAND or argument in _BEFORE_A_BUILTIN or _ASSIGNMENT.match(unquoted)
-        ):
+        elif not self.name and not (unquoted in _BEFORE_COMMAND or argument in _BEFORE_BUILTIN or _ASSIGNMENT.match(unquoted)):
             self.name = argument
         self.starts_shell = self.starts_shell or argument.rpartition("/")[2] in _SHELLS
         self.integers = self.declares and "i" in self.options

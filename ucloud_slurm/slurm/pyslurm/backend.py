@@ -5,14 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ucloud_slurm.slurm import errors
 from ucloud_slurm.slurm.commands import Commands
-from ucloud_slurm.slurm.errors import (
-    ActionRefusedError,
-    OutcomeUnknownError,
-    SchedulerUnavailableError,
-    SubmissionRefusedError,
-    is_refusal,
-)
 from ucloud_slurm.slurm.pyslurm import translation
 from ucloud_slurm.slurm.pyslurm.process import AnswerLostError, NotSentError, PySlurmPool, PySlurmProcess
 from ucloud_slurm.slurm.pyslurm.translation import UnsupportedError
@@ -99,7 +93,7 @@ class PySlurm(Commands):
             return None
         except AnswerLostError as error:
             self._count("submit")
-            raise OutcomeUnknownError(f"pyslurm gave no answer: {error}") from None
+            raise errors.OutcomeUnknownError(f"pyslurm gave no answer: {error}") from None
         self._count("submit")
         return answer
 
@@ -173,7 +167,7 @@ class PySlurm(Commands):
         if "done" in answer:
             return
         if _refused(answer):
-            raise ActionRefusedError(f"{_text(answer)} for job {job}")
+            raise errors.ActionRefusedError(f"{_text(answer)} for job {job}")
         raise _UseCommandsError(_text(answer))
 
     def _ask_process(self, call: str, job: SlurmJobId, within: float, **more: object) -> Message:
@@ -208,7 +202,7 @@ class _UseCommandsError(Exception):
         """
         left = until - time.monotonic()
         if left <= 0:
-            raise SchedulerUnavailableError(f"pyslurm gave no answer in time: {self}")
+            raise errors.SchedulerUnavailableError(f"pyslurm gave no answer in time: {self}")
         return left
 
 
@@ -238,14 +232,14 @@ def _submitted(answer: Message) -> SlurmJobId:
     if isinstance(done, int) and not isinstance(done, bool) and done > 0:
         return SlurmJobId(done)
     if _refused(answer):
-        raise SubmissionRefusedError(_text(answer))
-    raise OutcomeUnknownError(f"pyslurm: {_text(answer)}")
+        raise errors.SubmissionRefusedError(_text(answer))
+    raise errors.OutcomeUnknownError(f"pyslurm: {_text(answer)}")
 
 
 def _refused(answer: Message) -> bool:
     """Whether Slurm served the request and refused it."""
     number = answer.get("errno")
-    return isinstance(number, int) and number >= translation.FIRST_OF_SLURM and is_refusal(_text(answer))
+    return isinstance(number, int) and number >= translation.FIRST_OF_SLURM and errors.is_refusal(_text(answer))
 
 
 def _text(answer: Message) -> str:
