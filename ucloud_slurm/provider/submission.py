@@ -1,4 +1,4 @@
-"""Submission of jobs in two phases: started without Slurm hearing of it, and concluded once the job is claimed.
+"""Submission of a job in two phases: `start` prepares it, `conclude` sends it to Slurm after the job was claimed.
 
 One job, one Slurm job: an attempt is claimed in the database before anything is sent. If its outcome is unknown the
 job is looked up before the next attempt (:mod:`ucloud_slurm.worker.recovery`).

@@ -1,9 +1,9 @@
 """Reading what Slurm's commands print. Pure; output that is not whole is an error, never data.
 
-Fields are parted by the ASCII unit separator, and every row of squeue and sinfo ends with a field that we put there
-ourselves: a row that was cut off lacks it. The name of a job is its user's own text and may hold anything, so it is
-the last field, and what parts or ends the rows bears a mark that is made anew for each call: no name can pretend to
-be the row of another job. Times are asked for in seconds since the epoch
+Fields are separated by the ASCII unit separator, and every row of squeue and sinfo ends with a fixed field: a row that
+was cut off lacks it. The name of a job is its user's own text and may hold anything, so it is
+the last field, and separators and row ends contain a random mark of the call: no name can pretend to be the row of
+another job. Times are asked for in seconds since the epoch
 (``SLURM_TIME_FORMAT=%s``).
 """
 

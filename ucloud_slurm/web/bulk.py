@@ -1,4 +1,4 @@
-"""The jobs of one create: written in one transaction, submitted until a deadline, rolled back all together."""
+"""A bulk: the jobs of one create, written in one transaction, submitted until a deadline, rolled back in one transaction."""
 
 import logging
 import threading
@@ -49,7 +49,7 @@ class Bulk:
 
         :param new: the jobs, in the order of the request
         :param submissions: the batch jobs that can be submitted now, by id
-        :param deadline: monotonic seconds at which nothing is waited for any more
+        :param deadline: monotonic seconds; no waiting after that
         :param acknowledge: create is answered with success as soon as Slurm has the job
         """
         self._provider = provider
@@ -57,7 +57,7 @@ class Bulk:
         self._submissions = submissions
         self._deadline = deadline
         self._acknowledge = acknowledge
-        self._rows_written = threading.Event()  # or will never be, and the tasks are cancelled
+        self._rows_written = threading.Event()  # set too when that failed and the tasks are cancelled
         self._tasks: dict[Task, str] = {}  # not done
         self._done: SimpleQueue[Task] = SimpleQueue()
         self._claims: dict[str, int] = {}  # attempts that have not begun, by job
@@ -195,7 +195,7 @@ def check_known(provider: Provider, fingerprints: Mapping[str, str]) -> Collecti
 
 
 def roll_back(provider: Provider, ids: Collection[str], refused: JobRow) -> None:
-    """Takes a bulk back of which a job was refused: in one transaction, then with scancel as far as there is time.
+    """Rolls back a bulk that contains a refused job: in one transaction, then with scancel while there is time.
 
     The worker cancels what is left. A job that another request has acknowledged stays.
     """

@@ -1,7 +1,7 @@
 """Polling: what squeue and sacct say of our jobs becomes updates and charges in the outbox.
 
-squeue counts while it lists a job; sacct completes the end. If one of them could not be asked, or does not have
-everything yet, the job stays as it is.
+While squeue lists a job, its record is used; afterwards the record of sacct. If one of them could not be asked, or
+does not have everything yet, the job stays as it is.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Quoting of Jinja values in a script of bash: each arrives as it is, wherever in the script it is printed.
 
-Code of the template's author is not changed. Where it is not certain how bash would read a value, the value is refused:
-no job is better than one that runs what a user typed.
+Code of the template's author is not changed. Where it is not certain how bash would read a value, the value is refused,
+so that a user's text never runs as code.
 """
 
 import re
