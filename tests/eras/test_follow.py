@@ -49,7 +49,7 @@ def ask(socket: Socket, job_id: str) -> None:
 
 def test_a_log_is_followed_from_the_queue_to_its_last_byte_over_one_connection(world: World, job: LoggedJob) -> None:
     with world.core.follow(job.id) as followed:
-        world.core.wait_until(lambda: followed.inits == 1)
+        followed.wait_for(lambda: followed.inits == 1)
         job.start()
         job.write("one\n")
         followed.wait_for(lambda: followed.text() == "one\n", 5)

@@ -10,6 +10,7 @@ from tests.sandbox.bench.programs import Timer
 from tests.sandbox.bench.rows import row
 from tests.sandbox.bench.stage import PLENTY, RUNNING, Scene, Stage
 from tests.sandbox.core.applications import application, word
+from tests.sandbox.processes import wait_until
 
 FOLLOWERS, JOBS, LINES = 200, 10, 8
 KEYS, TIMES = 60, 40
@@ -56,7 +57,7 @@ def _follow(scene: Scene, jobs: Sequence[str]) -> list[float]:
             followed.wait_for(lambda followed=followed: READY in followed.text(), PATIENCE)  # type: ignore[misc]
         for job in jobs:
             (scene.site.folder / "jobs" / job / "go").touch()
-        scene.core.wait_until(lambda: len(late) >= FOLLOWERS * LINES, PATIENCE, "all lines")
+        wait_until("all lines", lambda: len(late) >= FOLLOWERS * LINES, seconds=PATIENCE)
     return late
 
 
