@@ -216,7 +216,7 @@ def test_the_outcome_of_an_attempt_says_nothing_about_the_next(world: World) -> 
 
 
 def test_a_folder_that_took_longer_than_the_claim_allows_sends_nothing(world: World, mocker: MockerFixture) -> None:
-    mocker.patch("ucloud_slurm.provider.submission.CLAIM_MARGIN_SECONDS", -1.0)
+    mocker.patch("ucloud_slurm.provider.submission.CLAIM_MARGIN_SECONDS", -10.0)
     assert create(world, job_data("7"))[0] == 200
     assert (world.model.of("7"), world.row("7").phase) == ([], JobPhase.SUBMITTING)
     mocker.stopall()

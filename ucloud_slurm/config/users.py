@@ -42,7 +42,7 @@ class UsersSection(Section):
         "precedence over it, and it over the account of the product.",
     )
     personal_account: str | None = Field(
-        default=None, description="Slurm account of jobs without a project, with {user}, the Unix user, filled in."
+        default=None, description="Slurm account of jobs without a project; {user} is the Unix user."
     )
     script: Path | None = Field(default=None, description='The program of mapping = "script"; see the guide about users.')
     script_timeout: Duration = Field(default=1.0, description="Its time limit. A job is not accepted without its answer.")
@@ -51,9 +51,7 @@ class UsersSection(Section):
         default=Path("/run/ucloud-slurm/runner.sock"),
         description="The socket of the runner, through which this program acts as other users.",
     )
-    link: Path = Field(
-        default=LINK_SOCKET, description="The socket on which `ucloud-slurm linkd` lets users of this host connect themselves."
-    )
+    link: Path = Field(default=LINK_SOCKET, description="The socket on which `ucloud-slurm linkd` serves users of this host.")
     sudo: Path = Field(default=Path("/usr/bin/sudo"), description="The sudo that the runner uses.")
     program: Path = Field(
         default=Path("/opt/ucloud-slurm/bin/ucloud-slurm-as-user"),

@@ -8,7 +8,6 @@ import logging
 import time
 from contextlib import suppress
 from enum import Enum, auto
-from functools import partial
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.errors import problem
@@ -114,12 +113,14 @@ def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> S
     )
 
 
-def claimed_until(provider: Provider, waits: float = 0.0) -> float:
-    """Until when a claim holds that is made now, in seconds since the epoch.
+def lease(provider: Provider, waits: float = 0.0) -> tuple[float, float]:
+    """How long a claim lasts that is made now.
 
     :param waits: seconds after which the submission begins at the latest
+    :returns: when it expires, in seconds since the epoch, and by when the job must be sent, in monotonic seconds
     """
-    return provider.now() + waits + provider.config.slurm.timeout + CLAIM_MARGIN_SECONDS
+    lasts = waits + CLAIM_MARGIN_SECONDS
+    return provider.now() + provider.config.slurm.timeout + lasts, time.monotonic() + lasts
 
 
 def start(provider: Provider, submission: Submission) -> PendingSubmission | None:
@@ -143,6 +144,7 @@ def conclude(
     job_id: str,
     submission: Submission,
     attempt: int,
+    send_by: float,
     pending: PendingSubmission | None = None,
     *,
     acknowledge: bool = False,
@@ -150,14 +152,15 @@ def conclude(
     """Submits a job that has been claimed, and records what came of it.
 
     :param attempt: number of the claimed attempt; the outcome is recorded only while no later one has begun
+    :param send_by: when the claim would not last for Slurm's answer any more (:func:`lease`)
     :param pending: the submission, where it has been started
     :param acknowledge: its create is answered with success once Slurm has the job
     :raises FolderError: nothing was submitted, and the claim is released
     :raises StorageError: the outcome could not be recorded; the job is looked up by its name later
     """
-    jobs, log_away = provider.jobs, partial(log.warning, "job %s: not submitted yet: %s", job_id)
+    jobs = provider.jobs
     try:
-        slurm_id = _send(provider, submission, pending)
+        slurm_id = _send(provider, submission, send_by, pending)
     except StorageFullError as error:
         jobs.release_claim([job_id], attempt)
         raise FolderError(error.why) from None
@@ -169,14 +172,11 @@ def conclude(
         log.info("job %s: Slurm refused it: %s", job_id, refusal.reason)
         jobs.refused(job_id, answer.status, answer.why, provider.now(), attempt=attempt)
         return SubmissionOutcome.REFUSED
-    except ImpersonationUnavailableError as error:
-        log_away(error)
+    except (ImpersonationUnavailableError, SchedulerUnavailableError) as error:
+        log.warning("job %s: not submitted yet: %s", job_id, error)
         jobs.release_claim([job_id], attempt)
-        return SubmissionOutcome.NOT_SENT
-    except SchedulerUnavailableError as error:
-        log_away(error)
-        jobs.release_claim([job_id], attempt)
-        provider.breaker.record_failure(SLURM, str(error), provider.now())
+        if isinstance(error, SchedulerUnavailableError):
+            provider.breaker.record_failure(SLURM, str(error), provider.now())
         return SubmissionOutcome.NOT_SENT
     except OutcomeUnknownError as error:
         log.warning("job %s: the outcome of its submission is unknown: %s", job_id, error)
@@ -197,13 +197,13 @@ def conclude(
     return SubmissionOutcome.SUBMITTED
 
 
-def _send(provider: Provider, submission: Submission, pending: PendingSubmission | None) -> SlurmJobId | None:
+def _send(provider: Provider, submission: Submission, send_by: float, pending: PendingSubmission | None) -> SlurmJobId | None:
     """Prepares the job's folder and sends the job; None when the claim does not last for it."""
-    begun, impersonation = time.monotonic(), provider.impersonation(submission.user)
+    impersonation = provider.impersonation(submission.user)
     pending = pending or provider.scheduler.start(submission, impersonation.start)
     try:
         impersonation.prepare(submission.folder, {SCRIPT_NAME: submission.script})
-        in_time = time.monotonic() - begun <= CLAIM_MARGIN_SECONDS
+        in_time = time.monotonic() <= send_by
     except BaseException:
         pending.abandon()
         raise

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from ucloud_slurm.store.job_rows import JobRow, NewJob, OpenJob, insert, lean, whole
 from ucloud_slurm.store.job_state import END, IS_UNKNOWN, JobPhase, Stop
 from ucloud_slurm.store.outbox import Outbox
-from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.store.sqlite import BUSY_SECONDS, Store
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 
 RATE_WINDOW_SECONDS = 10.0  # over which the rate of submissions is counted
@@ -94,7 +94,7 @@ class Jobs:
                     written.add(job.id)
         return written
 
-    def acknowledge(self, ids: Collection[str], now: float) -> list[JobRow]:
+    def acknowledge(self, ids: Collection[str], now: float, within: float = BUSY_SECONDS) -> list[JobRow]:
         """Decides to answer create with success, unless one of the jobs has been refused or rolled back.
 
         :returns: these; if there are none, a later refusal of a job is its FAILURE
@@ -104,21 +104,23 @@ class Jobs:
         undecided = f"select 1 from jobs where (promised_at is null or {gone}) and {_IDS} limit 1"
         if self._store.row(undecided, [these]) is None:
             return []
-        with self._store.writing():
+        with self._store.writing(within=within):
             refused = whole(self._store, f"where ({gone}) and {_IDS}", [these])
             if not refused:
                 sql = f"update jobs set promised_at = ? where promised_at is null and {_IDS}"
                 self._store.change(sql, [now, these])
         return refused
 
-    def claim(self, ids: Collection[str], now: float, until: float, pace: float | None = None) -> dict[str, int]:
+    def claim(
+        self, ids: Collection[str], now: float, until: float, pace: float | None = None, within: float = BUSY_SECONDS
+    ) -> dict[str, int]:
         """Claims an attempt to submit each of these jobs, except those that are claimed, must end or are held.
 
         :param until: when the claims expire, in seconds since the epoch
         :param pace: most submissions a second as one Unix user, over :data:`RATE_WINDOW_SECONDS`; None: no limit
         :returns: the claimed jobs with the number of the attempt; the outcome of another attempt changes nothing
         """
-        with self._store.writing():
+        with self._store.writing(within=within):
             if pace is not None:
                 ids = self._within_pace(ids, now, pace)
             rows = self._store.rows(

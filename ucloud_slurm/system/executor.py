@@ -3,7 +3,8 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, TypeVar
@@ -47,8 +48,7 @@ class FairExecutor:
         """Queues a task of an account.
 
         :param work: the task
-        :param prepare: is called first, and ``work`` with its result. The task has not begun until it returns; it must
-            not raise
+        :param prepare: is called first, and ``work`` with its result. The task has not begun until it returns
         :param discard: is called instead of ``work`` if the task was cancelled while ``prepare`` ran
         :raises RuntimeError: no thread can be started, and there is none
         :returns: the task, which can be cancelled until it has begun
@@ -104,18 +104,17 @@ class FairExecutor:
 
 def _execute(task: _Task) -> None:
     prepared: tuple[Any, ...] = ()
-    if task.prepare is not None and not task.future.cancelled():
-        prepared = (task.prepare(),)
-    if not task.future.set_running_or_notify_cancel():
-        for each in prepared:
-            task.discard(each)
-        return
     try:
-        result = task.work(*prepared)
-    except BaseException as error:  # noqa: BLE001  the caller that waits for the result gets it
-        task.future.set_exception(error)
-    else:
-        task.future.set_result(result)
+        if task.prepare is not None and not task.future.cancelled():
+            prepared = (task.prepare(),)
+        if task.future.set_running_or_notify_cancel():
+            task.future.set_result(task.work(*prepared))
+        else:
+            for each in prepared:
+                task.discard(each)
+    except BaseException as error:  # noqa: BLE001  the caller that waits for the result gets it; the thread goes on
+        with suppress(InvalidStateError):
+            task.future.set_exception(error)
 
 
 def round_robin(things: Iterable[T], account: Callable[[T], str]) -> list[T]:

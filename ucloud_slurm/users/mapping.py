@@ -102,9 +102,7 @@ def slurm_account(users: UsersSection, people: People, project: str | None, loca
         return None
     name = pattern.replace("{project}", project or "").replace("{user}", local_user)
     if not _WORD.fullmatch(name):
-        raise Forbidden(
-            f"Your project {one_line(project or '', 40)} has no account on this cluster. Please tell the provider's support."
-        )
+        raise Forbidden(f"Your project {one_line(project or '', 40)} has no account here. Please tell the provider's support.")
     return name
 
 

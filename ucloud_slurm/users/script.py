@@ -42,7 +42,7 @@ class Script:
             raise Misconfigured([f"users.script: {self._program} cannot be used ({error.strerror})."]) from None
         if not stat.S_ISREG(mode) or mode & 0o022 or not mode & 0o111:
             raise Misconfigured(
-                [f"users.script: {self._program} should be a program that only its owner can change; chmod 755 {self._program}"]
+                [f"users.script: {self._program} must be writable for its owner only; chmod 755 {self._program}"]
             )
 
     def identity(self, username: str, project: str | None) -> Identity:

@@ -189,7 +189,7 @@ def test_the_program_of_the_site_must_be_there_and_safe(configure: Configure, ru
         found(config)
     program.write_text("#!/bin/sh\n")
     program.chmod(0o777)
-    with pytest.raises(Misconfigured, match="only its owner can change"):
+    with pytest.raises(Misconfigured, match="writable for its owner only"):
         found(config)
     program.chmod(0o755)
     assert [level for level, _ in found(config)] == ["ok", "ok"]

@@ -200,6 +200,6 @@ def test_the_slurm_account_comes_from_the_table_the_pattern_or_the_product(core:
 def test_no_project_makes_a_slurm_account_that_is_not_a_plain_word(core: SimulatedCore, tmp_path: Path, project: str) -> None:
     provider = Provider.open(configuration(core, tmp_path, users={"mapping": "table", "account": "{project}"}))
     provider.people.add([UserLink("Ada#1", "ada", 54321, 0.0, "grace")])
-    with pytest.raises(Forbidden, match="no account on this cluster"):
+    with pytest.raises(Forbidden, match="no account here"):
         provider.mapping.identity("Ada#1", project)
     provider.close()

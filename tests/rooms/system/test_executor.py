@@ -256,3 +256,22 @@ def test_a_task_can_be_cancelled_until_its_preparation_is_over() -> None:
     whole.result(PATIENCE)
     assert done == ["prepared", "did prepared"]
     executor.close()
+
+
+def test_a_preparation_that_fails_is_the_error_of_its_task_and_its_thread_goes_on() -> None:
+    executor = FairExecutor(1)
+    broken = executor.submit("a", lambda _: None, lambda: 1 // 0, lambda _: None)
+    with pytest.raises(ZeroDivisionError):
+        broken.result(PATIENCE)
+    preparing, go = threading.Event(), threading.Event()
+
+    def prepare() -> None:
+        preparing.set()
+        go.wait(PATIENCE)
+
+    cancelled = executor.submit("a", lambda _: None, prepare, lambda _: 1 // 0)
+    assert preparing.wait(PATIENCE)
+    assert cancelled.cancel()
+    go.set()
+    executor.submit("a", lambda: None).result(PATIENCE)
+    executor.close()

@@ -109,7 +109,7 @@ def test_products_are_what_is_configured_and_what_is_possible(world: World) -> N
             {"product": {"id": "example-compute-1", "category": "example-compute", "provider": "another"}},
             "specification.product",
         ),
-        ({"timeAllocation": {"hours": 11, "minutes": 0, "seconds": 0}}, "may run for 10 hours"),
+        ({"timeAllocation": {"hours": 11, "minutes": 0, "seconds": 0}}, "run at most 10 hours"),
         ({"timeAllocation": {"hours": 10**9, "minutes": 0, "seconds": 0}}, "timeAllocation"),
         ({"timeAllocation": {"hours": 0, "minutes": 0, "seconds": 0}}, "timeAllocation"),
         ({"replicas": 5}, "at most 4 nodes"),

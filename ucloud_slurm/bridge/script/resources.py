@@ -88,7 +88,7 @@ def _minutes(job: Job, application: Application, product: Product) -> int | None
 
 def _fits(wanted: Plan, product: Product, partition: Partition) -> None:
     if wanted.minutes is not None and partition.minutes is not None and wanted.minutes > partition.minutes:
-        raise Refused(f"A job on {product.id} may run for {span(partition.minutes)}; it asks for {span(wanted.minutes)}.")
+        raise Refused(f"Jobs on {product.id} run at most {span(partition.minutes)}; it asks for {span(wanted.minutes)}.")
     most = sum(group.count for group in partition.groups)
     if partition.nodes_max is not None:
         most = min(most, partition.nodes_max)
