@@ -225,5 +225,4 @@ def roll_back(provider: Provider, ids: Collection[str], refused: JobRow) -> None
 
 
 def _next(waiting: deque[str], window: int) -> list[str]:
-    """Takes the next window of jobs."""
     return [waiting.popleft() for _ in range(min(window, len(waiting)))]
