@@ -10,7 +10,7 @@ Measure = Literal["ratio", "median", "largest"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Bound:
     """A bound on one number of a row.
 
     :ivar measure: which number; ``ratio`` is that to the bare command
@@ -33,29 +33,29 @@ class Wanted:
         return f"{self.measure} {sign} {bound:g}"
 
 
-COMMANDS: Mapping[str, Wanted] = {
-    "create": Wanted("ratio", most=1.4),
-    "create-8": Wanted("ratio", least=0.8),
-    "create-100": Wanted("largest", most=3000),
-    "create-100-errors": Wanted("largest", most=0),
-    "bulk-100": Wanted("ratio", most=0.6),
-    "pass-10000": Wanted("ratio", most=1.5),
-    "loop-10000": Wanted("ratio", most=1.5),
-    "pass-memory-10000": Wanted("largest", most=200),
-    "loop-memory-10000": Wanted("largest", most=200),
-    "pass-memory-20000": Wanted("largest", most=200),
-    "loop-memory-20000": Wanted("largest", most=200),
-    "pass-written": Wanted("largest", most=0),
-    "pass-calls-spread": Wanted("largest", most=0),
+COMMANDS: Mapping[str, Bound] = {
+    "create": Bound("ratio", most=1.4),
+    "create-8": Bound("ratio", least=0.8),
+    "create-100": Bound("largest", most=3000),
+    "create-100-errors": Bound("largest", most=0),
+    "bulk-100": Bound("ratio", most=0.6),
+    "pass-10000": Bound("ratio", most=1.5),
+    "loop-10000": Bound("ratio", most=1.5),
+    "pass-memory-10000": Bound("largest", most=200),
+    "loop-memory-10000": Bound("largest", most=200),
+    "pass-memory-20000": Bound("largest", most=200),
+    "loop-memory-20000": Bound("largest", most=200),
+    "pass-written": Bound("largest", most=0),
+    "pass-calls-spread": Bound("largest", most=0),
 }
-PYSLURM: Mapping[str, Wanted] = {
+PYSLURM: Mapping[str, Bound] = {
     **COMMANDS,
-    "create": Wanted("ratio", most=0.6),
-    "create-8": Wanted("ratio", least=1),
-    "bulk-100": Wanted("ratio", most=0.25),
+    "create": Bound("ratio", most=0.6),
+    "create-8": Bound("ratio", least=1),
+    "bulk-100": Bound("ratio", most=0.25),
 }
 
 
-def wanted(row: Row, backend: str) -> Wanted | None:
+def wanted(row: Row, backend: str) -> Bound | None:
     """The bound for a row; None where there is none."""
     return (PYSLURM if backend == "pyslurm" else COMMANDS).get(row.key)
