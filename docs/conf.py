@@ -17,3 +17,4 @@ nitpicky = True
 keep_warnings = True
 default_role = None
 highlight_language = "none"
+smartquotes_action = "qe"  # two dashes are the beginning of an option

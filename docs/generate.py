@@ -9,6 +9,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, cast, get_args, get_origin
@@ -20,6 +21,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from sqlite_utils import Database
 
+from tests.rooms.test_rooms import HOUSE, MAY_IMPORT
 from tests.sandbox.bench import pages as bench_pages
 from tests.sandbox.bench import plots
 from tests.sandbox.cli import sandbox
@@ -31,7 +33,7 @@ from ucloud_slurm.config import types as config_types
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store import migrations
+from ucloud_slurm.store import job_state, migrations
 from ucloud_slurm.store import sqlite as store_database
 from ucloud_slurm.ucloud.eras import ERA_2021
 
@@ -272,6 +274,42 @@ def _words(text: str) -> str:
     return text.replace("NODES", "*nodes*").replace("(WORD)", "(*reason*)")
 
 
+# ---- architecture
+
+
+def packages() -> str:
+    """The packages from the top to the bottom, what each of them is, and what it may import."""
+    order = [*MAY_IMPORT]
+    rows = []
+    for name in reversed(order):
+        if (HOUSE / name).is_dir():
+            about = str(import_module(f"{HOUSE.name}.{name}").__doc__).partition("\n")[0]
+            imported = sorted(MAY_IMPORT[name] - {"__init__"}, key=order.index, reverse=True)
+            rows.append((literal(name), about, ", ".join(map(literal, imported))))
+    return table(("Package", "What it is", "May import"), rows, "12 48 40")
+
+
+def transitions() -> str:
+    """The state machine of a job: what changes what, and when. States that a transition has in common share a row."""
+    sources: dict[tuple[str, str, str, str], list[str]] = {}
+    for each in job_state.TRANSITIONS:
+        reason = "" if each.event is job_state.JobEvent.STOP else f": {literal(each.stop)}"  # that of the caller
+        marks = [f"stop{reason}"] if each.stop else []
+        if each.held is not None:
+            marks.append("held" if each.held else "not held")
+        marks += ["acknowledged"] if each.acknowledged else []
+        target = "unchanged" if each.target is each.source else literal(each.target)
+        row = (
+            literal(each.event),
+            target,
+            ", ".join(guard.name.lower().replace("_", " ") for guard in each.when),
+            "; ".join(marks),
+        )
+        sources.setdefault(row, []).append(literal(each.source))
+    rows = ((", ".join(states_), *row) for row, states_ in sources.items())
+    return table(("State", "Event", "Next state", "Condition", "Mark"), rows, "20 22 14 28 16")
+
+
 # ---- calls and statuses
 
 
@@ -295,11 +333,7 @@ def application() -> Iterator[Flask]:
             config.parse(
                 {
                     "provider": {"id": ID, "url": "http://127.0.0.1:1"},
-                    "ucloud": {
-                        "url": "http://127.0.0.1:1",
-                        "refresh_token_file": str(token),
-                        "public_key_file": str(token),
-                    },
+                    "ucloud": {"url": "http://127.0.0.1:1", "refresh_token_file": str(token), "public_key_file": str(token)},
                     "database": {"path": f"{folder}/database"},
                     "slurm": {"backend": "commands"},
                     "products": [{"id": "product", "category": "category", "partition": "partition"}],
@@ -388,6 +422,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "reference/states.rst": {"states": state_table, "reasons": reasons},
     "reference/statuses.rst": {"statuses": statuses},
     "reference/metrics.rst": {"metrics": metrics},
+    "explanation/architecture.rst": {"packages": packages, "transitions": transitions},
     "explanation/speed.rst": {"measured": measured},
     "../README.rst": {"speed": quoted},
 }

@@ -3,38 +3,38 @@
 The service file names this file. Names that an older gunicorn does not know (22.0 is the oldest) are ignored.
 """
 
-# Where the proxy finds us. Never an address that others can reach: the proxy ends TLS and lets through only
-# what UCloud calls.
+# The address for the proxy, and never one that others can reach: the proxy terminates TLS and passes only what UCloud
+# calls.
 bind = "127.0.0.1:8889"
 
-# Requests wait for Slurm and for the disk, not for the processor: few processes, many threads.
+# Requests wait for Slurm and for the disk, not for a CPU: few processes, many threads.
 workers = 2
 worker_class = "gthread"
 threads = 16
 
-# A worker process that gives no sign of life for so many seconds is replaced. No request takes that long:
-# what Slurm does not do at once, the worker does later.
+# A process without a heartbeat for so many seconds is replaced. No request takes that long: what Slurm does not do at
+# once, the worker (ucloud-slurm-worker.service) does later.
 timeout = 30
-# What is being answered at a stop is finished, for at most so many seconds.
+# Requests that run at a stop have so many seconds to finish.
 graceful_timeout = 10
 keepalive = 5
 
-# Calls of UCloud have short paths; a token has about 700 characters, and none above 8192 is looked at.
+# Calls of UCloud have short paths; a token has about 700 characters, and one above 8192 is refused.
 limit_request_line = 4094
 limit_request_fields = 50
 limit_request_field_size = 8190
 
-# Nothing depends on where a request came from, so no header of a proxy is believed.
+# Nothing depends on the address of the client, so no header of a proxy is trusted.
 forwarded_allow_ips = ""
 
-# A sign of life must not wait for a disk.
+# The heartbeat must not wait for a disk.
 worker_tmp_dir = "/dev/shm"  # noqa: S108
 umask = 0o077
 
-# gunicorn's own socket for steering it (since 25.1) is not needed: systemd does that.
+# gunicorn's control socket (since 25.1) is not needed: systemd controls it.
 control_socket_disable = True
 
-# Errors to standard error, which is the journal; requests are in the journal of the proxy.
+# Errors go to standard error, which is the journal; the proxy logs requests.
 errorlog = "-"
 loglevel = "info"
 accesslog = None

@@ -55,9 +55,7 @@ def clock() -> Clock:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--era", choices=list(ERAS), help="Run every test as with the Core of that era.")
     parser.addoption(
-        "--backend",
-        choices=["commands", "pyslurm"],
-        help="Try that backend of the Scheduler and fail where it cannot be used.",
+        "--backend", choices=["commands", "pyslurm"], help="Try that backend of the Scheduler and fail where it cannot be used."
     )
 
 

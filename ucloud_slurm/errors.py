@@ -13,10 +13,11 @@ class Problem(Exception):
 
     status = 500
 
-    def __init__(self, why: str, *, error_code: str | None = None) -> None:
+    def __init__(self, why: str, *, error_code: str | None = None, status: int | None = None) -> None:
         super().__init__(why)
         self.why = why
         self.error_code = error_code
+        self.status = status or self.status
 
 
 class Refused(Problem):

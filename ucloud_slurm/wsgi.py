@@ -11,6 +11,6 @@ try:
     app = create_app()
 except Misconfigured as error:
     for sentence in error.sentences:
-        print(f"ucloud-slurm: {sentence}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"ucloud-slurm: {sentence}\n")
     # gunicorn's APP_LOAD_ERROR: the master ends, instead of starting workers for ever.
     sys.exit(4)

@@ -75,8 +75,7 @@ def test_an_account_of_somebody_else_is_refused(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"users": {"mapping": "table", "personal_account": "{user}"}}, {"products": [CPU | {"account": "site"}]}],
+    "settings", [{"users": {"mapping": "table", "personal_account": "{user}"}}, {"products": [CPU | {"account": "site"}]}]
 )
 def test_where_the_site_decides_there_is_no_choice(world: World) -> None:
     assert asked(world) == []

@@ -70,12 +70,7 @@ def test_of_other_kinds_there_are_no_products(kind: str, world: World) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [
-        "provider/branding/retrieveInfo",
-        "unheard-of/retrieveProducts",
-        "shares/retrieveProducts",
-        "integration/retrieveNothing",
-    ],
+    ["provider/branding/retrieveInfo", "unheard-of/retrieveProducts", "shares/retrieveProducts", "integration/retrieveNothing"],
 )
 def test_what_nobody_offers_is_not_found_and_in_json(path: str, world: World) -> None:
     status, said = send(world, "GET", path, None)

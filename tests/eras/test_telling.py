@@ -79,9 +79,7 @@ def test_a_job_whose_create_came_to_no_answer_is_cancelled(world: World, mocker:
     assert world.row(row.id).phase is JobPhase.REFUSED
 
 
-def test_a_job_that_ended_before_core_was_asked_is_not_charged_if_core_gave_it_up(
-    world: World, mocker: MockerFixture
-) -> None:
+def test_a_job_that_ended_before_core_was_asked_is_not_charged_if_core_gave_it_up(world: World, mocker: MockerFixture) -> None:
     job = late(world, mocker)
     world.core.faults.outage(True)
     world.model.begin_run(world.slurm(job))
@@ -156,12 +154,7 @@ def test_a_bulk_that_core_cannot_read_is_sent_in_parts(world: World) -> None:
 
 def test_a_text_for_core_has_no_nul(era: str) -> None:
     body = JobUpdate(JobState.RUNNING, "on n\x001", output_folder="/jobs\x00/1").body("7")
-    assert body["update"] == {
-        "status": "on n1",
-        "state": "RUNNING",
-        "expectedDifferentState": True,
-        "outputFolder": "/jobs/1",
-    }
+    assert body["update"] == {"status": "on n1", "state": "RUNNING", "expectedDifferentState": True, "outputFolder": "/jobs/1"}
 
 
 # -- comparing --------------------------------------------------------------------------------------------------
@@ -242,9 +235,7 @@ def test_a_job_that_is_still_on_its_way_is_not_looked_for(world: World) -> None:
 def test_a_job_of_cores_that_cannot_be_read_does_not_hide_the_others(world: World) -> None:
     world.work(3601)
     old = int((world.clock() - 3600) * 1000)
-    bad, good = (
-        job_data(job_id, replicas=replicas) | {"createdAt": old} for job_id, replicas in (("98", 0), ("99", 1))
-    )
+    bad, good = (job_data(job_id, replicas=replicas) | {"createdAt": old} for job_id, replicas in (("98", 0), ("99", 1)))
     world.provider.store.change("delete from caches where kind = 'compared'")
     world.core.faults.answer("jobs.control.browse", 200, {"items": [bad, good], "next": None}, times=3)
     assert world.work(1) is Result.DONE

@@ -23,14 +23,7 @@ from ucloud_slurm.worker.run import run_once
 
 pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
 REPORT = "accounting.v2.reportUsage"
-CORES = {
-    "id": "example-compute-1",
-    "category": "example-compute",
-    "partition": "cpu",
-    "cpus": 4,
-    "memory_gb": 1,
-    "gpus": 0,
-}
+CORES = {"id": "example-compute-1", "category": "example-compute", "partition": "cpu", "cpus": 4, "memory_gb": 1, "gpus": 0}
 
 
 @pytest.fixture
@@ -61,9 +54,7 @@ def reports(world: World, job: str) -> list[Report]:
 
 
 @pytest.mark.parametrize(("seconds", "units"), [(7, 0), (8, 1), (60, 4), (89, 6), (3600, 240), (100_000, 6667)])
-def test_what_is_told_in_the_end_is_what_slurm_counted_to_half_a_core_minute(
-    world: World, seconds: int, units: int
-) -> None:
+def test_what_is_told_in_the_end_is_what_slurm_counted_to_half_a_core_minute(world: World, seconds: int, units: int) -> None:
     job = run(world, seconds)
     world.model.end(world.slurm(job))
     world.work()
@@ -227,9 +218,7 @@ def test_a_charge_that_waited_for_another_era_is_parked_and_not_sent(world: Worl
     assert "jobs.control.chargeCredits" not in {each.call for each in world.core.exchanges}
 
 
-def test_charges_cannot_be_configured_for_a_core_that_reads_no_time_from_them(
-    core: SimulatedCore, tmp_path: Path
-) -> None:
+def test_charges_cannot_be_configured_for_a_core_that_reads_no_time_from_them(core: SimulatedCore, tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match=r"accounting\.mode"):
         Provider.open(configuration(core, tmp_path, accounting={"mode": "charge"}))
 
@@ -258,7 +247,5 @@ def test_the_cpus_of_a_product_are_those_that_core_has(world: World) -> None:
     ("one", "mode", "reports"),
     [(ERA_TODAY, "auto", True), (ERA_TODAY, "off", False), (ERA_2022, "auto", False), (ERA_2022, "report-usage", True)],
 )
-def test_how_use_is_told_goes_by_the_era_unless_it_is_set(
-    open_provider: Open, one: Era, mode: str, reports: bool
-) -> None:
+def test_how_use_is_told_goes_by_the_era_unless_it_is_set(open_provider: Open, one: Era, mode: str, reports: bool) -> None:
     assert replace(open_provider(accounting={"mode": mode}), era=one).reports_usage is reports

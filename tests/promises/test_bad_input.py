@@ -33,16 +33,12 @@ PRODUCT = Product(id="example-compute-1", category="example-compute", partition=
 CPU = Partition("cpu", True, minutes=7 * 24 * 60, nodes_max=None, groups=(NodeGroup(4, 16, 64_000, ""),))
 
 
-def planned(
-    data: dict[str, Any], product: Product = PRODUCT, partition: Partition | None = CPU, **dimensions: int
-) -> Plan:
+def planned(data: dict[str, Any], product: Product = PRODUCT, partition: Partition | None = CPU, **dimensions: int) -> Plan:
     """What a job gets, from UCloud's message on."""
     made = from_data(Job, data)
     app = made.status.resolved_application
     assert app is not None
-    known = ComputeProduct(
-        name=product.id, category=ProductCategoryId(name=product.category, provider="example"), **dimensions
-    )
+    known = ComputeProduct(name=product.id, category=ProductCategoryId(name=product.category, provider="example"), **dimensions)
     return plan(made, app, product, known, partition)
 
 

@@ -1,6 +1,7 @@
 """A bulk is accepted whole or not at all: it stops at its first refusal, and is rolled back in one transaction."""
 
 import re
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,13 +11,18 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
-from tests.conftest import Open, World
-from tests.support.factories import job_data
+from tests.conftest import Open, Serve, World
+from tests.support.factories import job, job_data
+from ucloud_slurm.bridge import naming
 from ucloud_slurm.errors import StorageFullError
+from ucloud_slurm.provider.lookup import Lookup
+from ucloud_slurm.provider.submission import build, new_job
 from ucloud_slurm.slurm.errors import SubmissionRefusedError
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
+from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.store.job_state import JobPhase
-from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.store.sqlite import BUSY_SECONDS, StorageBusyError, Store
+from ucloud_slurm.web.bulk import Bulk
 
 JOBS = 1000
 AT_ONCE = 4  # slurm.submit_at_once, by default
@@ -54,11 +60,11 @@ def durable(mocker: MockerFixture) -> list[float]:
     real, there, times = Store.writing, threading.local(), list[float]()
 
     @contextmanager
-    def writing(self: Store, *, durable: bool = True) -> Iterator[Any]:
+    def writing(self: Store, *, durable: bool = True, within: float = BUSY_SECONDS) -> Iterator[Any]:
         outermost = not getattr(there, "inside", False)
         there.inside = True
         try:
-            with real(self, durable=durable) as connection:
+            with real(self, durable=durable, within=within) as connection:
                 yield connection
                 if outermost and durable:
                     times.append(time.monotonic())
@@ -170,3 +176,74 @@ def test_a_command_that_hangs_as_it_starts_does_not_hold_the_answer(
     assert world.model.jobs == []
     world.work(60)
     assert len(world.model.of("0")) == 1
+
+
+def test_nothing_begins_after_the_deadline(world: World) -> None:
+    submission, row = built(world, "7")
+    Bulk(world.provider, [row], {"7": submission}, time.monotonic() - 1.0, acknowledge=True).submit()
+    assert (world.row("7").phase, world.model.jobs) == (JobPhase.ACCEPTED, [])
+
+
+def built(world: World, job_id: str) -> tuple[Submission, NewJob]:
+    made, provider = job(job_id), world.provider
+    identity = provider.mapping.identity(made.owner.created_by, None)
+    row = new_job(made, naming.fingerprint(made), identity.person.user, provider.now())
+    return build(provider, Lookup(provider), made, identity), row
+
+
+def test_a_window_that_cannot_be_claimed_is_left_to_the_worker(world: World, mocker: MockerFixture) -> None:
+    mocker.patch.object(type(world.provider.jobs), "claim", side_effect=StorageBusyError("The provider is busy."))
+    assert create(world, WINDOW + 8)[0] == 200
+    assert len(world.model.jobs) == WINDOW
+    mocker.stopall()
+    world.work(60)
+    assert len(world.model.jobs) == WINDOW + 8
+
+
+def test_claims_that_cannot_be_released_expire(world: World, mocker: MockerFixture) -> None:
+    mocker.patch.object(world.model, "controller", False)  # every submission has an unknown outcome
+    mocker.patch.object(type(world.provider.jobs), "release_claim", side_effect=StorageBusyError("The provider is busy."))
+    assert create(world, WINDOW)[0] == 200
+    mocker.stopall()
+    for _ in range(8):
+        world.work(20)
+    assert len(world.model.jobs) == WINDOW
+    assert {row.phase for row in world.provider.jobs.newest(WINDOW)} == {JobPhase.LIVE}
+
+
+def test_a_bulk_is_answered_in_time_where_another_writer_comes_in_the_middle(world: World, mocker: MockerFixture) -> None:
+    real, first, other = (
+        world.model.submit,
+        threading.Lock(),
+        sqlite3.connect(world.provider.store.path, isolation_level=None, check_same_thread=False),
+    )
+
+    def submit(submission: Submission, within: float) -> SlurmJobId:
+        if first.acquire(blocking=False):
+            other.execute("begin immediate")
+        return real(submission, within)
+
+    mocker.patch.object(world.model, "submit", submit)
+    begun = time.monotonic()
+    status, _ = create(world, 200)
+    assert time.monotonic() - begun < 3.3
+    other.close()
+    assert status == 500
+
+
+def test_jobs_that_are_not_sent_hardly_use_up_the_pace(
+    open_provider: Open, world: World, serve: Serve, mocker: MockerFixture
+) -> None:
+    world.provider = open_provider(slurm={"submit_per_second": 2.0}, jobs={"submit_within": "1s"})
+    serve(world.provider)
+    go, real = threading.Event(), world.model.start
+
+    def hang(submission: Submission, as_user: Any) -> Any:
+        go.wait(PATIENCE)
+        return real(submission, as_user)
+
+    mocker.patch.object(world.model, "start", hang)
+    assert create(world, 30)[0] == 200
+    user = world.row("0").local_user
+    assert world.provider.jobs.rate_limit_remaining(user, world.clock(), 2.0) >= 20 - 2 * AT_ONCE
+    go.set()

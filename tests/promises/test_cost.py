@@ -112,8 +112,7 @@ def test_a_job_is_claimed_by_one_of_many_processes(open_provider: Open) -> None:
 
 
 @pytest.mark.parametrize(
-    ("contents", "words"),
-    [(b"not a database at all" * 100, "cannot be used"), (b"SQLite format 3\x00" + b"x" * 80, "")],
+    ("contents", "words"), [(b"not a database at all" * 100, "cannot be used"), (b"SQLite format 3\x00" + b"x" * 80, "")]
 )
 def test_a_file_that_is_no_database_is_refused_with_its_name(tmp_path: Path, contents: bytes, words: str) -> None:
     path = tmp_path / "broken.db"
@@ -124,9 +123,7 @@ def test_a_file_that_is_no_database_is_refused_with_its_name(tmp_path: Path, con
 
 def test_a_database_of_a_newer_release_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path / "new.db")
-    store.change(
-        "insert into _sqlite_migrations (migration_set, name, applied_at) values ('ucloud-slurm', 'm999_future', '')"
-    )
+    store.change("insert into _sqlite_migrations (migration_set, name, applied_at) values ('ucloud-slurm', 'm999_future', '')")
     store.close()
     with pytest.raises(Misconfigured, match="newer release"):
         Store(tmp_path / "new.db")
@@ -140,9 +137,7 @@ def test_the_database_is_for_our_own_eyes_whatever_the_umask(tmp_path: Path) -> 
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_file_is_brought_up_to_date_by_one_process_while_the_others_wait(
-    tmp_path: Path, mocker: MockerFixture
-) -> None:
+def test_a_file_is_brought_up_to_date_by_one_process_while_the_others_wait(tmp_path: Path, mocker: MockerFixture) -> None:
     path, migrate, locked = tmp_path / "new.db", migrations.migrate, []
 
     def watched(db: Database) -> None:

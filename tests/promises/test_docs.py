@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from tests.sandbox.bench import pages as bench_pages
 from tests.sandbox.bench import plots
@@ -23,8 +24,8 @@ from tests.sandbox.cli import sandbox
 from ucloud_slurm import config
 from ucloud_slurm.cli import context, worker
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.job_state import JobPhase
-from ucloud_slurm.store.outbox import Outcome
+from ucloud_slurm.store.job_state import JobPhase, Lifecycle
+from ucloud_slurm.store.outbox import MessageOutcome
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -180,7 +181,7 @@ def test_verbs_of_the_sandbox_that_a_page_uses_exist(path: Path) -> None:
 
 
 def test_a_page_calls_the_sandbox_as_the_checkout_has_it() -> None:
-    said = "".join(path.read_text() for path in PAGES if path.name != "CHANGES.rst")
+    said = "".join(path.read_text() for path in PAGES)
     assert list(sandbox_verbs(said)), "the tutorial shows it"
     assert "ucloud-slurm sandbox" not in said, "it is no verb of the command any more"
 
@@ -199,12 +200,12 @@ def test_every_state_is_in_the_reference() -> None:
         assert f"   * - ``{state.name}``" in text
     for phase in JobPhase:
         assert f"\n``{phase.value}``\n" in text
-    for outcome in Outcome:
+    for outcome in MessageOutcome:
         assert f"``{outcome.value}``" in page("reference/database.rst")
 
 
 def test_every_call_is_in_the_reference_and_no_other() -> None:
-    text = page("reference/calls.rst").split("What we call")[0]
+    text = page("reference/calls.rst").split("Calls to UCloud")[0]
     routes = {f"{verb} {path}" for verb, path in generate.routes()}
     assert "POST /ucloud/{id}/jobs/verify" in routes
     assert set(re.findall(r"``((?:GET|POST|DELETE|PUT) \S+)``", text)) == routes
@@ -254,7 +255,7 @@ def test_every_call_that_is_answered_is_on_the_page_about_today_and_no_other() -
 
 
 def test_every_call_that_we_make_is_in_the_reference() -> None:
-    text = page("reference/calls.rst").split("What we call")[1]
+    text = page("reference/calls.rst").split("Calls to UCloud")[1]
     source = "".join((SOURCE / f"ucloud/{name}.py").read_text() for name in ("client", "core"))
     called = set(re.findall(r'"(/(?:api|auth)/[\w/]+)"', source))
     assert len(called) >= 6
@@ -276,7 +277,36 @@ def test_every_column_of_the_database_is_in_the_reference_and_no_other() -> None
     assert shown == set(generate.columns())
 
 
+# ---- architecture
+
+
+def test_modules_in_which_the_architecture_says_to_look_exist() -> None:
+    listed = page("explanation/architecture.rst").partition("Where do I find")[2].partition("\nNames\n")[0]
+    modules = re.findall(r"^     - ``([\w/]+\.py)``$", listed, re.MULTILINE)
+    assert len(modules) == listed.count("   * - ") - 1 >= 20
+    assert [module for module in modules if not (SOURCE / module).is_file()] == []
+
+
+def test_the_architecture_shows_every_state_and_every_unit() -> None:
+    text = page("explanation/architecture.rst")
+    pictures = text.partition("The life of a job")[2].partition("A job has a *phase*")[0]
+    for state in Lifecycle:
+        assert state.value in pictures
+    for unit in (ROOT / "systemd").glob("*.*"):
+        if unit.suffix in (".service", ".socket", ".timer"):
+            assert unit.stem in text
+
+
 # ---- guides
+
+
+def test_the_tutorial_shows_the_columns_that_the_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ucloud_slurm.cli.context.refuse_root", lambda: None)
+    with generate.application() as app:
+        monkeypatch.setattr("ucloud_slurm.cli.context.read", lambda _path: app.extensions["ucloud-slurm"].config)
+        printed = CliRunner().invoke(generate.command_line, ["jobs"], catch_exceptions=False).stdout
+    (shown,) = re.findall(r"^   (JOB +SLURM .*)$", page("tutorial/first-job.rst"), re.MULTILINE)
+    assert printed.split() == shown.split()
 
 
 @pytest.mark.parametrize(("user", "answer"), [("Alice#1234", "user"), ("Mallory#1", "refused")])
@@ -306,9 +336,7 @@ def test_messages_that_troubleshooting_quotes_are_those_of_the_code() -> None:
     fragments = []
     for term in re.findall(r"^(?![ .=-])(.+)\n   \S", page("howto/troubleshoot.rst"), re.MULTILINE):
         for quoted in re.findall(r"``([^`]+)``", term):
-            if " " in quoted and not quoted.startswith(
-                ("ucloud-slurm outbox", "ucloud-slurm show", "ucloud-slurm jobs")
-            ):
+            if " " in quoted and not quoted.startswith(("ucloud-slurm outbox", "ucloud-slurm show", "ucloud-slurm jobs")):
                 fragments += [part.strip() for part in re.split(r"\.\.\.| (?:X|Y|2)\b|[(),:]", quoted)]
     wanted = [fragment for fragment in fragments if len(fragment.split()) > 1]
     assert len(wanted) > 15

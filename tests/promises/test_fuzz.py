@@ -43,21 +43,7 @@ SLOWEST = 3.0  # seconds
 BASE = "/ucloud/example/"
 
 NUMBERS: list[Any] = [0, -1, 1, 59, 60, 2**31, 2**63 - 1, -(2**63), 2**63, 10**400, -(10**400)]
-TEXTS: list[Any] = [
-    "",
-    "x",
-    "0",
-    "9" * 20,
-    "\0",
-    "\ud800",
-    "a\nb",
-    "\u202e",
-    "💥",
-    "../../etc",
-    "$(id)",
-    "%n%s",
-    "x" * 5000,
-]
+TEXTS: list[Any] = ["", "x", "0", "9" * 20, "\0", "\ud800", "a\nb", "\u202e", "💥", "../../etc", "$(id)", "%n%s", "x" * 5000]
 OTHERS: list[Any] = [None, True, 1.0, 1.5, 1e308, float("nan"), float("inf"), [], {}, [None], {"type": "x"}, {"job": 1}]
 ODD = NUMBERS + TEXTS + OTHERS
 PIECES = [
@@ -113,11 +99,7 @@ class Description:
 
     def operations(self) -> list[Operation]:
         """Every call."""
-        return [
-            self._operation(path, verb, call)
-            for path, verbs in self.data["paths"].items()
-            for verb, call in verbs.items()
-        ]
+        return [self._operation(path, verb, call) for path, verbs in self.data["paths"].items() for verb, call in verbs.items()]
 
     def _operation(self, path: str, verb: str, call: Any) -> Operation:
         answers = {status: self.validator(_type(answer)) for status, answer in call["responses"].items()}
@@ -168,11 +150,7 @@ def jobs(number: int) -> list[Any]:
         word("sh"),
         var("a", "b", prefixGlobal="--x"),
         applicationType="WEB",
-        parameters=[
-            parameter("a"),
-            parameter("b", "integer", optional=True),
-            parameter("c", "enumeration", optional=True),
-        ],
+        parameters=[parameter("a"), parameter("b", "integer", optional=True), parameter("c", "enumeration", optional=True)],
     )
     return [
         job_data(str(number), name="my job"),

@@ -122,8 +122,7 @@ def build(store: Store, job_id: str, facts: Facts, claimed_until: float | None) 
     Jobs(store).accept([new_job(job_id)])
     acknowledged_at, held_at = NOW if facts.acknowledged else None, NOW if facts.held else None
     store.change(
-        "update jobs set attempts = 1, phase = ?, claimed_until = ?, stop = ?, promised_at = ?, held_at = ? "
-        "where id = ?",
+        "update jobs set attempts = 1, phase = ?, claimed_until = ?, stop = ?, promised_at = ?, held_at = ? where id = ?",
         [phase, claimed_until, facts.stop, acknowledged_at, held_at, job_id],
     )
 

@@ -10,7 +10,7 @@ from tests.sandbox.core import SimulatedCore
 from tests.support.model import Model
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.job_state import Stop
-from ucloud_slurm.store.outbox import Outcome
+from ucloud_slurm.store.outbox import MessageOutcome
 from ucloud_slurm.worker.run import Result, run_once
 
 
@@ -85,7 +85,7 @@ def test_a_core_that_lists_a_repeated_charge_as_unpaid_does_not_kill_the_job(wor
     world.work(60)
     world.work(1)
     assert world.row(job_id).stop is None
-    assert [charge.outcome for charge in world.provider.charges.of(job_id)] == [Outcome.DOUBTFUL]
+    assert [charge.outcome for charge in world.provider.charges.of(job_id)] == [MessageOutcome.DOUBTFUL]
     world.work(60)
     assert world.row(job_id).stop is None
     assert world.booked(job_id) == 2
@@ -185,7 +185,7 @@ def test_a_message_that_core_refuses_for_good_is_parked_and_the_rest_goes_on(wor
     assert world.work(1) is Result.DONE
     assert world.told(second) == ["RUNNING"]
     (parked,) = world.provider.outbox.listed(1000)
-    assert (parked.job_id, parked.outcome) == (first, Outcome.PARKED)
+    assert (parked.job_id, parked.outcome) == (first, MessageOutcome.PARKED)
 
 
 @pytest.mark.parametrize("status", [403, 404, 405, 409, 413])
@@ -215,7 +215,7 @@ def test_a_400_without_a_body_does_not_hold_up_the_rest(world: World) -> None:
     world.model.begin_run(world.slurm(job_id))
     world.core.faults.answer("jobs.control.update", 400, {}, times=1)
     assert world.work(1) is Result.DONE
-    assert [row.outcome for row in world.provider.outbox.of(job_id)] == [Outcome.PARKED]
+    assert [row.outcome for row in world.provider.outbox.of(job_id)] == [MessageOutcome.PARKED]
 
 
 def test_what_was_parked_can_be_sent_again(world: World) -> None:

@@ -217,7 +217,7 @@ def test_the_outcome_of_an_attempt_says_nothing_about_the_next(world: World) -> 
 
 
 def test_a_folder_that_took_longer_than_the_claim_allows_sends_nothing(world: World, mocker: MockerFixture) -> None:
-    mocker.patch("ucloud_slurm.provider.submission.CLAIM_MARGIN_SECONDS", -1.0)
+    mocker.patch("ucloud_slurm.provider.submission.CLAIM_MARGIN_SECONDS", -10.0)
     assert create(world, job_data("7"))[0] == 200
     assert (world.model.of("7"), world.row("7").phase) == ([], JobPhase.SUBMITTING)
     mocker.stopall()
@@ -226,9 +226,7 @@ def test_a_folder_that_took_longer_than_the_claim_allows_sends_nothing(world: Wo
     assert len(world.model.of("7")) == 1
 
 
-def test_a_folder_that_fails_when_another_attempt_is_under_way_refuses_nothing(
-    world: World, mocker: MockerFixture
-) -> None:
+def test_a_folder_that_fails_when_another_attempt_is_under_way_refuses_nothing(world: World, mocker: MockerFixture) -> None:
     def late(*_: Any) -> None:
         world.provider.jobs.release_claim(["7"], 1)  # the worker has given it up meanwhile, and is at it itself
         assert world.provider.jobs.claim(["7"], world.clock(), world.clock() + 60) == {"7": 2}

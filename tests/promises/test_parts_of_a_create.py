@@ -14,7 +14,7 @@ from pytest_mock import MockerFixture
 from tests.conftest import Open, World
 from tests.sandbox.processes import wait_until
 from tests.support.factories import job, job_data
-from ucloud_slurm.provider.submission import Outcome, conclude
+from ucloud_slurm.provider.submission import SubmissionOutcome, conclude
 from ucloud_slurm.slurm.errors import SubmissionRefusedError
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.breaker import SLURM
@@ -33,11 +33,11 @@ def create(world: World, *ids: str) -> int:
     return int(world.core.call("POST", "/ucloud/example/jobs", {"items": [job_data(id_) for id_ in ids]})[0])
 
 
-def concluded(fails: Callable[[int], None]) -> Callable[..., Outcome]:
+def concluded(fails: Callable[[int], None]) -> Callable[..., SubmissionOutcome]:
     """Concludes submissions, and calls that with the number of each before, from 1."""
     numbers, lock = itertools.count(1), threading.Lock()
 
-    def conclude_(*arguments: Any, **named: Any) -> Outcome:
+    def conclude_(*arguments: Any, **named: Any) -> SubmissionOutcome:
         with lock:
             number = next(numbers)
         fails(number)

@@ -17,7 +17,7 @@ from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.job_rows import WHOLE
 from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.jobs import Jobs
-from ucloud_slurm.store.outbox import OutboxMessage, Outcome
+from ucloud_slurm.store.outbox import MessageOutcome, OutboxMessage
 from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.store.retention import Retention
 from ucloud_slurm.store.sessions import Kind, Session
@@ -163,7 +163,7 @@ def the_rest(provider: Provider) -> None:
     charges.runs("1")
     outbox.mark_done(
         [OutboxMessage(1, "1", "usage", "{}", now, 0), OutboxMessage(2, "1", "charge", '{"chargeId": "k"}', now, 0)],
-        Outcome.DELIVERED,
+        MessageOutcome.DELIVERED,
         "",
         now,
     )

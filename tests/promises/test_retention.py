@@ -10,7 +10,7 @@ from tests.support.model import ModelJob
 from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.store.job_state import Stop
-from ucloud_slurm.store.outbox import Outcome
+from ucloud_slurm.store.outbox import MessageOutcome
 from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.store.sessions import Kind, Session
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
@@ -80,7 +80,7 @@ def test_a_job_of_which_something_is_still_to_be_told_stays(world: World) -> Non
 
 def test_a_job_of_which_something_was_refused_for_good_stays_until_somebody_has_seen_it(world: World) -> None:
     job_id = finished(world)
-    world.provider.store.change("update outbox set outcome = ? where kind = 'update'", [Outcome.PARKED])
+    world.provider.store.change("update outbox set outcome = ? where kind = 'update'", [MessageOutcome.PARKED])
     world.work(KEEP + 3600)
     assert world.row(job_id).phase == "ended"
 
@@ -155,9 +155,7 @@ def test_what_was_kept_from_elsewhere_goes_with_age_and_what_has_no_age_stays(wo
     assert rows(world, "people_history") == 1
 
 
-def test_everything_stays_where_the_site_says_so(
-    open_provider: Any, core: Any, serve: Any, model: Any, clock: Any
-) -> None:
+def test_everything_stays_where_the_site_says_so(open_provider: Any, core: Any, serve: Any, model: Any, clock: Any) -> None:
     provider = open_provider(database={"keep": "0s"})
     world = World(core, provider, model, clock, serve(provider))
     job_id = finished(world)

@@ -32,12 +32,7 @@ from ucloud_slurm.config import UsersSection
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "systemd"
-SERVICES = (
-    "ucloud-slurm.service",
-    "ucloud-slurm-worker.service",
-    "ucloud-slurm-link.service",
-    "ucloud-slurm-listener.service",
-)
+SERVICES = ("ucloud-slurm.service", "ucloud-slurm-worker.service", "ucloud-slurm-link.service", "ucloud-slurm-listener.service")
 RUNNER = "ucloud-slurm-runner.service"
 TIMER = "ucloud-slurm-worker.timer"
 UNIT_SOCKETS = ("ucloud-slurm-runner.socket", "ucloud-slurm-link.socket")
@@ -229,10 +224,7 @@ def test_the_runner_runs_as_the_account_and_is_tried_again_after_a_pause() -> No
 
 @pytest.mark.parametrize(
     ("unit", "path", "mode"),
-    [
-        (UNIT_SOCKETS[0], str(UsersSection().runner), "0600"),
-        (UNIT_SOCKETS[1], "/run/ucloud-slurm-link/link.sock", "0666"),
-    ],
+    [(UNIT_SOCKETS[0], str(UsersSection().runner), "0600"), (UNIT_SOCKETS[1], "/run/ucloud-slurm-link/link.sock", "0666")],
 )
 def test_only_the_account_may_connect_to_the_runner_and_everybody_to_what_connects_accounts(
     unit: str, path: str, mode: str
@@ -296,28 +288,24 @@ def test_the_programs_that_are_started_are_those_of_the_guide(unit: str) -> None
 # ---- packages
 
 
-def test_an_installation_has_every_package_that_the_code_imports() -> None:
+def test_an_installation_has_every_package_that_the_code_imports_and_no_other() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     wanted = setup["options"]["install_requires"].strip().splitlines()
     declared: set[str] = {canonicalize_name(Requirement(text).name) for text in wanted}
-    declared |= {part for part, whole in PARTS.items() if whole in declared}
     owners = metadata.packages_distributions()
-    plots = ROOT / "tests/sandbox/bench/plots.py"  # `make bench` installs what it needs
-    extra = {
-        canonicalize_name(text.split()[0]) for text in setup["options.extras_require"]["bench"].split("\n") if text
-    }
+    used: set[str] = set()
     for path in sorted((ROOT / "ucloud_slurm").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module]
-            for name in (
-                {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"ucloud_slurm", "_typeshed"}
-            ):
-                found = {canonicalize_name(owner) for owner in owners[name]}
-                known = declared | extra if path == plots else declared
-                assert found & known, f"{path} imports {name}, which setup.cfg does not ask for"
+            for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"ucloud_slurm", "_typeshed"}:
+                found: set[str] = {canonicalize_name(owner) for owner in owners[name]}
+                found |= {PARTS[part] for part in found & PARTS.keys()}
+                assert found & declared, f"{path} imports {name}, which setup.cfg does not ask for"
+                used |= found & declared
+    assert declared - used == {"gunicorn"}, "the units start it"
 
 
 # ---- gunicorn
@@ -342,9 +330,7 @@ def test_gunicorn_knows_every_setting(gunicorn: dict[str, Any]) -> None:
 
 def test_gunicorn_takes_the_file_as_it_is() -> None:
     command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "etc/gunicorn.conf.py"), "--print-config"]
-    done = subprocess.run(
-        [*command, "wsgiref.simple_server:demo_app"], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = subprocess.run([*command, "wsgiref.simple_server:demo_app"], capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == ""
     printed = dict(re.findall(r"^(\w+) *= (.*)$", done.stdout, re.MULTILINE))
     assert printed["worker_tmp_dir"] == "/dev/shm"

@@ -59,9 +59,7 @@ HOSTILE = (
 ANY = st.one_of(
     st.sampled_from(HOSTILE),
     st.text(max_size=40),
-    st.text(
-        alphabet=st.sampled_from("\n\r\t\x0b\x0c\x85\u2028#SBATCH --uid=0'\"$`\\;|&<>(){}[]*?!~ éx/.:,"), max_size=40
-    ),
+    st.text(alphabet=st.sampled_from("\n\r\t\x0b\x0c\x85\u2028#SBATCH --uid=0'\"$`\\;|&<>(){}[]*?!~ éx/.:,"), max_size=40),
 )
 
 
@@ -133,9 +131,7 @@ def test_a_parameter_arrives_on_every_node_byte_for_byte(node: Node, value: str,
     )
     containers = {"runtime": runtime, "registry": "docker://"} if runtime else None
     plan = Plan(nodes=2, cpus=1, memory=1, gres=None, minutes=1)
-    seen = attempt(
-        node, "'value'", app=app, parameters={"value": text(value)}, replicas=2, plan=plan, containers=containers
-    )
+    seen = attempt(node, "'value'", app=app, parameters={"value": text(value)}, replicas=2, plan=plan, containers=containers)
     if seen is not None:
         assert seen.arguments == [value.encode()]
         assert seen.environment[b"GREETING"] == value.encode()

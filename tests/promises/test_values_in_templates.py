@@ -334,9 +334,7 @@ SNIPPETS = (
 
 @REALLY
 @given(st.lists(st.sampled_from(SNIPPETS), max_size=4), VALUES, st.booleans())
-def test_a_value_arrives_behind_any_script_or_is_refused(
-    folder: Path, snippets: list[str], value: str, within: bool
-) -> None:
+def test_a_value_arrives_behind_any_script_or_is_refused(folder: Path, snippets: list[str], value: str, within: bool) -> None:
     before = "\n".join(snippets)
     template = f'{before}\nshow {{{{ v }}}} "{{{{ v }}}}"'
     if within:

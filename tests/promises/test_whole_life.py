@@ -10,14 +10,7 @@ from typing import Literal
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from pytest_mock import MockerFixture
 
 from tests.conftest import Clock, World, configuration, served
@@ -191,7 +184,5 @@ def test_random_lives_end_with_one_job_the_right_bill_and_one_true_state(chargin
     mocker.patch.object(Lives, "charging", charging)
     run_state_machine_as_test(
         Lives,
-        settings=settings(
-            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)),
     )

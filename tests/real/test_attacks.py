@@ -248,8 +248,7 @@ def test_what_stands_in_the_place_of_a_log_is_not_shown(people: People, make: st
 
 
 @pytest.mark.parametrize(
-    "make",
-    ["ln -s /tmp {folder}", "ln -s {bob} {folder}", "touch {folder}", "mkfifo {folder}", "ln -s {folder} {folder}"],
+    "make", ["ln -s /tmp {folder}", "ln -s {bob} {folder}", "touch {folder}", "mkfifo {folder}", "ln -s {folder} {folder}"]
 )
 def test_a_job_folder_that_is_something_else_is_not_used(people: People, make: str) -> None:
     job_id = str(next(_ids))

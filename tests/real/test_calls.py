@@ -262,13 +262,7 @@ def test_register_shows_a_job_from_outside_ucloud(real: Real) -> None:
     if "bob" not in real.cluster.users:
         pytest.fail("the cluster of the tests is made by root, with users")
     made = real.cluster.run(
-        "sbatch",
-        "--parsable",
-        "--job-name=from outside",
-        "--time=5",
-        "--output=/dev/null",
-        "--wrap=sleep 600",
-        user="bob",
+        "sbatch", "--parsable", "--job-name=from outside", "--time=5", "--output=/dev/null", "--wrap=sleep 600", user="bob"
     ).strip()
 
     def found() -> list[str]:

@@ -56,9 +56,7 @@ def test_two_hundred_followers_hear_within_300_ms_and_cost_one_process_less_than
 
     with ExitStack() as stack:
         followed = [
-            stack.enter_context(
-                real.core.follow(jobs[number % JOBS], f"user{number}", while_running=False, on_message=heard)
-            )
+            stack.enter_context(real.core.follow(jobs[number % JOBS], f"user{number}", while_running=False, on_message=heard))
             for number in range(FOLLOWERS)
         ]
         for each in followed:

@@ -93,9 +93,7 @@ def test_every_node_of_a_job_runs_the_program_and_has_a_log_of_its_own(real: Rea
 def test_twenty_creates_at_once_over_two_processes_make_one_slurm_job(real: Real) -> None:
     app = application(word("sleep"), word("2"))
     answers: list[tuple[int, Any]] = []
-    threads = [
-        threading.Thread(target=lambda: answers.append(real.create(job_data("903", app=app)))) for _ in range(20)
-    ]
+    threads = [threading.Thread(target=lambda: answers.append(real.create(job_data("903", app=app)))) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -45,9 +45,7 @@ def apps(cluster: Cluster) -> Path:
 
 
 @pytest.fixture(scope="module")
-def web(
-    cluster: Cluster, installation: Installation, apps: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Web]:
+def web(cluster: Cluster, installation: Installation, apps: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     """Every session has a host name of its own."""
     folder = tmp_path_factory.mktemp("nginx")
     with web_opener(cluster, installation, apps, folder, "https://*.apps.localhost:#") as web:
@@ -97,16 +95,10 @@ def shown(browser: webdriver.Chrome) -> str:
 
 def run_the_cell(browser: webdriver.Chrome) -> str:
     """Runs the cell of the notebook that is open; gives what it prints."""
-    ready = (
-        "return !!(window.Jupyter && Jupyter.notebook && Jupyter.notebook.kernel && "
-        "Jupyter.notebook.kernel.is_connected())"
-    )
+    ready = "return !!(window.Jupyter && Jupyter.notebook && Jupyter.notebook.kernel && Jupyter.notebook.kernel.is_connected())"
     wait_until("the kernel is connected", lambda: bool(browser.execute_script(ready)), seconds=PATIENCE)
     browser.execute_script("Jupyter.notebook.execute_cells([0])")
-    output = (
-        "return document.querySelector('.output_stdout') ? "
-        "document.querySelector('.output_stdout').innerText.trim() : ''"
-    )
+    output = "return document.querySelector('.output_stdout') ? document.querySelector('.output_stdout').innerText.trim() : ''"
     wait_until("the cell has printed", lambda: bool(browser.execute_script(output)), seconds=PATIENCE)
     return str(browser.execute_script(output))
 
@@ -134,8 +126,7 @@ def test_a_screen_is_shown_by_novnc(web: Web, browser: webdriver.Chrome) -> None
     assert link.scheme == "wss"
     path = quote(f"{link.path[1:]}?{link.query}", safe="")
     browser.get(
-        f"https://cloud.localhost:{web.port}/vnc_lite.html?host={link.hostname}&port={link.port}"
-        f"&password=duckling&path={path}"
+        f"https://cloud.localhost:{web.port}/vnc_lite.html?host={link.hostname}&port={link.port}&password=duckling&path={path}"
     )
     colours = """
         const canvas = document.querySelector('canvas');

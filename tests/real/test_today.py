@@ -15,28 +15,10 @@ from tests.support.factories import application, jinja, parameter, text
 from tests.support.real import PATIENCE, Real
 
 PRODUCTS: tuple[dict[str, Any], ...] = (
-    {
-        "id": "example-compute-1",
-        "category": "example-compute",
-        "partition": "cpu",
-        "cpus": 1,
-        "memory_gb": 0.25,
-        "gpus": 0,
-    },
+    {"id": "example-compute-1", "category": "example-compute", "partition": "cpu", "cpus": 1, "memory_gb": 0.25, "gpus": 0},
 )
 PLENTY = 10**9
-HOSTILE = [
-    "$(touch /tmp/owned)",
-    "'; id; echo '",
-    '"`id`"',
-    "a  b\t*",
-    "{{ 7 * 7 }}",
-    "-n",
-    "\\",
-    "$HOME",
-    "",
-    "€\n\nx",
-]
+HOSTILE = ["$(touch /tmp/owned)", "'; id; echo '", '"`id`"', "a  b\t*", "{{ 7 * 7 }}", "-n", "\\", "$HOME", "", "€\n\nx"]
 
 
 @pytest.fixture(scope="module")

@@ -88,6 +88,13 @@ def answers(living: Living, path: str) -> bool:
         return False
 
 
+def creates(living: Living) -> float:
+    """How many creates one of the processes says that there were."""
+    text = requests.get(f"{living.url}/metrics", timeout=10).text
+    (count,) = re.findall(r"^ucloud_slurm_create_duration_seconds_count (\S+)$", text, re.MULTILINE)
+    return float(count)
+
+
 def folder(living: Living, account: str, mapping: str, job: str) -> Path:
     return (living.jobs if mapping == "service" else Path(pwd.getpwnam(account).pw_dir) / "ucloud-jobs") / job
 
@@ -100,9 +107,7 @@ def test_everything_is_up(living: Living) -> None:
 
 
 @pytest.mark.parametrize("mapping", ["table", "service"], indirect=True, scope="module")
-def test_jobs_live_their_lives(
-    living: Living, core: SimulatedCore, cluster: Cluster, account: str, mapping: str
-) -> None:
+def test_jobs_live_their_lives(living: Living, core: SimulatedCore, cluster: Cluster, account: str, mapping: str) -> None:
     jobs = [start(core), start(core)]  # one is submitted by the service, one by the worker
     for job in jobs:
         core.wait_until(lambda job=job: core.job(job).state != "IN_QUEUE", PATIENCE, "it to begin")  # type: ignore[misc]
@@ -112,6 +117,7 @@ def test_jobs_live_their_lives(
     journal = living.journal("ucloud-slurm.service"), living.journal("ucloud-slurm-worker.service")
     submitted = [[job for job in jobs if re.search(rf"job {job}: is Slurm job", "\n".join(lines))] for lines in journal]
     assert submitted == [[jobs[0]], [jobs[1]]]
+    assert {creates(living) for _ in range(20)} == {len(jobs)}, "every process shows the sum"
     for job in jobs:
         with core.follow(job, PERSON) as followed:
             followed.wait_for(lambda followed=followed: account in followed.text(), PATIENCE)  # type: ignore[misc]
@@ -173,9 +179,7 @@ def test_nothing_is_left_of_it_when_it_is_stopped(living: Living) -> None:
         lambda: living.systemctl("is-active", "ucloud-slurm-worker.service", check=False) == "activating",
         seconds=PATIENCE,
     )
-    living.systemctl(
-        "stop", *WANTED, "ucloud-slurm-worker.service", "ucloud-slurm-runner.service", "ucloud-slurm-link.service"
-    )
+    living.systemctl("stop", *WANTED, "ucloud-slurm-worker.service", "ucloud-slurm-runner.service", "ucloud-slurm-link.service")
     left = living.commands()
     assert [line for line in left if "ucloud" in line or "gunicorn" in line] == []
     failed = living.systemctl("list-units", "--failed", "--plain", "--no-legend", "ucloud-slurm*")

@@ -77,9 +77,7 @@ def test_the_folder_of_a_job_is_its_users_alone(people: People, theirs: dict[str
     ],
     ids=["terminate", "extend", "suspend", "shell"],
 )
-def test_nobody_else_acts_on_a_job(
-    people: People, theirs: dict[str, str], attempt: Callable[[People, str], object]
-) -> None:
+def test_nobody_else_acts_on_a_job(people: People, theirs: dict[str, str], attempt: Callable[[People, str], object]) -> None:
     with pytest.raises(CoreError, match="somebody else's") as refusal:
         attempt(people, theirs[ALICE])
     assert refusal.value.status == 403
@@ -135,9 +133,7 @@ def test_who_has_several_slurm_accounts_chooses_one_in_the_form(people: People) 
     assert offered(BOB) == offered(EVE) == []
     for number, (account, status) in enumerate((("proj-c", 200), ("proj-b", 400))):
         data = job_data(
-            f"99{number}",
-            app=application(word("sleep"), word("600")),
-            parameters={"_injected_slurmAccount": text(account)},
+            f"99{number}", app=application(word("sleep"), word("600")), parameters={"_injected_slurmAccount": text(account)}
         )
         data["owner"] = {"createdBy": ALICE, "project": None}
         assert people.create(data)[0] == status

@@ -22,11 +22,7 @@ PORT = 17000
 
 @click.group()
 @click.option(
-    "--folder",
-    type=click.Path(path_type=Path),
-    default=FOLDER,
-    show_default=True,
-    help="Where everything of the sandbox is.",
+    "--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Where everything of the sandbox is."
 )
 @click.option("--port", type=click.IntRange(1024, 65000), default=PORT, show_default=True, help="Its first TCP port.")
 @click.pass_context
@@ -126,9 +122,7 @@ def demo(cluster: "Cluster", keep: bool, era: str) -> None:
     help="How the sites reach Slurm.",
 )
 @click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="A folder for the numbers as JSON; `plots` draws them.",
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="A folder for the numbers as JSON; `plots` draws them."
 )
 @click.option("--quick", is_flag=True, help="Only try the bench, with few repetitions; the numbers mean little.")
 @click.pass_obj

@@ -205,13 +205,7 @@ class Cluster:
         home = pwd.getpwnam(name).pw_dir
         return commands.run(
             argv,
-            environment={
-                "SLURM_CONF": str(self.conf),
-                "HOME": home,
-                "USER": name,
-                "LOGNAME": name,
-                "SHELL": "/bin/bash",
-            },
+            environment={"SLURM_CONF": str(self.conf), "HOME": home, "USER": name, "LOGNAME": name, "SHELL": "/bin/bash"},
             user=name,
             stdin=stdin,
             folder=Path(home) if user else self.folder / "scratch",

@@ -163,6 +163,4 @@ class Daemons:
         if environment.get(MARK) == str(self._folder):
             return process.alive()
         # a job's environment is made by slurmstepd from nothing, so it does not carry the mark
-        return (
-            "SLURM_JOB_ID" in environment and environment.get("SLURM_CLUSTER_NAME") == cluster_name and process.alive()
-        )
+        return "SLURM_JOB_ID" in environment and environment.get("SLURM_CLUSTER_NAME") == cluster_name and process.alive()

@@ -105,8 +105,7 @@ def delete_job(facts: ClusterFacts, slurm_id: int) -> None:
     rows = f"SELECT job_db_inx FROM {jobs} WHERE id_job = {slurm_id:d}"
     sql(
         facts,
-        f"DELETE FROM {facts.name}_step_table WHERE job_db_inx IN ({rows});"
-        f"DELETE FROM {jobs} WHERE id_job = {slurm_id:d};",
+        f"DELETE FROM {facts.name}_step_table WHERE job_db_inx IN ({rows});DELETE FROM {jobs} WHERE id_job = {slurm_id:d};",
     )
 
 

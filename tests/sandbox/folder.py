@@ -28,17 +28,13 @@ class Folder:
         :raises SandboxError: when it cannot be trusted, reached or used
         """
         if not self.path.is_absolute() or len(os.fsencode(self.path)) > LONGEST:
-            raise SandboxError(
-                f"The sandbox cannot live in {self.path}: choose a full path of at most {LONGEST} bytes."
-            )
+            raise SandboxError(f"The sandbox cannot live in {self.path}: choose a full path of at most {LONGEST} bytes.")
         try:
             self.path.mkdir(mode=0o755, parents=True)
         except FileExistsError:
             self._check_ours()
         except OSError as refused:
-            raise SandboxError(
-                f"The folder {self.path} cannot be made ({refused.strerror}); choose another."
-            ) from refused
+            raise SandboxError(f"The folder {self.path} cannot be made ({refused.strerror}); choose another.") from refused
         else:
             self.path.chmod(0o755)  # whatever the umask says
             (self.path / MARKER).touch()

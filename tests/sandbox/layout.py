@@ -119,9 +119,7 @@ class Layout:
         :raises SandboxError: when it is not the one that these settings give
         """
         if alive and self.conf.exists() and self.conf.read_text() != slurm_conf.slurm_conf(self.facts()):
-            raise SandboxError(
-                f"A sandbox with other settings runs in {self.folder}; stop it or choose another folder."
-            )
+            raise SandboxError(f"A sandbox with other settings runs in {self.folder}; stop it or choose another folder.")
 
     def write_files(self) -> None:
         """Write the configuration, and the secrets that are not there yet."""

@@ -31,10 +31,7 @@ def sentences(
         )
     else:
         install = "Install nothing: all packages are here."
-    if accounts:
-        make = f"Make the accounts {', '.join(accounts)}, with homes in {facts.folder}/home."
-    else:
-        make = "Make no accounts."
+    make = f"Make the accounts {', '.join(accounts)}, with homes in {facts.folder}/home." if accounts else "Make no accounts."
     opened = "" if facts.bind_address else OPEN
     return [
         install,

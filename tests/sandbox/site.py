@@ -52,9 +52,7 @@ class SiteSettings:
 class Site:
     """A provider that runs. Everything of it is in one folder that belongs to the service account."""
 
-    def __init__(
-        self, cluster: Cluster, core: SimulatedCore, installation: Installation, settings: SiteSettings
-    ) -> None:
+    def __init__(self, cluster: Cluster, core: SimulatedCore, installation: Installation, settings: SiteSettings) -> None:
         self._cluster = cluster
         self._core = core
         self._installation = installation

@@ -69,12 +69,7 @@ def job_data(
         "owner": {"createdBy": "user", "project": None},
         "updates": [],
         "specification": specification,
-        "status": {
-            "state": "IN_QUEUE",
-            "jobParametersJson": None,
-            "resolvedApplication": resolved,
-            "resolvedProduct": None,
-        },
+        "status": {"state": "IN_QUEUE", "jobParametersJson": None, "resolvedApplication": resolved, "resolvedProduct": None},
         "createdAt": 1633329776235,
         "output": None,
         "permissions": None,

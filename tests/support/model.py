@@ -7,12 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
-from ucloud_slurm.slurm.errors import (
-    ActionRefusedError,
-    OutcomeUnknownError,
-    SchedulerUnavailableError,
-    SubmissionRefusedError,
-)
+from ucloud_slurm.slurm.errors import ActionRefusedError, OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
 from ucloud_slurm.slurm.records import (
     Load,
     Node,

@@ -38,8 +38,6 @@ class Real:
     def slurm_jobs(self, job_id: str) -> list[str]:
         """Ids of all Slurm jobs that were ever made for it, from both sources."""
         queued = self.cluster.run("squeue", "--noheader", "--states=all", "--format=%A|%j").splitlines()
-        ended = self.cluster.run(
-            "sacct", "-X", "-n", "-P", "-a", "-S", "now-1days", "-o", "jobidraw,jobname"
-        ).splitlines()
+        ended = self.cluster.run("sacct", "-X", "-n", "-P", "-a", "-S", "now-1days", "-o", "jobidraw,jobname").splitlines()
         pairs = [line.partition("|") for line in (*queued, *ended) if line.strip()]
         return sorted({id_ for id_, _, name in pairs if re.fullmatch(rf"ucloud-{job_id}(-.*)?", name)})

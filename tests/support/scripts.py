@@ -116,7 +116,5 @@ class Node:
             done.returncode,
             done.stderr.decode(errors="replace"),
             arguments.read_bytes().split(b"\0")[:-1] if arguments.exists() else None,
-            dict(pair.split(b"=", 1) for pair in variables.read_bytes().split(b"\0")[:-1])
-            if variables.exists()
-            else {},
+            dict(pair.split(b"=", 1) for pair in variables.read_bytes().split(b"\0")[:-1]) if variables.exists() else {},
         )

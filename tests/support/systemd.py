@@ -27,12 +27,7 @@ SYSTEMD = Path("/lib/systemd/systemd")
 # What ours lean on, without what those would do to this machine.
 TARGETS = ("sysinit", "basic", "shutdown", "multi-user", "timers", "sockets", "network-online", "umount", "final")
 JOURNAL = ("systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket")
-SERVICES = (
-    "ucloud-slurm.service",
-    "ucloud-slurm-worker.service",
-    "ucloud-slurm-listener.service",
-    "ucloud-slurm-link.service",
-)
+SERVICES = ("ucloud-slurm.service", "ucloud-slurm-worker.service", "ucloud-slurm-listener.service", "ucloud-slurm-link.service")
 WANTED = (
     "ucloud-slurm.service",
     "ucloud-slurm-worker.timer",
@@ -40,14 +35,7 @@ WANTED = (
     "ucloud-slurm-runner.socket",
     "ucloud-slurm-link.socket",
 )
-OWN_PLACES = (
-    "/usr/lib/systemd/system",
-    "/etc/systemd",
-    "/etc/sudoers.d",
-    "/etc/ucloud-slurm",
-    "/var/lib/ucloud-slurm",
-    "/opt",
-)
+OWN_PLACES = ("/usr/lib/systemd/system", "/etc/systemd", "/etc/sudoers.d", "/etc/ucloud-slurm", "/var/lib/ucloud-slurm", "/opt")
 PROGRAMS = {
     "ucloud-slurm": "from ucloud_slurm.cli.main import main\nmain()",
     "ucloud-slurm-as-user": "from ucloud_slurm.users.as_user import main\nmain()",

@@ -57,9 +57,7 @@ class Visitor:
     port: int
     cookies: dict[str, str] = field(default_factory=dict)
 
-    def ask(
-        self, url: str, verb: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    def ask(self, url: str, verb: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
         """Asks nginx, with the cookie of the host unless another is given."""
         parts = urlsplit(url)
         context = ssl.create_default_context()

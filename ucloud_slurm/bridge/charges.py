@@ -1,4 +1,4 @@
-"""From what Slurm counted to charges in UCloud's units. Integers throughout; the rest of a unit is carried.
+"""Charges of periods, in whole units (2021 and 2022). Integers throughout; the rest of a unit is carried.
 
 Use is counted in node-seconds, CPU-seconds or GPU-seconds, by the product's ``charge_by``: the seconds of a run,
 without suspension, times its nodes, CPUs or GPUs. A charge covers whole units. While a job runs, the sum of its charges

@@ -109,7 +109,5 @@ def fingerprint(job: Job) -> str:
     Status, support, updates and permissions differ from one message to the next and are left out.
     """
     # Sorted keys without defaults: neither the order of a map nor a field that a later release reads makes another job.
-    parts = [
-        part.model_dump(mode="json", by_alias=True, exclude_defaults=True) for part in (job.owner, job.specification)
-    ]
+    parts = [part.model_dump(mode="json", by_alias=True, exclude_defaults=True) for part in (job.owner, job.specification)]
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

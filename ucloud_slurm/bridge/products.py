@@ -94,9 +94,7 @@ def compare(products: Sequence[Product], provider: str, known: Iterable[ProductV
     there = {product.key: product for product in known}
     categories = {product.category.name: product.category for product in there.values()}
     wanted = _wanted(products, provider, there, categories)
-    compared = tuple(
-        _compared(product, there.get(product.key), categories.get(product.category.name)) for product in wanted
-    )
+    compared = tuple(_compared(product, there.get(product.key), categories.get(product.category.name)) for product in wanted)
     ours = {product.key for product in wanted}
     return Comparison(compared, tuple(product for key, product in sorted(there.items()) if key not in ours))
 
@@ -109,10 +107,7 @@ def shown(value: Value) -> str:
 
 
 def _wanted(
-    products: Sequence[Product],
-    provider: str,
-    there: Mapping[tuple[str, str], ProductV2],
-    categories: Mapping[str, Category],
+    products: Sequence[Product], provider: str, there: Mapping[tuple[str, str], ProductV2], categories: Mapping[str, Category]
 ) -> list[ProductV2]:
     wanted: list[ProductV2] = []
     problems: list[str] = []
@@ -129,9 +124,7 @@ def _wanted(
                 "not know how many there are."
             )
             continue
-        made = _product(
-            product, _category(product, provider, counted, categories.get(product.category)), counted, known
-        )
+        made = _product(product, _category(product, provider, counted, categories.get(product.category)), counted, known)
         other = first.setdefault(product.category, made)
         if made.category.accounting_unit != other.category.accounting_unit:
             problems.append(

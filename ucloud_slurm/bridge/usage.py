@@ -1,4 +1,4 @@
-"""How the use of a product is counted in products v2: units per period.
+"""Reports of the total use (today's UCloud, products v2), in units per period.
 
 UCloud's balances, quotas and usage are whole numbers of units times periods: a category with the unit Core and the
 frequency "minute" counts core-minutes. What a job holds are nodes, cores, GPUs or the CPUs that Slurm allocated, and

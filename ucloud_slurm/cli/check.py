@@ -196,8 +196,7 @@ def _channel(config: Config) -> list[Line]:
     return [
         (
             "warning",
-            "the listener does not run, so locked wallets are noticed late: systemctl enable --now "
-            "ucloud-slurm-listener",
+            "the listener does not run, so locked wallets are noticed late: systemctl enable --now ucloud-slurm-listener",
         )
     ]
 

@@ -14,9 +14,8 @@ from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.users import service
-from ucloud_slurm.users.impersonation import ImpersonationDeniedError, OwnAccount
+from ucloud_slurm.users.impersonation import ImpersonationDeniedError, OwnAccount, RunnerClient
 from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member
-from ucloud_slurm.users.runner_client import RunnerClient
 from ucloud_slurm.users.script import Script
 
 MOST_NAMED = 10  # users with a problem that are named; the others are counted

@@ -51,7 +51,7 @@ def linkd(path: Path | None) -> None:
 def linking(provider: Provider) -> Linking:
     """What linkd serves, made of the parts of a provider."""
 
-    def deliver(username: str) -> bool:
+    def report(username: str) -> bool:
         try:
             report_connection(provider, username)
         except (CoreUnavailableError, StorageError) as error:
@@ -59,7 +59,7 @@ def linking(provider: Provider) -> Linking:
             return False
         return True
 
-    return Linking(provider.config.users, provider.people, provider.codes, deliver, provider.now)
+    return Linking(provider.config.users, provider.people, provider.codes, report, provider.now)
 
 
 @click.command()

@@ -10,7 +10,7 @@ import click
 
 from ucloud_slurm.bridge.usage import Accounting
 from ucloud_slurm.cli.context import opened
-from ucloud_slurm.cli.output import as_json, moment, table
+from ucloud_slurm.cli.output import as_json, columns, moment, table
 from ucloud_slurm.provider.billing import accounting_of
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
@@ -19,9 +19,7 @@ from ucloud_slurm.store.job_state import JobPhase
 
 T = TypeVar("T")
 
-_most = click.option(
-    "--most", type=click.IntRange(1), default=1000, show_default=True, metavar="NUMBER", help="List at most so many."
-)
+_most = click.option("--most", type=click.IntRange(1), default=1000, show_default=True, metavar="NUMBER", help="How many.")
 
 
 @click.command()
@@ -46,23 +44,8 @@ def _jobs(provider: Provider, most: int, *, everything: bool, json_: bool) -> No
         as_json([_summary(row) for row in rows])
         return
     head = ("JOB", "SLURM", "PHASE", "STATE", "OWNER", "USER", "PRODUCT", "ACCEPTED", "NAME")
-    table(
-        head,
-        [
-            (
-                row.id,
-                row.slurm_id,
-                row.phase,
-                row.state,
-                row.owner,
-                row.local_user,
-                row.product,
-                moment(row.accepted_at),
-                row.name,
-            )
-            for row in rows
-        ],
-    )
+    names = ("job", "slurm_id", "phase", "state", "owner", "user", "product", "accepted", "name")
+    table(head, columns(map(_summary, rows), *names))
 
 
 @click.command()
@@ -93,36 +76,14 @@ def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
         if name != "account":  # the same as the user
             click.echo(f"{name.replace('_', ' ') + ':':<14}{'-' if value is None else value}")
     click.echo("\nRuns that have ended")
-    table(
-        ("SUBMITTED", "STARTED", "ENDED", "SECONDS", "NODES", "CPUS", "STATE"),
-        [
-            (
-                moment(run["submitted"]),
-                moment(run["started"]),
-                moment(run["ended"]),
-                run["seconds"],
-                run["nodes"],
-                run["cpus"],
-                run["state"],
-            )
-            for run in runs
-        ],
-    )
+    times = ("submitted", "started", "ended")
+    shown = [run | {name: moment(run[name]) for name in times} for run in runs]
+    names = (*times, "seconds", "nodes", "cpus", "state")
+    table([name.upper() for name in names], columns(shown, *names))
     click.echo("\nCharges")
-    table(
-        ("CHARGE", "UNITS", "TIMES", "FROM", "TO", "OUTCOME"),
-        [
-            (
-                charge["charge_id"],
-                charge["units"],
-                charge["multiplier"],
-                charge["start"],
-                charge["end"],
-                charge["outcome"] or "waiting",
-            )
-            for charge in charges
-        ],
-    )
+    shown = [charge | {"outcome": charge["outcome"] or "waiting"} for charge in charges]
+    head = ("CHARGE", "UNITS", "TIMES", "FROM", "TO", "OUTCOME")
+    table(head, columns(shown, "charge_id", "units", "multiplier", "start", "end", "outcome"))
     if bill["used"] is not None:
         measure = accounting.tariff.measure if accounting else "seconds"
         click.echo(

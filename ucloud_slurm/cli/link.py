@@ -10,7 +10,7 @@ from ucloud_slurm.config import LINK_SOCKET
 from ucloud_slurm.errors import NotNow, Refused, one_line
 from ucloud_slurm.system import ipc
 
-ANSWER_SECONDS = 60.0  # that the daemon has for its answer, in which it updates UCloud
+ANSWER_SECONDS = 60.0  # that the daemon has for its answer: it calls UCloud meanwhile
 ANSWER_BYTES = 64 * 1024
 
 _socket = click.option(
@@ -37,7 +37,7 @@ def link(code: str, yes: bool, path: Path) -> None:
             raise Refused("Nothing was changed.")
         done = _ask(path, {"verb": "link", "code": code})
         click.echo(f"{user} is connected with {account}.")
-        if done.get("told") is not True:
+        if done.get("reported") is not True:
             click.echo("UCloud cannot be reached at the moment; it is informed soon.")
 
 
@@ -52,9 +52,9 @@ def unlink(path: Path) -> None:
 
 
 def _ask(path: Path, message: ipc.Message) -> ipc.Message:
-    """Sends a request to the daemon and returns its answer.
+    """Sends a request to the daemon; returns its answer.
 
-    :raises Refused: the daemon refuses it
+    :raises Refused: the daemon refuses
     :raises NotNow: the daemon does not answer
     """
     try:
@@ -69,9 +69,7 @@ def _ask(path: Path, message: ipc.Message) -> ipc.Message:
             "write to the provider's support."
         ) from None
     except (OSError, ipc.ConnectionLostError):
-        raise NotNow(
-            "No answer came. Please try again; if it happens again, write to the provider's support."
-        ) from None
+        raise NotNow("No answer came. Please try again; if it stays so, write to the provider's support.") from None
     if "refused" in answer:
         raise Refused(_shown(answer["refused"]))
     return answer

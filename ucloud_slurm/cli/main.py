@@ -32,16 +32,13 @@ class LazyGroup(click.Group):
     """A group that imports a verb when it is looked up."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """See :class:`click.Group`."""
         return sorted(MODULES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """See :class:`click.Group`."""
         if cmd_name not in MODULES:
             return None
         module, name = MODULES[cmd_name]
-        verb = getattr(import_module(f"ucloud_slurm.cli.{module}"), name)
-        assert isinstance(verb, click.Command)  # noqa: S101
+        verb: click.Command = getattr(import_module(f"ucloud_slurm.cli.{module}"), name)
         return verb
 
 

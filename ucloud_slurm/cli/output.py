@@ -1,7 +1,7 @@
 """Output of commands: tables for people, JSON for programs, and the findings of ``check``."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -47,6 +47,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     widths = [max(len(row[column]) for row in [list(head), *text]) for column in range(len(head))]
     for row in [list(head), *text]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def columns(rows: Iterable[Mapping[str, Any]], *names: str) -> list[tuple[Any, ...]]:
+    """These columns of rows, as rows of a table."""
+    return [tuple(row[name] for name in names) for row in rows]
 
 
 def moment(seconds: float | None) -> str | None:

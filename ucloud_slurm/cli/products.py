@@ -14,6 +14,7 @@ from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, table
 from ucloud_slurm.errors import CoreRefusedError, one_line
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.ucloud.products import ProductV2
 
 
 @click.group()
@@ -32,29 +33,15 @@ def list_(path: Path | None, json_: bool) -> None:
     if json_:
         as_json(_as_data(found))
         return
-    rows: list[tuple[Any, ...]] = [
-        (
-            *each.product.key,
-            partitions[each.product.key],
-            each.product.price,
-            each.product.category.accounting_unit.name,
-            each.product.category.accounting_frequency,
-            each.status,
-        )
-        for each in found.products
-    ]
-    rows += [
-        (
-            *each.key,
-            None,
-            each.price,
-            each.category.accounting_unit.name,
-            each.category.accounting_frequency,
-            "not configured",
-        )
-        for each in found.others
-    ]
+    rows = [_row(each.product, partitions[each.product.key], each.status) for each in found.products]
+    rows += [_row(each, None, "not configured") for each in found.others]
     table(("CATEGORY", "PRODUCT", "PARTITION", "PRICE", "UNIT", "FREQUENCY", "AT UCLOUD"), rows)
+
+
+def _row(product: ProductV2, partition: str | None, standing: str) -> tuple[Any, ...]:
+    category = product.category
+    unit = (category.accounting_unit.name, category.accounting_frequency)
+    return (*product.key, partition, product.price, *unit, standing)
 
 
 @products.command()

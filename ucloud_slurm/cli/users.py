@@ -34,30 +34,23 @@ def users() -> None:
 def list_(path: Path | None, json_: bool) -> None:
     """List the connected users."""
     with opened(path) as provider:
-        links = provider.people.listed()
-        connections = {link.username: str(provider.link_states.of(link.username) or "") for link in links}
+        found: list[dict[str, Any]] = [
+            {
+                "ucloud_user": link.username,
+                "local_user": link.local_user,
+                "uid": link.uid,
+                "added_at": link.added_at,
+                "added_by": link.added_by,
+                "at_ucloud": str(provider.link_states.of(link.username) or ""),
+            }
+            for link in provider.people.listed()
+        ]
     if json_:
-        as_json(
-            [
-                {
-                    "ucloud_user": link.username,
-                    "local_user": link.local_user,
-                    "uid": link.uid,
-                    "added_at": link.added_at,
-                    "added_by": link.added_by,
-                    "at_ucloud": connections[link.username],
-                }
-                for link in links
-            ]
-        )
+        as_json(found)
         return
-    table(
-        ("UCLOUD USER", "USER", "UID", "SINCE", "BY", "AT UCLOUD"),
-        [
-            (link.username, link.local_user, link.uid, moment(link.added_at), link.added_by, connections[link.username])
-            for link in links
-        ],
-    )
+    head = ("UCLOUD USER", "USER", "UID", "SINCE", "BY", "AT UCLOUD")
+    shown = [row | {"added_at": moment(row["added_at"])} for row in found]
+    table(head, [tuple(row.values()) for row in shown])
 
 
 @users.command()
@@ -127,9 +120,7 @@ def test(path: Path | None, ucloud_user: str, project: str | None) -> None:
         folder = JobPaths.of(provider.config.jobs.folder, person, f"check-{os.getpid()}").folder
         provider.impersonation(person.user).self_test(folder)
         uid, account = pwd.getpwnam(person.user).pw_uid, identity.account or "that of the product"
-        click.echo(
-            f"{ucloud_user} is {person.user} (uid {uid}); Slurm account: {account}; jobs in {Path(folder).parent}"
-        )
+        click.echo(f"{ucloud_user} is {person.user} (uid {uid}); Slurm account: {account}; jobs in {Path(folder).parent}")
 
 
 @users.command()
@@ -198,9 +189,7 @@ def _link(provider: Provider, ucloud_user: str, local_user: str) -> UserLink:
         raise Misconfigured([f"{error.reason}."]) from None
     group = provider.config.users.group
     if not is_member(account, group):
-        raise Misconfigured(
-            [f"{account.name} is not in the group {group}; add them first: gpasswd --add {account.name} {group}"]
-        )
+        raise Misconfigured([f"{account.name} is not in the group {group}; add it: gpasswd --add {account.name} {group}"])
     return UserLink(ucloud_user, account.name, account.uid, provider.now(), _who())
 
 

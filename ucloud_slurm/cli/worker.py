@@ -17,13 +17,7 @@ EX_TEMPFAIL = 75  # sysexits.h
 
 @click.command()
 @click.option("--loop", type=float, metavar="SECONDS", help="Repeat, with so many seconds from start to start.")
-@click.option(
-    "--wait",
-    type=float,
-    default=0.0,
-    metavar="SECONDS",
-    help="Wait so long for the end of another pass, instead of exiting.",
-)
+@click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="Wait so long for the end of another pass.")
 @click.option("--verbose", is_flag=True, help="Log more.")
 @click.pass_obj
 def worker(path: Path | None, loop: float | None, wait: float, verbose: bool) -> None:

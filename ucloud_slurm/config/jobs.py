@@ -31,9 +31,7 @@ class JobsSection(Section):
         description="The folder in which every job gets a folder of its own, made by the job's user. {home} and {user} "
         "are filled in.",
     )
-    grace: Duration = Field(
-        default=30.0, description="How long a job must be unknown to both squeue and sacct before it is declared lost."
-    )
+    grace: Duration = Field(default=30.0, description="How long squeue and sacct must not know a job before it is lost.")
     quiet: Duration = Field(
         default=30.0,
         description="How long Slurm is searched for a submission that was not answered, before the submission is "
@@ -120,9 +118,7 @@ class ApplicationsSection(Section):
         "for another option is refused. Options that ucloud-slurm sets itself cannot be listed, except for ntasks, "
         "ntasks-per-node and cpus-per-task, which share the CPUs of a node among tasks.",
     )
-    srun_options: tuple[SrunOption, ...] = Field(
-        default=(), description="Options of srun where a template starts a step with srun()."
-    )
+    srun_options: tuple[SrunOption, ...] = Field(default=(), description="Options of srun where a template calls srun().")
     load: dict[str, tuple[str, ...]] = Field(
         default={},
         description="Environment modules of software that applications load by name and version, under its name or "
@@ -153,31 +149,20 @@ class Product(Section):
     constraint: SlurmWord | None = Field(default=None, description="Node features that the jobs need.")
     reservation: SlurmWord | None = Field(default=None, description="Slurm reservation that the jobs run in.")
     gres: SlurmWord | None = Field(
-        default=None,
-        description="Generic resources per node, as sbatch --gres takes them; they take precedence over gpus.",
+        default=None, description="Generic resources per node, as sbatch --gres takes them; they take precedence over gpus."
     )
     cpus: int | None = Field(default=None, ge=1, description="CPUs per node; left out: UCloud's number.")
-    memory_gb: Gibibytes | None = Field(
-        default=None, gt=0, description="Memory per node in GiB (1024 MiB); left out: UCloud's number."
-    )
+    memory_gb: Gibibytes | None = Field(default=None, gt=0, description="Memory of a node in GiB; left out: UCloud's number.")
     gpus: int | None = Field(default=None, ge=0, description="GPUs per node; left out: UCloud's number.")
-    exclusive: bool = Field(
-        default=False, description="The jobs share their nodes with no other job (sbatch --exclusive)."
-    )
-    options: tuple[Option, ...] = Field(
-        default=(), description="Further options of sbatch. Options that ucloud-slurm sets itself are refused."
-    )
+    exclusive: bool = Field(default=False, description="The jobs share their nodes with no other job (sbatch --exclusive).")
+    options: tuple[Option, ...] = Field(default=(), description="Further options of sbatch, but those set otherwise.")
     signal: Signal | None = Field(
         default=None,
-        description="Signal that the application gets before its time limit, and how long before: HUP, TERM, USR1 or "
-        "USR2.",
+        description="Signal that the application gets before its time limit, and how long before: HUP, TERM, USR1 or USR2.",
     )
-    prologue: PlainPath | None = Field(
-        default=None, description="Shell file on the compute nodes that is sourced before the application."
-    )
+    prologue: PlainPath | None = Field(default=None, description="Shell file on the nodes, sourced before the application.")
     epilogue: PlainPath | None = Field(
-        default=None,
-        description="Shell file on the compute nodes that is sourced after the application has ended by itself.",
+        default=None, description="Shell file on the compute nodes that is sourced after the application has ended by itself."
     )
     nodes_max: int | None = Field(default=None, ge=1, description="Largest number of nodes of one job.")
     time_max: Duration | None = Field(default=None, description="Longest time limit of one job.")
@@ -204,16 +189,10 @@ class Product(Section):
         description="The name of one unit in products v2, the same for a whole category. Left out: Credit for "
         "CREDITS_* with a price, else Node, Core or GPU.",
     )
-    unit_name_plural: str | None = Field(
-        default=None, min_length=1, description="The plural of unit_name; left out: unit_name with an s."
-    )
-    free: bool = Field(
-        default=False, description="Products v2 neither charge nor limit the use; the same for a whole category."
-    )
+    unit_name_plural: str | None = Field(default=None, min_length=1, description="Its plural; left out: unit_name with an s.")
+    free: bool = Field(default=False, description="Products v2 neither charge nor limit it; the same for a whole category.")
     hidden: bool = Field(default=False, description="Users who apply for resources do not see the product.")
-    description: str | None = Field(
-        default=None, description="What users read about the product; left out: its CPUs, memory and GPUs."
-    )
+    description: str | None = Field(default=None, description="What users read about it; left out: its CPUs, memory and GPUs.")
     cpu_model: str | None = Field(default=None, description="Model of the CPUs.")
     memory_model: str | None = Field(default=None, description="Model of the memory.")
     gpu_model: str | None = Field(default=None, description="Model of the GPUs.")
@@ -261,12 +240,10 @@ class ExternalJobRule(Section):
     """Jobs of a Slurm account that were submitted outside UCloud, and that are to be shown and charged there."""
 
     account: SlurmWord = Field(description="The Slurm account of the jobs.")
-    product: str = Field(
-        min_length=1, description="The configured product of the jobs; only jobs in its partition are registered."
-    )
+    product: str = Field(min_length=1, description="The product of the jobs; only jobs in its partition are registered.")
     category: str = Field(min_length=1, description="The category of that product.")
     created_by: str | None = Field(
-        default=None, description="The user of UCloud who owns the jobs; left out: UCloud's own account."
+        default=None, description="The user of UCloud who owns them; left out: UCloud's own account."
     )
     project: str | None = Field(default=None, description="The project of UCloud that pays for the jobs.")
     application: str = Field(default="unknown", description="The application that the jobs are shown with.")

@@ -63,8 +63,7 @@ class UCloudSection(Section):
         "for that itself.",
     )
     ca_file: Path | None = Field(
-        default=None,
-        description="PEM file with the certificate authorities for https to UCloud; left out: the public ones.",
+        default=None, description="PEM file with the certificate authorities for https to UCloud; left out: the public ones."
     )
 
     def refresh_token(self) -> str:
@@ -108,9 +107,7 @@ class SlurmSection(Section):
         "the commands for everything else and while it cannot be used, of which the journal and check warn; auto: "
         "pyslurm where it is installed and matches the release of Slurm.",
     )
-    commands: Path = Field(
-        default=Path("/usr/bin"), description="Folder with sbatch, squeue, sacct and Slurm's other commands."
-    )
+    commands: Path = Field(default=Path("/usr/bin"), description="Folder of sbatch, squeue, sacct and the other commands.")
     conf: Path = Field(default=Path("/etc/slurm/slurm.conf"), description="Slurm's configuration file (SLURM_CONF).")
     timeout: Duration = Field(default=20.0, description="Time limit of a command of Slurm, which is killed after it.")
     submit_at_once: int = Field(
@@ -137,9 +134,7 @@ class AccountingSection(Section):
         description="auto: what the era expects; charge: jobs.control.chargeCredits; report-usage: "
         "accounting.v2.reportUsage, which UCloud of 2024 knows too; off: nothing is reported.",
     )
-    every: Duration = Field(
-        default=900.0, description='How often a running job is charged; "0s": at every pass of the worker.'
-    )
+    every: Duration = Field(default=900.0, description='How often a running job is charged; "0s": at every pass of the worker.')
     last_unit: Literal["nearest", "up", "down"] = Field(
         default="nearest", description="How the part of a unit that is left at the end of a job is rounded."
     )
@@ -160,21 +155,11 @@ class SessionsSection(Section):
         "all sessions share one host, and one application can use the cookies of another. Left out: no web pages are "
         "offered.",
     )
-    valid: Duration = Field(
-        default=60.0, description="How long a link to a web page or a shell is valid. It works once."
-    )
+    valid: Duration = Field(default=60.0, description="How long a link to a web page or a shell is valid. It works once.")
     life: Duration = Field(default=86400.0, description="How long a browser can use a web page that it has opened.")
-    most_per_job: int = Field(
-        default=20, ge=1, description="Largest number of sessions of one job, and of streams of its log in one process."
-    )
-    most: int = Field(
-        default=500, ge=1, description="Largest number of sessions in all, and of streams of logs in one process."
-    )
-    tail: int = Field(
-        default=4096,
-        ge=1,
-        description="How much of an existing log is shown when somebody begins to follow it, in KiB.",
-    )
+    most_per_job: int = Field(default=20, ge=1, description="Most sessions of one job, and most streams of its log.")
+    most: int = Field(default=500, ge=1, description="Most sessions in all, and most streams of logs in one process.")
+    tail: int = Field(default=4096, ge=1, description="How much of an existing log is shown first when it is followed, in KiB.")
 
 
 class Config(Section):
@@ -239,9 +224,7 @@ def read(path: Path | None = None) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise Misconfigured(
-            [f"{path}: cannot be read ({error.strerror}); write it, or name another file in {VARIABLE}."]
-        ) from None
+        raise Misconfigured([f"{path}: cannot be read ({error.strerror}); write it, or set {VARIABLE}."]) from None
     except UnicodeDecodeError:
         raise Misconfigured([f"{path}: is not UTF-8 text."]) from None
     try:

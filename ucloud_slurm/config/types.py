@@ -147,8 +147,7 @@ def _root(value: Any) -> str:
     bare = re.sub(r"\{(home|user|account|project)\}", "x", value.removeprefix("{home}"))
     if not value.startswith(("{home}", "/")) or not re.fullmatch(r"/?|(/[\w +@.,=~-]+)+", bare):
         raise ValueError(
-            'should be an absolute path such as "/projects/{project}"; {home}, {user}, {account} and '
-            "{project} are filled in"
+            'should be an absolute path such as "/projects/{project}"; {home}, {user}, {account} and {project} are filled in'
         )
     if _has_dots(value) or "{home}" in value[1:]:
         raise ValueError("must not contain . or .. as a part, nor {home} except at its beginning")

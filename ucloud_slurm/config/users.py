@@ -29,39 +29,29 @@ class UsersSection(Section):
         "user of UCloud; script: a program of the site decides.",
     )
     service_user: str | None = Field(
-        default=None,
-        description='The user of all jobs with mapping = "service"; left out: the user that runs this program.',
+        default=None, description='The user of all jobs with mapping = "service"; left out: the user that runs this program.'
     )
     uid_floor: int = Field(default=FLOOR, ge=FLOOR, description="No job runs as a user with a smaller uid.")
     names: Annotated[str, BeforeValidator(_pattern)] = Field(
         default=NAMES, description="Regular expression for the names of users that jobs may run as."
     )
-    group: str = Field(
-        default="ucloud-users", description="The group whose members jobs may run as; the sudo rule names it too."
-    )
+    group: str = Field(default="ucloud-users", description="The group whose members jobs may run as, as in the sudo rule.")
     account: str | None = Field(
         default=None,
         description="Slurm account of a project's jobs, with {project} filled in. `ucloud-slurm users projects` takes "
         "precedence over it, and it over the account of the product.",
     )
     personal_account: str | None = Field(
-        default=None, description="Slurm account of jobs without a project, with {user}, the Unix user, filled in."
+        default=None, description="Slurm account of jobs without a project; {user} is the Unix user."
     )
-    script: Path | None = Field(
-        default=None, description='The program that mapping = "script" runs; see the guide about users.'
-    )
-    script_timeout: Duration = Field(
-        default=1.0, description="Time limit of that program. A job is not accepted without its answer."
-    )
+    script: Path | None = Field(default=None, description='The program of mapping = "script"; see the guide about users.')
+    script_timeout: Duration = Field(default=1.0, description="Its time limit. A job is not accepted without its answer.")
     script_cache: Duration = Field(default=300.0, description="How long answers of that program are cached.")
     runner: Path = Field(
         default=Path("/run/ucloud-slurm/runner.sock"),
         description="The socket of the runner, through which this program acts as other users.",
     )
-    link: Path = Field(
-        default=LINK_SOCKET,
-        description="The socket on which `ucloud-slurm linkd` lets users of this host connect themselves.",
-    )
+    link: Path = Field(default=LINK_SOCKET, description="The socket on which `ucloud-slurm linkd` serves users of this host.")
     sudo: Path = Field(default=Path("/usr/bin/sudo"), description="The sudo that the runner uses.")
     program: Path = Field(
         default=Path("/opt/ucloud-slurm/bin/ucloud-slurm-as-user"),

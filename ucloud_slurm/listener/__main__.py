@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> NoReturn:
         Listener(settings, Wallets(store), CircuitBreaker(store), token=token, changed=passes.request).run()
 
 
-def _end(number: int, frame: object) -> NoReturn:  # noqa: ARG001
+def _end(_number: int, _frame: object) -> NoReturn:
     sys.exit(0)
 
 

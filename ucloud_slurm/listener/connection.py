@@ -7,18 +7,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from wsproto import ConnectionType, WSConnection
-from wsproto.events import (
-    AcceptConnection,
-    BytesMessage,
-    CloseConnection,
-    Event,
-    Ping,
-    Pong,
-    RejectConnection,
-    Request,
-    TextMessage,
-)
+from wsproto import ConnectionType, WSConnection, events
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from ucloud_slurm.errors import NotNow
@@ -50,14 +39,14 @@ class ChannelConnection:
         self._timeout = settings.timeout
         self._protocol = WSConnection(ConnectionType.CLIENT)
         self._message = bytearray()
-        self._received: list[bytes | Pong] = []
+        self._received: list[bytes | events.Pong] = []
         self._open = self._ended = False
         try:
             self._socket = _connected(settings)
         except (OSError, ValueError) as error:
             raise ChannelUnavailableError(f"UCloud's channel cannot be reached ({_reason(error)})") from None
         try:
-            self._send(Request(host=settings.host, target=settings.target))
+            self._send(events.Request(host=settings.host, target=settings.target))
             until = time.monotonic() + settings.timeout
             while not self._open:
                 self._read(until - time.monotonic())
@@ -73,18 +62,18 @@ class ChannelConnection:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if not self._ended and error is None:
             with suppress(ChannelUnavailableError, LocalProtocolError):
-                self._send(CloseConnection(1000))
+                self._send(events.CloseConnection(1000))
         self._socket.close()
 
     def send(self, message: bytes) -> None:
         """Sends a binary message."""
-        self._send(BytesMessage(message))
+        self._send(events.BytesMessage(message))
 
     def ping(self) -> None:
         """Sends a ping, which UCloud answers with a pong."""
-        self._send(Ping())
+        self._send(events.Ping())
 
-    def receive(self, within: float) -> list[bytes | Pong]:
+    def receive(self, within: float) -> list[bytes | events.Pong]:
         """The messages and pongs that have arrived, in their order; none when none arrives in time.
 
         :param within: seconds
@@ -116,23 +105,23 @@ class ChannelConnection:
         except RemoteProtocolError:
             raise ProtocolError("UCloud's channel does not speak the WebSocket protocol.") from None
 
-    def _event(self, event: Event) -> None:
+    def _event(self, event: events.Event) -> None:
         match event:
-            case AcceptConnection():
+            case events.AcceptConnection():
                 self._open = True
-            case RejectConnection():
+            case events.RejectConnection():
                 raise ChannelUnavailableError(f"UCloud answered {event.status_code} instead of opening the channel")
-            case Ping():
+            case events.Ping():
                 self._send(event.response())
-            case Pong():
+            case events.Pong():
                 self._received.append(event)
-            case CloseConnection():
+            case events.CloseConnection():
                 self._ended = True
                 with suppress(ChannelUnavailableError, LocalProtocolError):
                     self._send(event.response())
-            case TextMessage():
+            case events.TextMessage():
                 raise ProtocolError("A message on UCloud's channel is text; only binary ones are known.")
-            case BytesMessage():
+            case events.BytesMessage():
                 if len(self._message) + len(event.data) > MAX_MESSAGE_BYTES:
                     raise ProtocolError(f"A message on UCloud's channel has more than {MAX_MESSAGE_BYTES} bytes.")
                 self._message += event.data
@@ -140,7 +129,7 @@ class ChannelConnection:
                     self._received.append(bytes(self._message))
                     self._message = bytearray()
 
-    def _send(self, event: Event) -> None:
+    def _send(self, event: events.Event) -> None:
         try:
             self._socket.settimeout(self._timeout)
             self._socket.sendall(self._protocol.send(event))

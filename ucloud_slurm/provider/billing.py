@@ -23,12 +23,7 @@ def bill(
     every = 0.0 if final else settings.every
     if provider.reports_usage:
         report = usage_report(
-            accounting,
-            used=used,
-            charged=row.charged,
-            threshold=every * weight,
-            final=final,
-            last_unit=settings.last_unit,
+            accounting, used=used, charged=row.charged, threshold=every * weight, final=final, last_unit=settings.last_unit
         )
         if report is not None:
             # The key contains row.charged, which only grows: after a change of the price units can repeat.
@@ -40,16 +35,9 @@ def bill(
         return
     tariff = accounting.tariff
     due = charges.charge(
-        row.id,
-        slurm_id,
-        used=used,
-        charged=row.charged,
-        weight=weight,
-        tariff=tariff,
-        every=every,
-        final=final,
+        row.id, slurm_id, used=used, charged=row.charged, weight=weight, tariff=tariff, every=every, final=final,
         last_unit=settings.last_unit,
-    )
+    )  # fmt: skip
     if due is not None:
         provider.charges.add(due, slurm_id, charges.covered(due, tariff), provider.now())
 

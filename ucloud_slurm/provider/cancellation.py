@@ -36,6 +36,19 @@ def cancel(provider: Provider, row: OpenJob, within: float) -> bool:
     return True
 
 
+def cancel_duplicate(provider: Provider, job_id: str, slurm_id: SlurmJobId, name: str, user: str) -> None:
+    """Cancels a second Slurm job of a job.
+
+    :param name: of the Slurm job
+    :param user: Unix user that it runs as
+    """
+    log.warning("job %s: Slurm job %d is a second one of it and is cancelled", job_id, slurm_id)
+    try:
+        provider.scheduler.cancel(slurm_id, name, user, provider.config.slurm.timeout)
+    except (SchedulerUnavailableError, ActionRefusedError) as error:
+        log.error("job %s: Slurm job %d could not be cancelled; do it by hand: %s", job_id, slurm_id, error)
+
+
 def stop_marked(provider: Provider, queue: Iterable[QueueRecord], asked: set[str]) -> bool:
     """Cancels every job that is marked to end and that squeue listed in a state that can be cancelled.
 
@@ -50,9 +63,7 @@ def stop_marked(provider: Provider, queue: Iterable[QueueRecord], asked: set[str
     cancellable = {
         (record.id, record.name)
         for record in queue
-        if record.state is not None
-        and record.state.phase is not SlurmPhase.ENDED
-        and record.state is not SlurmState.COMPLETING
+        if record.state is not None and record.state.phase is not SlurmPhase.ENDED and record.state is not SlurmState.COMPLETING
     }
     for row in marked:
         if (row.slurm_id, row.name) in cancellable and row.id not in asked:

@@ -30,9 +30,8 @@ from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.executor import FairExecutor
 from ucloud_slurm.ucloud.eras import ERAS, Era
-from ucloud_slurm.users.impersonation import Impersonation, OwnAccount
+from ucloud_slurm.users.impersonation import Impersonation, OwnAccount, RunnerClient
 from ucloud_slurm.users.mapping import Mapping, Table
-from ucloud_slurm.users.runner_client import RunnerClient
 from ucloud_slurm.users.script import Script
 from ucloud_slurm.users.service import Service
 
@@ -101,27 +100,14 @@ class Provider:
         store = Store(config.database.path)
         people = People(store)
         return cls(
-            config=config,
-            era=_era(config),
-            mapping=_mapping(config, store, people, now),
-            people=people,
-            codes=Codes(store),
-            link_states=LinkStates(store),
-            store=store,
-            jobs=Jobs(store),
-            observations=Observations(store),
-            charges=Charges(store),
-            outbox=Outbox(store),
-            sessions=Sessions(store, config.sessions),
-            wallets=Wallets(store),
-            breaker=CircuitBreaker(store),
+            config=config, era=_era(config), mapping=_mapping(config, store, people, now), people=people,
+            codes=Codes(store), link_states=LinkStates(store), store=store, jobs=Jobs(store),
+            observations=Observations(store), charges=Charges(store), outbox=Outbox(store),
+            sessions=Sessions(store, config.sessions), wallets=Wallets(store), breaker=CircuitBreaker(store),
             scheduler=scheduler or factory.scheduler(config.slurm),
-            lazy_core=Lazy(lambda: _core(config, refresh_token, store, now)),
-            lazy_tokens=Lazy(lambda: _tokens(config)),
-            executor=FairExecutor(config.slurm.submit_at_once),
-            now=now,
-            account=own_account(),
-        )
+            lazy_core=Lazy(lambda: _core(config, refresh_token, store, now)), lazy_tokens=Lazy(lambda: _tokens(config)),
+            executor=FairExecutor(config.slurm.submit_at_once), now=now, account=own_account(),
+        )  # fmt: skip
 
     @property
     def core(self) -> "Core":

@@ -68,11 +68,7 @@ def reconcile(provider: Provider) -> bool:
         return False
     name = provider.config.provider.id
     # UCloud also lists jobs whose create is under way, and which it may still drop.
-    old = [
-        job
-        for job in jobs
-        if now - job.created_at / 1000 > RECENT_SECONDS and job.specification.product.provider == name
-    ]
+    old = [job for job in jobs if now - job.created_at / 1000 > RECENT_SECONDS and job.specification.product.provider == name]
     provider.observations.confirmed([job.id for job in old], now)
     # Each in a transaction of its own: the mapping may run a program of the site, and requests must be able to write.
     for job in old:

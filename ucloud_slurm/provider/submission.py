@@ -1,4 +1,4 @@
-"""Submission of jobs in two phases: started without Slurm hearing of it, and concluded once the job is claimed.
+"""Submission of a job in two phases: `start` prepares it, `conclude` sends it to Slurm after the job was claimed.
 
 One job, one Slurm job: an attempt is claimed in the database before anything is sent. If its outcome is unknown the
 job is looked up before the next attempt (:mod:`ucloud_slurm.worker.recovery`).
@@ -8,7 +8,6 @@ import logging
 import time
 from contextlib import suppress
 from enum import Enum, auto
-from functools import partial
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.errors import problem
@@ -17,15 +16,11 @@ from ucloud_slurm.bridge.script.build import batch_job
 from ucloud_slurm.bridge.script.resources import plan
 from ucloud_slurm.errors import CoreRefusedError, Refused, StorageFullError, one_line
 from ucloud_slurm.provider import slurm_accounts
+from ucloud_slurm.provider.cancellation import cancel_duplicate
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import REQUEST_SECONDS, WORKER_SECONDS, render
-from ucloud_slurm.slurm.errors import (
-    ActionRefusedError,
-    OutcomeUnknownError,
-    SchedulerUnavailableError,
-    SubmissionRefusedError,
-)
+from ucloud_slurm.slurm.errors import OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM
@@ -43,7 +38,7 @@ class FolderError(StorageFullError):
     """The job's folder cannot be made or written; nothing was submitted."""
 
 
-class Outcome(Enum):
+class SubmissionOutcome(Enum):
     """What came of an attempt to submit a job. It is in the database as well."""
 
     SUBMITTED = auto()
@@ -118,12 +113,14 @@ def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> S
     )
 
 
-def claimed_until(provider: Provider, waits: float = 0.0) -> float:
-    """Until when a claim holds that is made now, in seconds since the epoch.
+def lease(provider: Provider, waits: float = 0.0) -> tuple[float, float]:
+    """How long a claim lasts that is made now.
 
     :param waits: seconds after which the submission begins at the latest
+    :returns: when it expires, in seconds since the epoch, and by when the job must be sent, in monotonic seconds
     """
-    return provider.now() + waits + provider.config.slurm.timeout + CLAIM_MARGIN_SECONDS
+    lasts = waits + CLAIM_MARGIN_SECONDS
+    return provider.now() + provider.config.slurm.timeout + lasts, time.monotonic() + lasts
 
 
 def start(provider: Provider, submission: Submission) -> PendingSubmission | None:
@@ -147,64 +144,66 @@ def conclude(
     job_id: str,
     submission: Submission,
     attempt: int,
+    send_by: float,
     pending: PendingSubmission | None = None,
     *,
     acknowledge: bool = False,
-) -> Outcome:
+) -> SubmissionOutcome:
     """Submits a job that has been claimed, and records what came of it.
 
     :param attempt: number of the claimed attempt; the outcome is recorded only while no later one has begun
+    :param send_by: when the claim would not last for Slurm's answer any more (:func:`lease`)
     :param pending: the submission, where it has been started
     :param acknowledge: its create is answered with success once Slurm has the job
     :raises FolderError: nothing was submitted, and the claim is released
     :raises StorageError: the outcome could not be recorded; the job is looked up by its name later
     """
-    jobs, log_away = provider.jobs, partial(log.warning, "job %s: not submitted yet: %s", job_id)
+    jobs = provider.jobs
     try:
-        slurm_id = _send(provider, submission, pending)
+        slurm_id = _send(provider, submission, send_by, pending)
     except StorageFullError as error:
         jobs.release_claim([job_id], attempt)
         raise FolderError(error.why) from None
     except ImpersonationDeniedError as error:
         jobs.refused(job_id, error.status, error.why, provider.now(), attempt=attempt)
-        return Outcome.REFUSED
+        return SubmissionOutcome.REFUSED
     except SubmissionRefusedError as refusal:
         answer = problem(refusal.reason)
         log.info("job %s: Slurm refused it: %s", job_id, refusal.reason)
         jobs.refused(job_id, answer.status, answer.why, provider.now(), attempt=attempt)
-        return Outcome.REFUSED
-    except ImpersonationUnavailableError as error:
-        log_away(error)
+        return SubmissionOutcome.REFUSED
+    except (ImpersonationUnavailableError, SchedulerUnavailableError) as error:
+        log.warning("job %s: not submitted yet: %s", job_id, error)
         jobs.release_claim([job_id], attempt)
-        return Outcome.NOT_SENT
-    except SchedulerUnavailableError as error:
-        log_away(error)
-        jobs.release_claim([job_id], attempt)
-        provider.breaker.record_failure(SLURM, str(error), provider.now())
-        return Outcome.NOT_SENT
+        if isinstance(error, SchedulerUnavailableError):
+            provider.breaker.record_failure(SLURM, str(error), provider.now())
+        return SubmissionOutcome.NOT_SENT
     except OutcomeUnknownError as error:
         log.warning("job %s: the outcome of its submission is unknown: %s", job_id, error)
         jobs.mark_outcome_unknown(job_id, attempt, provider.now())
         provider.breaker.open(SLURM, str(error), provider.now())
-        return Outcome.UNKNOWN
+        return SubmissionOutcome.UNKNOWN
     if slurm_id is None:
         # The claim could expire before Slurm has answered, and another process look for the job in vain.
         log.warning("job %s: its folder took too long; it is looked up before the next attempt", job_id)
-        return Outcome.UNKNOWN
+        return SubmissionOutcome.UNKNOWN
     log.info("job %s: is Slurm job %d", job_id, slurm_id)
     acknowledged_at = provider.now() if acknowledge else None
     if not jobs.submitted(job_id, slurm_id, None, attempt=attempt, acknowledged_at=acknowledged_at):
-        _cancel_duplicate(provider, job_id, slurm_id, submission)
-    return Outcome.SUBMITTED
+        # It arrived when a later attempt had begun, or the job had ended, unless it was found by its name meanwhile.
+        row = jobs.get(job_id)
+        if row is None or row.slurm_id != slurm_id:
+            cancel_duplicate(provider, job_id, slurm_id, submission.name, submission.user)
+    return SubmissionOutcome.SUBMITTED
 
 
-def _send(provider: Provider, submission: Submission, pending: PendingSubmission | None) -> SlurmJobId | None:
+def _send(provider: Provider, submission: Submission, send_by: float, pending: PendingSubmission | None) -> SlurmJobId | None:
     """Prepares the job's folder and sends the job; None when the claim does not last for it."""
-    begun, impersonation = time.monotonic(), provider.impersonation(submission.user)
+    impersonation = provider.impersonation(submission.user)
     pending = pending or provider.scheduler.start(submission, impersonation.start)
     try:
         impersonation.prepare(submission.folder, {SCRIPT_NAME: submission.script})
-        in_time = time.monotonic() - begun <= CLAIM_MARGIN_SECONDS
+        in_time = time.monotonic() <= send_by
     except BaseException:
         pending.abandon()
         raise
@@ -212,15 +211,3 @@ def _send(provider: Provider, submission: Submission, pending: PendingSubmission
         pending.abandon()
         return None
     return pending.send(provider.config.slurm.timeout)
-
-
-def _cancel_duplicate(provider: Provider, job_id: str, slurm_id: SlurmJobId, submission: Submission) -> None:
-    """Cancels a Slurm job that arrived when a later attempt had begun, or the job had been closed."""
-    row = provider.jobs.get(job_id)
-    if row is not None and row.slurm_id == slurm_id:
-        return  # it was found by its name meanwhile
-    log.warning("job %s: Slurm job %d is a second one of it and is cancelled", job_id, slurm_id)
-    try:
-        provider.scheduler.cancel(slurm_id, submission.name, submission.user, provider.config.slurm.timeout)
-    except (SchedulerUnavailableError, ActionRefusedError) as error:
-        log.error("job %s: Slurm job %d could not be cancelled; do it by hand: %s", job_id, slurm_id, error)

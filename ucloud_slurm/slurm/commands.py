@@ -14,16 +14,7 @@ from typing import TypeVar
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm import parse
 from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError, is_refusal
-from ucloud_slurm.slurm.records import (
-    Load,
-    Node,
-    Partition,
-    QueueRecord,
-    RunRecord,
-    SlurmJobId,
-    Submission,
-    TerminalCommand,
-)
+from ucloud_slurm.slurm.records import Load, Node, Partition, QueueRecord, RunRecord, SlurmJobId, Submission, TerminalCommand
 from ucloud_slurm.slurm.sbatch import Sbatch, options
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.system.accounts import own_account
@@ -68,8 +59,6 @@ class Commands:
     def close(self) -> None:
         """See :class:`Scheduler`. Nothing is kept."""
 
-    # -- submitting -----------------------------------------------------------------------------------------
-
     def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
         """See :class:`Scheduler`. sbatch(1) loads while it waits for the script on its standard input."""
         argv = [*self._command("sbatch"), *options(submission)]
@@ -77,8 +66,6 @@ class Commands:
             return Sbatch(as_user(argv, self._env), submission.script, self._timeout)
         except CommandMissingError as error:
             raise SchedulerUnavailableError(str(error)) from None
-
-    # -- reading --------------------------------------------------------------------------------------------
 
     def queue(self, users: Collection[str] | None) -> list[QueueRecord]:
         """See :class:`Scheduler`. squeue(1)."""
@@ -155,7 +142,6 @@ class Commands:
         return self._ask("sacctmgr", argv, within).output.strip() in ("Operator", "Administrator")
 
     def version(self) -> str:
-        """See :class:`Scheduler`."""
         return self._ask("squeue", ["--version"]).output.split()[-1]
 
     def settings(self) -> dict[str, str]:
@@ -163,8 +149,6 @@ class Commands:
         lines = self._ask("scontrol", ["show", "config"]).output.splitlines()
         pairs = (line.partition("=") for line in lines if "=" in line)
         return {name.strip(): value.strip() for name, _, value in pairs}
-
-    # -- acting ---------------------------------------------------------------------------------------------
 
     def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:
         """See :class:`Scheduler`. scancel(1); with a name and a user it checks both before it signals."""
@@ -208,22 +192,10 @@ class Commands:
     def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> TerminalCommand:
         """See :class:`Scheduler`. srun(1): with --overlap the step shares the resources of the job's other steps."""
         argv = (
-            *self._command("srun"),
-            f"--jobid={job}",
-            "--overlap",
-            "--nodes=1",
-            "--ntasks=1",
-            f"--relative={rank}",
-            f"--chdir={folder}",
-            "--job-name=ucloud-shell",
-            "--quiet",
-            "--pty",
-            shell,
-            "-l",
-        )
+            *self._command("srun"), f"--jobid={job}", "--overlap", "--nodes=1", "--ntasks=1", f"--relative={rank}",
+            f"--chdir={folder}", "--job-name=ucloud-shell", "--quiet", "--pty", shell, "-l",
+        )  # fmt: skip
         return TerminalCommand(argv, tuple((self._env | {"TERM": "xterm-256color"}).items()))
-
-    # -- running commands ------------------------------------------------------------------------------------
 
     def _command(self, name: str) -> list[str]:
         with self._lock:
@@ -248,9 +220,7 @@ class Commands:
         try:
             return read(done.output)
         except parse.ParseError as error:
-            raise SchedulerUnavailableError(
-                f"{name} printed something unexpected: {one_line(str(error), 200)}"
-            ) from None
+            raise SchedulerUnavailableError(f"{name} printed something unexpected: {one_line(str(error), 200)}") from None
 
 
 def _mark() -> str:

@@ -1,9 +1,9 @@
 """Reading what Slurm's commands print. Pure; output that is not whole is an error, never data.
 
-Fields are parted by the ASCII unit separator, and every row of squeue and sinfo ends with a field that we put there
-ourselves: a row that was cut off lacks it. The name of a job is its user's own text and may hold anything, so it is
-the last field, and what parts or ends the rows bears a mark that is made anew for each call: no name can pretend to
-be the row of another job. Times are asked for in seconds since the epoch
+Fields are separated by the ASCII unit separator, and every row of squeue and sinfo ends with a fixed field: a row that
+was cut off lacks it. The name of a job is its user's own text and may hold anything, so it is
+the last field, and separators and row ends contain a random mark of the call: no name can pretend to be the row of
+another job. Times are asked for in seconds since the epoch
 (``SLURM_TIME_FORMAT=%s``).
 """
 
@@ -20,19 +20,9 @@ END = "\x1e"
 QUEUE_FIELDS = ("%A", "%T", "%V", "%S", "%M", "%D", "%C", "%u", "%r", "%N", "%l", "%a", "%P", "%j")
 
 RUN_FIELDS = (
-    "JobIDRaw",
-    "State",
-    "Submit",
-    "Start",
-    "End",
-    "ElapsedRaw",
-    "ExitCode",
-    "NNodes",
-    "AllocCPUS",
-    "User",
-    "NodeList",
-    "JobName",
-)
+    "JobIDRaw", "State", "Submit", "Start", "End", "ElapsedRaw", "ExitCode", "NNodes", "AllocCPUS",
+    "User", "NodeList", "JobName",
+)  # fmt: skip
 RUN_FORMAT = ",".join(RUN_FIELDS)
 
 PARTITION_FIELDS = ("%R", "%a", "%l", "%s", "%D", "%c", "%m", "%G")
@@ -70,41 +60,30 @@ def queue(output: str, mark: str) -> list[QueueRecord]:
 
     :raises ParseError: when a row is not whole
     """
-    return [
-        QueueRecord(
-            id=SlurmJobId(_integer(id_)),
-            state=read_state(state),
-            state_text=state,
-            submitted=_time(submitted) or 0,
-            started=_time(started),
-            elapsed=seconds(elapsed),
-            nodes=_integer(nodes),
-            cpus=_integer(cpus),
-            user=user,
-            reason=reason,
-            node_list=node_list,
-            minutes=_limit(limit),
-            account=account,
-            partition=partition,
-            name=name,
+    records = []
+    for fields in _rows(output, len(QUEUE_FIELDS), SEPARATOR + END + mark):
+        (id_, state, submitted, started, elapsed, nodes, cpus, user, reason, node_list, limit, account, partition,
+            name) = fields  # fmt: skip
+        records.append(
+            QueueRecord(
+                id=SlurmJobId(_integer(id_)),
+                state=read_state(state),
+                state_text=state,
+                submitted=_time(submitted) or 0,
+                started=_time(started),
+                elapsed=seconds(elapsed),
+                nodes=_integer(nodes),
+                cpus=_integer(cpus),
+                user=user,
+                reason=reason,
+                node_list=node_list,
+                minutes=_limit(limit),
+                account=account,
+                partition=partition,
+                name=name,
+            )
         )
-        for (
-            id_,
-            state,
-            submitted,
-            started,
-            elapsed,
-            nodes,
-            cpus,
-            user,
-            reason,
-            node_list,
-            limit,
-            account,
-            partition,
-            name,
-        ) in _rows(output, len(QUEUE_FIELDS), SEPARATOR + END + mark)
-    ]
+    return records
 
 
 def runs(output: str, mark: str) -> list[RunRecord]:
@@ -143,9 +122,7 @@ def partitions(output: str) -> list[Partition]:
     :raises ParseError: when a row is not whole
     """
     found: dict[str, Partition] = {}
-    for name, available, limit, size, count, cpus, memory, gres in _rows(
-        output, len(PARTITION_FIELDS), SEPARATOR + END
-    ):
+    for name, available, limit, size, count, cpus, memory, gres in _rows(output, len(PARTITION_FIELDS), SEPARATOR + END):
         before = found.get(name)
         group = NodeGroup(_integer(count), _integer(cpus.rstrip("+")), _integer(memory.rstrip("+")), gres)
         most = size.rpartition("-")[2]

@@ -21,7 +21,6 @@ class Sbatch:
         self._timeout = timeout
 
     def send(self, within: float) -> SlurmJobId:
-        """See :class:`PendingSubmission`."""
         try:
             done = self._command.finish(self._script, min(within, self._timeout))
         except CommandMissingError as error:
@@ -37,7 +36,6 @@ class Sbatch:
         raise OutcomeUnknownError(f"sbatch ended with {done.status}: {one_line(done.errors or text, 200)}")
 
     def abandon(self) -> None:
-        """See :class:`PendingSubmission`."""
         self._command.kill()
 
 

@@ -3,16 +3,7 @@
 from collections.abc import Collection
 from typing import Protocol
 
-from ucloud_slurm.slurm.records import (
-    Load,
-    Node,
-    Partition,
-    QueueRecord,
-    RunRecord,
-    SlurmJobId,
-    Submission,
-    TerminalCommand,
-)
+from ucloud_slurm.slurm.records import Load, Node, Partition, QueueRecord, RunRecord, SlurmJobId, Submission, TerminalCommand
 from ucloud_slurm.system.process import Start
 
 

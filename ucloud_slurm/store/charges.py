@@ -71,9 +71,7 @@ class Charges:
             row = self._store.row("select charged from jobs where id = ?", [charge.job_id])
             start = row["charged"] if row else 0
             covers = (start, start + covered)
-            entry = LedgerEntry(
-                charge.charge_id, charge.job_id, slurm_id, *covers, charge.units, charge.multiplier, now, None
-            )
+            entry = LedgerEntry(charge.charge_id, charge.job_id, slurm_id, *covers, charge.units, charge.multiplier, now, None)
             db.table("charges").insert(asdict(entry))
             self._store.change("update jobs set charged = charged + ? where id = ?", [covered, charge.job_id])
             if usage is None:

@@ -39,8 +39,7 @@ class Codes:
         plain = "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
         with self._store.writing() as db:
             self._store.change(
-                "delete from codes where (username = ? and used_at is null) or created_at < ?",
-                [username, now - KEEP_SECONDS],
+                "delete from codes where (username = ? and used_at is null) or created_at < ?", [username, now - KEEP_SECONDS]
             )
             db.table("codes").insert({"hash": _hash(plain), "username": username, "created_at": now})
         return "-".join(plain[start : start + GROUP_LENGTH] for start in range(0, LENGTH, GROUP_LENGTH))

@@ -150,9 +150,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_each(_UNSUBMITTED, JobEvent.REFUSED, _REFUSED, Guard.ACKNOWLEDGED, Guard.ROLLED_BACK),
     *_each(_UNSUBMITTED, JobEvent.REFUSED, _ENDED, Guard.ACKNOWLEDGED, Guard.VISIBLE),
     Transition(_ACCEPTED, JobEvent.ROLL_BACK, _REFUSED, (Guard.NOT_ACKNOWLEDGED,)),
-    *_each(
-        (*_BEGUN, _LIVE), JobEvent.ROLL_BACK, None, Guard.NOT_ACKNOWLEDGED, Guard.NOT_STOPPED, stop=Stop.ROLLED_BACK
-    ),
+    *_each((*_BEGUN, _LIVE), JobEvent.ROLL_BACK, None, Guard.NOT_ACKNOWLEDGED, Guard.NOT_STOPPED, stop=Stop.ROLLED_BACK),
     # Marks. The reason of a stop is the caller's; the first one stays.
     *_each(_OPEN, JobEvent.STOP, None, Guard.NOT_STOPPED, stop=Stop.TERMINATED),
     *_each((_ACCEPTED, _LIVE), JobEvent.HOLD, None, Guard.NOT_STOPPED, Guard.NOT_HELD, held=True),

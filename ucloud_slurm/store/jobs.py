@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from ucloud_slurm.store.job_rows import JobRow, NewJob, OpenJob, insert, lean, whole
 from ucloud_slurm.store.job_state import END, IS_UNKNOWN, JobPhase, Stop
 from ucloud_slurm.store.outbox import Outbox
-from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.store.sqlite import BUSY_SECONDS, Store
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 
 RATE_WINDOW_SECONDS = 10.0  # over which the rate of submissions is counted
@@ -29,8 +29,6 @@ class Jobs:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._outbox = Outbox(store)
-
-    # -- reading --------------------------------------------------------------------------------------------
 
     def get(self, job_id: str) -> JobRow | None:
         """The job with this id of UCloud's."""
@@ -71,8 +69,6 @@ class Jobs:
         sql = f"select id, fingerprint from jobs where {_IDS}"
         return {row["id"]: row["fingerprint"] for row in self._store.rows(sql, [json.dumps(list(ids))])}
 
-    # -- accepting ------------------------------------------------------------------------------------------
-
     def accept(
         self,
         new: Iterable[NewJob],
@@ -98,7 +94,7 @@ class Jobs:
                     written.add(job.id)
         return written
 
-    def acknowledge(self, ids: Collection[str], now: float) -> list[JobRow]:
+    def acknowledge(self, ids: Collection[str], now: float, within: float = BUSY_SECONDS) -> list[JobRow]:
         """Decides to answer create with success, unless one of the jobs has been refused or rolled back.
 
         :returns: these; if there are none, a later refusal of a job is its FAILURE
@@ -108,23 +104,23 @@ class Jobs:
         undecided = f"select 1 from jobs where (promised_at is null or {gone}) and {_IDS} limit 1"
         if self._store.row(undecided, [these]) is None:
             return []
-        with self._store.writing():
+        with self._store.writing(within=within):
             refused = whole(self._store, f"where ({gone}) and {_IDS}", [these])
             if not refused:
                 sql = f"update jobs set promised_at = ? where promised_at is null and {_IDS}"
                 self._store.change(sql, [now, these])
         return refused
 
-    # -- submission -----------------------------------------------------------------------------------------
-
-    def claim(self, ids: Collection[str], now: float, until: float, pace: float | None = None) -> dict[str, int]:
+    def claim(
+        self, ids: Collection[str], now: float, until: float, pace: float | None = None, within: float = BUSY_SECONDS
+    ) -> dict[str, int]:
         """Claims an attempt to submit each of these jobs, except those that are claimed, must end or are held.
 
         :param until: when the claims expire, in seconds since the epoch
         :param pace: most submissions a second as one Unix user, over :data:`RATE_WINDOW_SECONDS`; None: no limit
         :returns: the claimed jobs with the number of the attempt; the outcome of another attempt changes nothing
         """
-        with self._store.writing():
+        with self._store.writing(within=within):
             if pace is not None:
                 ids = self._within_pace(ids, now, pace)
             rows = self._store.rows(
@@ -188,8 +184,7 @@ class Jobs:
     def mark_outcome_unknown(self, job_id: str, attempt: int, now: float) -> None:
         """Nobody knows whether this attempt made a Slurm job; it is looked up before the next attempt."""
         self._store.change(
-            "update jobs set claimed_until = null, attempted_at = ? "
-            "where id = ? and phase = 'submitting' and attempts = ?",
+            "update jobs set claimed_until = null, attempted_at = ? where id = ? and phase = 'submitting' and attempts = ?",
             [now, job_id, attempt],
         )
 
@@ -241,8 +236,7 @@ class Jobs:
             )
             return lean(
                 self._store,
-                f"where promised_at is null and +phase = 'live' and +stop = 'rolled-back' and {_IDS} "
-                "order by accepted_at, id",
+                f"where promised_at is null and +phase = 'live' and +stop = 'rolled-back' and {_IDS} order by accepted_at, id",
                 [these],
             )
 
@@ -258,8 +252,6 @@ class Jobs:
             if ended and ended["phase"] == JobPhase.ENDED:
                 self._outbox.enqueue_update(job_id, update, now)
 
-    # -- marks ----------------------------------------------------------------------------------------------
-
     def stop(self, job_id: str, stop: Stop, now: float) -> None:
         """Marks a job that must end. The first reason stays."""
         self._store.change(
@@ -270,8 +262,7 @@ class Jobs:
         """We hold the job in the queue, or are about to; UCloud hears the update once."""
         with self._store.writing():
             if self._store.change(
-                f"update jobs set held_at = ? where id = ? and held_at is null and stop is null and {_HOLDABLE}",
-                [now, job_id],
+                f"update jobs set held_at = ? where id = ? and held_at is null and stop is null and {_HOLDABLE}", [now, job_id]
             ):
                 self._outbox.enqueue_update(job_id, update, now)
 

@@ -124,9 +124,7 @@ def m008_scale(db: "Database") -> None:
     less = "update phases set jobs = jobs - 1 where phase = old.phase;"
     db.execute(f"create trigger jobs_come after insert on jobs begin {more} end")
     db.execute(f"create trigger jobs_go after delete on jobs begin {less} end")
-    db.execute(
-        f"create trigger jobs_move after update of phase on jobs when old.phase <> new.phase begin {less} {more} end"
-    )
+    db.execute(f"create trigger jobs_move after update of phase on jobs when old.phase <> new.phase begin {less} {more} end")
 
 
 def m009_pace(db: "Database") -> None:

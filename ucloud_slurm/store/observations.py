@@ -39,8 +39,6 @@ class Observations:
         self._store = store
         self._outbox = Outbox(store)
 
-    # -- on the cluster -------------------------------------------------------------------------------------
-
     def record_observation(self, job_id: str, observation: Observation) -> None:
         """Records what is new of a job."""
         self._store.change(
@@ -82,14 +80,10 @@ class Observations:
             if ended and ended["phase"] == JobPhase.ENDED:
                 self._outbox.enqueue_update(job_id, update, now)
 
-    # -- jobs that were submitted outside UCloud ------------------------------------------------------------
-
     def by_slurm_id(self, slurm_ids: Collection[int]) -> dict[int, list[OpenJob]]:
         """The jobs that are or were these Slurm jobs, by Slurm's id. Slurm uses its ids again."""
         found: dict[int, list[OpenJob]] = {}
-        for job in lean(
-            self._store, "where slurm_id in (select value from json_each(?))", [json.dumps(list(slurm_ids))]
-        ):
+        for job in lean(self._store, "where slurm_id in (select value from json_each(?))", [json.dumps(list(slurm_ids))]):
             found.setdefault(job.slurm_id or 0, []).append(job)
         return found
 
@@ -114,8 +108,6 @@ class Observations:
             confirmed_at=now,
             outside=True,
         )
-
-    # -- at UCloud -----------------------------------------------------------------------------------------
 
     def adopt(self, job: NewJob, now: float, stop: Stop | None = None) -> bool:
         """Writes a job that UCloud has and that is not known here: it is looked up in Slurm, never submitted.
@@ -160,8 +152,7 @@ class Observations:
         """UCloud does not have the job: it must end, and UCloud hears and is charged nothing more of it."""
         with self._store.writing():
             self._store.change(
-                "update outbox set outcome = 'dropped', settled_at = ?, answer = ? "
-                "where job_id = ? and outcome is null",
+                "update outbox set outcome = 'dropped', settled_at = ?, answer = ? where job_id = ? and outcome is null",
                 [now, why, job_id],
             )
             self._store.change(

@@ -12,7 +12,7 @@ from ucloud_slurm.ucloud.reports import JobUpdate
 ANSWER_SECONDS = 1.0  # in which the answer to an acknowledged create has been sent
 
 
-class Outcome(StrEnum):
+class MessageOutcome(StrEnum):
     """What became of a message."""
 
     DELIVERED = "delivered"
@@ -67,9 +67,7 @@ class Outbox:
         """Writes an update, and the state in it as the job's state for UCloud."""
         with self._store.writing():
             if update.state is not None:
-                self._store.change(
-                    "update jobs set state = ?, reason = ? where id = ?", [update.state, update.status, job_id]
-                )
+                self._store.change("update jobs set state = ?, reason = ? where id = ?", [update.state, update.status, job_id])
             self.enqueue(job_id, "update", update.body(job_id), now)
 
     def repeat_update(self, job_id: str, update: JobUpdate, now: float) -> None:
@@ -92,7 +90,7 @@ class Outbox:
         :param confirmed: only those of jobs of which UCloud has said that it has them
         """
         # SQLite reads those that wait in their order until there are enough: never all of them for each bulk.
-        rows = self._store.rows(
+        return self._messages(
             "select outbox.id, outbox.job_id, kind, outbox.body, created_at, sends "
             "from outbox cross join jobs on jobs.id = outbox.job_id where outcome is null "
             "and not exists (select 1 from outbox as before where before.job_id = outbox.job_id "
@@ -101,16 +99,16 @@ class Outbox:
             "order by outbox.id limit ?",
             [now - ANSWER_SECONDS, now - unanswered, confirmed, most],
         )
-        return [OutboxMessage(**row) for row in rows]
+
+    def _messages(self, sql: str, parameters: Sequence[Any]) -> list[OutboxMessage]:
+        return [OutboxMessage(**row) for row in self._store.rows(sql, parameters)]
 
     def sending(self, messages: Iterable[OutboxMessage]) -> None:
         """Counts a send before it is done, so that after a crash it is known that UCloud may have the message."""
         with self._store.writing() as db:
-            db.conn.executemany(
-                "update outbox set sends = sends + 1 where id = ?", [(message.id,) for message in messages]
-            )
+            db.conn.executemany("update outbox set sends = sends + 1 where id = ?", [(message.id,) for message in messages])
 
-    def mark_done(self, messages: Sequence[OutboxMessage], outcome: Outcome, answer: str, now: float) -> None:
+    def mark_done(self, messages: Sequence[OutboxMessage], outcome: MessageOutcome, answer: str, now: float) -> None:
         """Writes the outcome of messages, and of the charges that they carry."""
         with self._store.writing() as db:
             done = [(now, outcome, answer, message.id) for message in messages]
@@ -147,19 +145,16 @@ class Outbox:
 
     def listed(self, most: int) -> list[OutboxMessage]:
         """Messages that wait or were parked, oldest first."""
-        rows = self._store.rows(
+        return self._messages(
             "select * from outbox where outcome is null union all select * from outbox where outcome = 'parked' "
             "order by id limit ?",
             [most],
         )
-        return [OutboxMessage(**row) for row in rows]
 
     def newest(self, most: int) -> list[OutboxMessage]:
         """All messages, newest first."""
-        rows = self._store.rows("select * from outbox order by id desc limit ?", [most])
-        return [OutboxMessage(**row) for row in rows]
+        return self._messages("select * from outbox order by id desc limit ?", [most])
 
     def of(self, job_id: str) -> list[OutboxMessage]:
         """All messages about a job, in order."""
-        rows = self._store.rows("select * from outbox where job_id = ? order by id", [job_id])
-        return [OutboxMessage(**row) for row in rows]
+        return self._messages("select * from outbox where job_id = ? order by id", [job_id])

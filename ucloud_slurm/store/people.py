@@ -119,9 +119,7 @@ class LinkStates:
         """UCloud has named a user."""
         # Read first: every create names a user, and only the first time changes something.
         if self._store.row("select 1 from connections where username = ? and named_at is null", [username]):
-            self._store.change(
-                "update connections set named_at = ? where username = ? and named_at is null", [now, username]
-            )
+            self._store.change("update connections set named_at = ? where username = ? and named_at is null", [now, username])
 
     def claim(self, username: str, now: float) -> LinkState | None:
         """Claims the right to report a user's link to UCloud, for :data:`CLAIM_SECONDS`.
@@ -143,8 +141,7 @@ class LinkStates:
         :param known: what UCloud knows now; None when it may have received the report
         """
         self._store.change(
-            "update connections set asked_at = null, known = ?, refusal = ? where username = ?",
-            [known, refusal, username],
+            "update connections set asked_at = null, known = ?, refusal = ? where username = ?", [known, refusal, username]
         )
 
 
@@ -166,9 +163,7 @@ class People:
 
     def with_account(self, local_user: str, uid: int) -> list[UserLink]:
         """The links of a Unix user."""
-        found = self._store.rows(
-            "select * from people where local_user = ? and uid = ? order by username", [local_user, uid]
-        )
+        found = self._store.rows("select * from people where local_user = ? and uid = ? order by username", [local_user, uid])
         return [UserLink(**row) for row in found]
 
     def add(self, links: Sequence[UserLink], *, shared: bool = False) -> int:

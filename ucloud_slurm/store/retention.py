@@ -42,8 +42,6 @@ class Retention:
         """Deletes what was cached before that time, and codes and sessions that are over."""
         with self._store.writing():
             # The access token has no time, and stays; an application of a version never changes.
-            self._store.change(
-                "delete from caches where stored_at > 0 and stored_at < ? and kind <> 'application'", [before]
-            )
+            self._store.change("delete from caches where stored_at > 0 and stored_at < ? and kind <> 'application'", [before])
             self._store.change("delete from codes where created_at < ?", [now - codes.KEEP_SECONDS])
             self._store.change("delete from sessions where ended_at < ?", [now - sessions.KEEP_SECONDS])

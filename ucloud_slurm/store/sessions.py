@@ -79,9 +79,7 @@ class Access:
         """
         if username == self.owner:
             return False
-        return any(
-            at >= since for entity, at in self.removals.items() if entity == user(username) or not _is_user(entity)
-        )
+        return any(at >= since for entity, at in self.removals.items() if entity == user(username) or not _is_user(entity))
 
     def refused(self, username: str | None) -> bool:
         """Whether a user who comes now had access by name, and it was removed."""
@@ -137,8 +135,7 @@ class Sessions:
         if found is None:
             return None  # anybody may guess tokens: that must not take the write lock
         opened = self._store.change(
-            "update sessions set opened_at = ? where token = ? and opened_at is null and ended_at is null",
-            [now, found.token],
+            "update sessions set opened_at = ? where token = ? and opened_at is null and ended_at is null", [now, found.token]
         )
         return replace(found, opened_at=now) if opened else None
 
@@ -166,19 +163,13 @@ class Sessions:
 
     def end(self, session: Session, now: float) -> None:
         """The session has ended."""
-        self._store.change(
-            "update sessions set ended_at = ? where token = ? and ended_at is null", [now, session.token]
-        )
-
-    # -- access ---------------------------------------------------------------------------------------------
+        self._store.change("update sessions set ended_at = ? where token = ? and ended_at is null", [now, session.token])
 
     def remove_access(self, job_id: str, entities: Iterable[str], now: float) -> None:
         """These entities have lost access. The processes that have their sessions and streams end them."""
         with self._store.writing() as db:
             for entity in entities:
-                db.table("removals").upsert(
-                    {"job_id": job_id, "entity": entity, "removed_at": now}, pk=("job_id", "entity")
-                )
+                db.table("removals").upsert({"job_id": job_id, "entity": entity, "removed_at": now}, pk=("job_id", "entity"))
                 self._store.change("delete from grants where job_id = ? and entity = ?", [job_id, entity])
 
     def give_access(self, job_id: str, entities: Iterable[str]) -> None:
@@ -200,16 +191,14 @@ class Sessions:
 
     def access(self, job_ids: Collection[str]) -> dict[str, Access]:
         """The access to each of these jobs; those that do not exist, or that UCloud does not have, are left out."""
-        marks = ",".join("?" * len(job_ids))
+        ids = ",".join("?" * len(job_ids))
         jobs = self._store.rows(
             "select id, owner, phase = 'ended' and not exists (select 1 from outbox where job_id = jobs.id "
-            f"and outcome is null) as ended from jobs where phase <> 'refused' and id in ({marks})",
+            f"and outcome is null) as ended from jobs where phase <> 'refused' and id in ({ids})",
             list(job_ids),
         )
         removals: dict[str, dict[str, float]] = {}
-        for row in self._store.rows(
-            f"select job_id, entity, removed_at from removals where job_id in ({marks})", list(job_ids)
-        ):
+        for row in self._store.rows(f"select job_id, entity, removed_at from removals where job_id in ({ids})", list(job_ids)):
             removals.setdefault(row["job_id"], {})[row["entity"]] = row["removed_at"]
         return {row["id"]: Access(row["owner"], bool(row["ended"]), removals.get(row["id"], {})) for row in jobs}
 

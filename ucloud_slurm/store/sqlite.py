@@ -51,12 +51,7 @@ class Store:
     def _prepare(self) -> None:
         kind = filesystem(self.path.parent)
         if kind in SHARED:
-            raise Misconfigured(
-                [
-                    f"database.path: {self.path} is on a shared file system ({kind}); put it on a "
-                    "local disk of this host."
-                ]
-            )
+            raise Misconfigured([f"database.path: {self.path} is on a shared file system ({kind}); put it on a local disk."])
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             with os.fdopen(descriptor):
@@ -78,12 +73,7 @@ class Store:
         known = {migration.__name__ for migration in migrations.STEPS}
         done = self._migrated()
         if done - known:
-            raise Misconfigured(
-                [
-                    f"database.path: {self.path} was written by a newer release ({max(done - known)}); "
-                    "install that release."
-                ]
-            )
+            raise Misconfigured([f"database.path: {self.path} is of a newer release ({max(done - known)}); install that."])
         if known - done:
             with self.writing() as db:
                 migrations.migrate(db.database)
@@ -108,10 +98,11 @@ class Store:
         self._threads.__dict__.pop("connection", None)
 
     @contextmanager
-    def writing(self, *, durable: bool = True) -> "Generator[Connection, None, None]":
+    def writing(self, *, durable: bool = True, within: float = BUSY_SECONDS) -> "Generator[Connection, None, None]":
         """One write transaction: all of it or nothing.
 
         :param durable: wait until the disk has it; otherwise a power failure, and nothing else, can undo it
+        :param within: seconds in which other writers must end
         :raises StorageFullError: the disk is full
         :raises StorageBusyError: another writer did not end in time
         """
@@ -120,8 +111,8 @@ class Store:
             if connection.conn.in_transaction:  # part of the caller's transaction
                 yield connection
                 return
-            until = time.monotonic() + BUSY_SECONDS
-            if not self._write_lock.acquire(timeout=BUSY_SECONDS):
+            until = time.monotonic() + within
+            if not self._write_lock.acquire(timeout=max(within, 0.0)):
                 raise StorageBusyError(BUSY)
             try:
                 connection.set_durable(durable)
@@ -215,9 +206,7 @@ def _storage_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         if _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise StorageFullError(
-                f"The provider's disk is full or broken ({path.parent}); please try again later."
-            ) from error
+            raise StorageFullError(f"The provider's disk is full or broken ({path.parent}); please try again later.") from error
         if _is_busy(error):
             raise StorageBusyError(BUSY) from error
         raise

@@ -17,8 +17,6 @@ class Wallets:
         self._store = store
         self._links = LinkStates(store)
 
-    # -- reading --------------------------------------------------------------------------------------------
-
     def locked(self, payer: Payer) -> bool:
         """Whether a wallet has nothing left. One that UCloud has not named is not locked."""
         sql = "select 1 from wallets where owner_kind = ? and owner = ? and category = ? and locked"
@@ -46,8 +44,6 @@ class Wallets:
     def replay_from(self) -> float:
         """The time from which UCloud should replay everything, in seconds since the epoch."""
         return max(0.0, self._handled() - REPLAY_MARGIN_SECONDS)
-
-    # -- writing --------------------------------------------------------------------------------------------
 
     def take(self, records: Iterable[Record], provider: str, now: float) -> bool:
         """Writes records of the channel; all of them or none.
@@ -81,15 +77,7 @@ class Wallets:
                 "insert into wallets (owner_kind, owner, category, locked, quota, usage, changed_at) "
                 "values (?1, ?2, ?3, ?4, ?5, ?6, ?7) on conflict (owner_kind, owner, category) "
                 "do update set locked = ?4, quota = ?5, usage = ?6, changed_at = ?7",
-                [
-                    payer.kind,
-                    payer.owner,
-                    payer.category,
-                    int(wallet.locked),
-                    wallet.quota,
-                    wallet.usage,
-                    wallet.changed_at,
-                ],
+                [payer.kind, payer.owner, payer.category, int(wallet.locked), wallet.quota, wallet.usage, wallet.changed_at],
             )
         return before is not wallet.locked
 
@@ -116,8 +104,7 @@ class Wallets:
 
     def _name(self, username: str, now: float) -> None:
         self._store.change(
-            "insert into ucloud_users (username, named_at) values (?, ?) on conflict (username) do nothing",
-            [username, now],
+            "insert into ucloud_users (username, named_at) values (?, ?) on conflict (username) do nothing", [username, now]
         )
         self._links.named(username, now)
 

@@ -3,13 +3,13 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 T = TypeVar("T")
-P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,11 @@ class FairExecutor:
 
     An account with a thousand tasks delays the task of another by one of them, not by a thousand. A task that has
     begun is finished even if nobody waits for it. Threads start on demand and do not keep a process from exiting.
+
+    :param max_workers: threads
     """
 
     def __init__(self, max_workers: int) -> None:
-        """Starts no thread yet.
-
-        :param max_workers: threads
-        """
         self._max_workers = max_workers
         self._threads = 0
         self._idle = 0
@@ -40,38 +38,29 @@ class FairExecutor:
         self._changed = threading.Condition()
         self._closed = False
 
-    @overload
-    def submit(self, account: str, work: Callable[[], T]) -> Future[T]: ...
-
-    @overload
-    def submit(
-        self, account: str, work: Callable[[P], T], prepare: Callable[[], P], discard: Callable[[P], object]
-    ) -> Future[T]: ...
-
     def submit(
         self,
         account: str,
-        work: Callable[..., Any],
+        work: Callable[..., T],
         prepare: Callable[[], Any] | None = None,
         discard: Callable[[Any], object] = lambda _prepared: None,
-    ) -> Future[Any]:
+    ) -> Future[T]:
         """Queues a task of an account.
 
         :param work: the task
-        :param prepare: is called first, and ``work`` with its result. The task has not begun until it returns; it must
-            not raise
+        :param prepare: is called first, and ``work`` with its result. The task has not begun until it returns
         :param discard: is called instead of ``work`` if the task was cancelled while ``prepare`` ran
         :raises RuntimeError: no thread can be started, and there is none
         :returns: the task, which can be cancelled until it has begun
         """
-        task = _Task(Future(), work, prepare, discard)
+        task = _Task(future := Future[T](), work, prepare, discard)
         with self._changed:
             if self._queued + 1 > self._idle and self._threads < self._max_workers:
                 self._start_thread()
             self._queues.setdefault(account, deque()).append(task)
             self._queued += 1
             self._changed.notify()
-        return task.future
+        return future
 
     def _start_thread(self) -> None:
         try:
@@ -115,18 +104,17 @@ class FairExecutor:
 
 def _execute(task: _Task) -> None:
     prepared: tuple[Any, ...] = ()
-    if task.prepare is not None and not task.future.cancelled():
-        prepared = (task.prepare(),)
-    if not task.future.set_running_or_notify_cancel():
-        for each in prepared:
-            task.discard(each)
-        return
     try:
-        result = task.work(*prepared)
-    except BaseException as error:  # noqa: BLE001  the caller that waits for the result gets it
-        task.future.set_exception(error)
-    else:
-        task.future.set_result(result)
+        if task.prepare is not None and not task.future.cancelled():
+            prepared = (task.prepare(),)
+        if task.future.set_running_or_notify_cancel():
+            task.future.set_result(task.work(*prepared))
+        else:
+            for each in prepared:
+                task.discard(each)
+    except BaseException as error:  # noqa: BLE001  the caller that waits for the result gets it; the thread goes on
+        with suppress(InvalidStateError):
+            task.future.set_exception(error)
 
 
 def round_robin(things: Iterable[T], account: Callable[[T], str]) -> list[T]:

@@ -68,9 +68,7 @@ def make_folder(path: str, files: Mapping[str, str] | None = None) -> None:
             Path(path).mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise StorageFullError(
-            f"The job's folder cannot be made ({error.strerror}); please tell the provider."
-        ) from None
+        raise StorageFullError(f"The job's folder cannot be made ({error.strerror}); please tell the provider.") from None
     try:
         if os.fstat(descriptor).st_uid != os.geteuid():
             raise StorageFullError("The job's folder belongs to another user; please tell the provider.")
@@ -94,6 +92,4 @@ def _write(folder: int, name: str, text: str) -> None:
             while left:
                 left = left[file.write(left) :]
     except OSError as error:
-        raise StorageFullError(
-            f"The job's script cannot be written ({error.strerror}); please tell the provider."
-        ) from None
+        raise StorageFullError(f"The job's script cannot be written ({error.strerror}); please tell the provider.") from None

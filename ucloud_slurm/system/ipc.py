@@ -47,9 +47,7 @@ def send(channel: socket.socket, message: Message, descriptors: Sequence[int] = 
         raise ConnectionLostError(f"the message was not taken ({error})") from None
 
 
-def receive(
-    channel: socket.socket, most: int, *, within: float | None, descriptors: int = 0
-) -> tuple[Message, list[int]]:
+def receive(channel: socket.socket, most: int, *, within: float | None, descriptors: int = 0) -> tuple[Message, list[int]]:
     """Receives a message and the descriptors that come with it, which are the caller's to close.
 
     :param most: bytes that it may have

@@ -79,7 +79,6 @@ class Command:
             raise CommandMissingError(f"{argv[0]} cannot be run ({error.strerror})") from None
 
     def finish(self, stdin: str, timeout: float) -> Finished:
-        """See :meth:`Started.finish`."""
         try:
             output, errors = self._process.communicate(stdin, timeout=max(timeout, 0.001))
         except subprocess.TimeoutExpired:
@@ -91,7 +90,6 @@ class Command:
         return Finished(self._process.returncode, output, errors)
 
     def kill(self) -> None:
-        """See :meth:`Started.kill`."""
         _kill(self._process)
 
 
@@ -109,7 +107,6 @@ class _Process(subprocess.Popen[str]):
     """A process whose end is noticed at once: by itself subprocess looks for it every few milliseconds."""
 
     def wait(self, timeout: float | None = None) -> int:
-        """See :meth:`subprocess.Popen.wait`."""
         if timeout is not None and self.returncode is None:
             with suppress(OSError, AttributeError):  # a kernel that does not have it: subprocess looks for the end
                 descriptor = os.pidfd_open(self.pid)

@@ -134,13 +134,6 @@ class Reader:
                 raise ProtocolError(f"A message of UCloud's has more than {MAX_RECORDS} records.")
             yield self._record(rest)
 
-    def read(self, message: bytes) -> list[Record]:
-        """All records of a message.
-
-        :raises ProtocolError: a record is invalid
-        """
-        return list(self.records(message))
-
     def _record(self, rest: "_Remainder") -> Record:
         op, number = rest.number("B"), rest.number("I")
         match op:
@@ -174,14 +167,6 @@ class Reader:
         # UCloud sets the flag when exactly nothing is left, and not when the quota is exceeded.
         locked = bool(flags & LOCKED) or usage > quota
         return Wallet(payer, category.provider, consumes, quota, usage, locked, changed_at)
-
-
-def read(message: bytes) -> list[Record]:
-    """The records of the first message of a connection.
-
-    :raises ProtocolError: a record is invalid
-    """
-    return Reader().read(message)
 
 
 def auth_frame(replay_from_ms: int, token: str, flags: int = 0) -> bytes:
@@ -255,15 +240,11 @@ def _project(data: dict[str, Any], modified_at: float) -> Project:
     specification = specification if isinstance(specification, dict) else {}
     members = status.get("members") if isinstance(status, dict) else None
     names = (
-        [_text(member, "username") for member in members or [] if isinstance(member, dict)]
-        if isinstance(members, list)
-        else []
+        [_text(member, "username") for member in members or [] if isinstance(member, dict)] if isinstance(members, list) else []
     )
     title = specification.get("title")
     consumes = specification.get("canConsumeResources") is not False
-    return Project(
-        _text(data, "id"), _encodable(title) if isinstance(title, str) else "", modified_at, consumes, tuple(names)
-    )
+    return Project(_text(data, "id"), _encodable(title) if isinstance(title, str) else "", modified_at, consumes, tuple(names))
 
 
 def _text(data: dict[str, Any], key: str) -> str:

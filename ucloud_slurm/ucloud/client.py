@@ -41,11 +41,9 @@ class TokenInMemory:
         self._token: str | None = None
 
     def load(self) -> str | None:
-        """See :class:`TokenCache`."""
         return self._token
 
     def keep(self, token: str) -> None:
-        """See :class:`TokenCache`."""
         self._token = token
 
 
@@ -97,13 +95,7 @@ class Client:
         return self._access_token(self._timeout)
 
     def call(
-        self,
-        verb: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: object = None,
-        timeout: float | None = None,
+        self, verb: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None, timeout: float | None = None
     ) -> Any:
         """Makes a call and returns the JSON of the answer.
 
@@ -134,9 +126,7 @@ class Client:
             # Today's UCloud answers some invalid requests with the same 403.
             if error.status != 401:
                 raise
-            raise CoreUnavailableError(
-                "UCloud does not accept a fresh access token; is the refresh token right?"
-            ) from None
+            raise CoreUnavailableError("UCloud does not accept a fresh access token; is the refresh token right?") from None
 
     def _send(
         self, verb: str, path: str, query: Mapping[str, str] | None, body: object, token: str | None, timeout: float
@@ -183,8 +173,7 @@ class Client:
                 data = self._send("POST", "/auth/providers/refresh", None, body, None, timeout)
             except CoreRefusedError as error:
                 raise CoreUnavailableError(
-                    f"UCloud refused the refresh token ({error.status}); put the right one into "
-                    "ucloud.refresh_token_file"
+                    f"UCloud refused the refresh token ({error.status}); put the right one into ucloud.refresh_token_file"
                 ) from None
             try:
                 token = data["responses"][0]["accessToken"]

@@ -74,9 +74,7 @@ class Core(Client):
             raise
         return _read(Job, data)
 
-    def product(
-        self, reference: ProductReference, *, v2: bool = False, timeout: float | None = None
-    ) -> ComputeProduct | None:
+    def product(self, reference: ProductReference, *, v2: bool = False, timeout: float | None = None) -> ComputeProduct | None:
         """``products.retrieve``, or None if UCloud has no such product.
 
         :param v2: ``products.v2.retrieve`` instead

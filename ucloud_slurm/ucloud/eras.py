@@ -5,7 +5,7 @@ No code asks for an era by name; it reads the field of the era that it depends o
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,58 +73,19 @@ class Era:
 
 
 ERA_2021 = Era(
-    name="2021",
-    encoded_usernames=False,
-    has_suspended=False,
-    has_new_time_allocation=False,
-    exit_code_is_failure=False,
-    has_clear_connection=False,
-    bearer_in_handshake=False,
-    reports_usage=False,
-    has_check_existence=False,
-    asks_to_verify=True,
-    has_channel=False,
-    has_products_v2=False,
-    asks_utilization=True,
-    has_own_words=False,
-    has_queue_status=False,
-    not_ours=frozenset({400, 404}),
+    name="2021", encoded_usernames=False, has_suspended=False, has_new_time_allocation=False,
+    exit_code_is_failure=False, has_clear_connection=False, bearer_in_handshake=False, reports_usage=False,
+    has_check_existence=False, asks_to_verify=True, has_channel=False, has_products_v2=False,
+    asks_utilization=True, has_own_words=False, has_queue_status=False, not_ours=frozenset({400, 404}),
+)  # fmt: skip
+ERA_2022 = replace(
+    ERA_2021, name="2022", encoded_usernames=True, has_suspended=True, has_new_time_allocation=True, has_clear_connection=True
 )
-ERA_2022 = Era(
-    name="2022",
-    encoded_usernames=True,
-    has_suspended=True,
-    has_new_time_allocation=True,
-    exit_code_is_failure=False,
-    has_clear_connection=True,
-    bearer_in_handshake=False,
-    reports_usage=False,
-    has_check_existence=False,
-    asks_to_verify=True,
-    has_channel=False,
-    has_products_v2=False,
-    asks_utilization=True,
-    has_own_words=False,
-    has_queue_status=False,
-    not_ours=frozenset({400, 404}),
-)
-ERA_TODAY = Era(
-    name="today",
-    encoded_usernames=True,
-    has_suspended=True,
-    has_new_time_allocation=True,
-    exit_code_is_failure=True,
-    has_clear_connection=True,
-    bearer_in_handshake=True,
-    reports_usage=True,
-    has_check_existence=True,
-    asks_to_verify=False,
-    has_channel=True,
-    has_products_v2=True,
-    asks_utilization=False,
-    has_own_words=True,
-    has_queue_status=True,
+ERA_TODAY = replace(
+    ERA_2022, name="today", exit_code_is_failure=True, bearer_in_handshake=True,
+    reports_usage=True, has_check_existence=True, asks_to_verify=False, has_channel=True,
+    has_products_v2=True, asks_utilization=False, has_own_words=True, has_queue_status=True,
     not_ours=frozenset({400, 403, 404}),
-)
+)  # fmt: skip
 
 ERAS = {era.name: era for era in (ERA_2021, ERA_2022, ERA_TODAY)}

@@ -113,9 +113,7 @@ I = TypeVar("I")  # noqa: E741  the item of a bulk
 class Bulk(Message, Generic[I]):
     """A BulkRequest: 1 to 1000 items."""
 
-    items: list[I] = Field(
-        min_length=1, max_length=MAX_ITEMS, description=f"1 to {MAX_ITEMS}; all of them are done, or none."
-    )
+    items: list[I] = Field(min_length=1, max_length=MAX_ITEMS, description=f"1 to {MAX_ITEMS}; all of them are done, or none.")
 
 
 class AclUpdate(Message):

@@ -172,13 +172,7 @@ class Failure(Message):
 
 
 def support(
-    reference: ProductReference,
-    *,
-    pages: bool,
-    extension: bool,
-    images: bool,
-    utilization: bool,
-    queue: QueueLevel | None,
+    reference: ProductReference, *, pages: bool, extension: bool, images: bool, utilization: bool, queue: QueueLevel | None
 ) -> ComputeSupport:
     """The features that this release has for jobs of the product.
 

@@ -129,12 +129,7 @@ class TokenCheck:
 
 def _in_time(claims: Mapping[str, Any], now: float) -> bool:
     times = [claims["exp"], claims["iat"], claims.get("nbf", claims["iat"])]
-    if any(
-        isinstance(time, bool) or not isinstance(time, int | float) or not abs(time) < MAX_TIME_SECONDS
-        for time in times
-    ):
+    if any(isinstance(time, bool) or not isinstance(time, int | float) or not abs(time) < MAX_TIME_SECONDS for time in times):
         return False
     expires, issued, not_before = times
-    return bool(
-        expires + LEEWAY_SECONDS > now and issued - LEEWAY_SECONDS <= now and not_before - LEEWAY_SECONDS <= now
-    )
+    return bool(expires + LEEWAY_SECONDS > now and issued - LEEWAY_SECONDS <= now and not_before - LEEWAY_SECONDS <= now)

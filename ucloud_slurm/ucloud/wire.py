@@ -25,12 +25,7 @@ class Message(BaseModel):
 
     # defer_build: a pass of the worker in which nothing happens needs no validator.
     model_config = ConfigDict(
-        frozen=True,
-        extra="ignore",
-        alias_generator=to_camel,
-        populate_by_name=True,
-        allow_inf_nan=False,
-        defer_build=True,
+        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False, defer_build=True
     )
 
 
@@ -79,11 +74,7 @@ def without_nulls(data: Any) -> Any:
     """
     # Every part of every message passes through here, and most of them are texts.
     if isinstance(data, dict):
-        return {
-            key: value if type(value) is str else without_nulls(value)
-            for key, value in data.items()
-            if value is not None
-        }
+        return {key: value if type(value) is str else without_nulls(value) for key, value in data.items() if value is not None}
     if isinstance(data, list):
         return [without_nulls(value) for value in data]
     if _is_too_large(data):

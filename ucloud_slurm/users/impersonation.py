@@ -1,17 +1,22 @@
-"""Impersonation: what must be done as the user that a job runs as.
+"""Impersonation: what must be done as the user that a job runs as, here or through the runner."""
 
-For the account of this process it is done here, for other users by the runner: see
-:mod:`ucloud_slurm.users.runner_client`.
-"""
+import os
+import pwd
+import socket
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from ucloud_slurm.errors import Forbidden, NotNow, StorageFullError
+from ucloud_slurm.system import ipc, terminal
+from ucloud_slurm.system.files import NotARegularFileError, make_folder, open_file, remove_folder
+from ucloud_slurm.system.process import Command, CommandMissingError, CommandTimeoutError, Finished, Started
+from ucloud_slurm.system.terminal import Terminal, TerminalError
 
-from ucloud_slurm.errors import Forbidden, NotNow
-from ucloud_slurm.system import terminal
-from ucloud_slurm.system.files import make_folder, open_file, remove_folder
-from ucloud_slurm.system.process import Command, Started
-from ucloud_slurm.system.terminal import Terminal
+CONNECT_SECONDS = 1.0
+QUICK_SECONDS = 5.0  # for what is not a command of Slurm
+MARGIN_SECONDS = 4.0  # that the runner has beyond the limit of a request
 
 
 class ImpersonationUnavailableError(NotNow):
@@ -67,15 +72,12 @@ class OwnAccount:
     """Impersonation as the account of this process. See :class:`Impersonation`."""
 
     def prepare(self, folder: str, files: Mapping[str, str]) -> None:
-        """See :class:`Impersonation`."""
         make_folder(folder, files)
 
     def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
-        """See :class:`Impersonation`."""
         return Command(argv, env)
 
     def open(self, path: str) -> int | None:
-        """See :class:`Impersonation`."""
         return open_file(path)
 
     def listen(self, folder: str) -> int | None:
@@ -83,10 +85,124 @@ class OwnAccount:
         return None
 
     def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
-        """See :class:`Impersonation`."""
         return terminal.start(argv, env, cols, rows)
 
     def self_test(self, folder: str) -> None:
-        """See :class:`Impersonation`."""
         make_folder(folder)
         remove_folder(folder)
+
+
+class RunnerClient:
+    """Impersonation as another user through the runner's socket. See :class:`Impersonation`.
+
+    The answers are not trusted: the user's own processes could have written them.
+    """
+
+    def __init__(self, runner: Path, user: str) -> None:
+        self._runner = runner
+        self._user = user
+
+    def prepare(self, folder: str, files: Mapping[str, str]) -> None:
+        self._simple("prepare", folder=folder, files=dict(files))
+
+    def self_test(self, folder: str) -> None:
+        self._simple("trial", folder=folder)
+
+    def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
+        """See :class:`Impersonation`. The runner starts the command with its input, not before."""
+        return _RunnerCommand(self._ask, argv, env["SLURM_CONF"])
+
+    def open(self, path: str) -> int | None:
+        answer, descriptors = self._ask("open", QUICK_SECONDS, path=path)
+        if "trouble" in answer:
+            raise NotARegularFileError(str(answer["trouble"])[:200])
+        if not descriptors:
+            return None
+        status = os.fstat(descriptors[0])
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != self._uid():
+            os.close(descriptors[0])
+            raise NotARegularFileError(f"{Path(path).name} is not a regular file of the job's user")
+        return descriptors[0]
+
+    def listen(self, folder: str) -> int | None:
+        _, descriptors = self._ask("listen", QUICK_SECONDS, folder=folder)
+        if not descriptors:
+            return None
+        if str(Path(f"/proc/self/fd/{descriptors[0]}").readlink()) != "anon_inode:inotify":
+            os.close(descriptors[0])
+            return None
+        os.set_blocking(descriptors[0], False)
+        return descriptors[0]
+
+    def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
+        """See :class:`Impersonation`. Of the environment only ``SLURM_CONF`` counts."""
+        answer, descriptors = self._ask(
+            "terminal", QUICK_SECONDS, command=argv[0], arguments=list(argv[1:]), conf=env["SLURM_CONF"], cols=cols, rows=rows
+        )
+        if not descriptors or not os.isatty(descriptors[0]):
+            ipc.close(descriptors)
+            raise TerminalError(str(answer.get("trouble", "the runner sent no terminal"))[:200])
+        return Terminal(descriptors[0])
+
+    def _uid(self) -> int:
+        try:
+            return pwd.getpwnam(self._user).pw_uid
+        except KeyError:
+            raise ImpersonationDeniedError(f"The account {self._user} does not exist any more.") from None
+
+    def _simple(self, verb: str, **arguments: Any) -> None:
+        answer, _ = self._ask(verb, QUICK_SECONDS, **arguments)
+        if "problem" in answer:
+            raise StorageFullError(str(answer["problem"])[:300])
+        if answer:
+            raise ImpersonationUnavailableError(f"the runner failed: {str(answer)[:200]}")
+
+    def _ask(self, verb: str, within: float, **arguments: Any) -> tuple[dict[str, Any], list[int]]:
+        message = {"user": self._user, "verb": verb, "within": max(within, 0.001), **arguments}
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+            try:
+                channel.settimeout(CONNECT_SECONDS)
+                channel.connect(str(self._runner))
+            except OSError as error:
+                raise ImpersonationUnavailableError(
+                    f"the runner does not answer at {self._runner} ({error.strerror or error}); start "
+                    "ucloud-slurm-runner.socket"
+                ) from None
+            try:
+                ipc.send(channel, message, within=QUICK_SECONDS)
+            except ipc.ConnectionLostError as error:
+                raise ImpersonationUnavailableError(f"the runner did not take the request ({error})") from None
+            try:
+                answer, descriptors = ipc.receive(channel, ipc.LARGEST_BYTES, within=within + MARGIN_SECONDS, descriptors=1)
+            except ipc.ConnectionLostError as error:
+                return {"unknown": f"the runner gave no answer ({error})"}, []
+        if "refused" in answer:
+            ipc.close(descriptors)
+            raise ImpersonationDeniedError(
+                f"Jobs cannot run as {self._user}: {str(answer['refused'])[:200]}. Please tell the provider's support."
+            )
+        if "busy" in answer:
+            raise ImpersonationUnavailableError(str(answer["busy"]))
+        return answer, descriptors
+
+
+class _RunnerCommand:
+    """A command that the runner runs as the user. Of the environment only ``SLURM_CONF`` is passed on."""
+
+    def __init__(self, ask: Callable[..., tuple[dict[str, Any], list[int]]], argv: Sequence[str], conf: str) -> None:
+        self._ask = ask
+        self._argv = argv
+        self._conf = conf
+
+    def finish(self, stdin: str, timeout: float) -> Finished:
+        command, *arguments = self._argv
+        answer, _ = self._ask("run", timeout, command=command, arguments=arguments, conf=self._conf, stdin=stdin)
+        if "missing" in answer:
+            raise CommandMissingError(str(answer["missing"]))
+        status, output, errors = answer.get("status"), answer.get("output"), answer.get("errors")
+        if "unknown" in answer or not isinstance(status, int):
+            raise CommandTimeoutError(str(answer.get("unknown", "the answer cannot be read")))
+        return Finished(status, str(output), str(errors))
+
+    def kill(self) -> None:
+        """See :meth:`ucloud_slurm.system.process.Started.kill`. Nothing has been started."""

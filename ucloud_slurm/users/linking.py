@@ -80,12 +80,10 @@ class Linking:
         try:
             self._codes.spend(code, self._people, link)
         except Conflict:
-            raise Conflict(
-                "Your account is connected with another user of UCloud. Type ucloud-slurm unlink first."
-            ) from None
+            raise Conflict("Your account is connected with another user of UCloud. Type ucloud-slurm unlink first.") from None
         log.info("%s is connected with %s", one_line(code.username, 60), account.name)
         # The link counts now; UCloud is informed now or at the next pass of the worker.
-        return {"username": code.username, "account": account.name, "told": self._report(code.username)}
+        return {"username": code.username, "account": account.name, "reported": self._report(code.username)}
 
     def _unlink(self, uid: int) -> Message:
         entry = _entry(uid)
@@ -122,8 +120,7 @@ class Linking:
             if found is None:
                 invalid.append(now)
                 raise Refused(
-                    "This code is not valid, or not any more: each works once, for ten minutes. Please "
-                    "connect again at UCloud."
+                    "This code is not valid, or not any more: each works once, for ten minutes. Please connect again at UCloud."
                 )
             if not invalid:
                 del self._invalid[uid]

@@ -102,10 +102,7 @@ def slurm_account(users: UsersSection, people: People, project: str | None, loca
         return None
     name = pattern.replace("{project}", project or "").replace("{user}", local_user)
     if not _WORD.fullmatch(name):
-        raise Forbidden(
-            f"Your project {one_line(project or '', 40)} has no account on this cluster. Please tell the "
-            "provider's support."
-        )
+        raise Forbidden(f"Your project {one_line(project or '', 40)} has no account here. Please tell the provider's support.")
     return name
 
 
@@ -130,7 +127,6 @@ class Table:
         self._people = people
 
     def identity(self, username: str, project: str | None) -> Identity:
-        """See :class:`Mapping`."""
         link = self._people.of(username)
         if link is None:
             raise Forbidden(
@@ -141,5 +137,4 @@ class Table:
         return Identity(person, slurm_account(self._users, self._people, project, person.user))
 
     def person(self, local_user: str) -> LocalUser:
-        """See :class:`Mapping`."""
         return eligible_user(local_user, self._users)

@@ -2,7 +2,7 @@
 
 It listens on a socket of its own account, asks the kernel who calls, and passes each request to the program
 ``ucloud-slurm-as-user``, which runs as the user that the request is about. A program serves many requests, one at a
-time, and ends when it is idle: a bulk of jobs costs one sudo for each user, a pass of the worker none.
+time, and ends when it is idle: a bulk of jobs needs one sudo for each user, and a pass of the worker needs none.
 """
 
 import logging

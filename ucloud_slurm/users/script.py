@@ -42,14 +42,10 @@ class Script:
             raise Misconfigured([f"users.script: {self._program} cannot be used ({error.strerror})."]) from None
         if not stat.S_ISREG(mode) or mode & 0o022 or not mode & 0o111:
             raise Misconfigured(
-                [
-                    f"users.script: {self._program} should be a program that only its owner can change; "
-                    f"chmod 755 {self._program}"
-                ]
+                [f"users.script: {self._program} must be writable for its owner only; chmod 755 {self._program}"]
             )
 
     def identity(self, username: str, project: str | None) -> Identity:
-        """See :class:`Mapping`."""
         question = json.dumps({"version": 1, "user": username, "project": project})
         now = self._now()
         text = self._cache.get(question, now) or self._refusals.get(question, now)
@@ -66,7 +62,6 @@ class Script:
         return Identity(person, account)
 
     def person(self, local_user: str) -> LocalUser:
-        """See :class:`Mapping`."""
         return eligible_user(local_user, self._users)
 
     def _ask(self, question: str) -> str:
@@ -90,8 +85,6 @@ class Script:
             isinstance(answer.get(key), (str, type(None))) for key in ("user", "account", "refused")
         )
         if not texts or not (answer.get("user") or answer.get("refused")):
-            log.error(
-                'users.script: printed something else than {"user": ...} or {"refused": ...}: %s', one_line(text, 200)
-            )
+            log.error('users.script: printed something else than {"user": ...} or {"refused": ...}: %s', one_line(text, 200))
             raise IdentityUnavailableError
         return {key: value for key, value in answer.items() if value}

@@ -58,7 +58,6 @@ class Service:
         return Identity(self._person, None)
 
     def person(self, local_user: str) -> LocalUser:
-        """See :class:`Mapping`."""
         if local_user == self._person.user:
             return self._person
         try:

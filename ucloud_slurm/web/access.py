@@ -1,7 +1,7 @@
 """Authorization: who may act on a job, who may open a shell in it, and updateAcl.
 
-UCloud shows the log and the pages of a job to those who may see them. A shell runs as the user's own account, so that
-only its owner may open one.
+UCloud shows the log and the pages of a job to those who may see them. A shell runs as the job's Unix user: where jobs run
+as their researchers, only the owner who is linked with that user may open one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -73,7 +73,4 @@ def check_all(provider: Provider, jobs: Iterable[Job], username: str | None) -> 
 
 
 def _entities(entities: Iterable[AclEntity]) -> list[str]:
-    return [
-        user(entity.username) if entity.type == "user" else group(entity.project_id, entity.group)
-        for entity in entities
-    ]
+    return [user(entity.username) if entity.type == "user" else group(entity.project_id, entity.group) for entity in entities]

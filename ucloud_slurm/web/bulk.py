@@ -1,4 +1,4 @@
-"""The jobs of one create: written in one transaction, submitted until a deadline, rolled back all together."""
+"""A bulk: the jobs of one create, written in one transaction, submitted until a deadline, rolled back in one transaction."""
 
 import logging
 import threading
@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from ucloud_slurm.errors import Conflict, StorageError
 from ucloud_slurm.provider.cancellation import cancel
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.submission import FolderError, Outcome, abandon, claimed_until, conclude, start
+from ucloud_slurm.provider.submission import FolderError, SubmissionOutcome, abandon, conclude, lease, start
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM
@@ -24,9 +24,10 @@ log = logging.getLogger(__name__)
 
 MIN_SUBMIT_SECONDS = 0.5  # with less left until the deadline no submission begins
 WINDOW_JOBS = 32  # that are claimed in one transaction
+RELEASE_SECONDS = 0.2  # at least, in which other writers must let claims be released
 ROLL_BACK_SECONDS = 0.7  # for cancelling the jobs of a refused bulk
 
-Task = Future[Outcome | None]  # None: it has not begun after all
+Task = Future[SubmissionOutcome | None]  # None: it has not begun after all
 
 
 class Bulk:
@@ -49,7 +50,7 @@ class Bulk:
 
         :param new: the jobs, in the order of the request
         :param submissions: the batch jobs that can be submitted now, by id
-        :param deadline: monotonic seconds at which nothing is waited for any more
+        :param deadline: monotonic seconds; no waiting after that
         :param acknowledge: create is answered with success as soon as Slurm has the job
         """
         self._provider = provider
@@ -57,7 +58,7 @@ class Bulk:
         self._submissions = submissions
         self._deadline = deadline
         self._acknowledge = acknowledge
-        self._rows_written = threading.Event()  # or will never be, and the tasks are cancelled
+        self._rows_written = threading.Event()  # set too when that failed and the tasks are cancelled
         self._tasks: dict[Task, str] = {}  # not done
         self._done: SimpleQueue[Task] = SimpleQueue()
         self._claims: dict[str, int] = {}  # attempts that have not begun, by job
@@ -74,10 +75,11 @@ class Bulk:
         pace = self._provider.config.slurm.submit_per_second
         order = deque(round_robin(self._submissions, lambda job_id: self._new[job_id].owner))
         # Slurm's commands load while the rows are written. Where a pace is set, it is asked for at each claim.
-        first = dict.fromkeys(_next(order) if pace is None else (), 1)
+        first = dict.fromkeys(_next(order, WINDOW_JOBS) if pace is None else (), 1)
         try:
-            self._queue(first)
-            written = self._write(first)
+            expires_at, send_by = lease(self._provider, self._left())
+            self._queue(first, send_by)
+            written = self._write(first, expires_at)
             self._claims = {job_id: attempt for job_id, attempt in first.items() if job_id in written}
             for task in [task for task, job_id in self._tasks.items() if job_id not in written]:
                 task.cancel()
@@ -89,36 +91,41 @@ class Bulk:
             raise self._error
         return written
 
-    def _write(self, claimed: Collection[str]) -> Collection[str]:
+    def _write(self, claimed: Collection[str], expires_at: float) -> Collection[str]:
         provider, now = self._provider, self._provider.now()
         with provider.store.writing():
             for owner in {job.owner for job in self._new.values()}:
                 provider.link_states.named(owner, now)
-            until = claimed_until(provider, self._deadline - time.monotonic())
-            written = provider.jobs.accept(self._new.values(), claimed=claimed, attempted_at=now, claimed_until=until)
+            written = provider.jobs.accept(self._new.values(), claimed=claimed, attempted_at=now, claimed_until=expires_at)
             check_known(provider, {job.id: job.fingerprint for job in self._new.values() if job.id not in written})
         return written
 
     def _submit_in_windows(self, waiting: deque[str], pace: float | None) -> None:
         """Claims and submits window by window, until the time is over or one submission has failed."""
         provider, until = self._provider, self._deadline - MIN_SUBMIT_SECONDS
-        busy = provider.config.slurm.submit_at_once
+        at_once = provider.config.slurm.submit_at_once
+        window = WINDOW_JOBS if pace is None else at_once  # what is claimed counts for the pace
         while (waiting or self._tasks) and not self._stopped and time.monotonic() < until:
-            if waiting and len(self._tasks) <= busy + WINDOW_JOBS // 2:
-                expires_at = claimed_until(provider, self._deadline - time.monotonic())
-                claims = provider.jobs.claim(_next(waiting), provider.now(), expires_at, pace)
+            if waiting and len(self._tasks) <= at_once + window // 2:
+                expires_at, send_by = lease(provider, self._left())
+                try:
+                    ids, within = _next(waiting, window), until - time.monotonic()
+                    claims = provider.jobs.claim(ids, provider.now(), expires_at, pace, within=within)
+                except StorageError as error:
+                    log.warning("jobs are left to the worker, because they cannot be claimed: %s", error)
+                    waiting.clear()
+                    continue
                 self._claims |= claims
-                self._queue(claims)
+                if time.monotonic() < until:
+                    self._queue(claims, send_by)
             elif not self._take_done(until):
                 break
 
-    def _queue(self, claims: Mapping[str, int]) -> None:
+    def _queue(self, claims: Mapping[str, int], send_by: float) -> None:
         for job_id, attempt in claims.items():
             submission = self._submissions[job_id]
-            work = partial(self._conclude, job_id, submission, attempt)
-            task = self._provider.executor.submit(
-                self._new[job_id].owner, work, partial(self._start, submission), abandon
-            )
+            work = partial(self._conclude, job_id, submission, attempt, send_by)
+            task = self._provider.executor.submit(self._new[job_id].owner, work, partial(self._start, submission), abandon)
             self._tasks[task] = job_id
             task.add_done_callback(self._done.put)
 
@@ -128,21 +135,29 @@ class Bulk:
         return pending
 
     def _conclude(
-        self, job_id: str, submission: Submission, attempt: int, pending: PendingSubmission | None
-    ) -> Outcome | None:
-        provider = self._provider
-        if not self._may_submit():
-            abandon(pending)
-            return None
+        self, job_id: str, submission: Submission, attempt: int, send_by: float, pending: PendingSubmission | None
+    ) -> SubmissionOutcome | None:
+        provider, allowed = self._provider, False
         try:
-            return conclude(provider, job_id, submission, attempt, pending, acknowledge=self._acknowledge)
+            allowed = self._left() >= MIN_SUBMIT_SECONDS and self._may_submit()
+        finally:
+            if not allowed:
+                abandon(pending)
+        try:
+            if not allowed:
+                provider.jobs.release_claim([job_id], attempt)
+                return None
+            return conclude(provider, job_id, submission, attempt, send_by, pending, acknowledge=self._acknowledge)
         except FolderError as error:
             provider.jobs.refused(job_id, error.status, error.why, provider.now(), attempt=attempt)
-            return Outcome.REFUSED
+            return SubmissionOutcome.REFUSED
         except StorageError as error:
             # Slurm may have the job by now: its row stays as it is, and the worker looks the job up.
             log.warning("job %s: the outcome of its submission could not be written: %s", job_id, error)
-            return Outcome.UNKNOWN
+            return SubmissionOutcome.UNKNOWN
+
+    def _left(self) -> float:
+        return self._deadline - time.monotonic()
 
     def _may_submit(self) -> bool:
         with suppress(StorageError):
@@ -150,22 +165,16 @@ class Bulk:
         return False
 
     def _take_done(self, until: float) -> bool:
-        """Waits for the next task that is done; False when there was none in time.
-
-        :param until: monotonic seconds
-        """
+        """Waits until then, in monotonic seconds, for the next task that is done; False when there was none."""
         try:
             task = self._done.get(timeout=max(until - time.monotonic(), 0.0))
         except Empty:
             return False
         job_id = self._tasks.pop(task)
-        if task.cancelled():
-            return True
-        self._error = self._error or task.exception()
-        outcome = None if task.exception() else task.result()
-        if task.exception() or outcome is not None:
-            self._claims.pop(job_id, None)  # it has begun: its outcome is in its row, or is looked up
-        self._stopped |= outcome in (None, Outcome.REFUSED)
+        if not task.cancelled():
+            self._claims.pop(job_id, None)  # it is released, its outcome is in its row, or it is looked up
+            self._error = self._error or task.exception()
+            self._stopped |= (None if task.exception() else task.result()) in (None, SubmissionOutcome.REFUSED)
         return True
 
     def _finish(self) -> None:
@@ -175,12 +184,18 @@ class Bulk:
         self._rows_written.set()
         while self._tasks and self._take_done(self._deadline):
             pass
-        if self._tasks:
-            provider = self._provider
-            provider.breaker.open(SLURM, "a submission takes long", provider.now())
+        provider = self._provider
         unsent = {job_id: self._claims[job_id] for job_id in self._claims.keys() - set(self._tasks.values())}
-        for attempt in set(unsent.values()):
-            self._provider.jobs.release_claim([job_id for job_id in unsent if unsent[job_id] == attempt], attempt)
+        if not unsent and not self._tasks:
+            return
+        try:
+            with provider.store.writing(within=max(self._left(), RELEASE_SECONDS)):
+                for attempt in set(unsent.values()):
+                    provider.jobs.release_claim([job_id for job_id in unsent if unsent[job_id] == attempt], attempt)
+                if self._tasks:
+                    provider.breaker.open(SLURM, "a submission takes long", provider.now())
+        except StorageError as error:
+            log.warning("the claims of %d jobs expire, because they cannot be released: %s", len(unsent), error)
 
 
 def check_known(provider: Provider, fingerprints: Mapping[str, str]) -> Collection[str]:
@@ -197,7 +212,7 @@ def check_known(provider: Provider, fingerprints: Mapping[str, str]) -> Collecti
 
 
 def roll_back(provider: Provider, ids: Collection[str], refused: JobRow) -> None:
-    """Takes a bulk back of which a job was refused: in one transaction, then with scancel as far as there is time.
+    """Rolls back a bulk that contains a refused job: in one transaction, then with scancel while there is time.
 
     The worker cancels what is left. A job that another request has acknowledged stays.
     """
@@ -209,6 +224,5 @@ def roll_back(provider: Provider, ids: Collection[str], refused: JobRow) -> None
             break
 
 
-def _next(waiting: deque[str]) -> list[str]:
-    """Takes the next window of jobs."""
-    return [waiting.popleft() for _ in range(min(WINDOW_JOBS, len(waiting)))]
+def _next(waiting: deque[str], window: int) -> list[str]:
+    return [waiting.popleft() for _ in range(min(window, len(waiting)))]

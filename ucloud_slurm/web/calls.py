@@ -7,17 +7,7 @@ from flask import request
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import SLURM, UCLOUD
-from ucloud_slurm.ucloud.jobs import (
-    AclUpdate,
-    Bulk,
-    ExtendItem,
-    Job,
-    JobItem,
-    Principal,
-    SessionItem,
-    UserName,
-    Welcome,
-)
+from ucloud_slurm.ucloud.jobs import AclUpdate, Bulk, ExtendItem, Job, JobItem, Principal, SessionItem, UserName, Welcome
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.ucloud.responses import (
     Answers,
@@ -149,10 +139,7 @@ def _control(provider: Provider, calls: CallRegistry) -> None:
         return _nothing(bulk.items)
 
     @calls.call(
-        "POST",
-        "jobs/interactiveSession",
-        takes=Bulk[SessionItem],
-        gives=Answers[ShellSession | WebSession | VncSession],
+        "POST", "jobs/interactiveSession", takes=Bulk[SessionItem], gives=Answers[ShellSession | WebSession | VncSession]
     )
     def open_sessions(bulk: Bulk[SessionItem]) -> Answers[ShellSession | WebSession | VncSession]:
         """Open shells, web pages and screens of running jobs."""

@@ -13,7 +13,7 @@ from ucloud_slurm.provider.rendering import RenderingUnavailableError
 from ucloud_slurm.provider.submission import build, new_job
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Submission
-from ucloud_slurm.store.job_rows import JobRow, NewJob
+from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.web.bulk import Bulk, check_known, roll_back
@@ -21,6 +21,7 @@ from ucloud_slurm.web.bulk import Bulk, check_known, roll_back
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.02
+ACKNOWLEDGE_SECONDS = 0.8  # after the deadline, in which other writers must let the answer be recorded
 
 
 class Create:
@@ -47,10 +48,13 @@ class Create:
             written = Bulk(provider, new, submissions, self._deadline, acknowledge=len(places) == 1).submit()
         if len(written) < len(places):
             self._wait(places)
-        refused = provider.jobs.acknowledge(list(places), provider.now())
+        refused = provider.jobs.acknowledge(
+            list(places), provider.now(), self._deadline + ACKNOWLEDGE_SECONDS - time.monotonic()
+        )
         if refused:
             roll_back(provider, list(places), refused[0])
-            raise _answer(refused[0], places[refused[0].id] if len(jobs) > 1 else None)
+            place = f"items[{places[refused[0].id]}] (job {refused[0].id}): " if len(jobs) > 1 else ""
+            raise Problem(place + (refused[0].refused_why or "refused"), status=refused[0].refused_status or 400)
         return [naming.provider_id(job.id) for job in jobs]
 
     def _build(
@@ -74,13 +78,9 @@ class Create:
                 new.append(new_job(job, fingerprints[job.id], identity.person.user, provider.now()))
                 submissions[job.id] = build(provider, lookup, job, identity)
             except Problem as problem:
-                raise _named(problem, place) if several else problem from None
-            except (
-                CoreUnavailableError,
-                CoreRefusedError,
-                RenderingUnavailableError,
-                SchedulerUnavailableError,
-            ) as error:
+                named = Refused(f"items[{place}]: {problem.why}", error_code=problem.error_code, status=problem.status)
+                raise named if several else problem from None
+            except (CoreUnavailableError, CoreRefusedError, RenderingUnavailableError, SchedulerUnavailableError) as error:
                 log.warning("job %s: accepted, and built later: %s", job.id, error)
         return new, submissions
 
@@ -92,7 +92,7 @@ class Create:
 
 
 def _places(jobs: Sequence[Job]) -> dict[str, int]:
-    """Where each job stands first in a request.
+    """The first place of each job in a request, by id.
 
     :raises Conflict: the same id is there twice with different contents
     """
@@ -112,16 +112,3 @@ def check_funds(provider: Provider, job: Job) -> None:
     payer = Payer.of(job.owner.created_by, job.owner.project, job.specification.product.category)
     if provider.era.has_channel and provider.wallets.locked(payer):
         raise PaymentRequired(nothing_left(payer))
-
-
-def _answer(refused: JobRow, place: int | None) -> Problem:
-    named = "" if place is None else f"items[{place}] (job {refused.id}): "
-    answer = Problem(named + (refused.refused_why or "refused"))
-    answer.status = refused.refused_status or 400
-    return answer
-
-
-def _named(problem: Problem, number: int) -> Problem:
-    named = Refused(f"items[{number}]: {problem.why}", error_code=problem.error_code)
-    named.status = problem.status
-    return named

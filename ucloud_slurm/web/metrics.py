@@ -23,19 +23,8 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 # UCloud waits for 5 s; every call of it is to be answered within 3 s.
 BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10)
 # The calls that the service makes: methods of Scheduler and of Core; submit is the sending of a submission.
-SLURM_CALLS = (
-    "accounts",
-    "cancel",
-    "is_operator",
-    "job",
-    "load",
-    "nodes",
-    "partitions",
-    "resume",
-    "set_time_limit",
-    "submit",
-    "suspend",
-)
+SLURM_QUESTIONS = ("accounts", "is_operator", "job", "load", "nodes", "partitions")
+SLURM_CHANGES = ("cancel", "resume", "set_time_limit", "submit", "suspend")
 UCLOUD_CALLS = ("job", "product")
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -77,7 +66,6 @@ class TimedScheduler(TimedCalls):
     """Delegates to a Scheduler. Of a submission it measures what Slurm takes, from the sending to the answer."""
 
     def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
-        """See :class:`Scheduler`."""
         pending = self._target.start(submission, as_user)
         return cast("PendingSubmission", TimedCalls(pending, {"send": self._histograms["submit"]}))
 
@@ -101,7 +89,7 @@ class Durations:
             registry=self._registry,
             buckets=BUCKETS_SECONDS,
         )
-        self._slurm = self._by_call("slurm", "Duration of the service's calls to Slurm.", SLURM_CALLS)
+        self._slurm = self._by_call("slurm", "Duration of the service's calls to Slurm.", (*SLURM_QUESTIONS, *SLURM_CHANGES))
         self._ucloud = self._by_call("ucloud", "Duration of the service's calls to UCloud.", UCLOUD_CALLS)
         self._shown = self._registry
         if folder is not None:

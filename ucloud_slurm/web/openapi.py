@@ -108,9 +108,7 @@ def describe(prefix: str, calls: CallRegistry) -> dict[str, Any]:
 
 
 def _operation(each: CallDeclaration, names: Any) -> dict[str, Any]:
-    responses = {
-        "default": {"description": "The reason of a failure.", "content": _json(names[Failure, "serialization"])}
-    }
+    responses = {"default": {"description": "The reason of a failure.", "content": _json(names[Failure, "serialization"])}}
     if each.gives is not None:
         responses["200"] = {"description": "Done.", "content": _json(names[each.gives, "serialization"])}
     operation: dict[str, Any] = {

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from urllib.parse import parse_qs, urlsplit
 
-from flask import Blueprint, Response, redirect, render_template, request
+from flask import Blueprint, Response, render_template, request
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.errors import Problem
@@ -191,9 +191,8 @@ def _upstream(address: str, port: int) -> str:
 
 
 def _see_other(path: str) -> Response:
-    response = redirect(path, 303, Response)
+    response = Response(status=303, headers={"Location": path})
     response.autocorrect_location_header = False  # only nginx knows the name of the host
-    assert isinstance(response, Response)  # noqa: S101
     return response
 
 

@@ -27,9 +27,7 @@ ABSENT_PRODUCTS = {
 def declare(provider: Provider, calls: CallRegistry) -> None:
     """Declares them."""
     for path, what in ABSENT_PRODUCTS.items():
-        calls.call(
-            "GET", f"{path}/retrieveProducts", gives=Answers[Nothing], summary=f"List the {what}: there are none."
-        )(_no_products)
+        calls.call("GET", f"{path}/retrieveProducts", gives=Answers[Nothing], summary=f"The {what}: none.")(_no_products)
 
     @calls.call("POST", "jobs/requestDynamicParameters", takes=FormOpened, gives=DynamicParameters)
     def request_dynamic_parameters(form: FormOpened) -> DynamicParameters:
@@ -53,24 +51,17 @@ def declare(provider: Provider, calls: CallRegistry) -> None:
     @calls.call("POST", "jobs/attachResource", gives=None)
     def attach() -> NoReturn:
         """Refused: nothing can be attached to a job."""
-        raise Refused(
-            "Nothing can be attached to a job of this provider; start a new job with it instead.",
-            error_code=NOT_SUPPORTED,
-        )
+        raise Refused("Nothing can be attached to a job here; start a new job with it.", error_code=NOT_SUPPORTED)
 
     @calls.call("POST", "jobs/detachResource", gives=None)
     def detach() -> NoReturn:
         """Refused: nothing can be taken from a job."""
-        raise Refused(
-            "Nothing can be taken from a job of this provider; it ends with the job.", error_code=NOT_SUPPORTED
-        )
+        raise Refused("Nothing can be taken from a job of this provider; it ends with the job.", error_code=NOT_SUPPORTED)
 
     @calls.call("POST", "jobs/openTerminalInFolder", gives=None)
     def open_terminal() -> NoReturn:
         """Refused: shells belong to jobs."""
-        raise Refused(
-            "This provider has no terminals in folders; start a job and open its shell.", error_code=NOT_SUPPORTED
-        )
+        raise Refused("This provider has no terminals in folders; start a job and open its shell.", error_code=NOT_SUPPORTED)
 
 
 def _choice(accounts: Sequence[str]) -> dict[str, Any]:

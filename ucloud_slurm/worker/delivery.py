@@ -8,11 +8,13 @@ from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import UCLOUD
 from ucloud_slurm.store.job_state import Stop
-from ucloud_slurm.store.outbox import OutboxMessage, Outcome
+from ucloud_slurm.store.outbox import MessageOutcome, OutboxMessage
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.reports import Charge
 
 log = logging.getLogger(__name__)
+
+Send = Callable[[Provider, Sequence[OutboxMessage]], None]
 
 UNANSWERED_SECONDS = 10.0  # after which a create that was never acknowledged counts as answered
 BUDGET_SECONDS = 60.0  # of a pass; jobs that must be cancelled wait behind it
@@ -48,9 +50,7 @@ def deliver(provider: Provider) -> bool:
     return True
 
 
-def _bisect(
-    provider: Provider, messages: Sequence[OutboxMessage], send: Callable[[Provider, Sequence[OutboxMessage]], None]
-) -> None:
+def _bisect(provider: Provider, messages: Sequence[OutboxMessage], send: Send) -> None:
     """Sends a bulk. One that is refused as a whole is sent in halves, down to the messages that are refused."""
     try:
         send(provider, messages)
@@ -71,26 +71,24 @@ def _bisect(
             _unpaid(provider, messages[0], error.why)
         else:
             log.error("job %s: UCloud refused a message about it for good: %s", messages[0].job_id, error)
-            provider.outbox.mark_done(messages, Outcome.PARKED, str(error), provider.now())
+            provider.outbox.mark_done(messages, MessageOutcome.PARKED, str(error), provider.now())
 
 
 def _send_updates(provider: Provider, messages: Sequence[OutboxMessage]) -> None:
     provider.core.update([message.content for message in messages])
-    provider.outbox.mark_done(messages, Outcome.DELIVERED, "", provider.now())
+    provider.outbox.mark_done(messages, MessageOutcome.DELIVERED, "", provider.now())
 
 
 def _send_charges(provider: Provider, messages: Sequence[OutboxMessage]) -> None:
     if provider.reports_usage:
         log.error("%d charges from before ucloud.era was changed are parked: this UCloud gets usage", len(messages))
-        provider.outbox.mark_done(messages, Outcome.PARKED, NO_CHARGES, provider.now())
+        provider.outbox.mark_done(messages, MessageOutcome.PARKED, NO_CHARGES, provider.now())
         return
     answer = provider.core.charge([_charge(message) for message in messages])
     paid = [message for message in messages if message.job_id not in answer.insufficient]
     before = [message for message in paid if message.job_id in answer.duplicates]
-    provider.outbox.mark_done(before, Outcome.DELIVERED, "booked before", provider.now())
-    provider.outbox.mark_done(
-        [message for message in paid if message not in before], Outcome.DELIVERED, "", provider.now()
-    )
+    provider.outbox.mark_done(before, MessageOutcome.DELIVERED, "booked before", provider.now())
+    provider.outbox.mark_done([one for one in paid if one not in before], MessageOutcome.DELIVERED, "", provider.now())
     for message in messages:
         if message.job_id in answer.insufficient:
             if message.sends == 0:
@@ -107,7 +105,7 @@ def _send_usage(provider: Provider, messages: Sequence[OutboxMessage]) -> None:
     before = {payer: provider.wallets.changed_at(payer) for payer in map(_payer, messages)}
     answers = provider.core.report_usage([message.content for message in messages])
     with provider.store.writing():
-        provider.outbox.mark_done(messages, Outcome.DELIVERED, "", provider.now())
+        provider.outbox.mark_done(messages, MessageOutcome.DELIVERED, "", provider.now())
         if not provider.era.has_channel:
             for message in (message for message, left in zip(messages, answers, strict=True) if not left):
                 log.info("job %s: its owner has no funds left; it is stopped", message.job_id)
@@ -149,18 +147,18 @@ def _doubtful(provider: Provider, message: OutboxMessage) -> None:
             return
         answer = None
     if answer is None:
-        provider.outbox.mark_done([message], Outcome.DOUBTFUL, "booked before, or no funds", provider.now())
+        provider.outbox.mark_done([message], MessageOutcome.DOUBTFUL, "booked before, or no funds", provider.now())
     elif message.job_id in answer.insufficient:
         _unpaid(provider, message, "Insufficient funds")
     else:
-        provider.outbox.mark_done([message], Outcome.DELIVERED, "booked before", provider.now())
+        provider.outbox.mark_done([message], MessageOutcome.DELIVERED, "booked before", provider.now())
 
 
 def _unpaid(provider: Provider, message: OutboxMessage, why: str) -> None:
     now = provider.now()
     log.info("job %s: its owner has no funds left; it is stopped", message.job_id)
     with provider.store.writing():
-        provider.outbox.mark_done([message], Outcome.NO_FUNDS, why, now)
+        provider.outbox.mark_done([message], MessageOutcome.NO_FUNDS, why, now)
         provider.jobs.stop(message.job_id, Stop.NO_FUNDS, now)
 
 

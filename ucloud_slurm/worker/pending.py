@@ -11,7 +11,7 @@ from ucloud_slurm.provider.cancellation import end_unsubmitted
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import RenderingUnavailableError
-from ucloud_slurm.provider.submission import FolderError, build, claimed_until, conclude
+from ucloud_slurm.provider.submission import FolderError, build, conclude, lease
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.breaker import SLURM
@@ -65,9 +65,10 @@ def _submit_pending(provider: Provider, job_id: str, submission: Submission) -> 
     with isolate_errors(job_id, "submitting it"):
         try:
             pace = provider.config.slurm.submit_per_second
-            claims = provider.jobs.claim([job_id], provider.now(), claimed_until(provider), pace)
+            claimed_until, send_by = lease(provider)
+            claims = provider.jobs.claim([job_id], provider.now(), claimed_until, pace)
             for attempt in claims.values():
-                conclude(provider, job_id, submission, attempt)
+                conclude(provider, job_id, submission, attempt, send_by)
         except FolderError as error:
             log.error("job %s: not submitted yet: %s", job_id, error)
 
@@ -77,9 +78,7 @@ def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submissio
     try:
         identity = provider.mapping.identity(row.owner, row.project)
         if identity.person.user != row.local_user:
-            raise Forbidden(
-                f"You were connected with the account {row.local_user} when you started this job, and are not any more."
-            )
+            raise Forbidden(f"You are not connected with {row.local_user} any more, as which this job was to run.")
         return build(provider, lookup, row.job, identity)
     except StorageError:
         raise

@@ -1,7 +1,7 @@
 """Polling: what squeue and sacct say of our jobs becomes updates and charges in the outbox.
 
-squeue counts while it lists a job; sacct completes the end. If one of them could not be asked, or does not have
-everything yet, the job stays as it is.
+While squeue lists a job, its record is used; afterwards the record of sacct. If one of them could not be asked, or
+does not have everything yet, the job stays as it is.
 """
 
 import logging
@@ -112,8 +112,6 @@ class Poller:
             and row.submitted_at is not None
         )
 
-    # -- a job that squeue lists ----------------------------------------------------------------------------
-
     def _listed(self, row: OpenJob, record: QueueRecord, own: list[RunRecord] | None) -> None:
         if not self._is_unchanged(row, record):
             self._record(row, record, own)
@@ -183,8 +181,6 @@ class Poller:
             self._accountings[product] = accounting_of(self._provider, self._lookup, row)
         return self._accountings[product]
 
-    # -- a job that squeue does not list, or lists as ended -------------------------------------------------
-
     def _not_listed(self, row: OpenJob, record: QueueRecord | None, own: list[RunRecord]) -> None:
         provider = self._provider
         last = own[-1] if own else None
@@ -210,8 +206,7 @@ class Poller:
         provider, now = self._provider, self._provider.now()
         if self._absent_for(row, grace):
             log.warning(
-                "job %s: Slurm job %s is not in the queue, and sacct has no end of it (see also: sacctmgr show "
-                "runawayjobs)",
+                "job %s: Slurm job %s is not in the queue, and sacct has no end of it (see also: sacctmgr show runawayjobs)",
                 row.id,
                 row.slurm_id,
             )
@@ -284,14 +279,6 @@ def _observe(row: OpenJob, record: QueueRecord, *, new_run: bool) -> Observation
 
 def _ended_run(row: OpenJob, run: RunRecord) -> EndedRun:
     return EndedRun(
-        job_id=row.id,
-        submitted=run.submitted,
-        started=run.started,
-        ended=run.ended,
-        seconds=run.elapsed,
-        nodes=run.nodes,
-        cpus=run.cpus,
-        state=run.state_text,
-        exit_code=run.exit_code,
-        signal=run.signal,
-    )
+        job_id=row.id, submitted=run.submitted, started=run.started, ended=run.ended, seconds=run.elapsed,
+        nodes=run.nodes, cpus=run.cpus, state=run.state_text, exit_code=run.exit_code, signal=run.signal,
+    )  # fmt: skip

@@ -6,11 +6,10 @@ after a quiet time in which Slurm answered.
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from ucloud_slurm.provider.cancellation import end_unsubmitted
+from ucloud_slurm.provider.cancellation import cancel_duplicate, end_unsubmitted
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_rows import JobRow
@@ -20,16 +19,6 @@ log = logging.getLogger(__name__)
 
 CLOCK_SKEW_SECONDS = 120  # that the clocks of this host and of slurmctld may differ
 MAX_ATTEMPTS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A Slurm job that has the name of one of ours."""
-
-    submitted: int
-    id: SlurmJobId
-    user: str
-    name: str
 
 
 def recover_unknown(provider: Provider, rows: Sequence[JobRow], queue: Sequence[QueueRecord]) -> None:
@@ -60,24 +49,19 @@ def recover_unknown(provider: Provider, rows: Sequence[JobRow], queue: Sequence[
 
 def _adopt(provider: Provider, waiting: dict[str, JobRow], records: Iterable[QueueRecord | RunRecord]) -> None:
     """Adopts the Slurm jobs that are found and removes ours from ``waiting``; of several the oldest stays."""
-    found: dict[str, set[_Candidate]] = {}
+    found: dict[str, set[tuple[int, SlurmJobId]]] = {}  # time of submission and id, by name
     for record in records:
         row = waiting.get(record.name)
         if row and record.user == row.local_user and record.submitted >= row.accepted_at - CLOCK_SKEW_SECONDS:
-            found.setdefault(record.name, set()).add(_Candidate(record.submitted, record.id, record.user, record.name))
+            found.setdefault(record.name, set()).add((record.submitted, record.id))
     for name, candidates in found.items():
         row = waiting.pop(name)
-        first, *others = sorted(candidates, key=lambda candidate: (candidate.submitted, candidate.id))
-        log.info("job %s: is Slurm job %d, found by its name", row.id, first.id)
-        provider.jobs.submitted(row.id, first.id, first.submitted)
-        for other in others:
-            if other.id == first.id:
-                continue
-            log.warning("job %s: Slurm job %d is a second one of it and is cancelled", row.id, other.id)
-            try:
-                provider.scheduler.cancel(other.id, other.name, other.user, provider.config.slurm.timeout)
-            except (SchedulerUnavailableError, ActionRefusedError) as error:
-                log.warning("Slurm job %d could not be cancelled: %s", other.id, error)
+        (submitted, first), *others = sorted(candidates)
+        log.info("job %s: is Slurm job %d, found by its name", row.id, first)
+        provider.jobs.submitted(row.id, first, submitted)
+        for _, other in others:
+            if other != first:
+                cancel_duplicate(provider, row.id, other, row.name, row.local_user)
 
 
 def _never_arrived(provider: Provider, row: JobRow) -> None:
@@ -89,9 +73,7 @@ def _never_arrived(provider: Provider, row: JobRow) -> None:
         update = JobUpdate(JobState.FAILURE, "The provider does not know this job.")
         provider.jobs.end_unsubmitted(row.id, update, now, used=None)
     elif row.attempts >= MAX_ATTEMPTS:
-        provider.jobs.refused(
-            row.id, 500, "The cluster did not take the job in many attempts; please tell the provider's support.", now
-        )
+        provider.jobs.refused(row.id, 500, "The cluster took the job in no attempt; please tell the provider's support.", now)
     else:
         log.info("job %s: its submission never reached Slurm; it is retried", row.id)
         provider.jobs.release_claim([row.id], row.attempts)

@@ -23,9 +23,7 @@ from ucloud_slurm.ucloud.reports import JobUpdate
 log = logging.getLogger(__name__)
 
 
-def enforce_wallets(
-    provider: Provider, rows: Sequence[OpenJob], queue: Sequence[QueueRecord] | None, asked: set[str]
-) -> bool:
+def enforce_wallets(provider: Provider, rows: Sequence[OpenJob], queue: Sequence[QueueRecord] | None, asked: set[str]) -> bool:
     """Stops, holds and releases jobs as the wallets demand. Jobs that are not submitted need no Slurm for that.
 
     :param rows: all jobs that have not ended, read before squeue was asked

@@ -46,8 +46,7 @@ def node(tmp_path: Path) -> Node:
 
 def test_a_script_runs_in_the_jobs_folder_with_what_ucloud_knows(node: Node) -> None:
     made = app(
-        "export HERE=$PWD\n"
-        'tell {{ a }} {{ n + 1 }} "{{ ucloud.machine.cpu }}/$UCLOUD_MACHINE_CPU" {{ ucloud.jobId }}\n',
+        'export HERE=$PWD\ntell {{ a }} {{ n + 1 }} "{{ ucloud.machine.cpu }}/$UCLOUD_MACHINE_CPU" {{ ucloud.jobId }}\n',
         parameter("a", "textarea"),
         parameter("n", "integer"),
     )
@@ -327,9 +326,7 @@ def test_a_template_that_is_wrong_refuses_the_job_with_a_sentence(world: World) 
 
 
 def test_a_template_becomes_the_script_of_the_job(world: World) -> None:
-    status, _ = post(
-        world, "jobs", job_data("77", app=app("tell {{ a }}", parameter("a")), parameters={"a": text("x y")})
-    )
+    status, _ = post(world, "jobs", job_data("77", app=app("tell {{ a }}", parameter("a")), parameters={"a": text("x y")}))
     assert status == 200
     assert world.slurm("77").submission.script.endswith("\ntell 'x y'\n")
 
@@ -337,27 +334,19 @@ def test_a_template_becomes_the_script_of_the_job(world: World) -> None:
 def test_on_a_host_that_is_too_busy_the_job_is_accepted_and_rendered_later(
     world: World, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    busy = mocker.patch(
-        "ucloud_slurm.provider.submission.render", side_effect=rendering.RenderingUnavailableError("busy")
-    )
+    busy = mocker.patch("ucloud_slurm.provider.submission.render", side_effect=rendering.RenderingUnavailableError("busy"))
     assert post(world, "jobs", job_data("77", app=app("tell")))[0] == 200
     caplog.clear()
     world.work(20)
     assert world.model.of("77") == []
-    assert [record.message for record in caplog.records if "77" in record.message] == [
-        "job 77: not submitted yet: busy"
-    ]
+    assert [record.message for record in caplog.records if "77" in record.message] == ["job 77: not submitted yet: busy"]
     mocker.stop(busy)
     world.work(20)
     assert world.slurm("77").submission.script.endswith("\ntell\n")
 
 
-def test_what_is_wrong_with_a_template_that_waited_is_the_failure_of_its_job(
-    world: World, mocker: MockerFixture
-) -> None:
-    busy = mocker.patch(
-        "ucloud_slurm.provider.submission.render", side_effect=rendering.RenderingUnavailableError("busy")
-    )
+def test_what_is_wrong_with_a_template_that_waited_is_the_failure_of_its_job(world: World, mocker: MockerFixture) -> None:
+    busy = mocker.patch("ucloud_slurm.provider.submission.render", side_effect=rendering.RenderingUnavailableError("busy"))
     made = app("tell {{ nothing }}")
     assert post(world, "jobs", job_data("77", app=made))[0] == 200
     mocker.stop(busy)

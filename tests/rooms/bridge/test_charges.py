@@ -37,9 +37,7 @@ RUNS = st.lists(st.tuples(st.lists(st.integers(0, 4000), max_size=6), st.integer
 
 
 @given(RUNS, st.sampled_from([60, 3600]), st.sampled_from([0.0, 60.0, 900.0]))
-def test_the_sum_of_charges_is_the_use_to_half_a_unit(
-    runs: list[tuple[list[int], int]], unit: int, every: float
-) -> None:
+def test_the_sum_of_charges_is_the_use_to_half_a_unit(runs: list[tuple[list[int], int]], unit: int, every: float) -> None:
     ledger = Ledger(Tariff(unit, "allocated", 1), every)
     before = 0
     for steps, weight in runs:

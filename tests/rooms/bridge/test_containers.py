@@ -162,9 +162,7 @@ def test_a_variable_that_would_steer_the_runtime_is_refused_by_name(name: str) -
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_values_reach_the_runtime_behind_its_options_and_the_environment_reaches_it_too(
-    runtime: str, tmp_path: Path
-) -> None:
+def test_values_reach_the_runtime_behind_its_options_and_the_environment_reaches_it_too(runtime: str, tmp_path: Path) -> None:
     node = Node(tmp_path)
     node.program(RUNTIMES[runtime])
     (tmp_path / "images").mkdir()

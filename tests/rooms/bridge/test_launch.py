@@ -61,8 +61,7 @@ def test_a_module_that_fails_ends_the_job_with_its_name(node: Node) -> None:
 def test_a_function_of_the_login_environment_will_do(node: Node) -> None:
     function = f'() {{ echo "$@" >> {node.folder}/asked\n}}'
     seen = node.run(
-        build(app=application(word("tell"), modules=["known"]), folder=str(node.jobs)),
-        **{"BASH_FUNC_module%%": function},
+        build(app=application(word("tell"), modules=["known"]), folder=str(node.jobs)), **{"BASH_FUNC_module%%": function}
     )
     assert seen.status == 0
     assert (node.folder / "asked").read_text() == "purge\nload known\n"
@@ -210,6 +209,4 @@ def test_the_account_of_the_owner_stands_before_that_of_the_product() -> None:
 def test_what_a_product_may_not_say_is_named(key: str, value: Any, words: str) -> None:
     with pytest.raises(Misconfigured) as raised:
         parse(changed(f"products.{key}", value))
-    assert any(f"products[1].{key}" in text and words in text for text in raised.value.sentences), (
-        raised.value.sentences
-    )
+    assert any(f"products[1].{key}" in text and words in text for text in raised.value.sentences), raised.value.sentences

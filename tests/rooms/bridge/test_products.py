@@ -130,13 +130,7 @@ def test_products_of_a_category_that_count_differently_are_both_named() -> None:
 
 @pytest.mark.parametrize(
     "keys",
-    [
-        {"free": True},
-        {"unit_name": "DKK"},
-        {"unit_name_plural": "DKK"},
-        {"frequency": "hour"},
-        {"unit": "UNITS_PER_DAY"},
-    ],
+    [{"free": True}, {"unit_name": "DKK"}, {"unit_name_plural": "DKK"}, {"frequency": "hour"}, {"unit": "UNITS_PER_DAY"}],
 )
 def test_a_configuration_with_two_accounts_of_one_category_is_an_error_that_names_both(keys: dict[str, Any]) -> None:
     one = {"id": "one", "category": "c", "partition": "cpu"}

@@ -19,12 +19,7 @@ DATA = parameter("data", "input_file")
 ROOTS = [{"ucloud": "/home", "local": "{home}"}, {"ucloud": "/library", "local": "/srv/library", "read_only": True}]
 IMAGES = {"images": ["/srv/images"], "registry": "docker://registry.example.org/mirror/"}
 TOOL = application(
-    word("acme"),
-    var("data"),
-    parameters=[DATA],
-    backend="DOCKER",
-    image="tools/acme:2.1",
-    environment={"MODE": word("fast")},
+    word("acme"), var("data"), parameters=[DATA], backend="DOCKER", image="tools/acme:2.1", environment={"MODE": word("fast")}
 )
 INPUTS: dict[str, Any] = {
     "parameters": {"data": {"type": "file", "path": "/home/run 1/in.dat", "readOnly": True}},
@@ -42,10 +37,7 @@ INPUTS: dict[str, Any] = {
         ("modules", {"app": application(word("gmx"), modules=["gcc/12", "gromacs/2023.1+cuda"])}),
         ("apptainer", {"app": TOOL, "containers": {"runtime": "apptainer", **IMAGES}, **INPUTS}),
         ("singularity", {"app": TOOL, "containers": {"runtime": "singularity", **IMAGES}, **INPUTS}),
-        (
-            "charliecloud",
-            {"app": TOOL, "containers": {"runtime": "charliecloud", "binds": ["/home"], **IMAGES}, **INPUTS},
-        ),
+        ("charliecloud", {"app": TOOL, "containers": {"runtime": "charliecloud", "binds": ["/home"], **IMAGES}, **INPUTS}),
         (
             "two-nodes-in-a-container",
             {"app": TOOL, "containers": {"runtime": "apptainer", **IMAGES}, "replicas": 2, "plan": TWO, **INPUTS},

@@ -14,9 +14,7 @@ from ucloud_slurm.slurm.states import Phase, SlurmState, read_state
 from ucloud_slurm.ucloud.eras import ERA_2021
 from ucloud_slurm.ucloud.reports import JobState
 
-QUEUED = QueueRecord(
-    SlurmJobId(1), "n", "u", SlurmState.PENDING, "PENDING", "Priority", 1, None, 0, 1, 1, "n1", 60, "a", "cpu"
-)
+QUEUED = QueueRecord(SlurmJobId(1), "n", "u", SlurmState.PENDING, "PENDING", "Priority", 1, None, 0, 1, 1, "n1", 60, "a", "cpu")
 RUN = RunRecord(SlurmJobId(1), "n", "u", SlurmState.COMPLETED, "COMPLETED", 1, 2, 3, 1, 0, 0, 1, 1, "n1")
 
 FINAL = {

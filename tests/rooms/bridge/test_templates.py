@@ -15,9 +15,7 @@ NOTHING = ("gone",)
 
 
 def made(template: str, **values: Any) -> Rendered:
-    return render(
-        Request(template, values=values, absent=NOTHING, ucloud=UCLOUD, shell_variables={"webPort": "UCLOUD_PORT"})
-    )
+    return render(Request(template, values=values, absent=NOTHING, ucloud=UCLOUD, shell_variables={"webPort": "UCLOUD_PORT"}))
 
 
 def script(template: str, **values: Any) -> str:

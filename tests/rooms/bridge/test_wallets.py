@@ -20,9 +20,7 @@ OTHERS = (
 )
 
 
-def what(
-    stage: Stage, queued: wallets.Queued, *, locked: bool = True, held: bool = False, ours: bool = False
-) -> object:
+def what(stage: Stage, queued: wallets.Queued, *, locked: bool = True, held: bool = False, ours: bool = False) -> object:
     found = list(decide([BilledJob("1", ADA, stage, held, ours)], {ADA} if locked else set(OTHERS), queued))
     assert len(found) <= 1
     return found[0][1] if found else None

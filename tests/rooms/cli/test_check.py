@@ -171,9 +171,7 @@ def test_a_runner_that_does_not_answer_is_a_failure(configure: Configure) -> Non
     assert "start ucloud-slurm-runner.socket" in text
 
 
-def test_a_runner_that_may_not_act_is_a_failure_that_says_where_to_look(
-    configure: Configure, runner: FakeRunner
-) -> None:
+def test_a_runner_that_may_not_act_is_a_failure_that_says_where_to_look(configure: Configure, runner: FakeRunner) -> None:
     runner.answer = {"refused": "the provider may not act as the account u1"}
     level, text = found(configure("table"))[-1]
     assert level == "failed"
@@ -184,16 +182,14 @@ def test_a_runner_that_may_not_act_is_a_failure_that_says_where_to_look(
     assert "No space left on device" in text
 
 
-def test_the_program_of_the_site_must_be_there_and_safe(
-    configure: Configure, runner: FakeRunner, tmp_path: Path
-) -> None:
+def test_the_program_of_the_site_must_be_there_and_safe(configure: Configure, runner: FakeRunner, tmp_path: Path) -> None:
     program = tmp_path / "who"
     config = configure("script", users={"script": str(program)})
     with pytest.raises(Misconfigured, match="cannot be used"):
         found(config)
     program.write_text("#!/bin/sh\n")
     program.chmod(0o777)
-    with pytest.raises(Misconfigured, match="only its owner can change"):
+    with pytest.raises(Misconfigured, match="writable for its owner only"):
         found(config)
     program.chmod(0o755)
     assert [level for level, _ in found(config)] == ["ok", "ok"]

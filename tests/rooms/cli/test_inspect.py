@@ -70,9 +70,7 @@ def test_the_unix_user_of_a_job_is_its_user_and_the_older_name_of_the_key_stays(
     assert job["user"] == job["account"] == world.model.user
 
 
-@pytest.mark.parametrize(
-    ("world", "used"), [("node", "60 node-seconds"), ("core", "240 CPU-seconds")], indirect=["world"]
-)
+@pytest.mark.parametrize(("world", "used"), [("node", "60 node-seconds"), ("core", "240 CPU-seconds")], indirect=["world"])
 def test_the_bill_of_a_job_names_its_unit(world: World, ask: Ask, used: str) -> None:
     job_id = world.submit()
     world.model.begin_run(world.slurm(job_id))

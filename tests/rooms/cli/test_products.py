@@ -128,9 +128,7 @@ def test_a_category_never_gets_another_way_of_counting(
 
 def test_what_is_not_configured_is_named_and_stays(products: Type, ucloud: ProductsAtUCloud) -> None:
     old = ucloud.add("thin-2", CATEGORY, cpu=2)
-    disk = ucloud.add(
-        "disk", {**CATEGORY, "name": "home", "productType": "STORAGE"}, type="storage", productType="STORAGE"
-    )
+    disk = ucloud.add("disk", {**CATEGORY, "name": "home", "productType": "STORAGE"}, type="storage", productType="STORAGE")
     done = products("sync", "--yes")
     assert "home/disk: not configured, left as it is (STORAGE)" in done.stdout
     assert "thin/thin-2: not configured" in done.stdout
@@ -173,9 +171,7 @@ def test_a_product_that_lacks_its_type_gets_it(products: Type, ucloud: ProductsA
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
-def test_all_pages_are_read_and_an_empty_last_one_does_no_harm(
-    size: int, products: Type, ucloud: ProductsAtUCloud
-) -> None:
+def test_all_pages_are_read_and_an_empty_last_one_does_no_harm(size: int, products: Type, ucloud: ProductsAtUCloud) -> None:
     ucloud.largest_page = size
     for number in range(4):
         ucloud.add(f"old-{number}", CATEGORY)

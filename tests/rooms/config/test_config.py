@@ -31,12 +31,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 def test_the_smallest_file_has_the_defaults_of_the_design() -> None:
     read = config.parse(GOOD)
-    assert (read.jobs.grace, read.accounting.every, read.users.mapping, read.slurm.backend) == (
-        30.0,
-        900.0,
-        "service",
-        "auto",
-    )
+    assert (read.jobs.grace, read.accounting.every, read.users.mapping, read.slurm.backend) == (30.0, 900.0, "service", "auto")
     assert str(read.database.path) == "/var/lib/ucloud-slurm/ucloud-slurm.db"
 
 

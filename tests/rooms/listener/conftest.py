@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import START, Clock, Open, Serve, World
+from tests.rooms.listener import records
 from tests.sandbox.core import SimulatedCore
 from tests.support.model import Model
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.ucloud.channel import read
 
 MakeWorld = Callable[..., World]
 
@@ -38,7 +38,7 @@ def channel_world(make_world: MakeWorld) -> World:
 
 def hear(world: World, message: bytes) -> bool:
     """What the listener does with a message."""
-    return world.provider.wallets.take(read(message), "example", START)
+    return world.provider.wallets.take(records.read(message), "example", START)
 
 
 def running(world: World, **more: object) -> str:

@@ -6,8 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.conftest import START
+from ucloud_slurm.ucloud.channel import Reader, Record
 
 NOW_MS = int(START * 1000)
+
+
+def read(message: bytes) -> list[Record]:
+    """The records of the first message of a connection."""
+    return list(Reader().records(message))
 
 
 def text(value: str | bytes) -> bytes:

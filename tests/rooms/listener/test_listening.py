@@ -62,14 +62,7 @@ class Hearing:
             config="/nowhere",
         )
         listener = Listener(
-            settings,
-            self.wallets,
-            self.breaker,
-            token=self.token,
-            changed=self.changed,
-            now=now,
-            pulse=pulse,
-            sleep=self.sleep,
+            settings, self.wallets, self.breaker, token=self.token, changed=self.changed, now=now, pulse=pulse, sleep=self.sleep
         )
         threading.Thread(target=self.run, args=(listener,), daemon=True).start()
 
@@ -205,8 +198,7 @@ def test_a_time_that_has_not_come_yet_leaves_nothing_out(hear: Hear) -> None:
 
 
 @pytest.mark.parametrize(
-    "garbage",
-    [b"\x09nonsense", records.of_user("Bob#1", locked=True)[:-1], records.wallet(3), b"\4\0\0\0\1\xff\xff\xff\xff"],
+    "garbage", [b"\x09nonsense", records.of_user("Bob#1", locked=True)[:-1], records.wallet(3), b"\4\0\0\0\1\xff\xff\xff\xff"]
 )
 def test_garbage_costs_a_connection_and_nothing_that_was_said(
     hear: Hear, garbage: bytes, caplog: pytest.LogCaptureFixture
@@ -337,9 +329,7 @@ def test_once_a_day_everything_is_asked_for_again(hear: Hear) -> None:
 # ---- from the channel to the cluster
 
 
-def test_a_lock_on_the_channel_ends_the_job_and_an_unlock_lets_the_next_one_go(
-    channel_world: World, hear: Hear
-) -> None:
+def test_a_lock_on_the_channel_ends_the_job_and_an_unlock_lets_the_next_one_go(channel_world: World, hear: Hear) -> None:
     world = channel_world
     runs, waits = running(world), world.submit()
     world.work(15)

@@ -142,7 +142,7 @@ def test_a_waiting_job_is_held_and_its_owner_told_once_until_there_is_something_
         world.work(15)
     assert world.slurm(job_id).held is None
     assert world.model.counts["release"] == 1
-    assert said(world, job_id)[-1] == "There are resources in example-compute again. The job waits for its turn."
+    assert said(world, job_id)[-1] == "There are resources in example-compute again. The job is released."
     world.model.begin_run(world.slurm(job_id))
     world.work(15)
     assert world.told(job_id)[-1] == "RUNNING"

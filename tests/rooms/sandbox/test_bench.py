@@ -131,20 +131,7 @@ def test_all_groups_are_measured_unless_some_are_named() -> None:
 def test_the_table_shows_both_sides_the_ratio_and_what_failed() -> None:
     lines = list(table.lines(report(CREATE, passes="SandboxError: it did not come")))
     (shown,) = (line for line in lines if line.startswith("create over HTTP / sbatch"))
-    assert shown.split()[5:] == [
-        "ms",
-        "12",
-        "13.8",
-        "14.0",
-        "10",
-        "10.9",
-        "11.0",
-        "1.20",
-        "ratio",
-        "<=",
-        "1.4:",
-        "kept",
-    ]
+    assert shown.split()[5:] == ["ms", "12", "13.8", "14.0", "10", "10.9", "11.0", "1.20", "ratio", "<=", "1.4:", "kept"]
     assert lines[-1] == "FAILED: passes: SandboxError: it did not come"
 
 
@@ -163,7 +150,7 @@ def test_the_readme_quotes_what_was_measured_and_no_trial() -> None:
     assert "pyslurm" in pages.quotes([report(CREATE, backend="pyslurm")])[0]
     passed = row("pass-10000", "pass", "ms", [300], [600], "squeue"), row("pass-calls-10000", "calls", "calls", [3])
     assert (
-        "0.50 times one squeue and one sacct (600 ms), and asks the controller 3 times"
+        "0.50 times one squeue and one sacct (600 ms), and costs the controller 3 RPCs, those of one squeue"
         in pages.quotes([report(*passed)])[0]
     )
 

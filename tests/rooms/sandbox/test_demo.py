@@ -46,15 +46,7 @@ def reported(minutes: int, *, left: bool = True) -> list[Step]:
 RIGHT: dict[tuple[Row, ...], list[Step]] = {
     ACCOUNTING: [*BEGIN, CHARGE, CHARGE, CHARGE, ("terminate", {}, False), CHARGE, SUCCESS],
     MISSING_CREDITS: [*BEGIN, CHARGE, NO_FUNDS, POOR],
-    ACCOUNTING_REPORTED: [
-        *BEGIN,
-        *reported(1),
-        *reported(2),
-        *reported(3),
-        ("terminate", {}, False),
-        *reported(4),
-        SUCCESS,
-    ],
+    ACCOUNTING_REPORTED: [*BEGIN, *reported(1), *reported(2), *reported(3), ("terminate", {}, False), *reported(4), SUCCESS],
     MISSING_CREDITS_REPORTED: [*BEGIN, *reported(1, left=False), POOR],
 }
 

@@ -284,9 +284,7 @@ def test_a_policy_of_the_site_stays(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert (folder / "policy-rc.d").read_text() == "theirs"
 
 
-def test_a_failed_installation_names_its_log_and_takes_the_policy_back(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_installation_names_its_log_and_takes_the_policy_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     apt_get(folder, monkeypatch, "exit 100")
     with pytest.raises(SandboxError, match=f"could not install munge; .* {folder}/log"):
         packages.install(["munge"], folder / "log", silence)

@@ -203,9 +203,7 @@ def test_a_failed_step_is_tried_again_and_those_before_it_are_not(
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(Folder, "prepare", lambda place, **_: place.path.mkdir(exist_ok=True))
     monkeypatch.setattr(Folder, "ours", lambda _place: True)
-    monkeypatch.setattr(
-        Sid, "_make_base", lambda place, _step: place._inside("/etc/apt/apt.conf.d").mkdir(parents=True)
-    )
+    monkeypatch.setattr(Sid, "_make_base", lambda place, _step: place._inside("/etc/apt/apt.conf.d").mkdir(parents=True))
     monkeypatch.setattr(Chroot, "run", lambda _chroot, command, **_: ends[command[0]])
     monkeypatch.setattr(Chroot, "slurm", lambda _chroot: "26.05.5")
     with pytest.raises(SandboxError, match=r"Slurm 26\.05\.5.*slurm\.log.*try again"):
@@ -260,8 +258,7 @@ def test_inside_there_is_no_network_unless_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "release"),
-    [("slurm-wlm 22.05.8", (22, 5)), ("slurm-wlm 26.05.5", (26, 5)), ("slurm 24.11.0-rc1", (24, 11))],
+    ("said", "release"), [("slurm-wlm 22.05.8", (22, 5)), ("slurm-wlm 26.05.5", (26, 5)), ("slurm 24.11.0-rc1", (24, 11))]
 )
 def test_the_release_is_what_slurm_says(
     said: str, release: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -38,23 +38,7 @@ QUEUE = (
 )
 PENDING = (
     S.join(
-        (
-            "8",
-            "PENDING",
-            "1795487297",
-            "N/A",
-            "0:00",
-            "1",
-            "1",
-            "bob",
-            "Priority",
-            "",
-            "UNLIMITED",
-            "proj-b",
-            "cpu",
-            "a|b",
-            M,
-        )
+        ("8", "PENDING", "1795487297", "N/A", "0:00", "1", "1", "bob", "Priority", "", "UNLIMITED", "proj-b", "cpu", "a|b", M)
     )
     + "\n"
 )
@@ -77,10 +61,7 @@ RUN = (
     )
     + "\n"
 )
-WAITING = (
-    D.join(("8", "PENDING", "1795487297", "Unknown", "Unknown", "0", "0:0", "1", "0", "bob", "None assigned", "x"))
-    + "\n"
-)
+WAITING = D.join(("8", "PENDING", "1795487297", "Unknown", "Unknown", "0", "0:0", "1", "0", "bob", "None assigned", "x")) + "\n"
 SINFO = (
     S.join(("cpu", "up", "7-00:00:00", "1-infinite", "4", "16", "8000", "(null)", E))
     + "\n"
@@ -101,38 +82,20 @@ def runs(output: str) -> list[RunRecord]:
 
 def test_squeue_rows_are_read() -> None:
     running, pending = queue(QUEUE + PENDING)
-    assert (running.id, running.state, running.elapsed, running.nodes, running.cpus) == (
-        7,
-        SlurmState.RUNNING,
-        93784,
-        2,
-        32,
-    )
+    assert (running.id, running.state, running.elapsed, running.nodes, running.cpus) == (7, SlurmState.RUNNING, 93784, 2, 32)
     assert (running.minutes, running.account, running.partition) == (90, "proj-a", "cpu")
     assert (pending.started, pending.reason, pending.name, pending.minutes) == (None, "Priority", "a|b", None)
 
 
 def test_sacct_rows_are_read() -> None:
     run, waiting = runs(RUN + WAITING)
-    assert (run.state, run.elapsed, run.exit_code, run.signal, run.ended) == (
-        SlurmState.CANCELLED,
-        101,
-        0,
-        15,
-        1795487400,
-    )
+    assert (run.state, run.elapsed, run.exit_code, run.signal, run.ended) == (SlurmState.CANCELLED, 101, 0, 15, 1795487400)
     assert (waiting.started, waiting.ended) == (None, None)
 
 
 def test_a_partition_with_two_kinds_of_nodes_is_one_partition() -> None:
     cpu, debug = parse.partitions(SINFO)
-    assert (cpu.name, cpu.up, cpu.minutes, cpu.nodes_max, [g.count for g in cpu.groups]) == (
-        "cpu",
-        True,
-        10080,
-        None,
-        [4, 2],
-    )
+    assert (cpu.name, cpu.up, cpu.minutes, cpu.nodes_max, [g.count for g in cpu.groups]) == ("cpu", True, 10080, None, [4, 2])
     assert (debug.up, debug.minutes, debug.nodes_max, debug.groups[0].cpus) == (False, None, 2, 16)
 
 
@@ -169,8 +132,7 @@ def test_output_that_is_cut_anywhere_is_never_half_a_row(read: Callable[[str], S
 
 
 @pytest.mark.parametrize(
-    "line",
-    ["CLUSTER: x", "slurm_load_jobs error: Unable to contact", "JOBID PARTITION NAME", "7" + S + "RUNNING", "<html>"],
+    "line", ["CLUSTER: x", "slurm_load_jobs error: Unable to contact", "JOBID PARTITION NAME", "7" + S + "RUNNING", "<html>"]
 )
 def test_lines_that_are_not_rows_are_an_error(line: str) -> None:
     for read in (queue, runs, parse.partitions):
@@ -208,8 +170,7 @@ def test_spans_of_time_are_read(text: str, seconds: int) -> None:
             "time limits)",
         ),
         (
-            "sbatch: error: This site wants a project code\n"
-            "sbatch: error: Batch job submission failed: Unspecified error",
+            "sbatch: error: This site wants a project code\nsbatch: error: Batch job submission failed: Unspecified error",
             "This site wants a project code; Unspecified error",
         ),
         ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", None),

@@ -158,9 +158,7 @@ def test_a_refusal_is_explained_by_sbatch(bench: Bench) -> None:
         "echo 'sbatch: error: Batch job submission failed: Invalid partition name specified' >&2\nexit 1\n"
     )
     bench.order(submit=[2000, "Invalid partition name specified"])
-    with pytest.raises(
-        SubmissionRefusedError, match=r"invalid partition specified: nope; Invalid partition name specified"
-    ):
+    with pytest.raises(SubmissionRefusedError, match=r"invalid partition specified: nope; Invalid partition name specified"):
         bench.submit()
     assert bench.landed() == []
 
@@ -312,14 +310,10 @@ def test_another_release_of_slurm_is_named(make: Make) -> None:
     bench = make()
     (bench.folder / "release").write_text("26.05.1")
     assert not bench.slurm.ready(20)
-    assert bench.slurm.reason == (
-        f"its libslurm is of Slurm 25.11 and {bench.commands}/sbatch of 26.05; rebuild pyslurm"
-    )
+    assert bench.slurm.reason == (f"its libslurm is of Slurm 25.11 and {bench.commands}/sbatch of 26.05; rebuild pyslurm")
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("CliFilterPlugins", "cli_filter/lua"), ("TaskPluginParam", "OOMKillStep")]
-)
+@pytest.mark.parametrize(("name", "value"), [("CliFilterPlugins", "cli_filter/lua"), ("TaskPluginParam", "OOMKillStep")])
 def test_settings_that_only_sbatch_applies_prevent_the_use_of_pyslurm(make: Make, name: str, value: str) -> None:
     bench = make()
     (bench.folder / "settings").write_text(f"{name:<23} = {value}\n")

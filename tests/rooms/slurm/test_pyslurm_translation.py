@@ -64,9 +64,7 @@ def test_every_field_of_a_submission_is_said() -> None:
 
 def test_what_is_left_to_the_cluster_is_not_said() -> None:
     wanted = description(submission(memory=None, minutes=None))
-    assert {"memory_per_node", "time_limit", "gres_per_node", "account", "signal", "resource_sharing"}.isdisjoint(
-        wanted
-    )
+    assert {"memory_per_node", "time_limit", "gres_per_node", "account", "signal", "resource_sharing"}.isdisjoint(wanted)
 
 
 @pytest.mark.parametrize(

@@ -117,9 +117,7 @@ def real(cluster: Cluster, installation: Installation) -> Iterator[Real]:
     for name in ("sbatch", "squeue", "sacct", "scancel", "sinfo", "scontrol"):
         counted = folder / name
         # asked for its release a command does nothing that is to be counted
-        counted.write_text(
-            f'#!/bin/sh\n[ "$1" = --version ] || echo {name} >>{calls}\nexec {cluster.commands}/{name} "$@"\n'
-        )
+        counted.write_text(f'#!/bin/sh\n[ "$1" = --version ] || echo {name} >>{calls}\nexec {cluster.commands}/{name} "$@"\n')
         counted.chmod(0o755)
     plain = ",".join(f"n{number}" for number in range(1, cluster.settings.nodes + 1))
     cluster.run("scontrol", "update", f"NodeName={plain}", "State=DRAIN", "Reason=jobs wait in this test")
@@ -182,9 +180,7 @@ def test_a_frozen_pyslurm_blocks_no_call_and_is_killed(real: Real, next_id: Call
     assert [len(made[job_id]) for job_id in (doubtful, *others)] == [1, 1, 1]
 
 
-def test_a_job_is_cancelled_in_time_by_the_command_while_pyslurm_is_frozen(
-    real: Real, next_id: Callable[[], str]
-) -> None:
+def test_a_job_is_cancelled_in_time_by_the_command_while_pyslurm_is_frozen(real: Real, next_id: Callable[[], str]) -> None:
     job_id = real.core.submit(
         application=("sleeper", "1.0.0"),
         product="example-compute-1",

@@ -10,7 +10,7 @@ from tests.rooms.listener import records
 from ucloud_slurm.store.people import LinkStates
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import REPLAY_MARGIN_SECONDS, Wallets
-from ucloud_slurm.ucloud.channel import OwnerKind, Payer, Record, User, read
+from ucloud_slurm.ucloud.channel import OwnerKind, Payer, Record, User
 
 ADA = Payer(OwnerKind.USER, "Ada#1", "example-compute")
 PROJECT = Payer(OwnerKind.PROJECT, "p-1", "example-compute")
@@ -27,7 +27,7 @@ def wallets(store: Store) -> Wallets:
 
 
 def take(wallets: Wallets, message: bytes) -> bool:
-    return wallets.take(read(message), "example", START)
+    return wallets.take(records.read(message), "example", START)
 
 
 def test_only_a_change_of_a_lock_is_one(wallets: Wallets) -> None:
@@ -84,7 +84,7 @@ def test_somebody_whom_the_channel_names_is_told_to_ucloud_as_connected(wallets:
 
 def test_a_message_is_written_as_a_whole_or_not_at_all(wallets: Wallets) -> None:
     def broken() -> list[Record]:
-        return [*read(records.of_user("Ada#1", locked=True)), User("half \ud800")]
+        return [*records.read(records.of_user("Ada#1", locked=True)), User("half \ud800")]
 
     with pytest.raises(UnicodeEncodeError):
         wallets.take(broken(), "example", START)

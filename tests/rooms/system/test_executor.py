@@ -15,13 +15,13 @@ from tests.sandbox.core import SimulatedCore
 from tests.support.factories import job_data
 from tests.support.model import Model
 from ucloud_slurm.errors import StorageFullError
-from ucloud_slurm.provider import submission as submitting
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.jobs import RATE_WINDOW_SECONDS
 from ucloud_slurm.system.executor import FairExecutor, round_robin
+from ucloud_slurm.worker import pending
 
 PATIENCE = 30.0
 
@@ -103,14 +103,7 @@ def test_nothing_waits_for_an_executor_that_is_closed() -> None:
 
 
 def test_things_come_one_of_each_account_after_the_other() -> None:
-    assert round_robin(["a1", "a2", "a3", "b1", "c1", "c2"], lambda thing: thing[0]) == [
-        "a1",
-        "b1",
-        "c1",
-        "a2",
-        "c2",
-        "a3",
-    ]
+    assert round_robin(["a1", "a2", "a3", "b1", "c1", "c2"], lambda thing: thing[0]) == ["a1", "b1", "c1", "a2", "c2", "a3"]
     assert round_robin([], str) == []
 
 
@@ -223,9 +216,7 @@ def test_a_host_that_gives_no_more_threads_slows_submissions_down_and_loses_none
     none.close()
 
 
-def test_jobs_that_could_not_be_written_down_start_no_command(
-    site: Callable[..., World], mocker: MockerFixture
-) -> None:
+def test_jobs_that_could_not_be_written_down_start_no_command(site: Callable[..., World], mocker: MockerFixture) -> None:
     world = site(submit_at_once=2)
     submit = mocker.spy(world.model, "submit")
     mocker.patch.object(world.provider.jobs.__class__, "accept", side_effect=StorageFullError("the disk is full"))
@@ -240,7 +231,7 @@ def test_what_has_to_wait_for_its_pace_is_not_built(site: Callable[..., World], 
     world = site(submit_per_second=0.5)
     world.provider.breaker.record_failure(SLURM, "away", world.clock(), 15.0)
     bulk(world, ["alice"] * 12)
-    build = mocker.spy(submitting, "build")
+    build = mocker.spy(pending, "build")
     world.work(60)
     assert (build.call_count, len(world.model.jobs)) == (5, 5)
 
@@ -264,4 +255,23 @@ def test_a_task_can_be_cancelled_until_its_preparation_is_over() -> None:
     go.set()
     whole.result(PATIENCE)
     assert done == ["prepared", "did prepared"]
+    executor.close()
+
+
+def test_a_preparation_that_fails_is_the_error_of_its_task_and_its_thread_goes_on() -> None:
+    executor = FairExecutor(1)
+    broken = executor.submit("a", lambda _: None, lambda: 1 // 0, lambda _: None)
+    with pytest.raises(ZeroDivisionError):
+        broken.result(PATIENCE)
+    preparing, go = threading.Event(), threading.Event()
+
+    def prepare() -> None:
+        preparing.set()
+        go.wait(PATIENCE)
+
+    cancelled = executor.submit("a", lambda _: None, prepare, lambda _: 1 // 0)
+    assert preparing.wait(PATIENCE)
+    assert cancelled.cancel()
+    go.set()
+    executor.submit("a", lambda: None).result(PATIENCE)
     executor.close()

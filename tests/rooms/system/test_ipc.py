@@ -45,16 +45,9 @@ def test_descriptors_beyond_those_expected_are_closed_whatever_pieces_they_come_
 
 @pytest.mark.parametrize(
     ("sent", "why"),
-    [
-        (b"\0\0", "took too long"),
-        (b"\0\0\0\2[]", "no object"),
-        (b"\0\0\0\2{x", "cannot be read"),
-        (b"\0\0\4\0", "too long"),
-    ],
+    [(b"\0\0", "took too long"), (b"\0\0\0\2[]", "no object"), (b"\0\0\0\2{x", "cannot be read"), (b"\0\0\4\0", "too long")],
 )
-def test_a_peer_that_breaks_the_protocol_is_distinguished_from_one_that_closed(
-    pair: Pair, sent: bytes, why: str
-) -> None:
+def test_a_peer_that_breaks_the_protocol_is_distinguished_from_one_that_closed(pair: Pair, sent: bytes, why: str) -> None:
     pair[0].sendall(sent)
     with pytest.raises(ipc.MessageError, match=why):
         ipc.receive(pair[1], 1000, within=0.05)

@@ -11,17 +11,7 @@ from hypothesis import strategies as st
 
 from tests.rooms.listener import records
 from ucloud_slurm.ucloud import channel
-from ucloud_slurm.ucloud.channel import (
-    CategoryRecord,
-    OwnerKind,
-    Payer,
-    Project,
-    ProtocolError,
-    Reader,
-    User,
-    Wallet,
-    read,
-)
+from ucloud_slurm.ucloud.channel import CategoryRecord, OwnerKind, Payer, Project, ProtocolError, Reader, User, Wallet
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 signed = st.integers(-(2**63), 2**63 - 1)
@@ -35,7 +25,7 @@ def test_a_wallet_of_a_user_is_read_as_it_was_written(
     message = records.user(number, name) + records.category(number, "cpu", "other")
     message += records.wallet(number, number, locked=locked, quota=quota, usage=usage, at=at)
     payer = Payer(OwnerKind.USER, name, "cpu")
-    assert read(message) == [
+    assert records.read(message) == [
         User(name),
         CategoryRecord("cpu", "other"),
         Wallet(payer, "other", True, quota, usage, locked or usage > quota, at / 1000),
@@ -47,7 +37,7 @@ def test_a_wallet_of_a_project_is_read_as_it_was_written(
     id_: str, members: list[str], at: int, consumes: bool, title: str
 ) -> None:
     message = records.project(7, id_, members, at, title=title, canConsumeResources=consumes) + records.category(9)
-    found = read(message + records.wallet(7, 9, of_project=True))
+    found = records.read(message + records.wallet(7, 9, of_project=True))
     assert found[0] == Project(id_, title, at / 1000, consumes, tuple(members))
     assert isinstance(found[2], Wallet)
     assert (found[2].payer, found[2].consumes) == (Payer(OwnerKind.PROJECT, id_, "example-compute"), consumes)
@@ -56,7 +46,7 @@ def test_a_wallet_of_a_project_is_read_as_it_was_written(
 @given(st.binary(max_size=300))
 def test_any_bytes_are_records_or_garbage(data: bytes) -> None:
     with suppress(ProtocolError):
-        read(data)
+        records.read(data)
 
 
 PARTS = (records.user(0, "Ada#1"), records.project(1, "p", ["Ada#1"]), records.category(2), records.wallet(0, 2))
@@ -67,14 +57,14 @@ BORDERS = {len(b"".join(PARTS[:number])) for number in range(len(PARTS))}
 @given(place=st.integers(0, len(WHOLE) - 1), value=st.integers(0, 255))
 def test_a_message_with_a_wrong_byte_is_records_or_garbage(place: int, value: int) -> None:
     with suppress(ProtocolError):
-        read(WHOLE[:place] + bytes([value]) + WHOLE[place + 1 :])
+        records.read(WHOLE[:place] + bytes([value]) + WHOLE[place + 1 :])
 
 
 def test_a_message_that_breaks_off_is_garbage() -> None:
-    assert len(read(WHOLE)) == 4
+    assert len(records.read(WHOLE)) == 4
     for length in set(range(len(WHOLE))) - BORDERS:
         with pytest.raises(ProtocolError, match="ends in the middle"):
-            read(WHOLE[:length])
+            records.read(WHOLE[:length])
 
 
 @pytest.mark.parametrize(
@@ -99,28 +89,28 @@ def test_a_message_that_breaks_off_is_garbage() -> None:
 )
 def test_what_is_wrong_with_a_message_is_said_in_a_sentence(message: bytes, why: str) -> None:
     with pytest.raises(ProtocolError, match=why):
-        read(message)
+        records.read(message)
 
 
 def test_numbers_of_owners_and_categories_stand_until_the_connection_ends() -> None:
     reader = Reader()
-    reader.read(records.user(0, "Ada#1") + records.category(0))
-    (found,) = reader.read(records.wallet(0))
+    assert len(list(reader.records(records.user(0, "Ada#1") + records.category(0)))) == 2
+    (found,) = reader.records(records.wallet(0))
     assert isinstance(found, Wallet)
     assert found.payer.owner == "Ada#1"
     with pytest.raises(ProtocolError):
-        Reader().read(records.wallet(0))
+        records.read(records.wallet(0))
 
 
 def test_a_large_message_is_read_quickly_and_one_of_too_many_records_is_garbage() -> None:
     message = records.user(0, "a") * channel.MAX_RECORDS
     begun = time.monotonic()
-    assert len(read(message)) == channel.MAX_RECORDS
+    assert len(records.read(message)) == channel.MAX_RECORDS
     assert time.monotonic() - begun < 10
     with pytest.raises(ProtocolError, match="more than"):
-        read(message + records.user(0, "a"))
+        records.read(message + records.user(0, "a"))
     with pytest.raises(ProtocolError, match="bytes"):
-        read(b"\4" * (channel.MAX_MESSAGE_BYTES + 1))
+        records.read(b"\4" * (channel.MAX_MESSAGE_BYTES + 1))
 
 
 def test_records_are_not_kept_when_they_have_been_read() -> None:

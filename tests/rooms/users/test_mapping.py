@@ -105,9 +105,7 @@ def test_no_job_runs_as_what_is_not_an_account_of_a_person(changed: dict[str, An
 
 
 @pytest.mark.parametrize("floor", [0, 1, 999, -1])
-def test_the_floor_cannot_be_lowered_below_the_accounts_of_the_system(
-    core: SimulatedCore, tmp_path: Path, floor: int
-) -> None:
+def test_the_floor_cannot_be_lowered_below_the_accounts_of_the_system(core: SimulatedCore, tmp_path: Path, floor: int) -> None:
     with pytest.raises(Misconfigured, match="uid_floor"):
         configuration(core, tmp_path, users={"uid_floor": floor})
 

@@ -113,9 +113,7 @@ def test_what_is_no_clear_answer_is_none_and_the_journal_says_what_it_was(
         ("head -c 200000 /dev/zero | tr '\\0' x",),
     ],
 )
-def test_a_program_that_fails_maps_no_user(
-    site: Site, lines: tuple[str, ...], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_program_that_fails_maps_no_user(site: Site, lines: tuple[str, ...], caplog: pytest.LogCaptureFixture) -> None:
     site.write(*lines)
     with caplog.at_level(logging.ERROR), pytest.raises(IdentityUnavailableError):
         site.provider.mapping.identity("Ada#1", None)
@@ -139,9 +137,7 @@ def test_an_account_that_jobs_may_not_run_as_is_not_taken_from_the_program_eithe
         site.provider.mapping.identity("Ada#1", None)
 
 
-def test_the_program_sees_nothing_of_our_environment(
-    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_program_sees_nothing_of_our_environment(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OUR_SECRET", "x")
     site.write(f"env > {tmp_path}/env", 'echo \'{"user": "ada"}\'')
     site.provider.mapping.identity("Ada#1", None)
@@ -149,9 +145,7 @@ def test_the_program_sees_nothing_of_our_environment(
 
 
 @pytest.mark.parametrize("mode", [0o775, 0o757, 0o644])
-def test_a_program_that_others_could_change_is_not_run(
-    core: SimulatedCore, tmp_path: Path, clock: Clock, mode: int
-) -> None:
+def test_a_program_that_others_could_change_is_not_run(core: SimulatedCore, tmp_path: Path, clock: Clock, mode: int) -> None:
     site = Site(core, tmp_path, clock)
     site.program.chmod(mode)
     with pytest.raises(Misconfigured, match=r"users\.script.*chmod 755"):

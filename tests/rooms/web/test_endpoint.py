@@ -79,9 +79,7 @@ def test_a_trailing_slash_and_any_content_type_are_accepted(world: World) -> Non
     token = world.core.tokens.core_token()
     for path, kind in (("jobs/", "text/plain"), ("jobs", ""), ("jobs", "content-type: application/json")):
         headers = {"Authorization": f"Bearer {token}", "Content-Type": kind}
-        answer = requests.post(
-            f"{world.url}{BASE}/{path}", json.dumps({"items": [job_data()]}), headers=headers, timeout=5
-        )
+        answer = requests.post(f"{world.url}{BASE}/{path}", json.dumps({"items": [job_data()]}), headers=headers, timeout=5)
         assert answer.json() == {"responses": [{"id": "ucloud-54112"}]}
 
 
@@ -111,16 +109,14 @@ def test_products_are_what_is_configured_and_what_is_possible(world: World) -> N
             {"product": {"id": "example-compute-1", "category": "example-compute", "provider": "another"}},
             "specification.product",
         ),
-        ({"timeAllocation": {"hours": 11, "minutes": 0, "seconds": 0}}, "at most 10 hours"),
+        ({"timeAllocation": {"hours": 11, "minutes": 0, "seconds": 0}}, "run at most 10 hours"),
         ({"timeAllocation": {"hours": 10**9, "minutes": 0, "seconds": 0}}, "timeAllocation"),
         ({"timeAllocation": {"hours": 0, "minutes": 0, "seconds": 0}}, "timeAllocation"),
         ({"replicas": 5}, "at most 4 nodes"),
         ({"replicas": 2**40}, "at most 4 nodes"),
     ],
 )
-def test_what_the_cluster_cannot_give_is_refused_with_the_limit(
-    world: World, change: dict[str, Any], words: str
-) -> None:
+def test_what_the_cluster_cannot_give_is_refused_with_the_limit(world: World, change: dict[str, Any], words: str) -> None:
     status, body = post(world, "jobs", job_data(**change))
     assert status == 400
     assert words in body["why"]
@@ -314,9 +310,7 @@ def test_update_acl_is_acknowledged_item_by_item(world: World) -> None:
 def test_what_cannot_be_read_is_refused_and_never_breaks_anything(world: World, body: str) -> None:
     headers = {"Authorization": f"Bearer {world.core.tokens.core_token()}"}
     for path in ("jobs", "jobs/terminate", "jobs/verify", "jobs/updateAcl", "integration/init"):
-        answer = requests.post(
-            f"{world.url}{BASE}/{path}", body.encode("utf-8", "surrogatepass"), headers=headers, timeout=5
-        )
+        answer = requests.post(f"{world.url}{BASE}/{path}", body.encode("utf-8", "surrogatepass"), headers=headers, timeout=5)
         assert answer.status_code == 400
         assert answer.json()["why"]
 
@@ -328,17 +322,13 @@ ITEMS: dict[str, dict[str, Any]] = {
     "jobs/interactiveSession": {"job": job_data(), "rank": 0, "sessionType": "SHELL"},
     "jobs/updateAcl": {
         "resource": job_data(),
-        "added": [
-            {"entity": {"type": "user", "username": "u", "projectId": "p", "group": "g"}, "permissions": ["READ"]}
-        ],
+        "added": [{"entity": {"type": "user", "username": "u", "projectId": "p", "group": "g"}, "permissions": ["READ"]}],
         "deleted": [{"type": "user", "username": "u", "projectId": "p", "group": "g"}],
     },
 }
 _DURATION = ["requestedTime.hours", "requestedTime.minutes", "requestedTime.seconds"]
 _ENTITIES = [
-    f"{entity}.{field}"
-    for entity in ("added[0].entity", "deleted[0]")
-    for field in ("type", "username", "projectId", "group")
+    f"{entity}.{field}" for entity in ("added[0].entity", "deleted[0]") for field in ("type", "username", "projectId", "group")
 ]
 _JOBS: list[Any] = [1, "x", True, [], None]
 # Call, fields, and what cannot stand there.

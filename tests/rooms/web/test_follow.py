@@ -157,9 +157,7 @@ def test_a_log_that_is_rotated_is_shown_to_its_end_and_then_the_new_one(world: W
         followed.wait_for(lambda: followed.text() == "old\nnew\n", 5)
 
 
-def test_where_the_kernel_tells_of_nothing_the_files_are_looked_at(
-    world: World, job: LoggedJob, mocker: MockerFixture
-) -> None:
+def test_where_the_kernel_tells_of_nothing_the_files_are_looked_at(world: World, job: LoggedJob, mocker: MockerFixture) -> None:
     mocker.patch.object(inotify.InotifyWatcher, "watch", return_value=None)
     mocker.patch.object(follow, "POLL_LEAST_SECONDS", 0.05)
     with world.core.follow(job.id) as followed:
@@ -209,9 +207,7 @@ def test_a_connection_shows_that_it_lives(world: World, open_raw: Any, mocker: M
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("bearer", [None, "", "x", "provider"])
-def test_every_frame_shows_the_token_of_ucloud(
-    world: World, job: LoggedJob, open_raw: Any, path: str, bearer: str
-) -> None:
+def test_every_frame_shows_the_token_of_ucloud(world: World, job: LoggedJob, open_raw: Any, path: str, bearer: str) -> None:
     raw = open_raw(path)
     token = world.core.tokens.provider_token() if bearer == "provider" else bearer
     refused = raw.say({"type": "init", "job": job_data(job.id)}, bearer=token)
@@ -297,9 +293,7 @@ def test_a_stranger_who_talks_and_talks_is_sent_away(world: World, job: LoggedJo
         speaker = Connection(ConnectionType.CLIENT)
         stranger._client.sock.sendall(speaker.send(Ping()) * (websocket.UNAUTHENTICATED_FRAMES + 1))
         wait_until("the stranger is sent away", lambda: stranger.closed, seconds=5)
-    raw.socket._client.sock.sendall(
-        Connection(ConnectionType.CLIENT).send(Ping()) * (websocket.UNAUTHENTICATED_FRAMES + 1)
-    )
+    raw.socket._client.sock.sendall(Connection(ConnectionType.CLIENT).send(Ping()) * (websocket.UNAUTHENTICATED_FRAMES + 1))
     raw.follow(job.id)
 
 

@@ -108,9 +108,7 @@ def test_nothing_can_be_typed_before_a_shell_is_open_on_the_connection(world: Wo
         browser = Browser(connection)
         for payload in ({"type": "input", "data": "id\r"}, {"type": "resize", "cols": 1, "rows": 1}):
             assert browser.ask(payload)["status"] == 404
-        assert (
-            browser.ask({"type": "initialize", "sessionIdentifier": "guess", "cols": 80, "rows": 24})["status"] == 404
-        )
+        assert browser.ask({"type": "initialize", "sessionIdentifier": "guess", "cols": 80, "rows": 24})["status"] == 404
 
 
 @pytest.mark.parametrize(
@@ -256,9 +254,7 @@ def _ended(world: World) -> int:
         ("0", "SHELL", 400, "rank"),
     ],
 )
-def test_what_a_job_does_not_have_is_refused(
-    world: World, job: str, rank: Any, kind: str, status: int, words: str
-) -> None:
+def test_what_a_job_does_not_have_is_refused(world: World, job: str, rank: Any, kind: str, status: int, words: str) -> None:
     item = {"job": job_data(job), "rank": rank, "sessionType": kind}
     answer, body = world.core.call("POST", "/ucloud/example/jobs/interactiveSession", {"items": [item]})
     assert answer == status

@@ -131,8 +131,7 @@ def test_our_own_jobs_and_those_of_no_rule_are_left_alone(world: World) -> None:
 def test_a_submission_of_ours_that_is_under_way_is_not_taken_for_a_job_from_outside(world: World) -> None:
     own = world.submit()
     world.provider.store.change(
-        "update jobs set phase = 'submitting', slurm_id = null, claimed_until = ? where id = ?",
-        [world.clock() + 60, own],
+        "update jobs set phase = 'submitting', slurm_id = null, claimed_until = ? where id = ?", [world.clock() + 60, own]
     )
     world.work(1)
     assert [job.id for job in world.core.jobs] == [own]

@@ -20,8 +20,7 @@ PATIENCE = 120.0
 TALKER = ("talker", "1")
 READY = "ready"
 TALK = (
-    f"echo {READY}; until [ -e go ]; do sleep 0.05; done; for i in $(seq {LINES}); do date +%s.%N; sleep 0.5; done; "
-    "sleep 600"
+    f"echo {READY}; until [ -e go ]; do sleep 0.05; done; for i in $(seq {LINES}); do date +%s.%N; sleep 0.5; done; sleep 600"
 )
 
 

@@ -63,17 +63,14 @@ def quotes(reports: Iterable[Report]) -> list[str]:
 def _of_commands(report: Report) -> Iterator[str]:
     if (create := report.row("create")) is not None and create.bare is not None:
         machine = report.machine
-        yield (
-            f"On {machine.cores} cores of {machine.processor} a create over HTTP takes "
-            f"{_beside(create, 'a bare sbatch')}."
-        )
+        yield (f"On {machine.cores} cores of {machine.processor} a create over HTTP takes {_beside(create, 'a bare sbatch')}.")
     if (bulk := report.row("bulk-100")) is not None and bulk.bare is not None:
         yield f"A bulk of 100 jobs is with Slurm after {_beside(bulk, '100 sbatch in a row')}."
     passed, calls = report.row("pass-10000"), report.row("pass-calls-10000")
     if passed is not None and passed.bare is not None and calls is not None:
         yield (
-            f"A pass over 10 000 waiting jobs takes {_beside(passed, 'one squeue and one sacct')}, and asks the "
-            f"controller {number(calls.ours.median)} times."
+            f"A pass over 10 000 waiting jobs takes {_beside(passed, 'one squeue and one sacct')}, and costs the "
+            f"controller {number(calls.ours.median)} RPCs, those of one squeue."
         )
 
 

@@ -20,7 +20,7 @@ FIELDS = "%A|%T|%j|%u|%V|%S|%M|%r"
 
 
 def passes(stage: Stage) -> None:
-    """Measures passes with more and more jobs: time, memory, what is written, calls of the controller."""
+    """Measures passes with more and more jobs: time, memory, what is written, RPCs to slurmctld."""
     with stage.scene("passes") as scene:
         # Nobody's use and no product changes, and Core is asked nothing: what is left is the watching.
         timer, calls = scene.timer(), {}
@@ -30,8 +30,8 @@ def passes(stage: Stage) -> None:
             calls[number] = _measure(stage, scene, timer, number, written)
         stage.add(row("pass-written", "written by a pass over unchanged jobs", "bytes", written))
         spread = max(calls.values()) - min(calls.values())
-        name = f"calls of a pass: the most less the fewest, {min(calls)} to {max(calls)} jobs"
-        stage.add(row("pass-calls-spread", name, "calls", [spread]))
+        name = f"RPCs of a pass: the most less the fewest, {min(calls)} to {max(calls)} jobs"
+        stage.add(row("pass-calls-spread", name, "RPCs", [spread]))
 
 
 def _fill(scene: Scene, number: int) -> None:
@@ -52,7 +52,7 @@ def _measure(stage: Stage, scene: Scene, timer: Timer, number: int, written: lis
     """Measures passes over what is there.
 
     :param written: takes the bytes of each pass
-    :returns: calls of the controller in one pass
+    :returns: RPCs to slurmctld in one pass
     """
     python, env = stage.installation.python, scene.site.environment()
     worker = [python, "-m", "ucloud_slurm", "worker"]
@@ -76,7 +76,7 @@ def _measure(stage: Stage, scene: Scene, timer: Timer, number: int, written: lis
     beside = "squeue and sacct"
     stage.add(row(f"pass-{number}", f"pass with {number} waiting, a process of its own", "ms", ours, bare, beside))
     stage.add(row(f"pass-memory-{number}", "of which the peak of its memory", "MiB", [memory]))
-    stage.add(row(f"pass-calls-{number}", "of which calls of the controller", "calls", [calls]))
+    stage.add(row(f"pass-calls-{number}", "of which RPCs to slurmctld", "RPCs", [calls]))
     took, peak, bytes_ = _loop(scene, max(1, calls))
     written.append(bytes_)
     stage.add(row(f"loop-{number}", f"pass with {number} waiting, in worker --loop", "ms", [took], bare, beside))
@@ -85,9 +85,9 @@ def _measure(stage: Stage, scene: Scene, timer: Timer, number: int, written: lis
 
 
 def _loop(scene: Scene, calls: int) -> tuple[float, float, float]:
-    """Has the worker do pass after pass, and counts them by their calls of the controller.
+    """Has the worker do pass after pass, and counts them by their RPCs to slurmctld.
 
-    :param calls: of the controller in one pass
+    :param calls: RPCs to slurmctld in one pass
     :returns: ms of a pass, MiB that the process had at most, bytes that a pass wrote
     """
     last = scene.controller_calls()

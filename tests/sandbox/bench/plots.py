@@ -91,9 +91,7 @@ def _passes(axes: Any, reports: Sequence[Report]) -> bool:
         return False
     processes = [rows[f"pass-{size}"] for size in sizes]
     axes.plot(sizes, [row.ours.median for row in processes], "o-", color=OURS, label="pass, a process of its own")
-    axes.plot(
-        sizes, [rows[f"loop-{size}"].ours.median for size in sizes], "s--", color=OTHER, label="pass, in worker --loop"
-    )
+    axes.plot(sizes, [rows[f"loop-{size}"].ours.median for size in sizes], "s--", color=OTHER, label="pass, in worker --loop")
     bare = [row.bare.median for row in processes if row.bare is not None]
     axes.plot(sizes, bare, "^-", color=BARE, label="one squeue and one sacct")
     axes.set(xlabel="unchanged jobs that wait", ylabel="time in ms, median", title="A pass of the worker")

@@ -50,9 +50,7 @@ class Program:
 
 
 @contextmanager
-def running(
-    installation: Installation, user: str | None, name: str, log: Path, python: str | None = None
-) -> Iterator[Program]:
+def running(installation: Installation, user: str | None, name: str, log: Path, python: str | None = None) -> Iterator[Program]:
     """Starts a program of this folder, and ends it.
 
     :param user: whom it runs as; None is the caller

@@ -30,13 +30,5 @@ class Sizes:
 
 WHOLE = Sizes()
 QUICK = Sizes(
-    creates=20,
-    rounds=1,
-    at_once=3,
-    bulks=(20,),
-    waiting=(10, 100),
-    passes=2,
-    outbox_jobs=50,
-    messages=10,
-    finished=2000,
+    creates=20, rounds=1, at_once=3, bulks=(20,), waiting=(10, 100), passes=2, outbox_jobs=50, messages=10, finished=2000
 )

@@ -78,9 +78,7 @@ class Stage:
     add: Callable[[Row], None]
 
     @contextmanager
-    def scene(
-        self, name: str, *, links: Mapping[str, str] | None = None, tables: Tables | None = None
-    ) -> Iterator["Scene"]:
+    def scene(self, name: str, *, links: Mapping[str, str] | None = None, tables: Tables | None = None) -> Iterator["Scene"]:
         """A new site that runs, with a new Core. Afterwards all of it is gone, and its jobs too.
 
         :param name: for its folder

@@ -93,13 +93,7 @@ def application(
         "supportedProviders": None,
     }
     tool = {"owner": "_ucloud", "createdAt": created_at, "modifiedAt": created_at, "description": description}
-    metadata = {
-        "authors": ["UCloud"],
-        "title": name,
-        "description": "An example application",
-        "website": None,
-        "public": True,
-    }
+    metadata = {"authors": ["UCloud"], "title": name, "description": "An example application", "website": None, "public": True}
     return {
         "metadata": info | metadata,
         "invocation": {

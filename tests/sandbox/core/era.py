@@ -178,9 +178,7 @@ CORE_TODAY = CoreEra(
     is_fatal=True,
     needs_absolute=True,
     unlink_restores=True,
-    not_made=frozenset(
-        {"jobs/init", "jobs/verify", "jobs/updateAcl", "jobs/retrieveUtilization", "integration/welcome"}
-    ),
+    not_made=frozenset({"jobs/init", "jobs/verify", "jobs/updateAcl", "jobs/retrieveUtilization", "integration/welcome"}),
 )
 """Today: no credit check, usage that is reported, a socket for each log, 403 for stale tokens."""
 

@@ -46,9 +46,7 @@ class Exchange:
 class Exchanges:
     """All exchanges of a Core, and those who watch them. Safe for several threads."""
 
-    def __init__(
-        self, changed: threading.Condition, incoming: Collection[str], now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, changed: threading.Condition, incoming: Collection[str], now: Callable[[], float] = time.time) -> None:
         """Nothing was said yet.
 
         :param incoming: names of the calls that the provider may make
@@ -85,9 +83,7 @@ class Exchanges:
             raise ValueError(f"The provider makes no call named {call!r}.")
         return self._add(self._hooks, (call, hook))
 
-    def begin(
-        self, direction: Direction, call: str, request: Mapping[str, Any], username: str | None = None
-    ) -> Exchange:
+    def begin(self, direction: Direction, call: str, request: Mapping[str, Any], username: str | None = None) -> Exchange:
         """Record a request and tell the watchers."""
         with self._changed:
             exchange = Exchange(
@@ -109,10 +105,7 @@ class Exchanges:
     def end(self, exchange: Exchange, status: int, response: Any, *, delivered: bool) -> Exchange:
         """Record the answer, tell the watchers and then run the hooks."""
         whole = replace(
-            exchange,
-            status=status,
-            response=blanked(response) if isinstance(response, dict) else None,
-            delivered=delivered,
+            exchange, status=status, response=blanked(response) if isinstance(response, dict) else None, delivered=delivered
         )
         with self._changed:
             self._all[exchange.number] = whole
@@ -139,10 +132,7 @@ class Exchanges:
 
 def blanked(message: Mapping[str, Any]) -> dict[str, Any]:
     """The message without the tokens in it. They have no business in a printed table."""
-    return {
-        key: "(secret)" if key in SECRETS and isinstance(value, str) else _blanked(value)
-        for key, value in message.items()
-    }
+    return {key: "(secret)" if key in SECRETS and isinstance(value, str) else _blanked(value) for key, value in message.items()}
 
 
 def _blanked(value: Any) -> Any:

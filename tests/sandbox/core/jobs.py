@@ -126,13 +126,7 @@ class Jobs:
             return _copy(self._jobs[job_id])
 
     def add(
-        self,
-        specification: Json,
-        owner: str,
-        project: str | None,
-        *,
-        confirmed: bool = False,
-        registered_as: str | None = None,
+        self, specification: Json, owner: str, project: str | None, *, confirmed: bool = False, registered_as: str | None = None
     ) -> CoreJob:
         """Make a row, unconfirmed unless said otherwise. Ids are decimal, and never used again.
 

@@ -94,9 +94,7 @@ class Verification:
         jobs = [self.jobs.get(job_id) for job_id in job_ids] if job_ids else self._due()
         if jobs:
             self.jobs.verified(job.id for job in jobs)
-            self.calls.plain(
-                self.calls.about_jobs("verify"), {"items": [self.sent.job(job) for job in jobs]}, unit=True
-            )
+            self.calls.plain(self.calls.about_jobs("verify"), {"items": [self.sent.job(job) for job in jobs]}, unit=True)
         return [job.id for job in jobs]
 
     def _due(self) -> list[CoreJob]:

@@ -139,9 +139,7 @@ class ProviderCalls:
                 raise
         self._stopping.wait(self._retry_wait)
 
-    def plain(
-        self, call: str, body: Json | None = None, *, query: Mapping[str, str] | None = None, unit: bool = False
-    ) -> Any:
+    def plain(self, call: str, body: Json | None = None, *, query: Mapping[str, str] | None = None, unit: bool = False) -> Any:
         """A call that Core makes for itself.
 
         :param query: of a GET

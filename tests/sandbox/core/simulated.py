@@ -103,9 +103,7 @@ class SimulatedCore:
         self._exchanges = Exchanges(changed, self._routes.values(), now)
         self.on_exchange = self._exchanges.watch
         self.before_answer = self._exchanges.before_answer
-        self.notifications = Notifications(
-            changed, self.tokens, self.accounts, self.directory, self.catalogue, complaints.add
-        )
+        self.notifications = Notifications(changed, self.tokens, self.accounts, self.directory, self.catalogue, complaints.add)
         self._early_control = EarlyControl(
             provider, era, changed, self.tokens, jobs, self.wallets, self.catalogue, rendering, self.directory
         )
@@ -146,16 +144,7 @@ class SimulatedCore:
 
         # What users ask.
         creation = JobCreation(
-            era,
-            calls,
-            jobs,
-            sent,
-            self.catalogue,
-            self.directory,
-            self.wallets,
-            self.accounts,
-            self.capabilities,
-            complaints,
+            era, calls, jobs, sent, self.catalogue, self.directory, self.wallets, self.accounts, self.capabilities, complaints
         )
         self.submit = creation.submit
         self.submit_many = creation.submit_many
@@ -199,9 +188,7 @@ class SimulatedCore:
         self.is_connected = connections.is_connected
 
     def _today_work(self, rendering: JobRendering) -> Mapping[str, Callable[[Call], Json]]:
-        control = TodayControl(
-            self.provider, self.era, self._changed, self.tokens, self._jobs, rendering, self.directory
-        )
+        control = TodayControl(self.provider, self.era, self._changed, self.tokens, self._jobs, rendering, self.directory)
         billing = TodayBilling(self.provider, self._jobs, self.accounts, self.catalogue, self.directory)
         return {**control.work(), **billing.work()}
 

@@ -59,9 +59,7 @@ class Sockets:
         self._keep(socket)
         return socket
 
-    def channel(
-        self, path: str, headers: Mapping[str, str], stream_ids: Iterator[int], base: str | None = None
-    ) -> Channel:
+    def channel(self, path: str, headers: Mapping[str, str], stream_ids: Iterator[int], base: str | None = None) -> Channel:
         """A connection of its own that carries calls. See :meth:`socket`.
 
         :param base: another address than the provider's

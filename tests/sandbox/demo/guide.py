@@ -50,9 +50,7 @@ def _charge(id_: str) -> Row:
 
 
 def _no_funds(id_: str) -> Row:
-    return Row(
-        f"[{id_}] Response", FROM_UCLOUD, "chargeCredits", "402 Payment Required", answer=True, fits=_status(402)
-    )
+    return Row(f"[{id_}] Response", FROM_UCLOUD, "chargeCredits", "402 Payment Required", answer=True, fits=_status(402))
 
 
 def _report(id_: str, minutes: int) -> Row:

@@ -111,9 +111,7 @@ class Demo:
         self._say("A job that is followed and steered:")
         self._say("")
         try:
-            LiveScene(
-                self._cluster, installation, self._era, lambda line: self._say(f"live            | {line}")
-            ).play()
+            LiveScene(self._cluster, installation, self._era, lambda line: self._say(f"live            | {line}")).play()
         except Exception as error:  # noqa: BLE001  whatever it is, the scene was not played
             self._say(f"live: NOT as it should be: {type(error).__name__}: {error}")
             return False

@@ -53,10 +53,7 @@ class Scene:
         self.job = ""
         slug = title.replace(" ", "-")
         self.site = Site(
-            cluster,
-            self.core,
-            installation,
-            SiteSettings(folder=cluster.folder / "sites" / slug, tables=TABLES, conf=conf),
+            cluster, self.core, installation, SiteSettings(folder=cluster.folder / "sites" / slug, tables=TABLES, conf=conf)
         )
         self._changed = threading.Condition()
         self.core.on_exchange(self._heard)

@@ -15,9 +15,7 @@ FOLDER = Path("/var/tmp/ucloud-slurm-sid")
 
 
 @click.group()
-@click.option(
-    "--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Where everything of it is."
-)
+@click.option("--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Where everything of it is.")
 @click.pass_context
 def sid(context: click.Context, folder: Path) -> None:
     """A Debian sid in a folder, with a newer Slurm and pyslurm, to try this checkout in. For developers; needs root."""

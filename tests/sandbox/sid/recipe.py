@@ -167,8 +167,7 @@ def failure(step: Step, log: str, slurm: str | None) -> str:
     """
     inside = f" (Slurm {slurm})" if slurm else ""
     return (
-        f"The Debian {SUITE}{inside} is not usable: {step.what} failed. Its own words are in {log}. "
-        f"What to do: {step.advice}."
+        f"The Debian {SUITE}{inside} is not usable: {step.what} failed. Its own words are in {log}. What to do: {step.advice}."
     )
 
 

@@ -132,9 +132,7 @@ class Sid:
         argv += [mirror] if mirror else []
         with self._log(step).open("ab") as log:
             try:
-                done = subprocess.run(
-                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, timeout=step.seconds
-                )
+                done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, timeout=step.seconds)
             except subprocess.TimeoutExpired:
                 raise self._failed(step) from None
         if done.returncode != 0:

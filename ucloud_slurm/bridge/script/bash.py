@@ -29,10 +29,7 @@ def sourced(path: str, what: str) -> list[str]:
 
     :param what: what the file is, for the error message
     """
-    return [
-        f"[ -r {shlex.quote(path)} ] || {stop(f'{path} ({what}) cannot be read on this node.')}",
-        f". {shlex.quote(path)}",
-    ]
+    return [f"[ -r {shlex.quote(path)} ] || {stop(f'{path} ({what}) cannot be read on this node.')}", f". {shlex.quote(path)}"]
 
 
 def refuse_control_characters(what: str, texts: Iterable[str]) -> None:

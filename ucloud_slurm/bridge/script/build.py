@@ -13,13 +13,7 @@ from ucloud_slurm.bridge.script.invocation import arguments, environment, parame
 from ucloud_slurm.bridge.script.launch import ProgramLaunch, warning_signal
 from ucloud_slurm.bridge.script.resources import Layout, Plan, layout
 from ucloud_slurm.bridge.script.text import ScriptParts, script_text
-from ucloud_slurm.bridge.template.inputs import (
-    chosen_modules,
-    loaded_modules,
-    other_elements,
-    render_request,
-    ucloud_facts,
-)
+from ucloud_slurm.bridge.template.inputs import chosen_modules, loaded_modules, other_elements, render_request, ucloud_facts
 from ucloud_slurm.bridge.template.messages import Render, Request
 from ucloud_slurm.config import ApplicationsSection, ContainersSection, FilesRoot, Product
 from ucloud_slurm.errors import Refused, one_line
@@ -111,32 +105,17 @@ def batch_job(
         )
     )
     return Submission(
-        user=user.user,
-        name=naming.slurm_name(job),
-        comment=naming.comment(provider, job.id),
-        script=script,
-        partition=product.partition,
-        nodes=plan.nodes,
-        cpus=program.layout.cpus,
-        memory=plan.memory,
-        gres=plan.gres,
-        minutes=plan.minutes,
-        account=account,
-        qos=product.qos,
-        constraint=product.constraint,
-        reservation=product.reservation,
-        folder=paths.folder,
-        output=paths.log("stdout", 0),
-        error=paths.log("stderr", 0),
-        exclusive=product.exclusive,
-        signal=warning_signal(product, launch),
-        more=(*product.options, *program.layout.more),
-        tasks=program.layout.tasks,
-    )
+        user=user.user, name=naming.slurm_name(job), comment=naming.comment(provider, job.id), script=script,
+        partition=product.partition, nodes=plan.nodes, cpus=program.layout.cpus, memory=plan.memory, gres=plan.gres,
+        minutes=plan.minutes, account=account, qos=product.qos, constraint=product.constraint,
+        reservation=product.reservation, folder=paths.folder, output=paths.log("stdout", 0),
+        error=paths.log("stderr", 0), exclusive=product.exclusive, signal=warning_signal(product, launch),
+        more=(*product.options, *program.layout.more), tasks=program.layout.tasks,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class _Program:
+class _ApplicationRun:
     """What an application runs.
 
     :ivar variables: environment variables that it sets
@@ -154,12 +133,12 @@ class _Program:
     facts: Mapping[str, str]
 
 
-def _command(invocation: Invocation, job: Job, texts: Mapping[str, str], plan: Plan) -> _Program:
+def _command(invocation: Invocation, job: Job, texts: Mapping[str, str], plan: Plan) -> _ApplicationRun:
     """An application that is a program with arguments."""
     for name, text in texts.items():
         refuse_control_characters(f"The parameter '{name}'", [text])
     variables, command = environment(invocation, texts), arguments(invocation, texts)
-    return _Program(variables, command, None, Layout(1, plan.cpus, ()), chosen_modules(job), {})
+    return _ApplicationRun(variables, command, None, Layout(1, plan.cpus, ()), chosen_modules(job), {})
 
 
 def _script(
@@ -170,13 +149,13 @@ def _script(
     request: Request,
     render: Render,
     settings: ApplicationsSection,
-) -> _Program:
+) -> _ApplicationRun:
     """An application that is a script, rendered from its template."""
     try:
         others = other_elements(application.invocation, texts)
         rendered = render(request)
         variables: dict[str, Pieces] = {name: [("text", text)] for name, text in rendered.environment.items()}
-        return _Program(
+        return _ApplicationRun(
             variables=dict(sorted((variables | dict(others.environment)).items())),
             command=(),
             body=rendered.script,

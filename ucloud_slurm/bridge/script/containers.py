@@ -95,12 +95,7 @@ class Container:
 
 
 def container(
-    backend: str,
-    image: str | None,
-    settings: ContainersSection,
-    files: Sequence[InputFile],
-    folder: str,
-    gres: str | None,
+    backend: str, image: str | None, settings: ContainersSection, files: Sequence[InputFile], folder: str, gres: str | None
 ) -> Container | None:
     """The container of an application; None for an application that needs none here.
 

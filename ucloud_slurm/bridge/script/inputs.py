@@ -131,12 +131,7 @@ def _default(what: str, default: Any) -> str | None:
 
 
 def _input(
-    what: str,
-    parameter: str | None,
-    path: str,
-    read_only: bool,
-    roots: Sequence[FilesRoot],
-    places: Mapping[str, str | None],
+    what: str, parameter: str | None, path: str, read_only: bool, roots: Sequence[FilesRoot], places: Mapping[str, str | None]
 ) -> InputFile:
     parts = _parts(what, path)
     best: tuple[int, FilesRoot] | None = None

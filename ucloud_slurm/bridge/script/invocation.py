@@ -15,23 +15,13 @@ from ucloud_slurm.ucloud.jobs import ParameterValue
 
 # Kind of a declared parameter -> kind of the value that a user gives (contract: AppParameterValue).
 _VALUE_KINDS = {
-    "input_file": "file",
-    "input_directory": "file",
-    "text": "text",
-    "textarea": "text",
-    "enumeration": "text",
-    "integer": "integer",
-    "floating_point": "floating_point",
-    "boolean": "boolean",
-    "peer": "peer",
-    "license_server": "license_server",
-    "network_ip": "network",
-    "ingress": "ingress",
-    "block_storage": "block_storage",
-    "private_network": "private_network",
-    "workflow": "workflow",
+    "input_file": "file", "input_directory": "file", "text": "text",
+    "textarea": "text", "enumeration": "text", "integer": "integer",
+    "floating_point": "floating_point", "boolean": "boolean", "peer": "peer",
+    "license_server": "license_server", "network_ip": "network", "ingress": "ingress",
+    "block_storage": "block_storage", "private_network": "private_network", "workflow": "workflow",
     "modules": "modules",
-}
+}  # fmt: skip
 # Kinds of parameters that are no argument: scripts, modules to load, and a readme, which has no value.
 _NOT_ARGUMENTS = frozenset(("workflow", "modules", "readme"))
 
@@ -58,9 +48,7 @@ def parameter_texts(
 
 
 def parameter_values(
-    parameters: Iterable[ApplicationParameter],
-    given: Mapping[str, ParameterValue],
-    paths: Mapping[str, str] | None = None,
+    parameters: Iterable[ApplicationParameter], given: Mapping[str, ParameterValue], paths: Mapping[str, str] | None = None
 ) -> dict[str, Value]:
     """The value of every declared parameter that has one, given or by default, as text, number or boolean.
 
@@ -127,9 +115,7 @@ def _element(invocation: Invocation, element: InvocationParameter, texts: Mappin
         case "env":
             return []
         case _:
-            raise Refused(
-                f"The application is started in a way ('{element.type}') that this provider does not know yet."
-            )
+            raise Refused(f"The application is started in a way ('{element.type}') that this provider does not know yet.")
 
 
 def _variables(invocation: Invocation, element: InvocationParameter, texts: Mapping[str, str]) -> list[str]:
@@ -163,9 +149,7 @@ def _is_true(invocation: Invocation, name: str, texts: Mapping[str, str]) -> boo
 
 def _refuse_other_kinds(parameter: ApplicationParameter, value: ParameterValue) -> None:
     if value.type in OTHER_KINDS:
-        raise Refused(
-            f"The parameter '{parameter.name}' needs {OTHER_KINDS[value.type]}, which this provider does not offer."
-        )
+        raise Refused(f"The parameter '{parameter.name}' needs {OTHER_KINDS[value.type]}, which this provider does not offer.")
     if value.type != _VALUE_KINDS.get(parameter.type, value.type):
         raise Refused(f"The parameter '{parameter.name}' has a value that is not of its type.")
 

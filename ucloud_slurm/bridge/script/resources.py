@@ -64,9 +64,7 @@ def plan(
     if product.nodes_max is not None and nodes > product.nodes_max:
         raise Refused(f"{product.id} allows at most {_count(product.nodes_max, 'node')}; the job asks for {nodes}.")
     if product.time_max is not None and wanted.minutes is not None and wanted.minutes * 60 > product.time_max:
-        raise Refused(
-            f"{product.id} allows at most {span(int(product.time_max // 60))}; the job asks for {span(wanted.minutes)}."
-        )
+        raise Refused(f"{product.id} allows {span(int(product.time_max // 60))}; the job asks for {span(wanted.minutes)}.")
     if partition is not None:
         _fits(wanted, product, partition)
     if nodes > MAX_NODES:
@@ -90,17 +88,12 @@ def _minutes(job: Job, application: Application, product: Product) -> int | None
 
 def _fits(wanted: Plan, product: Product, partition: Partition) -> None:
     if wanted.minutes is not None and partition.minutes is not None and wanted.minutes > partition.minutes:
-        raise Refused(
-            f"A job on {product.id} may run for at most {span(partition.minutes)}; this one asks for "
-            f"{span(wanted.minutes)}."
-        )
+        raise Refused(f"Jobs on {product.id} run at most {span(partition.minutes)}; it asks for {span(wanted.minutes)}.")
     most = sum(group.count for group in partition.groups)
     if partition.nodes_max is not None:
         most = min(most, partition.nodes_max)
     if wanted.nodes > most:
-        raise Refused(
-            f"A job on {product.id} may use at most {_count(most, 'node')}; this one asks for {wanted.nodes}."
-        )
+        raise Refused(f"A job on {product.id} may use at most {_count(most, 'node')}; this one asks for {wanted.nodes}.")
     fitting = sum(group.count for group in partition.groups if _holds(group, wanted))
     if wanted.nodes > fitting:
         raise Refused(_too_large(wanted, product, partition.groups, fitting))

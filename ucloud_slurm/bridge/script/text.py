@@ -65,9 +65,7 @@ def script_text(parts: ScriptParts) -> str:
     _check_lengths(command, sum(len(line.encode()) for line in others))
     sections: list[Sequence[str]] = [
         modules.load_lines(parts.modules, parts.modules_init),
-        ["# The site's own beginning of a job", *sourced(parts.prologue, "the prologue of the site")]
-        if parts.prologue
-        else [],
+        ["# The site's own beginning of a job", *sourced(parts.prologue, "the prologue of the site")] if parts.prologue else [],
         inputs.checks(parts.inputs),
         parts.container.find_image() if parts.container else [],
         parts.launch.host_file(),

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum
 
-from ucloud_slurm.bridge.template.shell_commands import Command
+from ucloud_slurm.bridge.template.shell_commands import ShellCommand
 
 _SUBSCRIPT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\[")
 
@@ -59,7 +59,7 @@ class Frame:
     unquoted: str = ""
     argument: str = ""
     array_depth: int = 0
-    command: Command = field(default_factory=Command)
+    command: ShellCommand = field(default_factory=ShellCommand)
     operator: str = ""
     pending: list[HereDocument] = field(default_factory=list)
     documents: list[HereDocument] = field(default_factory=list)

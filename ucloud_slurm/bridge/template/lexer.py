@@ -1,4 +1,4 @@
-"""A lexer of bash: at every place of a script it knows how bash reads on, as a command, within quotes, ...
+"""A lexer of bash: it tracks how bash interprets each place of a script, as a command, within quotes, ...
 
 Where the text so far is ambiguous, the lexer remembers why, and a value after it is refused.
 """
@@ -13,11 +13,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./:=@%+,^~*?!{}\]-]+")
 _DESCRIPTOR = re.compile(r"[0-9]+|\{[A-Za-z_][A-Za-z0-9_]*\}")
 _METACHARACTERS = " \t\n;&|<>()"
 _DELIMITER = re.compile(r"""(?:'[^'\n]*'|"[^"\n$`\\]*"|\\[^\n]|[^ \t\n;&|<>()'"\\$`])+""")
-_SKIPPED = {
-    Mode.SINGLE: re.compile(r"[^']+"),
-    Mode.DOUBLE: re.compile(r'[^"\\$`\n]+'),
-    Mode.COMMENT: re.compile(r"[^\n]+"),
-}
+_SKIPPED = {Mode.SINGLE: re.compile(r"[^']+"), Mode.DOUBLE: re.compile(r'[^"\\$`\n]+'), Mode.COMMENT: re.compile(r"[^\n]+")}
 _QUOTES = (Mode.SINGLE, Mode.DOUBLE, Mode.ANSI)
 _OPENS = {"`": Mode.BACKQUOTE, '"': Mode.DOUBLE, "'": Mode.SINGLE}
 _CLOSES = {Mode.DOUBLE: '"', Mode.PARAMETER: "}", Mode.BACKQUOTE: "`", Mode.ANSI: "'"}

@@ -1,7 +1,7 @@
 """Quoting of Jinja values in a script of bash: each arrives as it is, wherever in the script it is printed.
 
-Code of the template's author is not changed. Where it is not certain how bash would read a value, the value is refused:
-no job is better than one that runs what a user typed.
+Code of the template's author is not changed. Where it is not certain how bash would read a value, the value is refused,
+so that a user's text never runs as code.
 """
 
 import re
@@ -113,9 +113,7 @@ class _ValueQuoter(Lexer):
             if number:
                 self._end_document_line(top)
             if document.strips_tabs and line.startswith("\t") and not top.line.strip("\t"):
-                raise self._refused(
-                    "a tab at the beginning of a line of a value would be lost in a here-document with <<-"
-                )
+                raise self._refused("a tab at the beginning of a line of a value would be lost in a here-document with <<-")
             top.line += line
             top.has_value = True
         return quoted

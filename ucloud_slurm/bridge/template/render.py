@@ -52,9 +52,7 @@ def render(request: Request) -> Rendered:
     loaded: list[tuple[str, str]] = []
     helpers = _helpers(request, options, loaded)
     values = {name: Absent(name=name) for name in request.absent} | dict(request.values)
-    ucloud = dict(request.ucloud) | {
-        name: ShellVariable(variable) for name, variable in request.shell_variables.items()
-    }
+    ucloud = dict(request.ucloud) | {name: ShellVariable(variable) for name, variable in request.shell_variables.items()}
     context = helpers | values | {"ucloud": ucloud}
     first = {name: plain(trimmed(sandbox.rendered(text, context))) for name, text in request.sbatch.items()}
     environment = {name: plain(sandbox.rendered(text, context)) for name, text in request.environment.items()}
@@ -62,9 +60,7 @@ def render(request: Request) -> Rendered:
     script = _script(sandbox.rendered(request.template, context))
     others = chain(environment.values(), *options.items(), *loaded)
     if sum(map(len, others)) > MAX_CHARACTERS or len(options) + len(loaded) > MAX_ENTRIES:
-        raise Refused(
-            f"its environment, options and modules would be more than {MAX_CHARACTERS} characters, or too many."
-        )
+        raise Refused(f"its environment, options and modules would be more than {MAX_CHARACTERS} characters, or too many.")
     return Rendered(script, environment, options, tuple(dict.fromkeys(loaded)))
 
 

@@ -104,11 +104,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             "safe": tagged,
             "tojson": _json,
         }
-        self.tests |= {
-            "none": lambda value: value is None or isinstance(value, Absent),
-            "match": _match,
-            "search": _search,
-        }
+        self.tests |= {"none": lambda value: value is None or isinstance(value, Absent), "match": _match, "search": _search}
 
     def rendered(self, source: str, values: dict[str, Any]) -> TaggedStr:
         """Renders a template.

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 RESERVED = frozenset(("if", "then", "elif", "else", "fi", "time", "for", "in", "until", "while", "do", "done"))
 RESERVED |= frozenset(("case", "esac", "coproc", "select", "function"))
 # A command begins after these.
-_BEFORE_A_COMMAND = frozenset(("if", "then", "elif", "else", "time", "until", "while", "do", "coproc", "!", "{", "("))
+_BEFORE_COMMAND = frozenset(("if", "then", "elif", "else", "time", "until", "while", "do", "coproc", "!", "{", "("))
 _DECLARE = frozenset(("declare", "typeset", "local", "readonly", "export"))
 _TAKE_NAMES = _DECLARE | {"unset", "read", "mapfile", "readarray", "getopts"}
 _ARITHMETIC = frozenset(("-eq", "-ne", "-lt", "-le", "-gt", "-ge", "-v", "-R"))
-_BEFORE_A_BUILTIN = frozenset(("command", "builtin"))
+_BEFORE_BUILTIN = frozenset(("command", "builtin"))
 # Commands that run their arguments, or hand them to a shell that reads them again.
 _RUN_ARGUMENTS = frozenset(("eval", "trap", "alias", "compgen", "ssh"))
 _SHELLS = frozenset(("sh", "bash", "dash", "ksh", "zsh", "su", "sg", "script", "flock", "sbatch"))
@@ -25,7 +25,7 @@ _COMPARED = "a value that is no number cannot be compared as a number, or looked
 
 
 @dataclass(slots=True)
-class Command:
+class ShellCommand:
     """What is known of the command so far.
 
     :ivar name: its first word
@@ -81,9 +81,7 @@ class Command:
             self.options += argument
         elif unquoted == "{" and self.name == "function":
             self.end()
-        elif not self.name and not (
-            unquoted in _BEFORE_A_COMMAND or argument in _BEFORE_A_BUILTIN or _ASSIGNMENT.match(unquoted)
-        ):
+        elif not self.name and not (unquoted in _BEFORE_COMMAND or argument in _BEFORE_BUILTIN or _ASSIGNMENT.match(unquoted)):
             self.name = argument
         self.starts_shell = self.starts_shell or argument.rpartition("/")[2] in _SHELLS
         self.integers = self.declares and "i" in self.options
@@ -113,9 +111,7 @@ class Command:
         ):
             return "a value cannot be the name of a variable"
         if _SPECIAL.match(begun) and (not self.name or self.declares):
-            return (
-                f"a value that is no number cannot be assigned to {begun.partition('=')[0]}, a variable of bash itself"
-            )
+            return f"a value that is no number cannot be assigned to {begun.partition('=')[0]}, a variable of bash itself"
         follows = _SCRIPT_FOLLOWS.fullmatch(self.last) or begun.startswith("--wrap=")
         if not harmless and (self.name in _RUN_ARGUMENTS or (self.starts_shell and follows)):
             return (

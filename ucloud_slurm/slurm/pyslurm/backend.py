@@ -5,14 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ucloud_slurm.slurm import errors
 from ucloud_slurm.slurm.commands import Commands
-from ucloud_slurm.slurm.errors import (
-    ActionRefusedError,
-    OutcomeUnknownError,
-    SchedulerUnavailableError,
-    SubmissionRefusedError,
-    is_refusal,
-)
 from ucloud_slurm.slurm.pyslurm import translation
 from ucloud_slurm.slurm.pyslurm.process import AnswerLostError, NotSentError, PySlurmPool, PySlurmProcess
 from ucloud_slurm.slurm.pyslurm.translation import UnsupportedError
@@ -39,13 +33,7 @@ class PySlurm(Commands):
     """
 
     def __init__(
-        self,
-        folder: Path,
-        conf: Path,
-        timeout: float,
-        *,
-        level: int = logging.INFO,
-        now: Callable[[], float] = time.monotonic,
+        self, folder: Path, conf: Path, timeout: float, *, level: int = logging.INFO, now: Callable[[], float] = time.monotonic
     ) -> None:
         """See :class:`Commands`.
 
@@ -65,7 +53,6 @@ class PySlurm(Commands):
         return self._processes.first.reason
 
     def begin(self) -> None:
-        """See :class:`Scheduler`."""
         self._calls = CALLS_BEFORE_START
         self._processes.first.begin()
 
@@ -79,10 +66,7 @@ class PySlurm(Commands):
         return self._processes.first.ready(within)
 
     def close(self) -> None:
-        """See :class:`Scheduler`."""
         self._processes.close()
-
-    # -- submitting -----------------------------------------------------------------------------------------
 
     def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
         """See :class:`Scheduler`. Slurm lets nobody but root submit for another user, so others' jobs go to sbatch."""
@@ -109,14 +93,11 @@ class PySlurm(Commands):
             return None
         except AnswerLostError as error:
             self._count("submit")
-            raise OutcomeUnknownError(f"pyslurm gave no answer: {error}") from None
+            raise errors.OutcomeUnknownError(f"pyslurm gave no answer: {error}") from None
         self._count("submit")
         return answer
 
-    # -- reading --------------------------------------------------------------------------------------------
-
     def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:
-        """See :class:`Scheduler`."""
         until = time.monotonic() + within
         try:
             return self._load(job, within)
@@ -137,10 +118,7 @@ class PySlurm(Commands):
             raise _UseCommandsError("it is one of a job array")
         return found
 
-    # -- acting ---------------------------------------------------------------------------------------------
-
     def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:
-        """See :class:`Scheduler`."""
         until = time.monotonic() + within
         try:
             found = self._load(job, within)
@@ -156,7 +134,6 @@ class PySlurm(Commands):
             super().cancel(job, name, user, error.left(until))
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
-        """See :class:`Scheduler`."""
         until = time.monotonic() + within
         try:
             if minutes < 1:
@@ -166,19 +143,15 @@ class PySlurm(Commands):
             super().set_time_limit(job, minutes, error.left(until))
 
     def suspend(self, job: SlurmJobId, within: float) -> None:
-        """See :class:`Scheduler`."""
         self._act_or("suspend", job, within, super().suspend)
 
     def resume(self, job: SlurmJobId, within: float) -> None:
-        """See :class:`Scheduler`."""
         self._act_or("resume", job, within, super().resume)
 
     def hold(self, job: SlurmJobId, within: float) -> None:
-        """See :class:`Scheduler`."""
         self._act_or("hold", job, within, super().hold)
 
     def release(self, job: SlurmJobId, within: float) -> None:
-        """See :class:`Scheduler`."""
         self._act_or("release", job, within, super().release)
 
     def _act_or(self, call: str, job: SlurmJobId, within: float, command: Callable[[SlurmJobId, float], None]) -> None:
@@ -194,10 +167,8 @@ class PySlurm(Commands):
         if "done" in answer:
             return
         if _refused(answer):
-            raise ActionRefusedError(f"{_text(answer)} for job {job}")
+            raise errors.ActionRefusedError(f"{_text(answer)} for job {job}")
         raise _UseCommandsError(_text(answer))
-
-    # -- the process ----------------------------------------------------------------------------------------
 
     def _ask_process(self, call: str, job: SlurmJobId, within: float, **more: object) -> Message:
         if not self._is_worth_it():
@@ -231,7 +202,7 @@ class _UseCommandsError(Exception):
         """
         left = until - time.monotonic()
         if left <= 0:
-            raise SchedulerUnavailableError(f"pyslurm gave no answer in time: {self}")
+            raise errors.SchedulerUnavailableError(f"pyslurm gave no answer in time: {self}")
         return left
 
 
@@ -261,14 +232,14 @@ def _submitted(answer: Message) -> SlurmJobId:
     if isinstance(done, int) and not isinstance(done, bool) and done > 0:
         return SlurmJobId(done)
     if _refused(answer):
-        raise SubmissionRefusedError(_text(answer))
-    raise OutcomeUnknownError(f"pyslurm: {_text(answer)}")
+        raise errors.SubmissionRefusedError(_text(answer))
+    raise errors.OutcomeUnknownError(f"pyslurm: {_text(answer)}")
 
 
 def _refused(answer: Message) -> bool:
     """Whether Slurm served the request and refused it."""
     number = answer.get("errno")
-    return isinstance(number, int) and number >= translation.FIRST_OF_SLURM and is_refusal(_text(answer))
+    return isinstance(number, int) and number >= translation.FIRST_OF_SLURM and errors.is_refusal(_text(answer))
 
 
 def _text(answer: Message) -> str:

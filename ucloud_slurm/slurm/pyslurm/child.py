@@ -75,18 +75,14 @@ def _hello(commands: str, oldest: str) -> Message:
         raise PySlurmUnusableError(f"pyslurm {version} is of the older generation; release {oldest} or newer is needed")
     library, site = _release(version), _site_release(commands)
     if library != site:
-        raise PySlurmUnusableError(
-            f"its libslurm is of Slurm {library} and {commands}/sbatch of {site}; rebuild pyslurm"
-        )
+        raise PySlurmUnusableError(f"its libslurm is of Slurm {library} and {commands}/sbatch of {site}; rebuild pyslurm")
     settings = _settings(commands)
     filters = settings.get("CliFilterPlugins", NOTHING)
     if filters not in (NOTHING, "cli_filter/none"):
         raise PySlurmUnusableError(f"the site has CliFilterPlugins={filters}, which only Slurm's own commands apply")
     # pyslurm turns it off for every job; sbatch leaves it to the site.
     if "oomkillstep" in settings.get("TaskPluginParam", NOTHING).lower():
-        raise PySlurmUnusableError(
-            "the site has TaskPluginParam=OOMKillStep, which jobs that pyslurm submits would not get"
-        )
+        raise PySlurmUnusableError("the site has TaskPluginParam=OOMKillStep, which jobs that pyslurm submits would not get")
     return {"pyslurm": version, "slurm": library, "limits": _propagated(settings)}
 
 

@@ -83,7 +83,6 @@ class LogFollower:
         self._pause = POLL_LEAST_SECONDS
 
     def on_access_change(self, access: Access | None) -> None:
-        """See :class:`JobWatcher`."""
         before, self._access = self._access, access
         if access is None or access != before:
             self._wake.set()
@@ -241,9 +240,7 @@ class LogStreams:
         hub, provider = self._hub, self._hub.provider
         job = request.job
         if job.specification.product.provider != provider.config.provider.id:
-            raise Refused(
-                f"job.specification.product.provider: {job.specification.product.provider} is not this provider."
-            )
+            raise Refused(f"job.specification.product.provider: {job.specification.product.provider} is not this provider.")
         row, access = await hub.ask(lambda: (provider.jobs.get(job.id), provider.sessions.access([job.id])))
         if row is None or row.phase is JobPhase.REFUSED or job.id not in access:
             raise NotFound(f"This provider does not know job {job.id}.")

@@ -60,8 +60,6 @@ class Hub:
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _heartbeat_at: float = 0.0
 
-    # -- called from other threads --------------------------------------------------------------------------
-
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Runs a coroutine in the loop, which is started if need be."""
         with self._lock:
@@ -79,8 +77,6 @@ class Hub:
         if loop is not None and thread is not None:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
-
-    # -- called in the loop ---------------------------------------------------------------------------------
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Runs a coroutine as a task. An exception in it becomes one line in the journal."""

@@ -21,7 +21,7 @@ class InotifyWatch:
     """One watch of a file or folder, with the function that is called on a change."""
 
     number: int
-    heard: Callback
+    callback: Callback
 
 
 class InotifyWatcher:
@@ -40,7 +40,7 @@ class InotifyWatcher:
             return  # fs.inotify.max_user_instances is reached
         self._loop.add_reader(self._inotify.fileno(), self._read)
 
-    def watch(self, path: str, mask: int, heard: Callback) -> InotifyWatch | None:
+    def watch(self, path: str, mask: int, callback: Callback) -> InotifyWatch | None:
         """Watches a file (``FILE_GROWS``) or a folder (``NEW_ENTRIES``).
 
         :returns: None when the path cannot be watched
@@ -51,7 +51,7 @@ class InotifyWatcher:
             number = self._inotify.add_watch(path, mask)
         except OSError:
             return None
-        watch = InotifyWatch(number, heard)
+        watch = InotifyWatch(number, callback)
         self._watches.setdefault(number, set()).add(watch)
         return watch
 
@@ -71,14 +71,14 @@ class InotifyWatcher:
         :param grows: called when only known files have changed
         :param entries: called when there are new ones
         """
-        self._loop.add_reader(descriptor, self._hear, descriptor, grows, entries)
+        self._loop.add_reader(descriptor, self._read_fd, descriptor, grows, entries)
 
     def close_fd(self, descriptor: int) -> None:
         """Closes a descriptor that was taken over."""
         self._loop.remove_reader(descriptor)
         os.close(descriptor)
 
-    def _hear(self, descriptor: int, grows: Callback, entries: Callback) -> None:
+    def _read_fd(self, descriptor: int, grows: Callback, entries: Callback) -> None:
         try:
             events = list(parse_events(os.read(descriptor, READ_BYTES)))
         except BlockingIOError:
@@ -91,13 +91,13 @@ class InotifyWatcher:
         (entries if new else grows)()
 
     def _read(self) -> None:
-        heard: set[InotifyWatch] = set()
+        changed: set[InotifyWatch] = set()
         for event in self._inotify.read(timeout=0):
             if event.mask & flags.Q_OVERFLOW:
-                heard |= {watch for watches in self._watches.values() for watch in watches}
-            heard |= self._watches.get(event.wd, set())
-        for watch in heard:
-            watch.heard()
+                changed |= {watch for watches in self._watches.values() for watch in watches}
+            changed |= self._watches.get(event.wd, set())
+        for watch in changed:
+            watch.callback()
 
     def close(self) -> None:
         """Closes the instance."""

@@ -45,15 +45,15 @@ def blueprint(hub: Hub) -> Blueprint:
             provider.tokens.verify(request.headers.get("Authorization"), provider.now())
         if hub.connections >= MOST_CONNECTIONS:
             raise TooMany("The provider has as many connections as it can hold; please try again later.")
-        theirs = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
-        if theirs is None:
+        server_socket = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
+        if server_socket is None:
             raise Refused("This server cannot hold a WebSocket open.")
         username = provider.era.username(request.headers.get("UCloud-Username"))
         known = provider.era.bearer_in_handshake and "Authorization" in request.headers
         if known:
             username = provider.era.hinted(request.args.get("usernameHint")) or username
-        ours, other = take(theirs)
-        hub.start(lambda: _serve(hub, ours, _handshake(key), username, known=known))
+        sock, other = take(server_socket)
+        hub.start(lambda: _serve(hub, sock, _handshake(key), username, known=known))
         response = Response(status=101)
         response.call_on_close(other.close)
         return response
@@ -61,7 +61,7 @@ def blueprint(hub: Hub) -> Blueprint:
     return sockets
 
 
-def take(theirs: Any) -> tuple[socket.socket, socket.socket]:
+def take(server_socket: Any) -> tuple[socket.socket, socket.socket]:
     """Takes a connection away from the server that accepted it.
 
     The descriptor of the server's socket is replaced by one end of a socket pair, to which the server may write and
@@ -69,11 +69,11 @@ def take(theirs: Any) -> tuple[socket.socket, socket.socket]:
 
     :returns: the connection, and the other end of the pair
     """
-    ours = socket.socket(fileno=os.dup(theirs.fileno()))
+    sock = socket.socket(fileno=os.dup(server_socket.fileno()))
     one, other = socket.socketpair()
     with one:
-        os.dup2(one.fileno(), theirs.fileno(), inheritable=False)
-    return ours, other
+        os.dup2(one.fileno(), server_socket.fileno(), inheritable=False)
+    return sock, other
 
 
 def _handshake(key: str) -> bytes:

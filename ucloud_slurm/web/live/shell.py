@@ -42,9 +42,7 @@ class _PendingInput:
 class Shell:
     """A shell that runs, on a terminal of the user."""
 
-    def __init__(
-        self, hub: Hub, connection: WebSocketConnection, stream_id: str, session: Session, terminal: Terminal
-    ) -> None:
+    def __init__(self, hub: Hub, connection: WebSocketConnection, stream_id: str, session: Session, terminal: Terminal) -> None:
         self.token: str | None = session.token
         self.job_id = session.job_id
         self._hub = hub
@@ -59,7 +57,6 @@ class Shell:
         self._used_at = hub.provider.now()
 
     def on_access_change(self, access: Access | None) -> None:
-        """See :class:`JobWatcher`."""
         now = self._hub.provider.now()
         if access is None or access.ended:
             self._finish(None)
@@ -227,9 +224,7 @@ class ShellCalls:
         )
         try:
             impersonation = provider.impersonation(row.local_user)
-            terminal = await hub.read(
-                lambda: impersonation.terminal(launch.argv, dict(launch.env), request.cols, request.rows)
-            )
+            terminal = await hub.read(lambda: impersonation.terminal(launch.argv, dict(launch.env), request.cols, request.rows))
         except (TerminalError, ImpersonationUnavailableError) as trouble:
             log.error("job %s: %s", row.id, trouble)
             raise Problem("No shell can be opened at the moment; please try again later.") from None

@@ -30,7 +30,7 @@ class Tail:
         self._closed = False
         self._descriptor: int | None = None
         self._offset = 0
-        self._looked = False
+        self._was_read = False
         self._decoder = codecs.getincrementaldecoder("utf-8")("ignore")
 
     def read(self, *, look_again: bool = False) -> str | None:
@@ -55,7 +55,7 @@ class Tail:
                 self._descriptor = None
 
     def _open(self) -> bool:
-        first, self._looked = not self._looked, True
+        first, self._was_read = not self._was_read, True
         self._descriptor = self._opener()
         if self._descriptor is None:
             return False

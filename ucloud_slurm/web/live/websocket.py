@@ -84,8 +84,6 @@ class WebSocketConnection:
         writer.write(handshake)
         return cls(reader, writer, username)
 
-    # -- sending --------------------------------------------------------------------------------------------
-
     async def message(self, stream_id: str, payload: Mapping[str, Any]) -> None:
         """Sends a message on a stream.
 
@@ -144,8 +142,6 @@ class WebSocketConnection:
         except (OSError, TimeoutError):
             self.abort()
             raise WebSocketClosedError from None
-
-    # -- receiving ------------------------------------------------------------------------------------------
 
     async def frames(self) -> AsyncIterator[CallFrame]:
         """The calls of the peer, until it closes the connection.
@@ -206,8 +202,6 @@ class WebSocketConnection:
     def _answer_close(self, event: CloseConnection) -> None:
         with suppress(LocalProtocolError):
             self._writer.write(self._protocol.send(event.response()))
-
-    # -- ending ---------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
         """Sends a Close frame, and leaves it to the peer to close the connection."""

@@ -138,9 +138,7 @@ def test_the_end_of_the_session_is_seen(core: SimulatedCore, opened: tuple[Shell
     assert core.protocol_errors == []
 
 
-def test_a_lost_connection_ends_the_session_and_what_is_sent(
-    core: SimulatedCore, opened: tuple[ShellClient, Peer]
-) -> None:
+def test_a_lost_connection_ends_the_session_and_what_is_sent(core: SimulatedCore, opened: tuple[ShellClient, Peer]) -> None:
     shell, peer = opened
 
     def lose() -> None:

@@ -30,9 +30,7 @@ def accounts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         pytest.skip("only root can become others")
     getpwuid, getpwnam, getgrnam, getgrouplist = pwd.getpwuid, pwd.getpwnam, grp.getgrnam, os.getgrouplist
     entries = {
-        uid: pwd.struct_passwd(
-            (name, "x", uid, uid, "", str(tmp_path), "/usr/sbin/nologin" if uid == LOCKED else "/bin/bash")
-        )
+        uid: pwd.struct_passwd((name, "x", uid, uid, "", str(tmp_path), "/usr/sbin/nologin" if uid == LOCKED else "/bin/bash"))
         for uid, name in NAMES.items()
     }
     by_name = {entry.pw_name: entry for entry in entries.values()}
@@ -44,9 +42,7 @@ def accounts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(
         os,
         "getgrouplist",
-        lambda name, gid: (
-            [gid, *([GROUP] if name != "outsider" else [])] if name in by_name else getgrouplist(name, gid)
-        ),
+        lambda name, gid: [gid, *([GROUP] if name != "outsider" else [])] if name in by_name else getgrouplist(name, gid),
     )
     # Jobs of Ada's are then made in this process.
     monkeypatch.setattr("ucloud_slurm.provider.context.own_account", lambda: "ada")

@@ -43,11 +43,7 @@ def framed(body: bytes) -> bytes:
 def say(path: Path, sent: bytes, uid: int = ADA) -> Any:
     """What the daemon answers an account; None when it sends no answer."""
     done = subprocess.run(
-        [sys.executable, "-I", "-c", SAYING, str(uid), str(path)],
-        input=sent,
-        capture_output=True,
-        check=True,
-        timeout=60,
+        [sys.executable, "-I", "-c", SAYING, str(uid), str(path)], input=sent, capture_output=True, check=True, timeout=60
     )
     assert framed(done.stdout[4:]) == done.stdout or not done.stdout
     return json.loads(done.stdout[4:]) if done.stdout else None

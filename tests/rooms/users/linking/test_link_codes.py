@@ -187,9 +187,7 @@ def test_what_is_not_a_request_is_refused_and_the_next_is_served(
     assert ask(path, verb="whose", code=connect(world))["username"] == USER
 
 
-def test_a_silent_connection_is_closed_and_delays_no_other(
-    world: World, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_connection_is_closed_and_delays_no_other(world: World, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon, "MESSAGE_SECONDS", 0.3)
     silent = [socket.socket(socket.AF_UNIX) for _ in range(2 * daemon.CONNECTIONS)]
     for each in silent:

@@ -52,10 +52,8 @@ def test_while_ucloud_does_not_answer_the_link_counts_and_is_reported_once_later
     assert [each for each in told if each[0] == "approve"] == [("approve", USER)]
 
 
-def test_a_connection_that_was_reported_at_once_is_not_reported_again(
-    world: World, path: Path, told: list[Any]
-) -> None:
-    assert ask(path, verb="link", code=connect(world))["told"] is True
+def test_a_connection_that_was_reported_at_once_is_not_reported_again(world: World, path: Path, told: list[Any]) -> None:
+    assert ask(path, verb="link", code=connect(world))["reported"] is True
     world.work(200)
     world.work(200)
     assert told == [("approve", USER)]
@@ -123,7 +121,7 @@ def test_the_end_of_a_connection_at_ucloud_is_not_reported_to_it(world: World, p
     world.core.unlink(USER)
     world.work(200)
     assert told == [("approve", USER)]
-    assert ask(path, verb="link", code=connect(world))["told"] is True
+    assert ask(path, verb="link", code=connect(world))["reported"] is True
     assert told == [("approve", USER)] * 2
 
 
@@ -144,9 +142,7 @@ def test_what_ucloud_refuses_for_good_is_written_down_and_not_repeated_until_the
 
 
 @pytest.mark.parametrize(("status", "body"), [(404, None), (403, {"why": "no"})])
-def test_a_refusal_that_is_not_about_the_person_is_tried_again(
-    world: World, told: list[Any], status: int, body: Any
-) -> None:
+def test_a_refusal_that_is_not_about_the_person_is_tried_again(world: World, told: list[Any], status: int, body: Any) -> None:
     add(world)
     world.core.faults.answer(APPROVE, status, body)
     assert world.work(1) is Result.NOT_ALL
@@ -156,9 +152,7 @@ def test_a_refusal_that_is_not_about_the_person_is_tried_again(
 
 @pytest.mark.parametrize("body", [{"why": "Forbidden"}, None])
 @pytest.mark.parametrize("era", ["today"], scope="session")
-def test_an_access_token_that_is_not_taken_says_nothing_about_the_person(
-    world: World, told: list[Any], body: Any
-) -> None:
+def test_an_access_token_that_is_not_taken_says_nothing_about_the_person(world: World, told: list[Any], body: Any) -> None:
     connect(world)
     add(world, named=False)
     for call in (APPROVE, "providers.resources.checkExistence"):

@@ -114,9 +114,7 @@ class Wallets:
         """Which could not be paid, each by itself. Nothing is taken."""
         return ChargeResult(insufficient=tuple(c.job_id for c in charges if not self.can_pay(c.payer, c.cost)))
 
-    def _all_or_nothing(
-        self, charges: Sequence[Charge], now_ms: int
-    ) -> tuple[ChargeResult, list[tuple[str, BookedCharge]]]:
+    def _all_or_nothing(self, charges: Sequence[Charge], now_ms: int) -> tuple[ChargeResult, list[tuple[str, BookedCharge]]]:
         new: dict[tuple[str, str], Charge] = {}
         duplicates: list[str] = []
         left: dict[str, int] = {}

@@ -64,9 +64,7 @@ class EarlyRendering:
             "jobParametersJson": {"siteVersion": 3, "request": job.specification},
             "startedAt": job.started_at,
             "expiresAt": job.expires_at,
-            "resolvedApplication": (
-                self.catalogue.application(app["name"], app["version"]) if include.application else None
-            ),
+            "resolvedApplication": (self.catalogue.application(app["name"], app["version"]) if include.application else None),
             "resolvedSupport": resolved if include.support else None,
             "resolvedProduct": product if include.product else None,
         }

@@ -100,9 +100,7 @@ def _read(kind: Any, value: Any, path: str, unknown: Callable[[str], None]) -> A
     return kind(**dict(_fields(kind, value, path, unknown)))
 
 
-def _fields(
-    kind: Any, value: Mapping[str, Any], path: str, unknown: Callable[[str], None]
-) -> Iterator[tuple[str, Any]]:
+def _fields(kind: Any, value: Mapping[str, Any], path: str, unknown: Callable[[str], None]) -> Iterator[tuple[str, Any]]:
     known = _known(kind)
     start = "" if path == "the body" else f"{path}."
     for key, item in value.items():

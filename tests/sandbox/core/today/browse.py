@@ -48,9 +48,7 @@ def matching(jobs: Sequence[CoreJob], query: Mapping[str, str], now_ms: int) -> 
         "timeLeft": lambda job: ((job.expires_at or now_ms) - now_ms, int(job.id)),
     }
     ascending = query.get("sortDirection", "descending").lower() == "ascending"
-    return sorted(
-        filter(suits, jobs), key=sorts.get(query.get("sortBy", ""), sorts["createdAt"]), reverse=not ascending
-    )
+    return sorted(filter(suits, jobs), key=sorts.get(query.get("sortBy", ""), sorts["createdAt"]), reverse=not ascending)
 
 
 def page(

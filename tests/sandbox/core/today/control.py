@@ -109,9 +109,7 @@ class TodayControl:
         wanted = received(call, messages.SshKeysOf)
         job = need(self.jobs, [wanted.job_id])[wanted.job_id]
         project = None if job.project is None or wanted.owner else self.directory.project(job.project)
-        people = (
-            [job.owner] if project is None else [job.owner, *(name for name in project.members if name != job.owner)]
-        )
+        people = [job.owner] if project is None else [job.owner, *(name for name in project.members if name != job.owner)]
         keys = self.directory.keys(people)
         return {"items": keys, "itemsPerPage": max(50, len(keys)), "next": None}
 

@@ -142,9 +142,7 @@ class Notifications:
             accounts = [each for each in self._accounts.all() if each.changed_at >= said.replay_from]
             paying = {each.workspace.project for each in self._accounts.all()}
             projects = [
-                each
-                for each in self._directory.projects()
-                if each.id in paying and each.modified_at >= said.replay_from
+                each for each in self._directory.projects() if each.id in paying and each.modified_at >= said.replay_from
             ]
             self._send([session], accounts, projects)
             self._changed.notify_all()

@@ -28,12 +28,7 @@ def category_v2(name: str, provider: str, **more: Any) -> Json:
         "name": name,
         "provider": provider,
         "productType": "COMPUTE",
-        "accountingUnit": {
-            "name": "Core",
-            "namePlural": "Core",
-            "floatingPoint": False,
-            "displayFrequencySuffix": True,
-        },
+        "accountingUnit": {"name": "Core", "namePlural": "Core", "floatingPoint": False, "displayFrequencySuffix": True},
         "accountingFrequency": "PERIODIC_MINUTE",
         "freeToUse": False,
         "allowSubAllocations": True,

@@ -112,9 +112,7 @@ class Accounts:
 
     # -- what an administrator does -------------------------------------------------------------------------
 
-    def set_quota(
-        self, quota: int, username: str = "user", project: str | None = None, category: str = CATEGORY
-    ) -> None:
+    def set_quota(self, quota: int, username: str = "user", project: str | None = None, category: str = CATEGORY) -> None:
         """Grant so much, whatever was granted: a quota of what was used, or less, locks the wallet.
 
         :param project: whose wallet it is; the person's own without one

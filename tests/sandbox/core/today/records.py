@@ -68,9 +68,7 @@ def category(reference: int, content: Json) -> bytes:
     return struct.pack(">BI", CATEGORY, reference) + text(json.dumps(content))
 
 
-def wallet(
-    workspace: int, category_: int, quota: int, usage: int, flags: int, changed_at: int, *, with_zero: bool
-) -> bytes:
+def wallet(workspace: int, category_: int, quota: int, usage: int, flags: int, changed_at: int, *, with_zero: bool) -> bytes:
     """A wallet.
 
     :param workspace: the number of a user or project

@@ -88,14 +88,8 @@ def test_the_load_is_asked_for_in_the_way_of_the_era(
         (LOAD | {"capacity": {"cpu": True, "memory": 1}}, "capacity.cpu is not a number"),
         (LOAD | {"usedCapacity": {"cpu": 4, "memory": 1.0}}, "usedCapacity.memory is not a whole number"),
         (LOAD | {"usedCapacity": {"memory": 1}}, "usedCapacity.cpu is missing"),
-        (
-            LOAD | {"queueStatus": {"running": 1.5, "pending": 0}},
-            "queueStatus.running is not a whole number of at least 0",
-        ),
-        (
-            LOAD | {"queueStatus": {"running": 1, "pending": -1}},
-            "queueStatus.pending is not a whole number of at least 0",
-        ),
+        (LOAD | {"queueStatus": {"running": 1.5, "pending": 0}}, "queueStatus.running is not a whole number of at least 0"),
+        (LOAD | {"queueStatus": {"running": 1, "pending": -1}}, "queueStatus.pending is not a whole number of at least 0"),
         (LOAD | {"gpu": 1}, "gpu is a key that UCloud does not know"),
     ],
 )

@@ -51,9 +51,7 @@ def test_the_acting_user_stands_in_the_header_of_the_era(
 
 
 @pytest.mark.parametrize("status", [449, 503])
-def test_an_unknown_user_is_introduced_and_the_call_repeated(
-    core: SimulatedCore, provider: FakeProvider, status: int
-) -> None:
+def test_an_unknown_user_is_introduced_and_the_call_repeated(core: SimulatedCore, provider: FakeProvider, status: int) -> None:
     again = (status, {"why": "who is that?"})
     provider.answer("jobs", again, again, again, again)
     job_id = core.submit(**SLEEPER, owner="new#1")

@@ -26,9 +26,7 @@ def test_a_charge_costs_units_times_nodes_times_price(core: SimulatedCore, clien
     assert (booked.units, booked.multiplier, booked.cost, booked.taken) == (15, 3, 315, 315)
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "place"), [("as-documented", "duplicateCharges"), ("as-coded", "insufficientFunds")]
-)
+@pytest.mark.parametrize(("behaviour", "place"), [("as-documented", "duplicateCharges"), ("as-coded", "insufficientFunds")])
 def test_a_repeated_charge_is_booked_once_in_both_behaviours(
     core: SimulatedCore, client: Client, job_id: str, behaviour: Any, place: str
 ) -> None:
@@ -54,9 +52,7 @@ def test_a_charge_id_counts_for_its_job_as_documented_and_for_all_as_coded(core:
     assert "noon" in core.protocol_errors[0]
 
 
-def test_as_documented_one_item_that_cannot_be_paid_is_a_402_for_the_whole_bulk(
-    core: SimulatedCore, client: Client
-) -> None:
+def test_as_documented_one_item_that_cannot_be_paid_is_a_402_for_the_whole_bulk(core: SimulatedCore, client: Client) -> None:
     rich, poor = core.submit(**SLEEPER, owner="rich"), core.submit(**SLEEPER, owner="poor")
     core.wallets.set("rich", 100 * PRICE)
     core.wallets.set("poor", 3 * PRICE)

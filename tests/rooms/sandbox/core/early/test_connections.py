@@ -33,9 +33,7 @@ def test_a_user_who_connects_is_sent_to_a_whole_address(
 
 
 @pytest.mark.parametrize("manifest", [(200, {"enabled": False}), (404, {"why": "Not found"})])
-def test_nobody_connects_with_a_provider_that_is_not_for_it(
-    core: SimulatedCore, provider: FakeProvider, manifest: Any
-) -> None:
+def test_nobody_connects_with_a_provider_that_is_not_for_it(core: SimulatedCore, provider: FakeProvider, manifest: Any) -> None:
     provider.answer("integration/retrieveManifest", manifest)
     with pytest.raises(CoreError) as refused:
         core.connect_user("new#1")

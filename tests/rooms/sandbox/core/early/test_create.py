@@ -55,8 +55,7 @@ def test_a_job_may_come_without_its_application(core: SimulatedCore, provider: F
 
 
 @pytest.mark.parametrize(
-    ("era", "told", "duration"),
-    [(CORE_2021, 1, {"hours": None, "minutes": None, "seconds": None}), (CORE_2022, 3, None)],
+    ("era", "told", "duration"), [(CORE_2021, 1, {"hours": None, "minutes": None, "seconds": None}), (CORE_2022, 3, None)]
 )
 def test_core_of_2021_loses_replicas_and_empties_durations(
     make_core: Callable[..., SimulatedCore], provider: FakeProvider, era: CoreEra, told: int, duration: Json | None
@@ -68,9 +67,7 @@ def test_core_of_2021_loses_replicas_and_empties_durations(
     assert job["status"]["jobParametersJson"]["request"]["replicas"] == 3
 
 
-def test_submit_rolls_back_when_the_provider_refuses(
-    core: SimulatedCore, client: Client, provider: FakeProvider
-) -> None:
+def test_submit_rolls_back_when_the_provider_refuses(core: SimulatedCore, client: Client, provider: FakeProvider) -> None:
     kept = core.submit(**SLEEPER)
     provider.answer("jobs", (400, {"why": "Too many nodes", "errorCode": None}))
     with pytest.raises(CoreError, match="Too many nodes") as refused:
@@ -84,8 +81,7 @@ def test_submit_rolls_back_when_the_provider_refuses(
 
 
 @pytest.mark.parametrize(
-    "answer",
-    ["no JSON", {"responses": {}}, {"responses": [{"id": "a,b"}]}, {"responses": [{}]}, {"responses": [{"id": 7}]}],
+    "answer", ["no JSON", {"responses": {}}, {"responses": [{"id": "a,b"}]}, {"responses": [{}]}, {"responses": [{"id": 7}]}]
 )
 def test_nonsense_from_the_provider_is_a_502_and_leaves_no_job(
     core: SimulatedCore, provider: FakeProvider, answer: Any
@@ -155,9 +151,7 @@ def test_nobody_without_credits_gets_a_job(core: SimulatedCore, provider: FakePr
         ({"time_allocation": {"hours": 1, "minutes": 60}}, "time allocation"),
     ],
 )
-def test_core_refuses_what_a_provider_need_not_see(
-    core: SimulatedCore, provider: FakeProvider, wrong: Json, why: str
-) -> None:
+def test_core_refuses_what_a_provider_need_not_see(core: SimulatedCore, provider: FakeProvider, wrong: Json, why: str) -> None:
     with pytest.raises(CoreError, match=why) as refused:
         core.submit(**(SLEEPER | wrong))
     assert refused.value.status == 400

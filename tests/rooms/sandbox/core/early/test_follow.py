@@ -10,16 +10,7 @@ import pytest
 
 from tests.rooms.sandbox.core.conftest import FOLLOW, SLEEPER, Client, FakeProvider, Json
 from tests.rooms.sandbox.core.peer import Peer, log
-from tests.sandbox.core import (
-    CORE_2021,
-    CORE_2022,
-    CoreCrashError,
-    CoreEra,
-    CoreError,
-    Followed,
-    ResponseFrame,
-    SimulatedCore,
-)
+from tests.sandbox.core import CORE_2021, CORE_2022, CoreCrashError, CoreEra, CoreError, Followed, ResponseFrame, SimulatedCore
 
 SUPPORT: Json = {
     "product": {"id": "example-compute-1", "category": "example-compute", "provider": "example"},

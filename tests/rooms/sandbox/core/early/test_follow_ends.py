@@ -45,9 +45,7 @@ def test_five_tries_to_follow_are_all(core: SimulatedCore, provider: FakeProvide
     assert (followed.response.status, followed.inits, peer.silent()) == (449, 5, True)
 
 
-def test_an_introduction_that_is_refused_ends_the_follow(
-    core: SimulatedCore, provider: FakeProvider, running: str
-) -> None:
+def test_an_introduction_that_is_refused_ends_the_follow(core: SimulatedCore, provider: FakeProvider, running: str) -> None:
     provider.answer("integration/init", (400, {"why": "Unknown user"}))
     followed = core.follow(running)
     peer = provider.peer()
@@ -117,9 +115,7 @@ def test_cancel_names_the_session_on_a_stream_of_its_own(
     assert core.protocol_errors == []
 
 
-def test_after_a_cancel_there_is_no_other_subscription(
-    core: SimulatedCore, provider: FakeProvider, running: str
-) -> None:
+def test_after_a_cancel_there_is_no_other_subscription(core: SimulatedCore, provider: FakeProvider, running: str) -> None:
     followed = core.follow(running)
     with pytest.raises(ValueError, match="No session"):
         followed.cancel()

@@ -79,9 +79,7 @@ def test_what_the_contract_does_not_allow_on_a_stream_is_noted(
         assert all(error.startswith(("WebSocket: ", f"{FOLLOW}: ")) for error in core.protocol_errors)
 
 
-@pytest.mark.parametrize(
-    "first", [log("s1", 0, "x"), log("s1", 0), log("s1", -1, "x"), log("s1", -1, None, ""), log("", -1)]
-)
+@pytest.mark.parametrize("first", [log("s1", 0, "x"), log("s1", 0), log("s1", -1, "x"), log("s1", -1, None, ""), log("", -1)])
 def test_a_stream_that_does_not_announce_its_session_is_noted_once(
     core: SimulatedCore, provider: FakeProvider, job_id: str, first: Json
 ) -> None:
@@ -113,10 +111,7 @@ def test_after_the_response_nothing_more_may_come(core: SimulatedCore, once: tup
 
 @pytest.mark.parametrize(
     ("payload", "sentence"),
-    [
-        ({}, "a response is wrong: streamId is missing"),
-        (log("s2", -1), "a response of session 's2' came in session 's1'"),
-    ],
+    [({}, "a response is wrong: streamId is missing"), (log("s2", -1), "a response of session 's2' came in session 's1'")],
 )
 def test_the_response_to_a_cancel_is_read_strictly(
     core: SimulatedCore, once: tuple[Followed, Peer, str], payload: Json, sentence: str

@@ -9,9 +9,7 @@ from tests.rooms.sandbox.core.conftest import SLEEPER, Client, FakeProvider
 from tests.sandbox.core import CORE_2021, CORE_2022, CoreEra, CoreError, SimulatedCore
 
 
-def test_terminate_is_asked_for_and_changes_nothing_at_core(
-    core: SimulatedCore, provider: FakeProvider, job_id: str
-) -> None:
+def test_terminate_is_asked_for_and_changes_nothing_at_core(core: SimulatedCore, provider: FakeProvider, job_id: str) -> None:
     core.terminate(job_id)
     assert [item["id"] for item in provider.at("jobs/terminate")[0].body["items"]] == [job_id]
     assert core.job(job_id).state == "IN_QUEUE"

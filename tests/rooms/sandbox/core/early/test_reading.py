@@ -86,10 +86,7 @@ def test_jobs_of_the_provider_are_registered_once(core: SimulatedCore, client: C
     assert answers[0] == answers[1] == {"responses": [{"id": core.jobs[0].id}]}
     assert client.browse()["items"][0]["owner"]["createdBy"] == "user"
     other = spec | {"product": {"id": "example-compute-1", "category": "example-compute", "provider": "other"}}
-    assert (register(other).status_code, register(other).json()["why"]) == (
-        400,
-        "Unable to use all requested resources",
-    )
+    assert (register(other).status_code, register(other).json()["why"]) == (400, "Unable to use all requested resources")
     assert register(spec, "a,b").status_code == 400
     assert register(spec | {"application": {"name": "x", "version": "1"}}).status_code == 400
     assert len(core.jobs) == 1

@@ -61,9 +61,7 @@ def strict() -> Iterator[SimulatedCore]:
         ("/api/providers/integration/control/approveConnection", {}, "username"),
     ],
 )
-def test_what_the_contract_does_not_allow_is_a_400_and_noted(
-    strict: SimulatedCore, path: str, body: Any, named: str
-) -> None:
+def test_what_the_contract_does_not_allow_is_a_400_and_noted(strict: SimulatedCore, path: str, body: Any, named: str) -> None:
     before = len(strict.protocol_errors)
     answer = Client(strict).send("POST", path, data=body if isinstance(body, str) else json.dumps(body))
     assert answer.status_code == 400

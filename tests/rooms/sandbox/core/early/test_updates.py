@@ -9,9 +9,7 @@ from tests.rooms.sandbox.core.conftest import SLEEPER, Client, Json, charge
 from tests.sandbox.core import CORE_2021, CORE_2022, ERAS, CoreEra, SimulatedCore
 
 
-def test_an_update_moves_the_job_and_is_stamped_by_core(
-    core: SimulatedCore, client: Client, job_id: str, clock: Clock
-) -> None:
+def test_an_update_moves_the_job_and_is_stamped_by_core(core: SimulatedCore, client: Client, job_id: str, clock: Clock) -> None:
     clock.time += 10
     update = {"state": "RUNNING", "outputFolder": "/1/jobs", "status": "It runs", "timestamp": 5}
     answer = client.update((job_id, update))
@@ -19,9 +17,7 @@ def test_an_update_moves_the_job_and_is_stamped_by_core(
     job = core.job(job_id)
     assert (job.state, job.output_folder) == ("RUNNING", "/1/jobs")
     assert job.started_at == 1_633_329_786_235
-    assert job.updates == [
-        update | {"timestamp": 1_633_329_786_235, "expectedState": None, "expectedDifferentState": None}
-    ]
+    assert job.updates == [update | {"timestamp": 1_633_329_786_235, "expectedState": None, "expectedDifferentState": None}]
     body = client.retrieve(job_id, includeUpdates="true").json()
     assert body["updates"] == job.updates
     assert body["output"] == {"outputFolder": "/1/jobs"}
@@ -39,9 +35,7 @@ def test_a_final_state_is_sticky(core: SimulatedCore, client: Client, job_id: st
     assert [change.state for change in job.states] == ["IN_QUEUE", final]
 
 
-def test_the_first_running_starts_the_job_and_no_other(
-    core: SimulatedCore, client: Client, job_id: str, clock: Clock
-) -> None:
+def test_the_first_running_starts_the_job_and_no_other(core: SimulatedCore, client: Client, job_id: str, clock: Clock) -> None:
     client.update((job_id, {"state": "RUNNING"}))
     started = core.job(job_id).started_at
     clock.time += 60
@@ -75,8 +69,7 @@ def test_two_updates_of_a_bulk_are_both_compared_with_the_state_before_it(
     core: SimulatedCore, client: Client, job_id: str
 ) -> None:
     client.update(
-        (job_id, {"state": "RUNNING", "expectedState": "IN_QUEUE"}),
-        (job_id, {"state": "SUCCESS", "expectedState": "IN_QUEUE"}),
+        (job_id, {"state": "RUNNING", "expectedState": "IN_QUEUE"}), (job_id, {"state": "SUCCESS", "expectedState": "IN_QUEUE"})
     )
     assert core.job(job_id).state == "SUCCESS"
 
@@ -92,9 +85,7 @@ def test_one_bad_id_refuses_the_whole_bulk(core: SimulatedCore, client: Client, 
     assert core.protocol_errors == []
 
 
-def test_a_new_time_allocation_counts_from_the_start_and_is_what_the_job_has(
-    make_core: Callable[..., SimulatedCore],
-) -> None:
+def test_a_new_time_allocation_counts_from_the_start_and_is_what_the_job_has(make_core: Callable[..., SimulatedCore]) -> None:
     core = make_core(CORE_2022)
     client = Client(core)
     job_id = core.submit(**SLEEPER)
@@ -111,9 +102,7 @@ def test_a_new_time_allocation_counts_from_the_start_and_is_what_the_job_has(
     assert core.protocol_errors == []
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("newTimeAllocation", 30 * 60_000), ("allowRestart", True), ("newMounts", [])]
-)
+@pytest.mark.parametrize(("key", "value"), [("newTimeAllocation", 30 * 60_000), ("allowRestart", True), ("newMounts", [])])
 def test_what_core_of_2021_does_not_know_yet_is_ignored_and_noted(
     make_core: Callable[..., SimulatedCore], key: str, value: object
 ) -> None:

@@ -43,9 +43,7 @@ def test_a_stale_malformed_or_missing_token_is_a_403_before_the_body_is_read(
     assert core.protocol_errors == []
 
 
-def test_a_token_of_another_provider_is_bad_and_role_and_audience_do_not_matter(
-    core: SimulatedCore, client: Provider
-) -> None:
+def test_a_token_of_another_provider_is_bad_and_role_and_audience_do_not_matter(core: SimulatedCore, client: Provider) -> None:
     def answer(**claims: Any) -> Any:
         return client.send("GET", "/api/jobs/control/browse", core.tokens.provider_token(**claims))
 
@@ -98,9 +96,7 @@ def test_between_two_tries_there_is_half_a_second() -> None:
 
 
 @pytest.mark.parametrize("said", ["", "fine", "[]", '"ok"', {"responses": {}}, {"responses": ["x"]}])
-def test_a_success_that_is_not_json_of_its_type_is_a_502(
-    core: SimulatedCore, provider: FakeProvider, said: Any
-) -> None:
+def test_a_success_that_is_not_json_of_its_type_is_a_502(core: SimulatedCore, provider: FakeProvider, said: Any) -> None:
     job_id = core.submit(**SLEEPER)
     provider.answer("jobs/terminate", (200, said))
     with pytest.raises(CoreError) as refused:

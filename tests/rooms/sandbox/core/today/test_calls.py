@@ -48,9 +48,7 @@ def test_a_slow_list_and_one_that_is_refused_are_noted(core: SimulatedCore, prov
     assert slow.startswith("licenses.provider.example.retrieveProducts: took 0.")
 
 
-def test_a_manifest_with_an_expiry_is_noted_and_none_is_not_connected(
-    core: SimulatedCore, provider: FakeProvider
-) -> None:
+def test_a_manifest_with_an_expiry_is_noted_and_none_is_not_connected(core: SimulatedCore, provider: FakeProvider) -> None:
     provider.answer("integration/retrieveManifest", (200, {"enabled": False, "expireAfterMs": 5}), (404, {}))
     core.poll()
     assert (core.manifest.enabled, core.is_connected("anybody")) == (False, True)
@@ -64,10 +62,7 @@ def test_a_user_with_a_wallet_connects_and_is_sent_to_the_address_as_it_is(
 ) -> None:
     provider.answer("integration/retrieveManifest", ENABLED)
     provider.answer(
-        "integration/connect",
-        (200, {"redirectTo": HERE}),
-        (200, {"redirectTo": "/page"}),
-        (400, {"why": "Unknown user"}),
+        "integration/connect", (200, {"redirectTo": HERE}), (200, {"redirectTo": "/page"}), (400, {"why": "Unknown user"})
     )
     assert core.connect_user("new#1") == HERE
     assert core.protocol_errors == []
@@ -83,12 +78,8 @@ def test_a_user_with_a_wallet_connects_and_is_sent_to_the_address_as_it_is(
         core.connect_user("poor#1")
 
 
-@pytest.mark.parametrize(
-    ("answer", "stays"), [((200, {}), False), ((200, ""), True), ((400, {}), True), ((500, {}), True)]
-)
-def test_a_provider_that_minds_keeps_the_link(
-    core: SimulatedCore, provider: FakeProvider, answer: Any, stays: bool
-) -> None:
+@pytest.mark.parametrize(("answer", "stays"), [((200, {}), False), ((200, ""), True), ((400, {}), True), ((500, {}), True)])
+def test_a_provider_that_minds_keeps_the_link(core: SimulatedCore, provider: FakeProvider, answer: Any, stays: bool) -> None:
     core.directory.connect("user")
     provider.answer("integration/unlinked", answer)
     if stays:
@@ -100,9 +91,7 @@ def test_a_provider_that_minds_keeps_the_link(
     assert "Ucloud-Username" not in provider.at("integration/unlinked")[0].headers
 
 
-def test_items_of_suspend_and_extend_have_the_job_in_them(
-    core: SimulatedCore, provider: FakeProvider, job_id: str
-) -> None:
+def test_items_of_suspend_and_extend_have_the_job_in_them(core: SimulatedCore, provider: FakeProvider, job_id: str) -> None:
     core.suspend(job_id)
     core.unsuspend(job_id)
     core.extend(job_id, 90)
@@ -179,9 +168,7 @@ def test_a_resource_is_attached_to_a_running_job_when_the_provider_agrees(
     assert core.job(job_id).specification["resources"] == []
 
 
-def test_labels_do_not_need_a_provider_that_knows_them(
-    core: SimulatedCore, provider: FakeProvider, job_id: str
-) -> None:
+def test_labels_do_not_need_a_provider_that_knows_them(core: SimulatedCore, provider: FakeProvider, job_id: str) -> None:
     provider.answer("jobs/onUpdatedLabels", (200, {}), (404, {}), (500, {"why": "broken"}))
     for number in range(2):
         core.set_labels(job_id, {"n": str(number)})
@@ -193,9 +180,7 @@ def test_labels_do_not_need_a_provider_that_knows_them(
     assert job["specification"]["labels"] == {"n": "0"}
 
 
-def test_a_key_is_told_with_all_the_others_and_a_refusal_is_not_minded(
-    core: SimulatedCore, provider: FakeProvider
-) -> None:
+def test_a_key_is_told_with_all_the_others_and_a_refusal_is_not_minded(core: SimulatedCore, provider: FakeProvider) -> None:
     core.upload_key("user", "one", "ssh-rsa A")
     provider.answer("ssh/keyUploaded", (500, {}))
     core.upload_key("user", "two", "ssh-rsa B")

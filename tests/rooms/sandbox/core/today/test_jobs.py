@@ -84,9 +84,7 @@ def test_every_value_has_all_fifteen_keys(core: SimulatedCore, provider: FakePro
     assert (rate["type"], rate["value"]) == ("text", "0ms")
 
 
-@pytest.mark.parametrize(
-    ("name", "kinds"), [("greeter", ["jinja"]), ("hello", ["word", "word", "word", "word", "var", "var"])]
-)
+@pytest.mark.parametrize(("name", "kinds"), [("greeter", ["jinja"]), ("hello", ["word", "word", "word", "word", "var", "var"])])
 def test_parameters_and_elements_of_an_application_have_the_keys_of_all_kinds(
     core: SimulatedCore, provider: FakeProvider, name: str, kinds: list[str]
 ) -> None:
@@ -130,9 +128,7 @@ def test_others_come_with_create_and_not_with_terminate(core: SimulatedCore, pro
     assert [len(job["permissions"]["others"]) for job in jobs] == [0, 1]
 
 
-@pytest.mark.parametrize(
-    ("name", "kept"), [("  a/b <i>\n ", "a/b <i>"), ("x" * 1024, "x" * 1024), ("", None), (" ", None)]
-)
+@pytest.mark.parametrize(("name", "kept"), [("  a/b <i>\n ", "a/b <i>"), ("x" * 1024, "x" * 1024), ("", None), (" ", None)])
 def test_a_name_is_any_text(core: SimulatedCore, provider: FakeProvider, name: str, kept: str | None) -> None:
     core.submit(**SLEEPER, name=name)
     assert created(provider)["specification"].get("name") == kept
@@ -167,10 +163,7 @@ def test_a_parameter_that_nobody_declared_is_asked_for(core: SimulatedCore, prov
 
 def test_a_form_needs_a_list(core: SimulatedCore, provider: FakeProvider) -> None:
     provider.answer(
-        "jobs/requestDynamicParameters",
-        (200, {"parameters": []}),
-        (200, {"parameters": None}),
-        (200, {"parameters": {}}),
+        "jobs/requestDynamicParameters", (200, {"parameters": []}), (200, {"parameters": None}), (200, {"parameters": {}})
     )
     assert core.open_form(("sleeper", "1.0.0")) == []
     assert core.protocol_errors == []
@@ -254,10 +247,7 @@ def test_the_last_good_answer_stays_in_force_and_a_missing_product_is_gone(
     [
         ({"product": PRODUCT | {"id": 1}}, "responses[0] has no product"),
         (SUPPORT | {"docker": {"logs": "yes"}}, "responses[0].docker has a flag that is neither true, false nor null"),
-        (
-            SUPPORT | {"native": {"utilization": True}},
-            "responses[0].native.utilization is a key that UCloud does not know",
-        ),
+        (SUPPORT | {"native": {"utilization": True}}, "responses[0].native.utilization is a key that UCloud does not know"),
         (SUPPORT | {"queueStatus": "LONG"}, "responses[0].queueStatus is none of AVAILABLE, BUSY and FULL"),
     ],
 )

@@ -114,10 +114,7 @@ def test_a_project_comes_with_its_members_and_again_when_it_changes(core: Simula
     core.directory.add_project("lab", {"ann#1": "PI", "bob#1": "USER"})
     ((kind, reference, _, content),) = listener.hear()
     assert (kind, reference) == ("project", 0)
-    assert [(each["username"], each["role"]) for each in content["status"]["members"]] == [
-        ("ann#1", "PI"),
-        ("bob#1", "USER"),
-    ]
+    assert [(each["username"], each["role"]) for each in content["status"]["members"]] == [("ann#1", "PI"), ("bob#1", "USER")]
     core.directory.add_project("another")  # nobody pays with it here
     assert listener.silent()
 

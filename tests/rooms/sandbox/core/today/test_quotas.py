@@ -43,9 +43,7 @@ def test_an_absolute_usage_replaces_and_a_delta_adds(core: SimulatedCore, client
     assert core.protocol_errors == []
 
 
-def test_a_scope_is_a_counter_of_its_own_and_the_wallet_moves_by_the_difference(
-    core: SimulatedCore, client: Provider
-) -> None:
+def test_a_scope_is_a_counter_of_its_own_and_the_wallet_moves_by_the_difference(core: SimulatedCore, client: Provider) -> None:
     for usage, scope in ((30, "a"), (20, "b"), (35, "a"), (35, "a"), (10, "b")):
         client.report(usage, scope)
     assert core.accounts.get().usage == 45

@@ -133,11 +133,7 @@ def test_browse_leaves_out_what_was_not_asked_for(core: SimulatedCore, client: P
     job_id = core.submit(**SLEEPER)
     client.update((job_id, {"state": "RUNNING"}))
     (job,) = client.browse()["items"]
-    assert (job["status"]["resolvedApplication"], job["status"]["jobParametersJson"], job["updates"]) == (
-        None,
-        None,
-        [],
-    )
+    assert (job["status"]["resolvedApplication"], job["status"]["jobParametersJson"], job["updates"]) == (None, None, [])
     assert "ucMetricSampleRate" in job["specification"]["parameters"]
     (job,) = client.browse(includeApplication="1", includeParameters="True", includeUpdates="true")["items"]
     assert None not in (job["status"]["resolvedApplication"], job["status"]["jobParametersJson"])

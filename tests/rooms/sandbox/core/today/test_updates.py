@@ -28,9 +28,7 @@ def test_one_bad_id_refuses_the_bulk_and_is_named(core: SimulatedCore, client: P
     assert (core.job(job_id).state, core.protocol_errors) == ("IN_QUEUE", [])
 
 
-def test_each_update_of_a_bulk_meets_what_the_one_before_left(
-    core: SimulatedCore, client: Provider, job_id: str
-) -> None:
+def test_each_update_of_a_bulk_meets_what_the_one_before_left(core: SimulatedCore, client: Provider, job_id: str) -> None:
     client.update(
         (job_id, {"state": "RUNNING", "expectedState": "IN_QUEUE"}),
         (job_id, {"state": "SUCCESS", "expectedState": "IN_QUEUE"}),
@@ -54,9 +52,7 @@ def test_what_is_not_applied_leaves_no_trace(core: SimulatedCore, client: Provid
     assert (job.state, job.output_folder, job.started_at, states(core, job_id)) == ("FAILURE", None, None, ["FAILURE"])
 
 
-def test_a_final_state_follows_a_final_one_and_so_does_a_text(
-    core: SimulatedCore, client: Provider, job_id: str
-) -> None:
+def test_a_final_state_follows_a_final_one_and_so_does_a_text(core: SimulatedCore, client: Provider, job_id: str) -> None:
     client.update((job_id, {"state": "SUCCESS"}), (job_id, {"state": "FAILURE"}), (job_id, {"status": "why"}))
     assert (core.job(job_id).state, states(core, job_id)) == ("FAILURE", ["SUCCESS", "FAILURE", None])
 
@@ -130,17 +126,13 @@ def test_a_registered_job_is_there_at_once_and_only_once(core: SimulatedCore, cl
 
 
 @pytest.mark.parametrize("stranger", [{"createdBy": "nobody"}, {"project": "nothing"}])
-def test_a_job_of_strangers_would_have_ended_core(
-    core: SimulatedCore, client: Provider, job_id: str, stranger: Json
-) -> None:
+def test_a_job_of_strangers_would_have_ended_core(core: SimulatedCore, client: Provider, job_id: str, stranger: Json) -> None:
     assert client.items(REGISTER, brought(**stranger)).status_code == 500
     assert "Core would have ended" in core.protocol_errors[0]
     assert len(core.jobs) == 1
 
 
-def test_a_provider_id_that_create_gives_twice_would_have_ended_core(
-    core: SimulatedCore, provider: FakeProvider
-) -> None:
+def test_a_provider_id_that_create_gives_twice_would_have_ended_core(core: SimulatedCore, provider: FakeProvider) -> None:
     provider.answer("jobs", *[(200, {"responses": [{"id": "7"}]})] * 2)
     core.submit(**SLEEPER)
     with pytest.raises(Exception, match="7"):
