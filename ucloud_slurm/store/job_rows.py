@@ -1,7 +1,7 @@
 """Rows of the table jobs, as facts: one that is to be written, a whole one, or the part that every pass reads."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from ucloud_slurm.store.job_state import JobPhase, Stop
@@ -160,7 +160,7 @@ def lean(store: Store, which: str, parameters: Sequence[Any] = ()) -> list[OpenJ
 
 def insert(store: Store, job: NewJob, phase: JobPhase, **columns: Any) -> bool:
     """Writes a job with further columns; False when there is one with its id."""
-    row = {**asdict(job), "phase": phase, **columns}
+    row = {**{name: getattr(job, name) for name in NewJob.__slots__}, "phase": phase, **columns}
     values = ", ".join(f":{column}" for column in row)
     sql = f"insert into jobs ({', '.join(row)}) values ({values}) on conflict (id) do nothing"
     return bool(store.change(sql, row))

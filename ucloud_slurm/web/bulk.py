@@ -139,7 +139,7 @@ class Bulk:
     ) -> SubmissionOutcome | None:
         provider, allowed = self._provider, False
         try:
-            allowed = self._left() >= MIN_SUBMIT_SECONDS and self._may_submit()
+            allowed = self._left() >= MIN_SUBMIT_SECONDS and (pending is not None or self._may_submit())
         finally:
             if not allowed:
                 abandon(pending)
