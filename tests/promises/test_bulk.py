@@ -13,6 +13,7 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import Open, Serve, World
 from tests.support.factories import job, job_data
+from tests.support.model import ModelSubmission
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.errors import StorageFullError
 from ucloud_slurm.provider.lookup import Lookup
@@ -180,8 +181,13 @@ def test_a_command_that_hangs_as_it_starts_does_not_hold_the_answer(
 
 def test_nothing_begins_after_the_deadline(world: World) -> None:
     submission, row = built(world, "7")
-    Bulk(world.provider, [row], {"7": submission}, time.monotonic() - 1.0, acknowledge=True).submit()
-    assert (world.row("7").phase, world.model.jobs) == (JobPhase.ACCEPTED, [])
+    late = Bulk(world.provider, [row], {"7": submission}, time.monotonic() - 1.0, acknowledge=True)
+    late.submit()
+    world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)  # what was started has been abandoned
+    world.model.counts.clear()
+    pending = ModelSubmission(world.model, submission)
+    assert late._conclude("7", submission, 1, time.monotonic() + 60, pending) is None  # as of a task that came too late
+    assert (world.row("7").phase, world.model.jobs, world.model.counts["abandoned"]) == (JobPhase.ACCEPTED, [], 1)
 
 
 def built(world: World, job_id: str) -> tuple[Submission, NewJob]:
@@ -201,14 +207,23 @@ def test_a_window_that_cannot_be_claimed_is_left_to_the_worker(world: World, moc
 
 
 def test_claims_that_cannot_be_released_expire(world: World, mocker: MockerFixture) -> None:
-    mocker.patch.object(world.model, "controller", False)  # every submission has an unknown outcome
+    go, real = threading.Event(), world.model.start
+
+    def hang(submission: Submission, as_user: Any) -> Any:
+        go.wait(PATIENCE)
+        return real(submission, as_user)
+
+    mocker.patch.object(world.model, "start", hang)  # nothing begins, so that all claims are to be released
     mocker.patch.object(type(world.provider.jobs), "release_claim", side_effect=StorageBusyError("The provider is busy."))
-    assert create(world, WINDOW)[0] == 200
+    assert create(world, AT_ONCE)[0] == 200
     mocker.stopall()
+    go.set()
+    world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)
+    assert world.model.jobs == []
     for _ in range(8):
         world.work(20)
-    assert len(world.model.jobs) == WINDOW
-    assert {row.phase for row in world.provider.jobs.newest(WINDOW)} == {JobPhase.LIVE}
+    assert len(world.model.jobs) == AT_ONCE
+    assert {row.phase for row in world.provider.jobs.newest(AT_ONCE)} == {JobPhase.LIVE}
 
 
 def test_a_bulk_is_answered_in_time_where_another_writer_comes_in_the_middle(world: World, mocker: MockerFixture) -> None:
