@@ -15,6 +15,7 @@ class EndedRun:
 
     :ivar seconds: that it ran, without suspension, as Slurm counts
     :ivar state: in Slurm's word
+    :ivar tres: what was allocated, as Slurm prints it; None in rows of earlier releases
     """
 
     job_id: str
@@ -27,6 +28,10 @@ class EndedRun:
     state: str
     exit_code: int
     signal: int
+    partition: str | None = None
+    account: str | None = None
+    name: str | None = None
+    tres: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +97,6 @@ class Charges:
         """Writes runs that have ended; a later record of a run replaces the earlier one."""
         with self._store.writing() as db:
             db.table("runs").upsert_all([asdict(run) for run in runs], pk=("job_id", "submitted"))
+            for job_id in {run.job_id for run in runs}:
+                number = "select count(*) from runs where job_id = jobs.id"
+                self._store.change(f"update jobs set ended_runs = ({number}) where id = ?", [job_id])
