@@ -3,17 +3,21 @@
 It is a `slurm.scheduler.Scheduler`, and can be down, lose answers, forget jobs and use ids again.
 """
 
+import pwd
+import zlib
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from ucloud_slurm.slurm.errors import ActionRefusedError, OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
 from ucloud_slurm.slurm.records import (
+    Candidate,
     Load,
     Node,
     NodeGroup,
     Partition,
     QueueRecord,
+    RunFilter,
     RunRecord,
     SlurmJobId,
     Submission,
@@ -21,6 +25,19 @@ from ucloud_slurm.slurm.records import (
 )
 from ucloud_slurm.slurm.states import Phase, SlurmState
 from ucloud_slurm.system.process import Start
+
+
+def uid_of(user: str) -> int:
+    """The uid of a user, who need not have an account on this machine."""
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return 60_000 + zlib.crc32(user.encode()) % 5_000
+
+
+def tres_of(nodes: int, cpus: int, gpus: int = 0) -> str:
+    """TRES as Slurm prints them."""
+    return f"cpu={cpus},mem={100 * cpus}M,node={nodes},billing={cpus}" + (f",gres/gpu={gpus}" if gpus else "")
 
 
 @dataclass
@@ -33,7 +50,16 @@ class ModelJob:
     in_queue: bool = True
     in_accounting: bool = True
     minutes: int | None = None
+    changed_comment: str | None = None
     held: str | None = None  # the reason that squeue shows
+
+    @property
+    def comment(self) -> str:
+        return self.changed_comment if self.changed_comment is not None else self.submission.comment
+
+    @property
+    def partition(self) -> str:
+        return self.run.partition
 
     @property
     def run(self) -> RunRecord:
@@ -71,6 +97,7 @@ class Model:
     cancels_reach: bool = True
     operator: bool = True
     of_user: tuple[str, ...] = ()  # accounts
+    cluster: str | None = "model"
     terminal_command: tuple[str, ...] = ("/bin/cat",)
 
     # -- the Scheduler --------------------------------------------------------------------------------------
@@ -99,10 +126,30 @@ class Model:
             raise OutcomeUnknownError("Socket timed out")
         return job.run.id
 
-    def queue(self, users: Collection[str] | None) -> list[QueueRecord]:
+    def queue(self, uids: Collection[int] | None) -> list[QueueRecord]:
         self.counts["squeue"] += 1
         self._ask(self.controller)
-        return [self._listed(job) for job in self.jobs if job.in_queue and (users is None or job.user in users)]
+        return [self._listed(job) for job in self.jobs if job.in_queue and (uids is None or uid_of(job.user) in uids)]
+
+    def queue_named(self, names: Collection[str]) -> list[Candidate]:
+        self.counts["squeue"] += 1
+        self._ask(self.controller)
+        return [
+            Candidate(
+                id=job.run.id,
+                name=job.run.name,
+                uid=uid_of(job.user),
+                submitted=job.run.submitted,
+                comment=job.comment,
+                partition=job.partition,
+                account="proj-a",
+                nodes=job.run.nodes,
+                cpus=job.run.cpus,
+                folder=job.submission.folder,
+            )
+            for job in self.jobs
+            if job.in_queue and job.run.name in names
+        ]
 
     def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:
         self.counts["squeue"] += 1
@@ -116,23 +163,24 @@ class Model:
         self._ask(self.accounting)
         return [self._run(run) for job in self.jobs if job.in_accounting for run in job.runs if run.id in ids]
 
-    def runs_named(self, names: Collection[str], users: Collection[str], since: float) -> list[RunRecord]:
+    def runs_since(self, since: float, which: RunFilter) -> list[RunRecord]:
         self.counts["sacct"] += 1
         self._ask(self.accounting)
         return [
-            run
+            replace(run, submit_line=f"sbatch --comment={job.submission.comment} --job-name={job.submission.name}")
             for job in self.jobs
-            if job.in_accounting and job.submission.name in names and job.user in users
+            if job.in_accounting and (which.uids is None or uid_of(job.user) in which.uids)
             for run in job.runs
-            if run.submitted >= since
+            if (which.names is None or run.name in which.names)
+            and (which.partitions is None or run.partition in which.partitions)
+            and (run.ended is None or run.ended >= since)
         ]
 
-    def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:
+    def cancel(self, job: SlurmJobId, within: float) -> None:
         self.counts["scancel"] += 1
         self._ask(self.controller)
         for found in self.jobs:
-            same = (found.run.id, found.submission.name, found.user) == (job, name, user)
-            if same and found.in_queue and self.cancels_reach:
+            if found.run.id == job and found.in_queue and self.cancels_reach:
                 self.end(found, SlurmState.CANCELLED)
 
     def partitions(self, within: float) -> list[Partition]:
@@ -208,7 +256,7 @@ class Model:
 
     def of(self, job_id: str) -> list[ModelJob]:
         """All Slurm jobs that were made for a UCloud job."""
-        return [job for job in self.jobs if job.submission.comment.endswith(f":{job_id}")]
+        return [job for job in self.jobs if job_id in job.submission.comment.split(":")]
 
     def begin_run(self, job: ModelJob) -> None:
         if job.run.state is SlurmState.PENDING and job.held is None:
@@ -276,6 +324,12 @@ class Model:
             nodes=submission.nodes,
             cpus=submission.nodes * (submission.cpus or 1),
             node_list="n1",
+            uid=uid_of(user),
+            partition=submission.partition,
+            account="proj-a",
+            tres=tres_of(submission.nodes, submission.nodes * (submission.cpus or 1)),
+            requested=tres_of(submission.nodes, submission.nodes * (submission.cpus or 1)),
+            folder=submission.folder,
         )
 
     def _run(self, run: RunRecord) -> RunRecord:
@@ -300,5 +354,8 @@ class Model:
             node_list=run.node_list,
             minutes=job.minutes,
             account="proj-a",
-            partition=job.submission.partition,
+            partition=job.partition,
+            uid=run.uid,
+            restarts=sum(each.state is not SlurmState.RESIZING for each in job.runs) - 1,
+            tres=run.tres,
         )

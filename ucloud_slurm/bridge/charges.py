@@ -30,6 +30,10 @@ class Use:
     seconds: int
     nodes: int
     cpus: int
+    gpus: int | None = None
+    billing: int | None = None
+    partition: str = ""
+    started: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,18 @@ from typing import TypeVar
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm import parse
 from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError, is_refusal
-from ucloud_slurm.slurm.records import Candidate, Load, Node, Partition, QueueRecord, RunFilter, RunRecord, SlurmJobId, Submission, TerminalCommand
+from ucloud_slurm.slurm.records import (
+    Candidate,
+    Load,
+    Node,
+    Partition,
+    QueueRecord,
+    RunFilter,
+    RunRecord,
+    SlurmJobId,
+    Submission,
+    TerminalCommand,
+)
 from ucloud_slurm.slurm.sbatch import Sbatch, options
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.system.accounts import own_account

@@ -272,7 +272,7 @@ def _unended(output: str, count: int, separator: str) -> Iterable[list[str]]:
         raise ParseError("the last row is cut off")
     # The last field of a row and the first one of the next are one piece with a line feed between them.
     pieces = output[:-1].split(separator)
-    if (len(pieces) - 1) % (count - 1):
+    if len(pieces) == 1 or (len(pieces) - 1) % (count - 1):
         raise ParseError(f"the answer has {len(pieces)} fields, which make no rows of {count}")
     first = pieces[0]
     for start in range(1, len(pieces), count - 1):

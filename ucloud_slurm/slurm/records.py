@@ -125,6 +125,12 @@ class RunRecord:
     comment: str = ""
     submit_line: str = ""
 
+    @property
+    def is_whole(self) -> bool:
+        """False for a row that cannot be read, or that slurmdbd made of the end of a job before it had its beginning."""
+        early = self.name == "allocation" and not self.tres and self.ended is not None
+        return self.uid is not None and not early
+
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:

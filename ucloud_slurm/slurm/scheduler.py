@@ -3,7 +3,18 @@
 from collections.abc import Collection
 from typing import Protocol
 
-from ucloud_slurm.slurm.records import Candidate, Load, Node, Partition, QueueRecord, RunFilter, RunRecord, SlurmJobId, Submission, TerminalCommand
+from ucloud_slurm.slurm.records import (
+    Candidate,
+    Load,
+    Node,
+    Partition,
+    QueueRecord,
+    RunFilter,
+    RunRecord,
+    SlurmJobId,
+    Submission,
+    TerminalCommand,
+)
 from ucloud_slurm.system.process import Start
 
 

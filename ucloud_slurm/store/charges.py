@@ -98,5 +98,5 @@ class Charges:
         with self._store.writing() as db:
             db.table("runs").upsert_all([asdict(run) for run in runs], pk=("job_id", "submitted"))
             for job_id in {run.job_id for run in runs}:
-                number = "select count(*) from runs where job_id = jobs.id"
-                self._store.change(f"update jobs set ended_runs = ({number}) where id = ?", [job_id])
+                ((number,),) = self._store.tuples("select count(*) from runs where job_id = ?", [job_id])
+                self._store.change("update jobs set ended_runs = ? where id = ?", [number, job_id])

@@ -101,7 +101,9 @@ class Observations:
 
     def awaited(self) -> set[tuple[str, int | None]]:
         """Names and uids of the jobs whose submission has begun: a Slurm job with such a name may be one of them."""
-        return set(self._store.tuples("select name, uid from jobs where phase = 'submitting'"))
+        some = "phase in ('accepted', 'submitting', 'live')"  # of the index
+        sql = f"select name, uid from jobs indexed by jobs_open where {some} and +phase = 'submitting'"
+        return set(self._store.tuples(sql))
 
     def register(self, job: NewJob, slurm_id: int, submitted_at: int, now: float) -> bool:
         """Writes a job that was submitted outside UCloud and has been registered there.

@@ -27,8 +27,9 @@ def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> 
     """
     known_owners = {rule: _owner_known(provider, rule) for rule in provider.config.outside}
     wanted = [each for each in registrations(queue, provider.config) if known_owners[each.rule]]
-    known = provider.observations.by_slurm_id([each.record.id for each in wanted])
+    # In this order: what is submitted meanwhile is known.
     awaited = provider.observations.awaited() if wanted else set()
+    known = provider.observations.by_slurm_id([each.record.id for each in wanted])
     new = [
         each
         for each in wanted

@@ -12,7 +12,6 @@ from ucloud_slurm.slurm.pyslurm.process import AnswerLostError, NotSentError, Py
 from ucloud_slurm.slurm.pyslurm.translation import UnsupportedError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
-from ucloud_slurm.slurm.states import Phase
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.ipc import Message
 from ucloud_slurm.system.process import Start
