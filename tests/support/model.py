@@ -8,6 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ucloud_slurm.slurm.errors import ActionRefusedError, OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
 from ucloud_slurm.slurm.records import (
@@ -23,6 +24,7 @@ from ucloud_slurm.slurm.records import (
     Submission,
     TerminalCommand,
 )
+from ucloud_slurm.slurm.sbatch import options
 from ucloud_slurm.slurm.states import Phase, SlurmState
 from ucloud_slurm.system.process import Start
 
@@ -167,7 +169,7 @@ class Model:
         self.counts["sacct"] += 1
         self._ask(self.accounting)
         return [
-            replace(run, submit_line=f"sbatch --comment={job.submission.comment} --job-name={job.submission.name}")
+            replace(run, submit_line=" ".join(["sbatch", *options(job.submission)]))
             for job in self.jobs
             if job.in_accounting and (which.uids is None or uid_of(job.user) in which.uids)
             for run in job.runs
@@ -281,6 +283,25 @@ class Model:
         self.end(job, state)
         job.runs.append(self._new_run(job.submission, job.user, job.run.id, max(self._now(), job.run.submitted + 1)))
 
+    def change(self, job: ModelJob, comment: str | None = None, gpus: int = 0, cpus: int | None = None, **more: Any) -> None:
+        """``scontrol update`` of a job that waits (all fields) or runs (its name, comment and account)."""
+        if job.run.state is None or job.run.state.phase is Phase.ENDED:
+            return
+        if cpus is not None and job.run.state is SlurmState.PENDING:
+            tres = tres_of(job.run.nodes, cpus, gpus)
+            more |= {"cpus": cpus, "tres": tres, "requested": tres}
+        job.runs[-1] = replace(job.run, **more)
+        job.changed_comment = comment if comment is not None else job.changed_comment
+
+    def resize(self, job: ModelJob, cpus: int) -> None:
+        """``scontrol update`` of the size of a job that runs: sacct begins a row, which keeps the start of the job."""
+        if job.run.state is not SlurmState.RUNNING:
+            return
+        before, now = self._run(job.run), max(self._now(), job.run.submitted + 1)
+        job.runs[-1] = replace(before, state=SlurmState.RESIZING, state_text="RESIZING", ended=now)
+        tres = tres_of(before.nodes, cpus)
+        job.runs.append(replace(before, submitted=now, cpus=cpus, tres=tres))
+
     def purge(self, job: ModelJob) -> None:
         """slurmctld forgets an ended job."""
         if job.run.state is not None and job.run.state.phase is Phase.ENDED:
@@ -346,7 +367,7 @@ class Model:
             state=run.state,
             state_text=run.state_text,
             reason=job.held or "Priority",
-            submitted=run.submitted,
+            submitted=next(each.submitted for each in job.runs if each.started == run.started),  # a new size is no requeue
             started=run.started,
             elapsed=run.elapsed,
             nodes=run.nodes,

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from ucloud_slurm.slurm.records import Candidate, QueueRecord, RunRecord, SlurmJobId, Submission
+from ucloud_slurm.slurm.sbatch import options
 from ucloud_slurm.slurm.states import Phase, SlurmState
 
 # A run that sacct shows in one of these states may be followed by another run of the same job.
@@ -23,6 +24,17 @@ _CONTINUED = frozenset(
         SlurmState.REVOKED,
         SlurmState.SPECIAL_EXIT,
     }
+)
+
+
+_WHERE_AND_HOW_LARGE = (
+    "--partition=",
+    "--account=",
+    "--nodes=",
+    "--ntasks-per-node=",
+    "--cpus-per-task=",
+    "--gres=",
+    "--chdir=",
 )
 
 
@@ -79,6 +91,7 @@ class BuiltJob:
 
     :ivar cpus: of the whole job
     :ivar gpus: of the whole job
+    :ivar options: of sbatch, those that say this
     """
 
     partition: str
@@ -87,6 +100,7 @@ class BuiltJob:
     cpus: int | None
     gpus: int
     folder: str
+    options: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, submission: Submission) -> "BuiltJob":
@@ -99,6 +113,7 @@ class BuiltJob:
             cpus=None if submission.cpus is None else tasks * submission.cpus,
             gpus=submission.nodes * _gpus(submission.gres or ""),
             folder=submission.folder,
+            options=tuple(option for option in options(submission) if option.startswith(_WHERE_AND_HOW_LARGE)),
         )
 
     @classmethod
@@ -120,6 +135,10 @@ class BuiltJob:
             and (self.cpus is None or found.cpus >= self.cpus)
             and found.folder == self.folder
         )
+
+    def is_line_of(self, submit_line: str) -> bool:
+        """Whether a command line has these options. Of the job itself any may have been changed since."""
+        return all(option in submit_line for option in self.options)
 
 
 def _gpus(gres: str) -> int:

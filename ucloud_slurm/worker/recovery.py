@@ -82,7 +82,8 @@ class _Sought:
                 continue
             nonce = next((comment for comment in self.comments if f"--comment={comment}" in run.submit_line), None)
             if nonce is not None:
-                found.append(_Found(run.id, run.uid, run.submitted, nonce, ours=True))
+                ours = self.built is None or self.built.is_line_of(run.submit_line)
+                found.append(_Found(run.id, run.uid, run.submitted, nonce, ours))
             elif run.name == self.row.name:
                 # With a command line that has none of our nonces it is somebody else's.
                 ours = self._is_ours(_candidate(run)) and not (run.submit_line and self.comments)
@@ -173,7 +174,8 @@ def _adopt(provider: Provider, row: JobRow, found: Sequence[_Found]) -> bool:
 
 
 def _report_imitations(provider: Provider, row: JobRow, others: Sequence[int]) -> None:
-    if not others or row.waits_for == IMITATION:
+    before = provider.jobs.get(row.id) if others else None
+    if before is None or before.waits_for == IMITATION:
         return
     numbers = ", ".join(str(number) for number in dict.fromkeys(others))
     log.warning("job %s: Slurm job %s has its name, but is not ours; it is left as it is", row.id, numbers)
