@@ -166,12 +166,12 @@ class Poller:
         if accounting is None:
             return
         tariff = accounting.tariff
-        present = Use(record.elapsed, record.nodes, record.cpus)
-        weight = tariff.weight(present)
-        used = present.seconds * weight
+        present = Use(record.elapsed, record.nodes, record.cpus, None, None, record.partition, record.started)
+        uses = [present]
         if row.submitted_at is not None and row.submitted_at < record.submitted:
             earlier = self._provider.charges.runs(row.id)
-            used += charges.total([Use(run.seconds, run.nodes, run.cpus) for run in earlier], tariff)
+            uses = [*(Use(run.seconds, run.nodes, run.cpus, started=run.started) for run in earlier), present]
+        used, weight = charges.total(uses, tariff), tariff.weight(present)
         bill(self._provider, row, record.id, used=used, weight=weight, accounting=accounting, final=False)
 
     def _accounting(self, row: OpenJob) -> Accounting | None:
@@ -221,7 +221,7 @@ class Poller:
     def _end(self, row: OpenJob, own: Sequence[RunRecord], update: JobUpdate) -> None:
         provider, now = self._provider, self._provider.now()
         accounting = self._accounting(row) if row.visible_to_ucloud else None
-        uses = [Use(run.elapsed, run.nodes, run.cpus) for run in own]
+        uses = [Use(run.elapsed, run.nodes, run.cpus, started=run.started) for run in own]
         used = charges.total(uses, accounting.tariff) if accounting else None
         log.info("job %s: Slurm job %s has ended: %s", row.id, row.slurm_id, own[-1].state_text)
         with provider.store.writing():
