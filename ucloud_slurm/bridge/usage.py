@@ -78,6 +78,10 @@ class Accounting:
         """
         return rounded_units(used * self.price, self.frequency_seconds, "down")
 
+    def covered(self, units: int) -> int:
+        """The node-, CPU-, GPU- or billing-seconds that so many units of a job pay for."""
+        return -(-units * self.frequency_seconds // self.price)
+
     def last_units(self, used: int, charged: int, rest: int, last_unit: Rounding) -> tuple[int, int]:
         """The units of a job that has ended, and the rest that its wallet has afterwards, in parts of a unit.
 
@@ -91,33 +95,6 @@ class Accounting:
         if not amount and not reported:
             return 0, rest  # what costs nothing pays for no other job
         return last_units(amount, rest, reported, self.frequency_seconds, last_unit)
-
-
-@dataclass(frozen=True, slots=True)
-class UsageReport:
-    """What is to be reported of a job's use.
-
-    :ivar units: all units of the job so far
-    :ivar new_units: those of them that were not reported before
-    :ivar covered: node-, CPU-, GPU- or billing-seconds that the new units pay for
-    """
-
-    units: int
-    new_units: int
-    covered: int
-
-
-def usage_report(accounting: Accounting, *, units: int, charged: int) -> UsageReport | None:
-    """The report that is due for a job, or None.
-
-    :param units: all units of the job so far
-    :param charged: node-, CPU-, GPU- or billing-seconds that were reported before
-    """
-    before = accounting.units(charged)
-    if units <= before:
-        return None
-    covered = -(-units * accounting.frequency_seconds // accounting.price)
-    return UsageReport(units, units - before, covered - charged)
 
 
 def product_accounting(product: Product, cpus: int | None) -> Accounting | None:

@@ -1,7 +1,7 @@
 """Accounting of jobs: charges of periods, or reports of the total use, which only grows."""
 
 from ucloud_slurm.bridge import charges
-from ucloud_slurm.bridge.usage import Accounting, product_accounting, usage_report
+from ucloud_slurm.bridge.usage import Accounting, product_accounting
 from ucloud_slurm.config import Product
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
@@ -71,15 +71,14 @@ def _add(provider: Provider, charge: Charge, slurm_id: int, tariff: charges.Tari
 
 def _report(provider: Provider, row: OpenJob, slurm_id: int, units: int, accounting: Accounting) -> None:
     """Enqueues the report of so many units in all, if it is not the last one again."""
-    report = usage_report(accounting, units=units, charged=row.charged)
-    if report is None:
+    before = accounting.units(row.charged)
+    if units <= before:
         return
     # The key contains row.charged, which only grows: after a change of the price units can repeat.
-    key = f"{row.id}-{slurm_id}-{row.charged}-{report.units}"
-    entry = Charge(key, row.id, report.new_units, 1, f"Slurm job {slurm_id}")
+    entry = Charge(f"{row.id}-{slurm_id}-{row.charged}-{units}", row.id, units - before, 1, f"Slurm job {slurm_id}")
     # UCloud has already accounted for what was charged by periods before it took reports of use.
-    usage = _usage(row, report.units - accounting.units(row.by_periods), provider.config.provider.id)
-    provider.charges.add(entry, slurm_id, report.covered, provider.now(), usage)
+    usage = _usage(row, units - accounting.units(row.by_periods), provider.config.provider.id)
+    provider.charges.add(entry, slurm_id, accounting.covered(units) - row.charged, provider.now(), usage)
 
 
 def _usage(row: OpenJob, units: int, provider: str) -> Usage:

@@ -11,7 +11,7 @@ from ucloud_slurm import config
 from ucloud_slurm.bridge import charges
 from ucloud_slurm.bridge.charges import Tariff, Use
 from ucloud_slurm.bridge.products import compare
-from ucloud_slurm.bridge.usage import Accounting, Unit, product_accounting, usage_report
+from ucloud_slurm.bridge.usage import Accounting, Unit, product_accounting
 from ucloud_slurm.config import Product
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.ucloud.products import ProductV2
@@ -121,10 +121,10 @@ def test_products_of_one_wallet_that_differ_in_price_add_up_to_half_a_unit(
     for seconds, looked, price in jobs:
         found = counted(price=price, frequency=frequency)
         unit = found.frequency_seconds
-        running = usage_report(found, units=found.units(min(looked, seconds)), charged=0)
-        charged = running.covered if running else 0
+        running = found.units(min(looked, seconds))
+        charged = found.covered(running) if running else 0
         units, rest = found.last_units(seconds, charged, rest, "nearest")
-        assert units >= (running.units if running else 0)
+        assert units >= running
         exact, told = exact + seconds * price, told + units
         assert abs(exact - told * unit) * 2 <= unit
         assert exact - told * unit == rest
