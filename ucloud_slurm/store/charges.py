@@ -1,4 +1,4 @@
-"""The tables charges and runs: what was charged or reported of each job, and the runs that it is calculated from."""
+"""The tables charges, runs and remainders: what was charged or reported of each job, and what it is calculated from."""
 
 import json
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.reports import Charge, Usage
 
 
@@ -54,6 +55,24 @@ class LedgerEntry:
     outcome: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class RestKey:
+    """What shares the rest of a unit: jobs whose units are alike and that one wallet pays.
+
+    :ivar product: empty where all products of the category count in the same unit
+    :ivar unit: parts of a unit, which are its seconds
+    """
+
+    payer: Payer
+    product: str
+    unit: int
+
+    @property
+    def columns(self) -> list[str | int]:
+        """The key of the table."""
+        return [self.payer.kind, self.payer.owner, self.payer.category, self.product, self.unit]
+
+
 class Charges:
     """Charges and runs of jobs. A charge is enqueued in the transaction that writes it."""
 
@@ -87,6 +106,25 @@ class Charges:
                 [json.dumps(usage.body()), charge.job_id],
             ):
                 self._outbox.enqueue(charge.job_id, "usage", usage.body(), now)
+
+    def may_end(self, job_id: str) -> bool:
+        """Whether a job has no last charge yet and may get one: it has not ended, and UCloud has it."""
+        sql = "select 1 from jobs where id = ? and phase = 'live' and stop is not 'rolled-back'"
+        return self._store.row(sql, [job_id]) is not None
+
+    def rest(self, wallet: RestKey) -> int:
+        """The rest of a unit that a wallet has, in parts of the unit; below 0 where it was charged more than it used."""
+        sql = "select rest from remainders where (owner_kind, owner, category, product, unit) = (?, ?, ?, ?, ?)"
+        row = self._store.row(sql, wallet.columns)
+        return int(row["rest"]) if row else 0
+
+    def carry(self, wallet: RestKey, rest: int) -> None:
+        """Writes the rest of a unit that a wallet has. Called in the transaction that records the end of a job."""
+        self._store.change(
+            "insert into remainders (owner_kind, owner, category, product, unit, rest) values (?, ?, ?, ?, ?, ?) "
+            "on conflict (owner_kind, owner, category, product, unit) do update set rest = excluded.rest",
+            [*wallet.columns, rest],
+        )
 
     def runs(self, job_id: str) -> list[EndedRun]:
         """The runs of a job that have ended, oldest first."""

@@ -175,6 +175,23 @@ def _uids(names: "Iterable[str]") -> "Iterator[tuple[str, int]]":
             yield name, pwd.getpwnam(name).pw_uid
 
 
+def m012_remainders(db: "Database") -> None:
+    """The rest of a unit that each wallet has."""
+    db.create_table(
+        "remainders",
+        {
+            "owner_kind": str,  # as in wallets
+            "owner": str,
+            "category": str,
+            "product": str,  # empty: all of the category
+            "unit": int,  # parts of a unit
+            "rest": int,  # in these parts
+        },
+        pk=("owner_kind", "owner", "category", "product", "unit"),
+        not_null={"rest"},
+    )
+
+
 # In their order. The name of each is recorded in every file that has had it.
 STEPS: "tuple[Callable[[Database], None], ...]" = (
     m001_first,
@@ -188,4 +205,5 @@ STEPS: "tuple[Callable[[Database], None], ...]" = (
     m009_pace,
     m010_watched,
     m011_identity,
+    m012_remainders,
 )
