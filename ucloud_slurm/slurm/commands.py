@@ -90,7 +90,12 @@ class Commands:
             return self._squeue([])[0]
         if not uids:
             return []
-        records, errors = self._squeue([f"--user={','.join(str(uid) for uid in sorted(uids))}"])
+        try:
+            records, errors = self._squeue([f"--user={','.join(str(uid) for uid in sorted(uids))}"])
+        except SchedulerUnavailableError as error:
+            if _INVALID_USER not in str(error):
+                raise
+            records, errors = [], str(error)
         if _INVALID_USER in errors:
             # An account that is gone, or a name service that does not answer: its jobs would be left out.
             records = [record for record in self._squeue([])[0] if record.uid is None or record.uid in uids]
