@@ -308,8 +308,10 @@ class Model:
             job.in_queue = False
 
     def used(self, job: ModelJob) -> int:
-        """Seconds of all runs as sacct counts them."""
-        return sum(self._run(run).elapsed for run in job.runs)
+        """CPU-seconds of the allocation. Rows of several sizes of one run count from the same start."""
+        sizes = [self._run(run) for run in job.runs if run.started is not None]
+        begins = [max(run.started or 0, run.submitted) for run in sizes]
+        return sum(run.cpus * ((run.started or 0) + run.elapsed - begin) for run, begin in zip(sizes, begins, strict=True))
 
     def _now(self) -> int:
         return int(self.now())
