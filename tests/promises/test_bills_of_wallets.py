@@ -27,6 +27,7 @@ def world(
     core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, clock: Clock, products: list[dict[str, Any]]
 ) -> World:
     provider = open_provider(products=products)
+    model.gres = "gpu:4"
     return World(core, provider, model, clock, serve(provider))
 
 
@@ -147,3 +148,66 @@ def test_a_job_that_ucloud_does_not_have_carries_nothing(world: World) -> None:
     assert world.slurm(job).run.ended is not None
     assert world.row(job).phase is JobPhase.REFUSED
     assert rests(world) == []
+
+
+def counted_by(charge_by: str, **more: Any) -> list[dict[str, Any]]:
+    return [dict(PRODUCTS[0]) | {"cpus": 2, "gpus": 1, "charge_by": charge_by} | more]
+
+
+MOVED = {"partition": "gpu", "cpus": 64, "gpus": 4}
+
+
+@pytest.mark.parametrize(
+    ("products", "change", "weight"),
+    [
+        (counted_by("node"), MOVED, 1),
+        (counted_by("core"), MOVED, 64),
+        (counted_by("core", exclusive=True), MOVED, 64),
+        (counted_by("core", exclusive=True), {"cpus": 64}, 2),
+        (counted_by("gpu"), MOVED, 4),
+        (counted_by("gpu"), {"cpus": 64, "tres": "cpu=64,node=1"}, 1),
+        (counted_by("allocated"), {"cpus": 64}, 64),
+        (counted_by("billing"), {"tres": "billing=70,cpu=2,gres/gpu=1,mem=200M,node=1"}, 70),
+        (counted_by("billing"), {"tres": ""}, 2),
+    ],
+)
+def test_a_job_that_is_changed_while_it_waits_costs_what_it_gets(world: World, change: dict[str, Any], weight: int) -> None:
+    job = world.submit()
+    world.work(1)
+    world.model.change(world.slurm(job), **change)
+    world.model.begin_run(world.slurm(job))
+    for _ in range(3):
+        world.work(60)
+        world.work()
+    assert world.booked(job) == 3 * weight, "while it runs"
+    world.clock.advance(60)
+    world.model.end(world.slurm(job))
+    for _ in range(3):
+        world.work()
+    assert world.booked(job) == 4 * weight
+    assert world.row(job).used == 240 * weight
+
+
+@pytest.mark.parametrize("products", [counted_by("allocated")])
+@pytest.mark.parametrize(("first", "then"), [(8, 1), (1, 8)])
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_job_whose_size_changes_while_it_runs_costs_each_size_while_it_had_it(
+    world: World, first: int, then: int, seen: bool
+) -> None:
+    job = world.submit()
+    world.model.change(world.slurm(job), cpus=first)
+    world.model.begin_run(world.slurm(job))
+    world.work(1)
+    world.work(22)
+    world.model.resize(world.slurm(job), then)
+    for seconds in (1, 29, 30):
+        world.clock.advance(seconds)
+        if seen:
+            world.work()
+            assert 60 * world.booked(job) <= 23 * first + 60 * then, "never more than it has used"
+    world.model.end(world.slurm(job))
+    for _ in range(3):
+        world.work()
+    used = 23 * first + 60 * then
+    assert world.row(job).used == used
+    assert world.booked(job) == (used + 30) // 60

@@ -99,6 +99,7 @@ class Model:
     cancels_reach: bool = True
     operator: bool = True
     of_user: tuple[str, ...] = ()  # accounts
+    gres: str = ""  # of each node
     cluster: str | None = "model"
     terminal_command: tuple[str, ...] = ("/bin/cat",)
 
@@ -188,7 +189,7 @@ class Model:
     def partitions(self, within: float) -> list[Partition]:
         self.counts["sinfo"] += 1
         self._ask(self.controller)
-        return [Partition("cpu", up=True, minutes=600, nodes_max=None, groups=(NodeGroup(4, 16, 8000, ""),))]
+        return [Partition("cpu", up=True, minutes=600, nodes_max=None, groups=(NodeGroup(4, 16, 8000, self.gres),))]
 
     def nodes(self, node_list: str, within: float) -> list[Node]:
         self._ask(self.controller)

@@ -78,7 +78,7 @@ def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
     click.echo("\nRuns that have ended")
     times = ("submitted", "started", "ended")
     shown = [run | {name: moment(run[name]) for name in times} for run in runs]
-    names = (*times, "seconds", "nodes", "cpus", "state")
+    names = (*times, "seconds", "nodes", "cpus", "partition", "tres", "state")
     table([name.upper() for name in names], columns(shown, *names))
     click.echo("\nCharges")
     shown = [charge | {"outcome": charge["outcome"] or "waiting"} for charge in charges]
