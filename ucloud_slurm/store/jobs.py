@@ -60,6 +60,12 @@ class Jobs:
         # By rowid: there is no index for what only the command line asks.
         return whole(self._store, "order by rowid desc limit ?", [most])
 
+    def audited(self, since: float) -> list[JobRow]:
+        """Jobs that Slurm has, and those that have ended since then, in seconds since the epoch."""
+        live = whole(self._store, f"indexed by jobs_open where {_OPEN} and +phase = 'live'", [])
+        over = "indexed by jobs_over where phase in ('ended', 'refused') and ended_at >= ? and +slurm_id is not null"
+        return [*live, *whole(self._store, over, [since])]
+
     def count(self) -> dict[str, int]:
         """How many jobs are in each phase."""
         return {row["phase"]: row["jobs"] for row in self._store.rows("select phase, jobs from phases")}
