@@ -34,7 +34,10 @@ class Since(click.ParamType[float]):
             when = datetime.fromisoformat(value)
         except ValueError:
             self.fail(f"{value!r} is neither a span such as 90m, 12h, 7d or 4w, nor a date such as 2026-11-29", param, ctx)
-        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+        seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+        if seconds >= time.time():
+            self.fail(f"{value!r} is not in the past", param, ctx)
+        return seconds
 
 
 @click.command()
