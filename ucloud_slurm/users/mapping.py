@@ -99,12 +99,22 @@ def slurm_account(users: UsersSection, people: People, project: str | None, loca
     known = people.account(project) if project is not None else None
     if known is not None:
         return known
-    pattern = users.account if project is not None else users.personal_account
-    if pattern is None:
-        return None
-    name = pattern.replace("{project}", project or "").replace("{user}", local_user)
-    if not _WORD.fullmatch(name):
-        raise Forbidden(f"Your project {one_line(project or '', 40)} has no account here. Please tell the provider's support.")
+    if project is None:
+        return personal_account(users, local_user)
+    name = users.account and users.account.replace("{project}", project).replace("{user}", local_user)
+    if name is not None and not _WORD.fullmatch(name):
+        raise Forbidden(f"Your project {one_line(project, 40)} has no account here. Please tell the provider's support.")
+    return name
+
+
+def personal_account(users: UsersSection, local_user: str) -> str | None:
+    """The Slurm account of a user's jobs without a project; None for that of the product.
+
+    :raises Forbidden: the configured pattern gives no valid name
+    """
+    name = users.personal_account and users.personal_account.replace("{project}", "").replace("{user}", local_user)
+    if name is not None and not _WORD.fullmatch(name):
+        raise Forbidden("You have no account of your own here. Please tell the provider's support.")
     return name
 
 

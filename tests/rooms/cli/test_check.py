@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from ucloud_slurm.cli import check, check_accounts
+from ucloud_slurm.cli import check, check_accounts, check_slurm
 from ucloud_slurm.cli.output import Line
 from ucloud_slurm.config import Config, parse
 from ucloud_slurm.errors import Misconfigured
@@ -208,7 +208,7 @@ def test_without_the_role_of_operator_jobs_of_others_could_not_be_cancelled(conf
     slurm = SimpleNamespace(is_operator=lambda _user, _timeout: False)
 
     def levels(config: Config) -> list[str]:
-        return [level for level, _ in check.operator(config, cast("Scheduler", slurm))]
+        return [level for level, _ in check_slurm.operator(config, cast("Scheduler", slurm))]
 
     assert levels(configure("service")) == ["warning"]
     assert levels(configure("table")) == ["failed"]
@@ -259,6 +259,6 @@ def test_a_controller_that_limits_requests_asks_for_a_pace(
     configure: Configure, parameters: str, per_second: float | None, wanted: str | None
 ) -> None:
     config = configure("service", slurm={"submit_per_second": per_second})
-    found = list(check.pace(config, {"SlurmctldParameters": parameters}))
+    found = list(check_slurm.pace(config, {"SlurmctldParameters": parameters}))
     assert [level for level, _ in found] == (["warning"] if wanted else [])
     assert not wanted or found[0][1].endswith(wanted)
