@@ -24,7 +24,6 @@ from ucloud_slurm.ucloud.eras import ERAS
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
 from ucloud_slurm.ucloud.wire import from_data
-from ucloud_slurm.users.impersonation import ImpersonationDeniedError
 
 TRIALS_SECONDS = 30.0  # for all people
 MOST_IN_VAIN = 3  # people who are tried with every product before the products are said to be wrong
@@ -92,7 +91,7 @@ class _Trials:
 
     :ivar sizes: of products, as UCloud has them, where they are not configured
     :ivar refused: the products whose jobs are refused
-    :ivar accepted: a person and a product whose job Slurm would take
+    :ivar accepted: a person and a product whose job Slurm would take, or keep waiting
     """
 
     def __init__(self, config: Config, trial: Trial, sizes: Mapping[str, ComputeProduct], budget: Budget) -> None:
@@ -119,9 +118,6 @@ class _Trials:
             tried += 1
             try:
                 answer = _Answer(person, {product.id: self._refusal(person, product) for product in wanted})
-            except ImpersonationDeniedError:
-                failed.append(f"no job was tried as {person.user}: the runner may not act as that user")
-                continue
             except (NotNow, Problem) as error:
                 failed.append(f"no job was tried as {person.user}: {error}")
                 continue
@@ -161,6 +157,8 @@ class _Trials:
                 self.refused.add(product.id)
                 key = self._key(answer.person, product, words)
                 waits = key is None and any(each in words for each in WAITS)
+                if waits and self.accepted is None:
+                    self.accepted = answer.person, product
                 yield (
                     "warning" if waits else "failed",
                     f"product {product.id}{f': {key}' if key else ''}: "
@@ -234,7 +232,7 @@ def _request(config: Config, product: Product) -> tuple[Job, Application]:
     name = {"name": "check", "version": "1"}
     reference = {"id": product.id, "category": product.category, "provider": config.provider.id}
     specification = {"application": name, "product": reference, "replicas": 1}
-    job = {"id": "check", "owner": {"createdBy": "check", "project": None}, "specification": specification}
+    job = {"id": "0", "owner": {"createdBy": "check", "project": None}, "specification": specification}
     program = {"type": "word", "word": "true"}
     application = {"metadata": name, "invocation": {"invocation": [program]}}
     return from_data(Job, job), from_data(Application, application)

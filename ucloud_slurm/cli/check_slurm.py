@@ -24,8 +24,8 @@ CONFIGLESS = Path("/run/slurm/conf/slurm.conf")  # where slurmd and sackd keep w
 def slurm(config: Config, budget: Budget) -> Iterator[Line]:
     """Slurm's files first: without them every question takes long and has no answer."""
     files(config)
-    if others(config):
-        yield from ownership(config)
+    distrusted = list(ownership(config)) if others(config) else []
+    yield from distrusted
     slurm = Commands(config.slurm.commands, config.slurm.conf, min(config.slurm.timeout, QUESTION_SECONDS))
     yield "ok", f"Slurm {slurm.version()} in {config.slurm.commands}"
     as_wanted, backend = factory.self_test(config.slurm)
@@ -61,7 +61,10 @@ def slurm(config: Config, budget: Budget) -> Iterator[Line]:
         slurm.runs_named(["ucloud-0"], [own_account()], 0)
         yield from operator(config, slurm)
         unfit = yield from associations(config, trial, settings, budget)
-    yield from jobs(config, trial, partitions, settings, unfit, budget)
+    if distrusted:
+        yield "warning", "no job was tried: the program that acts as users would refuse it"
+    else:
+        yield from jobs(config, trial, partitions, settings, unfit, budget)
 
 
 def files(config: Config) -> None:
@@ -94,9 +97,7 @@ def ownership(config: Config) -> Iterator[Line]:
         found = slurm_distrust(path, rule, os.geteuid())
         if found is not None and found.repair not in told:
             told.add(found.repair)
-            yield "failed", f"{key}: {found.why}, or jobs are refused: {found.repair}"
-    if not config.slurm.conf.stat().st_mode & 0o004:
-        yield "warning", f"slurm.conf: users may be unable to read {config.slurm.conf}: chmod a+r {config.slurm.conf}"
+            yield "failed", f"{key}: {found.why}; jobs are refused until then: {found.repair}"
 
 
 def pace(config: Config, settings: Mapping[str, str]) -> Iterator[Line]:
