@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from enum import Enum
 from queue import Empty, SimpleQueue
 from threading import Thread
 
 from ucloud_slurm.cli.output import Finding, Line
 from ucloud_slurm.config import Config
-from ucloud_slurm.errors import Misconfigured, NotNow, Problem
+from ucloud_slurm.errors import Misconfigured, NotNow, Problem, place
 from ucloud_slurm.ucloud.core import Core
 
 CHECK_SECONDS = 60.0  # that all of it may take
@@ -67,15 +66,11 @@ def findings(checks: Sequence[Check], budget: Budget) -> Iterator[Finding]:
     found: SimpleQueue[str | Finding | _End] = SimpleQueue()
 
     def work() -> None:
-        end = _End.BROKEN
-        try:
+        with _End(found.put):
             for what, check in checks:
                 found.put(what)
                 for finding in _run(what, check):
                     found.put(finding)
-            end = _End.DONE
-        finally:
-            found.put(end)
 
     Thread(target=work, daemon=True).start()
     what = ""
@@ -83,11 +78,12 @@ def findings(checks: Sequence[Check], budget: Budget) -> Iterator[Finding]:
         try:
             item = found.get(timeout=budget.remains + 1)
         except Empty:
-            item = _End.LATE
+            yield Finding(what, "failed", f"no answer within {CHECK_SECONDS:.0f} s in all; the rest was not checked")
+            return
         match item:
             case _End():
-                if item is not _End.DONE:
-                    yield Finding(what, "failed", item.value)
+                if item.text:
+                    yield Finding(what, "failed", item.text)
                 return
             case str():
                 what = item
@@ -96,12 +92,21 @@ def findings(checks: Sequence[Check], budget: Budget) -> Iterator[Finding]:
                 yield item
 
 
-class _End(Enum):
-    """How the checks came to their end."""
+class _End:
+    """The end of the checks, also by a mistake of this program, which is reported where the findings are read."""
 
-    DONE = ""
-    LATE = f"no answer within {CHECK_SECONDS:.0f} s in all; the rest was not checked"
-    BROKEN = "ended by a mistake of this program; the rest was not checked"
+    def __init__(self, report: Callable[["_End"], None]) -> None:
+        self._report = report
+        self.text = ""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        if error is not None:
+            self.text = f"unexpected {type(error).__name__} at {place(error)}; the rest was not checked"
+        self._report(self)
+        return True
 
 
 def _run(what: str, check: Callable[[], Iterable[Line]]) -> Iterator[Finding]:
