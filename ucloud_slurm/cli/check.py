@@ -28,6 +28,8 @@ from ucloud_slurm.ucloud.tokens import read_keys
 def check(path: Path | None, json_: bool) -> None:
     """Check the configuration, the database, the keys, Slurm, UCloud and the Unix users of jobs.
 
+    Jobs of every product are tried with sbatch --test-only, as they are submitted. It takes a minute at most.
+
     Exits with 1 when a check failed, else with 0. Warnings do not count.
     """
     shown = not json_ and sys.stderr.isatty()

@@ -65,11 +65,12 @@ def jobs(
     if not candidates or not products:
         yield "warning", "no job was tried: there is nobody, or no partition, to try it with"
         return
-    trials = _Trials(config, trial, _sizes(config, products), budget)
+    trials = _Trials(config, trial, partitions, _sizes(config, products), budget)
     yield from trials.run(candidates, products)
     for product in products:
-        if product.id not in trials.refused:
-            yield from _fits(config, product, partitions[product.partition], trials.sizes.get(product.id))
+        why = trials.misfit(product)
+        if why is not None and product.id not in trials.refused:
+            yield "failed", f"product {product.id}: {why}"
     plugins = settings.get("JobSubmitPlugins", "(null)")
     if trials.accepted is not None and plugins not in ("", "(null)", "none"):
         yield from trials.held(*trials.accepted, plugins)
@@ -89,16 +90,27 @@ class _Answer:
 class _Trials:
     """The trials of one check.
 
-    :ivar sizes: of products, as UCloud has them, where they are not configured
     :ivar refused: the products whose jobs are refused
     :ivar accepted: a person and a product whose job Slurm would take, or keep waiting
     """
 
-    def __init__(self, config: Config, trial: Trial, sizes: Mapping[str, ComputeProduct], budget: Budget) -> None:
+    def __init__(
+        self,
+        config: Config,
+        trial: Trial,
+        partitions: Mapping[str, Partition],
+        sizes: Mapping[str, ComputeProduct],
+        budget: Budget,
+    ) -> None:
+        """Asks nothing yet.
+
+        :param sizes: of products, as UCloud has them, where they are not configured
+        """
         self._config = config
         self._trial = trial
+        self._partitions = partitions
+        self._sizes = sizes
         self._budget = budget
-        self.sizes = sizes
         self.refused: set[str] = set()
         self.accepted: tuple[LocalUser, Product] | None = None
 
@@ -144,7 +156,16 @@ class _Trials:
         return self._trial.refusal(submission, as_user, self._budget.left())
 
     def _submission(self, person: LocalUser, product: Product) -> Submission:
-        return submission(self._config, product, person, self.sizes.get(product.id))
+        return submission(self._config, product, person, self._sizes.get(product.id))
+
+    def misfit(self, product: Product) -> str | None:
+        """Why the provider itself refuses jobs on a product, for the limits of its partition; None if it does not."""
+        partition, size = self._partitions[product.partition], self._sizes.get(product.id)
+        try:
+            plan(*_request(self._config, product), product, size, partition)
+        except Refused as refusal:
+            return refusal.why
+        return None
 
     def _products(self, answer: _Answer, products: Sequence[Product]) -> Iterator[Line]:
         """The products, by what Slurm said to one person."""
@@ -155,14 +176,15 @@ class _Trials:
             words = answer.refusals[product.id]
             if words is not None:
                 self.refused.add(product.id)
-                key = self._key(answer.person, product, words)
-                waits = key is None and any(each in words for each in WAITS)
+                # Nodes that fit may be out of service at the moment.
+                waits = any(each in words for each in WAITS) and self.misfit(product) is None
                 if waits and self.accepted is None:
                     self.accepted = answer.person, product
+                key = None if waits else self._key(answer.person, product, words)
                 yield (
                     "warning" if waits else "failed",
                     f"product {product.id}{f': {key}' if key else ''}: "
-                    f"Slurm {'has no node for' if waits else 'refuses'} a job of {answer.person.user}: {words}",
+                    f"Slurm {'has no node in service for' if waits else 'refuses'} a job of {answer.person.user}: {words}",
                 )
 
     def _person(self, answer: _Answer, products: Sequence[Product]) -> str:
@@ -240,14 +262,6 @@ def _request(config: Config, product: Product) -> tuple[Job, Application]:
 
 def _no_template(_request: Request) -> Rendered:
     raise Refused("The application of the check has no template.")
-
-
-def _fits(config: Config, product: Product, partition: Partition, size: ComputeProduct | None) -> Iterator[Line]:
-    """Whether the provider itself refuses jobs on a product, for the limits of its partition."""
-    try:
-        plan(*_request(config, product), product, size, partition)
-    except Refused as refusal:
-        yield "failed", f"product {product.id}: {refusal.why}"
 
 
 def _sizes(config: Config, products: Sequence[Product]) -> dict[str, ComputeProduct]:

@@ -104,6 +104,8 @@ class Runner:
                 self._discard(program)
             log.warning("the program that acts as %s gave no answer: %s", user, error)
             return {"unknown": f"it is unknown what was done as {user}: {error}"}, []
+        if "refused" in answer:
+            log.error("the program that acts as %s refuses: %s", user, one_line(str(answer["refused"]), 300))
         with self._changed:
             program.idle_since = time.monotonic()
             self._idle.setdefault(user, []).append(program)

@@ -12,7 +12,7 @@ from ucloud_slurm.cli.output import Line
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.scheduler import Scheduler
-from ucloud_slurm.system.accounts import own_account
+from ucloud_slurm.system.accounts import PeopleRule, own_account
 from ucloud_slurm.system.filelock import LISTENER, exclusive_lock
 from ucloud_slurm.users import service
 
@@ -173,3 +173,43 @@ def test_a_controller_that_limits_requests_asks_for_a_pace(
     found = list(check_slurm.pace(config, {"SlurmctldParameters": parameters}))
     assert [level for level, _ in found] == (["warning"] if wanted else [])
     assert not wanted or found[0][1].endswith(wanted)
+
+
+def test_slurms_files_that_are_missing_are_named_all_at_once(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf, there = tmp_path / "slurm.conf", tmp_path / "bin"
+    there.mkdir()
+    for name in check_slurm.COMMANDS:
+        (there / name).touch(mode=0o755)
+    config = configure("service", slurm={"conf": str(conf), "commands": str(there)})
+    with pytest.raises(Misconfigured, match=f"^slurm.conf: there is no file {conf}; write it, or set slurm.conf$"):
+        check_slurm.files(config)
+    configless = tmp_path / "sent-by-the-controller"
+    configless.touch()
+    monkeypatch.setattr(check_slurm, "CONFIGLESS", configless)
+    with pytest.raises(Misconfigured, match=f'set slurm.conf = "{configless}"'):
+        check_slurm.files(config)
+    check_slurm.files(configure("service", slurm={"conf": str(configless), "commands": str(there)}))
+    (there / "sbatch").unlink()
+    (there / "sacct").chmod(0o644)
+    with pytest.raises(Misconfigured) as error:
+        check_slurm.files(config)
+    assert [sentence.split(";")[0] for sentence in error.value.sentences] == [
+        f"slurm.conf: there is no file {conf}",
+        f"slurm.commands: {there} has no sbatch, sacct that can be run",
+    ]
+
+
+def test_a_key_that_would_widen_the_rule_about_people_is_a_warning(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, runner: FakeRunner
+) -> None:
+    narrow = PeopleRule(("u[0-9]+",), 2000)
+    monkeypatch.setattr(check_accounts, "read_rule", lambda: narrow)
+    config = configure("table", users={"names": "[a-z0-9]+", "uid_floor": 1500})
+    texts = [text for level, text in found(config) if level == "warning"]
+    assert "users.uid_floor = 1500 allows uids that the rule about people does not" in texts[0]
+    assert "users.names allows 'ada'" in texts[1]
+    assert runner.asked
+    config = configure("table", users={"names": "u[0-9]+", "uid_floor": 2500})
+    assert [text for _, text in found(config) if "the rule about people" in text] == []

@@ -93,6 +93,8 @@ def test_a_job_that_would_only_wait_is_a_warning(people: Config, monkeypatch: py
     trial = FakeTrial()
     monkeypatch.setattr(trial, "refusal", lambda *_: "Required partition not available (inactive or drain)")
     assert {level for level, _ in tried(people, trial)} == {"warning", "ok"}
+    monkeypatch.setattr(trial, "refusal", lambda *_: "Requested node configuration is not available")
+    assert {level for level, _ in tried(people, trial)} == {"warning", "ok"}, "its nodes are large enough"
 
 
 # -- associations ---------------------------------------------------------------------------------------------
