@@ -17,6 +17,7 @@ from tests.sandbox.cluster import Cluster
 from tests.sandbox.installation import Installation
 from tests.sandbox.processes import wait_until
 from tests.sandbox.site import toml
+from tests.support.factories import word
 from tests.support.people import ALICE, BOB, PATIENCE, People, people_site
 
 RENAMES = """
@@ -262,9 +263,7 @@ def test_the_rule_about_people_counts_for_every_part(people: People, installatio
         assert [text for text in found["warning"] if "bob" in text and "not a name that users have here (a.*)" in text] != []
         done = people.site.cli("users", "add", "Other#9", "bob", check=False)
         assert done.returncode == 78
-        # The runner and the program read it themselves.
-        assert people.core.call("POST", "/ucloud/example/jobs", {"items": []})[0] in (200, 400)
-        assert people.run(BOB, "8811", {"type": "word", "word": "true"})[0] == 403
+        assert people.run(BOB, "8811", word("true"))[0] == 403
 
 
 @pytest.mark.parametrize(
@@ -285,10 +284,19 @@ def test_a_broken_rule_is_one_sentence_and_nobody_is_impersonated(
         found = checked(people)
         (line,) = [text for text in found["failed"] if str(path) in text][:1]
         assert said in line
+        assert "rule about people" in submitted(people, people.cluster.conf)["busy"]
+        assert people.run(ALICE, "8812", word("true"))[0] == 500, "nobody is refused for good"
         shown = people.as_service("/usr/bin/sudo", "-n", "-u", "alice", str(people.program))
         assert shown.returncode == 1
         assert shown.stderr.startswith(f"ucloud-slurm-as-user: {path}: ")
         assert shown.stderr.count("\n") == 1
+
+
+def test_a_rule_that_people_cannot_read_is_named(people: People, installation: Installation) -> None:
+    with rule(installation, "uid_floor = 1000\n", mode=0o640) as path:
+        shutil.chown(path, group=people.cluster.service_user)
+        found = checked(people)
+    assert f"{path}: the program that acts as users cannot read it; chmod 644 {path}" in found["failed"]
 
 
 def test_a_link_of_the_callers_own_leads_to_no_trusted_file(people: People) -> None:

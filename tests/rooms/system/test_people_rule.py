@@ -39,6 +39,7 @@ def test_a_file_says_names_floor_and_slurms_account(file: Path) -> None:
     [
         ("names = 1", "names: should be a regular expression"),
         ('names = "["', "names: should be a regular expression"),
+        ("uid_floor = true", "uid_floor: should be a whole number above 0"),
         ("uid_floor = 0", "uid_floor: should be a whole number above 0"),
         ('uid_floor = "1000"', "uid_floor"),
         ("uid_floor = 1000.5", "uid_floor"),

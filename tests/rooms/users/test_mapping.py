@@ -19,7 +19,8 @@ from ucloud_slurm.store.sessions import group, user
 from ucloud_slurm.system.accounts import Account, PeopleRule, ineligible
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.wire import from_data
-from ucloud_slurm.users.mapping import IneligibleUserError, account_of
+from ucloud_slurm.users import mapping
+from ucloud_slurm.users.mapping import IdentityUnavailableError, IneligibleUserError, account_of
 from ucloud_slurm.web.access import check, check_shell
 
 GOOD = Account("ada", 1002, 1003, "/bin/bash", "/home/ada")
@@ -136,6 +137,19 @@ def test_no_name_leads_to_an_account_that_is_not_for_jobs(core: SimulatedCore, t
         account_of(name, users)
     assert refusal.value.status == Forbidden.status
     assert refusal.value.reason not in refusal.value.why, "why is for the researcher, reason for the administrator"
+
+
+def test_a_broken_rule_about_people_refuses_nobody_for_good(
+    core: SimulatedCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> PeopleRule:
+        raise Misconfigured(["/etc/ucloud-slurm-people.toml: names: should be a regular expression."])
+
+    monkeypatch.setattr(mapping, "read_rule", broken)
+    users = configuration(core, tmp_path).users
+    with pytest.raises(IdentityUnavailableError, match="try again later"):
+        mapping.eligible_user("ada", users)
+    assert "names: should be a regular expression" in caplog.text
 
 
 def test_another_spelling_of_a_name_is_not_the_account(
