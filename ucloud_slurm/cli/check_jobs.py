@@ -16,7 +16,7 @@ from ucloud_slurm.cli.checking import Budget, open_core
 from ucloud_slurm.cli.output import Line
 from ucloud_slurm.config import Config, Product
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Misconfigured, NotNow, Problem, Refused
-from ucloud_slurm.slurm.errors import SubmissionRefusedError
+from ucloud_slurm.slurm.errors import ActionRefusedError, SubmissionRefusedError
 from ucloud_slurm.slurm.records import Partition, Submission
 from ucloud_slurm.slurm.trial import Trial
 from ucloud_slurm.ucloud.applications import Application
@@ -51,14 +51,15 @@ def jobs(
     config: Config,
     trial: Trial,
     partitions: Mapping[str, Partition],
-    settings: Mapping[str, str],
     unfit: Collection[str],
     budget: Budget,
+    *,
+    plugins: str | None = None,
 ) -> Iterator[Line]:
     """Tries the products that have a partition, as people or as the service.
 
-    :param settings: as scontrol shows them
     :param unfit: people whom Slurm is known to refuse
+    :param plugins: those that may change jobs, where a held job could be cancelled (slurm.conf(5): JobSubmitPlugins)
     """
     products = [product for product in config.products if product.partition in partitions]
     candidates = [person for person in people(config) if person.user not in unfit]
@@ -71,8 +72,7 @@ def jobs(
         why = trials.misfit(product)
         if why is not None and product.id not in trials.refused:
             yield "failed", f"product {product.id}: {why}"
-    plugins = settings.get("JobSubmitPlugins", "(null)")
-    if trials.accepted is not None and plugins not in ("", "(null)", "none"):
+    if trials.accepted is not None and plugins is not None:
         yield from trials.held(*trials.accepted, plugins)
 
 
@@ -216,7 +216,7 @@ class _Trials:
             changes = self._trial.changes(job, impersonation(self._config, person.user).start, self._budget.left())
         except SubmissionRefusedError as refusal:
             yield "failed", f"product {product.id}: Slurm refuses a held job of {person.user}: {refusal.reason}"
-        except (NotNow, Problem) as error:
+        except (NotNow, Problem, ActionRefusedError) as error:
             yield "failed", f"a held job {job.name} may be left in Slurm's queue; cancel it: {error}"
         else:
             if changes:

@@ -1,6 +1,7 @@
 """``check``: Slurm itself, its files, and whether it does what the provider needs."""
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm import factory
 from ucloud_slurm.slurm.commands import Commands
+from ucloud_slurm.slurm.records import RunFilter
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.slurm.trial import Trial
 from ucloud_slurm.system.accounts import own_account, read_rule, slurm_distrust
@@ -52,19 +54,23 @@ def slurm(config: Config, budget: Budget) -> Iterator[Line]:
         )
     trial = Trial(slurm)
     unfit: frozenset[str] = frozenset()
+    missing_role: list[Line] = []
     if settings.get("AccountingStorageType", "").endswith("none"):
         yield (
             "failed",
             "Slurm has no accounting database, which this release needs to see how jobs end: set AccountingStorageType",
         )
     else:
-        slurm.runs_named(["ucloud-0"], [own_account()], 0)
-        yield from operator(config, slurm)
+        slurm.runs_since(time.time(), RunFilter(names=frozenset(["ucloud-0"])))
+        missing_role = list(operator(config, slurm))
+        yield from missing_role
         unfit = yield from associations(config, trial, settings, budget)
     if distrusted:
         yield "warning", "no job was tried: the program that acts as users would refuse it"
     else:
-        yield from jobs(config, trial, partitions, settings, unfit, budget)
+        plugins = settings.get("JobSubmitPlugins", "(null)")
+        changing = None if plugins in ("", "(null)", "none") or ("failed" in dict(missing_role)) else plugins
+        yield from jobs(config, trial, partitions, unfit, budget, plugins=changing)
 
 
 def files(config: Config) -> None:

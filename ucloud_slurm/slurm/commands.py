@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +15,18 @@ from typing import TypeVar
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm import parse
 from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError, is_refusal
-from ucloud_slurm.slurm.records import Load, Node, Partition, QueueRecord, RunRecord, SlurmJobId, Submission, TerminalCommand
+from ucloud_slurm.slurm.records import (
+    Candidate,
+    Load,
+    Node,
+    Partition,
+    QueueRecord,
+    RunFilter,
+    RunRecord,
+    SlurmJobId,
+    Submission,
+    TerminalCommand,
+)
 from ucloud_slurm.slurm.sbatch import Sbatch, options
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.system.accounts import own_account
@@ -23,6 +35,10 @@ from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError
 IDS_PER_SACCT = 1000
 
 _ENDED_ALREADY = re.compile(r"Invalid job id specified|already completing or completed", re.IGNORECASE)
+
+# What squeue prints for a user or a job that it does not know (opts.c, slurm_errno.c).
+_INVALID_USER, _INVALID_JOB, _INVALID_FIELD = "Invalid user", "Invalid job id specified", "Invalid field"
+_ALL_JOBS = ("--noheader", "--all", "--array", "--states=all")
 
 T = TypeVar("T")
 
@@ -38,6 +54,7 @@ class Commands:
         self._timeout = timeout
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
+        self.cluster = _cluster(conf)
         account = pwd.getpwnam(own_account())
         # Nothing of this process's environment reaches Slurm or a job: SBATCH_* and SLURM_* would add options.
         self._env = {
@@ -67,23 +84,38 @@ class Commands:
         except CommandMissingError as error:
             raise SchedulerUnavailableError(str(error)) from None
 
-    def queue(self, users: Collection[str] | None) -> list[QueueRecord]:
+    def queue(self, uids: Collection[int] | None) -> list[QueueRecord]:
         """See :class:`Scheduler`. squeue(1)."""
-        if users is None:
-            return self._squeue([], None)
-        return self._squeue([f"--user={','.join(sorted(users))}"], None) if users else []
+        if uids is None:
+            return self._squeue([])[0]
+        if not uids:
+            return []
+        try:
+            records, errors = self._squeue([f"--user={','.join(str(uid) for uid in sorted(uids))}"])
+        except SchedulerUnavailableError as error:
+            if _INVALID_USER not in str(error):
+                raise
+            records, errors = [], str(error)
+        if _INVALID_USER in errors:
+            # An account that is gone, or a name service that does not answer: its jobs would be left out.
+            records = [record for record in self._squeue([])[0] if record.uid is None or record.uid in uids]
+        return records
 
     def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:
-        """See :class:`Scheduler`. squeue(1)."""
-        # For one unknown id squeue fails; for two it lists none of them.
-        found = self._squeue([f"--jobs={job},{job}"], within)
+        """See :class:`Scheduler`. squeue(1); one number is one small request to slurmctld, several load all jobs."""
+        try:
+            found, _ = self._squeue([f"--jobs={job}"], within)
+        except SchedulerUnavailableError as error:
+            if _INVALID_JOB in str(error):
+                return None
+            raise
         return next((record for record in found if record.id == job), None)
 
-    def _squeue(self, which: Sequence[str], within: float | None) -> list[QueueRecord]:
+    def _squeue(self, which: Sequence[str], within: float | None = None) -> tuple[list[QueueRecord], str]:
+        """The jobs, and what was printed as errors."""
         mark = _mark()
-        argv = ["--noheader", "--all", "--array", "--states=all", f"--format={parse.queue_format(mark)}"]
-        done = self._ask("squeue", [*argv, *which], within)
-        return self._parsed("squeue", lambda output: parse.queue(output, mark), done)
+        done = self._ask("squeue", [*_ALL_JOBS, f"--Format={parse.queue_format(mark)}", *which], within)
+        return self._parsed("squeue", lambda output: parse.queue(output, mark), done), done.errors
 
     def runs(self, ids: Collection[SlurmJobId]) -> list[RunRecord]:
         """See :class:`Scheduler`. sacct(1), one call for each thousand ids."""
@@ -92,20 +124,39 @@ class Commands:
             found += self._sacct([f"--jobs={','.join(str(id_) for id_ in some)}"])
         return found
 
-    def runs_named(self, names: Collection[str], users: Collection[str], since: float) -> list[RunRecord]:
-        """See :class:`Scheduler`. sacct(1)."""
-        found: list[RunRecord] = []
-        who = f"--user={','.join(sorted(users))}"
-        for some in _chunks(sorted(names), IDS_PER_SACCT):
-            # Without an end time sacct lists only jobs that have started, not pending ones.
-            found += self._sacct([who, f"--name={','.join(some)}", f"--starttime={_utc(since)}", "--endtime=now+1days"])
-        return found
-
-    def _sacct(self, arguments: Sequence[str]) -> list[RunRecord]:
+    def queue_named(self, names: Collection[str]) -> list[Candidate]:
+        """See :class:`Scheduler`. squeue(1)."""
         mark = _mark()
-        argv = ["--allocations", "--duplicates", "--noheader", "--parsable2", f"--delimiter={parse.delimiter(mark)}"]
-        done = self._ask("sacct", [*argv, f"--format={parse.RUN_FORMAT}", *arguments])
-        return self._parsed("sacct", lambda output: parse.runs(output, mark), done)
+        argv = [*_ALL_JOBS, f"--Format={parse.named_format(mark)}", f"--name={','.join(sorted(names))}"]
+        return self._parsed("squeue", lambda output: parse.named(output, mark), self._ask("squeue", argv))
+
+    def runs_since(self, since: float, which: RunFilter) -> list[RunRecord]:
+        """See :class:`Scheduler`. sacct(1)."""
+        # Without an end time sacct lists only jobs that have started, not pending ones.
+        start = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        argv = ["--allusers", f"--starttime={start}", "--endtime=now+1days"]
+        argv += [f"--name={','.join(sorted(which.names))}"] if which.names is not None else []
+        argv += [f"--partition={','.join(sorted(which.partitions))}"] if which.partitions is not None else []
+        users = [] if which.uids is None else [f"--user={','.join(str(uid) for uid in sorted(which.uids))}"]
+        fields: Sequence[str] = parse.SUBMITTED_FIELDS
+        while True:
+            try:
+                found = self._sacct([*argv, *users], fields)
+                return [run for run in found if which.uids is None or run.uid is None or run.uid in which.uids]
+            except SchedulerUnavailableError as error:
+                if users and _INVALID_USER in str(error):
+                    users = []  # an account that is gone: all are asked for
+                elif len(fields) > len(parse.RUN_FIELDS) and _INVALID_FIELD in str(error):
+                    fields = parse.RUN_FIELDS  # Slurm before 21.08
+                else:
+                    raise
+
+    def _sacct(self, arguments: Sequence[str], fields: Sequence[str] = parse.RUN_FIELDS) -> list[RunRecord]:
+        mark = _mark()
+        argv = ["--allocations", "--duplicates", "--noheader", "--noconvert", "--parsable2"]
+        argv += [f"--delimiter={parse.delimiter(mark)}", f"--format={','.join(fields)}"]
+        done = self._ask("sacct", [*argv, *arguments])
+        return self._parsed("sacct", lambda output: parse.runs(output, mark, fields), done)
 
     def partitions(self, within: float) -> list[Partition]:
         """See :class:`Scheduler`. sinfo(1)."""
@@ -145,10 +196,6 @@ class Commands:
         """The command that asks Slurm whether it would take a job, and its environment. sbatch(1), --test-only."""
         return [*self._command("sbatch"), "--test-only", *options(submission)], self._env
 
-    def withdraw(self, job: SlurmJobId, within: float) -> None:
-        """Cancels a job of this process's own by its number, whatever its name has become. scancel(1)."""
-        self._ask("scancel", [str(job)], within)
-
     def ask(self, name: str, arguments: Sequence[str], within: float) -> str:
         """What a command prints that only reads."""
         return self._ask(name, arguments, within).output
@@ -162,10 +209,9 @@ class Commands:
         pairs = (line.partition("=") for line in lines if "=" in line)
         return {name.strip(): value.strip() for name, _, value in pairs}
 
-    def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:
-        """See :class:`Scheduler`. scancel(1); with a name and a user it checks both before it signals."""
-        done = self._run("scancel", [f"--name={name}", f"--user={user}", str(job)], within)
-        # With a name and a user scancel reports a job that has ended as an error (22.05).
+    def cancel(self, job: SlurmJobId, within: float) -> None:
+        """See :class:`Scheduler`. scancel(1)."""
+        done = self._run("scancel", [str(job)], within)
         errors = [line for line in done.errors.splitlines() if line.strip() and not _ENDED_ALREADY.search(line)]
         if errors or (done.status != 0 and not done.errors):
             text = f"scancel ended with {done.status}: {one_line(' '.join(errors), 200)}"
@@ -235,12 +281,16 @@ class Commands:
             raise SchedulerUnavailableError(f"{name} printed something unexpected: {one_line(str(error), 200)}") from None
 
 
+def _cluster(conf: Path) -> str | None:
+    """ClusterName of slurm.conf(5). A cluster without that file on its login nodes has it in its controller only."""
+    with suppress(OSError):
+        name = re.search(r"^\s*ClusterName\s*=\s*(\S+)", conf.read_text(errors="replace"), re.IGNORECASE | re.MULTILINE)
+        return name[1].lower() if name else None
+    return None
+
+
 def _mark() -> str:
     return secrets.token_hex(8)
-
-
-def _utc(when: float) -> str:
-    return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _chunks(values: Sequence[T], size: int) -> list[Sequence[T]]:

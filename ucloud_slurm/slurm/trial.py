@@ -64,7 +64,7 @@ class Trial:
         try:
             made = self._made(job, within)
         finally:
-            self._slurm.withdraw(job, within)
+            self._slurm.cancel(job, within)
         return [
             f"the {what} from {wanted!r} to {one_line(made[what], 60)!r}"
             for what, wanted in _fields(submission).items()

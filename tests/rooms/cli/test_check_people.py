@@ -45,7 +45,7 @@ class FakeTrial:
 
 
 def tried(config: Config, trial: FakeTrial, seconds: float = 30) -> list[Line]:
-    return list(jobs(config, cast("Trial", trial), CPU, {}, frozenset(), Budget(seconds)))
+    return list(jobs(config, cast("Trial", trial), CPU, frozenset(), Budget(seconds)))
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from ucloud_slurm.slurm.pyslurm.process import AnswerLostError, NotSentError, Py
 from ucloud_slurm.slurm.pyslurm.translation import UnsupportedError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
-from ucloud_slurm.slurm.states import Phase
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.ipc import Message
 from ucloud_slurm.system.process import Start
@@ -118,20 +117,15 @@ class PySlurm(Commands):
             raise _UseCommandsError("it is one of a job array")
         return found
 
-    def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:
+    def cancel(self, job: SlurmJobId, within: float) -> None:
         until = time.monotonic() + within
         try:
-            found = self._load(job, within)
-            if found is None or (found.name, found.user) != (name, user):
-                return
-            if found.state is not None and found.state.phase is Phase.ENDED:
-                return
             # The module reads the error number that libslurm left, maybe after an earlier call, so that an error says
             # nothing here; scancel decides.
-            if "done" not in (answer := self._ask_process("cancel", job, until - time.monotonic())):
+            if "done" not in (answer := self._ask_process("cancel", job, within)):
                 raise _UseCommandsError(_text(answer))
         except _UseCommandsError as error:
-            super().cancel(job, name, user, error.left(until))
+            super().cancel(job, error.left(until))
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
         until = time.monotonic() + within
