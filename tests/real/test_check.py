@@ -100,6 +100,26 @@ def test_a_product_whose_jobs_slurm_would_refuse_is_one_line_with_its_key_and_sl
     assert [text for text in found["warning"] if "compute" in text] == []
 
 
+def test_an_account_that_is_made_of_names_is_told_apart_from_that_of_the_product(people: People) -> None:
+    found = checked(people, {"users": {"personal_account": "home-{user}"}})
+    assert len(found["failed"]) == 2
+    assert all('users.personal_account, which gives "home-alice": Slurm refuses' in text for text in found["failed"])
+
+
+def test_a_partition_that_is_not_for_these_people_is_named(people: People) -> None:
+    people.cluster.run("scontrol", "update", "partition=debug", "AllowGroups=root")
+    try:
+        (line,) = checked(people, product={"partition": "debug", "time_max": "5m"})["failed"]
+    finally:
+        people.cluster.run("scontrol", "update", "partition=debug", "AllowGroups=ALL")
+    assert 'product example-compute-4: partition = "debug": Slurm refuses' in line
+
+
+def test_a_time_limit_beyond_that_of_the_partition_is_named(people: People) -> None:
+    (line,) = checked(people, product={"partition": "debug", "time_max": "5h"})["failed"]
+    assert line == "product example-compute-4: time_max: Jobs on example-compute-4 run at most 5 minutes; it asks for 5 hours."
+
+
 def test_a_slurm_conf_or_commands_that_are_missing_are_named_at_once(people: People) -> None:
     for table, named in (
         ({"conf": "/nowhere/slurm.conf"}, "/nowhere/slurm.conf"),

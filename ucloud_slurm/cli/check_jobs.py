@@ -71,7 +71,8 @@ def jobs(
     for product in products:
         why = trials.misfit(product)
         if why is not None and product.id not in trials.refused:
-            yield "failed", f"product {product.id}: {why}"
+            longer = trials.misfit(product.model_copy(update={"time_max": None})) is None
+            yield "failed", f"product {product.id}: {'time_max: ' if longer else ''}{why}"
     if trials.accepted is not None and plugins is not None:
         yield from trials.held(*trials.accepted, plugins)
 
@@ -204,10 +205,10 @@ class _Trials:
             except NotNow:
                 return None
             if changed:
-                name = "gpus" if key == "gres" and product.gres is None else key
-                value = given.account if key == "account" else getattr(product, name)
-                return f'{name} = "{value}"' if isinstance(value, str) else f"{name} = {_toml(value)}"
-        return "account" if "account" in words.lower() and given.account is None else None
+                return _shown(key, product, given)
+        # Nothing that could be left out; or another default of the site is refused.
+        named = next((key for key in ("account", "qos", "reservation", "partition") if key in words.lower()), None)
+        return None if named is None else _shown(named, product, given)
 
     def held(self, person: LocalUser, product: Product, plugins: str) -> Iterator[Line]:
         """What plugins make of a job: one is submitted held, looked at, and cancelled at once."""
@@ -277,5 +278,12 @@ def _sizes(config: Config, products: Sequence[Product]) -> dict[str, ComputeProd
     return found
 
 
-def _toml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _shown(key: str, product: Product, given: Submission) -> str:
+    """A key as it stands in the configuration; only its name where the value comes from elsewhere."""
+    if key == "account" and given.account not in (None, product.account):
+        return f'users.personal_account, which gives "{given.account}"'
+    name = "gpus" if key == "gres" and product.gres is None else key
+    value = getattr(product, name)
+    if value is None:
+        return name
+    return f'{name} = "{value}"' if isinstance(value, str) else f"{name} = {str(value).lower()}"
