@@ -139,7 +139,7 @@ def the_rest(provider: Provider) -> None:
     seen.by_slurm_id([1])
     seen.awaited()
     jobs.audited(now)
-    seen.record_waiting("1", "line", None, now)
+    seen.record_waiting("1", "line", None, None, now)
     jobs.acknowledge(["1"], now)
     jobs.claim(["1"], now, now, 1.0)
     jobs.any_claimed(["1"])

@@ -56,7 +56,7 @@ class OpenJob:
     :ivar cluster: that it was submitted to; None where that is not known
     :ivar shape: partition, size and name as submitted, or as squeue showed them last
     :ivar waits_for: the kind of reason for which it waits, as UCloud heard it
-    :ivar waits_since: when UCloud heard it
+    :ivar reasons: when UCloud heard of which kind of reason lately, JSON
     :ivar ended_runs: runs of it that are recorded as ended
     :ivar held_at: we hold the job in the queue since then
     :ivar external: it was submitted outside UCloud
@@ -84,7 +84,7 @@ class OpenJob:
     cluster: str | None
     shape: str | None
     waits_for: str | None
-    waits_since: float | None
+    reasons: str | None
     ended_runs: int
     phase: JobPhase
     state: JobState | None

@@ -63,10 +63,13 @@ class Observations:
             [now, job_id],
         )
 
-    def record_waiting(self, job_id: str, kind: str | None, update: JobUpdate | None, now: float) -> None:
-        """The kind of reason for which a job waits, None: none; UCloud hears the update."""
+    def record_waiting(self, job_id: str, kind: str | None, reasons: str | None, update: JobUpdate | None, now: float) -> None:
+        """The kind of reason for which a job waits, None: none; UCloud hears the update.
+
+        :param reasons: see :class:`OpenJob`
+        """
         with self._store.writing():
-            self._store.change("update jobs set waits_for = ?, waits_since = ? where id = ?", [kind, now, job_id])
+            self._store.change("update jobs set waits_for = ?, reasons = ? where id = ?", [kind, reasons, job_id])
             if update is not None:
                 self._outbox.enqueue_update(job_id, update, now)
 

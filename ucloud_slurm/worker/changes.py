@@ -1,5 +1,6 @@
 """What squeue and sacct say of a job that is not in its row yet. Pure; :mod:`.poll` records it."""
 
+import json
 from collections.abc import Sequence
 
 from ucloud_slurm.bridge.charges import Use
@@ -14,7 +15,7 @@ from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.observations import Observation
 from ucloud_slurm.ucloud.eras import Era
 
-REASON_SECONDS = 300.0  # in which UCloud hears of one reason of a job at most
+REASON_SECONDS = 300.0  # in which UCloud hears of one kind of reason of a job once
 
 
 def is_unchanged(row: OpenJob, record: QueueRecord, era: Era, now: float) -> bool:
@@ -34,16 +35,27 @@ def is_unchanged(row: OpenJob, record: QueueRecord, era: Era, now: float) -> boo
 
 
 def new_reason(row: OpenJob, record: QueueRecord, now: float) -> WaitingReason | None:
-    """The reason for which a job waits, when UCloud is to hear of it: of another kind than the last one, and not soon after.
+    """The reason for which a job waits, when UCloud is to hear of it: of another kind than the last one.
 
-    A job that this provider holds has had a message that says why.
+    Of one kind UCloud hears at intervals, so that a reason that comes and goes makes no stream of messages. A job that
+    this provider holds has had a message that says why.
     """
     if record.state is None or record.state.phase is not Phase.WAITING or row.held_at is not None:
         return None
     reason = waiting_reason(record.reason)
     if reason.kind in (row.waits_for, WaitingKind.NONE):
         return None
-    return reason if row.waits_since is None or now - row.waits_since >= REASON_SECONDS else None
+    return reason if reason.kind not in _lately(row, now) else None
+
+
+def reasons(row: OpenJob, kind: str, now: float) -> str:
+    """Of which kinds of reason UCloud has heard lately, with the one of which it hears now."""
+    return json.dumps(_lately(row, now) | {kind: now})
+
+
+def _lately(row: OpenJob, now: float) -> dict[str, float]:
+    heard: dict[str, float] = json.loads(row.reasons) if row.reasons else {}
+    return {kind: when for kind, when in heard.items() if now - when < REASON_SECONDS}
 
 
 def needs_runs(row: OpenJob, record: QueueRecord | None) -> bool:

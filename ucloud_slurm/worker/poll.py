@@ -139,9 +139,10 @@ class Poller:
             if reason is not None:
                 # The message of a new state says it already.
                 said = JobUpdate(None, reason.sentence) if update is None else None
-                provider.observations.record_waiting(row.id, reason.kind, said, now)
+                heard = changes.reasons(row, reason.kind, now)
+                provider.observations.record_waiting(row.id, reason.kind, heard, said, now)
             elif update is not None and row.waits_for is not None:
-                provider.observations.record_waiting(row.id, None, None, now)
+                provider.observations.record_waiting(row.id, None, row.reasons, None, now)
             if limit:
                 provider.observations.record_time_limit(row.id, limit, limit_update(limit, provider.era), now)
 

@@ -180,7 +180,7 @@ def _report_imitations(provider: Provider, row: JobRow, others: Sequence[int]) -
     numbers = ", ".join(str(number) for number in dict.fromkeys(others))
     log.warning("job %s: Slurm job %s has its name, but is not ours; it is left as it is", row.id, numbers)
     update = JobUpdate(None, IMITATED.format(id=numbers))
-    provider.observations.record_waiting(row.id, IMITATION, update, provider.now())
+    provider.observations.record_waiting(row.id, IMITATION, row.reasons, update, provider.now())
 
 
 def _never_arrived(provider: Provider, row: JobRow) -> None:
