@@ -209,6 +209,7 @@ def _ucloud(config: Config) -> list[Line]:
         timeout=config.ucloud.timeout,
         tries=1,
         ca_file=config.ucloud.ca_file,
+        proxy=config.ucloud.proxy_url(),
     )
     try:
         core.check()
