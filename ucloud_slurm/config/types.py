@@ -80,7 +80,7 @@ def _core_url(value: Any) -> str:
 def _proxy(value: Any) -> str:
     url = _url(value, "keep them in the file that ucloud.proxy_credentials_file names")
     parts = urlsplit(url)
-    if parts.scheme != "http" or not re.search(r":[0-9]+$", parts.netloc) or parts.path or parts.query or parts.fragment:
+    if parts.scheme != "http" or parts.port is None or parts.path or parts.query or parts.fragment:
         raise ValueError("should be http://, a host and a port, such as http://proxy.example.org:3128")
     return url
 
