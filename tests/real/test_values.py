@@ -24,9 +24,9 @@ PRODUCTS: tuple[dict[str, Any], ...] = (
         "cpus": 2,
         "memory_gb": 0.5,
         "gpus": 0,
-        "nodes_max": 1,
         "omit": list(OMITTABLE),
     },
+    {"id": "nodeless", "category": "example-compute", "partition": "cpu", "omit": ["nodes", "mem"]},
 )
 # Slurm keeps proj-b in small letters.
 OUTSIDE = [{"account": "Proj-B", "product": "example-compute-1", "category": "example-compute", "created_by": BOB}]
@@ -66,20 +66,28 @@ def test_a_job_runs_whatever_the_login_profile_of_its_user_does(people: People, 
     assert not (Path(entry.pw_dir) / "profile-ran").exists()
 
 
-def test_options_that_the_site_forbids_are_named_by_no_job(people: People) -> None:
-    product = {"id": "bare", "category": "example-compute", "provider": "example"}
-    data = job_data("8110", app=application(word("nproc")), product=product)
+@pytest.mark.parametrize(
+    ("job_id", "product", "nodes", "omitted"),
+    [("8110", "bare", 1, OMITTABLE), ("8111", "nodeless", 1, ("nodes", "mem")), ("8112", "nodeless", 2, ("nodes", "mem"))],
+)
+def test_options_that_the_site_forbids_are_named_by_no_job(
+    people: People, job_id: str, product: str, nodes: int, omitted: tuple[str, ...]
+) -> None:
+    of = {"id": product, "category": "example-compute", "provider": "example"}
+    app = application(word("bash"), word("-c"), word("echo $SLURM_JOB_NUM_NODES"))
+    data = job_data(job_id, app=app, product=of, replicas=nodes)
     data["owner"] = {"createdBy": ALICE, "project": None}
     assert people.create(data)[0] == 200
-    people.wait_for_ends(["8110"])
-    assert (people.folder("alice", "8110") / "stdout-0.log").read_text().strip().isdigit()
-    name = ("--user=alice", "--name=ucloud-8110", "--starttime=now-1hours", "--endtime=now+1days")
+    people.wait_for_ends([job_id])
+    for rank in range(nodes):
+        assert (people.folder("alice", job_id) / f"stdout-{rank}.log").read_text() == f"{nodes}\n"
+    name = ("--user=alice", f"--name=ucloud-{job_id}", "--starttime=now-1hours", "--endtime=now+1days")
     # The database hears of a job a little later than the queue.
     ask = ("sacct", "--allocations", "--noheader", "--parsable2", "--format=SubmitLine", *name)
     wait_until("sacct lists the job", lambda: people.cluster.run(*ask) != "", seconds=PATIENCE)
     line = people.cluster.run(*ask)
     assert "--partition=cpu" in line
-    assert not [option for option in OMITTABLE if f"--{option}=" in line]
+    assert not [option for option in omitted if f"--{option}=" in line]
 
 
 def test_the_lines_of_a_text_area_arrive_on_every_node(people: People) -> None:

@@ -160,7 +160,7 @@ class Product(Section):
     omit: tuple[Omitted, ...] = Field(
         default=(),
         description="Options of sbatch that the jobs must not name, where the site forbids them: cpus-per-task, gres, mem, "
-        "nodes, ntasks-per-node. The partition decides instead. nodes needs nodes_max = 1.",
+        "nodes, ntasks-per-node. The partition decides instead; without nodes, ntasks says how many there are.",
     )
     signal: Signal | None = Field(
         default=None,
@@ -211,11 +211,9 @@ class Product(Section):
         return _PERIODS.get(self.unit.rpartition("_")[2])
 
     @model_validator(mode="after")
-    def _has_what_is_needed(self) -> Self:
+    def _has_what_is_counted(self) -> Self:
         if self.charge_by == "gpu" and not self.gpus:
             raise ValueError('gpus is needed for charge_by = "gpu"')
-        if "nodes" in self.omit and self.nodes_max != 1:
-            raise ValueError('nodes_max = 1 is needed for omit = ["nodes"]: a job of several nodes has to name their number')
         return self
 
 

@@ -54,6 +54,8 @@ def options(submission: Submission) -> list[str]:
         "constraint": submission.constraint,
         "reservation": submission.reservation,
         "nodes": submission.nodes,
+        # With one task on a node it says the number of nodes too.
+        "ntasks": submission.nodes if "nodes" in submission.omit and submission.nodes > 1 else None,
         "ntasks-per-node": submission.tasks,
         "cpus-per-task": submission.cpus,
         "mem": None if submission.memory is None else f"{submission.memory}M",

@@ -74,8 +74,11 @@ def batch_job(
             job, application, product, plan, file_paths, applications, listens=listens, in_container=image is not None
         )
         program = _script(application, job, texts, plan, request, render, applications)
-    if program.layout.tasks > 1 and not {"nodes", "ntasks-per-node"}.isdisjoint(product.omit):
+    unnamed = len({"nodes", "ntasks-per-node"}.intersection(product.omit))
+    if unnamed and program.layout.tasks > 1:
         raise Refused(f"The application asks for several tasks on a node, and jobs on {product.id} have one (products.omit).")
+    if unnamed == 2 and plan.nodes > 1:
+        raise Refused(f"specification.replicas: jobs on {product.id} run on one node only (products.omit).")
     cpus = None if "cpus-per-task" in product.omit else program.layout.cpus
     launch = ProgramLaunch(
         paths=paths,
