@@ -1,6 +1,7 @@
 """What a person or a site can say, on the real cluster: lines, options left out, login profiles, accounts and arrays."""
 
 import pwd
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ OUTSIDE = [{"account": "Proj-B", "product": "example-compute-1", "category": "ex
 
 @pytest.fixture(scope="module")
 def people(cluster: Cluster, installation: Installation) -> Iterator[People]:
+    for user in cluster.users:
+        shutil.rmtree(Path(pwd.getpwnam(user).pw_dir) / "ucloud-jobs", ignore_errors=True)
     with site_opener(cluster, installation) as open_site:
         site, core = open_site(loop=0.5, era="2022", products=PRODUCTS, outside=OUTSIDE, links=LINKS)
         yield People(site, core, cluster, installation.program)
