@@ -51,7 +51,8 @@ def profile(people: People) -> Iterator[Path]:
     path.touch()
     path.chmod(0o644)
     yield path
-    path.unlink()
+    for each in (path, path.with_name("profile-ran")):
+        each.unlink(missing_ok=True)
     people.cluster.run("scancel", "--user=alice")
 
 
