@@ -78,11 +78,16 @@ def parameter_values(
 
 
 def refuse_unprintable(invocation: Invocation, texts: Mapping[str, str]) -> None:
-    """Refuses values with control characters; those of text areas may have several lines.
+    """Refuses texts with control characters; only the values of text areas may have several lines.
 
     :param texts: see :func:`parameter_texts`
-    :raises Refused: naming the parameter
+    :raises Refused: naming the parameter, or the element of the application
     """
+    places = [("The command of the application", element) for element in invocation.invocation]
+    places += [(f"The environment variable '{name}'", element) for name, element in invocation.environment.items()]
+    for what, one in places:
+        affixes = one.prefix_global, one.suffix_global, one.prefix_variable, one.suffix_variable
+        refuse_control_characters(what, (one.word, one.flag, *(affix.strip() for affix in affixes)))
     for parameter in invocation.parameters:
         if parameter.name in texts:
             what = f"The parameter '{parameter.name}'"
