@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.support.factories import application, parameter, text, var, word
+from tests.support.factories import application, jinja, parameter, text, var, word
 from tests.support.scripts import Node, Seen, build
 from ucloud_slurm.bridge.script.resources import Plan
 from ucloud_slurm.errors import Refused
@@ -106,6 +106,71 @@ def test_a_parameter_arrives_byte_for_byte_or_is_refused_by_name(node: Node, val
         assert seen.arguments == [b"first", value.encode()]
     else:
         assert any(not character.isprintable() for character in value)
+
+
+LINES = st.one_of(
+    ANY,
+    st.sampled_from(
+        (
+            "one\ntwo",
+            "one\r\ntwo\r\n",
+            "one\rtwo",
+            "\n",
+            "\n\n#SBATCH --uid=0\n",
+            "#!/bin/sh\ntouch was-here",
+            "'\ntouch was-here\n'",
+            "\\\ntouch was-here",
+            "x\\\n",
+            "$'\\n'\n\\x41\\u00e9",
+            "EOF\ntouch was-here\nEOF\n",
+            "a\n\tb\n  c  \n",
+            "🦆\né",
+        )
+    ),
+    st.text(alphabet=st.sampled_from("\n\r\t\\'\"$`#{}x é;&"), max_size=30),
+)
+
+
+@REALLY
+@given(LINES, st.sampled_from(["textarea", "text_area"]))
+@pytest.mark.parametrize("way", ["a program", "a template", "two nodes", "a container"])
+def test_a_text_area_arrives_as_one_value_with_its_lines(node: Node, way: str, value: str, kind: str) -> None:
+    more: dict[str, Any] = {"parameters": [parameter("value", kind)], "environment": {"GREETING": var("value")}}
+    building: dict[str, Any] = {}
+    if way == "a container":
+        more |= {"backend": "DOCKER", "image": "tools/acme:2.1"}
+        building["containers"] = {"runtime": "apptainer", "registry": "docker://"}
+    if way == "two nodes":
+        building |= {"plan": Plan(nodes=2, cpus=1, memory=1, gres=None, minutes=1), "replicas": 2}
+    words = [jinja("tell {{ value }}")] if way == "a template" else [word("tell"), var("value")]
+    given = {"value": text(value)}
+    try:
+        submission = build(folder=str(node.jobs), app=application(*words, **more), parameters=given, **building)
+    except Refused as refusal:
+        assert "'value'" in refusal.why  # noqa: PT017
+        assert any(not character.isprintable() and character not in "\n\r\t" for character in value)
+        return
+    seen = node.run(submission)
+    lines = value.replace("\r\n", "\n").replace("\r", "\n").encode()
+    assert seen.arguments == [lines], seen.errors
+    assert seen.environment[b"GREETING"] == lines
+    if way != "a template":  # whose author may have quoted the value himself
+        assert not any(line.lstrip().startswith("#SBATCH") for line in submission.script.split("\n"))
+
+
+@pytest.mark.parametrize("default", ["one\r\ntwo", {"type": "text", "value": "one\r\ntwo"}])
+def test_the_default_of_a_text_area_may_have_several_lines(node: Node, default: Any) -> None:
+    app = application(word("tell"), var("value"), parameters=[parameter("value", "textarea", defaultValue=default)])
+    assert node.run(build(folder=str(node.jobs), app=app)).arguments == [b"one\ntwo"]
+
+
+@pytest.mark.parametrize("kind", ["text", "enumeration"])
+@pytest.mark.parametrize("value", ["one\ntwo", "one\r\n", "\r", "one\n"])
+def test_a_line_break_in_a_parameter_of_one_line_is_refused_as_one(kind: str, value: str) -> None:
+    more = {"options": [{"name": "a", "value": "b"}]} if kind == "enumeration" else {}
+    app = application(word("tell"), var("value"), parameters=[parameter("value", kind, **more)])
+    with pytest.raises(Refused, match=r"^The parameter 'value' takes one line only, and its value has a line break"):
+        build(app=app, parameters={"value": text(value)})
 
 
 @REALLY

@@ -80,7 +80,7 @@ def test_a_job_that_is_renamed_and_enlarged_while_it_waits_is_followed_billed_an
     site.cluster.run("scontrol", "update", "PartitionName=cpu", "State=DOWN")
     try:
         slurm_id = site.start("8001", state="IN_QUEUE")
-        site.update(slurm_id, "JobName=x", "NumCPUs=4", "Comment=mine", "Partition=gpu", "Gres=gpu:2")
+        site.update(slurm_id, "JobName=x", "NumCPUs=4", "Comment=mine")
     finally:
         site.cluster.run("scontrol", "update", "PartitionName=cpu", "State=UP")
     wait_until("it runs", lambda: site.shown("8001")["state"] == "RUNNING", seconds=PATIENCE)
@@ -88,7 +88,21 @@ def test_a_job_that_is_renamed_and_enlarged_while_it_waits_is_followed_billed_an
     shown, seconds = site.shown("8001"), site.seconds(slurm_id)
     assert shown["bill"]["used"] == seconds > 0
     assert seconds % 4 == 0
-    assert [run["partition"] for run in shown["runs"]] == ["gpu"]
+    assert "cpu=4" in shown["runs"][-1]["tres"]
+
+
+def test_a_job_that_is_moved_to_a_partition_with_gpus_is_followed_to_its_end(site: Changes) -> None:
+    site.cluster.run("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    try:
+        slurm_id = site.start("8003", state="IN_QUEUE")
+        site.update(slurm_id, "Partition=gpu", "Gres=gpu:2")
+    finally:
+        site.cluster.run("scontrol", "update", "PartitionName=cpu", "State=UP")
+    wait_until("it runs", lambda: site.shown("8003")["state"] == "RUNNING", seconds=PATIENCE)
+    site.end("8003")
+    (run,) = site.shown("8003")["runs"]
+    assert (run["partition"], "gres/gpu=2" in run["tres"]) == ("gpu", True)
+    assert site.shown("8003")["bill"]["used"] == site.seconds(slurm_id) > 0
 
 
 def test_a_job_that_shrinks_is_billed_for_each_second_once(site: Changes) -> None:
@@ -105,7 +119,7 @@ def test_a_job_that_shrinks_is_billed_for_each_second_once(site: Changes) -> Non
     [
         ("8011", "scontrol hold {id}", "scontrol release {id}", "administrators"),
         ("8012", "scontrol update PartitionName=cpu State=DOWN", "scontrol update PartitionName=cpu State=UP", "partition"),
-        ("8013", "scontrol update JobId={id} TimeLimit=30-00:00:00", "scontrol update JobId={id} TimeLimit=5", "time"),
+        ("8013", "sacctmgr -i modify qos normal set MaxWall=1", "sacctmgr -i modify qos normal set MaxWall=-1", "time"),
     ],
 )
 def test_the_reason_of_a_job_that_waits_reaches_its_owner_once(

@@ -21,9 +21,9 @@ class LoggedJob:
         self.world.work(1)
         return self
 
-    def write(self, text: str, stream: str = "stdout", rank: int = 0) -> None:
+    def write(self, text: str, stream: str = "stdout", rank: int = 0, encoding: str = "utf-8") -> None:
         """Appends to a file of the log."""
-        with (self.folder / f"{stream}-{rank}.log").open("a") as file:
+        with (self.folder / f"{stream}-{rank}.log").open("a", encoding=encoding) as file:
             file.write(text)
 
     def end(self) -> None:

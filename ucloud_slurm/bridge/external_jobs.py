@@ -55,15 +55,22 @@ class Registration:
 
 
 def registrations(records: Iterable[QueueRecord], config: Config) -> list[Registration]:
-    """The jobs that ``[[outside]]`` covers and that have not ended, each with the first rule that matches."""
-    found = []
+    """The jobs that ``[[outside]]`` covers and that have not ended, each with the first rule that matches.
+
+    squeue lists each task of an array. Those that wait are one job of Slurm's with one number, and are registered once;
+    a task gets a number of its own when it starts.
+    """
+    found: dict[str, Registration] = {}
     for record in records:
         rule = next((rule for rule in config.outside if _matches(rule, record, config)), None)
         if rule is not None and record.state is not None and record.state.phase is not Phase.ENDED:
-            found.append(Registration(record, rule, f"slurm-{record.id}-{record.submitted}"))
-    return found
+            key = f"slurm-{record.id}-{record.submitted}"
+            found.setdefault(key, Registration(record, rule, key))
+    return list(found.values())
 
 
 def _matches(rule: ExternalJobRule, record: QueueRecord, config: Config) -> bool:
     product = config.product(rule.category, rule.product)
-    return product is not None and (record.account, record.partition) == (rule.account, product.partition)
+    # Slurm does not distinguish capitals in the names of accounts, and keeps them in lower case.
+    account, partition = record.account.lower(), record.partition
+    return product is not None and (account, partition) == (rule.account.lower(), product.partition)

@@ -52,6 +52,7 @@ def open_core(config: Config, seconds: float) -> Core:
         timeout=min(config.ucloud.timeout, seconds),
         tries=1,
         ca_file=config.ucloud.ca_file,
+        proxy=config.ucloud.proxy_url(),
     )
 
 

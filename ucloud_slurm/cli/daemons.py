@@ -85,7 +85,7 @@ def listener(path: Path | None, renew: bool) -> None:
 
 
 def _settings(config: Config, path: Path) -> Settings:
-    ca_file = config.ucloud.ca_file
+    ca_file, credentials = config.ucloud.ca_file, config.ucloud.proxy_credentials_file
     return Settings(
         url=config.ucloud.url,
         ca_file=str(ca_file.absolute()) if ca_file else None,
@@ -93,6 +93,8 @@ def _settings(config: Config, path: Path) -> Settings:
         provider=config.provider.id,
         database=str(config.database.path.absolute()),
         config=str(path),
+        proxy=config.ucloud.proxy,
+        proxy_credentials_file=str(credentials.absolute()) if credentials else None,
     )
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from ucloud_slurm.config.types import (
     Duration,
     Gibibytes,
+    Omitted,
     Option,
     OptionName,
     PlainPath,
@@ -156,6 +157,11 @@ class Product(Section):
     gpus: int | None = Field(default=None, ge=0, description="GPUs per node; left out: UCloud's number.")
     exclusive: bool = Field(default=False, description="The jobs share their nodes with no other job (sbatch --exclusive).")
     options: tuple[Option, ...] = Field(default=(), description="Further options of sbatch, but those set otherwise.")
+    omit: tuple[Omitted, ...] = Field(
+        default=(),
+        description="Options of sbatch that the jobs must not name, where the site forbids them: cpus-per-task, gres, mem, "
+        "nodes, ntasks-per-node. The partition decides instead; without nodes, ntasks says how many there are.",
+    )
     signal: Signal | None = Field(
         default=None,
         description="Signal that the application gets before its time limit, and how long before: HUP, TERM, USR1 or USR2.",
@@ -247,7 +253,7 @@ def _shown(value: object) -> str:
 class ExternalJobRule(Section):
     """Jobs of a Slurm account that were submitted outside UCloud, and that are to be shown and charged there."""
 
-    account: SlurmWord = Field(description="The Slurm account of the jobs.")
+    account: SlurmWord = Field(description="The Slurm account of the jobs, in capitals or not.")
     product: str = Field(min_length=1, description="The product of the jobs; only jobs in its partition are registered.")
     category: str = Field(min_length=1, description="The category of that product.")
     created_by: str | None = Field(

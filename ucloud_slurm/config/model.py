@@ -8,6 +8,7 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -20,10 +21,11 @@ from ucloud_slurm.config.jobs import (
     Product,
     check_categories,
 )
-from ucloud_slurm.config.types import CoreUrl, Duration, Identifier, Keep, Section, SessionUrl, Url
+from ucloud_slurm.config.types import CoreUrl, Duration, Identifier, Keep, ProxyUrl, Section, SessionUrl, Url
 from ucloud_slurm.config.users import UsersSection
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.system.accounts import own_account
+from ucloud_slurm.system.credentials import read_credentials, read_secret
 
 DEFAULT_PATH = Path("/etc/ucloud-slurm/config.toml")
 VARIABLE = "UCLOUD_SLURM_CONFIG"
@@ -65,22 +67,31 @@ class UCloudSection(Section):
     ca_file: Path | None = Field(
         default=None, description="PEM file with the certificate authorities for https to UCloud; left out: the public ones."
     )
+    proxy: ProxyUrl | None = Field(
+        default=None,
+        description="The HTTP proxy of all connections to UCloud, http:// with its port; left out: none. The environment "
+        "names no proxy.",
+    )
+    proxy_credentials_file: Path | None = Field(
+        default=None, description="File with user:password for that proxy, in one line; left out: it asks for none."
+    )
 
     def refresh_token(self) -> str:
         """Reads the refresh token.
 
         :raises Misconfigured: the file cannot be read, or does not hold one line
         """
-        path = self.refresh_token_file
-        try:
-            token = path.read_text(encoding="ascii").strip()
-        except OSError as error:
-            raise Misconfigured([f"ucloud.refresh_token_file: {path} cannot be read ({error.strerror})."]) from None
-        except UnicodeDecodeError:
-            raise Misconfigured([f"ucloud.refresh_token_file: {path} is not a text file."]) from None
-        if not token or any(character.isspace() for character in token):
-            raise Misconfigured([f"ucloud.refresh_token_file: {path} should hold the refresh token in one line."])
-        return token
+        return read_secret("ucloud.refresh_token_file", self.refresh_token_file, "the refresh token")
+
+    def proxy_url(self) -> str | None:
+        """The URL of the proxy with its credentials, which is a secret; None without a proxy.
+
+        :raises Misconfigured: the file of the credentials cannot be read, or does not hold them
+        """
+        if self.proxy is None or self.proxy_credentials_file is None:
+            return self.proxy
+        user, password = read_credentials("ucloud.proxy_credentials_file", self.proxy_credentials_file)
+        return self.proxy.replace("://", f"://{quote(user, safe='')}:{quote(password, safe='')}@", 1)
 
 
 class DatabaseSection(Section):

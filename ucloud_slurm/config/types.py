@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from ucloud_slurm.errors import one_line
+
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 MAX_NOTICE_SECONDS = 65535  # sbatch(1): --signal
 
@@ -27,6 +29,8 @@ _OWNED = frozenset(
 )
 # Options that share the CPUs of a node among tasks: an application may set them where the administrator allows it.
 LAYOUT = frozenset(("ntasks", "ntasks-per-node", "cpus-per-task"))
+# Options that ucloud-slurm sets itself and that a job can do without: Slurm then allocates what the partition gives.
+OMITTABLE = ("cpus-per-task", "gres", "mem", "nodes", "ntasks-per-node")
 
 
 def seconds(value: Any) -> float:
@@ -54,14 +58,14 @@ def _loopback(host: str) -> bool:
         return False
 
 
-def _url(value: Any) -> str:
+def _url(value: Any, credentials: str = "") -> str:
     if not isinstance(value, str):
         raise ValueError("should be a URL")  # noqa: TRY004  pydantic collects ValueErrors
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("should be a URL such as https://cloud.example.org")
     if parts.username or parts.password:
-        raise ValueError("must not contain a user name or a password")
+        raise ValueError("must not contain a user name or a password" + (credentials and f"; {credentials}"))
     return value.rstrip("/")
 
 
@@ -70,6 +74,14 @@ def _core_url(value: Any) -> str:
     parts = urlsplit(url)
     if parts.scheme == "http" and not _loopback(parts.hostname or ""):
         raise ValueError("must begin with https:// (http:// is accepted for a loopback address only)")
+    return url
+
+
+def _proxy(value: Any) -> str:
+    url = _url(value, "keep them in the file that ucloud.proxy_credentials_file names")
+    parts = urlsplit(url)
+    if parts.scheme != "http" or parts.port is None or parts.path or parts.query or parts.fragment:
+        raise ValueError("should be http://, a host and a port, such as http://proxy.example.org:3128")
     return url
 
 
@@ -109,6 +121,12 @@ def _option_name(value: str) -> str:
         raise ValueError('should be the name of a long option of sbatch such as "ntasks-per-node"')
     if value not in LAYOUT:
         _option(f"--{value}")
+    return value
+
+
+def _omitted(value: str) -> str:
+    if value not in OMITTABLE:
+        raise ValueError(f"--{one_line(value, 40)} cannot be left out; these options can: {', '.join(OMITTABLE)}")
     return value
 
 
@@ -162,12 +180,14 @@ Duration = Annotated[float, BeforeValidator(seconds)]
 Keep = Annotated[Duration, AfterValidator(_keep)]
 Url = Annotated[str, BeforeValidator(_url)]
 SessionUrl = Annotated[str, BeforeValidator(_session_url)]
+ProxyUrl = Annotated[str, BeforeValidator(_proxy)]
 CoreUrl = Annotated[str, BeforeValidator(_core_url)]
 PlainPath = Annotated[str, BeforeValidator(_plain_path)]
 RootPath = Annotated[str, BeforeValidator(_root)]
 SlurmWord = Annotated[str, BeforeValidator(_slurm_word)]
 Option = Annotated[str, AfterValidator(_option)]
 OptionName = Annotated[str, AfterValidator(_option_name)]
+Omitted = Annotated[str, AfterValidator(_omitted)]
 SrunOption = Annotated[str, AfterValidator(_srun_option)]
 Signal = Annotated[str, BeforeValidator(_signal)]
 Gibibytes = Annotated[float, AfterValidator(_whole_mebibytes)]

@@ -1,17 +1,21 @@
 """One WebSocket to UCloud, with this process as its client; wsproto implements the protocol."""
 
+import base64
 import socket
 import ssl
 import time
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 from wsproto import ConnectionType, WSConnection, events
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from ucloud_slurm.errors import NotNow
+from ucloud_slurm.errors import Misconfigured, NotNow, one_line
 from ucloud_slurm.listener.settings import Settings
+from ucloud_slurm.system.credentials import read_credentials
 from ucloud_slurm.ucloud.channel import MAX_MESSAGE_BYTES, ProtocolError
 
 READ_BYTES = 64 * 1024
@@ -138,7 +142,7 @@ class ChannelConnection:
 
 
 def _connected(settings: Settings) -> socket.socket:
-    plain = socket.create_connection(settings.address, settings.timeout)
+    plain = _tunnel(settings) if settings.proxy else socket.create_connection(settings.address, settings.timeout)
     if not settings.secure:
         return plain
     try:
@@ -147,6 +151,28 @@ def _connected(settings: Settings) -> socket.socket:
     except BaseException:
         plain.close()
         raise
+
+
+def _tunnel(settings: Settings) -> socket.socket:
+    """A connection to UCloud through the proxy.
+
+    :raises ChannelUnavailableError: there is none
+    """
+    from http.client import HTTPConnection, HTTPException  # needs memory, where there is a proxy only
+
+    proxy, headers = urlsplit(settings.proxy or ""), {}
+    connection = HTTPConnection(proxy.hostname or "", proxy.port, timeout=settings.timeout)
+    try:
+        if settings.proxy_credentials_file is not None:
+            pair = ":".join(read_credentials("ucloud.proxy_credentials_file", Path(settings.proxy_credentials_file)))
+            headers["Proxy-Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        connection.set_tunnel(*settings.address, headers)
+        connection.connect()
+    except (OSError, HTTPException, Misconfigured) as error:
+        connection.close()
+        why = f"UCloud's channel cannot be reached through ucloud.proxy ({one_line(str(error), 200)})"
+        raise ChannelUnavailableError(why) from None
+    return connection.sock
 
 
 def _reason(error: Exception) -> str:

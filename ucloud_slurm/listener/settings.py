@@ -20,6 +20,8 @@ class Settings:
     :ivar provider: id of this provider
     :ivar database: path of the SQLite file
     :ivar config: path of the configuration file, for verbs of ``ucloud-slurm``
+    :ivar proxy: URL of the proxy, without credentials
+    :ivar proxy_credentials_file: path of the file with its credentials
     """
 
     url: str
@@ -28,6 +30,8 @@ class Settings:
     provider: str
     database: str
     config: str
+    proxy: str | None = None
+    proxy_credentials_file: str | None = None
 
     @classmethod
     def read(cls, arguments: Sequence[str]) -> Self:

@@ -181,6 +181,7 @@ def _core(config: Config, refresh_token: str, store: Store, now: Clock) -> "Core
         timeout=config.ucloud.timeout,
         tokens=TokenInStore(store),
         ca_file=config.ucloud.ca_file,
+        proxy=config.ucloud.proxy_url(),
     )
 
 

@@ -49,7 +49,8 @@ def chosen(provider: Provider, job: Job, product: Product, identity: Identity) -
     value = job.specification.parameters.get(NAME)
     if value is None or value.value in (None, "") or product.account is not None or not _may_choose(provider, identity):
         return None
-    if value.value not in _accounts(provider, identity.person.user):
+    # Slurm does not distinguish capitals in their names.
+    if str(value.value).lower() not in (account.lower() for account in _accounts(provider, identity.person.user)):
         raise Refused(f"The Slurm account {one_line(str(value.value), 40)} is not one of yours; choose another.")
     return str(value.value)
 

@@ -30,7 +30,7 @@ from ucloud_slurm.slurm.records import (
 from ucloud_slurm.slurm.sbatch import Sbatch, options
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.system.accounts import own_account
-from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Finished, Start, run
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Finished, Start, run, user_environment
 
 IDS_PER_SACCT = 1000
 
@@ -57,18 +57,9 @@ class Commands:
         self.cluster = _cluster(conf)
         account = pwd.getpwnam(own_account())
         # Nothing of this process's environment reaches Slurm or a job: SBATCH_* and SLURM_* would add options.
-        self._env = {
-            "PATH": f"{folder}:/usr/bin:/bin",
-            "HOME": account.pw_dir,
-            "USER": account.pw_name,
-            "LOGNAME": account.pw_name,
-            "SHELL": account.pw_shell,
-            "LANG": "C.UTF-8",
-            "TZ": "UTC",
-            "SLURM_CONF": str(conf),
-        }
-        # Only for reading: sbatch passes SLURM_* variables on to the job.
-        self._reading_env = self._env | {"SLURM_TIME_FORMAT": "%s"}
+        self._env = user_environment(account.pw_name, account.pw_dir, account.pw_shell, folder) | {"SLURM_CONF": str(conf)}
+        # Only for reading: sbatch passes its environment on to the job.
+        self._reading_env = self._env | {"SLURM_TIME_FORMAT": "%s", "TZ": "UTC"}
 
     def begin(self) -> None:
         """See :class:`Scheduler`. There is nothing to prepare."""

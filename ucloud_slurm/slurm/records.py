@@ -28,6 +28,7 @@ class Submission:
     :ivar signal: signal before the end, as sbatch --signal takes it
     :ivar more: further options that the site configures
     :ivar tasks: tasks of each node
+    :ivar omit: options of sbatch that are left out although they have a value above
     """
 
     user: str
@@ -51,6 +52,7 @@ class Submission:
     signal: str | None = None
     more: tuple[str, ...] = ()
     tasks: int = 1
+    omit: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

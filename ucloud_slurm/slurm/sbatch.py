@@ -40,7 +40,11 @@ class Sbatch:
 
 
 def options(submission: Submission) -> list[str]:
-    """The options of sbatch, all as arguments: an argument overrides a directive in the script."""
+    """The options of sbatch, all as arguments: an argument overrides a directive in the script.
+
+    The job gets the environment of sbatch, which :func:`environment` makes. With --export=NONE, or a list of variables,
+    slurmd would run the login profile of the user on the node (su - user), which may hang or exit.
+    """
     given = {
         "job-name": submission.name,
         "comment": submission.comment,
@@ -50,6 +54,8 @@ def options(submission: Submission) -> list[str]:
         "constraint": submission.constraint,
         "reservation": submission.reservation,
         "nodes": submission.nodes,
+        # With one task on a node it says the number of nodes too.
+        "ntasks": submission.nodes if "nodes" in submission.omit and submission.nodes > 1 else None,
         "ntasks-per-node": submission.tasks,
         "cpus-per-task": submission.cpus,
         "mem": None if submission.memory is None else f"{submission.memory}M",
@@ -59,10 +65,10 @@ def options(submission: Submission) -> list[str]:
         "output": _literal(submission.output),
         "error": _literal(submission.error),
         "open-mode": "append",
-        "export": "NONE",
+        "export": "ALL",
         "signal": submission.signal,
     }
-    ours = [f"--{key}={value}" for key, value in given.items() if value is not None]
+    ours = [f"--{key}={value}" for key, value in given.items() if value is not None and key not in submission.omit]
     # Of two equal options the later one counts.
     return ["--parsable", *submission.more, *(["--exclusive"] if submission.exclusive else []), *ours]
 

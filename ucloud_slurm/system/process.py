@@ -93,6 +93,16 @@ class Command:
         _kill(self._process)
 
 
+def user_environment(name: str, home: str, shell: str, folder: Path | str) -> dict[str, str]:
+    """The environment of a command that a user runs, and of the jobs that it submits. No login profile is run for it.
+
+    :param folder: that of the command, with others that scripts call
+    """
+    usual = ("/usr/local/bin", "/usr/bin", "/bin")
+    path = usual if str(folder) in usual else (str(folder), *usual)
+    return {"PATH": ":".join(path), "HOME": home, "USER": name, "LOGNAME": name, "SHELL": shell, "LANG": "C.UTF-8"}
+
+
 def run(argv: Sequence[str], env: Mapping[str, str], timeout: float, stdin: str = "") -> Finished:
     """Runs a command from its start to its end.
 

@@ -5,6 +5,7 @@ Contract: provider to Core authentication.
 
 import base64
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ RENEW_BEFORE_SECONDS = 180  # before the access token expires
 CONNECT_TIMEOUT_SECONDS = 3.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
+PROXY_REFUSES = "ucloud.proxy answered {}; does it need ucloud.proxy_credentials_file?"
 STALE_TOKEN = ("forbidden", "bad token supplied")  # reasons of a 403
 
 
@@ -67,7 +69,12 @@ class Client:
         tokens: TokenCache | None = None,
         tries: int = 3,
         ca_file: Path | None = None,
+        proxy: str | None = None,
     ) -> None:
+        """Does not connect yet.
+
+        :param proxy: URL of the proxy of all requests, with its credentials
+        """
         self._url = url
         self._refresh_token = refresh_token
         self._now = now
@@ -81,6 +88,8 @@ class Client:
         self._http.trust_env = False
         if ca_file is not None:
             self._http.verify = str(ca_file)
+        if proxy is not None:
+            self._http.proxies = {"http": proxy, "https": proxy}
 
     def close(self) -> None:
         """Closes the connections."""
@@ -148,7 +157,7 @@ class Client:
             with response:
                 content = _body(response, time.monotonic() + timeout)
         except (requests.RequestException, OSError, ValueError) as error:
-            raise CoreUnavailableError(f"UCloud cannot be reached ({type(error).__name__})") from None
+            raise CoreUnavailableError(f"UCloud cannot be reached ({_reason(error)})") from None
         except Exception as error:  # urllib3's own errors while the body is read
             if type(error).__module__.startswith("urllib3"):
                 raise CoreUnavailableError(f"UCloud's answer broke off ({type(error).__name__})") from None
@@ -187,6 +196,14 @@ class Client:
             self._lock.release()
 
 
+def _reason(error: Exception) -> str:
+    """Why there was no answer, in words without a secret: the text of an error may contain the proxy's credentials."""
+    if not isinstance(error, requests.exceptions.ProxyError):
+        return type(error).__name__
+    status = re.search(r"Tunnel connection failed: ([0-9]{3})", str(error))
+    return PROXY_REFUSES.format(status[1]) if status else "ucloud.proxy does not answer"
+
+
 def _is_about_the_token(error: CoreRefusedError) -> bool:
     """Whether UCloud refused the access token. Today's UCloud answers 403 to one that has expired."""
     return error.status == 401 or (error.status == 403 and error.why.lower() in STALE_TOKEN)
@@ -206,6 +223,8 @@ def _body(response: requests.Response, deadline: float) -> bytes:
 
 
 def _answer(status: int, content: bytes) -> Any:
+    if status == 407:
+        raise CoreUnavailableError(PROXY_REFUSES.format(status))
     if status >= 500 or status in (408, 429) or 300 <= status < 400:
         raise CoreUnavailableError(f"UCloud answered {status}")
     if len(content) > MAX_ANSWER_BYTES:

@@ -24,7 +24,7 @@ from ucloud_slurm.errors import Misconfigured, NotNow, Problem
 from ucloud_slurm.system import ipc, terminal
 from ucloud_slurm.system.accounts import Account, PeopleRule, ineligible, read_rule, slurm_distrust
 from ucloud_slurm.system.files import NotARegularFileError, make_folder, open_file, remove_folder
-from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, run
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, run, user_environment
 
 IDLE_SECONDS = 75.0  # without a request, after which it ends
 REQUEST_SECONDS = 60.0  # that one request may take
@@ -215,7 +215,7 @@ class Operations:
     def _environment(self, message: dict[str, Any]) -> dict[str, str]:
         folder = Path(_path(message, "command")).parent
         conf = self._trusted(_path(message, "conf"))
-        return dict(os.environ) | {"PATH": f"{folder}:/usr/bin:/bin", "SLURM_CONF": conf}
+        return user_environment(self._account.name, self._account.home, self._account.shell, folder) | {"SLURM_CONF": conf}
 
     def _command(self, message: dict[str, Any], name: str) -> str:
         path = _path(message, "command")

@@ -240,6 +240,13 @@ def test_other_options_are_refused_by_name(name: str, setting: str, words: str) 
         assert words in refused.value.why
 
 
+@pytest.mark.parametrize("omit", [["nodes"], ["ntasks-per-node"]])
+def test_several_tasks_are_refused_where_their_number_may_not_be_named(omit: list[str]) -> None:
+    more: dict[str, Any] = {"app": app("{{ sbatch('ntasks-per-node', 2) }}tell"), "omit": omit}
+    with pytest.raises(Refused, match=r"several tasks on a node, and jobs on example-compute-1 have one \(products\.omit\)"):
+        build(EIGHT, **more, applications={"sbatch_options": FREE})
+
+
 def test_no_option_is_free_unless_the_administrator_says_so() -> None:
     with pytest.raises(Refused, match="'ntasks-per-node'"):
         build(PLAN, app=app("{{ sbatch('ntasks-per-node', 1) }}tell"))

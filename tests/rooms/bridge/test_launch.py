@@ -10,6 +10,7 @@ from tests.support.factories import application, word
 from tests.support.scripts import Node, build
 from ucloud_slurm.bridge.script.resources import Plan
 from ucloud_slurm.config import parse
+from ucloud_slurm.config.types import OMITTABLE
 from ucloud_slurm.errors import Misconfigured, Refused
 from ucloud_slurm.slurm.sbatch import options
 
@@ -173,6 +174,31 @@ def test_the_sites_own_options_come_before_ours() -> None:
     given = options(build(app=TELL, options=["--nice=100", "--no-requeue"], exclusive=True))
     assert given[:4] == ["--parsable", "--nice=100", "--no-requeue", "--exclusive"]
     assert "--exclusive" not in options(build(app=TELL))
+
+
+@pytest.mark.parametrize("omit", [["mem"], ["nodes"], ["gres"], ["cpus-per-task", "ntasks-per-node"], list(OMITTABLE)])
+def test_a_product_leaves_out_the_options_that_its_site_forbids(omit: list[str]) -> None:
+    plan = Plan(nodes=1, cpus=4, memory=1024, gres="gpu:1", minutes=60)
+    every = options(build(plan, app=TELL))
+    left = options(build(plan, app=TELL, omit=omit))
+    assert {option.split("=")[0].removeprefix("--") for option in every if option not in left} == set(omit)
+    assert [option for option in every if option in left] == left
+
+
+def test_a_job_of_two_nodes_says_so_by_its_tasks_where_it_may_not_name_nodes() -> None:
+    more: dict[str, Any] = {"plan": Plan(2, 4, 1, None, 1), "replicas": 2, "app": TELL}
+    given = options(build(omit=["nodes"], **more))
+    assert {"--ntasks=2", "--ntasks-per-node=1"} <= set(given)
+    assert "--nodes=2" not in given
+    assert "--nodes=2" in options(build(omit=["ntasks-per-node"], **more))
+    with pytest.raises(Refused, match=r"specification\.replicas: jobs on example-compute-1 run on one node only"):
+        build(omit=["nodes", "ntasks-per-node"], **more)
+
+
+def test_a_step_asks_for_no_cpus_that_its_job_did_not_name() -> None:
+    more: dict[str, Any] = {"plan": Plan(2, 4, 1, None, 1), "replicas": 2}
+    assert " --cpus-per-task=4 " in build(app=TELL, **more).script
+    assert "cpus-per-task" not in build(app=TELL, omit=["cpus-per-task"], **more).script
 
 
 def test_the_account_of_the_owner_stands_before_that_of_the_product() -> None:

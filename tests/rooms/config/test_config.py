@@ -55,12 +55,43 @@ def test_the_smallest_file_has_the_defaults_of_the_design() -> None:
         ("products.cpus", "many", "products[1].cpus"),
         ("products.memory_gb", -1, "products[1].memory_gb"),
         ("products.unit", "CREDITS_PER_CENTURY", "products[1].unit"),
+        ("products.omit", ["time"], "products[1].omit[1]: --time cannot be left out; these options can: cpus-per-task, gres"),
+        ("products.omit", ["mem", "--mem"], "products[1].omit[2]: "),
+        ("products.omit", ["job-name"], "--job-name cannot be left out"),
+        ("products.omit", ["no\nsuch"], "--no such cannot be left out"),
+        ("products.omit", "mem", "products[1].omit"),
+        ("ucloud.proxy", "https://proxy.example.org:3128", "ucloud.proxy: should be http://, a host and a port"),
+        ("ucloud.proxy", "http://proxy.example.org", "ucloud.proxy: should be http://, a host and a port"),
+        ("ucloud.proxy", "http://proxy.example.org:3128/path", "ucloud.proxy: should be"),
+        ("ucloud.proxy", "http://proxy.example.org:99999", "ucloud.proxy: "),
+        ("ucloud.proxy", "socks5://proxy.example.org:1080", "ucloud.proxy: should be"),
+        ("ucloud.proxy", 3128, "ucloud.proxy: should be"),
     ],
 )
 def test_a_wrong_value_is_named(path: str, value: Any, words: str) -> None:
     with pytest.raises(Misconfigured) as raised:
         config.parse(changed(path, value))
     assert any(words in sentence for sentence in raised.value.sentences), raised.value.sentences
+
+
+def test_credentials_of_the_proxy_are_read_from_a_file_and_shown_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match=r"ucloud\.proxy_credentials_file") as raised:
+        config.parse(changed("ucloud.proxy", "http://me:hunter2@proxy.example.org:3128"))
+    assert "hunter2" not in str(raised.value)
+    file = tmp_path / "credentials"
+    data = changed("ucloud.proxy", "http://proxy.example.org:3128/")
+    assert config.parse(data).ucloud.proxy_url() == "http://proxy.example.org:3128"
+    data["ucloud"]["proxy_credentials_file"] = str(file)
+    read = config.parse(data)
+    with pytest.raises(Misconfigured, match=r"ucloud\.proxy_credentials_file: .* cannot be read"):
+        read.ucloud.proxy_url()
+    file.write_text("me:a:/@%\n")
+    assert read.ucloud.proxy_url() == "http://me:a%3A%2F%40%25@proxy.example.org:3128"
+    assert "%40" not in repr(read)
+    for wrong in ("", "me", ":x", "me:x\nmore"):
+        file.write_text(wrong)
+        with pytest.raises(Misconfigured, match="should hold user:password in one line"):
+            read.ucloud.proxy_url()
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:80", "https://x.org/"])

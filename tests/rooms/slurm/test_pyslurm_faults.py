@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pwd
 import re
 import signal
 import subprocess
@@ -66,7 +67,11 @@ def test_pyslurm_submits_when_it_is_there(bench: Bench) -> None:
     (landed,) = bench.landed()
     assert landed["name"] == "ucloud-1"
     assert landed["user_id"] == os.getuid()
-    assert landed["environment"]["SLURM_EXPORT_ENV"] == "NONE"
+    account = pwd.getpwuid(os.getuid())
+    given = {name: landed["environment"][name] for name in ("HOME", "USER", "LOGNAME", "SHELL", "PATH")}
+    assert list(given.values())[:4] == [account.pw_dir, account.pw_name, account.pw_name, account.pw_shell]
+    assert given["PATH"].endswith("/usr/local/bin:/usr/bin:/bin")
+    assert {"TZ", "SLURM_GET_USER_ENV"}.isdisjoint(landed["environment"])
 
 
 def test_a_submission_waits_for_no_start(make: Make) -> None:

@@ -109,6 +109,16 @@ def test_while_ucloud_does_not_know_the_end_the_stream_stays_open_so_that_nothin
     assert followed.inits == 1
 
 
+def test_letters_of_another_encoding_leave_marks_to_the_last_byte(world: World, job: LoggedJob) -> None:
+    with world.core.follow(job.id) as followed:
+        followed.wait_for(lambda: len(followed.messages) == 1, 5)
+        job.write("Grüße, voilà", encoding="latin-1")
+        followed.wait_for(lambda: followed.text() == "Gr\ufffd\ufffde, voil", 5)
+        job.end()
+        followed.wait_end(5)
+    assert followed.text() == "Gr\ufffd\ufffde, voil\ufffd"
+
+
 def test_each_rank_has_its_own_text(world: World) -> None:
     app = world.core.catalogue.application("sleeper", "1.0.0")
     assert app is not None

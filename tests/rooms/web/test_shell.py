@@ -75,7 +75,7 @@ def test_what_is_typed_reaches_the_shell_and_what_it_says_the_browser(world: Wor
         shell.send("stty size\r")
         shell.wait_for("43 132")
         shell.send("printf '\\xe2\\x82\\xac\\xff\\n'\r")
-        shell.wait_for("€\r\n")
+        shell.wait_for("€\ufffd\r\n")
         shell.send("exit\r")
         assert shell.wait_closed().status == 200
 

@@ -17,10 +17,10 @@ def tail(path: Path, most: int = 10**9) -> Tail:
     return Tail(lambda: open_file(str(path)), most)
 
 
-def rest(tail: Tail, *, look_again: bool = False) -> str:
+def rest(tail: Tail, *, look_again: bool = False, last: bool = False) -> str:
     """Everything that is there."""
     pieces = []
-    while (piece := tail.read(look_again=look_again)) is not None:
+    while (piece := tail.read(look_again=look_again, last=last)) is not None:
         pieces.append(piece)
     return "".join(pieces)
 
@@ -28,7 +28,7 @@ def rest(tail: Tail, *, look_again: bool = False) -> str:
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=5))
 def test_text_arrives_as_it_was_written_however_it_is_cut(texts: list[str]) -> None:
     data = "".join(texts).encode("utf-8", "surrogatepass")
-    whole = data.decode(errors="ignore")
+    whole = data.decode(errors="replace")
     with TemporaryDirectory() as folder:
         path = Path(folder) / "log"
         path.touch()
@@ -37,14 +37,24 @@ def test_text_arrives_as_it_was_written_however_it_is_cut(texts: list[str]) -> N
             with path.open("ab") as file:
                 file.write(data[position : position + 1])
             got += rest(reader)
+        got += rest(reader, last=True)
         reader.close()
     assert got == whole
 
 
-def test_bytes_that_are_no_text_are_skipped_across_the_borders_of_chunks(tmp_path: Path) -> None:
+def test_bytes_that_are_no_text_are_marked_across_the_borders_of_chunks(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"a" * (CHUNK_BYTES - 1) + "ä".encode() + b"\xff\xfe" + "€".encode() + b"\xe2\x82" + b"end")
-    assert rest(tail(path)) == "a" * (CHUNK_BYTES - 1) + "ä€end"
+    assert rest(tail(path)) == "a" * (CHUNK_BYTES - 1) + "ä\ufffd\ufffd€\ufffdend"
+
+
+def test_a_letter_of_latin_1_leaves_a_mark_even_as_the_last_byte(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes("Grüße, voilà".encode("latin-1"))
+    reader = tail(path)
+    assert rest(reader) == "Gr\ufffd\ufffde, voil"  # what follows may make a character of the last byte
+    assert rest(reader, last=True) == "\ufffd"
+    assert rest(reader, last=True) == ""
 
 
 def test_of_a_long_log_the_end_is_shown_from_the_beginning_of_a_line(tmp_path: Path) -> None:
@@ -60,6 +70,13 @@ def test_one_line_without_an_end_is_shown_in_part(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("x" * 1000)
     assert rest(tail(path, most=100)) == "x" * 100
+
+
+@pytest.mark.parametrize("most", range(100, 104))
+def test_what_is_shown_of_a_line_begins_with_a_whole_character(tmp_path: Path, most: int) -> None:
+    path = tmp_path / "log"
+    path.write_text("🦆" * 100)
+    assert rest(tail(path, most=most)) == "🦆" * 25
 
 
 def test_a_log_that_appears_late_is_shown_whole(tmp_path: Path) -> None:
@@ -85,7 +102,7 @@ def test_half_a_character_before_a_cut_does_not_join_what_is_written_after(tmp_p
     reader = tail(path)
     assert rest(reader) == "long enough "
     path.write_bytes(b"\xac!")
-    assert rest(reader) == "!"
+    assert rest(reader) == "\ufffd!"
 
 
 def test_a_log_that_is_rotated_is_read_to_its_end_and_then_the_new_one(tmp_path: Path) -> None:

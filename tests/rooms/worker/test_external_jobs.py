@@ -1,5 +1,6 @@
 """Jobs from outside UCloud: shown and charged where a rule says so, once, and never our own."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 from tests.conftest import World
 from tests.sandbox.core import CORE_2022, CoreJob
 from tests.support.model import ModelJob
+from ucloud_slurm.bridge.external_jobs import registrations
 from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Misconfigured
-from ucloud_slurm.slurm.records import Submission
+from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.ucloud.channel import Project, User
 from ucloud_slurm.worker.run import Result
@@ -93,6 +95,27 @@ def test_a_job_of_somebody_whom_core_has_not_named_is_not_registered(world: Worl
     known(world)
     world.work(1)
     assert len(registered(world)) == 1
+
+
+def test_the_tasks_of_an_array_that_wait_are_one_job_of_a_call(world: World) -> None:
+    submitted(world)
+    # squeue --array prints a row for each of them, all with the number of the array.
+    rows = [*world.provider.scheduler.queue(None)] * 3
+    started = replace(rows[0], id=SlurmJobId(rows[0].id + 1))
+    found = registrations([*rows, started], world.provider.config)
+    assert [each.record.id for each in found] == [rows[0].id, started.id]
+    assert len({each.key for each in found}) == 2
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("Proj-A", "proj-a"), ("proj-a", "Proj-A"), ("PROJ-A", "proj-a")])
+def test_an_account_is_the_same_in_capitals(world: World, ours: str, theirs: str) -> None:
+    submitted(world)
+    config = world.provider.config.model_copy(
+        update={"outside": tuple(rule.model_copy(update={"account": ours}) for rule in world.provider.config.outside)}
+    )
+    rows = [replace(row, account=theirs) for row in world.provider.scheduler.queue(None)]
+    assert len(registrations(rows, config)) == 1
+    assert registrations([replace(row, account="proj-b") for row in rows], config) == []
 
 
 def test_a_job_is_registered_once_whatever_is_repeated(world: World) -> None:

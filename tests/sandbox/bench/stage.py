@@ -126,13 +126,12 @@ class Stage:
         """What Slurm's commands are run with: what the product itself runs them with."""
         account = pwd.getpwnam(self.cluster.service_user)
         return {
-            "PATH": f"{self.cluster.commands}:/usr/bin:/bin",
+            "PATH": f"{self.cluster.commands}:/usr/local/bin:/usr/bin:/bin",
             "HOME": account.pw_dir,
             "USER": account.pw_name,
             "LOGNAME": account.pw_name,
             "SHELL": account.pw_shell,
             "LANG": "C.UTF-8",
-            "TZ": "UTC",
             "SLURM_CONF": str(self.cluster.conf),
         }
 
@@ -255,7 +254,7 @@ class Scene:
             f"--output={folder}/stdout.txt",
             f"--error={folder}/stderr.txt",
             "--open-mode=append",
-            "--export=NONE",
+            "--export=ALL",
         ]
         return argv, self.stage.environment(), self._bare
 

@@ -15,8 +15,17 @@ STOP = (
 
 
 def quoted(words: Iterable[str]) -> str:
-    """The words, quoted so that bash reads them byte for byte."""
-    return " ".join(shlex.quote(word) for word in words)
+    """The words, quoted so that bash reads them byte for byte.
+
+    No line of a word begins a line of the script, where Slurm or a reader could take it for something else.
+    """
+    return " ".join(_lines_quoted(word) if "\n" in word else shlex.quote(word) for word in words)
+
+
+def _lines_quoted(word: str) -> str:
+    """A word of several lines, each in ``$'...'`` on a line of its own."""
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return "\\\n".join(f"$'{line}'" for line in escaped.replace("\n", "\\n\n").split("\n") if line)
 
 
 def stop(sentence: str) -> str:
@@ -32,14 +41,18 @@ def sourced(path: str, what: str) -> list[str]:
     return [f"[ -r {shlex.quote(path)} ] || {stop(f'{path} ({what}) cannot be read on this node.')}", f". {shlex.quote(path)}"]
 
 
-def refuse_control_characters(what: str, texts: Iterable[str]) -> None:
-    """Refuses text that could begin a new line of a script, or end a string in C.
+def refuse_control_characters(what: str, texts: Iterable[str], *, lines: bool = False) -> None:
+    """Refuses text that could end a string in C, or that a terminal would act on.
 
+    :param lines: whether the text may have several lines, which :func:`quoted` keeps together
     :raises Refused: naming ``what`` and the character
     """
+    allowed = "\t\n" if lines else "\t"
     for text in texts:
         for character in text:
-            if character != "\t" and not is_plain(character):
+            if character in "\r\n" and not lines:
+                raise Refused(f"{what} takes one line only, and its value has a line break (U+{ord(character):04X}).")
+            if character not in allowed and not is_plain(character):
                 raise Refused(f"{what} contains a character that is not allowed (U+{ord(character):04X}).")
 
 

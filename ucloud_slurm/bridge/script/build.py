@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.naming import JobPaths, LocalUser
-from ucloud_slurm.bridge.script.bash import refuse_control_characters
 from ucloud_slurm.bridge.script.containers import container
 from ucloud_slurm.bridge.script.environment import Pieces
 from ucloud_slurm.bridge.script.inputs import input_files
-from ucloud_slurm.bridge.script.invocation import arguments, environment, parameter_texts
+from ucloud_slurm.bridge.script.invocation import arguments, environment, parameter_texts, refuse_unprintable
 from ucloud_slurm.bridge.script.launch import ProgramLaunch, warning_signal
 from ucloud_slurm.bridge.script.resources import Layout, Plan, layout
 from ucloud_slurm.bridge.script.text import ScriptParts, script_text
@@ -75,10 +74,16 @@ def batch_job(
             job, application, product, plan, file_paths, applications, listens=listens, in_container=image is not None
         )
         program = _script(application, job, texts, plan, request, render, applications)
+    unnamed = len({"nodes", "ntasks-per-node"}.intersection(product.omit))
+    if unnamed and program.layout.tasks > 1:
+        raise Refused(f"The application asks for several tasks on a node, and jobs on {product.id} have one (products.omit).")
+    if unnamed == 2 and plan.nodes > 1:
+        raise Refused(f"specification.replicas: jobs on {product.id} run on one node only (products.omit).")
+    cpus = None if "cpus-per-task" in product.omit else program.layout.cpus
     launch = ProgramLaunch(
         paths=paths,
         nodes=plan.nodes,
-        cpus=program.layout.cpus,
+        cpus=cpus,
         multi_node=invocation.allow_multi_node,
         listens=listens,
         warned=product.signal is not None,
@@ -106,11 +111,11 @@ def batch_job(
     )
     return Submission(
         user=user.user, name=naming.slurm_name(job), comment=naming.comment(provider, job.id), script=script,
-        partition=product.partition, nodes=plan.nodes, cpus=program.layout.cpus, memory=plan.memory, gres=plan.gres,
+        partition=product.partition, nodes=plan.nodes, cpus=cpus, memory=plan.memory, gres=plan.gres,
         minutes=plan.minutes, account=account, qos=product.qos, constraint=product.constraint,
         reservation=product.reservation, folder=paths.folder, output=paths.log("stdout", 0),
         error=paths.log("stderr", 0), exclusive=product.exclusive, signal=warning_signal(product, launch),
-        more=(*product.options, *program.layout.more), tasks=program.layout.tasks,
+        more=(*product.options, *program.layout.more), tasks=program.layout.tasks, omit=product.omit,
     )  # fmt: skip
 
 
@@ -135,8 +140,7 @@ class _ApplicationRun:
 
 def _command(invocation: Invocation, job: Job, texts: Mapping[str, str], plan: Plan) -> _ApplicationRun:
     """An application that is a program with arguments."""
-    for name, text in texts.items():
-        refuse_control_characters(f"The parameter '{name}'", [text])
+    refuse_unprintable(invocation, texts)
     variables, command = environment(invocation, texts), arguments(invocation, texts)
     return _ApplicationRun(variables, command, None, Layout(1, plan.cpus, ()), chosen_modules(job), {})
 

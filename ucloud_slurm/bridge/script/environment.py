@@ -1,10 +1,9 @@
 """The environment variables of an application: the names that it may set, and the lines of the script that set them."""
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
-from ucloud_slurm.bridge.script.bash import refuse_control_characters
+from ucloud_slurm.bridge.script.bash import quoted, refuse_control_characters
 from ucloud_slurm.bridge.script.containers import refuse_runtime_variable
 from ucloud_slurm.errors import Refused
 
@@ -40,8 +39,8 @@ def exports(variables: Mapping[str, Pieces], *, in_container: bool) -> Iterator[
                 _check_name(text)
                 value += f'"${{{text}-}}"'
             else:
-                refuse_control_characters(f"The environment variable '{name}'", [text])
-                value += shlex.quote(text)
+                refuse_control_characters(f"The environment variable '{name}'", [text], lines=True)
+                value += quoted([text])
         if sum(len(text.encode()) for _, text in pieces) + len(name) + 1 > MAX_VARIABLE_BYTES:
             raise Refused(f"The environment variable '{name}' is too long: it may have {MAX_VARIABLE_BYTES} bytes.")
         yield f"export {name}={value}"

@@ -7,6 +7,7 @@ which UCloud leaves to the provider. Values are data: nothing here is quoted or 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ucloud_slurm.bridge.script.bash import refuse_control_characters
 from ucloud_slurm.bridge.script.inputs import OTHER_KINDS
 from ucloud_slurm.bridge.template.messages import Value
 from ucloud_slurm.errors import Refused
@@ -16,12 +17,13 @@ from ucloud_slurm.ucloud.jobs import ParameterValue
 # Kind of a declared parameter -> kind of the value that a user gives (contract: AppParameterValue).
 _VALUE_KINDS = {
     "input_file": "file", "input_directory": "file", "text": "text",
-    "textarea": "text", "enumeration": "text", "integer": "integer",
+    "textarea": "text", "text_area": "text", "enumeration": "text", "integer": "integer",
     "floating_point": "floating_point", "boolean": "boolean", "peer": "peer",
     "license_server": "license_server", "network_ip": "network", "ingress": "ingress",
     "block_storage": "block_storage", "private_network": "private_network", "workflow": "workflow",
     "modules": "modules",
 }  # fmt: skip
+_SEVERAL_LINES = frozenset(("textarea", "text_area"))  # kinds of parameters whose value may have line breaks
 # Kinds of parameters that are no argument: scripts, modules to load, and a readme, which has no value.
 _NOT_ARGUMENTS = frozenset(("workflow", "modules", "readme"))
 
@@ -73,6 +75,23 @@ def parameter_values(
         elif not parameter.optional and parameter.type in _VALUE_KINDS:
             raise Refused(f"The parameter '{parameter.name}' has no value.")
     return found
+
+
+def refuse_unprintable(invocation: Invocation, texts: Mapping[str, str]) -> None:
+    """Refuses texts with control characters; only the values of text areas may have several lines.
+
+    :param texts: see :func:`parameter_texts`
+    :raises Refused: naming the parameter, or the element of the application
+    """
+    places = [("The command of the application", element) for element in invocation.invocation]
+    places += [(f"The environment variable '{name}'", element) for name, element in invocation.environment.items()]
+    for what, one in places:
+        affixes = one.prefix_global, one.suffix_global, one.prefix_variable, one.suffix_variable
+        refuse_control_characters(what, (one.word, one.flag, *(affix.strip() for affix in affixes)))
+    for parameter in invocation.parameters:
+        if parameter.name in texts:
+            what = f"The parameter '{parameter.name}'"
+            refuse_control_characters(what, [texts[parameter.name]], lines=parameter.type in _SEVERAL_LINES)
 
 
 def argument_text(invocation: Invocation, element: InvocationParameter, texts: Mapping[str, str]) -> str:
@@ -194,4 +213,6 @@ def _string(parameter: ApplicationParameter, value: Any) -> str:
 
 
 def _option(parameter: ApplicationParameter, text: str) -> str:
+    if parameter.type in _SEVERAL_LINES:
+        return text.replace("\r\n", "\n").replace("\r", "\n")  # browsers send CR LF
     return next((option.value for option in parameter.options if option.name == text), text)

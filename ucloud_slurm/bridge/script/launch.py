@@ -105,7 +105,7 @@ class ProgramLaunch:
         ]
 
     def _step(self, command: str) -> str:
-        # --export=ALL: srun would inherit --export=NONE of sbatch.
+        # --export=ALL: the site may have set SLURM_EXPORT_ENV.
         start = f"srun --export=ALL --nodes={self.nodes} --ntasks={self.nodes} --ntasks-per-node=1"
         # Since Slurm 22.05 srun does not inherit --cpus-per-task of sbatch.
         start += f" --cpus-per-task={self.cpus}" if self.cpus is not None else ""

@@ -59,7 +59,7 @@ def script_text(parts: ScriptParts) -> str:
     elif not command:
         raise Refused("The application has no command to run.")
     else:
-        refuse_control_characters("The command of the application", command)
+        refuse_control_characters("The command of the application", command, lines=True)
     variables = list(exports(parts.variables, in_container=parts.container is not None))
     others = [*variables, *(parts.container.binds if parts.container else ())]
     _check_lengths(command, sum(len(line.encode()) for line in others))

@@ -48,7 +48,7 @@ def render_request(
     values = parameter_values(parameters, given, paths)
     for name, value in values.items():
         if isinstance(value, str):
-            refuse_control_characters(f"The parameter '{name}'", [value.replace("\n", "")])
+            refuse_control_characters(f"The parameter '{name}'", [value], lines=True)
     refuse_control_characters("The application's name", [application.metadata.name, application.metadata.version])
     declared = [parameter.name for parameter in parameters]
     others = {name: value.value for name, value in given.items() if isinstance(value.value, Value)}

@@ -179,10 +179,11 @@ class PySlurmCalls:
 
 
 def _own_environment(limits: list[str]) -> dict[str, str]:
-    """The variables that sbatch sets from its own process: where it was run, its umask and its resource limits."""
+    """The variables of this process, and those that sbatch sets: where it was run, its umask and its resource limits."""
     mask = os.umask(0)
     os.umask(mask)
     found = {
+        **os.environ,
         "SLURM_PRIO_PROCESS": str(os.getpriority(os.PRIO_PROCESS, 0)),
         "SLURM_SUBMIT_DIR": os.getcwd(),  # noqa: PTH109
         "SLURM_SUBMIT_HOST": socket.gethostname().partition(".")[0],

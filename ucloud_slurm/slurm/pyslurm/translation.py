@@ -79,8 +79,8 @@ def description(submission: Submission) -> dict[str, Any]:
 
     :raises UnsupportedError: there is no exact translation
     """
-    if submission.more:
-        raise UnsupportedError("only sbatch takes the site's own options")
+    if submission.more or submission.omit:
+        raise UnsupportedError("only sbatch takes the site's own options, and leaves others out")
     _check_script(submission.script)
     ntasks, cpus = submission.nodes * submission.tasks, submission.cpus
     if cpus is None or submission.memory == 0 or submission.minutes == 0:
@@ -174,10 +174,8 @@ def _check_script(script: str) -> None:
 
 
 def _environment(submission: Submission, cpus: int) -> dict[str, str]:
-    """The variables that sbatch --export=NONE sets from its options; the child adds those of its process."""
+    """The variables that sbatch --export=ALL sets from its options; the child adds those of its process."""
     return {
-        "SLURM_EXPORT_ENV": "NONE",
-        "SLURM_GET_USER_ENV": "1",
         "SLURM_NTASKS_PER_NODE": str(submission.tasks),
         "SLURM_CPUS_PER_TASK": str(cpus),
         "SLURM_TRES_PER_TASK": f"cpu={cpus}",

@@ -109,7 +109,7 @@ class LogFollower:
                 # All that the job has written is there now: read the files once more.
                 ended = access is None or access.ended
                 self._again |= ended
-                news = await self._send_new_text()
+                news = await self._send_new_text(last=ended)
                 if ended:
                     break
                 await self._wait(news=news)
@@ -133,9 +133,10 @@ class LogFollower:
         for each in self._logs:
             each.tail.close()
 
-    async def _send_new_text(self) -> bool:
+    async def _send_new_text(self, *, last: bool) -> bool:
         """Sends what is new, one chunk of each file after the other, to the end of all.
 
+        :param last: the job has ended
         :returns: whether there was anything
         """
         await self._listen()
@@ -145,7 +146,7 @@ class LogFollower:
         while waiting and not self._cancelled:
             for each in list(waiting):
                 try:
-                    text = await self._hub.read(partial(each.tail.read, look_again=again))
+                    text = await self._hub.read(partial(each.tail.read, look_again=again, last=last))
                 except (NotARegularFileError, NotNow, Forbidden, OSError) as error:
                     text = None
                     await self._report(each, error)

@@ -121,7 +121,7 @@ class Shell:
             self._end.set_result(problem)
 
     async def _copy_output(self) -> None:
-        decoder = codecs.getincrementaldecoder("utf-8")("ignore")
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         loop = asyncio.get_running_loop()
         descriptor = self._terminal.descriptor
         try:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 CHUNK_BYTES = 64 * 1024
+_WITHIN = bytes(range(0x80, 0xC0))  # the bytes of a character of UTF-8 behind its first
 
 Opener = Callable[[], int | None]
 
@@ -14,7 +15,7 @@ class Tail:
     """One file, read in chunks: memory does not grow with the file.
 
     Of a file that exists at the first read, reading begins at the first line of its last ``most`` bytes; a file that
-    appears later is read from its beginning. Bytes that are not UTF-8 are skipped.
+    appears later is read from its beginning. Bytes that are not UTF-8 become U+FFFD.
     """
 
     def __init__(self, opener: Opener, most: int) -> None:
@@ -31,12 +32,13 @@ class Tail:
         self._descriptor: int | None = None
         self._offset = 0
         self._was_read = False
-        self._decoder = codecs.getincrementaldecoder("utf-8")("ignore")
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def read(self, *, look_again: bool = False) -> str | None:
+    def read(self, *, look_again: bool = False, last: bool = False) -> str | None:
         """The next text; None at the present end of the file. The text may be empty.
 
         :param look_again: at the end, check whether another file has replaced this one
+        :param last: nothing more will be written
         """
         with self._lock:
             if self._closed or (self._descriptor is None and not self._open()):
@@ -44,7 +46,8 @@ class Tail:
             data = self._next()
             if not data and look_again and self._replaced():
                 data = self._next()
-            return self._decoder.decode(data) if data else None
+            text = self._decoder.decode(data, final=last and not data)
+            return text if data or text else None
 
     def close(self) -> None:
         """Closes the file, after a read that is under way."""
@@ -59,17 +62,19 @@ class Tail:
         self._descriptor = self._opener()
         if self._descriptor is None:
             return False
-        self._begin(0)
         size = os.fstat(self._descriptor).st_size
         if first and size > self._most:
             self._begin(self._line_start(size - self._most))
         return True
 
     def _line_start(self, offset: int) -> int:
-        """Where the first line at or after the offset begins; the offset where the chunk has no line end."""
+        """Where the first line at or after the offset begins; the first character where the chunk has no line end."""
         data = os.pread(self._held(), CHUNK_BYTES, offset - 1)
         end = data.find(b"\n")
-        return offset + end if end >= 0 else offset
+        if end >= 0:
+            return offset + end
+        first = data[1:4]  # a character has at most three bytes behind its first
+        return offset + len(first) - len(first.lstrip(_WITHIN))
 
     def _next(self) -> bytes:
         data = os.pread(self._held(), CHUNK_BYTES, self._offset)
