@@ -1,5 +1,6 @@
 """Slurm through its own commands: sbatch, squeue, sacct, scancel, sinfo. Works with Slurm 20.11 and newer."""
 
+import logging
 import pwd
 import re
 import secrets
@@ -13,14 +14,23 @@ from typing import TypeVar
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm import parse
-from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError, is_refusal
+from ucloud_slurm.slurm.errors import (
+    SchedulerUnavailableError,
+    action_failed,
+    complaints,
+    ends_in_communication_error,
+    is_answer,
+)
 from ucloud_slurm.slurm.records import Load, Node, Partition, QueueRecord, RunRecord, SlurmJobId, Submission, TerminalCommand
 from ucloud_slurm.slurm.sbatch import Sbatch, options
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Finished, Start, run
 
+log = logging.getLogger(__name__)
+
 IDS_PER_SACCT = 1000
+MOST_COMPLAINTS = 20  # that one process passes on
 
 _ENDED_ALREADY = re.compile(r"Invalid job id specified|already completing or completed", re.IGNORECASE)
 
@@ -33,9 +43,18 @@ class Commands:
     :ivar counts: how often each command was run
     """
 
-    def __init__(self, folder: Path, conf: Path, timeout: float) -> None:
+    def __init__(self, folder: Path, conf: Path, timeout: float, complain: Callable[[str], None] = log.warning) -> None:
+        """Asks nothing yet.
+
+        :param folder: of the commands
+        :param conf: slurm.conf
+        :param timeout: seconds that a command may take
+        :param complain: gets each error that a command printed beside an answer, once
+        """
         self._folder = folder
         self._timeout = timeout
+        self._complain = complain
+        self._complaints: set[str] = set()
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
         account = pwd.getpwnam(own_account())
@@ -107,6 +126,10 @@ class Commands:
         done = self._ask("sacct", [*argv, f"--format={parse.RUN_FORMAT}", *arguments])
         return self._parsed("sacct", lambda output: parse.runs(output, mark), done)
 
+    def ping(self, within: float) -> None:
+        """See :class:`Scheduler`. scontrol(1), ping: it exits with 0 if one of the controllers is up."""
+        self._ask("scontrol", ["ping"], within)
+
     def partitions(self, within: float) -> list[Partition]:
         """See :class:`Scheduler`. sinfo(1)."""
         argv = ["--noheader", "--all", "--exact", "--noconvert", f"--format={parse.PARTITION_FORMAT}"]
@@ -155,9 +178,10 @@ class Commands:
         done = self._run("scancel", [f"--name={name}", f"--user={user}", str(job)], within)
         # With a name and a user scancel reports a job that has ended as an error (22.05).
         errors = [line for line in done.errors.splitlines() if line.strip() and not _ENDED_ALREADY.search(line)]
+        if done.status == 0:  # beside it a plugin may complain
+            errors = [line for line in errors if "Kill job error" in line or ends_in_communication_error(line)]
         if errors or (done.status != 0 and not done.errors):
-            text = f"scancel ended with {done.status}: {one_line(' '.join(errors), 200)}"
-            raise SchedulerUnavailableError(text) if not errors or not is_refusal(text) else ActionRefusedError(text)
+            raise action_failed("scancel", done.status, errors)
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
         """See :class:`Scheduler`. scontrol(1), update TimeLimit."""
@@ -183,11 +207,9 @@ class Commands:
         done = self._run("scontrol", arguments, within)
         if done.status == 0:
             return
-        reason = one_line(done.errors or done.output, 200)
+        lines = [line for line in (done.errors or done.output).splitlines() if line.strip()]
         # Slurm 22.05 prints "Unexpected message received" for an unknown job and for an unreachable controller.
-        if not reason or not is_refusal(reason):
-            raise SchedulerUnavailableError(f"scontrol ended with {done.status}: {reason}")
-        raise ActionRefusedError(reason)
+        raise action_failed("scontrol", done.status, lines)
 
     def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> TerminalCommand:
         """See :class:`Scheduler`. srun(1): with --overlap the step shares the resources of the job's other steps."""
@@ -204,10 +226,18 @@ class Commands:
 
     def _ask(self, name: str, arguments: Sequence[str], within: float | None = None) -> Finished:
         done = self._run(name, arguments, within)
-        # Some commands exit with 0 although they had no answer, and print an error.
-        if done.status != 0 or "error:" in done.errors:
+        if not is_answer(name, done.status, done.output, done.errors):
             raise SchedulerUnavailableError(f"{name} ended with {done.status}: {one_line(done.errors, 200)}")
+        for line in complaints(done.errors):
+            self._pass_on(f"{name} answered, and printed: {one_line(line, 300)}")
         return done
+
+    def _pass_on(self, complaint: str) -> None:
+        with self._lock:
+            if complaint in self._complaints or len(self._complaints) >= MOST_COMPLAINTS:
+                return
+            self._complaints.add(complaint)
+        self._complain(complaint)
 
     def _run(self, name: str, arguments: Sequence[str], within: float | None) -> Finished:
         limit = self._timeout if within is None else min(within, self._timeout)

@@ -23,8 +23,29 @@ class ImpersonationUnavailableError(NotNow):
     """The user cannot be impersonated at the moment; nothing was done."""
 
 
+class RunnerUnavailableError(ImpersonationUnavailableError):
+    """The runner is away, for all users; nothing was done."""
+
+
 class ImpersonationDeniedError(Forbidden):
     """This provider may not impersonate that user; a retry is of no use."""
+
+
+def connect(runner: Path) -> socket.socket:
+    """Connects to the runner.
+
+    :raises RunnerUnavailableError: it does not answer
+    """
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        channel.settimeout(CONNECT_SECONDS)
+        channel.connect(str(runner))
+    except OSError as error:
+        channel.close()
+        raise RunnerUnavailableError(
+            f"the runner does not answer at {runner} ({error.strerror or error}); start ucloud-slurm-runner.socket"
+        ) from None
+    return channel
 
 
 class Impersonation(Protocol):
@@ -153,25 +174,17 @@ class RunnerClient:
     def _simple(self, verb: str, **arguments: Any) -> None:
         answer, _ = self._ask(verb, QUICK_SECONDS, **arguments)
         if "problem" in answer:
-            raise StorageFullError(str(answer["problem"])[:300])
+            raise StorageFullError(str(answer["problem"])[:500])
         if answer:
             raise ImpersonationUnavailableError(f"the runner failed: {str(answer)[:200]}")
 
     def _ask(self, verb: str, within: float, **arguments: Any) -> tuple[dict[str, Any], list[int]]:
         message = {"user": self._user, "verb": verb, "within": max(within, 0.001), **arguments}
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-            try:
-                channel.settimeout(CONNECT_SECONDS)
-                channel.connect(str(self._runner))
-            except OSError as error:
-                raise ImpersonationUnavailableError(
-                    f"the runner does not answer at {self._runner} ({error.strerror or error}); start "
-                    "ucloud-slurm-runner.socket"
-                ) from None
+        with connect(self._runner) as channel:
             try:
                 ipc.send(channel, message, within=QUICK_SECONDS)
             except ipc.ConnectionLostError as error:
-                raise ImpersonationUnavailableError(f"the runner did not take the request ({error})") from None
+                raise RunnerUnavailableError(f"the runner did not take the request ({error})") from None
             try:
                 answer, descriptors = ipc.receive(channel, ipc.LARGEST_BYTES, within=within + MARGIN_SECONDS, descriptors=1)
             except ipc.ConnectionLostError as error:

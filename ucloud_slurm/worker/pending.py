@@ -11,7 +11,7 @@ from ucloud_slurm.provider.cancellation import end_unsubmitted
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import RenderingUnavailableError
-from ucloud_slurm.provider.submission import FolderError, build, conclude, lease
+from ucloud_slurm.provider.submission import FolderError, build, conclude, lease, may_submit
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.breaker import SLURM
@@ -28,7 +28,8 @@ MAX_BUILT = 100  # batch jobs in memory that wait for a thread
 def submit_pending(provider: Provider, lookup: Lookup, rows: Iterable[JobRow]) -> None:
     """Submits accepted jobs, round robin between owners, and ends those that were stopped before.
 
-    Ends early when the circuit breaker opens. Jobs that are held wait.
+    Ends early when the circuit breaker of Slurm opens. Jobs that are held wait, and those of users whose own breaker is
+    open.
     """
     pending = []
     for row in rows:
@@ -42,6 +43,8 @@ def submit_pending(provider: Provider, lookup: Lookup, rows: Iterable[JobRow]) -
         user = row.local_user
         if not provider.breaker.allows(SLURM, provider.now()):
             break
+        if not may_submit(provider, user):
+            continue
         if pace is not None:
             if user not in remaining:
                 remaining[user] = provider.jobs.rate_limit_remaining(user, provider.now(), pace)
@@ -60,7 +63,7 @@ def submit_pending(provider: Provider, lookup: Lookup, rows: Iterable[JobRow]) -
 
 
 def _submit_pending(provider: Provider, job_id: str, submission: Submission) -> None:
-    if not provider.breaker.allows(SLURM, provider.now()):
+    if not may_submit(provider, submission.user):
         return
     with isolate_errors(job_id, "submitting it"):
         try:
