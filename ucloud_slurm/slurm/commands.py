@@ -180,7 +180,7 @@ class Commands:
         errors = [line for line in done.errors.splitlines() if line.strip() and not _ENDED_ALREADY.search(line)]
         if done.status == 0:  # beside it a plugin may complain
             errors = [line for line in errors if "Kill job error" in line or ends_in_communication_error(line)]
-        if errors or (done.status != 0 and not done.errors):
+        if errors or (done.status != 0 and not done.errors.strip()):
             raise action_failed("scancel", done.status, errors)
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:

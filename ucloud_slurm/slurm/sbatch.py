@@ -20,7 +20,7 @@ _ID = re.compile(r"([1-9][0-9]{0,9})(?:;\S+)?")  # a federated cluster prints "i
 _FAILED = re.compile(r"(?:.*error: )?Batch job submission failed:\s*(.*)")
 _RETRIES = re.compile(r".*(?:sleeping and retrying|Job creation temporarily disabled, retrying)\.?")
 _SAYS_NOTHING = re.compile(r"Unspecified error|Unknown negative error number|Unknown error -?\d+")
-_PREFIX = re.compile(r"(?:sbatch: )?(?:(?:error|fatal): )?")
+_PREFIX = re.compile(r"(?:sbatch:\s*)?(?:(?:error|fatal):\s*)?")
 _COMPLAINT = re.compile(r"\b(?:error|fatal): |: (?:un(?:recognized|known)|invalid|ambiguous) option|: option .*argument")
 
 
@@ -92,11 +92,16 @@ def refusal(errors: str) -> str | None:
         last, own = failed[-1]
         if own in ("", "No error", "Success") or is_communication_error(own):
             return None
-        words = [_PREFIX.sub("", line, count=1) for line in lines[:last]][:MOST_LINES]
-        if not words or not _SAYS_NOTHING.fullmatch(own):
+        words = _words(lines[:last])
+        if own not in words and not (words and _SAYS_NOTHING.fullmatch(own)):
             words.append(own)
     elif any(ends_in_communication_error(line) for line in lines) or not any(_COMPLAINT.search(line) for line in lines):
         return None
     else:
-        words = [_PREFIX.sub("", line, count=1) for line in lines][:MOST_LINES]
-    return "; ".join(dict.fromkeys(one_line(text, 300) for text in words)) or None
+        words = _words(lines)
+    return "; ".join(words) or None
+
+
+def _words(lines: list[str]) -> list[str]:
+    words = (one_line(_PREFIX.sub("", line, count=1), 300) for line in lines)
+    return [*dict.fromkeys(word for word in words if word)][:MOST_LINES]
