@@ -194,6 +194,10 @@ def test_the_pause_of_a_person_grows_and_nobody_is_kept_for_ever(people: World) 
     assert pauses[0] == OPEN_SECONDS
     assert pauses == sorted(pauses)
     assert pauses[-1] == LONGEST_SECONDS
+    breaker.open(person("eve"), "a submission takes long", now)
+    assert not breaker.allow([SLURM, person("eve")], now)
+    breaker.forget_person("eve")
+    assert breaker.of(person("eve")).ask_again_at == 0
     for number in range(50):
         breaker.record_person(f"user{number}", "no answer", now)
     breaker.record_person("bob", "no answer", now + LONGEST_SECONDS + FORGET_SECONDS + 1)

@@ -227,7 +227,7 @@ class Commands:
     def _ask(self, name: str, arguments: Sequence[str], within: float | None = None) -> Finished:
         done = self._run(name, arguments, within)
         if not is_answer(name, done.status, done.output, done.errors):
-            raise SchedulerUnavailableError(f"{name} ended with {done.status}: {one_line(done.errors, 200)}")
+            raise SchedulerUnavailableError(f"{name} ended with {done.status}: {one_line(done.errors or done.output, 200)}")
         for line in complaints(done.errors):
             self._pass_on(f"{name} answered, and printed: {one_line(line, 300)}")
         return done

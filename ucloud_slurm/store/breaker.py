@@ -68,12 +68,16 @@ class CircuitBreaker:
         """A user's own program has not answered: only that user's breaker opens, for as long as it has been failing."""
         since = self.of(person(user)).failing_since or now
         self.record_failure(person(user), reason, now, min(max(OPEN_SECONDS, now - since), LONGEST_SECONDS))
-        self._store.change("delete from health where part glob 'user:*' and ask_again_at < ?", [now - FORGET_SECONDS])
+        self.prune(now)
 
     def forget_person(self, user: str) -> None:
         """A user's own program has answered."""
-        if self.of(person(user)).failing_since is not None:
+        if self.of(person(user)).ask_again_at > 0:
             self._store.change("delete from health where part = ?", [person(user)])
+
+    def prune(self, now: float) -> None:
+        """Forgets users' own programs that nobody has asked for long."""
+        self._store.change("delete from health where part glob 'user:*' and ask_again_at < ?", [now - FORGET_SECONDS])
 
     def persons(self, now: float) -> int:
         """How many users' own programs are not asked at the moment."""

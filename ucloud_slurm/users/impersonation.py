@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ucloud_slurm.errors import Forbidden, NotNow, StorageFullError
+from ucloud_slurm.errors import Forbidden, NotNow, StorageFullError, one_line
 from ucloud_slurm.system import ipc, terminal
 from ucloud_slurm.system.files import NotARegularFileError, make_folder, open_file, remove_folder
 from ucloud_slurm.system.process import Command, CommandMissingError, CommandTimeoutError, Finished, Started
@@ -174,7 +174,7 @@ class RunnerClient:
     def _simple(self, verb: str, **arguments: Any) -> None:
         answer, _ = self._ask(verb, QUICK_SECONDS, **arguments)
         if "problem" in answer:
-            raise StorageFullError(str(answer["problem"])[:500])
+            raise StorageFullError(one_line(str(answer["problem"])))
         if answer:
             raise ImpersonationUnavailableError(f"the runner failed: {str(answer)[:200]}")
 
@@ -192,7 +192,7 @@ class RunnerClient:
         if "refused" in answer:
             ipc.close(descriptors)
             raise ImpersonationDeniedError(
-                f"Jobs cannot run as {self._user}: {str(answer['refused'])[:200]}. Please tell the provider's support."
+                f"Jobs cannot run as {self._user}: {one_line(str(answer['refused']), 200)}. Please tell the provider's support."
             )
         if "busy" in answer:
             raise ImpersonationUnavailableError(str(answer["busy"]))
@@ -211,10 +211,10 @@ class _RunnerCommand:
         command, *arguments = self._argv
         answer, _ = self._ask("run", timeout, command=command, arguments=arguments, conf=self._conf, stdin=stdin)
         if "missing" in answer:
-            raise CommandMissingError(str(answer["missing"]))
+            raise CommandMissingError(one_line(str(answer["missing"]), 200))
         status, output, errors = answer.get("status"), answer.get("output"), answer.get("errors")
         if "unknown" in answer or not isinstance(status, int):
-            raise CommandTimeoutError(str(answer.get("unknown", "the answer cannot be read")))
+            raise CommandTimeoutError(one_line(str(answer.get("unknown", "the answer cannot be read")), 200))
         return Finished(status, str(output), str(errors))
 
     def kill(self) -> None:
