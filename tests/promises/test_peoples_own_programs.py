@@ -125,6 +125,16 @@ def test_a_killed_program_pauses_its_owner_and_nobody_else(people: World, mocker
     assert [len(people.model.of(job_id)) for job_id in ("1", "2", "3")] == [1, 1, 1]
 
 
+def test_a_pass_tries_a_program_that_does_not_answer_once(people: World, mocker: MockerFixture) -> None:
+    people.provider.breaker.open(SLURM, "away", people.clock())
+    assert create(people, "ada", "1", "2", "3") == 200
+    executor = people.provider.executor
+    stuck(mocker, people, "ada", lambda: wait_until("the others wait", lambda: executor._queued == 2, seconds=PATIENCE))
+    people.work(OPEN_SECONDS)
+    assert people.model.counts["stuck ada"] == 1
+    assert sorted(phases(people, "1", "2", "3")) == [JobPhase.ACCEPTED, JobPhase.ACCEPTED, JobPhase.SUBMITTING]
+
+
 def test_the_pages_for_operators_count_such_people_and_stay_ready(people: World, mocker: MockerFixture) -> None:
     def shown() -> tuple[list[str], str]:
         ready = requests.get(f"{people.url}/readyz", timeout=10).json()
