@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Clock, configuration
 from tests.rooms.slurm.stand_ins import submission
+from tests.sandbox.core import SimulatedCore
 from ucloud_slurm.bridge import errors
 from ucloud_slurm.errors import Forbidden, Problem, Refused, TooMany
+from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.errors import ActionRefusedError, OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
 from ucloud_slurm.slurm.records import SlurmJobId
@@ -165,6 +168,20 @@ def test_a_process_passes_on_a_bounded_number_of_complaints(prints: Prints, capl
     slurm = prints("".join(f"sacctmgr: error: number {number}\n" for number in range(1000)), output="proj-a\n")
     slurm.accounts("alice", 5.0)
     assert 0 < len(caplog.records) <= 20
+
+
+def test_all_processes_together_log_a_complaint_once_an_hour(
+    prints: Prints, core: SimulatedCore, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    slurm = {"commands": str(tmp_path), "conf": str(tmp_path / "slurm.conf"), "backend": "commands"}
+    config = configuration(core, tmp_path, slurm=slurm)
+    for number, logged in ((1, 1), (2, 1), (3, 2)):
+        prints(f"sacctmgr: error: process {number}: {HARMLESS}\n", output="proj-a\n")
+        provider = Provider.open(config, now=clock)
+        assert provider.scheduler.accounts("alice", 5.0) == ["proj-a"]
+        provider.close()
+        assert len([record for record in caplog.records if HARMLESS in record.getMessage()]) == logged
+        clock.advance(1800.0)
 
 
 def test_an_empty_queue_beside_a_harmless_complaint_is_an_answer(prints: Prints) -> None:
