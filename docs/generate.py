@@ -27,7 +27,7 @@ from tests.sandbox.bench import plots
 from tests.sandbox.cli import sandbox
 from ucloud_slurm import config, errors
 from ucloud_slurm.app import create_app
-from ucloud_slurm.bridge import states
+from ucloud_slurm.bridge import states, waiting
 from ucloud_slurm.cli.main import main as command_line
 from ucloud_slurm.config import types as config_types
 from ucloud_slurm.provider.context import Provider
@@ -219,9 +219,10 @@ def state_table() -> str:
 
 def reasons() -> str:
     """What is said of a job that waits, by Slurm's reason."""
-    known = ((literal(reason), sentence) for reason, sentence in states._REASONS.items())
-    other = ("any other", _words(states.waiting("WORD")))
-    return table(("Slurm's reason", "Message"), (*known, other), "25 75")
+    rows = [(", ".join(map(literal, texts.split("|"))), literal(known.kind), known) for known, texts in waiting.REASONS.items()]
+    rows.append(("any other", "other: *reason*", waiting.waiting_reason("WORD")))
+    shown = ((texts, kind_, _words(why.sentence), "yes" if why.waiting_helps else "no") for texts, kind_, why in rows)
+    return table(("Slurm's reason", "Kind", "Message", "Waiting helps"), shown, "30 15 45 10")
 
 
 def _ends(state: SlurmState) -> Sequence[tuple[str, int, int]]:

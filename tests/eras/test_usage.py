@@ -149,7 +149,8 @@ def test_when_nothing_is_left_the_owners_jobs_end_and_are_charged_as_slurm_count
         assert world.core.job(job).state == "SUCCESS"
         assert world.core.job(job).updates[-1]["status"] == "Insufficient funds"
         assert world.row(job).phase is JobPhase.ENDED
-        assert abs(world.booked(job) * 60 - 4 * world.model.used(world.slurm(job))) <= 30
+    used = sum(4 * world.model.used(world.slurm(job)) for job in jobs)
+    assert abs(sum(map(world.booked, jobs)) * 60 - used) <= 30
     assert world.core.job(other).state == "RUNNING"
 
 

@@ -193,7 +193,7 @@ def test_nothing_begins_after_the_deadline(world: World) -> None:
 def built(world: World, job_id: str) -> tuple[Submission, NewJob]:
     made, provider = job(job_id), world.provider
     identity = provider.mapping.identity(made.owner.created_by, None)
-    row = new_job(made, naming.fingerprint(made), identity.person.user, provider.now())
+    row = new_job(made, naming.fingerprint(made), identity.person, provider.now())
     return build(provider, Lookup(provider), made, identity), row
 
 

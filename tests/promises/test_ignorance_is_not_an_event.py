@@ -113,10 +113,10 @@ def test_a_job_that_accounting_does_not_know_by_name_yet_waits_for_it(world: Wor
     world.model.end(job)
     job.in_queue = False
     # The end of a short job can reach slurmdbd before its beginning.
-    name, job.runs[-1] = job.run.name, replace(job.run, name="allocation")
+    whole, job.runs[-1] = job.run, replace(job.run, name="allocation", tres="")
     world.work(1)
     assert world.told(job_id) == []
-    job.runs[-1] = replace(job.run, name=name)
+    job.runs[-1] = whole
     world.work(1)
     assert world.told(job_id) == ["RUNNING", "SUCCESS"]
 
@@ -208,9 +208,7 @@ def test_verify_finds_a_job_whose_row_was_lost(world: World) -> None:
 def test_one_broken_job_does_not_stop_the_others(world: World, caplog: pytest.LogCaptureFixture) -> None:
     first, second = running(world), running(world)
     world.provider.store.change("update jobs set category = 1, product = '' where id = ?", [first])
-    world.model.requeue(world.slurm(first))
-    object.__setattr__(world.slurm(first).run, "node_list", None)
-    object.__setattr__(world.slurm(first).run, "submitted", "not a number")
+    object.__setattr__(world.slurm(first).run, "tres", 7)
     world.model.end(world.slurm(second))
     world.work(1)
     assert world.told(second) == ["RUNNING", "SUCCESS"]
@@ -221,10 +219,10 @@ def test_a_cancel_that_slurm_refuses_does_not_hold_up_the_others(world: World) -
     ids = [running(world) for _ in range(3)]
     real = world.model.cancel
 
-    def refusing(job: SlurmJobId, name: str, user: str, within: float) -> None:
-        if name == f"ucloud-{ids[0]}":
+    def refusing(job: SlurmJobId, within: float) -> None:
+        if job == world.row(ids[0]).slurm_id:
             raise ActionRefusedError("Access/permission denied")
-        real(job, name, user, within)
+        real(job, within)
 
     world.model.cancel = refusing  # type: ignore[method-assign]
     for job_id in ids:

@@ -12,7 +12,7 @@ from tests.sandbox.processes import wait_until
 from tests.support.factories import job, job_data, new_job
 from ucloud_slurm.errors import StorageFullError
 from ucloud_slurm.provider.lookup import Lookup
-from ucloud_slurm.provider.submission import build
+from ucloud_slurm.provider.submission import build, with_nonce
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.web.create import Create
@@ -103,18 +103,20 @@ def test_the_quiet_time_counts_only_while_slurm_answers(world: World) -> None:
     assert len(world.model.of(job_id)) == 1
 
 
-def submission_of(world: World, job_id: str) -> Submission:
+def submission_of(world: World, job_id: str, attempt: int | None = None) -> Submission:
+    """The batch job of an attempt; by default the last one."""
     row = world.row(job_id)
     identity = world.provider.mapping.identity(row.owner, row.project)
-    return build(world.provider, Lookup(world.provider), row.job, identity)
+    submission = build(world.provider, Lookup(world.provider), row.job, identity)
+    return with_nonce(submission, row.secret, attempt or row.attempts)
 
 
 def test_of_two_slurm_jobs_the_older_stays(world: World) -> None:
     world.model.lose_answers = 1
     job_id = world.submit()
-    submission = world.slurm(job_id).submission
     world.clock.advance(3)
-    world.model.add(submission)
+    world.model.add(submission_of(world, job_id, attempt=2))  # its own second attempt, of which no answer came either
+    world.provider.store.change("update jobs set attempts = 2 where id = ?", [job_id])
     world.work(1)
     first, second = world.model.of(job_id)
     assert world.row(job_id).slurm_id == first.run.id

@@ -14,6 +14,7 @@ import ucloud_slurm.store
 from tests.conftest import World
 from tests.support.factories import new_job
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.store.charges import RestKey
 from ucloud_slurm.store.job_rows import WHOLE
 from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.jobs import Jobs
@@ -136,7 +137,8 @@ def the_rest(provider: Provider) -> None:
     seen.adopt(new_job("4"), now)
     seen.register(new_job("5"), 8, 1, now)
     seen.by_slurm_id([1])
-    seen.has_name("n", "u")
+    seen.awaited()
+    seen.record_waiting("1", "line", None, now)
     jobs.acknowledge(["1"], now)
     jobs.claim(["1"], now, now, 1.0)
     jobs.any_claimed(["1"])
@@ -154,6 +156,9 @@ def the_rest(provider: Provider) -> None:
     outbox.repeat_update("1", JobUpdate(JobState.RUNNING, "runs"), now)
     charges.add(Charge("k", "1", 1, 1, "d"), 7, 60, now)
     charges.add(Charge("l", "1", 1, 1, "d"), 7, 60, now, Usage("u", None, "c", "p", "s", 1))
+    key = RestKey(Payer(OwnerKind.USER, "u", "c"), "", 60)
+    charges.carry(key, 5)
+    charges.rest(key)
     seen.unconfirmed(now)
     seen.confirmed(["1"], now)
     seen.forgotten("1", "why", now)

@@ -79,15 +79,19 @@ def site(tmp_path: Path) -> Path:
     jobs, body = Jobs(store), job().model_dump_json(by_alias=True)
     accept_live(jobs, new_job("1", local_user=me, body=body, accepted_at=START), 7, 5)
     Observations(store).confirmed(["1"], START)
-    store.change("update jobs set run_submitted = 5, slurm_state = 'PENDING', time_limit = 60")
+    store.change(
+        "update jobs set run_submitted = 5, slurm_state = 'PENDING', time_limit = 60, shape = 'cpu cpu=1 ucloud-1', "
+        "waits_for = 'line'"
+    )
     store.change("insert into caches (kind, key, value, stored_at) values ('compared', '', 'done', ?)", [START])
     for part in ("slurm", "ucloud"):
         store.change("insert into health (part, answering_since, ask_again_at) values (?, ?, 0)", [part, START])
     store.close()
-    fields = ["7", "PENDING", "5", "N/A", "0:00", "1", "1", me, "Priority", "", "1:00:00", "a", "cpu", "ucloud-1"]
+    fields = ["7", "PENDING", "5", "N/A", "0:00", "1", "1", str(os.geteuid()), me]
+    fields += ["Priority", "", "1:00:00", "a", "cpu", "0", "cpu=1", "ucloud-1"]
     squeue = tmp_path / "squeue"
     squeue.write_text(
-        '#!/bin/sh\nfor word in "$@"; do case $word in --format=*) mark=${word##*' + parse.END + "};; esac; done\n"
+        '#!/bin/sh\nfor word in "$@"; do case $word in --Format=*) mark=${word##*' + parse.END + "};; esac; done\n"
         f"printf '%s{parse.SEPARATOR}{parse.END}%s\\n' '{parse.SEPARATOR.join(fields)}' \"$mark\"\n"
     )
     os.chmod(squeue, 0o755)  # noqa: PTH101

@@ -4,8 +4,9 @@ One Slurm job per UCloud job; the sum of charges is Slurm's seconds; one final s
 """
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +16,7 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import Clock, World, configuration, served
 from tests.sandbox.core import SimulatedCore
+from tests.sandbox.site import PRODUCTS
 from tests.support.keys import next_key
 from tests.support.model import Model, ModelJob
 from ucloud_slurm.provider.context import Provider
@@ -29,6 +31,15 @@ ENDS = [
     SlurmState.CANCELLED,
     SlurmState.NODE_FAIL,
     SlurmState.OUT_OF_MEMORY,
+]
+CHANGES: list[dict[str, Any]] = [
+    {"name": "x"},
+    {"name": "allocation"},
+    {"comment": "x"},
+    {"partition": "gpu"},
+    {"account": "other"},
+    {"cpus": 7},
+    {"cpus": 3, "gpus": 4, "partition": "gpu", "name": "y", "comment": ""},
 ]
 TRUTH = {
     SlurmState.COMPLETED: "SUCCESS",
@@ -53,11 +64,13 @@ class Lives(RuleBasedStateMachine):
         core.charging = self.charging
         core.start()
         model = Model(clock)
-        provider = Provider.open(configuration(core, Path(self.folder.name)), now=clock, scheduler=model)
+        products = [product | {"charge_by": "allocated"} for product in PRODUCTS]
+        provider = Provider.open(configuration(core, Path(self.folder.name), products=products), now=clock, scheduler=model)
         model.user = provider.mapping.identity("user", None).person.user
         self.serving = served(core, provider)
         self.world = World(core, provider, model, clock, self.serving.__enter__())
         self.ids: list[str] = []
+        self.forged: list[ModelJob] = []
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
@@ -116,6 +129,27 @@ class Lives(RuleBasedStateMachine):
         self.world.model.requeue(self.some(number))
 
     @precondition(lambda self: self.world.model.jobs)
+    @rule(number=st.integers(0, 3), change=st.sampled_from(CHANGES))
+    def a_job_is_changed_by_hand(self, number: int, change: dict[str, Any]) -> None:
+        self.world.model.change(self.some(number), **change)
+
+    @precondition(lambda self: self.world.model.jobs)
+    @rule(number=st.integers(0, 3), cpus=st.integers(1, 5), seconds=st.integers(1, 90))
+    def a_running_job_gets_another_size(self, number: int, cpus: int, seconds: int) -> None:
+        self.world.clock.advance(seconds)
+        self.world.model.resize(self.some(number), cpus)
+
+    @rule(seconds=st.integers(1, 90))
+    def somebody_imitates_a_job(self, seconds: int) -> None:
+        self.world.clock.advance(seconds)
+        for job in self.world.model.jobs[:1]:
+            known = job.submission.comment.rpartition(":")[0]
+            forged = self.world.model.add(replace(job.submission, comment=known))
+            self.forged.append(forged)
+            self.world.model.jobs.remove(forged)
+            self.world.model.jobs.insert(0, forged)
+
+    @precondition(lambda self: self.world.model.jobs)
     @rule(number=st.integers(0, 3))
     def slurmctld_forgets(self, number: int) -> None:
         self.world.model.purge(self.some(number))
@@ -138,7 +172,7 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def one_job_one_slurm_job(self) -> None:
         for job_id in getattr(self, "ids", []):
-            assert len(self.world.model.of(job_id)) <= 1
+            assert len([job for job in self.world.model.of(job_id) if job not in self.forged]) <= 1
 
     def heal_and_finish(self) -> None:
         world = self.world
@@ -156,10 +190,12 @@ class Lives(RuleBasedStateMachine):
             world.work(20)
         for job_id in self.ids:
             self.check(job_id)
+        seconds = sum(self.world.model.used(job) for job in self.world.model.jobs if job not in self.forged)
+        assert abs(sum(map(self.world.booked, self.ids)) * 60 - seconds) <= 30, "they have one wallet"
 
     def check(self, job_id: str) -> None:
         world, row = self.world, self.world.row(job_id)
-        jobs = world.model.of(job_id)
+        jobs = [job for job in world.model.of(job_id) if job not in self.forged]
         assert row.phase is JobPhase.ENDED
         finals = [state for state in world.told(job_id) if state in ("SUCCESS", "FAILURE", "EXPIRED")]
         assert len(set(finals)) == 1
@@ -173,9 +209,10 @@ class Lives(RuleBasedStateMachine):
         assert last is not None
         assert last.phase is SlurmPhase.ENDED
         assert finals[0] == TRUTH[last]
+        assert row.slurm_id == job.run.id
         seconds = world.model.used(job)
         assert row.used == seconds
-        assert abs(world.booked(job_id) * 60 - seconds) <= 30
+        assert abs(world.booked(job_id) * 60 - seconds) <= 60, "and half a unit of the jobs before it"
 
 
 @pytest.mark.parametrize("charging", ["as-documented", "as-coded"])

@@ -72,12 +72,14 @@ PURE = (
     "ucloud/reports.py",
     "ucloud/wire.py",
     "slurm/errors.py",
+    "slurm/identity.py",
     "slurm/parse.py",
     "slurm/records.py",
     "slurm/scheduler.py",
     "slurm/states.py",
     "slurm/pyslurm/translation.py",
     "listener/pulse.py",
+    "worker/changes.py",
 )
 
 

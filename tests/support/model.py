@@ -3,24 +3,43 @@
 It is a `slurm.scheduler.Scheduler`, and can be down, lose answers, forget jobs and use ids again.
 """
 
+import pwd
+import zlib
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ucloud_slurm.slurm.errors import ActionRefusedError, OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
 from ucloud_slurm.slurm.records import (
+    Candidate,
     Load,
     Node,
     NodeGroup,
     Partition,
     QueueRecord,
+    RunFilter,
     RunRecord,
     SlurmJobId,
     Submission,
     TerminalCommand,
 )
+from ucloud_slurm.slurm.sbatch import options
 from ucloud_slurm.slurm.states import Phase, SlurmState
 from ucloud_slurm.system.process import Start
+
+
+def uid_of(user: str) -> int:
+    """The uid of a user, who need not have an account on this machine."""
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return 60_000 + zlib.crc32(user.encode()) % 5_000
+
+
+def tres_of(nodes: int, cpus: int, gpus: int = 0) -> str:
+    """TRES as Slurm prints them."""
+    return f"cpu={cpus},mem={100 * cpus}M,node={nodes},billing={cpus}" + (f",gres/gpu={gpus}" if gpus else "")
 
 
 @dataclass
@@ -33,7 +52,16 @@ class ModelJob:
     in_queue: bool = True
     in_accounting: bool = True
     minutes: int | None = None
+    changed_comment: str | None = None
     held: str | None = None  # the reason that squeue shows
+
+    @property
+    def comment(self) -> str:
+        return self.changed_comment if self.changed_comment is not None else self.submission.comment
+
+    @property
+    def partition(self) -> str:
+        return self.run.partition
 
     @property
     def run(self) -> RunRecord:
@@ -71,6 +99,8 @@ class Model:
     cancels_reach: bool = True
     operator: bool = True
     of_user: tuple[str, ...] = ()  # accounts
+    gres: str = ""  # of each node
+    cluster: str | None = "model"
     terminal_command: tuple[str, ...] = ("/bin/cat",)
 
     # -- the Scheduler --------------------------------------------------------------------------------------
@@ -99,10 +129,30 @@ class Model:
             raise OutcomeUnknownError("Socket timed out")
         return job.run.id
 
-    def queue(self, users: Collection[str] | None) -> list[QueueRecord]:
+    def queue(self, uids: Collection[int] | None) -> list[QueueRecord]:
         self.counts["squeue"] += 1
         self._ask(self.controller)
-        return [self._listed(job) for job in self.jobs if job.in_queue and (users is None or job.user in users)]
+        return [self._listed(job) for job in self.jobs if job.in_queue and (uids is None or uid_of(job.user) in uids)]
+
+    def queue_named(self, names: Collection[str]) -> list[Candidate]:
+        self.counts["squeue"] += 1
+        self._ask(self.controller)
+        return [
+            Candidate(
+                id=job.run.id,
+                name=job.run.name,
+                uid=uid_of(job.user),
+                submitted=job.run.submitted,
+                comment=job.comment,
+                partition=job.partition,
+                account="proj-a",
+                nodes=job.run.nodes,
+                cpus=job.run.cpus,
+                folder=job.submission.folder,
+            )
+            for job in self.jobs
+            if job.in_queue and job.run.name in names
+        ]
 
     def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:
         self.counts["squeue"] += 1
@@ -116,23 +166,24 @@ class Model:
         self._ask(self.accounting)
         return [self._run(run) for job in self.jobs if job.in_accounting for run in job.runs if run.id in ids]
 
-    def runs_named(self, names: Collection[str], users: Collection[str], since: float) -> list[RunRecord]:
+    def runs_since(self, since: float, which: RunFilter) -> list[RunRecord]:
         self.counts["sacct"] += 1
         self._ask(self.accounting)
         return [
-            run
+            replace(run, submit_line=" ".join(["sbatch", *options(job.submission)]))
             for job in self.jobs
-            if job.in_accounting and job.submission.name in names and job.user in users
+            if job.in_accounting and (which.uids is None or uid_of(job.user) in which.uids)
             for run in job.runs
-            if run.submitted >= since
+            if (which.names is None or run.name in which.names)
+            and (which.partitions is None or run.partition in which.partitions)
+            and (run.ended is None or run.ended >= since)
         ]
 
-    def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:
+    def cancel(self, job: SlurmJobId, within: float) -> None:
         self.counts["scancel"] += 1
         self._ask(self.controller)
         for found in self.jobs:
-            same = (found.run.id, found.submission.name, found.user) == (job, name, user)
-            if same and found.in_queue and self.cancels_reach:
+            if found.run.id == job and found.in_queue and self.cancels_reach:
                 self.end(found, SlurmState.CANCELLED)
 
     def ping(self, within: float) -> None:
@@ -142,7 +193,7 @@ class Model:
     def partitions(self, within: float) -> list[Partition]:
         self.counts["sinfo"] += 1
         self._ask(self.controller)
-        return [Partition("cpu", up=True, minutes=600, nodes_max=None, groups=(NodeGroup(4, 16, 8000, ""),))]
+        return [Partition("cpu", up=True, minutes=600, nodes_max=None, groups=(NodeGroup(4, 16, 8000, self.gres),))]
 
     def nodes(self, node_list: str, within: float) -> list[Node]:
         self._ask(self.controller)
@@ -212,7 +263,7 @@ class Model:
 
     def of(self, job_id: str) -> list[ModelJob]:
         """All Slurm jobs that were made for a UCloud job."""
-        return [job for job in self.jobs if job.submission.comment.endswith(f":{job_id}")]
+        return [job for job in self.jobs if job_id in job.submission.comment.split(":")]
 
     def begin_run(self, job: ModelJob) -> None:
         if job.run.state is SlurmState.PENDING and job.held is None:
@@ -237,14 +288,35 @@ class Model:
         self.end(job, state)
         job.runs.append(self._new_run(job.submission, job.user, job.run.id, max(self._now(), job.run.submitted + 1)))
 
+    def change(self, job: ModelJob, comment: str | None = None, gpus: int = 0, cpus: int | None = None, **more: Any) -> None:
+        """``scontrol update`` of a job that waits (all fields) or runs (its name, comment and account)."""
+        if job.run.state is None or job.run.state.phase is Phase.ENDED:
+            return
+        if cpus is not None and job.run.state is SlurmState.PENDING:
+            tres = tres_of(job.run.nodes, cpus, gpus)
+            more |= {"cpus": cpus, "tres": tres, "requested": tres}
+        job.runs[-1] = replace(job.run, **more)
+        job.changed_comment = comment if comment is not None else job.changed_comment
+
+    def resize(self, job: ModelJob, cpus: int) -> None:
+        """``scontrol update`` of the size of a job that runs: sacct begins a row, which keeps the start of the job."""
+        if job.run.state is not SlurmState.RUNNING:
+            return
+        before, now = self._run(job.run), max(self._now(), job.run.submitted + 1)
+        job.runs[-1] = replace(before, state=SlurmState.RESIZING, state_text="RESIZING", ended=now)
+        tres = tres_of(before.nodes, cpus)
+        job.runs.append(replace(before, submitted=now, cpus=cpus, tres=tres))
+
     def purge(self, job: ModelJob) -> None:
         """slurmctld forgets an ended job."""
         if job.run.state is not None and job.run.state.phase is Phase.ENDED:
             job.in_queue = False
 
     def used(self, job: ModelJob) -> int:
-        """Seconds of all runs as sacct counts them."""
-        return sum(self._run(run).elapsed for run in job.runs)
+        """CPU-seconds of the allocation. Rows of several sizes of one run count from the same start."""
+        sizes = [self._run(run) for run in job.runs if run.started is not None]
+        begins = [max(run.started or 0, run.submitted) for run in sizes]
+        return sum(run.cpus * ((run.started or 0) + run.elapsed - begin) for run, begin in zip(sizes, begins, strict=True))
 
     def _now(self) -> int:
         return int(self.now())
@@ -280,6 +352,12 @@ class Model:
             nodes=submission.nodes,
             cpus=submission.nodes * (submission.cpus or 1),
             node_list="n1",
+            uid=uid_of(user),
+            partition=submission.partition,
+            account="proj-a",
+            tres=tres_of(submission.nodes, submission.nodes * (submission.cpus or 1)),
+            requested=tres_of(submission.nodes, submission.nodes * (submission.cpus or 1)),
+            folder=submission.folder,
         )
 
     def _run(self, run: RunRecord) -> RunRecord:
@@ -296,7 +374,7 @@ class Model:
             state=run.state,
             state_text=run.state_text,
             reason=job.held or "Priority",
-            submitted=run.submitted,
+            submitted=next(each.submitted for each in job.runs if each.started == run.started),  # a new size is no requeue
             started=run.started,
             elapsed=run.elapsed,
             nodes=run.nodes,
@@ -304,5 +382,8 @@ class Model:
             node_list=run.node_list,
             minutes=job.minutes,
             account="proj-a",
-            partition=job.submission.partition,
+            partition=job.partition,
+            uid=run.uid,
+            restarts=sum(each.state is not SlurmState.RESIZING for each in job.runs) - 1,
+            tres=run.tres,
         )

@@ -1,12 +1,14 @@
 """Charges of periods, in whole units (2021 and 2022). Integers throughout; the rest of a unit is carried.
 
-Use is counted in node-seconds, CPU-seconds or GPU-seconds, by the product's ``charge_by``: the seconds of a run,
-without suspension, times its nodes, CPUs or GPUs. A charge covers whole units. While a job runs, the sum of its charges
-is less than one unit below its use; in the end it differs by at most half a unit (``last_unit = "nearest"``).
+Use is counted in node-seconds, CPU-seconds, GPU-seconds or billing-seconds, by the product's ``charge_by``: the seconds
+of a run, without suspension, times what Slurm allocated to it. A charge covers whole units. While a job runs, the sum
+of its charges never exceeds its use, and is less than one unit below it. At its end the rest of a unit goes to the
+wallet that pays (:func:`last_units`): the sum of a wallet differs from its use by at most half a unit, however many
+jobs there are (``last_unit = "nearest"``).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ucloud_slurm.config import PriceUnit, Product
@@ -23,13 +25,29 @@ UNIT_SECONDS = {
 }
 
 
+ChargeBy = Literal["node", "core", "gpu", "allocated", "billing"]
+MEASURES = {"node": "node-seconds", "gpu": "GPU-seconds", "billing": "billing-seconds"}
+
+
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What one run of a job held: seconds without suspension, nodes, and CPUs of the whole job."""
+    """What one run of a job held, as Slurm allocated it.
+
+    :ivar seconds: since ``started``, without suspension
+    :ivar cpus: of all nodes; 0: Slurm does not say
+    :ivar gpus: of all nodes; None: Slurm does not say
+    :ivar billing: the TRES of this name (slurm.conf(5), TRESBillingWeights); None: Slurm does not say
+    :ivar partition: empty: that is not known
+    :ivar started: seconds since the epoch; None: that is not known
+    """
 
     seconds: int
     nodes: int
     cpus: int
+    gpus: int | None = None
+    billing: int | None = None
+    partition: str = ""
+    started: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +58,49 @@ class Tariff:
     :ivar by: what the seconds of a run are multiplied by
     :ivar cpus: CPUs of one node of the product
     :ivar gpus: GPUs of one node of the product
+    :ivar node_billing: Slurm's billing of one node of the product
+    :ivar whole_nodes_in: partitions in which the product's jobs have their nodes to themselves (``exclusive``)
     """
 
     unit: int
-    by: Literal["node", "core", "gpu", "allocated"]
+    by: ChargeBy
     cpus: int
     gpus: int = 0
+    node_billing: int = 0
+    whole_nodes_in: tuple[str, ...] = ()
 
     @property
     def measure(self) -> str:
         """What use is counted in."""
-        return {"node": "node-seconds", "gpu": "GPU-seconds"}.get(self.by, "CPU-seconds")
+        return MEASURES.get(self.by, "CPU-seconds")
 
     def weight(self, use: Use) -> int:
-        """The nodes, CPUs or GPUs of a run, at least 1."""
-        match self.by:
-            case "node":
-                return max(1, use.nodes)
-            case "core":
-                return max(1, use.nodes * self.cpus)
-            case "gpu":
-                return max(1, use.nodes * self.gpus)
-            case "allocated":
-                return max(1, use.cpus)
+        """The nodes, CPUs, GPUs or the billing of a run, at least 1.
+
+        What Slurm does not say is taken to be that of the product's nodes; for ``billing`` the CPUs are taken.
+        """
+        bought = use.nodes * self.cpus
+        cpus = use.cpus or bought
+        # Slurm allocates all CPUs of a node that is not shared; the product sells so many of them.
+        whole = bool(self.whole_nodes_in) and use.partition in ("", *self.whole_nodes_in)
+        held = {
+            "node": use.nodes,
+            "core": bought if whole else cpus,
+            "gpu": use.nodes * self.gpus if use.gpus is None else use.gpus,
+            "allocated": cpus,
+            "billing": cpus if use.billing is None else use.billing,
+        }
+        return max(1, held[self.by])
+
+    @classmethod
+    def of(cls, product: Product, unit: int, by: ChargeBy, cpus: int | None) -> "Tariff":
+        """The tariff of a product.
+
+        :param cpus: CPUs of a node as UCloud has them; the configured number takes precedence
+        """
+        whole = tuple(product.partition.split(",")) if product.exclusive else ()
+        cpus = product.cpus or cpus or 1
+        return cls(unit, by, cpus, product.gpus or 0, product.node_billing or cpus, whole)
 
 
 def tariff(product: Product, unit: str | None, cpus: int | None) -> Tariff | None:
@@ -75,62 +113,99 @@ def tariff(product: Product, unit: str | None, cpus: int | None) -> Tariff | Non
     if name is None or name not in UNIT_SECONDS:
         return None
     by = product.charge_by or ("core" if name.startswith("UNITS") else "node")
-    return Tariff(UNIT_SECONDS[name], by, product.cpus or cpus or 1, product.gpus or 0)
+    return Tariff.of(product, UNIT_SECONDS[name], by, cpus)
+
+
+def disjoint(uses: Iterable[Use]) -> list[Use]:
+    """The uses of one job, each with only those of its seconds that no earlier use has.
+
+    A job whose size changes has one row in sacct for each size, and all of them count from its first start. Of rows with
+    the same start, each therefore has the difference to the longest before it. Where that is not known, nothing is
+    subtracted.
+    """
+    spans: list[tuple[int, int]] = []  # do not overlap
+    found = []
+    for use in uses:
+        if use.started is None:
+            found.append(use)
+            continue
+        begin, end = use.started, use.started + use.seconds
+        touched = [span for span in spans if span[0] <= end and begin <= span[1]]
+        begin, end = min([begin, *(span[0] for span in touched)]), max([end, *(span[1] for span in touched)])
+        found.append(replace(use, seconds=end - begin - sum(span[1] - span[0] for span in touched)))
+        spans = [*(span for span in spans if span not in touched), (begin, end)]
+    return found
 
 
 def total(uses: Iterable[Use], tariff: Tariff) -> int:
-    """The node-, CPU- or GPU-seconds of all runs of a job."""
-    return sum(use.seconds * tariff.weight(use) for use in uses)
+    """The node-, CPU-, GPU- or billing-seconds of all runs of a job, in their order; no second counts twice."""
+    return sum(use.seconds * tariff.weight(use) for use in disjoint(uses))
 
 
 def rounded_units(amount: int, unit: int, rounding: Rounding) -> int:
     """How many units an amount is. Every unit that UCloud is charged is rounded here.
 
-    :param amount: at least 0, in the same measure as ``unit``
+    :param amount: in the same measure as ``unit``
     :param rounding: what happens to a part of a unit; half a unit is rounded up by "nearest"
     """
     whole, rest = divmod(amount, unit)
     return whole + (rest * 2 >= unit if rounding == "nearest" else rounding == "up" and rest > 0)
 
 
-def charge(
-    job_id: str,
-    slurm_id: int,
-    *,
-    used: int,
-    charged: int,
-    weight: int,
-    tariff: Tariff,
-    every: float,
-    final: bool,
-    last_unit: Rounding = "nearest",
-) -> Charge | None:
-    """The charge that is due, or None.
+def last_units(amount: int, rest: int, reported: int, unit: int, rounding: Rounding) -> tuple[int, int]:
+    """How many units a job costs that has ended, and the rest of a unit that its wallet has afterwards.
 
-    :param used: node-, CPU- or GPU-seconds that the job has used
-    :param charged: those of them that were charged before
-    :param weight: nodes, CPUs or GPUs of the present run
-    :param every: seconds of use after which a running job is charged
-    :param final: the job has ended; the part of a unit that is left is rounded by ``last_unit``
+    The sum of the wallet's use and the sum of its units differ by that rest, whatever the order in which jobs end. By
+    "nearest" it is at most half a unit, so that units reported before, which never exceed the amount, are not too many.
+
+    :param amount: of the job, in the same measure as ``unit``
+    :param rest: of the wallet, by the jobs that have ended before; below 0 where they were charged more than they used
+    :param reported: units reported while the job ran
     """
-    unit = tariff.unit * weight
+    units = max(reported, rounded_units(amount + rest, unit, rounding))
+    return units, amount + rest - units * unit
+
+
+def charge(job_id: str, slurm_id: int, *, used: int, charged: int, weight: int, tariff: Tariff, every: float) -> Charge | None:
+    """The charge that is due of a job that runs, or None.
+
+    :param used: node-, CPU-, GPU- or billing-seconds that the job has used
+    :param charged: those of them that were charged before
+    :param weight: nodes, CPUs, GPUs or billing of the present run
+    :param every: seconds of use after which it is charged
+    """
     uncharged = used - charged
-    if not final and uncharged < every * weight:
+    periods = rounded_units(uncharged, tariff.unit * weight, "down")
+    if uncharged < every * weight or periods <= 0:
         return None
-    units = rounded_units(max(uncharged, 0), unit, last_unit if final else "down")
-    if units == 0:
-        return None
-    end = charged + units * unit
-    seconds = units * tariff.unit
+    return _charge(job_id, slurm_id, periods, weight, charged, tariff)
+
+
+def last_charges(job_id: str, slurm_id: int, *, units: int, charged: int, weight: int, tariff: Tariff) -> list[Charge]:
+    """The charges that are due of a job that has ended: of whole periods, and of what is left beside them.
+
+    :param units: that are due
+    :param charged: as for :func:`charge`
+    :param weight: nodes, CPUs, GPUs or billing of the last run
+    """
+    periods, single = divmod(units, weight)
+    due = [_charge(job_id, slurm_id, periods, weight, charged, tariff)] if periods else []
+    if single:
+        due.append(_charge(job_id, slurm_id, single, 1, charged + periods * weight * tariff.unit, tariff))
+    return due
+
+
+def _charge(job_id: str, slurm_id: int, periods: int, multiplier: int, start: int, tariff: Tariff) -> Charge:
+    seconds = periods * tariff.unit
     return Charge(
-        charge_id=f"{job_id}-{slurm_id}-{charged}-{end}",
+        charge_id=f"{job_id}-{slurm_id}-{start}-{start + seconds * multiplier}",
         job_id=job_id,
-        units=units,
-        multiplier=weight,
-        description=f"Slurm job {slurm_id}: {seconds // 60} minutes x {weight}",
+        units=periods,
+        multiplier=multiplier,
+        description=f"Slurm job {slurm_id}: {seconds // 60} minutes x {multiplier}",
     )
 
 
 def covered(charge: Charge, tariff: Tariff) -> int:
-    """The node-, CPU- or GPU-seconds that a charge pays for."""
+    """The node-, CPU-, GPU- or billing-seconds that a charge pays for."""
     return charge.units * charge.multiplier * tariff.unit

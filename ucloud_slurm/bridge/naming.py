@@ -28,6 +28,7 @@ class LocalUser:
     user: str
     home: str
     shell: str
+    uid: int | None = None  # None: the account does not exist
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,14 @@ def slurm_name(job: Job) -> str:
 def comment(provider: str, job_id: str) -> str:
     """The comment of the Slurm job, for readers of squeue."""
     return f"ucloud:{provider}:{job_id}"
+
+
+def nonce(secret: str, attempt: int) -> str:
+    """What an attempt adds to the comment of its Slurm job; nobody can know it before the attempt.
+
+    :param secret: the job's own
+    """
+    return sha256(f"{secret}:{attempt}".encode()).hexdigest()[:16]
 
 
 def label(pattern: str, job_id: str, rank: int, unique: str) -> str:

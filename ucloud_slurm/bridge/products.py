@@ -118,7 +118,8 @@ def _wanted(
         if counted is None:
             problems.append(f'products[{number}].unit: "{product.unit}" does not name a period; set frequency.')
             continue
-        if counted.unit in (Unit.CORE, Unit.ALLOCATED) and not (product.cpus or (known and known.cpu)):
+        by_cpus = counted.unit in (Unit.CORE, Unit.ALLOCATED) or (counted.unit is Unit.BILLING and not product.node_billing)
+        if by_cpus and not (product.cpus or (known and known.cpu)):
             problems.append(
                 f"products[{number}].cpus is missing: {product.id} is counted by its CPUs, and UCloud does "
                 "not know how many there are."

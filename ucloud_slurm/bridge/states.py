@@ -3,6 +3,7 @@
 An unknown state gives None: it changes nothing.
 """
 
+from ucloud_slurm.bridge.waiting import waiting_reason
 from ucloud_slurm.slurm.records import Load, QueueRecord, RunRecord
 from ucloud_slurm.slurm.states import Phase, SlurmState
 from ucloud_slurm.ucloud.eras import Era
@@ -11,22 +12,6 @@ from ucloud_slurm.ucloud.responses import QueueLevel
 
 # Exit code and signal by which Slurm says that it could not open the job's output. No program can end like this.
 NO_OUTPUT = (0, 53)
-
-_REASONS = {
-    "Resources": "The job waits for free machines.",
-    "Priority": "The job waits behind jobs of higher priority.",
-    "None": "The job is in the queue.",
-    "BeginTime": "The job waits for the time at which it may begin.",
-    "Dependency": "The job waits for another job.",
-    "JobHeldUser": "The job is held in the queue.",
-    "JobHeldAdmin": "The job is held in the queue by the cluster's administrators.",
-    "ReqNodeNotAvail": "The job waits for machines that are not available at the moment.",
-    "Reservation": "The job waits for its reservation.",
-    "ReservationDeleted": "The job's reservation is gone; please ask the provider's support.",
-    "Licenses": "The job waits for a licence.",
-    "PartitionDown": "The machines are not in service at the moment.",
-    "PartitionInactive": "The machines are not in service at the moment.",
-}
 
 
 def queued_state(state: SlurmState | None, era: Era) -> JobState | None:
@@ -46,13 +31,8 @@ def queued_update(record: QueueRecord, era: Era) -> JobUpdate | None:
     if record.state is SlurmState.SUSPENDED:
         return JobUpdate(state, "The job is suspended on the cluster.")
     if state is JobState.IN_QUEUE:
-        return JobUpdate(state, waiting(record.reason))
+        return JobUpdate(state, waiting_reason(record.reason).sentence)
     return JobUpdate(state, f"The job is now running on {record.node_list or 'the cluster'}.")
-
-
-def waiting(reason: str) -> str:
-    """Why a job waits. A reason without a sentence here is quoted: limits of accounts and QOS have many."""
-    return _REASONS.get(reason.partition(",")[0]) or f"The job waits in the queue ({reason})."
 
 
 # Which final states of Slurm mean success, failure and expiry. None: the era decides (`Era.exit_code_is_failure`).

@@ -1,16 +1,17 @@
 """Reports of the total use (today's UCloud, products v2), in units per period.
 
 UCloud's balances, quotas and usage are whole numbers of units times periods: a category with the unit Core and the
-frequency "minute" counts core-minutes. What a job holds are nodes, cores, GPUs or the CPUs that Slurm allocated, and
-each of them costs ``price`` units in a period. The units of a job follow from its node-, CPU- or GPU-seconds
-(:mod:`ucloud_slurm.bridge.charges`) by one division over all of its use, so that no rest is carried.
+frequency "minute" counts core-minutes. What a job holds are nodes, cores, GPUs, CPUs or Slurm's billing, and each of
+them costs ``price`` units in a period. The units of a job that runs follow from its node-, CPU-, GPU- or
+billing-seconds (:mod:`ucloud_slurm.bridge.charges`) by one division over all of its use. Those of a job that has ended
+take in the rest of a unit of its wallet, which all products of a category share.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ucloud_slurm.bridge.charges import Rounding, Tariff, rounded_units
+from ucloud_slurm.bridge.charges import Rounding, Tariff, last_units, rounded_units
 from ucloud_slurm.config import Product
 
 PERIOD_SECONDS: Mapping[str, int] = {"minute": 60, "hour": 3600, "day": 86400}
@@ -23,9 +24,16 @@ class Unit(StrEnum):
     CORE = "core"
     GPU = "gpu"
     ALLOCATED = "allocated"
+    BILLING = "billing"
 
 
-UNIT_NAMES: Mapping[Unit, str] = {Unit.NODE: "Node", Unit.CORE: "Core", Unit.GPU: "GPU", Unit.ALLOCATED: "Core"}
+UNIT_NAMES: Mapping[Unit, str] = {
+    Unit.NODE: "Node",
+    Unit.CORE: "Core",
+    Unit.GPU: "GPU",
+    Unit.ALLOCATED: "Core",
+    Unit.BILLING: "Billing unit",
+}
 CREDIT = "Credit"
 
 
@@ -33,8 +41,8 @@ CREDIT = "Credit"
 class Accounting:
     """How a product is counted.
 
-    :ivar tariff: gives the node-, CPU- or GPU-seconds of a job
-    :ivar price: units of one node, core or GPU in one period
+    :ivar tariff: gives the node-, CPU-, GPU- or billing-seconds of a job
+    :ivar price: units of one node, core, GPU or billing unit in one period
     """
 
     tariff: Tariff
@@ -60,47 +68,33 @@ class Accounting:
                 return self.price * self.tariff.gpus
             case Unit.CORE | Unit.ALLOCATED:
                 return self.price * self.tariff.cpus
+            case Unit.BILLING:
+                return self.price * self.tariff.node_billing
 
-    def units(self, used: int, last_unit: Rounding = "down") -> int:
-        """The units that are reported for an amount of use.
+    def units(self, used: int) -> int:
+        """The whole units of the use of a job. While it runs they are what is reported: no later report is smaller.
 
-        :param used: node-, CPU- or GPU-seconds of all that counts together, such as all runs of a job
-        :param last_unit: how a part of a unit is rounded; down while a job runs, so that no later report is smaller
+        :param used: node-, CPU-, GPU- or billing-seconds of all of its runs
         """
-        return rounded_units(used * self.price, self.frequency_seconds, last_unit)
+        return rounded_units(used * self.price, self.frequency_seconds, "down")
 
+    def covered(self, units: int) -> int:
+        """The node-, CPU-, GPU- or billing-seconds that so many units of a job pay for."""
+        return -(-units * self.frequency_seconds // self.price)
 
-@dataclass(frozen=True, slots=True)
-class UsageReport:
-    """What is to be reported of a job's use.
+    def last_units(self, used: int, charged: int, rest: int, last_unit: Rounding) -> tuple[int, int]:
+        """The units of a job that has ended, and the rest that its wallet has afterwards, in parts of a unit.
 
-    :ivar units: all units of the job so far
-    :ivar new_units: those of them that were not reported before
-    :ivar covered: node-, CPU- or GPU-seconds that the new units pay for
-    """
+        A part is one of :attr:`frequency_seconds`. See :func:`ucloud_slurm.bridge.charges.last_units`.
 
-    units: int
-    new_units: int
-    covered: int
-
-
-def usage_report(
-    accounting: Accounting, *, used: int, charged: int, threshold: float, final: bool, last_unit: Rounding
-) -> UsageReport | None:
-    """The report that is due for a job, or None.
-
-    :param used: node-, CPU- or GPU-seconds that the job has used
-    :param charged: those of them that were reported before
-    :param threshold: those that a running job must have used since then
-    :param final: the job has ended; the part of a unit that is left is rounded by ``last_unit``
-    """
-    if not final and used - charged < threshold:
-        return None
-    units, before = accounting.units(used, last_unit if final else "down"), accounting.units(charged)
-    if units <= before:
-        return None
-    covered = -(-units * accounting.frequency_seconds // accounting.price)
-    return UsageReport(units, units - before, covered - charged)
+        :param used: node-, CPU-, GPU- or billing-seconds that the job has used
+        :param charged: those of them that were reported before
+        :param rest: of the wallet, before
+        """
+        amount, reported = used * self.price, self.units(charged)
+        if not amount and not reported:
+            return 0, rest  # what costs nothing pays for no other job
+        return last_units(amount, rest, reported, self.frequency_seconds, last_unit)
 
 
 def product_accounting(product: Product, cpus: int | None) -> Accounting | None:
@@ -111,7 +105,7 @@ def product_accounting(product: Product, cpus: int | None) -> Accounting | None:
     if product.period is None:
         return None
     by = product.charge_by or ("node" if product.unit and product.unit.startswith("CREDITS") else "core")
-    tariff = Tariff(PERIOD_SECONDS[product.period], by, product.cpus or cpus or 1, product.gpus or 0)
+    tariff = Tariff.of(product, PERIOD_SECONDS[product.period], by, cpus)
     return Accounting(tariff, 1 if product.price is None else product.price)
 
 

@@ -16,6 +16,7 @@ from ucloud_slurm.config import Config, location, read
 from ucloud_slurm.errors import Misconfigured, NotNow, Problem
 from ucloud_slurm.slurm import factory
 from ucloud_slurm.slurm.commands import Commands
+from ucloud_slurm.slurm.records import RunFilter
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.sqlite import Store
@@ -121,7 +122,7 @@ def _slurm(config: Config) -> Iterator[Line]:
             "Slurm has no accounting database, which this release needs to see how jobs end: set AccountingStorageType",
         )
     else:
-        slurm.runs_named(["ucloud-0"], [own_account()], 0)
+        slurm.runs_since(time.time(), RunFilter(names=frozenset(["ucloud-0"])))
         yield from operator(config, slurm)
 
 

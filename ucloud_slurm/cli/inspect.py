@@ -11,7 +11,7 @@ import click
 from ucloud_slurm.bridge.usage import Accounting
 from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, columns, moment, table
-from ucloud_slurm.provider.billing import accounting_of
+from ucloud_slurm.provider.billing import accounting_of, rest_key
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.store.job_rows import JobRow
@@ -68,7 +68,7 @@ def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
     charges = [asdict(charge) for charge in provider.charges.of(row.id)]
     messages = [asdict(message) for message in provider.outbox.of(row.id)]
     accounting = accounting_of(provider, Lookup(provider), row, ask=False)
-    bill = _bill(row, accounting)
+    bill = _bill(provider, row, accounting)
     if json_:
         as_json(_summary(row) | {"bill": bill, "runs": runs, "charges": charges, "messages": messages})
         return
@@ -78,7 +78,7 @@ def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
     click.echo("\nRuns that have ended")
     times = ("submitted", "started", "ended")
     shown = [run | {name: moment(run[name]) for name in times} for run in runs]
-    names = (*times, "seconds", "nodes", "cpus", "state")
+    names = (*times, "seconds", "nodes", "cpus", "partition", "tres", "state")
     table([name.upper() for name in names], columns(shown, *names))
     click.echo("\nCharges")
     shown = [charge | {"outcome": charge["outcome"] or "waiting"} for charge in charges]
@@ -90,6 +90,8 @@ def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
             f"\nUsed {bill['used']} {measure}, charged {bill['charged']}, rest {bill['rest']} "
             f"(a unit is {bill['unit_seconds']} seconds)."
         )
+        if accounting:
+            click.echo(f"The rest of the wallet is now {bill['wallet_rest']}/{bill['unit_seconds']} of a unit.")
     click.echo("\nMessages to UCloud")
     table(("ID", "WRITTEN", "KIND", "SENDS", "OUTCOME", "WHAT"), [_line(message) for message in messages])
 
@@ -150,14 +152,18 @@ def _summary(row: JobRow) -> dict[str, Any]:
     }
 
 
-def _bill(row: JobRow, accounting: Accounting | None) -> dict[str, Any]:
-    """What Slurm counted, what was charged and the rest, in node-, CPU- or GPU-seconds."""
+def _bill(provider: Provider, row: JobRow, accounting: Accounting | None) -> dict[str, Any]:
+    """What Slurm counted, what was charged and the rest, in node-, CPU-, GPU- or billing-seconds.
+
+    ``wallet_rest`` is what the wallet carries to its next job, in parts of a unit, of which it has ``unit_seconds``.
+    """
     rest = None if row.used is None else row.used - row.charged
     return {
         "used": row.used,
         "charged": row.charged,
         "rest": rest,
         "unit_seconds": accounting.frequency_seconds if accounting else None,
+        "wallet_rest": provider.charges.rest(rest_key(provider, row, accounting)) if accounting else None,
     }
 
 

@@ -166,16 +166,24 @@ class Product(Section):
     )
     nodes_max: int | None = Field(default=None, ge=1, description="Largest number of nodes of one job.")
     time_max: Duration | None = Field(default=None, description="Longest time limit of one job.")
-    charge_by: Literal["node", "core", "gpu", "allocated"] | None = Field(
+    charge_by: Literal["node", "core", "gpu", "allocated", "billing"] | None = Field(
         default=None,
-        description="What the time of a job is multiplied by: its nodes, nodes times cpus, nodes times gpus, or the "
-        "CPUs that Slurm allocated. Left out: node for CREDITS_*, core for UNITS_*, and core in products v2.",
+        description="What the time of a job is multiplied by, of what Slurm allocated to it: node, its nodes; core, its "
+        "CPUs, or nodes times cpus where exclusive sells whole nodes; gpu, its GPUs; allocated, its CPUs in any case; "
+        "billing, its billing (TRESBillingWeights in slurm.conf). Left out: node for CREDITS_*, core for UNITS_*, and "
+        "core in products v2.",
+    )
+    node_billing: int | None = Field(
+        default=None,
+        ge=1,
+        description='Slurm\'s billing of one whole node, for charge_by = "billing": users see price times this as the '
+        "price of a node in products v2. Left out: cpus.",
     )
     price: int | None = Field(
         default=None,
         ge=0,
-        description="Price of one node, core or GPU (see charge_by) in a period: millionths of a credit for CREDITS_*, "
-        "else units; left out: 1. Only products v2 read it.",
+        description="Price of one node, core, GPU or billing unit (see charge_by) in a period: millionths of a credit "
+        "for CREDITS_*, else units; left out: 1. Only products v2 read it.",
     )
     unit: PriceUnit | None = Field(default=None, description="unitOfPrice; left out: UCloud's.")
     frequency: Frequency | None = Field(
@@ -187,7 +195,7 @@ class Product(Section):
         default=None,
         min_length=1,
         description="The name of one unit in products v2, the same for a whole category. Left out: Credit for "
-        "CREDITS_* with a price, else Node, Core or GPU.",
+        "CREDITS_* with a price, else Node, Core, GPU or Billing unit.",
     )
     unit_name_plural: str | None = Field(default=None, min_length=1, description="Its plural; left out: unit_name with an s.")
     free: bool = Field(default=False, description="Products v2 neither charge nor limit it; the same for a whole category.")

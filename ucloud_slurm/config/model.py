@@ -136,7 +136,9 @@ class AccountingSection(Section):
     )
     every: Duration = Field(default=900.0, description='How often a running job is charged; "0s": at every pass of the worker.')
     last_unit: Literal["nearest", "up", "down"] = Field(
-        default="nearest", description="How the part of a unit that is left at the end of a job is rounded."
+        default="nearest",
+        description="How the part of a unit that is left of all jobs of a wallet is rounded when one of them ends. What "
+        "rounding adds or drops is carried to the next job of that wallet.",
     )
     locked_queued: Literal["hold", "cancel"] = Field(
         default="hold",

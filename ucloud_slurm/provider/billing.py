@@ -1,11 +1,13 @@
 """Accounting of jobs: charges of periods, or reports of the total use, which only grows."""
 
 from ucloud_slurm.bridge import charges
-from ucloud_slurm.bridge.usage import Accounting, product_accounting, usage_report
+from ucloud_slurm.bridge.usage import Accounting, product_accounting
 from ucloud_slurm.config import Product
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
+from ucloud_slurm.store.charges import RestKey
 from ucloud_slurm.store.job_rows import OpenJob
+from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.ucloud.reports import Charge, Usage
 
@@ -13,33 +15,70 @@ from ucloud_slurm.ucloud.reports import Charge, Usage
 def bill(
     provider: Provider, row: OpenJob, slurm_id: int, *, used: int, weight: int, accounting: Accounting, final: bool
 ) -> None:
-    """Enqueues the charge or the report that is due.
+    """Enqueues the charges or the report that are due.
 
-    :param used: node-, CPU- or GPU-seconds that the job has used
-    :param weight: nodes, CPUs or GPUs of the present run
+    The last ones of a job take in the rest of a unit of its wallet, and leave the new one: they are made once, in the
+    transaction that records the end of the job, before it does. For a job that has ended already, or that UCloud does
+    not have, that does nothing.
+
+    :param used: node-, CPU-, GPU- or billing-seconds that the job has used (:func:`ucloud_slurm.bridge.charges.total`)
+    :param weight: nodes, CPUs, GPUs or billing of the present run, or of the last one
     :param final: the job has ended
     """
-    settings = provider.config.accounting
-    every = 0.0 if final else settings.every
+    if final:
+        with provider.store.writing():
+            if provider.charges.may_end(row.id):
+                _enqueue_last(provider, row, slurm_id, used, weight, accounting)
+        return
+    every = provider.config.accounting.every
     if provider.reports_usage:
-        report = usage_report(
-            accounting, used=used, charged=row.charged, threshold=every * weight, final=final, last_unit=settings.last_unit
-        )
-        if report is not None:
-            # The key contains row.charged, which only grows: after a change of the price units can repeat.
-            key = f"{row.id}-{slurm_id}-{row.charged}-{report.units}"
-            entry = Charge(key, row.id, report.new_units, 1, f"Slurm job {slurm_id}")
-            # UCloud has already accounted for what was charged by periods before it took reports of use.
-            usage = _usage(row, report.units - accounting.units(row.by_periods), provider.config.provider.id)
-            provider.charges.add(entry, slurm_id, report.covered, provider.now(), usage)
+        if used - row.charged >= every * weight:
+            _report(provider, row, slurm_id, accounting.units(used), accounting)
         return
     tariff = accounting.tariff
-    due = charges.charge(
-        row.id, slurm_id, used=used, charged=row.charged, weight=weight, tariff=tariff, every=every, final=final,
-        last_unit=settings.last_unit,
-    )  # fmt: skip
+    due = charges.charge(row.id, slurm_id, used=used, charged=row.charged, weight=weight, tariff=tariff, every=every)
     if due is not None:
-        provider.charges.add(due, slurm_id, charges.covered(due, tariff), provider.now())
+        _add(provider, due, slurm_id, tariff)
+
+
+def _enqueue_last(provider: Provider, row: OpenJob, slurm_id: int, used: int, weight: int, accounting: Accounting) -> None:
+    wallet = rest_key(provider, row, accounting)
+    rest = provider.charges.rest(wallet)
+    units, left = accounting.last_units(used, row.charged, rest, provider.config.accounting.last_unit)
+    if left != rest:
+        provider.charges.carry(wallet, left)
+    if provider.reports_usage:
+        _report(provider, row, slurm_id, units, accounting)
+        return
+    due, tariff = units - accounting.units(row.charged), accounting.tariff
+    for charge in charges.last_charges(row.id, slurm_id, units=due, charged=row.charged, weight=weight, tariff=tariff):
+        _add(provider, charge, slurm_id, tariff)
+
+
+def rest_key(provider: Provider, row: OpenJob, accounting: Accounting) -> RestKey:
+    """Which jobs share the rest of a unit with this one.
+
+    Where use is reported, all of a category count in the units of the wallet. A charge is in units of the product,
+    whose price only UCloud knows.
+    """
+    product = "" if provider.reports_usage else row.product
+    return RestKey(Payer.of(row.owner, row.project, row.category), product, accounting.frequency_seconds)
+
+
+def _add(provider: Provider, charge: Charge, slurm_id: int, tariff: charges.Tariff) -> None:
+    provider.charges.add(charge, slurm_id, charges.covered(charge, tariff), provider.now())
+
+
+def _report(provider: Provider, row: OpenJob, slurm_id: int, units: int, accounting: Accounting) -> None:
+    """Enqueues the report of so many units in all, if it is not the last one again."""
+    before = accounting.units(row.charged)
+    if units <= before:
+        return
+    # The key contains row.charged, which only grows: after a change of the price units can repeat.
+    entry = Charge(f"{row.id}-{slurm_id}-{row.charged}-{units}", row.id, units - before, 1, f"Slurm job {slurm_id}")
+    # UCloud has already accounted for what was charged by periods before it took reports of use.
+    usage = _usage(row, units - accounting.units(row.by_periods), provider.config.provider.id)
+    provider.charges.add(entry, slurm_id, accounting.covered(units) - row.charged, provider.now(), usage)
 
 
 def _usage(row: OpenJob, units: int, provider: str) -> Usage:

@@ -1,9 +1,11 @@
 """Cancellation of jobs that are marked to end: retried in every pass until Slurm confirms it."""
 
 import logging
+import time
 from collections.abc import Iterable
 
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.identity import by_number, find, record_of
 from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
@@ -17,15 +19,16 @@ log = logging.getLogger(__name__)
 
 
 def cancel(provider: Provider, row: OpenJob, within: float) -> bool:
-    """Asks Slurm to cancel a job. A refusal is logged, and the job stays marked.
+    """Asks Slurm to cancel a job, by its number, if that is still this job's. A refusal is logged; the job stays marked.
 
     :param within: seconds
     :returns: False if Slurm could not be asked
     """
-    if row.slurm_id is None:
-        return True
+    until = time.monotonic() + within
     try:
-        provider.scheduler.cancel(SlurmJobId(row.slurm_id), row.name, row.local_user, within)
+        record = find(provider, row, within)
+        if record is not None and is_cancellable(record):
+            provider.scheduler.cancel(record.id, until - time.monotonic())
     except ActionRefusedError as error:
         log.error("job %s: Slurm does not cancel Slurm job %d: %s", row.id, row.slurm_id, error)
     except SchedulerUnavailableError as error:
@@ -36,15 +39,25 @@ def cancel(provider: Provider, row: OpenJob, within: float) -> bool:
     return True
 
 
-def cancel_duplicate(provider: Provider, job_id: str, slurm_id: SlurmJobId, name: str, user: str) -> None:
-    """Cancels a second Slurm job of a job.
+def is_cancellable(record: QueueRecord) -> bool:
+    """Whether a job can be cancelled. A COMPLETING job has been cancelled already; of an unreadable one nobody knows."""
+    ended = record.state is not None and record.state.phase is SlurmPhase.ENDED
+    return not ended and record.state is not SlurmState.COMPLETING
+
+
+def cancel_duplicate(provider: Provider, job_id: str, slurm_id: SlurmJobId, name: str, comment: str) -> None:
+    """Cancels a second Slurm job of a job, if it is ours: its comment has the nonce of one of our attempts.
 
     :param name: of the Slurm job
-    :param user: Unix user that it runs as
+    :param comment: with which this attempt was submitted
     """
-    log.warning("job %s: Slurm job %d is a second one of it and is cancelled", job_id, slurm_id)
     try:
-        provider.scheduler.cancel(slurm_id, name, user, provider.config.slurm.timeout)
+        found = {each.id: each.comment for each in provider.scheduler.queue_named([name])}
+        if found.get(slurm_id) != comment:
+            log.error("job %s: Slurm job %d is not ours, although it came as the answer to a submission", job_id, slurm_id)
+            return
+        log.warning("job %s: Slurm job %d is a second one of it and is cancelled", job_id, slurm_id)
+        provider.scheduler.cancel(slurm_id, provider.config.slurm.timeout)
     except (SchedulerUnavailableError, ActionRefusedError) as error:
         log.error("job %s: Slurm job %d could not be cancelled; do it by hand: %s", job_id, slurm_id, error)
 
@@ -52,21 +65,16 @@ def cancel_duplicate(provider: Provider, job_id: str, slurm_id: SlurmJobId, name
 def stop_marked(provider: Provider, queue: Iterable[QueueRecord], asked: set[str]) -> bool:
     """Cancels every job that is marked to end and that squeue listed in a state that can be cancelled.
 
-    A COMPLETING job has been cancelled already.
-
     :param asked: ids of jobs that Slurm was asked to cancel in this pass: they are skipped, and the others added
     :returns: False if Slurm could not be asked
     """
     marked = provider.jobs.to_stop()
     if not marked:
         return True
-    cancellable = {
-        (record.id, record.name)
-        for record in queue
-        if record.state is not None and record.state.phase is not SlurmPhase.ENDED and record.state is not SlurmState.COMPLETING
-    }
+    listed = by_number(queue)
     for row in marked:
-        if (row.slurm_id, row.name) in cancellable and row.id not in asked:
+        record = record_of(row, listed)
+        if record is not None and is_cancellable(record) and row.id not in asked:
             if not cancel(provider, row, provider.config.slurm.timeout):
                 return False
             asked.add(row.id)

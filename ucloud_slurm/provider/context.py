@@ -17,6 +17,7 @@ from ucloud_slurm.bridge.naming import JobPaths
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured, StorageError
 from ucloud_slurm.slurm import factory
+from ucloud_slurm.slurm.complaints import Complaints
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.breaker import CircuitBreaker
 from ucloud_slurm.store.caches import Cache, TokenInStore
@@ -110,7 +111,7 @@ class Provider:
             codes=Codes(store), link_states=LinkStates(store), store=store, jobs=Jobs(store),
             observations=Observations(store), charges=Charges(store), outbox=Outbox(store),
             sessions=Sessions(store, config.sessions), wallets=Wallets(store), breaker=CircuitBreaker(store),
-            scheduler=scheduler or factory.scheduler(config.slurm, _complain(store, now)),
+            scheduler=scheduler or factory.scheduler(config.slurm, _complaints(store, now)),
             lazy_core=Lazy(lambda: _core(config, refresh_token, store, now)), lazy_tokens=Lazy(lambda: _tokens(config)),
             executor=_executor(config), now=now, account=own_account(),
         )  # fmt: skip
@@ -154,7 +155,7 @@ class Provider:
         self.store.close()
 
 
-def _complain(store: Store, now: Clock) -> Callable[[str], None]:
+def _complaints(store: Store, now: Clock) -> Complaints:
     """Logs what Slurm's commands complain about, of all passes together not more often than once an hour."""
     cache = Cache(store, "complaint", COMPLAINT_SECONDS)
 
@@ -166,7 +167,7 @@ def _complain(store: Store, now: Clock) -> Callable[[str], None]:
             cache.put(key, "", now())
         log.warning("%s", text)
 
-    return complain
+    return Complaints(complain)
 
 
 def _executor(config: Config) -> FairExecutor:

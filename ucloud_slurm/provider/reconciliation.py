@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ucloud_slurm.bridge import naming
+from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Problem
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.caches import Cache
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NO_USER = "nobody"  # no job runs as this user, so that a lookup of a job finds nothing
+NO_USER = LocalUser("nobody", "/", "")  # no job runs as this user, so that a lookup of a job finds nothing
 FORGOTTEN_SECONDS = 30.0  # after the create, when UCloud has dropped a job that it does not list: it waits for 5
 RECENT_SECONDS = 60.0  # of age in which the create of a job that UCloud lists may still be on its way
 OPEN_STATES = (JobState.IN_QUEUE, JobState.RUNNING, JobState.SUSPENDED)
@@ -110,11 +111,11 @@ def adopt(provider: Provider, job: Job, stop: Stop | None = None) -> None:
 
     now = provider.now()
     try:
-        local_user = provider.mapping.identity(job.owner.created_by, job.owner.project).person.user
+        user = provider.mapping.identity(job.owner.created_by, job.owner.project).person
     except IdentityUnavailableError:
         raise
     except Problem:
-        local_user = NO_USER
+        user = NO_USER
     accepted_at = min(now, job.created_at / 1000)
     # If its create has come meanwhile, its row stays.
-    provider.observations.adopt(new_job(job, naming.fingerprint(job), local_user, accepted_at), now, stop)
+    provider.observations.adopt(new_job(job, naming.fingerprint(job), user, accepted_at), now, stop)

@@ -5,13 +5,15 @@ job is looked up before the next attempt (:mod:`ucloud_slurm.worker.recovery`).
 """
 
 import logging
+import secrets
 import time
 from contextlib import suppress
+from dataclasses import replace
 from enum import Enum, auto
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.errors import problem
-from ucloud_slurm.bridge.naming import SCRIPT_NAME
+from ucloud_slurm.bridge.naming import SCRIPT_NAME, LocalUser
 from ucloud_slurm.bridge.script.build import batch_job
 from ucloud_slurm.bridge.script.resources import plan
 from ucloud_slurm.errors import CoreRefusedError, NotNow, Refused, StorageError, StorageFullError, one_line
@@ -21,6 +23,7 @@ from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import REQUEST_SECONDS, WORKER_SECONDS, render
 from ucloud_slurm.slurm.errors import OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
+from ucloud_slurm.slurm.identity import BuiltJob
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import RUNNER, SLURM, person
@@ -48,18 +51,19 @@ class SubmissionOutcome(Enum):
     NOT_SENT = auto()  # Slurm has not heard of it, and the claim is released
 
 
-def new_job(job: Job, fingerprint: str, local_user: str, accepted_at: float) -> NewJob:
+def new_job(job: Job, fingerprint: str, user: LocalUser, accepted_at: float, submission: Submission | None = None) -> NewJob:
     """What is written of a job of UCloud's.
 
     :param fingerprint: of the job (:func:`naming.fingerprint`)
-    :param local_user: the Unix user that it runs as
+    :param user: the Unix user that it runs as
     :param accepted_at: seconds since the epoch
+    :param submission: its batch job, if it is built
     """
     specification = job.specification
     return NewJob(
         id=job.id,
         name=naming.slurm_name(job),
-        local_user=local_user,
+        local_user=user.user,
         owner=job.owner.created_by,
         project=job.owner.project,
         category=specification.product.category,
@@ -67,6 +71,9 @@ def new_job(job: Job, fingerprint: str, local_user: str, accepted_at: float) -> 
         fingerprint=fingerprint,
         body=job.model_dump_json(by_alias=True, exclude={"status": {"resolved_application", "resolved_product"}}),
         accepted_at=accepted_at,
+        uid=user.uid,
+        secret=secrets.token_hex(16),
+        built=None if submission is None else BuiltJob.of(submission).text,
     )
 
 
@@ -112,6 +119,14 @@ def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> S
         account=identity.account or slurm_accounts.chosen(provider, job, product, identity),
         own_words=provider.era.has_own_words,
     )
+
+
+def with_nonce(submission: Submission, secret: str | None, attempt: int) -> Submission:
+    """The batch job of one attempt: by the nonce in its comment it is known as ours, should its answer be lost.
+
+    :param secret: the job's own; None for a job of an earlier release
+    """
+    return replace(submission, comment=f"{submission.comment}:{naming.nonce(secret, attempt)}") if secret else submission
 
 
 def lease(provider: Provider, waits: float = 0.0) -> tuple[float, float]:
@@ -200,11 +215,12 @@ def conclude(
         return SubmissionOutcome.UNKNOWN
     log.info("job %s: is Slurm job %d", job_id, slurm_id)
     acknowledged_at = provider.now() if acknowledge else None
-    if not jobs.submitted(job_id, slurm_id, None, attempt=attempt, acknowledged_at=acknowledged_at):
+    cluster = provider.scheduler.cluster
+    if not jobs.submitted(job_id, slurm_id, None, cluster=cluster, attempt=attempt, acknowledged_at=acknowledged_at):
         # It arrived when a later attempt had begun, or the job had ended, unless it was found by its name meanwhile.
         row = jobs.get(job_id)
         if row is None or row.slurm_id != slurm_id:
-            cancel_duplicate(provider, job_id, slurm_id, submission.name, submission.user)
+            cancel_duplicate(provider, job_id, slurm_id, submission.name, submission.comment)
     _record_answer(provider, user)
     return SubmissionOutcome.SUBMITTED
 

@@ -1,6 +1,5 @@
 """Slurm through its own commands: sbatch, squeue, sacct, scancel, sinfo. Works with Slurm 20.11 and newer."""
 
-import logging
 import pwd
 import re
 import secrets
@@ -8,31 +7,38 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm import parse
-from ucloud_slurm.slurm.errors import (
-    SchedulerUnavailableError,
-    action_failed,
-    complaints,
-    ends_in_communication_error,
-    is_answer,
+from ucloud_slurm.slurm.complaints import Complaints
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError, action_failed, cancel_failed, complaints, is_answer
+from ucloud_slurm.slurm.records import (
+    Candidate,
+    Load,
+    Node,
+    Partition,
+    QueueRecord,
+    RunFilter,
+    RunRecord,
+    SlurmJobId,
+    Submission,
+    TerminalCommand,
 )
-from ucloud_slurm.slurm.records import Load, Node, Partition, QueueRecord, RunRecord, SlurmJobId, Submission, TerminalCommand
 from ucloud_slurm.slurm.sbatch import Sbatch, options
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Finished, Start, run
 
-log = logging.getLogger(__name__)
-
 IDS_PER_SACCT = 1000
-MOST_COMPLAINTS = 20  # that one process passes on
 
-_ENDED_ALREADY = re.compile(r"Invalid job id specified|already completing or completed", re.IGNORECASE)
+
+# What squeue prints for a user or a job that it does not know (opts.c, slurm_errno.c).
+_INVALID_USER, _INVALID_JOB, _INVALID_FIELD = "Invalid user", "Invalid job id specified", "Invalid field"
+_ALL_JOBS = ("--noheader", "--all", "--array", "--states=all")
 
 T = TypeVar("T")
 
@@ -43,20 +49,13 @@ class Commands:
     :ivar counts: how often each command was run
     """
 
-    def __init__(self, folder: Path, conf: Path, timeout: float, complain: Callable[[str], None] = log.warning) -> None:
-        """Asks nothing yet.
-
-        :param folder: of the commands
-        :param conf: slurm.conf
-        :param timeout: seconds that a command may take
-        :param complain: gets each error that a command printed beside an answer, once
-        """
+    def __init__(self, folder: Path, conf: Path, timeout: float, complaints: Complaints | None = None) -> None:
         self._folder = folder
         self._timeout = timeout
-        self._complain = complain
-        self._complaints: set[str] = set()
+        self._complaints = complaints or Complaints()
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
+        self.cluster = _cluster(conf)
         account = pwd.getpwnam(own_account())
         # Nothing of this process's environment reaches Slurm or a job: SBATCH_* and SLURM_* would add options.
         self._env = {
@@ -86,23 +85,38 @@ class Commands:
         except CommandMissingError as error:
             raise SchedulerUnavailableError(str(error)) from None
 
-    def queue(self, users: Collection[str] | None) -> list[QueueRecord]:
+    def queue(self, uids: Collection[int] | None) -> list[QueueRecord]:
         """See :class:`Scheduler`. squeue(1)."""
-        if users is None:
-            return self._squeue([], None)
-        return self._squeue([f"--user={','.join(sorted(users))}"], None) if users else []
+        if uids is None:
+            return self._squeue([])[0]
+        if not uids:
+            return []
+        try:
+            records, errors = self._squeue([f"--user={','.join(str(uid) for uid in sorted(uids))}"])
+        except SchedulerUnavailableError as error:
+            if _INVALID_USER not in str(error):
+                raise
+            records, errors = [], str(error)
+        if _INVALID_USER in errors:
+            # An account that is gone, or a name service that does not answer: its jobs would be left out.
+            records = [record for record in self._squeue([])[0] if record.uid is None or record.uid in uids]
+        return records
 
     def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:
-        """See :class:`Scheduler`. squeue(1)."""
-        # For one unknown id squeue fails; for two it lists none of them.
-        found = self._squeue([f"--jobs={job},{job}"], within)
+        """See :class:`Scheduler`. squeue(1); one number is one small request to slurmctld, several load all jobs."""
+        try:
+            found, _ = self._squeue([f"--jobs={job}"], within)
+        except SchedulerUnavailableError as error:
+            if _INVALID_JOB in str(error):
+                return None
+            raise
         return next((record for record in found if record.id == job), None)
 
-    def _squeue(self, which: Sequence[str], within: float | None) -> list[QueueRecord]:
+    def _squeue(self, which: Sequence[str], within: float | None = None) -> tuple[list[QueueRecord], str]:
+        """The jobs, and what was printed as errors."""
         mark = _mark()
-        argv = ["--noheader", "--all", "--array", "--states=all", f"--format={parse.queue_format(mark)}"]
-        done = self._ask("squeue", [*argv, *which], within)
-        return self._parsed("squeue", lambda output: parse.queue(output, mark), done)
+        done = self._ask("squeue", [*_ALL_JOBS, f"--Format={parse.queue_format(mark)}", *which], within)
+        return self._parsed("squeue", lambda output: parse.queue(output, mark), done), done.errors
 
     def runs(self, ids: Collection[SlurmJobId]) -> list[RunRecord]:
         """See :class:`Scheduler`. sacct(1), one call for each thousand ids."""
@@ -111,20 +125,39 @@ class Commands:
             found += self._sacct([f"--jobs={','.join(str(id_) for id_ in some)}"])
         return found
 
-    def runs_named(self, names: Collection[str], users: Collection[str], since: float) -> list[RunRecord]:
-        """See :class:`Scheduler`. sacct(1)."""
-        found: list[RunRecord] = []
-        who = f"--user={','.join(sorted(users))}"
-        for some in _chunks(sorted(names), IDS_PER_SACCT):
-            # Without an end time sacct lists only jobs that have started, not pending ones.
-            found += self._sacct([who, f"--name={','.join(some)}", f"--starttime={_utc(since)}", "--endtime=now+1days"])
-        return found
-
-    def _sacct(self, arguments: Sequence[str]) -> list[RunRecord]:
+    def queue_named(self, names: Collection[str]) -> list[Candidate]:
+        """See :class:`Scheduler`. squeue(1)."""
         mark = _mark()
-        argv = ["--allocations", "--duplicates", "--noheader", "--parsable2", f"--delimiter={parse.delimiter(mark)}"]
-        done = self._ask("sacct", [*argv, f"--format={parse.RUN_FORMAT}", *arguments])
-        return self._parsed("sacct", lambda output: parse.runs(output, mark), done)
+        argv = [*_ALL_JOBS, f"--Format={parse.named_format(mark)}", f"--name={','.join(sorted(names))}"]
+        return self._parsed("squeue", lambda output: parse.named(output, mark), self._ask("squeue", argv))
+
+    def runs_since(self, since: float, which: RunFilter) -> list[RunRecord]:
+        """See :class:`Scheduler`. sacct(1)."""
+        # Without an end time sacct lists only jobs that have started, not pending ones.
+        start = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        argv = ["--allusers", f"--starttime={start}", "--endtime=now+1days"]
+        argv += [f"--name={','.join(sorted(which.names))}"] if which.names is not None else []
+        argv += [f"--partition={','.join(sorted(which.partitions))}"] if which.partitions is not None else []
+        users = [] if which.uids is None else [f"--user={','.join(str(uid) for uid in sorted(which.uids))}"]
+        fields: Sequence[str] = parse.SUBMITTED_FIELDS
+        while True:
+            try:
+                found = self._sacct([*argv, *users], fields)
+                return [run for run in found if which.uids is None or run.uid is None or run.uid in which.uids]
+            except SchedulerUnavailableError as error:
+                if users and _INVALID_USER in str(error):
+                    users = []  # an account that is gone: all are asked for
+                elif len(fields) > len(parse.RUN_FIELDS) and _INVALID_FIELD in str(error):
+                    fields = parse.RUN_FIELDS  # Slurm before 21.08
+                else:
+                    raise
+
+    def _sacct(self, arguments: Sequence[str], fields: Sequence[str] = parse.RUN_FIELDS) -> list[RunRecord]:
+        mark = _mark()
+        argv = ["--allocations", "--duplicates", "--noheader", "--noconvert", "--parsable2"]
+        argv += [f"--delimiter={parse.delimiter(mark)}", f"--format={','.join(fields)}"]
+        done = self._ask("sacct", [*argv, *arguments])
+        return self._parsed("sacct", lambda output: parse.runs(output, mark, fields), done)
 
     def ping(self, within: float) -> None:
         """See :class:`Scheduler`. scontrol(1), ping: it exits with 0 if one of the controllers is up."""
@@ -173,15 +206,11 @@ class Commands:
         pairs = (line.partition("=") for line in lines if "=" in line)
         return {name.strip(): value.strip() for name, _, value in pairs}
 
-    def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:
-        """See :class:`Scheduler`. scancel(1); with a name and a user it checks both before it signals."""
-        done = self._run("scancel", [f"--name={name}", f"--user={user}", str(job)], within)
-        # With a name and a user scancel reports a job that has ended as an error (22.05).
-        errors = [line for line in done.errors.splitlines() if line.strip() and not _ENDED_ALREADY.search(line)]
-        if done.status == 0:  # beside it a plugin may complain
-            errors = [line for line in errors if "Kill job error" in line or ends_in_communication_error(line)]
-        if errors or (done.status != 0 and not done.errors.strip()):
-            raise action_failed("scancel", done.status, errors)
+    def cancel(self, job: SlurmJobId, within: float) -> None:
+        """See :class:`Scheduler`. scancel(1)."""
+        done = self._run("scancel", [str(job)], within)
+        if (error := cancel_failed(done.status, done.errors)) is not None:
+            raise error
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
         """See :class:`Scheduler`. scontrol(1), update TimeLimit."""
@@ -229,15 +258,8 @@ class Commands:
         if not is_answer(name, done.status, done.output, done.errors):
             raise SchedulerUnavailableError(f"{name} ended with {done.status}: {one_line(done.errors or done.output, 200)}")
         for line in complaints(done.errors):
-            self._pass_on(f"{name} answered, and printed: {one_line(line, 300)}")
+            self._complaints.add(f"{name} answered, and printed: {one_line(line, 300)}")
         return done
-
-    def _pass_on(self, complaint: str) -> None:
-        with self._lock:
-            if complaint in self._complaints or len(self._complaints) >= MOST_COMPLAINTS:
-                return
-            self._complaints.add(complaint)
-        self._complain(complaint)
 
     def _run(self, name: str, arguments: Sequence[str], within: float | None) -> Finished:
         limit = self._timeout if within is None else min(within, self._timeout)
@@ -253,12 +275,16 @@ class Commands:
             raise SchedulerUnavailableError(f"{name} printed something unexpected: {one_line(str(error), 200)}") from None
 
 
+def _cluster(conf: Path) -> str | None:
+    """ClusterName of slurm.conf(5). A cluster without that file on its login nodes has it in its controller only."""
+    with suppress(OSError):
+        name = re.search(r"^\s*ClusterName\s*=\s*(\S+)", conf.read_text(errors="replace"), re.IGNORECASE | re.MULTILINE)
+        return name[1].lower() if name else None
+    return None
+
+
 def _mark() -> str:
     return secrets.token_hex(8)
-
-
-def _utc(when: float) -> str:
-    return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _chunks(values: Sequence[T], size: int) -> list[Sequence[T]]:

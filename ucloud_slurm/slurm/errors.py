@@ -39,6 +39,7 @@ Connection refused | Host is down | No route to host | Operation already in prog
 Unknown host | Name or service not known | Temporary failure in name resolution
 """
 _NOT_NOW = frozenset(" ".join(text.split()).casefold() for text in _TEXTS.split("|"))
+_ENDED_ALREADY = re.compile(r"Invalid job id specified|already completing or completed", re.IGNORECASE)
 _OF_A_JOB = re.compile(r" for job \S+$")
 
 
@@ -101,3 +102,11 @@ def action_failed(command: str, status: int, lines: list[str]) -> SchedulerUnava
     if not lines or ends_in_communication_error(lines[-1]):
         return SchedulerUnavailableError(f"{command} ended with {status}: {one_line(text, 300)}")
     return ActionRefusedError(one_line(text))
+
+
+def cancel_failed(status: int, printed: str) -> SchedulerUnavailableError | ActionRefusedError | None:
+    """What it means how scancel(1) ended; None: the request was taken, or the job has ended already."""
+    lines = [line for line in printed.splitlines() if line.strip() and not _ENDED_ALREADY.search(line)]
+    if status == 0:  # beside it a plugin may complain
+        lines = [line for line in lines if "Kill job error" in line or ends_in_communication_error(line)]
+    return action_failed("scancel", status, lines) if lines or (status != 0 and not printed.strip()) else None

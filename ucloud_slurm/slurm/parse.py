@@ -1,29 +1,37 @@
 """Reading what Slurm's commands print. Pure; output that is not whole is an error, never data.
 
 Fields are separated by the ASCII unit separator, and every row of squeue and sinfo ends with a fixed field: a row that
-was cut off lacks it. The name of a job is its user's own text and may hold anything, so it is
-the last field, and separators and row ends contain a random mark of the call: no name can pretend to be the row of
-another job. Times are asked for in seconds since the epoch
-(``SLURM_TIME_FORMAT=%s``).
+was cut off lacks it. Names, comments and folders of jobs are their users' own texts and may hold anything, so
+separators or row ends contain a random mark of the call: no text can pretend to be the row of another job. A row that
+is whole but has a value that cannot be read is one job's trouble, not the answer's. Times are asked for in seconds
+since the epoch (``SLURM_TIME_FORMAT=%s``).
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 
-from ucloud_slurm.slurm.records import NodeGroup, Partition, QueueRecord, RunRecord, SlurmJobId
+from ucloud_slurm.slurm.records import Candidate, NodeGroup, Partition, QueueRecord, RunRecord, SlurmJobId, Tres
 from ucloud_slurm.slurm.states import read_state
 
 SEPARATOR = "\x1f"
 END = "\x1e"
 
-QUEUE_FIELDS = ("%A", "%T", "%V", "%S", "%M", "%D", "%C", "%u", "%r", "%N", "%l", "%a", "%P", "%j")
+# squeue(1), --Format: a width of 0 prints a field whole, and what follows it is its suffix.
+QUEUE_FIELDS = (
+    "JobID", "State", "SubmitTime", "StartTime", "TimeUsed", "NumNodes", "NumCPUs", "UserID", "UserName", "Reason",
+    "NodeList", "TimeLimit", "Account", "Partition", "RestartCnt", "tres-alloc", "Name",
+)  # fmt: skip
+NAMED_FIELDS = (
+    "JobID", "UserID", "SubmitTime", "NumNodes", "NumCPUs", "Account", "Partition", "WorkDir", "Comment", "Name",
+)  # fmt: skip
 
 RUN_FIELDS = (
-    "JobIDRaw", "State", "Submit", "Start", "End", "ElapsedRaw", "ExitCode", "NNodes", "AllocCPUS",
-    "User", "NodeList", "JobName",
+    "JobIDRaw", "State", "Submit", "Start", "End", "ElapsedRaw", "ExitCode", "NNodes", "AllocCPUS", "UID",
+    "User", "NodeList", "Partition", "Account", "AllocTRES", "ReqTRES", "WorkDir", "Comment", "JobName",
 )  # fmt: skip
-RUN_FORMAT = ",".join(RUN_FIELDS)
+SUBMITTED_FIELDS = (RUN_FIELDS[0], "SubmitLine", *RUN_FIELDS[1:])
 
 PARTITION_FIELDS = ("%R", "%a", "%l", "%s", "%D", "%c", "%m", "%G")
 PARTITION_FORMAT = SEPARATOR.join((*PARTITION_FIELDS, END))
@@ -35,6 +43,7 @@ CAPACITY_FIELDS = ("NodeList:255", "CPUsState:64", "Memory:32", "AllocMem:32")
 
 # Thousands of jobs have few limits, spans and times of submission among them: what was read is read once.
 KEPT = 4096
+UNREADABLE = "a row that cannot be read"
 UNKNOWN_TIMES = frozenset({"", "N/A", "None", "Unknown", "0"})
 
 
@@ -43,11 +52,16 @@ class ParseError(Exception):
 
 
 def queue_format(mark: str) -> str:
-    """What squeue is asked for (``-o``).
+    """What squeue is asked for (``-O``).
 
     :param mark: letters and digits that nobody knows beforehand
     """
-    return SEPARATOR.join((*QUEUE_FIELDS, END + mark))
+    return ",".join(f"{field}:0{SEPARATOR}" for field in QUEUE_FIELDS) + END + mark
+
+
+def named_format(mark: str) -> str:
+    """What squeue is asked for (``-O``) of jobs whose users' texts are wanted. See :func:`queue_format`."""
+    return ",".join(f"{field}:0{delimiter(mark)}" for field in NAMED_FIELDS)
 
 
 def delimiter(mark: str) -> str:
@@ -56,64 +70,118 @@ def delimiter(mark: str) -> str:
 
 
 def queue(output: str, mark: str) -> list[QueueRecord]:
-    """Rows of ``squeue -h -o`` :func:`queue_format`.
+    """Rows of ``squeue -h -O`` :func:`queue_format`. One that cannot be read has no state and no uid.
 
     :raises ParseError: when a row is not whole
     """
-    records = []
-    for fields in _rows(output, len(QUEUE_FIELDS), SEPARATOR + END + mark):
-        (id_, state, submitted, started, elapsed, nodes, cpus, user, reason, node_list, limit, account, partition,
-            name) = fields  # fmt: skip
-        records.append(
-            QueueRecord(
-                id=SlurmJobId(_integer(id_)),
-                state=read_state(state),
-                state_text=state,
-                submitted=_time(submitted) or 0,
-                started=_time(started),
-                elapsed=seconds(elapsed),
-                nodes=_integer(nodes),
-                cpus=_integer(cpus),
-                user=user,
-                reason=reason,
-                node_list=node_list,
-                minutes=_limit(limit),
-                account=account,
-                partition=partition,
-                name=name,
-            )
+    return [_queue_record(fields) for fields in _rows(output, len(QUEUE_FIELDS), SEPARATOR + END + mark)]
+
+
+def _queue_record(fields: Sequence[str]) -> QueueRecord:
+    (id_, state, submitted, started, elapsed, nodes, cpus, uid, user, reason, node_list, limit, account, partition,
+        restarts, tres_, name) = fields  # fmt: skip
+    try:
+        return QueueRecord(
+            id=SlurmJobId(_integer(id_)),
+            state=read_state(state),
+            state_text=state,
+            submitted=_time(submitted) or 0,
+            started=_time(started),
+            elapsed=seconds(elapsed),
+            nodes=_integer(nodes),
+            cpus=_integer(cpus),
+            uid=_integer(uid),
+            user=user,
+            reason=reason,
+            node_list=node_list,
+            minutes=_limit(limit),
+            account=account,
+            partition=partition,
+            restarts=_integer(restarts),
+            tres=tres_,
+            name=name,
         )
-    return records
+    except ParseError:
+        number = SlurmJobId(_integer(id_))
+        return QueueRecord(number, name, user, None, UNREADABLE, "", 0, None, 0, 0, 0, "", None, account, partition)
 
 
-def runs(output: str, mark: str) -> list[RunRecord]:
-    """Rows of ``sacct -X -D -n -P -o RUN_FORMAT`` with :func:`delimiter`.
+def named(output: str, mark: str) -> list[Candidate]:
+    """Rows of ``squeue -h -O`` :func:`named_format`. Those that cannot be read are left out.
 
     :raises ParseError: when a row is not whole
     """
-    records = []
-    for fields in _unended(output, len(RUN_FIELDS), delimiter(mark)):
-        id_, state, submitted, started, ended, elapsed, exit_code, nodes, cpus, user, node_list, name = fields
-        code, _, number = exit_code.partition(":")
-        records.append(
-            RunRecord(
-                id=SlurmJobId(_integer(id_)),
-                state=read_state(state),
-                state_text=state,
-                submitted=_time(submitted) or 0,
-                started=_time(started),
-                ended=_time(ended),
-                elapsed=_integer(elapsed or "0"),
-                exit_code=_integer(code or "0"),
-                signal=_integer(number or "0"),
-                nodes=_integer(nodes or "0"),
-                cpus=_integer(cpus or "0"),
-                user=user,
-                node_list=node_list,
-                name=name,
+    found = []
+    for fields in _unended(output, len(NAMED_FIELDS) + 1, delimiter(mark)):
+        id_, uid, submitted, nodes, cpus, account, partition, folder, comment, name, _ = fields
+        with suppress(ParseError):
+            found.append(
+                Candidate(
+                    id=SlurmJobId(_integer(id_)),
+                    name=name,
+                    uid=_integer(uid),
+                    submitted=_time(submitted) or 0,
+                    comment=comment,
+                    partition=partition,
+                    account=account,
+                    nodes=_integer(nodes),
+                    cpus=_integer(cpus),
+                    folder=folder,
+                )
             )
+    return found
+
+
+def runs(output: str, mark: str, fields: Sequence[str] = RUN_FIELDS) -> list[RunRecord]:
+    """Rows of ``sacct -X -D -n -P`` with :func:`delimiter`. One that cannot be read has no state and no uid.
+
+    :param fields: that sacct was asked for
+    :raises ParseError: when a row is not whole
+    """
+    rows = _unended(output, len(fields), delimiter(mark))
+    return [_run_record(dict(zip(fields, row, strict=True))) for row in rows]
+
+
+def _run_record(row: Mapping[str, str]) -> RunRecord:
+    code, _, number = row["ExitCode"].partition(":")
+    try:
+        return RunRecord(
+            id=SlurmJobId(_integer(row["JobIDRaw"])),
+            state=read_state(row["State"]),
+            state_text=row["State"],
+            submitted=_time(row["Submit"]) or 0,
+            started=_time(row["Start"]),
+            ended=_time(row["End"]),
+            elapsed=_integer(row["ElapsedRaw"] or "0"),
+            exit_code=_integer(code or "0"),
+            signal=_integer(number or "0"),
+            nodes=_integer(row["NNodes"] or "0"),
+            cpus=_integer(row["AllocCPUS"] or "0"),
+            uid=_integer(row["UID"]),
+            user=row["User"],
+            node_list=row["NodeList"],
+            partition=row["Partition"],
+            account=row["Account"],
+            tres=row["AllocTRES"],
+            requested=row["ReqTRES"],
+            folder=row["WorkDir"],
+            comment=row["Comment"],
+            submit_line=row.get("SubmitLine", ""),
+            name=row["JobName"],
         )
-    return records
+    except ParseError:
+        id_ = SlurmJobId(_integer(row["JobIDRaw"]))
+        return RunRecord(id_, row["JobName"], row["User"], None, UNREADABLE, 0, None, None, 0, 0, 0, 0, 0, "")
+
+
+@lru_cache(KEPT)
+def tres(text: str) -> Tres:
+    """Trackable resources, such as ``billing=2,cpu=2,gres/gpu=1,gres/gpu:a100=1,mem=200M,node=1``."""
+    counts = dict(part.partition("=")[::2] for part in text.split(","))
+    numbers = {name: int(count) for name, count in counts.items() if count.isascii() and count.isdigit()}
+    kinds = [number for name, number in numbers.items() if name.startswith("gres/gpu:")]
+    gpus = numbers.get("gres/gpu", sum(kinds) if kinds else None)
+    return Tres(numbers.get("node"), numbers.get("cpu"), gpus, numbers.get("billing"))
 
 
 def partitions(output: str) -> list[Partition]:
@@ -197,20 +265,21 @@ def _rows(output: str, count: int, end: str) -> Iterable[list[str]]:
 
 
 def _unended(output: str, count: int, separator: str) -> Iterable[list[str]]:
-    """Rows whose end cannot be marked. A line without a separator goes on with the last field of the row before."""
-    if output and not output.endswith("\n"):
+    """Rows of ``count`` fields whose end is not marked. Any field but the first may hold line feeds."""
+    if not output:
+        return
+    if not output.endswith("\n"):
         raise ParseError("the last row is cut off")
-    rows: list[str] = []
-    for line in output.split("\n")[:-1]:
-        if separator in line or not rows:
-            rows.append(line)
-        else:
-            rows[-1] += f"\n{line}"
-    for row in rows:
-        fields = row.split(separator, count - 1)
-        if len(fields) != count:
-            raise ParseError(f"a row has {len(fields)} fields instead of {count}: {row[:80]!r}")
-        yield fields
+    # The last field of a row and the first one of the next are one piece with a line feed between them.
+    pieces = output[:-1].split(separator)
+    if len(pieces) == 1 or (len(pieces) - 1) % (count - 1):
+        raise ParseError(f"the answer has {len(pieces)} fields, which make no rows of {count}")
+    first = pieces[0]
+    for start in range(1, len(pieces), count - 1):
+        *fields, last = pieces[start : start + count - 1]
+        end, _, following = last.rpartition("\n") if start + count - 1 < len(pieces) else (last, "", "")
+        yield [first, *fields, end]
+        first = following
 
 
 def _integer(text: str) -> int:

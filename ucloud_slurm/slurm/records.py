@@ -62,6 +62,9 @@ class QueueRecord:
     :ivar elapsed: seconds for which the present run has had its allocation, without suspension
     :ivar cpus: CPUs of the whole job
     :ivar minutes: time limit, None for no limit
+    :ivar uid: of its owner; None where the row could not be read, which says nothing about the job
+    :ivar restarts: how often it was requeued
+    :ivar tres: what is allocated, or requested while it waits (slurm.conf(5): AccountingStorageTRES)
     """
 
     id: SlurmJobId
@@ -79,6 +82,9 @@ class QueueRecord:
     minutes: int | None
     account: str
     partition: str
+    uid: int | None = None
+    restarts: int = 0
+    tres: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,12 @@ class RunRecord:
     :ivar elapsed: seconds for which the run had its allocation, without suspension
     :ivar ended: None until some seconds after the end
     :ivar cpus: CPUs of the whole allocation
+    :ivar uid: of its owner; None where the row could not be read
+    :ivar tres: what was allocated
+    :ivar requested: what was requested, of which Slurm may have allocated more
+    :ivar folder: working directory
+    :ivar comment: empty where Slurm does not keep it (slurm.conf(5): AccountingStoreFlags)
+    :ivar submit_line: the command line of the submission, which nothing changes; empty where it was not asked for
     """
 
     id: SlurmJobId
@@ -104,6 +116,66 @@ class RunRecord:
     nodes: int
     cpus: int
     node_list: str
+    uid: int | None = None
+    partition: str = ""
+    account: str = ""
+    tres: str = ""
+    requested: str = ""
+    folder: str = ""
+    comment: str = ""
+    submit_line: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """False for a row that cannot be read, or that slurmdbd made of the end of a job before it had its beginning."""
+        early = self.name == "allocation" and not self.tres and self.ended is not None
+        return self.uid is not None and not early
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs are asked for; of several conditions all must hold. None: any.
+
+    :ivar uids: accounts that may not exist any more
+    """
+
+    uids: frozenset[int] | None = None
+    names: frozenset[str] | None = None
+    partitions: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tres:
+    """Trackable resources of a job. None: Slurm does not say.
+
+    :ivar billing: the product of TRESBillingWeights (slurm.conf(5))
+    """
+
+    nodes: int | None = None
+    cpus: int | None = None
+    gpus: int | None = None
+    billing: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A job that has the name of one of ours, from squeue or sacct.
+
+    :ivar comment: None where the source does not have it
+    :ivar nodes: requested, or allocated
+    :ivar cpus: requested, or allocated
+    """
+
+    id: SlurmJobId
+    name: str
+    uid: int
+    submitted: int
+    comment: str | None
+    partition: str
+    account: str
+    nodes: int
+    cpus: int
+    folder: str
 
 
 @dataclass(frozen=True, slots=True)

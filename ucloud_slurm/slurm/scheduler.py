@@ -3,7 +3,18 @@
 from collections.abc import Collection
 from typing import Protocol
 
-from ucloud_slurm.slurm.records import Load, Node, Partition, QueueRecord, RunRecord, SlurmJobId, Submission, TerminalCommand
+from ucloud_slurm.slurm.records import (
+    Candidate,
+    Load,
+    Node,
+    Partition,
+    QueueRecord,
+    RunFilter,
+    RunRecord,
+    SlurmJobId,
+    Submission,
+    TerminalCommand,
+)
 from ucloud_slurm.system.process import Start
 
 
@@ -29,6 +40,10 @@ class Scheduler(Protocol):
     :raises SchedulerUnavailableError: from every call, when Slurm gives no whole answer
     """
 
+    @property
+    def cluster(self) -> str | None:
+        """Slurm's name of the cluster (slurm.conf(5): ClusterName); None where it is not known."""
+
     def begin(self) -> None:
         """Prepares for many calls, without waiting. Optional."""
 
@@ -42,10 +57,10 @@ class Scheduler(Protocol):
         :raises SchedulerUnavailableError: Slurm's command cannot be started
         """
 
-    def queue(self, users: Collection[str] | None) -> list[QueueRecord]:
+    def queue(self, uids: Collection[int] | None) -> list[QueueRecord]:
         """All jobs of these users that slurmctld knows, including ended ones until it forgets them (MinJobAge).
 
-        :param users: None for all users
+        :param uids: accounts that may not exist any more; None for all users
         """
 
     def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:
@@ -54,11 +69,17 @@ class Scheduler(Protocol):
     def runs(self, ids: Collection[SlurmJobId]) -> list[RunRecord]:
         """Every run of these jobs, from the accounting database."""
 
-    def runs_named(self, names: Collection[str], users: Collection[str], since: float) -> list[RunRecord]:
-        """Every run with one of these names, of one of these users, submitted since then."""
+    def queue_named(self, names: Collection[str]) -> list[Candidate]:
+        """All jobs with one of these names that slurmctld knows, of any user."""
 
-    def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:
-        """Asks Slurm to cancel that job if it has that name and belongs to that user.
+    def runs_since(self, since: float, which: RunFilter) -> list[RunRecord]:
+        """Every run that was submitted or active since then, with its command line where Slurm keeps it.
+
+        :param since: seconds since the epoch
+        """
+
+    def cancel(self, job: SlurmJobId, within: float) -> None:
+        """Asks Slurm to cancel that job. The caller has compared its identity with squeue's record.
 
         Success does not mean that the job has ended. Idempotent: a job that has ended is no error.
 

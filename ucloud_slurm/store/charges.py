@@ -1,4 +1,4 @@
-"""The tables charges and runs: what was charged or reported of each job, and the runs that it is calculated from."""
+"""The tables charges, runs and remainders: what was charged or reported of each job, and what it is calculated from."""
 
 import json
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.reports import Charge, Usage
 
 
@@ -15,6 +16,7 @@ class EndedRun:
 
     :ivar seconds: that it ran, without suspension, as Slurm counts
     :ivar state: in Slurm's word
+    :ivar tres: what was allocated, as Slurm prints it; None in rows of earlier releases
     """
 
     job_id: str
@@ -27,6 +29,10 @@ class EndedRun:
     state: str
     exit_code: int
     signal: int
+    partition: str | None = None
+    account: str | None = None
+    name: str | None = None
+    tres: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,24 @@ class LedgerEntry:
     multiplier: int
     created_at: float
     outcome: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RestKey:
+    """What shares the rest of a unit: jobs whose units are alike and that one wallet pays.
+
+    :ivar product: empty where all products of the category count in the same unit
+    :ivar unit: parts of a unit, which are its seconds
+    """
+
+    payer: Payer
+    product: str
+    unit: int
+
+    @property
+    def columns(self) -> list[str | int]:
+        """The key of the table."""
+        return [self.payer.kind, self.payer.owner, self.payer.category, self.product, self.unit]
 
 
 class Charges:
@@ -83,6 +107,25 @@ class Charges:
             ):
                 self._outbox.enqueue(charge.job_id, "usage", usage.body(), now)
 
+    def may_end(self, job_id: str) -> bool:
+        """Whether a job has no last charge yet and may get one: it has not ended, and UCloud has it."""
+        sql = "select 1 from jobs where id = ? and phase = 'live' and stop is not 'rolled-back'"
+        return self._store.row(sql, [job_id]) is not None
+
+    def rest(self, wallet: RestKey) -> int:
+        """The rest of a unit that a wallet has, in parts of the unit; below 0 where it was charged more than it used."""
+        sql = "select rest from remainders where (owner_kind, owner, category, product, unit) = (?, ?, ?, ?, ?)"
+        row = self._store.row(sql, wallet.columns)
+        return int(row["rest"]) if row else 0
+
+    def carry(self, wallet: RestKey, rest: int) -> None:
+        """Writes the rest of a unit that a wallet has. Called in the transaction that records the end of a job."""
+        self._store.change(
+            "insert into remainders (owner_kind, owner, category, product, unit, rest) values (?, ?, ?, ?, ?, ?) "
+            "on conflict (owner_kind, owner, category, product, unit) do update set rest = excluded.rest",
+            [*wallet.columns, rest],
+        )
+
     def runs(self, job_id: str) -> list[EndedRun]:
         """The runs of a job that have ended, oldest first."""
         rows = self._store.rows("select * from runs where job_id = ? order by submitted", [job_id])
@@ -92,3 +135,6 @@ class Charges:
         """Writes runs that have ended; a later record of a run replaces the earlier one."""
         with self._store.writing() as db:
             db.table("runs").upsert_all([asdict(run) for run in runs], pk=("job_id", "submitted"))
+            for job_id in {run.job_id for run in runs}:
+                ((number,),) = self._store.tuples("select count(*) from runs where job_id = ?", [job_id])
+                self._store.change("update jobs set ended_runs = ? where id = ?", [number, job_id])

@@ -22,6 +22,9 @@ class NewJob:
 
     :ivar name: of the Slurm job
     :ivar local_user: the Unix user that it runs as, whatever becomes of its owner's link later
+    :ivar uid: of that user; None where it has none
+    :ivar secret: the nonces of its attempts are made from it (:func:`ucloud_slurm.bridge.naming.nonce`)
+    :ivar built: partition, account, size and folder of the batch job, JSON; None while it is not built
     :ivar fingerprint: of its owner and specification (:func:`ucloud_slurm.bridge.naming.fingerprint`)
     :ivar body: the Job as UCloud sent it, JSON
     """
@@ -36,6 +39,9 @@ class NewJob:
     fingerprint: str
     body: str
     accepted_at: float
+    uid: int | None = None
+    secret: str | None = None
+    built: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,12 @@ class OpenJob:
     :ivar charged: node-seconds or CPU-seconds that have been charged or reported
     :ivar time_limit: minutes, as UCloud knows it
     :ivar by_periods: of ``charged`` what was charged by periods, to a UCloud that gets no usage reports
+    :ivar uid: of the Unix user; None where that is not known
+    :ivar cluster: that it was submitted to; None where that is not known
+    :ivar shape: partition, name and TRES as squeue showed them last
+    :ivar waits_for: the kind of reason for which it waits, as UCloud heard it
+    :ivar waits_since: when UCloud heard it
+    :ivar ended_runs: runs of it that are recorded as ended
     :ivar held_at: we hold the job in the queue since then
     :ivar external: it was submitted outside UCloud
     """
@@ -67,6 +79,13 @@ class OpenJob:
     time_limit: int | None
     by_periods: int
     held_at: float | None
+    accepted_at: float
+    uid: int | None
+    cluster: str | None
+    shape: str | None
+    waits_for: str | None
+    waits_since: float | None
+    ended_runs: int
     phase: JobPhase
     state: JobState | None
     stop: Stop | None
@@ -98,7 +117,8 @@ class JobRow(OpenJob):
 
     fingerprint: str
     body: str
-    accepted_at: float
+    secret: str | None
+    built: str | None
     acknowledged_at: float | None
     claimed_until: float | None
     attempted_at: float | None

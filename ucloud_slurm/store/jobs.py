@@ -112,21 +112,29 @@ class Jobs:
         return refused
 
     def claim(
-        self, ids: Collection[str], now: float, until: float, pace: float | None = None, within: float = BUSY_SECONDS
+        self,
+        ids: Collection[str],
+        now: float,
+        until: float,
+        pace: float | None = None,
+        within: float = BUSY_SECONDS,
+        built: str | None = None,
     ) -> dict[str, int]:
         """Claims an attempt to submit each of these jobs, except those that are claimed, must end or are held.
 
         :param until: when the claims expire, in seconds since the epoch
         :param pace: most submissions a second as one Unix user, over :data:`RATE_WINDOW_SECONDS`; None: no limit
+        :param built: what is submitted (:class:`NewJob`); None: that is written already
         :returns: the claimed jobs with the number of the attempt; the outcome of another attempt changes nothing
         """
         with self._store.writing(within=within):
             if pace is not None:
                 ids = self._within_pace(ids, now, pace)
             rows = self._store.rows(
-                "update jobs set phase = 'submitting', attempted_at = ?, claimed_until = ?, attempts = attempts + 1 "
+                "update jobs set phase = 'submitting', attempted_at = ?, claimed_until = ?, attempts = attempts + 1, "
+                "built = coalesce(?, built) "
                 f"where {_IDS} and +phase = 'accepted' and stop is null and held_at is null returning id, attempts",
-                [now, until, json.dumps(list(ids))],
+                [now, until, built, json.dumps(list(ids))],
             )
         return {row["id"]: int(row["attempts"]) for row in rows}
 
@@ -160,23 +168,28 @@ class Jobs:
         slurm_id: int,
         submitted_at: int | None,
         *,
+        cluster: str | None = None,
+        uid: int | None = None,
         attempt: int | None = None,
         acknowledged_at: float | None = None,
     ) -> bool:
         """The submission made this Slurm job.
 
         :param submitted_at: as Slurm says, in seconds since the epoch; None while that is not known
+        :param cluster: Slurm's name of the cluster, where it is known
+        :param uid: of the Slurm job's owner, where it was not known before
         :param attempt: whose outcome this is; None: the Slurm job was found by its name
         :param acknowledged_at: create is answered with success now
         :returns: False when the job does not wait for this outcome: the Slurm job is one too many
         """
         return bool(
             self._store.change(
-                "update jobs set phase = 'live', slurm_id = ?, submitted_at = ?, claimed_until = null, "
+                "update jobs set phase = 'live', slurm_id = ?, submitted_at = ?, cluster = ?, uid = coalesce(uid, ?), "
+                "claimed_until = null, "
                 "state = coalesce(state, 'IN_QUEUE'), "
                 "promised_at = case when stop is 'rolled-back' then promised_at else coalesce(promised_at, ?) end "
                 "where id = ? and phase = 'submitting' and attempts = coalesce(?, attempts)",
-                [slurm_id, submitted_at, acknowledged_at, job_id, attempt],
+                [slurm_id, submitted_at, cluster, uid, acknowledged_at, job_id, attempt],
                 durable=False,  # if it is lost, the job is looked up by its name
             )
         )

@@ -4,7 +4,9 @@ Nothing of this is needed for a file that is up to date, and sqlite-utils, which
 load than a pass over a few jobs.
 """
 
-from collections.abc import Callable
+import pwd
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ucloud_slurm.store.migrations_initial import m001_first, m002_live, m003_people
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 SET = "ucloud-slurm"
+_OPEN = "phase in ('accepted', 'submitting', 'live')"
 
 
 def migrate(db: "Database") -> None:
@@ -142,6 +145,53 @@ def m010_watched(db: "Database") -> None:
     )
 
 
+def m011_identity(db: "Database") -> None:
+    """What a Slurm job is known by, what was asked for it, and why it waits."""
+    jobs = db.table("jobs")
+    jobs.add_column("uid", int)  # of the Unix user
+    jobs.add_column("cluster", str)  # that it was submitted to (ClusterName); null: not known
+    jobs.add_column("secret", str)  # the nonces of its attempts, in the Slurm job's comment, are made from it
+    jobs.add_column("built", str)  # partition, account, size and folder as submitted, JSON
+    jobs.add_column("shape", str)  # partition, name and TRES as squeue showed them last
+    jobs.add_column("waits_for", str)  # the kind of reason for which it waits, as UCloud heard it
+    jobs.add_column("waits_since", float)  # when UCloud heard it
+    jobs.add_column("ended_runs", int, not_null_default=0)  # that are in runs already
+    for name, uid in _uids(row["local_user"] for row in db.query(f"select distinct local_user from jobs where {_OPEN}")):
+        db.execute(f"update jobs set uid = ? where local_user = ? and {_OPEN}", [uid, name])
+    for column, kind in (("partition", str), ("account", str), ("name", str), ("tres", str)):
+        db.table("runs").add_column(column, kind)
+    db.execute("drop index jobs_open")
+    db.execute(
+        "create index jobs_open on jobs (accepted_at, id, slurm_id, phase, name, local_user, owner, project, category, "
+        "product, submitted_at, state, slurm_state, stop, missing_since, missing_reads, run_submitted, charged, "
+        "time_limit, outside, by_periods, held_at, uid, cluster, shape, waits_for, waits_since, ended_runs) "
+        f"where {_OPEN}"
+    )
+
+
+def _uids(names: "Iterable[str]") -> "Iterator[tuple[str, int]]":
+    for name in names:
+        with suppress(KeyError):
+            yield name, pwd.getpwnam(name).pw_uid
+
+
+def m012_remainders(db: "Database") -> None:
+    """The rest of a unit that each wallet has."""
+    db.create_table(
+        "remainders",
+        {
+            "owner_kind": str,  # as in wallets
+            "owner": str,
+            "category": str,
+            "product": str,  # empty: all of the category
+            "unit": int,  # parts of a unit
+            "rest": int,  # in these parts
+        },
+        pk=("owner_kind", "owner", "category", "product", "unit"),
+        not_null={"rest"},
+    )
+
+
 # In their order. The name of each is recorded in every file that has had it.
 STEPS: "tuple[Callable[[Database], None], ...]" = (
     m001_first,
@@ -154,4 +204,6 @@ STEPS: "tuple[Callable[[Database], None], ...]" = (
     m008_scale,
     m009_pace,
     m010_watched,
+    m011_identity,
+    m012_remainders,
 )

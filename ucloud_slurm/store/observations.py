@@ -19,6 +19,8 @@ class Observation:
     :ivar submitted_at: when the job was submitted first
     :ivar run_submitted: when its present run was submitted
     :ivar time_limit: minutes
+    :ivar uid: of its owner, where it was not known
+    :ivar shape: partition, name and TRES
     :ivar found: it was absent, and is not any more
     """
 
@@ -26,6 +28,8 @@ class Observation:
     submitted_at: int | None = None
     run_submitted: int | None = None
     time_limit: int | None = None
+    uid: int | None = None
+    shape: str | None = None
     found: bool = False
 
 
@@ -45,6 +49,7 @@ class Observations:
             "update jobs set slurm_state = coalesce(:slurm_state, slurm_state), "
             "submitted_at = coalesce(:submitted_at, submitted_at), "
             "run_submitted = coalesce(:run_submitted, run_submitted), time_limit = coalesce(:time_limit, time_limit), "
+            "uid = coalesce(:uid, uid), shape = coalesce(:shape, shape), "
             "missing_since = case when :found then null else missing_since end, "
             "missing_reads = case when :found then 0 else missing_reads end where id = :id",
             {**asdict(observation), "id": job_id},
@@ -57,6 +62,13 @@ class Observations:
             "where id = ? and phase = 'live'",
             [now, job_id],
         )
+
+    def record_waiting(self, job_id: str, kind: str | None, update: JobUpdate | None, now: float) -> None:
+        """The kind of reason for which a job waits, None: none; UCloud hears the update."""
+        with self._store.writing():
+            self._store.change("update jobs set waits_for = ?, waits_since = ? where id = ?", [kind, now, job_id])
+            if update is not None:
+                self._outbox.enqueue_update(job_id, update, now)
 
     def record_time_limit(self, job_id: str, minutes: int, update: JobUpdate, now: float) -> None:
         """The job has a new time limit; UCloud hears of it once."""
@@ -87,10 +99,11 @@ class Observations:
             found.setdefault(job.slurm_id or 0, []).append(job)
         return found
 
-    def has_name(self, name: str, user: str) -> bool:
-        """Whether a job that we submitted for this Unix user has this name in Slurm."""
-        sql = "select 1 from jobs where name = ? and local_user = ? and not outside"
-        return self._store.row(sql, [name, user]) is not None
+    def awaited(self) -> set[tuple[str, int | None]]:
+        """Names and uids of the jobs whose submission has begun: a Slurm job with such a name may be one of them."""
+        some = "phase in ('accepted', 'submitting', 'live')"  # of the index
+        sql = f"select name, uid from jobs indexed by jobs_open where {some} and +phase = 'submitting'"
+        return set(self._store.tuples(sql))
 
     def register(self, job: NewJob, slurm_id: int, submitted_at: int, now: float) -> bool:
         """Writes a job that was submitted outside UCloud and has been registered there.

@@ -116,7 +116,7 @@ def eligible_user(local_user: str, users: UsersSection, uid: int | None = None) 
     except IneligibleUserError as error:
         log.warning("no job runs as %s: %s", one_line(local_user, 40), error.reason)
         raise
-    return LocalUser(account.name, account.home, account.shell)
+    return LocalUser(account.name, account.home, account.shell, account.uid)
 
 
 class Table:

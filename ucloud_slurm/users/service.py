@@ -44,7 +44,7 @@ def person(config: Config) -> LocalUser:
             account_of(user, config.users)
         except IneligibleUserError as error:
             raise Misconfigured([f"users.service_user: {error.reason}."]) from None
-    return LocalUser(user, account.pw_dir, account.pw_shell or "/bin/sh")
+    return LocalUser(user, account.pw_dir, account.pw_shell or "/bin/sh", account.pw_uid)
 
 
 class Service:
@@ -64,4 +64,4 @@ class Service:
             account = pwd.getpwnam(local_user)
         except KeyError:
             return LocalUser(local_user, "/nonexistent", "/bin/sh")
-        return LocalUser(local_user, account.pw_dir, account.pw_shell or "/bin/sh")
+        return LocalUser(local_user, account.pw_dir, account.pw_shell or "/bin/sh", account.pw_uid)

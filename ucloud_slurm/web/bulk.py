@@ -13,7 +13,16 @@ from queue import Empty, SimpleQueue
 from ucloud_slurm.errors import Conflict, StorageError
 from ucloud_slurm.provider.cancellation import cancel
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.submission import FolderError, SubmissionOutcome, abandon, conclude, lease, may_submit, start
+from ucloud_slurm.provider.submission import (
+    FolderError,
+    SubmissionOutcome,
+    abandon,
+    conclude,
+    lease,
+    may_submit,
+    start,
+    with_nonce,
+)
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM, person
@@ -123,7 +132,7 @@ class Bulk:
 
     def _queue(self, claims: Mapping[str, int], send_by: float) -> None:
         for job_id, attempt in claims.items():
-            submission = self._submissions[job_id]
+            submission = with_nonce(self._submissions[job_id], self._new[job_id].secret, attempt)
             work = partial(self._conclude, job_id, submission, attempt, send_by)
             task = self._provider.executor.submit(self._new[job_id].owner, work, partial(self._start, submission), abandon)
             self._tasks[task] = job_id

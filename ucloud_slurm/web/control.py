@@ -11,9 +11,10 @@ from ucloud_slurm.bridge import time_limit
 from ucloud_slurm.bridge.errors import action
 from ucloud_slurm.errors import Conflict, NotFound, Problem, Refused
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.identity import find
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
-from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
+from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import FAIR_TRIAL_SECONDS, SLURM
@@ -204,8 +205,6 @@ def _named(items: Sequence[_Item], item: _Item) -> Iterator[None]:
 def present(provider: Provider, job: Job, within: float) -> tuple[JobRow, QueueRecord]:
     """The row of a job, and Slurm's present record of it.
 
-    Slurm uses ids again: a record with another name or user belongs to another job.
-
     :param within: seconds that Slurm has for its answer
     :raises NotFound: the job is unknown
     :raises Refused: the job has ended
@@ -217,10 +216,10 @@ def present(provider: Provider, job: Job, within: float) -> tuple[JobRow, QueueR
         raise NotFound(f"This provider does not know job {job.id}.")
     if row.phase is JobPhase.ENDED or row.stop is not None:
         raise Refused("The job has ended.")
-    if row.phase is not JobPhase.LIVE or row.slurm_id is None:
+    if row.phase is not JobPhase.LIVE:
         raise Conflict(NOT_YET)
-    record = provider.scheduler.job(SlurmJobId(row.slurm_id), within)
-    if record is None or (record.name, record.user) != (row.name, row.local_user):
+    record = find(provider, row, within)
+    if record is None:
         raise Refused("The job has ended.")
     if record.state is None or record.state.phase is SlurmPhase.ENDED or record.state is SlurmState.COMPLETING:
         raise Refused("The job has ended.")

@@ -16,6 +16,7 @@ from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.users.mapping import Identity
 from ucloud_slurm.web.bulk import Bulk, check_known, roll_back
 
 log = logging.getLogger(__name__)
@@ -75,14 +76,22 @@ class Create:
             try:
                 identity = provider.mapping.identity(job.owner.created_by, job.owner.project)
                 check_funds(provider, job)
-                new.append(new_job(job, fingerprints[job.id], identity.person.user, provider.now()))
-                submissions[job.id] = build(provider, lookup, job, identity)
+                submission = self._submission(lookup, job, identity)
+                new.append(new_job(job, fingerprints[job.id], identity.person, provider.now(), submission))
+                if submission is not None:
+                    submissions[job.id] = submission
             except Problem as problem:
                 named = Refused(f"items[{place}]: {problem.why}", error_code=problem.error_code, status=problem.status)
                 raise named if several else problem from None
-            except (CoreUnavailableError, CoreRefusedError, RenderingUnavailableError, SchedulerUnavailableError) as error:
-                log.warning("job %s: accepted, and built later: %s", job.id, error)
         return new, submissions
+
+    def _submission(self, lookup: Lookup, job: Job, identity: Identity) -> Submission | None:
+        """The batch job; None where the worker is to build it."""
+        try:
+            return build(self._provider, lookup, job, identity)
+        except (CoreUnavailableError, CoreRefusedError, RenderingUnavailableError, SchedulerUnavailableError) as error:
+            log.warning("job %s: accepted, and built later: %s", job.id, error)
+            return None
 
     def _wait(self, ids: Iterable[str]) -> None:
         """Waits for submissions that another request or the worker has begun."""

@@ -7,9 +7,9 @@ from ucloud_slurm.bridge.external_jobs import Registration, registrations
 from ucloud_slurm.config import ExternalJobRule
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.identity import identity_of
 from ucloud_slurm.slurm.records import QueueRecord
-from ucloud_slurm.store.job_rows import NewJob
-from ucloud_slurm.store.job_state import JobPhase
+from ucloud_slurm.store.job_rows import NewJob, OpenJob
 from ucloud_slurm.ucloud.jobs import MAX_ITEMS, Job
 from ucloud_slurm.ucloud.wire import from_data
 
@@ -27,16 +27,15 @@ def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> 
     """
     known_owners = {rule: _owner_known(provider, rule) for rule in provider.config.outside}
     wanted = [each for each in registrations(queue, provider.config) if known_owners[each.rule]]
+    # In this order: what is submitted meanwhile is known.
+    awaited = provider.observations.awaited() if wanted else set()
     known = provider.observations.by_slurm_id([each.record.id for each in wanted])
     new = [
         each
         for each in wanted
-        if not any(
-            (row.name, row.local_user) == (each.record.name, each.record.user)
-            and (row.phase is JobPhase.LIVE or row.submitted_at == each.record.submitted)
-            for row in known.get(each.record.id, [])
-        )
-        and not provider.observations.has_name(each.record.name, each.record.user)
+        if not any(_is_of(row, each.record) for row in known.get(each.record.id, []))
+        # The Slurm job of a submission that is under way, or whose outcome is unknown, is not from outside.
+        and (each.record.name, each.record.uid) not in awaited
     ]
     for start in range(0, len(new), MAX_ITEMS):
         some = new[start : start + MAX_ITEMS]
@@ -49,6 +48,11 @@ def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> 
             log.error("UCloud does not register jobs from outside (see [[outside]]): %s", error)
             return True
     return True
+
+
+def _is_of(row: OpenJob, record: QueueRecord) -> bool:
+    identity = identity_of(row)
+    return identity is not None and identity.is_of(record)
 
 
 def _owner_known(provider: Provider, rule: ExternalJobRule) -> bool:
@@ -95,6 +99,7 @@ def _new_job(job_id: str, each: Registration, provider_id: str, now: float) -> N
         id=job_id,
         name=record.name,
         local_user=record.user,
+        uid=record.uid,
         owner=each.owner,
         project=rule.project,
         category=rule.category,

@@ -11,8 +11,9 @@ from ucloud_slurm.provider.cancellation import end_unsubmitted
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import RenderingUnavailableError
-from ucloud_slurm.provider.submission import FolderError, build, conclude, lease, may_submit
+from ucloud_slurm.provider.submission import FolderError, build, conclude, lease, may_submit, with_nonce
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
+from ucloud_slurm.slurm.identity import BuiltJob
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_rows import JobRow
@@ -54,7 +55,7 @@ def submit_pending(provider: Provider, lookup: Lookup, rows: Iterable[JobRow]) -
         with isolate_errors(row.id, "submitting it"):
             submission = _build_pending(provider, lookup, row)
             if submission is not None:
-                work = partial(_submit_pending, provider, row.id, submission)
+                work = partial(_submit_pending, provider, row, submission)
                 tasks.append(provider.executor.submit(row.owner, work))
         if len(tasks) > MAX_BUILT:
             tasks.popleft().result()
@@ -62,18 +63,19 @@ def submit_pending(provider: Provider, lookup: Lookup, rows: Iterable[JobRow]) -
         task.result()
 
 
-def _submit_pending(provider: Provider, job_id: str, submission: Submission) -> None:
+def _submit_pending(provider: Provider, row: JobRow, submission: Submission) -> None:
     if not may_submit(provider, submission.user):
         return
-    with isolate_errors(job_id, "submitting it"):
+    with isolate_errors(row.id, "submitting it"):
         try:
             pace = provider.config.slurm.submit_per_second
             claimed_until, send_by = lease(provider)
-            claims = provider.jobs.claim([job_id], provider.now(), claimed_until, pace)
+            built = BuiltJob.of(submission).text
+            claims = provider.jobs.claim([row.id], provider.now(), claimed_until, pace, built=built)
             for attempt in claims.values():
-                conclude(provider, job_id, submission, attempt, send_by)
+                conclude(provider, row.id, with_nonce(submission, row.secret, attempt), attempt, send_by)
         except FolderError as error:
-            log.error("job %s: not submitted yet: %s", job_id, error)
+            log.error("job %s: not submitted yet: %s", row.id, error)
 
 
 def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submission | None:

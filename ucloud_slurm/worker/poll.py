@@ -9,25 +9,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ucloud_slurm.bridge import charges
-from ucloud_slurm.bridge.charges import Use
 from ucloud_slurm.bridge.script.inputs import ucloud_path
-from ucloud_slurm.bridge.states import final_update, queued_state, queued_update
+from ucloud_slurm.bridge.states import final_update, queued_update
 from ucloud_slurm.bridge.time_limit import limit_update
 from ucloud_slurm.bridge.usage import Accounting
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Forbidden, Refused
 from ucloud_slurm.provider.billing import accounting_of, bill
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.identity import by_number, identity_of, record_of
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase, SlurmState
-from ucloud_slurm.store.charges import EndedRun
 from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.observations import NOTHING_NEW, Observation
 from ucloud_slurm.system.journal import isolate_errors
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 from ucloud_slurm.users.mapping import slurm_account
+from ucloud_slurm.worker import changes
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +58,13 @@ class Poller:
         :param queue: squeue's answer
         :returns: False when sacct was needed and could not be asked
         """
-        listed = {record.id: record for record in queue}
-        pairs = [(row, _record_of(row, listed)) for row in rows]
-        wanted = {SlurmJobId(row.slurm_id) for row, record in pairs if row.slurm_id and _needs_runs(row, record)}
+        listed, now, era = by_number(queue), self._provider.now(), self._provider.era
+        pairs = [(row, record_of(row, listed)) for row in self._of_this_cluster(rows)]
+        wanted = {SlurmJobId(row.slurm_id) for row, record in pairs if row.slurm_id and changes.needs_runs(row, record)}
         runs = self._runs(wanted)
         for row, record in pairs:
             waits = record is not None and record.state is not None and record.state.phase is Phase.WAITING
-            if record is not None and waits and self._is_unchanged(row, record):
+            if record is not None and waits and changes.is_unchanged(row, record, era, now):
                 continue
             with isolate_errors(row.id, "polling it"):
                 try:
@@ -72,6 +72,16 @@ class Poller:
                 except (CoreUnavailableError, CoreRefusedError) as error:
                     log.warning("job %s: its price is not known yet: %s", row.id, error)
         return runs is not None
+
+    def _of_this_cluster(self, rows: Sequence[OpenJob]) -> list[OpenJob]:
+        """The jobs that were submitted to the cluster that answers; numbers of another one mean other jobs."""
+        cluster = self._provider.scheduler.cluster
+        here = [row for row in rows if cluster is None or row.cluster in (None, cluster)]
+        if len(here) < len(rows):
+            log.error(
+                "%d jobs are on another cluster than %s (slurm.conf): they are left as they are", len(rows) - len(here), cluster
+            )
+        return here
 
     def _runs(self, wanted: set[SlurmJobId]) -> dict[int, list[RunRecord]] | None:
         found: dict[int, list[RunRecord]] = {}
@@ -84,12 +94,11 @@ class Poller:
         return found
 
     def _reconcile(self, row: OpenJob, record: QueueRecord | None, runs: Mapping[int, list[RunRecord]] | None) -> None:
-        own = None
-        if runs is not None:
-            own = sorted(
-                (r for r in runs.get(row.slurm_id or 0, []) if (r.name, r.user) == (row.name, row.local_user)),
-                key=lambda run: run.submitted,
-            )
+        identity = identity_of(row)
+        own = None if runs is None or identity is None else identity.runs(runs.get(identity.id, []))
+        if own and not all(run.is_whole for run in own):
+            log.warning("job %s: sacct has a row of Slurm job %s that is not whole", row.id, row.slurm_id)
+            own = None
         if record is not None and record.state is None:
             if row.slurm_state != record.state_text:
                 log.warning("job %s: Slurm says %r, a state that is not known here", row.id, record.state_text)
@@ -99,46 +108,40 @@ class Poller:
         elif own is not None:
             self._not_listed(row, record, own)
 
-    def _is_unchanged(self, row: OpenJob, record: QueueRecord) -> bool:
-        """Whether all that squeue says, except the usage, is recorded, as it is for most jobs in most passes."""
-        shown = queued_state(record.state, self._provider.era)
-        return (
-            shown is not None
-            and shown is row.state
-            and record.state_text == row.slurm_state
-            and record.submitted == row.run_submitted
-            and record.minutes == row.time_limit
-            and row.missing_since is None
-            and row.submitted_at is not None
-        )
-
     def _listed(self, row: OpenJob, record: QueueRecord, own: list[RunRecord] | None) -> None:
-        if not self._is_unchanged(row, record):
-            self._record(row, record, own)
+        earlier = changes.ended_before(row, record, own)
+        if not changes.is_unchanged(row, record, self._provider.era, self._provider.now()):
+            self._record(row, record, earlier)
         if row.visible_to_ucloud and record.state is not None and record.state.phase is Phase.ALLOCATED:
-            self._charge(row, record)
+            self._charge(row, record, has_earlier=bool(row.ended_runs or earlier))
 
-    def _record(self, row: OpenJob, record: QueueRecord, own: list[RunRecord] | None) -> None:
+    def _record(self, row: OpenJob, record: QueueRecord, earlier: list[RunRecord] | None) -> None:
         """Records what is new of a job, and enqueues what UCloud must hear of it."""
         provider, now = self._provider, self._provider.now()
-        earlier = _before_new_run(row, record, own or [])
-        observation = _observe(row, record, new_run=earlier is not None)
+        observation = changes.observe(row, record, earlier)
         update = queued_update(record, provider.era) if row.visible_to_ucloud else None
         if update is not None and update.state is row.state:
             update = None
         if update is not None and update.state is JobState.RUNNING:
             update = replace(update, output_folder=self._folder(row))
+        reason = changes.new_reason(row, record, now) if row.visible_to_ucloud else None
         # An administrator has changed the limit, or we have and were interrupted before it was recorded.
         limit = record.minutes if row.visible_to_ucloud and row.time_limit not in (None, record.minutes) else None
-        if observation == NOTHING_NEW and update is None and not limit:
+        if observation == NOTHING_NEW and update is None and reason is None and not limit:
             return
         with provider.store.writing():
             if earlier:
-                provider.charges.record_runs([_ended_run(row, run) for run in earlier])
+                provider.charges.record_runs([changes.ended_run(row, run) for run in earlier])
             if observation != NOTHING_NEW:
                 provider.observations.record_observation(row.id, observation)
             if update is not None:
                 provider.outbox.enqueue_update(row.id, update, now)
+            if reason is not None:
+                # The message of a new state says it already.
+                said = JobUpdate(None, reason.sentence) if update is None else None
+                provider.observations.record_waiting(row.id, reason.kind, said, now)
+            elif update is not None and row.waits_for is not None:
+                provider.observations.record_waiting(row.id, None, None, now)
             if limit:
                 provider.observations.record_time_limit(row.id, limit, limit_update(limit, provider.era), now)
 
@@ -161,17 +164,14 @@ class Poller:
         except (Forbidden, Refused):
             return None
 
-    def _charge(self, row: OpenJob, record: QueueRecord) -> None:
+    def _charge(self, row: OpenJob, record: QueueRecord, *, has_earlier: bool) -> None:
         accounting = self._accounting(row)
         if accounting is None:
             return
-        tariff = accounting.tariff
-        present = Use(record.elapsed, record.nodes, record.cpus)
-        weight = tariff.weight(present)
-        used = present.seconds * weight
-        if row.submitted_at is not None and row.submitted_at < record.submitted:
-            earlier = self._provider.charges.runs(row.id)
-            used += charges.total([Use(run.seconds, run.nodes, run.cpus) for run in earlier], tariff)
+        present = changes.present_use(record)
+        earlier = self._provider.charges.runs(row.id) if has_earlier else []
+        used = charges.total([*map(changes.use_of, earlier), present], accounting.tariff)
+        weight = accounting.tariff.weight(present)
         bill(self._provider, row, record.id, used=used, weight=weight, accounting=accounting, final=False)
 
     def _accounting(self, row: OpenJob) -> Accounting | None:
@@ -221,11 +221,12 @@ class Poller:
     def _end(self, row: OpenJob, own: Sequence[RunRecord], update: JobUpdate) -> None:
         provider, now = self._provider, self._provider.now()
         accounting = self._accounting(row) if row.visible_to_ucloud else None
-        uses = [Use(run.elapsed, run.nodes, run.cpus) for run in own]
+        ended = [changes.ended_run(row, run) for run in own]
+        uses = [changes.use_of(run) for run in ended]
         used = charges.total(uses, accounting.tariff) if accounting else None
         log.info("job %s: Slurm job %s has ended: %s", row.id, row.slurm_id, own[-1].state_text)
         with provider.store.writing():
-            provider.charges.record_runs([_ended_run(row, run) for run in own])
+            provider.charges.record_runs(ended)
             seen = Observation(slurm_state=own[-1].state_text, submitted_at=own[0].submitted)
             provider.observations.record_observation(row.id, seen)
             ran = any(run.started and run.elapsed for run in own)
@@ -237,48 +238,3 @@ class Poller:
                 weight = accounting.tariff.weight(uses[-1])
                 bill(provider, row, own[-1].id, used=used, weight=weight, accounting=accounting, final=True)
             provider.observations.record_end(row.id, update, used, now)
-
-
-def _record_of(row: OpenJob, listed: Mapping[SlurmJobId, QueueRecord]) -> QueueRecord | None:
-    """The record of our job. Slurm uses ids again, so that name and user are compared too."""
-    record = listed.get(SlurmJobId(row.slurm_id or 0))
-    return record if record and (record.name, record.user) == (row.name, row.local_user) else None
-
-
-def _needs_runs(row: OpenJob, record: QueueRecord | None) -> bool:
-    if record is None:
-        return True
-    if record.state is None:
-        return False
-    requeued = row.run_submitted is not None and row.run_submitted != record.submitted
-    return record.state.phase is Phase.ENDED or requeued
-
-
-def _before_new_run(row: OpenJob, record: QueueRecord, own: Sequence[RunRecord]) -> list[RunRecord] | None:
-    """The ended runs of a requeued job before the one that squeue shows; None while nothing is to be recorded.
-
-    Its use goes on from these, as soon as sacct has the end of the last one.
-    """
-    if row.run_submitted == record.submitted:
-        return None
-    earlier = [run for run in own if run.submitted < record.submitted and run.ended is not None]
-    complete = row.run_submitted is None or any(run.submitted == row.run_submitted for run in earlier)
-    return earlier if complete else None
-
-
-def _observe(row: OpenJob, record: QueueRecord, *, new_run: bool) -> Observation:
-    """What of squeue's record is not in the row."""
-    return Observation(
-        slurm_state=record.state_text if row.slurm_state != record.state_text else None,
-        submitted_at=record.submitted if row.submitted_at is None else None,
-        run_submitted=record.submitted if new_run else None,
-        time_limit=record.minutes if row.time_limit is None else None,
-        found=row.missing_since is not None,
-    )
-
-
-def _ended_run(row: OpenJob, run: RunRecord) -> EndedRun:
-    return EndedRun(
-        job_id=row.id, submitted=run.submitted, started=run.started, ended=run.ended, seconds=run.elapsed,
-        nodes=run.nodes, cpus=run.cpus, state=run.state_text, exit_code=run.exit_code, signal=run.signal,
-    )  # fmt: skip

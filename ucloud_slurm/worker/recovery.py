@@ -1,67 +1,186 @@
 """Recovery of submissions with an unknown outcome.
 
-The Slurm job is looked up by name and user in squeue and in sacct. The submission is retried only if neither has it
-after a quiet time in which Slurm answered.
+The Slurm job is looked up by its name in squeue and in sacct. A name is only a search key: anybody can give it to any
+job. What is found is adopted if it is provably ours; the rest stays untouched, and the owner hears of it. The
+submission is retried only if neither has ours after a quiet time in which Slurm answered.
 """
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+from ucloud_slurm.bridge import naming
 from ucloud_slurm.provider.cancellation import cancel_duplicate, end_unsubmitted
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.identity import CLOCK_SKEW_SECONDS
+from ucloud_slurm.slurm import parse
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
-from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
+from ucloud_slurm.slurm.identity import BuiltJob
+from ucloud_slurm.slurm.records import Candidate, RunFilter, RunRecord, SlurmJobId
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 
 log = logging.getLogger(__name__)
 
-CLOCK_SKEW_SECONDS = 120  # that the clocks of this host and of slurmctld may differ
 MAX_ATTEMPTS = 20
+IMITATION = "imitation"  # as the kind of reason for which a job waits
+IMITATED = (
+    "A job with the name of this one ({id}) is on the cluster, but it was not submitted by this provider. It is left as "
+    "it is; please cancel it if you do not need it."
+)
 
 
-def recover_unknown(provider: Provider, rows: Sequence[JobRow], queue: Sequence[QueueRecord]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A Slurm job that may be the one that is sought.
+
+    :ivar nonce: the comment of the attempt that made it; None: it is not known which one did
+    :ivar ours: it is provably ours
+    """
+
+    id: SlurmJobId
+    uid: int
+    submitted: int
+    nonce: str | None
+    ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Sought:
+    """What is looked for, and how it is known.
+
+    :ivar begins: the part of the comment that everybody knows
+    :ivar comments: those of our attempts; empty where they are lost with the database
+    """
+
+    row: JobRow
+    built: BuiltJob | None
+    begins: str
+    comments: frozenset[str]
+
+    @classmethod
+    def of(cls, provider: Provider, row: JobRow) -> "_Sought":
+        begins = naming.comment(provider.config.provider.id, row.id)
+        secret = None if row.lookup_only else row.secret
+        nonces = (naming.nonce(secret, attempt) for attempt in range(1, row.attempts + 1)) if secret else ()
+        return cls(row, BuiltJob.read(row.built), begins, frozenset(f"{begins}:{nonce}" for nonce in nonces))
+
+    def among(self, candidates: Iterable[Candidate]) -> list[_Found]:
+        """What squeue lists under the name of this job."""
+        return [
+            _Found(each.id, each.uid, each.submitted, each.comment, self._is_ours(each))
+            for each in candidates
+            if each.name == self.row.name and self._may_be(each.uid, each.submitted)
+        ]
+
+    def among_runs(self, runs: Iterable[RunRecord]) -> list[_Found]:
+        """What sacct has of this job: the command line of a submission stays, whatever is changed of the job."""
+        found = []
+        for run in runs:
+            if run.uid is None or not self._may_be(run.uid, run.submitted):
+                continue
+            nonce = next((comment for comment in self.comments if f"--comment={comment}" in run.submit_line), None)
+            if nonce is not None:
+                ours = self.built is None or self.built.is_line_of(run.submit_line)
+                found.append(_Found(run.id, run.uid, run.submitted, nonce, ours))
+            elif run.name == self.row.name:
+                # With a command line that has none of our nonces it is somebody else's.
+                ours = self._is_ours(_candidate(run)) and not (run.submit_line and self.comments)
+                found.append(_Found(run.id, run.uid, run.submitted, run.comment or None, ours))
+        return found
+
+    def _may_be(self, uid: int, submitted: int) -> bool:
+        return self.row.uid in (None, uid) and submitted >= self.row.accepted_at - CLOCK_SKEW_SECONDS
+
+    def _is_ours(self, found: Candidate) -> bool:
+        if self.built is not None and not self.built.is_as_built(found):
+            return False
+        if found.comment is None:  # Slurm has forgotten the job, and the accounting does not keep comments
+            return True
+        return found.comment in self.comments if self.comments else found.comment.startswith(self.begins)
+
+
+def recover_unknown(provider: Provider, rows: Sequence[JobRow]) -> None:
     """Finds the Slurm jobs of submissions with an unknown outcome, or makes the jobs ready for another attempt.
 
     :param rows: all jobs in the state *unknown*
-    :param queue: what squeue answered after the rows were read
     """
-    now = provider.now()
-    waiting = {row.name: row for row in rows}
-    _adopt(provider, waiting, queue)
-    if not waiting:
-        return
-    since = max(0.0, min(row.accepted_at for row in waiting.values()) - CLOCK_SKEW_SECONDS)
+    now, scheduler = provider.now(), provider.scheduler
+    sought = [_Sought.of(provider, row) for row in rows]
+    since = max(0.0, min(row.accepted_at for row in rows) - CLOCK_SKEW_SECONDS)
     try:
-        runs = provider.scheduler.runs_named(waiting, {row.local_user for row in waiting.values()}, since)
+        listed = scheduler.queue_named({row.name for row in rows})
+        waiting = [each for each in sought if not _adopt(provider, each.row, each.among(listed))]
+        if not waiting:
+            return
+        runs = scheduler.runs_since(since, _filter(waiting))
     except SchedulerUnavailableError as error:
         log.warning("submissions with an unknown outcome cannot be looked up yet: %s", error)
         return
-    _adopt(provider, waiting, runs)
     answering = provider.breaker.of(SLURM).answering_since
-    for row in waiting.values():
+    for each in waiting:
+        row = each.row
         begun = max(row.attempted_at or 0.0, row.claimed_until or 0.0)
-        if answering is None or now - max(begun, answering) < provider.config.jobs.quiet:
-            continue
-        _never_arrived(provider, row)
+        quiet = answering is not None and now - max(begun, answering) >= provider.config.jobs.quiet
+        if not _adopt(provider, row, each.among_runs(runs)) and quiet:
+            _never_arrived(provider, row)
 
 
-def _adopt(provider: Provider, waiting: dict[str, JobRow], records: Iterable[QueueRecord | RunRecord]) -> None:
-    """Adopts the Slurm jobs that are found and removes ours from ``waiting``; of several the oldest stays."""
-    found: dict[str, set[tuple[int, SlurmJobId]]] = {}  # time of submission and id, by name
-    for record in records:
-        row = waiting.get(record.name)
-        if row and record.user == row.local_user and record.submitted >= row.accepted_at - CLOCK_SKEW_SECONDS:
-            found.setdefault(record.name, set()).add((record.submitted, record.id))
-    for name, candidates in found.items():
-        row = waiting.pop(name)
-        (submitted, first), *others = sorted(candidates)
-        log.info("job %s: is Slurm job %d, found by its name", row.id, first)
-        provider.jobs.submitted(row.id, first, submitted)
-        for _, other in others:
-            if other != first:
-                cancel_duplicate(provider, row.id, other, row.name, row.local_user)
+def _filter(waiting: Iterable[_Sought]) -> RunFilter:
+    """All runs of the users, whose jobs may have got other names; by name where the user is not known."""
+    uids = {each.row.uid for each in waiting}
+    if None in uids:
+        return RunFilter(names=frozenset(each.row.name for each in waiting))
+    return RunFilter(uids=frozenset(uid for uid in uids if uid is not None))
+
+
+def _candidate(run: RunRecord) -> Candidate:
+    requested = parse.tres(run.requested)
+    return Candidate(
+        id=run.id,
+        name=run.name,
+        uid=run.uid or 0,
+        submitted=run.submitted,
+        comment=run.comment or None,
+        partition=run.partition,
+        account=run.account,
+        nodes=requested.nodes or run.nodes,
+        cpus=requested.cpus or run.cpus,
+        folder=run.folder,
+    )
+
+
+def _adopt(provider: Provider, row: JobRow, found: Sequence[_Found]) -> bool:
+    """Adopts the Slurm job that is ours; of those of several attempts the first stays, and the others are cancelled.
+
+    An attempt makes one job: a second one with the same nonce was submitted by somebody else, and is not touched.
+
+    :returns: False when there is none
+    """
+    in_order = sorted(found, key=lambda each: (each.submitted, each.id))
+    ours = {each.nonce: each for each in reversed(in_order) if each.ours}
+    kept = {each.id for each in ours.values()}
+    _report_imitations(provider, row, [each.id for each in in_order if each.id not in kept])
+    if not ours:
+        return False
+    first, *later = sorted(ours.values(), key=lambda each: (each.submitted, each.id))
+    log.info("job %s: is Slurm job %d, found by its name", row.id, first.id)
+    provider.jobs.submitted(row.id, first.id, None, cluster=provider.scheduler.cluster, uid=first.uid)
+    for each in later:
+        if each.id != first.id and each.nonce is not None:
+            cancel_duplicate(provider, row.id, each.id, row.name, each.nonce)
+    return True
+
+
+def _report_imitations(provider: Provider, row: JobRow, others: Sequence[int]) -> None:
+    before = provider.jobs.get(row.id) if others else None
+    if before is None or before.waits_for == IMITATION:
+        return
+    numbers = ", ".join(str(number) for number in dict.fromkeys(others))
+    log.warning("job %s: Slurm job %s has its name, but is not ours; it is left as it is", row.id, numbers)
+    update = JobUpdate(None, IMITATED.format(id=numbers))
+    provider.observations.record_waiting(row.id, IMITATION, update, provider.now())
 
 
 def _never_arrived(provider: Provider, row: JobRow) -> None:

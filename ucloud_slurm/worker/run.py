@@ -5,6 +5,7 @@ they are imported only by a pass that has such a job.
 """
 
 import logging
+import os
 from enum import Enum
 
 from ucloud_slurm.provider.cancellation import stop_marked
@@ -16,7 +17,6 @@ from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_state import JobPhase
-from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.filelock import WORKER, exclusive_lock, record_release
 from ucloud_slurm.worker.delivery import deliver
 from ucloud_slurm.worker.poll import Poller
@@ -53,10 +53,12 @@ def _pass(provider: Provider) -> bool:
     # The rows are read before squeue is asked: a job that is in them and not in its answer is absent from the queue.
     rows = provider.jobs.open()
     unknown = provider.jobs.unknown(provider.now())
-    users = {row.local_user for row in (*rows, *unknown)}
+    uids = {row.uid for row in (*rows, *unknown)}
     if provider.breaker.of(SLURM).failing_since is not None:
-        users.add(own_account())  # also without jobs squeue is asked, so that the health page shows when Slurm is back
-    queue = _read_queue(provider, users if not provider.config.outside else None)
+        uids.add(os.geteuid())  # also without jobs squeue is asked, so that the health page shows when Slurm is back
+    # A job of an earlier release may have no uid: all jobs are asked for.
+    known = {uid for uid in uids if uid is not None}
+    queue = _read_queue(provider, None if provider.config.outside or len(known) < len(uids) else known)
     whole = queue is not None
     asked: set[str] = set()
     whole &= enforce_wallets(provider, rows, queue, asked)
@@ -64,7 +66,7 @@ def _pass(provider: Provider) -> bool:
         if unknown:
             from ucloud_slurm.worker.recovery import recover_unknown
 
-            recover_unknown(provider, unknown, queue)
+            recover_unknown(provider, unknown)
         whole &= Poller(provider, lookup).poll([row for row in rows if row.phase is JobPhase.LIVE], queue)
         if provider.config.outside:
             from ucloud_slurm.worker.external_jobs import register_external_jobs
@@ -88,11 +90,11 @@ def _pass(provider: Provider) -> bool:
     return whole
 
 
-def _read_queue(provider: Provider, users: set[str] | None) -> list[QueueRecord] | None:
-    if users is not None and not users:
+def _read_queue(provider: Provider, uids: set[int] | None) -> list[QueueRecord] | None:
+    if uids is not None and not uids:
         return []
     try:
-        queue = provider.scheduler.queue(users)
+        queue = provider.scheduler.queue(uids)
     except SchedulerUnavailableError as error:
         log.warning("squeue could not be asked: %s", error)
         provider.breaker.record_failure(SLURM, str(error), provider.now())

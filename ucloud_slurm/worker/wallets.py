@@ -11,8 +11,9 @@ from ucloud_slurm.bridge import wallets
 from ucloud_slurm.bridge.wallets import BilledJob, Stage, WalletAction
 from ucloud_slurm.provider.cancellation import stop_marked
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.identity import by_number, record_of
 from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
-from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
+from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.job_state import JobPhase, Stop
@@ -35,11 +36,11 @@ def enforce_wallets(provider: Provider, rows: Sequence[OpenJob], queue: Sequence
     locked = provider.wallets.all_locked() if provider.era.has_channel else frozenset[Payer]()
     if not locked and all(row.held_at is None for row in rows):
         return True
-    records = {(record.id, record.name, record.user): record for record in queue or []}
+    listed = by_number(queue or [])
     jobs: dict[str, tuple[OpenJob, QueueRecord | None]] = {}
     standings = []
     for row in rows:
-        record = records.get((SlurmJobId(row.slurm_id or 0), row.name, row.local_user))
+        record = record_of(row, listed)
         standing = _standing(row, record)
         if standing is not None:
             standings.append(standing)

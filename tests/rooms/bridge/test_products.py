@@ -39,6 +39,8 @@ def made(*products: Product) -> ProductV2:
         ({"charge_by": "node", "price": 3, "frequency": "day"}, Unit.NODE, 86400, 3),
         ({"charge_by": "gpu", "gpus": 2, "price": 5}, Unit.GPU, 60, 10),
         ({"charge_by": "allocated", "frequency": "hour"}, Unit.ALLOCATED, 3600, 4),
+        ({"charge_by": "billing", "price": 5}, Unit.BILLING, 60, 20),
+        ({"charge_by": "billing", "price": 5, "node_billing": 70}, Unit.BILLING, 60, 350),
         ({"unit": "CREDITS_PER_HOUR", "price": 1000}, Unit.NODE, 3600, 1000),
         ({"unit": "UNITS_PER_DAY"}, Unit.CORE, 86400, 4),
         ({"unit": "UNITS_PER_DAY", "frequency": "hour"}, Unit.CORE, 3600, 4),
@@ -58,6 +60,7 @@ def test_unit_period_and_price_follow_from_the_keys(keys: Any, unit: Unit, secon
         ({"charge_by": "node"}, "Node", "Nodes", False),
         ({"charge_by": "gpu", "gpus": 1}, "GPU", "GPUs", False),
         ({"charge_by": "allocated"}, "Core", "Cores", False),
+        ({"charge_by": "billing"}, "Billing unit", "Billing units", False),
         ({"unit": "CREDITS_PER_HOUR"}, "Node", "Nodes", False),
         ({"unit": "CREDITS_PER_HOUR", "price": 1000}, "Credit", "Credits", True),
         ({"unit": "CREDITS_PER_HOUR", "price": 9, "unit_name": "DKK", "unit_name_plural": "DKK"}, "DKK", "DKK", True),
@@ -74,13 +77,20 @@ def test_ucloud_knows_the_cores_that_are_not_configured() -> None:
     found = product_accounting(bare, 12)
     assert found is not None
     assert found.node_price == 12
-    assert found.tariff.weight(Use(seconds=1, nodes=2, cpus=99)) == 24
+    assert found.tariff.weight(Use(seconds=1, nodes=2, cpus=0)) == 24
 
 
-def test_gpus_are_counted_by_node() -> None:
+def test_the_billing_of_a_node_must_be_known_or_its_cpus() -> None:
+    bare = {"id": "p", "category": "c", "partition": "cpu", "charge_by": "billing"}
+    with pytest.raises(Misconfigured, match=r"products\[1\]\.cpus is missing"):
+        made(Product.model_validate(bare))
+    made(Product.model_validate(bare | {"node_billing": 70}))
+
+
+def test_gpus_are_counted_by_node_where_slurm_does_not_say_how_many() -> None:
     assert counted(charge_by="gpu", gpus=4).tariff.weight(Use(seconds=1, nodes=3, cpus=99)) == 12
     tariff = charges.tariff(product(charge_by="gpu", gpus=4, unit="UNITS_PER_HOUR"), None, None)
-    assert tariff == Tariff(3600, "gpu", 4, 4)
+    assert tariff == Tariff(3600, "gpu", 4, 4, 4)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +107,32 @@ def test_gpus_are_counted_by_node() -> None:
     ],
 )
 def test_the_part_of_a_unit_is_rounded_as_asked(used: int, last_unit: Any, units: int) -> None:
-    assert counted(charge_by="node").units(used, last_unit) == units
+    assert counted(charge_by="node").last_units(used, 0, 0, last_unit) == (units, used - 60 * units)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10**5), st.integers(0, 10**5), st.integers(0, 7)), max_size=20),
+    st.sampled_from(["minute", "hour"]),
+)
+def test_products_of_one_wallet_that_differ_in_price_add_up_to_half_a_unit(
+    jobs: list[tuple[int, int, int]], frequency: str
+) -> None:
+    exact = told = rest = 0
+    for seconds, looked, price in jobs:
+        found = counted(price=price, frequency=frequency)
+        unit = found.frequency_seconds
+        running = found.units(min(looked, seconds))
+        charged = found.covered(running) if running else 0
+        units, rest = found.last_units(seconds, charged, rest, "nearest")
+        assert units >= running
+        exact, told = exact + seconds * price, told + units
+        assert abs(exact - told * unit) * 2 <= unit
+        assert exact - told * unit == rest
+
+
+def test_what_costs_nothing_pays_for_no_other_job() -> None:
+    assert counted(price=0).last_units(600, 0, 59, "nearest") == (0, 59)
+    assert counted().last_units(0, 0, 59, "nearest") == (0, 59)
 
 
 def test_a_price_is_for_what_was_used_and_not_for_whole_periods() -> None:

@@ -78,3 +78,28 @@ def test_the_bill_of_a_job_names_its_unit(world: World, ask: Ask, used: str) -> 
     world.model.end(world.slurm(job_id))
     world.work(1)
     assert f"Used {used}, charged" in ask("show", job_id).stdout
+
+
+def test_what_a_wallet_carries_is_shown_with_each_of_its_jobs(world: World, ask: Ask) -> None:
+    jobs = [world.submit() for _ in range(2)]
+    for job in jobs:
+        world.model.begin_run(world.slurm(job))
+        world.clock.advance(80)
+        world.model.end(world.slurm(job))
+        world.work(1)
+    for job, charged in zip(jobs, (60, 120), strict=True):
+        assert f"Used 80 node-seconds, charged {charged}, rest {80 - charged}" in ask("show", job).stdout
+        assert "The rest of the wallet is now -20/60 of a unit." in ask("show", job).stdout
+        assert json.loads(ask("show", job, "--json").stdout)["bill"]["wallet_rest"] == -20
+
+
+def test_what_slurm_allocated_to_each_run_is_shown(world: World, ask: Ask) -> None:
+    job = world.submit()
+    world.model.change(world.slurm(job), partition="gpu", cpus=64, gpus=4)
+    world.model.begin_run(world.slurm(job))
+    world.clock.advance(80)
+    world.model.end(world.slurm(job))
+    world.work(1)
+    head, line = (line.split() for line in ask("show", job).stdout.splitlines() if line.startswith(("SUBMITTED", "2026-")))
+    assert head[-5:] == ["NODES", "CPUS", "PARTITION", "TRES", "STATE"]
+    assert line[-5:] == ["1", "64", "gpu", "cpu=64,mem=6400M,node=1,billing=64,gres/gpu=4", "COMPLETED"]

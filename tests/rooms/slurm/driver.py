@@ -9,7 +9,7 @@ from typing import Any
 
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.pyslurm.backend import PySlurm
-from ucloud_slurm.slurm.records import Submission
+from ucloud_slurm.slurm.records import RunFilter, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.system.process import Command
 
@@ -36,6 +36,8 @@ def main(backend: str, commands: str, conf: str) -> None:
         "reason": lambda: slurm.reason if isinstance(slurm, PySlurm) else None,
         "counts": lambda: dict(slurm.counts),
         "submit": lambda wanted, within: start(wanted).send(within),
+        "runs_named": lambda names, since: slurm.runs_since(since, RunFilter(names=frozenset(names))),
+        "runs_of": lambda uids, since: slurm.runs_since(since, RunFilter(uids=frozenset(uids))),
         "abandon": lambda wanted: start(wanted).abandon(),
     }
     for line in sys.stdin:

@@ -1,6 +1,7 @@
 """The backend over a stand-in for pyslurm and stand-ins for Slurm's commands, in a folder of its own."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ ATTRIBUTES = {
     "time_limit": 90,
     "account": "proj-a",
     "partition": "cpu",
+    "user_id": os.getuid(),
+    "requeue_count": 0,
 }
 
 

@@ -245,9 +245,9 @@ def test_scontrol_refuses_with_its_last_line(prints: Prints, line: str, kind: ty
 )
 def test_scancel_refuses_a_job_by_a_whole_text(prints: Prints, line: str, status: int, kind: type[Exception] | None) -> None:
     with pytest.raises(kind or SchedulerUnavailableError):
-        prints(f"{line}\n", status=status).cancel(JOB, "a", "b", 5.0)
+        prints(f"{line}\n", status=status).cancel(JOB, 5.0)
 
 
 def test_a_cancel_beside_which_a_plugin_complains_has_been_taken(prints: Prints) -> None:
-    prints(f"scancel: {HARMLESS}\n").cancel(JOB, "a", "b", 5.0)
-    prints("scancel: error: Kill job error on job id 17: Invalid job id specified\n", status=1).cancel(JOB, "a", "b", 5.0)
+    prints(f"scancel: {HARMLESS}\n").cancel(JOB, 5.0)
+    prints("scancel: error: Kill job error on job id 17: Invalid job id specified\n", status=1).cancel(JOB, 5.0)

@@ -14,54 +14,45 @@ from ucloud_slurm.slurm.states import SlurmState
 MARK = "5f3a"
 S, E, D = parse.SEPARATOR, parse.END, parse.delimiter(MARK)
 M = E + MARK
-QUEUE = (
-    S.join(
-        (
-            "7",
-            "RUNNING",
-            "1795487297",
-            "1795487299",
-            "1-02:03:04",
-            "2",
-            "32",
-            "alice",
-            "None",
-            "n[1-2]",
-            "1:30:00",
-            "proj-a",
-            "cpu",
-            "ucloud-1-x",
-            M,
-        )
-    )
-    + "\n"
+QUEUE_ROW = {
+    "JobID": "7", "State": "RUNNING", "SubmitTime": "1795487297", "StartTime": "1795487299", "TimeUsed": "1-02:03:04",
+    "NumNodes": "2", "NumCPUs": "32", "UserID": "1001", "UserName": "alice", "Reason": "None", "NodeList": "n[1-2]",
+    "TimeLimit": "1:30:00", "Account": "proj-a", "Partition": "cpu", "RestartCnt": "1",
+    "tres-alloc": "cpu=32,mem=3200M,node=2,billing=40,gres/gpu=4", "Name": "ucloud-1-x",
+}  # fmt: skip
+RUN_ROW = {
+    "JobIDRaw": "7", "State": "CANCELLED by 0", "Submit": "1795487297", "Start": "1795487299", "End": "1795487400",
+    "ElapsedRaw": "101", "ExitCode": "0:15", "NNodes": "2", "AllocCPUS": "32", "UID": "1001", "User": "alice",
+    "NodeList": "n[1-2]", "Partition": "cpu", "Account": "proj-a", "AllocTRES": "billing=32,cpu=32,mem=3200M,node=2",
+    "ReqTRES": "billing=1,cpu=30,mem=3200M,node=2", "WorkDir": "/home/alice/1", "Comment": "", "JobName": "ucloud-1-x",
+}  # fmt: skip
+
+
+def queue_row(**changed: str) -> str:
+    row = QUEUE_ROW | {name.replace("_", "-"): value for name, value in changed.items()}
+    return S.join((*(row[field] for field in parse.QUEUE_FIELDS), M)) + "\n"
+
+
+def run_row(**changed: str) -> str:
+    row = RUN_ROW | changed
+    return D.join(row[field] for field in parse.RUN_FIELDS) + "\n"
+
+
+QUEUE = queue_row()
+PENDING = queue_row(
+    JobID="8",
+    State="PENDING",
+    StartTime="N/A",
+    TimeUsed="0:00",
+    Reason="Priority",
+    NodeList="",
+    TimeLimit="UNLIMITED",
+    Name="a|b",
 )
-PENDING = (
-    S.join(
-        ("8", "PENDING", "1795487297", "N/A", "0:00", "1", "1", "bob", "Priority", "", "UNLIMITED", "proj-b", "cpu", "a|b", M)
-    )
-    + "\n"
+RUN = run_row()
+WAITING = run_row(
+    JobIDRaw="8", State="PENDING", Start="Unknown", End="Unknown", ElapsedRaw="0", AllocCPUS="0", AllocTRES="", JobName="x"
 )
-RUN = (
-    D.join(
-        (
-            "7",
-            "CANCELLED by 0",
-            "1795487297",
-            "1795487299",
-            "1795487400",
-            "101",
-            "0:15",
-            "2",
-            "32",
-            "alice",
-            "n[1-2]",
-            "ucloud-1-x",
-        )
-    )
-    + "\n"
-)
-WAITING = D.join(("8", "PENDING", "1795487297", "Unknown", "Unknown", "0", "0:0", "1", "0", "bob", "None assigned", "x")) + "\n"
 SINFO = (
     S.join(("cpu", "up", "7-00:00:00", "1-infinite", "4", "16", "8000", "(null)", E))
     + "\n"
@@ -80,16 +71,79 @@ def runs(output: str) -> list[RunRecord]:
     return parse.runs(output, MARK)
 
 
+@pytest.mark.parametrize("field", ["SubmitTime", "TimeUsed", "NumNodes", "NumCPUs", "UserID", "TimeLimit", "RestartCnt"])
+def test_a_row_that_cannot_be_read_is_one_jobs_trouble(field: str) -> None:
+    odd, other = queue(queue_row(**{field: "?!"}) + PENDING)
+    assert (odd.id, odd.state, odd.uid, other.id, other.state) == (7, None, None, 8, SlurmState.PENDING)
+
+
+@pytest.mark.parametrize("field", ["Submit", "Start", "End", "ElapsedRaw", "ExitCode", "NNodes", "AllocCPUS", "UID"])
+def test_a_run_that_cannot_be_read_is_one_jobs_trouble(field: str) -> None:
+    odd, other = runs(run_row(**{field: "?!"}) + WAITING)
+    assert (odd.id, odd.state, odd.is_whole, other.id, other.is_whole) == (7, None, False, 8, True)
+
+
+def test_an_end_without_its_beginning_is_no_whole_run() -> None:
+    """Slurmdbd may have the end of a short job first; the row it makes for that has a name of its own and no TRES."""
+    early, renamed = runs(run_row(JobName="allocation", AllocTRES="") + run_row(JobName="allocation"))
+    assert (early.is_whole, renamed.is_whole) == (False, True)
+
+
+@pytest.mark.parametrize("field", ["Comment", "WorkDir", "User"])
+def test_any_text_of_a_run_may_hold_line_feeds(field: str) -> None:
+    first, second = runs(run_row(**{field: "one\n8\ntwo"}) + WAITING)
+    assert (first.id, first.name, second.id, second.name) == (7, "ucloud-1-x", 8, "x")
+
+
+def test_jobs_with_our_names_are_read_whatever_their_texts_are() -> None:
+    row = {
+        "JobID": "7",
+        "UserID": "1001",
+        "SubmitTime": "5",
+        "NumNodes": "1",
+        "NumCPUs": "2",
+        "Account": "a",
+        "Partition": "cpu",
+    }
+    texts = {"WorkDir": "/w\n9", "Comment": "two\nlines", "Name": "n\n8"}
+    text = "".join(f"{(row | texts)[field]}{D}" for field in parse.NAMED_FIELDS) + "\n"
+    first, second = parse.named(text + text.replace("n\n8", "m"), MARK)
+    assert (first.folder, first.comment, first.name, second.name) == ("/w\n9", "two\nlines", "n\n8", "m")
+    with pytest.raises(parse.ParseError):
+        parse.named(text[:-3], MARK)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cpu=32,mem=3200M,node=2,billing=40,gres/gpu=4", (2, 32, 4, 40)),
+        ("billing=2,cpu=2,gres/gpu:a100=1,gres/gpu:v100=2,node=1", (1, 2, 3, 2)),
+        ("billing=2,cpu=2,gres/gpu=3,gres/gpu:a100=3,node=1", (1, 2, 3, 2)),
+        ("cpu=1,node=1", (1, 1, None, None)),
+        ("", (None, None, None, None)),
+        ("N/A", (None, None, None, None)),
+        ("cpu=x,=,node", (None, None, None, None)),
+    ],
+)
+def test_tres_are_read(text: str, expected: tuple[int | None, ...]) -> None:
+    found = parse.tres(text)
+    assert (found.nodes, found.cpus, found.gpus, found.billing) == expected
+
+
 def test_squeue_rows_are_read() -> None:
     running, pending = queue(QUEUE + PENDING)
     assert (running.id, running.state, running.elapsed, running.nodes, running.cpus) == (7, SlurmState.RUNNING, 93784, 2, 32)
     assert (running.minutes, running.account, running.partition) == (90, "proj-a", "cpu")
+    assert (running.uid, running.user, running.restarts, running.tres) == (1001, "alice", 1, QUEUE_ROW["tres-alloc"])
     assert (pending.started, pending.reason, pending.name, pending.minutes) == (None, "Priority", "a|b", None)
 
 
 def test_sacct_rows_are_read() -> None:
     run, waiting = runs(RUN + WAITING)
     assert (run.state, run.elapsed, run.exit_code, run.signal, run.ended) == (SlurmState.CANCELLED, 101, 0, 15, 1795487400)
+    assert (run.uid, run.partition, run.tres, run.requested, run.folder) == (
+        1001, "cpu", RUN_ROW["AllocTRES"], RUN_ROW["ReqTRES"], "/home/alice/1",
+    )  # fmt: skip
     assert (waiting.started, waiting.ended) == (None, None)
 
 

@@ -238,7 +238,7 @@ def test_a_limit_on_jobs_is_a_refusal(cluster: Cluster, slurm: Backend) -> None:
 
 def test_an_unknown_job_is_none_and_nothing_is_done_to_it(cluster: Cluster, slurm: Backend) -> None:
     assert slurm("job", UNKNOWN, WITHIN) is None
-    slurm("cancel", UNKNOWN, "contract", cluster.service_user, WITHIN)
+    slurm("cancel", UNKNOWN, WITHIN)
     for call in ("suspend", "resume", "hold", "release"):
         with pytest.raises(Failed) as caught:
             slurm(call, UNKNOWN, WITHIN)
@@ -252,7 +252,7 @@ def test_an_unknown_job_is_none_and_nothing_is_done_to_it(cluster: Cluster, slur
 def test_slurm_does_not_hear_of_a_submission_that_is_abandoned(cluster: Cluster, slurm: Backend) -> None:
     slurm("abandon", wanted(cluster, name="abandoned"))
     job = slurm("submit", wanted(cluster, name="sent"), WITHIN)
-    queue = {record["id"]: record["name"] for record in slurm("queue", [cluster.service_user])}
+    queue = {record["id"]: record["name"] for record in slurm("queue", [uid_of(cluster)])}
     assert queue[job] == "sent"
     assert "abandoned" not in queue.values()
 
@@ -265,7 +265,7 @@ def test_a_job_is_looked_at_as_it_is_listed(cluster: Cluster, slurm: Backend, co
         one, other = slurm("job", job, WITHIN), commands("job", job, WITHIN)
         assert abs(one.pop("elapsed") - other.pop("elapsed")) <= 2
         assert one == other
-        listed = [record for record in slurm("queue", [cluster.service_user]) if record["id"] == job]
+        listed = [record for record in slurm("queue", [uid_of(cluster)]) if record["id"] == job]
         assert [record | {"elapsed": 0} for record in listed] == [one | {"elapsed": 0}]
     two = slurm("job", running, WITHIN)
     assert (two["name"], two["nodes"], two["minutes"]) == ("two", 2, 30)
@@ -275,8 +275,8 @@ def test_the_queue_is_that_of_the_users_who_are_named(cluster: Cluster, slurm: B
     job = slurm("submit", wanted(cluster), WITHIN)
     assert slurm("queue", []) == []
     assert job in [record["id"] for record in slurm("queue", None)]
-    assert job in [record["id"] for record in slurm("queue", [cluster.service_user])]
-    assert job not in [record["id"] for record in slurm("queue", list(cluster.users))]
+    assert job in [record["id"] for record in slurm("queue", [uid_of(cluster)])]
+    assert job not in [record["id"] for record in slurm("queue", [pwd.getpwnam(user).pw_uid for user in cluster.users])]
 
 
 def test_runs_are_found_by_id_and_by_name(cluster: Cluster, slurm: Backend) -> None:
@@ -286,31 +286,65 @@ def test_runs_are_found_by_id_and_by_name(cluster: Cluster, slurm: Backend) -> N
     found: list[Any] = []
 
     def known() -> bool:
-        found[:] = [slurm("runs", [job]), slurm("runs_named", [name], [cluster.service_user], since)]
+        found[:] = [slurm("runs", [job]), slurm("runs_named", [name], since)]
         # sacct may have the end before it has the beginning, and calls the job "allocation" until then.
         return all(len(runs) == 1 and runs[0]["ended"] and runs[0]["name"] == name for runs in found)
 
     wait_until("its end is written down", known, seconds=60)
     (by_id,), (by_name,) = found
-    assert by_id == by_name
+    assert f"--job-name={name}" in by_name["submit_line"]
+    assert by_id == by_name | {"submit_line": ""}
+    assert (by_id["uid"], by_id["partition"], by_id["folder"]) == (uid_of(cluster), "cpu", wanted(cluster)["folder"])
+    assert "cpu=1" in by_id["tres"]
+    assert "cpu=1" in by_id["requested"]
     assert (by_id["state"], by_id["exit_code"], by_id["signal"]) == ("FAILED", 3, 0)
-    assert slurm("runs_named", [name], list(cluster.users), since) == []
+    assert [run["id"] for run in slurm("runs_of", [uid_of(cluster)], since) if run["name"] == name] == [job]
+    nobody = 59_999  # an account that is gone
+    assert slurm("runs_of", [nobody], since) == []
+    assert job in [run["id"] for run in slurm("runs_of", [nobody, uid_of(cluster)], since)]
 
 
-def test_only_the_job_of_that_name_and_user_is_cancelled(cluster: Cluster, slurm: Backend) -> None:
+def test_an_account_that_is_gone_hides_no_job_of_others(cluster: Cluster, slurm: Backend) -> None:
+    job = slurm("submit", wanted(cluster), WITHIN)
+    assert job in [record["id"] for record in slurm("queue", [59_999, uid_of(cluster)])]
+    assert slurm("queue", [59_999]) == []
+
+
+def test_what_is_allocated_is_in_the_queue(cluster: Cluster, slurm: Backend) -> None:
+    job = slurm("submit", wanted(cluster, cpus=2), WITHIN)
+    until(slurm, job, "RUNNING")
+    (record,) = [each for each in slurm("queue", [uid_of(cluster)]) if each["id"] == job]
+    assert (record["uid"], record["restarts"], record["cpus"]) == (uid_of(cluster), 0, 2)
+    assert {"cpu=2", "node=1"} <= set(record["tres"].split(","))
+
+
+def test_jobs_are_listed_by_their_names_with_comment_and_folder(cluster: Cluster, slurm: Backend) -> None:
+    name = f"named-{slurm.name}-{time.time_ns()}"
+    texts = {"comment": HOSTILE, "name": name}
+    jobs = [slurm("submit", wanted(cluster, **texts), WITHIN) for _ in range(2)]
+    found = slurm("queue_named", [name, "another"])
+    assert sorted(each["id"] for each in found) == sorted(jobs)
+    assert {(each["comment"], each["folder"], each["uid"], each["nodes"], each["cpus"]) for each in found} == {
+        (HOSTILE, wanted(cluster)["folder"], uid_of(cluster), 1, 1)
+    }
+
+
+def uid_of(cluster: Cluster) -> int:
+    """The account that the jobs of this suite run as."""
+    return pwd.getpwnam(cluster.service_user).pw_uid
+
+
+def test_a_job_is_cancelled_by_its_number_once_and_again(cluster: Cluster, slurm: Backend) -> None:
     job = slurm("submit", wanted(cluster), WITHIN)
     until(slurm, job, "RUNNING")
-    slurm("cancel", job, "another", cluster.service_user, WITHIN)
-    slurm("cancel", job, "contract", cluster.users[0], WITHIN)
-    assert slurm("job", job, WITHIN)["state"] == "RUNNING"
-    slurm("cancel", job, "contract", cluster.service_user, WITHIN)
+    slurm("cancel", job, WITHIN)
     until(slurm, job, "CANCELLED")
-    slurm("cancel", job, "contract", cluster.service_user, WITHIN)
+    slurm("cancel", job, WITHIN)
 
 
 def test_a_job_that_waits_is_cancelled(cluster: Cluster, slurm: Backend) -> None:
     job = slurm("submit", wanted(cluster, more=["--begin=now+1hour"]), WITHIN)
-    slurm("cancel", job, "contract", cluster.service_user, WITHIN)
+    slurm("cancel", job, WITHIN)
     until(slurm, job, "CANCELLED")
 
 
@@ -320,7 +354,7 @@ def test_jobs_of_others_are_changed_by_an_operator(cluster: Cluster, slurm: Back
     job = int(line)
     slurm("set_time_limit", job, 10, WITHIN)
     assert slurm("job", job, WITHIN)["minutes"] == 10
-    slurm("cancel", job, "theirs", user, WITHIN)
+    slurm("cancel", job, WITHIN)
     until(slurm, job, "CANCELLED")
 
 
@@ -330,7 +364,7 @@ def test_a_new_limit_counts(cluster: Cluster, slurm: Backend) -> None:
     for minutes in (2000, 7):
         slurm("set_time_limit", job, minutes, WITHIN)
         assert slurm("job", job, WITHIN)["minutes"] == minutes
-    slurm("cancel", job, "contract", cluster.service_user, WITHIN)
+    slurm("cancel", job, WITHIN)
     until(slurm, job, "CANCELLED")
     with pytest.raises(Failed) as caught:
         slurm("set_time_limit", job, 9, WITHIN)
@@ -393,12 +427,11 @@ def stopped(cluster: Cluster) -> Iterator[None]:
 def test_a_controller_that_is_away_is_ignorance_in_time(cluster: Cluster, slurm: Backend, away: Any) -> None:
     name, limit, since = f"away-{slurm.name}-{time.time_ns()}", 2.0, time.time() - 60
     job = slurm("submit", wanted(cluster), WITHIN)
-    user = cluster.service_user
     with away(cluster):
         for call, kinds in (
             (("submit", wanted(cluster, name=name), limit), ("OutcomeUnknownError", "SchedulerUnavailableError")),
             (("job", job, limit), ("SchedulerUnavailableError",)),
-            (("cancel", job, "contract", user, limit), ("SchedulerUnavailableError",)),
+            (("cancel", job, limit), ("SchedulerUnavailableError",)),
             (("set_time_limit", job, 9, limit), ("SchedulerUnavailableError",)),
             (("suspend", job, limit), ("SchedulerUnavailableError",)),
             (("hold", job, limit), ("SchedulerUnavailableError",)),
@@ -411,9 +444,9 @@ def test_a_controller_that_is_away_is_ignorance_in_time(cluster: Cluster, slurm:
             assert time.monotonic() - begun < limit + 1.5, call
     wait_until("it answers", lambda: answers(slurm), seconds=60)
     slurm.ready()
-    made = [record for record in slurm("queue", [user]) if record["name"] == name]
+    made = [record for record in slurm("queue", [uid_of(cluster)]) if record["name"] == name]
     assert len(made) <= 1
-    assert {run["id"] for run in slurm("runs_named", [name], [user], since)} <= {record["id"] for record in made}
+    assert {run["id"] for run in slurm("runs_named", [name], since)} <= {record["id"] for record in made}
 
 
 def answers(slurm: Backend) -> bool:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ucloud_slurm.slurm import errors
 from ucloud_slurm.slurm.commands import Commands
+from ucloud_slurm.slurm.complaints import Complaints
 from ucloud_slurm.slurm.pyslurm import translation
 from ucloud_slurm.slurm.pyslurm.process import AnswerLostError, NotSentError, PySlurmPool, PySlurmProcess
 from ucloud_slurm.slurm.pyslurm.translation import UnsupportedError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
-from ucloud_slurm.slurm.states import Phase
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.ipc import Message
 from ucloud_slurm.system.process import Start
@@ -37,7 +37,7 @@ class PySlurm(Commands):
         folder: Path,
         conf: Path,
         timeout: float,
-        complain: Callable[[str], None] = log.warning,
+        complaints: Complaints | None = None,
         *,
         level: int = logging.INFO,
         now: Callable[[], float] = time.monotonic,
@@ -47,7 +47,7 @@ class PySlurm(Commands):
         :param level: of the log line that says that pyslurm cannot be used
         :param now: monotonic seconds, for the backoff between starts of the process
         """
-        super().__init__(folder, conf, timeout, complain)
+        super().__init__(folder, conf, timeout, complaints)
         self._own = own_account()
         self._processes = PySlurmPool(
             lambda: PySlurmProcess(folder, translation.OLDEST, self._env, level=level, now=now), PROCESSES
@@ -125,20 +125,15 @@ class PySlurm(Commands):
             raise _UseCommandsError("it is one of a job array")
         return found
 
-    def cancel(self, job: SlurmJobId, name: str, user: str, within: float) -> None:
+    def cancel(self, job: SlurmJobId, within: float) -> None:
         until = time.monotonic() + within
         try:
-            found = self._load(job, within)
-            if found is None or (found.name, found.user) != (name, user):
-                return
-            if found.state is not None and found.state.phase is Phase.ENDED:
-                return
             # The module reads the error number that libslurm left, maybe after an earlier call, so that an error says
             # nothing here; scancel decides.
-            if "done" not in (answer := self._ask_process("cancel", job, until - time.monotonic())):
+            if "done" not in (answer := self._ask_process("cancel", job, within)):
                 raise _UseCommandsError(_text(answer))
         except _UseCommandsError as error:
-            super().cancel(job, name, user, error.left(until))
+            super().cancel(job, error.left(until))
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
         until = time.monotonic() + within

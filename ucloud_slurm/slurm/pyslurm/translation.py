@@ -51,7 +51,7 @@ JOB = (
     Name("state", "str"), Name("state_reason", "str"), Name("submit_time", "int", "unix timestamp"),
     Name("start_time", "int", "unix timestamp"), Name("run_time", "int", "seconds"), Name("num_nodes", "int"),
     Name("cpus", "int", "Total amount"), Name("allocated_nodes", "str"), Name("time_limit", "int", "minutes"),
-    Name("account", "str"), Name("partition", "str"),
+    Name("account", "str"), Name("partition", "str"), Name("user_id", "int"), Name("requeue_count", "int"),
 )  # fmt: skip
 ACTIONS = ("cancel", "suspend", "unsuspend", "hold", "release", "modify")
 
@@ -135,7 +135,7 @@ def record(attributes: Mapping[str, Any]) -> QueueRecord:
     :raises UnsupportedError: a value is not what the documentation says
     """
     texts = ("name", "user_name", "state", "state_reason", "partition")
-    numbers = ("id", "submit_time", "run_time", "num_nodes", "cpus")
+    numbers = ("id", "submit_time", "run_time", "num_nodes", "cpus", "user_id", "requeue_count")
     for kind, names in ((str, texts), (int, numbers)):
         for name in names:
             # Such as a job name "None", which the module turns into None.
@@ -161,6 +161,8 @@ def record(attributes: Mapping[str, Any]) -> QueueRecord:
         # As squeue prints it where Slurm keeps no accounts.
         account=attributes.get("account") or "(null)",
         partition=attributes["partition"],
+        uid=attributes["user_id"],
+        restarts=attributes["requeue_count"],
     )
 
 

@@ -1,0 +1,44 @@
+"""The identity of the Slurm job of a job: what squeue and sacct say is about it only where that agrees."""
+
+from collections.abc import Iterable, Mapping
+
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.slurm.identity import JobIdentity
+from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
+from ucloud_slurm.store.job_rows import OpenJob
+
+CLOCK_SKEW_SECONDS = 120  # that the clocks of this host and of slurmctld may differ
+
+
+def identity_of(row: OpenJob) -> JobIdentity | None:
+    """The identity of a job's Slurm job; None while it has none."""
+    if row.slurm_id is None:
+        return None
+    # A job from outside UCloud was submitted before it was accepted here.
+    earliest = row.submitted_at if row.submitted_at is not None else int(row.accepted_at - CLOCK_SKEW_SECONDS)
+    return JobIdentity(SlurmJobId(row.slurm_id), row.uid, earliest, row.run_submitted or row.submitted_at)
+
+
+def by_number(queue: Iterable[QueueRecord]) -> Mapping[SlurmJobId, QueueRecord]:
+    """Squeue's records by number. Of the tasks of an array that share one, any."""
+    return {record.id: record for record in queue}
+
+
+def record_of(row: OpenJob, listed: Mapping[SlurmJobId, QueueRecord]) -> QueueRecord | None:
+    """Squeue's record of a job; None where it lists none."""
+    identity = identity_of(row)
+    record = None if identity is None else listed.get(identity.id)
+    return record if record is not None and identity is not None and identity.is_of(record) else None
+
+
+def find(provider: Provider, row: OpenJob, within: float) -> QueueRecord | None:
+    """Squeue's present record of one job; None where it lists none.
+
+    :param within: seconds
+    :raises SchedulerUnavailableError: Slurm does not answer
+    """
+    identity = identity_of(row)
+    if identity is None:
+        return None
+    record = provider.scheduler.job(identity.id, within)
+    return record if record is not None and identity.is_of(record) else None

@@ -1,0 +1,147 @@
+"""What makes a Slurm job the one that was submitted: its number, its owner's uid, and its time of submission. Pure.
+
+Neither its name nor anything else that ``scontrol update`` changes counts.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from ucloud_slurm.slurm.records import Candidate, QueueRecord, RunRecord, SlurmJobId, Submission
+from ucloud_slurm.slurm.sbatch import options
+from ucloud_slurm.slurm.states import Phase, SlurmState
+
+# A run that sacct shows in one of these states may be followed by another run of the same job.
+_CONTINUED = frozenset(
+    {
+        SlurmState.BOOT_FAIL,
+        SlurmState.NODE_FAIL,
+        SlurmState.PREEMPTED,
+        SlurmState.REQUEUED,
+        SlurmState.REQUEUE_FED,
+        SlurmState.REQUEUE_HOLD,
+        SlurmState.RESIZING,
+        SlurmState.REVOKED,
+        SlurmState.SPECIAL_EXIT,
+    }
+)
+
+
+_WHERE_AND_HOW_LARGE = (
+    "--partition=",
+    "--account=",
+    "--nodes=",
+    "--ntasks-per-node=",
+    "--cpus-per-task=",
+    "--gres=",
+    "--chdir=",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobIdentity:
+    """The identity of a Slurm job. Times are seconds since the epoch.
+
+    :ivar uid: None where it is not known: a database of an earlier release
+    :ivar earliest: it was not submitted before
+    :ivar run_submitted: when the run was submitted that was seen last; None before the first
+    """
+
+    id: SlurmJobId
+    uid: int | None
+    earliest: int
+    run_submitted: int | None = None
+
+    def is_of(self, record: QueueRecord) -> bool:
+        """Whether squeue's record is of this job. Slurm uses its numbers again; a requeue sets the time of submission.
+
+        A record that cannot be read counts as of this job: it says nothing, and the job is not absent.
+        """
+        if record.id != self.id or record.uid is None:
+            return record.id == self.id
+        if self.uid is not None and self.uid != record.uid:
+            return False
+        if self.run_submitted is None:
+            return record.submitted >= self.earliest
+        return record.submitted == self.run_submitted or (record.restarts > 0 and record.submitted > self.run_submitted)
+
+    def runs(self, records: Iterable[RunRecord]) -> list[RunRecord]:
+        """Those of sacct's records that are runs of this job, oldest first.
+
+        A run that has ended for good is the last, unless squeue has shown a later one of the same job.
+        """
+        found: list[RunRecord] = []
+        of_this = [each for each in records if each.id == self.id and (self.uid is None or each.uid in (None, self.uid))]
+        for run in sorted(of_this, key=lambda each: each.submitted):
+            if run.uid is not None and run.submitted < self.earliest:
+                continue
+            if found and run.submitted > (self.run_submitted or 0) and not _continues(found[-1]):
+                break
+            found.append(run)
+        return found
+
+
+def _continues(run: RunRecord) -> bool:
+    return run.state is None or run.state in _CONTINUED or run.state.phase is not Phase.ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltJob:
+    """What was asked of Slurm for a job. None: the cluster's own default.
+
+    :ivar cpus: of the whole job
+    :ivar gpus: of the whole job
+    :ivar options: of sbatch, those that say this
+    """
+
+    partition: str
+    account: str | None
+    nodes: int
+    cpus: int | None
+    gpus: int
+    folder: str
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, submission: Submission) -> "BuiltJob":
+        """What a submission asks for."""
+        tasks = submission.nodes * submission.tasks
+        return cls(
+            partition=submission.partition,
+            account=submission.account,
+            nodes=submission.nodes,
+            cpus=None if submission.cpus is None else tasks * submission.cpus,
+            gpus=submission.nodes * _gpus(submission.gres or ""),
+            folder=submission.folder,
+            options=tuple(option for option in options(submission) if option.startswith(_WHERE_AND_HOW_LARGE)),
+        )
+
+    @classmethod
+    def read(cls, text: str | None) -> "BuiltJob | None":
+        """The reverse of :meth:`text`."""
+        return None if text is None else cls(**json.loads(text))
+
+    @property
+    def text(self) -> str:
+        """As the database keeps it."""
+        return json.dumps(asdict(self))
+
+    def is_as_built(self, found: Candidate) -> bool:
+        """Whether a job is what was asked for. Slurm may allocate more CPUs than that: whole cores, or whole nodes."""
+        return (
+            found.partition == self.partition
+            and (self.account is None or found.account.lower() == self.account.lower())
+            and found.nodes == self.nodes
+            and (self.cpus is None or found.cpus >= self.cpus)
+            and found.folder == self.folder
+        )
+
+    def is_line_of(self, submit_line: str) -> bool:
+        """Whether a command line has these options. Of the job itself any may have been changed since."""
+        return all(option in submit_line for option in self.options)
+
+
+def _gpus(gres: str) -> int:
+    """The GPUs in ``gpu:a100:2,disk:1`` (sbatch(1): --gres)."""
+    parts = [part.split(":") for part in gres.split(",")]
+    return sum(int(part[-1]) if part[-1].isdigit() else 1 for part in parts if part[0] == "gpu")

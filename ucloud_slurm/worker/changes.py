@@ -1,0 +1,136 @@
+"""What squeue and sacct say of a job that is not in its row yet. Pure; :mod:`.poll` records it.
+
+The shape of a job is its partition, its TRES and its name: what people may change of a job that waits or runs.
+"""
+
+from collections.abc import Sequence
+
+from ucloud_slurm.bridge.charges import Use
+from ucloud_slurm.bridge.states import queued_state
+from ucloud_slurm.bridge.waiting import WaitingKind, WaitingReason, waiting_reason
+from ucloud_slurm.slurm import parse
+from ucloud_slurm.slurm.records import QueueRecord, RunRecord
+from ucloud_slurm.slurm.states import Phase, SlurmState
+from ucloud_slurm.store.charges import EndedRun
+from ucloud_slurm.store.job_rows import OpenJob
+from ucloud_slurm.store.observations import Observation
+from ucloud_slurm.ucloud.eras import Era
+from ucloud_slurm.ucloud.reports import JobState
+
+REASON_SECONDS = 300.0  # in which UCloud hears of one reason of a job at most
+
+
+def shape(record: QueueRecord) -> str:
+    """The shape of a job, as the database keeps it."""
+    return f"{record.partition} {record.tres} {record.name}"
+
+
+def is_unchanged(row: OpenJob, record: QueueRecord, era: Era, now: float) -> bool:
+    """Whether all that squeue says, except the usage, is recorded, as it is for most jobs in most passes."""
+    shown = queued_state(record.state, era)
+    return (
+        shown is not None
+        and shown is row.state
+        and record.state_text == row.slurm_state
+        and record.submitted == row.run_submitted
+        and record.minutes == row.time_limit
+        and row.missing_since is None
+        and row.submitted_at is not None
+        and (shape(record) == row.shape or record.state is SlurmState.COMPLETING)
+        and new_reason(row, record, now) is None
+    )
+
+
+def new_reason(row: OpenJob, record: QueueRecord, now: float) -> WaitingReason | None:
+    """The reason for which a job waits, when UCloud is to hear of it: of another kind than the last one, and not soon after.
+
+    A job that this provider holds has had a message that says why.
+    """
+    if record.state is None or record.state.phase is not Phase.WAITING or row.held_at is not None:
+        return None
+    reason = waiting_reason(record.reason)
+    if reason.kind in (row.waits_for, WaitingKind.NONE):
+        return None
+    return reason if row.waits_since is None or now - row.waits_since >= REASON_SECONDS else None
+
+
+def needs_runs(row: OpenJob, record: QueueRecord | None) -> bool:
+    """Whether sacct must be asked: how a job ended, and which runs or sizes it had before, squeue does not say."""
+    if record is None:
+        return True
+    if record.state is None:
+        return False
+    requeued = record.restarts > 0 if row.run_submitted is None else row.run_submitted != record.submitted
+    return record.state.phase is Phase.ENDED or requeued or is_resized(row, record)
+
+
+def is_resized(row: OpenJob, record: QueueRecord) -> bool:
+    """Whether a running job has got another size. While it completes its nodes leave it one by one, which is none."""
+    runs = record.state is not None and record.state.phase is Phase.ALLOCATED and record.state is not SlurmState.COMPLETING
+    if not runs or row.shape is None or row.state not in (JobState.RUNNING, JobState.SUSPENDED):
+        return False
+    return record.tres not in row.shape.split(" ", 2)[1:2]
+
+
+def ended_before(row: OpenJob, record: QueueRecord, own: Sequence[RunRecord] | None) -> list[RunRecord] | None:
+    """The runs and sizes of a job before those that squeue shows; None while sacct does not have them all.
+
+    :param own: its runs; None when sacct could not be asked
+    """
+    if not needs_runs(row, record):
+        return []
+    if own is None:
+        return None
+    ended = [run for run in own if run.ended is not None]
+    earlier = [run for run in ended if run.submitted < record.submitted or run.state is SlurmState.RESIZING]
+    if record.restarts == 0:
+        return earlier
+    last = row.run_submitted
+    return earlier if any(last is None or run.submitted == last for run in earlier) or last == record.submitted else None
+
+
+def observe(row: OpenJob, record: QueueRecord, earlier: Sequence[RunRecord] | None) -> Observation:
+    """What of squeue's record is not in the row.
+
+    :param earlier: of :func:`ended_before`; while it is None, the run and the size that were seen last stay recorded
+    """
+    first = min((run.submitted for run in earlier or ()), default=record.submitted)
+    seen = shape(record)
+    return Observation(
+        slurm_state=record.state_text if row.slurm_state != record.state_text else None,
+        submitted_at=min(first, record.submitted) if row.submitted_at is None and earlier is not None else None,
+        run_submitted=record.submitted if row.run_submitted != record.submitted and earlier is not None else None,
+        time_limit=record.minutes if row.time_limit is None else None,
+        uid=record.uid if row.uid is None else None,
+        shape=seen if seen != row.shape and earlier is not None and record.state is not SlurmState.COMPLETING else None,
+        found=row.missing_since is not None,
+    )
+
+
+def present_use(record: QueueRecord) -> Use:
+    """What the present run of a job holds."""
+    tres = parse.tres(record.tres)
+    return Use(
+        seconds=record.elapsed,
+        nodes=record.nodes,
+        cpus=record.cpus,
+        gpus=tres.gpus,
+        billing=tres.billing,
+        partition=record.partition,
+        started=record.started,
+    )
+
+
+def use_of(run: EndedRun) -> Use:
+    """What a run that has ended held."""
+    tres = parse.tres(run.tres or "")
+    return Use(run.seconds, run.nodes, run.cpus, tres.gpus, tres.billing, run.partition or "", run.started)
+
+
+def ended_run(row: OpenJob, run: RunRecord) -> EndedRun:
+    """A run of sacct's as the database keeps it."""
+    return EndedRun(
+        job_id=row.id, submitted=run.submitted, started=run.started, ended=run.ended, seconds=run.elapsed,
+        nodes=run.nodes, cpus=run.cpus, state=run.state_text, exit_code=run.exit_code, signal=run.signal,
+        partition=run.partition, account=run.account, name=run.name, tres=run.tres,
+    )  # fmt: skip
