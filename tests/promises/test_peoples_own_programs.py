@@ -15,6 +15,7 @@ from tests.sandbox.core import SimulatedCore
 from tests.sandbox.processes import wait_until
 from tests.support.factories import job_data
 from tests.support.model import Model
+from tests.support.people import SLEEPER
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.errors import OutcomeUnknownError
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
@@ -32,6 +33,7 @@ class Runner:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.answer: dict[str, str] = {}
         self._listener = ipc.listener(path, 0o600)
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -43,7 +45,7 @@ class Runner:
                 return
             with connection:
                 try:
-                    ipc.serve(connection, lambda _message: ({}, []), waits=1.0, sends=1.0)
+                    ipc.serve(connection, lambda _message: (self.answer, []), waits=1.0, sends=1.0)
                 except ipc.ConnectionLostError:
                     continue  # somebody looked whether it is there
 
@@ -180,6 +182,20 @@ def test_a_runner_that_is_away_is_not_slurm(people: World, runner: Runner) -> No
     people.work(OPEN_SECONDS)
     back.close()
     assert phases(people, "1", "2") == [JobPhase.LIVE] * 2
+
+
+def test_who_has_no_space_left_hears_it_once_while_the_job_waits(people: World, runner: Runner) -> None:
+    people.core.directory.add_user("ada#1")
+    people.provider.breaker.open(SLURM, "away", people.clock())
+    job_id = people.core.submit(**SLEEPER, owner="ada#1")
+    runner.answer = {"problem": "The job's folder cannot be made (Disk quota exceeded); free some space there."}
+    for _ in range(3):
+        people.work(OPEN_SECONDS)
+    said = [update["status"] for update in people.core.job(job_id).updates if not update["state"]]
+    assert said == ["The job waits. The job's folder cannot be made (Disk quota exceeded); free some space there."]
+    runner.answer = {}
+    people.work(OPEN_SECONDS)
+    assert people.row(job_id).phase is JobPhase.LIVE
 
 
 def test_a_stopped_program_keeps_no_create_of_others_waiting(people: World, mocker: MockerFixture) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pwd
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import requests
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.core import CoreError
 from tests.sandbox.installation import Installation
-from tests.support.people import ALICE, BOB, People, people_site
+from tests.sandbox.processes import wait_until
+from tests.support.people import ALICE, BOB, PATIENCE, People, people_site
 
 MONDAY = "The licence server is away, please try again on Monday"
 LUA = f"""
@@ -81,27 +83,6 @@ def test_a_plugin_refuses_in_the_sites_own_words_and_stops_nobody_else(people: P
     assert reasons(people) == []
 
 
-@pytest.mark.parametrize("what", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_program_that_its_user_kills_or_stops_delays_that_user_only(people: People, what: signal.Signals) -> None:
-    people.wait_for(people.submit(ALICE), "RUNNING")
-    hurt = programs(people, "alice")
-    assert hurt != []
-    for number in hurt:
-        os.kill(number, what)
-    try:
-        first = people.submit(ALICE)
-        for _ in range(2):
-            job_id = people.submit(BOB)
-            assert len(people.squeue(f"--name=ucloud-{job_id}", "--format=%i")) == 1, "at once"
-        assert reasons(people) == []
-        people.wait_for(first, "RUNNING")
-        assert len(people.squeue(f"--name=ucloud-{first}", "--states=all", "--format=%i")) == 1
-    finally:
-        for number in hurt:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
-
-
 def test_a_full_home_is_told_to_its_owner(people: People) -> None:
     jobs = Path(pwd.getpwnam("alice").pw_dir) / "ucloud-jobs"
     aside = jobs.with_name("aside")
@@ -125,3 +106,63 @@ def test_a_full_home_is_told_to_its_owner(people: People) -> None:
     finally:
         home.with_name("alice-away").rename(home)
     people.wait_for(people.submit(ALICE), "RUNNING")
+
+
+def failed(people: People, job_id: str) -> bool:
+    """Whether an attempt to submit a job has failed."""
+    lines = [line for line in people.site.log.read_text().splitlines() if f"job {job_id}: " in line]
+    return any("not submitted yet: the runner failed" in line or "of its submission is unknown" in line for line in lines)
+
+
+def others_go_on(people: People) -> None:
+    for _ in range(2):
+        job_id = people.submit(BOB)
+        assert len(people.squeue(f"--name=ucloud-{job_id}", "--format=%i")) == 1, "at once"
+    assert reasons(people) == []
+
+
+def test_a_program_that_its_user_stops_delays_that_user_only(people: People) -> None:
+    people.wait_for(people.submit(ALICE), "RUNNING")
+    hurt = programs(people, "alice")
+    assert hurt != []
+    for number in hurt:
+        os.kill(number, signal.SIGSTOP)
+    try:
+        first = people.submit(ALICE)
+        others_go_on(people)
+        wait_until("it has failed", lambda: failed(people, first), seconds=PATIENCE)
+        others_go_on(people)
+        people.wait_for(first, "RUNNING")
+        assert len(people.squeue(f"--name=ucloud-{first}", "--states=all", "--format=%i")) == 1
+    finally:
+        for number in hurt:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+
+
+def test_a_program_that_its_user_kills_while_it_submits_delays_that_user_only(people: People) -> None:
+    people.wait_for(people.submit(ALICE), "RUNNING")
+    over = threading.Event()
+
+    def kill() -> None:
+        while not over.is_set():
+            for number in programs(people, "alice"):
+                with contextlib.suppress(OSError):
+                    if Path(f"/proc/{number}/task/{number}/children").read_text():  # it runs sbatch
+                        os.kill(number, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        first = people.submit(ALICE)
+        for _ in range(30):
+            if failed(people, first):
+                break
+            first = people.submit(ALICE)
+        assert failed(people, first)
+        others_go_on(people)
+    finally:
+        over.set()
+        killer.join()
+    people.wait_for(first, "RUNNING")
+    assert len(people.squeue(f"--name=ucloud-{first}", "--states=all", "--format=%i")) == 1

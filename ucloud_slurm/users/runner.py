@@ -110,7 +110,9 @@ class Runner:
             answer, given = program.ask(message, until - time.monotonic() + MARGIN_SECONDS)
         except ConnectionLostError as error:
             with self._changed:
-                self._discard(program)
+                # What stopped it may have stopped the user's others too.
+                for each in (program, *self._idle.pop(user, [])):
+                    self._discard(each)
             log.warning("the program that acts as %s gave no answer: %s", user, error)
             return {"unknown": f"it is unknown what was done as {user}: {error}"}, []
         with self._changed:

@@ -19,10 +19,12 @@ from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.system.executor import round_robin
 from ucloud_slurm.system.journal import isolate_errors
+from ucloud_slurm.ucloud.reports import JobUpdate
 from ucloud_slurm.users.mapping import IdentityUnavailableError
 
 log = logging.getLogger(__name__)
 
+FOLDER = "folder"  # the kind of reason of a job that waits for its folder
 MAX_BUILT = 100  # batch jobs in memory that wait for a thread
 
 
@@ -76,6 +78,9 @@ def _submit_pending(provider: Provider, row: JobRow, submission: Submission) -> 
                 conclude(provider, row.id, with_nonce(submission, row.secret, attempt), attempt, send_by)
         except FolderError as error:
             log.error("job %s: not submitted yet: %s", row.id, error)
+            if row.waits_for != FOLDER:
+                update = JobUpdate(None, f"The job waits. {error.why}")
+                provider.observations.record_waiting(row.id, FOLDER, update, provider.now())
 
 
 def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submission | None:
