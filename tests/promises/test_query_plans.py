@@ -138,6 +138,7 @@ def the_rest(provider: Provider) -> None:
     seen.register(new_job("5"), 8, 1, now)
     seen.by_slurm_id([1])
     seen.awaited()
+    jobs.audited(now)
     seen.record_waiting("1", "line", None, now)
     jobs.acknowledge(["1"], now)
     jobs.claim(["1"], now, now, 1.0)

@@ -80,7 +80,7 @@ def site(tmp_path: Path) -> Path:
     accept_live(jobs, new_job("1", local_user=me, body=body, accepted_at=START), 7, 5)
     Observations(store).confirmed(["1"], START)
     store.change(
-        "update jobs set run_submitted = 5, slurm_state = 'PENDING', time_limit = 60, shape = 'cpu cpu=1 ucloud-1', "
+        "update jobs set run_submitted = 5, slurm_state = 'PENDING', time_limit = 60, shape = 'cpu 1/1/0 ucloud-1', "
         "waits_for = 'line'"
     )
     store.change("insert into caches (kind, key, value, stored_at) values ('compared', '', 'done', ?)", [START])

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pytest_mock import MockerFixture
 
 from tests.conftest import Clock, World, configuration, served
+from tests.promises.test_one_job_one_slurm_job import submission_of
 from tests.sandbox.core import SimulatedCore
 from tests.sandbox.site import PRODUCTS
 from tests.support.keys import next_key
@@ -136,18 +137,23 @@ class Lives(RuleBasedStateMachine):
     @precondition(lambda self: self.world.model.jobs)
     @rule(number=st.integers(0, 3), cpus=st.integers(1, 5), seconds=st.integers(1, 90))
     def a_running_job_gets_another_size(self, number: int, cpus: int, seconds: int) -> None:
+        self.world.model.begin_run(self.some(number))
         self.world.clock.advance(seconds)
         self.world.model.resize(self.some(number), cpus)
 
-    @rule(seconds=st.integers(1, 90))
-    def somebody_imitates_a_job(self, seconds: int) -> None:
-        self.world.clock.advance(seconds)
-        for job in self.world.model.jobs[:1]:
-            known = job.submission.comment.rpartition(":")[0]
-            forged = self.world.model.add(replace(job.submission, comment=known))
-            self.forged.append(forged)
-            self.world.model.jobs.remove(forged)
-            self.world.model.jobs.insert(0, forged)
+    @rule(fault=st.sampled_from(["lose_answers", "drop_requests", "nothing"]), older=st.booleans())
+    def somebody_imitates_a_job(self, fault: str, older: bool) -> None:
+        """All but the nonce is shown to the owner before the submission, and may be submitted by hand before it arrives."""
+        if len(self.ids) >= 4:
+            return
+        setattr(self.world.model, fault, 1)
+        self.submit()
+        row = self.world.row(self.ids[-1])
+        submission = submission_of(self.world, row.id)
+        forged = self.world.model.add(replace(submission, comment=submission.comment.rpartition(":")[0]))
+        self.forged.append(forged)
+        if older:
+            forged.runs[-1] = replace(forged.run, submitted=forged.run.submitted - 5)
 
     @precondition(lambda self: self.world.model.jobs)
     @rule(number=st.integers(0, 3))

@@ -94,7 +94,7 @@ class Accounts:
         self._note("user", one.name)  # first: a crash in between must not leave an account behind
         groups = ["--groups", ",".join(one.groups)] if one.groups else []
         options = ["--no-create-home", "--home-dir", str(home), "--shell", "/bin/bash", "--user-group", *groups]
-        _command("useradd", *options, one.name)
+        _command("useradd", "--badname", *options, one.name)  # as a directory service may name it
         self._make_home(pwd.getpwnam(one.name))
 
     def _make_home(self, entry: pwd.struct_passwd) -> None:

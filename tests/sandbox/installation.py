@@ -16,6 +16,7 @@ import ucloud_slurm
 from tests.sandbox.errors import SandboxError
 
 NAME = "ucloud-slurm"
+RULE = "/etc/ucloud-slurm-people.toml"
 OPTIONAL = ("pyslurm",)
 """What is copied where it is installed; without it the product works as well."""
 
@@ -47,6 +48,7 @@ class Installation:
         package = Path(ucloud_slurm.__file__).parent
         shutil.copytree(package, self.folder / package.name)
         shutil.copytree(Path(__file__).parent, self.folder / "tests" / "sandbox")
+        self._place_rule()
         for name in sorted(_requirements(NAME, set())):
             _copy(metadata.distribution(name), self.folder)
         for name in OPTIONAL:
@@ -62,6 +64,18 @@ class Installation:
     def program(self) -> Path:
         """The small program that sudo starts as a user."""
         return self.folder / "bin" / "ucloud-slurm-as-user"
+
+    @property
+    def rule(self) -> Path:
+        """Where this copy looks for the rule about people: not where that of the machine is."""
+        return self.folder.parent / "people.toml"
+
+    def _place_rule(self) -> None:
+        module = self.folder / "ucloud_slurm" / "system" / "accounts.py"
+        text = module.read_text(encoding="utf-8")
+        if text.count(RULE) != 1:
+            raise SandboxError(f"{module} names the rule about people in another way than the sandbox expects.")
+        module.write_text(text.replace(RULE, str(self.rule)), encoding="utf-8")
 
     def _make_program(self) -> None:
         self.program.parent.mkdir(mode=0o755, exist_ok=True)

@@ -197,6 +197,7 @@ def slurmdbd_conf(facts: ClusterFacts, password: str) -> str:
         f"StorageUser={DATABASE_USER}",
         f"StoragePass={password}",
         f"StorageLoc={DATABASE}",
+        "Parameters=PreserveCaseUser",  # users whose names have capitals
     ]
     return "\n".join(lines) + "\n"
 

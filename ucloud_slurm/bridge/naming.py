@@ -59,8 +59,11 @@ class JobPaths:
         return f"{self.folder}/{stream}-{rank}.log"
 
     def log_pattern(self, stream: str) -> str:
-        """The same file of every rank, as srun --output takes it."""
-        return JobPaths(self.folder.replace("%", "%%")).log(stream, "%t")
+        """The same file of every rank, as srun --output takes it in the job's folder.
+
+        It has no folder: where a path has a backslash, srun replaces no pattern.
+        """
+        return f"{stream}-%t.log"
 
     def port_file(self, rank: int) -> str:
         """The file in which a rank announces the port of its web page or screen."""

@@ -3,26 +3,21 @@
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
 
 from ucloud_slurm.bridge.script.containers import RUNTIMES
-from ucloud_slurm.cli.check_accounts import accounts, others
+from ucloud_slurm.cli.check_accounts import accounts
+from ucloud_slurm.cli.check_slurm import slurm
+from ucloud_slurm.cli.checking import QUESTION_SECONDS, Budget, findings, open_core
 from ucloud_slurm.cli.output import Finding, Level, Line, as_json
 from ucloud_slurm.config import Config, location, read
-from ucloud_slurm.errors import Misconfigured, NotNow, Problem
-from ucloud_slurm.slurm import factory
-from ucloud_slurm.slurm.commands import Commands
-from ucloud_slurm.slurm.records import RunFilter
-from ucloud_slurm.slurm.scheduler import Scheduler
+from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.sqlite import Store
-from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.filelock import LISTENER, is_locked
-from ucloud_slurm.ucloud.core import Core
 from ucloud_slurm.ucloud.eras import ERAS
 from ucloud_slurm.ucloud.tokens import read_keys
 
@@ -33,44 +28,50 @@ from ucloud_slurm.ucloud.tokens import read_keys
 def check(path: Path | None, json_: bool) -> None:
     """Check the configuration, the database, the keys, Slurm, UCloud and the Unix users of jobs.
 
+    Jobs of every product are tried with sbatch --test-only, as they are submitted. It takes a minute at most.
+
     Exits with 1 when a check failed, else with 0. Warnings do not count.
     """
-    findings = run_checks(path)
+    shown = not json_ and sys.stderr.isatty()
+    found = run_checks(path, _show if shown else lambda _text: None)
+    if shown:
+        _show("")
     if json_:
-        as_json([finding.as_dict() for finding in findings])
+        as_json([finding.as_dict() for finding in found])
     else:
-        for finding in findings:
+        for finding in found:
             click.echo(finding.line())
-    sys.exit(any(finding.failed for finding in findings))
+    sys.exit(any(finding.failed for finding in found))
 
 
-def run_checks(path: Path | None) -> list[Finding]:
-    """Runs all checks; only the first one where the configuration cannot be used."""
+def run_checks(path: Path | None, show: Callable[[str], None] = lambda _text: None) -> list[Finding]:
+    """Runs all checks; only the first one where the configuration cannot be used.
+
+    :param show: shows what is being checked
+    """
     where = path or location()
     try:
         config = read(path)
     except Misconfigured as error:
         return [Finding("config", "failed", sentence) for sentence in error.sentences]
-    findings = [Finding("config", "ok", f"{where}: {len(config.products)} products, era {config.ucloud.era}")]
-    checks: tuple[tuple[str, Callable[[Config], Iterable[Line]]], ...] = (
-        ("account", accounts),
-        ("database", _database),
-        ("keys", _keys),
-        ("slurm", _slurm),
-        ("software", software),
-        ("sessions", _sessions),
-        ("ucloud", _ucloud),
-        ("channel", _channel),
+    budget = Budget(show=show)
+    checks: tuple[tuple[str, Callable[[], Iterable[Line]]], ...] = (
+        ("account", lambda: accounts(config)),
+        ("database", lambda: _database(config)),
+        ("keys", lambda: _keys(config)),
+        ("slurm", lambda: slurm(config, budget)),
+        ("software", lambda: software(config)),
+        ("sessions", lambda: _sessions(config)),
+        ("ucloud", lambda: _ucloud(config)),
+        ("channel", lambda: _channel(config)),
     )
-    for what, check in checks:
-        try:
-            for level, text in check(config):
-                findings.append(Finding(what, level, text))
-        except Misconfigured as error:
-            findings += [Finding(what, "failed", sentence) for sentence in error.sentences]
-        except (NotNow, Problem) as error:
-            findings.append(Finding(what, "failed", str(error)))
-    return findings
+    read_ = Finding("config", "ok", f"{where}: {len(config.products)} products, era {config.ucloud.era}")
+    return [read_, *findings(checks, budget)]
+
+
+def _show(text: str) -> None:
+    """The progress, in one line of a terminal that the next one overwrites."""
+    click.echo(f"\r\033[K{f'checking {text} ...' if text else ''}", err=True, nl=False)
 
 
 def _database(config: Config) -> list[Line]:
@@ -89,67 +90,6 @@ def _keys(config: Config) -> list[Line]:
     keys = read_keys(config.ucloud.public_key_file)
     config.ucloud.refresh_token()
     return [("ok", f"{len(keys)} public key(s) of UCloud, and a refresh token")]
-
-
-def _slurm(config: Config) -> Iterator[Line]:
-    slurm = Commands(config.slurm.commands, config.slurm.conf, config.slurm.timeout)
-    yield "ok", f"Slurm {slurm.version()} in {config.slurm.commands}"
-    as_wanted, backend = factory.self_test(config.slurm)
-    yield ("ok" if as_wanted else "failed"), backend
-    partitions = {partition.name: partition for partition in slurm.partitions(config.slurm.timeout)}
-    for product in config.products:
-        partition = partitions.get(product.partition)
-        if partition is None:
-            known = ", ".join(sorted(partitions))
-            yield "failed", f"product {product.id}: there is no partition {product.partition} (there are {known})"
-        elif not partition.up:
-            yield "warning", f"product {product.id}: partition {product.partition} is not up"
-    settings = slurm.settings()
-    message_timeout = int(settings.get("MessageTimeout", "10").split()[0])
-    if config.jobs.quiet <= message_timeout:
-        yield "failed", f"jobs.quiet must be longer than Slurm's MessageTimeout, {message_timeout} s"
-    yield from pace(config, settings)
-    private = settings.get("PrivateData", "none")
-    if "jobs" in private:
-        yield (
-            "warning",
-            f"PrivateData={private}: make {own_account()} an Operator, so that it sees all jobs: "
-            f"sacctmgr modify user {own_account()} set AdminLevel=Operator",
-        )
-    if settings.get("AccountingStorageType", "").endswith("none"):
-        yield (
-            "failed",
-            "Slurm has no accounting database, which this release needs to see how jobs end: set AccountingStorageType",
-        )
-    else:
-        slurm.runs_since(time.time(), RunFilter(names=frozenset(["ucloud-0"])))
-        yield from operator(config, slurm)
-
-
-def pace(config: Config, settings: Mapping[str, str]) -> Iterator[Line]:
-    """Whether submissions respect slurmctld's rate limit (slurm.conf(5): SlurmctldParameters, rl_enable).
-
-    :param settings: as scontrol shows them
-    """
-    parameters = dict(each.strip().partition("=")[::2] for each in settings.get("SlurmctldParameters", "").split(","))
-    if "rl_enable" in parameters and config.slurm.submit_per_second is None:
-        rate = parameters.get("rl_refill_rate", "2")
-        yield (
-            "warning",
-            f"SlurmctldParameters has rl_enable, which delays each user beyond {rate} requests a second: set "
-            f"slurm.submit_per_second = {rate}",
-        )
-
-
-def operator(config: Config, slurm: Scheduler) -> Iterator[Line]:
-    """Whether Slurm lets us cancel, extend and suspend jobs, which may belong to other users."""
-    if slurm.is_operator(own_account(), config.slurm.timeout):
-        return
-    how = f"sacctmgr modify user {own_account()} set AdminLevel=Operator"
-    if others(config):
-        yield "failed", f"{own_account()} is not an Operator, so jobs of other users cannot be cancelled: {how}"
-    else:
-        yield "warning", f"{own_account()} is not an Operator, so jobs cannot be extended or suspended: {how}"
 
 
 def software(config: Config) -> Iterator[Line]:
@@ -203,14 +143,7 @@ def _channel(config: Config) -> list[Line]:
 
 
 def _ucloud(config: Config) -> list[Line]:
-    core = Core(
-        config.ucloud.url,
-        config.ucloud.refresh_token(),
-        now=time.time,
-        timeout=config.ucloud.timeout,
-        tries=1,
-        ca_file=config.ucloud.ca_file,
-    )
+    core = open_core(config, QUESTION_SECONDS)
     try:
         core.check()
     finally:

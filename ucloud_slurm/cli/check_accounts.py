@@ -2,6 +2,7 @@
 
 import grp
 import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,18 +13,20 @@ from ucloud_slurm.config import Config, UsersSection
 from ucloud_slurm.errors import NotNow, Problem
 from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.store.sqlite import Store
-from ucloud_slurm.system.accounts import own_account
+from ucloud_slurm.system.accounts import RULE_FILE, own_account, read_rule, wider
+from ucloud_slurm.system.ownership import distrust
 from ucloud_slurm.users import service
-from ucloud_slurm.users.impersonation import ImpersonationDeniedError, OwnAccount, RunnerClient
-from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member
+from ucloud_slurm.users.impersonation import Impersonation, ImpersonationDeniedError, OwnAccount, RunnerClient
+from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member, personal_account
 from ucloud_slurm.users.script import Script
 
 MOST_NAMED = 10  # users with a problem that are named; the others are counted
 
 
 def accounts(config: Config) -> Iterator[Line]:
-    """The users by the mapping, and a trial with one of them."""
+    """The rule about people, the users by the mapping, and a trial with one of them."""
     service.refuse_root()
+    yield from _rule(config)
     match config.users.mapping:
         case "table":
             yield from _table(config)
@@ -41,6 +44,48 @@ def others(config: Config) -> bool:
     return config.users.mapping != "service" or config.service_account() != own_account()
 
 
+def people(config: Config) -> list[LocalUser]:
+    """The users as whom jobs may be tried, each once."""
+    match config.users.mapping:
+        case "service":
+            return [service.person(config)]
+        case "script":
+            return _members(config.users)
+    found = {link.local_user: _person(config.users, link) for link in _links(config)}
+    return [person for person in found.values() if isinstance(person, LocalUser)]
+
+
+def slurm_account_of(config: Config, person: LocalUser) -> str | None:
+    """The Slurm account of a user's own jobs; None for that of the product."""
+    return None if config.users.mapping == "service" else personal_account(config.users, person.user)
+
+
+def impersonation(config: Config, user: str) -> Impersonation:
+    """Impersonation of a user: here, or through the runner."""
+    return OwnAccount() if user == own_account() else RunnerClient(config.users.runner, user)
+
+
+def _rule(config: Config) -> Iterator[Line]:
+    rule, users = read_rule(), config.users
+    if RULE_FILE.exists() and not RULE_FILE.stat().st_mode & 0o004:
+        yield "failed", f"{RULE_FILE}: the program that acts as users cannot read it; chmod 644 {RULE_FILE}"
+    if users.uid_floor is not None and users.uid_floor < rule.uid_floor:
+        yield (
+            "warning",
+            f"users.uid_floor = {users.uid_floor} allows uids that the rule about people does not ({RULE_FILE}): no job "
+            f"runs below {rule.uid_floor}",
+        )
+    example = wider(rule, users.names) if users.names is not None else None
+    if example is not None:
+        yield (
+            "warning",
+            f"users.names allows {example!r}, for example, which the rule about people does not ({RULE_FILE}): no job runs "
+            "under such a name",
+        )
+    if others(config) and users.program.exists() and (found := distrust(users.program, lambda uid: uid == 0, "root")):
+        yield "failed", f"users.program: {found.why}: {found.repair}"
+
+
 def _service(config: Config) -> Iterator[Line]:
     person = service.person(config)
     if others(config):
@@ -53,11 +98,7 @@ def _service(config: Config) -> Iterator[Line]:
 
 
 def _table(config: Config) -> Iterator[Line]:
-    store = Store(config.database.path)
-    try:
-        links = People(store).listed()
-    finally:
-        store.close()
+    links = _links(config)
     if not links:
         yield "warning", "nobody is connected yet: ucloud-slurm users add UCLOUD_USER LOCAL_USER"
         yield from _trial(config, _members(config.users))
@@ -68,6 +109,8 @@ def _table(config: Config) -> Iterator[Line]:
         found = _person(config.users, link)
         if isinstance(found, LocalUser):
             fit.append(found)
+            if "{home}" in config.jobs.folder and _is_missing(found.home):
+                unfit.append(f"{link.username} may be unable to run jobs: {found.user} has no home folder {found.home} here")
         else:
             unfit.append(f"{link.username} cannot run jobs: {found}")
     for sentence in unfit[:MOST_NAMED]:
@@ -75,6 +118,24 @@ def _table(config: Config) -> Iterator[Line]:
     if len(unfit) > MOST_NAMED:
         yield "warning", f"and {len(unfit) - MOST_NAMED} more who cannot run jobs"
     yield from _trial(config, fit)
+
+
+def _links(config: Config) -> list[UserLink]:
+    store = Store(config.database.path)
+    try:
+        return People(store).listed()
+    finally:
+        store.close()
+
+
+def _is_missing(home: str) -> bool:
+    """Whether there is no such folder, as far as this account can see."""
+    try:
+        return not stat.S_ISDIR(Path(home).stat().st_mode)
+    except PermissionError:
+        return False
+    except OSError:
+        return True
 
 
 def _script(config: Config) -> Iterator[Line]:

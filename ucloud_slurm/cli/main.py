@@ -13,6 +13,7 @@ from ucloud_slurm.config import VARIABLE
 
 # Each verb: its module in this room, and its name there.
 MODULES = {
+    "audit": ("audit", "audit"),
     "check": ("check", "check"),
     "jobs": ("inspect", "jobs"),
     "link": ("link", "link"),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from ucloud_slurm.config.types import Duration, Section
-from ucloud_slurm.system.accounts import FLOOR, NAMES
+from ucloud_slurm.system.accounts import FLOOR, RULE_FILE
 
 LINK_SOCKET = Path("/run/ucloud-slurm-link/link.sock")
 
@@ -31,9 +31,16 @@ class UsersSection(Section):
     service_user: str | None = Field(
         default=None, description='The user of all jobs with mapping = "service"; left out: the user that runs this program.'
     )
-    uid_floor: int = Field(default=FLOOR, ge=FLOOR, description="No job runs as a user with a smaller uid.")
-    names: Annotated[str, BeforeValidator(_pattern)] = Field(
-        default=NAMES, description="Regular expression for the names of users that jobs may run as."
+    uid_floor: int | None = Field(
+        default=None,
+        ge=FLOOR,
+        description=f"No job runs as a user with a smaller uid. It can only narrow the rule about people ({RULE_FILE}); "
+        "left out: that of the rule.",
+    )
+    names: Annotated[str, BeforeValidator(_pattern)] | None = Field(
+        default=None,
+        description=f"Regular expression for the names of users that jobs may run as. It can only narrow the rule about "
+        f"people ({RULE_FILE}); left out: that of the rule.",
     )
     group: str = Field(default="ucloud-users", description="The group whose members jobs may run as, as in the sudo rule.")
     account: str | None = Field(

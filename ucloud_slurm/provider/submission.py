@@ -215,8 +215,10 @@ def conclude(
         return SubmissionOutcome.UNKNOWN
     log.info("job %s: is Slurm job %d", job_id, slurm_id)
     acknowledged_at = provider.now() if acknowledge else None
-    cluster = provider.scheduler.cluster
-    if not jobs.submitted(job_id, slurm_id, None, cluster=cluster, attempt=attempt, acknowledged_at=acknowledged_at):
+    cluster, shape = provider.scheduler.cluster, BuiltJob.of(submission).shape(submission.name)
+    if not jobs.submitted(
+        job_id, slurm_id, None, cluster=cluster, shape=shape, attempt=attempt, acknowledged_at=acknowledged_at
+    ):
         # It arrived when a later attempt had begun, or the job had ended, unless it was found by its name meanwhile.
         row = jobs.get(job_id)
         if row is None or row.slurm_id != slurm_id:

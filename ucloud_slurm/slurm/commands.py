@@ -197,6 +197,14 @@ class Commands:
         argv = ["--noheader", "--parsable2", "show", "user", user, "format=adminlevel"]
         return self._ask("sacctmgr", argv, within).output.strip() in ("Operator", "Administrator")
 
+    def trial(self, submission: Submission) -> tuple[list[str], dict[str, str]]:
+        """The command that asks Slurm whether it would take a job, and its environment. sbatch(1), --test-only."""
+        return [*self._command("sbatch"), "--test-only", *options(submission)], self._env
+
+    def ask(self, name: str, arguments: Sequence[str], within: float) -> str:
+        """What a command prints that only reads."""
+        return self._ask(name, arguments, within).output
+
     def version(self) -> str:
         return self._ask("squeue", ["--version"]).output.split()[-1]
 

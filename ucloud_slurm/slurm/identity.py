@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from ucloud_slurm.slurm.parse import tres
 from ucloud_slurm.slurm.records import Candidate, QueueRecord, RunRecord, SlurmJobId, Submission
 from ucloud_slurm.slurm.sbatch import options
 from ucloud_slurm.slurm.states import Phase, SlurmState
@@ -85,6 +86,11 @@ def _continues(run: RunRecord) -> bool:
     return run.state is None or run.state in _CONTINUED or run.state.phase is not Phase.ENDED
 
 
+def shape(record: QueueRecord) -> str:
+    """What people may change of a job that waits or runs: its partition, its nodes, CPUs and GPUs, and its name."""
+    return f"{record.partition} {record.nodes}/{record.cpus}/{tres(record.tres).gpus or 0} {record.name}"
+
+
 @dataclass(frozen=True, slots=True)
 class BuiltJob:
     """What was asked of Slurm for a job. None: the cluster's own default.
@@ -120,6 +126,10 @@ class BuiltJob:
     def read(cls, text: str | None) -> "BuiltJob | None":
         """The reverse of :meth:`text`."""
         return None if text is None else cls(**json.loads(text))
+
+    def shape(self, name: str) -> str | None:
+        """Its shape as :func:`shape` gives that of squeue's record; None where it is up to the cluster."""
+        return None if self.cpus is None else f"{self.partition} {self.nodes}/{self.cpus}/{self.gpus} {name}"
 
     @property
     def text(self) -> str:

@@ -68,9 +68,8 @@ def options(submission: Submission) -> list[str]:
         "gres": submission.gres,
         "time": submission.minutes,
         "chdir": submission.folder,
-        # Slurm replaces patterns such as %j in paths.
-        "output": submission.output.replace("%", "%%"),
-        "error": submission.error.replace("%", "%%"),
+        "output": _literal(submission.output),
+        "error": _literal(submission.error),
         "open-mode": "append",
         "export": "NONE",
         "signal": submission.signal,
@@ -78,6 +77,11 @@ def options(submission: Submission) -> list[str]:
     ours = [f"--{key}={value}" for key, value in given.items() if value is not None]
     # Of two equal options the later one counts.
     return ["--parsable", *submission.more, *(["--exclusive"] if submission.exclusive else []), *ours]
+
+
+def _literal(path: str) -> str:
+    """A path in which Slurm replaces nothing (sbatch(1): filename pattern): with a backslash it replaces no patterns."""
+    return path.replace("\\", "\\\\") if "\\" in path else path.replace("%", "%%")
 
 
 def refusal(errors: str) -> str | None:

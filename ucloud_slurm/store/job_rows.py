@@ -54,7 +54,7 @@ class OpenJob:
     :ivar by_periods: of ``charged`` what was charged by periods, to a UCloud that gets no usage reports
     :ivar uid: of the Unix user; None where that is not known
     :ivar cluster: that it was submitted to; None where that is not known
-    :ivar shape: partition, name and TRES as squeue showed them last
+    :ivar shape: partition, size and name as submitted, or as squeue showed them last
     :ivar waits_for: the kind of reason for which it waits, as UCloud heard it
     :ivar waits_since: when UCloud heard it
     :ivar ended_runs: runs of it that are recorded as ended

@@ -60,6 +60,12 @@ class Jobs:
         # By rowid: there is no index for what only the command line asks.
         return whole(self._store, "order by rowid desc limit ?", [most])
 
+    def audited(self, since: float) -> list[JobRow]:
+        """Jobs that Slurm has, and those that have ended since then, in seconds since the epoch."""
+        live = whole(self._store, f"indexed by jobs_open where {_OPEN} and +phase = 'live'", [])
+        over = "indexed by jobs_over where phase in ('ended', 'refused') and ended_at >= ? and +slurm_id is not null"
+        return [*live, *whole(self._store, over, [since])]
+
     def count(self) -> dict[str, int]:
         """How many jobs are in each phase."""
         return {row["phase"]: row["jobs"] for row in self._store.rows("select phase, jobs from phases")}
@@ -170,6 +176,7 @@ class Jobs:
         *,
         cluster: str | None = None,
         uid: int | None = None,
+        shape: str | None = None,
         attempt: int | None = None,
         acknowledged_at: float | None = None,
     ) -> bool:
@@ -177,6 +184,7 @@ class Jobs:
 
         :param submitted_at: as Slurm says, in seconds since the epoch; None while that is not known
         :param cluster: Slurm's name of the cluster, where it is known
+        :param shape: as submitted (:func:`ucloud_slurm.slurm.identity.shape`)
         :param uid: of the Slurm job's owner, where it was not known before
         :param attempt: whose outcome this is; None: the Slurm job was found by its name
         :param acknowledged_at: create is answered with success now
@@ -184,12 +192,12 @@ class Jobs:
         """
         return bool(
             self._store.change(
-                "update jobs set phase = 'live', slurm_id = ?, submitted_at = ?, cluster = ?, uid = coalesce(uid, ?), "
-                "claimed_until = null, "
+                "update jobs set phase = 'live', slurm_id = ?, submitted_at = ?, cluster = ?, "
+                "uid = coalesce(uid, ?), shape = ?, claimed_until = null, "
                 "state = coalesce(state, 'IN_QUEUE'), "
                 "promised_at = case when stop is 'rolled-back' then promised_at else coalesce(promised_at, ?) end "
                 "where id = ? and phase = 'submitting' and attempts = coalesce(?, attempts)",
-                [slurm_id, submitted_at, cluster, uid, acknowledged_at, job_id, attempt],
+                [slurm_id, submitted_at, cluster, uid, shape, acknowledged_at, job_id, attempt],
                 durable=False,  # if it is lost, the job is looked up by its name
             )
         )

@@ -152,7 +152,7 @@ def m011_identity(db: "Database") -> None:
     jobs.add_column("cluster", str)  # that it was submitted to (ClusterName); null: not known
     jobs.add_column("secret", str)  # the nonces of its attempts, in the Slurm job's comment, are made from it
     jobs.add_column("built", str)  # partition, account, size and folder as submitted, JSON
-    jobs.add_column("shape", str)  # partition, name and TRES as squeue showed them last
+    jobs.add_column("shape", str)  # partition, size and name as squeue showed them last
     jobs.add_column("waits_for", str)  # the kind of reason for which it waits, as UCloud heard it
     jobs.add_column("waits_since", float)  # when UCloud heard it
     jobs.add_column("ended_runs", int, not_null_default=0)  # that are in runs already

@@ -20,7 +20,7 @@ class Observation:
     :ivar run_submitted: when its present run was submitted
     :ivar time_limit: minutes
     :ivar uid: of its owner, where it was not known
-    :ivar shape: partition, name and TRES
+    :ivar shape: partition, size and name
     :ivar found: it was absent, and is not any more
     """
 

@@ -1,13 +1,29 @@
-"""Accounts of this host (passwd(5)), and which of them jobs may run as."""
+"""Accounts of this host (passwd(5)), and the one rule about people: which of them jobs may run as.
+
+The rule is a file that only root can write. It is not in /etc/ucloud-slurm, which only the daemon user may enter: the
+program that acts as a person reads it as that person.
+"""
 
 import os
 import pwd
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
+from ucloud_slurm.errors import Misconfigured, one_line
+from ucloud_slurm.system.ownership import Distrust, distrust
+
+RULE_FILE = Path("/etc/ucloud-slurm-people.toml")
+RULE_BYTES = 65536
 FLOOR = 1000  # smaller uids are system accounts
-NAMES = r"[a-z_][a-z0-9_-]{0,31}"  # useradd(8)
+NAMES = r"[A-Za-z0-9_][A-Za-z0-9_.@+\\-]*\$?"  # as directory services give them, DOMAIN\user included
+MAX_NAME_CHARACTERS = 256  # useradd(8), sudo and Slurm have no larger bound
 DISABLED = frozenset({"nologin", "false", "true", "sync", "shutdown", "halt"})
+
+# sudo and Slurm read such a text as a uid, a group, an option or several names; it would be a part of a path, too.
+_NO_NAME = re.compile(r"[0-9]*|[-+#%~!.].*|.*[\s/,:=].*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +37,97 @@ class Account:
     home: str
 
 
-def ineligible(account: Account, *, floor: int, pattern: str, own_uid: int) -> str | None:
+@dataclass(frozen=True, slots=True)
+class PeopleRule:
+    """The rule about people.
+
+    :ivar names: regular expressions, all of which the name of a user matches
+    :ivar uid_floor: the smallest uid of a user; smaller ones are system accounts
+    :ivar slurm_user: the account that Slurm's files may belong to, besides system accounts
+    """
+
+    names: tuple[str, ...] = (NAMES,)
+    uid_floor: int = FLOOR
+    slurm_user: str = "slurm"
+
+    def allows_name(self, name: str) -> bool:
+        """Whether an account of that name can be a user's, as far as the name says."""
+        return is_name(name) and all(re.fullmatch(pattern, name) for pattern in self.names)
+
+    def narrowed(self, names: str | None, uid_floor: int | None) -> Self:
+        """The rule with further conditions; None for no condition."""
+        patterns = self.names if names is None else (*self.names, names)
+        return replace(self, names=patterns, uid_floor=max(self.uid_floor, uid_floor or 0))
+
+    def owns_slurm(self, uid: int) -> bool:
+        """Whether Slurm's files may belong to the account with that uid: a system account, or ``slurm_user``."""
+        if uid < min(FLOOR, self.uid_floor):
+            return True
+        try:
+            return uid == pwd.getpwnam(self.slurm_user).pw_uid
+        except KeyError:
+            return False
+
+
+def read_rule(path: Path | None = None) -> PeopleRule:
+    """The rule of this host; the default where there is no file.
+
+    :raises Misconfigured: the file cannot be used, in one sentence
+    """
+    path = path or RULE_FILE
+    try:
+        with path.open("rb") as file:
+            found = distrust(path, lambda uid: uid == 0, "root")
+            if found is not None:
+                raise Misconfigured([f"{path}: {found.why}; {found.repair}"])
+            text = file.read(RULE_BYTES)
+    except FileNotFoundError:
+        return PeopleRule()
+    except OSError as error:
+        raise Misconfigured([f"{path}: cannot be read ({error.strerror}); chmod 644 {path}"]) from None
+    # Loaded only where it is needed: the program that acts as a user starts often.
+    import tomllib
+
+    try:
+        return _rule(tomllib.loads(text.decode()))
+    except (ValueError, RecursionError) as error:  # TOML and UTF-8 that are none, too
+        raise Misconfigured([f"{path}: {one_line(str(error), 200)}."]) from None
+
+
+def _rule(data: dict[str, Any]) -> PeopleRule:
+    unknown = sorted(data.keys() - {"names", "uid_floor", "slurm_user"})
+    if unknown:
+        raise ValueError(f"{unknown[0]} is not a key that exists; there are names, uid_floor and slurm_user")
+    rule = PeopleRule()
+    names, floor, owner = data.get("names", NAMES), data.get("uid_floor", rule.uid_floor), data.get("slurm_user", "slurm")
+    try:
+        re.compile(names)
+    except (re.error, TypeError) as error:
+        raise ValueError(f"names: should be a regular expression ({error})") from None
+    if isinstance(floor, bool) or not isinstance(floor, int) or floor < 1:
+        raise ValueError("uid_floor: should be a whole number above 0")
+    if not isinstance(owner, str) or not is_name(owner):
+        raise ValueError("slurm_user: should be the name of an account")
+    return PeopleRule((names,), floor, owner)
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is read as the name of an account wherever it is used, whatever the rule allows."""
+    return len(text) <= MAX_NAME_CHARACTERS and text.isprintable() and not _NO_NAME.fullmatch(text)
+
+
+def ineligible(account: Account, rule: PeopleRule, *, own_uid: int) -> str | None:
     """Why no job may run as an account, in a sentence for an administrator; None if jobs may.
 
-    :param floor: the smallest uid of a user; smaller ones are system accounts
-    :param pattern: regular expression that the name of a user matches
     :param own_uid: uid of the account that this service runs as
     """
     name = account.name
     if account.uid == 0 or account.gid == 0:
         return f"{name[:40]!r} is root or in its group; jobs never run as root"
-    if account.uid < floor:
-        return f"{name[:40]!r} has the uid {account.uid}; users have {floor} or more, and jobs run only as users"
-    if not re.fullmatch(pattern, name):
-        return f"{name[:40]!r} is not a name that users have here ({pattern})"
+    if account.uid < rule.uid_floor:
+        return f"{name[:40]!r} has the uid {account.uid}; users have {rule.uid_floor} or more, and jobs run only as users"
+    if not rule.allows_name(name):
+        return f"{name[:40]!r} is not a name that users have here ({' and '.join(rule.names)})"
     if account.uid == own_uid:
         return f"{name} is the account of this service"
     if not os.path.isabs(account.shell) or os.path.basename(account.shell) in DISABLED:
@@ -42,6 +135,27 @@ def ineligible(account: Account, *, floor: int, pattern: str, own_uid: int) -> s
     if not os.path.isabs(account.home) or account.home == "/":
         return f"{name} has no home folder"
     return None
+
+
+# Names of accounts and texts that are none: an example of what a pattern allows is found among them.
+_EXAMPLES = (
+    *("ada", "_ada", "Ada", "ada.l", "9ada", "ada@example.org", r"DOM\ada", "ada+x", "ada$", "a" * 33),
+    *("a b", "a/b", "-r", "#0", "%wheel", "1000", "ada,bob", "é"),
+)
+
+
+def wider(rule: PeopleRule, names: str, examples: Sequence[str] = _EXAMPLES) -> str | None:
+    """An example of a name that a pattern allows and the rule does not; None if none is found."""
+    return next((each for each in examples if re.fullmatch(names, each) and not rule.allows_name(each)), None)
+
+
+def slurm_distrust(path: Path, rule: PeopleRule, caller: int) -> Distrust | None:
+    """Why a person must not use a file of Slurm's that the service names; None if they may.
+
+    :param caller: the uid of the service, which must not be able to change the file
+    """
+    owners = f"root, a system account or {rule.slurm_user} (slurm_user in {RULE_FILE})"
+    return distrust(path, lambda uid: rule.owns_slurm(uid) and (uid != caller or uid == 0), owners)
 
 
 def own_account() -> str:

@@ -20,9 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ucloud_slurm.errors import NotNow, Problem
+from ucloud_slurm.errors import Misconfigured, NotNow, Problem
 from ucloud_slurm.system import ipc, terminal
-from ucloud_slurm.system.accounts import FLOOR, NAMES, Account, ineligible
+from ucloud_slurm.system.accounts import Account, PeopleRule, ineligible, read_rule, slurm_distrust
 from ucloud_slurm.system.files import NotARegularFileError, make_folder, open_file, remove_folder
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, run
 
@@ -46,11 +46,12 @@ class InvalidRequestError(Exception):
 def main() -> None:
     """Serves the runner until it closes the socket or sends nothing for a while."""
     try:
-        channel, account, caller = _verify()
-    except InvalidRequestError as error:
+        rule = read_rule()
+        channel, account, caller = _verify(rule)
+    except (InvalidRequestError, Misconfigured) as error:
         sys.exit(f"ucloud-slurm-as-user: {error}")
     _reset(account)
-    operations = Operations(account, caller)
+    operations = Operations(account, caller, rule)
     try:
         ipc.send(channel, {"user": account.name, "uid": account.uid}, within=MARGIN_SECONDS)
         while True:
@@ -59,9 +60,10 @@ def main() -> None:
         sys.exit(0)
 
 
-def _verify() -> tuple[socket.socket, Account, int]:
+def _verify(rule: PeopleRule) -> tuple[socket.socket, Account, int]:
     """Verifies that sudo gave this process the identity of an eligible user, and nothing more.
 
+    :param rule: who is eligible
     :returns: the socket to the runner, the account of this process, and the uid of the account that called sudo
     :raises InvalidRequestError: it did not
     """
@@ -77,7 +79,7 @@ def _verify() -> tuple[socket.socket, Account, int]:
     except KeyError:
         raise InvalidRequestError(f"the account {os.getuid()} does not exist") from None
     account = Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_shell, entry.pw_dir)
-    reason = ineligible(account, floor=FLOOR, pattern=NAMES, own_uid=int(caller))
+    reason = ineligible(account, rule, own_uid=int(caller))
     if reason is not None:
         raise InvalidRequestError(reason)
     if os.getgid() != account.gid or {*os.getgroups(), account.gid} != {*os.getgrouplist(account.name, account.gid)}:
@@ -127,9 +129,10 @@ def _reset(account: Account) -> None:
 class Operations:
     """What the program does; each request has one exact form."""
 
-    def __init__(self, account: Account, caller: int) -> None:
+    def __init__(self, account: Account, caller: int, rule: PeopleRule) -> None:
         self._account = account
         self._caller = caller
+        self._rule = rule
         self._operations: dict[str, Callable[[dict[str, Any]], Reply]] = {
             "prepare": self._prepare,
             "trial": self._trial,
@@ -221,21 +224,13 @@ class Operations:
         return self._trusted(path)
 
     def _trusted(self, path: str) -> str:
-        """The path of a file that only the system's administrators can change.
+        """The path of a file that only the system's administrators can change, and Slurm's.
 
         Otherwise the caller could have the user run a program, or read a slurm.conf, that it wrote itself.
         """
-        real = Path(path).resolve()
-        for place in (real, *real.parents):
-            try:
-                status = place.stat()
-            except OSError as error:
-                raise InvalidRequestError(f"{place} cannot be used ({error.strerror})") from None
-            sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
-            if status.st_uid >= FLOOR or (status.st_uid == self._caller and self._caller != 0):
-                raise InvalidRequestError(f"{place} does not belong to a system account")
-            if status.st_mode & 0o022 and not sticky:
-                raise InvalidRequestError(f"{place} can be changed by others")
+        found = slurm_distrust(Path(path), self._rule, self._caller)
+        if found is not None:
+            raise InvalidRequestError(found.why)
         # The path as it was given, not the real one: programs look at the name that they are called by.
         return path
 

@@ -10,13 +10,13 @@ from typing import Protocol
 
 from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.config import Config, UsersSection
-from ucloud_slurm.errors import Forbidden, Problem, one_line
+from ucloud_slurm.errors import Forbidden, Misconfigured, Problem, one_line
 from ucloud_slurm.store.people import People
-from ucloud_slurm.system.accounts import Account, ineligible
+from ucloud_slurm.system.accounts import Account, ineligible, read_rule
 
 log = logging.getLogger(__name__)
 
-_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,9 @@ def account_of(local_user: str, users: UsersSection, uid: int | None = None) -> 
 
     :param uid: that it must have
     :raises IneligibleUserError: jobs may not run as it
+    :raises Misconfigured: the rule about people cannot be used
     """
+    rule = read_rule().narrowed(users.names, users.uid_floor)
     try:
         entry = pwd.getpwnam(local_user)
     except (KeyError, ValueError):
@@ -75,7 +77,7 @@ def account_of(local_user: str, users: UsersSection, uid: int | None = None) -> 
         raise IneligibleUserError(f"{local_user[:40]!r} is another spelling of {account.name}")
     if uid is not None and uid != account.uid:
         raise IneligibleUserError(f"{local_user} had the uid {uid} when it was connected and has {account.uid} now")
-    reason = ineligible(account, floor=users.uid_floor, pattern=users.names, own_uid=os.geteuid())
+    reason = ineligible(account, rule, own_uid=os.geteuid())
     if reason is not None:
         raise IneligibleUserError(reason)
     return account
@@ -97,12 +99,22 @@ def slurm_account(users: UsersSection, people: People, project: str | None, loca
     known = people.account(project) if project is not None else None
     if known is not None:
         return known
-    pattern = users.account if project is not None else users.personal_account
-    if pattern is None:
-        return None
-    name = pattern.replace("{project}", project or "").replace("{user}", local_user)
-    if not _WORD.fullmatch(name):
-        raise Forbidden(f"Your project {one_line(project or '', 40)} has no account here. Please tell the provider's support.")
+    if project is None:
+        return personal_account(users, local_user)
+    name = users.account and users.account.replace("{project}", project).replace("{user}", local_user)
+    if name is not None and not _WORD.fullmatch(name):
+        raise Forbidden(f"Your project {one_line(project, 40)} has no account here. Please tell the provider's support.")
+    return name
+
+
+def personal_account(users: UsersSection, local_user: str) -> str | None:
+    """The Slurm account of a user's jobs without a project; None for that of the product.
+
+    :raises Forbidden: the configured pattern gives no valid name
+    """
+    name = users.personal_account and users.personal_account.replace("{project}", "").replace("{user}", local_user)
+    if name is not None and not _WORD.fullmatch(name):
+        raise Forbidden("You have no account of your own here. Please tell the provider's support.")
     return name
 
 
@@ -110,9 +122,13 @@ def eligible_user(local_user: str, users: UsersSection, uid: int | None = None) 
     """The user of that name, if jobs may run as it; the reason why not is logged.
 
     :raises IneligibleUserError: see :func:`account_of`
+    :raises IdentityUnavailableError: the rule about people cannot be used
     """
     try:
         account = account_of(local_user, users, uid)
+    except Misconfigured as error:
+        log.error("no job runs as a user: %s", one_line(str(error), 300))
+        raise IdentityUnavailableError from None
     except IneligibleUserError as error:
         log.warning("no job runs as %s: %s", one_line(local_user, 40), error.reason)
         raise

@@ -7,7 +7,6 @@ time, and ends when it is idle: a bulk of jobs needs one sudo for each user, and
 
 import logging
 import os
-import re
 import socket
 import threading
 import time
@@ -15,8 +14,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ucloud_slurm.errors import one_line
+from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.system import ipc
+from ucloud_slurm.system.accounts import read_rule
 from ucloud_slurm.system.child import Child
 from ucloud_slurm.system.ipc import ConnectionLostError, Message
 
@@ -33,7 +33,6 @@ MARGIN_SECONDS = 3.0  # that a program has beyond the limit of a request
 ANSWER_BYTES = 1024 * 1024  # of an answer: its user could have it say anything
 ERRORS_BYTES = 2000
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 SUDO_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
@@ -84,7 +83,12 @@ class Runner:
 
     def _answer(self, message: Message) -> tuple[Message, list[int]]:
         user, within = message.get("user"), message.get("within")
-        if not isinstance(user, str) or not _NAME.fullmatch(user) or user == "root":
+        try:
+            rule = read_rule()
+        except Misconfigured as error:
+            log.error("nobody can be impersonated: %s", one_line(str(error), 300))
+            return {"busy": "the rule about people cannot be used; the journal of the runner says why"}, []
+        if not isinstance(user, str) or not rule.allows_name(user) or user == "root":
             return {"refused": "user: not the name of a user"}, []
         if isinstance(within, bool) or not isinstance(within, (int, float)) or not 0 < within < 1000:
             return {"refused": "within: not a number of seconds"}, []
@@ -115,6 +119,8 @@ class Runner:
                     self._discard(each)
             log.warning("the program that acts as %s gave no answer: %s", user, error)
             return {"unknown": f"it is unknown what was done as {user}: {error}"}, []
+        if "refused" in answer:
+            log.error("the program that acts as %s refuses: %s", user, one_line(str(answer["refused"]), 300))
         with self._changed:
             program.idle_since = time.monotonic()
             self._idle.setdefault(user, []).append(program)

@@ -1,5 +1,6 @@
 """For operators: whether the process is alive, whether it can work, and its metrics. Nothing here asks Slurm."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from flask import Blueprint, Response, jsonify
@@ -7,8 +8,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, ge
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from ucloud_slurm.provider.audit import AUDIT, NO_ACCOUNT, AuditKind
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import CHANNEL, RUNNER, SLURM, UCLOUD
+from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.system.filelock import LISTENER, WORKER, is_locked, last_released
 from ucloud_slurm.users.impersonation import RunnerUnavailableError, connect
@@ -73,8 +76,16 @@ class Gauges(Collector):
         )
         waiting = provider.breaker.persons(now)
         yield _gauge("users_waiting", "Users whose own program does not answer, so that their jobs wait.", waiting)
+        yield _family("audit_findings", "What the last audit found that is not explained.", "kind", _audited(provider))
         answers = {part: _failing(provider, part) is None for part in self._parts}
         yield _family("answers", "Whether a part answers (1) or not (0).", "part", answers)
+
+
+def _audited(provider: Provider) -> Mapping[str, float]:
+    """The counts of the last audit, 0 where it has found none."""
+    kept = Cache(provider.store, AUDIT).get("", provider.now(), stale=True)
+    counts = {} if kept is None else {kind: count for kind, count in json.loads(kept).items() if kind != "until"}
+    return dict.fromkeys((*AuditKind, NO_ACCOUNT), 0) | counts
 
 
 def _family(name: str, meaning: str, label: str, values: Mapping[str, float]) -> Metric:

@@ -1,7 +1,4 @@
-"""What squeue and sacct say of a job that is not in its row yet. Pure; :mod:`.poll` records it.
-
-The shape of a job is its partition, its TRES and its name: what people may change of a job that waits or runs.
-"""
+"""What squeue and sacct say of a job that is not in its row yet. Pure; :mod:`.poll` records it."""
 
 from collections.abc import Sequence
 
@@ -9,20 +6,15 @@ from ucloud_slurm.bridge.charges import Use
 from ucloud_slurm.bridge.states import queued_state
 from ucloud_slurm.bridge.waiting import WaitingKind, WaitingReason, waiting_reason
 from ucloud_slurm.slurm import parse
+from ucloud_slurm.slurm.identity import shape
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord
 from ucloud_slurm.slurm.states import Phase, SlurmState
 from ucloud_slurm.store.charges import EndedRun
 from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.observations import Observation
 from ucloud_slurm.ucloud.eras import Era
-from ucloud_slurm.ucloud.reports import JobState
 
 REASON_SECONDS = 300.0  # in which UCloud hears of one reason of a job at most
-
-
-def shape(record: QueueRecord) -> str:
-    """The shape of a job, as the database keeps it."""
-    return f"{record.partition} {record.tres} {record.name}"
 
 
 def is_unchanged(row: OpenJob, record: QueueRecord, era: Era, now: float) -> bool:
@@ -65,11 +57,12 @@ def needs_runs(row: OpenJob, record: QueueRecord | None) -> bool:
 
 
 def is_resized(row: OpenJob, record: QueueRecord) -> bool:
-    """Whether a running job has got another size. While it completes its nodes leave it one by one, which is none."""
+    """Whether a running job has another size than was seen last, so that sacct may have several of it.
+
+    While a job completes its nodes leave it one by one, which is no new size.
+    """
     runs = record.state is not None and record.state.phase is Phase.ALLOCATED and record.state is not SlurmState.COMPLETING
-    if not runs or row.shape is None or row.state not in (JobState.RUNNING, JobState.SUSPENDED):
-        return False
-    return record.tres not in row.shape.split(" ", 2)[1:2]
+    return runs and (row.shape is None or row.shape.split(" ", 2)[1] != shape(record).split(" ", 2)[1])
 
 
 def ended_before(row: OpenJob, record: QueueRecord, own: Sequence[RunRecord] | None) -> list[RunRecord] | None:

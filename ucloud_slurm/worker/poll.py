@@ -13,7 +13,7 @@ from ucloud_slurm.bridge.script.inputs import ucloud_path
 from ucloud_slurm.bridge.states import final_update, queued_update
 from ucloud_slurm.bridge.time_limit import limit_update
 from ucloud_slurm.bridge.usage import Accounting
-from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Forbidden, Refused
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Problem
 from ucloud_slurm.provider.billing import accounting_of, bill
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.identity import by_number, identity_of, record_of
@@ -161,7 +161,7 @@ class Poller:
                 "account": account or (product.account if product else None),
             }
             return ucloud_path(provider.job_paths(row).folder, provider.config.files, places)
-        except (Forbidden, Refused):
+        except Problem:
             return None
 
     def _charge(self, row: OpenJob, record: QueueRecord, *, has_earlier: bool) -> None:

@@ -18,6 +18,7 @@ from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.system.filelock import WORKER, exclusive_lock, record_release
+from ucloud_slurm.worker.audit import audit_regularly
 from ucloud_slurm.worker.delivery import deliver
 from ucloud_slurm.worker.poll import Poller
 from ucloud_slurm.worker.retention import prune
@@ -87,6 +88,7 @@ def _pass(provider: Provider) -> bool:
     if queue is not None:
         whole &= stop_marked(provider, queue, asked)
         prune(provider, queue)
+        audit_regularly(provider, rows)
     return whole
 
 

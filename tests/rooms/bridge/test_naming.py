@@ -42,7 +42,9 @@ def test_the_script_writes_the_files_where_the_service_reads_them() -> None:
     for stream in ("stdout", "stderr"):
         pattern = paths.log_pattern(stream)
         assert pattern in submission.script
-        assert pattern.replace("%t", "1").replace("%%", "%") == paths.log(stream, 1)
+        assert f"{paths.folder}/{pattern.replace('%t', '1')}" == paths.log(stream, 1)
+    # srun writes there from its own folder: in a path it would replace patterns, or none behind a backslash.
+    assert submission.script.index(f"\ncd {paths.folder} ") < submission.script.index("\nsrun ")
     announced = '"$UCLOUD_JOB_FOLDER/port-${SLURM_PROCID:-0}"'
     assert f"UCLOUD_PORT_FILE={announced}" in submission.script
     assert paths.port_file(0) == f"{submission.folder}/port-0"

@@ -1,109 +1,20 @@
 """check names what is wrong before researchers meet it: accounts, the runner, the Operator role, software."""
 
-import grp
-import os
-import pwd
-import socket
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
-from ucloud_slurm.cli import check, check_accounts
+from tests.rooms.cli.conftest import Configure, FakeRunner, connect
+from ucloud_slurm.cli import check, check_accounts, check_slurm
 from ucloud_slurm.cli.output import Line
-from ucloud_slurm.config import Config, parse
+from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.scheduler import Scheduler
-from ucloud_slurm.store.people import People, UserLink
-from ucloud_slurm.store.sqlite import Store
-from ucloud_slurm.system import ipc
-from ucloud_slurm.system.accounts import own_account
+from ucloud_slurm.system.accounts import PeopleRule, own_account
 from ucloud_slurm.system.filelock import LISTENER, exclusive_lock
 from ucloud_slurm.users import service
-
-Configure = Callable[..., Config]
-
-
-class FakeRunner:
-    """Answers every request at a runner's socket with the same."""
-
-    def __init__(self, path: Path) -> None:
-        self.answer: dict[str, Any] = {}
-        self.asked: list[dict[str, Any]] = []
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.bind(str(path))
-        self._socket.listen()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            with connection:
-                self.asked.append(ipc.receive(connection, ipc.LARGEST_BYTES, within=5)[0])
-                ipc.send(connection, self.answer, within=5)
-
-    def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join()
-
-
-@pytest.fixture
-def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
-    """Makes a configuration, on a host where u0 to u99 are people; u50 and those behind may not log in."""
-    monkeypatch.setattr(service, "refuse_root", lambda: None)
-    known = {
-        f"u{n}": pwd.struct_passwd(
-            (f"u{n}", "x", 7000 + n, 7000, "", f"/home/u{n}", "/bin/bash" if n < 50 else "/usr/sbin/nologin")
-        )
-        for n in range(100)
-    }
-    real = pwd.getpwnam
-    monkeypatch.setattr(pwd, "getpwnam", lambda name: known.get(name) or real(name))
-    monkeypatch.setattr(os, "getgrouplist", lambda name, gid: [gid] if name == "u49" else [gid, 7999])
-    group = grp.struct_group(("people", "x", 7999, ["u99", "u1"]))
-    monkeypatch.setattr(grp, "getgrnam", lambda name: {"people": group}[name])
-
-    def configured(mapping: str, **more: Any) -> Config:
-        users = {"mapping": mapping, "group": "people", "runner": str(tmp_path / "runner.sock")}
-        (tmp_path / "token").touch(mode=0o600)
-        return parse(
-            {
-                "provider": {"id": "example", "url": "http://127.0.0.1:1"},
-                "ucloud": {
-                    "url": "http://127.0.0.1:1",
-                    "refresh_token_file": str(tmp_path / "token"),
-                    "public_key_file": str(tmp_path / "key"),
-                },
-                "database": {"path": str(tmp_path / "test.db")},
-                "jobs": {"folder": f"{tmp_path}/{{user}}"},
-                "products": [{"id": "example-compute-1", "category": "example-compute", "partition": "cpu"}],
-                "users": users | more.pop("users", {}),
-            }
-            | more
-        )
-
-    return configured
-
-
-@pytest.fixture
-def runner(tmp_path: Path) -> Iterator[FakeRunner]:
-    runner = FakeRunner(tmp_path / "runner.sock")
-    yield runner
-    runner.close()
-
-
-def connect(config: Config, *numbers: int, uid: int = 7000) -> None:
-    store = Store(config.database.path)
-    People(store).add([UserLink(f"U{n}#1", f"u{n}", uid + n, 1.0, "root") for n in numbers])
-    store.close()
 
 
 def found(config: Config) -> list[Line]:
@@ -208,7 +119,7 @@ def test_without_the_role_of_operator_jobs_of_others_could_not_be_cancelled(conf
     slurm = SimpleNamespace(is_operator=lambda _user, _timeout: False)
 
     def levels(config: Config) -> list[str]:
-        return [level for level, _ in check.operator(config, cast("Scheduler", slurm))]
+        return [level for level, _ in check_slurm.operator(config, cast("Scheduler", slurm))]
 
     assert levels(configure("service")) == ["warning"]
     assert levels(configure("table")) == ["failed"]
@@ -259,6 +170,46 @@ def test_a_controller_that_limits_requests_asks_for_a_pace(
     configure: Configure, parameters: str, per_second: float | None, wanted: str | None
 ) -> None:
     config = configure("service", slurm={"submit_per_second": per_second})
-    found = list(check.pace(config, {"SlurmctldParameters": parameters}))
+    found = list(check_slurm.pace(config, {"SlurmctldParameters": parameters}))
     assert [level for level, _ in found] == (["warning"] if wanted else [])
     assert not wanted or found[0][1].endswith(wanted)
+
+
+def test_slurms_files_that_are_missing_are_named_all_at_once(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf, there = tmp_path / "slurm.conf", tmp_path / "bin"
+    there.mkdir()
+    for name in check_slurm.COMMANDS:
+        (there / name).touch(mode=0o755)
+    config = configure("service", slurm={"conf": str(conf), "commands": str(there)})
+    with pytest.raises(Misconfigured, match=f"^slurm.conf: there is no file {conf}; write it, or set slurm.conf$"):
+        check_slurm.files(config)
+    configless = tmp_path / "sent-by-the-controller"
+    configless.touch()
+    monkeypatch.setattr(check_slurm, "CONFIGLESS", configless)
+    with pytest.raises(Misconfigured, match=f'set slurm.conf = "{configless}"'):
+        check_slurm.files(config)
+    check_slurm.files(configure("service", slurm={"conf": str(configless), "commands": str(there)}))
+    (there / "sbatch").unlink()
+    (there / "sacct").chmod(0o644)
+    with pytest.raises(Misconfigured) as error:
+        check_slurm.files(config)
+    assert [sentence.split(";")[0] for sentence in error.value.sentences] == [
+        f"slurm.conf: there is no file {conf}",
+        f"slurm.commands: {there} has no sbatch, sacct that can be run",
+    ]
+
+
+def test_a_key_that_would_widen_the_rule_about_people_is_a_warning(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, runner: FakeRunner
+) -> None:
+    narrow = PeopleRule(("u[0-9]+",), 2000)
+    monkeypatch.setattr(check_accounts, "read_rule", lambda: narrow)
+    config = configure("table", users={"names": "[a-z0-9]+", "uid_floor": 1500})
+    texts = [text for level, text in found(config) if level == "warning"]
+    assert "users.uid_floor = 1500 allows uids that the rule about people does not" in texts[0]
+    assert "users.names allows 'ada'" in texts[1]
+    assert runner.asked
+    config = configure("table", users={"names": "u[0-9]+", "uid_floor": 2500})
+    assert [text for _, text in found(config) if "the rule about people" in text] == []

@@ -16,18 +16,19 @@ from ucloud_slurm.errors import Forbidden, Misconfigured
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.store.sessions import group, user
-from ucloud_slurm.system.accounts import FLOOR, NAMES, Account, ineligible
+from ucloud_slurm.system.accounts import Account, PeopleRule, ineligible
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.wire import from_data
-from ucloud_slurm.users.mapping import IneligibleUserError, account_of
+from ucloud_slurm.users import mapping
+from ucloud_slurm.users.mapping import IdentityUnavailableError, IneligibleUserError, account_of
 from ucloud_slurm.web.access import check, check_shell
 
 GOOD = Account("ada", 1002, 1003, "/bin/bash", "/home/ada")
 
 
-def why(floor: int = FLOOR, pattern: str = NAMES, own_uid: int = 990, **changed: Any) -> str | None:
+def why(floor: int | None = None, pattern: str | None = None, own_uid: int = 990, **changed: Any) -> str | None:
     fields = {name: getattr(GOOD, name) for name in ("name", "uid", "gid", "shell", "home")}
-    return ineligible(Account(**(fields | changed)), floor=floor, pattern=pattern, own_uid=own_uid)
+    return ineligible(Account(**(fields | changed)), PeopleRule().narrowed(pattern, floor), own_uid=own_uid)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,14 @@ def why(floor: int = FLOOR, pattern: str = NAMES, own_uid: int = 990, **changed:
         {"uid": 1000},
         {"uid": 2**31},
         {"name": "_x"},
-        {"name": "a" * 32},
+        {"name": "a" * 256},
+        {"name": "Ada.L"},
+        {"name": "ADA"},
+        {"name": "9ada"},
+        {"name": "ada@example.org"},
+        {"name": "DOM\\ada"},
+        {"name": "ada+x"},
+        {"name": "host$"},
         {"shell": "/usr/bin/zsh"},
         {"gid": 100},
         {"name": "Ada.L", "pattern": r"[A-Z][A-Za-z.]+"},
@@ -85,13 +93,18 @@ def test_accounts_of_people_are_fit(changed: dict[str, Any]) -> None:
                 "%wheel",
                 "1000",
                 "+1000",
-                "ADA",
                 "é",
-                "a" * 33,
+                "a" * 257,
+                "..",
+                ".ada",
+                "\\ada",
+                "@ada",
+                "ada=1",
+                "a\tb",
+                "ada\x7f",
                 "ada,bob",
                 "ada:bob",
                 "ada\x00",
-                "ALL",
                 "!ada",
             )
         ),
@@ -124,6 +137,19 @@ def test_no_name_leads_to_an_account_that_is_not_for_jobs(core: SimulatedCore, t
         account_of(name, users)
     assert refusal.value.status == Forbidden.status
     assert refusal.value.reason not in refusal.value.why, "why is for the researcher, reason for the administrator"
+
+
+def test_a_broken_rule_about_people_refuses_nobody_for_good(
+    core: SimulatedCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> PeopleRule:
+        raise Misconfigured(["/etc/ucloud-slurm-people.toml: names: should be a regular expression."])
+
+    monkeypatch.setattr(mapping, "read_rule", broken)
+    users = configuration(core, tmp_path).users
+    with pytest.raises(IdentityUnavailableError, match="try again later"):
+        mapping.eligible_user("ada", users)
+    assert "names: should be a regular expression" in caplog.text
 
 
 def test_another_spelling_of_a_name_is_not_the_account(

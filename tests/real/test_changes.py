@@ -1,0 +1,160 @@
+"""What users and administrators do to jobs on the real cluster, and what the provider makes of it."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.conftest import site_opener
+from tests.sandbox.cluster import Cluster
+from tests.sandbox.core.catalogue import compute_product
+from tests.sandbox.installation import Installation
+from tests.sandbox.processes import wait_until
+from tests.support.factories import application, job_data, word
+from tests.support.real import PATIENCE, Real
+
+CORES = {"id": "cores", "category": "example-compute", "partition": "cpu", "cpus": 1, "memory_gb": 0.25, "gpus": 0}
+PRODUCTS: tuple[dict[str, Any], ...] = (
+    {"id": "example-compute-1", "category": "example-compute", "partition": "cpu"},
+    CORES | {"unit": "UNITS_PER_MINUTE"},
+)
+SLEEP = application(word("sleep"), word("600"))
+
+
+@dataclass
+class Changes(Real):
+    """A site whose jobs are changed by hand."""
+
+    def start(self, job_id: str, replicas: int = 1, state: str = "RUNNING") -> int:
+        """A job that UCloud sees in a state; returns Slurm's number of it."""
+        product = {"id": "cores", "category": "example-compute", "provider": "example"}
+        assert self.create(job_data(job_id, app=SLEEP, product=product, replicas=replicas))[0] == 200
+        wait_until(f"{job_id} is {state}", lambda: self.shown(job_id)["state"] == state, seconds=PATIENCE)
+        return int(self.shown(job_id)["slurm_id"])
+
+    def update(self, slurm_id: int, *changes: str) -> None:
+        self.cluster.run("scontrol", "update", f"JobId={slurm_id}", *changes)
+
+    def seconds(self, slurm_id: int) -> int:
+        """The CPU-seconds of the allocation, from sacct's rows; sizes of one run count from the same start."""
+        fields = "submit,start,elapsedraw,alloctres,end"
+        rows = self.cluster.run("sacct", "-X", "-D", "-n", "-P", "-j", str(slurm_id), "-o", fields).splitlines()
+        total, counted = 0, dict[str, int]()
+        for row in rows:
+            _, start, elapsed, tres, _ = row.split("|")
+            cpus = dict(pair.split("=") for pair in tres.split(",") if pair).get("cpu", "0")
+            total += (int(elapsed) - counted.get(start, 0)) * int(cpus)
+            counted[start] = int(elapsed)
+        return total
+
+    def messages(self, job_id: str) -> list[str]:
+        found = json.loads(self.site.cli("show", job_id, "--json").stdout)["messages"]
+        return [json.loads(each["body"])["update"]["status"] for each in found if each["kind"] == "update"]
+
+    def end(self, job_id: str) -> None:
+        terminate = {"items": [job_data(job_id, app=SLEEP, product={**CORES, "provider": "example"})]}
+        self.core.call("POST", "/ucloud/example/jobs/terminate", terminate)
+        self.wait_for_end(job_id)
+
+
+@pytest.fixture(scope="module")
+def site(cluster: Cluster, installation: Installation) -> Iterator[Changes]:
+    with site_opener(cluster, installation) as open_site:
+        opened, core = open_site(loop=1.0, products=PRODUCTS)
+        core.catalogue.add_product(compute_product("cores", "example"))
+        yield Changes(opened, core, cluster)
+    cluster.run("scancel", f"--user={cluster.service_user}")
+
+
+def test_an_ordinary_life_leaves_nothing_to_explain(site: Changes) -> None:
+    site.start("8000")
+    site.end("8000")
+    done = site.site.cli("audit", "--since=1h")
+    assert "Everything is explained: 1 jobs." in done.stdout
+
+
+def test_a_job_that_is_renamed_and_enlarged_while_it_waits_is_followed_billed_and_stopped(site: Changes) -> None:
+    site.cluster.run("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    try:
+        slurm_id = site.start("8001", state="IN_QUEUE")
+        site.update(slurm_id, "JobName=x", "NumCPUs=4", "Comment=mine", "Partition=gpu", "Gres=gpu:2")
+    finally:
+        site.cluster.run("scontrol", "update", "PartitionName=cpu", "State=UP")
+    wait_until("it runs", lambda: site.shown("8001")["state"] == "RUNNING", seconds=PATIENCE)
+    site.end("8001")
+    shown, seconds = site.shown("8001"), site.seconds(slurm_id)
+    assert shown["bill"]["used"] == seconds > 0
+    assert seconds % 4 == 0
+    assert [run["partition"] for run in shown["runs"]] == ["gpu"]
+
+
+def test_a_job_that_shrinks_is_billed_for_each_second_once(site: Changes) -> None:
+    slurm_id = site.start("8002", replicas=3)
+    site.update(slurm_id, "NumNodes=1")
+    wait_until("sacct has both sizes", lambda: len(site.shown("8002")["runs"]) == 1, seconds=PATIENCE)
+    site.end("8002")
+    assert [run["nodes"] for run in site.shown("8002")["runs"]] == [3, 1]
+    assert site.shown("8002")["bill"]["used"] == site.seconds(slurm_id) > 0
+
+
+@pytest.mark.parametrize(
+    ("job_id", "begin", "end", "words"),
+    [
+        ("8011", "scontrol hold {id}", "scontrol release {id}", "administrators"),
+        ("8012", "scontrol update PartitionName=cpu State=DOWN", "scontrol update PartitionName=cpu State=UP", "partition"),
+        ("8013", "scontrol update JobId={id} TimeLimit=30-00:00:00", "scontrol update JobId={id} TimeLimit=5", "time"),
+    ],
+)
+def test_the_reason_of_a_job_that_waits_reaches_its_owner_once(
+    site: Changes, job_id: str, begin: str, end: str, words: str
+) -> None:
+    site.cluster.run("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    slurm_id = site.start(job_id, state="IN_QUEUE")
+    try:
+        site.cluster.run(*begin.format(id=slurm_id).split())
+        if "State=DOWN" not in begin:
+            site.cluster.run("scontrol", "update", "PartitionName=cpu", "State=UP")
+        wait_until("there is a message", lambda: any(words in text for text in site.messages(job_id)), seconds=PATIENCE)
+    finally:
+        site.cluster.run("scontrol", "update", "PartitionName=cpu", "State=UP")
+        site.cluster.run(*end.format(id=slurm_id).split())
+    wait_until("it runs", lambda: site.shown(job_id)["state"] == "RUNNING", seconds=PATIENCE)
+    assert sum(words in text for text in site.messages(job_id)) == 1
+    site.end(job_id)
+
+
+def test_the_audit_finds_what_was_done_by_hand_and_nothing_else(site: Changes) -> None:
+    def audit(status: int) -> list[tuple[str, int]]:
+        done = site.site.cli("audit", "--since=1h", "--json", check=False)
+        assert done.returncode == status, done.stdout + done.stderr
+        return [(each["kind"], each["slurm_id"]) for each in json.loads(done.stdout)["findings"]]
+
+    before = audit(1)  # of the tests above
+    ordinary, renamed, enlarged = site.start("8021"), site.start("8022"), 0
+    assert audit(1) == before
+    site.update(renamed, "JobName=x")
+    site.cluster.run("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    enlarged = site.start("8023", state="IN_QUEUE")
+    site.update(enlarged, "NumCPUs=4", "MinCPUsNode=4")
+    site.cluster.run("scontrol", "update", "PartitionName=cpu", "State=UP")
+    by_hand = ("sbatch", "--parsable", "--chdir=/tmp", "--job-name=mine")
+    unknown = int(site.cluster.run(*by_hand, user=site.cluster.service_user, stdin="#!/bin/sh\nsleep 600\n"))
+    elsewhere = int(site.cluster.run(*by_hand, user="bob", stdin="#!/bin/sh\nsleep 600\n"))
+    wait_until("all run", lambda: site.shown("8023")["state"] == "RUNNING", seconds=PATIENCE)
+    for job_id in ("8021", "8022", "8023"):
+        site.end(job_id)
+    for statement in ("delete from charges where job_id = '8021'", "update jobs set charged = -600 where id = '8021'"):
+        subprocess.run(["sqlite3", str(site.site.database), statement], check=True)
+
+    def known() -> bool:
+        done = site.site.cli("audit", "--since=1h", "--json", check=False)
+        return len(json.loads(done.stdout)["findings"]) == len(before) + 4
+
+    wait_until("the accounting database has all", known, seconds=PATIENCE)
+    expected = [("unbilled", ordinary), ("renamed", renamed), ("enlarged", enlarged), ("unknown", unknown)]
+    assert sorted(audit(1)) == sorted([*before, *expected])
+    for job in (unknown, elsewhere):
+        site.cluster.run("scancel", str(job))

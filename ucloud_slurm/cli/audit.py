@@ -1,0 +1,84 @@
+"""``audit``: Slurm's seconds beside the units that UCloud was sent, and what nobody knows or pays for."""
+
+import re
+import sys
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ucloud_slurm.cli.context import opened
+from ucloud_slurm.cli.output import as_json, moment, table
+from ucloud_slurm.provider import audit as provider_audit
+from ucloud_slurm.provider.audit import Audit, AuditedWallet
+from ucloud_slurm.ucloud.channel import Payer
+
+SPAN_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+class Since(click.ParamType[float]):
+    """A span before now, such as ``7d``, or a date in UTC, in seconds since the epoch."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See :class:`click.ParamType`."""
+        if isinstance(value, float):
+            return value
+        if match := re.fullmatch(r"([0-9]{1,6})([mhdw])", value):
+            return time.time() - int(match[1]) * SPAN_SECONDS[match[2]]
+        try:
+            when = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a span such as 90m, 12h, 7d or 4w, nor a date such as 2026-11-29", param, ctx)
+        seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+        if seconds >= time.time():
+            self.fail(f"{value!r} is not in the past", param, ctx)
+        return seconds
+
+
+@click.command()
+@click.option("--since", type=Since(), default="1d", show_default=True, help="A span (90m, 12h, 7d), or a date in UTC.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON, with every job.")
+@click.pass_obj
+def audit(path: Path | None, since: float, json_: bool) -> None:
+    """Compare Slurm's accounting database with the bills.
+
+    Lists what is not explained: jobs that were renamed, moved or enlarged, jobs that UCloud does not have, and use that is
+    billed to nobody. Exits with 1 when there is any, else with 0.
+    """
+    with opened(path) as provider:
+        found = provider_audit.audit(provider, since)
+    if json_:
+        as_json(_document(found, since))
+    else:
+        _print(found)
+    sys.exit(bool(found.findings))
+
+
+def _print(found: Audit) -> None:
+    wallets = [(_owner(each.payer), each.payer.category, each.jobs, *_units(each)) for each in found.wallets()]
+    table(("WALLET", "CATEGORY", "JOBS", "USED", "SENT", "REST"), wallets)
+    if found.findings:
+        click.echo("\nNot explained")
+        rows = [(each.kind.value, each.slurm_id, each.job_id, each.text) for each in found.findings]
+        table(("WHAT", "SLURM", "JOB", "WHY"), rows)
+    else:
+        click.echo(f"\nEverything is explained: {len(found.jobs)} jobs.")
+
+
+def _units(wallet: AuditedWallet) -> tuple[str, int, str]:
+    return f"{wallet.used_units:.2f}", wallet.units, f"{wallet.used_units - wallet.units:+.2f}"
+
+
+def _owner(payer: Payer) -> str:
+    return f"{payer.kind.value} {payer.owner}"
+
+
+def _document(found: Audit, since: float) -> dict[str, Any]:
+    wallets = [asdict(each) | {"payer": _owner(each.payer), "category": each.payer.category} for each in found.wallets()]
+    jobs = [asdict(each) | {"payer": _owner(each.payer), "category": each.payer.category} for each in found.jobs]
+    return {"since": moment(since), "wallets": wallets, "jobs": jobs, "findings": [asdict(each) for each in found.findings]}

@@ -1,0 +1,219 @@
+"""The audit: what Slurm counted of every job, beside what UCloud heard of it, and what nobody knows or pays for."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ucloud_slurm.bridge import charges
+from ucloud_slurm.bridge.charges import Use
+from ucloud_slurm.bridge.usage import Accounting
+from ucloud_slurm.provider.billing import accounting_of
+from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.identity import identity_of
+from ucloud_slurm.provider.lookup import Lookup
+from ucloud_slurm.slurm import parse
+from ucloud_slurm.slurm.identity import BuiltJob
+from ucloud_slurm.slurm.records import RunFilter, RunRecord, SlurmJobId
+from ucloud_slurm.slurm.states import Phase
+from ucloud_slurm.store.job_rows import JobRow
+from ucloud_slurm.store.job_state import JobPhase
+from ucloud_slurm.ucloud.channel import Payer
+
+PASS_SECONDS = 300.0  # by which a charge of a running job may be late: a pass of the worker, and its delivery
+NAME_BEGINS = "ucloud-"
+AUDIT = "audit"  # the cache with the counts of the last audit of the worker, by kind
+NO_ACCOUNT = "no account"  # beside the kinds below: users of open jobs that this host does not know
+
+
+class AuditKind(StrEnum):
+    """What is not as it should be."""
+
+    RENAMED = "renamed"
+    MOVED = "moved"  # to another partition or account
+    ENLARGED = "enlarged"  # it asks for more than was bought
+    UNKNOWN = "unknown"  # no job of UCloud's
+    UNBILLED = "unbilled"
+    OVERBILLED = "overbilled"
+    UNDELIVERED = "undelivered"  # UCloud refused a charge of it for good
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFinding:
+    """Something that is not explained.
+
+    :ivar job_id: UCloud's id; None for a job that UCloud does not have
+    """
+
+    kind: AuditKind
+    slurm_id: int
+    job_id: str | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedJob:
+    """One job. ``used`` and ``charged`` are in its measure, such as CPU-seconds.
+
+    :ivar measure: None: the job is not charged by time
+    :ivar units: that UCloud has been sent
+    :ivar used_units: exact, of ``used``
+    """
+
+    job_id: str
+    slurm_id: int
+    payer: Payer
+    product: str
+    ended: bool
+    measure: str | None
+    seconds: int
+    used: int
+    charged: int
+    units: int
+    used_units: float
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedWallet:
+    """All audited jobs of one wallet."""
+
+    payer: Payer
+    jobs: int
+    used_units: float
+    units: int
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The result of an audit."""
+
+    jobs: tuple[AuditedJob, ...]
+    findings: tuple[AuditFinding, ...]
+
+    def wallets(self) -> list[AuditedWallet]:
+        """The sums of each wallet."""
+        of: dict[Payer, list[AuditedJob]] = defaultdict(list)
+        for job in self.jobs:
+            of[job.payer].append(job)
+        return [
+            AuditedWallet(payer, len(jobs), sum(job.used_units for job in jobs), sum(job.units for job in jobs))
+            for payer, jobs in sorted(of.items(), key=lambda item: (item[0].owner, item[0].category))
+        ]
+
+
+def audit(provider: Provider, since: float, *, ask: bool = True) -> Audit:
+    """Compares what Slurm's accounting database has of the time since then with the bills.
+
+    :param since: seconds since the epoch
+    :param ask: ask UCloud for the price of a product that is not cached
+    :raises SchedulerUnavailableError: the accounting database does not answer
+    """
+    scheduler, here = provider.scheduler, (None, provider.scheduler.cluster)
+    rows = [row for row in provider.jobs.audited(since) if here[1] is None or row.cluster in here]
+    partitions = frozenset(product.partition for product in provider.config.products)
+    seen = scheduler.runs_since(since, RunFilter(partitions=partitions))
+    of_ours: dict[int, list[RunRecord]] = defaultdict(list)
+    for run in scheduler.runs({SlurmJobId(row.slurm_id) for row in rows if row.slurm_id is not None}):
+        of_ours[run.id].append(run)
+    lookup, jobs, findings, known = Lookup(provider), [], [], set()
+    accounts = _accounts(provider)
+    for row in rows:
+        identity = identity_of(row)
+        own = identity.runs(of_ours[identity.id]) if identity is not None else []
+        known |= {(run.id, run.submitted) for run in own}
+        if not own:
+            continue
+        accounts |= {(run.partition, run.account.lower()) for run in own[:1] if not _changes(row, run)}
+        findings += _changes(row, own[-1])
+        accounting = accounting_of(provider, lookup, row, ask=ask)
+        jobs.append(_audited(provider, row, own, accounting))
+        if accounting is not None and row.visible_to_ucloud:
+            findings += _bill(provider, row, jobs[-1], accounting, own)
+    numbers = {(row.slurm_id, row.uid): row for row in rows}
+    findings += [_unknown(run, numbers) for run in seen if (run.id, run.submitted) not in known and _counts(run, accounts)]
+    return Audit(tuple(jobs), tuple(sorted(findings, key=lambda found: (found.slurm_id, found.kind))))
+
+
+def _accounts(provider: Provider) -> set[tuple[str, str]]:
+    """Partitions with the Slurm accounts that are given to UCloud's jobs."""
+    named = {product.account.lower() for product in provider.config.products if product.account is not None}
+    named |= {each.account.lower() for each in provider.people.projects()}
+    return {(product.partition, account) for product in provider.config.products for account in named}
+
+
+def _counts(run: RunRecord, accounts: set[tuple[str, str]]) -> bool:
+    """Whether a run used or uses something, in our name or in an account of ours."""
+    if not run.is_whole or (not run.elapsed and (run.state is None or run.state.phase is Phase.ENDED)):
+        return False
+    return (run.partition, run.account.lower()) in accounts or run.name.startswith(NAME_BEGINS)
+
+
+def _unknown(run: RunRecord, numbers: Mapping[tuple[int | None, int | None], JobRow]) -> AuditFinding:
+    before = numbers.get((run.id, run.uid))
+    if before is not None:
+        text = f"was requeued after UCloud had heard of its end; {run.elapsed} s in {run.partition} are billed to nobody"
+        return AuditFinding(AuditKind.UNBILLED, run.id, before.id, text)
+    whose = f"{run.user or run.uid}'s job {run.name!r} in {run.partition}, account {run.account or '-'}"
+    return AuditFinding(AuditKind.UNKNOWN, run.id, None, f"{whose} is no job of UCloud's; it has run for {run.elapsed} s")
+
+
+def _changes(row: JobRow, last: RunRecord) -> list[AuditFinding]:
+    """What was changed of a job since it was submitted."""
+    built, found = BuiltJob.read(row.built), []
+    if built is None or row.external or row.slurm_id is None:
+        return []
+    if last.name != row.name:
+        found.append((AuditKind.RENAMED, f"is called {last.name!r} now, not {row.name!r}"))
+    if last.partition and last.partition not in built.partition.split(","):
+        found.append((AuditKind.MOVED, f"is in the partition {last.partition}, not {built.partition}"))
+    if built.account is not None and last.account.lower() != built.account.lower():
+        found.append((AuditKind.MOVED, f"is in the account {last.account}, not {built.account}"))
+    asked = parse.tres(last.requested)
+    wanted = ((asked.nodes, built.nodes, "nodes"), (asked.cpus, built.cpus, "CPUs"), (asked.gpus, built.gpus, "GPUs"))
+    more = [f"{now} {what}, not {then}" for now, then, what in wanted if now is not None and then is not None and now > then]
+    if more:
+        found.append((AuditKind.ENLARGED, f"asks for {', '.join(more)}"))
+    return [AuditFinding(kind, row.slurm_id, row.id, text) for kind, text in found]
+
+
+def _audited(provider: Provider, row: JobRow, own: Sequence[RunRecord], accounting: Accounting | None) -> AuditedJob:
+    uses = [use_of(run) for run in own]
+    used = charges.total(uses, accounting.tariff) if accounting else 0
+    units = sum(entry.units * entry.multiplier for entry in provider.charges.of(row.id))
+    return AuditedJob(
+        job_id=row.id,
+        slurm_id=row.slurm_id or 0,
+        payer=Payer.of(row.owner, row.project, row.category),
+        product=row.product,
+        ended=row.phase is not JobPhase.LIVE,
+        measure=accounting.tariff.measure if accounting else None,
+        seconds=sum(use.seconds for use in charges.disjoint(uses)),
+        used=used,
+        charged=row.charged,
+        units=units,
+        used_units=used * accounting.price / accounting.frequency_seconds if accounting else 0.0,
+    )
+
+
+def use_of(run: RunRecord) -> Use:
+    """What a run of sacct's held."""
+    tres = parse.tres(run.tres)
+    return Use(run.elapsed, run.nodes, run.cpus, tres.gpus, tres.billing, run.partition, run.started)
+
+
+def _bill(
+    provider: Provider, row: JobRow, job: AuditedJob, accounting: Accounting, own: Sequence[RunRecord]
+) -> Iterable[AuditFinding]:
+    """What is not explained by the rest of a unit, which the wallet carries, or by the interval of charges."""
+    weight = max(accounting.tariff.weight(use_of(run)) for run in own)
+    unit = accounting.covered(1) + 1
+    running = 0.0 if job.ended else (provider.config.accounting.every + PASS_SECONDS + accounting.frequency_seconds) * weight
+    if job.used - job.charged > unit + running:
+        text = f"Slurm counts {job.used} {job.measure}, and {job.charged} of them are billed"
+        yield AuditFinding(AuditKind.UNBILLED, job.slurm_id, job.job_id, text)
+    if job.charged - job.used > unit:
+        text = f"{job.charged} {job.measure} are billed, and Slurm counts {job.used}"
+        yield AuditFinding(AuditKind.OVERBILLED, job.slurm_id, job.job_id, text)
+    if any(entry.outcome == "parked" for entry in provider.charges.of(row.id)):
+        text = "UCloud refused a charge of it: ucloud-slurm outbox"
+        yield AuditFinding(AuditKind.UNDELIVERED, job.slurm_id, job.job_id, text)
