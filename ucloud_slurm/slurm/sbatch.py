@@ -16,9 +16,9 @@ from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError
 MOST_LINES = 10  # of a refusal
 
 _ID = re.compile(r"([1-9][0-9]{0,9})(?:;\S+)?")  # a federated cluster prints "id;cluster"
-# The last word of an sbatch whose submission failed. Before it stands what a job_submit plugin says to the user.
-_FAILED = re.compile(r"(?:.*error: )?Batch job submission failed:\s*(.*)")
-_RETRIES = re.compile(r".*(?:sleeping and retrying|Job creation temporarily disabled, retrying)\.?")
+# The last word of an sbatch whose submission failed, or its --test-only. Before it is what a job_submit plugin says.
+_FAILED = re.compile(r"(?:.*error: )?(?:Batch job submission failed|(?:sbatch: )?allocation failure):\s*(.*)")
+_NOISE = re.compile(r".*(?:sleeping and retrying|Job creation temporarily disabled, retrying)\.?|Try .sbatch --help.*")
 _SAYS_NOTHING = re.compile(r"Unspecified error|Unknown negative error number|Unknown error -?\d+")
 _PREFIX = re.compile(r"(?:sbatch:\s*)?(?:(?:error|fatal):\s*)?")
 _COMPLAINT = re.compile(r"\b(?:error|fatal): |: (?:un(?:recognized|known)|invalid|ambiguous) option|: option .*argument")
@@ -90,7 +90,7 @@ def refusal(errors: str) -> str | None:
     :param errors: what sbatch printed on its error output
     :returns: the lines joined by ``"; "``, Slurm's own last
     """
-    lines = [line.strip() for line in errors.splitlines() if line.strip() and not _RETRIES.fullmatch(line.strip())]
+    lines = [line.strip() for line in errors.splitlines() if line.strip() and not _NOISE.fullmatch(line.strip())]
     failed = [(number, match[1]) for number, line in enumerate(lines) if (match := _FAILED.fullmatch(line))]
     if failed:
         last, own = failed[-1]

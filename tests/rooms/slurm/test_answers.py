@@ -113,7 +113,7 @@ def test_what_sbatch_retried_by_itself_is_no_reason(prints: Prints) -> None:
     [
         ("sbatch: error: Invalid --time specification", "Invalid --time specification"),
         ("sbatch: fatal: Invalid node count: connection", "Invalid node count: connection"),
-        ("sbatch: unrecognized option '--wat'\nTry \"sbatch --help\" for more information", "unrecognized option '--wat'; Try"),
+        ("sbatch: unrecognized option '--wat'\nTry \"sbatch --help\" for more information", "unrecognized option '--wat'"),
         ("ask us first\nsbatch: error: cli_filter plugin terminated with error", "ask us first; cli_filter plugin"),
     ],
 )
