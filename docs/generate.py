@@ -337,6 +337,7 @@ def application() -> Iterator[Flask]:
                     "ucloud": {"url": "http://127.0.0.1:1", "refresh_token_file": str(token), "public_key_file": str(token)},
                     "database": {"path": f"{folder}/database"},
                     "slurm": {"backend": "commands"},
+                    "users": {"mapping": "table"},
                     "products": [{"id": "product", "category": "category", "partition": "partition"}],
                 }
             )

@@ -70,7 +70,7 @@ class StorageError(Problem):
 
 
 class StorageFullError(StorageError):
-    """A disk of the provider is full. Nothing was begun that is not stored."""
+    """A disk is full or cannot be written: the provider's, or that of the job's user. Nothing was begun that is not stored."""
 
     status = 507
 

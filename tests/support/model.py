@@ -186,6 +186,10 @@ class Model:
             if found.run.id == job and found.in_queue and self.cancels_reach:
                 self.end(found, SlurmState.CANCELLED)
 
+    def ping(self, within: float) -> None:
+        self.counts["ping"] += 1
+        self._ask(self.controller)
+
     def partitions(self, within: float) -> list[Partition]:
         self.counts["sinfo"] += 1
         self._ask(self.controller)

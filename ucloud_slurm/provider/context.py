@@ -4,19 +4,23 @@ The client of UCloud and the check of its tokens are opened at their first use: 
 than a whole pass without a call to UCloud.
 """
 
+import logging
+import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from ucloud_slurm.bridge.naming import JobPaths
 from ucloud_slurm.config import Config
-from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.errors import Misconfigured, StorageError
 from ucloud_slurm.slurm import factory
+from ucloud_slurm.slurm.complaints import Complaints
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.breaker import CircuitBreaker
-from ucloud_slurm.store.caches import TokenInStore
+from ucloud_slurm.store.caches import Cache, TokenInStore
 from ucloud_slurm.store.charges import Charges
 from ucloud_slurm.store.codes import Codes
 from ucloud_slurm.store.job_rows import OpenJob
@@ -39,6 +43,9 @@ if TYPE_CHECKING:
     from ucloud_slurm.ucloud.core import Core
     from ucloud_slurm.ucloud.tokens import TokenCheck
 
+log = logging.getLogger(__name__)
+
+COMPLAINT_SECONDS = 3600.0
 Clock = Callable[[], float]
 T = TypeVar("T")
 
@@ -104,9 +111,9 @@ class Provider:
             codes=Codes(store), link_states=LinkStates(store), store=store, jobs=Jobs(store),
             observations=Observations(store), charges=Charges(store), outbox=Outbox(store),
             sessions=Sessions(store, config.sessions), wallets=Wallets(store), breaker=CircuitBreaker(store),
-            scheduler=scheduler or factory.scheduler(config.slurm),
+            scheduler=scheduler or factory.scheduler(config.slurm, _complaints(store, now)),
             lazy_core=Lazy(lambda: _core(config, refresh_token, store, now)), lazy_tokens=Lazy(lambda: _tokens(config)),
-            executor=FairExecutor(config.slurm.submit_at_once), now=now, account=own_account(),
+            executor=_executor(config), now=now, account=own_account(),
         )  # fmt: skip
 
     @property
@@ -146,6 +153,27 @@ class Provider:
         for core in self.lazy_core.opened:
             core.close()
         self.store.close()
+
+
+def _complaints(store: Store, now: Clock) -> Complaints:
+    """Logs what Slurm's commands complain about, of all passes together not more often than once an hour."""
+    cache = Cache(store, "complaint", COMPLAINT_SECONDS)
+
+    def complain(text: str) -> None:
+        key = re.sub(r"\d+", "#", text)
+        with suppress(StorageError):
+            if cache.get(key, now()) is not None:
+                return
+            cache.put(key, "", now())
+        log.warning("%s", text)
+
+    return Complaints(complain)
+
+
+def _executor(config: Config) -> FairExecutor:
+    """The threads that submit. Where people's own programs do it, the jobs of one of them never take the last thread."""
+    threads = config.slurm.submit_at_once
+    return FairExecutor(threads, None if config.users.mapping == "service" else threads - 1)
 
 
 def _era(config: Config) -> Era:

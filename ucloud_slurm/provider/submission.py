@@ -16,7 +16,7 @@ from ucloud_slurm.bridge.errors import problem
 from ucloud_slurm.bridge.naming import SCRIPT_NAME, LocalUser
 from ucloud_slurm.bridge.script.build import batch_job
 from ucloud_slurm.bridge.script.resources import plan
-from ucloud_slurm.errors import CoreRefusedError, Refused, StorageFullError, one_line
+from ucloud_slurm.errors import CoreRefusedError, NotNow, Refused, StorageError, StorageFullError, one_line
 from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.cancellation import cancel_duplicate
 from ucloud_slurm.provider.context import Provider
@@ -26,15 +26,16 @@ from ucloud_slurm.slurm.errors import OutcomeUnknownError, SchedulerUnavailableE
 from ucloud_slurm.slurm.identity import BuiltJob
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
-from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.breaker import RUNNER, SLURM, person
 from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.ucloud.jobs import Job
-from ucloud_slurm.users.impersonation import ImpersonationDeniedError, ImpersonationUnavailableError
+from ucloud_slurm.users.impersonation import ImpersonationDeniedError, ImpersonationUnavailableError, RunnerUnavailableError
 from ucloud_slurm.users.mapping import Identity
 
 log = logging.getLogger(__name__)
 
 CLAIM_MARGIN_SECONDS = 5.0  # that a claim outlives the time limit of its submission
+PING_SECONDS = 2.0
 
 
 class FolderError(StorageFullError):
@@ -138,6 +139,16 @@ def lease(provider: Provider, waits: float = 0.0) -> tuple[float, float]:
     return provider.now() + provider.config.slurm.timeout + lasts, time.monotonic() + lasts
 
 
+def parts_of(provider: Provider, user: str) -> list[str]:
+    """The parts that must answer for a submission as that user."""
+    return [SLURM] if user == provider.account else [SLURM, RUNNER, person(user)]
+
+
+def may_submit(provider: Provider, user: str) -> bool:
+    """Whether a submission as that user may begin now: all parts that it needs answered a moment ago, as far as is known."""
+    return provider.breaker.allow(parts_of(provider, user), provider.now())
+
+
 def start(provider: Provider, submission: Submission) -> PendingSubmission | None:
     """Starts a submission that is not sent yet: Slurm's command loads meanwhile.
 
@@ -173,7 +184,7 @@ def conclude(
     :raises FolderError: nothing was submitted, and the claim is released
     :raises StorageError: the outcome could not be recorded; the job is looked up by its name later
     """
-    jobs = provider.jobs
+    jobs, user = provider.jobs, submission.user
     try:
         slurm_id = _send(provider, submission, send_by, pending)
     except StorageFullError as error:
@@ -186,17 +197,17 @@ def conclude(
         answer = problem(refusal.reason)
         log.info("job %s: Slurm refused it: %s", job_id, refusal.reason)
         jobs.refused(job_id, answer.status, answer.why, provider.now(), attempt=attempt)
+        _record_answer(provider, user)
         return SubmissionOutcome.REFUSED
     except (ImpersonationUnavailableError, SchedulerUnavailableError) as error:
         log.warning("job %s: not submitted yet: %s", job_id, error)
         jobs.release_claim([job_id], attempt)
-        if isinstance(error, SchedulerUnavailableError):
-            provider.breaker.record_failure(SLURM, str(error), provider.now())
+        _record_failure(provider, user, error)
         return SubmissionOutcome.NOT_SENT
     except OutcomeUnknownError as error:
         log.warning("job %s: the outcome of its submission is unknown: %s", job_id, error)
         jobs.mark_outcome_unknown(job_id, attempt, provider.now())
-        provider.breaker.open(SLURM, str(error), provider.now())
+        _record_failure(provider, user, error)
         return SubmissionOutcome.UNKNOWN
     if slurm_id is None:
         # The claim could expire before Slurm has answered, and another process look for the job in vain.
@@ -212,7 +223,36 @@ def conclude(
         row = jobs.get(job_id)
         if row is None or row.slurm_id != slurm_id:
             cancel_duplicate(provider, job_id, slurm_id, submission.name, submission.comment)
+    _record_answer(provider, user)
     return SubmissionOutcome.SUBMITTED
+
+
+def _record_answer(provider: Provider, user: str) -> None:
+    if user != provider.account:
+        with suppress(StorageError):
+            provider.breaker.forget_person(user)
+
+
+def _record_failure(provider: Provider, user: str, error: NotNow) -> None:
+    """Opens the breaker of the part that failed.
+
+    What another user's program answers, or does not, says nothing about Slurm: Slurm is asked by this account.
+    """
+    breaker, now = provider.breaker, provider.now()
+    if isinstance(error, RunnerUnavailableError):
+        breaker.open(RUNNER, str(error), now)
+    elif user != provider.account:
+        if isinstance(error, OutcomeUnknownError) and breaker.allows(SLURM, now):
+            try:
+                provider.scheduler.ping(PING_SECONDS)
+            except SchedulerUnavailableError as own:
+                breaker.record_failure(SLURM, str(own), now)
+                return
+        breaker.record_person(user, one_line(str(error)), now)
+    elif isinstance(error, OutcomeUnknownError):
+        breaker.open(SLURM, str(error), now)
+    else:
+        breaker.record_failure(SLURM, str(error), now)
 
 
 def _send(provider: Provider, submission: Submission, send_by: float, pending: PendingSubmission | None) -> SlurmJobId | None:

@@ -14,7 +14,8 @@ from typing import TypeVar
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm import parse
-from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError, is_refusal
+from ucloud_slurm.slurm.complaints import Complaints
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError, action_failed, cancel_failed, complaints, is_answer
 from ucloud_slurm.slurm.records import (
     Candidate,
     Load,
@@ -34,7 +35,6 @@ from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError
 
 IDS_PER_SACCT = 1000
 
-_ENDED_ALREADY = re.compile(r"Invalid job id specified|already completing or completed", re.IGNORECASE)
 
 # What squeue prints for a user or a job that it does not know (opts.c, slurm_errno.c).
 _INVALID_USER, _INVALID_JOB, _INVALID_FIELD = "Invalid user", "Invalid job id specified", "Invalid field"
@@ -49,9 +49,10 @@ class Commands:
     :ivar counts: how often each command was run
     """
 
-    def __init__(self, folder: Path, conf: Path, timeout: float) -> None:
+    def __init__(self, folder: Path, conf: Path, timeout: float, complaints: Complaints | None = None) -> None:
         self._folder = folder
         self._timeout = timeout
+        self._complaints = complaints or Complaints()
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
         self.cluster = _cluster(conf)
@@ -149,6 +150,10 @@ class Commands:
         done = self._ask("sacct", [*argv, *arguments])
         return self._parsed("sacct", lambda output: parse.runs(output, mark, fields), done)
 
+    def ping(self, within: float) -> None:
+        """See :class:`Scheduler`. scontrol(1), ping: it exits with 0 if one of the controllers is up."""
+        self._ask("scontrol", ["ping"], within)
+
     def partitions(self, within: float) -> list[Partition]:
         """See :class:`Scheduler`. sinfo(1)."""
         argv = ["--noheader", "--all", "--exact", "--noconvert", f"--format={parse.PARTITION_FORMAT}"]
@@ -203,10 +208,8 @@ class Commands:
     def cancel(self, job: SlurmJobId, within: float) -> None:
         """See :class:`Scheduler`. scancel(1)."""
         done = self._run("scancel", [str(job)], within)
-        errors = [line for line in done.errors.splitlines() if line.strip() and not _ENDED_ALREADY.search(line)]
-        if errors or (done.status != 0 and not done.errors):
-            text = f"scancel ended with {done.status}: {one_line(' '.join(errors), 200)}"
-            raise SchedulerUnavailableError(text) if not errors or not is_refusal(text) else ActionRefusedError(text)
+        if (error := cancel_failed(done.status, done.errors)) is not None:
+            raise error
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
         """See :class:`Scheduler`. scontrol(1), update TimeLimit."""
@@ -232,11 +235,9 @@ class Commands:
         done = self._run("scontrol", arguments, within)
         if done.status == 0:
             return
-        reason = one_line(done.errors or done.output, 200)
+        lines = [line for line in (done.errors or done.output).splitlines() if line.strip()]
         # Slurm 22.05 prints "Unexpected message received" for an unknown job and for an unreachable controller.
-        if not reason or not is_refusal(reason):
-            raise SchedulerUnavailableError(f"scontrol ended with {done.status}: {reason}")
-        raise ActionRefusedError(reason)
+        raise action_failed("scontrol", done.status, lines)
 
     def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> TerminalCommand:
         """See :class:`Scheduler`. srun(1): with --overlap the step shares the resources of the job's other steps."""
@@ -253,9 +254,10 @@ class Commands:
 
     def _ask(self, name: str, arguments: Sequence[str], within: float | None = None) -> Finished:
         done = self._run(name, arguments, within)
-        # Some commands exit with 0 although they had no answer, and print an error.
-        if done.status != 0 or "error:" in done.errors:
-            raise SchedulerUnavailableError(f"{name} ended with {done.status}: {one_line(done.errors, 200)}")
+        if not is_answer(name, done.status, done.output, done.errors):
+            raise SchedulerUnavailableError(f"{name} ended with {done.status}: {one_line(done.errors or done.output, 200)}")
+        for line in complaints(done.errors):
+            self._complaints.add(f"{name} answered, and printed: {one_line(line, 300)}")
         return done
 
     def _run(self, name: str, arguments: Sequence[str], within: float | None) -> Finished:

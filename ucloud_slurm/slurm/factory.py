@@ -5,6 +5,7 @@ import logging
 
 from ucloud_slurm.config import SlurmSection
 from ucloud_slurm.slurm.commands import Commands
+from ucloud_slurm.slurm.complaints import Complaints
 from ucloud_slurm.slurm.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -13,10 +14,12 @@ NOT_INSTALLED = 'pyslurm is not installed; install it (pip install "ucloud-slurm
 SELF_TEST_SECONDS = 40.0
 
 
-def scheduler(section: SlurmSection) -> Scheduler:
+def scheduler(section: SlurmSection, complaints: Complaints | None = None) -> Scheduler:
     """The configured backend, or Slurm's commands where it cannot be used.
 
     It never fails: an upgrade of Slurm must not prevent the start of the service.
+
+    :param complaints: gets what Slurm's commands complain about; None: they are logged
     """
     by_name = section.backend == "pyslurm"
     if section.backend != "commands" and _is_installed():
@@ -24,10 +27,10 @@ def scheduler(section: SlurmSection) -> Scheduler:
         from ucloud_slurm.slurm.pyslurm.backend import PySlurm
 
         level = logging.WARNING if by_name else logging.INFO
-        return PySlurm(section.commands, section.conf, section.timeout, level=level)
+        return PySlurm(section.commands, section.conf, section.timeout, complaints, level=level)
     if by_name:
         log.warning("Slurm's commands are used: %s", NOT_INSTALLED)
-    return Commands(section.commands, section.conf, section.timeout)
+    return Commands(section.commands, section.conf, section.timeout, complaints)
 
 
 def self_test(section: SlurmSection) -> tuple[bool, str]:

@@ -104,7 +104,7 @@ class BuiltJob:
     account: str | None
     nodes: int
     cpus: int | None
-    gpus: int
+    gpus: int | None
     folder: str
     options: tuple[str, ...] = ()
 
@@ -117,7 +117,7 @@ class BuiltJob:
             account=submission.account,
             nodes=submission.nodes,
             cpus=None if submission.cpus is None else tasks * submission.cpus,
-            gpus=submission.nodes * _gpus(submission.gres or ""),
+            gpus=None if "gres" in submission.omit else submission.nodes * _gpus(submission.gres or ""),
             folder=submission.folder,
             options=tuple(option for option in options(submission) if option.startswith(_WHERE_AND_HOW_LARGE)),
         )
@@ -129,7 +129,8 @@ class BuiltJob:
 
     def shape(self, name: str) -> str | None:
         """Its shape as :func:`shape` gives that of squeue's record; None where it is up to the cluster."""
-        return None if self.cpus is None else f"{self.partition} {self.nodes}/{self.cpus}/{self.gpus} {name}"
+        known = self.cpus is not None and self.gpus is not None
+        return None if not known else f"{self.partition} {self.nodes}/{self.cpus}/{self.gpus} {name}"
 
     @property
     def text(self) -> str:

@@ -23,13 +23,11 @@ QUEUE_FIELDS = (
     "JobID", "State", "SubmitTime", "StartTime", "TimeUsed", "NumNodes", "NumCPUs", "UserID", "UserName", "Reason",
     "NodeList", "TimeLimit", "Account", "Partition", "RestartCnt", "tres-alloc", "Name",
 )  # fmt: skip
-NAMED_FIELDS = (
-    "JobID", "UserID", "SubmitTime", "NumNodes", "NumCPUs", "Account", "Partition", "WorkDir", "Comment", "Name",
-)  # fmt: skip
+NAMED_FIELDS = ("JobID", "UserID", "SubmitTime", "NumNodes", "NumCPUs", "Account", "Partition", "WorkDir", "Comment", "Name")
 
 RUN_FIELDS = (
-    "JobIDRaw", "State", "Submit", "Start", "End", "ElapsedRaw", "ExitCode", "NNodes", "AllocCPUS", "UID",
-    "User", "NodeList", "Partition", "Account", "AllocTRES", "ReqTRES", "WorkDir", "Comment", "JobName",
+    "JobIDRaw", "State", "Submit", "Start", "End", "ElapsedRaw", "ExitCode", "NNodes", "AllocCPUS", "UID", "User",
+    "NodeList", "Partition", "Account", "AllocTRES", "ReqTRES", "WorkDir", "Comment", "JobName",
 )  # fmt: skip
 SUBMITTED_FIELDS = (RUN_FIELDS[0], "SubmitLine", *RUN_FIELDS[1:])
 

@@ -3,13 +3,25 @@
 import re
 
 from ucloud_slurm.errors import one_line
-from ucloud_slurm.slurm.errors import OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError, is_refusal
+from ucloud_slurm.slurm.errors import (
+    OutcomeUnknownError,
+    SchedulerUnavailableError,
+    SubmissionRefusedError,
+    ends_in_communication_error,
+    is_communication_error,
+)
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Started
 
-# sbatch prints this when the controller refuses the request. After any other failure the job may exist: a request that
-# timed out may still be served.
-_REFUSED = re.compile(r"error: (?:Batch job submission failed: )?(.+)")
+MOST_LINES = 10  # of a refusal
+
+_ID = re.compile(r"([1-9][0-9]{0,9})(?:;\S+)?")  # a federated cluster prints "id;cluster"
+# The last word of an sbatch whose submission failed, or its --test-only. Before it is what a job_submit plugin says.
+_FAILED = re.compile(r"(?:.*error: )?(?:Batch job submission failed|(?:sbatch: )?allocation failure):\s*(.*)")
+_NOISE = re.compile(r".*(?:sleeping and retrying|Job creation temporarily disabled, retrying)\.?|Try .sbatch --help.*")
+_SAYS_NOTHING = re.compile(r"Unspecified error|Unknown negative error number|Unknown error -?\d+")
+_PREFIX = re.compile(r"(?:sbatch:\s*)?(?:(?:error|fatal):\s*)?")
+_COMPLAINT = re.compile(r"\b(?:error|fatal): |: (?:un(?:recognized|known)|invalid|ambiguous) option|: option .*argument")
 
 
 class Sbatch:
@@ -28,9 +40,9 @@ class Sbatch:
         except CommandTimeoutError as error:
             raise OutcomeUnknownError(str(error)) from None
         text = done.output.strip()
-        # A federated cluster prints "id;cluster".
-        if done.status == 0 and (match := re.fullmatch(r"([1-9][0-9]{0,9})(?:;\S+)?", text)):
+        if done.status == 0 and (match := _ID.fullmatch(text)):
             return SlurmJobId(int(match[1]))
+        # After any other failure the job may exist: a request that timed out may still be served.
         if done.status > 0 and not text and (reason := refusal(done.errors)):
             raise SubmissionRefusedError(reason)
         raise OutcomeUnknownError(f"sbatch ended with {done.status}: {one_line(done.errors or text, 200)}")
@@ -79,11 +91,27 @@ def _literal(path: str) -> str:
 
 
 def refusal(errors: str) -> str | None:
-    """Slurm's reason if sbatch or the controller refused, else None.
+    """The reason if sbatch or the controller refused, in the site's own words, else None.
 
     :param errors: what sbatch printed on its error output
+    :returns: the lines joined by ``"; "``, Slurm's own last
     """
-    if not is_refusal(errors):
+    lines = [line.strip() for line in errors.splitlines() if line.strip() and not _NOISE.fullmatch(line.strip())]
+    failed = [(number, match[1]) for number, line in enumerate(lines) if (match := _FAILED.fullmatch(line))]
+    if failed:
+        last, own = failed[-1]
+        if own in ("", "No error", "Success") or is_communication_error(own):
+            return None
+        words = _words(lines[:last])
+        if own not in words and not (words and _SAYS_NOTHING.fullmatch(own)):
+            words.append(own)
+    elif any(ends_in_communication_error(line) for line in lines) or not any(_COMPLAINT.search(line) for line in lines):
         return None
-    reasons = [match[1].strip() for match in _REFUSED.finditer(errors)]
-    return "; ".join(dict.fromkeys(reasons)) or None
+    else:
+        words = _words(lines)
+    return "; ".join(words) or None
+
+
+def _words(lines: list[str]) -> list[str]:
+    words = (one_line(_PREFIX.sub("", line, count=1), 300) for line in lines)
+    return [*dict.fromkeys(word for word in words if word)][:MOST_LINES]

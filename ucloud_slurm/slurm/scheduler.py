@@ -122,6 +122,9 @@ class Scheduler(Protocol):
         It is to be started on a terminal as the job's user, whose login shell ``shell`` is; it ends with the job.
         """
 
+    def ping(self, within: float) -> None:
+        """Returns if slurmctld answers. The cheapest question."""
+
     def partitions(self, within: float) -> list[Partition]:
         """The partitions and their nodes."""
 

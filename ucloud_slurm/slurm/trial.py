@@ -1,12 +1,12 @@
 """What Slurm would do with a job: sbatch(1) --test-only, and a held job whose fields are read back. For ``check``."""
 
-import re
 from dataclasses import dataclass, replace
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm.commands import Commands
-from ucloud_slurm.slurm.errors import SchedulerUnavailableError, is_refusal
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
+from ucloud_slurm.slurm.sbatch import refusal
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Start
 
 SEPARATOR = "\x1f"
@@ -45,11 +45,10 @@ class Trial:
             raise SchedulerUnavailableError(str(error)) from None
         if done.status == 0:
             return None
-        said = [re.sub(r"^(sbatch: )?(error: |allocation failure: )?", "", line) for line in done.errors.splitlines()]
-        words = one_line("; ".join(line for line in said if line and not line.startswith("Try ")), 300)
-        if not words or not is_refusal(words):
-            raise SchedulerUnavailableError(f"sbatch ended with {done.status}: {words}")
-        return words
+        words = refusal(done.errors)
+        if words is None:
+            raise SchedulerUnavailableError(f"sbatch ended with {done.status}: {one_line(done.errors, 300)}")
+        return one_line(words, 300)
 
     def changes(self, submission: Submission, as_user: Start, within: float) -> list[str]:
         """What Slurm makes of a job that is held and cancelled at once, where it differs from what was submitted.

@@ -1,7 +1,7 @@
 """A thread pool with fair queueing: so many submissions at a time in one process, one account after the other."""
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -27,10 +27,13 @@ class FairExecutor:
     begun is finished even if nobody waits for it. Threads start on demand and do not keep a process from exiting.
 
     :param max_workers: threads
+    :param share: of them that one account may take at a time, at least 1; None for all
     """
 
-    def __init__(self, max_workers: int) -> None:
+    def __init__(self, max_workers: int, share: int | None = None) -> None:
         self._max_workers = max_workers
+        self._share = max_workers if share is None else max(share, 1)
+        self._taken: Counter[str] = Counter()  # threads, by account
         self._threads = 0
         self._idle = 0
         self._queued = 0
@@ -82,24 +85,33 @@ class FairExecutor:
             self._changed.notify_all()
 
     def _serve(self) -> None:
-        while (task := self._next()) is not None:
+        while (found := self._next()) is not None:
+            account, task = found
             _execute(task)
-            del task
+            del found, task
+            with self._changed:
+                self._taken -= Counter([account])
+                self._changed.notify()
 
-    def _next(self) -> _Task | None:
+    def _next(self) -> tuple[str, _Task] | None:
         with self._changed:
             self._idle += 1
-            self._changed.wait_for(lambda: self._queues or self._closed)
+            self._changed.wait_for(lambda: self._closed or self._first() is not None)
             self._idle -= 1
-            if self._closed:
+            account = self._first()
+            if self._closed or account is None:
                 return None
-            account = next(iter(self._queues))
+            self._taken[account] += 1
             queue = self._queues.pop(account)
             task = queue.popleft()
             self._queued -= 1
             if queue:
                 self._queues[account] = queue  # behind the others
-            return task
+            return account, task
+
+    def _first(self) -> str | None:
+        """The next account that has not taken its share of the threads."""
+        return next((account for account in self._queues if self._taken[account] < self._share), None)
 
 
 def _execute(task: _Task) -> None:

@@ -3,6 +3,7 @@
 The owner of a job's folder can put anything in it: a link to a secret, a pipe that blocks its reader, a device.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -50,12 +51,13 @@ def read_small(opener: Callable[[], int | None], most: int) -> bytes | None:
         os.close(descriptor)
 
 
-def make_folder(path: str, files: Mapping[str, str] | None = None) -> None:
+def make_folder(path: str, files: Mapping[str, str] | None = None, *, home: str | None = None) -> None:
     """Makes a job's folder, mode 0700, and writes files into it, mode 0600.
 
     An existing folder must belong to this process's user and be no symbolic link; nothing is written through a link.
 
     :param files: contents by name
+    :param home: of the researcher whose own storage it is, who reads what to do; None: it is the provider's
     :raises StorageFullError: no space, no quota, or no permission
     """
     try:
@@ -68,13 +70,16 @@ def make_folder(path: str, files: Mapping[str, str] | None = None) -> None:
             Path(path).mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise StorageFullError(f"The job's folder cannot be made ({error.strerror}); please tell the provider.") from None
+        raise StorageFullError(_why(f"The job's folder {path} cannot be made", error, path, home)) from None
     try:
         if os.fstat(descriptor).st_uid != os.geteuid():
-            raise StorageFullError("The job's folder belongs to another user; please tell the provider.")
+            other = OSError(errno.EEXIST, "it belongs to another user")
+            raise StorageFullError(_why(f"The job's folder {path} cannot be used", other, path, home))
         os.fchmod(descriptor, 0o700)
         for name, text in (files or {}).items():
             _write(descriptor, name, text)
+    except OSError as error:
+        raise StorageFullError(_why(f"The job's folder {path} cannot be written", error, path, home)) from None
     finally:
         os.close(descriptor)
 
@@ -86,10 +91,24 @@ def remove_folder(path: str) -> None:
 
 def _write(folder: int, name: str, text: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        with open(os.open(name, flags, 0o600, dir_fd=folder), "wb", buffering=0) as file:
-            left = memoryview(text.encode())
-            while left:
-                left = left[file.write(left) :]
-    except OSError as error:
-        raise StorageFullError(f"The job's script cannot be written ({error.strerror}); please tell the provider.") from None
+    with open(os.open(name, flags, 0o600, dir_fd=folder), "wb", buffering=0) as file:
+        left = memoryview(text.encode())
+        while left:
+            left = left[file.write(left) :]
+
+
+def _why(what: str, error: OSError, path: str, home: str | None) -> str:
+    """The sentence for the researcher: what failed, why, and who can do what about it."""
+    text = f"{what} ({error.strerror})"
+    if home is None:
+        return f"{text}; please tell the provider's support."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{text}; free some space there, or ask the cluster's support for more, and start the job again."
+    if Path(path).is_relative_to(home) and not os.path.isdir(home):
+        return (
+            f"{text}: your home folder does not exist there. Log in to the cluster once, so that it is made, and start "
+            "the job again; if that does not help, ask the cluster's support."
+        )
+    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ELOOP):
+        return f"{text}; rename what is in its place, and start the job again."
+    return f"{text}; please ask the cluster's support, and name that folder."

@@ -165,12 +165,12 @@ class Operations:
         files = message.get("files")
         if not isinstance(files, dict) or not all(_SCRIPT.fullmatch(name) for name in files):
             raise InvalidRequestError("files: not the files of a job")
-        make_folder(_path(message, "folder"), {name: _text(files, name) for name in files})
+        make_folder(_path(message, "folder"), {name: _text(files, name) for name in files}, home=self._account.home)
         return {}, []
 
     def _trial(self, message: dict[str, Any]) -> Reply:
         folder = _path(message, "folder")
-        make_folder(folder)
+        make_folder(folder, home=self._account.home)
         remove_folder(folder)
         return {}, []
 

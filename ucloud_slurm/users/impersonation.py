@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ucloud_slurm.errors import Forbidden, NotNow, StorageFullError
+from ucloud_slurm.errors import Forbidden, NotNow, StorageFullError, one_line
 from ucloud_slurm.system import ipc, terminal
 from ucloud_slurm.system.files import NotARegularFileError, make_folder, open_file, remove_folder
 from ucloud_slurm.system.process import Command, CommandMissingError, CommandTimeoutError, Finished, Started
@@ -23,8 +23,29 @@ class ImpersonationUnavailableError(NotNow):
     """The user cannot be impersonated at the moment; nothing was done."""
 
 
+class RunnerUnavailableError(ImpersonationUnavailableError):
+    """The runner is away, for all users; nothing was done."""
+
+
 class ImpersonationDeniedError(Forbidden):
     """This provider may not impersonate that user; a retry is of no use."""
+
+
+def connect(runner: Path) -> socket.socket:
+    """Connects to the runner.
+
+    :raises RunnerUnavailableError: it does not answer
+    """
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        channel.settimeout(CONNECT_SECONDS)
+        channel.connect(str(runner))
+    except OSError as error:
+        channel.close()
+        raise RunnerUnavailableError(
+            f"the runner does not answer at {runner} ({error.strerror or error}); start ucloud-slurm-runner.socket"
+        ) from None
+    return channel
 
 
 class Impersonation(Protocol):
@@ -153,25 +174,17 @@ class RunnerClient:
     def _simple(self, verb: str, **arguments: Any) -> None:
         answer, _ = self._ask(verb, QUICK_SECONDS, **arguments)
         if "problem" in answer:
-            raise StorageFullError(str(answer["problem"])[:300])
+            raise StorageFullError(one_line(str(answer["problem"])))
         if answer:
             raise ImpersonationUnavailableError(f"the runner failed: {str(answer)[:200]}")
 
     def _ask(self, verb: str, within: float, **arguments: Any) -> tuple[dict[str, Any], list[int]]:
         message = {"user": self._user, "verb": verb, "within": max(within, 0.001), **arguments}
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-            try:
-                channel.settimeout(CONNECT_SECONDS)
-                channel.connect(str(self._runner))
-            except OSError as error:
-                raise ImpersonationUnavailableError(
-                    f"the runner does not answer at {self._runner} ({error.strerror or error}); start "
-                    "ucloud-slurm-runner.socket"
-                ) from None
+        with connect(self._runner) as channel:
             try:
                 ipc.send(channel, message, within=QUICK_SECONDS)
             except ipc.ConnectionLostError as error:
-                raise ImpersonationUnavailableError(f"the runner did not take the request ({error})") from None
+                raise RunnerUnavailableError(f"the runner did not take the request ({error})") from None
             try:
                 answer, descriptors = ipc.receive(channel, ipc.LARGEST_BYTES, within=within + MARGIN_SECONDS, descriptors=1)
             except ipc.ConnectionLostError as error:
@@ -179,7 +192,7 @@ class RunnerClient:
         if "refused" in answer:
             ipc.close(descriptors)
             raise ImpersonationDeniedError(
-                f"Jobs cannot run as {self._user}: {str(answer['refused'])[:200]}. Please tell the provider's support."
+                f"Jobs cannot run as {self._user}: {one_line(str(answer['refused']), 200)}. Please tell the provider's support."
             )
         if "busy" in answer:
             raise ImpersonationUnavailableError(str(answer["busy"]))
@@ -198,10 +211,10 @@ class _RunnerCommand:
         command, *arguments = self._argv
         answer, _ = self._ask("run", timeout, command=command, arguments=arguments, conf=self._conf, stdin=stdin)
         if "missing" in answer:
-            raise CommandMissingError(str(answer["missing"]))
+            raise CommandMissingError(one_line(str(answer["missing"]), 200))
         status, output, errors = answer.get("status"), answer.get("output"), answer.get("errors")
         if "unknown" in answer or not isinstance(status, int):
-            raise CommandTimeoutError(str(answer.get("unknown", "the answer cannot be read")))
+            raise CommandTimeoutError(one_line(str(answer.get("unknown", "the answer cannot be read")), 200))
         return Finished(status, str(output), str(errors))
 
     def kill(self) -> None:

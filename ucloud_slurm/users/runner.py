@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 PROGRAMS_PER_USER = 4
 PROGRAMS = 32  # in all; each takes about 10 MiB
 REQUESTS = 64  # that are served at a time
+REQUESTS_PER_USER = 32  # of them: a user may stop the program, so that each takes its whole time
 REUSE_SECONDS = 45.0  # that an idle program is used again; it ends by itself a little later
 START_SECONDS = 10.0  # until a program must say who it is
 CALLER_SECONDS = 5.0  # for a caller to send its request, and to take the answer
@@ -47,6 +49,7 @@ class Runner:
         self._changed = threading.Condition()
         self._idle: dict[str, list[_Program]] = {}
         self._count: dict[str, int] = {}
+        self._served: Counter[str] = Counter()  # requests, by user
         self._closed: list[_Program] = []
         self.sudo_calls = 0
 
@@ -89,7 +92,17 @@ class Runner:
             return {"refused": "user: not the name of a user"}, []
         if isinstance(within, bool) or not isinstance(within, (int, float)) or not 0 < within < 1000:
             return {"refused": "within: not a number of seconds"}, []
-        until = time.monotonic() + within
+        with self._changed:
+            if self._served[user] >= REQUESTS_PER_USER:
+                return {"busy": f"too many requests are served as {user} at the moment"}, []
+            self._served[user] += 1
+        try:
+            return self._ask(user, message, time.monotonic() + within)
+        finally:
+            with self._changed:
+                self._served -= Counter([user])
+
+    def _ask(self, user: str, message: Message, until: float) -> tuple[Message, list[int]]:
         try:
             program = self._acquire(user, until)
         except ProgramStartError as error:
@@ -101,7 +114,9 @@ class Runner:
             answer, given = program.ask(message, until - time.monotonic() + MARGIN_SECONDS)
         except ConnectionLostError as error:
             with self._changed:
-                self._discard(program)
+                # What stopped it may have stopped the user's others too.
+                for each in (program, *self._idle.pop(user, [])):
+                    self._discard(each)
             log.warning("the program that acts as %s gave no answer: %s", user, error)
             return {"unknown": f"it is unknown what was done as {user}: {error}"}, []
         if "refused" in answer:

@@ -13,10 +13,19 @@ from queue import Empty, SimpleQueue
 from ucloud_slurm.errors import Conflict, StorageError
 from ucloud_slurm.provider.cancellation import cancel
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.submission import FolderError, SubmissionOutcome, abandon, conclude, lease, start, with_nonce
+from ucloud_slurm.provider.submission import (
+    FolderError,
+    SubmissionOutcome,
+    abandon,
+    conclude,
+    lease,
+    may_submit,
+    start,
+    with_nonce,
+)
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
-from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.breaker import SLURM, person
 from ucloud_slurm.store.job_rows import JobRow, NewJob
 from ucloud_slurm.system.executor import round_robin
 
@@ -130,7 +139,7 @@ class Bulk:
             task.add_done_callback(self._done.put)
 
     def _start(self, submission: Submission) -> PendingSubmission | None:
-        pending = start(self._provider, submission) if self._may_submit() else None
+        pending = start(self._provider, submission) if self._may_submit(submission) else None
         self._rows_written.wait()
         return pending
 
@@ -139,7 +148,7 @@ class Bulk:
     ) -> SubmissionOutcome | None:
         provider, allowed = self._provider, False
         try:
-            allowed = self._left() >= MIN_SUBMIT_SECONDS and (pending is not None or self._may_submit())
+            allowed = self._left() >= MIN_SUBMIT_SECONDS and (pending is not None or self._may_submit(submission))
         finally:
             if not allowed:
                 abandon(pending)
@@ -159,9 +168,9 @@ class Bulk:
     def _left(self) -> float:
         return self._deadline - time.monotonic()
 
-    def _may_submit(self) -> bool:
+    def _may_submit(self, submission: Submission) -> bool:
         with suppress(StorageError):
-            return self._provider.breaker.allows(SLURM, self._provider.now())
+            return may_submit(self._provider, submission.user)
         return False
 
     def _take_done(self, until: float) -> bool:
@@ -192,8 +201,9 @@ class Bulk:
             with provider.store.writing(within=max(self._left(), RELEASE_SECONDS)):
                 for attempt in set(unsent.values()):
                     provider.jobs.release_claim([job_id for job_id in unsent if unsent[job_id] == attempt], attempt)
-                if self._tasks:
-                    provider.breaker.open(SLURM, "a submission takes long", provider.now())
+                for user in {self._submissions[job_id].user for job_id in self._tasks.values()}:
+                    part = SLURM if user == provider.account else person(user)
+                    provider.breaker.open(part, "a submission takes long", provider.now())
         except StorageError as error:
             log.warning("the claims of %d jobs expire, because they cannot be released: %s", len(unsent), error)
 

@@ -10,10 +10,11 @@ from prometheus_client.registry import Collector
 
 from ucloud_slurm.provider.audit import AUDIT, NO_ACCOUNT, AuditKind
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store.breaker import CHANNEL, SLURM, UCLOUD
+from ucloud_slurm.store.breaker import CHANNEL, RUNNER, SLURM, UCLOUD
 from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.system.filelock import LISTENER, WORKER, is_locked, last_released
+from ucloud_slurm.users.impersonation import RunnerUnavailableError, connect
 from ucloud_slurm.web.metrics import Durations
 
 NO_LISTENER = "the listener does not run; systemctl start ucloud-slurm-listener"
@@ -22,7 +23,8 @@ NO_LISTENER = "the listener does not run; systemctl start ucloud-slurm-listener"
 def blueprint(provider: Provider, durations: Durations) -> Blueprint:
     """``/healthz``, ``/readyz`` and ``/metrics``."""
     health = Blueprint("health", __name__)
-    parts = (SLURM, UCLOUD, CHANNEL) if provider.era.has_channel else (SLURM, UCLOUD)
+    others = provider.config.users.mapping != "service"  # whose jobs the runner submits
+    parts = (SLURM, UCLOUD, *([CHANNEL] if provider.era.has_channel else []), *([RUNNER] if others else []))
     gauges = CollectorRegistry()
     gauges.register(Gauges(provider, parts))
 
@@ -72,6 +74,8 @@ class Gauges(Collector):
             "Time since the last pass of the worker ended; missing before the first one.",
             None if passed is None else now - passed,
         )
+        waiting = provider.breaker.persons(now)
+        yield _gauge("users_waiting", "Users whose own program does not answer, so that their jobs wait.", waiting)
         yield _family("audit_findings", "What the last audit found that is not explained.", "kind", _audited(provider))
         answers = {part: _failing(provider, part) is None for part in self._parts}
         yield _family("answers", "Whether a part answers (1) or not (0).", "part", answers)
@@ -99,5 +103,11 @@ def _failing(provider: Provider, part: str) -> str | None:
     """Why a part fails; None while it does not."""
     if part == CHANNEL and not is_locked(provider.store.path, LISTENER):
         return NO_LISTENER
+    if part == RUNNER:
+        try:
+            connect(provider.config.users.runner).close()
+        except RunnerUnavailableError as error:
+            return str(error)
+        return None
     condition = provider.breaker.of(part)
     return None if condition.failing_since is None else condition.reason

@@ -11,7 +11,7 @@ from ucloud_slurm.provider.cancellation import end_unsubmitted
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import RenderingUnavailableError
-from ucloud_slurm.provider.submission import FolderError, build, conclude, lease, with_nonce
+from ucloud_slurm.provider.submission import FolderError, build, conclude, lease, may_submit, with_nonce
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.identity import BuiltJob
 from ucloud_slurm.slurm.records import Submission
@@ -19,17 +19,20 @@ from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.system.executor import round_robin
 from ucloud_slurm.system.journal import isolate_errors
+from ucloud_slurm.ucloud.reports import JobUpdate
 from ucloud_slurm.users.mapping import IdentityUnavailableError
 
 log = logging.getLogger(__name__)
 
+FOLDER = "folder"  # the kind of reason of a job that waits for its folder
 MAX_BUILT = 100  # batch jobs in memory that wait for a thread
 
 
 def submit_pending(provider: Provider, lookup: Lookup, rows: Iterable[JobRow]) -> None:
     """Submits accepted jobs, round robin between owners, and ends those that were stopped before.
 
-    Ends early when the circuit breaker opens. Jobs that are held wait.
+    Ends early when the circuit breaker of Slurm opens. Jobs that are held wait, and those of users whose own breaker is
+    open.
     """
     pending = []
     for row in rows:
@@ -43,6 +46,8 @@ def submit_pending(provider: Provider, lookup: Lookup, rows: Iterable[JobRow]) -
         user = row.local_user
         if not provider.breaker.allows(SLURM, provider.now()):
             break
+        if not may_submit(provider, user):
+            continue
         if pace is not None:
             if user not in remaining:
                 remaining[user] = provider.jobs.rate_limit_remaining(user, provider.now(), pace)
@@ -61,7 +66,7 @@ def submit_pending(provider: Provider, lookup: Lookup, rows: Iterable[JobRow]) -
 
 
 def _submit_pending(provider: Provider, row: JobRow, submission: Submission) -> None:
-    if not provider.breaker.allows(SLURM, provider.now()):
+    if not may_submit(provider, submission.user):
         return
     with isolate_errors(row.id, "submitting it"):
         try:
@@ -73,6 +78,9 @@ def _submit_pending(provider: Provider, row: JobRow, submission: Submission) -> 
                 conclude(provider, row.id, with_nonce(submission, row.secret, attempt), attempt, send_by)
         except FolderError as error:
             log.error("job %s: not submitted yet: %s", row.id, error)
+            if row.waits_for != FOLDER:
+                update = JobUpdate(None, f"The job waits. {error.why}")
+                provider.observations.record_waiting(row.id, FOLDER, row.reasons, update, provider.now())
 
 
 def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submission | None:

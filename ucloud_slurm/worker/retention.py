@@ -34,6 +34,7 @@ def prune(provider: Provider, queue: Sequence[QueueRecord]) -> None:
         number += some
         if some < BATCH:
             retention.delete_others(now - keep, now)
+            provider.breaker.prune(now)
             done.put("", "done", now)
         if some < BATCH or time.monotonic() > until:
             break

@@ -225,7 +225,7 @@ def test_spans_of_time_are_read(text: str, seconds: int) -> None:
         ),
         (
             "sbatch: error: This site wants a project code\nsbatch: error: Batch job submission failed: Unspecified error",
-            "This site wants a project code; Unspecified error",
+            "This site wants a project code",
         ),
         ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", None),
         ("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)", None),

@@ -145,7 +145,8 @@ def test_an_answer_that_is_no_id_leaves_open_what_was_done(bench: Bench, answer:
     [
         [11, "Resource temporarily unavailable"],
         [1007, "Protocol"],
-        [2034, "Unable to create job, try again"],
+        [2007, "Unable to create job record, try again"],
+        [2034, "Slurm backup controller in standby mode"],
         [6000, "Invalid authentication credential"],
     ],
 )

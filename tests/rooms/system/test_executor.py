@@ -64,6 +64,27 @@ def test_no_more_tasks_run_at_once_than_there_are_threads() -> None:
     assert (late, most) == (set(), 3)
 
 
+def test_one_account_takes_no_more_than_its_share_and_leaves_the_rest_to_others() -> None:
+    executor, go, mine = FairExecutor(3, 2), threading.Event(), [threading.Event() for _ in range(4)]
+
+    def hang(begun: threading.Event) -> None:
+        begun.set()
+        go.wait(PATIENCE)
+
+    hanging = [executor.submit("alice", partial(hang, begun)) for begun in mine]
+    assert mine[0].wait(PATIENCE)
+    assert mine[1].wait(PATIENCE)
+    for number in range(20):
+        assert executor.submit("bob", lambda number=number: number).result(PATIENCE) == number
+    assert [begun.is_set() for begun in mine] == [True, True, False, False]
+    go.set()
+    wait(hanging, PATIENCE)
+    assert all(begun.is_set() for begun in mine), "what waited for its share is done too"
+    assert executor.submit("alice", lambda: 1).result(PATIENCE) == 1
+    executor.close()
+    assert FairExecutor(1, 0).submit("alice", lambda: 2).result(PATIENCE) == 2
+
+
 def test_what_has_not_begun_can_be_taken_back_and_the_rest_goes_on() -> None:
     executor, go = FairExecutor(1), threading.Event()
     done: list[int] = []

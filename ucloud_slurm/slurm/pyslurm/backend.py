@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ucloud_slurm.slurm import errors
 from ucloud_slurm.slurm.commands import Commands
+from ucloud_slurm.slurm.complaints import Complaints
 from ucloud_slurm.slurm.pyslurm import translation
 from ucloud_slurm.slurm.pyslurm.process import AnswerLostError, NotSentError, PySlurmPool, PySlurmProcess
 from ucloud_slurm.slurm.pyslurm.translation import UnsupportedError
@@ -32,14 +33,21 @@ class PySlurm(Commands):
     """
 
     def __init__(
-        self, folder: Path, conf: Path, timeout: float, *, level: int = logging.INFO, now: Callable[[], float] = time.monotonic
+        self,
+        folder: Path,
+        conf: Path,
+        timeout: float,
+        complaints: Complaints | None = None,
+        *,
+        level: int = logging.INFO,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """See :class:`Commands`.
 
         :param level: of the log line that says that pyslurm cannot be used
         :param now: monotonic seconds, for the backoff between starts of the process
         """
-        super().__init__(folder, conf, timeout)
+        super().__init__(folder, conf, timeout, complaints)
         self._own = own_account()
         self._processes = PySlurmPool(
             lambda: PySlurmProcess(folder, translation.OLDEST, self._env, level=level, now=now), PROCESSES
@@ -233,7 +241,9 @@ def _submitted(answer: Message) -> SlurmJobId:
 def _refused(answer: Message) -> bool:
     """Whether Slurm served the request and refused it."""
     number = answer.get("errno")
-    return isinstance(number, int) and number >= translation.FIRST_OF_SLURM and errors.is_refusal(_text(answer))
+    if not isinstance(number, int) or errors.is_communication_error(_text(answer)):
+        return False
+    return number >= translation.FIRST_OF_SLURM or number == translation.UNSPECIFIED
 
 
 def _text(answer: Message) -> str:

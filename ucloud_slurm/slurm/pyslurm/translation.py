@@ -15,6 +15,7 @@ from ucloud_slurm.slurm.states import read_state
 OLDEST = "25.11"
 UNKNOWN_JOB = 2017
 FIRST_OF_SLURM = 2000  # smaller numbers are errors of the system (errno(3)) and of the communication
+UNSPECIFIED = -1  # a job_submit plugin refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,168 @@
+"""What a site's own plugin says, and what one person does to their own program, on the real cluster."""
+
+import contextlib
+import os
+import pwd
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.sandbox.cluster import Cluster
+from tests.sandbox.core import CoreError
+from tests.sandbox.installation import Installation
+from tests.sandbox.processes import wait_until
+from tests.support.people import ALICE, BOB, PATIENCE, People, people_site
+
+MONDAY = "The licence server is away, please try again on Monday"
+LUA = f"""
+function slurm_job_submit(job, partitions, uid)
+    if string.match(job.name or "", "^ucloud%-") and job.comment ~= nil and job.time_limit == 37 then
+        slurm.log_user("{MONDAY}")
+        slurm.log_user("(slurmctld, munge, timeout)")
+        return slurm.ERROR
+    end
+    return slurm.SUCCESS
+end
+function slurm_job_modify(job, record, partitions, uid)
+    return slurm.SUCCESS
+end
+"""
+
+
+@pytest.fixture(scope="module")
+def people(cluster: Cluster, installation: Installation) -> Iterator[People]:
+    with people_site(cluster, installation) as people:
+        yield people
+
+
+@pytest.fixture
+def plugin(cluster: Cluster) -> Iterator[None]:
+    """A job_submit plugin of the site's own."""
+    before, script = cluster.conf.read_text(), cluster.conf.parent / "job_submit.lua"
+    script.write_text(LUA)
+    try:
+        cluster.conf.write_text(f"{before}JobSubmitPlugins=lua\n")
+        cluster.run("scontrol", "reconfigure")
+        yield
+    finally:
+        cluster.conf.write_text(before)
+        script.unlink()
+        cluster.run("scontrol", "reconfigure")
+
+
+def programs(people: People, user: str) -> list[int]:
+    """The processes of the program that acts as that user."""
+    uid, found = pwd.getpwnam(user).pw_uid, []
+    for place in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if place.name.isdigit() and place.stat().st_uid == uid and str(people.program) in (place / "cmdline").read_text():
+                found.append(int(place.name))
+    return found
+
+
+def reasons(people: People) -> list[str]:
+    """Why the site is not ready, but for its listener, which does not run here."""
+    found = requests.get(f"{people.site.url}/readyz", timeout=10).json()["reasons"]
+    return [reason for reason in found if not reason.startswith("channel")]
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_plugin_refuses_in_the_sites_own_words_and_stops_nobody_else(people: People) -> None:
+    before = people.squeue("--states=all", "--format=%i")
+    with pytest.raises(CoreError) as refused:
+        people.submit(ALICE, minutes=37)
+    assert refused.value.status == 400
+    assert f"{MONDAY}; (slurmctld, munge, timeout)" in str(refused.value)
+    assert set(people.squeue("--states=all", "--format=%i")) <= set(before)
+    job_id = people.submit(BOB)
+    assert len(people.squeue(f"--name=ucloud-{job_id}", "--format=%i")) == 1, "at once"
+    assert reasons(people) == []
+
+
+def test_a_full_home_is_told_to_its_owner(people: People) -> None:
+    jobs = Path(pwd.getpwnam("alice").pw_dir) / "ucloud-jobs"
+    aside = jobs.with_name("aside")
+    jobs.rename(aside)
+    try:
+        jobs.touch()
+        with pytest.raises(CoreError) as refused:
+            people.submit(ALICE)
+        assert refused.value.status == 507
+        assert f"{jobs}/" in str(refused.value)
+        assert "rename what is in its place" in str(refused.value)
+    finally:
+        jobs.unlink()
+        aside.rename(jobs)
+    home = jobs.parent
+    home.rename(home.with_name("alice-away"))
+    try:
+        with pytest.raises(CoreError, match="Log in to the cluster once") as refused:
+            people.submit(ALICE)
+        assert refused.value.status == 507
+    finally:
+        home.with_name("alice-away").rename(home)
+    people.wait_for(people.submit(ALICE), "RUNNING")
+
+
+def failed(people: People, job_id: str) -> bool:
+    """Whether an attempt to submit a job has failed."""
+    lines = [line for line in people.site.log.read_text().splitlines() if f"job {job_id}: " in line]
+    return any("not submitted yet: the runner failed" in line or "of its submission is unknown" in line for line in lines)
+
+
+def others_go_on(people: People) -> None:
+    for _ in range(2):
+        job_id = people.submit(BOB)
+        assert len(people.squeue(f"--name=ucloud-{job_id}", "--format=%i")) == 1, "at once"
+    assert reasons(people) == []
+
+
+def test_a_program_that_its_user_stops_delays_that_user_only(people: People) -> None:
+    people.wait_for(people.submit(ALICE), "RUNNING")
+    hurt = programs(people, "alice")
+    assert hurt != []
+    for number in hurt:
+        os.kill(number, signal.SIGSTOP)
+    try:
+        first = people.submit(ALICE)
+        others_go_on(people)
+        wait_until("it has failed", lambda: failed(people, first), seconds=PATIENCE)
+        others_go_on(people)
+        people.wait_for(first, "RUNNING")
+        assert len(people.squeue(f"--name=ucloud-{first}", "--states=all", "--format=%i")) == 1
+    finally:
+        for number in hurt:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+
+
+def test_a_program_that_its_user_kills_while_it_submits_delays_that_user_only(people: People) -> None:
+    people.wait_for(people.submit(ALICE), "RUNNING")
+    over = threading.Event()
+
+    def kill() -> None:
+        while not over.is_set():
+            for number in programs(people, "alice"):
+                with contextlib.suppress(OSError):
+                    if Path(f"/proc/{number}/task/{number}/children").read_text():  # it runs sbatch
+                        os.kill(number, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        first = people.submit(ALICE)
+        for _ in range(30):
+            if failed(people, first):
+                break
+            first = people.submit(ALICE)
+        assert failed(people, first)
+        others_go_on(people)
+    finally:
+        over.set()
+        killer.join()
+    people.wait_for(first, "RUNNING")
+    assert len(people.squeue(f"--name=ucloud-{first}", "--states=all", "--format=%i")) == 1
