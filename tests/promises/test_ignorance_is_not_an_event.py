@@ -208,7 +208,7 @@ def test_verify_finds_a_job_whose_row_was_lost(world: World) -> None:
 def test_one_broken_job_does_not_stop_the_others(world: World, caplog: pytest.LogCaptureFixture) -> None:
     first, second = running(world), running(world)
     world.provider.store.change("update jobs set category = 1, product = '' where id = ?", [first])
-    object.__setattr__(world.slurm(first).run, "tres", 7)
+    object.__setattr__(world.slurm(first), "minutes", "no number")
     world.model.end(world.slurm(second))
     world.work(1)
     assert world.told(second) == ["RUNNING", "SUCCESS"]

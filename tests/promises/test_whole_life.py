@@ -196,7 +196,7 @@ class Lives(RuleBasedStateMachine):
             world.work(20)
         for job_id in self.ids:
             self.check(job_id)
-        seconds = sum(self.world.model.used(job) for job in self.world.model.jobs if job not in self.forged)
+        seconds = sum(self.world.model.cpu_seconds(job) for job in self.world.model.jobs if job not in self.forged)
         assert abs(sum(map(self.world.booked, self.ids)) * 60 - seconds) <= 30, "they have one wallet"
 
     def check(self, job_id: str) -> None:
@@ -216,7 +216,7 @@ class Lives(RuleBasedStateMachine):
         assert last.phase is SlurmPhase.ENDED
         assert finals[0] == TRUTH[last]
         assert row.slurm_id == job.run.id
-        seconds = world.model.used(job)
+        seconds = world.model.cpu_seconds(job)
         assert row.used == seconds
         assert abs(world.booked(job_id) * 60 - seconds) <= 60, "and half a unit of the jobs before it"
 

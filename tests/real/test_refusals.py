@@ -125,6 +125,7 @@ def test_a_program_that_its_user_stops_delays_that_user_only(people: People) -> 
     people.wait_for(people.submit(ALICE), "RUNNING")
     hurt = programs(people, "alice")
     assert hurt != []
+    parents = [int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1]) for number in hurt]
     for number in hurt:
         os.kill(number, signal.SIGSTOP)
     try:
@@ -135,9 +136,10 @@ def test_a_program_that_its_user_stops_delays_that_user_only(people: People) -> 
         people.wait_for(first, "RUNNING")
         assert len(people.squeue(f"--name=ucloud-{first}", "--states=all", "--format=%i")) == 1
     finally:
-        for number in hurt:
+        # sudo stops with its program, and ends with it when it is continued.
+        for number, what in [*((each, signal.SIGKILL) for each in hurt), *((each, signal.SIGCONT) for each in parents)]:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
+                os.kill(number, what)
 
 
 def test_a_program_that_its_user_kills_while_it_submits_delays_that_user_only(people: People) -> None:

@@ -313,10 +313,17 @@ class Model:
             job.in_queue = False
 
     def used(self, job: ModelJob) -> int:
-        """CPU-seconds of the allocation. Rows of several sizes of one run count from the same start."""
-        sizes = [self._run(run) for run in job.runs if run.started is not None]
-        begins = [max(run.started or 0, run.submitted) for run in sizes]
-        return sum(run.cpus * ((run.started or 0) + run.elapsed - begin) for run, begin in zip(sizes, begins, strict=True))
+        """Seconds of the allocation."""
+        return sum(seconds for seconds, _ in self._sizes(job))
+
+    def cpu_seconds(self, job: ModelJob) -> int:
+        """CPU-seconds of the allocation."""
+        return sum(seconds * cpus for seconds, cpus in self._sizes(job))
+
+    def _sizes(self, job: ModelJob) -> list[tuple[int, int]]:
+        """Seconds and CPUs of each size. Rows of several sizes of one run count from the same start."""
+        sizes = [(self._run(run), run.started) for run in job.runs if run.started is not None]
+        return [(started + run.elapsed - max(started, run.submitted), run.cpus) for run, started in sizes]
 
     def _now(self) -> int:
         return int(self.now())
