@@ -336,7 +336,9 @@ def test_messages_that_troubleshooting_quotes_are_those_of_the_code() -> None:
     fragments = []
     for term in re.findall(r"^(?![ .=-])(.+)\n   \S", page("howto/troubleshoot.rst"), re.MULTILINE):
         for quoted in re.findall(r"``([^`]+)``", term):
-            if " " in quoted and not quoted.startswith(("ucloud-slurm outbox", "ucloud-slurm show", "ucloud-slurm jobs")):
+            if " " in quoted and not quoted.startswith(
+                ("ucloud-slurm audit", "ucloud-slurm outbox", "ucloud-slurm show", "ucloud-slurm jobs")
+            ):
                 fragments += [part.strip() for part in re.split(r"\.\.\.| (?:X|Y|2)\b|[(),:]", quoted)]
     wanted = [fragment for fragment in fragments if len(fragment.split()) > 1]
     assert len(wanted) > 15
