@@ -172,7 +172,7 @@ def test_the_worker_audits_at_intervals_and_shows_what_it_found(world: World, ca
     world.work(INTERVAL_SECONDS)
     assert shown(world)["renamed"] == 1
     assert "is called 'x' now" in caplog.text
-    assert world.model.counts == {"squeue": 1, "sacct": 2}
+    assert world.model.counts == {"squeue": 1, "sacct": 1}
     world.model.counts.clear()
     world.work(60)
     assert world.model.counts == {"squeue": 1}
@@ -188,7 +188,19 @@ def test_an_audit_without_an_answer_is_done_in_the_next_pass(world: World) -> No
     world.model.accounting = True
     world.model.counts.clear()
     world.work(60)
-    assert world.model.counts["sacct"] == 2
+    assert world.model.counts["sacct"] == 1
+
+
+def test_the_earlier_runs_of_a_job_count_though_they_ended_before(world: World) -> None:
+    job_id = running(world)
+    world.clock.advance(600)
+    world.model.requeue(world.slurm(job_id))
+    world.work(1)
+    world.model.begin_run(world.slurm(job_id))
+    world.work(600)
+    since = world.clock() - 300
+    (job,) = audit(world.provider, since).jobs
+    assert (job.used, audit(world.provider, since).findings) == (world.model.used(world.slurm(job_id)), ())
 
 
 def test_users_without_an_account_are_shown(world: World, caplog: pytest.LogCaptureFixture) -> None:

@@ -170,7 +170,7 @@ class Model:
         self.counts["sacct"] += 1
         self._ask(self.accounting)
         return [
-            replace(run, submit_line=" ".join(["sbatch", *options(job.submission)]))
+            replace(self._run(run), submit_line=" ".join(["sbatch", *options(job.submission)]))
             for job in self.jobs
             if job.in_accounting and (which.uids is None or uid_of(job.user) in which.uids)
             for run in job.runs

@@ -110,16 +110,16 @@ def audit(provider: Provider, since: float, *, ask: bool = True) -> Audit:
     """
     scheduler, here = provider.scheduler, (None, provider.scheduler.cluster)
     rows = [row for row in provider.jobs.audited(since) if here[1] is None or row.cluster in here]
-    partitions = frozenset(product.partition for product in provider.config.products)
-    seen = scheduler.runs_since(since, RunFilter(partitions=partitions))
-    of_ours: dict[int, list[RunRecord]] = defaultdict(list)
-    for run in scheduler.runs({SlurmJobId(row.slurm_id) for row in rows if row.slurm_id is not None}):
-        of_ours[run.id].append(run)
+    seen = scheduler.runs_since(since, RunFilter(partitions=frozenset(_partitions(provider))))
+    by_id = _by_id(seen)
+    # Earlier runs, and jobs that were moved to other partitions, are not among these.
+    partly = {row.slurm_id for row in rows if row.slurm_id is not None and not _has_first(row, by_id)}
+    by_id |= _by_id(scheduler.runs({SlurmJobId(number) for number in partly})) if partly else {}
     lookup, jobs, findings, known = Lookup(provider), [], [], set()
     accounts = _accounts(provider)
     for row in rows:
         identity = identity_of(row)
-        own = identity.runs(of_ours[identity.id]) if identity is not None else []
+        own = identity.runs(by_id.get(identity.id, [])) if identity is not None else []
         known |= {(run.id, run.submitted) for run in own}
         if not own:
             continue
@@ -134,11 +134,28 @@ def audit(provider: Provider, since: float, *, ask: bool = True) -> Audit:
     return Audit(tuple(jobs), tuple(sorted(findings, key=lambda found: (found.slurm_id, found.kind))))
 
 
+def _by_id(runs: Iterable[RunRecord]) -> dict[int, list[RunRecord]]:
+    found: dict[int, list[RunRecord]] = defaultdict(list)
+    for run in runs:
+        found[run.id].append(run)
+    return found
+
+
+def _has_first(row: JobRow, by_id: Mapping[int, Sequence[RunRecord]]) -> bool:
+    """Whether the first run of a job is among these."""
+    return any(run.submitted == row.submitted_at for run in by_id.get(row.slurm_id or 0, []))
+
+
+def _partitions(provider: Provider) -> set[str]:
+    """The partitions of the products, some of which may name several."""
+    return {name for product in provider.config.products for name in product.partition.split(",")}
+
+
 def _accounts(provider: Provider) -> set[tuple[str, str]]:
     """Partitions with the Slurm accounts that are given to UCloud's jobs."""
     named = {product.account.lower() for product in provider.config.products if product.account is not None}
     named |= {each.account.lower() for each in provider.people.projects()}
-    return {(product.partition, account) for product in provider.config.products for account in named}
+    return {(partition, account) for partition in _partitions(provider) for account in named}
 
 
 def _counts(run: RunRecord, accounts: set[tuple[str, str]]) -> bool:
