@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest --durations=20 --durations-min=1
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help venv demo test test-real test-rest test-pyslurm bench bench-pyslurm lint docs format clean
+.PHONY: help venv demo test test-real test-beside test-rest test-pyslurm bench bench-pyslurm lint docs format clean
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
@@ -19,10 +19,13 @@ demo: venv  ## Play UCloud's conversations with a real Slurm on this machine (ab
 	$(BIN)/python -m tests.sandbox demo $(if $(ERA),--era $(ERA))
 
 test: lint  ## Lint, types and all tests: what CI runs.
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-real test-rest
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-real test-beside test-rest
 
-test-real: venv  ## Only the tests that need the private cluster; they run one after the other.
-	$(PYTEST) -m real
+test-real: venv  ## Only the first half of the tests that need a private cluster; they run one after the other.
+	$(PYTEST) -m "real and not beside"
+
+test-beside: venv  ## Only the second half of these, on a cluster of its own.
+	$(PYTEST) -m "real and beside" --cluster=2
 
 test-rest: venv  ## Only the others.
 	$(PYTEST) -m "not real"

@@ -1,5 +1,6 @@
 """What tests share: a movable clock, one real cluster, a simulated Core, sites as an administrator installs them."""
 
+import fcntl
 import itertools
 import threading
 from collections.abc import Callable, Iterator
@@ -53,6 +54,7 @@ def clock() -> Clock:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cluster", type=int, default=1, help="Which private cluster is used: runs beside each other have two.")
     parser.addoption("--era", choices=list(ERAS), help="Run every test as with the Core of that era.")
     parser.addoption(
         "--backend", choices=["commands", "pyslurm"], help="Try that backend of the Scheduler and fail where it cannot be used."
@@ -233,13 +235,23 @@ def quick_hub(mocker: MockerFixture) -> None:
 # -- the real thing ---------------------------------------------------------------------------------------------
 
 
+ROOM = Path("/var/tmp")
+PORTS_OF_A_CLUSTER = 300
+
+
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """The private cluster that all tests share."""
-    cluster = Cluster(ClusterSettings(folder=Path("/var/tmp/ucloud-slurm-tests"), base_port=16000), print)
-    cluster.start()
-    yield cluster
-    cluster.remove()
+def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
+    """The private cluster that all tests of this run share. Another run has one beside it, with the same accounts."""
+    number = pytestconfig.getoption("--cluster")
+    folder, port = ROOM / f"ucloud-slurm-tests-{number}", 16_000 + PORTS_OF_A_CLUSTER * (number - 1)
+    cluster = Cluster(ClusterSettings(folder=folder, base_port=port), print)
+    with (ROOM / "ucloud-slurm-tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # packages and accounts are made by one of them
+        cluster.start()
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield cluster
+        fcntl.flock(lock, fcntl.LOCK_EX)  # and the accounts go when the other does not use them any more
+        cluster.remove()
 
 
 @pytest.fixture(scope="session")

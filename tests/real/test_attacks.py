@@ -16,6 +16,8 @@ from tests.sandbox.processes import wait_until
 from tests.support.factories import application, job_data, parameter, text, var, word
 from tests.support.people import ALICE, People, people_site
 
+pytestmark = pytest.mark.beside
+
 MARKERS = Path("/var/tmp/ucloud-slurm-attacks")
 FIRST_ID = 880_000
 

@@ -20,6 +20,8 @@ from tests.sandbox.site import toml
 from tests.support.factories import word
 from tests.support.people import ALICE, BOB, PATIENCE, People, people_site
 
+pytestmark = pytest.mark.beside
+
 RENAMES = """
 function slurm_job_submit(desc, part, uid)
     desc.name = "site-" .. uid

@@ -12,6 +12,8 @@ from tests.sandbox.installation import Installation
 from tests.support.factories import application, job_data, word
 from tests.support.people import PATIENCE, People
 
+pytestmark = pytest.mark.beside
+
 NAMES = ("ada.l", "Bea.M", "9cy", "dan@example.org", "DOM\\eli", "fay+x")
 CODE = 'id -un; echo "$PWD"; echo "$UCLOUD_JOB_FOLDER"'
 

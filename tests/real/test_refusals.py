@@ -17,6 +17,8 @@ from tests.sandbox.installation import Installation
 from tests.sandbox.processes import wait_until
 from tests.support.people import ALICE, BOB, PATIENCE, People, people_site
 
+pytestmark = pytest.mark.beside
+
 MONDAY = "The licence server is away, please try again on Monday"
 LUA = f"""
 function slurm_job_submit(job, partitions, uid)

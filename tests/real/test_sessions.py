@@ -23,6 +23,8 @@ from tests.sandbox.installation import Installation
 from tests.sandbox.processes import answers, wait_until
 from tests.support.web import PACKAGES, PATIENCE, PORT, Visitor, Web, is_closed, is_waiting, web_opener
 
+pytestmark = pytest.mark.beside
+
 HANDSHAKE = {
     "Upgrade": "websocket",
     "Connection": "Upgrade",

@@ -17,6 +17,8 @@ from tests.sandbox.processes import wait_until
 from tests.support.factories import application, word
 from tests.support.systemd import WANTED, Living
 
+pytestmark = pytest.mark.beside
+
 PATIENCE = 60.0
 PROGRAM = "/opt/ucloud-slurm/bin/ucloud-slurm"
 PERSON = "Alice#1"

@@ -21,6 +21,8 @@ from tests.sandbox.processes import wait_until
 from tests.support.factories import application, job_data, text, word
 from tests.support.people import ALICE, BOB, EVE, PATIENCE, People, people_site
 
+pytestmark = pytest.mark.beside
+
 
 @pytest.fixture(scope="module")
 def people(cluster: Cluster, installation: Installation) -> Iterator[People]:

@@ -16,6 +16,8 @@ from tests.support.factories import application, job_data, parameter, text, var,
 from tests.support.people import ALICE, BOB, LINKS, PATIENCE, People
 from ucloud_slurm.config.types import OMITTABLE
 
+pytestmark = pytest.mark.beside
+
 PRODUCTS: tuple[dict[str, Any], ...] = (
     {"id": "example-compute-1", "category": "example-compute", "partition": "cpu"},
     {

@@ -4,6 +4,7 @@ Neither its name nor anything else that ``scontrol update`` changes counts.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
@@ -28,15 +29,8 @@ _CONTINUED = frozenset(
 )
 
 
-_WHERE_AND_HOW_LARGE = (
-    "--partition=",
-    "--account=",
-    "--nodes=",
-    "--ntasks-per-node=",
-    "--cpus-per-task=",
-    "--gres=",
-    "--chdir=",
-)
+# Options of sbatch that say this, in letters that no release of Slurm quotes in a command line.
+_WHERE_AND_HOW_LARGE = re.compile(r"--(partition|account|nodes|ntasks-per-node|cpus-per-task|chdir)=[\w./:,@+-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +87,7 @@ def shape(record: QueueRecord) -> str:
 
 @dataclass(frozen=True, slots=True)
 class BuiltJob:
-    """What was asked of Slurm for a job. None: the cluster's own default.
+    """What was asked of Slurm for a job. None: nothing, and the cluster's own default counts.
 
     :ivar cpus: of the whole job
     :ivar gpus: of the whole job
@@ -102,7 +96,7 @@ class BuiltJob:
 
     partition: str
     account: str | None
-    nodes: int
+    nodes: int | None
     cpus: int | None
     gpus: int | None
     folder: str
@@ -115,11 +109,11 @@ class BuiltJob:
         return cls(
             partition=submission.partition,
             account=submission.account,
-            nodes=submission.nodes,
+            nodes=None if "nodes" in submission.omit else submission.nodes,
             cpus=None if submission.cpus is None else tasks * submission.cpus,
             gpus=None if "gres" in submission.omit else submission.nodes * _gpus(submission.gres or ""),
             folder=submission.folder,
-            options=tuple(option for option in options(submission) if option.startswith(_WHERE_AND_HOW_LARGE)),
+            options=tuple(option for option in options(submission) if _WHERE_AND_HOW_LARGE.fullmatch(option)),
         )
 
     @classmethod
@@ -129,7 +123,7 @@ class BuiltJob:
 
     def shape(self, name: str) -> str | None:
         """Its shape as :func:`shape` gives that of squeue's record; None where it is up to the cluster."""
-        known = self.cpus is not None and self.gpus is not None
+        known = None not in (self.nodes, self.cpus, self.gpus)
         return None if not known else f"{self.partition} {self.nodes}/{self.cpus}/{self.gpus} {name}"
 
     @property
@@ -140,9 +134,9 @@ class BuiltJob:
     def is_as_built(self, found: Candidate) -> bool:
         """Whether a job is what was asked for. Slurm may allocate more CPUs than that: whole cores, or whole nodes."""
         return (
-            found.partition == self.partition
+            {*found.partition.split(",")} <= {*self.partition.split(",")}
             and (self.account is None or found.account.lower() == self.account.lower())
-            and found.nodes == self.nodes
+            and (self.nodes is None or found.nodes == self.nodes)
             and (self.cpus is None or found.cpus >= self.cpus)
             and found.folder == self.folder
         )
