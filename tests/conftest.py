@@ -245,12 +245,13 @@ def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
     number = pytestconfig.getoption("--cluster")
     folder, port = ROOM / f"ucloud-slurm-tests-{number}", 16_000 + PORTS_OF_A_CLUSTER * (number - 1)
     cluster = Cluster(ClusterSettings(folder=folder, base_port=port), print)
-    with (ROOM / "ucloud-slurm-tests.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # packages and accounts are made by one of them
+    with (ROOM / "ucloud-slurm-tests.start").open("w") as start, (ROOM / "ucloud-slurm-tests.use").open("w") as use:
+        fcntl.flock(start, fcntl.LOCK_EX)  # packages and accounts are made by one of them
+        fcntl.flock(use, fcntl.LOCK_SH)
         cluster.start()
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        fcntl.flock(start, fcntl.LOCK_UN)
         yield cluster
-        fcntl.flock(lock, fcntl.LOCK_EX)  # and the accounts go when the other does not use them any more
+        fcntl.flock(use, fcntl.LOCK_EX)  # and the accounts go when the other does not use them any more
         cluster.remove()
 
 

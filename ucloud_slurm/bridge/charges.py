@@ -39,6 +39,7 @@ class Use:
     :ivar billing: the TRES of this name (slurm.conf(5), TRESBillingWeights); None: Slurm does not say
     :ivar partition: empty: that is not known
     :ivar started: seconds since the epoch; None: that is not known
+    :ivar times: how many times what was bought was requested on each node
     """
 
     seconds: int
@@ -48,6 +49,7 @@ class Use:
     billing: int | None = None
     partition: str = ""
     started: int | None = None
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Tariff:
         # Slurm allocates all CPUs of a node that is not shared; the product sells so many of them.
         whole = bool(self.whole_nodes_in) and use.partition in ("", *self.whole_nodes_in)
         held = {
-            "node": use.nodes,
+            "node": use.nodes if whole else use.nodes * use.times,
             "core": bought if whole else cpus,
             "gpu": use.nodes * self.gpus if use.gpus is None else use.gpus,
             "allocated": cpus,

@@ -155,7 +155,13 @@ def _accounts(provider: Provider) -> set[tuple[str, str]]:
     """Partitions with the Slurm accounts that are given to UCloud's jobs."""
     named = {product.account.lower() for product in provider.config.products if product.account is not None}
     named |= {each.account.lower() for each in provider.people.projects()}
-    return {(partition, account) for partition in _partitions(provider) for account in named}
+    outside = {
+        (product.partition, rule.account)
+        for rule in provider.config.outside
+        if (product := provider.config.product(rule.category, rule.product)) is not None
+    }
+    pairs = {(partition, account) for partition in _partitions(provider) for account in named}
+    return pairs | {(partition, account.lower()) for partition, account in outside}
 
 
 def _counts(run: RunRecord, accounts: set[tuple[str, str]]) -> bool:
@@ -194,7 +200,8 @@ def _changes(row: JobRow, last: RunRecord) -> list[AuditFinding]:
 
 
 def _audited(provider: Provider, row: JobRow, own: Sequence[RunRecord], accounting: Accounting | None) -> AuditedJob:
-    uses = [use_of(run) for run in own]
+    built = BuiltJob.read(row.built)
+    uses = [use_of(run, built) for run in own]
     used = charges.total(uses, accounting.tariff) if accounting else 0
     units = sum(entry.units * entry.multiplier for entry in provider.charges.of(row.id))
     return AuditedJob(
@@ -212,17 +219,18 @@ def _audited(provider: Provider, row: JobRow, own: Sequence[RunRecord], accounti
     )
 
 
-def use_of(run: RunRecord) -> Use:
+def use_of(run: RunRecord, built: BuiltJob | None) -> Use:
     """What a run of sacct's held."""
-    tres = parse.tres(run.tres)
-    return Use(run.elapsed, run.nodes, run.cpus, tres.gpus, tres.billing, run.partition, run.started)
+    tres, times = parse.tres(run.tres), built.times(run.requested) if built is not None else 1
+    return Use(run.elapsed, run.nodes, run.cpus, tres.gpus, tres.billing, run.partition, run.started, times)
 
 
 def _bill(
     provider: Provider, row: JobRow, job: AuditedJob, accounting: Accounting, own: Sequence[RunRecord]
 ) -> Iterable[AuditFinding]:
     """What is not explained by the rest of a unit, which the wallet carries, or by the interval of charges."""
-    weight = max(accounting.tariff.weight(use_of(run)) for run in own)
+    built = BuiltJob.read(row.built)
+    weight = max(accounting.tariff.weight(use_of(run, built)) for run in own)
     unit = accounting.covered(1) + 1
     running = 0.0 if job.ended else (provider.config.accounting.every + PASS_SECONDS + accounting.frequency_seconds) * weight
     if job.used - job.charged > unit + running:

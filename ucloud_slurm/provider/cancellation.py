@@ -12,7 +12,7 @@ from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import FAIR_TRIAL_SECONDS, SLURM
 from ucloud_slurm.store.job_rows import JobRow, OpenJob
-from ucloud_slurm.store.job_state import Stop
+from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 
 log = logging.getLogger(__name__)
@@ -45,19 +45,21 @@ def is_cancellable(record: QueueRecord) -> bool:
     return not ended and record.state is not SlurmState.COMPLETING
 
 
-def cancel_duplicate(provider: Provider, job_id: str, slurm_id: SlurmJobId, name: str, comment: str) -> None:
-    """Cancels a second Slurm job of a job, if it is ours: its comment has the nonce of one of our attempts.
+def cancel_duplicate(provider: Provider, job_id: str, slurm_id: SlurmJobId, uid: int | None) -> None:
+    """Cancels a second Slurm job of a job, if it is its user's: the number may come from a program of that user's.
 
-    :param name: of the Slurm job
-    :param comment: with which this attempt was submitted
+    :param uid: of the user; None: the account does not exist
     """
+    within = provider.config.slurm.timeout
     try:
-        found = {each.id: each.comment for each in provider.scheduler.queue_named([name])}
-        if found.get(slurm_id) != comment:
+        found = provider.scheduler.job(slurm_id, within)
+        if found is None or not is_cancellable(found):
+            return
+        if found.uid != uid:
             log.error("job %s: Slurm job %d is not ours, although it came as the answer to a submission", job_id, slurm_id)
             return
         log.warning("job %s: Slurm job %d is a second one of it and is cancelled", job_id, slurm_id)
-        provider.scheduler.cancel(slurm_id, provider.config.slurm.timeout)
+        provider.scheduler.cancel(slurm_id, within)
     except (SchedulerUnavailableError, ActionRefusedError) as error:
         log.error("job %s: Slurm job %d could not be cancelled; do it by hand: %s", job_id, slurm_id, error)
 
@@ -79,6 +81,23 @@ def stop_marked(provider: Provider, queue: Iterable[QueueRecord], asked: set[str
                 return False
             asked.add(row.id)
     return True
+
+
+def stop_requeued(provider: Provider, rows: Iterable[OpenJob], queue: Iterable[QueueRecord]) -> None:
+    """Cancels jobs that were requeued after their end was reported: UCloud has no job any more that pays for them.
+
+    :param rows: all jobs that have not ended, read before squeue was asked
+    """
+    open_ = {row.slurm_id for row in rows}
+    again = {each.id: each for each in queue if each.restarts and each.id not in open_ and is_cancellable(each)}
+    if not again:
+        return
+    for number, known in provider.observations.by_slurm_id(list(again)).items():
+        for row in known:
+            over = row.phase in (JobPhase.ENDED, JobPhase.REFUSED) and not row.external
+            if over and record_of(row, again) is not None:
+                log.warning("job %s: Slurm job %d was requeued after its end; it is cancelled", row.id, number)
+                cancel(provider, row, provider.config.slurm.timeout)
 
 
 def end_unsubmitted(provider: Provider, row: JobRow) -> None:

@@ -7,7 +7,7 @@ from ucloud_slurm.slurm.identity import JobIdentity
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.store.job_rows import OpenJob
 
-CLOCK_SKEW_SECONDS = 120  # that the clocks of this host and of slurmctld may differ
+CLOCK_SKEW_SECONDS = 6 * 3600  # a number that sbatch gave is not that of an older job, whatever the clocks say
 
 
 def identity_of(row: OpenJob) -> JobIdentity | None:

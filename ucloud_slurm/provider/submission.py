@@ -222,7 +222,7 @@ def conclude(
         # It arrived when a later attempt had begun, or the job had ended, unless it was found by its name meanwhile.
         row = jobs.get(job_id)
         if row is None or row.slurm_id != slurm_id:
-            cancel_duplicate(provider, job_id, slurm_id, submission.name, submission.comment)
+            cancel_duplicate(provider, job_id, slurm_id, row.uid if row is not None else None)
     _record_answer(provider, user)
     return SubmissionOutcome.SUBMITTED
 

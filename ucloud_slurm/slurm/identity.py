@@ -38,7 +38,7 @@ class JobIdentity:
     """The identity of a Slurm job. Times are seconds since the epoch.
 
     :ivar uid: None where it is not known: a database of an earlier release
-    :ivar earliest: it was not submitted before
+    :ivar earliest: it was not submitted before; where a run was seen, it was submitted then
     :ivar run_submitted: when the run was submitted that was seen last; None before the first
     """
 
@@ -72,6 +72,9 @@ class JobIdentity:
                 continue
             if found and run.submitted > (self.run_submitted or 0) and not _continues(found[-1]):
                 break
+            first = None if self.run_submitted is None else {self.earliest, self.run_submitted}
+            if not found and run.uid is not None and first is not None and run.submitted not in first:
+                break  # the rows of this job are gone, and its number is used again
             found.append(run)
         return found
 
@@ -125,6 +128,17 @@ class BuiltJob:
         """Its shape as :func:`shape` gives that of squeue's record; None where it is up to the cluster."""
         known = None not in (self.nodes, self.cpus, self.gpus)
         return None if not known else f"{self.partition} {self.nodes}/{self.cpus}/{self.gpus} {name}"
+
+    def times(self, requested: str) -> int:
+        """How many times what was bought is requested on each node: more after somebody has enlarged the job.
+
+        :param requested: TRES as Slurm prints them
+        """
+        now, most = tres(requested), 1
+        for wanted, bought in ((now.cpus, self.cpus), (now.gpus, self.gpus)):
+            if wanted and bought and self.nodes:
+                most = max(most, -(-wanted * self.nodes // (bought * (now.nodes or self.nodes))))
+        return most
 
     @property
     def text(self) -> str:

@@ -130,7 +130,7 @@ class RunRecord:
     @property
     def is_whole(self) -> bool:
         """False for a row that cannot be read, or that slurmdbd made of the end of a job before it had its beginning."""
-        early = self.name == "allocation" and not self.tres and self.ended is not None
+        early = self.name == "allocation" and not self.tres and not self.requested and self.ended is not None
         return self.uid is not None and not early
 
 

@@ -16,6 +16,7 @@ class EndedRun:
 
     :ivar seconds: that it ran, without suspension, as Slurm counts
     :ivar state: in Slurm's word
+    :ivar times: what was bought was requested so many times
     :ivar tres: what was allocated, as Slurm prints it; None in rows of earlier releases
     """
 
@@ -33,6 +34,7 @@ class EndedRun:
     account: str | None = None
     name: str | None = None
     tres: str | None = None
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)

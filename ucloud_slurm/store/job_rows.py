@@ -57,6 +57,7 @@ class OpenJob:
     :ivar shape: partition, size and name as submitted, or as squeue showed them last
     :ivar waits_for: the kind of reason for which it waits, as UCloud heard it
     :ivar reasons: when UCloud heard of which kind of reason lately, JSON
+    :ivar times: what was bought is requested so many times on each node
     :ivar ended_runs: runs of it that are recorded as ended
     :ivar held_at: we hold the job in the queue since then
     :ivar external: it was submitted outside UCloud
@@ -85,6 +86,7 @@ class OpenJob:
     shape: str | None
     waits_for: str | None
     reasons: str | None
+    times: int
     ended_runs: int
     phase: JobPhase
     state: JobState | None

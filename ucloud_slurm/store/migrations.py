@@ -155,16 +155,19 @@ def m011_identity(db: "Database") -> None:
     jobs.add_column("shape", str)  # partition, size and name as squeue showed them last
     jobs.add_column("waits_for", str)  # the kind of reason for which it waits, as UCloud heard it
     jobs.add_column("reasons", str)  # when UCloud heard of which kind, JSON
+    jobs.add_column("times", int, not_null_default=1)  # what was bought is requested so many times
     jobs.add_column("ended_runs", int, not_null_default=0)  # that are in runs already
+    db.execute("update jobs set ended_runs = (select count(*) from runs where job_id = jobs.id)")
     for name, uid in _uids(row["local_user"] for row in db.query(f"select distinct local_user from jobs where {_OPEN}")):
         db.execute(f"update jobs set uid = ? where local_user = ? and {_OPEN}", [uid, name])
     for column, kind in (("partition", str), ("account", str), ("name", str), ("tres", str)):
         db.table("runs").add_column(column, kind)
+    db.table("runs").add_column("times", int, not_null_default=1)
     db.execute("drop index jobs_open")
     db.execute(
         "create index jobs_open on jobs (accepted_at, id, slurm_id, phase, name, local_user, owner, project, category, "
         "product, submitted_at, state, slurm_state, stop, missing_since, missing_reads, run_submitted, charged, "
-        "time_limit, outside, by_periods, held_at, uid, cluster, shape, waits_for, reasons, ended_runs) "
+        "time_limit, outside, by_periods, held_at, uid, cluster, shape, waits_for, reasons, times, ended_runs) "
         f"where {_OPEN}"
     )
 

@@ -21,6 +21,7 @@ class Observation:
     :ivar time_limit: minutes
     :ivar uid: of its owner, where it was not known
     :ivar shape: partition, size and name
+    :ivar times: what was bought is requested so many times
     :ivar found: it was absent, and is not any more
     """
 
@@ -30,6 +31,7 @@ class Observation:
     time_limit: int | None = None
     uid: int | None = None
     shape: str | None = None
+    times: int | None = None
     found: bool = False
 
 
@@ -49,7 +51,7 @@ class Observations:
             "update jobs set slurm_state = coalesce(:slurm_state, slurm_state), "
             "submitted_at = coalesce(:submitted_at, submitted_at), "
             "run_submitted = coalesce(:run_submitted, run_submitted), time_limit = coalesce(:time_limit, time_limit), "
-            "uid = coalesce(:uid, uid), shape = coalesce(:shape, shape), "
+            "uid = coalesce(:uid, uid), shape = coalesce(:shape, shape), times = coalesce(:times, times), "
             "missing_since = case when :found then null else missing_since end, "
             "missing_reads = case when :found then 0 else missing_reads end where id = :id",
             {**asdict(observation), "id": job_id},
@@ -101,6 +103,11 @@ class Observations:
         for job in lean(self._store, "where slurm_id in (select value from json_each(?))", [json.dumps(list(slurm_ids))]):
             found.setdefault(job.slurm_id or 0, []).append(job)
         return found
+
+    def ended_since(self, when: float) -> set[int]:
+        """The uids of the users of jobs that have ended since then, in seconds since the epoch."""
+        over = "indexed by jobs_over where phase in ('ended', 'refused') and ended_at >= ? and +slurm_id is not null"
+        return {uid for (uid,) in self._store.tuples(f"select uid from jobs {over}", [when]) if uid is not None}
 
     def awaited(self) -> set[tuple[str, int | None]]:
         """Names and uids of the jobs whose submission has begun: a Slurm job with such a name may be one of them."""

@@ -7,7 +7,7 @@ from ucloud_slurm.bridge.charges import Use
 from ucloud_slurm.bridge.states import queued_state
 from ucloud_slurm.bridge.waiting import WaitingKind, WaitingReason, waiting_reason
 from ucloud_slurm.slurm import parse
-from ucloud_slurm.slurm.identity import shape
+from ucloud_slurm.slurm.identity import BuiltJob, shape
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord
 from ucloud_slurm.slurm.states import Phase, SlurmState
 from ucloud_slurm.store.charges import EndedRun
@@ -45,12 +45,17 @@ def new_reason(row: OpenJob, record: QueueRecord, now: float) -> WaitingReason |
     reason = waiting_reason(record.reason)
     if reason.kind in (row.waits_for, WaitingKind.NONE):
         return None
-    return reason if reason.kind not in _lately(row, now) else None
+    return reason if _bounded(reason.kind) not in _lately(row, now) else None
 
 
 def reasons(row: OpenJob, kind: str, now: float) -> str:
     """Of which kinds of reason UCloud has heard lately, with the one of which it hears now."""
-    return json.dumps(_lately(row, now) | {kind: now})
+    return json.dumps(_lately(row, now) | {_bounded(kind): now})
+
+
+def _bounded(kind: str) -> str:
+    """What the interval of messages counts for: all texts that are in no kind are one."""
+    return kind.partition(":")[0]
 
 
 def _lately(row: OpenJob, now: float) -> dict[str, float]:
@@ -88,15 +93,28 @@ def ended_before(row: OpenJob, record: QueueRecord, own: Sequence[RunRecord] | N
         return None
     ended = [run for run in own if run.ended is not None]
     earlier = [run for run in ended if run.submitted < record.submitted or run.state is SlurmState.RESIZING]
+    if is_resized(row, record) and (not own or (own[-1].nodes, own[-1].cpus) != (record.nodes, record.cpus)):
+        return None  # sacct does not have this size yet
     if record.restarts == 0:
         return earlier
     last = row.run_submitted
     return earlier if any(last is None or run.submitted == last for run in earlier) or last == record.submitted else None
 
 
-def observe(row: OpenJob, record: QueueRecord, earlier: Sequence[RunRecord] | None) -> Observation:
+def times(built: BuiltJob | None, own: Sequence[RunRecord] | None) -> int:
+    """How many times what was bought the last run of a job requests.
+
+    :param built: None where it is not known
+    """
+    return built.times(own[-1].requested) if built is not None and own else 1
+
+
+def observe(
+    row: OpenJob, record: QueueRecord, earlier: Sequence[RunRecord] | None, requested_times: int | None = None
+) -> Observation:
     """What of squeue's record is not in the row.
 
+    :param requested_times: of :func:`times`; None where it is not asked for
     :param earlier: of :func:`ended_before`; while it is None, the run and the size that were seen last stay recorded
     """
     first = min((run.submitted for run in earlier or ()), default=record.submitted)
@@ -108,11 +126,12 @@ def observe(row: OpenJob, record: QueueRecord, earlier: Sequence[RunRecord] | No
         time_limit=record.minutes if row.time_limit is None else None,
         uid=record.uid if row.uid is None else None,
         shape=seen if seen != row.shape and earlier is not None and record.state is not SlurmState.COMPLETING else None,
+        times=requested_times if requested_times != row.times and earlier is not None else None,
         found=row.missing_since is not None,
     )
 
 
-def present_use(record: QueueRecord) -> Use:
+def present_use(record: QueueRecord, requested_times: int) -> Use:
     """What the present run of a job holds."""
     tres = parse.tres(record.tres)
     return Use(
@@ -123,19 +142,20 @@ def present_use(record: QueueRecord) -> Use:
         billing=tres.billing,
         partition=record.partition,
         started=record.started,
+        times=requested_times,
     )
 
 
 def use_of(run: EndedRun) -> Use:
     """What a run that has ended held."""
     tres = parse.tres(run.tres or "")
-    return Use(run.seconds, run.nodes, run.cpus, tres.gpus, tres.billing, run.partition or "", run.started)
+    return Use(run.seconds, run.nodes, run.cpus, tres.gpus, tres.billing, run.partition or "", run.started, run.times)
 
 
-def ended_run(row: OpenJob, run: RunRecord) -> EndedRun:
+def ended_run(row: OpenJob, run: RunRecord, built: BuiltJob | None) -> EndedRun:
     """A run of sacct's as the database keeps it."""
     return EndedRun(
         job_id=row.id, submitted=run.submitted, started=run.started, ended=run.ended, seconds=run.elapsed,
         nodes=run.nodes, cpus=run.cpus, state=run.state_text, exit_code=run.exit_code, signal=run.signal,
-        partition=run.partition, account=run.account, name=run.name, tres=run.tres,
+        partition=run.partition, account=run.account, name=run.name, tres=run.tres, times=times(built, [run]),
     )  # fmt: skip

@@ -10,6 +10,7 @@ from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.identity import identity_of
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.job_rows import NewJob, OpenJob
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.ucloud.jobs import MAX_ITEMS, Job
 from ucloud_slurm.ucloud.wire import from_data
 
@@ -52,7 +53,10 @@ def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> 
 
 def _is_of(row: OpenJob, record: QueueRecord) -> bool:
     identity = identity_of(row)
-    return identity is not None and identity.is_of(record)
+    if identity is None or not identity.is_of(record):
+        return False
+    # A job that is requeued after its end is another one for UCloud.
+    return row.phase is JobPhase.LIVE or record.submitted <= (identity.run_submitted or 0)
 
 
 def _owner_known(provider: Provider, rule: ExternalJobRule) -> bool:

@@ -19,6 +19,7 @@ from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.identity import by_number, identity_of, record_of
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
+from ucloud_slurm.slurm.identity import BuiltJob
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase, SlurmState
 from ucloud_slurm.store.job_rows import OpenJob
@@ -97,8 +98,7 @@ class Poller:
         identity = identity_of(row)
         own = None if runs is None or identity is None else identity.runs(runs.get(identity.id, []))
         if own and not all(run.is_whole for run in own):
-            log.warning("job %s: sacct has a row of Slurm job %s that is not whole", row.id, row.slurm_id)
-            own = None
+            own = self._without_parts(row, record, own)
         if record is not None and record.state is None:
             if row.slurm_state != record.state_text:
                 log.warning("job %s: Slurm says %r, a state that is not known here", row.id, record.state_text)
@@ -108,17 +108,35 @@ class Poller:
         elif own is not None:
             self._not_listed(row, record, own)
 
+    def _without_parts(self, row: OpenJob, record: QueueRecord | None, own: list[RunRecord]) -> list[RunRecord] | None:
+        """The runs of a job of which sacct has a row that is not whole; None while it may become so."""
+        log.warning("job %s: sacct has a row of Slurm job %s that is not whole", row.id, row.slurm_id)
+        if record is not None:
+            return None
+        if self._absent_for(row, self._provider.config.jobs.grace):
+            return [run for run in own if run.is_whole] or [run for run in own if run.uid is not None]
+        self._provider.observations.record_absence(row.id, self._provider.now())
+        return None
+
     def _listed(self, row: OpenJob, record: QueueRecord, own: list[RunRecord] | None) -> None:
         earlier = changes.ended_before(row, record, own)
         if not changes.is_unchanged(row, record, self._provider.era, self._provider.now()):
-            self._record(row, record, earlier)
-        if row.visible_to_ucloud and record.state is not None and record.state.phase is Phase.ALLOCATED:
-            self._charge(row, record, has_earlier=bool(row.ended_runs or earlier))
+            self._record(row, record, own, earlier)
+        allocated = record.state is not None and record.state.phase is Phase.ALLOCATED
+        # While sacct does not have the sizes or the runs before, the use so far is not known.
+        if row.visible_to_ucloud and allocated and earlier is not None:
+            requested_times = changes.times(self._built(row), own) if own else row.times
+            self._charge(row, record, requested_times, has_earlier=bool(row.ended_runs or earlier))
 
-    def _record(self, row: OpenJob, record: QueueRecord, earlier: list[RunRecord] | None) -> None:
+    def _built(self, row: OpenJob) -> BuiltJob | None:
+        whole = self._provider.jobs.get(row.id)
+        return BuiltJob.read(whole.built) if whole is not None else None
+
+    def _record(self, row: OpenJob, record: QueueRecord, own: list[RunRecord] | None, earlier: list[RunRecord] | None) -> None:
         """Records what is new of a job, and enqueues what UCloud must hear of it."""
         provider, now = self._provider, self._provider.now()
-        observation = changes.observe(row, record, earlier)
+        built = self._built(row) if own else None
+        observation = changes.observe(row, record, earlier, changes.times(built, own) if own else None)
         update = queued_update(record, provider.era) if row.visible_to_ucloud else None
         if update is not None and update.state is row.state:
             update = None
@@ -131,7 +149,7 @@ class Poller:
             return
         with provider.store.writing():
             if earlier:
-                provider.charges.record_runs([changes.ended_run(row, run) for run in earlier])
+                provider.charges.record_runs([changes.ended_run(row, run, built) for run in earlier])
             if observation != NOTHING_NEW:
                 provider.observations.record_observation(row.id, observation)
             if update is not None:
@@ -165,11 +183,11 @@ class Poller:
         except Problem:
             return None
 
-    def _charge(self, row: OpenJob, record: QueueRecord, *, has_earlier: bool) -> None:
+    def _charge(self, row: OpenJob, record: QueueRecord, requested_times: int, *, has_earlier: bool) -> None:
         accounting = self._accounting(row)
         if accounting is None:
             return
-        present = changes.present_use(record)
+        present = changes.present_use(record, requested_times)
         earlier = self._provider.charges.runs(row.id) if has_earlier else []
         used = charges.total([*map(changes.use_of, earlier), present], accounting.tariff)
         weight = accounting.tariff.weight(present)
@@ -222,7 +240,8 @@ class Poller:
     def _end(self, row: OpenJob, own: Sequence[RunRecord], update: JobUpdate) -> None:
         provider, now = self._provider, self._provider.now()
         accounting = self._accounting(row) if row.visible_to_ucloud else None
-        ended = [changes.ended_run(row, run) for run in own]
+        built = self._built(row)
+        ended = [changes.ended_run(row, run, built) for run in own]
         uses = [changes.use_of(run) for run in ended]
         used = charges.total(uses, accounting.tariff) if accounting else None
         log.info("job %s: Slurm job %s has ended: %s", row.id, row.slurm_id, own[-1].state_text)

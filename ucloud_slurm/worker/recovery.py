@@ -6,13 +6,14 @@ submission is retried only if neither has ours after a quiet time in which Slurm
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.provider.cancellation import cancel_duplicate, end_unsubmitted
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.identity import CLOCK_SKEW_SECONDS
+from ucloud_slurm.provider.reconciliation import NO_USER
 from ucloud_slurm.slurm import parse
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.identity import BuiltJob
@@ -24,6 +25,8 @@ from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 20
+SUBMISSION_SKEW_SECONDS = 300.0  # that the clocks of this host and of slurmctld may differ (munge(7): its default TTL)
+LATE_SECONDS = 24 * 3600.0  # that an earlier attempt of a job is looked for
 IMITATION = "imitation"  # as the kind of reason for which a job waits
 IMITATED = (
     "A job with the name of this one ({id}) is on the cluster, but it was not submitted by this provider. It is left as "
@@ -31,19 +34,26 @@ IMITATED = (
 )
 
 
+class _Proof(Enum):
+    """What is known of a Slurm job that may be the one that is sought."""
+
+    OURS = auto()
+    OPEN = auto()  # it has our nonce, and another size or place: changed since, or copied; its command line says which
+    FOREIGN = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """A Slurm job that may be the one that is sought.
 
     :ivar nonce: the comment of the attempt that made it; None: it is not known which one did
-    :ivar ours: it is provably ours
     """
 
     id: SlurmJobId
     uid: int
     submitted: int
     nonce: str | None
-    ours: bool
+    proof: _Proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,39 +76,53 @@ class _Sought:
         nonces = (naming.nonce(secret, attempt) for attempt in range(1, row.attempts + 1)) if secret else ()
         return cls(row, BuiltJob.read(row.built), begins, frozenset(f"{begins}:{nonce}" for nonce in nonces))
 
+    @property
+    def since(self) -> float:
+        """No attempt that counts was made before, in seconds since the epoch."""
+        last = self.row.attempted_at or self.row.accepted_at
+        return max(0.0, self.row.accepted_at - SUBMISSION_SKEW_SECONDS, last - LATE_SECONDS)
+
     def among(self, candidates: Iterable[Candidate]) -> list[_Found]:
         """What squeue lists under the name of this job."""
         return [
-            _Found(each.id, each.uid, each.submitted, each.comment, self._is_ours(each))
+            _Found(each.id, each.uid, each.submitted, each.comment, self._proof(each))
             for each in candidates
             if each.name == self.row.name and self._may_be(each.uid, each.submitted)
         ]
 
-    def among_runs(self, runs: Iterable[RunRecord]) -> list[_Found]:
-        """What sacct has of this job: the command line of a submission stays, whatever is changed of the job."""
-        found = []
+    def among_runs(self, runs: Iterable[RunRecord], listed: Sequence[_Found]) -> list[_Found]:
+        """What sacct has of this job: the command line of a submission stays, whatever is changed of the job.
+
+        :param listed: what squeue lists
+        """
+        before, found = {each.id: each for each in listed}, []
         for run in runs:
             if run.uid is None or not self._may_be(run.uid, run.submitted):
                 continue
+            known, proof = before.get(run.id), _Proof.FOREIGN
             nonce = next((comment for comment in self.comments if f"--comment={comment}" in run.submit_line), None)
-            if nonce is not None:
-                ours = self.built is None or self.built.is_line_of(run.submit_line)
-                found.append(_Found(run.id, run.uid, run.submitted, nonce, ours))
+            if run.submit_line and self.comments:
+                ours = nonce is not None and (self.built is None or self.built.is_line_of(run.submit_line))
+                proof = _Proof.OURS if ours else _Proof.FOREIGN
+            elif known is not None:  # a Slurm that keeps no command lines; the nonce decides
+                nonce, proof = known.nonce, _Proof.FOREIGN if known.proof is _Proof.FOREIGN else _Proof.OURS
             elif run.name == self.row.name:
-                # With a command line that has none of our nonces it is somebody else's.
-                ours = self._is_ours(_candidate(run)) and not (run.submit_line and self.comments)
-                found.append(_Found(run.id, run.uid, run.submitted, run.comment or None, ours))
+                nonce, proof = run.comment or None, self._proof(_candidate(run))
+            if nonce is not None or run.name == self.row.name:
+                found.append(_Found(run.id, run.uid, run.submitted, nonce, proof))
         return found
 
     def _may_be(self, uid: int, submitted: int) -> bool:
-        return self.row.uid in (None, uid) and submitted >= self.row.accepted_at - CLOCK_SKEW_SECONDS
+        same = uid == self.row.uid if self.row.uid is not None else self.row.local_user != NO_USER.user
+        return same and submitted >= self.row.accepted_at - SUBMISSION_SKEW_SECONDS
 
-    def _is_ours(self, found: Candidate) -> bool:
-        if self.built is not None and not self.built.is_as_built(found):
-            return False
+    def _proof(self, found: Candidate) -> _Proof:
+        as_built = self.built is None or self.built.is_as_built(found)
         if found.comment is None:  # Slurm has forgotten the job, and the accounting does not keep comments
-            return True
-        return found.comment in self.comments if self.comments else found.comment.startswith(self.begins)
+            return _Proof.OURS if as_built else _Proof.FOREIGN
+        if found.comment not in self.comments if self.comments else not found.comment.startswith(self.begins):
+            return _Proof.FOREIGN
+        return _Proof.OURS if as_built else _Proof.OPEN
 
 
 def recover_unknown(provider: Provider, rows: Sequence[JobRow]) -> None:
@@ -106,33 +130,44 @@ def recover_unknown(provider: Provider, rows: Sequence[JobRow]) -> None:
 
     :param rows: all jobs in the state *unknown*
     """
-    now, scheduler = provider.now(), provider.scheduler
     sought = [_Sought.of(provider, row) for row in rows]
-    since = max(0.0, min(row.accepted_at for row in rows) - CLOCK_SKEW_SECONDS)
     try:
-        listed = scheduler.queue_named({row.name for row in rows})
-        waiting = [each for each in sought if not _adopt(provider, each.row, each.among(listed))]
-        if not waiting:
-            return
-        runs = scheduler.runs_since(since, _filter(waiting))
+        candidates = provider.scheduler.queue_named({row.name for row in rows})
     except SchedulerUnavailableError as error:
         log.warning("submissions with an unknown outcome cannot be looked up yet: %s", error)
         return
-    answering = provider.breaker.of(SLURM).answering_since
+    listed = {each.row.id: each.among(candidates) for each in sought}
+    waiting = [each for each in sought if not _adopt(provider, each.row, listed[each.row.id])]
+    # Users' jobs may have got other names; where the user or the nonces are not known, only the name is.
+    by_user = [each for each in waiting if each.row.uid is not None and each.comments]
+    for some in (by_user, [each for each in waiting if each not in by_user]):
+        if some:
+            _look_up(provider, some, listed, by_user=some is by_user)
+
+
+def _look_up(provider: Provider, waiting: Sequence[_Sought], listed: Mapping[str, Sequence[_Found]], *, by_user: bool) -> None:
+    """Asks sacct."""
+    uids, names = {each.row.uid for each in waiting}, {each.row.name for each in waiting}
+    which = RunFilter(uids=frozenset(uid for uid in uids if uid is not None)) if by_user else RunFilter(names=frozenset(names))
+    try:
+        runs = provider.scheduler.runs_since(min(each.since for each in waiting), which)
+    except SchedulerUnavailableError as error:
+        log.warning("submissions with an unknown outcome cannot be looked up yet: %s", error)
+        return
+    now, answering = provider.now(), provider.breaker.of(SLURM).answering_since
     for each in waiting:
-        row = each.row
+        row, seen = each.row, listed[each.row.id]
+        found = each.among_runs(runs, seen)
+        if _adopt(provider, row, found):
+            continue
+        numbers = {one.id for one in found}
+        undecided = [one for one in seen if one.proof is _Proof.OPEN and one.id not in numbers]
+        foreign = [one.id for one in (*found, *seen) if one.proof is _Proof.FOREIGN]
+        _report_imitations(provider, row, foreign)
         begun = max(row.attempted_at or 0.0, row.claimed_until or 0.0)
         quiet = answering is not None and now - max(begun, answering) >= provider.config.jobs.quiet
-        if not _adopt(provider, row, each.among_runs(runs)) and quiet:
+        if quiet and not undecided:
             _never_arrived(provider, row)
-
-
-def _filter(waiting: Iterable[_Sought]) -> RunFilter:
-    """All runs of the users, whose jobs may have got other names; by name where the user is not known."""
-    uids = {each.row.uid for each in waiting}
-    if None in uids:
-        return RunFilter(names=frozenset(each.row.name for each in waiting))
-    return RunFilter(uids=frozenset(uid for uid in uids if uid is not None))
 
 
 def _candidate(run: RunRecord) -> Candidate:
@@ -159,17 +194,17 @@ def _adopt(provider: Provider, row: JobRow, found: Sequence[_Found]) -> bool:
     :returns: False when there is none
     """
     in_order = sorted(found, key=lambda each: (each.submitted, each.id))
-    ours = {each.nonce: each for each in reversed(in_order) if each.ours}
-    kept = {each.id for each in ours.values()}
-    _report_imitations(provider, row, [each.id for each in in_order if each.id not in kept])
+    ours = {each.nonce: each for each in reversed(in_order) if each.proof is _Proof.OURS}
     if not ours:
         return False
+    kept = {each.id for each in ours.values()}
+    _report_imitations(provider, row, [each.id for each in in_order if each.id not in kept])
     first, *later = sorted(ours.values(), key=lambda each: (each.submitted, each.id))
     log.info("job %s: is Slurm job %d, found by its name", row.id, first.id)
     provider.jobs.submitted(row.id, first.id, None, cluster=provider.scheduler.cluster, uid=first.uid)
     for each in later:
         if each.id != first.id and each.nonce is not None:
-            cancel_duplicate(provider, row.id, each.id, row.name, each.nonce)
+            cancel_duplicate(provider, row.id, each.id, each.uid)
     return True
 
 

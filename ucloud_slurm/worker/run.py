@@ -8,7 +8,7 @@ import logging
 import os
 from enum import Enum
 
-from ucloud_slurm.provider.cancellation import stop_marked
+from ucloud_slurm.provider.cancellation import stop_marked, stop_requeued
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.linking import deliver_link_changes
 from ucloud_slurm.provider.lookup import Lookup
@@ -25,6 +25,8 @@ from ucloud_slurm.worker.retention import prune
 from ucloud_slurm.worker.wallets import enforce_wallets
 
 log = logging.getLogger(__name__)
+
+REQUEUE_SECONDS = 600.0  # after its end, in which slurmctld may still know a job and requeue it (MinJobAge)
 
 
 class Result(Enum):
@@ -59,7 +61,8 @@ def _pass(provider: Provider) -> bool:
         uids.add(os.geteuid())  # also without jobs squeue is asked, so that the health page shows when Slurm is back
     # A job of an earlier release may have no uid: all jobs are asked for.
     known = {uid for uid in uids if uid is not None}
-    queue = _read_queue(provider, None if provider.config.outside or len(known) < len(uids) else known)
+    known |= provider.observations.ended_since(provider.now() - REQUEUE_SECONDS)
+    queue = _read_queue(provider, None if provider.config.outside or None in uids else known)
     whole = queue is not None
     asked: set[str] = set()
     whole &= enforce_wallets(provider, rows, queue, asked)
@@ -87,6 +90,7 @@ def _pass(provider: Provider) -> bool:
     whole &= deliver_link_changes(provider)
     if queue is not None:
         whole &= stop_marked(provider, queue, asked)
+        stop_requeued(provider, rows, queue)
         prune(provider, queue)
         audit_regularly(provider, rows)
     return whole
