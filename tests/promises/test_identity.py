@@ -65,7 +65,8 @@ def test_a_changed_job_is_followed_and_billed_to_its_end(world: World, stage: st
     world.model.purge(job)
     world.work(60)
     assert world.told(job_id)[-1] == "SUCCESS"
-    by_hand = sum((run.ended or 0) - (run.started or 0) for run in job.runs if run.started)
+    # One CPU was bought: a node that holds more of them costs as much as that many.
+    by_hand = sum(run.cpus * ((run.ended or 0) - (run.started or 0)) for run in job.runs if run.started)
     assert world.row(job_id).used == by_hand > 100
     assert abs(world.booked(job_id) * 60 - by_hand) <= 30
 
@@ -246,6 +247,115 @@ def test_a_found_job_of_another_size_than_was_built_is_not_ours(world: World) ->
         world.model.add(replace(genuine, **more))
     world.work(1)
     assert world.row(job_id).slurm_id is None
+
+
+@pytest.mark.parametrize("submit_lines", [True, False])
+def test_a_job_that_was_moved_before_it_was_found_is_not_submitted_again_however_late_sacct_is(
+    world: World, submit_lines: bool
+) -> None:
+    world.model.lose_answers, world.model.submit_lines = 1, submit_lines
+    job_id = world.submit()
+    job = world.slurm(job_id)
+    world.model.change(job, partition="gpu", account="other")
+    job.in_accounting = False
+    for _ in range(10):
+        world.work(60)
+    assert world.model.of(job_id) == [job]
+    job.in_accounting = True
+    world.work(60)
+    assert world.row(job_id).slurm_id == job.run.id
+    assert not any("not submitted by this provider" in update["status"] for update in world.core.job(job_id).updates)
+
+
+def test_a_copy_of_a_command_line_with_another_size_is_not_ours(world: World) -> None:
+    world.model.drop_requests = 1
+    job_id = world.submit()
+    larger = world.model.add(replace(submission_of(world, job_id), nodes=9))
+    for _ in range(6):
+        world.work(20)
+    assert world.row(job_id).slurm_id not in (None, larger.run.id)
+
+
+def test_a_slurm_without_command_lines_does_not_adopt_an_imitation_that_squeue_has_shown(world: World) -> None:
+    world.model.drop_requests, world.model.submit_lines = 1, False
+    job_id = world.submit()
+    forged = imitation(world, job_id)
+    world.work(1)
+    assert world.row(job_id).slurm_id is None
+    for _ in range(6):
+        world.work(20)
+    assert world.row(job_id).slurm_id not in (None, forged.run.id)
+
+
+def test_a_row_without_a_uid_does_not_hide_the_renamed_jobs_of_others(world: World) -> None:
+    world.model.lose_answers = 2
+    renamed, other = world.submit(), world.submit()
+    world.model.change(world.slurm(renamed), name="x")
+    world.provider.store.change("update jobs set uid = null, local_user = 'nobody' where id = ?", [other])
+    for _ in range(4):
+        world.work(20)
+    assert world.row(renamed).slurm_id == world.slurm(renamed).run.id
+
+
+@pytest.mark.parametrize("behind", [150, 3000])
+def test_a_number_that_sbatch_gave_counts_whatever_the_clock_of_slurmctld_says(world: World, behind: int) -> None:
+    job_id = world.submit()
+    job = world.slurm(job_id)
+    job.runs[0] = replace(job.run, submitted=job.run.submitted - behind)
+    world.model.begin_run(job)
+    world.work(60)
+    assert world.told(job_id) == ["RUNNING"]
+
+
+def test_after_a_lost_database_the_job_of_a_stranger_is_not_adopted(world: World) -> None:
+    world.model.drop_requests = 1
+    job_id = world.submit()
+    world.provider.store.change("update jobs set uid = null, local_user = 'nobody', found_only = 1 where id = ?", [job_id])
+    known = submission_of(world, job_id).comment.rpartition(":")[0]
+    world.model.add(replace(submission_of(world, job_id), comment=known), user="mallory")
+    world.work(1)
+    assert world.row(job_id).slurm_id is None
+
+
+def test_a_job_that_is_requeued_after_its_end_is_cancelled(world: World) -> None:
+    job_id, job = changed(world, "running", {"name": "x"})
+    world.model.end(job)
+    world.work(1)
+    assert world.told(job_id)[-1] == "SUCCESS"
+    job.runs.append(replace(job.run, submitted=job.run.submitted + 500, state=SlurmState.RUNNING, ended=None))
+    world.work(60)
+    assert job.run.state is SlurmState.CANCELLED
+    world.work(60)
+    assert world.told(job_id)[-1] == "SUCCESS"
+    assert world.model.counts["scancel"] == 1
+
+
+def test_a_waiting_job_that_is_renamed_as_slurmdbd_names_what_it_does_not_know_ends(world: World) -> None:
+    job_id = world.submit()
+    world.model.change(world.slurm(job_id), name="allocation")
+    world.work(1)
+    world.core.terminate(job_id)
+    world.model.purge(world.slurm(job_id))
+    for _ in range(4):
+        world.work(60)
+    assert world.told(job_id) == ["SUCCESS"]
+
+
+def test_a_row_of_sacct_that_is_never_whole_holds_a_job_up_for_the_grace_only(world: World) -> None:
+    job_id, job = changed(world, "running", {})
+    world.model.end(job)
+    world.model.purge(job)
+    odd = replace(job.run, submitted=0, uid=None, state=None, state_text="a row that cannot be read", ended=None)
+    job.runs.insert(0, odd)
+    world.work(1)
+    assert world.told(job_id)[-1] == "RUNNING"
+    for _ in range(4):
+        world.work(60)
+    assert world.told(job_id)[-1] == "SUCCESS"
+
+
+def test_a_number_used_again_after_the_rows_of_its_job_are_gone_is_not_billed(world: World) -> None:
+    assert KNOWN.runs([run(900, SlurmState.COMPLETED)]) == []
 
 
 def test_an_answer_that_names_a_job_of_somebody_else_cancels_nothing(world: World) -> None:

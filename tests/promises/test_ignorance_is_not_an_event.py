@@ -113,7 +113,7 @@ def test_a_job_that_accounting_does_not_know_by_name_yet_waits_for_it(world: Wor
     world.model.end(job)
     job.in_queue = False
     # The end of a short job can reach slurmdbd before its beginning.
-    whole, job.runs[-1] = job.run, replace(job.run, name="allocation", tres="")
+    whole, job.runs[-1] = job.run, replace(job.run, name="allocation", tres="", requested="")
     world.work(1)
     assert world.told(job_id) == []
     job.runs[-1] = whole

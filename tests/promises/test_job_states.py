@@ -86,7 +86,16 @@ OTHERS: dict[str, Write] = {
 }
 READING = {
     *("get", "in_phase", "unknown", "open", "to_stop", "newest", "count", "fingerprints"),
-    *("rate_limit_remaining", "any_claimed", "audited", "by_slurm_id", "awaited", "record_waiting", "unconfirmed"),
+    *(
+        "rate_limit_remaining",
+        "any_claimed",
+        "audited",
+        "by_slurm_id",
+        "ended_since",
+        "awaited",
+        "record_waiting",
+        "unconfirmed",
+    ),
 }
 
 

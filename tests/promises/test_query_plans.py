@@ -139,6 +139,7 @@ def the_rest(provider: Provider) -> None:
     seen.by_slurm_id([1])
     seen.awaited()
     jobs.audited(now)
+    seen.ended_since(now)
     seen.record_waiting("1", "line", None, None, now)
     jobs.acknowledge(["1"], now)
     jobs.claim(["1"], now, now, 1.0)

@@ -71,6 +71,16 @@ def test_reasons_that_come_and_go_are_not_told_more_often_than_the_bound(world: 
     assert len(said(world, job_id)) == 3
 
 
+def test_texts_that_change_all_the_time_are_not_told_more_often_than_the_bound(
+    world: World, waiting: tuple[str, ModelJob]
+) -> None:
+    job_id, job = waiting
+    for number in range(100):
+        job.held = f"words {chr(97 + number % 26)}"
+        world.work(10)
+    assert len(said(world, job_id)) <= 2 + 1000 / REASON_SECONDS
+
+
 def test_a_requeued_job_says_with_its_state_why_it_waits(world: World, waiting: tuple[str, ModelJob]) -> None:
     job_id, job = waiting
     world.model.begin_run(job)

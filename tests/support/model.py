@@ -101,6 +101,7 @@ class Model:
     of_user: tuple[str, ...] = ()  # accounts
     gres: str = ""  # of each node
     cluster: str | None = "model"
+    submit_lines: bool = True  # Slurm 21.08 and newer
     terminal_command: tuple[str, ...] = ("/bin/cat",)
 
     # -- the Scheduler --------------------------------------------------------------------------------------
@@ -170,7 +171,7 @@ class Model:
         self.counts["sacct"] += 1
         self._ask(self.accounting)
         return [
-            replace(self._run(run), submit_line=" ".join(["sbatch", *options(job.submission)]))
+            replace(self._run(run), submit_line=" ".join(["sbatch", *options(job.submission)]) if self.submit_lines else "")
             for job in self.jobs
             if job.in_accounting and (which.uids is None or uid_of(job.user) in which.uids)
             for run in job.runs
@@ -368,6 +369,8 @@ class Model:
         )
 
     def _run(self, run: RunRecord) -> RunRecord:
+        if run.started is None:
+            return replace(run, tres="")  # nothing is allocated
         if run.started is not None and run.ended is None:
             return replace(run, elapsed=self._now() - run.started)
         return run
@@ -392,5 +395,5 @@ class Model:
             partition=job.partition,
             uid=run.uid,
             restarts=sum(each.state is not SlurmState.RESIZING for each in job.runs) - 1,
-            tres=run.tres,
+            tres=run.tres or run.requested,
         )
