@@ -371,7 +371,7 @@ class Model:
     def _run(self, run: RunRecord) -> RunRecord:
         if run.started is None:
             return replace(run, tres="")  # nothing is allocated
-        if run.started is not None and run.ended is None:
+        if run.ended is None:
             return replace(run, elapsed=self._now() - run.started)
         return run
 
