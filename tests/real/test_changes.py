@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -28,7 +29,12 @@ SLEEP = application(word("sleep"), word("600"))
 
 @dataclass
 class Changes(Real):
-    """A site whose jobs are changed by hand."""
+    """A site whose jobs are changed by hand.
+
+    :ivar since: when it was made; other sites had jobs on the cluster before
+    """
+
+    since: str
 
     def start(self, job_id: str, replicas: int = 1, state: str = "RUNNING") -> int:
         """A job that UCloud sees in a state; returns Slurm's number of it."""
@@ -67,14 +73,14 @@ def site(cluster: Cluster, installation: Installation) -> Iterator[Changes]:
     with site_opener(cluster, installation) as open_site:
         opened, core = open_site(loop=1.0, products=PRODUCTS)
         core.catalogue.add_product(compute_product("cores", "example"))
-        yield Changes(opened, core, cluster)
+        yield Changes(opened, core, cluster, datetime.now(UTC).isoformat())
     cluster.run("scancel", f"--user={cluster.service_user}")
 
 
 def test_an_ordinary_life_leaves_nothing_to_explain(site: Changes) -> None:
     site.start("8000")
     site.end("8000")
-    done = site.site.cli("audit", "--since=1h")
+    done = site.site.cli("audit", f"--since={site.since}")
     assert "Everything is explained: 1 jobs." in done.stdout
 
 
@@ -144,7 +150,7 @@ def test_the_reason_of_a_job_that_waits_reaches_its_owner_once(
 
 def test_the_audit_finds_what_was_done_by_hand_and_nothing_else(site: Changes) -> None:
     def audit(status: int) -> list[tuple[str, int]]:
-        done = site.site.cli("audit", "--since=1h", "--json", check=False)
+        done = site.site.cli("audit", f"--since={site.since}", "--json", check=False)
         assert done.returncode == status, done.stdout + done.stderr
         return [(each["kind"], each["slurm_id"]) for each in json.loads(done.stdout)["findings"]]
 
@@ -166,7 +172,7 @@ def test_the_audit_finds_what_was_done_by_hand_and_nothing_else(site: Changes) -
         subprocess.run(["sqlite3", str(site.site.database), statement], check=True)
 
     def known() -> bool:
-        done = site.site.cli("audit", "--since=1h", "--json", check=False)
+        done = site.site.cli("audit", f"--since={site.since}", "--json", check=False)
         return len(json.loads(done.stdout)["findings"]) == len(before) + 4
 
     wait_until("the accounting database has all", known, seconds=PATIENCE)
