@@ -160,7 +160,10 @@ MOVED = {"partition": "gpu", "cpus": 64, "gpus": 4}
 @pytest.mark.parametrize(
     ("products", "change", "weight"),
     [
-        (counted_by("node"), MOVED, 1),
+        (counted_by("node"), MOVED, 32),
+        (counted_by("node"), {"cpus": 3}, 2),
+        (counted_by("node"), {"cpus": 1}, 1),
+        (counted_by("node", exclusive=True), {"cpus": 64}, 1),
         (counted_by("core"), MOVED, 64),
         (counted_by("core", exclusive=True), MOVED, 64),
         (counted_by("core", exclusive=True), {"cpus": 64}, 2),

@@ -85,7 +85,8 @@ def test_a_run_that_cannot_be_read_is_one_jobs_trouble(field: str) -> None:
 
 def test_an_end_without_its_beginning_is_no_whole_run() -> None:
     """Slurmdbd may have the end of a short job first; the row it makes for that has a name of its own and no TRES."""
-    early, renamed = runs(run_row(JobName="allocation", AllocTRES="") + run_row(JobName="allocation"))
+    row = run_row(JobName="allocation", AllocTRES="", ReqTRES="")
+    early, renamed = runs(row + run_row(JobName="allocation", AllocTRES=""))
     assert (early.is_whole, renamed.is_whole) == (False, True)
 
 
