@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,13 +35,18 @@ class Changes(Real):
     """
 
     since: str
+    ids: dict[str, str] = field(default_factory=dict)  # UCloud's, by the names of this file
 
-    def start(self, job_id: str, replicas: int = 1, state: str = "RUNNING") -> int:
+    def start(self, label: str, state: str = "RUNNING") -> int:
         """A job that UCloud sees in a state; returns Slurm's number of it."""
-        product = {"id": "cores", "category": "example-compute", "provider": "example"}
-        assert self.create(job_data(job_id, app=SLEEP, product=product, replicas=replicas))[0] == 200
-        wait_until(f"{job_id} is {state}", lambda: self.shown(job_id)["state"] == state, seconds=PATIENCE)
-        return int(self.shown(job_id)["slurm_id"])
+        self.ids[label] = self.core.submit(
+            application=("sleeper", "1.0.0"), product="cores", parameters={"seconds": {"type": "integer", "value": 600}}
+        )
+        wait_until(f"{label} is {state}", lambda: self.shown(label)["state"] == state, seconds=PATIENCE)
+        return int(self.shown(label)["slurm_id"])
+
+    def shown(self, job_id: str) -> dict[str, Any]:
+        return super().shown(self.ids.get(job_id, job_id))
 
     def update(self, slurm_id: int, *changes: str) -> None:
         self.cluster.run("scontrol", "update", f"JobId={slurm_id}", *changes)
@@ -59,12 +64,14 @@ class Changes(Real):
         return total
 
     def messages(self, job_id: str) -> list[str]:
-        found = json.loads(self.site.cli("show", job_id, "--json").stdout)["messages"]
+        found = self.shown(job_id)["messages"]
         return [json.loads(each["body"])["update"]["status"] for each in found if each["kind"] == "update"]
 
     def end(self, job_id: str) -> None:
-        terminate = {"items": [job_data(job_id, app=SLEEP, product={**CORES, "provider": "example"})]}
-        self.core.call("POST", "/ucloud/example/jobs/terminate", terminate)
+        """Cancels a job that has run for a second at least."""
+        slurm_id = int(self.shown(job_id)["slurm_id"])
+        wait_until("it has run", lambda: self.seconds(slurm_id) > 0, seconds=PATIENCE)
+        self.cluster.run("scancel", str(slurm_id))
         self.wait_for_end(job_id)
 
 
@@ -114,7 +121,10 @@ def test_a_job_that_is_moved_to_a_partition_with_gpus_is_followed_to_its_end(sit
 
 
 def test_a_job_that_shrinks_is_billed_for_each_second_once(site: Changes) -> None:
-    slurm_id = site.start("8002", replicas=3)
+    product = {"id": "cores", "category": "example-compute", "provider": "example"}
+    assert site.create(job_data("8002", app=SLEEP, product=product, replicas=3))[0] == 200
+    wait_until("it runs", lambda: site.shown("8002")["state"] == "RUNNING", seconds=PATIENCE)
+    slurm_id = int(site.shown("8002")["slurm_id"])
     site.update(slurm_id, "NumNodes=1")
     wait_until("sacct has both sizes", lambda: len(site.shown("8002")["runs"]) == 1, seconds=PATIENCE)
     site.end("8002")
@@ -171,7 +181,11 @@ def test_the_audit_finds_what_was_done_by_hand_and_nothing_else(site: Changes) -
         wait_until("all run", lambda: site.shown("8023")["state"] == "RUNNING", seconds=PATIENCE)
         for job_id in ("8021", "8022", "8023"):
             site.end(job_id)
-        for statement in ("delete from charges where job_id = '8021'", "update jobs set charged = -600 where id = '8021'"):
+        lost = site.ids["8021"]
+        for statement in (
+            f"delete from charges where job_id = '{lost}'",
+            f"update jobs set charged = -600 where id = '{lost}'",
+        ):
             subprocess.run(["sqlite3", str(site.site.database), statement], check=True)
         expected = {("unbilled", ordinary), ("renamed", renamed), ("enlarged", enlarged), ("unknown", unknown)}
         wait_until("the accounting database has all", lambda: audit() >= expected, seconds=PATIENCE)
