@@ -174,10 +174,15 @@ MOVED = {"partition": "gpu", "cpus": 64, "gpus": 4}
         (counted_by("billing"), {"tres": ""}, 2),
     ],
 )
-def test_a_job_that_is_changed_while_it_waits_costs_what_it_gets(world: World, change: dict[str, Any], weight: int) -> None:
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_job_that_is_changed_while_it_waits_costs_what_it_gets(
+    world: World, change: dict[str, Any], weight: int, seen: bool
+) -> None:
     job = world.submit()
     world.work(1)
     world.model.change(world.slurm(job), **change)
+    if seen:
+        world.work(1)
     world.model.begin_run(world.slurm(job))
     for _ in range(3):
         world.work(60)

@@ -101,20 +101,21 @@ def ended_before(row: OpenJob, record: QueueRecord, own: Sequence[RunRecord] | N
     return earlier if any(last is None or run.submitted == last for run in earlier) or last == record.submitted else None
 
 
-def times(built: BuiltJob | None, own: Sequence[RunRecord] | None) -> int:
-    """How many times what was bought the last run of a job requests.
+def requested(row: OpenJob, record: QueueRecord, own: Sequence[RunRecord] | None) -> str | None:
+    """The TRES that a job requests, as Slurm prints them; None where they are those that were seen last.
 
-    :param built: None where it is not known
+    :param own: its runs, where sacct was asked
     """
-    return built.times(own[-1].requested) if built is not None and own else 1
+    if own:
+        return own[-1].requested
+    waits = record.state is not None and record.state.phase is Phase.WAITING
+    return record.tres if waits and shape(record) != row.shape else None
 
 
-def observe(
-    row: OpenJob, record: QueueRecord, earlier: Sequence[RunRecord] | None, requested_times: int | None = None
-) -> Observation:
+def observe(row: OpenJob, record: QueueRecord, earlier: Sequence[RunRecord] | None, times: int | None = None) -> Observation:
     """What of squeue's record is not in the row.
 
-    :param requested_times: of :func:`times`; None where it is not asked for
+    :param times: what was bought is requested so many times; None: as before
     :param earlier: of :func:`ended_before`; while it is None, the run and the size that were seen last stay recorded
     """
     first = min((run.submitted for run in earlier or ()), default=record.submitted)
@@ -126,12 +127,12 @@ def observe(
         time_limit=record.minutes if row.time_limit is None else None,
         uid=record.uid if row.uid is None else None,
         shape=seen if seen != row.shape and earlier is not None and record.state is not SlurmState.COMPLETING else None,
-        times=requested_times if requested_times != row.times and earlier is not None else None,
+        times=times if times != row.times and earlier is not None else None,
         found=row.missing_since is not None,
     )
 
 
-def present_use(record: QueueRecord, requested_times: int) -> Use:
+def present_use(record: QueueRecord, times: int) -> Use:
     """What the present run of a job holds."""
     tres = parse.tres(record.tres)
     return Use(
@@ -142,7 +143,7 @@ def present_use(record: QueueRecord, requested_times: int) -> Use:
         billing=tres.billing,
         partition=record.partition,
         started=record.started,
-        times=requested_times,
+        times=times,
     )
 
 
@@ -157,5 +158,6 @@ def ended_run(row: OpenJob, run: RunRecord, built: BuiltJob | None) -> EndedRun:
     return EndedRun(
         job_id=row.id, submitted=run.submitted, started=run.started, ended=run.ended, seconds=run.elapsed,
         nodes=run.nodes, cpus=run.cpus, state=run.state_text, exit_code=run.exit_code, signal=run.signal,
-        partition=run.partition, account=run.account, name=run.name, tres=run.tres, times=times(built, [run]),
+        partition=run.partition, account=run.account, name=run.name, tres=run.tres,
+        times=built.times(run.requested) if built is not None else 1,
     )  # fmt: skip

@@ -125,8 +125,14 @@ class Poller:
         allocated = record.state is not None and record.state.phase is Phase.ALLOCATED
         # While sacct does not have the sizes or the runs before, the use so far is not known.
         if row.visible_to_ucloud and allocated and earlier is not None:
-            requested_times = changes.times(self._built(row), own) if own else row.times
-            self._charge(row, record, requested_times, has_earlier=bool(row.ended_runs or earlier))
+            self._charge(
+                row, record, self._times(row, changes.requested(row, record, own)), has_earlier=bool(row.ended_runs or earlier)
+            )
+
+    def _times(self, row: OpenJob, requested: str | None) -> int:
+        """How many times what was bought a job requests (:func:`changes.requested`)."""
+        built = self._built(row) if requested is not None else None
+        return row.times if built is None or requested is None else built.times(requested)
 
     def _built(self, row: OpenJob) -> BuiltJob | None:
         whole = self._provider.jobs.get(row.id)
@@ -135,8 +141,8 @@ class Poller:
     def _record(self, row: OpenJob, record: QueueRecord, own: list[RunRecord] | None, earlier: list[RunRecord] | None) -> None:
         """Records what is new of a job, and enqueues what UCloud must hear of it."""
         provider, now = self._provider, self._provider.now()
-        built = self._built(row) if own else None
-        observation = changes.observe(row, record, earlier, changes.times(built, own) if own else None)
+        times = self._times(row, changes.requested(row, record, own))
+        observation = changes.observe(row, record, earlier, times)
         update = queued_update(record, provider.era) if row.visible_to_ucloud else None
         if update is not None and update.state is row.state:
             update = None
@@ -149,6 +155,7 @@ class Poller:
             return
         with provider.store.writing():
             if earlier:
+                built = self._built(row)
                 provider.charges.record_runs([changes.ended_run(row, run, built) for run in earlier])
             if observation != NOTHING_NEW:
                 provider.observations.record_observation(row.id, observation)
@@ -183,11 +190,11 @@ class Poller:
         except Problem:
             return None
 
-    def _charge(self, row: OpenJob, record: QueueRecord, requested_times: int, *, has_earlier: bool) -> None:
+    def _charge(self, row: OpenJob, record: QueueRecord, times: int, *, has_earlier: bool) -> None:
         accounting = self._accounting(row)
         if accounting is None:
             return
-        present = changes.present_use(record, requested_times)
+        present = changes.present_use(record, times)
         earlier = self._provider.charges.runs(row.id) if has_earlier else []
         used = charges.total([*map(changes.use_of, earlier), present], accounting.tariff)
         weight = accounting.tariff.weight(present)
