@@ -49,7 +49,9 @@ def test_a_pass_over_unchanged_jobs_asks_the_database_for_all_of_them_at_once(wo
     world.provider.store._connection().conn.set_trace_callback(asked.append)
     assert world.work(10) is Result.DONE
     world.provider.store._connection().conn.set_trace_callback(None)
-    assert len([each for each in asked if " from jobs" in each]) == 5  # open, unknown, accepted, to be stopped, ended lately
+    assert (
+        len([each for each in asked if " from jobs" in each]) == 6
+    )  # open, elsewhere, unknown, accepted, to be stopped, ended lately
     assert len(asked) <= 20
 
 

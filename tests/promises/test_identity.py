@@ -103,7 +103,7 @@ def test_a_changed_job_can_be_given_more_time_and_be_suspended(world: World, cha
 
 def record(**more: Any) -> QueueRecord:
     known = (SlurmJobId(7), "n", "u", SlurmState.RUNNING, "RUNNING", "", 100, 101, 0, 1, 1, "n1", 60, "a", "cpu")
-    return replace(QueueRecord(*known), **({"uid": 1001} | more))
+    return QueueRecord(*known)._replace(**({"uid": 1001} | more))
 
 
 def run(submitted: int, state: SlurmState, **more: Any) -> RunRecord:

@@ -95,6 +95,7 @@ READING = {
         "awaited",
         "record_waiting",
         "unconfirmed",
+        "on_another_cluster",
     ),
 }
 

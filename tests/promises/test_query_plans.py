@@ -138,7 +138,8 @@ def the_rest(provider: Provider) -> None:
     seen.register(new_job("5"), 8, 1, now)
     seen.by_slurm_id([1])
     seen.awaited()
-    jobs.audited(now)
+    seen.audited(now)
+    seen.on_another_cluster("c")
     seen.ended_since(now)
     seen.record_waiting("1", "line", None, None, now)
     jobs.acknowledge(["1"], now)
@@ -251,6 +252,6 @@ def test_what_is_watched_is_read_from_one_index(tmp_path: Path, asked: dict[str,
     store = Store(tmp_path / "test.db")
     Jobs(store).open()
     (sql,) = [each for each in asked if "jobs_open where" in each]
-    (step,) = store.rows(f"explain query plan {sql}")
+    (step,) = store.rows(f"explain query plan {sql}", [None])
     assert step["detail"] == "SCAN jobs USING COVERING INDEX jobs_open"
     store.close()

@@ -109,7 +109,7 @@ def audit(provider: Provider, since: float, *, ask: bool = True) -> Audit:
     :raises SchedulerUnavailableError: the accounting database does not answer
     """
     scheduler, here = provider.scheduler, (None, provider.scheduler.cluster)
-    rows = [row for row in provider.jobs.audited(since) if here[1] is None or row.cluster in here]
+    rows = [row for row in provider.observations.audited(since) if here[1] is None or row.cluster in here]
     seen = scheduler.runs_since(since, RunFilter(partitions=frozenset(_partitions(provider))))
     by_id = _by_id(seen)
     # Earlier runs, and jobs that were moved to other partitions, are not among these.

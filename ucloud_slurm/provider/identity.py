@@ -26,9 +26,11 @@ def by_number(queue: Iterable[QueueRecord]) -> Mapping[SlurmJobId, QueueRecord]:
 
 def record_of(row: OpenJob, listed: Mapping[SlurmJobId, QueueRecord]) -> QueueRecord | None:
     """Squeue's record of a job; None where it lists none."""
+    record = listed.get(SlurmJobId(row.slurm_id or 0))
+    if record is None or (record.submitted == row.run_submitted and record.uid == row.uid):
+        return record  # as it is for most jobs in most passes
     identity = identity_of(row)
-    record = None if identity is None else listed.get(identity.id)
-    return record if record is not None and identity is not None and identity.is_of(record) else None
+    return record if identity is not None and identity.is_of(record) else None
 
 
 def find(provider: Provider, row: OpenJob, within: float) -> QueueRecord | None:

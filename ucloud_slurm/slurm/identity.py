@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 from ucloud_slurm.slurm.parse import tres
 from ucloud_slurm.slurm.records import Candidate, QueueRecord, RunRecord, SlurmJobId, Submission
@@ -85,7 +86,13 @@ def _continues(run: RunRecord) -> bool:
 
 def shape(record: QueueRecord) -> str:
     """What people may change of a job that waits or runs: its partition, its nodes, CPUs and GPUs, and its name."""
-    return f"{record.partition} {record.nodes}/{record.cpus}/{tres(record.tres).gpus or 0} {record.name}"
+    return f"{_size(record.partition, record.nodes, record.cpus, record.tres)} {record.name}"
+
+
+@lru_cache(4096)
+def _size(partition: str, nodes: int, cpus: int, allocated: str) -> str:
+    # Thousands of jobs have few sizes among them.
+    return f"{partition} {nodes}/{cpus}/{tres(allocated).gpus or 0}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,25 +79,26 @@ def _queue_record(fields: Sequence[str]) -> QueueRecord:
     (id_, state, submitted, started, elapsed, nodes, cpus, uid, user, reason, node_list, limit, account, partition,
         restarts, tres_, name) = fields  # fmt: skip
     try:
+        # In the order of the fields: this is done for every job of every pass.
         return QueueRecord(
-            id=SlurmJobId(_integer(id_)),
-            state=read_state(state),
-            state_text=state,
-            submitted=_time(submitted) or 0,
-            started=_time(started),
-            elapsed=seconds(elapsed),
-            nodes=_integer(nodes),
-            cpus=_integer(cpus),
-            uid=_integer(uid),
-            user=user,
-            reason=reason,
-            node_list=node_list,
-            minutes=_limit(limit),
-            account=account,
-            partition=partition,
-            restarts=_integer(restarts),
-            tres=tres_,
-            name=name,
+            SlurmJobId(_integer(id_)),
+            name,
+            user,
+            read_state(state),
+            state,
+            reason,
+            _time(submitted) or 0,
+            _time(started),
+            seconds(elapsed),
+            _count(nodes),
+            _count(cpus),
+            node_list,
+            _limit(limit),
+            account,
+            partition,
+            _count(uid),
+            _count(restarts),
+            tres_,
         )
     except ParseError:
         number = SlurmJobId(_integer(id_))
@@ -284,6 +285,10 @@ def _integer(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise ParseError(f"{text[:40]!r} is not a number")
     return int(text)
+
+
+# Of numbers that many jobs share.
+_count = lru_cache(KEPT)(_integer)
 
 
 @lru_cache(KEPT)

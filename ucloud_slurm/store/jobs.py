@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Iterable
 
 from ucloud_slurm.store.job_rows import JobRow, NewJob, OpenJob, insert, lean, whole
-from ucloud_slurm.store.job_state import END, IS_UNKNOWN, JobPhase, Stop
+from ucloud_slurm.store.job_state import END, IS_UNKNOWN, OPEN, JobPhase, Stop
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.sqlite import BUSY_SECONDS, Store
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
@@ -17,7 +17,6 @@ RATE_WINDOW_SECONDS = 10.0  # over which the rate of submissions is counted
 _IDS = "id in (select value from json_each(?))"
 # By their ids: SQLite would rather read all jobs of the phase.
 _SUBMITTING = f"+phase = 'submitting' and {_IDS}"
-_OPEN = "phase in ('accepted', 'submitting', 'live')"
 _HOLDABLE = "phase in ('accepted', 'live')"
 # UCloud hears that the job was refused: its create has been, or will be, answered with success.
 _REPORTED = "promised_at is not null and stop is not 'rolled-back'"
@@ -44,10 +43,14 @@ class Jobs:
         """All jobs whose submission has an unknown outcome, oldest first."""
         return whole(self._store, f"where {IS_UNKNOWN} order by accepted_at, id", [now])
 
-    def open(self) -> list[OpenJob]:
-        """All jobs that have not ended, oldest first."""
+    def open(self, cluster: str | None = None) -> list[OpenJob]:
+        """All jobs that have not ended, oldest first.
+
+        :param cluster: without those that were submitted to another one; None: all
+        """
         # Without its name SQLite takes the index of all phases, and sorts.
-        return lean(self._store, f"indexed by jobs_open where {_OPEN} order by accepted_at, id")
+        here = "(?1 is null or cluster is null or cluster = ?1)"
+        return lean(self._store, f"indexed by jobs_open where {OPEN} and {here} order by accepted_at, id", [cluster])
 
     def to_stop(self) -> list[OpenJob]:
         """Jobs that Slurm has and that must end, oldest first."""
@@ -59,12 +62,6 @@ class Jobs:
         """The jobs that were written last, newest first."""
         # By rowid: there is no index for what only the command line asks.
         return whole(self._store, "order by rowid desc limit ?", [most])
-
-    def audited(self, since: float) -> list[JobRow]:
-        """Jobs that Slurm has, and those that have ended since then, in seconds since the epoch."""
-        live = whole(self._store, f"indexed by jobs_open where {_OPEN} and +phase = 'live'", [])
-        over = "indexed by jobs_over where phase in ('ended', 'refused') and ended_at >= ? and +slurm_id is not null"
-        return [*live, *whole(self._store, over, [since])]
 
     def count(self) -> dict[str, int]:
         """How many jobs are in each phase."""
@@ -276,7 +273,7 @@ class Jobs:
     def stop(self, job_id: str, stop: Stop, now: float) -> None:
         """Marks a job that must end. The first reason stays."""
         self._store.change(
-            f"update jobs set stop = ?, stop_at = ? where id = ? and stop is null and {_OPEN}", [stop, now, job_id]
+            f"update jobs set stop = ?, stop_at = ? where id = ? and stop is null and {OPEN}", [stop, now, job_id]
         )
 
     def held(self, job_id: str, update: JobUpdate, now: float) -> None:

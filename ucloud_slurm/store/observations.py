@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 
 from ucloud_slurm.store.job_rows import JobRow, NewJob, OpenJob, insert, lean, whole
-from ucloud_slurm.store.job_state import END, JobPhase, Stop
+from ucloud_slurm.store.job_state import END, OPEN, JobPhase, Stop
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
@@ -104,6 +104,19 @@ class Observations:
             found.setdefault(job.slurm_id or 0, []).append(job)
         return found
 
+    def on_another_cluster(self, cluster: str) -> int:
+        """How many jobs that have not ended were submitted to another cluster."""
+        ((number,),) = self._store.tuples(
+            f"select count(*) from jobs indexed by jobs_open where {OPEN} and cluster <> ?", [cluster]
+        )
+        return int(number)
+
+    def audited(self, since: float) -> list[JobRow]:
+        """Jobs that Slurm has, and those that have ended since then, in seconds since the epoch."""
+        live = whole(self._store, f"indexed by jobs_open where {OPEN} and +phase = 'live'", [])
+        over = "indexed by jobs_over where phase in ('ended', 'refused') and ended_at >= ? and +slurm_id is not null"
+        return [*live, *whole(self._store, over, [since])]
+
     def ended_since(self, when: float) -> set[int]:
         """The uids of the users of jobs that have ended since then, in seconds since the epoch."""
         over = "indexed by jobs_over where phase in ('ended', 'refused') and ended_at >= ? and +slurm_id is not null"
@@ -111,8 +124,7 @@ class Observations:
 
     def awaited(self) -> set[tuple[str, int | None]]:
         """Names and uids of the jobs whose submission has begun: a Slurm job with such a name may be one of them."""
-        some = "phase in ('accepted', 'submitting', 'live')"  # of the index
-        sql = f"select name, uid from jobs indexed by jobs_open where {some} and +phase = 'submitting'"
+        sql = f"select name, uid from jobs indexed by jobs_open where {OPEN} and +phase = 'submitting'"
         return set(self._store.tuples(sql))
 
     def register(self, job: NewJob, slurm_id: int, submitted_at: int, now: float) -> bool:

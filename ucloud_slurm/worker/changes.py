@@ -20,11 +20,10 @@ REASON_SECONDS = 300.0  # in which UCloud hears of one kind of reason of a job o
 
 def is_unchanged(row: OpenJob, record: QueueRecord, era: Era, now: float) -> bool:
     """Whether all that squeue says, except the usage, is recorded, as it is for most jobs in most passes."""
-    shown = queued_state(record.state, era)
     return (
-        shown is not None
-        and shown is row.state
-        and record.state_text == row.slurm_state
+        record.state_text == row.slurm_state
+        and row.state is not None
+        and queued_state(record.state, era) is row.state
         and record.submitted == row.run_submitted
         and record.minutes == row.time_limit
         and row.missing_since is None

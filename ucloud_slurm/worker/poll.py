@@ -60,29 +60,21 @@ class Poller:
         :returns: False when sacct was needed and could not be asked
         """
         listed, now, era = by_number(queue), self._provider.now(), self._provider.era
-        pairs = [(row, record_of(row, listed)) for row in self._of_this_cluster(rows)]
+        pairs = []
+        for row in rows:
+            record = record_of(row, listed)
+            waits = record is not None and record.state is not None and record.state.phase is Phase.WAITING
+            if record is None or not waits or not changes.is_unchanged(row, record, era, now):
+                pairs.append((row, record))
         wanted = {SlurmJobId(row.slurm_id) for row, record in pairs if row.slurm_id and changes.needs_runs(row, record)}
         runs = self._runs(wanted)
         for row, record in pairs:
-            waits = record is not None and record.state is not None and record.state.phase is Phase.WAITING
-            if record is not None and waits and changes.is_unchanged(row, record, era, now):
-                continue
             with isolate_errors(row.id, "polling it"):
                 try:
                     self._reconcile(row, record, runs)
                 except (CoreUnavailableError, CoreRefusedError) as error:
                     log.warning("job %s: its price is not known yet: %s", row.id, error)
         return runs is not None
-
-    def _of_this_cluster(self, rows: Sequence[OpenJob]) -> list[OpenJob]:
-        """The jobs that were submitted to the cluster that answers; numbers of another one mean other jobs."""
-        cluster = self._provider.scheduler.cluster
-        here = [row for row in rows if cluster is None or row.cluster in (None, cluster)]
-        if len(here) < len(rows):
-            log.error(
-                "%d jobs are on another cluster than %s (slurm.conf): they are left as they are", len(rows) - len(here), cluster
-            )
-        return here
 
     def _runs(self, wanted: set[SlurmJobId]) -> dict[int, list[RunRecord]] | None:
         found: dict[int, list[RunRecord]] = {}

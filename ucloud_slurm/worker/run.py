@@ -4,6 +4,7 @@ The modules that submit and register jobs load the models of UCloud's messages, 
 they are imported only by a pass that has such a job.
 """
 
+import gc
 import logging
 import os
 from enum import Enum
@@ -46,7 +47,12 @@ def run_once(provider: Provider, *, wait: float = 0.0) -> Result:
         if not mine:
             log.info("another pass is under way; this one does nothing")
             return Result.ELSEWHERE
-        whole = _pass(provider)
+        # What a pass reads lives until its end; there is nothing to be collected before.
+        gc.disable()
+        try:
+            whole = _pass(provider)
+        finally:
+            gc.enable()
         record_release(provider.store.path, WORKER, provider.now())
         return Result.DONE if whole else Result.NOT_ALL
 
@@ -54,7 +60,10 @@ def run_once(provider: Provider, *, wait: float = 0.0) -> Result:
 def _pass(provider: Provider) -> bool:
     lookup = Lookup(provider)
     # The rows are read before squeue is asked: a job that is in them and not in its answer is absent from the queue.
-    rows = provider.jobs.open()
+    cluster = provider.scheduler.cluster
+    rows = provider.jobs.open(cluster)
+    if cluster is not None and (elsewhere := provider.observations.on_another_cluster(cluster)):
+        log.error("%d jobs are on another cluster than %s (slurm.conf); they are left as they are", elsewhere, cluster)
     unknown = provider.jobs.unknown(provider.now())
     uids = {row.uid for row in (*rows, *unknown)}
     if provider.breaker.of(SLURM).failing_since is not None:
@@ -86,7 +95,7 @@ def _pass(provider: Provider) -> bool:
     locked = provider.wallets.all_locked()
     whole &= deliver(provider)
     if provider.wallets.all_locked() != locked:
-        whole &= enforce_wallets(provider, provider.jobs.open(), queue, asked)
+        whole &= enforce_wallets(provider, provider.jobs.open(cluster), queue, asked)
     whole &= deliver_link_changes(provider)
     if queue is not None:
         whole &= stop_marked(provider, queue, asked)

@@ -54,7 +54,7 @@ def test_every_state_of_slurm_is_in_the_table_once() -> None:
 
 @pytest.mark.parametrize("state", SlurmState)
 def test_a_state_is_told_by_one_of_the_two_and_as_the_table_says(state: SlurmState) -> None:
-    queued = queued_update(replace(QUEUED, state=state), ERA_2021)
+    queued = queued_update(QUEUED._replace(state=state), ERA_2021)
     final = final_update(replace(RUN, state=state), ERA_2021, None)
     assert (queued.state if queued else None) == LISTED.get(state)
     assert (final.state if final else None) == FINAL.get(state)
@@ -70,7 +70,7 @@ def test_every_spelling_of_a_state_is_read(state: SlurmState, form: str) -> None
 @pytest.mark.parametrize("word", ["FROBNICATED", "", " ", "+", "COMPLETED;", "None"])
 def test_an_unknown_word_is_no_state_and_changes_nothing(word: str) -> None:
     assert read_state(word) is None
-    assert queued_update(replace(QUEUED, state=None), ERA_2021) is None
+    assert queued_update(QUEUED._replace(state=None), ERA_2021) is None
     assert final_update(replace(RUN, state=None), ERA_2021, None) is None
 
 

@@ -1,7 +1,5 @@
 """Why a job waits: each kind of Slurm's reasons, in a sentence that helps."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -162,6 +160,6 @@ def test_no_text_of_others_takes_the_kind_of_a_reason_it_does_not_name(text: str
 
 
 def test_the_update_of_a_waiting_job_has_the_sentence() -> None:
-    update = queued_update(replace(QUEUED, reason="QOSMaxWallDurationPerJobLimit"), ERA_2021)
+    update = queued_update(QUEUED._replace(reason="QOSMaxWallDurationPerJobLimit"), ERA_2021)
     assert update is not None
     assert update.status == waiting_reason("QOSMaxWallDurationPerJobLimit").sentence

@@ -9,7 +9,7 @@ from typing import Any
 
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.pyslurm.backend import PySlurm
-from ucloud_slurm.slurm.records import RunFilter, Submission
+from ucloud_slurm.slurm.records import QueueRecord, RunFilter, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.system.process import Command
 
@@ -20,6 +20,8 @@ def plain(value: Any) -> Any:
     """A record as a dictionary."""
     if isinstance(value, list):
         return [plain(one) for one in value]
+    if isinstance(value, QueueRecord):
+        return value._asdict()
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 

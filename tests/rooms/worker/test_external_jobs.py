@@ -1,6 +1,5 @@
 """Jobs from outside UCloud: shown and charged where a rule says so, once, and never our own."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,7 +100,7 @@ def test_the_tasks_of_an_array_that_wait_are_one_job_of_a_call(world: World) -> 
     submitted(world)
     # squeue --array prints a row for each of them, all with the number of the array.
     rows = [*world.provider.scheduler.queue(None)] * 3
-    started = replace(rows[0], id=SlurmJobId(rows[0].id + 1))
+    started = rows[0]._replace(id=SlurmJobId(rows[0].id + 1))
     found = registrations([*rows, started], world.provider.config)
     assert [each.record.id for each in found] == [rows[0].id, started.id]
     assert len({each.key for each in found}) == 2
@@ -113,9 +112,9 @@ def test_an_account_is_the_same_in_capitals(world: World, ours: str, theirs: str
     config = world.provider.config.model_copy(
         update={"outside": tuple(rule.model_copy(update={"account": ours}) for rule in world.provider.config.outside)}
     )
-    rows = [replace(row, account=theirs) for row in world.provider.scheduler.queue(None)]
+    rows = [row._replace(account=theirs) for row in world.provider.scheduler.queue(None)]
     assert len(registrations(rows, config)) == 1
-    assert registrations([replace(row, account="proj-b") for row in rows], config) == []
+    assert registrations([row._replace(account="proj-b") for row in rows], config) == []
 
 
 def test_a_job_is_registered_once_whatever_is_repeated(world: World) -> None:
