@@ -1,17 +1,19 @@
 """The audit names what is not explained, and nothing else."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-import click
 import pytest
 import requests
 from click.testing import CliRunner
+from pytest_mock import MockerFixture
 
 from tests.conftest import World
 from tests.promises.test_one_job_one_slurm_job import submission_of
 from ucloud_slurm.cli.audit import Since
+from ucloud_slurm.cli.audit import audit as command
 from ucloud_slurm.provider.audit import AuditKind, audit
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import RunRecord
@@ -225,13 +227,27 @@ def shown(world: World) -> dict[str, int]:
 # -- the command --------------------------------------------------------------------------------------------------
 
 
+def test_an_audit_that_cannot_ask_slurm_is_no_finding(world: World, mocker: MockerFixture) -> None:
+    running(world)
+    world.model.accounting = False
+    mocker.patch("ucloud_slurm.cli.audit.opened", return_value=nullcontext(world.provider))
+    done = CliRunner().invoke(command, [])
+    assert (done.exit_code, done.stdout) == (75, "")
+    assert "nothing was compared: Unable to contact" in done.stderr
+    world.model.accounting = True
+    assert CliRunner().invoke(command, ["--since", "999999w"]).exit_code == 0
+    world.model.change(world.model.jobs[0], name="x")
+    done = CliRunner().invoke(command, ["--since", "0001-01-01"])
+    assert (done.exit_code, "is called 'x' now" in done.stdout) == (1, True)
+
+
+@pytest.mark.parametrize("text", ["999999w", "0001-01-01"])
+def test_a_time_before_all_accounting_is_the_beginning_of_the_epoch(text: str) -> None:
+    assert Since().convert(text, None, None) == 0.0
+
+
 @pytest.mark.parametrize("text", ["", "d", "7", "7x", "-1d", "yesterday", "2026-13-01", "1 d"])
 def test_a_time_that_cannot_be_read_is_refused(text: str) -> None:
-    @click.command()
-    @click.option("--since", type=Since())
-    def command(since: float) -> None:
-        click.echo(since)
-
     done = CliRunner().invoke(command, ["--since", text])
     assert done.exit_code == 2
     assert "neither a span such as 90m" in done.output

@@ -22,7 +22,7 @@ from tests.sandbox.bench import pages as bench_pages
 from tests.sandbox.bench import plots
 from tests.sandbox.cli import sandbox
 from ucloud_slurm import config
-from ucloud_slurm.cli import context, worker
+from ucloud_slurm.cli import context
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.job_state import JobPhase, Lifecycle
 from ucloud_slurm.store.outbox import MessageOutcome
@@ -264,7 +264,7 @@ def test_every_call_that_we_make_is_in_the_reference() -> None:
 
 def test_exit_statuses_are_in_the_reference() -> None:
     text = page("reference/statuses.rst")
-    for status in (worker.EX_TEMPFAIL, context.EX_CONFIG):
+    for status in (context.EX_TEMPFAIL, context.EX_CONFIG):
         assert f"   * - {status}\n" in text
 
 

@@ -289,8 +289,11 @@ def test_a_slurm_without_command_lines_does_not_adopt_an_imitation_that_squeue_h
 
 def test_a_row_without_a_uid_does_not_hide_the_renamed_jobs_of_others(world: World) -> None:
     world.model.lose_answers = 2
-    renamed, other = world.submit(), world.submit()
+    renamed = world.submit()
+    world.clock.advance(20)  # until Slurm is asked again
+    other = world.submit()
     world.model.change(world.slurm(renamed), name="x")
+    world.model.change(world.slurm(other), name="y")
     world.provider.store.change("update jobs set uid = null, local_user = 'nobody' where id = ?", [other])
     for _ in range(4):
         world.work(20)
@@ -317,6 +320,23 @@ def test_after_a_lost_database_the_job_of_a_stranger_is_not_adopted(world: World
     assert world.row(job_id).slurm_id is None
 
 
+def test_after_a_lost_database_a_job_that_ended_days_ago_is_found_with_its_end(world: World) -> None:
+    job_id = world.submit()
+    job = world.slurm(job_id)
+    world.model.begin_run(job)
+    world.clock.advance(60)
+    world.model.end(job)
+    world.model.purge(job)
+    world.clock.advance(3 * 24 * 3600)
+    lost = "phase = 'submitting', slurm_id = null, claimed_until = null, attempts = 0, found_only = 1"
+    sql = f"update jobs set {lost}, attempted_at = ?"
+    world.provider.store.change(sql, [world.clock()])
+    for _ in range(4):
+        world.work(20)
+    assert world.told(job_id)[-1] == "SUCCESS"
+    assert world.row(job_id).slurm_id == job.run.id
+
+
 def test_a_job_that_is_requeued_after_its_end_is_cancelled(world: World) -> None:
     job_id, job = changed(world, "running", {"name": "x"})
     world.model.end(job)
@@ -336,8 +356,7 @@ def test_a_waiting_job_that_is_renamed_as_slurmdbd_names_what_it_does_not_know_e
     world.work(1)
     world.core.terminate(job_id)
     world.model.purge(world.slurm(job_id))
-    for _ in range(4):
-        world.work(60)
+    world.work(1)
     assert world.told(job_id) == ["SUCCESS"]
 
 

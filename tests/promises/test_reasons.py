@@ -53,14 +53,14 @@ def test_reasons_of_the_same_kind_are_one_message(world: World, waiting: tuple[s
     assert len(said(world, job_id)) == 1
 
 
-def test_another_kind_of_reason_is_told_at_once(world: World, waiting: tuple[str, ModelJob]) -> None:
+def test_another_kind_of_reason_is_reported_at_once(world: World, waiting: tuple[str, ModelJob]) -> None:
     job_id, job = waiting
     for job.held in ("PartitionDown", "JobHeldAdmin", "QOSMaxWallDurationPerJobLimit"):
         world.work(1)
     assert len(said(world, job_id)) == 4
 
 
-def test_reasons_that_come_and_go_are_not_told_more_often_than_the_bound(world: World, waiting: tuple[str, ModelJob]) -> None:
+def test_reasons_that_come_and_go_are_not_sent_more_often_than_the_bound(world: World, waiting: tuple[str, ModelJob]) -> None:
     job_id, job = waiting
     for _ in range(int(REASON_SECONDS / 20) - 1):
         for job.held in ("PartitionDown", "Resources"):
@@ -71,7 +71,7 @@ def test_reasons_that_come_and_go_are_not_told_more_often_than_the_bound(world: 
     assert len(said(world, job_id)) == 3
 
 
-def test_texts_that_change_all_the_time_are_not_told_more_often_than_the_bound(
+def test_texts_that_change_all_the_time_are_not_sent_more_often_than_the_bound(
     world: World, waiting: tuple[str, ModelJob]
 ) -> None:
     job_id, job = waiting

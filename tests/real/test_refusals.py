@@ -85,7 +85,7 @@ def test_a_plugin_refuses_in_the_sites_own_words_and_stops_nobody_else(people: P
     assert reasons(people) == []
 
 
-def test_a_full_home_is_told_to_its_owner(people: People) -> None:
+def test_a_full_home_is_explained_to_its_owner(people: People) -> None:
     jobs = Path(pwd.getpwnam("alice").pw_dir) / "ucloud-jobs"
     aside = jobs.with_name("aside")
     jobs.rename(aside)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ucloud_slurm.config import PriceUnit, Product
+from ucloud_slurm.slurm import parse
 from ucloud_slurm.ucloud.reports import Charge
 
 Rounding = Literal["nearest", "up", "down"]
@@ -50,6 +51,15 @@ class Use:
     partition: str = ""
     started: int | None = None
     times: int = 1
+
+    @classmethod
+    def of(cls, seconds: int, nodes: int, cpus: int, tres: str, partition: str, started: int | None, times: int) -> "Use":
+        """What a run held, whichever of Slurm's commands says so.
+
+        :param tres: allocated, as Slurm prints them
+        """
+        known = parse.tres(tres)
+        return cls(seconds, nodes, cpus, known.gpus, known.billing, partition, started, times)
 
 
 @dataclass(frozen=True, slots=True)

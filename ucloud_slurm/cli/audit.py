@@ -10,10 +10,12 @@ from typing import Any
 
 import click
 
-from ucloud_slurm.cli.context import opened
+from ucloud_slurm.cli.context import EX_TEMPFAIL, opened
 from ucloud_slurm.cli.output import as_json, moment, table
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider import audit as provider_audit
 from ucloud_slurm.provider.audit import Audit, AuditedWallet
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.ucloud.channel import Payer
 
 SPAN_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -29,7 +31,7 @@ class Since(click.ParamType[float]):
         if isinstance(value, float):
             return value
         if match := re.fullmatch(r"([0-9]{1,6})([mhdw])", value):
-            return time.time() - int(match[1]) * SPAN_SECONDS[match[2]]
+            return max(0.0, time.time() - int(match[1]) * SPAN_SECONDS[match[2]])
         try:
             when = datetime.fromisoformat(value)
         except ValueError:
@@ -37,7 +39,7 @@ class Since(click.ParamType[float]):
         seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
         if seconds >= time.time():
             self.fail(f"{value!r} is not in the past", param, ctx)
-        return seconds
+        return max(0.0, seconds)
 
 
 @click.command()
@@ -48,10 +50,14 @@ def audit(path: Path | None, since: float, json_: bool) -> None:
     """Compare Slurm's accounting database with the bills.
 
     Lists what is not explained: jobs that were renamed, moved or enlarged, jobs that UCloud does not have, and use that is
-    billed to nobody. Exits with 1 when there is any, else with 0.
+    billed to nobody. Exits with 1 when there is any, with 75 when Slurm or UCloud could not be asked, else with 0.
     """
     with opened(path) as provider:
-        found = provider_audit.audit(provider, since)
+        try:
+            found = provider_audit.audit(provider, since)
+        except (SchedulerUnavailableError, CoreUnavailableError, CoreRefusedError) as error:
+            click.echo(f"ucloud-slurm: nothing was compared: {error}", err=True)
+            sys.exit(EX_TEMPFAIL)
     if json_:
         as_json(_document(found, since))
     else:

@@ -12,7 +12,8 @@ from ucloud_slurm.errors import Misconfigured, NotNow, Problem
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.users.service import refuse_root
 
-EX_CONFIG = 78  # sysexits.h
+EX_TEMPFAIL = 75  # sysexits.h
+EX_CONFIG = 78
 
 
 @contextmanager

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import click
 
-from ucloud_slurm.cli.context import opened
+from ucloud_slurm.cli.context import EX_TEMPFAIL, opened
 from ucloud_slurm.errors import Problem
 from ucloud_slurm.system import journal
 from ucloud_slurm.worker.run import Result, run_once
-
-EX_TEMPFAIL = 75  # sysexits.h
 
 
 @click.command()

@@ -16,13 +16,14 @@ from ucloud_slurm.slurm import parse
 from ucloud_slurm.slurm.identity import BuiltJob
 from ucloud_slurm.slurm.records import RunFilter, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase
+from ucloud_slurm.store.charges import LedgerEntry
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.job_state import JobPhase
+from ucloud_slurm.store.outbox import MessageOutcome
 from ucloud_slurm.ucloud.channel import Payer
 
 PASS_SECONDS = 300.0  # by which a charge of a running job may be late: a pass of the worker, and its delivery
 NAME_BEGINS = "ucloud-"
-AUDIT = "audit"  # the cache with the counts of the last audit of the worker, by kind
 NO_ACCOUNT = "no account"  # beside the kinds below: users of open jobs that this host does not know
 
 
@@ -123,12 +124,18 @@ def audit(provider: Provider, since: float, *, ask: bool = True) -> Audit:
         known |= {(run.id, run.submitted) for run in own}
         if not own:
             continue
-        accounts |= {(run.partition, run.account.lower()) for run in own[:1] if not _changes(row, run)}
-        findings += _changes(row, own[-1])
+        built = BuiltJob.read(row.built)
+        changes = _changes(row, built, own[-1])
+        findings += changes
+        if not changes:
+            accounts.add((own[-1].partition, own[-1].account.lower()))
         accounting = accounting_of(provider, lookup, row, ask=ask)
-        jobs.append(_audited(provider, row, own, accounting))
+        uses, sent = [use_of(run, built) for run in own], provider.charges.of(row.id)
+        jobs.append(_audited(row, uses, sent, accounting))
         if accounting is not None and row.visible_to_ucloud:
-            findings += _bill(provider, row, jobs[-1], accounting, own)
+            weight = max(accounting.tariff.weight(use) for use in uses)
+            late = (provider.config.accounting.every + PASS_SECONDS + accounting.frequency_seconds) * weight
+            findings += _bill(jobs[-1], sent, accounting, late)
     numbers = {(row.slurm_id, row.uid): row for row in rows}
     findings += [_unknown(run, numbers) for run in seen if (run.id, run.submitted) not in known and _counts(run, accounts)]
     return Audit(tuple(jobs), tuple(sorted(findings, key=lambda found: (found.slurm_id, found.kind))))
@@ -180,9 +187,9 @@ def _unknown(run: RunRecord, numbers: Mapping[tuple[int | None, int | None], Job
     return AuditFinding(AuditKind.UNKNOWN, run.id, None, f"{whose} is no job of UCloud's; it has run for {run.elapsed} s")
 
 
-def _changes(row: JobRow, last: RunRecord) -> list[AuditFinding]:
+def _changes(row: JobRow, built: BuiltJob | None, last: RunRecord) -> list[AuditFinding]:
     """What was changed of a job since it was submitted."""
-    built, found = BuiltJob.read(row.built), []
+    found = []
     if built is None or row.external or row.slurm_id is None:
         return []
     if last.name != row.name:
@@ -199,11 +206,8 @@ def _changes(row: JobRow, last: RunRecord) -> list[AuditFinding]:
     return [AuditFinding(kind, row.slurm_id, row.id, text) for kind, text in found]
 
 
-def _audited(provider: Provider, row: JobRow, own: Sequence[RunRecord], accounting: Accounting | None) -> AuditedJob:
-    built = BuiltJob.read(row.built)
-    uses = [use_of(run, built) for run in own]
+def _audited(row: JobRow, uses: Sequence[Use], sent: Iterable[LedgerEntry], accounting: Accounting | None) -> AuditedJob:
     used = charges.total(uses, accounting.tariff) if accounting else 0
-    units = sum(entry.units * entry.multiplier for entry in provider.charges.of(row.id))
     return AuditedJob(
         job_id=row.id,
         slurm_id=row.slurm_id or 0,
@@ -214,31 +218,29 @@ def _audited(provider: Provider, row: JobRow, own: Sequence[RunRecord], accounti
         seconds=sum(use.seconds for use in charges.disjoint(uses)),
         used=used,
         charged=row.charged,
-        units=units,
+        units=sum(entry.units * entry.multiplier for entry in sent),
         used_units=used * accounting.price / accounting.frequency_seconds if accounting else 0.0,
     )
 
 
 def use_of(run: RunRecord, built: BuiltJob | None) -> Use:
     """What a run of sacct's held."""
-    tres, times = parse.tres(run.tres), built.times(run.requested) if built is not None else 1
-    return Use(run.elapsed, run.nodes, run.cpus, tres.gpus, tres.billing, run.partition, run.started, times)
+    times = 1 if built is None else built.times(run.requested)
+    return Use.of(run.elapsed, run.nodes, run.cpus, run.tres, run.partition, run.started, times)
 
 
-def _bill(
-    provider: Provider, row: JobRow, job: AuditedJob, accounting: Accounting, own: Sequence[RunRecord]
-) -> Iterable[AuditFinding]:
-    """What is not explained by the rest of a unit, which the wallet carries, or by the interval of charges."""
-    built = BuiltJob.read(row.built)
-    weight = max(accounting.tariff.weight(use_of(run, built)) for run in own)
+def _bill(job: AuditedJob, sent: Iterable[LedgerEntry], accounting: Accounting, late: float) -> Iterable[AuditFinding]:
+    """What is not explained by the rest of a unit, which the wallet carries, or by the interval of charges.
+
+    :param late: use of a running job for which no charge may be due yet
+    """
     unit = accounting.covered(1) + 1
-    running = 0.0 if job.ended else (provider.config.accounting.every + PASS_SECONDS + accounting.frequency_seconds) * weight
-    if job.used - job.charged > unit + running:
+    if job.used - job.charged > unit + (0.0 if job.ended else late):
         text = f"Slurm counts {job.used} {job.measure}, and {job.charged} of them are billed"
         yield AuditFinding(AuditKind.UNBILLED, job.slurm_id, job.job_id, text)
     if job.charged - job.used > unit:
         text = f"{job.charged} {job.measure} are billed, and Slurm counts {job.used}"
         yield AuditFinding(AuditKind.OVERBILLED, job.slurm_id, job.job_id, text)
-    if any(entry.outcome == "parked" for entry in provider.charges.of(row.id)):
+    if any(entry.outcome == MessageOutcome.PARKED for entry in sent):
         text = "UCloud refused a charge of it: ucloud-slurm outbox"
         yield AuditFinding(AuditKind.UNDELIVERED, job.slurm_id, job.job_id, text)

@@ -67,13 +67,13 @@ class JobIdentity:
         A run that has ended for good is the last, unless squeue has shown a later one of the same job.
         """
         found: list[RunRecord] = []
+        first = None if self.run_submitted is None else {self.earliest, self.run_submitted}
         of_this = [each for each in records if each.id == self.id and (self.uid is None or each.uid in (None, self.uid))]
         for run in sorted(of_this, key=lambda each: each.submitted):
             if run.uid is not None and run.submitted < self.earliest:
                 continue
             if found and run.submitted > (self.run_submitted or 0) and not _continues(found[-1]):
                 break
-            first = None if self.run_submitted is None else {self.earliest, self.run_submitted}
             if not found and run.uid is not None and first is not None and run.submitted not in first:
                 break  # the rows of this job are gone, and its number is used again
             found.append(run)

@@ -4,6 +4,8 @@ import math
 
 from ucloud_slurm.store.sqlite import Store
 
+AUDIT = "audit"  # the kind in which the counts of the worker's last audit are
+
 
 class Cache:
     """A cache of one kind of text, by key."""

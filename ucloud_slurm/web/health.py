@@ -8,10 +8,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, ge
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from ucloud_slurm.provider.audit import AUDIT, NO_ACCOUNT, AuditKind
+from ucloud_slurm.provider.audit import NO_ACCOUNT, AuditKind
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import CHANNEL, RUNNER, SLURM, UCLOUD
-from ucloud_slurm.store.caches import Cache
+from ucloud_slurm.store.caches import AUDIT, Cache
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.system.filelock import LISTENER, WORKER, is_locked, last_released
 from ucloud_slurm.users.impersonation import RunnerUnavailableError, connect

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
-from ucloud_slurm.store.caches import Cache
+from ucloud_slurm.store.caches import AUDIT, Cache
 from ucloud_slurm.store.job_rows import OpenJob
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ def audit_regularly(provider: Provider, rows: Iterable[OpenJob]) -> None:
 
     :param rows: all jobs that have not ended
     """
-    now, last = provider.now(), Cache(provider.store, "audit", INTERVAL_SECONDS)
+    now, last = provider.now(), Cache(provider.store, AUDIT, INTERVAL_SECONDS)
     if last.get("", now) is not None:
         return
     before = last.get("", now, stale=True)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from ucloud_slurm.bridge.charges import Use
 from ucloud_slurm.bridge.states import queued_state
 from ucloud_slurm.bridge.waiting import WaitingKind, WaitingReason, waiting_reason
-from ucloud_slurm.slurm import parse
 from ucloud_slurm.slurm.identity import BuiltJob, shape
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord
 from ucloud_slurm.slurm.states import Phase, SlurmState
@@ -133,23 +132,12 @@ def observe(row: OpenJob, record: QueueRecord, earlier: Sequence[RunRecord] | No
 
 def present_use(record: QueueRecord, times: int) -> Use:
     """What the present run of a job holds."""
-    tres = parse.tres(record.tres)
-    return Use(
-        seconds=record.elapsed,
-        nodes=record.nodes,
-        cpus=record.cpus,
-        gpus=tres.gpus,
-        billing=tres.billing,
-        partition=record.partition,
-        started=record.started,
-        times=times,
-    )
+    return Use.of(record.elapsed, record.nodes, record.cpus, record.tres, record.partition, record.started, times)
 
 
 def use_of(run: EndedRun) -> Use:
     """What a run that has ended held."""
-    tres = parse.tres(run.tres or "")
-    return Use(run.seconds, run.nodes, run.cpus, tres.gpus, tres.billing, run.partition or "", run.started, run.times)
+    return Use.of(run.seconds, run.nodes, run.cpus, run.tres or "", run.partition or "", run.started, run.times)
 
 
 def ended_run(row: OpenJob, run: RunRecord, built: BuiltJob | None) -> EndedRun:

@@ -78,9 +78,12 @@ class _Sought:
 
     @property
     def since(self) -> float:
-        """No attempt that counts was made before, in seconds since the epoch."""
-        last = self.row.attempted_at or self.row.accepted_at
-        return max(0.0, self.row.accepted_at - SUBMISSION_SKEW_SECONDS, last - LATE_SECONDS)
+        """What is sought may have been there since then, in seconds since the epoch.
+
+        Of our own attempts an old one is not looked for; of a job that a lost database had, the end may be long ago.
+        """
+        accepted = max(0.0, self.row.accepted_at - SUBMISSION_SKEW_SECONDS)
+        return accepted if self.row.lookup_only else max(accepted, (self.row.attempted_at or accepted) - LATE_SECONDS)
 
     def among(self, candidates: Iterable[Candidate]) -> list[_Found]:
         """What squeue lists under the name of this job."""

@@ -1,4 +1,4 @@
-"""A folder that cannot be made is explained to whoever can do something about it."""
+"""A folder that cannot be made is explained to those who can do something about it."""
 
 import errno
 import os
