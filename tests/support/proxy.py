@@ -24,31 +24,40 @@ class Proxy:
         """
         self._wanted = f"Basic {base64.b64encode(credentials.encode()).decode()}".encode() if credentials else None
         self.asked: list[tuple[str, str]] = []
-        self._open: list[socket.socket] = []
+        self._taken: list[tuple[socket.socket, threading.Thread]] = []
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._serving = threading.Thread(target=self._serve, daemon=True)
+        self._serving.start()
 
     def close(self) -> None:
-        for each in (self._listening, *self._open):
+        """Ends all connections. Each socket is closed by the thread that reads it, and by no other."""
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._serving.join(PATIENCE)
+        for client, thread in self._taken:
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+                client.shutdown(socket.SHUT_RDWR)
+            thread.join(PATIENCE)
 
     def _serve(self) -> None:
-        with suppress(OSError):  # it is closed
+        with self._listening, suppress(OSError):  # it is shut down
             while True:
                 client, _ = self._listening.accept()
                 client.settimeout(PATIENCE)
-                self._open.append(client)
-                threading.Thread(target=self._take, args=(client,), daemon=True).start()
+                thread = threading.Thread(target=self._take, args=(client,), daemon=True)
+                self._taken.append((client, thread))
+                thread.start()
 
     def _take(self, client: socket.socket) -> None:
         """Serves the first request of a connection; what follows goes where that went."""
-        with suppress(OSError):
+        with client, suppress(OSError):
             head = b""
             while b"\r\n\r\n" not in head:
-                head += client.recv(65536)
+                data = client.recv(65536)
+                if not data:
+                    return
+                head += data
             match = REQUEST.match(head)
             assert match is not None, head
             method, host, port, path, version = match.groups()
