@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import requests
 
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.core import ERAS, SimulatedCore
@@ -53,7 +52,7 @@ def living(cluster: Cluster, installation: Installation, core: SimulatedCore, ma
     shutil.rmtree(Path(pwd.getpwnam("alice").pw_dir) / "ucloud-jobs", ignore_errors=True)
     try:
         living.start(users={"mapping": mapping}, jobs=jobs, slurm=pace)
-        living.systemctl("start", *WANTED)
+        living.systemctl("start", "nginx.service", *WANTED)
         yield living
     finally:
         living.stop()
@@ -85,14 +84,14 @@ def start(core: SimulatedCore) -> str:
 
 def answers(living: Living, path: str) -> bool:
     try:
-        return requests.get(living.url + path, timeout=5).status_code == 200
-    except requests.ConnectionError:
+        return living.ask(path, timeout=5)[0] == 200
+    except OSError:
         return False
 
 
 def creates(living: Living) -> float:
     """How many creates one of the processes says that there were."""
-    text = requests.get(f"{living.url}/metrics", timeout=10).text
+    text = living.ask("/metrics")[1]
     (count,) = re.findall(r"^ucloud_slurm_create_duration_seconds_count (\S+)$", text, re.MULTILINE)
     return float(count)
 
