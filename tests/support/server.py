@@ -12,7 +12,6 @@ from pathlib import Path
 from tests.sandbox.processes import wait_until
 
 ROOT = Path(__file__).parents[2]
-TOKEN = "Bearer good"
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,11 @@ class Server:
         """A connection that has sent nothing."""
         sock = socket.socket(socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET)
         sock.settimeout(seconds)
-        sock.connect(self.address)
+        try:
+            sock.connect(self.address)
+        except OSError:
+            sock.close()
+            raise
         return sock
 
     def ask(self, path: str, token: str = "", body: bytes = b"", headers: str = "", verb: str = "GET") -> tuple[int, str]:

@@ -10,24 +10,19 @@ import socket
 import time
 from concurrent.futures import Future
 from contextlib import suppress
-from enum import Enum, auto
 from functools import partial
 from typing import Any, ClassVar
 
-from gunicorn.http import errors as http_errors
-from gunicorn.http.body import ChunkedReader
-from gunicorn.http.message import Request
-from gunicorn.http.unreader import IterUnreader
 from gunicorn.workers.gthread import ThreadWorker
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from ucloud_slurm.errors import Problem, place
 from ucloud_slurm.system import limits
 from ucloud_slurm.web.server import budgets
 from ucloud_slurm.web.server.budgets import Budgets, Waiting
+from ucloud_slurm.web.server.connection import Connection, Phase, UnreadBody
 from ucloud_slurm.web.server.peers import Peers
 from ucloud_slurm.web.server.pool import Pool
-from ucloud_slurm.web.server.requests import MOST_HEAD_BYTES, Caller, RequestClass, caller, head_ends, refusal
+from ucloud_slurm.web.server.requests import caller, head_ends, refusal
 
 READ_BYTES = 256 * 1024
 STOP_SECONDS = 3.0  # for a connection without a whole request, when the process stops
@@ -35,53 +30,6 @@ MOST_CONNECTIONS = 4096  # more than all budgets together, so that accepting nev
 WARNING_SECONDS = 60.0  # between two warnings about the same
 PASSING = (errno.EAGAIN, errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EPERM)  # accept(2)
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-STATUSES: tuple[tuple[type[Exception], int], ...] = (
-    (http_errors.LimitRequestLine, 414),
-    (http_errors.LimitRequestHeaders, 431),
-    (http_errors.UnsupportedTransferCoding, 501),
-    (http_errors.ExpectationFailed, 417),
-)
-
-
-class Phase(Enum):
-    """What the event loop waits for on a connection."""
-
-    HEAD = auto()
-    BODY = auto()
-    IDLE = auto()  # the next request
-    CLOSING = auto()  # the other side's end
-    ANSWERING = auto()  # nothing: a thread has it, or will have it
-
-
-class Connection:
-    """A connection of a caller. Only the event loop changes it, except for ``sock`` while it is being answered."""
-
-    def __init__(self, sock: socket.socket, client: Any, server: Any) -> None:
-        self.sock = sock
-        self.is_local = sock.family == socket.AF_UNIX
-        # An address that gunicorn trusts with nothing (forwarded_allow_ips), as it would a unix socket's.
-        self.client = ("", 0) if self.is_local else client
-        self.server = server
-        self.phase = Phase.HEAD
-        self.buffer = bytearray()
-        self.searched = 0
-        self.requests = 0
-        self.request: Any = None
-        self.body_bytes = 0
-        self.caller = Caller(RequestClass.STRANGER, "")
-
-
-class _Unread:
-    """A body that is not read: of a caller without a token, or longer than any request may be."""
-
-    def read(self, *_size: int) -> bytes:
-        """Refuses.
-
-        :raises RequestEntityTooLarge: always
-        """
-        raise RequestEntityTooLarge
-
-    readline = read
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -205,18 +153,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _read_head(self, conn: Connection) -> bytes | None:
         """Reads a head and takes room for the request; gives the answer where that cannot be done."""
-        if len(conn.buffer) > MOST_HEAD_BYTES and b"\r\n\r\n" not in conn.buffer:
-            return refusal(431, "The head of the request is too long.")
         conn.requests += 1
-        try:
-            request = Request(self.cfg, IterUnreader([bytes(conn.buffer)]), conn.client, conn.requests)
-        except (http_errors.ParseException, http_errors.NoMoreData, StopIteration) as error:
-            status = next((status for kind, status in STATUSES if isinstance(error, kind)), 400)
-            return refusal(status, "The request is not HTTP that the provider reads.")
-        if isinstance(request.body.reader, ChunkedReader):
-            return refusal(411, "The request has no Content-Length; the proxy before the provider should send one.")
-        if not conn.is_local:  # nobody vouches for it
-            request.headers = [header for header in request.headers if header[0] != "X-REAL-IP"]
+        request = conn.parse(self.cfg)
+        if isinstance(request, bytes):
+            return request
         headers = dict(request.headers)
         who = caller(request.path, headers, is_authenticated=self._is_authenticated(request.path, headers))
         length = request.body.reader.length
@@ -228,7 +168,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         conn.request, conn.caller, conn.body_bytes = request, who, body_bytes
         conn.buffer, conn.searched = bytearray(request.unreader.take_buffered()), 0
         if body_bytes < length:
-            request.body = _Unread()
+            request.body = UnreadBody()
             request.force_close()
         elif request._expected_100_continue:
             self._send(conn, b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -250,7 +190,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._waiting[conn.phase].remove(conn)
         conn.phase = Phase.ANSWERING
         self.poller.unregister(conn.sock)
-        if not isinstance(conn.request.body, _Unread):
+        if not isinstance(conn.request.body, UnreadBody):
             conn.request.body = io.BytesIO(bytes(conn.buffer[: conn.body_bytes]))
             del conn.buffer[: conn.body_bytes]
         future = self.tpool.submit(conn.caller, lambda: self.handle(conn))
