@@ -9,6 +9,7 @@ import os
 import pwd
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import venv
@@ -270,6 +271,12 @@ class Living:
         :raises OSError: nobody answers
         """
         return get(f"/proc/{self._first}/root{WEB_SOCKET}", path, timeout)
+
+    def connect(self) -> socket.socket:
+        """A connection of root's to the service that has sent nothing."""
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(f"/proc/{self._first}/root{WEB_SOCKET}")
+        return sock
 
     @property
     def url(self) -> str:
