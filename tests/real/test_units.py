@@ -111,7 +111,8 @@ def open_files(living: Living, unit: str, *, of_children: bool = False) -> tuple
     pid = living.systemctl("show", "--value", "--property=MainPID", unit)
     if of_children:
         pid = living.run("pgrep", "--parent", pid, "--oldest")
-    soft, hard = living.run("prlimit", f"--pid={pid}", "--nofile", "--noheadings", "--output=SOFT,HARD").split()
+    (line,) = [line for line in living.read(f"/proc/{pid}/limits").splitlines() if line.startswith("Max open files")]
+    soft, hard = line.split()[3:5]
     return int(soft), int(hard)
 
 
