@@ -135,7 +135,7 @@ def web_opener(cluster: Cluster, installation: Installation, apps: Path, folder:
         common = {
             "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
             "    listen [::]:443 ssl;\n": "",
-            "proxy_pass http://127.0.0.1:8889;": f"proxy_pass {site.url};",
+            "http://unix:/run/ucloud-slurm/web.sock": site.url,
         }
         main = nginx.shipped(
             "nginx.conf",

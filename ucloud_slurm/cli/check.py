@@ -11,6 +11,7 @@ import click
 from ucloud_slurm.bridge.script.containers import RUNTIMES
 from ucloud_slurm.cli.check_accounts import accounts
 from ucloud_slurm.cli.check_slurm import slurm
+from ucloud_slurm.cli.check_web import web
 from ucloud_slurm.cli.checking import QUESTION_SECONDS, Budget, findings, open_core
 from ucloud_slurm.cli.output import Finding, Level, Line, as_json
 from ucloud_slurm.config import Config, location, read
@@ -57,6 +58,7 @@ def run_checks(path: Path | None, show: Callable[[str], None] = lambda _text: No
     budget = Budget(show=show)
     checks: tuple[tuple[str, Callable[[], Iterable[Line]]], ...] = (
         ("account", lambda: accounts(config)),
+        ("web", web),
         ("database", lambda: _database(config)),
         ("keys", lambda: _keys(config)),
         ("slurm", lambda: slurm(config, budget)),

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ucloud_slurm.system import limits
+
 KILL_SECONDS = 1.0  # for a killed process to end
 _PACKAGES = str(Path(__file__).parents[2])
 
@@ -56,6 +58,7 @@ class Child:
         except BaseException:
             self.close()
             raise
+        limits.restore(self._process.pid)  # in time: it waits for a message before it does anything for a job
 
     def is_readable(self, within: float = 0.0) -> bool:
         """Whether the channel has a message, or the end of the child, to read.

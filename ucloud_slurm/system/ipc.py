@@ -7,6 +7,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from ucloud_slurm.errors import Misconfigured
 
 LARGEST_BYTES = 16 * 1024 * 1024  # of a message: a script may have 4 MiB, and JSON writes some characters in six
 BACKLOG = 64  # connections that wait with the kernel
+SO_PEERGROUPS = getattr(socket, "SO_PEERGROUPS", 59)  # Python has no name for it
+MOST_GROUPS = 256  # Python's getsockopt returns 1024 bytes at most
 _LENGTH = struct.Struct("!I")
 
 Message = dict[str, Any]
@@ -104,6 +107,17 @@ def close(descriptors: Sequence[int]) -> None:
 def peer(connection: socket.socket) -> int:
     """The uid of the process at the other end of a local socket, as the kernel knows it (unix(7): SO_PEERCRED)."""
     return int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
+
+
+def peer_groups(connection: socket.socket) -> set[int]:
+    """The groups of the process at the other end of a local socket (unix(7): SO_PEERCRED, SO_PEERGROUPS).
+
+    Of a process with more than ``MOST_GROUPS`` only the first one.
+    """
+    groups = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[8:]
+    with suppress(OSError):
+        groups += connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * MOST_GROUPS)
+    return {group for (group,) in struct.iter_unpack("=I", groups)}
 
 
 def listener(path: Path, mode: int) -> socket.socket:

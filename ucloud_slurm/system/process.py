@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ucloud_slurm.system import limits
+
 PIPE_SECONDS = 1.0  # for a killed command and what it started to close its pipes
 
 
@@ -77,6 +79,7 @@ class Command:
             )
         except OSError as error:
             raise CommandMissingError(f"{argv[0]} cannot be run ({error.strerror})") from None
+        limits.restore(self._process.pid)  # in time: sbatch reads its limits after its script has come
 
     def finish(self, stdin: str, timeout: float) -> Finished:
         try:

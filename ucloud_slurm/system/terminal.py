@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from ucloud_slurm.errors import NotNow
+from ucloud_slurm.system import limits
 
 EXIT_SECONDS = 3.0  # that a command has to end after its terminal was hung up, and after each signal
 LARGEST_SIZE = 1000  # rows and columns
@@ -63,7 +64,7 @@ def start(argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> 
         _resize(ours, cols, rows)
         # setsid(1): the command gets the signals of its terminal, SIGWINCH and SIGHUP.
         process = subprocess.Popen(
-            ["/usr/bin/setsid", "--ctty", *argv],
+            limits.restoring(["/usr/bin/setsid", "--ctty", *argv]),
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
