@@ -5,21 +5,32 @@ load than a pass over a few jobs.
 """
 
 import pwd
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ucloud_slurm.store.migrations_initial import m001_first, m002_live, m003_people
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from sqlite_utils import Database
 
 SET = "ucloud-slurm"
 _OPEN = "phase in ('accepted', 'submitting', 'live')"
 
 
+def prepare(connection: "sqlite3.Connection") -> None:
+    """Looks up the accounts that a migration needs, before its transaction: they wait in a table of this connection."""
+    connection.execute("create temp table uids (name text primary key, uid int)")
+    if connection.execute("select 1 from sqlite_schema where name = 'jobs'").fetchone():
+        for (name,) in connection.execute(f"select distinct local_user from jobs where {_OPEN}").fetchall():
+            with suppress(KeyError):
+                connection.execute("insert into uids values (?, ?)", [name, pwd.getpwnam(name).pw_uid])
+
+
 def migrate(db: "Database") -> None:
-    """Runs the migrations that the file has not had."""
+    """Runs the migrations that the file has not had. See :func:`prepare`."""
     from sqlite_utils import Migrations
 
     migrations = Migrations(SET)
@@ -158,8 +169,7 @@ def m011_identity(db: "Database") -> None:
     jobs.add_column("times", int, not_null_default=1)  # what was bought is requested so many times
     jobs.add_column("ended_runs", int, not_null_default=0)  # that are in runs already
     db.execute("update jobs set ended_runs = (select count(*) from runs where job_id = jobs.id)")
-    for name, uid in _uids(row["local_user"] for row in db.query(f"select distinct local_user from jobs where {_OPEN}")):
-        db.execute(f"update jobs set uid = ? where local_user = ? and {_OPEN}", [uid, name])
+    db.execute(f"update jobs set uid = (select uid from uids where name = local_user) where {_OPEN}")
     for column, kind in (("partition", str), ("account", str), ("name", str), ("tres", str)):
         db.table("runs").add_column(column, kind)
     db.table("runs").add_column("times", int, not_null_default=1)
@@ -170,12 +180,6 @@ def m011_identity(db: "Database") -> None:
         "time_limit, outside, by_periods, held_at, uid, cluster, shape, waits_for, reasons, times, ended_runs) "
         f"where {_OPEN}"
     )
-
-
-def _uids(names: "Iterable[str]") -> "Iterator[tuple[str, int]]":
-    for name in names:
-        with suppress(KeyError):
-            yield name, pwd.getpwnam(name).pw_uid
 
 
 def m012_remainders(db: "Database") -> None:
