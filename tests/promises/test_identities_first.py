@@ -182,4 +182,4 @@ def test_a_job_that_ran_between_two_passes_is_recorded_without_a_question_in_the
     world.model.end(world.slurm(job))
     world.work(60)
     assert world.told(job)[-2:] == ["RUNNING", "SUCCESS"]
-    assert [update["outputFolder"] for update in world.core.job(job).updates][0] == f"/jobs/{job}"
+    assert next(update["outputFolder"] for update in world.core.job(job).updates) == f"/jobs/{job}"

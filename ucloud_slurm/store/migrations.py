@@ -199,6 +199,35 @@ def m012_remainders(db: "Database") -> None:
     )
 
 
+def m013_page(db: "Database") -> None:
+    """Pages that ask before an account is connected, who has claimed their codes, and connections that have ended."""
+    db.execute("delete from codes")  # those of before have no page
+    codes = db.table("codes")
+    for column, kind in (
+        ("page", str),  # SHA-256 of the secret of the page that shows it
+        ("round", int),  # number of the code on its page
+        ("account", str),  # that has typed it
+        ("uid", int),
+        ("host", str),  # on which that was
+        ("claimed_at", float),
+        ("outcome", str),  # connected, rejected or contested; null: none yet
+        ("other", str),  # a second account that has typed it
+    ):
+        codes.add_column(column, kind)
+    codes.create_index(["page", "round"], unique=True)
+    db.create_table(
+        "past_links",
+        {"username": str, "local_user": str, "ended_at": float},
+        pk=("username", "local_user"),
+        not_null={"ended_at"},
+    )
+    db.table("past_links").create_index(["local_user"])
+    begin = "disconnected "
+    for row in db.query("select at, what from people_history where what like ? || '% from %' order by id", [begin]):
+        username, _, local_user = row["what"].removeprefix(begin).rpartition(" from ")
+        db.execute("insert or replace into past_links values (?, ?, ?)", [username, local_user, row["at"]])
+
+
 # In their order. The name of each is recorded in every file that has had it.
 STEPS: "tuple[Callable[[Database], None], ...]" = (
     m001_first,
@@ -213,4 +242,5 @@ STEPS: "tuple[Callable[[Database], None], ...]" = (
     m010_watched,
     m011_identity,
     m012_remainders,
+    m013_page,
 )

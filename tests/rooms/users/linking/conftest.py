@@ -50,8 +50,15 @@ def accounts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def provider(core: SimulatedCore, clock: Clock, model: Model, tmp_path: Path) -> Iterator[Provider]:
-    config = configuration(core, tmp_path, users={"mapping": "table"}, provider={"url": "https://hpc.example.org"})
+def most() -> int:
+    """How many users of UCloud an account may be connected with."""
+    return 1
+
+
+@pytest.fixture
+def provider(core: SimulatedCore, clock: Clock, model: Model, tmp_path: Path, most: int) -> Iterator[Provider]:
+    users = {"mapping": "table", "connections_per_account": most}
+    config = configuration(core, tmp_path, users=users, provider={"url": "https://hpc.example.org"})
     provider = Provider.open(config, now=clock, scheduler=model)
     model.user = "ada"
     yield provider
