@@ -57,8 +57,8 @@ class UsersSection(Section):
     connections_per_account: int = Field(
         default=1,
         ge=1,
-        description="How many users of UCloud may be connected with one account of this host (`users add --shared` "
-        "exceeds it).",
+        description="How many users of UCloud may be connected with one account of this host ("
+        '"users add --shared" exceeds it).',
     )
     runner: Path = Field(
         default=Path("/run/ucloud-slurm/runner.sock"),

@@ -124,7 +124,8 @@ class Codes:
     def claim(self, code: Code, claim: Claim, now: float) -> bool:
         """Claims a code for an account. Idempotent. A second account makes the code invalid for both.
 
-        :returns: False when another account has claimed it, or it is not valid any more
+        :returns: False when another account has claimed it
+        :raises NotFound: the code has been used
         """
         with self._store.writing():
             if self._store.change(
@@ -133,10 +134,11 @@ class Codes:
                 [claim.account, claim.uid, claim.host, now, code.hash, claim.uid],
             ):
                 return True
-            self._store.change(
+            if not self._store.change(
                 "update codes set outcome = 'contested', other = ?, used_at = ? where hash = ? and used_at is null",
                 [claim.account, now, code.hash],
-            )
+            ):
+                raise NotFound("This code has been used.")
         return False
 
     def release(self, code: Code) -> bool:

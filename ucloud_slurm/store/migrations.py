@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 SET = "ucloud-slurm"
+_UIDS = "create temp table if not exists uids (name text primary key, uid int)"  # of accounts, while migrations run
 _OPEN = "phase in ('accepted', 'submitting', 'live')"
 
 
 def prepare(connection: "sqlite3.Connection") -> None:
     """Looks up the accounts that a migration needs, before its transaction: they wait in a table of this connection."""
-    connection.execute("create temp table uids (name text primary key, uid int)")
+    connection.execute(_UIDS)
     if connection.execute("select 1 from sqlite_schema where name = 'jobs'").fetchone():
         for (name,) in connection.execute(f"select distinct local_user from jobs where {_OPEN}").fetchall():
             with suppress(KeyError):
@@ -33,6 +34,7 @@ def migrate(db: "Database") -> None:
     """Runs the migrations that the file has not had. See :func:`prepare`."""
     from sqlite_utils import Migrations
 
+    db.execute(_UIDS)
     migrations = Migrations(SET)
     for migration in STEPS:
         migrations()(migration)

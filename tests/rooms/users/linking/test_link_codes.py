@@ -231,6 +231,7 @@ def test_many_who_wait_hold_no_thread_of_the_daemon(world: World, path: Path) ->
                 (0, f"{USER} is connected with ada."),
                 (1, "ucloud-slurm: One at a time."),
                 (1, f"ucloud-slurm: {INVALID}"),
+                (1, "ucloud-slurm: This code has been used."),
             )
     assert world.provider.people.of(USER) is not None
 
