@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.sandbox.browser import Browser
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.core import ERAS, SimulatedCore
 from tests.sandbox.installation import Installation
@@ -74,9 +75,10 @@ def account(living: Living, core: SimulatedCore, cluster: Cluster, mapping: str)
     """The account of the person; where each has their own it is connected as the guide says."""
     if mapping == "service":
         return cluster.service_user
-    code = core.connect_user(PERSON).rpartition("/")[2]
-    said = living.run(PROGRAM, "link", "--yes", code, user="alice")
-    assert PERSON in said
+    browser = Browser.sent_to(core.connect_user(PERSON), living.url)
+    typed = f"echo {browser.code()} | {PROGRAM} link --yes"
+    with browser.answering():
+        assert f"{PERSON} is connected with alice." in living.run("sh", "-c", typed, user="alice")
     return "alice"
 
 

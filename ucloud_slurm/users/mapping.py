@@ -30,9 +30,10 @@ class Identity:
 class Mapping(Protocol):
     """From users of UCloud to users of this host."""
 
-    def identity(self, username: str, project: str | None) -> Identity:
-        """The user that a new job of that owner runs as.
+    def identity(self, username: str, project: str | None, within: float | None = None) -> Identity:
+        """The user that a new job of that owner runs as. It may take long: never asked in a write transaction.
 
+        :param within: seconds that a mapping which asks others has for its answer; None: as the site configures
         :raises Forbidden: there is none; the text is for the researcher
         :raises Problem: the mapping does not answer at the moment
         """
@@ -142,7 +143,7 @@ class Table:
         self._users = config.users
         self._people = people
 
-    def identity(self, username: str, project: str | None) -> Identity:
+    def identity(self, username: str, project: str | None, within: float | None = None) -> Identity:
         link = self._people.of(username)
         if link is None:
             raise Forbidden(
