@@ -7,10 +7,12 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ucloud_slurm.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from pathlib import Path  # it loads slowly, and the program that acts as a user starts often
 
 LARGEST_BYTES = 16 * 1024 * 1024  # of a message: a script may have 4 MiB, and JSON writes some characters in six
 BACKLOG = 64  # connections that wait with the kernel
@@ -106,7 +108,7 @@ def peer(connection: socket.socket) -> int:
     return int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
 
 
-def listener(path: Path, mode: int) -> socket.socket:
+def listener(path: "Path", mode: int) -> socket.socket:
     """The listening socket that systemd passes (sd_listen_fds(3)), else one that is made here.
 
     :param mode: permissions of the socket: who may connect
