@@ -9,6 +9,7 @@ import os
 import pwd
 import re
 from collections.abc import Collection, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from ucloud_slurm.errors import Misconfigured, one_line
@@ -152,6 +153,7 @@ def _group_name(gid: int) -> str | None:
         return None
 
 
+@cache  # of names that hosts do not have a name service answers slowly, and numbers of groups do not change
 def _gid(name: str) -> int | None:
     try:
         return grp.getgrnam(name).gr_gid
