@@ -14,8 +14,7 @@ WHEELHOUSE := build/wheelhouse
 COMPILE := $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-.PHONY: help venv demo test test-real test-beside test-rest test-pyslurm bench bench-pyslurm lint docs format clean \
-	lock sbom audit wheelhouse
+.PHONY: help venv demo test test-real test-beside test-rest test-pyslurm bench bench-pyslurm lint docs lock sbom audit wheelhouse format clean
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.

@@ -1,6 +1,7 @@
 """The rule about people: one file, or its default; the configuration only narrows it."""
 
 import grp
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,13 @@ def test_a_file_says_names_floor_and_slurms_account(file: Path) -> None:
     assert read_rule(file) == PeopleRule(refused_groups=("docker", r"DOM\admins"), plugin_options=("container-image",))
     file.write_text("refused_groups = []\n")
     assert read_rule(file).refused_groups == ()
+
+
+def test_the_example_shows_the_defaults(file: Path) -> None:
+    example = (Path(__file__).parents[3] / "etc" / "people.toml").read_text()
+    file.write_text(re.sub(r"^#(?=\S|    )", "", example, flags=re.MULTILINE))
+    assert all(f"\n{key} = " in file.read_text() for key in PeopleRule._fields)
+    assert read_rule(file) == PeopleRule()
 
 
 @pytest.mark.parametrize(
