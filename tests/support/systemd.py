@@ -25,6 +25,7 @@ from tests.sandbox.processes import find, wait_until
 from tests.sandbox.site import free_port, toml
 from tests.support import nginx
 from tests.support.unix_http import get
+from ucloud_slurm.users import program
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD = Path("/lib/systemd/systemd")
@@ -55,7 +56,6 @@ LimitNOFILE=65536
 OWN_PLACES = ("/usr/lib/systemd/system", "/etc/systemd", "/etc/sudoers.d", "/etc/ucloud-slurm", "/var/lib/ucloud-slurm", "/opt")
 PROGRAMS = {
     "ucloud-slurm": "from ucloud_slurm.cli.main import main\nmain()",
-    "ucloud-slurm-as-user": "from ucloud_slurm.users.as_user import main\nmain()",
     "gunicorn": "from gunicorn.app.wsgiapp import run\nrun()",
 }
 
@@ -204,12 +204,14 @@ class Living:
         for link in (folder / "bin").glob("python*"):
             link.unlink()
         python.symlink_to(self._installation.python)
+        (folder / "bin" / "python3").symlink_to("python")
         version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
         (folder / "lib" / version / "site-packages" / "ours.pth").write_text(f"{self._installation.folder}\n")
         (folder / "pyvenv.cfg").write_text(f"home = {Path(self._installation.python).parent}\n")
         for name, lines in PROGRAMS.items():
             (folder / "bin" / name).write_text(f"#!/opt/ucloud-slurm/bin/python -I\n{lines}\n")
             (folder / "bin" / name).chmod(0o755)
+        program.write(folder / "bin" / program.NAME, self._installation.folder)
 
     def _configure(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
         folder = self._folder / "root/etc/ucloud-slurm"

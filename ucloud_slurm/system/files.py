@@ -7,7 +7,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from ucloud_slurm.errors import NotNow, StorageFullError
 
@@ -66,8 +65,8 @@ def make_folder(path: str, files: Mapping[str, str] | None = None, *, home: str 
         except FileExistsError:
             pass
         except FileNotFoundError:
-            Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            Path(path).mkdir(mode=0o700, exist_ok=True)
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            os.makedirs(path, 0o700, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise StorageFullError(_why(f"The job's folder {path} cannot be made", error, path, home)) from None
@@ -86,7 +85,7 @@ def make_folder(path: str, files: Mapping[str, str] | None = None, *, home: str 
 
 def remove_folder(path: str) -> None:
     """Removes an empty folder that a self-test made."""
-    Path(path).rmdir()
+    os.rmdir(path)
 
 
 def _write(folder: int, name: str, text: str) -> None:
@@ -104,7 +103,7 @@ def _why(what: str, error: OSError, path: str, home: str | None) -> str:
         return f"{text}; please tell the provider's support."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{text}; free some space there, or ask the cluster's support for more, and start the job again."
-    if Path(path).is_relative_to(home) and not os.path.isdir(home):
+    if os.path.commonpath((path, home)) == os.path.normpath(home) and not os.path.isdir(home):
         return (
             f"{text}: your home folder does not exist there. Log in to the cluster once, so that it is made, and start "
             "the job again; if that does not help, ask the cluster's support."

@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ucloud_slurm.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from pathlib import Path  # it loads slowly, and the program that acts as a user starts often
 
 LARGEST_BYTES = 16 * 1024 * 1024  # of a message: a script may have 4 MiB, and JSON writes some characters in six
 BACKLOG = 64  # connections that wait with the kernel
@@ -120,7 +122,7 @@ def peer_groups(connection: socket.socket) -> set[int]:
     return {group for (group,) in struct.iter_unpack("=I", groups)}
 
 
-def listener(path: Path, mode: int) -> socket.socket:
+def listener(path: "Path", mode: int) -> socket.socket:
     """The listening socket that systemd passes (sd_listen_fds(3)), else one that is made here.
 
     :param mode: permissions of the socket: who may connect

@@ -6,9 +6,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ucloud_slurm.system import limits
 
@@ -48,8 +46,7 @@ class CommandTimeoutError(Exception):
     """The command was ended at its limit; what it had done by then is unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """A command that came to its end by itself."""
 
     status: int
@@ -64,7 +61,7 @@ class Command:
     """
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
-        self._name = Path(argv[0]).name
+        self._name = os.path.basename(argv[0])
         try:
             self._process = _Process(
                 argv,
@@ -96,7 +93,7 @@ class Command:
         _kill(self._process)
 
 
-def user_environment(name: str, home: str, shell: str, folder: Path | str) -> dict[str, str]:
+def user_environment(name: str, home: str, shell: str, folder: str | os.PathLike[str]) -> dict[str, str]:
     """The environment of a command that a user runs, and of the jobs that it submits. No login profile is run for it.
 
     :param folder: that of the command, with others that scripts call

@@ -17,14 +17,14 @@ import socket
 import stat
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ucloud_slurm.errors import Misconfigured, NotNow, Problem
 from ucloud_slurm.system import ipc, terminal
-from ucloud_slurm.system.accounts import Account, PeopleRule, ineligible, read_rule, slurm_distrust
+from ucloud_slurm.system.accounts import Account, PeopleRule, ineligible, read_rule, root_group, slurm_distrust
 from ucloud_slurm.system.files import NotARegularFileError, make_folder, open_file, remove_folder
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, run, user_environment
+from ucloud_slurm.system.slurm_options import unaccepted
 
 IDLE_SECONDS = 75.0  # without a request, after which it ends
 REQUEST_SECONDS = 60.0  # that one request may take
@@ -33,6 +33,7 @@ MARGIN_SECONDS = 5  # after the limit of a request, when the program ends itself
 _SCRIPT = re.compile(r"[a-z][a-z0-9-]{0,30}\.(sh|txt)")
 _FILE = re.compile(r"(stdout|stderr)-[0-9]{1,6}\.log|port-[0-9]{1,6}")
 
+_PR_SET_DUMPABLE = 4  # prctl(2)
 # inotify(7)
 _IN_MODIFY, _IN_MOVED_TO, _IN_CREATE, _IN_ONLYDIR, _IN_DONT_FOLLOW = 0x2, 0x80, 0x100, 0x01000000, 0x02000000
 
@@ -46,6 +47,7 @@ class InvalidRequestError(Exception):
 def main() -> None:
     """Serves the runner until it closes the socket or sends nothing for a while."""
     try:
+        _protect()
         rule = read_rule()
         channel, account, caller = _verify(rule)
     except (InvalidRequestError, Misconfigured) as error:
@@ -58,6 +60,18 @@ def main() -> None:
             ipc.serve(channel, operations.answer, waits=IDLE_SECONDS, sends=MARGIN_SECONDS)
     except ipc.ConnectionLostError:
         sys.exit(0)
+
+
+def _protect() -> None:
+    """Makes this process not dumpable, so that no other process of its user reads its memory or traces it (ptrace(2)).
+
+    What it starts is dumpable again (execve(2)).
+
+    :raises InvalidRequestError: the kernel refuses
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise InvalidRequestError(f"cannot protect its memory ({os.strerror(ctypes.get_errno())})")
 
 
 def _verify(rule: PeopleRule) -> tuple[socket.socket, Account, int]:
@@ -82,6 +96,9 @@ def _verify(rule: PeopleRule) -> tuple[socket.socket, Account, int]:
     reason = ineligible(account, rule, own_uid=int(caller))
     if reason is not None:
         raise InvalidRequestError(reason)
+    group = root_group({os.getgid(), *os.getgroups()}, rule)
+    if group is not None:
+        raise InvalidRequestError(f"{account.name} is in the group {group}, whose members can become root")
     if os.getgid() != account.gid or {*os.getgroups(), account.gid} != {*os.getgrouplist(account.name, account.gid)}:
         groups = ", ".join(grp.getgrgid(number).gr_name for number in sorted(os.getgroups()))
         raise InvalidRequestError(f"has groups that are not those of {account.name} ({groups})")
@@ -175,7 +192,7 @@ class Operations:
         return {}, []
 
     def _run(self, message: dict[str, Any]) -> Reply:
-        argv = [self._command(message, "sbatch"), *_options(message)]
+        argv = [self._command(message, "sbatch"), *_options(message.get("arguments"), self._rule)]
         within = min(_number(message, "within", REQUEST_SECONDS), REQUEST_SECONDS)
         try:
             done = run(argv, self._environment(message), within, _text(message, "stdin"))
@@ -207,13 +224,13 @@ class Operations:
         words = message.get("arguments")
         if not isinstance(words, list) or words[-2:] != [self._account.shell, "-l"]:
             raise InvalidRequestError("arguments: not the login shell of the user")
-        argv = [self._command(message, "srun"), *_options({"arguments": words[:-2]}), *words[-2:]]
+        argv = [self._command(message, "srun"), *_options(words[:-2], self._rule, of_shell=True), *words[-2:]]
         env = self._environment(message) | {"TERM": "xterm-256color"}
         cols, rows = int(_number(message, "cols", 80)), int(_number(message, "rows", 24))
         return {"found": True}, [terminal.start(argv, env, cols, rows).descriptor]
 
     def _environment(self, message: dict[str, Any]) -> dict[str, str]:
-        folder = Path(_path(message, "command")).parent
+        folder = os.path.dirname(_path(message, "command"))
         conf = self._trusted(_path(message, "conf"))
         return user_environment(self._account.name, self._account.home, self._account.shell, folder) | {"SLURM_CONF": conf}
 
@@ -228,7 +245,7 @@ class Operations:
 
         Otherwise the caller could have the user run a program, or read a slurm.conf, that it wrote itself.
         """
-        found = slurm_distrust(Path(path), self._rule, self._caller)
+        found = slurm_distrust(path, self._rule, self._caller)
         if found is not None:
             raise InvalidRequestError(found.why)
         # The path as it was given, not the real one: programs look at the name that they are called by.
@@ -256,10 +273,11 @@ def _path(message: dict[str, Any], key: str) -> str:
     return path
 
 
-def _options(message: dict[str, Any]) -> list[str]:
-    words = message.get("arguments")
-    if not isinstance(words, list) or not all(isinstance(word, str) and word.startswith("--") for word in words):
+def _options(words: object, rule: PeopleRule, *, of_shell: bool = False) -> list[str]:
+    """The options of a command, each by the whole name of one that is accepted."""
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise InvalidRequestError("arguments: not options of a Slurm command")
-    if any(re.match(r"--(uid|gid|wrap|get-user-env)\b", word) for word in words) or "--" in words:
-        raise InvalidRequestError("arguments: an option that is not accepted")
+    option = unaccepted(words, rule.plugin_options, of_shell=of_shell)
+    if option is not None:
+        raise InvalidRequestError(f"arguments: {option[:40]!r} is not an option that is accepted")
     return list(words)
