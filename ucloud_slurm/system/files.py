@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ucloud_slurm.errors import NotNow, StorageFullError
@@ -35,7 +36,7 @@ def open_file(path: str) -> int | None:
 
 
 def read_small(opener: Callable[[], int | None], most: int) -> bytes | None:
-    """The first ``most`` bytes of a file; None if there is no such file, or it cannot be opened.
+    """The first ``most`` bytes of a file; None if there is no such file, or it cannot be opened or read.
 
     :param opener: opens it and returns its descriptor
     """
@@ -47,8 +48,11 @@ def read_small(opener: Callable[[], int | None], most: int) -> bytes | None:
         return None
     try:
         return os.read(descriptor, most)
+    except OSError:
+        return None
     finally:
-        os.close(descriptor)
+        with suppress(OSError):  # close(2): the descriptor is closed even so
+            os.close(descriptor)
 
 
 def make_folder(path: str, files: Mapping[str, str] | None = None, *, home: str | None = None) -> None:

@@ -2,24 +2,27 @@
 
 import asyncio
 import logging
+import os
 import uuid
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ucloud_slurm.bridge.naming import JobPaths
-from ucloud_slurm.errors import Forbidden, NotFound, NotNow, Refused, TooMany
+from ucloud_slurm.errors import Forbidden, NotFound, NotNow, Refused
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sessions import Access
 from ucloud_slurm.store.sqlite import SHARED, filesystem
+from ucloud_slurm.system.bulkhead import StuckError
 from ucloud_slurm.system.files import NotARegularFileError
 from ucloud_slurm.ucloud.streams import Cancel, FollowRequest, Init
 from ucloud_slurm.ucloud.wire import from_data
-from ucloud_slurm.web.access import check
-from ucloud_slurm.web.live.hub import Hub
+from ucloud_slurm.web.access import check, file_account
+from ucloud_slurm.web.live.hub import Hub, NoAnswerError
 from ucloud_slurm.web.live.inotify import FILE_GROWS, NEW_ENTRIES, InotifyWatch
 from ucloud_slurm.web.live.tail import Tail
 from ucloud_slurm.web.live.websocket import CallFrame, WebSocketClosedError, WebSocketConnection
@@ -27,9 +30,11 @@ from ucloud_slurm.web.live.websocket import CallFrame, WebSocketClosedError, Web
 log = logging.getLogger(__name__)
 
 STREAMS = ("stdout", "stderr")
-BATCH_SECONDS = 0.02  # new text of so long goes into one message
+BATCH_SECONDS = 0.02  # new text of so long goes into one message; files that change more often are read no more often
 POLL_LEAST_SECONDS, POLL_MOST_SECONDS = 0.25, 2.0  # between two reads where inotify does not work
 POLL_WATCHED_SECONDS = 5.0  # between two reads where it should
+STALL_LEAST_SECONDS, STALL_MOST_SECONDS = 2.0, 60.0  # between two tries where the file system does not answer
+STALLS_AFTER_END = 5  # tries to read the rest of a log whose job has ended
 LINGER_SECONDS = 5.0  # that a log which has ended stays open where its reader would reconnect at once
 
 
@@ -37,6 +42,7 @@ LINGER_SECONDS = 5.0  # that a log which has ended stays open where its reader w
 class _LogFile:
     """One file of a job's log.
 
+    :ivar reading: a read that has not returned; what it gives must not be lost
     :ivar reported: whether the peer has been sent why it cannot be read
     """
 
@@ -45,6 +51,7 @@ class _LogFile:
     path: str
     tail: Tail
     watch: InotifyWatch | None = None
+    reading: "asyncio.Future[str | None] | None" = None
     reported: bool = False
 
 
@@ -54,6 +61,7 @@ class LogFollower:
     token: str | None = None
 
     def __init__(self, hub: Hub, connection: WebSocketConnection, stream_id: str, row: JobRow, access: Access) -> None:
+        """Looks at the job's folder: it may wait for the file system, and runs in a thread for that."""
         provider = hub.provider
         self.session = str(uuid.uuid4())
         self.job_id = row.id
@@ -68,6 +76,9 @@ class LogFollower:
         paths = JobPaths("/") if row.external else provider.job_paths(row)
         self._folder = paths.folder
         self._files = provider.impersonation(row.local_user)
+        self._account = file_account(provider, row)
+        self._stalls = 0  # tries in a row that the file system did not answer
+        self._stall_reported = False
         self._inotify_fd: int | None = None
         most = provider.config.sessions.tail * 1024
         self._logs = []
@@ -110,7 +121,7 @@ class LogFollower:
                 ended = access is None or access.ended
                 self._again |= ended
                 news = await self._send_new_text(last=ended)
-                if ended:
+                if ended and not 0 < self._stalls <= STALLS_AFTER_END:
                     break
                 await self._wait(news=news)
             if self.connection.log_only:
@@ -123,7 +134,7 @@ class LogFollower:
             for each in self._logs:
                 if each.watch is not None:
                     hub.inotify.forget(each.watch)
-            hub.spawn(hub.read(self._close))
+            hub.files().submit(self._account, self._close, cleanup=True)
             if self._watch is not None:
                 hub.inotify.forget(self._watch)
             if self._inotify_fd is not None:
@@ -146,7 +157,10 @@ class LogFollower:
         while waiting and not self._cancelled:
             for each in list(waiting):
                 try:
-                    text = await self._hub.read(partial(each.tail.read, look_again=again, last=last))
+                    text = await self._read(each, partial(each.tail.read, look_again=again, last=last))
+                except (NoAnswerError, StuckError):
+                    await self._report_stall()
+                    return news
                 except (NotARegularFileError, NotNow, Forbidden, OSError) as error:
                     text = None
                     await self._report(each, error)
@@ -155,7 +169,28 @@ class LogFollower:
                 elif text:
                     news = True
                     await self.connection.message(self.stream_id, self._payload(each.rank, each.stream, text))
+        self._stalls = 0
         return news
+
+    async def _read(self, each: _LogFile, action: Callable[[], str | None]) -> str | None:
+        """What a read gives, or the one before that has not returned yet."""
+        if each.reading is None:
+            each.reading = self._hub.future(self._hub.files().submit(self._account, action))
+        try:
+            return await self._hub.within(each.reading)
+        finally:
+            if each.reading.done():
+                each.reading = None
+
+    async def _report_stall(self) -> None:
+        """Sends once that the file system does not answer; the next tries come later and later."""
+        self._stalls += 1
+        self._again = True
+        if not self._stall_reported:
+            self._stall_reported = True
+            log.warning("job %s: its log is not shown: its file system does not answer", self.job_id)
+            text = "[The log is not shown: its file system does not answer.]\n"
+            await self.connection.message(self.stream_id, self._payload(0, "stderr", text))
 
     async def _report(self, each: _LogFile, error: Exception) -> None:
         """Sends once why a file cannot be read."""
@@ -172,7 +207,7 @@ class LogFollower:
             return
         if self._watch is None and self._again:
             with suppress(NotNow, Forbidden):
-                self._inotify_fd = await self._hub.read(partial(self._files.listen, self._folder))
+                self._inotify_fd = await self._hub.read(self._account, partial(self._files.listen, self._folder), _close_fd)
             if self._inotify_fd is not None:
                 self._hub.inotify.adopt_fd(self._inotify_fd, self._wake.set, self._new_file)
                 self._again = True
@@ -191,9 +226,10 @@ class LogFollower:
         self._wake.set()
 
     async def _wait(self, *, news: bool) -> None:
-        if news:
-            await asyncio.sleep(BATCH_SECONDS)
-        if self._inotify_fd is not None or self._watch is not None:
+        await asyncio.sleep(BATCH_SECONDS)
+        if self._stalls:
+            self._pause = min(STALL_LEAST_SECONDS * 2 ** min(self._stalls - 1, 10), STALL_MOST_SECONDS)
+        elif self._inotify_fd is not None or self._watch is not None:
             self._pause = POLL_WATCHED_SECONDS
         else:
             self._pause = POLL_LEAST_SECONDS if news else min(self._pause * 1.5, POLL_MOST_SECONDS)
@@ -204,6 +240,11 @@ class LogFollower:
             self._again = self._inotify_fd is None
         self._wake.clear()
 
+    @property
+    def descriptors(self) -> int:
+        """How many it may have open: of its files, and of the notifications."""
+        return len(self._logs) + 1
+
     def _payload(self, rank: int, stream: str = "", text: str = "") -> dict[str, Any]:
         return {
             "streamId": self.session,
@@ -213,6 +254,11 @@ class LogFollower:
         }
 
 
+def _close_fd(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
 class LogStreams:
     """The log streams of one connection."""
 
@@ -220,7 +266,7 @@ class LogStreams:
         self._hub = hub
         self._connection = connection
         self._streams: dict[str, LogFollower] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def call(self, frame: CallFrame) -> None:
         """Answers a call of follow.
@@ -230,7 +276,7 @@ class LogStreams:
         provider = self._hub.provider
         if not self._connection.log_only:
             provider.tokens.verify(f"Bearer {frame.bearer or ''}", provider.now())
-            self._connection.authenticated = True
+            self._connection.visit.identify(self._connection.username)
         request = from_data(FollowRequest, {"request": frame.payload}).request
         if isinstance(request, Cancel):
             await self._cancel(frame.stream_id, request)
@@ -247,16 +293,17 @@ class LogStreams:
             raise NotFound(f"This provider does not know job {job.id}.")
         if access[job.id].refused(self._connection.username):
             raise Forbidden("You have no access to this job any more.")
-        followers = [watcher for watcher in hub.watchers if isinstance(watcher, LogFollower)]
-        limits = provider.config.sessions
-        if sum(follower.job_id == job.id for follower in followers) >= limits.most_per_job:
-            raise TooMany("Too many people follow the log of this job at the moment.")
-        if len(followers) >= limits.most:
-            raise TooMany("The provider shows as many logs as it can at the moment.")
         check(provider, row, self._connection.username, job)
-        follower = LogFollower(hub, self._connection, stream_id, row, access[job.id])
-        self._streams[follower.session] = follower
-        self._tasks.append(hub.spawn(self._run(follower)))
+        make = partial(LogFollower, hub, self._connection, stream_id, row, access[job.id])
+        follower = await hub.read(file_account(provider, row), make)
+        with ExitStack() as taken:
+            taken.enter_context(hub.entrance().log(job.id, self._connection.username, follower.descriptors))
+            self._streams[follower.session] = follower
+            task = hub.spawn(self._run(follower))
+            self._tasks.add(task)
+            held = taken.pop_all()
+            task.add_done_callback(lambda _: held.close())
+            task.add_done_callback(self._tasks.discard)
 
     async def _run(self, follower: LogFollower) -> None:
         try:
@@ -265,6 +312,11 @@ class LogStreams:
                     await follower.run()
         finally:
             self._streams.pop(follower.session, None)
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether there is a stream."""
+        return bool(self._streams)
 
     async def _cancel(self, stream_id: str, request: Cancel) -> None:
         follower = self._streams.get(request.stream_id)
