@@ -5,27 +5,24 @@ import logging
 import os
 import uuid
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ucloud_slurm.bridge.naming import JobPaths
-from ucloud_slurm.errors import Forbidden, NotFound, NotNow, Refused
+from ucloud_slurm.errors import Forbidden, NotNow
 from ucloud_slurm.store.job_rows import JobRow
-from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sessions import Access
 from ucloud_slurm.store.sqlite import SHARED, filesystem
 from ucloud_slurm.system.bulkhead import StuckError
 from ucloud_slurm.system.files import NotARegularFileError
-from ucloud_slurm.ucloud.streams import Cancel, FollowRequest, Init
-from ucloud_slurm.ucloud.wire import from_data
-from ucloud_slurm.web.access import check, file_account
+from ucloud_slurm.web.access import file_account
 from ucloud_slurm.web.live.hub import Hub, NoAnswerError
 from ucloud_slurm.web.live.inotify import FILE_GROWS, NEW_ENTRIES, InotifyWatch
 from ucloud_slurm.web.live.tail import Tail
-from ucloud_slurm.web.live.websocket import CallFrame, WebSocketClosedError, WebSocketConnection
+from ucloud_slurm.web.live.websocket import WebSocketConnection
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +58,7 @@ class LogFollower:
     token: str | None = None
 
     def __init__(self, hub: Hub, connection: WebSocketConnection, stream_id: str, row: JobRow, access: Access) -> None:
-        """Looks at the job's folder: it may wait for the file system, and runs in a thread for that."""
+        """Asks the name service for the user's home."""
         provider = hub.provider
         self.session = str(uuid.uuid4())
         self.job_id = row.id
@@ -88,9 +85,7 @@ class LogFollower:
                     path = paths.log(stream, rank)
                     self._logs.append(_LogFile(rank, stream, path, Tail(partial(self._files.open, path), most)))
         self._watch: InotifyWatch | None = None
-        # inotify reports no changes that other hosts make; behind FUSE may be any file system.
-        kind = filesystem(Path(self._folder))
-        self._has_inotify = kind not in SHARED and not kind.startswith("fuse")
+        self._has_inotify = False
         self._pause = POLL_LEAST_SECONDS
 
     def on_access_change(self, access: Access | None) -> None:
@@ -111,6 +106,8 @@ class LogFollower:
         hub = self._hub
         hub.watchers.add(self)
         try:
+            with suppress(NoAnswerError, StuckError):
+                self._has_inotify = await hub.read(self._account, partial(_reports_changes, self._folder))
             if not self.connection.log_only:
                 await self.connection.message(self.stream_id, self._payload(-1))
             while not self._cancelled:
@@ -188,7 +185,7 @@ class LogFollower:
         self._again = True
         if not self._stall_reported:
             self._stall_reported = True
-            log.warning("job %s: its log is not shown: its file system does not answer", self.job_id)
+            self._hub.entrance().complain(f"job {self.job_id}: its log is not shown: its file system does not answer")
             text = "[The log is not shown: its file system does not answer.]\n"
             await self.connection.message(self.stream_id, self._payload(0, "stderr", text))
 
@@ -254,80 +251,12 @@ class LogFollower:
         }
 
 
+def _reports_changes(folder: str) -> bool:
+    """Whether inotify works there: it reports no changes that other hosts make, and behind FUSE may be anything."""
+    kind = filesystem(Path(folder))
+    return kind not in SHARED and not kind.startswith("fuse")
+
+
 def _close_fd(descriptor: int | None) -> None:
     if descriptor is not None:
         os.close(descriptor)
-
-
-class LogStreams:
-    """The log streams of one connection."""
-
-    def __init__(self, hub: Hub, connection: WebSocketConnection) -> None:
-        self._hub = hub
-        self._connection = connection
-        self._streams: dict[str, LogFollower] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def call(self, frame: CallFrame) -> None:
-        """Answers a call of follow.
-
-        :raises Problem: it is refused
-        """
-        provider = self._hub.provider
-        if not self._connection.log_only:
-            provider.tokens.verify(f"Bearer {frame.bearer or ''}", provider.now())
-            self._connection.visit.identify(self._connection.username)
-        request = from_data(FollowRequest, {"request": frame.payload}).request
-        if isinstance(request, Cancel):
-            await self._cancel(frame.stream_id, request)
-        else:
-            await self._init(frame.stream_id, request)
-
-    async def _init(self, stream_id: str, request: Init) -> None:
-        hub, provider = self._hub, self._hub.provider
-        job = request.job
-        if job.specification.product.provider != provider.config.provider.id:
-            raise Refused(f"job.specification.product.provider: {job.specification.product.provider} is not this provider.")
-        row, access = await hub.ask(lambda: (provider.jobs.get(job.id), provider.sessions.access([job.id])))
-        if row is None or row.phase is JobPhase.REFUSED or job.id not in access:
-            raise NotFound(f"This provider does not know job {job.id}.")
-        if access[job.id].refused(self._connection.username):
-            raise Forbidden("You have no access to this job any more.")
-        check(provider, row, self._connection.username, job)
-        make = partial(LogFollower, hub, self._connection, stream_id, row, access[job.id])
-        follower = await hub.read(file_account(provider, row), make)
-        with ExitStack() as taken:
-            taken.enter_context(hub.entrance().log(job.id, self._connection.username, follower.descriptors))
-            self._streams[follower.session] = follower
-            task = hub.spawn(self._run(follower))
-            self._tasks.add(task)
-            held = taken.pop_all()
-            task.add_done_callback(lambda _: held.close())
-            task.add_done_callback(self._tasks.discard)
-
-    async def _run(self, follower: LogFollower) -> None:
-        try:
-            with suppress(WebSocketClosedError):
-                async with self._connection.answering(follower.stream_id):
-                    await follower.run()
-        finally:
-            self._streams.pop(follower.session, None)
-
-    @property
-    def has_streams(self) -> bool:
-        """Whether there is a stream."""
-        return bool(self._streams)
-
-    async def _cancel(self, stream_id: str, request: Cancel) -> None:
-        follower = self._streams.get(request.stream_id)
-        if follower is None:
-            raise Refused("streamId: there is no such stream on this connection.")
-        follower.cancel()
-        await self._connection.response(
-            stream_id, 200, {"streamId": request.stream_id, "rank": -1, "stdout": None, "stderr": None}
-        )
-
-    def close(self) -> None:
-        """Ends the streams, because the connection is closed."""
-        for task in self._tasks:
-            task.cancel()

@@ -19,9 +19,9 @@ from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.web import errors
 from ucloud_slurm.web.live.admission import common_address
 from ucloud_slurm.web.live.entrance import FULL, Visit
-from ucloud_slurm.web.live.follow import LogStreams
 from ucloud_slurm.web.live.hub import Hub
 from ucloud_slurm.web.live.shell import ShellCalls
+from ucloud_slurm.web.live.streams import LogStreams
 from ucloud_slurm.web.live.websocket import LARGEST_FRAME_BYTES, PING_SECONDS, WebSocketClosedError, WebSocketConnection
 
 FOLLOW = "sockets.follow"
