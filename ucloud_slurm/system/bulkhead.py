@@ -12,7 +12,7 @@ from ucloud_slurm.errors import NotNow
 from ucloud_slurm.system.executor import FairExecutor
 
 WAITING_PER_ACCOUNT = 256  # calls that have not returned
-STUCK_SECONDS = 2.0  # a call that has run for so long may never return
+STUCK_SECONDS = 5.0  # a call that has run for so long may never return; a program of the user starts in less
 
 T = TypeVar("T")
 

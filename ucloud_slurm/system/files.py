@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ucloud_slurm.errors import NotNow, StorageFullError
+from ucloud_slurm.errors import StorageFullError
 
 
 class NotARegularFileError(Exception):
@@ -39,10 +39,11 @@ def read_small(opener: Callable[[], int | None], most: int) -> bytes | None:
     """The first ``most`` bytes of a file; None if there is no such file, or it cannot be opened or read.
 
     :param opener: opens it and returns its descriptor
+    :raises NotNow: from the opener
     """
     try:
         descriptor = opener()
-    except (NotARegularFileError, NotNow):
+    except NotARegularFileError:
         return None
     if descriptor is None:
         return None

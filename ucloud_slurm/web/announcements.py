@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
+from ucloud_slurm.errors import NotNow
 from ucloud_slurm.provider.context import Lazy, Provider
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.sessions import Session
@@ -16,10 +17,10 @@ from ucloud_slurm.system.bulkhead import Bulkhead, StuckError
 from ucloud_slurm.system.files import read_small
 from ucloud_slurm.web.access import file_account
 
-WAIT_SECONDS = 1.0  # that the thread of a request waits for the file
+WAIT_SECONDS = 2.0  # that the thread of a request waits for the file: the program that acts as its user may have to start
 FRESH_SECONDS = 2.0  # an announced port is used for so long before its file is read again
 AGAIN_SECONDS = 0.2  # while none is announced
-STALE_SECONDS = 60.0  # it is used for so long where the file cannot be read any more
+STALE_SECONDS = 60.0  # it is used for so long while the file does not open
 ENTRIES = 1000  # of the cache of a process
 FILE_BYTES = 4096
 # A path that begins with two slashes would be the address of another host.
@@ -45,8 +46,15 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
+    """What a file said.
+
+    :ivar read_at: when
+    :ivar tried_at: when it was opened last, or could not be
+    """
+
     announcement: Announcement | None
     read_at: float
+    tried_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,7 @@ class Announcements:
             if (read := self._reads.get(key)) is not None:
                 return read, False
             known, now = self._known.get(key), self._clock()
-            if known is not None and now - known.read_at <= (FRESH_SECONDS if known.announcement else AGAIN_SECONDS):
+            if known is not None and now - known.tried_at <= (FRESH_SECONDS if known.announcement else AGAIN_SECONDS):
                 return None, False
             try:
                 call = self._files().submit(file_account(self._provider, row), partial(self._read, key, row))
@@ -105,13 +113,22 @@ class Announcements:
 
     def _lasting(self, key: _Key) -> Announcement | None:
         with self._lock:
-            known = self._known.get(key)
-            return known.announcement if known is not None and self._clock() - known.read_at <= STALE_SECONDS else None
+            known, read = self._known.get(key), self._reads.get(key)
+            if known is None:
+                return None
+            since = known.read_at if read is None else max(known.read_at, read.began_at)
+            return known.announcement if self._clock() - since <= STALE_SECONDS else None
 
     def _read(self, key: _Key, row: JobRow) -> None:
         path = self._provider.job_paths(row).port_file(key.rank)
-        text = read_small(partial(self._provider.impersonation(row.local_user).open, path), FILE_BYTES)
+        try:
+            text = read_small(partial(self._provider.impersonation(row.local_user).open, path), FILE_BYTES)
+        except NotNow:
+            answers, said = False, None
+        else:
+            answers, said = True, Announcement.read(text or b"")
         with self._lock:
+            now, before = self._clock(), self._known.get(key)
             if len(self._known) >= ENTRIES:
                 self._known.clear()
-            self._known[key] = _Known(Announcement.read(text or b""), self._clock())
+            self._known[key] = _Known(said, now, now) if answers or before is None else replace(before, tried_at=now)

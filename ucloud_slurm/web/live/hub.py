@@ -28,7 +28,8 @@ POLL_SECONDS = 1.0  # between two reads of the state of watched jobs
 HEARTBEAT_SECONDS = 30.0  # between two heartbeats of the shells of this process
 HEARTBEAT_EXPIRY_SECONDS = 120.0  # a shell without a heartbeat for so long counts as ended
 STOP_SECONDS = 10.0  # that cancelled tasks have for their cleanup
-READ_SECONDS = 2.0  # that a reader of a log or of a shell waits for a file system
+READ_SECONDS = 5.0  # that a log waits for a file system
+START_SECONDS = 12.0  # that a shell waits for its start: sudo and srun take part
 SITE_THREADS = 4  # for questions to the site's mapping of users
 T = TypeVar("T")
 
@@ -126,19 +127,26 @@ class Hub:
         return self._inotify_watcher
 
     async def read(
-        self, account: str, action: Callable[[], T], discard: Callable[[T], object] | None = None, *, cleanup: bool = False
+        self,
+        account: str,
+        action: Callable[[], T],
+        discard: Callable[[T], object] | None = None,
+        *,
+        seconds: float | None = None,
+        cleanup: bool = False,
     ) -> T:
         """Runs a function that may wait for the file system of a user, or for the program that acts as them.
 
         :param account: whose threads it takes
         :param discard: releases the result if nobody waits for it any more
+        :param seconds: ``READ_SECONDS`` unless given
         :param cleanup: it releases something
         :raises StuckError: earlier calls of the account do not return
-        :raises NoAnswerError: it has not returned within ``READ_SECONDS``
+        :raises NoAnswerError: it has not returned within that time
         """
         call = self.files().submit(account, action, cleanup=cleanup)
         try:
-            return await self.within(self.future(call))
+            return await self.within(self.future(call), seconds)
         except (NoAnswerError, asyncio.CancelledError):
             self.files().abandon(account, call, discard)
             raise

@@ -10,6 +10,7 @@ import os
 from collections import deque
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from ucloud_slurm.errors import Forbidden, NotFound, Problem, Refused, TooMany
 from ucloud_slurm.slurm.records import SlurmJobId
@@ -22,7 +23,7 @@ from ucloud_slurm.ucloud.streams import Initialize, Input, Resize, ShellRequest
 from ucloud_slurm.ucloud.wire import from_data
 from ucloud_slurm.users.impersonation import ImpersonationUnavailableError
 from ucloud_slurm.web.access import check_shell, file_account
-from ucloud_slurm.web.live.hub import Hub, NoAnswerError
+from ucloud_slurm.web.live.hub import START_SECONDS, Hub, NoAnswerError
 from ucloud_slurm.web.live.websocket import CallFrame, WebSocketClosedError, WebSocketConnection
 
 log = logging.getLogger(__name__)
@@ -229,7 +230,8 @@ class ShellCalls:
         with ExitStack() as taken:
             taken.enter_context(hub.entrance().descriptors(session.username, DESCRIPTORS))
             try:
-                terminal = await hub.read(account, lambda: self._start(row, session.rank, request), Terminal.close)
+                start = partial(self._start, row, session.rank, request)
+                terminal = await hub.read(account, start, Terminal.close, seconds=START_SECONDS)
             except (TerminalError, ImpersonationUnavailableError, NoAnswerError, StuckError) as trouble:
                 log.error("job %s: %s", row.id, trouble)
                 raise Problem("No shell can be opened at the moment; please try again later.") from None
