@@ -35,12 +35,12 @@ def create_app(config: Config | None = None, *, provider: Provider | None = None
     app.extensions["ucloud-slurm"] = provider
     errors.handle_errors(app)
     declared = calls.declare(provider)
-    hub = Hub(provider)
+    hub = Hub(provider, durations.websockets)
     app.extensions["ucloud-slurm-live"] = hub
     app.register_blueprint(declared.blueprint)
     app.register_blueprint(openapi.blueprint(provider, declared))
     app.register_blueprint(routes.blueprint(hub))
-    app.register_blueprint(pages.blueprint(provider))
+    app.register_blueprint(pages.blueprint(provider, hub.files))
     app.register_blueprint(linking.blueprint(provider))
     app.register_blueprint(health.blueprint(provider, durations))
     app.view_functions[calls.CREATE] = timed(app.view_functions[calls.CREATE], durations.create)

@@ -80,6 +80,7 @@ PURE = (
     "slurm/states.py",
     "slurm/pyslurm/translation.py",
     "listener/pulse.py",
+    "web/live/admission.py",
     "worker/changes.py",
 )
 

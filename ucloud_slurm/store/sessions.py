@@ -16,6 +16,7 @@ from ucloud_slurm.errors import TooMany
 from ucloud_slurm.store.sqlite import Row, Store
 
 KEEP_SECONDS = 7 * 86400.0  # for which an ended session stays
+USER_PARTS = 4  # one user may have a quarter of all sessions
 
 
 class Kind(StrEnum):
@@ -97,7 +98,7 @@ class Sessions:
         """Writes a session.
 
         :param token: what opens it, once
-        :raises TooMany: the job, or the provider, has too many
+        :raises TooMany: the job, the user, or the provider, has too many
         """
         now = session.created_at
         with self._store.writing() as db:
@@ -106,6 +107,9 @@ class Sessions:
             of_job = self._open("job_id = ?", [session.job_id])
             if of_job >= self._limits.most_per_job:
                 raise TooMany(f"This job has {of_job} sessions already; close some of them and try again.")
+            part = max(self._limits.most // USER_PARTS, self._limits.most_per_job)
+            if session.username is not None and self._open("username = ?", [session.username]) >= part:
+                raise TooMany(f"You have {part} sessions open already; close some of them and try again.")
             if self._open("true", []) >= self._limits.most:
                 raise TooMany("The provider has as many sessions as it can hold; please try again later.")
             db.table("sessions").insert(asdict(replace(session, token=hashed(token))))

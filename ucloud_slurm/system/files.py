@@ -7,8 +7,9 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
-from ucloud_slurm.errors import NotNow, StorageFullError
+from ucloud_slurm.errors import StorageFullError
 
 
 class NotARegularFileError(Exception):
@@ -34,20 +35,24 @@ def open_file(path: str) -> int | None:
 
 
 def read_small(opener: Callable[[], int | None], most: int) -> bytes | None:
-    """The first ``most`` bytes of a file; None if there is no such file, or it cannot be opened.
+    """The first ``most`` bytes of a file; None if there is no such file, or it cannot be opened or read.
 
     :param opener: opens it and returns its descriptor
+    :raises NotNow: from the opener
     """
     try:
         descriptor = opener()
-    except (NotARegularFileError, NotNow):
+    except NotARegularFileError:
         return None
     if descriptor is None:
         return None
     try:
         return os.read(descriptor, most)
+    except OSError:
+        return None
     finally:
-        os.close(descriptor)
+        with suppress(OSError):  # close(2): the descriptor is closed even so
+            os.close(descriptor)
 
 
 def make_folder(path: str, files: Mapping[str, str] | None = None, *, home: str | None = None) -> None:

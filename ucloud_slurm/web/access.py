@@ -61,6 +61,11 @@ def check_shell(provider: Provider, row: JobRow, username: str | None) -> None:
         raise Forbidden("A shell in this job would run as an account that is not yours.")
 
 
+def file_account(provider: Provider, row: JobRow) -> str:
+    """Whose share of the threads that wait for files a job takes: its user's, or its owner's where all have one user."""
+    return f"owner {row.owner}" if row.local_user == provider.account else row.local_user
+
+
 def check_all(provider: Provider, jobs: Iterable[Job], username: str | None) -> None:
     """Does :func:`check` for all known jobs of a request.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from ucloud_slurm.errors import Misconfigured
@@ -91,10 +91,23 @@ class Durations:
         )
         self._slurm = self._by_call("slurm", "Duration of the service's calls to Slurm.", (*SLURM_QUESTIONS, *SLURM_CHANGES))
         self._ucloud = self._by_call("ucloud", "Duration of the service's calls to UCloud.", UCLOUD_CALLS)
+        self._websockets = Gauge(
+            "ucloud_slurm_websockets",
+            "Open WebSockets: of strangers, whose token or session is not known yet, and of those who are known.",
+            ["class"],
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self.websockets(0, 0)
         self._shown = self._registry
         if folder is not None:
             self._shown = CollectorRegistry()
             MultiProcessCollector(self._shown)  # type: ignore[no-untyped-call]
+
+    def websockets(self, strangers: int, known: int) -> None:
+        """Records how many WebSockets this process holds."""
+        self._websockets.labels("stranger").set(strangers)
+        self._websockets.labels("known").set(known)
 
     def _by_call(self, part: str, meaning: str, calls: tuple[str, ...]) -> dict[str, Histogram]:
         name = f"ucloud_slurm_{part}_call_duration_seconds"

@@ -5,30 +5,23 @@ nginx is the proxy before the nodes (etc/nginx-sessions.conf). For every request
 request: 204 with ``X-UCloud-Upstream``; 401 while the application has not announced its port; 403 without access.
 """
 
-import re
 import socket
-import time
 from collections.abc import Mapping
-from functools import partial
 from urllib.parse import parse_qs, urlsplit
 
 from flask import Blueprint, Response, render_template, request
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.errors import Problem
-from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.context import Lazy, Provider
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sessions import Kind, Session
-from ucloud_slurm.system.files import read_small
+from ucloud_slurm.system.bulkhead import Bulkhead
 from ucloud_slurm.ucloud.reports import JobState
+from ucloud_slurm.web.announcements import Announcement, Announcements
 from ucloud_slurm.web.sessions import PLACE
 
-PORT_CACHE_SECONDS = 2.0  # an announced port is used for so long before its file is read again
-PORT_CACHE_ENTRIES = 1000
-# A path that begins with two slashes would be the address of another host.
-ANNOUNCEMENT = re.compile(rb"([0-9]{4,5})(?:[ \t]+(/(?![/\\])[\x21-\x7e]{0,2000}))?\s*")
-LEAST_PORT = 1024  # lower ports are services of the node
 REFRESH_SECONDS = 2  # after which a waiting browser loads the page again
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -40,9 +33,9 @@ class NoAccessError(Problem):
 
 
 class Pages:
-    """The checks behind the routes, with a cache of announced ports per process."""
+    """The checks behind the routes."""
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: Provider, files: Lazy[Bulkhead]) -> None:
         self._provider = provider
         url = provider.config.sessions.url or "https://*.invalid"
         self._shared = url.endswith("*")
@@ -50,7 +43,7 @@ class Pages:
         # The prefix __Host- makes browsers accept the cookie from this host only; it excludes other paths than "/".
         prefix = "" if not self.secure else "__Secure-" if self._shared else "__Host-"
         self.cookie = f"{prefix}ucloud-session"
-        self._announced: dict[str, tuple[float, tuple[int, str] | None]] = {}  # by session, with the time of reading
+        self._announcements = Announcements(provider, files)
 
     def base(self, session: Session) -> str:
         """The path of a session's address, with a slash at both ends."""
@@ -78,28 +71,17 @@ class Pages:
             raise NoAccessError("The job has begun anew. Please open the application again at UCloud.")
         return row
 
-    def announced(self, session: Session, row: JobRow) -> tuple[int, str] | None:
-        """The port that the job has announced and the first path of a browser; None while it has announced none."""
-        if row.state is not JobState.RUNNING:
-            return None
-        now = time.monotonic()
-        read_at, announced = self._announced.get(session.token, (0.0, None))
-        if announced is None or now - read_at > PORT_CACHE_SECONDS:
-            path = self._provider.job_paths(row).port_file(session.rank)
-            text = read_small(partial(self._provider.impersonation(row.local_user).open, path), 4096)
-            match = ANNOUNCEMENT.fullmatch(text or b"")
-            port = int(match[1]) if match else 0
-            path = (match[2] or b"/").decode() if match else "/"
-            announced = (port, path) if LEAST_PORT <= port <= 65535 else None
-            if len(self._announced) >= PORT_CACHE_ENTRIES:
-                self._announced.clear()
-            self._announced[session.token] = (now, announced)
-        return announced
+    def announced(self, session: Session, row: JobRow) -> Announcement | None:
+        """What the job has announced; None while it has announced nothing."""
+        return self._announcements.of(session, row) if row.state is JobState.RUNNING else None
 
 
-def blueprint(provider: Provider) -> Blueprint:
-    """The routes below ``/_ucloud``."""
-    pages, place = Pages(provider), Blueprint("pages", __name__, url_prefix=f"/{PLACE}")
+def blueprint(provider: Provider, files: Lazy[Bulkhead]) -> Blueprint:
+    """The routes below ``/_ucloud``.
+
+    :param files: the threads that call the file systems of users
+    """
+    pages, place = Pages(provider, files), Blueprint("pages", __name__, url_prefix=f"/{PLACE}")
 
     @place.get("/enter")
     def enter() -> Response:
@@ -135,7 +117,7 @@ def blueprint(provider: Provider) -> Blueprint:
         announced = pages.announced(session, pages.check(session))
         if announced is None:
             return waiting()
-        return see_other(pages.base(session).rstrip("/") + announced[1])
+        return see_other(pages.base(session).rstrip("/") + announced.path)
 
     @place.get("/authorize")
     def authorize() -> Response:
@@ -150,12 +132,12 @@ def blueprint(provider: Provider) -> Blueprint:
             announced = pages.announced(session, pages.check(session))
         except NoAccessError:
             return Response(status=403)
-        if announced is None or (screen and not _listens(session.address, announced[0])):
+        if announced is None or (screen and not _listens(session.address, announced.port)):
             return Response(status=401)
         # The link of a screen is used up only when there is a screen to show.
         if screen and provider.sessions.open(token, Kind.VNC, provider.now()) is None:
             return Response(status=403)
-        return Response(status=204, headers={"X-UCloud-Upstream": _upstream(session.address, announced[0])})
+        return Response(status=204, headers={"X-UCloud-Upstream": _upstream(session.address, announced.port)})
 
     @place.get("/waiting")
     def waiting() -> Response:

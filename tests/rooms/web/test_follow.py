@@ -18,7 +18,7 @@ from tests.sandbox.processes import wait_until
 from tests.support.factories import job_data
 from tests.support.job_log import LoggedJob
 from tests.support.model import Model
-from ucloud_slurm.web.live import follow, inotify, routes, websocket
+from ucloud_slurm.web.live import entrance, follow, inotify, routes, websocket
 
 FOLLOW = "jobs.provider.example.follow"
 PATHS = ("/ucloud/jobs.provider.example/websocket", "/ucloud/example/websocket")
@@ -282,29 +282,44 @@ def test_a_frame_that_is_too_large_is_refused_on_its_stream_and_the_others_live_
     assert raw.hear(stream)["payload"]["stdout"] == "still here\n"
 
 
-def test_frames_that_never_end_take_no_memory(world: World, job: LoggedJob, raw: Raw, mocker: MockerFixture) -> None:
-    mocker.patch.object(websocket, "MOST_INCOMPLETE_BYTES", 10_000)
+def test_frames_that_never_end_take_no_memory(
+    world: World, job: LoggedJob, entrances: list[entrance.Entrance], open_raw: Any, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(entrance, "STRANGERS_INCOMPLETE_BYTES", 60_000)
+    raw = open_raw()
+    memory = entrances[0].strangers_memory
     with ExitStack() as stack:
-        strangers = [stack.enter_context(world.core.websocket(PATHS[0])) for _ in range(4)]
+        strangers = [stack.enter_context(world.core.websocket(PATHS[0])) for _ in range(8)]
         for stranger in strangers:
             speaker = Connection(ConnectionType.CLIENT)
-            for piece in ("x" * 5_000, *[""] * 100):
+            for piece in ("x" * 30_000, *[""] * 10):
                 data = speaker.send(TextMessage(piece, message_finished=False))
                 stranger._client.sock.sendall(data)
-        wait_until("they have arrived", lambda: websocket.WebSocketConnection.incomplete >= 10_000, seconds=5)
-        assert websocket.WebSocketConnection.incomplete <= 10_000 + 4 * websocket.PREFIX_BYTES
-    wait_until("they are gone", lambda: websocket.WebSocketConnection.incomplete == 0, seconds=5)
-    raw.follow(job.id)
+        wait_until("they have arrived", lambda: memory.used > 4 * (30_000 - websocket.OWN_BYTES), seconds=5)
+        raw.follow(job.id)
+        assert memory.used <= 60_000
+    wait_until("they are gone", lambda: memory.used == 0, seconds=5)
 
 
 def test_a_stranger_who_talks_and_talks_is_sent_away(world: World, job: LoggedJob, raw: Raw) -> None:
     raw.follow(job.id)
+    pings = Connection(ConnectionType.CLIENT).send(Ping()) * (websocket.STRANGER_FRAMES + 1)
     with world.core.websocket(PATHS[0]) as stranger:
-        speaker = Connection(ConnectionType.CLIENT)
-        stranger._client.sock.sendall(speaker.send(Ping()) * (websocket.UNAUTHENTICATED_FRAMES + 1))
+        stranger._client.sock.sendall(pings)
         wait_until("the stranger is sent away", lambda: stranger.closed, seconds=5)
-    raw.socket._client.sock.sendall(Connection(ConnectionType.CLIENT).send(Ping()) * (websocket.UNAUTHENTICATED_FRAMES + 1))
+    raw.socket._client.sock.sendall(pings)
     raw.follow(job.id)
+
+
+@pytest.mark.parametrize(
+    ("era", "most"),
+    [("today", routes.FIRST_BYTES), ("2021", routes.FIRST_BYTES + websocket.LARGEST_FRAME_BYTES)],
+    scope="session",
+)
+def test_a_stranger_sends_no_more_than_a_first_frame(world: World, job: LoggedJob, most: int) -> None:
+    with world.core.websocket(PATHS[1]) as stranger:
+        Raw(world, stranger).say({"fill": "x" * most})
+        wait_until("the stranger is sent away", lambda: stranger.closed, seconds=5)
 
 
 def test_a_session_of_a_refused_shell_makes_room(world: World, job: LoggedJob) -> None:
@@ -388,18 +403,12 @@ def test_when_a_group_loses_access_guests_must_come_again(world: World, job: Log
 
 
 def test_a_connection_that_never_shows_who_it_is_is_closed(world: World, job: LoggedJob, mocker: MockerFixture) -> None:
-    mocker.patch.object(routes, "AUTHENTICATION_SECONDS", 0.1)
+    mocker.patch.object(routes, "IDENTIFY_SECONDS", 0.1)
     with world.core.websocket(PATHS[0]) as stranger, world.core.websocket(PATHS[0]) as friend:
         Raw(world, friend).follow(job.id)
         stranger.send("{}")
         wait_until("the stranger is sent away", lambda: stranger.closed, seconds=5)
         assert not friend.closed
-
-
-def test_a_process_holds_so_many_connections(world: World, mocker: MockerFixture) -> None:
-    mocker.patch.object(routes, "MOST_CONNECTIONS", 1)
-    with world.core.websocket(PATHS[0]):
-        assert handshake(world, world.core.url) == 429
 
 
 def test_a_page_of_another_origin_opens_nothing(world: World) -> None:

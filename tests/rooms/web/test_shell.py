@@ -301,6 +301,22 @@ def test_a_job_has_so_many_sessions_and_those_that_were_not_opened_make_room(
     opened(world, job)
 
 
+def test_one_user_has_a_part_of_the_sessions_and_the_others_have_theirs(
+    core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, clock: Any
+) -> None:
+    provider = open_provider(sessions={"most_per_job": 1, "most": 8})
+    world = World(core, provider, model, clock, serve(provider))
+    jobs = [world.submit() for _ in range(4)]
+    for job in jobs:
+        model.begin_run(world.slurm(job))
+    opened(world, jobs[0], "user")
+    opened(world, jobs[1], "user")
+    with pytest.raises(CoreError, match="2 sessions open already") as refusal:
+        opened(world, jobs[2], "user")
+    assert refusal.value.status == 429
+    opened(world, jobs[3], "another")
+
+
 def test_the_shells_of_a_killed_process_make_room(world: World, job: str) -> None:
     session = opened(world, job)
     found = world.provider.sessions.open(session["sessionIdentifier"], Kind.SHELL, world.clock())

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -10,26 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from ucloud_slurm.bridge.naming import JobPaths
-from ucloud_slurm.errors import Forbidden, NotFound, NotNow, Refused, TooMany
+from ucloud_slurm.errors import Forbidden, NotNow
 from ucloud_slurm.store.job_rows import JobRow
-from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sessions import Access
 from ucloud_slurm.store.sqlite import SHARED, filesystem
+from ucloud_slurm.system.bulkhead import StuckError
 from ucloud_slurm.system.files import NotARegularFileError
-from ucloud_slurm.ucloud.streams import Cancel, FollowRequest, Init
-from ucloud_slurm.ucloud.wire import from_data
-from ucloud_slurm.web.access import check
-from ucloud_slurm.web.live.hub import Hub
+from ucloud_slurm.web.access import file_account
+from ucloud_slurm.web.live.hub import Hub, NoAnswerError
 from ucloud_slurm.web.live.inotify import FILE_GROWS, NEW_ENTRIES, InotifyWatch
 from ucloud_slurm.web.live.tail import Tail
-from ucloud_slurm.web.live.websocket import CallFrame, WebSocketClosedError, WebSocketConnection
+from ucloud_slurm.web.live.websocket import WebSocketConnection
 
 log = logging.getLogger(__name__)
 
 STREAMS = ("stdout", "stderr")
-BATCH_SECONDS = 0.02  # new text of so long goes into one message
+BATCH_SECONDS = 0.02  # new text of so long goes into one message; files that change more often are read no more often
 POLL_LEAST_SECONDS, POLL_MOST_SECONDS = 0.25, 2.0  # between two reads where inotify does not work
 POLL_WATCHED_SECONDS = 5.0  # between two reads where it should
+STALL_LEAST_SECONDS, STALL_MOST_SECONDS = 2.0, 60.0  # between two tries where the file system does not answer
+STALLS_AFTER_END = 5  # tries to read the rest of a log whose job has ended
 LINGER_SECONDS = 5.0  # that a log which has ended stays open where its reader would reconnect at once
 
 
@@ -37,6 +39,7 @@ LINGER_SECONDS = 5.0  # that a log which has ended stays open where its reader w
 class _LogFile:
     """One file of a job's log.
 
+    :ivar reading: a read that has not returned; what it gives must not be lost
     :ivar reported: whether the peer has been sent why it cannot be read
     """
 
@@ -45,6 +48,7 @@ class _LogFile:
     path: str
     tail: Tail
     watch: InotifyWatch | None = None
+    reading: "asyncio.Future[str | None] | None" = None
     reported: bool = False
 
 
@@ -54,6 +58,7 @@ class LogFollower:
     token: str | None = None
 
     def __init__(self, hub: Hub, connection: WebSocketConnection, stream_id: str, row: JobRow, access: Access) -> None:
+        """Asks the name service for the user's home."""
         provider = hub.provider
         self.session = str(uuid.uuid4())
         self.job_id = row.id
@@ -68,6 +73,9 @@ class LogFollower:
         paths = JobPaths("/") if row.external else provider.job_paths(row)
         self._folder = paths.folder
         self._files = provider.impersonation(row.local_user)
+        self._account = file_account(provider, row)
+        self._stalls = 0  # tries in a row that the file system did not answer
+        self._stall_reported = False
         self._inotify_fd: int | None = None
         most = provider.config.sessions.tail * 1024
         self._logs = []
@@ -77,9 +85,7 @@ class LogFollower:
                     path = paths.log(stream, rank)
                     self._logs.append(_LogFile(rank, stream, path, Tail(partial(self._files.open, path), most)))
         self._watch: InotifyWatch | None = None
-        # inotify reports no changes that other hosts make; behind FUSE may be any file system.
-        kind = filesystem(Path(self._folder))
-        self._has_inotify = kind not in SHARED and not kind.startswith("fuse")
+        self._has_inotify = False
         self._pause = POLL_LEAST_SECONDS
 
     def on_access_change(self, access: Access | None) -> None:
@@ -100,6 +106,8 @@ class LogFollower:
         hub = self._hub
         hub.watchers.add(self)
         try:
+            with suppress(NoAnswerError, StuckError):
+                self._has_inotify = await hub.read(self._account, partial(_reports_changes, self._folder))
             if not self.connection.log_only:
                 await self.connection.message(self.stream_id, self._payload(-1))
             while not self._cancelled:
@@ -110,7 +118,7 @@ class LogFollower:
                 ended = access is None or access.ended
                 self._again |= ended
                 news = await self._send_new_text(last=ended)
-                if ended:
+                if ended and not 0 < self._stalls <= STALLS_AFTER_END:
                     break
                 await self._wait(news=news)
             if self.connection.log_only:
@@ -123,7 +131,7 @@ class LogFollower:
             for each in self._logs:
                 if each.watch is not None:
                     hub.inotify.forget(each.watch)
-            hub.spawn(hub.read(self._close))
+            hub.files().submit(self._account, self._close, cleanup=True)
             if self._watch is not None:
                 hub.inotify.forget(self._watch)
             if self._inotify_fd is not None:
@@ -146,7 +154,10 @@ class LogFollower:
         while waiting and not self._cancelled:
             for each in list(waiting):
                 try:
-                    text = await self._hub.read(partial(each.tail.read, look_again=again, last=last))
+                    text = await self._read(each, partial(each.tail.read, look_again=again, last=last))
+                except (NoAnswerError, StuckError):
+                    await self._report_stall()
+                    return news
                 except (NotARegularFileError, NotNow, Forbidden, OSError) as error:
                     text = None
                     await self._report(each, error)
@@ -155,7 +166,28 @@ class LogFollower:
                 elif text:
                     news = True
                     await self.connection.message(self.stream_id, self._payload(each.rank, each.stream, text))
+        self._stalls = 0
         return news
+
+    async def _read(self, each: _LogFile, action: Callable[[], str | None]) -> str | None:
+        """What a read gives, or the one before that has not returned yet."""
+        if each.reading is None:
+            each.reading = self._hub.future(self._hub.files().submit(self._account, action))
+        try:
+            return await self._hub.within(each.reading)
+        finally:
+            if each.reading.done():
+                each.reading = None
+
+    async def _report_stall(self) -> None:
+        """Sends once that the file system does not answer; the next tries come later and later."""
+        self._stalls += 1
+        self._again = True
+        if not self._stall_reported:
+            self._stall_reported = True
+            self._hub.entrance().complain(f"job {self.job_id}: its log is not shown: its file system does not answer")
+            text = "[The log is not shown: its file system does not answer.]\n"
+            await self.connection.message(self.stream_id, self._payload(0, "stderr", text))
 
     async def _report(self, each: _LogFile, error: Exception) -> None:
         """Sends once why a file cannot be read."""
@@ -172,7 +204,7 @@ class LogFollower:
             return
         if self._watch is None and self._again:
             with suppress(NotNow, Forbidden):
-                self._inotify_fd = await self._hub.read(partial(self._files.listen, self._folder))
+                self._inotify_fd = await self._hub.read(self._account, partial(self._files.listen, self._folder), _close_fd)
             if self._inotify_fd is not None:
                 self._hub.inotify.adopt_fd(self._inotify_fd, self._wake.set, self._new_file)
                 self._again = True
@@ -191,9 +223,10 @@ class LogFollower:
         self._wake.set()
 
     async def _wait(self, *, news: bool) -> None:
-        if news:
-            await asyncio.sleep(BATCH_SECONDS)
-        if self._inotify_fd is not None or self._watch is not None:
+        await asyncio.sleep(BATCH_SECONDS)
+        if self._stalls:
+            self._pause = min(STALL_LEAST_SECONDS * 2 ** min(self._stalls - 1, 10), STALL_MOST_SECONDS)
+        elif self._inotify_fd is not None or self._watch is not None:
             self._pause = POLL_WATCHED_SECONDS
         else:
             self._pause = POLL_LEAST_SECONDS if news else min(self._pause * 1.5, POLL_MOST_SECONDS)
@@ -204,6 +237,11 @@ class LogFollower:
             self._again = self._inotify_fd is None
         self._wake.clear()
 
+    @property
+    def descriptors(self) -> int:
+        """How many it may have open: of its files, and of the notifications."""
+        return len(self._logs) + 1
+
     def _payload(self, rank: int, stream: str = "", text: str = "") -> dict[str, Any]:
         return {
             "streamId": self.session,
@@ -213,69 +251,12 @@ class LogFollower:
         }
 
 
-class LogStreams:
-    """The log streams of one connection."""
+def _reports_changes(folder: str) -> bool:
+    """Whether inotify works there: it reports no changes that other hosts make, and behind FUSE may be anything."""
+    kind = filesystem(Path(folder))
+    return kind not in SHARED and not kind.startswith("fuse")
 
-    def __init__(self, hub: Hub, connection: WebSocketConnection) -> None:
-        self._hub = hub
-        self._connection = connection
-        self._streams: dict[str, LogFollower] = {}
-        self._tasks: list[asyncio.Task[None]] = []
 
-    async def call(self, frame: CallFrame) -> None:
-        """Answers a call of follow.
-
-        :raises Problem: it is refused
-        """
-        provider = self._hub.provider
-        if not self._connection.log_only:
-            provider.tokens.verify(f"Bearer {frame.bearer or ''}", provider.now())
-            self._connection.authenticated = True
-        request = from_data(FollowRequest, {"request": frame.payload}).request
-        if isinstance(request, Cancel):
-            await self._cancel(frame.stream_id, request)
-        else:
-            await self._init(frame.stream_id, request)
-
-    async def _init(self, stream_id: str, request: Init) -> None:
-        hub, provider = self._hub, self._hub.provider
-        job = request.job
-        if job.specification.product.provider != provider.config.provider.id:
-            raise Refused(f"job.specification.product.provider: {job.specification.product.provider} is not this provider.")
-        row, access = await hub.ask(lambda: (provider.jobs.get(job.id), provider.sessions.access([job.id])))
-        if row is None or row.phase is JobPhase.REFUSED or job.id not in access:
-            raise NotFound(f"This provider does not know job {job.id}.")
-        if access[job.id].refused(self._connection.username):
-            raise Forbidden("You have no access to this job any more.")
-        followers = [watcher for watcher in hub.watchers if isinstance(watcher, LogFollower)]
-        limits = provider.config.sessions
-        if sum(follower.job_id == job.id for follower in followers) >= limits.most_per_job:
-            raise TooMany("Too many people follow the log of this job at the moment.")
-        if len(followers) >= limits.most:
-            raise TooMany("The provider shows as many logs as it can at the moment.")
-        check(provider, row, self._connection.username, job)
-        follower = LogFollower(hub, self._connection, stream_id, row, access[job.id])
-        self._streams[follower.session] = follower
-        self._tasks.append(hub.spawn(self._run(follower)))
-
-    async def _run(self, follower: LogFollower) -> None:
-        try:
-            with suppress(WebSocketClosedError):
-                async with self._connection.answering(follower.stream_id):
-                    await follower.run()
-        finally:
-            self._streams.pop(follower.session, None)
-
-    async def _cancel(self, stream_id: str, request: Cancel) -> None:
-        follower = self._streams.get(request.stream_id)
-        if follower is None:
-            raise Refused("streamId: there is no such stream on this connection.")
-        follower.cancel()
-        await self._connection.response(
-            stream_id, 200, {"streamId": request.stream_id, "rank": -1, "stdout": None, "stderr": None}
-        )
-
-    def close(self) -> None:
-        """Ends the streams, because the connection is closed."""
-        for task in self._tasks:
-            task.cancel()
+def _close_fd(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)

@@ -7,6 +7,7 @@ calls are answered on both paths (contract: route table, "two traps").
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,14 +17,17 @@ from wsproto.utilities import generate_accept_token
 from ucloud_slurm.errors import Forbidden, Refused, TooMany
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.web import errors
-from ucloud_slurm.web.live.follow import LogStreams
+from ucloud_slurm.web.live.admission import common_address
+from ucloud_slurm.web.live.entrance import FULL, Visit
 from ucloud_slurm.web.live.hub import Hub
 from ucloud_slurm.web.live.shell import ShellCalls
-from ucloud_slurm.web.live.websocket import PING_SECONDS, WebSocketClosedError, WebSocketConnection
+from ucloud_slurm.web.live.streams import LogStreams
+from ucloud_slurm.web.live.websocket import LARGEST_FRAME_BYTES, PING_SECONDS, WebSocketClosedError, WebSocketConnection
 
 FOLLOW = "sockets.follow"
-MOST_CONNECTIONS = 2000  # of one process
-AUTHENTICATION_SECONDS = 30.0  # a connection without a valid token or session for so long is aborted
+IDENTIFY_SECONDS = 10.0  # a connection without a valid token or session for so long is aborted
+IDLE_SECONDS = 600.0  # a connection without a stream for so long is closed
+FIRST_BYTES = 64 * 1024  # before a valid token or session; a shell's first frame has a few hundred
 
 
 def blueprint(hub: Hub) -> Blueprint:
@@ -43,8 +47,6 @@ def blueprint(hub: Hub) -> Blueprint:
         _check_origin(provider, request.headers.get("Origin"))
         if provider.era.bearer_in_handshake and (request.endpoint == FOLLOW or "Authorization" in request.headers):
             provider.tokens.verify(request.headers.get("Authorization"), provider.now())
-        if hub.connections >= MOST_CONNECTIONS:
-            raise TooMany("The provider has as many connections as it can hold; please try again later.")
         server_socket = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
         if server_socket is None:
             raise Refused("This server cannot hold a WebSocket open.")
@@ -52,8 +54,14 @@ def blueprint(hub: Hub) -> Blueprint:
         known = provider.era.bearer_in_handshake and "Authorization" in request.headers
         if known:
             username = provider.era.hinted(request.args.get("usernameHint")) or username
-        sock, other = take(server_socket)
-        hub.start(lambda: _serve(hub, sock, _handshake(key), username, known=known))
+            visit = hub.entrance().admit_known(username)
+        else:
+            visit = hub.entrance().admit(_address(server_socket, request.headers.get("X-Real-IP")))
+        try:
+            other = _hand_over(hub, server_socket, visit, _handshake(key), username)
+        except BaseException:
+            visit.leave()
+            raise
         response = Response(status=101)
         response.call_on_close(other.close)
         return response
@@ -67,13 +75,34 @@ def take(server_socket: Any) -> tuple[socket.socket, socket.socket]:
     The descriptor of the server's socket is replaced by one end of a socket pair, to which the server may write and
     which it may close.
 
+    :raises OSError: there is no descriptor left; nothing was changed
     :returns: the connection, and the other end of the pair
     """
     sock = socket.socket(fileno=os.dup(server_socket.fileno()))
-    one, other = socket.socketpair()
-    with one:
-        os.dup2(one.fileno(), server_socket.fileno(), inheritable=False)
+    try:
+        one, other = socket.socketpair()
+        with one:
+            os.dup2(one.fileno(), server_socket.fileno(), inheritable=False)
+    except OSError:
+        sock.close()
+        raise
     return sock, other
+
+
+def _hand_over(hub: Hub, server_socket: Any, visit: Visit, handshake: bytes, username: str | None) -> socket.socket:
+    """Moves a connection to the event loop.
+
+    :raises TooMany: the process has no descriptors left
+    :returns: what the server's thread closes in the end
+    """
+    try:
+        hub.begin()
+        sock, other = take(server_socket)
+    except OSError as error:
+        hub.entrance().complain(f"a WebSocket is refused ({error.strerror}); raise LimitNOFILE of the service")
+        raise TooMany(FULL) from None
+    hub.start(lambda: _serve(hub, sock, handshake, username, visit))
+    return other
 
 
 def _handshake(key: str) -> bytes:
@@ -103,12 +132,35 @@ def _origin(url: str) -> tuple[str, str, int | None]:
     return parts.scheme, parts.hostname or "", port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-async def _serve(hub: Hub, sock: socket.socket, handshake: bytes, username: str | None, *, known: bool) -> None:
-    connection = await WebSocketConnection.accept(sock, handshake, username)
-    connection.authenticated = connection.log_only = known
+def _address(server_socket: Any, header: str | None) -> str | None:
+    """The address that a stranger comes from, as the proxy sends it through a local socket; nobody else is believed."""
+    return common_address(header) if server_socket.family == socket.AF_UNIX else None
+
+
+async def _serve(hub: Hub, sock: socket.socket, handshake: bytes, username: str | None, visit: Visit) -> None:
+    era = hub.provider.era
+    try:
+        if visit.dismissed:
+            sock.close()
+            return
+        # Where frames show the token, the first one holds a whole Job beside it.
+        first_bytes = FIRST_BYTES if era.bearer_in_handshake else FIRST_BYTES + LARGEST_FRAME_BYTES
+        connection = await WebSocketConnection.accept(sock, handshake, username, visit, first_bytes)
+        loop = asyncio.get_running_loop()
+        visit.on_dismissal(lambda: loop.call_soon_threadsafe(connection.abort))
+        connection.log_only = visit.stranger is None
+        await _answer(hub, connection)
+    finally:
+        visit.leave()
+
+
+async def _answer(hub: Hub, connection: WebSocketConnection) -> None:
     following, shells = LogStreams(hub, connection), ShellCalls(hub, connection)
-    hub.connections += 1
-    others = (hub.spawn(_ping(connection)), hub.spawn(_abort_unless_authenticated(connection)))
+    others = (
+        hub.spawn(_ping(connection)),
+        hub.spawn(_abort_strangers(connection)),
+        hub.spawn(_close_idle(connection, lambda: following.has_streams or shells.has_shell)),
+    )
     name = hub.provider.config.provider.id
     calls = {f"jobs.provider.{name}.follow": following.call, f"jobs.compute.{name}.shell.open": shells.call}
     try:
@@ -117,12 +169,12 @@ async def _serve(hub: Hub, sock: socket.socket, handshake: bytes, username: str 
             if answer is None:
                 await connection.response(frame.stream_id, 404, {})
             else:
-                async with connection.answering(frame.stream_id):
-                    await answer(frame)
+                with connection.visit.examined():
+                    async with connection.answering(frame.stream_id):
+                        await answer(frame)
     except WebSocketClosedError:
         pass
     finally:
-        hub.connections -= 1
         for other in others:
             other.cancel()
         following.close()
@@ -130,10 +182,20 @@ async def _serve(hub: Hub, sock: socket.socket, handshake: bytes, username: str 
         await connection.close()
 
 
-async def _abort_unless_authenticated(connection: WebSocketConnection) -> None:
-    await asyncio.sleep(AUTHENTICATION_SECONDS)
-    if not connection.authenticated:
+async def _abort_strangers(connection: WebSocketConnection) -> None:
+    await asyncio.sleep(IDENTIFY_SECONDS)
+    if connection.visit.stranger is not None:
         connection.abort()
+
+
+async def _close_idle(connection: WebSocketConnection, is_used: Callable[[], bool]) -> None:
+    used = True
+    while used or is_used():
+        used = is_used()
+        await asyncio.sleep(IDLE_SECONDS)
+    connection.finish()
+    await asyncio.sleep(IDENTIFY_SECONDS)
+    connection.abort()
 
 
 async def _ping(connection: WebSocketConnection) -> None:

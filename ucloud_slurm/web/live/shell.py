@@ -8,26 +8,29 @@ import codecs
 import logging
 import os
 from collections import deque
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from ucloud_slurm.errors import Forbidden, NotFound, Problem, Refused, TooMany
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sessions import Access, Kind, Session
+from ucloud_slurm.system.bulkhead import StuckError
 from ucloud_slurm.system.terminal import Terminal, TerminalError
 from ucloud_slurm.ucloud.streams import Initialize, Input, Resize, ShellRequest
 from ucloud_slurm.ucloud.wire import from_data
 from ucloud_slurm.users.impersonation import ImpersonationUnavailableError
-from ucloud_slurm.web.access import check_shell
-from ucloud_slurm.web.live.hub import Hub
+from ucloud_slurm.web.access import check_shell, file_account
+from ucloud_slurm.web.live.hub import START_SECONDS, Hub, NoAnswerError
 from ucloud_slurm.web.live.websocket import CallFrame, WebSocketClosedError, WebSocketConnection
 
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 64 * 1024
 MOST_INPUT_BYTES = 1024 * 1024  # that may wait for a shell which does not read
+DESCRIPTORS = 1  # of a shell that is open
 ACK = {"type": "ack"}
 
 
@@ -42,7 +45,14 @@ class _PendingInput:
 class Shell:
     """A shell that runs, on a terminal of the user."""
 
-    def __init__(self, hub: Hub, connection: WebSocketConnection, stream_id: str, session: Session, terminal: Terminal) -> None:
+    def __init__(
+        self, hub: Hub, connection: WebSocketConnection, stream_id: str, session: Session, terminal: Terminal, account: str
+    ) -> None:
+        """Takes ownership of the terminal.
+
+        :param account: see :func:`ucloud_slurm.web.access.file_account`
+        """
+        self._account = account
         self.token: str | None = session.token
         self.job_id = session.job_id
         self._hub = hub
@@ -88,7 +98,7 @@ class Shell:
             loop.remove_writer(self._terminal.descriptor)
             await asyncio.shield(
                 asyncio.gather(
-                    hub.read(self._terminal.close),
+                    hub.read(self._account, self._terminal.close, cleanup=True),
                     hub.ask(lambda: hub.provider.sessions.end(self._session, hub.provider.now())),
                     return_exceptions=True,
                 )
@@ -209,27 +219,31 @@ class ShellCalls:
         session, row, access = await hub.ask(lambda: self._find(request.session_identifier))
         if session is None:
             raise NotFound("Unknown shell session")
-        self._connection.authenticated = True
+        self._connection.visit.identify(session.username)
         if row is None or row.phase is not JobPhase.LIVE or row.slurm_id is None or access is None or access.ended:
             raise Refused("The job has ended.")
         if access.lost(session.username, session.created_at):
             raise Forbidden("You have no access to this job any more.")
-        await hub.ask(lambda: check_shell(provider, row, session.username))
+        await hub.ask_site(lambda: check_shell(provider, row, session.username))
         await hub.heartbeat([session.token])
-        launch = provider.scheduler.terminal(
-            SlurmJobId(row.slurm_id),
-            session.rank,
-            provider.job_paths(row).folder,
-            provider.mapping.person(row.local_user).shell,
-        )
-        try:
-            impersonation = provider.impersonation(row.local_user)
-            terminal = await hub.read(lambda: impersonation.terminal(launch.argv, dict(launch.env), request.cols, request.rows))
-        except (TerminalError, ImpersonationUnavailableError) as trouble:
-            log.error("job %s: %s", row.id, trouble)
-            raise Problem("No shell can be opened at the moment; please try again later.") from None
-        self._shell = Shell(hub, self._connection, stream_id, session, terminal)
-        hub.spawn(self._run(self._shell))
+        account = file_account(provider, row)
+        with ExitStack() as taken:
+            taken.enter_context(hub.entrance().descriptors(session.username, DESCRIPTORS))
+            try:
+                start = partial(self._start, row, session.rank, request)
+                terminal = await hub.read(account, start, Terminal.close, seconds=START_SECONDS)
+            except (TerminalError, ImpersonationUnavailableError, NoAnswerError, StuckError) as trouble:
+                log.error("job %s: %s", row.id, trouble)
+                raise Problem("No shell can be opened at the moment; please try again later.") from None
+            self._shell = Shell(hub, self._connection, stream_id, session, terminal, account)
+            held = taken.pop_all()
+            hub.spawn(self._run(self._shell)).add_done_callback(lambda _: held.close())
+
+    def _start(self, row: JobRow, rank: int, request: Initialize) -> Terminal:
+        provider = self._hub.provider
+        number, folder = SlurmJobId(row.slurm_id or 0), provider.job_paths(row).folder
+        launch = provider.scheduler.terminal(number, rank, folder, provider.mapping.person(row.local_user).shell)
+        return provider.impersonation(row.local_user).terminal(launch.argv, dict(launch.env), request.cols, request.rows)
 
     def _find(self, identifier: str) -> tuple[Session | None, JobRow | None, Access | None]:
         provider = self._hub.provider
@@ -246,6 +260,11 @@ class ShellCalls:
                     await shell.run()
         finally:
             self._shell = None
+
+    @property
+    def has_shell(self) -> bool:
+        """Whether a shell is open."""
+        return self._shell is not None
 
     def close(self) -> None:
         """Ends the shell, because the connection is closed."""

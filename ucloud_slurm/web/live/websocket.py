@@ -21,15 +21,18 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from ucloud_slurm.errors import NotNow, Problem, one_line, place
+from ucloud_slurm.web.live.entrance import Visit
 
 log = logging.getLogger(__name__)
 
 LARGEST_FRAME_BYTES = 1024 * 1024  # a Job with its application and all its updates fits in
-MOST_INCOMPLETE_BYTES = 64 * 1024 * 1024  # of all incomplete frames of this process
+OWN_BYTES = 16 * 1024  # of an incomplete frame, that every connection has; the rest is taken from a budget
 HIGH_WATER_BYTES = 128 * 1024  # so much is buffered for a slow reader before its sender waits
 DRAIN_SECONDS = 60.0  # that a slow reader has to take what is buffered
 PING_SECONDS = 30.0
-UNAUTHENTICATED_FRAMES = 200  # frames and fragments that are read before the first valid token or session
+STRANGER_FRAMES = 20  # that are read before the first valid token or session
+READ_BYTES = 4 * 1024  # that are taken apart at a time: they may hold hundreds of frames
+FRAME_WORK_BYTES = 512  # the work that a frame makes, whatever its size, as bytes
 PREFIX_BYTES = 4096  # of a frame that is too large; its stream is searched in them
 TOO_LARGE = 413
 
@@ -53,36 +56,41 @@ class WebSocketClosedError(Exception):
 class WebSocketConnection:
     """A WebSocket whose opening handshake has been answered.
 
-    :cvar incomplete: bytes of the incomplete frames of all connections
-    :ivar authenticated: whether the peer has sent a valid token of UCloud, or the identifier of a session
+    :ivar visit: what it may have; a stranger's ends by the first valid token of UCloud, or identifier of a session
     :ivar log_only: whether the peer reads every frame as a piece of a log
     """
 
-    incomplete = 0
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, username: str | None) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, username: str | None, visit: Visit, first_bytes: int
+    ) -> None:
         self.username = username
+        self.visit = visit
+        self._first_bytes = first_bytes
         self._reader = reader
         self._writer = writer
         self._protocol = Protocol(ConnectionType.SERVER)
         self._open = True
         self._incomplete = bytearray()
         self._too_large = False
-        self._events = 0
-        self.authenticated = False
+        self._counted_bytes = 0  # of the incomplete frame, in the budget
+        self._received_bytes = 0
+        self._frames = 0
         self.log_only = False
 
     @classmethod
-    async def accept(cls, sock: socket.socket, handshake: bytes, username: str | None) -> Self:
-        """Takes over a socket and answers the opening handshake."""
+    async def accept(cls, sock: socket.socket, handshake: bytes, username: str | None, visit: Visit, first_bytes: int) -> Self:
+        """Takes over a socket and answers the opening handshake.
+
+        :param first_bytes: that are read before the first valid token or session
+        """
         sock.setblocking(False)
         with suppress(OSError):  # a socket of another family
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        reader, writer = await asyncio.open_connection(sock=sock)
+        reader, writer = await asyncio.open_connection(sock=sock, limit=4 * READ_BYTES)
         writer.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         writer.write(handshake)
-        return cls(reader, writer, username)
+        return cls(reader, writer, username, visit, first_bytes)
 
     async def message(self, stream_id: str, payload: Mapping[str, Any]) -> None:
         """Sends a message on a stream.
@@ -132,8 +140,10 @@ class WebSocketConnection:
     async def _send(self, frame: Mapping[str, Any]) -> None:
         if not self._open:
             raise WebSocketClosedError
-        self._writer.write(self._protocol.send(TextMessage(json.dumps(frame))))
+        data = self._protocol.send(TextMessage(json.dumps(frame)))
+        self._writer.write(data)
         await self._drain()
+        await asyncio.sleep(self.visit.pause(len(data)))
 
     async def _drain(self) -> None:
         try:
@@ -154,8 +164,10 @@ class WebSocketConnection:
                 events = list(self._protocol.events())
             except RemoteProtocolError:
                 return
-            self._events += len(events)
-            if self._events > UNAUTHENTICATED_FRAMES and not self.authenticated:
+            self._received_bytes += len(data)
+            self._frames += sum(getattr(event, "frame_finished", True) for event in events)
+            is_over = self._frames > STRANGER_FRAMES or self._received_bytes > self._first_bytes
+            if is_over and self.visit.stranger is not None:
                 return
             for event in events:
                 if isinstance(event, CloseConnection):
@@ -173,24 +185,28 @@ class WebSocketConnection:
                             await self._answer_too_large(whole)
                         elif (frame := read_frame(whole)) is not None:
                             yield frame
+            await asyncio.sleep(self.visit.pause(len(data) + FRAME_WORK_BYTES * len(events)))
 
     async def _read(self) -> bytes:
         try:
-            return await self._reader.read(64 * 1024)
+            return await self._reader.read(READ_BYTES)
         except OSError:
             return b""
 
     def _keep(self, piece: bytes) -> None:
         """Keeps a fragment of a frame; of a frame that is too large only the beginning."""
-        size, sum_of_all = len(self._incomplete) + len(piece), WebSocketConnection.incomplete + len(piece)
-        if self._too_large or size > LARGEST_FRAME_BYTES or sum_of_all > MOST_INCOMPLETE_BYTES:
+        size = len(self._incomplete) + len(piece)
+        counted = max(size - OWN_BYTES, 0) - self._counted_bytes
+        if self._too_large or size > LARGEST_FRAME_BYTES or not self.visit.memory.take(self.visit.account, counted):
             self._too_large = True
             piece = piece[: max(0, PREFIX_BYTES - len(self._incomplete))]
+        else:
+            self._counted_bytes += counted
         self._incomplete += piece
-        WebSocketConnection.incomplete += len(piece)
 
     def _discard(self) -> None:
-        WebSocketConnection.incomplete -= len(self._incomplete)
+        self.visit.memory.release(self.visit.account, self._counted_bytes)
+        self._counted_bytes = 0
         self._incomplete = bytearray()
         self._too_large = False
 
