@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import Command, setup
 
 sys.path.insert(0, str(Path(__file__).parent))
-from ucloud_slurm.users import program
+from ucloud_slurm.users import bundle
 
 
 class BuildScripts(Command):
@@ -29,7 +29,7 @@ class BuildScripts(Command):
     def run(self) -> None:
         """See :class:`Command`."""
         self.mkpath(self.build_dir)
-        program.write(Path(self.build_dir) / program.NAME)
+        bundle.write(Path(self.build_dir) / bundle.NAME)
 
 
-setup(scripts=[program.NAME], cmdclass={"build_scripts": BuildScripts})
+setup(scripts=[bundle.NAME], cmdclass={"build_scripts": BuildScripts})

@@ -12,10 +12,10 @@ from zipfile import ZIP_STORED, ZipFile
 
 import pytest
 
-from ucloud_slurm.users import program
+from ucloud_slurm.users import bundle
 
 BUILD = (
-    "import sys; sys.path[:0] = [sys.argv[1]]; from ucloud_slurm.users import program; program.write(program.Path(sys.argv[2]))"
+    "import sys; sys.path[:0] = [sys.argv[1]]; from ucloud_slurm.users import bundle; bundle.write(bundle.Path(sys.argv[2]))"
 )
 PLANTED = "import os; os.close(os.open({marker!r}, os.O_CREAT))"
 REFUSAL = "ucloud-slurm-as-user: was not started by sudo; the runner starts it\n"
@@ -26,8 +26,8 @@ def installed(tmp_path: Path) -> Path:
     """A virtual environment with the program in it, at a path that a shell could misread."""
     folder = tmp_path / 'it\'s $(touch x) `id` "*" \n-I'
     venv.EnvBuilder(symlinks=True).create(folder)
-    program.write(folder / "bin" / program.NAME)
-    return folder / "bin" / program.NAME
+    bundle.write(folder / "bin" / bundle.NAME)
+    return folder / "bin" / bundle.NAME
 
 
 def start(path: Path, *arguments: str, cwd: Path | None = None, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -80,12 +80,12 @@ def test_nothing_that_is_installed_and_nothing_of_the_caller_runs_in_it(installe
 
 
 def test_two_programs_are_the_same_byte_for_byte(tmp_path: Path) -> None:
-    (tmp_path / "other").symlink_to(program.PACKAGES)
-    for number, packages in enumerate((program.PACKAGES, tmp_path / "other")):
+    (tmp_path / "other").symlink_to(bundle.PACKAGES)
+    for number, packages in enumerate((bundle.PACKAGES, tmp_path / "other")):
         environment = {"PYTHONHASHSEED": str(number), "TZ": f"UTC+{number}"}
         argv = [sys.executable, "-c", BUILD, str(packages), str(tmp_path / str(number))]
         subprocess.run(argv, check=True, cwd=tmp_path, env=environment, umask=0o022 if number else 0o077)
-    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes() == program.contents()
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes() == bundle.contents()
     assert (tmp_path / "0").stat().st_mode == (tmp_path / "1").stat().st_mode == 0o100755
 
 
@@ -105,13 +105,13 @@ def test_the_program_holds_the_modules_that_it_imports_and_no_other(installed: P
 
 
 def test_a_module_that_imports_a_package_makes_no_program(tmp_path: Path) -> None:
-    for name, source in program.modules().items():
+    for name, source in bundle.modules().items():
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_bytes(source)
     with (tmp_path / "ucloud_slurm" / "system" / "ipc.py").open("a") as module:
         module.write("\n\ndef later():\n    import requests.adapters\n")
     with pytest.raises(ImportError, match=r"ucloud_slurm.system.ipc imports requests.adapters"):
-        program.contents(tmp_path)
+        bundle.contents(tmp_path)
 
 
 def test_another_python_than_that_which_made_it_reads_the_sources(installed: Path) -> None:
@@ -176,9 +176,9 @@ target.wait()
 def test_no_process_of_its_user_reads_its_memory_and_what_it_starts_is_its_users_again(how: str, reached: str) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # where the user may enter
         Path(folder).chmod(0o755)
-        path = Path(folder) / program.NAME
+        path = Path(folder) / bundle.NAME
         (Path(folder) / "target.py").write_text(TARGET)
-        program.write(path)
+        bundle.write(path)
         done = subprocess.run(
             [python_for_all(), "-I", "-S", "-c", INTRUDER, str(Path(folder) / "target.py"), str(path), how],
             capture_output=True,

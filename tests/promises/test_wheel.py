@@ -14,7 +14,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from ucloud_slurm.users import program
+from ucloud_slurm.users import bundle
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "ucloud_slurm"
@@ -77,17 +77,17 @@ def test_a_wheel_of_the_source_distribution_holds_the_same(checkout: Path, wheel
     assert (source / "tests" / "sandbox" / "__main__.py").is_file()  # the sandbox comes with the sources
     other = pip_wheel(source)
     assert names(other) == names(wheel)
-    assert the_program(other) == the_program(wheel) == program.contents(), "wherever it is built"
+    assert the_program(other) == the_program(wheel) == bundle.contents(), "wherever it is built"
 
 
 def test_every_way_to_install_gives_the_program_that_sudo_starts(checkout: Path, wheel: Path, tmp_path: Path) -> None:
     editable = tmp_path / run("-c", BUILD_EDITABLE, str(tmp_path), cwd=checkout).splitlines()[-1]
     venv.EnvBuilder(symlinks=True).create(tmp_path / "venv")
-    made = tmp_path / "venv" / "bin" / program.NAME
+    made = tmp_path / "venv" / "bin" / bundle.NAME
     for each in (wheel, editable):
         into = ("--python", str(tmp_path / "venv"), "install", "--no-deps", "--no-index", "--force-reinstall")
         run("-m", "pip", *into, str(each))
-        assert made.read_bytes() == program.contents()
+        assert made.read_bytes() == bundle.contents()
         assert made.stat().st_mode & 0o777 == 0o755
         assert "was not started by sudo" in subprocess.run([made], capture_output=True, text=True, check=False, env={}).stderr
         made.unlink()
@@ -95,7 +95,7 @@ def test_every_way_to_install_gives_the_program_that_sudo_starts(checkout: Path,
 
 def the_program(wheel: Path) -> bytes:
     with ZipFile(wheel) as archive:
-        (name,) = [name for name in archive.namelist() if name.endswith(f"/scripts/{program.NAME}")]
+        (name,) = [name for name in archive.namelist() if name.endswith(f"/scripts/{bundle.NAME}")]
         return archive.read(name)
 
 

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 import ucloud_slurm
 from tests.sandbox.errors import SandboxError
-from ucloud_slurm.users import program
+from ucloud_slurm.users import bundle
 
 NAME = "ucloud-slurm"
 RULE = "/etc/ucloud-slurm-people.toml"
@@ -64,7 +64,7 @@ class Installation:
     @property
     def program(self) -> Path:
         """The small program that sudo starts as a user."""
-        return self.folder / "bin" / program.NAME
+        return self.folder / "bin" / bundle.NAME
 
     @property
     def rule(self) -> Path:
@@ -80,7 +80,7 @@ class Installation:
 
     def _make_program(self) -> None:
         self.program.parent.mkdir(mode=0o755, exist_ok=True)
-        program.write(self.program, self.folder)
+        bundle.write(self.program, self.folder)
         (self.program.parent / "python3").symlink_to(self.python)
 
     def _check_interpreter(self) -> None:

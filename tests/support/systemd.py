@@ -25,7 +25,7 @@ from tests.sandbox.processes import find, wait_until
 from tests.sandbox.site import free_port, toml
 from tests.support import nginx
 from tests.support.unix_http import get
-from ucloud_slurm.users import program
+from ucloud_slurm.users import bundle
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD = Path("/lib/systemd/systemd")
@@ -211,7 +211,7 @@ class Living:
         for name, lines in PROGRAMS.items():
             (folder / "bin" / name).write_text(f"#!/opt/ucloud-slurm/bin/python -I\n{lines}\n")
             (folder / "bin" / name).chmod(0o755)
-        program.write(folder / "bin" / program.NAME, self._installation.folder)
+        bundle.write(folder / "bin" / bundle.NAME, self._installation.folder)
 
     def _configure(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
         folder = self._folder / "root/etc/ucloud-slurm"

@@ -16,7 +16,7 @@ from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.accounts import ROOT_GROUPS, RULE_FILE, own_account, read_rule, wider
 from ucloud_slurm.system.ownership import distrust
-from ucloud_slurm.users import program, service
+from ucloud_slurm.users import bundle, service
 from ucloud_slurm.users.impersonation import Impersonation, ImpersonationDeniedError, OwnAccount, RunnerClient
 from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member, personal_account
 from ucloud_slurm.users.script import Script
@@ -121,7 +121,7 @@ def _program(path: Path) -> Iterator[Line]:
             failed = True
             yield "failed", f"users.program: {found.why}: {found.repair}"
     try:
-        if program.is_outdated(path):
+        if bundle.is_outdated(path):
             failed = True
             yield "failed", f"users.program: {path} is of another release than this one; install both with one pip install"
     except (OSError, BadZipFile) as error:

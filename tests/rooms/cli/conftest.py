@@ -16,7 +16,7 @@ from ucloud_slurm.config import Config, parse
 from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system import ipc
-from ucloud_slurm.users import program, service
+from ucloud_slurm.users import bundle, service
 
 Configure = Callable[..., Config]
 
@@ -52,7 +52,7 @@ class FakeRunner:
 @cache
 def as_installed() -> bytes:
     """The program that sudo starts as a user."""
-    return program.contents()
+    return bundle.contents()
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
     monkeypatch.setattr(os, "getgrouplist", lambda name, gid: [gid] if name == "u49" else [gid, 7999])
     groups = {"people": grp.struct_group(("people", "x", 7999, ["u99", "u1"]))}
     monkeypatch.setattr(grp, "getgrnam", lambda name: groups[name])
-    as_user = tmp_path / "opt" / "bin" / program.NAME
+    as_user = tmp_path / "opt" / "bin" / bundle.NAME
     as_user.parent.mkdir(parents=True)
     as_user.write_bytes(as_installed())
     (as_user.parent / "python3").symlink_to("/bin/sh")

@@ -16,7 +16,7 @@ from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.system.accounts import PeopleRule, own_account
 from ucloud_slurm.system.filelock import LISTENER, exclusive_lock
-from ucloud_slurm.users import program, service
+from ucloud_slurm.users import bundle, service
 
 
 def found(config: Config) -> list[Line]:
@@ -254,12 +254,12 @@ def test_a_program_that_others_can_change_is_a_failure(configure: Configure) -> 
 
 def test_a_program_of_another_release_is_a_failure(configure: Configure, tmp_path: Path) -> None:
     config = configure("table")
-    for name, source in program.modules().items():
+    for name, source in bundle.modules().items():
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_bytes(source)
-    assert program.contents(tmp_path) == config.users.program.read_bytes()
+    assert bundle.contents(tmp_path) == config.users.program.read_bytes()
     (tmp_path / "ucloud_slurm" / "__init__.py").write_text('__version__ = "0.0.9"')
-    program.write(config.users.program, tmp_path)
+    bundle.write(config.users.program, tmp_path)
     assert ["is of another release than this one" in text for text in unfit(config)] == [True]
     config.users.program.write_text("#!/bin/sh\n")
     assert ["is not the program of this release" in text for text in unfit(config)] == [True]
