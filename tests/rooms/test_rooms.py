@@ -55,6 +55,7 @@ STANDARD_LIBRARY_ONLY = (
     "errors.py",
     "system",
     "users/as_user.py",
+    "users/pump.py",
     "slurm/pyslurm/child.py",
     "provider/rendering_child.py",
     "bridge/template/messages.py",

@@ -20,14 +20,14 @@ from ucloud_slurm.ucloud.streams import Cancel, FollowRequest, Init
 from ucloud_slurm.ucloud.wire import from_data
 from ucloud_slurm.web.access import check
 from ucloud_slurm.web.live.hub import Hub
-from ucloud_slurm.web.live.inotify import FILE_GROWS, NEW_ENTRIES, InotifyWatch
+from ucloud_slurm.web.live.inotify import FILE_GROWS, NEW_ENTRIES, InotifyWatch, RemoteWatch
 from ucloud_slurm.web.live.tail import Tail
 from ucloud_slurm.web.live.websocket import CallFrame, WebSocketClosedError, WebSocketConnection
 
 log = logging.getLogger(__name__)
 
 STREAMS = ("stdout", "stderr")
-BATCH_SECONDS = 0.02  # new text of so long goes into one message
+BATCH_SECONDS = 0.02  # new text of so long goes into one message; files that change more often are read no more often
 POLL_LEAST_SECONDS, POLL_MOST_SECONDS = 0.25, 2.0  # between two reads where inotify does not work
 POLL_WATCHED_SECONDS = 5.0  # between two reads where it should
 LINGER_SECONDS = 5.0  # that a log which has ended stays open where its reader would reconnect at once
@@ -68,7 +68,8 @@ class LogFollower:
         paths = JobPaths("/") if row.external else provider.job_paths(row)
         self._folder = paths.folder
         self._files = provider.impersonation(row.local_user)
-        self._inotify_fd: int | None = None
+        self._is_own = row.local_user == provider.account
+        self._remote: RemoteWatch | None = None
         most = provider.config.sessions.tail * 1024
         self._logs = []
         if not row.external:  # the user of an external job decides where its log is
@@ -126,8 +127,8 @@ class LogFollower:
             hub.spawn(hub.read(self._close))
             if self._watch is not None:
                 hub.inotify.forget(self._watch)
-            if self._inotify_fd is not None:
-                hub.inotify.close_fd(self._inotify_fd)
+            if self._remote is not None:
+                self._remote.close()
 
     def _close(self) -> None:
         for each in self._logs:
@@ -168,15 +169,18 @@ class LogFollower:
 
     async def _listen(self) -> None:
         """Sets up inotify. What cannot be watched yet is tried again at the next read."""
-        if not self._has_inotify or self._inotify_fd is not None:
+        if self._remote is not None and self._remote.ended:
+            self._remote.close()
+            self._remote = None  # another is made after a pause
             return
-        if self._watch is None and self._again:
+        if not self._has_inotify or self._remote is not None:
+            return
+        if not self._is_own:  # this process never looks up a path of another user's itself
+            channel = None
             with suppress(NotNow, Forbidden):
-                self._inotify_fd = await self._hub.read(partial(self._files.listen, self._folder))
-            if self._inotify_fd is not None:
-                self._hub.inotify.adopt_fd(self._inotify_fd, self._wake.set, self._new_file)
-                self._again = True
-                return
+                channel = await self._hub.read(partial(self._files.listen, self._folder)) if self._again else None
+            self._remote = None if channel is None else RemoteWatch(channel, self._on_remote_change)
+            return
         if self._watch is None:
             self._watch = self._hub.inotify.watch(self._folder, NEW_ENTRIES, self._new_file)
         for each in self._logs:
@@ -186,14 +190,19 @@ class LogFollower:
             if each.watch is None:
                 each.watch = self._hub.inotify.watch(each.path, FILE_GROWS, self._wake.set)
 
+    def _on_remote_change(self, entries: bool) -> None:
+        self._again |= entries
+        self._wake.set()
+
     def _new_file(self) -> None:
         self._again = True
         self._wake.set()
 
     async def _wait(self, *, news: bool) -> None:
-        if news:
-            await asyncio.sleep(BATCH_SECONDS)
-        if self._inotify_fd is not None or self._watch is not None:
+        await asyncio.sleep(BATCH_SECONDS)
+        if self._remote is not None:
+            self._remote.arm()
+        if self._remote is not None or self._watch is not None:
             self._pause = POLL_WATCHED_SECONDS
         else:
             self._pause = POLL_LEAST_SECONDS if news else min(self._pause * 1.5, POLL_MOST_SECONDS)
@@ -201,7 +210,7 @@ class LogFollower:
             async with asyncio.timeout(self._pause):
                 await self._wake.wait()
         except TimeoutError:
-            self._again = self._inotify_fd is None
+            self._again = self._remote is None
         self._wake.clear()
 
     def _payload(self, rank: int, stream: str = "", text: str = "") -> dict[str, Any]:
