@@ -91,10 +91,18 @@ class PtyTerminal:
             os.close(self.descriptor)
         for number in (None, signal.SIGTERM, signal.SIGKILL):
             if number is not None:
-                self._process.send_signal(number)
+                self._signal(number)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(EXIT_SECONDS)
                 return
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Sends a signal to the command and what runs in its process group."""
+        with suppress(PermissionError):
+            try:
+                os.killpg(self._process.pid, number)
+            except ProcessLookupError:  # setsid(1) has not made the group yet
+                self._process.send_signal(number)
 
 
 class RemoteTerminal:

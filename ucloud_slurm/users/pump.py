@@ -167,7 +167,7 @@ def _work(descriptor: int, writing: int, begin: Work) -> None:
         if os.fork() > 0:
             return
         rest = begin(socket.socket(fileno=0))
-    except (OSError, TerminalError, NotStartedError) as error:
+    except (OSError, ValueError, TerminalError, NotStartedError) as error:
         os.write(1, str(error)[:REASON_BYTES].encode())
         return
     os.dup2(2, 1)
