@@ -81,11 +81,18 @@ def _stop() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+class _Trusting(Operations):
+    """Commands and slurm.conf may be the test's own."""
+
+    def _trusted(self, path: str) -> str:
+        return path
+
+
 def honest(channel: Channel, user: str, _: int) -> None:
     _hello(channel, user)
     entry = pwd.getpwuid(os.geteuid())
     account = Account(entry.pw_name, entry.pw_uid, entry.pw_gid, "/bin/bash", entry.pw_dir)
-    operations = Operations(account, -1, PeopleRule())
+    operations = _Trusting(account, -1, PeopleRule())
     while True:
         ipc.serve(channel, operations.answer, waits=60, sends=5, descriptors=1)
 

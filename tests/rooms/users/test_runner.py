@@ -1,15 +1,12 @@
 """The runner, with a stand-in for sudo: whatever one user's programs do, nobody else waits and nothing is left open."""
 
 import os
-import pwd
 import signal
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,72 +14,17 @@ import pytest
 
 from tests.sandbox.processes import wait_until
 from tests.support import hostile
+from tests.support.runner_site import PATIENCE, Site
 from ucloud_slurm.errors import Forbidden, NotNow
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.files import NotARegularFileError
 from ucloud_slurm.system.ipc import Message
-from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, boot_clock
-from ucloud_slurm.users import impersonation, runner
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError
+from ucloud_slurm.users import runner
 from ucloud_slurm.users.impersonation import RunnerClient, RunnerUnavailableError
 from ucloud_slurm.users.runner import MOST_DESCRIPTORS, PROGRAMS_PER_USER, REQUESTS, REQUESTS_PER_USER, Runner, admits
 
-PATIENCE = 30.0
 FAILURES = (NotNow, Forbidden, NotARegularFileError, CommandMissingError, CommandTimeoutError)
-
-
-@dataclass
-class Site:
-    """A runner that serves this process, with the programs of its users."""
-
-    runner: Runner
-    path: Path
-    folder: Path
-
-    def client(self, user: str) -> RunnerClient:
-        return RunnerClient(self.path, user)
-
-    def behave(self, user: str, behaviour: str) -> None:
-        hostile.behave(self.folder, user, behaviour)
-
-    def ask(self, user: str, within: float) -> Message:
-        """The runner's own answer to a request of that user."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-            channel.connect(str(self.path))
-            message = {"user": user, "verb": "trial", "folder": str(self.folder / user), "deadline": boot_clock() + within}
-            ipc.send(channel, message, within=5.0)
-            return ipc.receive(channel, 65536, within=PATIENCE)[0]
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    own, getpwnam = pwd.getpwuid(os.geteuid()), pwd.getpwnam
-    known = {"ada", "bob"} | {f"user{number}" for number in range(100)}
-    monkeypatch.setattr(pwd, "getpwnam", lambda name: own if name in known else getpwnam(name))
-    monkeypatch.setattr(impersonation, "QUICK_SECONDS", 1.0)
-    monkeypatch.setattr(runner, "MARGIN_SECONDS", 0.5)
-    monkeypatch.setattr(runner, "SILENCE_SECONDS", 0.8)
-    served, path = Runner(hostile.install(tmp_path), tmp_path / "program"), tmp_path / "runner.sock"
-    listener = ipc.listener(path, 0o600)
-    serving = threading.Thread(target=served.serve, args=(listener,))
-    serving.start()
-    site = Site(served, path, tmp_path)
-    yield site
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-    serving.join(PATIENCE)
-    assert not serving.is_alive()
-    for file in tmp_path.glob("*.pids"):
-        for pid in hostile.pids(tmp_path, file.stem):
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-
-    def ended() -> bool:
-        with served._changed:
-            for user in list(served._closed):
-                served._reap(user)
-            return not served._closed
-
-    wait_until("its programs have ended", ended, seconds=PATIENCE)
 
 
 def descriptors() -> int:
