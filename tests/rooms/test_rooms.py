@@ -56,6 +56,7 @@ STANDARD_LIBRARY_ONLY = (
     "system",
     "users/as_user.py",
     "users/bundle.py",
+    "users/pump.py",
     "slurm/pyslurm/child.py",
     "provider/rendering_child.py",
     "bridge/template/messages.py",

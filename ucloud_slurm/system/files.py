@@ -27,11 +27,24 @@ def open_file(path: str) -> int | None:
         return None
     except OSError as error:
         raise NotARegularFileError(f"{os.path.basename(path)} cannot be opened ({error.strerror})") from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+    return checked_file(descriptor, os.path.basename(path), os.geteuid())
+
+
+def checked_file(descriptor: int, name: str, uid: int) -> int:
+    """The descriptor, if it is of a regular file of that account; else it is closed.
+
+    :raises NotARegularFileError: it is not, or its file system does not answer
+    """
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and status.st_uid == uid:
+            return descriptor
+        reason = "is not a regular file of the job's user"
+    except OSError as error:
+        reason = f"cannot be opened ({error.strerror})"
+    with suppress(OSError):
         os.close(descriptor)
-        raise NotARegularFileError(f"{os.path.basename(path)} is not a regular file of the job's user")
-    return descriptor
+    raise NotARegularFileError(f"{name} {reason}")
 
 
 def read_small(opener: Callable[[], int | None], most: int) -> bytes | None:
