@@ -89,6 +89,16 @@ def test_who_sends_slowly_is_told_and_who_sends_nothing_is_not(tmp_path: Path) -
         quick_call(server)
 
 
+def test_a_process_without_descriptors_is_not_replaced(tmp_path: Path) -> None:
+    with running(tmp_path, files=100) as server:
+        socks = [server.connect() for _ in range(200)]
+        wait_until("it notices", lambda: "no connection can be accepted" in server.log.read_text(), seconds=20)
+        for sock in socks:
+            sock.close()
+        assert server.ask(CALL, TOKEN)[0] == 200
+        assert server.log.read_text().count("Booting worker") == 1
+
+
 # ---- each class has its own threads and room
 
 
