@@ -66,13 +66,15 @@ mount -t proc proc /proc
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/lock /run/world
 mount --bind "$1" /run/world
-mkdir /run/cluster
+mkdir /run/cluster /run/homes
 mount --bind "$2" /run/cluster
+mount --bind "$3" /run/homes
 for place in /tmp /var/tmp; do
     mount -t tmpfs -o mode=1777 tmpfs "$place"
 done
-mkdir -p "$2"
+mkdir -p "$2" "$3"
 mount --bind /run/cluster "$2"
+mount --bind /run/homes "$3"
 mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
 for place in {places}; do
@@ -125,12 +127,12 @@ class Living:
         gid = next(number for number in range(64_000, 65_000) if number not in taken)
         proxy = f"{PROXY_GROUP}:x:{gid}:{PROXY_USER}"
         enter = ENTER.format(places=" ".join(OWN_PLACES), account=account.pw_name, systemd=SYSTEMD, proxy=proxy)
+        # Another cluster, which was there first, may have made the accounts of the people.
+        places = (self._folder, self._cluster.folder, Path(pwd.getpwnam("alice").pw_dir).parent)
         namespaces = ["--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup"]
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                ["unshare", *namespaces, "bash", "-c", enter, "bash", str(self._folder), str(self._cluster.folder)],
-                stdout=log,
-                stderr=log,
+                ["unshare", *namespaces, "bash", "-c", enter, "bash", *map(str, places)], stdout=log, stderr=log
             )
         wait_until("systemd", self._is_up, seconds=30)
 
