@@ -4,6 +4,7 @@ import ast
 import configparser
 import http.client
 import importlib
+import json
 import os
 import re
 import runpy
@@ -12,6 +13,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
@@ -388,6 +390,7 @@ class Upstream(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_response(200)
+        self.send_header("X-Seen", str(self.headers.get_all("X-Real-IP")))
         self.send_header("Content-Length", "2")
         self.end_headers()
         self.wfile.write(b"ok")
@@ -472,6 +475,35 @@ def test_nginx_takes_the_largest_request_that_the_service_takes(proxy: Proxy) ->
     except (ConnectionError, ssl.SSLError):  # it may hang up before all is sent
         status = 413
     assert status == 413
+
+
+def flood(proxy: Proxy, path: str, number: int, source: str) -> Counter[int]:
+    """Asks so many times from an address; counts the statuses. The last 429 must be in UCloud's form."""
+    statuses, context = Counter[int](), ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = http.client.HTTPSConnection("127.0.0.1", proxy.port, timeout=30, context=context, source_address=(source, 0))
+    for _ in range(number):
+        connection.request("GET", path, headers={"X-Real-IP": "192.0.2.1"})
+        answer = connection.getresponse()
+        text = answer.read()
+        statuses[answer.status] += 1
+        if answer.status == 429:
+            assert json.loads(text)["why"]
+            assert answer.headers["Retry-After"] == "2"
+        else:
+            assert answer.headers["X-Seen"] == str([source]), "what the client says of its address does not count"
+    connection.close()
+    return statuses
+
+
+def test_who_floods_a_page_is_answered_with_429_and_nobody_else(proxy: Proxy) -> None:
+    page, call = "/ucloud/example/link/abc", "/ucloud/example/jobs/retrieveProducts"
+    flooded = flood(proxy, page, 800, "127.0.0.2")
+    assert set(flooded) == {200, 429}
+    assert flooded[200] >= 400, "a campus behind one address may open the page at once"
+    assert flood(proxy, page, 5, "127.0.0.3") == {200: 5}
+    assert flood(proxy, call, 5, "127.0.0.2") == {200: 5}
+    assert flood(proxy, call, 800, "127.0.0.4") == {200: 800}, "UCloud is one address"
 
 
 def test_on_port_80_nginx_sends_the_socket_of_logs_to_https_and_answers_nothing_else(proxy: Proxy) -> None:

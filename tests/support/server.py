@@ -59,11 +59,16 @@ def read(sock: socket.socket) -> tuple[int, str]:
 
 
 @contextmanager
-def running(folder: Path, *options: str, workers: int = 1, threads: int = 16) -> Iterator[Server]:
-    """Starts one with ``etc/gunicorn.conf.py``."""
+def running(folder: Path, *options: str, workers: int = 1, threads: int = 16, files: str | None = None) -> Iterator[Server]:
+    """Starts one with ``etc/gunicorn.conf.py``.
+
+    :param files: soft and hard limit on open files, with a colon between them
+    """
     path, log = folder / "web.sock", folder / "gunicorn.log"
     command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "etc/gunicorn.conf.py"), f"--bind=unix:{path}"]
     command += [f"--workers={workers}", f"--threads={threads}", *options, "tests.support.served_app:app"]
+    if files is not None:
+        command[:0] = ["/usr/bin/prlimit", f"--nofile={files}"]
     with log.open("wb") as out:
         process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})
     server = Server(str(path), log, process)

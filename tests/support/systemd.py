@@ -122,13 +122,13 @@ class Living:
         os.chown(self.jobs, account.pw_uid, account.pw_gid)
         self._install()
         self._configure(tables)
-        # Another cluster, which was there first, may have made the accounts of the people.
-        places = (self._folder, self._cluster.folder, Path(pwd.getpwnam("alice").pw_dir).parent)
         self._prepare_nginx()
         taken = {group.gr_gid for group in grp.getgrall()}
         gid = next(number for number in range(64_000, 65_000) if number not in taken)
         proxy = f"{PROXY_GROUP}:x:{gid}:{PROXY_USER}"
         enter = ENTER.format(places=" ".join(OWN_PLACES), account=account.pw_name, systemd=SYSTEMD, proxy=proxy)
+        # Another cluster, which was there first, may have made the accounts of the people.
+        places = (self._folder, self._cluster.folder, Path(pwd.getpwnam("alice").pw_dir).parent)
         namespaces = ["--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup"]
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(

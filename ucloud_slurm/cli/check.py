@@ -27,7 +27,7 @@ from ucloud_slurm.ucloud.tokens import read_keys
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def check(path: Path | None, json_: bool) -> None:
-    """Check the configuration, the database, the keys, Slurm, UCloud and the Unix users of jobs.
+    """Check the configuration, the web service's socket, the database, the keys, Slurm, UCloud and the Unix users of jobs.
 
     Jobs of every product are tried with sbatch --test-only, as they are submitted. It takes a minute at most.
 

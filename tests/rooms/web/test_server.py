@@ -74,11 +74,7 @@ def test_requests_that_come_at_once_are_answered_one_after_the_other(server: Ser
 
 
 def test_who_sends_slowly_is_told_and_who_sends_nothing_is_not(tmp_path: Path) -> None:
-    (tmp_path / "worker.py").write_text(
-        "from ucloud_slurm.web.server import budgets\nbudgets.HEAD_SECONDS = budgets.BODY_SECONDS = 0.2\n"
-        "from ucloud_slurm.web.server.worker import Worker\n"
-    )
-    with running(tmp_path, f"--pythonpath={tmp_path}", "--worker-class=worker.Worker") as server:
+    with running(tmp_path, *hurried(tmp_path, HEAD_SECONDS=0.2, BODY_SECONDS=0.2)) as server:
         answers = []
         for sent in (b"", b"GET ", head(CALL, TOKEN, 5, verb="POST") + b"a"):
             with server.connect() as sock:
@@ -87,6 +83,23 @@ def test_who_sends_slowly_is_told_and_who_sends_nothing_is_not(tmp_path: Path) -
         assert [status for status, _ in answers] == [0, 408, 408]
         assert '"why": "The request was sent too slowly."' in answers[2][1]
         quick_call(server)
+
+
+def test_a_process_without_descriptors_is_not_replaced(tmp_path: Path) -> None:
+    with running(tmp_path, files="100:100") as server:
+        socks = [server.connect() for _ in range(200)]
+        wait_until("it notices", lambda: "no connection can be accepted" in server.log.read_text(), seconds=20)
+        for sock in socks:
+            sock.close()
+        assert server.ask(CALL, TOKEN)[0] == 200
+        assert server.log.read_text().count("Booting worker") == 1
+
+
+def test_a_process_may_have_as_many_descriptors_as_the_site_allows(tmp_path: Path) -> None:
+    with running(tmp_path, files="200:5000") as server:
+        assert server.ask(f"{CALL}?files=1", TOKEN)[1].endswith("\r\n\r\n5000")
+        limits = Path(f"/proc/{server.process.pid}/limits").read_text()
+        assert "Max open files            200 " in limits, "what starts the processes keeps its own"
 
 
 # ---- each class has its own threads and room
@@ -129,13 +142,23 @@ def test_browsers_who_take_all_they_may_do_not_stop_calls(server: Server, tmp_pa
         sock.close()
 
 
-def test_who_does_not_read_an_answer_holds_no_thread_of_others(server: Server) -> None:
-    socks = [server.connect() for _ in range(20)]
-    for sock in socks:
-        sock.sendall(head("/link?long=20000000"))
-    quick_call(server)
-    for sock in socks:
-        sock.close()
+def hurried(folder: Path, **seconds: float) -> list[str]:
+    """Options with which gunicorn has other time limits."""
+    lines = [f"budgets.{name} = {value}" for name, value in seconds.items()]
+    text = ["from ucloud_slurm.web.server import budgets", *lines, "from ucloud_slurm.web.server.worker import Worker"]
+    (folder / "hurried.py").write_text("\n".join(text))
+    return [f"--pythonpath={folder}", "--worker-class=hurried.Worker"]
+
+
+def test_who_does_not_read_an_answer_loses_the_connection_and_holds_no_thread_of_others(tmp_path: Path) -> None:
+    with running(tmp_path, *hurried(tmp_path, SEND_SECONDS=0.2)) as server:
+        socks = [server.connect() for _ in range(20)]
+        for sock in socks:
+            sock.sendall(head("/link?long=20000000", headers="X-Real-IP: 192.0.2.1\r\n"))
+        quick_call(server)
+        assert server.ask("/link", headers="X-Real-IP: 192.0.2.1\r\n")[0] == 200, "its other requests are answered as well"
+        for sock in socks:
+            sock.close()
 
 
 def test_a_body_of_a_stranger_is_not_read(server: Server) -> None:
