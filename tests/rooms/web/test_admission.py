@@ -14,29 +14,22 @@ from ucloud_slurm.web.live.admission import (
     common_address,
 )
 
-ROUND_TRIP_SECONDS = 0.2  # from the handshake to the first frame of a browser far away
+RATE = 500  # strangers in a second
 
 
-def flooded(addresses: int, number: int = 2000) -> tuple[Strangers, float]:
-    """After a flood of a thousand silent strangers in a second, from so many addresses."""
-    strangers, now = Strangers(STRANGERS), 0.0
-    for each in range(number):
-        now = each / 1000
-        strangers.admit(f"192.0.2.{each % addresses}" if addresses > 1 else "192.0.2.1", now)
-    return strangers, now
-
-
-@pytest.mark.parametrize("addresses", [1, 3, 16, 100_000])
-def test_a_browser_gets_in_during_a_flood_and_has_the_time_to_send_its_first_frame(addresses: int) -> None:
-    strangers, now = flooded(addresses)
-    admitted = strangers.admit("198.51.100.7", now)
+@pytest.mark.parametrize(("addresses", "seconds"), [(1, 10.0), (3, 10.0), (16, 10.0), (100_000, 0.5)])
+def test_a_browser_gets_in_during_a_flood_and_has_the_time_to_send_its_first_frame(addresses: int, seconds: float) -> None:
+    strangers = Strangers(STRANGERS)
+    for each in range(4 * STRANGERS):
+        strangers.admit(f"flood{each % addresses}", each / RATE)
+    now = 4 * STRANGERS / RATE
+    admitted = strangers.admit("browser", now)
     assert admitted is not None
-    browser, _ = admitted
     gone: list[Stranger | None] = []
-    for each in range(int(ROUND_TRIP_SECONDS * 1000)):  # the flood goes on meanwhile
-        found = strangers.admit(f"203.0.113.{each % addresses}", now + each / 1000)
+    for each in range(int(seconds * RATE)):  # the flood goes on meanwhile
+        found = strangers.admit(f"flood{(each + 4 * STRANGERS) % addresses}", now + each / RATE)
         gone.append(found[1] if found else None)
-    assert browser not in gone
+    assert admitted[0] not in gone
     assert len(strangers) <= STRANGERS
 
 
@@ -47,6 +40,27 @@ def test_one_address_displaces_itself_only() -> None:
     displaced = {found[1] for found in gone if found is not None and found[1] is not None}
     assert {stranger.address for stranger in displaced} == {"192.0.2.1"}
     assert len(strangers) == len(quiet) + STRANGERS_PER_ADDRESS
+
+
+def test_an_address_displaces_none_that_has_no_more_than_itself() -> None:
+    strangers = Strangers(2)
+    strangers.admit("a", 0.0)
+    own = strangers.admit("b", 5.0)
+    assert own is not None
+    assert strangers.admit("b", 5.0 + GRACE_SECONDS / 2) is None
+    found = strangers.admit("b", 5.0 + GRACE_SECONDS)
+    assert found is not None
+    assert found[1] is own[0]
+
+
+def test_the_address_that_has_most_makes_room_for_a_new_one() -> None:
+    strangers = Strangers(8)
+    for number in range(8):
+        strangers.admit("two" if number < 2 else "six", number / 10)
+    found = strangers.admit("new", 10.0)
+    assert found is not None
+    assert found[1] is not None
+    assert (found[1].address, found[1].since) == ("six", 0.2)
 
 
 def test_those_without_an_address_share_the_whole_and_displace_each_other() -> None:
@@ -107,6 +121,7 @@ def test_a_budget_bounds_the_whole_and_each_account_and_is_given_back() -> None:
     assert not budget.take(None)
     budget.release("a", 2)
     assert (budget.used, budget.take("a", 2), budget.used) == (2, True, 4)
+    assert Budget(total=4, each=2).take(None, 4)
 
 
 def test_an_account_has_its_pace_and_the_others_do_not_wait_for_it() -> None:

@@ -54,11 +54,13 @@ def job(world: World, files: FileSystem) -> LoggedJob:
 
 
 def test_the_reader_is_told_once_and_sees_all_of_the_log_when_the_file_system_is_back(
-    world: World, job: LoggedJob, files: FileSystem
+    world: World, job: LoggedJob, files: FileSystem, mocker: MockerFixture
 ) -> None:
+    tries = mocker.spy(follow.LogFollower, "_report_stall")
     job.write("".join(f"line {number}\n" for number in range(50_000)))
     with world.core.follow(job.id) as followed:
         followed.wait_for(lambda: NOTICE in followed.text(stream="stderr"), PATIENCE)
+        wait_until("it is tried again", lambda: tries.call_count > 2, seconds=PATIENCE)
         job.write("the last line\n")
         files.repaired.set()
         followed.wait_for(lambda: followed.text().endswith("the last line\n"), PATIENCE)
