@@ -254,7 +254,6 @@ def test_a_user_whose_account_may_not_be_used_any_more_gets_no_jobs(people: Peop
 
 
 def test_who_becomes_root_through_a_group_gets_no_jobs_and_the_program_refuses_too(people: People) -> None:
-    asked = str(people.site.folder / "runner.sock")
     for group in ("disk", "root"):
         subprocess.run(["gpasswd", "--add", "bob", group], check=True, capture_output=True)
         try:
@@ -263,8 +262,6 @@ def test_who_becomes_root_through_a_group_gets_no_jobs_and_the_program_refuses_t
             assert refusal.value.status == 403
             shown = people.as_service("/usr/bin/sudo", "-n", "-u", "bob", str(people.program))
             assert shown.stderr == f"ucloud-slurm-as-user: bob is in the group {group}, whose members can become root\n"
-            answer = people.as_service("/usr/bin/python3", "-c", ASKING.replace("alice", "bob"), asked).stdout
-            assert "may not act as the account bob" in answer
         finally:
             subprocess.run(["gpasswd", "--delete", "bob", group], check=True, capture_output=True)
 
