@@ -16,7 +16,11 @@ from tests.sandbox.processes import wait_until
 from tests.support.factories import job_data
 from tests.support.foreign import foreign
 from tests.support.model import Model
+from ucloud_slurm.provider import reconciliation
 from ucloud_slurm.store.job_state import JobPhase, Stop
+from ucloud_slurm.ucloud.jobs import Job
+from ucloud_slurm.ucloud.reports import JobState
+from ucloud_slurm.ucloud.wire import from_data
 
 OWNERS = 10
 ASKING_SECONDS = 0.9  # of the site's program, for each of them
@@ -183,3 +187,20 @@ def test_a_job_that_ran_between_two_passes_is_recorded_without_a_question_in_the
     world.work(60)
     assert world.told(job)[-2:] == ["RUNNING", "SUCCESS"]
     assert next(update["outputFolder"] for update in world.core.job(job).updates) == f"/jobs/{job}"
+
+
+@pytest.mark.parametrize("era", ["today"], scope="session")
+def test_a_pass_asks_for_the_users_of_unknown_jobs_for_a_while_only(
+    world: World, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [from_data(Job, one) for one in unknown(3)]
+    monkeypatch.setattr(type(world.provider.core), "jobs", lambda _self, state: jobs if state is JobState.RUNNING else [])
+    with monkeypatch.context() as short:
+        short.setattr(reconciliation, "ASK_SECONDS", 0.0)
+        assert reconciliation.reconcile(world.provider)
+    assert program.users() == []
+    assert all(world.provider.jobs.get(job.id) is None for job in jobs)
+    world.clock.advance(world.provider.config.ucloud.compare_every)
+    assert reconciliation.reconcile(world.provider)
+    assert sorted(program.users()) == ["user0", "user1", "user2"]
+    assert {world.row(job.id).local_user for job in jobs} == {"ada"}

@@ -82,6 +82,7 @@ def _wait(path: Path, code: str, seconds: float) -> ipc.Message:
     :raises Refused: it was no, or none came in time
     """
     until = time.monotonic() + seconds
+    why = "The browser has not answered in time. Nothing was changed; please connect again at UCloud."
     try:
         while time.monotonic() < until:
             time.sleep(POLL_SECONDS)
@@ -90,12 +91,12 @@ def _wait(path: Path, code: str, seconds: float) -> ipc.Message:
                 if answer.get("outcome") == "connected":
                     return answer
     except KeyboardInterrupt:
-        with suppress(NotNow):
-            answer = _ask(path, {"verb": "release", "code": code})
-            if answer.get("outcome") == "connected":
-                return answer
-        raise Refused("Given up. Nothing was changed.") from None
-    raise Refused("The browser has not answered in time. Nothing was changed; please connect again at UCloud.")
+        why = "Given up. Nothing was changed."
+    with suppress(NotNow):
+        answer = _ask(path, {"verb": "release", "code": code})
+        if answer.get("outcome") == "connected":
+            return answer
+    raise Refused(why)
 
 
 @click.command()

@@ -35,7 +35,6 @@ ACCEPT_SECONDS = 5.0  # after which a listener that was closed is noticed
 INVALID_CODES = 10  # from one account within INVALID_CODES_SECONDS
 INVALID_CODES_SECONDS = 60.0
 ONE_AT_A_TIME = "One at a time."
-BUSY: Message = {"refused": ONE_AT_A_TIME, "busy": True}
 CONTESTED = (
     "Somebody has typed this code in another account as well, so it does not work any more. Take the new code that the "
     "page of UCloud shows you, and show it to nobody."
@@ -190,7 +189,9 @@ class LinkServer:
                     self._count[uid] += 1
                     count = self._count[uid]
                 try:
-                    answer = self._answer(uid, connection) if count <= CONNECTIONS_PER_USER else BUSY
+                    answer = (
+                        self._answer(uid, connection) if count <= CONNECTIONS_PER_USER else _refusal(ONE_AT_A_TIME, busy=True)
+                    )
                     ipc.send(connection, answer, within=MESSAGE_SECONDS)
                 finally:
                     with self._lock:
@@ -213,14 +214,15 @@ class LinkServer:
         except Problem as error:
             if error.status >= 500:
                 log.error("linkd: a request of the account with uid %d failed: %s", uid, one_line(error.why))
-            return _refusal(error.why)
+            return _refusal(error.why, busy=error.status >= 500 or error.status == TooMany.status)
         except Exception as error:  # noqa: BLE001  one request must not end the others
             log.error("unexpected %s in linkd: %s", type(error).__name__, one_line(str(error), 200))
-            return _refusal("The provider cannot do this at the moment. Please try again later.")
+            return _refusal("The provider cannot do this at the moment. Please try again later.", busy=True)
 
 
-def _refusal(why: str) -> Message:
-    return {"refused": why}
+def _refusal(why: str, *, busy: bool = False) -> Message:
+    """An answer; ``busy``: the same request can be sent again."""
+    return {"refused": why, "busy": True} if busy else {"refused": why}
 
 
 def _entry(uid: int) -> pwd.struct_passwd:

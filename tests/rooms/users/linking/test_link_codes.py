@@ -8,6 +8,7 @@ import socket
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -34,8 +35,8 @@ from tests.rooms.users.linking.people import (
 from tests.sandbox.browser import CONNECT, NEW_CODE, NOT_MINE, Browser
 from tests.sandbox.core import ERAS, CoreError
 from tests.sandbox.processes import wait_until
-from ucloud_slurm.errors import Forbidden
-from ucloud_slurm.store.codes import code_text
+from ucloud_slurm.errors import Forbidden, StorageFullError
+from ucloud_slurm.store.codes import Codes, code_text
 from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.system import ipc
 from ucloud_slurm.users import linking as daemon
@@ -207,6 +208,33 @@ def test_who_gives_up_waiting_gives_the_code_back(world: World, path: Path) -> N
     assert process.returncode == 1
     assert text.endswith("Given up. Nothing was changed.\n")
     assert browser.code() == code
+
+
+def test_who_waits_goes_on_while_the_daemon_cannot_say_what_came_of_it(
+    world: World, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = connect(world)
+    failures = itertools.count()
+    claimed = Codes.claimed
+
+    def failing(self: Codes, *arguments: Any) -> Any:
+        if next(failures) < 2:
+            raise StorageFullError("the disk is full")
+        return claimed(self, *arguments)
+
+    monkeypatch.setattr(Codes, "claimed", failing)
+    with browser.answering():
+        status, text = typed(path, "link", "--yes", keys=f"{browser.code()}\n")
+    assert (status, text.splitlines()[-1]) == (0, f"{USER} is connected with ada.")
+    assert next(failures) > 2
+
+
+def test_who_is_not_answered_in_time_is_not_connected(world: World, path: Path) -> None:
+    browser = connect(world)
+    world.clock.advance(598)
+    status, text = typed(path, "link", "--yes", keys=f"{browser.code()}\n")
+    assert (status, "The browser has not answered in time" in text) == (1, True)
+    assert NOT_MINE not in browser.look().text
 
 
 def test_an_outcome_is_only_for_the_account_that_has_typed_the_code(world: World, path: Path) -> None:

@@ -49,7 +49,7 @@ def test_the_page_is_kept_nowhere_and_loads_nothing(world: World, wrong: bool) -
     policy = page.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     assert "unsafe" not in policy
-    assert "form-action 'self'" in policy
+    assert "form-action 'self'; frame-ancestors 'none'" in policy
     assert "<script" not in page.text
     assert "<b>" not in page.text
     assert ("choose\nConnect" in page.text) is wrong
@@ -59,7 +59,7 @@ def test_nothing_but_the_page_is_public(world: World) -> None:
     browser = connect(world)
     code, link = browser.code(), f"link/{browser.secret}"
     for verb, path in (("PUT", link), ("POST", "link/x"), ("GET", "link"), ("GET", f"{link}/x")):
-        answer = requests.request(verb, f"{world.url}{BASE}/{path}", timeout=5)
+        answer = requests.request(verb, f"{world.url}{BASE}/{path}", allow_redirects=False, timeout=5)
         assert answer.status_code in (401, 404, 405)
         assert code not in answer.text
 
