@@ -3,11 +3,18 @@
 VENV := .venv
 BIN := $(VENV)/bin
 MEASURED := docs/measured
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest --durations=20 --durations-min=1
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help venv demo test test-real test-beside test-rest test-pyslurm bench bench-pyslurm lint docs format clean
+LOCK := etc/requirements.lock
+TESTS_LOCK := etc/requirements-tests.lock
+SUPPLY := build/supply
+WHEELHOUSE := build/wheelhouse
+COMPILE := $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+
+.PHONY: help venv demo test test-real test-beside test-rest test-pyslurm bench bench-pyslurm lint docs lock sbom audit wheelhouse format clean
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
@@ -55,6 +62,22 @@ docs: venv  ## Write the reference pages anew and build the documentation into b
 	$(BIN)/python -m docs.generate
 	$(BIN)/sphinx-build -q -W --keep-going docs build/docs
 
+lock: $(SUPPLY)/stamp  ## Pin with hashes what setup.cfg asks for, into etc/*.lock (UPGRADE=1: the newest of all).
+	$(COMPILE) setup.cfg --output-file $(LOCK)
+	$(COMPILE) setup.cfg --extra tests --constraints $(LOCK) --output-file $(TESTS_LOCK)
+
+sbom: $(SUPPLY)/stamp  ## List what the lock installs, in CycloneDX's form, into build/sbom.json.
+	$(SUPPLY)/bin/cyclonedx-py requirements --mc-type application --output-reproducible --of JSON -o build/sbom.json $(LOCK)
+
+audit: $(SUPPLY)/stamp  ## Look for known vulnerabilities of what the lock installs; an answer that does not come is a failure.
+	$(SUPPLY)/bin/pip-audit --progress-spinner off --strict --require-hashes --disable-pip --requirement $(LOCK)
+
+wheelhouse: venv  ## Everything that an installation without a network needs, for this Python, into build/wheelhouse.
+	rm -rf $(WHEELHOUSE) build/lib build/scripts-*
+	@$(PIP) download --require-hashes --only-binary :all: --requirement $(LOCK) --dest $(WHEELHOUSE)
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir $(WHEELHOUSE) .
+	cp $(LOCK) $(WHEELHOUSE)
+
 format: venv  ## Bring the code into shape.
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
@@ -65,7 +88,7 @@ clean:  ## Delete what was made here, .venv too.
 
 # The system's Python where it is new enough: the sandbox runs the service as an account of its own, which may not
 # be able to read a Python in somebody's home.
-$(VENV)/stamp: setup.cfg setup.py
+$(VENV)/stamp: setup.cfg setup.py $(TESTS_LOCK)
 	@set -e; \
 	python=python3; \
 	if /usr/bin/python3 -c '$(NEW_ENOUGH)' 2>/dev/null; then python=/usr/bin/python3; fi; \
@@ -78,6 +101,13 @@ $(VENV)/stamp: setup.cfg setup.py
 	fi; \
 	if ! $$python -c '$(NEW_ENOUGH)'; then echo "Python 3.11 or newer is needed."; exit 1; fi; \
 	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then $$python -m venv --clear $(VENV); fi
-	@echo "installing what setup.cfg asks for into $(VENV)"
+	@echo "installing what $(TESTS_LOCK) lists into $(VENV)"
+	@$(PIP) install --require-hashes --requirement $(TESTS_LOCK)
 	@$(PIP) install --use-pep517 --editable '.[tests]'
+	@touch $@
+
+# Tools of their own, which the product and its tests do not share anything with.
+$(SUPPLY)/stamp: $(VENV)/stamp
+	$(BIN)/python -m venv --clear $(SUPPLY)
+	@$(SUPPLY)/bin/python -m pip --quiet --disable-pip-version-check install 'uv >= 0.8' 'pip-audit >= 2.9' 'cyclonedx-bom >= 7'
 	@touch $@

@@ -178,7 +178,7 @@ def verbs(path: str = "ucloud-slurm", command: click.Command = command_line) -> 
 def _verb(path: str, command: click.Command, underline: str = "-") -> str:
     arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
-    usage = [path, *("[OPTIONS]" for _ in options[:1]), *(str(one.name).upper() for one in arguments)]
+    usage = [path, *("[OPTIONS]" for _ in options[:1]), *(str(one.name).upper() for one in arguments if one.metavar != "")]
     if isinstance(command, click.Group):
         usage.append("COMMAND")
     help_ = re.sub(r"`([^`]*)`", r"``\1``", inspect.cleandoc(command.help or ""))

@@ -1,16 +1,22 @@
 """How gunicorn serves the provider: /etc/ucloud-slurm/gunicorn.conf.py.
 
-The service file names this file. Names that an older gunicorn does not know (22.0 is the oldest) are ignored.
+The service file names this file. It needs gunicorn 27.
 """
 
-# The address for the proxy, and never one that others can reach: the proxy terminates TLS and passes only what UCloud
-# calls.
-bind = "127.0.0.1:8889"
+# systemd passes the socket (ucloud-slurm.socket) and this path is not used, except where the service is started without
+# systemd. A site whose proxy cannot use a unix socket adds a TCP port to the socket unit, in a drop-in:
+#     [Socket]
+#     ListenStream=127.0.0.1:8889
+# What that costs: everybody on this host may connect and use up what strangers may use, and whoever takes the port
+# while systemd does not hold it receives UCloud's token. `ucloud-slurm check` warns of it.
+bind = "unix:/run/ucloud-slurm/web.sock"
 
-# Requests wait for Slurm and for the disk, not for a CPU: few processes, many threads.
+# Requests wait for Slurm and for the disk, not for a CPU: few processes, many threads. The worker class reads a request
+# before it spends a thread on it, and splits the threads of a process: half of them are for UCloud, the others for
+# browsers with a session, for operators and for everybody else.
 workers = 2
-worker_class = "gthread"
-threads = 16
+worker_class = "ucloud_slurm.web.server.worker.Worker"
+threads = 32
 
 # A process without a heartbeat for so many seconds is replaced. No request takes that long: what Slurm does not do at
 # once, the worker (ucloud-slurm-worker.service) does later.
@@ -24,8 +30,10 @@ limit_request_line = 4094
 limit_request_fields = 50
 limit_request_field_size = 8190
 
-# Nothing depends on the address of the client, so no header of a proxy is trusted.
+# No header of a proxy changes what gunicorn tells the application.
 forwarded_allow_ips = ""
+forwarder_headers = ""
+secure_scheme_headers = {}
 
 # The heartbeat must not wait for a disk.
 worker_tmp_dir = "/dev/shm"  # noqa: S108

@@ -20,6 +20,7 @@ from tests.sandbox.installation import Installation
 from tests.sandbox.processes import wait_until
 from tests.sandbox.relay import Relay
 from tests.sandbox.site import PRODUCTS, Site, SiteSettings
+from tests.support import foreign
 from tests.support.keys import next_key
 from tests.support.model import Model, ModelJob
 from ucloud_slurm.app import create_app
@@ -51,6 +52,19 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+def pytest_configure() -> None:
+    """Foreign calls are looked at from now on."""
+    foreign.install()
+
+
+@pytest.fixture(autouse=True)
+def foreign_calls() -> Iterator[list[str]]:
+    """Calls that wait for others in a write transaction: there are none, also where the error that they raise is answered."""
+    foreign.violations.clear()
+    yield foreign.violations
+    assert foreign.violations == []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,6 +13,7 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import Open, Serve, World
 from tests.support.factories import job, job_data
+from tests.support.foreign import slow_disk
 from tests.support.model import ModelSubmission
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.errors import StorageFullError
@@ -69,7 +70,7 @@ def durable(mocker: MockerFixture) -> list[float]:
                 yield connection
                 if outermost and durable:
                     times.append(time.monotonic())
-                    threading.Event().wait(SYNC_SECONDS)
+                    slow_disk(SYNC_SECONDS)
         finally:
             there.inside = not outermost
 
@@ -148,7 +149,8 @@ def test_what_was_started_is_abandoned_where_its_row_cannot_be_written(world: Wo
         return pending
 
     def full(*_: Any, **__: Any) -> None:
-        assert started.wait(PATIENCE)
+        while not started.is_set():
+            slow_disk(0.005)
         raise StorageFullError("the disk is full")
 
     mocker.patch.object(world.model, "start", start)

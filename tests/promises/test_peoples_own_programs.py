@@ -45,7 +45,7 @@ class Runner:
                 return
             with connection:
                 try:
-                    ipc.serve(connection, lambda _message: (self.answer, []), waits=1.0, sends=1.0)
+                    ipc.serve(connection, lambda _message, _descriptors: self.answer, waits=1.0, sends=1.0)
                 except ipc.ConnectionLostError:
                     continue  # somebody looked whether it is there
 

@@ -15,11 +15,11 @@ from tests.conftest import World
 from tests.support.factories import new_job
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.charges import RestKey
+from ucloud_slurm.store.codes import Claim, Code, Codes, code_text
 from ucloud_slurm.store.job_rows import WHOLE
 from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.outbox import MessageOutcome, OutboxMessage
-from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.store.retention import Retention
 from ucloud_slurm.store.sessions import Kind, Session
 from ucloud_slurm.store.sqlite import Store
@@ -129,6 +129,16 @@ def life(world: World) -> None:
     world.work(100 * 86400)
 
 
+def _claimed(codes: Codes, secret: str, number: int, now: float) -> Code:
+    text = code_text(secret, number)
+    code = codes.of(text, now)
+    assert code is not None
+    assert codes.claim(code, Claim("l", 1, "host"), now)
+    claimed = codes.claimed(text, 1, now)
+    assert claimed is not None
+    return claimed
+
+
 def the_rest(provider: Provider) -> None:
     """What no life has in it, asked for by name."""
     now, jobs, store = provider.now(), provider.jobs, provider.store
@@ -192,10 +202,16 @@ def the_rest(provider: Provider) -> None:
     sessions.given("1", "user:u")
     sessions.given_to_a_group("1")
     sessions.access(["1"])
-    people, link = provider.people, UserLink("u", "l", 1, now, "me")
-    code = provider.codes.of(provider.codes.new("u", now), now)
-    assert code is not None
-    provider.codes.spend(code, people, link)
+    people = provider.people
+    codes, secret = provider.codes, provider.codes.new("u", now)
+    code = _claimed(codes, secret, 1, now)
+    codes.release(code)
+    code = _claimed(codes, secret, 1, now)
+    codes.reject(secret, code.shown, people, now)
+    codes.claim(_claimed(codes, secret, 2, now), Claim("another", 2, "host"), now)
+    codes.renew(secret, now)
+    codes.connect(secret, _claimed(codes, secret, 3, now).shown, people, now, 1)
+    people.former("u", "l")
     people.of("u")
     people.listed()
     people.with_account("l", 1)

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import venv
 from collections.abc import Iterator
 from email import message_from_bytes
 from importlib.metadata import packages_distributions
@@ -13,10 +14,16 @@ from zipfile import ZipFile
 
 import pytest
 
+from ucloud_slurm.users import bundle
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "ucloud_slurm"
 BUILD_SDIST = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
-SHIPPED = re.compile(r"ucloud_slurm/(.+\.py|py\.typed|web/templates/[^/]+\.html)|ucloud_slurm-[^/]+\.dist-info/.+")
+BUILD_EDITABLE = "import sys; from setuptools import build_meta; print(build_meta.build_editable(sys.argv[1]))"
+SHIPPED = re.compile(
+    r"ucloud_slurm/(.+\.py|py\.typed|web/templates/[^/]+\.html)|ucloud_slurm-[^/]+\.dist-info/.+"
+    r"|ucloud_slurm-[^/]+\.data/scripts/ucloud-slurm-as-user"
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +63,8 @@ def test_a_wheel_holds_the_package_and_no_simulated_ucloud(wheel: Path) -> None:
     assert not [name for name in shipped if not SHIPPED.fullmatch(name)]
     assert not [name for name in shipped if {"tests", "sandbox", "core"} & set(Path(name).parts)]
     here = {str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*") if path.is_file()}
-    assert {name for name in shipped if ".dist-info/" not in name} == {n for n in here if "__pycache__" not in n}
+    modules = {name for name in shipped if name.startswith("ucloud_slurm/")}
+    assert modules == {name for name in here if "__pycache__" not in name}
     with ZipFile(wheel) as archive:
         code = [name for name in shipped if name.startswith("ucloud_slurm/")]
         assert not [name for name in code if re.search(rb"(?i)simulated.?(ucloud|core)", archive.read(name))]
@@ -67,7 +75,28 @@ def test_a_wheel_of_the_source_distribution_holds_the_same(checkout: Path, wheel
     run("-m", "tarfile", "--extract", str(made), str(tmp_path / "source"))
     (source,) = (tmp_path / "source").iterdir()
     assert (source / "tests" / "sandbox" / "__main__.py").is_file()  # the sandbox comes with the sources
-    assert names(pip_wheel(source)) == names(wheel)
+    other = pip_wheel(source)
+    assert names(other) == names(wheel)
+    assert the_program(other) == the_program(wheel) == bundle.contents(), "wherever it is built"
+
+
+def test_every_way_to_install_gives_the_program_that_sudo_starts(checkout: Path, wheel: Path, tmp_path: Path) -> None:
+    editable = tmp_path / run("-c", BUILD_EDITABLE, str(tmp_path), cwd=checkout).splitlines()[-1]
+    venv.EnvBuilder(symlinks=True).create(tmp_path / "venv")
+    made = tmp_path / "venv" / "bin" / bundle.NAME
+    for each in (wheel, editable):
+        into = ("--python", str(tmp_path / "venv"), "install", "--no-deps", "--no-index", "--force-reinstall")
+        run("-m", "pip", *into, str(each))
+        assert made.read_bytes() == bundle.contents()
+        assert made.stat().st_mode & 0o777 == 0o755
+        assert "was not started by sudo" in subprocess.run([made], capture_output=True, text=True, check=False, env={}).stderr
+        made.unlink()
+
+
+def the_program(wheel: Path) -> bytes:
+    with ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(f"/scripts/{bundle.NAME}")]
+        return archive.read(name)
 
 
 def test_the_product_asks_for_what_it_imports_and_nothing_else(wheel: Path) -> None:

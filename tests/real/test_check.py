@@ -80,7 +80,7 @@ def test_a_site_on_which_jobs_run_is_green_and_its_products_and_people_were_trie
         ("gpus", 1, "Requested node configuration is not available"),
         ("memory_gb", 4000, "not available"),
         ("cpus", 4000, "not available"),
-        ("options", ["--no-such-option=1"], "unrecognized option"),
+        ("options", ["--stepmgr"], "unrecognized option"),
         ("partition", "nope", "there is no partition nope"),
     ],
 )

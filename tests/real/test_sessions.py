@@ -21,7 +21,7 @@ from tests.sandbox import packages
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.installation import Installation
 from tests.sandbox.processes import answers, wait_until
-from tests.support.web import PACKAGES, PATIENCE, PORT, Visitor, Web, is_closed, is_waiting, web_opener
+from tests.support.web import PACKAGES, PATIENCE, PORT, Visitor, Web, chromium, is_closed, is_waiting, web_opener
 
 pytestmark = pytest.mark.beside
 
@@ -66,23 +66,8 @@ def job(web: Web) -> str:
 @pytest.fixture(scope="module")
 def browser(apps: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """A browser without a screen, to which any certificate is good."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--ignore-certificate-errors",
-        "--window-size=1200,900",
-    ):
-        options.add_argument(argument)
-    environment = os.environ | {"TMPDIR": str(tmp_path_factory.mktemp("browser"))}
-    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver", env=environment))
-    driver.set_page_load_timeout(PATIENCE)
-    driver.set_script_timeout(PATIENCE)
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("browser")) as driver:
+        yield driver
 
 
 def shoot(browser: webdriver.Chrome, name: str) -> None:

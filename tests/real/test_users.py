@@ -3,6 +3,7 @@
 import os
 import pwd
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tests.sandbox.installation import Installation
 from tests.sandbox.processes import wait_until
 from tests.support.factories import application, job_data, text, word
 from tests.support.people import ALICE, BOB, EVE, PATIENCE, People, people_site
+from ucloud_slurm.system.slurm_options import OWNED, SITE
 
 pytestmark = pytest.mark.beside
 
@@ -249,6 +251,58 @@ def test_a_user_whose_account_may_not_be_used_any_more_gets_no_jobs(people: Peop
         assert refusal.value.status == 403
     finally:
         subprocess.run(["usermod", "--shell", "/bin/bash", "bob"], check=True)
+
+
+def test_who_becomes_root_through_a_group_gets_no_jobs_and_the_program_refuses_too(people: People) -> None:
+    for group in ("disk", "root"):
+        subprocess.run(["gpasswd", "--add", "bob", group], check=True, capture_output=True)
+        try:
+            with pytest.raises(CoreError, match=f"administrator, through the group {group}") as refusal:
+                people.submit(BOB)
+            assert refusal.value.status == 403
+            shown = people.as_service("/usr/bin/sudo", "-n", "-u", "bob", str(people.program))
+            assert shown.stderr == f"ucloud-slurm-as-user: bob is in the group {group}, whose members can become root\n"
+        finally:
+            subprocess.run(["gpasswd", "--delete", "bob", group], check=True, capture_output=True)
+
+
+def test_what_is_installed_beside_the_program_does_not_run_as_a_user(people: People, installation: Installation) -> None:
+    """The installation becomes a virtual environment in which a dependency has left what every Python runs."""
+    packages = installation.folder / "lib" / f"python3.{sys.version_info[1]}" / "site-packages"
+    settings, marker = installation.folder / "pyvenv.cfg", people.site.folder / "ran"
+    settings.write_text(f"home = {Path(installation.python).parent}\n")
+    packages.mkdir(parents=True)
+    (packages / "any.pth").write_text(f"import os; os.close(os.open({str(marker)!r}, os.O_CREAT, 0o666))\n")
+    mode = people.site.folder.stat().st_mode
+    people.site.folder.chmod(0o777)
+    try:
+        shown = people.as_service("/usr/bin/sudo", "-n", "-u", "bob", str(people.program))
+        assert "standard input is not a socket" in shown.stderr
+        assert not marker.exists()
+        subprocess.run([installation.folder / "bin" / "python3", "-c", ""], check=True, env={})
+        assert marker.exists(), "so it runs in any other Python there"
+    finally:
+        people.site.folder.chmod(mode)
+        settings.unlink()
+        shutil.rmtree(packages.parents[1])
+
+
+def test_a_users_own_processes_do_not_read_the_memory_of_the_program(people: People, theirs: dict[str, str]) -> None:
+    asked = str(people.site.folder / "runner.sock")
+    assert people.as_service("/usr/bin/python3", "-c", ASKING, asked).stdout == '{"found": false}\n'
+    uid = pwd.getpwnam("alice").pw_uid
+    found = subprocess.run(["pgrep", "-u", str(uid), "-f", str(people.program)], capture_output=True, text=True, check=True)
+    for pid in found.stdout.split():
+        for name in ("mem", "environ", "maps", "fd/0"):
+            argv = ["/usr/bin/head", "-c", "0", f"/proc/{pid}/{name}"]
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, user=uid, group=uid, extra_groups=[])
+            assert "Permission denied" in done.stderr
+
+
+def test_every_option_of_this_sbatch_is_known(people: People) -> None:
+    names = set(re.findall(r"(?<![\w-])--([a-z][a-z0-9-]+)", people.cluster.run("sbatch", "--help")))
+    assert len(names) > 80
+    assert names - OWNED - SITE == set()
 
 
 def _sudos(people: People) -> set[int]:

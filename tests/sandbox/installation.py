@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 import ucloud_slurm
 from tests.sandbox.errors import SandboxError
+from ucloud_slurm.users import bundle
 
 NAME = "ucloud-slurm"
 RULE = "/etc/ucloud-slurm-people.toml"
@@ -63,7 +64,7 @@ class Installation:
     @property
     def program(self) -> Path:
         """The small program that sudo starts as a user."""
-        return self.folder / "bin" / "ucloud-slurm-as-user"
+        return self.folder / "bin" / bundle.NAME
 
     @property
     def rule(self) -> Path:
@@ -79,11 +80,8 @@ class Installation:
 
     def _make_program(self) -> None:
         self.program.parent.mkdir(mode=0o755, exist_ok=True)
-        self.program.write_text(
-            f"#!{self.python} -IB\nimport sys\nsys.path.insert(0, {str(self.folder)!r})\n"
-            "from ucloud_slurm.users.as_user import main\nmain()\n"
-        )
-        self.program.chmod(0o755)
+        bundle.write(self.program, self.folder)
+        (self.program.parent / "python3").symlink_to(self.python)
 
     def _check_interpreter(self) -> None:
         path = Path(self.python)

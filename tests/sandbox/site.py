@@ -26,6 +26,7 @@ PRODUCTS: tuple[dict[str, Any], ...] = (
     {"id": "example-compute-4", "category": "example-compute", "partition": "cpu"},
 )
 START_SECONDS = 20.0
+GUNICORN = Path(__file__).parents[2] / "etc/gunicorn.conf.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class SiteSettings:
 
     folder: Path
     workers: int = 1
-    threads: int = 8
+    threads: int = 16
     products: Sequence[Mapping[str, Any]] = PRODUCTS
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     outside: Sequence[Mapping[str, Any]] = ()
@@ -76,6 +77,7 @@ class Site:
             "refresh-token": self._core.refresh_token + "\n",
             "ucloud.pub": self._core.public_key + "\n",
             "config.toml": toml(self._tables()),
+            "gunicorn.conf.py": GUNICORN.read_text(),
         }
         for name, text in files.items():
             path = self.folder / name
@@ -133,19 +135,17 @@ class Site:
         process = self.spawn(
             "-m",
             "gunicorn",
+            "-c",
+            str(self.folder / "gunicorn.conf.py"),
+            # A TCP port, as a site may ask for: nobody holds it for the service, and everybody on this host may connect.
             "--bind",
             self.url.removeprefix("http://"),
             "--workers",
             str(settings.workers),
-            "--worker-class",
-            "gthread",
             "--threads",
             str(settings.threads),
-            "--worker-tmp-dir",
-            "/dev/shm",
             "--graceful-timeout",
             "5",
-            "--no-control-socket",
             "ucloud_slurm.wsgi:app",
         )
         wait_until("the service", lambda: self._alive() or process.poll() is not None, seconds=START_SECONDS)

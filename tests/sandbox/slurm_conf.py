@@ -91,7 +91,7 @@ def slurm_conf(facts: ClusterFacts) -> str:
         "JobAcctGatherType=jobacct_gather/linux",
         "JobAcctGatherFrequency=2",
         "JobAcctGatherParams=OverMemoryKill",
-        "PropagateResourceLimits=NONE",
+        "PropagateResourceLimits=NOFILE",  # Slurm's own default is ALL
         "SchedulerType=sched/backfill",
         "SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2,default_queue_depth=1000",
         "SelectType=select/cons_tres",

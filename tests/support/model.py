@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tests.support import foreign
 from ucloud_slurm.slurm.errors import ActionRefusedError, OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
 from ucloud_slurm.slurm.records import (
     Candidate,
@@ -82,6 +83,14 @@ class ModelSubmission:
         self.model.counts["abandoned"] += 1
 
 
+class Commands(Counter[str]):
+    """How often each of Slurm's commands was run. None of them is run in a write transaction of the database."""
+
+    def __setitem__(self, command: str, times: int) -> None:
+        foreign.refuse(command)
+        super().__setitem__(command, times)
+
+
 @dataclass
 class Model:
     """A cluster whose time is the test's."""
@@ -89,7 +98,7 @@ class Model:
     now: Callable[[], float]
     user: str = "nobody"
     jobs: list[ModelJob] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Commands)
     controller: bool = True
     accounting: bool = True
     lose_answers: int = 0  # so many submissions land without an answer

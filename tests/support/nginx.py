@@ -43,20 +43,29 @@ def path_form(text: str) -> str:
     )
 
 
+def main(folder: Path, text: str, user: str, connections: int = 1024) -> str:
+    """The whole configuration of an nginx that keeps its files in a folder.
+
+    :param text: what would be in /etc/nginx/conf.d
+    :param user: of the processes that answer; an empty one for the caller's own
+    """
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    places = "\n".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+    return (
+        f"{f'user {user};' if user else ''}\nworker_processes 1;\nworker_rlimit_nofile 65536;\ndaemon off;\n"
+        f"pid {folder}/nginx.pid;\nerror_log stderr;\nevents {{ worker_connections {connections}; }}\n"
+        f"http {{\naccess_log off;\n{places}\n{text}}}\n"
+    )
+
+
 @contextmanager
 def running(folder: Path, text: str, port: int) -> Iterator[None]:
     """Runs nginx with a configuration that has a certificate in the folder and listens at the port."""
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    places = "\n".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
-    user = "user root;\n" if os.geteuid() == 0 else ""
-    main = folder / "nginx.conf"
-    main.write_text(
-        f"{user}worker_processes 1;\ndaemon off;\npid {folder}/pid;\nevents {{}}\n"
-        f"http {{\naccess_log off;\n{places}\n{text}}}\n"
-    )
+    file = folder / "nginx.conf"
+    file.write_text(main(folder, text, "root" if os.geteuid() == 0 else ""))
     program = shutil.which("nginx", path=PATH)
     assert program is not None
-    command = [program, "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(main)]
+    command = [program, "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(file)]
     tested = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False, timeout=30)
     assert tested.returncode == 0, tested.stderr
     assert "warn" not in tested.stderr

@@ -4,10 +4,12 @@ The world has this machine's files, but for the places where an administrator in
 looks for units: those are its own, and nothing is left of them when it ends. Its processes end with it.
 """
 
+import grp
 import os
 import pwd
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import venv
@@ -21,6 +23,9 @@ from tests.sandbox.core import SimulatedCore
 from tests.sandbox.installation import Installation
 from tests.sandbox.processes import find, wait_until
 from tests.sandbox.site import free_port, toml
+from tests.support import nginx
+from tests.support.unix_http import get
+from ucloud_slurm.users import bundle
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD = Path("/lib/systemd/systemd")
@@ -29,16 +34,28 @@ TARGETS = ("sysinit", "basic", "shutdown", "multi-user", "timers", "sockets", "n
 JOURNAL = ("systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket")
 SERVICES = ("ucloud-slurm.service", "ucloud-slurm-worker.service", "ucloud-slurm-listener.service", "ucloud-slurm-link.service")
 WANTED = (
+    "ucloud-slurm.socket",
     "ucloud-slurm.service",
     "ucloud-slurm-worker.timer",
     "ucloud-slurm-listener.service",
     "ucloud-slurm-runner.socket",
     "ucloud-slurm-link.socket",
 )
+WEB_SOCKET = "/run/ucloud-slurm/web.sock"
+PROXY_GROUP = "ucloud-slurm-proxy"
+PROXY_USER = "www-data"
+NGINX_UNIT = """
+[Unit]
+Description=nginx
+DefaultDependencies=no
+[Service]
+ExecStart=/usr/sbin/nginx -c /run/world/nginx/nginx.conf
+KillMode=mixed
+LimitNOFILE=65536
+"""
 OWN_PLACES = ("/usr/lib/systemd/system", "/etc/systemd", "/etc/sudoers.d", "/etc/ucloud-slurm", "/var/lib/ucloud-slurm", "/opt")
 PROGRAMS = {
     "ucloud-slurm": "from ucloud_slurm.cli.main import main\nmain()",
-    "ucloud-slurm-as-user": "from ucloud_slurm.users.as_user import main\nmain()",
     "gunicorn": "from gunicorn.app.wsgiapp import run\nrun()",
 }
 
@@ -49,19 +66,24 @@ mount -t proc proc /proc
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/lock /run/world
 mount --bind "$1" /run/world
-mkdir /run/cluster
+mkdir /run/cluster /run/homes
 mount --bind "$2" /run/cluster
+mount --bind "$3" /run/homes
 for place in /tmp /var/tmp; do
     mount -t tmpfs -o mode=1777 tmpfs "$place"
 done
-mkdir -p "$2"
+mkdir -p "$2" "$3"
 mount --bind /run/cluster "$2"
+mount --bind /run/homes "$3"
 mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
 for place in {places}; do
     mkdir -p "$place"
     mount -t tmpfs -o mode=755 tmpfs "$place"
 done
+cp /etc/group /run/group
+echo '{proxy}' >> /run/group
+mount --bind /run/group /etc/group
 umask 022
 cp -r /run/world/root/. /
 chmod 0440 /etc/sudoers.d/*
@@ -93,20 +115,24 @@ class Living:
 
         :param tables: added to the configuration
         """
-        packages.install(packages.missing(("systemd", "sudo")), self._cluster.folder / "apt-get.log", print)
+        packages.install(packages.missing(("systemd", "sudo", "nginx")), self._cluster.folder / "apt-get.log", print)
         shutil.rmtree(self._folder, ignore_errors=True)
         account = pwd.getpwnam(self._cluster.service_user)
         self.jobs.mkdir(mode=0o700, exist_ok=True)
         os.chown(self.jobs, account.pw_uid, account.pw_gid)
         self._install()
         self._configure(tables)
-        enter = ENTER.format(places=" ".join(OWN_PLACES), account=account.pw_name, systemd=SYSTEMD)
+        self._prepare_nginx()
+        taken = {group.gr_gid for group in grp.getgrall()}
+        gid = next(number for number in range(64_000, 65_000) if number not in taken)
+        proxy = f"{PROXY_GROUP}:x:{gid}:{PROXY_USER}"
+        enter = ENTER.format(places=" ".join(OWN_PLACES), account=account.pw_name, systemd=SYSTEMD, proxy=proxy)
+        # Another cluster, which was there first, may have made the accounts of the people.
+        places = (self._folder, self._cluster.folder, Path(pwd.getpwnam("alice").pw_dir).parent)
         namespaces = ["--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup"]
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                ["unshare", *namespaces, "bash", "-c", enter, "bash", str(self._folder), str(self._cluster.folder)],
-                stdout=log,
-                stderr=log,
+                ["unshare", *namespaces, "bash", "-c", enter, "bash", *map(str, places)], stdout=log, stderr=log
             )
         wait_until("systemd", self._is_up, seconds=30)
 
@@ -147,6 +173,7 @@ class Living:
             dropin = units / f"{service}.d" / "site.conf"
             dropin.parent.mkdir()
             dropin.write_text(f"[Service]\nBindPaths={self._cluster.folder}\n")
+        (units / "nginx.service").write_text(NGINX_UNIT)
         timer = units / "ucloud-slurm-worker.timer.d" / "site.conf"
         timer.parent.mkdir()
         timer.write_text("[Timer]\nOnActiveSec=\nOnActiveSec=1s\nOnUnitActiveSec=3s\n")  # an empty one clears all
@@ -154,24 +181,42 @@ class Living:
         shutil.copy(ROOT / "etc/sudoers", root / "etc/sudoers.d/ucloud-slurm")
         self._install_programs(root / "opt/ucloud-slurm")
 
+    def _prepare_nginx(self) -> None:
+        """The shipped configuration, without TLS."""
+        folder = self._folder / "nginx"
+        folder.mkdir(mode=0o755)
+        text = nginx.shipped(
+            "nginx.conf",
+            {
+                "listen 443 ssl;": f"listen {self._address};",
+                "    listen [::]:443 ssl;\n": "",
+                "listen 80;": f"listen 127.0.0.1:{free_port()};",
+                "    listen [::]:80;\n": "",
+                "    ssl_certificate /etc/ssl/certs/hpc.example.org.pem;\n": "",
+                "    ssl_certificate_key /etc/ssl/private/hpc.example.org.key;\n": "",
+            },
+        )
+        (folder / "nginx.conf").write_text(nginx.main(Path("/run"), text, user=PROXY_USER, connections=20_000))
+
     def _install_programs(self, folder: Path) -> None:
         venv.EnvBuilder(symlinks=True).create(folder)
         python = folder / "bin" / "python"
         for link in (folder / "bin").glob("python*"):
             link.unlink()
         python.symlink_to(self._installation.python)
+        (folder / "bin" / "python3").symlink_to("python")
         version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
         (folder / "lib" / version / "site-packages" / "ours.pth").write_text(f"{self._installation.folder}\n")
         (folder / "pyvenv.cfg").write_text(f"home = {Path(self._installation.python).parent}\n")
         for name, lines in PROGRAMS.items():
             (folder / "bin" / name).write_text(f"#!/opt/ucloud-slurm/bin/python -I\n{lines}\n")
             (folder / "bin" / name).chmod(0o755)
+        bundle.write(folder / "bin" / bundle.NAME, self._installation.folder)
 
     def _configure(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
         folder = self._folder / "root/etc/ucloud-slurm"
         folder.mkdir(parents=True)
-        gunicorn = (ROOT / "etc/gunicorn.conf.py").read_text().replace("127.0.0.1:8889", self._address)
-        (folder / "gunicorn.conf.py").write_text(gunicorn)
+        shutil.copy(ROOT / "etc/gunicorn.conf.py", folder)
         (folder / "refresh-token").write_text(self._core.refresh_token)
         (folder / "ucloud.pub").write_text(self._core.public_key)
         usual: dict[str, dict[str, Any]] = {
@@ -224,7 +269,20 @@ class Living:
         draft.write_text(text)
         self.run("cp", "--no-preserve=all", "/run/world/draft", path)
 
+    def ask(self, path: str, timeout: float = 30.0) -> tuple[int, str]:
+        """What the service itself answers to root, past nginx: status and text.
+
+        :raises OSError: nobody answers
+        """
+        return get(f"/proc/{self._first}/root{WEB_SOCKET}", path, timeout)
+
+    def connect(self) -> socket.socket:
+        """A connection of root's to the service that has sent nothing."""
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(f"/proc/{self._first}/root{WEB_SOCKET}")
+        return sock
+
     @property
     def url(self) -> str:
-        """Where the service answers."""
+        """Where nginx answers."""
         return f"http://{self._address}"

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from selenium import webdriver
 
 from tests.conftest import site_opener
 from tests.sandbox.cluster import Cluster
@@ -135,7 +138,7 @@ def web_opener(cluster: Cluster, installation: Installation, apps: Path, folder:
         common = {
             "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
             "    listen [::]:443 ssl;\n": "",
-            "proxy_pass http://127.0.0.1:8889;": f"proxy_pass {site.url};",
+            "http://unix:/run/ucloud-slurm/web.sock": site.url,
         }
         main = nginx.shipped(
             "nginx.conf",
@@ -184,3 +187,30 @@ def is_closed(answer: Answer) -> bool:
 
 
 # -- in the browser ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def chromium(folder: Path) -> Iterator[webdriver.Chrome]:
+    """A browser without a screen, to which any certificate is good.
+
+    :param folder: for what it writes
+    """
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--ignore-certificate-errors",
+        "--window-size=1200,900",
+    ):
+        options.add_argument(argument)
+    environment = os.environ | {"TMPDIR": str(folder)}
+    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver", env=environment))
+    driver.set_page_load_timeout(PATIENCE)
+    driver.set_script_timeout(PATIENCE)
+    try:
+        yield driver
+    finally:
+        driver.quit()

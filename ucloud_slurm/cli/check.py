@@ -11,6 +11,7 @@ import click
 from ucloud_slurm.bridge.script.containers import RUNTIMES
 from ucloud_slurm.cli.check_accounts import accounts
 from ucloud_slurm.cli.check_slurm import slurm
+from ucloud_slurm.cli.check_web import web
 from ucloud_slurm.cli.checking import QUESTION_SECONDS, Budget, findings, open_core
 from ucloud_slurm.cli.output import Finding, Level, Line, as_json
 from ucloud_slurm.config import Config, location, read
@@ -26,7 +27,7 @@ from ucloud_slurm.ucloud.tokens import read_keys
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def check(path: Path | None, json_: bool) -> None:
-    """Check the configuration, the database, the keys, Slurm, UCloud and the Unix users of jobs.
+    """Check the configuration, the web service's socket, the database, the keys, Slurm, UCloud and the Unix users of jobs.
 
     Jobs of every product are tried with sbatch --test-only, as they are submitted. It takes a minute at most.
 
@@ -57,6 +58,7 @@ def run_checks(path: Path | None, show: Callable[[str], None] = lambda _text: No
     budget = Budget(show=show)
     checks: tuple[tuple[str, Callable[[], Iterable[Line]]], ...] = (
         ("account", lambda: accounts(config)),
+        ("web", web),
         ("database", lambda: _database(config)),
         ("keys", lambda: _keys(config)),
         ("slurm", lambda: slurm(config, budget)),

@@ -6,16 +6,17 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 from ucloud_slurm.bridge.naming import JobPaths, LocalUser
-from ucloud_slurm.cli.output import Line
+from ucloud_slurm.cli.output import Level, Line
 from ucloud_slurm.config import Config, UsersSection
 from ucloud_slurm.errors import NotNow, Problem
 from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.store.sqlite import Store
-from ucloud_slurm.system.accounts import RULE_FILE, own_account, read_rule, wider
+from ucloud_slurm.system.accounts import ROOT_GROUPS, RULE_FILE, own_account, read_rule, wider
 from ucloud_slurm.system.ownership import distrust
-from ucloud_slurm.users import service
+from ucloud_slurm.users import bundle, service
 from ucloud_slurm.users.impersonation import Impersonation, ImpersonationDeniedError, OwnAccount, RunnerClient
 from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member, personal_account
 from ucloud_slurm.users.script import Script
@@ -67,7 +68,7 @@ def impersonation(config: Config, user: str) -> Impersonation:
 
 def _rule(config: Config) -> Iterator[Line]:
     rule, users = read_rule(), config.users
-    if RULE_FILE.exists() and not RULE_FILE.stat().st_mode & 0o004:
+    if Path(RULE_FILE).exists() and not Path(RULE_FILE).stat().st_mode & 0o004:
         yield "failed", f"{RULE_FILE}: the program that acts as users cannot read it; chmod 644 {RULE_FILE}"
     if users.uid_floor is not None and users.uid_floor < rule.uid_floor:
         yield (
@@ -82,8 +83,52 @@ def _rule(config: Config) -> Iterator[Line]:
             f"users.names allows {example!r}, for example, which the rule about people does not ({RULE_FILE}): no job runs "
             "under such a name",
         )
-    if others(config) and users.program.exists() and (found := distrust(users.program, lambda uid: uid == 0, "root")):
-        yield "failed", f"users.program: {found.why}: {found.repair}"
+    if others(config):
+        yield from _administrators(users.group, rule.refused_groups)
+        yield from _program(users.program)
+
+
+def _administrators(group: str, refused: Sequence[str]) -> Iterator[Line]:
+    """Members of the group that jobs may run as who are in a group that makes root of its members."""
+    members, found = _names(group), []
+    for other in dict.fromkeys((*ROOT_GROUPS, *refused)):
+        for name in sorted(members & _names(other)):
+            so = "no job runs" if other in refused else "jobs run"
+            found.append(f"{name} can become root through the group {other}: {so} as {name} (refused_groups in {RULE_FILE})")
+    yield from _first("warning", found, "can become root, too")
+    if not found:
+        yield (
+            "ok",
+            f"nobody in {group} is in a group that makes root of its members; a rule of sudo for one person cannot be seen "
+            "from here: sudo -l -U NAME",
+        )
+
+
+def _names(group: str) -> set[str]:
+    try:
+        return {*grp.getgrnam(group).gr_mem}
+    except KeyError:
+        return set()
+
+
+def _program(path: Path) -> Iterator[Line]:
+    """Whether what sudo starts, and the Python beside it, are root's, and of this release."""
+    settings = path.parent.parent / "pyvenv.cfg"
+    failed = False
+    for place in (path, path.parent / "python3", *([settings] if settings.exists() else [])):
+        found = distrust(place, lambda uid: uid == 0, "root")
+        if found is not None:
+            failed = True
+            yield "failed", f"users.program: {found.why}: {found.repair}"
+    try:
+        if bundle.is_outdated(path):
+            failed = True
+            yield "failed", f"users.program: {path} is of another release than this one; install both with one pip install"
+    except (OSError, BadZipFile) as error:
+        failed = True
+        yield "failed", f"users.program: {path} is not the program of this release ({error}); pip install makes it"
+    if not failed:
+        yield "ok", f"{path} and the Python beside it can be changed by root only"
 
 
 def _service(config: Config) -> Iterator[Line]:
@@ -113,11 +158,16 @@ def _table(config: Config) -> Iterator[Line]:
                 unfit.append(f"{link.username} may be unable to run jobs: {found.user} has no home folder {found.home} here")
         else:
             unfit.append(f"{link.username} cannot run jobs: {found}")
-    for sentence in unfit[:MOST_NAMED]:
-        yield "warning", sentence
-    if len(unfit) > MOST_NAMED:
-        yield "warning", f"and {len(unfit) - MOST_NAMED} more who cannot run jobs"
+    yield from _first("warning", unfit, "cannot run jobs")
     yield from _trial(config, fit)
+
+
+def _first(level: Level, sentences: Sequence[str], what: str) -> Iterator[Line]:
+    """The first of some sentences about people, and how many more there are who are alike."""
+    for sentence in sentences[:MOST_NAMED]:
+        yield level, sentence
+    if len(sentences) > MOST_NAMED:
+        yield level, f"and {len(sentences) - MOST_NAMED} more who {what}"
 
 
 def _links(config: Config) -> list[UserLink]:

@@ -61,8 +61,11 @@ def list_(path: Path | None, json_: bool) -> None:
 def add(path: Path | None, ucloud_user: str, local_user: str, shared: bool) -> None:
     """Connect UCLOUD_USER with the Unix user LOCAL_USER."""
     with opened(path) as provider:
-        provider.people.add([_link(provider, ucloud_user, local_user)], shared=shared)
+        before = provider.people.former(ucloud_user, local_user)
+        provider.people.add([_link(provider, ucloud_user, local_user)], per_account=_per_account(provider, shared))
         click.echo(f"{ucloud_user} is connected with {local_user}.")
+        for each in before:
+            click.echo(f"Before: {each}")
 
 
 @users.command()
@@ -90,7 +93,7 @@ def import_(path: Path | None, file: TextIO, shared: bool) -> None:
                 wrong += [f"{_name(file)}, line {number}: {sentence}" for sentence in error.sentences]
         if wrong:
             raise Misconfigured(wrong)
-        new = provider.people.add(links, shared=shared)
+        new = provider.people.add(links, per_account=_per_account(provider, shared))
         click.echo(f"{new} connected, {len(links) - new} were already.")
 
 
@@ -178,6 +181,10 @@ def remove_project(path: Path | None, project: str) -> None:
     with opened(path) as provider:
         provider.people.remove_project(project, _who(), provider.now())
         click.echo(f"{project} has no Slurm account of its own any more.")
+
+
+def _per_account(provider: Provider, shared: bool) -> int | None:
+    return None if shared else provider.config.users.connections_per_account
 
 
 def _link(provider: Provider, ucloud_user: str, local_user: str) -> UserLink:

@@ -7,26 +7,13 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from ucloud_slurm.errors import one_line
+from ucloud_slurm.errors import Misconfigured, one_line
+from ucloud_slurm.system.accounts import RULE_FILE, read_rule
+from ucloud_slurm.system.slurm_options import OWNED, SITE, begun
 
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 MAX_NOTICE_SECONDS = 65535  # sbatch(1): --signal
 
-# Options of sbatch that ucloud-slurm sets itself, or that would make another kind of job. sbatch accepts the beginning
-# of a name as the name, so that a beginning is refused too.
-_OWNED = frozenset(
-    name
-    for names in (
-        ("account", "clusters", "cluster-constraint", "constraint", "partition", "qos", "reservation", "exclusive"),
-        ("nodes", "ntasks", "ntasks-per-core", "ntasks-per-gpu", "ntasks-per-node", "ntasks-per-socket"),
-        ("cpus-per-gpu", "cpus-per-task", "gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task", "gres"),
-        ("mem", "mem-per-cpu", "mem-per-gpu", "time", "time-min", "signal", "burst-buffer", "bb", "bbf"),
-        ("job-name", "comment", "chdir", "input", "output", "error", "open-mode", "container", "wrap"),
-        ("uid", "gid", "export", "export-file", "get-user-env", "propagate"),
-        ("array", "dependency", "wait", "test-only", "parsable", "help", "usage", "version"),
-    )
-    for name in names
-)
 # Options that share the CPUs of a node among tasks: an application may set them where the administrator allows it.
 LAYOUT = frozenset(("ntasks", "ntasks-per-node", "cpus-per-task"))
 # Options that ucloud-slurm sets itself and that a job can do without: Slurm then allocates what the partition gives.
@@ -110,17 +97,36 @@ def _option(value: str) -> str:
     match = re.fullmatch(r"--([a-z][a-z0-9-]*)(=[\x21-\x7e]+)?", value)
     if match is None:
         raise ValueError('should be a long option of sbatch such as "--nice=100"')
-    owned = next((name for name in sorted(_OWNED) if name.startswith(match[1])), None)
-    if owned is not None:
-        raise ValueError(f"--{match[1]} may not be set here: ucloud-slurm sets --{owned} itself")
+    _check_name(match[1])
     return value
+
+
+def _check_name(name: str) -> None:
+    known = begun(name)
+    if name in SITE or (known is None and name in _plugin_options()):
+        return
+    if known in OWNED:
+        raise ValueError(f"--{name} may not be set here: ucloud-slurm sets --{known} itself")
+    if known is not None:
+        raise ValueError(f"--{name} is not the whole name of an option of sbatch, such as --{known}")
+    raise ValueError(
+        f"--{name} is not an option of sbatch that ucloud-slurm knows; name options of plugins, and of newer releases of "
+        f"Slurm, in {RULE_FILE} (plugin_options)"
+    )
+
+
+def _plugin_options() -> tuple[str, ...]:
+    try:
+        return read_rule().plugin_options
+    except Misconfigured:  # "check" says so
+        return ()
 
 
 def _option_name(value: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9-]*", value):
         raise ValueError('should be the name of a long option of sbatch such as "ntasks-per-node"')
     if value not in LAYOUT:
-        _option(f"--{value}")
+        _check_name(value)
     return value
 
 

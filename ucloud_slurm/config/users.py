@@ -54,6 +54,12 @@ class UsersSection(Section):
     script: Path | None = Field(default=None, description='The program of mapping = "script"; see the guide about users.')
     script_timeout: Duration = Field(default=1.0, description="Its time limit. A job is not accepted without its answer.")
     script_cache: Duration = Field(default=300.0, description="How long answers of that program are cached.")
+    connections_per_account: int = Field(
+        default=1,
+        ge=1,
+        description="How many users of UCloud may be connected with one account of this host ("
+        '"users add --shared" exceeds it).',
+    )
     runner: Path = Field(
         default=Path("/run/ucloud-slurm/runner.sock"),
         description="The socket of the runner, through which this program acts as other users.",

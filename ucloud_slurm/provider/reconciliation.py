@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ucloud_slurm.bridge import naming
-from ucloud_slurm.bridge.naming import LocalUser
-from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Problem
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.identities import missing_jobs
 from ucloud_slurm.store.caches import Cache
-from ucloud_slurm.store.job_rows import JobRow
-from ucloud_slurm.store.job_state import JobPhase, Stop
+from ucloud_slurm.store.job_rows import JobRow, NewJob
+from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
-from ucloud_slurm.users.mapping import IdentityUnavailableError
 
 if TYPE_CHECKING:
     from ucloud_slurm.ucloud.jobs import Job
 
 log = logging.getLogger(__name__)
 
-NO_USER = LocalUser("nobody", "/", "")  # no job runs as this user, so that a lookup of a job finds nothing
+ASK_SECONDS = 10.0  # of a pass, for the users of unknown jobs; the rest is asked for after the next comparison
 FORGOTTEN_SECONDS = 30.0  # after the create, when UCloud has dropped a job that it does not list: it waits for 5
 RECENT_SECONDS = 60.0  # of age in which the create of a job that UCloud lists may still be on its way
 OPEN_STATES = (JobState.IN_QUEUE, JobState.RUNNING, JobState.SUSPENDED)
@@ -71,21 +71,25 @@ def reconcile(provider: Provider) -> bool:
     # UCloud also lists jobs whose create is under way, and which it may still drop.
     old = [job for job in jobs if now - job.created_at / 1000 > RECENT_SECONDS and job.specification.product.provider == name]
     provider.observations.confirmed([job.id for job in old], now)
-    # Each in a transaction of its own: the mapping may run a program of the site, and requests must be able to write.
+    new = missing_jobs(provider, old, time.monotonic() + ASK_SECONDS)
     for job in old:
-        repair(provider, job)
+        repair(provider, job, new)
     last.put("", "done", now)
     return True
 
 
-def repair(provider: Provider, job: Job) -> None:
-    """Enqueues an update if UCloud has the wrong state of a job; adopts a job that is not in the database."""
+def repair(provider: Provider, job: Job, new: Mapping[str, NewJob]) -> None:
+    """Enqueues an update if UCloud has the wrong state of a job; adopts a job that is not in the database.
+
+    A job is adopted for lookup only: Slurm is asked for its name before it fails.
+
+    :param new: the rows of jobs that may be adopted (:func:`.identities.missing_jobs`)
+    """
     row = provider.jobs.get(job.id)
-    if row is None:
-        try:
-            adopt(provider, job)
-        except IdentityUnavailableError:
-            log.warning("job %s: it is unknown here, and the mapping does not say as which user it would run", job.id)
+    if row is None and job.id in new:
+        provider.observations.adopt(new[job.id], provider.now())
+    elif row is None:
+        log.warning("job %s: it is unknown here, and the mapping does not say as which user it would run", job.id)
     elif row.phase in (JobPhase.ENDED, JobPhase.REFUSED) or (row.state and row.state != job.status.state):
         repeat_update(provider, row)
 
@@ -99,23 +103,3 @@ def repeat_update(provider: Provider, row: JobRow) -> None:
     else:
         return
     provider.outbox.repeat_update(row.id, update, provider.now())
-
-
-def adopt(provider: Provider, job: Job, stop: Stop | None = None) -> None:
-    """Accepts a job that is not in the database for lookup only: Slurm is asked for its name before it fails.
-
-    :raises IdentityUnavailableError: the mapping does not say at the moment which user the job runs as
-    """
-    # Building jobs takes long to load, and most passes adopt none.
-    from ucloud_slurm.provider.submission import new_job
-
-    now = provider.now()
-    try:
-        user = provider.mapping.identity(job.owner.created_by, job.owner.project).person
-    except IdentityUnavailableError:
-        raise
-    except Problem:
-        user = NO_USER
-    accepted_at = min(now, job.created_at / 1000)
-    # If its create has come meanwhile, its row stays.
-    provider.observations.adopt(new_job(job, naming.fingerprint(job), user, accepted_at), now, stop)

@@ -5,23 +5,36 @@ load than a pass over a few jobs.
 """
 
 import pwd
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ucloud_slurm.store.migrations_initial import m001_first, m002_live, m003_people
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from sqlite_utils import Database
 
 SET = "ucloud-slurm"
+_UIDS = "create temp table if not exists uids (name text primary key, uid int)"  # of accounts, while migrations run
 _OPEN = "phase in ('accepted', 'submitting', 'live')"
 
 
+def prepare(connection: "sqlite3.Connection") -> None:
+    """Looks up the accounts that a migration needs, before its transaction: they wait in a table of this connection."""
+    connection.execute(_UIDS)
+    if connection.execute("select 1 from sqlite_schema where name = 'jobs'").fetchone():
+        for (name,) in connection.execute(f"select distinct local_user from jobs where {_OPEN}").fetchall():
+            with suppress(KeyError):
+                connection.execute("insert into uids values (?, ?)", [name, pwd.getpwnam(name).pw_uid])
+
+
 def migrate(db: "Database") -> None:
-    """Runs the migrations that the file has not had."""
+    """Runs the migrations that the file has not had. See :func:`prepare`."""
     from sqlite_utils import Migrations
 
+    db.execute(_UIDS)
     migrations = Migrations(SET)
     for migration in STEPS:
         migrations()(migration)
@@ -158,8 +171,7 @@ def m011_identity(db: "Database") -> None:
     jobs.add_column("times", int, not_null_default=1)  # what was bought is requested so many times
     jobs.add_column("ended_runs", int, not_null_default=0)  # that are in runs already
     db.execute("update jobs set ended_runs = (select count(*) from runs where job_id = jobs.id)")
-    for name, uid in _uids(row["local_user"] for row in db.query(f"select distinct local_user from jobs where {_OPEN}")):
-        db.execute(f"update jobs set uid = ? where local_user = ? and {_OPEN}", [uid, name])
+    db.execute(f"update jobs set uid = (select uid from uids where name = local_user) where {_OPEN}")
     for column, kind in (("partition", str), ("account", str), ("name", str), ("tres", str)):
         db.table("runs").add_column(column, kind)
     db.table("runs").add_column("times", int, not_null_default=1)
@@ -170,12 +182,6 @@ def m011_identity(db: "Database") -> None:
         "time_limit, outside, by_periods, held_at, uid, cluster, shape, waits_for, reasons, times, ended_runs) "
         f"where {_OPEN}"
     )
-
-
-def _uids(names: "Iterable[str]") -> "Iterator[tuple[str, int]]":
-    for name in names:
-        with suppress(KeyError):
-            yield name, pwd.getpwnam(name).pw_uid
 
 
 def m012_remainders(db: "Database") -> None:
@@ -195,6 +201,35 @@ def m012_remainders(db: "Database") -> None:
     )
 
 
+def m013_page(db: "Database") -> None:
+    """Pages that ask before an account is connected, who has claimed their codes, and connections that have ended."""
+    db.execute("delete from codes")  # those of before have no page
+    codes = db.table("codes")
+    for column, kind in (
+        ("page", str),  # SHA-256 of the secret of the page that shows it
+        ("round", int),  # number of the code on its page
+        ("account", str),  # that has typed it
+        ("uid", int),
+        ("host", str),  # on which that was
+        ("claimed_at", float),
+        ("outcome", str),  # connected, rejected or contested; null: none yet
+        ("other", str),  # a second account that has typed it
+    ):
+        codes.add_column(column, kind)
+    codes.create_index(["page", "round"], unique=True)
+    db.create_table(
+        "past_links",
+        {"username": str, "local_user": str, "ended_at": float},
+        pk=("username", "local_user"),
+        not_null={"ended_at"},
+    )
+    db.table("past_links").create_index(["local_user"])
+    begin = "disconnected "
+    for row in db.query("select at, what from people_history where what like ? || '% from %' order by id", [begin]):
+        username, _, local_user = row["what"].removeprefix(begin).rpartition(" from ")
+        db.execute("insert or replace into past_links values (?, ?, ?)", [username, local_user, row["at"]])
+
+
 # In their order. The name of each is recorded in every file that has had it.
 STEPS: "tuple[Callable[[Database], None], ...]" = (
     m001_first,
@@ -209,4 +244,5 @@ STEPS: "tuple[Callable[[Database], None], ...]" = (
     m010_watched,
     m011_identity,
     m012_remainders,
+    m013_page,
 )

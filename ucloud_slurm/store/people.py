@@ -5,6 +5,7 @@ not know, or twice of the same: only users whom it has named itself are reported
 have done is undone before the call is repeated.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
@@ -28,6 +29,20 @@ class UserLink:
     uid: int
     added_at: float
     added_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class PastLink:
+    """A link that has ended, in seconds since the epoch."""
+
+    username: str
+    local_user: str
+    ended_at: float
+
+    def __str__(self) -> str:
+        """A sentence for those who connect anew."""
+        date = time.strftime("%Y-%m-%d", time.gmtime(self.ended_at))
+        return f"{self.username} was connected with {self.local_user} until {date}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +161,7 @@ class LinkStates:
 
 
 class People:
-    """The tables people, projects and people_history. Names of UCloud are compared exactly."""
+    """The tables people, past_links, projects and people_history. Names of UCloud are compared exactly."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -166,12 +181,26 @@ class People:
         found = self._store.rows("select * from people where local_user = ? and uid = ? order by username", [local_user, uid])
         return [UserLink(**row) for row in found]
 
-    def add(self, links: Sequence[UserLink], *, shared: bool = False) -> int:
+    def former(self, username: str, local_user: str) -> list[PastLink]:
+        """The last links of either with somebody else."""
+        found = self._store.rows(
+            "select * from past_links where (username = ?1 or local_user = ?2) and not (username = ?1 and local_user = ?2) "
+            "order by ended_at desc limit 3",
+            [username, local_user],
+        )
+        return [PastLink(**row) for row in found]
+
+    def users_of(self, local_user: str) -> list[str]:
+        """The users of UCloud that are linked with a Unix user, whatever its uid was."""
+        found = self._store.tuples("select username from people where local_user = ? order by username", [local_user])
+        return [username for (username,) in found]
+
+    def add(self, links: Sequence[UserLink], *, per_account: int | None = 1) -> int:
         """Writes links; all or none. One that exists is passed over.
 
-        :param shared: several users of UCloud may be linked with one Unix user
+        :param per_account: how many users of UCloud may be linked with one Unix user; None: any number
         :returns: how many are new
-        :raises Conflict: one is linked with another Unix user, or the Unix user with another user of UCloud
+        :raises Conflict: one is linked with another Unix user, or the Unix user with as many users of UCloud
         """
         new = 0
         with self._store.writing() as db:
@@ -181,12 +210,14 @@ class People:
                     continue
                 if known is not None:
                     raise Conflict(f"{link.username} is connected with {known.local_user}; remove that first.")
-                other = self._store.row("select username from people where local_user = ?", [link.local_user])
-                if other is not None and not shared:
-                    raise Conflict(f"{link.local_user} is connected with {other['username']} already.")
+                others = self.users_of(link.local_user)
+                if per_account is not None and len(others) >= per_account:
+                    raise Conflict(f"{link.local_user} is connected with {', '.join(others)} already.")
                 db.table("people").insert(asdict(link))
                 self._states.want(link.username, True)
-                self.note(link.added_at, link.added_by, f"connected {link.username} with {link.local_user}")
+                before = " ".join(str(each) for each in self.former(link.username, link.local_user))
+                what = f"connected {link.username} with {link.local_user}"
+                self.note(link.added_at, link.added_by, f"{what}; {before}" if before else what)
                 new += 1
         return new
 
@@ -200,6 +231,7 @@ class People:
             if link is None:
                 raise NotFound(f"{username} is not connected with an account.")
             self._store.change("delete from people where username = ?", [username])
+            self._store.change("insert or replace into past_links values (?, ?, ?)", [username, link.local_user, now])
             self._states.want(username, False)
             self.note(now, who, f"disconnected {username} from {link.local_user}")
 

@@ -27,12 +27,21 @@ MIGRATION_SECONDS = 1800.0  # that another process has to migrate the file
 SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.glusterfs", "afs", "9p"}
 
 Row = Mapping[str, Any]
+_writer = threading.local()
 
 
 class StorageBusyError(StorageError):
     """Other processes or threads wrote for too long; nothing was written."""
 
     status = 500
+
+
+def in_write_transaction() -> bool:
+    """Whether this thread keeps other writers waiting: it must not wait for anything but the disk then.
+
+    Commands, the name service, UCloud, Slurm and other threads are asked before; the tests refuse it inside.
+    """
+    return getattr(_writer, "open", False)
 
 
 class Store:
@@ -75,6 +84,7 @@ class Store:
         if done - known:
             raise Misconfigured([f"database.path: {self.path} is of a newer release ({max(done - known)}); install that."])
         if known - done:
+            migrations.prepare(self._connection().conn)
             with self.writing() as db:
                 migrations.migrate(db.database)
 
@@ -117,12 +127,14 @@ class Store:
             try:
                 connection.set_durable(durable)
                 connection.begin(until)
+                _writer.open = True
                 yield connection
                 connection.conn.execute("commit")
             except BaseException:
                 connection.conn.rollback()  # does nothing where SQLite has rolled back by itself
                 raise
             finally:
+                _writer.open = False
                 self._write_lock.release()
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:

@@ -4,30 +4,38 @@ The rule is a file that only root can write. It is not in /etc/ucloud-slurm, whi
 program that acts as a person reads it as that person.
 """
 
+import grp
 import os
 import pwd
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Collection, Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
 from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.system.ownership import Distrust, distrust
+from ucloud_slurm.system.slurm_options import is_plugin_option
 
-RULE_FILE = Path("/etc/ucloud-slurm-people.toml")
+RULE_FILE = "/etc/ucloud-slurm-people.toml"
 RULE_BYTES = 65536
 FLOOR = 1000  # smaller uids are system accounts
 NAMES = r"[A-Za-z0-9_][A-Za-z0-9_.@+\\-]*\$?"  # as directory services give them, DOMAIN\user included
 MAX_NAME_CHARACTERS = 256  # useradd(8), sudo and Slurm have no larger bound
 DISABLED = frozenset({"nologin", "false", "true", "sync", "shutdown", "halt"})
+# Their members are root in disguise: by their rule of sudo, by a daemon that starts anything as root for them, by the
+# machine's disks and memory, or by the hashes of root's password.
+ROOT_GROUPS = (
+    *("root", "sudo", "wheel", "admin", "google-sudoers"),
+    *("docker", "podman", "lxd", "incus", "incus-admin", "libvirt", "microk8s"),
+    *("disk", "kmem", "shadow"),
+)
 
 # sudo and Slurm read such a text as a uid, a group, an option or several names; it would be a part of a path, too.
 _NO_NAME = re.compile(r"[0-9]*|[-+#%~!.].*|.*[\s/,:=].*", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+# Tuples: the program that acts as a user starts often, and dataclasses loads slowly.
+class Account(NamedTuple):
     """An account of this host (passwd(5))."""
 
     name: str
@@ -37,27 +45,30 @@ class Account:
     home: str
 
 
-@dataclass(frozen=True, slots=True)
-class PeopleRule:
+class PeopleRule(NamedTuple):
     """The rule about people.
 
     :ivar names: regular expressions, all of which the name of a user matches
     :ivar uid_floor: the smallest uid of a user; smaller ones are system accounts
     :ivar slurm_user: the account that Slurm's files may belong to, besides system accounts
+    :ivar refused_groups: groups whose members are no users, because they can become root
+    :ivar plugin_options: options of sbatch that a site may add, besides those that :mod:`slurm_options` lists
     """
 
     names: tuple[str, ...] = (NAMES,)
     uid_floor: int = FLOOR
     slurm_user: str = "slurm"
+    refused_groups: tuple[str, ...] = ROOT_GROUPS
+    plugin_options: tuple[str, ...] = ()
 
     def allows_name(self, name: str) -> bool:
         """Whether an account of that name can be a user's, as far as the name says."""
         return is_name(name) and all(re.fullmatch(pattern, name) for pattern in self.names)
 
-    def narrowed(self, names: str | None, uid_floor: int | None) -> Self:
+    def narrowed(self, names: str | None, uid_floor: int | None) -> "PeopleRule":
         """The rule with further conditions; None for no condition."""
         patterns = self.names if names is None else (*self.names, names)
-        return replace(self, names=patterns, uid_floor=max(self.uid_floor, uid_floor or 0))
+        return self._replace(names=patterns, uid_floor=max(self.uid_floor, uid_floor or 0))
 
     def owns_slurm(self, uid: int) -> bool:
         """Whether Slurm's files may belong to the account with that uid: a system account, or ``slurm_user``."""
@@ -69,14 +80,14 @@ class PeopleRule:
             return False
 
 
-def read_rule(path: Path | None = None) -> PeopleRule:
+def read_rule(path: str | os.PathLike[str] | None = None) -> PeopleRule:
     """The rule of this host; the default where there is no file.
 
     :raises Misconfigured: the file cannot be used, in one sentence
     """
     path = path or RULE_FILE
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             found = distrust(path, lambda uid: uid == 0, "root")
             if found is not None:
                 raise Misconfigured([f"{path}: {found.why}; {found.repair}"])
@@ -95,9 +106,9 @@ def read_rule(path: Path | None = None) -> PeopleRule:
 
 
 def _rule(data: dict[str, Any]) -> PeopleRule:
-    unknown = sorted(data.keys() - {"names", "uid_floor", "slurm_user"})
+    unknown = sorted(data.keys() - {*PeopleRule._fields})
     if unknown:
-        raise ValueError(f"{unknown[0]} is not a key that exists; there are names, uid_floor and slurm_user")
+        raise ValueError(f"{unknown[0]} is not a key that exists; there are {', '.join(PeopleRule._fields)}")
     rule = PeopleRule()
     names, floor, owner = data.get("names", NAMES), data.get("uid_floor", rule.uid_floor), data.get("slurm_user", "slurm")
     try:
@@ -108,7 +119,14 @@ def _rule(data: dict[str, Any]) -> PeopleRule:
         raise ValueError("uid_floor: should be a whole number above 0")
     if not isinstance(owner, str) or not is_name(owner):
         raise ValueError("slurm_user: should be the name of an account")
-    return PeopleRule((names,), floor, owner)
+    groups, options = data.get("refused_groups", [*rule.refused_groups]), data.get("plugin_options", [])
+    if not isinstance(groups, list) or not all(isinstance(group, str) and is_name(group) for group in groups):
+        raise ValueError("refused_groups: should be a list of names of groups")
+    if not isinstance(options, list) or not all(isinstance(option, str) and is_plugin_option(option) for option in options):
+        raise ValueError(
+            "plugin_options: should be a list of whole names of options that plugins add to sbatch, without their dashes"
+        )
+    return PeopleRule((names,), floor, owner, tuple(groups), tuple(options))
 
 
 def is_name(text: str) -> bool:
@@ -116,8 +134,37 @@ def is_name(text: str) -> bool:
     return len(text) <= MAX_NAME_CHARACTERS and text.isprintable() and not _NO_NAME.fullmatch(text)
 
 
+def root_group(gids: Collection[int], rule: PeopleRule) -> str | None:
+    """The group through which somebody with these groups can become root; None if there is none.
+
+    sudo compares the names of an account's groups, sockets and devices have numbers: the two can differ where several
+    sources of groups know a name or a number, so that both count.
+    """
+    if 0 in gids:
+        return "root"
+    names = {_group_name(gid) for gid in gids}
+    return next((name for name in rule.refused_groups if name in names or _gid(name) in gids), None)
+
+
+def _group_name(gid: int) -> str | None:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return None
+
+
+@cache  # of names that hosts do not have a name service answers slowly, and numbers of groups do not change
+def _gid(name: str) -> int | None:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
 def ineligible(account: Account, rule: PeopleRule, *, own_uid: int) -> str | None:
     """Why no job may run as an account, in a sentence for an administrator; None if jobs may.
+
+    Its groups are not looked at: see :func:`root_group`.
 
     :param own_uid: uid of the account that this service runs as
     """
@@ -149,7 +196,7 @@ def wider(rule: PeopleRule, names: str, examples: Sequence[str] = _EXAMPLES) -> 
     return next((each for each in examples if re.fullmatch(names, each) and not rule.allows_name(each)), None)
 
 
-def slurm_distrust(path: Path, rule: PeopleRule, caller: int) -> Distrust | None:
+def slurm_distrust(path: str | os.PathLike[str], rule: PeopleRule, caller: int) -> Distrust | None:
     """Why a person must not use a file of Slurm's that the service names; None if they may.
 
     :param caller: the uid of the service, which must not be able to change the file

@@ -6,12 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ucloud_slurm.system import limits
+
 KILL_SECONDS = 1.0  # for a killed process to end
+ERRORS_BYTES = 1024 * 1024  # that are read of what was printed as errors; the buffer of a socket is smaller (socket(7))
 _PACKAGES = str(Path(__file__).parents[2])
 
 
@@ -40,15 +42,16 @@ class Child:
         :raises OSError: it cannot be started
         """
         self.channel, theirs = socket.socketpair()
-        # A file, not a pipe: a full pipe would block the child, and it is read only at the end.
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  it is open as long as the child runs
+        # What does not fit into the buffer of the socket is dropped: it fills no disk and does not block the child.
+        self._errors, printing = socket.socketpair()
+        printing.setblocking(False)
         try:
-            with theirs:
+            with theirs, printing:
                 self._process = subprocess.Popen(
                     argv,
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
-                    stderr=self._errors,
+                    stderr=printing.fileno(),
                     env=dict(env),
                     cwd="/",
                     start_new_session=True,
@@ -56,6 +59,7 @@ class Child:
         except BaseException:
             self.close()
             raise
+        limits.restore(self._process.pid)  # in time: it waits for a message before it does anything for a job
 
     def is_readable(self, within: float = 0.0) -> bool:
         """Whether the channel has a message, or the end of the child, to read.
@@ -67,9 +71,12 @@ class Child:
         return bool(poll.poll(within * 1000))
 
     def errors(self, most: int) -> str:
-        """The first ``most`` bytes of the child's error output."""
-        self._errors.seek(0)
-        return self._errors.read(most).decode(errors="replace")
+        """The first ``most`` bytes that the child has printed as errors since this was asked; the others are dropped."""
+        printed = b""
+        with suppress(OSError):  # BlockingIOError: there is nothing more
+            while len(printed) < ERRORS_BYTES and (piece := self._errors.recv(ERRORS_BYTES, socket.MSG_DONTWAIT)):
+                printed += piece
+        return printed[:most].decode(errors="replace")
 
     def has_ended(self) -> bool:
         """Whether it has ended; never waits."""

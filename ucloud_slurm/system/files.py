@@ -8,7 +8,6 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 from ucloud_slurm.errors import StorageFullError
 
@@ -28,11 +27,24 @@ def open_file(path: str) -> int | None:
         return None
     except OSError as error:
         raise NotARegularFileError(f"{os.path.basename(path)} cannot be opened ({error.strerror})") from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+    return checked_file(descriptor, os.path.basename(path), os.geteuid())
+
+
+def checked_file(descriptor: int, name: str, uid: int) -> int:
+    """The descriptor, if it is of a regular file of that account; else it is closed.
+
+    :raises NotARegularFileError: it is not, or its file system does not answer
+    """
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and status.st_uid == uid:
+            return descriptor
+        reason = "is not a regular file of the job's user"
+    except OSError as error:
+        reason = f"cannot be opened ({error.strerror})"
+    with suppress(OSError):
         os.close(descriptor)
-        raise NotARegularFileError(f"{os.path.basename(path)} is not a regular file of the job's user")
-    return descriptor
+    raise NotARegularFileError(f"{name} {reason}")
 
 
 def read_small(opener: Callable[[], int | None], most: int) -> bytes | None:
@@ -71,8 +83,8 @@ def make_folder(path: str, files: Mapping[str, str] | None = None, *, home: str 
         except FileExistsError:
             pass
         except FileNotFoundError:
-            Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            Path(path).mkdir(mode=0o700, exist_ok=True)
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            os.makedirs(path, 0o700, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise StorageFullError(_why(f"The job's folder {path} cannot be made", error, path, home)) from None
@@ -91,7 +103,7 @@ def make_folder(path: str, files: Mapping[str, str] | None = None, *, home: str 
 
 def remove_folder(path: str) -> None:
     """Removes an empty folder that a self-test made."""
-    Path(path).rmdir()
+    os.rmdir(path)
 
 
 def _write(folder: int, name: str, text: str) -> None:
@@ -109,7 +121,7 @@ def _why(what: str, error: OSError, path: str, home: str | None) -> str:
         return f"{text}; please tell the provider's support."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{text}; free some space there, or ask the cluster's support for more, and start the job again."
-    if Path(path).is_relative_to(home) and not os.path.isdir(home):
+    if os.path.commonpath((path, home)) == os.path.normpath(home) and not os.path.isdir(home):
         return (
             f"{text}: your home folder does not exist there. Log in to the cluster once, so that it is made, and start "
             "the job again; if that does not help, ask the cluster's support."

@@ -1,5 +1,6 @@
 """Messages between processes of a host: JSON objects behind their length, with open descriptors (unix(7))."""
 
+import array
 import json
 import os
 import socket
@@ -7,13 +8,18 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from ucloud_slurm.errors import Misconfigured
 
+if TYPE_CHECKING:
+    from pathlib import Path  # it loads slowly, and the program that acts as a user starts often
+
 LARGEST_BYTES = 16 * 1024 * 1024  # of a message: a script may have 4 MiB, and JSON writes some characters in six
 BACKLOG = 64  # connections that wait with the kernel
+SO_PEERGROUPS = getattr(socket, "SO_PEERGROUPS", 59)  # Python has no name for it
+MOST_GROUPS = 256  # Python's getsockopt returns 1024 bytes at most
 _LENGTH = struct.Struct("!I")
 
 Message = dict[str, Any]
@@ -25,6 +31,10 @@ class ConnectionLostError(Exception):
 
 class MessageError(ConnectionLostError):
     """What the other side sends is too long, too slow or no JSON object; the other side can still be answered."""
+
+
+class TooSlowError(MessageError):
+    """The other side did not send a whole message in time."""
 
 
 def send(channel: socket.socket, message: Message, descriptors: Sequence[int] = (), *, within: float) -> None:
@@ -52,8 +62,8 @@ def receive(channel: socket.socket, most: int, *, within: float | None, descript
 
     :param most: bytes that it may have
     :param within: seconds until it must be whole; None: no limit
-    :param descriptors: how many are accepted; the kernel closes the others
-    :raises MessageError: too long, too slow, or not a JSON object
+    :param descriptors: how many may come with all of it; a message with more is an error
+    :raises MessageError: too long, too slow, with more descriptors, or not a JSON object
     :raises ConnectionLostError: the other side closed the connection
     """
     until = None if within is None else time.monotonic() + within
@@ -68,7 +78,7 @@ def receive(channel: socket.socket, most: int, *, within: float | None, descript
     except BaseException as error:
         close(received)
         if isinstance(error, TimeoutError):
-            raise MessageError("the message took too long") from None
+            raise TooSlowError("the message took too long") from None
         if isinstance(error, OSError):
             raise ConnectionLostError(f"no message came ({error})") from None
         if isinstance(error, (ValueError, RecursionError)):
@@ -78,27 +88,46 @@ def receive(channel: socket.socket, most: int, *, within: float | None, descript
 
 
 def serve(
-    channel: socket.socket, answer: Callable[[Message], tuple[Message, list[int]]], *, waits: float, sends: float
+    channel: socket.socket,
+    answer: Callable[[Message, Sequence[int]], Message],
+    *,
+    waits: float,
+    sends: float,
+    descriptors: int = 0,
 ) -> None:
-    """Receives one message and sends its answer. Descriptors of the answer are closed once it is sent.
+    """Receives one message and sends its answer.
 
-    :param answer: gives the answer, and the descriptors that go with it
+    :param answer: gives the answer; the descriptors that came with the message are closed after it
     :param waits: seconds until the message must be whole
     :param sends: seconds for the answer to go
+    :param descriptors: how many may come with the message
     :raises ConnectionLostError: no message came, or the answer was not taken
     """
-    message, _ = receive(channel, LARGEST_BYTES, within=waits)
-    reply, descriptors = answer(message)
+    message, received = receive(channel, LARGEST_BYTES, within=waits, descriptors=descriptors)
     try:
-        send(channel, reply, descriptors, within=sends)
+        reply = answer(message, received)
     finally:
-        close(descriptors)
+        close(received)
+    send(channel, reply, within=sends)
+
+
+def receive_descriptor(channel: socket.socket) -> int | None:
+    """The one descriptor that has arrived on a socket of packets, which is the caller's to close; never waits.
+
+    :returns: None where none has arrived, or more than one
+    """
+    try:
+        _, received = _receive_some(channel, 1, 1, socket.MSG_DONTWAIT)
+    except (MessageError, OSError):
+        return None
+    return received[0] if received else None
 
 
 def close(descriptors: Sequence[int]) -> None:
-    """Closes descriptors."""
+    """Closes all of these descriptors, also when the close of one reports an error."""
     for descriptor in descriptors:
-        os.close(descriptor)
+        with suppress(OSError):
+            os.close(descriptor)
 
 
 def peer(connection: socket.socket) -> int:
@@ -106,7 +135,18 @@ def peer(connection: socket.socket) -> int:
     return int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
 
 
-def listener(path: Path, mode: int) -> socket.socket:
+def peer_groups(connection: socket.socket) -> set[int]:
+    """The groups of the process at the other end of a local socket (unix(7): SO_PEERCRED, SO_PEERGROUPS).
+
+    Of a process with more than ``MOST_GROUPS`` only the first one.
+    """
+    groups = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[8:]
+    with suppress(OSError):
+        groups += connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * MOST_GROUPS)
+    return {group for (group,) in struct.iter_unpack("=I", groups)}
+
+
+def listener(path: "Path", mode: int) -> socket.socket:
     """The listening socket that systemd passes (sd_listen_fds(3)), else one that is made here.
 
     :param mode: permissions of the socket: who may connect
@@ -135,12 +175,22 @@ def _read(channel: socket.socket, length: int, until: float | None, received: li
     data = bytearray()
     while len(data) < length:
         channel.settimeout(None if until is None else max(until - time.monotonic(), 0.001))
-        size = min(length - len(data), 1 << 20)
-        piece, found, _, _ = socket.recv_fds(channel, size, descriptors - len(received))
+        piece, found = _receive_some(channel, min(length - len(data), 1 << 20), descriptors - len(received))
         received += found
-        for descriptor in found:
-            os.set_inheritable(descriptor, False)
         if not piece:
             raise ConnectionLostError("the connection was closed")
         data += piece
     return bytes(data)
+
+
+def _receive_some(channel: socket.socket, size: int, most: int, flags: int = 0) -> tuple[bytes, list[int]]:
+    """Receives once, with at most so many descriptors. The kernel closes what is beyond them, without a flush."""
+    numbers = array.array("i")
+    piece, control, result, _ = channel.recvmsg(size, socket.CMSG_LEN(most * numbers.itemsize), flags | socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in control:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+    if result & socket.MSG_CTRUNC or len(numbers) > most:
+        close(numbers)
+        raise MessageError("more descriptors came than are accepted")
+    return piece, numbers.tolist()

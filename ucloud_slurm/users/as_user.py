@@ -16,27 +16,28 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ucloud_slurm.errors import Misconfigured, NotNow, Problem
-from ucloud_slurm.system import ipc, terminal
-from ucloud_slurm.system.accounts import Account, PeopleRule, ineligible, read_rule, slurm_distrust
+from ucloud_slurm.errors import Misconfigured, Problem
+from ucloud_slurm.system import ipc
+from ucloud_slurm.system.accounts import Account, PeopleRule, ineligible, read_rule, root_group, slurm_distrust
 from ucloud_slurm.system.files import NotARegularFileError, make_folder, open_file, remove_folder
-from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, run, user_environment
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, boot_clock, end_at, run_by, user_environment
+from ucloud_slurm.system.slurm_options import unaccepted
+from ucloud_slurm.users.pump import NotStartedError, run_terminal, run_watch
 
 IDLE_SECONDS = 75.0  # without a request, after which it ends
 REQUEST_SECONDS = 60.0  # that one request may take
-MARGIN_SECONDS = 5  # after the limit of a request, when the program ends itself
+ANSWER_SECONDS = 2.0  # after the deadline of a request, for its answer; then the kernel ends the program
+MARGIN_SECONDS = 5.0  # for the runner to take a message
 
 _SCRIPT = re.compile(r"[a-z][a-z0-9-]{0,30}\.(sh|txt)")
 _FILE = re.compile(r"(stdout|stderr)-[0-9]{1,6}\.log|port-[0-9]{1,6}")
 
-# inotify(7)
-_IN_MODIFY, _IN_MOVED_TO, _IN_CREATE, _IN_ONLYDIR, _IN_DONT_FOLLOW = 0x2, 0x80, 0x100, 0x01000000, 0x02000000
+_PR_SET_DUMPABLE = 4  # prctl(2)
 
-Reply = tuple[dict[str, Any], list[int]]
+Message = dict[str, Any]
 
 
 class InvalidRequestError(Exception):
@@ -46,6 +47,7 @@ class InvalidRequestError(Exception):
 def main() -> None:
     """Serves the runner until it closes the socket or sends nothing for a while."""
     try:
+        _protect()
         rule = read_rule()
         channel, account, caller = _verify(rule)
     except (InvalidRequestError, Misconfigured) as error:
@@ -55,9 +57,21 @@ def main() -> None:
     try:
         ipc.send(channel, {"user": account.name, "uid": account.uid}, within=MARGIN_SECONDS)
         while True:
-            ipc.serve(channel, operations.answer, waits=IDLE_SECONDS, sends=MARGIN_SECONDS)
+            ipc.serve(channel, operations.answer, waits=IDLE_SECONDS, sends=MARGIN_SECONDS, descriptors=1)
     except ipc.ConnectionLostError:
         sys.exit(0)
+
+
+def _protect() -> None:
+    """Makes this process not dumpable, so that no other process of its user reads its memory or traces it (ptrace(2)).
+
+    What it starts is dumpable again (execve(2)).
+
+    :raises InvalidRequestError: the kernel refuses
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise InvalidRequestError(f"cannot protect its memory ({os.strerror(ctypes.get_errno())})")
 
 
 def _verify(rule: PeopleRule) -> tuple[socket.socket, Account, int]:
@@ -82,6 +96,9 @@ def _verify(rule: PeopleRule) -> tuple[socket.socket, Account, int]:
     reason = ineligible(account, rule, own_uid=int(caller))
     if reason is not None:
         raise InvalidRequestError(reason)
+    group = root_group({os.getgid(), *os.getgroups()}, rule)
+    if group is not None:
+        raise InvalidRequestError(f"{account.name} is in the group {group}, whose members can become root")
     if os.getgid() != account.gid or {*os.getgroups(), account.gid} != {*os.getgrouplist(account.name, account.gid)}:
         groups = ", ".join(grp.getgrgid(number).gr_name for number in sorted(os.getgroups()))
         raise InvalidRequestError(f"has groups that are not those of {account.name} ({groups})")
@@ -133,91 +150,99 @@ class Operations:
         self._account = account
         self._caller = caller
         self._rule = rule
-        self._operations: dict[str, Callable[[dict[str, Any]], Reply]] = {
+        self._operations: dict[str, Callable[[Message, float], Message]] = {
             "prepare": self._prepare,
             "trial": self._trial,
             "run": self._run,
+        }
+        self._operations_with_socket: dict[str, Callable[[Message, int], Message]] = {
             "open": self._open,
             "listen": self._listen,
             "terminal": self._terminal,
         }
 
-    def answer(self, message: dict[str, Any]) -> Reply:
-        """Serves a request. One that is not in its form is refused, and nothing is done."""
-        within = min(_number(message, "within", REQUEST_SECONDS), REQUEST_SECONDS)
-        # The alarm ends the program if something hangs that no time limit reaches.
-        signal.alarm(int(within) + 1 + MARGIN_SECONDS)
-        try:
-            operation = self._operations.get(_text(message, "verb"))
-            if operation is None:
-                raise InvalidRequestError("there is no such verb")
-            return operation(message)
-        except InvalidRequestError as error:
-            return {"refused": str(error)}, []
-        except Problem as error:
-            return {"problem": error.why}, []
-        except (NotARegularFileError, NotNow) as error:
-            return {"trouble": str(error)}, []
-        finally:
-            signal.alarm(0)
+    def answer(self, message: Message, descriptors: Sequence[int]) -> Message:
+        """Serves a request. One that is not in its form is refused, and nothing is done.
 
-    def _prepare(self, message: dict[str, Any]) -> Reply:
+        :param descriptors: one end of a socket of packets where the answer is more than a message
+        """
+        try:
+            deadline = min(_number(message, "deadline"), boot_clock() + REQUEST_SECONDS)
+            # Also if it hangs where no time limit reaches, or is stopped now and continued later.
+            end_at(deadline + ANSWER_SECONDS)
+            verb = _text(message, "verb")
+            if verb in self._operations and not descriptors:
+                return self._operations[verb](message, deadline)
+            if verb in self._operations_with_socket and descriptors:
+                return self._operations_with_socket[verb](message, descriptors[0])
+            raise InvalidRequestError("there is no such verb")
+        except InvalidRequestError as error:
+            return {"refused": str(error)}
+        except Problem as error:
+            return {"problem": error.why}
+        except TimeoutError:
+            return {"unknown": "the request came too late; nothing was done"}
+        except (NotARegularFileError, NotStartedError, OSError) as error:
+            return {"trouble": str(error)}
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _prepare(self, message: Message, _deadline: float) -> Message:
         files = message.get("files")
         if not isinstance(files, dict) or not all(_SCRIPT.fullmatch(name) for name in files):
             raise InvalidRequestError("files: not the files of a job")
         make_folder(_path(message, "folder"), {name: _text(files, name) for name in files}, home=self._account.home)
-        return {}, []
+        return {}
 
-    def _trial(self, message: dict[str, Any]) -> Reply:
+    def _trial(self, message: Message, _deadline: float) -> Message:
         folder = _path(message, "folder")
         make_folder(folder, home=self._account.home)
         remove_folder(folder)
-        return {}, []
+        return {}
 
-    def _run(self, message: dict[str, Any]) -> Reply:
-        argv = [self._command(message, "sbatch"), *_options(message)]
-        within = min(_number(message, "within", REQUEST_SECONDS), REQUEST_SECONDS)
+    def _run(self, message: Message, deadline: float) -> Message:
+        argv = [self._command(message, "sbatch"), *_options(message.get("arguments"), self._rule)]
         try:
-            done = run(argv, self._environment(message), within, _text(message, "stdin"))
+            done = run_by(deadline, argv, self._environment(message), _text(message, "stdin"))
         except CommandMissingError as error:
-            return {"missing": str(error)}, []
+            return {"missing": str(error)}
         except CommandTimeoutError as error:
-            return {"unknown": str(error)}, []
-        return {"status": done.status, "output": done.output[:65536], "errors": done.errors[:65536]}, []
+            return {"unknown": str(error)}
+        return {"status": done.status, "output": done.output[:65536], "errors": done.errors[:65536]}
 
-    def _open(self, message: dict[str, Any]) -> Reply:
+    def _open(self, message: Message, channel: int) -> Message:
         path = _path(message, "path")
         if not _FILE.fullmatch(path.rpartition("/")[2]):
             raise InvalidRequestError("path: not a file of a job")
         descriptor = open_file(path)
-        return ({"found": False}, []) if descriptor is None else ({"found": True}, [descriptor])
-
-    def _listen(self, message: dict[str, Any]) -> Reply:
-        libc = ctypes.CDLL(None, use_errno=True)
-        descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if descriptor < 0:
-            return {"found": False}, []
-        what = _IN_MODIFY | _IN_MOVED_TO | _IN_CREATE | _IN_ONLYDIR | _IN_DONT_FOLLOW
-        if libc.inotify_add_watch(descriptor, os.fsencode(_path(message, "folder")), what) < 0:
+        if descriptor is None:
+            return {"found": False}
+        try:
+            with socket.socket(fileno=os.dup(channel)) as answering:
+                socket.send_fds(answering, [b"."], [descriptor])
+        finally:
             os.close(descriptor)
-            return {"found": False}, []
-        return {"found": True}, [descriptor]
+        return {"found": True}
 
-    def _terminal(self, message: dict[str, Any]) -> Reply:
+    def _listen(self, message: Message, channel: int) -> Message:
+        run_watch(channel, _path(message, "folder"))
+        return {"found": True}
+
+    def _terminal(self, message: Message, channel: int) -> Message:
         words = message.get("arguments")
         if not isinstance(words, list) or words[-2:] != [self._account.shell, "-l"]:
             raise InvalidRequestError("arguments: not the login shell of the user")
-        argv = [self._command(message, "srun"), *_options({"arguments": words[:-2]}), *words[-2:]]
+        argv = [self._command(message, "srun"), *_options(words[:-2], self._rule, of_shell=True), *words[-2:]]
         env = self._environment(message) | {"TERM": "xterm-256color"}
-        cols, rows = int(_number(message, "cols", 80)), int(_number(message, "rows", 24))
-        return {"found": True}, [terminal.start(argv, env, cols, rows).descriptor]
+        run_terminal(channel, argv, env, int(_number(message, "cols", 80)), int(_number(message, "rows", 24)))
+        return {"found": True}
 
-    def _environment(self, message: dict[str, Any]) -> dict[str, str]:
-        folder = Path(_path(message, "command")).parent
+    def _environment(self, message: Message) -> dict[str, str]:
+        folder = os.path.dirname(_path(message, "command"))
         conf = self._trusted(_path(message, "conf"))
         return user_environment(self._account.name, self._account.home, self._account.shell, folder) | {"SLURM_CONF": conf}
 
-    def _command(self, message: dict[str, Any], name: str) -> str:
+    def _command(self, message: Message, name: str) -> str:
         path = _path(message, "command")
         if path.rpartition("/")[2] != name:
             raise InvalidRequestError(f"command: not {name}")
@@ -228,38 +253,39 @@ class Operations:
 
         Otherwise the caller could have the user run a program, or read a slurm.conf, that it wrote itself.
         """
-        found = slurm_distrust(Path(path), self._rule, self._caller)
+        found = slurm_distrust(path, self._rule, self._caller)
         if found is not None:
             raise InvalidRequestError(found.why)
         # The path as it was given, not the real one: programs look at the name that they are called by.
         return path
 
 
-def _text(message: dict[str, Any], key: str) -> str:
+def _text(message: Message, key: str) -> str:
     value = message.get(key)
     if not isinstance(value, str):
         raise InvalidRequestError(f"{key}: not a text")
     return value
 
 
-def _number(message: dict[str, Any], key: str, default: float) -> float:
+def _number(message: Message, key: str, default: float | None = None) -> float:
     value = message.get(key, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
         raise InvalidRequestError(f"{key}: not a number")
     return float(value)
 
 
-def _path(message: dict[str, Any], key: str) -> str:
+def _path(message: Message, key: str) -> str:
     path = _text(message, key)
     if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
         raise InvalidRequestError(f"{key}: not an absolute path")
     return path
 
 
-def _options(message: dict[str, Any]) -> list[str]:
-    words = message.get("arguments")
-    if not isinstance(words, list) or not all(isinstance(word, str) and word.startswith("--") for word in words):
+def _options(words: object, rule: PeopleRule, *, of_shell: bool = False) -> list[str]:
+    """The options of a command, each by the whole name of one that is accepted."""
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise InvalidRequestError("arguments: not options of a Slurm command")
-    if any(re.match(r"--(uid|gid|wrap|get-user-env)\b", word) for word in words) or "--" in words:
-        raise InvalidRequestError("arguments: an option that is not accepted")
+    option = unaccepted(words, rule.plugin_options, of_shell=of_shell)
+    if option is not None:
+        raise InvalidRequestError(f"arguments: {option[:40]!r} is not an option that is accepted")
     return list(words)

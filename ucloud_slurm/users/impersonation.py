@@ -3,20 +3,19 @@
 import os
 import pwd
 import socket
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from ucloud_slurm.errors import Forbidden, NotNow, StorageFullError, one_line
 from ucloud_slurm.system import ipc, terminal
-from ucloud_slurm.system.files import NotARegularFileError, make_folder, open_file, remove_folder
-from ucloud_slurm.system.process import Command, CommandMissingError, CommandTimeoutError, Finished, Started
-from ucloud_slurm.system.terminal import Terminal, TerminalError
+from ucloud_slurm.system.files import NotARegularFileError, checked_file, make_folder, open_file, remove_folder
+from ucloud_slurm.system.process import Command, CommandMissingError, CommandTimeoutError, Finished, Started, boot_clock
+from ucloud_slurm.system.terminal import RemoteTerminal, Terminal, TerminalError
 
 CONNECT_SECONDS = 1.0
 QUICK_SECONDS = 5.0  # for what is not a command of Slurm
-MARGIN_SECONDS = 4.0  # that the runner has beyond the limit of a request
+MARGIN_SECONDS = 4.0  # that the runner has beyond the deadline of a request
 
 
 class ImpersonationUnavailableError(NotNow):
@@ -34,22 +33,33 @@ class ImpersonationDeniedError(Forbidden):
 def connect(runner: Path) -> socket.socket:
     """Connects to the runner.
 
-    :raises RunnerUnavailableError: it does not answer
+    :raises RunnerUnavailableError: it does not answer, or somebody else listens there
     """
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         channel.settimeout(CONNECT_SECONDS)
         channel.connect(str(runner))
+        listens = ipc.peer(channel)
     except OSError as error:
         channel.close()
         raise RunnerUnavailableError(
             f"the runner does not answer at {runner} ({error.strerror or error}); start ucloud-slurm-runner.socket"
         ) from None
+    if listens not in (0, os.geteuid()):  # systemd's sockets are root's
+        channel.close()
+        raise RunnerUnavailableError(
+            f"at {runner} the account with uid {listens} listens, not the runner; start ucloud-slurm-runner.socket, and find "
+            "out who can write there"
+        )
     return channel
 
 
 class Impersonation(Protocol):
     """One user, and what can be done as that user.
+
+    Every call may block on the user's file systems until its limit, and beyond it where this process opens files itself.
+    So may :func:`os.close` of what :meth:`open` returns, which writes back; the others' results are closed without
+    waiting. A thread that makes such a call for somebody who has given up closes its result.
 
     :raises ImpersonationUnavailableError: from every call; nothing was done
     :raises ImpersonationDeniedError: from every call; nothing was done, and a retry is of no use
@@ -73,8 +83,11 @@ class Impersonation(Protocol):
         :raises NotARegularFileError: it is no regular file of the user
         """
 
-    def listen(self, folder: str) -> int | None:
-        """An inotify(7) descriptor that watches a folder; None where this process can watch it itself."""
+    def listen(self, folder: str) -> socket.socket | None:
+        """A socket of packets on which changes of a folder arrive (:mod:`ucloud_slurm.users.pump`).
+
+        :returns: None where this process can watch the folder itself, or nobody can
+        """
 
     def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
         """Starts a shell on a terminal.
@@ -101,7 +114,7 @@ class OwnAccount:
     def open(self, path: str) -> int | None:
         return open_file(path)
 
-    def listen(self, folder: str) -> int | None:
+    def listen(self, folder: str) -> socket.socket | None:
         """See :class:`Impersonation`. This process watches its own folders with one descriptor for all."""
         return None
 
@@ -134,36 +147,47 @@ class RunnerClient:
         return _RunnerCommand(self._ask, argv, env["SLURM_CONF"])
 
     def open(self, path: str) -> int | None:
-        answer, descriptors = self._ask("open", QUICK_SECONDS, path=path)
-        if "trouble" in answer:
-            raise NotARegularFileError(str(answer["trouble"])[:200])
-        if not descriptors:
-            return None
-        status = os.fstat(descriptors[0])
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != self._uid():
-            os.close(descriptors[0])
-            raise NotARegularFileError(f"{Path(path).name} is not a regular file of the job's user")
-        return descriptors[0]
+        ours, theirs = _packets()
+        with ours:
+            answer = self._ask("open", QUICK_SECONDS, theirs, path=path)
+            if "trouble" in answer:
+                raise NotARegularFileError(str(answer["trouble"])[:200])
+            if "unknown" in answer:
+                raise ImpersonationUnavailableError(one_line(str(answer["unknown"]), 200))
+            if answer.get("found") is not True:
+                return None
+            uid = self._uid()
+            # It was sent before the answer. Where this call ends before it is taken, the kernel drops it.
+            descriptor = ipc.receive_descriptor(ours)
+        name = Path(path).name
+        if descriptor is None:
+            raise NotARegularFileError(f"{name} is not a regular file of the job's user")
+        return checked_file(descriptor, name, uid)
 
-    def listen(self, folder: str) -> int | None:
-        _, descriptors = self._ask("listen", QUICK_SECONDS, folder=folder)
-        if not descriptors:
-            return None
-        if str(Path(f"/proc/self/fd/{descriptors[0]}").readlink()) != "anon_inode:inotify":
-            os.close(descriptors[0])
-            return None
-        os.set_blocking(descriptors[0], False)
-        return descriptors[0]
+    def listen(self, folder: str) -> socket.socket | None:
+        ours, theirs = _packets()
+        try:
+            if self._ask("listen", QUICK_SECONDS, theirs, folder=folder).get("found") is True:
+                return ours
+        except BaseException:
+            ours.close()
+            raise
+        ours.close()
+        return None
 
     def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
         """See :class:`Impersonation`. Of the environment only ``SLURM_CONF`` counts."""
-        answer, descriptors = self._ask(
-            "terminal", QUICK_SECONDS, command=argv[0], arguments=list(argv[1:]), conf=env["SLURM_CONF"], cols=cols, rows=rows
-        )
-        if not descriptors or not os.isatty(descriptors[0]):
-            ipc.close(descriptors)
-            raise TerminalError(str(answer.get("trouble", "the runner sent no terminal"))[:200])
-        return Terminal(descriptors[0])
+        ours, theirs = _packets()
+        wanted = {"command": argv[0], "arguments": list(argv[1:]), "conf": env["SLURM_CONF"], "cols": cols, "rows": rows}
+        try:
+            answer = self._ask("terminal", QUICK_SECONDS, theirs, **wanted)
+            if answer.get("found") is not True:
+                reason = answer.get("trouble", answer.get("unknown", "the runner sent no terminal"))
+                raise TerminalError(one_line(str(reason), 200))
+        except BaseException:
+            ours.close()
+            raise
+        return RemoteTerminal(ours)
 
     def _uid(self) -> int:
         try:
@@ -172,44 +196,57 @@ class RunnerClient:
             raise ImpersonationDeniedError(f"The account {self._user} does not exist any more.") from None
 
     def _simple(self, verb: str, **arguments: Any) -> None:
-        answer, _ = self._ask(verb, QUICK_SECONDS, **arguments)
+        answer = self._ask(verb, QUICK_SECONDS, **arguments)
         if "problem" in answer:
             raise StorageFullError(one_line(str(answer["problem"])))
         if answer:
-            raise ImpersonationUnavailableError(f"the runner failed: {str(answer)[:200]}")
+            raise ImpersonationUnavailableError(f"the runner failed: {one_line(str(answer), 200)}")
 
-    def _ask(self, verb: str, within: float, **arguments: Any) -> tuple[dict[str, Any], list[int]]:
-        message = {"user": self._user, "verb": verb, "within": max(within, 0.001), **arguments}
-        with connect(self._runner) as channel:
-            try:
-                ipc.send(channel, message, within=QUICK_SECONDS)
-            except ipc.ConnectionLostError as error:
-                raise RunnerUnavailableError(f"the runner did not take the request ({error})") from None
-            try:
-                answer, descriptors = ipc.receive(channel, ipc.LARGEST_BYTES, within=within + MARGIN_SECONDS, descriptors=1)
-            except ipc.ConnectionLostError as error:
-                return {"unknown": f"the runner gave no answer ({error})"}, []
+    def _ask(self, verb: str, within: float, theirs: socket.socket | None = None, **arguments: Any) -> dict[str, Any]:
+        """Sends a request and returns its answer.
+
+        :param within: seconds; nothing is done as the user after them
+        :param theirs: a socket that the user's program receives; it is closed here
+        """
+        message = {"user": self._user, "verb": verb, "deadline": boot_clock() + within, **arguments}
+        try:
+            with connect(self._runner) as channel:
+                try:
+                    ipc.send(channel, message, [] if theirs is None else [theirs.fileno()], within=QUICK_SECONDS)
+                except ipc.ConnectionLostError as error:
+                    raise RunnerUnavailableError(f"the runner did not take the request ({error})") from None
+                try:
+                    answer, _ = ipc.receive(channel, ipc.LARGEST_BYTES, within=within + MARGIN_SECONDS)
+                except ipc.ConnectionLostError as error:
+                    return {"unknown": f"the runner gave no answer ({error})"}
+        finally:
+            if theirs is not None:
+                theirs.close()
         if "refused" in answer:
-            ipc.close(descriptors)
             raise ImpersonationDeniedError(
                 f"Jobs cannot run as {self._user}: {one_line(str(answer['refused']), 200)}. Please tell the provider's support."
             )
         if "busy" in answer:
-            raise ImpersonationUnavailableError(str(answer["busy"]))
-        return answer, descriptors
+            raise ImpersonationUnavailableError(one_line(str(answer["busy"]), 200))
+        return answer
+
+
+def _packets() -> tuple[socket.socket, socket.socket]:
+    """Two ends: this process keeps the first, and reads and writes it with MSG_DONTWAIT only."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 class _RunnerCommand:
     """A command that the runner runs as the user. Of the environment only ``SLURM_CONF`` is passed on."""
 
-    def __init__(self, ask: Callable[..., tuple[dict[str, Any], list[int]]], argv: Sequence[str], conf: str) -> None:
+    def __init__(self, ask: Callable[..., dict[str, Any]], argv: Sequence[str], conf: str) -> None:
         self._ask = ask
         self._argv = argv
         self._conf = conf
 
     def finish(self, stdin: str, timeout: float) -> Finished:
         command, *arguments = self._argv
-        answer, _ = self._ask("run", timeout, command=command, arguments=arguments, conf=self._conf, stdin=stdin)
+        answer = self._ask("run", timeout, command=command, arguments=arguments, conf=self._conf, stdin=stdin)
         if "missing" in answer:
             raise CommandMissingError(one_line(str(answer["missing"]), 200))
         status, output, errors = answer.get("status"), answer.get("output"), answer.get("errors")

@@ -1,10 +1,14 @@
-"""Linking by proof: who types the code of a UCloud user in an account of this host has access to both.
+"""Linking by proof: who types the code of a UCloud user in an account of this host claims it for that account.
+
+The browser of the UCloud user is asked then, and the link is made there (:mod:`ucloud_slurm.web.linking`); the command
+asks for the outcome again and again, each time with a connection of its own, so that nobody who waits holds a thread.
 
 The caller is the uid at the other end of the socket, as the kernel knows it, whatever the message says. Messages are
 those of :mod:`ucloud_slurm.system.ipc`.
 """
 
 import logging
+import os
 import pwd
 import socket
 import threading
@@ -14,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ucloud_slurm.config import UsersSection
 from ucloud_slurm.errors import Conflict, Forbidden, Problem, Refused, TooMany, one_line
-from ucloud_slurm.store.codes import Code, Codes
-from ucloud_slurm.store.people import People, UserLink
+from ucloud_slurm.store.codes import Claim, Code, Codes, Outcome
+from ucloud_slurm.store.people import People
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import Account
 from ucloud_slurm.system.ipc import ConnectionLostError, Message, MessageError
@@ -31,6 +35,10 @@ ACCEPT_SECONDS = 5.0  # after which a listener that was closed is noticed
 INVALID_CODES = 10  # from one account within INVALID_CODES_SECONDS
 INVALID_CODES_SECONDS = 60.0
 ONE_AT_A_TIME = "One at a time."
+CONTESTED = (
+    "Somebody has typed this code in another account as well, so it does not work any more. Take the new code that the "
+    "page of UCloud shows you, and show it to nobody."
+)
 
 
 class Linking:
@@ -61,29 +69,51 @@ class Linking:
         match message.get("verb"):
             case "whose":
                 account = self._account(uid)
-                return {"username": self._code(uid, message).username, "account": account.name}
-            case "link":
-                return self._link(uid, self._account(uid), message)
+                return self._names(self._code(uid, message, self._codes.of), account)
+            case "claim":
+                return self._claim(uid, self._account(uid), message)
+            case "outcome":
+                return self._outcome(uid, message)
+            case "release":
+                released = self._codes.release(self._claimed(uid, message))
+                return {"outcome": "released"} if released else self._outcome(uid, message)
             case "unlink":
                 return self._unlink(uid)
         raise Refused("There is no such request.")
 
-    def _link(self, uid: int, account: Account, message: Message) -> Message:
-        code = self._code(uid, message)
+    def _names(self, code: Code, account: Account) -> Message:
+        before = [str(each) for each in self._people.former(code.username, account.name)]
+        return {"username": code.username, "account": account.name, "before": before}
+
+    def _claim(self, uid: int, account: Account, message: Message) -> Message:
+        code, now = self._code(uid, message, self._codes.of), self._now()
         known = self._people.of(code.username)
         if known is not None and (known.local_user, known.uid) != (account.name, account.uid):
             raise Conflict(
                 f"{code.username} is connected with another account of this cluster. Type ucloud-slurm "
                 "unlink there first, or ask the provider's support."
             )
-        link = UserLink(code.username, account.name, account.uid, self._now(), account.name)
-        try:
-            self._codes.spend(code, self._people, link)
-        except Conflict:
-            raise Conflict("Your account is connected with another user of UCloud. Type ucloud-slurm unlink first.") from None
-        log.info("%s is connected with %s", one_line(code.username, 60), account.name)
-        # The link counts now; UCloud is informed now or at the next pass of the worker.
-        return {"username": code.username, "account": account.name, "reported": self._report(code.username)}
+        if known is None and len(self._people.users_of(account.name)) >= self._users.connections_per_account:
+            raise Conflict("Your account is connected with another user of UCloud. Type ucloud-slurm unlink first.")
+        if not self._codes.claim(code, Claim(account.name, account.uid, os.uname().nodename), now):
+            log.warning("%s has typed the code of %s that another account had", account.name, one_line(code.username, 60))
+            raise Conflict(CONTESTED)
+        return {**self._names(code, account), "seconds": code.left(now)}
+
+    def _outcome(self, uid: int, message: Message) -> Message:
+        code = self._claimed(uid, message)
+        match code.outcome:
+            case Outcome.CONNECTED:
+                # The link counts now; UCloud is informed now or at the next pass of the worker.
+                return {"outcome": code.outcome, "reported": self._report(code.username)}
+            case Outcome.CONTESTED:
+                raise Conflict(CONTESTED)
+            case Outcome.REJECTED:
+                raise Conflict(f"The browser of {code.username} has said that this is not their account. Nothing was changed.")
+        return {"outcome": "waiting"}
+
+    def _claimed(self, uid: int, message: Message) -> Code:
+        return self._code(uid, message, lambda text, now: self._codes.claimed(text, uid, now))
 
     def _unlink(self, uid: int) -> Message:
         entry = _entry(uid)
@@ -107,7 +137,7 @@ class Linking:
             raise
         return account
 
-    def _code(self, uid: int, message: Message) -> Code:
+    def _code(self, uid: int, message: Message, find: Callable[[str, float], Code | None]) -> Code:
         """The code of a message. An invalid one counts against the account that sends it, not against a user."""
         text, now = message.get("code"), self._now()
         with self._lock:
@@ -116,7 +146,7 @@ class Linking:
                 invalid.popleft()
             if len(invalid) >= INVALID_CODES:
                 raise TooMany("Too many wrong codes. Please try again in a minute.")
-            found = self._codes.of(text, now) if isinstance(text, str) else None
+            found = find(text, now) if isinstance(text, str) else None
             if found is None:
                 invalid.append(now)
                 raise Refused(
@@ -159,7 +189,9 @@ class LinkServer:
                     self._count[uid] += 1
                     count = self._count[uid]
                 try:
-                    answer = self._answer(uid, connection) if count <= CONNECTIONS_PER_USER else _refusal(ONE_AT_A_TIME)
+                    answer = (
+                        self._answer(uid, connection) if count <= CONNECTIONS_PER_USER else _refusal(ONE_AT_A_TIME, busy=True)
+                    )
                     ipc.send(connection, answer, within=MESSAGE_SECONDS)
                 finally:
                     with self._lock:
@@ -182,14 +214,15 @@ class LinkServer:
         except Problem as error:
             if error.status >= 500:
                 log.error("linkd: a request of the account with uid %d failed: %s", uid, one_line(error.why))
-            return _refusal(error.why)
+            return _refusal(error.why, busy=error.status >= 500 or error.status == TooMany.status)
         except Exception as error:  # noqa: BLE001  one request must not end the others
             log.error("unexpected %s in linkd: %s", type(error).__name__, one_line(str(error), 200))
-            return _refusal("The provider cannot do this at the moment. Please try again later.")
+            return _refusal("The provider cannot do this at the moment. Please try again later.", busy=True)
 
 
-def _refusal(why: str) -> Message:
-    return {"refused": why}
+def _refusal(why: str, *, busy: bool = False) -> Message:
+    """An answer; ``busy``: the same request can be sent again."""
+    return {"refused": why, "busy": True} if busy else {"refused": why}
 
 
 def _entry(uid: int) -> pwd.struct_passwd:

@@ -12,7 +12,7 @@ from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.config import Config, UsersSection
 from ucloud_slurm.errors import Forbidden, Misconfigured, Problem, one_line
 from ucloud_slurm.store.people import People
-from ucloud_slurm.system.accounts import Account, ineligible, read_rule
+from ucloud_slurm.system.accounts import RULE_FILE, Account, ineligible, read_rule, root_group
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +30,10 @@ class Identity:
 class Mapping(Protocol):
     """From users of UCloud to users of this host."""
 
-    def identity(self, username: str, project: str | None) -> Identity:
-        """The user that a new job of that owner runs as.
+    def identity(self, username: str, project: str | None, within: float | None = None) -> Identity:
+        """The user that a new job of that owner runs as. It may take long: never asked in a write transaction.
 
+        :param within: seconds that a mapping which asks others has for its answer; None: as the site configures
         :raises Forbidden: there is none; the text is for the researcher
         :raises Problem: the mapping does not answer at the moment
         """
@@ -47,9 +48,26 @@ class Mapping(Protocol):
 class IneligibleUserError(Forbidden):
     """No job may run as that user; ``reason`` is for the administrator."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__("Your account on this cluster may not run jobs. Please tell the provider's support.")
+    def __init__(
+        self, reason: str, why: str = "Your account on this cluster may not run jobs. Please tell the provider's support."
+    ) -> None:
+        """Keeps the reason.
+
+        :param why: the sentence for the researcher
+        """
+        super().__init__(why)
         self.reason = reason
+
+
+class AdministratorError(IneligibleUserError):
+    """The user can become root through a group."""
+
+    def __init__(self, user: str, group: str) -> None:
+        super().__init__(
+            f"{user} is in the group {group}, whose members can become root (refused_groups in {RULE_FILE})",
+            f"Your account on this cluster can become its administrator, through the group {group}, and jobs of UCloud "
+            "do not run under such an account. Please ask the provider's support for another account.",
+        )
 
 
 class IdentityUnavailableError(Problem):
@@ -80,6 +98,9 @@ def account_of(local_user: str, users: UsersSection, uid: int | None = None) -> 
     reason = ineligible(account, rule, own_uid=os.geteuid())
     if reason is not None:
         raise IneligibleUserError(reason)
+    group = root_group(os.getgrouplist(account.name, account.gid), rule)
+    if group is not None:
+        raise AdministratorError(account.name, group)
     return account
 
 
@@ -142,7 +163,7 @@ class Table:
         self._users = config.users
         self._people = people
 
-    def identity(self, username: str, project: str | None) -> Identity:
+    def identity(self, username: str, project: str | None, within: float | None = None) -> Identity:
         link = self._people.of(username)
         if link is None:
             raise Forbidden(

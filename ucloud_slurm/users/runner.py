@@ -5,39 +5,64 @@ It listens on a socket of its own account, asks the kernel who calls, and passes
 time, and ends when it is idle: a bulk of jobs needs one sudo for each user, and a pass of the worker needs none.
 """
 
+import errno
 import logging
 import os
 import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import read_rule
-from ucloud_slurm.system.child import Child
 from ucloud_slurm.system.ipc import ConnectionLostError, Message
+from ucloud_slurm.system.process import boot_clock
+from ucloud_slurm.users.program import START_SECONDS, Program, ProgramStartError
 
 log = logging.getLogger(__name__)
 
-PROGRAMS_PER_USER = 4
-PROGRAMS = 32  # in all; each takes about 10 MiB
-REQUESTS = 64  # that are served at a time
-REQUESTS_PER_USER = 32  # of them: a user may stop the program, so that each takes its whole time
+PROGRAMS_PER_USER = 4  # also of those that do not end
+PROGRAMS = 64  # in all; each takes about 10 MiB
+REQUESTS_PER_USER = 16
+REQUESTS = 160  # that are served at a time
 REUSE_SECONDS = 45.0  # that an idle program is used again; it ends by itself a little later
-START_SECONDS = 10.0  # until a program must say who it is
 CALLER_SECONDS = 5.0  # for a caller to send its request, and to take the answer
-MARGIN_SECONDS = 3.0  # that a program has beyond the limit of a request
-ANSWER_BYTES = 1024 * 1024  # of an answer: its user could have it say anything
-ERRORS_BYTES = 2000
+MARGIN_SECONDS = 3.0  # that a program has beyond the deadline of a request
+LONGEST_SECONDS = 1000.0  # that a request may take
+SILENCE_SECONDS = 2.0  # after which a request without an answer counts as silence of the user's programs
+PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 15.0, 600.0  # for which a user's silent programs are not asked
+WAIT_SECONDS = 0.5  # between two looks whether a program has ended
 
-SUDO_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+# Descriptors: a request has its connection and a socket that is passed on; a program has its channel and its errors,
+# and, while it starts, the other ends of both, /dev/null and a pipe of subprocess. The rest: the listener, the three of
+# every process, the rule about people in each thread that reads it.
+MOST_DESCRIPTORS = 3 * REQUESTS + (2 + 5) * PROGRAMS + 16
 
 
-class ProgramStartError(Exception):
-    """The program does not start as that user; the text is for the journal."""
+class TooManyError(Exception):
+    """The user has, or all have, as many programs as they can at the moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Silence:
+    """A user's programs have not answered. Times: monotonic seconds."""
+
+    since: float
+    until: float
+
+
+def admits(own: int, own_most: int, every: int, most: int) -> bool:
+    """Whether a user may have one more of something, of which half is for users who have none.
+
+    :param own: how many the user has
+    :param every: how many all have
+    """
+    return every < most and (own == 0 or (own < own_most and every < most // 2))
 
 
 class Runner:
@@ -47,25 +72,34 @@ class Runner:
         self._sudo = sudo
         self._program = program
         self._changed = threading.Condition()
-        self._idle: dict[str, list[_Program]] = {}
-        self._count: dict[str, int] = {}
-        self._served: Counter[str] = Counter()  # requests, by user
-        self._closed: list[_Program] = []
+        self._requests: Counter[str] = Counter()  # by user
+        self._programs: Counter[str] = Counter()  # that are open, by user
+        self._idle: dict[str, list[Program]] = {}
+        self._closed: dict[str, list[Program]] = {}  # that have not ended yet
+        self._silent: dict[str, _Silence] = {}
+        self._pruned_at = 0.0
         self.sudo_calls = 0
 
     def serve(self, listener: socket.socket) -> None:
         """Answers until the listener is closed."""
         listener.settimeout(CALLER_SECONDS)
+        free = threading.Semaphore(REQUESTS)
         with ThreadPoolExecutor(REQUESTS, "caller") as callers:
             while True:
+                self._prune()
+                if not free.acquire(timeout=CALLER_SECONDS):
+                    continue  # further connections wait with the kernel
                 try:
                     connection, _ = listener.accept()
-                except TimeoutError:
-                    self._prune()
+                except OSError as error:
+                    free.release()
+                    if error.errno in (errno.EBADF, errno.EINVAL):
+                        break
+                    if not isinstance(error, TimeoutError):
+                        log.error("the runner cannot accept a connection: %s", error)
+                        time.sleep(WAIT_SECONDS)
                     continue
-                except OSError:
-                    break
-                callers.submit(self._serve, connection)
+                callers.submit(self._serve, connection).add_done_callback(lambda _: free.release())
         self._prune(everything=True)
 
     def _serve(self, connection: socket.socket) -> None:
@@ -75,59 +109,78 @@ class Runner:
                 if caller != os.geteuid():
                     log.warning("the runner refused a request of the account with uid %d", caller)
                     return
-                ipc.serve(connection, self._answer, waits=CALLER_SECONDS, sends=CALLER_SECONDS)
+                ipc.serve(connection, self._answer, waits=CALLER_SECONDS, sends=CALLER_SECONDS, descriptors=1)
             except ConnectionLostError as error:
                 log.debug("a request to the runner was not answered: %s", error)
             except Exception as error:  # noqa: BLE001  one request must not end the others
                 log.error("unexpected %s in the runner: %s", type(error).__name__, one_line(str(error), 200))
 
-    def _answer(self, message: Message) -> tuple[Message, list[int]]:
-        user, within = message.get("user"), message.get("within")
+    def _answer(self, message: Message, given: Sequence[int]) -> Message:
+        user, deadline = message.get("user"), message.get("deadline")
         try:
             rule = read_rule()
         except Misconfigured as error:
             log.error("nobody can be impersonated: %s", one_line(str(error), 300))
-            return {"busy": "the rule about people cannot be used; the journal of the runner says why"}, []
+            return {"busy": "the rule about people cannot be used; the journal of the runner says why"}
         if not isinstance(user, str) or not rule.allows_name(user) or user == "root":
-            return {"refused": "user: not the name of a user"}, []
-        if isinstance(within, bool) or not isinstance(within, (int, float)) or not 0 < within < 1000:
-            return {"refused": "within: not a number of seconds"}, []
+            return {"refused": "user: not the name of a user"}
+        if isinstance(deadline, bool) or not isinstance(deadline, (int, float)):
+            return {"refused": "deadline: not a number of seconds"}
+        left = deadline - boot_clock()
+        if not 0 < left < LONGEST_SECONDS:
+            return {"busy": "the request came after its deadline"}
         with self._changed:
-            if self._served[user] >= REQUESTS_PER_USER:
-                return {"busy": f"too many requests are served as {user} at the moment"}, []
-            self._served[user] += 1
+            silence = self._silent.get(user)
+            if silence is not None and time.monotonic() < silence.until:
+                return {"busy": f"the programs that act as {user} did not answer a moment ago"}
+            most = 1 if silence is not None else REQUESTS_PER_USER
+            if not admits(self._requests[user], most, self._requests.total(), REQUESTS):
+                return {"busy": f"too many requests are served as {user} at the moment"}
+            self._requests[user] += 1
         try:
-            return self._ask(user, message, time.monotonic() + within)
+            return self._ask(user, message, given, time.monotonic() + left)
         finally:
             with self._changed:
-                self._served -= Counter([user])
+                self._requests -= Counter([user])
 
-    def _ask(self, user: str, message: Message, until: float) -> tuple[Message, list[int]]:
+    def _ask(self, user: str, message: Message, given: Sequence[int], until: float) -> Message:
+        begun, sent = time.monotonic(), False
+        program = None
         try:
             program = self._acquire(user, until)
+            sent = True
+            answer = program.ask(message, given, until - time.monotonic() + MARGIN_SECONDS)
         except ProgramStartError as error:
             log.error("jobs cannot run as %s: %s", user, one_line(str(error), 300))
-            return {"refused": f"the provider may not act as the account {user}"}, []
-        except TimeoutError:
-            return {"busy": f"too many requests are served as {user} at the moment"}, []
-        try:
-            answer, given = program.ask(message, until - time.monotonic() + MARGIN_SECONDS)
+            return {"refused": f"the provider may not act as the account {user}"}
+        except TooManyError:
+            return {"busy": f"too many requests are served as {user} at the moment"}
         except ConnectionLostError as error:
-            with self._changed:
-                # What stopped it may have stopped the user's others too.
-                for each in (program, *self._idle.pop(user, [])):
-                    self._discard(each)
+            self._record_failure(user, program, begun)
             log.warning("the program that acts as %s gave no answer: %s", user, error)
-            return {"unknown": f"it is unknown what was done as {user}: {error}"}, []
+            if not sent:
+                return {"busy": f"the program that acts as {user} did not start ({error})"}
+            return {"unknown": f"it is unknown what was done as {user}: {error}"}
         if "refused" in answer:
             log.error("the program that acts as %s refuses: %s", user, one_line(str(answer["refused"]), 300))
         with self._changed:
+            self._silent.pop(user, None)
             program.idle_since = time.monotonic()
             self._idle.setdefault(user, []).append(program)
             self._changed.notify_all()
-        return answer, given
+        return answer
 
-    def _acquire(self, user: str, until: float) -> "_Program":
+    def _record_failure(self, user: str, program: "Program | None", begun: float) -> None:
+        now = time.monotonic()
+        with self._changed:
+            # What stopped it may have stopped the user's others too.
+            for each in (*([program] if program else []), *self._idle.pop(user, [])):
+                self._discard(each)
+            if now - begun > SILENCE_SECONDS:
+                since = self._silent[user].since if user in self._silent else begun
+                self._silent[user] = _Silence(since, now + min(max(PAUSE_SECONDS, now - since), LONGEST_PAUSE_SECONDS))
+
+    def _acquire(self, user: str, until: float) -> "Program":
         with self._changed:
             while True:
                 waiting = self._idle.get(user, [])
@@ -136,45 +189,62 @@ class Runner:
                     if program.is_usable():
                         return program
                     self._discard(program)
-                if self._count.get(user, 0) < PROGRAMS_PER_USER and self._has_capacity():
-                    self._count[user] = self._count.get(user, 0) + 1
+                if self._may_start(user):
+                    self._programs[user] += 1
                     break
                 left = until - time.monotonic()
-                if left <= 0 or not self._changed.wait(left):
-                    raise TimeoutError
+                if left <= 0 or not self._programs[user]:
+                    raise TooManyError
+                self._changed.wait(min(left, WAIT_SECONDS))
         try:
             self.sudo_calls += 1
-            return _Program(user, self._sudo, self._program)
+            program = Program(user, self._sudo, self._program)
         except BaseException:
             with self._changed:
                 self._uncount(user)
             raise
+        try:
+            program.greet(min(START_SECONDS, until - time.monotonic() + MARGIN_SECONDS))
+        except BaseException:
+            with self._changed:
+                self._discard(program)
+            raise
+        return program
 
-    def _has_capacity(self) -> bool:
+    def _may_start(self, user: str) -> bool:
         """Whether one more program may run; closes the one that has been idle for longest if that makes it possible."""
-        if sum(self._count.values()) < PROGRAMS:
-            return True
+        self._reap(user)
+        own = self._programs[user] + len(self._closed.get(user, []))
         idle = [program for waiting in self._idle.values() for program in waiting]
-        if not idle:
+        every = self._programs.total()
+        if not admits(own, PROGRAMS_PER_USER, every - len(idle), PROGRAMS):
             return False
-        oldest = min(idle, key=lambda program: program.idle_since)
-        self._idle[oldest.user].remove(oldest)
-        self._discard(oldest)
+        if every >= PROGRAMS:
+            oldest = min(idle, key=lambda program: program.idle_since)
+            self._idle[oldest.user].remove(oldest)
+            self._discard(oldest)
         return True
 
-    def _discard(self, program: "_Program") -> None:
-        # It sees the end of its input and ends. It runs as another user, so that it cannot be killed.
+    def _discard(self, program: "Program") -> None:
+        # It sees the end of its input and ends, or has been stopped: it runs as another user, and cannot be killed.
         program.close()
-        self._closed.append(program)
+        self._closed.setdefault(program.user, []).append(program)
         self._uncount(program.user)
 
     def _uncount(self, user: str) -> None:
-        self._count[user] -= 1
-        if not self._count[user]:
-            del self._count[user]
+        self._programs -= Counter([user])
         self._changed.notify_all()
 
+    def _reap(self, user: str) -> None:
+        left = [program for program in self._closed.pop(user, []) if not program.has_ended()]
+        if left:
+            self._closed[user] = left
+
     def _prune(self, *, everything: bool = False) -> None:
+        now = time.monotonic()
+        if now - self._pruned_at < CALLER_SECONDS and not everything:
+            return
+        self._pruned_at = now
         with self._changed:
             for user, waiting in list(self._idle.items()):
                 for program in list(waiting):
@@ -183,42 +253,7 @@ class Runner:
                         self._discard(program)
                 if not waiting:
                     del self._idle[user]
-        self._closed = [program for program in self._closed if not program.has_ended()]
-
-
-class _Program(Child):
-    """One running program."""
-
-    def __init__(self, user: str, sudo: Path, program: Path) -> None:
-        """Starts it and waits until it says who it is.
-
-        :raises ProgramStartError: it cannot be started, or runs as another user
-        """
-        self.user = user
-        self.idle_since = time.monotonic()
-        try:
-            # -n: never ask for a password. The program takes no arguments, and the rule allows none.
-            super().__init__([str(sudo), "-n", "-u", user, "--", str(program)], SUDO_ENVIRONMENT)
-        except OSError as error:
-            raise ProgramStartError(f"{sudo} cannot be run ({error.strerror})") from None
-        try:
-            hello, _ = ipc.receive(self.channel, 1024, within=START_SECONDS)
-            if hello.get("user") != user:
-                raise ConnectionLostError("it runs as another user")
-        except ConnectionLostError as error:
-            printed = self.errors(ERRORS_BYTES).strip()
-            self.close()
-            raise ProgramStartError(printed or str(error)) from None
-
-    def ask(self, message: Message, within: float) -> tuple[Message, list[int]]:
-        """Sends a request and returns the answer with at most one descriptor.
-
-        :raises ConnectionLostError: it is unknown what was done
-        """
-        until = time.monotonic() + within
-        ipc.send(self.channel, message, within=within)
-        return ipc.receive(self.channel, ANSWER_BYTES, within=until - time.monotonic(), descriptors=1)
-
-    def is_usable(self) -> bool:
-        """Whether it still waits for requests, as far as can be seen."""
-        return not self.is_readable() and time.monotonic() - self.idle_since < REUSE_SECONDS
+            for user in list(self._closed):
+                self._reap(user)
+            kept = {user: each for user, each in self._silent.items() if now < each.until + LONGEST_PAUSE_SECONDS}
+            self._silent = kept

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 ANSWER_CHARACTERS = 64 * 1024
 REFUSAL_SECONDS = 30.0  # that a refusal is kept at most: the user may start jobs soon after its cause is removed
+MIN_ASK_SECONDS = 0.3  # with less time the program is not run; an answer that is kept counts all the same
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
@@ -45,12 +46,15 @@ class Script:
                 [f"users.script: {self._program} must be writable for its owner only; chmod 755 {self._program}"]
             )
 
-    def identity(self, username: str, project: str | None) -> Identity:
+    def identity(self, username: str, project: str | None, within: float | None = None) -> Identity:
         question = json.dumps({"version": 1, "user": username, "project": project})
         now = self._now()
         text = self._cache.get(question, now) or self._refusals.get(question, now)
         if text is None:
-            text = self._ask(question)
+            limit = self._users.script_timeout
+            if within is not None and within < min(limit, MIN_ASK_SECONDS):
+                raise IdentityUnavailableError
+            text = self._ask(question, limit if within is None else min(limit, within))
             answer = self._read(text)
             (self._refusals if "refused" in answer else self._cache).put(question, text, now)
         else:
@@ -64,9 +68,9 @@ class Script:
     def person(self, local_user: str) -> LocalUser:
         return eligible_user(local_user, self._users)
 
-    def _ask(self, question: str) -> str:
+    def _ask(self, question: str, within: float) -> str:
         try:
-            done = run([str(self._program)], ENVIRONMENT, self._users.script_timeout, question + "\n")
+            done = run([str(self._program)], ENVIRONMENT, within, question + "\n")
         except (CommandMissingError, CommandTimeoutError) as error:
             log.error("users.script: %s", error)
             raise IdentityUnavailableError from None

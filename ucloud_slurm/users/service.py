@@ -53,7 +53,7 @@ class Service:
     def __init__(self, config: Config) -> None:
         self._person = person(config)
 
-    def identity(self, username: str, project: str | None) -> Identity:
+    def identity(self, username: str, project: str | None, within: float | None = None) -> Identity:
         """See :class:`Mapping`. The same for every owner."""
         return Identity(self._person, None)
 

@@ -8,6 +8,7 @@ from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.wallets import nothing_left
 from ucloud_slurm.errors import Conflict, CoreRefusedError, CoreUnavailableError, PaymentRequired, Problem, Refused
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.identities import Identities
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import RenderingUnavailableError
 from ucloud_slurm.provider.submission import build, new_job
@@ -70,11 +71,12 @@ class Create:
         :param several: the request has several jobs, so that a refusal names the place
         """
         provider, lookup = self._provider, Lookup(self._provider, self._deadline)
+        identities = Identities(provider, self._deadline)
         new: list[NewJob] = []
         submissions: dict[str, Submission] = {}
         for place, job in jobs.items():
             try:
-                identity = provider.mapping.identity(job.owner.created_by, job.owner.project)
+                identity = identities.of(job.owner.created_by, job.owner.project)
                 check_funds(provider, job)
                 submission = self._submission(lookup, job, identity)
                 new.append(new_job(job, fingerprints[job.id], identity.person, provider.now(), submission))

@@ -95,9 +95,9 @@ def blueprint(provider: Provider, files: Lazy[Bulkhead]) -> Blueprint:
                     "This link does not work any more",
                     "A link works once, and soon after it was made. Please open the application again at UCloud.",
                 )
-            return _see_other(f"{pages.base(current)}{PLACE}/go")
+            return see_other(f"{pages.base(current)}{PLACE}/go")
         pages.check(session)
-        response = _see_other(f"{pages.base(session)}{PLACE}/go")
+        response = see_other(f"{pages.base(session)}{PLACE}/go")
         response.set_cookie(
             pages.cookie,
             provider.sessions.give_cookie(session),
@@ -117,7 +117,7 @@ def blueprint(provider: Provider, files: Lazy[Bulkhead]) -> Blueprint:
         announced = pages.announced(session, pages.check(session))
         if announced is None:
             return waiting()
-        return _see_other(pages.base(session).rstrip("/") + announced.path)
+        return see_other(pages.base(session).rstrip("/") + announced.path)
 
     @place.get("/authorize")
     def authorize() -> Response:
@@ -172,7 +172,8 @@ def _upstream(address: str, port: int) -> str:
     return f"[{number}]:{port}" if ":" in str(number) else f"{number}:{port}"
 
 
-def _see_other(path: str) -> Response:
+def see_other(path: str) -> Response:
+    """Sends the browser to another path of this host."""
     response = Response(status=303, headers={"Location": path})
     response.autocorrect_location_header = False  # only nginx knows the name of the host
     return response

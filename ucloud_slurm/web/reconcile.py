@@ -1,24 +1,37 @@
 """terminate and verify: UCloud and the provider agree on the state of jobs."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from ucloud_slurm.errors import Refused, one_line
+from ucloud_slurm.errors import Problem, Refused, one_line
 from ucloud_slurm.provider.cancellation import cancel, end_unsubmitted
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.reconciliation import adopt, repair, repeat_update
+from ucloud_slurm.provider.identities import missing_jobs
+from ucloud_slurm.provider.reconciliation import repair, repeat_update
 from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.ucloud.jobs import Job
 
 
 def terminate(provider: Provider, jobs: Sequence[Job]) -> None:
-    """Records that the jobs must end, and cancels those for which there is time; the worker cancels the rest."""
-    check_provider(provider, jobs)
-    with provider.store.writing():
-        for job in jobs:
-            mark(provider, job)
+    """Records that the jobs must end, and cancels those for which there is time; the worker cancels the rest.
+
+    :raises Problem: some are not in the database, and the mapping does not say at the moment which users they run as;
+        the others end
+    """
     deadline = time.monotonic() + provider.config.jobs.submit_within
+    check_provider(provider, jobs)
+    new = missing_jobs(provider, jobs, deadline)
+    with provider.store.writing():
+        unknown = [job.id for job in jobs if not mark(provider, job, new)]
+    _cancel_marked(provider, jobs, deadline)
+    if unknown:
+        named = one_line(", ".join(unknown), 200)
+        raise Problem(f"The provider cannot tell at the moment whose jobs these are; please try again later: {named}")
+
+
+def _cancel_marked(provider: Provider, jobs: Sequence[Job], deadline: float) -> None:
     for job in jobs:
         row = provider.jobs.get(job.id)
         left = deadline - time.monotonic()
@@ -29,11 +42,13 @@ def terminate(provider: Provider, jobs: Sequence[Job]) -> None:
 
 
 def verify(provider: Provider, jobs: Sequence[Job]) -> None:
-    """Sends UCloud the state of the jobs that it shows wrongly."""
+    """Sends UCloud the state of the jobs that it shows wrongly; those about which nothing is known wait for the next call."""
+    deadline = time.monotonic() + provider.config.jobs.submit_within
     check_provider(provider, jobs)
+    new = missing_jobs(provider, jobs, deadline)
     with provider.store.writing():
         for job in jobs:
-            repair(provider, job)
+            repair(provider, job, new)
 
 
 def check_provider(provider: Provider, jobs: Sequence[Job]) -> None:
@@ -48,14 +63,19 @@ def check_provider(provider: Provider, jobs: Sequence[Job]) -> None:
             raise Refused(f"items[{number}].specification.product.provider: {named} is not this provider.")
 
 
-def mark(provider: Provider, job: Job) -> None:
-    """Records that the job must end. The final state of an ended job is sent again."""
+def mark(provider: Provider, job: Job, new: Mapping[str, NewJob]) -> bool:
+    """Records that the job must end. The final state of an ended job is sent again.
+
+    :param new: the rows of jobs that may be adopted (:func:`.identities.missing_jobs`)
+    :returns: False where that could not be recorded
+    """
     row = provider.jobs.get(job.id)
     if row is None:
-        adopt(provider, job, stop=Stop.TERMINATED)
-    elif row.phase in (JobPhase.ENDED, JobPhase.REFUSED):
+        return job.id in new and provider.observations.adopt(new[job.id], provider.now(), Stop.TERMINATED)
+    if row.phase in (JobPhase.ENDED, JobPhase.REFUSED):
         repeat_update(provider, row)
-    else:
-        provider.jobs.stop(row.id, Stop.TERMINATED, provider.now())
-        if row.phase is JobPhase.ACCEPTED:
-            end_unsubmitted(provider, row)
+        return True
+    provider.jobs.stop(row.id, Stop.TERMINATED, provider.now())
+    if row.phase is JobPhase.ACCEPTED:
+        end_unsubmitted(provider, row)
+    return True

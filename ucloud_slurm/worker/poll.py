@@ -244,14 +244,14 @@ class Poller:
         uses = [changes.use_of(run) for run in ended]
         used = charges.total(uses, accounting.tariff) if accounting else None
         log.info("job %s: Slurm job %s has ended: %s", row.id, row.slurm_id, own[-1].state_text)
+        ran = row.visible_to_ucloud and row.state is JobState.IN_QUEUE and any(run.started and run.elapsed for run in own)
+        # It ran and ended between two polls: UCloud hears both, in order.
+        running = JobUpdate(JobState.RUNNING, "The job is now running.", output_folder=self._folder(row)) if ran else None
         with provider.store.writing():
             provider.charges.record_runs(ended)
             seen = Observation(slurm_state=own[-1].state_text, submitted_at=own[0].submitted)
             provider.observations.record_observation(row.id, seen)
-            ran = any(run.started and run.elapsed for run in own)
-            if row.visible_to_ucloud and row.state is JobState.IN_QUEUE and ran:
-                # It ran and ended between two polls: UCloud hears both, in order.
-                running = JobUpdate(JobState.RUNNING, "The job is now running.", output_folder=self._folder(row))
+            if running is not None:
                 provider.outbox.enqueue_update(row.id, running, now)
             if accounting is not None and used is not None:
                 weight = accounting.tariff.weight(uses[-1])

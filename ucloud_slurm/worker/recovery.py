@@ -13,7 +13,7 @@ from enum import Enum, auto
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.provider.cancellation import cancel_duplicate, end_unsubmitted
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.reconciliation import NO_USER
+from ucloud_slurm.provider.identities import NO_USER
 from ucloud_slurm.slurm import parse
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.identity import BuiltJob

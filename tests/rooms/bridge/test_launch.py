@@ -9,10 +9,11 @@ from tests.rooms.config.test_config import changed
 from tests.support.factories import application, word
 from tests.support.scripts import Node, build
 from ucloud_slurm.bridge.script.resources import Plan
-from ucloud_slurm.config import parse
+from ucloud_slurm.config import parse, types
 from ucloud_slurm.config.types import OMITTABLE
 from ucloud_slurm.errors import Misconfigured, Refused
 from ucloud_slurm.slurm.sbatch import options
+from ucloud_slurm.system.accounts import PeopleRule
 
 TELL = application(word("tell"))
 # A module system that knows "known", and writes down what it was asked.
@@ -215,6 +216,10 @@ def test_the_account_of_the_owner_stands_before_that_of_the_product() -> None:
         ("options", ["--wrap=id"], "sets --wrap itself"),
         ("options", ["--chdir=/"], "sets --chdir itself"),
         ("options", ["--exp=ALL"], "--export"),
+        ("options", ["--ui=0"], "ucloud-slurm sets --uid itself"),
+        ("options", ["--tasks-per-node=2"], "ucloud-slurm sets --tasks-per-node itself"),
+        ("options", ["--nic=1"], "--nic is not the whole name of an option of sbatch, such as --nice"),
+        ("options", ["--container-image=x"], "in /etc/ucloud-slurm-people.toml (plugin_options)"),
         ("options", ["-p", "x"], "long option"),
         ("options", ["--nice=1 --uid=0"], "long option"),
         ("options", ["--nice=1\n"], "long option"),
@@ -236,3 +241,11 @@ def test_what_a_product_may_not_say_is_named(key: str, value: Any, words: str) -
     with pytest.raises(Misconfigured) as raised:
         parse(changed(f"products.{key}", value))
     assert any(f"products[1].{key}" in text and words in text for text in raised.value.sentences), raised.value.sentences
+
+
+def test_an_option_of_a_plugin_is_accepted_where_the_rule_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(types, "read_rule", lambda: PeopleRule(plugin_options=("container-image",)))
+    assert parse(changed("products.options", ["--container-image=x"])).products[0].options == ("--container-image=x",)
+    for other in ("--container=x", "--container-imag=x"):
+        with pytest.raises(Misconfigured, match="--container"):
+            parse(changed("products.options", [other]))

@@ -6,6 +6,7 @@ import pwd
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ucloud_slurm.config import Config, parse
 from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system import ipc
-from ucloud_slurm.users import service
+from ucloud_slurm.users import bundle, service
 
 Configure = Callable[..., Config]
 
@@ -48,6 +49,12 @@ class FakeRunner:
         self._thread.join()
 
 
+@cache
+def as_installed() -> bytes:
+    """The program that sudo starts as a user."""
+    return bundle.contents()
+
+
 @pytest.fixture
 def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
     """Makes a configuration, on a host where u0 to u99 are people; u50 and those behind may not log in."""
@@ -61,11 +68,15 @@ def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
     real = pwd.getpwnam
     monkeypatch.setattr(pwd, "getpwnam", lambda name: known.get(name) or real(name))
     monkeypatch.setattr(os, "getgrouplist", lambda name, gid: [gid] if name == "u49" else [gid, 7999])
-    group = grp.struct_group(("people", "x", 7999, ["u99", "u1"]))
-    monkeypatch.setattr(grp, "getgrnam", lambda name: {"people": group}[name])
+    groups = {"people": grp.struct_group(("people", "x", 7999, ["u99", "u1"]))}
+    monkeypatch.setattr(grp, "getgrnam", lambda name: groups[name])
+    as_user = tmp_path / "opt" / "bin" / bundle.NAME
+    as_user.parent.mkdir(parents=True)
+    as_user.write_bytes(as_installed())
+    (as_user.parent / "python3").symlink_to("/bin/sh")
 
     def configured(mapping: str, **more: Any) -> Config:
-        users = {"mapping": mapping, "group": "people", "runner": str(tmp_path / "runner.sock")}
+        users = {"mapping": mapping, "group": "people", "runner": str(tmp_path / "runner.sock"), "program": str(as_user)}
         (tmp_path / "token").touch(mode=0o600)
         return parse(
             {

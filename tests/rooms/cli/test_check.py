@@ -1,5 +1,7 @@
 """check names what is wrong before researchers meet it: accounts, the runner, the Operator role, software."""
 
+import grp
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -14,11 +16,13 @@ from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.system.accounts import PeopleRule, own_account
 from ucloud_slurm.system.filelock import LISTENER, exclusive_lock
-from ucloud_slurm.users import service
+from ucloud_slurm.users import bundle, service
 
 
 def found(config: Config) -> list[Line]:
-    return list(check_accounts.accounts(config))
+    """What check finds, without what is right about the rule and the program."""
+    lines = list(check_accounts.accounts(config))
+    return lines[2:] if lines[1][1].endswith("can be changed by root only") else lines
 
 
 def test_with_our_own_account_its_folder_is_tried_and_the_danger_named(configure: Configure, tmp_path: Path) -> None:
@@ -94,15 +98,15 @@ def test_a_runner_that_may_not_act_is_a_failure_that_says_where_to_look(configur
 
 
 def test_the_program_of_the_site_must_be_there_and_safe(configure: Configure, runner: FakeRunner, tmp_path: Path) -> None:
-    program = tmp_path / "who"
-    config = configure("script", users={"script": str(program)})
+    script = tmp_path / "who"
+    config = configure("script", users={"script": str(script)})
     with pytest.raises(Misconfigured, match="cannot be used"):
         found(config)
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o777)
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o777)
     with pytest.raises(Misconfigured, match="writable for its owner only"):
         found(config)
-    program.chmod(0o755)
+    script.chmod(0o755)
     assert [level for level, _ in found(config)] == ["ok", "ok"]
     assert [message["user"] for message in runner.asked] == ["u1"]
 
@@ -213,3 +217,55 @@ def test_a_key_that_would_widen_the_rule_about_people_is_a_warning(
     assert runner.asked
     config = configure("table", users={"names": "u[0-9]+", "uid_floor": 2500})
     assert [text for _, text in found(config) if "the rule about people" in text] == []
+
+
+def test_members_of_groups_that_make_root_of_them_are_named(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configure("table")
+    said = [text for level, text in check_accounts.accounts(config) if level == "ok"]
+    assert "sudo -l -U NAME" in said[0], "what cannot be seen is said"
+    groups = {"people": ["u1", "u2", "u3"], "docker": ["u2", "root"], "wheel": ["u3", "u9"], "science": ["u1"]}
+    monkeypatch.setattr(grp, "getgrnam", lambda name: grp.struct_group((name, "x", 0, groups[name])))
+    monkeypatch.setattr(check_accounts, "read_rule", lambda: PeopleRule(refused_groups=("docker", "science")))
+    warned = [text for level, text in check_accounts.accounts(config) if level == "warning" and "become root" in text]
+    assert [text.split(" (")[0] for text in warned] == [
+        "u3 can become root through the group wheel: jobs run as u3",
+        "u2 can become root through the group docker: no job runs as u2",
+        "u1 can become root through the group science: no job runs as u1",
+    ]
+
+
+def test_a_program_that_others_can_change_is_a_failure(configure: Configure) -> None:
+    path = configure("table").users.program
+    python, settings = path.parent / "python3", path.parent.parent / "pyvenv.cfg"
+    assert unfit(configure("table")) == []
+    for place in (path, path.parent, settings):
+        place.touch()
+        mode = place.stat().st_mode
+        place.chmod(0o777)
+        said = unfit(configure("table"))
+        assert {*said} == {f"users.program: {place} can be changed by others than its owner: chmod go-w {place}"}
+        place.chmod(mode)
+    python.unlink()
+    assert ["No such file" in text for text in unfit(configure("table"))] == [True]
+    python.symlink_to(settings)
+    os.chown(settings, 54321, 0)
+    assert ["belongs to the uid 54321" in text for text in unfit(configure("table"))] == [True, True]
+
+
+def test_a_program_of_another_release_is_a_failure(configure: Configure, tmp_path: Path) -> None:
+    config = configure("table")
+    for name, source in bundle.modules().items():
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_bytes(source)
+    assert bundle.contents(tmp_path) == config.users.program.read_bytes()
+    (tmp_path / "ucloud_slurm" / "__init__.py").write_text('__version__ = "0.0.9"')
+    bundle.write(config.users.program, tmp_path)
+    assert ["is of another release than this one" in text for text in unfit(config)] == [True]
+    config.users.program.write_text("#!/bin/sh\n")
+    assert ["is not the program of this release" in text for text in unfit(config)] == [True]
+    config.users.program.unlink()
+    assert len(unfit(config)) == 2
+
+
+def unfit(config: Config) -> list[str]:
+    return [text for level, text in check_accounts.accounts(config) if level == "failed" and "users.program" in text]

@@ -1,8 +1,10 @@
 """Messages between processes: whole or not at all, within their limits, and with no more descriptors than expected."""
 
+import itertools
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,10 @@ import pytest
 from ucloud_slurm.system import ipc
 
 Pair = tuple[socket.socket, socket.socket]
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.fixture
@@ -30,16 +36,54 @@ def test_a_message_arrives_with_its_descriptors_which_no_child_inherits(pair: Pa
 
 
 @pytest.mark.parametrize("expected", [0, 1])
-def test_descriptors_beyond_those_expected_are_closed_whatever_pieces_they_come_in(pair: Pair, expected: int) -> None:
+@pytest.mark.parametrize("sent", [[2], [4, 4], [253], [1, 1], [0, 1, 1], [1] * 9, [3] * 9])
+def test_a_message_with_more_descriptors_than_expected_is_refused_and_they_are_closed(
+    pair: Pair, expected: int, sent: list[int]
+) -> None:
     body = b"{}   "
     reading, writing = os.pipe()
-    for piece in (len(body).to_bytes(4, "big"), *(body[n : n + 1] for n in range(len(body)))):
-        socket.send_fds(pair[0], [piece], [writing] * 3)
+    pieces = (len(body).to_bytes(4, "big"), *(body[n : n + 1] for n in range(len(body))), b" ", b" ", b" ")
+    for piece, count in itertools.zip_longest(pieces, sent):
+        socket.send_fds(pair[0], [piece], [writing] * (count or 0))
     os.close(writing)
-    descriptors = ipc.receive(pair[1], 1000, within=5, descriptors=expected)[1]
-    assert len(descriptors) == expected
-    ipc.close(descriptors)
+    before = descriptors()
+    with pytest.raises(ipc.MessageError, match="descriptors"):
+        ipc.receive(pair[1], 1000, within=5, descriptors=expected)
+    assert descriptors() == before
+    pair[1].close()
     assert os.read(reading, 1) == b"", "a copy of the other end is still open"
+    os.close(reading)
+
+
+@pytest.mark.parametrize("answer", [{}, OSError("no")])
+def test_what_came_with_a_request_is_closed_however_it_is_answered(pair: Pair, answer: ipc.Message | OSError) -> None:
+    def answering(_message: ipc.Message, given: Sequence[int]) -> ipc.Message:
+        assert len(given) == 1
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    reading, writing = os.pipe()
+    ipc.send(pair[0], {}, [writing], within=5)
+    os.close(writing)
+    with suppress(OSError):
+        ipc.serve(pair[1], answering, waits=5, sends=5, descriptors=1)
+    assert os.read(reading, 1) == b"", "a copy of the other end is still open"
+    os.close(reading)
+
+
+@pytest.mark.parametrize(("count", "arrives"), [(0, False), (1, True), (2, False), (253, False)])
+def test_one_descriptor_is_taken_from_a_socket_of_packets_and_no_other_number(count: int, arrives: bool) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    reading, writing = os.pipe()
+    with ours, theirs:
+        assert ipc.receive_descriptor(ours) is None, "it does not wait"
+        socket.send_fds(theirs, [b"."], [writing] * count)
+        os.close(writing)
+        found = ipc.receive_descriptor(ours)
+        assert (found is not None) == arrives
+        ipc.close([found] if found is not None else [])
+        assert os.read(reading, 1) == b"", "a copy of the other end is still open"
     os.close(reading)
 
 

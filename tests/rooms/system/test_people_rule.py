@@ -1,5 +1,7 @@
 """The rule about people: one file, or its default; the configuration only narrows it."""
 
+import grp
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.system import accounts
-from ucloud_slurm.system.accounts import FLOOR, PeopleRule, is_name, read_rule, wider
+from ucloud_slurm.system.accounts import FLOOR, PeopleRule, is_name, read_rule, root_group, wider
 
 
 @pytest.fixture
@@ -32,6 +34,17 @@ def test_a_file_says_names_floor_and_slurms_account(file: Path) -> None:
     assert read_rule(file) == PeopleRule(("[a-z]+",), 5000, "svc-slurm")
     file.write_text("uid_floor = 500\n")
     assert read_rule(file) == PeopleRule(uid_floor=500)
+    file.write_text('refused_groups = ["docker", "DOM\\\\admins"]\nplugin_options = ["container-image"]\n')
+    assert read_rule(file) == PeopleRule(refused_groups=("docker", r"DOM\admins"), plugin_options=("container-image",))
+    file.write_text("refused_groups = []\n")
+    assert read_rule(file).refused_groups == ()
+
+
+def test_the_example_shows_the_defaults(file: Path) -> None:
+    example = (Path(__file__).parents[3] / "etc" / "people.toml").read_text()
+    file.write_text(re.sub(r"^#(?=\S|    )", "", example, flags=re.MULTILINE))
+    assert all(f"\n{key} = " in file.read_text() for key in PeopleRule._fields)
+    assert read_rule(file) == PeopleRule()
 
 
 @pytest.mark.parametrize(
@@ -46,6 +59,14 @@ def test_a_file_says_names_floor_and_slurms_account(file: Path) -> None:
         ("slurm_user = 64030", "slurm_user"),
         ('slurm_user = "64030"', "slurm_user"),
         ('slurm_user = ""', "slurm_user"),
+        ('refused_groups = "docker"', "refused_groups: should be a list of names of groups"),
+        ("refused_groups = [999]", "refused_groups"),
+        ('refused_groups = ["999"]', "refused_groups"),
+        ('plugin_options = "container-image"', "plugin_options: should be a list of whole names"),
+        ('plugin_options = ["--container-image"]', "plugin_options"),
+        ('plugin_options = ["ui"]', "plugin_options"),
+        ('plugin_options = ["wrap"]', "plugin_options"),
+        ("plugin_options = [1]", "plugin_options"),
         ("owner = 1", "owner is not a key"),
         ("[names]", "names"),
         ("a = [" * 5000, "people.toml"),
@@ -105,3 +126,15 @@ def test_slurms_files_may_belong_to_system_accounts_and_to_the_account_that_the_
     assert PeopleRule().owns_slurm(FLOOR - 1)
     assert not PeopleRule(slurm_user="nobody-at-all").owns_slurm(64030)
     assert not PeopleRule(uid_floor=500, slurm_user="nobody-at-all").owns_slurm(700)
+
+
+def test_who_can_become_root_through_a_group_is_known_by_its_name_and_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sources of groups can disagree: here wheel is 10 and 5010, and 998 is docker and physics."""
+    numbers, names = {"wheel": 10, "docker": 998, "physics": 998}, {10: "wheel", 5010: "wheel", 998: "physics", 100: "users"}
+    monkeypatch.setattr(grp, "getgrnam", lambda name: grp.struct_group((name, "x", numbers[name], [])))
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group((names[gid], "x", gid, [])))
+    accounts._gid.cache_clear()
+    assert [root_group({100, gid}, PeopleRule()) for gid in (10, 5010, 998, 100, 7)] == ["wheel", "wheel", "docker", None, None]
+    assert root_group({100, 998}, PeopleRule(refused_groups=("wheel",))) is None, "a site may shorten the list"
+    assert root_group({100, 0}, PeopleRule(refused_groups=())) == "root", "but for the group of root"
+    accounts._gid.cache_clear()

@@ -1,5 +1,6 @@
 """Which accounts jobs may run as: the rules, one by one, and what happens to jobs when the mapping changes."""
 
+import grp
 import os
 import pwd
 from contextlib import nullcontext
@@ -162,6 +163,24 @@ def test_another_spelling_of_a_name_is_not_the_account(
     with pytest.raises(IneligibleUserError, match="support") as refusal:
         account_of("Ada", users)
     assert "another spelling" in refusal.value.reason
+
+
+def test_who_can_become_root_through_a_group_is_no_user_and_reads_why(
+    core: SimulatedCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = pwd.struct_passwd(("ada", "x", 54321, 54321, "", "/home/ada", "/bin/bash"))
+    monkeypatch.setattr(pwd, "getpwnam", lambda _name: entry)
+    users = configuration(core, tmp_path).users
+    for name in ("root", "disk", "shadow"):  # every system has these
+        gids = [54321, grp.getgrnam(name).gr_gid]
+        monkeypatch.setattr(os, "getgrouplist", lambda _name, _gid, gids=gids: gids)
+        with pytest.raises(IneligibleUserError, match=f"administrator, through the group {name}, .* another account") as said:
+            account_of("ada", users)
+        assert said.value.reason == (
+            f"ada is in the group {name}, whose members can become root (refused_groups in /etc/ucloud-slurm-people.toml)"
+        )
+    monkeypatch.setattr(mapping, "read_rule", lambda: PeopleRule(refused_groups=("docker",)))
+    assert account_of("ada", users).name == "ada", "a site may say that members of shadow are users"
 
 
 def test_our_own_account_is_for_jobs_of_the_service_mapping_only(

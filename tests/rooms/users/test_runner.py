@@ -1,71 +1,206 @@
-"""The runner, with a stand-in for sudo: one user's program keeps nobody else waiting."""
+"""The runner, with a stand-in for sudo: whatever one user's programs do, nobody else waits and nothing is left open."""
 
-import socket
-import sys
-import threading
-from collections.abc import Iterator
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.sandbox.processes import wait_until
+from tests.support import hostile
+from tests.support.runner_site import PATIENCE, Site
+from ucloud_slurm.errors import Forbidden, NotNow
 from ucloud_slurm.system import ipc
+from ucloud_slurm.system.files import NotARegularFileError
 from ucloud_slurm.system.ipc import Message
-from ucloud_slurm.users.impersonation import RunnerClient
-from ucloud_slurm.users.runner import REQUESTS, REQUESTS_PER_USER, Runner
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError
+from ucloud_slurm.users import runner
+from ucloud_slurm.users.impersonation import RunnerClient, RunnerUnavailableError
+from ucloud_slurm.users.runner import MOST_DESCRIPTORS, PROGRAMS_PER_USER, REQUESTS, REQUESTS_PER_USER, Runner, admits
 
-PATIENCE = 30.0
-# Says who it is, as the real program does; alice's then hangs until the runner gives it up.
-SUDO = f"""#!{sys.executable}
-import socket, sys, time
-sys.path[:0] = {[path for path in sys.path if path]!r}
-from ucloud_slurm.system import ipc
-channel = socket.socket(fileno=0)
-ipc.send(channel, {{"user": sys.argv[3], "uid": 1}}, within=5)
-while True:
-    try:
-        message, _ = ipc.receive(channel, 65536, within=60)
-        if sys.argv[3] == "alice":
-            ipc.receive(channel, 65536, within=60)
-        ipc.send(channel, {{}}, within=5)
-    except ipc.ConnectionLostError:
-        sys.exit()
-"""
+FAILURES = (NotNow, Forbidden, NotARegularFileError, CommandMissingError, CommandTimeoutError)
 
 
-@pytest.fixture
-def runner(tmp_path: Path) -> Iterator[tuple[Runner, Path]]:
-    sudo = tmp_path / "sudo"
-    sudo.write_text(SUDO)
-    sudo.chmod(0o755)
-    runner, path = Runner(sudo, tmp_path / "program"), tmp_path / "runner.sock"
-    listener = ipc.listener(path, 0o600)
-    serving = threading.Thread(target=runner.serve, args=(listener,))
-    serving.start()
-    yield runner, path
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-    serving.join(PATIENCE)
-    closed = list(runner._closed)
-    wait_until("its programs have ended", lambda: all(program.has_ended() for program in closed), seconds=PATIENCE)
+def descriptors() -> int:
+    """How many this process, that is the runner and its caller, has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_a_user_whose_program_is_stopped_does_not_take_all_threads_of_the_runner(runner: tuple[Runner, Path]) -> None:
-    served, path = runner
+def each_request(client: RunnerClient, folder: Path) -> list[Callable[[], object]]:
+    """One of every kind."""
+    env = {"SLURM_CONF": "/etc/passwd"}
+    return [
+        lambda: client.prepare(str(folder / "job"), {}),
+        lambda: client.self_test(str(folder / "test")),
+        lambda: client.open(str(folder / "stdout-0.log")),
+        lambda: client.listen(str(folder)),
+        lambda: client.terminal(["/usr/bin/srun", "/bin/bash", "-l"], env, 80, 24),
+        lambda: client.start(["/usr/bin/sbatch"], env).finish("#!/bin/sh\n", 1.0),
+    ]
 
-    def ask() -> Message:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-            channel.connect(str(path))
-            ipc.send(channel, {"user": "alice", "verb": "open", "within": 1.0}, within=5.0)
-            return ipc.receive(channel, 65536, within=PATIENCE)[0]
 
+def release(result: Any) -> None:
+    if isinstance(result, int):
+        os.close(result)
+    elif result is not None and hasattr(result, "close"):
+        result.close()
+
+
+HOSTILE = [
+    *(f"hello_with_descriptors {count}" for count in (1, 4, 253)),
+    *(f"answer_with_descriptors {count}" for count in (1, 4, 253)),
+    *(f"unasked_descriptors {count}" for count in (1, 4, 253)),
+    "answer_with_one",
+    "silent",
+    "mute",
+    "dies_before_hello",
+    "dies_amid_answer",
+    "stops_before_hello",
+    "stops_amid_answer",
+    "stops_amid_answer 1",
+    "stops_after_answer",
+    "prints_without_end",
+    "gives_nothing",
+    "gives_a_pipe",
+    "gives_a_folder",
+    "gives_four",
+    "gives_many",
+]
+
+
+@pytest.mark.parametrize("behaviour", HOSTILE)
+def test_what_a_program_sends_or_does_not_leaves_no_descriptor_and_keeps_nobody_waiting(site: Site, behaviour: str) -> None:
+    site.client("bob").prepare(str(site.folder / "bobs"), {})
+    site.behave("ada", behaviour)
+    before = descriptors()
+    for request in each_request(site.client("ada"), site.folder) * 2:
+        with suppress(*FAILURES):
+            release(request())
+    begun = time.monotonic()
+    site.client("bob").prepare(str(site.folder / "bobs"), {})
+    assert time.monotonic() - begun < 5
+
+    def left() -> int:
+        # A program that waits for a request has its channel and its errors; bob had one before.
+        return descriptors() - 2 * (sum(len(programs) for programs in site.runner._idle.values()) - 1)
+
+    wait_until("nothing is left", lambda: left() <= before, seconds=PATIENCE)
+
+
+def test_a_thousand_answers_with_descriptors_leave_none(site: Site) -> None:
+    site.behave("ada", "answer_with_one")
+    before = descriptors()
+    for _ in range(100):
+        assert site.ask("ada", 5.0).keys() == {"unknown"}
+    wait_until("nothing is left", lambda: descriptors() <= before, seconds=PATIENCE)
+
+
+@pytest.mark.parametrize("behaviour", ["silent", "mute", "stops_before_hello", "stops_amid_answer"])
+def test_a_user_whose_program_is_stopped_does_not_take_all_threads_of_the_runner(site: Site, behaviour: str) -> None:
+    site.behave("ada", behaviour)
     with ThreadPoolExecutor(REQUESTS) as pool:
-        asked: list[Future[Message]] = [pool.submit(ask) for _ in range(REQUESTS)]
+        asked: list[Future[Message]] = [pool.submit(site.ask, "ada", 4.0) for _ in range(REQUESTS)]
         busy = REQUESTS - REQUESTS_PER_USER
-        wait_until("the rest is told so", lambda: sum(each.done() for each in asked) >= busy, seconds=PATIENCE)
-        RunnerClient(path, "bob").prepare("/x", {})
-        assert sum(not each.done() for each in asked) == REQUESTS_PER_USER, "alice's requests still wait"
+        wait_until("the rest hears so", lambda: sum(each.done() for each in asked) >= busy, seconds=PATIENCE)
+        site.client("bob").prepare(str(site.folder / "bobs"), {})
+        assert sum(not each.done() for each in asked) == REQUESTS_PER_USER, "ada's requests still wait"
         answers = [each.result(PATIENCE) for each in asked]
     assert all({"busy", "unknown"} & set(answer) for answer in answers)
-    assert served._served == {}
+    assert site.runner._requests == {}
+
+
+@pytest.mark.parametrize("behaviour", ["silent", "mute", "stops_amid_answer"])
+def test_a_program_that_is_silent_costs_its_user_one_wait_and_not_each_request(site: Site, behaviour: str) -> None:
+    site.behave("ada", behaviour)
+    with suppress(*FAILURES):
+        site.client("ada").prepare(str(site.folder), {})
+    started, begun = len(hostile.pids(site.folder, "ada")), time.monotonic()
+    for request in each_request(site.client("ada"), site.folder) * 5:
+        with pytest.raises(NotNow, match="did not answer a moment ago"):
+            request()
+    assert time.monotonic() - begun < 5
+    assert len(hostile.pids(site.folder, "ada")) == started
+
+
+def test_a_user_whose_programs_answer_again_is_served_as_before(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "LONGEST_PAUSE_SECONDS", 0.0)
+    site.behave("ada", "mute")
+    for _ in range(2):
+        with pytest.raises(NotNow):
+            site.client("ada").prepare(str(site.folder), {})
+        wait_until("it may be asked", lambda: time.monotonic() > site.runner._silent["ada"].until, seconds=PATIENCE)
+    site.behave("ada", "honest")
+    site.client("ada").prepare(str(site.folder / "job"), {})
+    assert site.runner._silent == {}
+
+
+def test_programs_that_do_not_end_are_so_many_and_no_more(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "LONGEST_PAUSE_SECONDS", 0.0)
+    site.behave("ada", "stops_before_hello")
+    answers = [site.ask("ada", 0.2) for _ in range(PROGRAMS_PER_USER + 3)]
+    assert all("busy" in answer for answer in answers)
+    assert len(hostile.pids(site.folder, "ada")) == PROGRAMS_PER_USER
+    for pid in hostile.pids(site.folder, "ada"):
+        os.kill(pid, signal.SIGKILL)
+    site.behave("ada", "honest")
+    wait_until("ada is served again", lambda: site.ask("ada", 2.0) == {}, seconds=PATIENCE)
+
+
+def test_what_a_program_prints_fills_nothing(site: Site) -> None:
+    site.behave("ada", "prints_without_end")
+    site.client("ada").prepare(str(site.folder / "job"), {})
+    (each,) = site.runner._idle["ada"]
+    printed = each._errors
+    wait_until("it has printed", lambda: bool(select.select([printed], [], [], 0)[0]), seconds=PATIENCE)
+    assert printed.fileno() > 0
+    most = int(Path("/proc/sys/net/core/wmem_max").read_text()) * 2
+    assert len(each.errors(1 << 30)) <= most + 65536
+    wait_until("it goes on", lambda: bool(select.select([printed], [], [], 0)[0]), seconds=PATIENCE)
+
+
+def test_half_of_all_is_for_users_who_have_none() -> None:
+    taken = {f"user{number}": 0 for number in range(200)}
+    for user in list(taken):
+        while admits(taken[user], REQUESTS_PER_USER, sum(taken.values()), REQUESTS):
+            taken[user] += 1
+    assert sum(taken.values()) == REQUESTS
+    assert max(taken.values()) == REQUESTS_PER_USER
+    assert sum(1 for count in taken.values() if count == 1) >= REQUESTS // 2 - 1
+
+
+def test_the_descriptors_of_the_runner_are_bounded_below_the_soft_limit() -> None:
+    assert MOST_DESCRIPTORS < 1024
+
+
+def test_a_request_that_comes_after_its_deadline_is_not_passed_on(site: Site) -> None:
+    assert site.ask("ada", -0.1).keys() == {"busy"}
+    assert hostile.pids(site.folder, "ada") == []
+
+
+def test_a_runner_of_another_account_is_asked_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ipc, "peer", lambda _: 65534)
+    with pytest.raises(RunnerUnavailableError, match="uid 65534 listens"):
+        site.client("ada").prepare(str(site.folder), {})
+    assert hostile.pids(site.folder, "ada") == []
+
+
+@pytest.mark.parametrize("error", [24, 23, 12])  # EMFILE, ENFILE, ENOMEM
+def test_a_connection_that_cannot_be_accepted_does_not_end_the_runner(site: Site, error: int) -> None:
+    class Listener:
+        left = 3
+
+        def settimeout(self, _: float) -> None: ...
+
+        def accept(self) -> None:
+            self.left -= 1
+            raise OSError(error if self.left else 9, "no")
+
+    listener = Listener()
+    Runner(site.folder / "sudo", site.folder / "program").serve(listener)  # type: ignore[arg-type]
+    assert listener.left == 0

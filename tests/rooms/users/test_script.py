@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import Clock, configuration
 from tests.sandbox.core import SimulatedCore
+from tests.support.foreign import foreign
 from ucloud_slurm.errors import Forbidden, Misconfigured
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.users.mapping import IdentityUnavailableError
@@ -18,7 +19,7 @@ from ucloud_slurm.users.mapping import IdentityUnavailableError
 def ada(monkeypatch: pytest.MonkeyPatch) -> None:
     real = pwd.getpwnam
     entry = pwd.struct_passwd(("ada", "x", 54321, 54321, "", "/home/ada", "/bin/bash"))
-    monkeypatch.setattr(pwd, "getpwnam", lambda name: entry if name == "ada" else real(name))
+    monkeypatch.setattr(pwd, "getpwnam", foreign("getpwnam", lambda name: entry if name == "ada" else real(name)))
 
 
 class Site:

@@ -332,10 +332,9 @@ def test_a_command_that_will_not_end_is_ended_and_leaves_no_descriptor(mocker: M
     before = os.listdir("/proc/self/fd")  # noqa: PTH208
     stubborn = ["/bin/sh", "-c", "trap '' HUP TERM; echo ready; while :; do sleep 60; done"]
     terminal = terminal_module.start(stubborn, {"PATH": "/usr/bin:/bin"}, 80, 24)
-    assert terminal._process is not None
     pid = terminal._process.pid
     assert select.select([terminal.descriptor], [], [], 10)[0]
     assert b"ready" in os.read(terminal.descriptor, 100)
     terminal.close()
     assert not Path(f"/proc/{pid}").exists()
-    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+    assert set(os.listdir("/proc/self/fd")) <= set(before)  # noqa: PTH208  what earlier tests held may be closed

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -146,19 +146,16 @@ class PySlurmCalls:
             "release": lambda asked: self._one(asked).release(),
         }
 
-    def answer(self, asked: Message) -> tuple[Message, list[int]]:
+    def answer(self, asked: Message, _descriptors: Sequence[int] = ()) -> Message:
         """Makes the call that a message asks for."""
-        # Keeps only what libslurm prints in this call, so that the file does not grow; it is read after the end.
-        os.ftruncate(2, 0)
-        os.lseek(2, 0, os.SEEK_SET)
         # The alarm ends the process if a call hangs and the other side has ended.
         signal.alarm(int(asked["within"]) + MARGIN_SECONDS)
         try:
-            return {"done": self._calls[asked["call"]](asked)}, []
+            return {"done": self._calls[asked["call"]](asked)}
         except self._slurm.RPCError as error:
-            return {"errno": int(error.errno), "text": str(error)}, []
+            return {"errno": int(error.errno), "text": str(error)}
         except Exception as error:  # noqa: BLE001  every failure is the answer of its call
-            return {"unfit": f"{type(error).__name__}: {error}"}, []
+            return {"unfit": f"{type(error).__name__}: {error}"}
         finally:
             signal.alarm(0)
 

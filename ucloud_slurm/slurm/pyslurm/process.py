@@ -109,6 +109,7 @@ class PySlurmProcess:
             self._lock.release()
 
     def _exchange(self, child: "_PySlurmChild", message: Message, until: float) -> Message:
+        child.errors(0)  # what it prints in this call is asked for if it fails
         try:
             try:
                 # The child does not act on a message that is not whole.

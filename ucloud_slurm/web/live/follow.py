@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-import os
+import socket
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +20,7 @@ from ucloud_slurm.system.bulkhead import StuckError
 from ucloud_slurm.system.files import NotARegularFileError
 from ucloud_slurm.web.access import file_account
 from ucloud_slurm.web.live.hub import Hub, NoAnswerError
-from ucloud_slurm.web.live.inotify import FILE_GROWS, NEW_ENTRIES, InotifyWatch
+from ucloud_slurm.web.live.inotify import FILE_GROWS, NEW_ENTRIES, InotifyWatch, RemoteWatch
 from ucloud_slurm.web.live.tail import Tail
 from ucloud_slurm.web.live.websocket import WebSocketConnection
 
@@ -77,7 +77,8 @@ class LogFollower:
         self._stalls = 0  # tries in a row that the file system did not answer
         self._stall_reported = False
         self._may_be_open = False  # while the file system does not answer, nothing is queued for those who come and go
-        self._inotify_fd: int | None = None
+        self._is_own = row.local_user == provider.account
+        self._remote: RemoteWatch | None = None
         most = provider.config.sessions.tail * 1024
         self._logs = []
         if not row.external:  # the user of an external job decides where its log is
@@ -136,8 +137,8 @@ class LogFollower:
                 hub.files().submit(self._account, self._close, cleanup=True)
             if self._watch is not None:
                 hub.inotify.forget(self._watch)
-            if self._inotify_fd is not None:
-                hub.inotify.close_fd(self._inotify_fd)
+            if self._remote is not None:
+                self._remote.close()
 
     def _close(self) -> None:
         for each in self._logs:
@@ -203,15 +204,19 @@ class LogFollower:
 
     async def _listen(self) -> None:
         """Sets up inotify. What cannot be watched yet is tried again at the next read."""
-        if not self._has_inotify or self._inotify_fd is not None:
+        if self._remote is not None and self._remote.ended:
+            self._remote.close()
+            self._remote = None  # another is made after a pause
             return
-        if self._watch is None and self._again:
+        if not self._has_inotify or self._remote is not None:
+            return
+        if not self._is_own:  # this process never looks up a path of another user's itself
+            channel = None
             with suppress(NotNow, Forbidden):
-                self._inotify_fd = await self._hub.read(self._account, partial(self._files.listen, self._folder), _close_fd)
-            if self._inotify_fd is not None:
-                self._hub.inotify.adopt_fd(self._inotify_fd, self._wake.set, self._new_file)
-                self._again = True
-                return
+                listen = partial(self._files.listen, self._folder)
+                channel = await self._hub.read(self._account, listen, _close_channel) if self._again else None
+            self._remote = None if channel is None else RemoteWatch(channel, self._on_remote_change)
+            return
         if self._watch is None:
             self._watch = self._hub.inotify.watch(self._folder, NEW_ENTRIES, self._new_file)
         for each in self._logs:
@@ -221,15 +226,21 @@ class LogFollower:
             if each.watch is None:
                 each.watch = self._hub.inotify.watch(each.path, FILE_GROWS, self._wake.set)
 
+    def _on_remote_change(self, entries: bool) -> None:
+        self._again |= entries
+        self._wake.set()
+
     def _new_file(self) -> None:
         self._again = True
         self._wake.set()
 
     async def _wait(self, *, news: bool) -> None:
         await asyncio.sleep(BATCH_SECONDS)
+        if self._remote is not None:
+            self._remote.arm()
         if self._stalls:
             self._pause = min(STALL_LEAST_SECONDS * 2 ** min(self._stalls - 1, 10), STALL_MOST_SECONDS)
-        elif self._inotify_fd is not None or self._watch is not None:
+        elif self._remote is not None or self._watch is not None:
             self._pause = POLL_WATCHED_SECONDS
         else:
             self._pause = POLL_LEAST_SECONDS if news else min(self._pause * 1.5, POLL_MOST_SECONDS)
@@ -237,7 +248,7 @@ class LogFollower:
             async with asyncio.timeout(self._pause):
                 await self._wake.wait()
         except TimeoutError:
-            self._again = self._inotify_fd is None
+            self._again = self._remote is None
         self._wake.clear()
 
     @property
@@ -260,6 +271,6 @@ def _reports_changes(folder: str) -> bool:
     return kind not in SHARED and not kind.startswith("fuse")
 
 
-def _close_fd(descriptor: int | None) -> None:
-    if descriptor is not None:
-        os.close(descriptor)
+def _close_channel(channel: socket.socket | None) -> None:
+    if channel is not None:
+        channel.close()

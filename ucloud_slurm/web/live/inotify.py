@@ -1,16 +1,18 @@
 """Notifications of changed files (inotify(7)): many watches share one descriptor in an event loop."""
 
 import asyncio
-import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from inotify_simple import INotify, flags, parse_events
+from inotify_simple import INotify, flags
+
+from ucloud_slurm.users.pump import ENTRIES
 
 Callback = Callable[[], None]
 
-READ_BYTES = 64 * 1024
+MOST_PACKETS = 16  # that are read at once; a user may send any number
 
 FILE_GROWS = flags.MODIFY | flags.DONT_FOLLOW
 NEW_ENTRIES = flags.CREATE | flags.MOVED_TO | flags.DONT_FOLLOW
@@ -65,31 +67,6 @@ class InotifyWatcher:
             except OSError:
                 return  # the kernel removed the watch together with the file
 
-    def adopt_fd(self, descriptor: int, grows: Callback, entries: Callback) -> None:
-        """Takes over an inotify descriptor that the runner has opened for one folder.
-
-        :param grows: called when only known files have changed
-        :param entries: called when there are new ones
-        """
-        self._loop.add_reader(descriptor, self._read_fd, descriptor, grows, entries)
-
-    def close_fd(self, descriptor: int) -> None:
-        """Closes a descriptor that was taken over."""
-        self._loop.remove_reader(descriptor)
-        os.close(descriptor)
-
-    def _read_fd(self, descriptor: int, grows: Callback, entries: Callback) -> None:
-        try:
-            events = list(parse_events(os.read(descriptor, READ_BYTES)))
-        except BlockingIOError:
-            return
-        except OSError:
-            events = []
-        if not events:
-            self._loop.remove_reader(descriptor)
-        new = any(event.mask & ~(flags.MODIFY | flags.ISDIR) for event in events)
-        (entries if new else grows)()
-
     def _read(self) -> None:
         changed: set[InotifyWatch] = set()
         for event in self._inotify.read(timeout=0):
@@ -104,3 +81,43 @@ class InotifyWatcher:
         if self._inotify is not None:
             self._loop.remove_reader(self._inotify.fileno())
             self._inotify.close()
+
+
+class RemoteWatch:
+    """A folder that another user's process watches (:mod:`ucloud_slurm.users.pump`), which may send anything at any time.
+
+    It is read only between :meth:`arm` and the callback that follows: how often is for the caller to say.
+    """
+
+    def __init__(self, channel: socket.socket, callback: Callable[[bool], None]) -> None:
+        """Takes ownership of the socket.
+
+        :param callback: called with whether there are new files; the process may have ended then
+        """
+        self.ended = False
+        self._channel = channel
+        self._callback = callback
+        self._loop = asyncio.get_running_loop()
+
+    def arm(self) -> None:
+        """Has the next change call back once."""
+        if not self.ended:
+            self._loop.add_reader(self._channel, self._read)
+
+    def close(self) -> None:
+        """Ends the watch, and with it the process."""
+        self._loop.remove_reader(self._channel)
+        self._channel.close()
+
+    def _read(self) -> None:
+        self._loop.remove_reader(self._channel)
+        packets: list[bytes] = []
+        try:
+            while len(packets) < MOST_PACKETS and b"" not in packets:
+                packets.append(self._channel.recv(1, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            pass
+        except OSError:
+            packets.append(b"")
+        self.ended = b"" in packets
+        self._callback(self.ended or ENTRIES in packets)

@@ -6,7 +6,6 @@ The call has no token: the identifier of the session authorizes it. It works onc
 import asyncio
 import codecs
 import logging
-import os
 from collections import deque
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ from ucloud_slurm.web.live.websocket import CallFrame, WebSocketClosedError, Web
 
 log = logging.getLogger(__name__)
 
-CHUNK_BYTES = 64 * 1024
 MOST_INPUT_BYTES = 1024 * 1024  # that may wait for a shell which does not read
 DESCRIPTORS = 1  # of a shell that is open
 ACK = {"type": "ack"}
@@ -123,8 +121,14 @@ class Shell:
         self._finish(None)
 
     def resize(self, cols: int, rows: int) -> None:
-        """Sets the size of the window."""
-        self._terminal.resize(cols, rows)
+        """Sets the size of the window.
+
+        :raises TooMany: the shell has not taken earlier sizes
+        """
+        try:
+            self._terminal.resize(cols, rows)
+        except BlockingIOError:
+            raise TooMany("The shell has not read what was typed before; wait a moment.") from None
 
     def _finish(self, problem: Problem | None) -> None:
         if not self._end.done():
@@ -141,11 +145,9 @@ class Shell:
                 await ready
                 loop.remove_reader(descriptor)
                 try:
-                    data = os.read(descriptor, CHUNK_BYTES)
+                    data = self._terminal.read()
                 except BlockingIOError:
                     continue
-                except OSError:  # EIO: the other end of the terminal is closed
-                    break
                 if not data:
                     break
                 if text := decoder.decode(data):
@@ -166,7 +168,7 @@ class Shell:
                 left = memoryview(pending.data)
                 while left:
                     try:
-                        left = left[os.write(descriptor, left[:CHUNK_BYTES]) :]
+                        left = left[self._terminal.write(left) :]
                     except BlockingIOError:
                         ready = loop.create_future()
                         loop.add_writer(descriptor, _done, ready)

@@ -53,9 +53,9 @@ class Tail:
         """Closes the file, after a read that is under way."""
         with self._lock:
             self._closed = True
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
+            descriptor, self._descriptor = self._descriptor, None
+            if descriptor is not None:
+                os.close(descriptor)
 
     def _open(self) -> bool:
         first, self._was_read = not self._was_read, True
@@ -89,11 +89,16 @@ class Tail:
         other = self._opener()
         if other is None:
             return False
-        old, new = os.fstat(self._held()), os.fstat(other)
+        held = self._held()
+        try:
+            old, new = os.fstat(held), os.fstat(other)
+        except OSError:
+            os.close(other)
+            raise
+        self._descriptor = other
         if (old.st_dev, old.st_ino) != (new.st_dev, new.st_ino):
             self._begin(0)
-        os.close(self._held())
-        self._descriptor = other
+        os.close(held)
         return True
 
     def _begin(self, offset: int) -> None:

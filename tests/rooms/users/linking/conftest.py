@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import Clock, Serve, World, configuration
 from tests.rooms.users.linking.people import GROUP, LOCKED, NAMES
 from tests.sandbox.core import SimulatedCore
+from tests.support.foreign import foreign
 from tests.support.model import Model
 from ucloud_slurm.cli.daemons import linking
 from ucloud_slurm.provider.context import Provider
@@ -34,8 +35,8 @@ def accounts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         for uid, name in NAMES.items()
     }
     by_name = {entry.pw_name: entry for entry in entries.values()}
-    monkeypatch.setattr(pwd, "getpwuid", lambda uid: entries.get(uid) or getpwuid(uid))
-    monkeypatch.setattr(pwd, "getpwnam", lambda name: by_name.get(name) or getpwnam(name))
+    monkeypatch.setattr(pwd, "getpwuid", foreign("getpwuid", lambda uid: entries.get(uid) or getpwuid(uid)))
+    monkeypatch.setattr(pwd, "getpwnam", foreign("getpwnam", lambda name: by_name.get(name) or getpwnam(name)))
     monkeypatch.setattr(
         grp, "getgrnam", lambda name: SimpleNamespace(gr_gid=GROUP) if name == "ucloud-users" else getgrnam(name)
     )
@@ -49,8 +50,15 @@ def accounts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def provider(core: SimulatedCore, clock: Clock, model: Model, tmp_path: Path) -> Iterator[Provider]:
-    config = configuration(core, tmp_path, users={"mapping": "table"}, provider={"url": "https://hpc.example.org"})
+def most() -> int:
+    """How many users of UCloud an account may be connected with."""
+    return 1
+
+
+@pytest.fixture
+def provider(core: SimulatedCore, clock: Clock, model: Model, tmp_path: Path, most: int) -> Iterator[Provider]:
+    users = {"mapping": "table", "connections_per_account": most}
+    config = configuration(core, tmp_path, users=users, provider={"url": "https://hpc.example.org"})
     provider = Provider.open(config, now=clock, scheduler=model)
     model.user = "ada"
     yield provider

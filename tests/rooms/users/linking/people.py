@@ -1,20 +1,24 @@
 """What users type and send to connect themselves, as accounts that this process believes to exist."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from tests.conftest import World
+from tests.sandbox.browser import CONNECT, Browser
 
 BASE = "/ucloud/example"
 USER = "Ada#1234"
 APPROVE = "providers.im.control.approveConnection"
 ADA, BOB, LOCKED, OUTSIDER = 64321, 64322, 64323, 64324
 GROUP = 64000
+INVALID = "This code is not valid, or not any more: each works once, for ten minutes. Please connect again at UCloud."
 NAMES = {ADA: "ada", BOB: "bob-b", LOCKED: "locked", OUTSIDER: "outsider"}
 
 # Sends bytes to a socket, as another account.
@@ -53,28 +57,63 @@ def ask(path: Path, uid: int = ADA, /, **message: Any) -> Any:
     return say(path, framed(json.dumps(message).encode()), uid)
 
 
-def typed(path: Path, *words: str, uid: int = ADA, keys: str = "") -> tuple[int, str]:
-    """What somebody sees who types the command; and its status."""
-    done = subprocess.run(
+@contextmanager
+def typing(path: Path, *words: str, uid: int = ADA, keys: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Somebody who types the command."""
+    with subprocess.Popen(
         [sys.executable, "-c", TYPING, str(uid), *words, "--socket", str(path)],
-        input=keys,
-        text=True,
-        check=False,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=60,
+        text=True,
+        errors="surrogateescape",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
         cwd=Path(__file__).parents[4],
-    )
-    return done.returncode, done.stdout
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(keys)
+        process.stdin.flush()
+        yield process
 
 
-def connect(world: World, user: str = USER) -> str:
-    """A user presses Connect at UCloud; returns the code."""
+def typed(path: Path, *words: str, uid: int = ADA, keys: str = "") -> tuple[int, str]:
+    """What somebody sees who types the command; and its status."""
+    with typing(path, *words, uid=uid, keys=keys) as process:
+        text, _ = process.communicate(timeout=60)
+        return process.returncode, text
+
+
+def at_a_terminal(path: Path, *words: str, keys: str) -> str:
+    """What the terminal shows to somebody who types the command there, and keys as soon as it asks."""
+    master, slave = pty.openpty()
+    argv = [sys.executable, "-c", TYPING, str(ADA), *words, "--socket", str(path)]
+    shown = b""
+    with subprocess.Popen(
+        argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, cwd=Path(__file__).parents[4]
+    ) as process:
+        os.close(slave)
+        with os.fdopen(master, "r+b", buffering=0) as terminal:
+            while b"Code: " not in shown:
+                shown += terminal.read(1024)
+            terminal.write(f"{keys}\n".encode())
+            with suppress(OSError):  # that is how a terminal ends
+                while more := terminal.read(1024):
+                    shown += more
+        assert process.wait(60) == 0, shown
+    return shown.decode()
+
+
+def connect(world: World, user: str = USER) -> Browser:
+    """A user presses Connect at UCloud; returns where the browser is sent."""
     target = world.core.connect_user(user)
-    prefix = f"https://hpc.example.org{BASE}/link/"
-    assert target.startswith(prefix)
-    return target.removeprefix(prefix)
+    assert target.startswith(f"https://hpc.example.org{BASE}/link/")
+    return Browser.sent_to(target, world.url)
 
 
-def shown(world: World, code: str) -> requests.Response:
-    return requests.get(f"{world.url}{BASE}/link/{code}", timeout=5)
+def linked(world: World, path: Path, uid: int = ADA, user: str = USER) -> Any:
+    """A user connects, types the code, and says yes on the page; what the command hears then."""
+    browser = connect(world, user)
+    code = browser.code()
+    ask(path, uid, verb="claim", code=code)
+    assert browser.press(CONNECT).status_code == 200
+    return ask(path, uid, verb="outcome", code=code)

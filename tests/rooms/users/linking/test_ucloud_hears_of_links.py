@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import World
-from tests.rooms.users.linking.people import ADA, APPROVE, USER, ask, connect, shown, typed
+from tests.rooms.users.linking.people import ADA, APPROVE, USER, ask, connect, linked, typed
 from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.ucloud.eras import ERAS
 from ucloud_slurm.web.linking import CONNECTED
@@ -38,9 +38,11 @@ def add(world: World, *, named: bool = True) -> None:
 def test_while_ucloud_does_not_answer_the_link_counts_and_is_reported_once_later(
     world: World, path: Path, told: list[Any]
 ) -> None:
-    code = connect(world)
+    browser = connect(world)
+    code = browser.code()
     world.core.faults.outage(True)
-    status, text = typed(path, "link", code, "--yes")
+    with browser.answering():
+        status, text = typed(path, "link", "--yes", keys=f"{code}\n")
     assert (status, "is informed soon" in text) == (0, True)
     assert world.provider.people.of(USER) is not None
     assert world.work(1) is Result.NOT_ALL
@@ -53,7 +55,7 @@ def test_while_ucloud_does_not_answer_the_link_counts_and_is_reported_once_later
 
 
 def test_a_connection_that_was_reported_at_once_is_not_reported_again(world: World, path: Path, told: list[Any]) -> None:
-    assert ask(path, verb="link", code=connect(world))["reported"] is True
+    assert linked(world, path)["reported"] is True
     world.work(200)
     world.work(200)
     assert told == [("approve", USER)]
@@ -84,8 +86,9 @@ def test_no_user_is_named_to_ucloud_that_it_has_not_named(world: World, told: li
     add(world, named=False)
     assert world.work(1) is Result.DONE
     assert told == []
-    assert connect(world) == CONNECTED, "who is connected here needs no code"
-    assert shown(world, CONNECTED).status_code == 200
+    browser = connect(world)
+    assert browser.secret == CONNECTED, "who is connected here needs no code"
+    assert browser.look().status_code == 200
     assert world.work(1) is Result.DONE
     assert told == [("approve", USER)]
     assert USER in world.core.connected
@@ -103,7 +106,7 @@ def test_a_job_names_its_owner(world: World, told: list[Any]) -> None:
 def test_the_end_of_a_connection_is_reported_where_ucloud_has_a_call_for_it(
     world: World, path: Path, told: list[Any], era: str, way: str
 ) -> None:
-    ask(path, verb="link", code=connect(world))
+    linked(world, path)
     if way == "unlink":
         ask(path, verb="unlink")
     else:
@@ -117,11 +120,11 @@ def test_the_end_of_a_connection_is_reported_where_ucloud_has_a_call_for_it(
 
 @pytest.mark.parametrize("era", ["2022"], scope="session")
 def test_the_end_of_a_connection_at_ucloud_is_not_reported_to_it(world: World, path: Path, told: list[Any]) -> None:
-    ask(path, verb="link", code=connect(world))
+    linked(world, path)
     world.core.unlink(USER)
     world.work(200)
     assert told == [("approve", USER)]
-    assert ask(path, verb="link", code=connect(world))["reported"] is True
+    assert linked(world, path)["reported"] is True
     assert told == [("approve", USER)] * 2
 
 
@@ -164,8 +167,8 @@ def test_an_access_token_that_is_not_taken_says_nothing_about_the_person(world: 
 
 
 def test_a_user_who_connects_again_is_reported_again(world: World, path: Path, told: list[Any]) -> None:
-    ask(path, verb="link", code=connect(world))
-    assert connect(world) == CONNECTED
+    linked(world, path)
+    assert connect(world).secret == CONNECTED
     assert world.work(10) is Result.DONE
     assert told == [("approve", USER)] * 2
     assert len(world.provider.people.listed()) == 1

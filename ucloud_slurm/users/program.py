@@ -1,0 +1,69 @@
+"""One running ``ucloud-slurm-as-user``, as the runner sees it: it acts as a user, who can have it do and say anything."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ucloud_slurm.system import ipc
+from ucloud_slurm.system.child import Child
+from ucloud_slurm.system.ipc import ConnectionLostError, Message
+
+REUSE_SECONDS = 45.0  # that an idle program is used again; it ends by itself a little later
+START_SECONDS = 10.0  # until a program must say who it is
+HELLO_BYTES = 1024
+ANSWER_BYTES = 1024 * 1024  # of an answer: its user could have it say anything
+ERRORS_BYTES = 2000
+
+SUDO_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+
+
+class ProgramStartError(Exception):
+    """The program may not run as that user; the text is for the journal."""
+
+
+class Program(Child):
+    """One running program."""
+
+    def __init__(self, user: str, sudo: Path, program: Path) -> None:
+        """Starts it.
+
+        :raises ProgramStartError: it cannot be started
+        :raises ConnectionLostError: not at the moment
+        """
+        self.user = user
+        self.idle_since = time.monotonic()
+        try:
+            # -n: never ask for a password. The program takes no arguments, and the rule allows none.
+            super().__init__([str(sudo), "-n", "-u", user, "--", str(program)], SUDO_ENVIRONMENT)
+        except (FileNotFoundError, PermissionError) as error:
+            raise ProgramStartError(f"{sudo} cannot be run ({error.strerror})") from None
+        except OSError as error:  # such as EAGAIN
+            raise ConnectionLostError(f"{sudo} cannot be run at the moment ({error.strerror})") from None
+
+    def greet(self, within: float) -> None:
+        """Waits until it says who it is.
+
+        :raises ProgramStartError: sudo or the program said why not, or it runs as another user
+        :raises ConnectionLostError: it says nothing
+        """
+        try:
+            hello, _ = ipc.receive(self.channel, HELLO_BYTES, within=within)
+        except ConnectionLostError:
+            if printed := self.errors(ERRORS_BYTES).strip():
+                raise ProgramStartError(printed) from None
+            raise
+        if hello.get("user") != self.user:
+            raise ProgramStartError("it runs as another user")
+
+    def ask(self, message: Message, given: Sequence[int], within: float) -> Message:
+        """Sends a request, with the socket that came with it, and returns the answer, which has no descriptor.
+
+        :raises ConnectionLostError: it is unknown what was done
+        """
+        until = time.monotonic() + within
+        ipc.send(self.channel, message, given, within=within)
+        return ipc.receive(self.channel, ANSWER_BYTES, within=until - time.monotonic())[0]
+
+    def is_usable(self) -> bool:
+        """Whether it still waits for requests, as far as can be seen."""
+        return not self.is_readable() and time.monotonic() - self.idle_since < REUSE_SECONDS

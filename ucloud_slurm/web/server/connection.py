@@ -1,0 +1,79 @@
+"""A connection of a caller, and gunicorn's parser of the head of a request."""
+
+import socket
+from enum import Enum, auto
+from typing import Any
+
+from gunicorn.http import errors
+from gunicorn.http.body import ChunkedReader
+from gunicorn.http.message import Request
+from gunicorn.http.unreader import IterUnreader
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from ucloud_slurm.web.server.requests import MOST_HEAD_BYTES, Caller, RequestClass, refusal
+
+STATUSES: tuple[tuple[type[Exception], int], ...] = (
+    (errors.LimitRequestLine, 414),
+    (errors.LimitRequestHeaders, 431),
+    (errors.UnsupportedTransferCoding, 501),
+    (errors.ExpectationFailed, 417),
+)
+
+
+class Phase(Enum):
+    """What the event loop waits for on a connection."""
+
+    HEAD = auto()
+    BODY = auto()
+    IDLE = auto()  # the next request
+    CLOSING = auto()  # the other side's end
+    ANSWERING = auto()  # nothing: a thread has it, or will have it
+
+
+class Connection:
+    """A connection of a caller. Only the event loop changes it, except for ``sock`` while it is being answered."""
+
+    def __init__(self, sock: socket.socket, client: Any, server: Any) -> None:
+        self.sock = sock
+        self.is_local = sock.family == socket.AF_UNIX
+        # An address that gunicorn trusts with nothing (forwarded_allow_ips), as it would a unix socket's.
+        self.client = ("", 0) if self.is_local else client
+        self.server = server
+        self.phase = Phase.HEAD
+        self.buffer = bytearray()
+        self.searched = 0
+        self.requests = 0
+        self.request: Any = None
+        self.body_bytes = 0
+        self.caller = Caller(RequestClass.STRANGER, "")
+
+    def parse(self, cfg: Any) -> Any:
+        """gunicorn's request of the head in the buffer; its body is not read. The answer, where it is refused.
+
+        :param cfg: gunicorn's configuration
+        """
+        if len(self.buffer) > MOST_HEAD_BYTES and b"\r\n\r\n" not in self.buffer:
+            return refusal(431, "The head of the request is too long.")
+        try:
+            request = Request(cfg, IterUnreader([bytes(self.buffer)]), self.client, self.requests)
+        except (errors.ParseException, errors.NoMoreData, StopIteration, ValueError) as error:
+            status = next((status for kind, status in STATUSES if isinstance(error, kind)), 400)
+            return refusal(status, "The request is not HTTP that the provider reads.")
+        if isinstance(request.body.reader, ChunkedReader):
+            return refusal(411, "The request has no Content-Length; the proxy before the provider should send one.")
+        if not self.is_local:  # nobody vouches for it
+            request.headers = [header for header in request.headers if header[0] != "X-REAL-IP"]
+        return request
+
+
+class UnreadBody:
+    """A body that is not read: of a caller without a token, or longer than any request may be."""
+
+    def read(self, *_size: int) -> bytes:
+        """Refuses.
+
+        :raises RequestEntityTooLarge: always
+        """
+        raise RequestEntityTooLarge
+
+    readline = read
