@@ -1,4 +1,4 @@
-"""A log whose file system does not answer: its reader is told once, nobody else waits, and nothing of it is lost."""
+"""A log whose file system does not answer: its reader is informed once, nobody else waits, and nothing of it is lost."""
 
 import threading
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def job(world: World, files: FileSystem) -> LoggedJob:
     return made
 
 
-def test_the_reader_is_told_once_and_sees_all_of_the_log_when_the_file_system_is_back(
+def test_the_reader_is_informed_once_and_sees_all_of_the_log_when_the_file_system_is_back(
     world: World, job: LoggedJob, files: FileSystem, mocker: MockerFixture
 ) -> None:
     tries = mocker.spy(follow.LogFollower, "_report_stall")

@@ -76,6 +76,7 @@ class LogFollower:
         self._account = file_account(provider, row)
         self._stalls = 0  # tries in a row that the file system did not answer
         self._stall_reported = False
+        self._may_be_open = False  # while the file system does not answer, nothing is queued for those who come and go
         self._is_own = row.local_user == provider.account
         self._remote: RemoteWatch | None = None
         most = provider.config.sessions.tail * 1024
@@ -132,7 +133,8 @@ class LogFollower:
             for each in self._logs:
                 if each.watch is not None:
                     hub.inotify.forget(each.watch)
-            hub.files().submit(self._account, self._close, cleanup=True)
+            if self._may_be_open:
+                hub.files().submit(self._account, self._close, cleanup=True)
             if self._watch is not None:
                 hub.inotify.forget(self._watch)
             if self._remote is not None:
@@ -174,6 +176,7 @@ class LogFollower:
         """What a read gives, or the one before that has not returned yet."""
         if each.reading is None:
             each.reading = self._hub.future(self._hub.files().submit(self._account, action))
+            self._may_be_open = True
         try:
             return await self._hub.within(each.reading)
         finally:
