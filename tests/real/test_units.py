@@ -148,7 +148,7 @@ def test_jobs_live_their_lives(living: Living, core: SimulatedCore, cluster: Clu
         with core.follow(job, PERSON) as followed:
             followed.wait_for(lambda followed=followed: account in followed.text(), PATIENCE)  # type: ignore[misc]
             with core.shell(core.open_session(job, user=PERSON) or {}, user=PERSON) as shell:
-                shell.send("id -un | tr a-z A-Z; touch go\r")
+                shell.send("touch go; id -un | tr a-z A-Z\r")
                 shell.wait_for(account.upper(), PATIENCE)
             followed.wait_for(lambda followed=followed: "bye" in followed.text(), PATIENCE)  # type: ignore[misc]
             assert f"files={files}\n" in followed.text()
