@@ -15,6 +15,7 @@ from tests.sandbox.installation import Installation
 from tests.sandbox.processes import wait_until
 from tests.support.factories import application, job_data, parameter, text, var, word
 from tests.support.people import ALICE, People, people_site
+from ucloud_slurm.system.process import boot_clock
 
 pytestmark = pytest.mark.beside
 
@@ -268,8 +269,12 @@ ASK = """
 import json, socket, struct, sys
 path, message = sys.argv[1], sys.argv[2].encode()
 channel = socket.socket(socket.AF_UNIX); channel.settimeout(20); channel.connect(path)
-channel.sendall(struct.pack("!I", len(message)) + message)
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+given = [theirs] if json.loads(message).get("verb") in ("open", "listen", "terminal") else []
+socket.send_fds(channel, [struct.pack("!I", len(message)) + message], given)
+theirs.close()
 answer, descriptors, _, _ = socket.recv_fds(channel, 65536, 8)
+descriptors += socket.recv_fds(ours, 1, 8)[1]
 print(json.dumps([answer[4:].decode(), len(descriptors)]))
 """
 SAY = """
@@ -281,7 +286,7 @@ try:
 except ConnectionResetError:
     print("nothing")
 """
-RUN = {"verb": "run", "command": "/usr/bin/sbatch", "arguments": ["--parsable"], "stdin": "#!/bin/sh\n", "within": 5}
+RUN = {"verb": "run", "command": "/usr/bin/sbatch", "arguments": ["--parsable"], "stdin": "#!/bin/sh\n"}
 OPEN: dict[str, Any] = {"verb": "open"}
 PREPARE: dict[str, Any] = {"verb": "prepare", "folder": "{home}/x", "files": {}}
 SHELL: dict[str, Any] = {"verb": "terminal", "command": "/usr/bin/srun"}
@@ -355,7 +360,7 @@ CHANGES: tuple[tuple[dict[str, Any], str, list[Any]], ...] = (
     ),
     (RUN, "conf", ["", None, "slurm.conf", "/proc/self/environ", "/tmp/../etc/passwd", "{own}", "/nowhere"]),
     (RUN, "stdin", [None, 5, ["x"], {"a": 1}]),
-    (RUN, "within", [-1, 0, "5", None, 1e9, True]),
+    (RUN, "deadline", ["5", None, [1], 1e300, True]),
     (
         OPEN,
         "path",
@@ -397,7 +402,7 @@ def test_the_runner_does_nothing_that_is_not_in_its_one_form(people: People) -> 
     own = people.site.folder / "config.toml"
     before = set(people.squeue("--states=all", "--format=%i"))
     for wrong in WRONG:
-        message = RUN | {"user": "alice", "conf": str(people.cluster.conf)} | wrong
+        message = RUN | {"user": "alice", "conf": str(people.cluster.conf), "deadline": boot_clock() + 5} | wrong
         told = json.dumps(message).replace("{own}", str(own)).replace("{home}", pwd.getpwnam("alice").pw_dir)
         done = people.as_service("/usr/bin/python3", "-c", ASK, str(people.site.folder / "runner.sock"), told)
         answer, descriptors = json.loads(done.stdout)

@@ -151,10 +151,11 @@ def conf_of(people: People, name: str, mode: int = 0o644) -> Iterator[Path]:
 
 # Asks the runner to submit as alice.
 ASKING = """
-import json, socket, struct, sys
+import json, socket, struct, sys, time
 channel = socket.socket(socket.AF_UNIX); channel.connect(sys.argv[1])
 message = json.dumps({"user": "alice", "verb": "run", "command": "/usr/bin/sbatch", "arguments": ["--test-only"],
-    "conf": sys.argv[2], "stdin": "#!/bin/sh\\n", "within": 10}).encode()
+    "conf": sys.argv[2], "stdin": "#!/bin/sh\\n",
+    "deadline": time.clock_gettime(time.CLOCK_BOOTTIME) + 10}).encode()
 channel.sendall(struct.pack("!I", len(message)) + message)
 print(channel.recv(10000)[4:].decode())
 """

@@ -4,11 +4,13 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +122,9 @@ def test_a_shell_is_the_users_own_inside_the_allocation(people: People, theirs: 
         shell.send("echo I-am-$(id -un)-$UID-$PWD\r")
         shell.wait_for(f"I-am-alice-{pwd.getpwnam('alice').pw_uid}-{people.folder('alice', theirs[ALICE])}")
         assert shell.resize(132, 43).payload == {"type": "ack"}
-        shell.send("stty size\r")
-        shell.wait_for("43 132")
+        # srun passes the size on beside what is typed.
+        shell.send("until [ \"$(stty size)\" = '43 132' ]; do :; done; echo resi''zed\r")
+        shell.wait_for("resized")
         shell.send("exit\r")
         assert shell.wait_closed().status == 200
 
@@ -224,11 +227,13 @@ def test_the_program_without_sudo_does_nothing(people: People) -> None:
 
 # Asks the runner whether there is a file of alice's.
 ASKING = """
-import json, socket, struct, sys
+import json, socket, struct, sys, time
 channel = socket.socket(socket.AF_UNIX); channel.connect(sys.argv[1])
-message = json.dumps({"user": "alice", "verb": "open", "path": "/x/stdout-0.log", "within": 5}).encode()
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+deadline = time.clock_gettime(time.CLOCK_BOOTTIME) + 5
+message = json.dumps({"user": "alice", "verb": "open", "path": "/x/stdout-0.log", "deadline": deadline}).encode()
 try:
-    channel.sendall(struct.pack("!I", len(message)) + message)
+    socket.send_fds(channel, [struct.pack("!I", len(message)) + message], [theirs.fileno()])
     print(channel.recv(100)[4:].decode() or "nothing")
 except (BrokenPipeError, ConnectionResetError):
     print("nothing")
@@ -303,6 +308,58 @@ def test_every_option_of_this_sbatch_is_known(people: People) -> None:
     names = set(re.findall(r"(?<![\w-])--([a-z][a-z0-9-]+)", people.cluster.run("sbatch", "--help")))
     assert len(names) > 80
     assert names - OWNED - SITE == set()
+
+
+def test_a_program_that_was_stopped_makes_no_second_job(people: People) -> None:
+    people.core.terminate(people.submit(ALICE), user=ALICE)  # a program of alice's waits now
+    stopped = _programs(people, "alice")
+    assert stopped
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    job_id = people.submit(ALICE)
+    # The job is looked up, and submitted again when nothing was found.
+    wait_until("it is submitted", lambda: people.squeue(f"--name=ucloud-{job_id}") != [], seconds=PATIENCE)
+    for pid in stopped:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    wait_until("they have ended, and sudo", lambda: not stopped & _programs(people, "alice"), seconds=PATIENCE)
+    assert len(people.squeue(f"--name=ucloud-{job_id}")) == 1
+    people.core.terminate(job_id, user=ALICE)
+
+
+def test_a_shell_outlives_the_program_that_started_it_and_ends_with_its_connection(
+    people: People, theirs: dict[str, str]
+) -> None:
+    session = people.core.open_session(theirs[ALICE], 0, "SHELL", ALICE)
+    assert session is not None
+    uid = pwd.getpwnam("alice").pw_uid
+    with people.core.shell(session) as shell:
+        shell.send("echo rea''dy\r")
+        shell.wait_for("ready")
+        srun = _processes_of(uid, "srun")
+        assert srun
+        for pid in _programs(people, "alice"):
+            os.kill(pid, signal.SIGKILL)
+        shell.send("echo still-h''ere\r")
+        shell.wait_for("still-here")
+    wait_until("srun has ended", lambda: not srun & _processes_of(uid, "srun"), seconds=PATIENCE)
+
+
+def _programs(people: People, user: str) -> set[int]:
+    """The programs that act as a user and wait for requests of the runner, not what they have started."""
+    uid, found = pwd.getpwnam(user).pw_uid, set()
+    for pid in _sudos(people):
+        with suppress(OSError):
+            status = Path(f"/proc/{pid}/status").read_text()
+            parent = re.search(r"^PPid:\s+(\d+)", status, re.MULTILINE)
+            if f"Uid:\t{uid}\t" in status and parent and "sudo" in Path(f"/proc/{parent[1]}/comm").read_text():
+                found.add(pid)
+    return found
+
+
+def _processes_of(uid: int, name: str) -> set[int]:
+    found = subprocess.run(["pgrep", "-U", str(uid), "-x", name], capture_output=True, text=True, check=False).stdout
+    return {int(pid) for pid in found.split()}
 
 
 def _sudos(people: People) -> set[int]:

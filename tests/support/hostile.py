@@ -129,6 +129,10 @@ def silent(channel: Channel, _user: str, _: int) -> None:
     time.sleep(600)
 
 
+def stays(_channel: Channel, _user: str, _: int) -> None:
+    time.sleep(600)
+
+
 def mute(channel: Channel, user: str, _: int) -> None:
     _hello(channel, user)
     time.sleep(600)
@@ -195,6 +199,7 @@ BEHAVIOURS: dict[str, Callable[[Channel, str, int], None]] = {
         answer_with_one,
         unasked_descriptors,
         silent,
+        stays,
         mute,
         dies_before_hello,
         dies_amid_answer,

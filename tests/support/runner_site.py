@@ -70,7 +70,7 @@ def runner_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sit
     for file in tmp_path.glob("*.pids"):
         for pid in hostile.pids(tmp_path, file.stem):
             with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
 
     def ended() -> bool:
         with served._changed:

@@ -30,15 +30,16 @@ def isolated(module: str, *arguments: str) -> list[str]:
 
 
 class Child:
-    """A process in a session of its own whose standard input is a socket.
+    """A process whose standard input is a socket.
 
     :ivar channel: this process's end of the socket
     """
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], *, own_session: bool = True) -> None:
         """Starts it.
 
         :param env: its whole environment
+        :param own_session: whether it begins a session, so that all of it can be killed
         :raises OSError: it cannot be started
         """
         self.channel, theirs = socket.socketpair()
@@ -54,7 +55,7 @@ class Child:
                     stderr=printing.fileno(),
                     env=dict(env),
                     cwd="/",
-                    start_new_session=True,
+                    start_new_session=own_session,
                 )
         except BaseException:
             self.close()
@@ -86,6 +87,11 @@ class Child:
         """Closes the channel. The child sees the end of its input."""
         self.channel.close()
         self._errors.close()
+
+    def resume(self) -> None:
+        """Continues it if it is stopped: a process may do that to another account's in its own session (kill(2))."""
+        with suppress(ProcessLookupError, PermissionError):
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """Kills it and everything in its session, and waits a moment for its end."""

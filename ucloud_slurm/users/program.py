@@ -34,7 +34,7 @@ class Program(Child):
         self.idle_since = time.monotonic()
         try:
             # -n: never ask for a password. The program takes no arguments, and the rule allows none.
-            super().__init__([str(sudo), "-n", "-u", user, "--", str(program)], SUDO_ENVIRONMENT)
+            super().__init__([str(sudo), "-n", "-u", user, "--", str(program)], SUDO_ENVIRONMENT, own_session=False)
         except (FileNotFoundError, PermissionError) as error:
             raise ProgramStartError(f"{sudo} cannot be run ({error.strerror})") from None
         except OSError as error:  # such as EAGAIN
@@ -63,6 +63,11 @@ class Program(Child):
         until = time.monotonic() + within
         ipc.send(self.channel, message, given, within=within)
         return ipc.receive(self.channel, ANSWER_BYTES, within=until - time.monotonic())[0]
+
+    def has_ended(self) -> bool:
+        """See :class:`Child`. sudo stops itself when its command is stopped, and sees its end only when it is continued."""
+        self.resume()
+        return super().has_ended()
 
     def is_usable(self) -> bool:
         """Whether it still waits for requests, as far as can be seen."""

@@ -124,10 +124,10 @@ class Runner:
             return {"busy": "the rule about people cannot be used; the journal of the runner says why"}
         if not isinstance(user, str) or not rule.allows_name(user) or user == "root":
             return {"refused": "user: not the name of a user"}
-        if isinstance(deadline, bool) or not isinstance(deadline, (int, float)):
-            return {"refused": "deadline: not a number of seconds"}
+        if isinstance(deadline, bool) or not isinstance(deadline, (int, float)) or deadline > boot_clock() + LONGEST_SECONDS:
+            return {"refused": "deadline: not a time that is near (clock_gettime(2): CLOCK_BOOTTIME)"}
         left = deadline - boot_clock()
-        if not 0 < left < LONGEST_SECONDS:
+        if left <= 0:
             return {"busy": "the request came after its deadline"}
         with self._changed:
             silence = self._silent.get(user)
