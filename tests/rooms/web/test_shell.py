@@ -5,6 +5,7 @@ import json
 import os
 import select
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.support.model import Model
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sessions import Kind
 from ucloud_slurm.system import terminal as terminal_module
+from ucloud_slurm.users.impersonation import OwnAccount
 from ucloud_slurm.web.live import hub, shell
 
 SHELL = "jobs.compute.example.shell.open"
@@ -299,6 +301,24 @@ def test_a_job_has_so_many_sessions_and_those_that_were_not_opened_make_room(
     assert refusal.value.status == 429
     world.clock.advance(61)
     opened(world, job)
+
+
+def test_a_shell_that_starts_too_late_is_refused_and_ended(world: World, job: str, mocker: MockerFixture) -> None:
+    mocker.patch.object(shell, "START_SECONDS", 0.05)
+    go = threading.Event()
+    late: list[Any] = []
+    start = OwnAccount.terminal
+
+    def start_late(*arguments: Any) -> Any:
+        assert go.wait(30)
+        late.append(start(*arguments))
+        return late[0]
+
+    mocker.patch.object(OwnAccount, "terminal", start_late)
+    with pytest.raises(CoreError, match="No shell can be opened at the moment"):
+        world.core.shell(opened(world, job))
+    go.set()
+    wait_until("it is ended", lambda: bool(late) and late[0]._process.poll() is not None, seconds=30)
 
 
 def test_one_user_has_a_part_of_the_sessions_and_the_others_have_theirs(

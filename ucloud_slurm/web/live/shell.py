@@ -233,7 +233,7 @@ class ShellCalls:
             taken.enter_context(hub.entrance().descriptors(session.username, DESCRIPTORS))
             try:
                 start = partial(self._start, row, session.rank, request)
-                terminal = await hub.read(account, start, Terminal.close, seconds=START_SECONDS)
+                terminal = await hub.read(account, start, lambda late: late.close(), seconds=START_SECONDS)
             except (TerminalError, ImpersonationUnavailableError, NoAnswerError, StuckError) as trouble:
                 log.error("job %s: %s", row.id, trouble)
                 raise Problem("No shell can be opened at the moment; please try again later.") from None
