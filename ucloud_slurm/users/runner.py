@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,8 @@ class Runner:
 
     def serve(self, listener: socket.socket) -> None:
         """Answers until the listener is closed."""
-        listener.settimeout(CALLER_SECONDS)
+        with suppress(OSError):  # it is closed already, which accept says
+            listener.settimeout(CALLER_SECONDS)
         free = threading.Semaphore(REQUESTS)
         with ThreadPoolExecutor(REQUESTS, "caller") as callers:
             while True:
