@@ -60,7 +60,7 @@ def runner_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sit
     listener = ipc.listener(path, 0o600)
     serving = threading.Thread(target=served.serve, args=(listener,))
     serving.start()
-    wait_until("it serves", lambda: listener.gettimeout() is not None, seconds=PATIENCE)
+    wait_until("it serves", lambda: served._pruned_at > 0, seconds=PATIENCE)
     site = Site(served, path, tmp_path)
     yield site
     listener.shutdown(socket.SHUT_RDWR)
