@@ -295,13 +295,25 @@ def test_what_is_installed_beside_the_program_does_not_run_as_a_user(people: Peo
 def test_a_users_own_processes_do_not_read_the_memory_of_the_program(people: People, theirs: dict[str, str]) -> None:
     asked = str(people.site.folder / "runner.sock")
     assert people.as_service("/usr/bin/python3", "-c", ASKING, asked).stdout == '{"found": false}\n'
-    uid = pwd.getpwnam("alice").pw_uid
-    found = subprocess.run(["pgrep", "-u", str(uid), "-f", str(people.program)], capture_output=True, text=True, check=True)
-    for pid in found.stdout.split():
-        for name in ("mem", "environ", "maps", "fd/0"):
-            argv = ["/usr/bin/head", "-c", "0", f"/proc/{pid}/{name}"]
-            done = subprocess.run(argv, capture_output=True, text=True, check=False, user=uid, group=uid, extra_groups=[])
-            assert "Permission denied" in done.stderr
+    entry = pwd.getpwnam("alice")
+    alice: dict[str, Any] = {
+        "user": entry.pw_uid,
+        "group": entry.pw_gid,
+        "extra_groups": os.getgrouplist("alice", entry.pw_gid),
+    }
+
+    def reached(pid: int | str) -> list[str]:
+        paths = [f"/proc/{pid}/{name}" for name in ("mem", "environ", "maps", "fd/0")]
+        argv = ["/bin/sh", "-c", 'for path; do ( : < "$path" ) 2> /dev/null && echo "$path"; done', "sh", *paths]
+        done: subprocess.CompletedProcess[str] = subprocess.run(argv, capture_output=True, text=True, check=False, **alice)
+        return done.stdout.split()
+
+    with subprocess.Popen(["/bin/sleep", "600"], stdin=subprocess.DEVNULL, **alice) as other:
+        assert len(reached(other.pid)) == 4
+        other.kill()
+    program = ["pgrep", "-u", "alice", "-f", str(people.program)]
+    found = subprocess.run(program, capture_output=True, text=True, check=True).stdout.split()
+    assert [reached(pid) for pid in found] == [[] for _ in found]
 
 
 def test_every_option_of_this_sbatch_is_known(people: People) -> None:
