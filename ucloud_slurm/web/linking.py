@@ -8,6 +8,7 @@ from flask import Blueprint, Response, render_template
 
 from ucloud_slurm.errors import Forbidden, NotFound, Refused, one_line
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.store.people import UNLINK_SECONDS
 from ucloud_slurm.web.pages import html
 
 LONGEST_NAME = 200  # characters
@@ -59,7 +60,8 @@ class Connecting:
         if self.wanted:
             provider = self._provider
             with provider.store.writing():
-                provider.link_states.disconnected(username, provider.now())
+                quiet = UNLINK_SECONDS if provider.era.ends_of_approval else 0.0
+                provider.link_states.disconnected(username, provider.now(), quiet)
                 with suppress(NotFound):
                     provider.people.remove(username, "UCloud", provider.now())
 

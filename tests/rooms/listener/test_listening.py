@@ -90,7 +90,7 @@ class Hearing:
             raise _Enough
 
     def knows(self, username: str) -> None:
-        wait_until(f"{username} is known", lambda: self.wallets.knows_user(username), seconds=10)
+        wait_until(f"{username} is known", lambda: self.wallets.named_user(username) is not None, seconds=10)
 
     def locked(self, *names: str) -> bool:
         return self.wallets.all_locked() == {Payer(OwnerKind.USER, name, "example-compute") for name in names}
