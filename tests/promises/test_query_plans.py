@@ -18,7 +18,7 @@ from ucloud_slurm.store.charges import RestKey
 from ucloud_slurm.store.job_rows import WHOLE
 from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.jobs import Jobs
-from ucloud_slurm.store.outbox import MessageOutcome, OutboxMessage
+from ucloud_slurm.store.outbox import MessageOutcome, OutboxMessage, ucloud_was_away
 from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.store.retention import Retention
 from ucloud_slurm.store.sessions import Kind, Session
@@ -175,6 +175,11 @@ def the_rest(provider: Provider) -> None:
         "",
         now,
     )
+    outbox.plan_repetition([OutboxMessage(1, "1", "usage", "{}", now, 0)], now)
+    outbox.repeat_last("1", now)
+    ucloud_was_away(store, now, now)
+    outbox.repeated(outbox.repetitions(now), now)
+    outbox.repeated([OutboxMessage(1, "1", "usage", "{}", now, 0)], now)
     outbox.listed(10)
     outbox.newest(10)
     outbox.of("1")
@@ -208,6 +213,7 @@ def the_rest(provider: Provider) -> None:
     states.named("u", now)
     states.pending()
     states.claim("u", now)
+    states.is_claimed("u", now)
     states.record_report("u", True)
     states.disconnected("u", now)
     people.remove("u", "me", now)

@@ -9,7 +9,7 @@ from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Problem
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store.caches import Cache
+from ucloud_slurm.store.caches import COMPARED, Cache
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
@@ -59,7 +59,7 @@ def reconcile(provider: Provider) -> bool:
     """
     if provider.era.asks_to_verify:
         return True
-    now, last = provider.now(), Cache(provider.store, "compared", provider.config.ucloud.compare_every)
+    now, last = provider.now(), Cache(provider.store, COMPARED, provider.config.ucloud.compare_every)
     if last.get("", now) is not None:
         return True
     try:

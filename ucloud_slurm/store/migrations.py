@@ -195,6 +195,14 @@ def m012_remainders(db: "Database") -> None:
     )
 
 
+def m014_repetitions(db: "Database") -> None:
+    """Which reports of usage are sent once more, and what UCloud's clock of a job does not count."""
+    db.table("outbox").add_column("repeat_at", float)  # not before; null: it is not sent again
+    db.execute("create index outbox_to_repeat on outbox (repeat_at) where repeat_at is not null")
+    db.execute("create index outbox_reports on outbox (settled_at) where kind = 'usage' and outcome = 'delivered'")
+    db.table("jobs").add_column("clock_before", int, not_null_default=0)  # minutes of the limit
+
+
 # In their order. The name of each is recorded in every file that has had it.
 STEPS: "tuple[Callable[[Database], None], ...]" = (
     m001_first,
@@ -209,4 +217,5 @@ STEPS: "tuple[Callable[[Database], None], ...]" = (
     m010_watched,
     m011_identity,
     m012_remainders,
+    m014_repetitions,
 )

@@ -95,6 +95,7 @@ class Observations:
         with self._store.writing():
             ended = self._store.row(f"{END} where id = ? and phase = 'live' returning phase", [used, now, job_id])
             if ended and ended["phase"] == JobPhase.ENDED:
+                self._outbox.repeat_last(job_id, now)
                 self._outbox.enqueue_update(job_id, update, now)
 
     def by_slurm_id(self, slurm_ids: Collection[int]) -> dict[int, list[OpenJob]]:
@@ -190,6 +191,7 @@ class Observations:
                 "update outbox set outcome = 'dropped', settled_at = ?, answer = ? where job_id = ? and outcome is null",
                 [now, why, job_id],
             )
+            self._store.change("update outbox set repeat_at = null where job_id = ? and repeat_at is not null", [job_id])
             self._store.change(
                 "update jobs set stop = 'rolled-back', stop_at = ?, refused_why = ?, "
                 "phase = case when phase = 'ended' then 'refused' else phase end where id = ?",
