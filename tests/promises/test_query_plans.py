@@ -154,6 +154,7 @@ def the_rest(provider: Provider) -> None:
     jobs.held("1", JobUpdate(None, "held"), now)
     jobs.released("1", None, now)
     seen.record_absence("1", now)
+    seen.record_user("1", "ada", 1000)
     seen.record_extension("1", "60", now)
     seen.record_time_limit("1", 5, JobUpdate(None, "limit"), now)
     outbox.repeat_update("1", JobUpdate(JobState.RUNNING, "runs"), now)

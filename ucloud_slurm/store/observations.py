@@ -163,6 +163,13 @@ class Observations:
             stop_at=None if stop is None else now,
         )
 
+    def record_user(self, job_id: str, local_user: str, uid: int) -> None:
+        """The mapping says again as which user an adopted job runs that is looked up in Slurm."""
+        self._store.change(
+            "update jobs set local_user = ?, uid = ? where id = ? and phase = 'submitting' and found_only and uid is null",
+            [local_user, uid, job_id],
+        )
+
     def unconfirmed(self, before: float, most: int = 1000) -> list[JobRow]:
         """Jobs accepted before that time of which UCloud has not said that it has them, oldest first.
 
