@@ -155,6 +155,8 @@ def the_rest(provider: Provider) -> None:
     jobs.released("1", None, now)
     seen.record_absence("1", now)
     seen.record_user("1", "ada", 1000)
+    seen.record_clock("1", 5)
+    seen.report_run("1")
     seen.record_extension("1", "60", now)
     seen.record_time_limit("1", 5, JobUpdate(None, "limit"), now)
     outbox.repeat_update("1", JobUpdate(JobState.RUNNING, "runs"), now)

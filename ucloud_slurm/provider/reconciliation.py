@@ -94,6 +94,9 @@ def repeat_update(provider: Provider, row: JobRow) -> None:
     """Enqueues the current state of a job once more."""
     if row.phase is JobPhase.REFUSED:
         update = JobUpdate(JobState.FAILURE, row.refused_why or "The job was refused.")
+    elif row.state is JobState.RUNNING and provider.era.restarts_clock:
+        provider.observations.report_run(row.id)
+        return
     elif row.state is not None:
         update = JobUpdate(row.state, row.reason or "The job is in the queue.")
     else:

@@ -75,6 +75,21 @@ class Observations:
             if update is not None:
                 self._outbox.enqueue_update(job_id, update, now)
 
+    def record_clock(self, job_id: str, before: int) -> None:
+        """UCloud hears that a job runs, of whose time limit so many minutes have passed."""
+        self._store.change("update jobs set clock_before = ? where id = ?", [before, job_id])
+
+    def report_run(self, job_id: str) -> None:
+        """UCloud does not know that a job runs: the next pass reports anew what it does, with the time that it has left.
+
+        While an update of the job waits, UCloud may hear of it yet.
+        """
+        self._store.change(
+            "update jobs set state = null where id = ? and phase = 'live' and state = 'RUNNING' "
+            "and not exists (select 1 from outbox where job_id = jobs.id and outcome is null and kind = 'update')",
+            [job_id],
+        )
+
     def record_time_limit(self, job_id: str, minutes: int, update: JobUpdate, now: float) -> None:
         """The job has a new time limit; UCloud hears of it once."""
         with self._store.writing():

@@ -3,14 +3,16 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from ucloud_slurm.bridge.time_limit import clock_before
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import UCLOUD
 from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.outbox import MessageOutcome, OutboxMessage, ucloud_was_away
 from ucloud_slurm.ucloud.channel import Payer
-from ucloud_slurm.ucloud.reports import Charge
+from ucloud_slurm.ucloud.reports import Charge, JobState
 
 log = logging.getLogger(__name__)
 
@@ -109,8 +111,23 @@ def _park(provider: Provider, messages: Sequence[OutboxMessage], error: CoreRefu
 
 
 def _send_updates(provider: Provider, messages: Sequence[OutboxMessage]) -> None:
-    provider.core.update([message.content for message in messages])
+    provider.core.update([_timely(provider, message) for message in messages])
     provider.outbox.mark_done(messages, MessageOutcome.DELIVERED, "", provider.now())
+
+
+def _timely(provider: Provider, message: OutboxMessage) -> dict[str, Any]:
+    """An update as it is right when it is sent: UCloud counts the time that a job has left from then, not from its writing."""
+    content, late = message.content, int(provider.now() - message.created_at) // 60
+    update = content["update"]
+    if not provider.era.restarts_clock or update.get("state") != JobState.RUNNING or late < 1:
+        return content
+    row = provider.jobs.get(message.job_id)
+    if row is None or row.state is not JobState.RUNNING or row.time_limit is None:
+        return content  # it is in another state now, of which UCloud hears next
+    told = update.get("newTimeAllocation")
+    before = clock_before(row.time_limit, 60 * (late + (row.time_limit - told // 60_000 if told else 0)), provider.era)
+    provider.observations.record_clock(row.id, before)
+    return content | {"update": update | {"newTimeAllocation": (row.time_limit - before) * 60_000}}
 
 
 def _send_charges(provider: Provider, messages: Sequence[OutboxMessage]) -> None:
