@@ -141,8 +141,12 @@ def test_what_was_told_again_and_forgotten_again_is_told_a_third_time(world: Wor
     world.work(FORGETS_SECONDS)
     assert booked(world, job) == 4
     world.model.begin_run(world.slurm(other))
+    world.work(1)
+    world.work(20)  # a newer report, of another job
+    third = world.submit()
     port = int(world.core.url.rpartition(":")[2])
     world.core.stop()
+    world.model.begin_run(world.slurm(third))
     assert world.work(10) is Result.NOT_ALL
     world.core.start(port)
     assert booked(world, job) == 0

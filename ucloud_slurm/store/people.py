@@ -152,13 +152,14 @@ class LinkStates:
         return self._store.row(sql, [username, at]) is not None
 
     def record_report(self, username: str, known: bool | None, refusal: str | None = None, *, in_work: bool = False) -> None:
-        """The link has been reported to UCloud, or could not be.
+        """The link has been reported to UCloud, or could not be. The claim ends, unless UCloud has said something meanwhile.
 
         :param known: what UCloud knows now; None when it may have received the report
         :param in_work: UCloud may still be at work on it: the next report does not begin for :data:`IN_WORK_SECONDS`
         """
         self._store.change(
-            "update connections set asked_at = case when ? then asked_at end, known = ?, refusal = ? where username = ?",
+            "update connections set asked_at = case when ? or known is not null then asked_at end, known = ?, refusal = ? "
+            "where username = ?",
             [in_work, known, refusal, username],
         )
 

@@ -153,6 +153,25 @@ def test_a_connection_that_ucloud_may_make_again_itself_is_not_made_here(world: 
     assert calls(world.core) == [*before, "clear", "approve"]
 
 
+def test_a_connection_that_ucloud_ends_between_the_two_calls_is_not_made_for_a_while(world: World) -> None:
+    link(world.provider, world.clock)
+
+    def unlink(_: Any) -> None:
+        world.core.call("POST", f"{BASE}/integration/unlinked", {"username": USER})
+        world.provider.people.add([UserLink(USER, "ada", ADA, world.clock(), "root")])  # and the user is linked at once
+
+    stop = world.core.before_answer("providers.im.control.clearConnection", unlink)
+    world.work(1)
+    stop()
+    assert calls(world.core) == ["clear"]
+    world.work(1)
+    assert calls(world.core) == ["clear"]
+    world.work(UNLINK_SECONDS)
+    assert calls(world.core) == ["clear"]
+    world.work(IN_WORK_SECONDS)
+    assert calls(world.core) == ["clear", "clear", "approve"]
+
+
 def test_a_call_for_old_uclouds_in_front_of_todays_clears_all_the_same(world: World, tmp_path: Path) -> None:
     """ucloud.era says 2021 although UCloud is today's."""
     connected(world)
