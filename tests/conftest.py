@@ -108,6 +108,7 @@ def core(clock: Clock, era: str) -> Iterator[SimulatedCore]:
     yield core
     core.stop()
     assert core.protocol_errors == []
+    assert core.ended is None
 
 
 def configuration(core: SimulatedCore, folder: Path, **tables: Any) -> Config:
@@ -318,6 +319,7 @@ def site_opener(cluster: Cluster, installation: Installation) -> Iterator[OpenSi
             core.stop()
     for site, core in opened:
         assert core.protocol_errors == []
+        assert core.ended is None
         assert "Traceback" not in site.log.read_text()
 
 

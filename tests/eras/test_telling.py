@@ -1,6 +1,7 @@
 """What today's Core is told of jobs: nothing before it has them, nothing of those that it has given up."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from pytest_mock import MockerFixture
@@ -8,7 +9,9 @@ from pytest_mock import MockerFixture
 from tests.conftest import World
 from tests.sandbox.core import CoreError
 from tests.support.factories import job_data
+from ucloud_slurm.errors import Forbidden
 from ucloud_slurm.provider.reconciliation import FORGOTTEN_SECONDS
+from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sqlite import StorageBusyError
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
@@ -152,9 +155,13 @@ def test_a_bulk_that_core_cannot_read_is_sent_in_parts(world: World) -> None:
     assert [row.job_id for row in parked] == [jobs[told.index([])]]
 
 
-def test_a_text_for_core_has_no_nul(era: str) -> None:
-    body = JobUpdate(JobState.RUNNING, "on n\x001", output_folder="/jobs\x00/1").body("7")
-    assert body["update"] == {"status": "on n1", "state": "RUNNING", "expectedDifferentState": True, "outputFolder": "/jobs/1"}
+def test_a_text_for_core_has_no_nul(world: World) -> None:
+    job = world.submit()
+    said = JobUpdate(JobState.RUNNING, "on n\x001", output_folder="/jobs\x00/1")
+    world.provider.outbox.enqueue_update(job, said, world.clock())
+    assert world.work(1) is Result.DONE
+    told = {(each["status"], each["outputFolder"]) for each in world.core.job(job).updates}
+    assert ("on n1", "/jobs/1") in told
 
 
 # -- comparing --------------------------------------------------------------------------------------------------
@@ -241,3 +248,92 @@ def test_a_job_of_cores_that_cannot_be_read_does_not_hide_the_others(world: Worl
     assert world.work(1) is Result.DONE
     assert world.provider.jobs.get("98") is None
     assert world.provider.jobs.get("99") is not None
+
+
+# -- a lost database of which nobody knows whose the jobs are ---------------------------------------------------
+
+
+def lose(world: World, job: str, mocker: MockerFixture) -> None:
+    """The database is lost, and with it the users who were connected; the jobs are compared soon."""
+    for table in ("outbox", "jobs"):
+        world.provider.store.change(f"delete from {table} where {'job_id' if table == 'outbox' else 'id'} = ?", [job])
+    mocker.patch.object(type(world.provider.mapping), "identity", side_effect=Forbidden("not connected"))
+    world.work(3601)
+
+
+def test_a_running_job_whose_owner_is_not_connected_any_more_is_not_unknown(world: World, mocker: MockerFixture) -> None:
+    job = world.submit()
+    world.model.begin_run(world.slurm(job))
+    world.work(1)
+    lose(world, job, mocker)
+    for _ in range(20):
+        world.work(300)
+    assert world.core.job(job).state == "RUNNING"
+    assert world.row(job).slurm_id is None, "nothing proves whose it is"
+    mocker.stopall()  # the owner connects again
+    world.work(20)
+    world.work(20)
+    assert world.row(job).slurm_id == world.slurm(job).run.id
+    world.model.end(world.slurm(job))
+    world.work(60)
+    assert world.core.job(job).state == "SUCCESS"
+    assert world.booked(job) > 0
+
+
+def test_a_job_that_ended_meanwhile_is_found_when_its_owner_connects_again(world: World, mocker: MockerFixture) -> None:
+    job = world.submit()
+    world.model.begin_run(world.slurm(job))
+    world.work(1)
+    lose(world, job, mocker)
+    world.work(300)
+    world.model.end(world.slurm(job), SlurmState.TIMEOUT)
+    world.model.purge(world.slurm(job))
+    for _ in range(20):
+        world.work(300)
+    assert world.core.job(job).state == "RUNNING"
+    mocker.stopall()
+    for _ in range(3):
+        world.work(20)
+    assert world.core.job(job).state == "EXPIRED"
+
+
+def test_a_job_that_ended_long_ago_and_whose_owner_never_came_back_ends(world: World, mocker: MockerFixture) -> None:
+    job = world.submit()
+    world.model.begin_run(world.slurm(job))
+    world.work(1)
+    lose(world, job, mocker)
+    world.model.end(world.slurm(job))
+    world.model.purge(world.slurm(job))
+    world.work(3600)
+    assert world.core.job(job).state == "RUNNING"
+    world.work(24 * 3600)
+    assert world.core.job(job).state == "FAILURE"
+
+
+def test_a_strangers_job_of_another_text_does_not_keep_an_unknown_job_alive(world: World, mocker: MockerFixture) -> None:
+    job = world.submit()
+    world.work(1)
+    theirs = replace(world.slurm(job).submission, comment="mine")
+    world.model.jobs.clear()
+    world.model.add(theirs, user="mallory")
+    lose(world, job, mocker)
+    for _ in range(8):
+        world.work(20)
+    assert world.core.job(job).state == "FAILURE"
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_running_job_that_was_renamed_is_known_by_its_comment(world: World, mocker: MockerFixture, connected: bool) -> None:
+    job = world.submit()
+    world.model.begin_run(world.slurm(job))
+    world.work(1)
+    world.model.change(world.slurm(job), name="mine")
+    lose(world, job, mocker)
+    if connected:
+        mocker.stopall()
+        world.provider.store.change("delete from jobs where id = ?", [job])
+        world.work(3601)
+    for _ in range(8):
+        world.work(20)
+    assert world.core.job(job).state == "RUNNING"
+    assert (world.row(job).slurm_id is not None) is connected

@@ -256,7 +256,7 @@ def test_every_call_that_is_answered_is_on_the_page_about_today_and_no_other() -
 
 def test_every_call_that_we_make_is_in_the_reference() -> None:
     text = page("reference/calls.rst").split("Calls to UCloud")[1]
-    source = "".join((SOURCE / f"ucloud/{name}.py").read_text() for name in ("client", "core"))
+    source = "".join((SOURCE / f"ucloud/{name}.py").read_text() for name in ("client", "core", "gate"))
     called = set(re.findall(r'"(/(?:api|auth)/[\w/]+)"', source))
     assert len(called) >= 6
     assert called == set(re.findall(r"``(?:GET|POST) (/(?:api|auth)/\S+)``", text))

@@ -74,6 +74,9 @@ OTHERS: dict[str, Write] = {
     "record_observation": lambda store, id_: Observations(store).record_observation(
         id_, Observation(slurm_state="RUNNING", submitted_at=1, run_submitted=1, time_limit=5, found=True)
     ),
+    "report_run": lambda store, id_: Observations(store).report_run(id_),
+    "record_clock": lambda store, id_: Observations(store).record_clock(id_, 5),
+    "record_user": lambda store, id_: Observations(store).record_user(id_, "ada", 1000),
     "record_absence": lambda store, id_: Observations(store).record_absence(id_, NOW),
     "record_time_limit": lambda store, id_: Observations(store).record_time_limit(id_, 5, UPDATE, NOW),
     "record_extension": lambda store, id_: Observations(store).record_extension(id_, "60", NOW),

@@ -19,7 +19,7 @@ from ucloud_slurm.store.codes import Claim, Code, Codes, code_text
 from ucloud_slurm.store.job_rows import WHOLE
 from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.jobs import Jobs
-from ucloud_slurm.store.outbox import MessageOutcome, OutboxMessage
+from ucloud_slurm.store.outbox import MessageOutcome, OutboxMessage, ucloud_was_away
 from ucloud_slurm.store.retention import Retention
 from ucloud_slurm.store.sessions import Kind, Session
 from ucloud_slurm.store.sqlite import Store
@@ -164,6 +164,9 @@ def the_rest(provider: Provider) -> None:
     jobs.held("1", JobUpdate(None, "held"), now)
     jobs.released("1", None, now)
     seen.record_absence("1", now)
+    seen.record_user("1", "ada", 1000)
+    seen.record_clock("1", 5)
+    seen.report_run("1")
     seen.record_extension("1", "60", now)
     seen.record_time_limit("1", 5, JobUpdate(None, "limit"), now)
     outbox.repeat_update("1", JobUpdate(JobState.RUNNING, "runs"), now)
@@ -185,6 +188,11 @@ def the_rest(provider: Provider) -> None:
         "",
         now,
     )
+    outbox.plan_repetition([OutboxMessage(1, "1", "usage", "{}", now, 0)], now)
+    outbox.repeat_last("1", now)
+    ucloud_was_away(store, now, now)
+    outbox.repeated(outbox.repetitions(now), now)
+    outbox.repeated([OutboxMessage(1, "1", "usage", "{}", now, 0)], now)
     outbox.listed(10)
     outbox.newest(10)
     outbox.of("1")
@@ -224,6 +232,7 @@ def the_rest(provider: Provider) -> None:
     states.named("u", now)
     states.pending()
     states.claim("u", now)
+    states.is_claimed("u", now)
     states.record_report("u", True)
     states.disconnected("u", now)
     people.remove("u", "me", now)
@@ -233,8 +242,8 @@ def the_rest(provider: Provider) -> None:
     wallets.found(payer, locked=False)
     wallets.all_locked()
     wallets.changed_at(payer)
-    wallets.knows_user("u")
-    wallets.knows_project("p")
+    wallets.named_user("u")
+    wallets.named_project("p")
     wallets.handled(now)
     wallets.replay_from()
     provider.breaker.record_person("u", "why", now)

@@ -83,6 +83,7 @@ class Lives(RuleBasedStateMachine):
             self.world.provider.close()
             self.world.core.stop()
             self.folder.cleanup()
+        assert self.world.core.ended is None
 
     # -- what happens ---------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ def core() -> Iterator[SimulatedCore]:
     yield core
     core.stop()
     assert core.protocol_errors == []
+    assert core.ended is None
 
 
 @pytest.fixture(scope="module")

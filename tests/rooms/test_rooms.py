@@ -69,6 +69,7 @@ PURE = (
     "ucloud/applications.py",
     "ucloud/channel.py",
     "ucloud/eras.py",
+    "ucloud/gate.py",
     "ucloud/jobs.py",
     "ucloud/products.py",
     "ucloud/reports.py",

@@ -144,7 +144,7 @@ class Model:
         self._ask(self.controller)
         return [self._listed(job) for job in self.jobs if job.in_queue and (uids is None or uid_of(job.user) in uids)]
 
-    def queue_named(self, names: Collection[str]) -> list[Candidate]:
+    def queue_named(self, names: Collection[str] | None) -> list[Candidate]:
         self.counts["squeue"] += 1
         self._ask(self.controller)
         return [
@@ -161,7 +161,7 @@ class Model:
                 folder=job.submission.folder,
             )
             for job in self.jobs
-            if job.in_queue and job.run.name in names
+            if job.in_queue and (names is None or job.run.name in names)
         ]
 
     def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:

@@ -8,6 +8,7 @@ from typing import Any
 from ucloud_slurm.config import Config, ExternalJobRule
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.slurm.states import Phase
+from ucloud_slurm.ucloud.gate import JobRegistration, NamedProject, NamedUser
 
 SYSTEM_OWNER = "_ucloud"  # of a registered job without an owner
 
@@ -28,6 +29,14 @@ class Registration:
         """The owner at UCloud."""
         return self.rule.created_by or SYSTEM_OWNER
 
+    def named(self, owner: NamedUser | None, project: NamedProject | None, provider: str) -> JobRegistration:
+        """The job as it is registered.
+
+        :param owner: of the rule
+        :param project: of the rule
+        """
+        return JobRegistration(self.key, owner, project, self.specification(provider))
+
     def specification(self, provider: str) -> dict[str, Any]:
         """The job in the form of a job that was started at UCloud."""
         hours, minutes = divmod(self.record.minutes or 0, 60)
@@ -42,15 +51,6 @@ class Registration:
             "parameters": {},
             "resources": [],
             "timeAllocation": limit,
-        }
-
-    def item(self, provider: str) -> dict[str, Any]:
-        """The item of jobs.control.register."""
-        return {
-            "spec": self.specification(provider),
-            "providerGeneratedId": self.key,
-            "createdBy": self.rule.created_by,
-            "project": self.rule.project,
         }
 
 

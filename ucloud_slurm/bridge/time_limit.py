@@ -33,7 +33,7 @@ class Extension:
 
 
 def extension(
-    *, known: int | None, requested: int | None, limit: int | None, last: str | None, since: float | None, era: Era
+    *, known: int | None, requested: int | None, limit: int | None, before: int, last: str | None, since: float | None, era: Era
 ) -> Extension:
     """Computes the new limit.
 
@@ -44,6 +44,7 @@ def extension(
     :param known: the job's time allocation as UCloud sent it, in seconds
     :param requested: seconds to be added
     :param limit: the present limit on the cluster in minutes; None for none
+    :param before: minutes of the limit that had passed when UCloud's clock began, which ``known`` does not have
     :param last: key of the last request that was carried out
     :param since: seconds since then
     :raises Refused: the job has no limit, the extension is not above 0, or the new limit is too long for any cluster
@@ -57,7 +58,7 @@ def extension(
     repeated = last is not None and since is not None and 0 <= since < REPEAT_SECONDS
     if repeated and last is not None and last.startswith(f"{known_minutes}+{more}="):
         return Extension(known_minutes, more, int(last.partition("=")[2]))
-    base = known_minutes if era.has_new_time_allocation and known_minutes is not None else limit
+    base = known_minutes + before if era.has_new_time_allocation and known_minutes is not None else limit
     if base + more > MAX_MINUTES:
         raise Refused("requestedTime: longer than any job may run.")
     return Extension(known_minutes, more, max(limit, base + more))
@@ -77,8 +78,19 @@ def check(target: int, product: str, most: int | None, unit: str) -> None:
         )
 
 
-def limit_update(minutes: int, era: Era) -> JobUpdate:
-    """The update that reports a new limit; its sentence says it to an era that does not read the field."""
-    return JobUpdate(
-        None, f"The job may now run for {span(minutes)}.", minutes * 60_000 if era.has_new_time_allocation else None
-    )
+def limit_update(minutes: int, before: int, era: Era) -> JobUpdate:
+    """The update that reports a new limit; its sentence says it to an era that does not read the field.
+
+    :param before: minutes of the limit that had passed when UCloud's clock began
+    """
+    left = max(1, minutes - before) * 60_000
+    return JobUpdate(None, f"The job may now run for {span(minutes)}.", left if era.has_new_time_allocation else None)
+
+
+def clock_before(limit: int | None, elapsed: int, era: Era) -> int:
+    """The minutes of its limit that a job has used when UCloud hears that it runs: UCloud counts from then.
+
+    :param limit: minutes
+    :param elapsed: seconds that the present run has run
+    """
+    return 0 if limit is None or not era.restarts_clock else min(elapsed // 60, limit - 1)

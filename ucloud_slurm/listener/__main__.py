@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,6 +12,7 @@ from ucloud_slurm.listener.listening import Listener, WorkerPasses, renew_token
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.store.breaker import CircuitBreaker
 from ucloud_slurm.store.caches import TokenInStore
+from ucloud_slurm.store.outbox import ucloud_was_away
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system import journal
@@ -47,7 +49,12 @@ def main(arguments: list[str]) -> NoReturn:
             log.error("another listener runs with this database; this one ends")
             sys.exit(EX_TEMPFAIL)
         passes = WorkerPasses(settings.verb("worker", "--wait", WAIT_SECONDS))
-        Listener(settings, Wallets(store), CircuitBreaker(store), token=token, changed=passes.request).run()
+
+        def reopened(away_at: float) -> None:
+            ucloud_was_away(store, away_at, time.time())
+
+        breaker = CircuitBreaker(store)
+        Listener(settings, Wallets(store), breaker, token=token, changed=passes.request, reopened=reopened).run()
 
 
 def _end(_number: int, _frame: object) -> NoReturn:

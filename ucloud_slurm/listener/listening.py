@@ -19,7 +19,7 @@ from ucloud_slurm.errors import NotNow, StorageError, one_line, place
 from ucloud_slurm.listener.connection import ChannelConnection, ChannelEndedError, ChannelUnavailableError
 from ucloud_slurm.listener.pulse import Pulse, backoff
 from ucloud_slurm.listener.settings import Settings
-from ucloud_slurm.store.breaker import CHANNEL, CircuitBreaker
+from ucloud_slurm.store.breaker import CHANNEL, UCLOUD, CircuitBreaker
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, run
 from ucloud_slurm.ucloud.channel import Project, ProtocolError, Reader, Record, Wallet, auth_frame
@@ -27,6 +27,7 @@ from ucloud_slurm.ucloud.channel import Project, ProtocolError, Reader, Record, 
 log = logging.getLogger(__name__)
 
 RENEW_SECONDS = 60.0  # that the renewal of the access token may take
+LONGEST_PAUSE_SECONDS = 5.0  # between attempts while passes of the worker reach UCloud
 PASS_SECONDS = 300.0  # that a pass may take: what systemd gives those of the timer
 
 
@@ -45,6 +46,7 @@ class Listener:
         *,
         token: Callable[[], str],
         changed: Callable[[], None],
+        reopened: Callable[[float], None] = lambda _: None,
         now: Callable[[], float] = time.time,
         pulse: Callable[[float], Pulse] = Pulse,
         sleep: Callable[[float], None] = time.sleep,
@@ -53,6 +55,8 @@ class Listener:
 
         :param token: gives a fresh access token
         :param changed: called when a wallet was locked or unlocked
+        :param reopened: called when a connection is open, with the time until which the one before was, in seconds since
+            the epoch: UCloud may have stopped meanwhile
         :param now: gives seconds since the epoch
         :param pulse: the keepalive of a new connection
         :param sleep: waits for the next attempt
@@ -62,6 +66,8 @@ class Listener:
         self._breaker = breaker
         self._token = token
         self._changed = changed
+        self._reopened = reopened
+        self._open_until = now()
         self._now = now
         self._pulse = pulse
         self._sleep = sleep
@@ -75,16 +81,38 @@ class Listener:
             try:
                 self.listen()
             except ChannelEndedError as error:
+                soon = self._received_any
                 failures = 0 if self._received_any else failures + 1
                 no_message = " before it sent anything; is our access token refused?"
                 why = str(error) if self._received_any else f"{error}{no_message}"
             except (NotNow, ProtocolError, StorageError) as error:
+                soon = isinstance(error, NotNow)
                 failures, why = failures + 1, str(error)
             except Exception as error:  # noqa: BLE001
+                soon = False
                 failures, why = failures + 1, f"{type(error).__name__} at {place(error)}; please report it"
             wait = backoff(failures, random.random())  # noqa: S311  jitter needs no secrecy
             self._report(failures, one_line(why), wait)
-            self._sleep(wait)
+            self._pause(wait, soon=soon)
+
+    def _pause(self, wait: float, *, soon: bool) -> None:
+        """Waits for the next attempt.
+
+        :param soon: what ended the last one says nothing against us: while passes reach UCloud, the pause is short
+        """
+        while wait > 0:
+            step = min(wait, LONGEST_PAUSE_SECONDS) if soon else wait
+            self._sleep(step)
+            wait -= step
+            if soon and self._ucloud_answers():
+                return
+
+    def _ucloud_answers(self) -> bool:
+        """Whether the last pass that had something for UCloud has reached it."""
+        try:
+            return self._breaker.of(UCLOUD).failing_since is None
+        except StorageError:
+            return False
 
     def _report(self, failures: int, why: str, wait: float) -> None:
         if failures == 0:
@@ -105,8 +133,9 @@ class Listener:
         :raises StorageError: records could not be stored
         """
         self._received_any = False
-        token = self._token()
         with ChannelConnection(self._settings) as connection:
+            # While UCloud is away no process is started for a token.
+            token = self._token()
             since = 0.0 if self._everything else self._wallets.replay_from()
             connection.send(auth_frame(int(since * 1000), token))
             reader, pulse = Reader(), self._pulse(time.monotonic())
@@ -132,6 +161,7 @@ class Listener:
             raise NotNow("UCloud's channel does not answer pings; the connection is dead")
         if received:
             self._record_answer()
+            self._open_until = self._now()
         newest = self._store(reader, [each for each in received if isinstance(each, bytes)])
         for each in received:
             if isinstance(each, Pong):
@@ -144,6 +174,7 @@ class Listener:
         if not self._received_any:
             self._received_any = True
             self._breaker.record_success(CHANNEL, self._now())
+            self._reopened(self._open_until)
             log.info("UCloud's channel is open")
 
     def _store(self, reader: Reader, messages: Sequence[bytes]) -> float:

@@ -4,10 +4,12 @@ import logging
 
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, one_line
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.system.filelock import CONNECTIONS, exclusive_lock
 
 log = logging.getLogger(__name__)
 
-CALL_SECONDS = 5.0  # for one call, so that a report ends long before another process may claim it
+CALL_SECONDS = 5.0  # for one call
+LOCK_SECONDS = 2 * CALL_SECONDS  # for another process, which reports one connection
 
 
 def deliver_link_changes(provider: Provider) -> bool:
@@ -30,27 +32,33 @@ def deliver_link_changes(provider: Provider) -> bool:
 def report_connection(provider: Provider, username: str) -> None:
     """Reports whether a user is connected, unless UCloud knows it or another process is reporting it.
 
-    First clears what an earlier call without an answer may have done, where the era has a call for that.
+    It always clears first: nothing that is stored here proves what UCloud has. A lock, which a process that stands still
+    keeps and a process that dies loses, keeps two processes from clearing first and connecting afterwards.
 
     :raises CoreUnavailableError: UCloud did not answer
     """
-    states, core = provider.link_states, provider.core
-    before = states.claim(username, provider.now())
-    if before is None:
+    with exclusive_lock(provider.store.path, CONNECTIONS, LOCK_SECONDS) as mine:
+        if mine:
+            _report(provider, username)
+
+
+def _report(provider: Provider, username: str) -> None:
+    states, core, at = provider.link_states, provider.core, provider.now()
+    before = states.claim(username, at)
+    if before is None or before.user is None:
         return
-    known: bool | None = before.known
-    refusal = None
+    known: bool | None = None
+    refusal, in_work = None, False
     try:
-        if known is not False and provider.era.has_clear_connection:
-            known = None
-            core.clear_connection(username, timeout=CALL_SECONDS)
-            known = False
-        if before.wanted:
-            known = None
-            core.approve_connection(username, timeout=CALL_SECONDS)
-        known = before.wanted
+        cleared = core.clear_connection(before.user, exists=provider.era.has_clear_connection, timeout=CALL_SECONDS)
+        known = False
+        if before.wanted and states.is_claimed(username, at):
+            known, in_work = None, provider.era.ends_of_approval
+            core.approve_connection(cleared, timeout=CALL_SECONDS)
+            known = True
+        in_work = False
     except CoreUnavailableError:
-        states.record_report(username, known)
+        states.record_report(username, known, in_work=in_work)
         raise
     except CoreRefusedError as error:
         if not _is_about_user(provider, error):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.identities import missing_jobs
-from ucloud_slurm.store.caches import Cache
+from ucloud_slurm.store.caches import COMPARED, Cache
 from ucloud_slurm.store.job_rows import JobRow, NewJob
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
@@ -59,7 +59,7 @@ def reconcile(provider: Provider) -> bool:
     """
     if provider.era.asks_to_verify:
         return True
-    now, last = provider.now(), Cache(provider.store, "compared", provider.config.ucloud.compare_every)
+    now, last = provider.now(), Cache(provider.store, COMPARED, provider.config.ucloud.compare_every)
     if last.get("", now) is not None:
         return True
     try:
@@ -98,6 +98,9 @@ def repeat_update(provider: Provider, row: JobRow) -> None:
     """Enqueues the current state of a job once more."""
     if row.phase is JobPhase.REFUSED:
         update = JobUpdate(JobState.FAILURE, row.refused_why or "The job was refused.")
+    elif row.state is JobState.RUNNING and provider.era.restarts_clock:
+        provider.observations.report_run(row.id)
+        return
     elif row.state is not None:
         update = JobUpdate(row.state, row.reason or "The job is in the queue.")
     else:

@@ -116,10 +116,11 @@ class Commands:
             found += self._sacct([f"--jobs={','.join(str(id_) for id_ in some)}"])
         return found
 
-    def queue_named(self, names: Collection[str]) -> list[Candidate]:
+    def queue_named(self, names: Collection[str] | None) -> list[Candidate]:
         """See :class:`Scheduler`. squeue(1)."""
         mark = _mark()
-        argv = [*_ALL_JOBS, f"--Format={parse.named_format(mark)}", f"--name={','.join(sorted(names))}"]
+        argv = [*_ALL_JOBS, f"--Format={parse.named_format(mark)}"]
+        argv += [f"--name={','.join(sorted(names))}"] if names is not None else []
         return self._parsed("squeue", lambda output: parse.named(output, mark), self._ask("squeue", argv))
 
     def runs_since(self, since: float, which: RunFilter) -> list[RunRecord]:

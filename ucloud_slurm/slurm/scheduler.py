@@ -69,8 +69,11 @@ class Scheduler(Protocol):
     def runs(self, ids: Collection[SlurmJobId]) -> list[RunRecord]:
         """Every run of these jobs, from the accounting database."""
 
-    def queue_named(self, names: Collection[str]) -> list[Candidate]:
-        """All jobs with one of these names that slurmctld knows, of any user."""
+    def queue_named(self, names: Collection[str] | None) -> list[Candidate]:
+        """All jobs with one of these names that slurmctld knows, of any user.
+
+        :param names: None for any name
+        """
 
     def runs_since(self, since: float, which: RunFilter) -> list[RunRecord]:
         """Every run that was submitted or active since then, with its command line where Slurm keeps it.

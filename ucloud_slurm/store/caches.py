@@ -4,6 +4,7 @@ import math
 
 from ucloud_slurm.store.sqlite import Store
 
+COMPARED = "compared"  # the kind that says when the jobs were compared with those of UCloud
 AUDIT = "audit"  # the kind in which the counts of the worker's last audit are
 
 
@@ -32,6 +33,11 @@ class Cache:
             "on conflict (kind, key) do update set value = ?3, stored_at = ?4",
             [self._kind, key, value, now],
         )
+
+
+def forget(store: Store, kind: str, before: float) -> None:
+    """Deletes texts of a kind that were stored before that time."""
+    store.change("delete from caches where kind = ? and stored_at < ?", [kind, before])
 
 
 class TokenInStore:

@@ -100,6 +100,11 @@ class Charges:
             entry = LedgerEntry(charge.charge_id, charge.job_id, slurm_id, *covers, charge.units, charge.multiplier, now, None)
             db.table("charges").insert(asdict(entry))
             self._store.change("update jobs set charged = charged + ? where id = ?", [covered, charge.job_id])
+            if usage is not None:
+                # An earlier report never follows this one.
+                self._store.change(
+                    "update outbox set repeat_at = null where job_id = ? and repeat_at is not null", [charge.job_id]
+                )
             if usage is None:
                 self._store.change("update jobs set by_periods = by_periods + ? where id = ?", [covered, charge.job_id])
                 self._outbox.enqueue(charge.job_id, "charge", charge.body(), now)

@@ -114,6 +114,7 @@ class JobRow(OpenJob):
     :ivar used: node-seconds or CPU-seconds, known at the end
     :ivar extension: the last request for more time, to know its repetition
     :ivar confirmed_at: UCloud has said that it has the job
+    :ivar clock_before: minutes of the time limit that had passed when UCloud's clock began
     """
 
     name: str
@@ -136,6 +137,7 @@ class JobRow(OpenJob):
     extension: str | None
     extended_at: float | None
     confirmed_at: float | None
+    clock_before: int
 
     @classmethod
     def read(cls, row: Row) -> Self:

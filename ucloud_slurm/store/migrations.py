@@ -230,6 +230,14 @@ def m013_page(db: "Database") -> None:
         db.execute("insert or replace into past_links values (?, ?, ?)", [username, local_user, row["at"]])
 
 
+def m014_repetitions(db: "Database") -> None:
+    """Which reports of usage are sent once more, and what UCloud's clock of a job does not count."""
+    db.table("outbox").add_column("repeat_at", float)  # not before; null: it is not sent again
+    db.execute("create index outbox_to_repeat on outbox (repeat_at) where repeat_at is not null")
+    db.execute("create index outbox_reports on outbox (settled_at) where kind = 'usage' and outcome = 'delivered'")
+    db.table("jobs").add_column("clock_before", int, not_null_default=0)  # minutes of the limit
+
+
 # In their order. The name of each is recorded in every file that has had it.
 STEPS: "tuple[Callable[[Database], None], ...]" = (
     m001_first,
@@ -245,4 +253,5 @@ STEPS: "tuple[Callable[[Database], None], ...]" = (
     m011_identity,
     m012_remainders,
     m013_page,
+    m014_repetitions,
 )

@@ -75,6 +75,21 @@ class Observations:
             if update is not None:
                 self._outbox.enqueue_update(job_id, update, now)
 
+    def record_clock(self, job_id: str, before: int) -> None:
+        """UCloud hears that a job runs, of whose time limit so many minutes have passed."""
+        self._store.change("update jobs set clock_before = ? where id = ?", [before, job_id])
+
+    def report_run(self, job_id: str) -> None:
+        """UCloud does not know that a job runs: the next pass reports anew what it does, with the time that it has left.
+
+        While an update of the job waits, UCloud may hear of it yet.
+        """
+        self._store.change(
+            "update jobs set state = null where id = ? and phase = 'live' and state = 'RUNNING' "
+            "and not exists (select 1 from outbox where job_id = jobs.id and outcome is null and kind = 'update')",
+            [job_id],
+        )
+
     def record_time_limit(self, job_id: str, minutes: int, update: JobUpdate, now: float) -> None:
         """The job has a new time limit; UCloud hears of it once."""
         with self._store.writing():
@@ -95,6 +110,7 @@ class Observations:
         with self._store.writing():
             ended = self._store.row(f"{END} where id = ? and phase = 'live' returning phase", [used, now, job_id])
             if ended and ended["phase"] == JobPhase.ENDED:
+                self._outbox.repeat_last(job_id, now)
                 self._outbox.enqueue_update(job_id, update, now)
 
     def by_slurm_id(self, slurm_ids: Collection[int]) -> dict[int, list[OpenJob]]:
@@ -162,6 +178,13 @@ class Observations:
             stop_at=None if stop is None else now,
         )
 
+    def record_user(self, job_id: str, local_user: str, uid: int) -> None:
+        """The mapping says again as which user an adopted job runs that is looked up in Slurm."""
+        self._store.change(
+            "update jobs set local_user = ?, uid = ? where id = ? and phase = 'submitting' and found_only and uid is null",
+            [local_user, uid, job_id],
+        )
+
     def unconfirmed(self, before: float, most: int = 1000) -> list[JobRow]:
         """Jobs accepted before that time of which UCloud has not said that it has them, oldest first.
 
@@ -190,6 +213,7 @@ class Observations:
                 "update outbox set outcome = 'dropped', settled_at = ?, answer = ? where job_id = ? and outcome is null",
                 [now, why, job_id],
             )
+            self._store.change("update outbox set repeat_at = null where job_id = ? and repeat_at is not null", [job_id])
             self._store.change(
                 "update jobs set stop = 'rolled-back', stop_at = ?, refused_why = ?, "
                 "phase = case when phase = 'ended' then 'refused' else phase end where id = ?",

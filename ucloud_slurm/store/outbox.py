@@ -6,10 +6,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from ucloud_slurm.store.caches import COMPARED, forget
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.ucloud.reports import JobUpdate
 
 ANSWER_SECONDS = 1.0  # in which the answer to an acknowledged create has been sent
+# UCloud writes reports of usage every 30 seconds, and forgets the others when it stops.
+FORGETS_SECONDS = 60.0
+_IS_LAST = (
+    "not exists (select 1 from outbox as later where later.job_id = outbox.job_id and later.kind = 'usage' "
+    "and later.id > outbox.id)"
+)
 
 
 class MessageOutcome(StrEnum):
@@ -32,6 +39,7 @@ class OutboxMessage:
     :ivar settled_at: when its outcome was written
     :ivar outcome: None while it waits
     :ivar answer: what UCloud said to it
+    :ivar repeat_at: it is sent once more, not before that time; None: it is not
     """
 
     id: int
@@ -43,6 +51,7 @@ class OutboxMessage:
     settled_at: float | None = None
     outcome: str | None = None
     answer: str | None = None
+    repeat_at: float | None = None
 
     @property
     def content(self) -> dict[str, Any]:
@@ -128,10 +137,59 @@ class Outbox:
         Not a report of usage that a later one has replaced: the usage that UCloud has would fall.
         """
         return self._store.change(
-            "update outbox set outcome = null, settled_at = null where outcome = 'parked' and not (kind = 'usage' "
-            "and exists (select 1 from outbox as later where later.job_id = outbox.job_id and later.kind = 'usage' "
-            "and later.id > outbox.id))"
+            f"update outbox set outcome = null, settled_at = null where outcome = 'parked' and (kind <> 'usage' or {_IS_LAST})"
         )
+
+    def plan_repetition(self, messages: Iterable[OutboxMessage], now: float) -> None:
+        """Of these reports of usage, which UCloud has, those of ended jobs are sent once more, when it must have written them.
+
+        The last report of a job that runs is planned by its end.
+        """
+        with self._store.writing() as db:
+            db.conn.executemany(
+                "update outbox set repeat_at = ? where id = ? and outcome = 'delivered' "
+                "and exists (select 1 from jobs where id = outbox.job_id and phase = 'ended')",
+                [(now + FORGETS_SECONDS, message.id) for message in messages],
+            )
+
+    def repeat_last(self, job_id: str, now: float) -> None:
+        """A job has ended: its last report is sent once more. Called in the transaction that records the end."""
+        self._store.change(
+            "update outbox set repeat_at = ? where id = (select max(id) from outbox where job_id = ? and kind = 'usage') "
+            "and outcome = 'delivered'",
+            [now + FORGETS_SECONDS, job_id],
+        )
+
+    def repeat_forgotten(self, away_at: float, now: float) -> int:
+        """UCloud was away: what it may have forgotten is sent once more.
+
+        :param away_at: when that was noticed; it may have stopped at any time since it received the last report
+        :returns: how many reports that are
+        """
+        return self._store.change(
+            "update outbox set repeat_at = ?1 where kind = 'usage' and outcome = 'delivered' and settled_at >= ("
+            "select max(settled_at) from outbox where kind = 'usage' and outcome = 'delivered' and settled_at <= ?2) - ?3 "
+            f"and settled_at <= ?2 and {_IS_LAST}",
+            [now, away_at, FORGETS_SECONDS],
+        )
+
+    def repetitions(self, now: float, most: int = 1000) -> list[OutboxMessage]:
+        """Reports of usage that must be sent once more."""
+        return self._messages(
+            "select id, job_id, kind, body, created_at, sends from outbox where repeat_at <= ? order by repeat_at, id limit ?",
+            [now, most],
+        )
+
+    def repeated(self, messages: Iterable[OutboxMessage], now: float | None) -> None:
+        """These were sent once more.
+
+        :param now: UCloud has them since then; None where it has refused them
+        """
+        with self._store.writing() as db:
+            db.conn.executemany(
+                "update outbox set repeat_at = null, settled_at = coalesce(?, settled_at) where id = ?",
+                [(now, message.id) for message in messages],
+            )
 
     def waiting(self) -> int:
         """How many messages wait."""
@@ -158,3 +216,13 @@ class Outbox:
     def of(self, job_id: str) -> list[OutboxMessage]:
         """All messages about a job, in order."""
         return self._messages("select * from outbox where job_id = ? order by id", [job_id])
+
+
+def ucloud_was_away(store: Store, away_at: float, now: float) -> None:
+    """UCloud is back. What it may have forgotten of usage is sent once more, and the jobs of both sides are compared.
+
+    :param away_at: when it was noticed that UCloud was away
+    """
+    with store.writing():
+        Outbox(store).repeat_forgotten(away_at, now)
+        forget(store, COMPARED, now - FORGETS_SECONDS)

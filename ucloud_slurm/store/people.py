@@ -1,8 +1,8 @@
 """Users of UCloud and Unix users of this host, projects and Slurm accounts; every change with its time and author.
 
-The table connections says what UCloud knows of each link. Today's UCloud may end when it hears of a user whom it does
-not know, or twice of the same: only users whom it has named itself are reported to it, and what an unanswered call may
-have done is undone before the call is repeated.
+The table connections says what UCloud knows of each link. Today's UCloud ends when it hears of a user whom it does not
+know, or twice of the same: only users whom it has named itself are reported to it, every report undoes first what an
+earlier one may have done, and none begins while an earlier one, or UCloud itself, may still be at work on the user.
 """
 
 import time
@@ -12,8 +12,10 @@ from typing import Self
 
 from ucloud_slurm.errors import Conflict, NotFound
 from ucloud_slurm.store.sqlite import Row, Store
+from ucloud_slurm.ucloud.gate import NamedUser
 
-CLAIM_SECONDS = 120.0  # that reporting a link to UCloud takes at most
+IN_WORK_SECONDS = 120.0  # that UCloud may work on a report that has no answer: it repeats what fails for 20 seconds
+UNLINK_SECONDS = 30.0  # in which UCloud may make a connection again that it has ended: its call 5, its repetitions 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,11 @@ class LinkState:
     named: bool
     refusal: str | None
 
+    @property
+    def user(self) -> NamedUser | None:
+        """The user, as one of whom UCloud may hear."""
+        return NamedUser(self.username) if self.named else None
+
     @classmethod
     def read(cls, row: Row) -> Self:
         """The row of the table as a fact."""
@@ -122,12 +129,16 @@ class LinkStates:
             [username, int(wanted)],
         )
 
-    def disconnected(self, username: str, now: float) -> None:
-        """UCloud has said that a user is not connected there, whatever was reported before."""
+    def disconnected(self, username: str, now: float, quiet: float = 0.0) -> None:
+        """UCloud has said that a user is not connected there, whatever was reported before.
+
+        :param quiet: seconds in which no report may begin; one that is claimed already counts as lost
+        """
         self._store.change(
-            "insert into connections (username, wanted, known, named_at) values (?1, 0, 0, ?2) "
-            "on conflict (username) do update set known = 0, named_at = ?2, refusal = null, asked_at = null",
-            [username, now],
+            "insert into connections (username, wanted, known, named_at, asked_at) values (?1, 0, 0, ?2, ?3) "
+            "on conflict (username) do update set known = 0, named_at = ?2, refusal = null, "
+            "asked_at = coalesce(max(asked_at, ?3), asked_at, ?3)",
+            [username, now, now - IN_WORK_SECONDS + quiet if quiet else None],
         )
 
     def named(self, username: str, now: float) -> None:
@@ -137,7 +148,7 @@ class LinkStates:
             self._store.change("update connections set named_at = ? where username = ? and named_at is null", [now, username])
 
     def claim(self, username: str, now: float) -> LinkState | None:
-        """Claims the right to report a user's link to UCloud, for :data:`CLAIM_SECONDS`.
+        """Claims the right to report a user's link to UCloud, for :data:`IN_WORK_SECONDS`.
 
         :returns: the state before; None when there is nothing to report, or another process has claimed it
         """
@@ -146,17 +157,25 @@ class LinkStates:
             changed = self._store.change(
                 "update connections set asked_at = ?, known = null where username = ? and named_at is not null "
                 "and known is not wanted and refusal is null and (asked_at is null or asked_at <= ?)",
-                [now, username, now - CLAIM_SECONDS],
+                [now, username, now - IN_WORK_SECONDS],
             )
         return found if changed else None
 
-    def record_report(self, username: str, known: bool | None, refusal: str | None = None) -> None:
-        """The link has been reported to UCloud, or could not be.
+    def is_claimed(self, username: str, at: float) -> bool:
+        """Whether the claim of that time still stands: UCloud has not said anything about the user since."""
+        sql = "select 1 from connections where username = ? and asked_at = ? and known is null"
+        return self._store.row(sql, [username, at]) is not None
+
+    def record_report(self, username: str, known: bool | None, refusal: str | None = None, *, in_work: bool = False) -> None:
+        """The link has been reported to UCloud, or could not be. The claim ends, unless UCloud has said something meanwhile.
 
         :param known: what UCloud knows now; None when it may have received the report
+        :param in_work: UCloud may still be at work on it: the next report does not begin for :data:`IN_WORK_SECONDS`
         """
         self._store.change(
-            "update connections set asked_at = null, known = ?, refusal = ? where username = ?", [known, refusal, username]
+            "update connections set asked_at = case when ? or known is not null then asked_at end, known = ?, refusal = ? "
+            "where username = ?",
+            [in_work, known, refusal, username],
         )
 
 

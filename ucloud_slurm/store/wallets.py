@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from ucloud_slurm.store.people import LinkStates
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.ucloud.channel import OwnerKind, Payer, Project, Record, User, Wallet
+from ucloud_slurm.ucloud.gate import NamedProject, NamedUser
 
 REPLAY_MARGIN_SECONDS = 60.0  # what happens at about the same time may be sent in any order
 
@@ -33,13 +34,15 @@ class Wallets:
         row = self._store.row(sql, [payer.kind, payer.owner, payer.category])
         return float(row["changed_at"]) if row else None
 
-    def knows_user(self, username: str) -> bool:
-        """Whether UCloud has named this user."""
-        return self._store.row("select 1 from ucloud_users where username = ?", [username]) is not None
+    def named_user(self, username: str) -> NamedUser | None:
+        """A user, if UCloud has named this one."""
+        known = self._store.row("select 1 from ucloud_users where username = ?", [username])
+        return NamedUser(username) if known else None
 
-    def knows_project(self, project: str) -> bool:
-        """Whether UCloud has named this project."""
-        return self._store.row("select 1 from ucloud_projects where id = ?", [project]) is not None
+    def named_project(self, project: str) -> NamedProject | None:
+        """A project, if UCloud has named this one."""
+        known = self._store.row("select 1 from ucloud_projects where id = ?", [project])
+        return NamedProject(project) if known else None
 
     def replay_from(self) -> float:
         """The time from which UCloud should replay everything, in seconds since the epoch."""

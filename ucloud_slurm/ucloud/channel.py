@@ -14,6 +14,7 @@ from typing import Any, Self
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_RECORDS = 100_000  # of a message
+LAST_MS = 253_402_300_799_000  # the end of the year 9999
 
 LOCKED, OF_PROJECT = 1, 2  # flags of a wallet
 
@@ -176,7 +177,8 @@ def auth_frame(replay_from_ms: int, token: str, flags: int = 0) -> bytes:
     :param token: access token
     :param flags: bit 0 asks for longer wallet records, which cannot be parsed here
     """
-    return struct.pack(">BqQ", _Op.AUTH, replay_from_ms, flags) + _packed(token)
+    # UCloud asks its database for this time, and ends where that has no such time.
+    return struct.pack(">BqQ", _Op.AUTH, min(max(0, replay_from_ms), LAST_MS), flags) + _packed(token)
 
 
 def _packed(text: str) -> bytes:

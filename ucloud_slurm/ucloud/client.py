@@ -8,7 +8,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, one_line
+from ucloud_slurm.ucloud.gate import Call, Request, admit
 
 RENEW_BEFORE_SECONDS = 180  # before the access token expires
 CONNECT_TIMEOUT_SECONDS = 3.0
@@ -103,11 +104,10 @@ class Client:
         """An access token that is valid for some minutes, for connections that this client does not make."""
         return self._access_token(self._timeout)
 
-    def call(
-        self, verb: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None, timeout: float | None = None
-    ) -> Any:
+    def call(self, request: Request, *, timeout: float | None = None) -> Any:
         """Makes a call and returns the JSON of the answer.
 
+        :param request: as the gate has admitted it
         :param timeout: seconds; with it the call is attempted once
         """
         tries = self._tries if timeout is None else 1
@@ -118,37 +118,35 @@ class Client:
             reraise=True,
         ):
             with attempt:
-                return self._authorised(verb, path, query, body, timeout or self._timeout)
+                return self._authorised(request, timeout or self._timeout)
         raise AssertionError("unreachable")
 
-    def _authorised(self, verb: str, path: str, query: Mapping[str, str] | None, body: object, timeout: float) -> Any:
+    def _authorised(self, request: Request, timeout: float) -> Any:
         token = self._access_token(timeout)
         try:
-            return self._send(verb, path, query, body, token, timeout)
+            return self._send(request, token, timeout)
         except CoreRefusedError as error:
             if not _is_about_the_token(error):
                 raise
         token = self._renew(timeout, stale=token)
         try:
-            return self._send(verb, path, query, body, token, timeout)
+            return self._send(request, token, timeout)
         except CoreRefusedError as error:
             # Today's UCloud answers some invalid requests with the same 403.
             if error.status != 401:
                 raise
             raise CoreUnavailableError("UCloud does not accept a fresh access token; is the refresh token right?") from None
 
-    def _send(
-        self, verb: str, path: str, query: Mapping[str, str] | None, body: object, token: str | None, timeout: float
-    ) -> Any:
+    def _send(self, request: Request, token: str | None, timeout: float) -> Any:
         headers = {"Content-Type": "application/json; charset=utf-8", "Accept": "application/json"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         try:
             response = self._http.request(
-                verb,
-                self._url + path,
-                params=query,
-                data=None if body is None else json.dumps(body, separators=(",", ":")).encode(),
+                request.verb,
+                self._url + request.path,
+                params=request.query,
+                data=request.content,
                 headers=headers,
                 timeout=(min(CONNECT_TIMEOUT_SECONDS, timeout), timeout),
                 allow_redirects=False,
@@ -179,7 +177,7 @@ class Client:
                 return kept  # another thread has renewed it
             body = {"items": [{"refreshToken": self._refresh_token}]}
             try:
-                data = self._send("POST", "/auth/providers/refresh", None, body, None, timeout)
+                data = self._send(admit(Call.REFRESH, body=body), None, timeout)
             except CoreRefusedError as error:
                 raise CoreUnavailableError(
                     f"UCloud refused the refresh token ({error.status}); put the right one into ucloud.refresh_token_file"

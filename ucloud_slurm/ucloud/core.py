@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Refused
+from ucloud_slurm.ucloud import gate
 from ucloud_slurm.ucloud.client import Client
+from ucloud_slurm.ucloud.gate import Call, Cleared, JobRegistration, NamedUser, admit
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductPage, ProductReference, ProductV2, collected
 from ucloud_slurm.ucloud.reports import Charge
@@ -36,30 +38,30 @@ class Core(Client):
 
     def update(self, items: Sequence[Mapping[str, object]]) -> None:
         """``jobs.control.update`` with 1 to 1000 items, all or nothing."""
-        self.call("POST", "/api/jobs/control/update", body={"items": list(items)})
+        self.call(admit(Call.UPDATE, body={"items": list(items)}))
 
     def charge(self, charges: Sequence[Charge]) -> ChargeAnswer:
         """``jobs.control.chargeCredits`` with 1 to 1000 items. Attempted once: the caller must know what is a repeat.
 
         :raises CoreRefusedError: with status 402 when the whole bulk was refused for lack of funds
         """
-        return self._charge("/api/jobs/control/chargeCredits", charges)
+        return self._charge(Call.CHARGE, charges)
 
     def check_credits(self, charges: Sequence[Charge]) -> ChargeAnswer | None:
         """``jobs.control.checkCredits``: whether these could be paid; None where UCloud does not know the call."""
         try:
-            return self._charge("/api/jobs/control/checkCredits", charges)
+            return self._charge(Call.CHECK_CREDITS, charges)
         except CoreRefusedError as error:
             if error.status in (404, 405):
                 return None
             raise
 
-    def register(self, items: Sequence[Mapping[str, object]]) -> list[str]:
+    def register(self, jobs: Sequence[JobRegistration]) -> list[str]:
         """``jobs.control.register`` with 1 to 1000 jobs; returns UCloud's ids of them."""
-        data = self.call("POST", "/api/jobs/control/register", body={"items": list(items)})
+        data = self.call(gate.registration(jobs))
         found = data.get("responses") if isinstance(data, dict) else None
         ids = [entry.get("id") if isinstance(entry, dict) else None for entry in found or []]
-        if len(ids) != len(items) or not all(isinstance(id_, str) for id_ in ids):
+        if len(ids) != len(jobs) or not all(isinstance(id_, str) for id_ in ids):
             raise CoreUnavailableError("UCloud's answer to a registration cannot be understood")
         return [str(id_) for id_ in ids]
 
@@ -67,7 +69,7 @@ class Core(Client):
         """``jobs.control.retrieve`` with the application and the product, or None if there is no such job."""
         query = {"id": job_id, "includeApplication": "true", "includeProduct": "true", "includeParameters": "true"}
         try:
-            data = self.call("GET", "/api/jobs/control/retrieve", query=query, timeout=timeout)
+            data = self.call(admit(Call.RETRIEVE_JOB, query=query), timeout=timeout)
         except CoreRefusedError as error:
             if error.status == 404 or (error.status == 403 and error.explained and self.admits_us()):
                 return None
@@ -81,8 +83,8 @@ class Core(Client):
         """
         query = {"filterName": reference.id, "filterCategory": reference.category, "filterProvider": reference.provider}
         try:
-            path = "/api/products/v2/retrieve" if v2 else "/api/products/retrieve"
-            data = self.call("GET", path, query=query, timeout=timeout)
+            call = Call.RETRIEVE_PRODUCT_V2 if v2 else Call.RETRIEVE_PRODUCT
+            data = self.call(admit(call, query=query), timeout=timeout)
         except CoreRefusedError as error:
             if error.status == 404:
                 return None
@@ -94,20 +96,20 @@ class Core(Client):
 
         :returns: for each item whether its wallet has something left
         """
-        data = self.call("POST", "/api/accounting/v2/reportUsage", body={"items": list(items)})
+        data = self.call(admit(Call.REPORT_USAGE, body={"items": list(items)}))
         return _booleans(data, len(items), "reportUsage")
 
     def registered(self, key: str) -> str | None:
         """UCloud's id of the job that was registered with this key."""
         query = {"itemsPerPage": "10", "filterProviderIds": key}
-        data = self.call("GET", "/api/jobs/control/browse", query=query)
+        data = self.call(admit(Call.BROWSE_JOBS, query=query))
         items = data.get("items") if isinstance(data, dict) else None
         return next((_read(Job, item).id for item in items or []), None)
 
     def existing(self, job_ids: Sequence[str]) -> list[bool]:
         """``providers.resources.checkExistence``: for each of 1 to 1000 jobs whether UCloud has it."""
-        body = {"items": [{"type": "job", "id": job_id} for job_id in job_ids]}
-        data = self.call("POST", "/api/providers/resources/checkExistence", body=body)
+        items = [{"type": "job", "id": job_id} for job_id in job_ids]
+        data = self.call(admit(Call.CHECK_EXISTENCE, body={"items": items}))
         return _booleans(data, len(job_ids), "checkExistence")
 
     def admits_us(self) -> bool:
@@ -125,7 +127,7 @@ class Core(Client):
         """``jobs.control.browse``: all jobs of this provider in a state of UCloud's, newest first."""
         query = {"itemsPerPage": "250", "filterState": state}
         while True:
-            page = self.call("GET", "/api/jobs/control/browse", query=query)
+            page = self.call(admit(Call.BROWSE_JOBS, query=query))
             items = page.get("items") if isinstance(page, dict) else None
             if not isinstance(items, list):
                 raise CoreUnavailableError("UCloud's list of jobs cannot be understood")
@@ -141,26 +143,32 @@ class Core(Client):
     def products_v2(self, provider: str) -> list[ProductV2]:
         """``products.v2.browse``: all products of a provider, of every type."""
         query = {"filterProvider": provider, "itemsPerPage": "1000"}
-        path = "/api/products/v2/browse"
-        return collected(lambda after: _read(ProductPage, self.call("GET", path, query=query | after)))
+        return collected(lambda after: _read(ProductPage, self.call(admit(Call.BROWSE_PRODUCTS_V2, query=query | after))))
 
     def create_products(self, products: Sequence[ProductV2]) -> None:
         """``products.v2.create`` with at least one product; existing products are replaced."""
-        self.call("POST", "/api/products/v2", body={"items": [product.body() for product in products]})
+        self.call(admit(Call.CREATE_PRODUCTS_V2, body={"items": [product.body() for product in products]}))
 
-    def approve_connection(self, username: str, *, timeout: float | None = None) -> None:
-        """``providers.im.control.approveConnection``: the user is connected. Not idempotent."""
-        body = {"username": username}
-        self.call("POST", "/api/providers/integration/control/approveConnection", body=body, timeout=timeout)
+    def clear_connection(self, user: NamedUser, *, exists: bool, timeout: float) -> Cleared:
+        """``providers.im.control.clearConnection``: the user is not connected. Idempotent.
 
-    def clear_connection(self, username: str, *, timeout: float | None = None) -> None:
-        """``providers.im.control.clearConnection``: the user is not connected. Idempotent."""
-        body = {"username": username}
-        self.call("POST", "/api/providers/integration/control/clearConnection", body=body, timeout=timeout)
+        :param exists: whether UCloud has this call; otherwise its approval is idempotent, and a 404 is as good
+        """
+        clearing = gate.clearing(user)
+        try:
+            self.call(clearing.request, timeout=timeout)
+        except CoreRefusedError as error:
+            if exists or error.status not in (404, 405):
+                raise
+        return Cleared(clearing)
 
-    def _charge(self, path: str, charges: Sequence[Charge]) -> ChargeAnswer:
+    def approve_connection(self, cleared: Cleared, *, timeout: float) -> None:
+        """``providers.im.control.approveConnection``: the user is connected. Attempted once."""
+        self.call(gate.approval(cleared), timeout=timeout)
+
+    def _charge(self, call: Call, charges: Sequence[Charge]) -> ChargeAnswer:
         body = {"items": [charge.body() for charge in charges]}
-        data = self.call("POST", path, body=body, timeout=self._timeout)
+        data = self.call(admit(call, body=body), timeout=self._timeout)
         if not isinstance(data, dict):
             raise CoreUnavailableError("UCloud's answer to a charge is not an object")
         return ChargeAnswer(_ids(data, "insufficientFunds"), _ids(data, "duplicateCharges"))

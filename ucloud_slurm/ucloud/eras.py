@@ -15,9 +15,11 @@ class Era:
     :ivar encoded_usernames: whether the acting user's name is base64 in its header; it is plain text otherwise
     :ivar has_suspended: whether UCloud knows the state SUSPENDED; otherwise a suspended job is IN_QUEUE
     :ivar has_new_time_allocation: whether an update may carry a new time limit; its sentence says it otherwise
+    :ivar restarts_clock: whether UCloud counts the time limit anew from each change to RUNNING; from the first otherwise
     :ivar exit_code_is_failure: whether a program that ended with an error is FAILURE; in 2021 SUCCESS means that
         the program ended by itself, whatever its exit code
     :ivar has_clear_connection: whether UCloud has a call for users who are not connected any more
+    :ivar ends_of_approval: whether UCloud's process ends when a user is connected twice; it keeps the first otherwise
     :ivar bearer_in_handshake: whether UCloud sends its token, and the acting user, in the handshake of a WebSocket; in
         the frames otherwise. With it UCloud takes every frame for a piece of a log
     :ivar reports_usage: whether use is reported as an absolute number per job; as charges for periods otherwise
@@ -37,8 +39,10 @@ class Era:
     encoded_usernames: bool
     has_suspended: bool
     has_new_time_allocation: bool
+    restarts_clock: bool
     exit_code_is_failure: bool
     has_clear_connection: bool
+    ends_of_approval: bool
     bearer_in_handshake: bool
     reports_usage: bool
     has_check_existence: bool
@@ -73,16 +77,16 @@ class Era:
 
 
 ERA_2021 = Era(
-    name="2021", encoded_usernames=False, has_suspended=False, has_new_time_allocation=False,
-    exit_code_is_failure=False, has_clear_connection=False, bearer_in_handshake=False, reports_usage=False,
-    has_check_existence=False, asks_to_verify=True, has_channel=False, has_products_v2=False,
+    name="2021", encoded_usernames=False, has_suspended=False, has_new_time_allocation=False, restarts_clock=False,
+    exit_code_is_failure=False, has_clear_connection=False, ends_of_approval=False, bearer_in_handshake=False,
+    reports_usage=False, has_check_existence=False, asks_to_verify=True, has_channel=False, has_products_v2=False,
     asks_utilization=True, has_own_words=False, has_queue_status=False, not_ours=frozenset({400, 404}),
 )  # fmt: skip
 ERA_2022 = replace(
     ERA_2021, name="2022", encoded_usernames=True, has_suspended=True, has_new_time_allocation=True, has_clear_connection=True
 )
 ERA_TODAY = replace(
-    ERA_2022, name="today", exit_code_is_failure=True, bearer_in_handshake=True,
+    ERA_2022, name="today", restarts_clock=True, exit_code_is_failure=True, ends_of_approval=True, bearer_in_handshake=True,
     reports_usage=True, has_check_existence=True, asks_to_verify=False, has_channel=True,
     has_products_v2=True, asks_utilization=False, has_own_words=True, has_queue_status=True,
     not_ours=frozenset({400, 403, 404}),

@@ -40,14 +40,13 @@ class JobUpdate:
         ``expectedDifferentState`` is sent with every state, so that UCloud skips a state that it has already.
         ``timestamp`` is left out: UCloud sets it, and later Cores refuse a null.
         """
-        # UCloud's databases refuse NUL characters, and today's Core crashes on one.
-        update: dict[str, object] = {"status": self.status.replace("\0", "")}
+        update: dict[str, object] = {"status": self.status}
         if self.state is not None:
             update |= {"state": self.state.value, "expectedDifferentState": True}
         if self.new_time_allocation is not None:
             update["newTimeAllocation"] = self.new_time_allocation
         if self.output_folder is not None:
-            update["outputFolder"] = self.output_folder.replace("\0", "")
+            update["outputFolder"] = self.output_folder
         return {"id": job_id, "update": update}
 
 

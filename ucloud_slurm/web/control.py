@@ -135,7 +135,7 @@ class Extend(Control[ExtendItem]):
         now = provider.now()
         with provider.store.writing():
             provider.observations.record_extension(row.id, wanted.key, now)
-            update = time_limit.limit_update(wanted.target, provider.era)
+            update = time_limit.limit_update(wanted.target, row.clock_before, provider.era)
             provider.observations.record_time_limit(row.id, wanted.target, update, now)
         log.info("job %s: may now run for %d minutes", row.id, wanted.target)
 
@@ -149,6 +149,7 @@ class Extend(Control[ExtendItem]):
             known=item.job.specification.time_allocation.total,
             requested=item.requested_time.total,
             limit=record.minutes,
+            before=row.clock_before,
             last=row.extension,
             since=None if row.extended_at is None else self._provider.now() - row.extended_at,
             era=self._provider.era,

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, render_template, request
 from ucloud_slurm.errors import Conflict, Forbidden, NotFound, Refused, one_line
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.codes import Code, Outcome, code_text
-from ucloud_slurm.store.people import UserLink
+from ucloud_slurm.store.people import UNLINK_SECONDS, UserLink
 from ucloud_slurm.web.pages import html, see_other
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,8 @@ class Connecting:
         if self.wanted:
             provider = self._provider
             with provider.store.writing():
-                provider.link_states.disconnected(username, provider.now())
+                quiet = UNLINK_SECONDS if provider.era.ends_of_approval else 0.0
+                provider.link_states.disconnected(username, provider.now(), quiet)
                 with suppress(NotFound):
                     provider.people.remove(username, "UCloud", provider.now())
 

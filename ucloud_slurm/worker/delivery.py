@@ -3,18 +3,21 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from ucloud_slurm.bridge.time_limit import clock_before
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import UCLOUD
 from ucloud_slurm.store.job_state import Stop
-from ucloud_slurm.store.outbox import MessageOutcome, OutboxMessage
+from ucloud_slurm.store.outbox import MessageOutcome, OutboxMessage, ucloud_was_away
 from ucloud_slurm.ucloud.channel import Payer
-from ucloud_slurm.ucloud.reports import Charge
+from ucloud_slurm.ucloud.reports import Charge, JobState
 
 log = logging.getLogger(__name__)
 
 Send = Callable[[Provider, Sequence[OutboxMessage]], None]
+Refuse = Callable[[Provider, Sequence[OutboxMessage], CoreRefusedError], None]
 
 UNANSWERED_SECONDS = 10.0  # after which a create that was never acknowledged counts as answered
 BUDGET_SECONDS = 60.0  # of a pass; jobs that must be cancelled wait behind it
@@ -41,8 +44,9 @@ def deliver(provider: Provider) -> bool:
                 some = [message for message in messages if message.kind == kind]
                 if some:
                     provider.outbox.sending(some)
-                    _bisect(provider, some, send)
-            provider.breaker.record_success(UCLOUD, provider.now())
+                    _bisect(provider, some, send, _park)
+            _answered(provider)
+        _repeat_usage(provider, deadline)
     except CoreUnavailableError as error:
         log.warning("the outbox waits: %s", error)
         provider.breaker.record_failure(UCLOUD, str(error), provider.now())
@@ -50,8 +54,35 @@ def deliver(provider: Provider) -> bool:
     return True
 
 
-def _bisect(provider: Provider, messages: Sequence[OutboxMessage], send: Send) -> None:
-    """Sends a bulk. One that is refused as a whole is sent in halves, down to the messages that are refused."""
+def _answered(provider: Provider) -> None:
+    """UCloud has answered. If it was away before, it may have forgotten what it was told last."""
+    now, away_at = provider.now(), provider.breaker.of(UCLOUD).failing_since
+    if away_at is not None:
+        ucloud_was_away(provider.store, away_at, now)
+    provider.breaker.record_success(UCLOUD, now)
+
+
+def _repeat_usage(provider: Provider, deadline: float) -> None:
+    """Sends reports of usage once more that UCloud may have forgotten. They are absolute, and the last ones of their jobs.
+
+    Charges are never repeated: not every UCloud says whether it has booked one before.
+    """
+    while provider.reports_usage and (messages := provider.outbox.repetitions(provider.now())):
+        if time.monotonic() > deadline:
+            return
+        log.info("%d reports of usage are sent once more", len(messages))
+        _bisect(provider, messages, _send_again, lambda _, refused, __: provider.outbox.repeated(refused, None))
+
+
+def _send_again(provider: Provider, messages: Sequence[OutboxMessage]) -> None:
+    _report(provider, messages, lambda: provider.outbox.repeated(messages, provider.now()))
+
+
+def _bisect(provider: Provider, messages: Sequence[OutboxMessage], send: Send, refused: Refuse) -> None:
+    """Sends a bulk. One that is refused as a whole is sent in halves, down to the messages that are refused.
+
+    :param refused: gets a message that UCloud refuses for good
+    """
     try:
         send(provider, messages)
     except CoreRefusedError as error:
@@ -65,18 +96,38 @@ def _bisect(provider: Provider, messages: Sequence[OutboxMessage], send: Send) -
             raise CoreUnavailableError(str(error)) from None
         if len(messages) > 1:
             middle = len(messages) // 2
-            _bisect(provider, messages[:middle], send)
-            _bisect(provider, messages[middle:], send)
-        elif error.status == PAYMENT_REQUIRED and messages[0].kind == "charge":
-            _unpaid(provider, messages[0], error.why)
+            _bisect(provider, messages[:middle], send, refused)
+            _bisect(provider, messages[middle:], send, refused)
         else:
-            log.error("job %s: UCloud refused a message about it for good: %s", messages[0].job_id, error)
-            provider.outbox.mark_done(messages, MessageOutcome.PARKED, str(error), provider.now())
+            refused(provider, messages, error)
+
+
+def _park(provider: Provider, messages: Sequence[OutboxMessage], error: CoreRefusedError) -> None:
+    if error.status == PAYMENT_REQUIRED and messages[0].kind == "charge":
+        _unpaid(provider, messages[0], error.why)
+    else:
+        log.error("job %s: UCloud refused a message about it for good: %s", messages[0].job_id, error)
+        provider.outbox.mark_done(messages, MessageOutcome.PARKED, str(error), provider.now())
 
 
 def _send_updates(provider: Provider, messages: Sequence[OutboxMessage]) -> None:
-    provider.core.update([message.content for message in messages])
+    provider.core.update([_timely(provider, message) for message in messages])
     provider.outbox.mark_done(messages, MessageOutcome.DELIVERED, "", provider.now())
+
+
+def _timely(provider: Provider, message: OutboxMessage) -> dict[str, Any]:
+    """An update as it is right when it is sent: UCloud counts the time that a job has left from then, not from its writing."""
+    content, late = message.content, int(provider.now() - message.created_at) // 60
+    update = content["update"]
+    if not provider.era.restarts_clock or update.get("state") != JobState.RUNNING or late < 1:
+        return content
+    row = provider.jobs.get(message.job_id)
+    if row is None or row.state is not JobState.RUNNING or row.time_limit is None:
+        return content  # it is in another state now, of which UCloud hears next
+    told = update.get("newTimeAllocation")
+    before = clock_before(row.time_limit, 60 * (late + (row.time_limit - told // 60_000 if told else 0)), provider.era)
+    provider.observations.record_clock(row.id, before)
+    return content | {"update": update | {"newTimeAllocation": (row.time_limit - before) * 60_000}}
 
 
 def _send_charges(provider: Provider, messages: Sequence[OutboxMessage]) -> None:
@@ -98,14 +149,24 @@ def _send_charges(provider: Provider, messages: Sequence[OutboxMessage]) -> None
 
 
 def _send_usage(provider: Provider, messages: Sequence[OutboxMessage]) -> None:
+    def done() -> None:
+        provider.outbox.mark_done(messages, MessageOutcome.DELIVERED, "", provider.now())
+        provider.outbox.plan_repetition(messages, provider.now())
+
+    _report(provider, messages, done)
+
+
+def _report(provider: Provider, messages: Sequence[OutboxMessage], done: Callable[[], None]) -> None:
     """Reports usage. The answers say which wallets have something left, and lock or unlock them.
 
     Without a channel UCloud would not say that a wallet is unlocked: then only the reported job is stopped.
+
+    :param done: called in the transaction that writes the answers
     """
     before = {payer: provider.wallets.changed_at(payer) for payer in map(_payer, messages)}
     answers = provider.core.report_usage([message.content for message in messages])
     with provider.store.writing():
-        provider.outbox.mark_done(messages, MessageOutcome.DELIVERED, "", provider.now())
+        done()
         if not provider.era.has_channel:
             for message in (message for message, left in zip(messages, answers, strict=True) if not left):
                 log.info("job %s: its owner has no funds left; it is stopped", message.job_id)

@@ -1,7 +1,7 @@
 """External jobs: those submitted outside UCloud are registered there, to be shown and charged (``[[outside]]``)."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ucloud_slurm.bridge.external_jobs import Registration, registrations
 from ucloud_slurm.config import ExternalJobRule
@@ -11,12 +11,14 @@ from ucloud_slurm.provider.identity import identity_of
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.job_rows import NewJob, OpenJob
 from ucloud_slurm.store.job_state import JobPhase
+from ucloud_slurm.ucloud.gate import NamedProject, NamedUser
 from ucloud_slurm.ucloud.jobs import MAX_ITEMS, Job
 from ucloud_slurm.ucloud.wire import from_data
 
 log = logging.getLogger(__name__)
 
 CONFLICT = 409
+Owner = tuple[NamedUser | None, NamedProject | None]
 
 
 def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> bool:
@@ -26,8 +28,8 @@ def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> 
 
     :returns: False when UCloud could not be reached
     """
-    known_owners = {rule: _owner_known(provider, rule) for rule in provider.config.outside}
-    wanted = [each for each in registrations(queue, provider.config) if known_owners[each.rule]]
+    owners = {rule: owner for rule in provider.config.outside if (owner := _named(provider, rule)) is not None}
+    wanted = [each for each in registrations(queue, provider.config) if each.rule in owners]
     # In this order: what is submitted meanwhile is known.
     awaited = provider.observations.awaited() if wanted else set()
     known = provider.observations.by_slurm_id([each.record.id for each in wanted])
@@ -41,7 +43,7 @@ def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> 
     for start in range(0, len(new), MAX_ITEMS):
         some = new[start : start + MAX_ITEMS]
         try:
-            _write(provider, _register(provider, some))
+            _write(provider, _register(provider, some, owners))
         except CoreUnavailableError as error:
             log.warning("%d jobs from outside UCloud could not be registered yet: %s", len(new) - start, error)
             return False
@@ -59,22 +61,24 @@ def _is_of(row: OpenJob, record: QueueRecord) -> bool:
     return row.phase is JobPhase.LIVE or record.submitted <= (identity.run_submitted or 0)
 
 
-def _owner_known(provider: Provider, rule: ExternalJobRule) -> bool:
-    """Whether UCloud has the owner. A UCloud with a channel ends when a job of an unknown user is registered."""
+def _named(provider: Provider, rule: ExternalJobRule) -> Owner | None:
+    """The owner and the project of a rule, if UCloud has named both; None if it has not yet.
+
+    A UCloud without a channel names nobody, and refuses a job of an unknown user; the configuration counts there.
+    """
     if not provider.era.has_channel:
-        return True
-    owner, project = rule.created_by, rule.project
-    return (
-        owner is not None
-        and provider.wallets.knows_user(owner)
-        and (project is None or provider.wallets.knows_project(project))
-    )
+        return (NamedUser(rule.created_by) if rule.created_by else None, NamedProject(rule.project) if rule.project else None)
+    owner = provider.wallets.named_user(rule.created_by) if rule.created_by else None
+    project = provider.wallets.named_project(rule.project) if rule.project else None
+    return None if owner is None or (rule.project and project is None) else (owner, project)
 
 
-def _register(provider: Provider, some: Sequence[Registration]) -> dict[str, Registration]:
+def _register(
+    provider: Provider, some: Sequence[Registration], owners: Mapping[ExternalJobRule, Owner]
+) -> dict[str, Registration]:
     """Registers jobs; returns them by UCloud's ids. Some Cores refuse a bulk if they know one of its jobs already."""
     try:
-        ids = provider.core.register([each.item(provider.config.provider.id) for each in some])
+        ids = provider.core.register([each.named(*owners[each.rule], provider.config.provider.id) for each in some])
     except CoreRefusedError as error:
         if error.status != CONFLICT:
             raise
@@ -82,7 +86,7 @@ def _register(provider: Provider, some: Sequence[Registration]) -> dict[str, Reg
             known = provider.core.registered(some[0].key)
             return {known: some[0]} if known is not None else {}
         middle = len(some) // 2
-        return _register(provider, some[:middle]) | _register(provider, some[middle:])
+        return _register(provider, some[:middle], owners) | _register(provider, some[middle:], owners)
     return dict(zip(ids, some, strict=True))
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from ucloud_slurm.bridge import charges
 from ucloud_slurm.bridge.script.inputs import ucloud_path
 from ucloud_slurm.bridge.states import final_update, queued_update
-from ucloud_slurm.bridge.time_limit import limit_update
+from ucloud_slurm.bridge.time_limit import clock_before, limit_update
 from ucloud_slurm.bridge.usage import Accounting
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Problem
 from ucloud_slurm.provider.billing import accounting_of, bill
@@ -138,8 +138,12 @@ class Poller:
         update = queued_update(record, provider.era) if row.visible_to_ucloud else None
         if update is not None and update.state is row.state:
             update = None
+        before = None
         if update is not None and update.state is JobState.RUNNING:
-            update = replace(update, output_folder=self._folder(row))
+            before = clock_before(record.minutes, record.elapsed, provider.era)
+            update = replace(
+                update, output_folder=self._folder(row), new_time_allocation=self._time_left(row, record.minutes, before)
+            )
         reason = changes.new_reason(row, record, now) if row.visible_to_ucloud else None
         # An administrator has changed the limit, or we have and were interrupted before it was recorded.
         limit = record.minutes if row.visible_to_ucloud and row.time_limit not in (None, record.minutes) else None
@@ -153,6 +157,8 @@ class Poller:
                 provider.observations.record_observation(row.id, observation)
             if update is not None:
                 provider.outbox.enqueue_update(row.id, update, now)
+            if before is not None:
+                provider.observations.record_clock(row.id, before)
             if reason is not None:
                 # The message of a new state says it already.
                 said = JobUpdate(None, reason.sentence) if update is None else None
@@ -161,7 +167,19 @@ class Poller:
             elif update is not None and row.waits_for is not None:
                 provider.observations.record_waiting(row.id, None, row.reasons, None, now)
             if limit:
-                provider.observations.record_time_limit(row.id, limit, limit_update(limit, provider.era), now)
+                told = limit_update(limit, self._clock_before(row), provider.era)
+                provider.observations.record_time_limit(row.id, limit, told, now)
+
+    def _clock_before(self, row: OpenJob) -> int:
+        """The minutes of its limit that UCloud's clock of a job does not count."""
+        whole = self._provider.jobs.get(row.id)
+        return whole.clock_before if whole is not None else 0
+
+    def _time_left(self, row: OpenJob, minutes: int | None, before: int) -> int | None:
+        """What UCloud is told of the time that a job has left as it runs, in milliseconds; None: what it has is right."""
+        if minutes is None or before == self._clock_before(row) == 0:
+            return None
+        return (minutes - before) * 60_000
 
     def _folder(self, row: OpenJob) -> str | None:
         """UCloud's path of the job's folder, if ``[[files]]`` has one."""

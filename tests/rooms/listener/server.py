@@ -83,6 +83,11 @@ class ChannelServer:
         assert peer.first
         return peer
 
+    @property
+    def attempts(self) -> int:
+        """How many connections have come, refused ones too."""
+        return len(self._all)
+
     def close(self) -> None:
         with self._lock:
             self._closed = True

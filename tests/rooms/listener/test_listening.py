@@ -18,11 +18,11 @@ from tests.rooms.listener.server import ChannelServer
 from tests.sandbox.processes import wait_until
 from tests.support.tls import certificate
 from ucloud_slurm.listener.connection import ChannelUnavailableError
-from ucloud_slurm.listener.listening import Listener
+from ucloud_slurm.listener.listening import LONGEST_PAUSE_SECONDS, Listener
 from ucloud_slurm.listener.pulse import Pulse
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store.breaker import CHANNEL, CircuitBreaker
+from ucloud_slurm.store.breaker import CHANNEL, UCLOUD, CircuitBreaker
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import REPLAY_MARGIN_SECONDS, Wallets
 from ucloud_slurm.ucloud.channel import OwnerKind, Payer
@@ -50,6 +50,8 @@ class Hearing:
     pauses: list[float] = field(default_factory=list)
     over: bool = False
     refusal: str | None = None
+    tokens: int = 0
+    reopened: list[float] = field(default_factory=list)
     called: Callable[[], object] = int
 
     def start(self, now: Callable[[], float], pulse: Callable[[float], Pulse], ca_file: Path | None = None) -> None:
@@ -62,7 +64,15 @@ class Hearing:
             config="/nowhere",
         )
         listener = Listener(
-            settings, self.wallets, self.breaker, token=self.token, changed=self.changed, now=now, pulse=pulse, sleep=self.sleep
+            settings,
+            self.wallets,
+            self.breaker,
+            token=self.token,
+            changed=self.changed,
+            reopened=self.reopened.append,
+            now=now,
+            pulse=pulse,
+            sleep=self.sleep,
         )
         threading.Thread(target=self.run, args=(listener,), daemon=True).start()
 
@@ -77,6 +87,7 @@ class Hearing:
         self.changes.append(self.called())
 
     def token(self) -> str:
+        self.tokens += 1
         if self.refusal:
             raise ChannelUnavailableError(self.refusal)
         return "a-token"
@@ -90,7 +101,7 @@ class Hearing:
             raise _Enough
 
     def knows(self, username: str) -> None:
-        wait_until(f"{username} is known", lambda: self.wallets.knows_user(username), seconds=10)
+        wait_until(f"{username} is known", lambda: self.wallets.named_user(username) is not None, seconds=10)
 
     def locked(self, *names: str) -> bool:
         return self.wallets.all_locked() == {Payer(OwnerKind.USER, name, "example-compute") for name in names}
@@ -299,8 +310,43 @@ def test_the_health_page_says_that_the_channel_is_open_again(hear: Hear) -> None
 def test_a_refused_handshake_and_a_missing_token_are_told_in_a_sentence(hear: Hear) -> None:
     hearing = hear(server=ChannelServer(reject=404))
     wait_until("it has failed", lambda: "answered 404" in hearing.breaker.of(CHANNEL).reason, seconds=10)
-    hearing.refusal = "There is no access token for UCloud's channel (UCloud answered 502)"
-    wait_until("it has failed", lambda: "502" in hearing.breaker.of(CHANNEL).reason, seconds=10)
+    assert hearing.tokens == 0, "a token costs a process"
+    other = hear()
+    other.refusal = "There is no access token for UCloud's channel (UCloud answered 502)"
+    wait_until("it has failed", lambda: "502" in other.breaker.of(CHANNEL).reason, seconds=10)
+
+
+def test_while_passes_reach_ucloud_the_pause_after_an_outage_is_some_seconds(hear: Hear) -> None:
+    hearing = hear(server=ChannelServer(reject=503))
+    wait_until("it has tried often", lambda: len(hearing.pauses) >= 12, seconds=20)
+    assert max(hearing.pauses) <= LONGEST_PAUSE_SECONDS
+
+
+def test_while_passes_do_not_reach_ucloud_either_the_pauses_grow_and_end_soon_after_one_does(hear: Hear) -> None:
+    server = ChannelServer(reject=503)
+    hearing = hear(server=server)
+    hearing.breaker.record_failure(UCLOUD, "away", START)
+    wait_until("the pauses are long", lambda: len(hearing.pauses) - server.attempts >= 40, seconds=20)
+    assert max(hearing.pauses) <= LONGEST_PAUSE_SECONDS, "in parts, so that it notices"
+    hearing.breaker.record_success(UCLOUD, START)
+    before, pauses = server.attempts, len(hearing.pauses)
+    wait_until("it has tried often", lambda: server.attempts > before + 9, seconds=10)
+    assert len(hearing.pauses) - pauses <= server.attempts - before + 2
+
+
+def test_each_connection_says_since_when_ucloud_may_have_been_away(hear: Hear, clock: Clock) -> None:
+    hearing = hear()
+    peer = hearing.server.accept()
+    wait_until("it is open", lambda: len(hearing.reopened) == 1, seconds=10)
+    clock.advance(100)
+    peer.say(records.user(0, "Ada#1"))
+    hearing.knows("Ada#1")
+    clock.advance(1000)
+    peer.drop()
+    hearing.server.accept()
+    wait_until("it is open again", lambda: len(hearing.reopened) == 2, seconds=10)
+    assert hearing.reopened[0] == START
+    assert START + 100 <= hearing.reopened[1] <= START + 1100
 
 
 def test_only_a_certificate_that_is_known_is_accepted(hear: Hear, tmp_path: Path) -> None:

@@ -58,15 +58,15 @@ def test_categories_of_others_and_projects_that_use_nothing_are_passed_over(wall
     assert not take(wallets, other)
     assert not take(wallets, parent + records.wallet(0, of_project=True))
     assert wallets.all_locked() == frozenset()
-    assert not wallets.knows_project("p-1")
-    assert not wallets.knows_user("Bob#1")
+    assert not wallets.named_project("p-1")
+    assert not wallets.named_user("Bob#1")
 
 
 def test_users_and_projects_that_ucloud_has_named_are_known(wallets: Wallets, store: Store) -> None:
     take(wallets, records.user(0, "Ada#1") + records.project(0, "p-1", ["Bob#1", "Cleo#1"]))
-    assert [wallets.knows_user(name) for name in ("Ada#1", "Bob#1", "Cleo#1", "Dan#1")] == [True, True, True, False]
-    assert wallets.knows_project("p-1")
-    assert not wallets.knows_project("p-2")
+    assert [bool(wallets.named_user(name)) for name in ("Ada#1", "Bob#1", "Cleo#1", "Dan#1")] == [True, True, True, False]
+    assert wallets.named_project("p-1")
+    assert not wallets.named_project("p-2")
     take(wallets, records.project(0, "p-1", ["Bob#1"], title="New"))
     row = store.row("select * from ucloud_projects")
     assert row is not None
@@ -89,7 +89,7 @@ def test_a_message_is_written_as_a_whole_or_not_at_all(wallets: Wallets) -> None
     with pytest.raises(UnicodeEncodeError):
         wallets.take(broken(), "example", START)
     assert wallets.all_locked() == frozenset()
-    assert not wallets.knows_user("Ada#1")
+    assert not wallets.named_user("Ada#1")
 
 
 def test_what_was_heard_is_asked_for_again_from_shortly_before(wallets: Wallets) -> None:

@@ -123,9 +123,14 @@ def test_records_are_not_kept_when_they_have_been_read() -> None:
     assert most < len(message) / 10
 
 
-@given(since=st.integers(0, 2**63 - 1), token=names, flags=st.integers(0, 2**64 - 1))
+@given(since=st.integers(0, channel.LAST_MS), token=names, flags=st.integers(0, 2**64 - 1))
 def test_what_is_sent_is_what_ucloud_reads(since: int, token: str, flags: int) -> None:
     data = token.encode()
     frame = channel.auth_frame(since, token, flags)
     assert struct.unpack(">BqQI", frame[:21]) == (0, since, flags, len(data))
     assert frame[21:] == data
+
+
+@pytest.mark.parametrize(("asked", "sent"), [(-(2**63), 0), (5, 5), (2**63 - 1, 253_402_300_799_000)])
+def test_ucloud_is_asked_for_no_time_that_its_database_does_not_have(asked: int, sent: int) -> None:
+    assert struct.unpack_from(">q", channel.auth_frame(asked, "token"), 1) == (sent,)

@@ -10,12 +10,25 @@ class Complaints:
         self._changed = changed
         self._protocol_errors: list[str] = []
         self._crashes: list[str] = []
+        self._ended: str | None = None
 
     def add(self, sentence: str) -> None:
         """The provider said something against the contract."""
         with self._changed:
             self._protocol_errors.append(sentence)
             self._changed.notify_all()
+
+    def end(self, why: str) -> None:
+        """The provider has ended the process of Core."""
+        with self._changed:
+            self._ended = self._ended or why
+            self._changed.notify_all()
+
+    @property
+    def ended(self) -> str | None:
+        """By what the provider has ended the process of Core; None while it lives. No start of Core forgets it."""
+        with self._changed:
+            return self._ended
 
     def crash(self, trace: str) -> None:
         """Something failed inside the simulated Core, or in a function that it was given."""

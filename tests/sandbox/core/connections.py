@@ -1,5 +1,6 @@
 """How people and projects come to a provider and leave it (contract: integration module calls, init)."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,7 @@ class Connections:
     directory: Directory
     accounts: Accounts
     complaints: Complaints
+    end: Callable[[str], None]
 
     def connect_user(self, username: str) -> str:
         """Connect a user with the provider, as the button of that name does.
@@ -85,19 +87,28 @@ class Connections:
     def unlink(self, username: str) -> None:
         """Give a user's connection up and tell the provider; since 2022.
 
-        The connection is gone unless the provider is away: a refusal does not keep it, or does in a later era.
+        The connection is gone unless the provider is away: a refusal does not keep it. In a later era the connection is
+        gone first, and is made again whatever went wrong: that ends Core where the provider has made it meanwhile.
 
         :raises CoreError: what the provider answered; 404 in an era without it
         """
         if not self.era.has_unlinked:
             raise CoreError(404, "Not found")
+        if self.era.unlink_restores:
+            self.directory.disconnect(username)
         try:
             self.calls.plain(f"{self.calls.provider}.im.unlinked", {"username": username}, unit=True)
         except CoreError as error:
+            if self.era.unlink_restores and username in self.directory.connected:
+                self.complaints.add("Core has ended: a connection that it makes again was made by the provider meanwhile")
+                self.end(f"unlink: the connection of {username} is there already")
+            elif self.era.unlink_restores:
+                self.directory.connect(username)
             if error.status < 500 and not self.era.unlink_restores:
                 self.directory.disconnect(username)
             raise
-        self.directory.disconnect(username)
+        if not self.era.unlink_restores:
+            self.directory.disconnect(username)
 
     def init_resource(self, owner: str, project: str | None = None) -> None:
         """Let the provider know that somebody is about to use it; 2022 only.

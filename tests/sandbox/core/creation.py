@@ -155,7 +155,8 @@ class JobCreation:
             self.jobs.confirm(generated)
         except CoreError as error:
             if self.era.is_fatal:
-                self._complain_of_create(f"Core would have ended: {error.why}")
+                self._complain_of_create(f"Core has ended: {error.why}")
+                self.complaints.end(f"{self.calls.about_jobs('create')}: {error.why}")
             raise
 
     def _complain_of_create(self, sentence: str) -> None:

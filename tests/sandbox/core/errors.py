@@ -47,10 +47,13 @@ class ProtocolError(CoreError):
 
 
 class CoreEndsError(ProtocolError):
-    """A message that today's Core cannot store: it tries for twenty seconds and then ends. It is a 500 here."""
+    """A message that today's Core cannot store: it tries for twenty seconds, and then its process ends, without an answer.
+
+    :ivar why: what its database refuses
+    """
 
     def __init__(self, why: str) -> None:
-        super().__init__([f"Core would have ended: {why}"], 500, "Internal server error")
+        super().__init__([f"Core has ended: {why}"], 500, why)
 
 
 class ProviderAwayError(CoreError):

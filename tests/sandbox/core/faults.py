@@ -36,6 +36,14 @@ class Faults:
         self._drops: dict[str, int] = {}
         self._canned: dict[str, list[CannedAnswer]] = {}
         self._delays: dict[str, float] = {}
+        self._lates: dict[str, int] = {}
+
+    def late(self, call: str, times: int = 1) -> None:
+        """Close the connection of the next ``times`` calls without an answer, and do their work only when
+        :meth:`SimulatedCore.catch_up` is called: a Core whose database is slow."""
+        self._known(call)
+        with self._changed:
+            self._lates[call] = self._lates.get(call, 0) + times
 
     def drop_answer(self, call: str, times: int = 1) -> None:
         """Do the work, then close the connection without an answer, for the next ``times`` calls.
@@ -79,6 +87,7 @@ class Faults:
             self._drops.clear()
             self._canned.clear()
             self._delays.clear()
+            self._lates.clear()
 
     def current_outage(self) -> Literal["503", "close"] | None:
         """How everything is refused at the moment."""
@@ -93,15 +102,22 @@ class Faults:
 
     def take_drop(self, call: str) -> bool:
         """Whether this answer is to be dropped; counts it."""
-        with self._changed:
-            left = self._drops.get(call, 0)
-            self._drops[call] = max(0, left - 1)
-            return left > 0
+        return self._take(self._drops, call)
+
+    def take_late(self, call: str) -> bool:
+        """Whether this call is to be worked on later; counts it."""
+        return self._take(self._lates, call)
 
     def seconds(self, call: str) -> float:
         """How long answers of that call are held back."""
         with self._changed:
             return self._delays.get(call, 0.0)
+
+    def _take(self, counts: dict[str, int], call: str) -> bool:
+        with self._changed:
+            left = counts.get(call, 0)
+            counts[call] = max(0, left - 1)
+            return left > 0
 
     def _known(self, call: str) -> None:
         if call not in self._incoming:

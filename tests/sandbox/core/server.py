@@ -4,7 +4,8 @@ import json
 import re
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -12,8 +13,9 @@ from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wrappers import Request, Response
 
 from tests.sandbox.core.call import Call
+from tests.sandbox.core.complaints import Complaints
 from tests.sandbox.core.era import CoreEra
-from tests.sandbox.core.errors import CoreError, ProtocolError
+from tests.sandbox.core.errors import CoreEndsError, CoreError, ProtocolError
 from tests.sandbox.core.exchanges import Exchanges
 from tests.sandbox.core.faults import CannedAnswer, Faults
 from tests.sandbox.core.routes import NOTIFICATIONS, PUBLIC
@@ -46,8 +48,7 @@ class CoreServer:
         *,
         exchanges: Exchanges,
         faults: Faults,
-        complain: Callable[[str], None],
-        crashed: Callable[[str], None],
+        complaints: Complaints,
         notifications: Notifications | None,
     ) -> None:
         """Nothing is served yet.
@@ -62,9 +63,10 @@ class CoreServer:
         self._work = work
         self._exchanges = exchanges
         self._faults = faults
-        self._complain = complain
-        self._crashed = crashed
+        self._complaints = complaints
+        self._complain = complaints.add
         self._notifications = notifications
+        self._late: list[Callable[[], object]] = []
         self._stopping = threading.Event()
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -101,6 +103,11 @@ class CoreServer:
         self._server.server_close()
         self._server = self._thread = None
 
+    def catch_up(self) -> None:
+        """Do what :meth:`Faults.late` has put off."""
+        while self._late:
+            self._late.pop(0)()
+
     def _answer(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         request = Request(environ)
         try:
@@ -111,7 +118,7 @@ class CoreServer:
         except HangUp:
             raise
         except BaseException:  # noqa: BLE001  a failure in here must reach the test, not only the provider
-            self._crashed(traceback.format_exc())
+            self._complaints.crash(traceback.format_exc())
             response = _json(500, CoreError(500, "Internal Server Error").body(structured=self._by_type))
         return response(environ, start_response)
 
@@ -120,7 +127,7 @@ class CoreServer:
 
         :return: the refusal, when nothing is served
         """
-        if self._faults.current_outage() == "close":
+        if self._faults.current_outage() == "close" or self._complaints.ended:
             raise HangUp
         if self._faults.current_outage() is not None:
             return Response(status=503)
@@ -140,7 +147,7 @@ class CoreServer:
             "provider->core", name or f"{request.method} {path}", _shown(request.method, body, query)
         )
         outage = self._faults.current_outage()
-        if outage == "close":
+        if outage == "close" or self._complaints.ended:
             self._exchanges.end(exchange, 0, None, delivered=False)
             raise HangUp
         if outage is not None:
@@ -150,7 +157,15 @@ class CoreServer:
         if canned is not None:
             self._exchanges.end(exchange, canned.status, canned.body, delivered=True)
             return _canned(canned)
-        status, answer = self._do(request, name, query, body)
+        work = partial(self._do, request, name, query, body)
+        if self._faults.take_late(exchange.call):
+            self._late.append(work)
+            self._exchanges.end(exchange, 0, None, delivered=False)
+            raise HangUp
+        status, answer = work()
+        if status == 0:
+            self._exchanges.end(exchange, 0, None, delivered=False)
+            raise HangUp
         # Work is done with 402 too: the wallet was asked.
         dropped = (status < 400 or status == 402) and self._faults.take_drop(exchange.call)
         self._exchanges.end(exchange, status, answer, delivered=not dropped)
@@ -158,6 +173,12 @@ class CoreServer:
         if dropped:
             raise HangUp
         return _json(status, answer)
+
+    def end(self, why: str) -> None:
+        """The process of Core ends: it answers nothing any more."""
+        self._complaints.end(why)
+        if self._notifications is not None:
+            self._notifications.close()
 
     def _do(self, request: Request, name: str | None, query: Mapping[str, str], body: bytes) -> tuple[int, Json]:
         def complain(sentence: str) -> None:
@@ -169,13 +190,45 @@ class CoreServer:
                 raise CoreError(404, "Not found")
             if name not in PUBLIC:
                 self._tokens.check_provider(request.headers.get("Authorization"))
+            if self._by_type:
+                check_texts(body, query)
             return 200, self._work[name](Call(name, query, body, complain))
+        except CoreEndsError as error:
+            complain(error.sentences[0])
+            self.end(f"{name}: {error.why}")
+            return 0, {}
         except ProtocolError as error:
             for sentence in error.sentences:
                 complain(sentence)
             return error.status, error.body(structured=self._by_type)
         except CoreError as error:
             return error.status, error.body(structured=self._by_type)
+
+
+def check_texts(body: bytes, query: Mapping[str, str]) -> None:
+    """What no statement of a database can hold ends Core, wherever it is.
+
+    :raises CoreEndsError: there is a NUL in a text
+    """
+    try:
+        data = json.loads(body or b"null")
+    except (ValueError, RecursionError):
+        data = None
+    for place, text in (*_texts(data, ""), *query.items()):
+        if "\0" in text:
+            raise CoreEndsError(f"a NUL in {place}")
+
+
+def _texts(data: Any, place: str) -> Iterator[tuple[str, str]]:
+    if isinstance(data, str):
+        yield place, data
+    elif isinstance(data, list):
+        for number, item in enumerate(data):
+            yield from _texts(item, f"{place}[{number}]")
+    elif isinstance(data, dict):
+        for key, item in data.items():
+            yield f"a key of {place or 'the body'}", key
+            yield from _texts(item, f"{place}.{key}" if place else key)
 
 
 class _Server(ThreadedWSGIServer):

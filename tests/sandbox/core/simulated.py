@@ -114,10 +114,11 @@ class SimulatedCore:
             self._today_work(rendering) if era.reading == "by type" else self._early_control.work(),
             exchanges=self._exchanges,
             faults=self.faults,
-            complain=complaints.add,
-            crashed=complaints.crash,
+            complaints=complaints,
             notifications=self.notifications if era.accounting == "quotas" else None,
         )
+
+        self.catch_up = self._server.catch_up
 
         # What Core asks of itself.
         self._calls = calls = ProviderCalls(
@@ -180,7 +181,7 @@ class SimulatedCore:
         self.follow = sessions.follow
         self.websocket = sessions.websocket
 
-        connections = Connections(era, calls, self.manifest, self.directory, self.accounts, complaints)
+        connections = Connections(era, calls, self.manifest, self.directory, self.accounts, complaints, self._server.end)
         self.connect_user = connections.connect_user
         self.unlink = connections.unlink
         self.init_resource = connections.init_resource
@@ -206,13 +207,15 @@ class SimulatedCore:
     def stop(self) -> None:
         """Refuse connections from now on; returns when the requests under way are answered.
 
-        Logs are followed no more, and all WebSockets are closed.
+        What was reported of usage and not written yet is forgotten (:meth:`Accounts.forget`). Logs are followed no
+        more, and all WebSockets are closed.
 
         :raises CoreCrashError: when something failed in here, or in a hook or watcher, since the last stop
         """
         self._calls.stop()
         self._sockets.close()
         self._server.stop()
+        self.accounts.forget()
         crashes = self._complaints.take_crashes()
         if crashes:
             raise CoreCrashError("\n".join(crashes))
@@ -293,6 +296,14 @@ class SimulatedCore:
     def protocol_errors(self) -> list[str]:
         """A sentence for each thing that the provider said against the contract. A copy."""
         return self._complaints.all()
+
+    @property
+    def ended(self) -> str | None:
+        """By what the provider has ended the process of Core, which answers nothing since then; None while it lives.
+
+        Every test must find None here in its end.
+        """
+        return self._complaints.ended
 
     @property
     def connected(self) -> frozenset[str]:

@@ -10,12 +10,12 @@ from pydantic.alias_generators import to_camel
 from tests.sandbox.core.call import Call
 from tests.sandbox.core.catalogue import Catalogue
 from tests.sandbox.core.directory import Directory
-from tests.sandbox.core.errors import CoreError
+from tests.sandbox.core.errors import CoreEndsError, CoreError
 from tests.sandbox.core.jobs import Jobs
 from tests.sandbox.core.today import messages
 from tests.sandbox.core.today.bodies import received
 from tests.sandbox.core.today.browse import page
-from tests.sandbox.core.today.control import bulk, need
+from tests.sandbox.core.today.control import LONGEST_KEY, bulk, need
 from tests.sandbox.core.today.products import wrong_product
 from tests.sandbox.core.today.quotas import Accounts, Workspace
 
@@ -107,6 +107,10 @@ class TodayBilling:
     def _reported(self, item: messages.UsageItem) -> bool:
         owner, category = item.owner, item.category_id_v2
         by_project = owner.type == "project"
+        if not (owner.project_id if by_project else owner.username):
+            raise CoreEndsError("usage of an owner without a name")
+        if len((item.description.scope or "").encode()) > LONGEST_KEY:
+            raise CoreEndsError("a scope that is too long for an index")
         workspace = Workspace(None, owner.project_id) if by_project else Workspace(owner.username, None)
         known = self.directory.project(owner.project_id) if by_project else self.directory.knows(owner.username)
         if category.provider != self.provider or self.catalogue.category(category.name) is None or not known:

@@ -23,6 +23,8 @@ Json = dict[str, Any]
 SYSTEM = "_ucloud"
 """Who owns a registered job of nobody."""
 MOST_NAMES = 1000
+LONGEST_KEY = 2600
+"""Bytes of a text in an index of Core's database; a longer one is refused."""
 ON_ITS_WAY = 0.25
 """Seconds in which an answer to create that has left the provider is sure to be here."""
 
@@ -150,9 +152,6 @@ class TodayControl:
             state = getattr(update, name)
             if state is not None and state not in self.era.states:
                 call.complain(f"items[{number}].update.{to_camel(name)}: {state} is no state; Core stores it unseen")
-        for name in ("status", "output_folder"):
-            if "\0" in (getattr(update, name) or ""):
-                raise CoreEndsError(f"a NUL in items[{number}].update.{to_camel(name)}")
 
     def _registered(self, item: messages.RegisterItem) -> str:
         generated, owner = item.provider_generated_id or None, item.created_by or SYSTEM
@@ -161,6 +160,10 @@ class TodayControl:
                 raise CoreError(409, "Already exists")
             if item.spec.get("product", {}).get("provider") != self.provider:
                 raise CoreError(403, "Forbidden")
+            if len((generated or "").encode()) > LONGEST_KEY:
+                raise CoreEndsError("an id that is too long for an index")
+            if not 0 <= item.spec.get("replicas", 0) < 2**31:
+                raise CoreEndsError("a number of replicas that no column holds")
             if not self.directory.knows(owner):
                 raise CoreEndsError("a job of a user whom it does not know")
             if item.project is not None and self.directory.project(item.project) is None:

@@ -12,6 +12,8 @@ from tests.sandbox.core.catalogue import CATEGORY
 from tests.sandbox.core.errors import CoreError
 
 Json = dict[str, Any]
+FORGETS_MS = 30_000
+"""Usage that was reported so lately before a stop is not written yet, and lost."""
 PLENTY = 10**15
 """Quota of a wallet that came to be because somebody needed it."""
 
@@ -108,6 +110,7 @@ class Accounts:
         self._scopes: dict[tuple[Workspace, str], _Scope] = {}
         self._scoped: dict[tuple[Workspace, str], bool] = {}
         self._reports: list[Report] = []
+        self._unwritten: list[tuple[int, tuple[Workspace, str], str | None, int]] = []
         self._watchers: list[Callable[[Account], None]] = []
 
     # -- what an administrator does -------------------------------------------------------------------------
@@ -143,6 +146,26 @@ class Accounts:
         """What was recorded, in order; not what cost nothing. A copy."""
         with self._changed:
             return list(self._reports)
+
+    def forget(self) -> None:
+        """Lose what was reported in the last half minute, as Core's process does whenever it stops.
+
+        It stays in :attr:`reports`: it was answered as if it were recorded for good.
+        """
+        with self._changed:
+            since = self._now_ms() - FORGETS_MS
+            for at, (workspace, category), scope, change in self._unwritten:
+                if at > since:
+                    known = self._all[workspace, category]
+                    self._all[workspace, category] = replace(known, usage=known.usage - change)
+                    if scope is not None:
+                        self._scopes[workspace, scope].usage -= change
+            self._unwritten.clear()
+
+    def used(self, scope: str) -> int:
+        """What a counter stands at, of whatever workspace."""
+        with self._changed:
+            return sum(counter.usage for (_, name), counter in self._scopes.items() if name == scope)
 
     def watch(self, watcher: Callable[[Account], None]) -> None:
         """Have a function called with a wallet each time something significant changes."""
@@ -193,6 +216,8 @@ class Accounts:
                 counter = self._scope(workspace, category, scope)
                 change = usage if is_delta else usage - counter.usage
                 counter.usage += change
+            self._unwritten = [each for each in self._unwritten if each[0] > self._now_ms() - FORGETS_MS]
+            self._unwritten.append((self._now_ms(), key, scope, change))
             after = replace(before, usage=before.usage + change)
             flips = after.locked != before.locked
             if flips:

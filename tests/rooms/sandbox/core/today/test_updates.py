@@ -1,13 +1,16 @@
 """What Core of today does with updates, and with jobs and connections that a provider brings."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
+import requests
 
 from tests.conftest import Clock
 from tests.rooms.sandbox.core.conftest import SLEEPER, FakeProvider, Json
 from tests.rooms.sandbox.core.today.conftest import PRODUCT, Provider
 from tests.sandbox.core import SimulatedCore
+from tests.sandbox.core.errors import CoreError
 
 REGISTER = "/api/jobs/control/register"
 CONNECTIONS = "/api/providers/integration/control"
@@ -79,10 +82,64 @@ def test_a_new_time_allocation_loses_its_seconds(
 
 
 @pytest.mark.parametrize("field", ["status", "outputFolder"])
-def test_a_nul_would_have_ended_core(core: SimulatedCore, client: Provider, job_id: str, field: str) -> None:
-    assert client.update((job_id, {field: "a\0b"})).status_code == 500
-    assert core.protocol_errors == [f"jobs.control.update: Core would have ended: a NUL in items[0].update.{field}"]
+def test_a_nul_ends_core_and_nothing_is_answered_any_more(
+    core: SimulatedCore, client: Provider, job_id: str, field: str
+) -> None:
+    with pytest.raises(requests.ConnectionError):
+        client.update((job_id, {field: "a\0b"}))
+    assert core.ended == f"jobs.control.update: a NUL in items[0].update.{field}"
+    assert core.protocol_errors == [f"jobs.control.update: Core has ended: a NUL in items[0].update.{field}"]
+    with pytest.raises(requests.ConnectionError):
+        client.update((job_id, {"status": "is anybody there?"}))
+    core.stop()
+    core.start()
+    assert core.ended is not None, "no start forgets it"
     assert core.job(job_id).updates == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/accounting/v2/reportUsage", {"owner": {"type": "user", "username": ""}}),
+        (
+            "/api/accounting/v2/reportUsage",
+            {"owner": {"type": "user", "username": "user"}, "description": {"scope": "x" * 3000}},
+        ),
+        ("/api/jobs/control/register", {"spec": {"replicas": 2**31}, "createdBy": "user"}),
+        ("/api/jobs/control/register", {"createdBy": "user", "providerGeneratedId": "x" * 3000}),
+        ("/api/providers/resources/checkExistence", {"type": "job\0", "id": "1"}),
+    ],
+)
+def test_what_no_column_and_no_index_holds_ends_core(
+    core: SimulatedCore, client: Provider, job_id: str, path: str, body: Json
+) -> None:
+    body = brought(**body) | {"spec": {"product": PRODUCT} | body.get("spec", {})} if "register" in path else body
+    with pytest.raises(requests.ConnectionError):
+        client.items(path, body)
+    assert core.ended is not None
+
+
+@pytest.mark.parametrize("answer", [200, 500])
+def test_a_connection_that_the_provider_makes_while_core_ends_it_ends_core(
+    core: SimulatedCore, client: Provider, provider: FakeProvider, job_id: str, answer: int
+) -> None:
+    client.post(f"{CONNECTIONS}/approveConnection", {"username": "user"})
+    provider.answer("integration/unlinked", (answer, {"why": "later"} if answer == 500 else {}))
+    provider.during = lambda _: client.post(f"{CONNECTIONS}/approveConnection", {"username": "user"})
+    with suppress(CoreError):
+        core.unlink("user")
+    assert (core.ended is not None) is (answer == 500)
+
+
+def test_a_refused_end_of_a_connection_makes_it_again(
+    core: SimulatedCore, client: Provider, provider: FakeProvider, job_id: str
+) -> None:
+    client.post(f"{CONNECTIONS}/approveConnection", {"username": "user"})
+    provider.answer("integration/unlinked", (500, {"why": "later"}))
+    with pytest.raises(CoreError):
+        core.unlink("user")
+    assert core.connected == {"user"}
+    assert core.ended is None
 
 
 def test_an_unknown_state_is_stored_and_noted(core: SimulatedCore, client: Provider, job_id: str) -> None:
@@ -126,18 +183,19 @@ def test_a_registered_job_is_there_at_once_and_only_once(core: SimulatedCore, cl
 
 
 @pytest.mark.parametrize("stranger", [{"createdBy": "nobody"}, {"project": "nothing"}])
-def test_a_job_of_strangers_would_have_ended_core(core: SimulatedCore, client: Provider, job_id: str, stranger: Json) -> None:
-    assert client.items(REGISTER, brought(**stranger)).status_code == 500
-    assert "Core would have ended" in core.protocol_errors[0]
+def test_a_job_of_strangers_ends_core(core: SimulatedCore, client: Provider, job_id: str, stranger: Json) -> None:
+    with pytest.raises(requests.ConnectionError):
+        client.items(REGISTER, brought(**stranger))
+    assert core.ended is not None
     assert len(core.jobs) == 1
 
 
-def test_a_provider_id_that_create_gives_twice_would_have_ended_core(core: SimulatedCore, provider: FakeProvider) -> None:
+def test_a_provider_id_that_create_gives_twice_ends_core(core: SimulatedCore, provider: FakeProvider) -> None:
     provider.answer("jobs", *[(200, {"responses": [{"id": "7"}]})] * 2)
     core.submit(**SLEEPER)
     with pytest.raises(Exception, match="7"):
         core.submit(**SLEEPER)
-    assert "Core would have ended" in core.protocol_errors[0]
+    assert core.ended is not None
 
 
 def test_a_connection_is_approved_once(core: SimulatedCore, client: Provider, job_id: str) -> None:
@@ -149,11 +207,20 @@ def test_a_connection_is_approved_once(core: SimulatedCore, client: Provider, jo
     )
     assert call("approveConnection", "user") == 200
     assert core.protocol_errors == []
-    assert [call("approveConnection", "user"), call("approveConnection", "stranger")] == [500, 500]
-    assert core.protocol_errors == [
-        "providers.im.control.approveConnection: Core would have ended: a connection that is there already",
-        "providers.im.control.approveConnection: Core would have ended: a connection of a user whom it does not know",
-    ]
+    assert core.connected == {"user"}
+
+
+@pytest.mark.parametrize(
+    ("username", "why"),
+    [("user", "a connection that is there already"), ("stranger", "a connection of a user whom it does not know")],
+)
+def test_a_second_connection_and_a_strangers_end_core(
+    core: SimulatedCore, client: Provider, job_id: str, username: str, why: str
+) -> None:
+    client.post(f"{CONNECTIONS}/approveConnection", {"username": "user"})
+    with pytest.raises(requests.ConnectionError):
+        client.post(f"{CONNECTIONS}/approveConnection", {"username": username})
+    assert core.ended == f"providers.im.control.approveConnection: {why}"
     assert core.connected == {"user"}
 
 
