@@ -7,8 +7,8 @@ The service file names this file. It needs gunicorn 27.
 # systemd. A site whose proxy cannot use a unix socket adds a TCP port to the socket unit, in a drop-in:
 #     [Socket]
 #     ListenStream=127.0.0.1:8889
-# What that costs: everybody on this host may connect and use up what strangers may use, and whoever takes the port
-# while systemd does not hold it receives UCloud's token. `ucloud-slurm check` warns of it.
+# What that costs: everybody on this host may connect and use up what strangers may use, and any account that takes the
+# port while systemd does not hold it receives UCloud's token. `ucloud-slurm check` warns of it.
 bind = "unix:/run/ucloud-slurm/web.sock"
 
 # Requests wait for Slurm and for the disk, not for a CPU: few processes, many threads. The worker class reads a request

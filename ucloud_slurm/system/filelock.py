@@ -13,7 +13,7 @@ from pathlib import Path
 WORKER = "worker"  # a pass
 LISTENER = "listener"
 MIGRATION = "migration"
-CONNECTIONS = "connections"  # UCloud is told of one connection at a time
+CONNECTIONS = "connections"  # one connection is reported at a time
 POLL_SECONDS = 0.2
 
 

@@ -114,7 +114,7 @@ class Request:
 
 
 class Cleared:
-    """The proof that UCloud was told that a user is not connected. It is good for one approval."""
+    """The proof that a connection was cleared at UCloud. It is good for one approval."""
 
     def __init__(self, clearing: "Clearing") -> None:
         self._user: NamedUser | None = clearing.user

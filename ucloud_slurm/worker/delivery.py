@@ -55,7 +55,7 @@ def deliver(provider: Provider) -> bool:
 
 
 def _answered(provider: Provider) -> None:
-    """UCloud has answered. If it was away before, it may have forgotten what it was told last."""
+    """UCloud has answered. If it was away before, it may have forgotten the last reports."""
     now, away_at = provider.now(), provider.breaker.of(UCLOUD).failing_since
     if away_at is not None:
         ucloud_was_away(provider.store, away_at, now)
@@ -124,8 +124,8 @@ def _timely(provider: Provider, message: OutboxMessage) -> dict[str, Any]:
     row = provider.jobs.get(message.job_id)
     if row is None or row.state is not JobState.RUNNING or row.time_limit is None:
         return content  # it is in another state now, of which UCloud hears next
-    told = update.get("newTimeAllocation")
-    before = clock_before(row.time_limit, 60 * (late + (row.time_limit - told // 60_000 if told else 0)), provider.era)
+    reported = update.get("newTimeAllocation")
+    before = clock_before(row.time_limit, 60 * (late + (row.time_limit - reported // 60_000 if reported else 0)), provider.era)
     provider.observations.record_clock(row.id, before)
     return content | {"update": update | {"newTimeAllocation": (row.time_limit - before) * 60_000}}
 

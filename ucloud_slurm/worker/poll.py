@@ -167,8 +167,8 @@ class Poller:
             elif update is not None and row.waits_for is not None:
                 provider.observations.record_waiting(row.id, None, row.reasons, None, now)
             if limit:
-                told = limit_update(limit, self._clock_before(row), provider.era)
-                provider.observations.record_time_limit(row.id, limit, told, now)
+                update = limit_update(limit, self._clock_before(row), provider.era)
+                provider.observations.record_time_limit(row.id, limit, update, now)
 
     def _clock_before(self, row: OpenJob) -> int:
         """The minutes of its limit that UCloud's clock of a job does not count."""
@@ -176,7 +176,7 @@ class Poller:
         return whole.clock_before if whole is not None else 0
 
     def _time_left(self, row: OpenJob, minutes: int | None, before: int) -> int | None:
-        """What UCloud is told of the time that a job has left as it runs, in milliseconds; None: what it has is right."""
+        """What UCloud receives as the time that a job has left as it runs, in milliseconds; None: what it has is right."""
         if minutes is None or before == self._clock_before(row) == 0:
             return None
         return (minutes - before) * 60_000
