@@ -27,7 +27,7 @@ def web(path: Path = SOCKET, proc: Path = Path("/proc")) -> Iterator[Line]:
     for port in ports:
         yield (
             "warning",
-            f"the web service listens on the TCP port {port}: everybody on this host may connect, and any account that takes the port "
+            f"the web service listens on the TCP port {port}: every account of this host may connect, and one that takes the port "
             f"while nobody holds it receives UCloud's token; let nginx use unix:{path} and remove the port (bind in "
             "gunicorn.conf.py, ListenStream in a drop-in of ucloud-slurm.socket)",
         )
