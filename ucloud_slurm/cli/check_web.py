@@ -27,9 +27,9 @@ def web(path: Path = SOCKET, proc: Path = Path("/proc")) -> Iterator[Line]:
     for port in ports:
         yield (
             "warning",
-            f"the web service listens on the TCP port {port}: every account of this host may connect, and one that takes the port "
-            f"while nobody holds it receives UCloud's token; let nginx use unix:{path} and remove the port (bind in "
-            "gunicorn.conf.py, ListenStream in a drop-in of ucloud-slurm.socket)",
+            f"the web service listens on the TCP port {port}: every account of this host may connect, and one that takes "
+            f"the port while nobody holds it receives UCloud's token; let nginx use unix:{path} and remove the port (bind "
+            "in gunicorn.conf.py, ListenStream in a drop-in of ucloud-slurm.socket)",
         )
     try:
         status = path.lstat()
