@@ -1,5 +1,6 @@
 """An application for the tests of the web server: it answers slowly, or at length, when it is told to."""
 
+import gc
 import resource
 import time
 from pathlib import Path
@@ -8,6 +9,8 @@ from types import SimpleNamespace
 from flask import Flask, Response, request
 
 from ucloud_slurm.errors import Unauthenticated
+from ucloud_slurm.web.live.routes import take
+from ucloud_slurm.web.server.worker import Worker
 
 TOKEN = "Bearer good"
 PATIENCE = 60.0
@@ -22,6 +25,26 @@ def _verify(authorization: str | None, _now: float) -> None:
 
 
 app.extensions["ucloud-slurm"] = SimpleNamespace(tokens=SimpleNamespace(verify=_verify), now=time.time)
+
+
+@app.route("/held")
+def held() -> Response:
+    """What the process holds: requests and bytes in its budgets, connections, and descriptors."""
+    (worker,) = (each for each in gc.get_objects() if isinstance(each, Worker))
+    taken = worker._budgets
+    waiting = sum(len(each) for each in worker._waiting.values())
+    counts = (taken._taken.total(), taken._by_caller.total(), taken._bytes.total(), worker.nr_conns, waiting)
+    return Response(" ".join(str(count) for count in (*counts, len(list(Path("/proc/self/fd").iterdir())))))
+
+
+@app.route("/taken")
+def taken() -> Response:
+    """Takes the connection away from the server, as for a WebSocket, and closes it."""
+    sock, other = take(request.environ["gunicorn.socket"])
+    sock.close()
+    response = Response(status=101)
+    response.call_on_close(other.close)
+    return response
 
 
 @app.route("/<path:_path>", methods=["GET", "POST"])

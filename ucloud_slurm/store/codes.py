@@ -104,8 +104,11 @@ class Codes:
         return secret
 
     def page(self, secret: str, now: float) -> Code | None:
-        """The newest code of a page; None when there is no such page, or not any more."""
-        sql = f"select {_COLUMNS} from codes where page = ? order by round desc limit 1"
+        """The newest code of a page; None when there is no such page, or not any more, or the user has another one."""
+        sql = (
+            f"select {_COLUMNS} from codes where page = ?1 and not exists (select 1 from codes newer where newer.username = "
+            "codes.username and newer.page <> ?1 and newer.rowid > codes.rowid) order by round desc limit 1"
+        )
         row = self._store.row(sql, [_hash(secret)])
         return Code(**row) if row and row["created_at"] > now - VALID_SECONDS else None
 

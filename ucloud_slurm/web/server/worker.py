@@ -123,6 +123,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._forget(conn)
 
     def _readable(self, conn: Connection, _file: object) -> None:
+        if conn.sock.fileno() < 0:  # it had to go for another one, after the poller had reported it
+            return
         try:
             data = conn.sock.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -193,7 +195,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if not isinstance(conn.request.body, UnreadBody):
             conn.request.body = io.BytesIO(bytes(conn.buffer[: conn.body_bytes]))
             del conn.buffer[: conn.body_bytes]
-        future = self.tpool.submit(conn.caller, lambda: self.handle(conn))
+        try:
+            future = self.tpool.submit(conn.caller, lambda: self.handle(conn))
+        except RuntimeError as error:
+            self._warn("threads", f"a request is answered with 503 ({error})")
+            self._budgets.give_back(conn.caller, conn.body_bytes)
+            conn.request, conn.body_bytes = None, 0
+            why = "The provider cannot start a thread; please try again in a few seconds."
+            self._send(conn, refusal(503, why, budgets.RETRY_SECONDS))
+            self._hang_up(conn)
+            return
         future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
 
     def finish_request(self, conn: Connection, fs: Future[bool]) -> None:

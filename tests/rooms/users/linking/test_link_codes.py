@@ -331,6 +331,25 @@ def test_only_the_newest_code_of_a_user_works(world: World, path: Path) -> None:
     assert ask(path, verb="whose", code=other)["username"] == "Bob#1"
 
 
+@pytest.mark.parametrize("contested", [True, False])
+def test_an_earlier_page_is_over_whatever_became_of_its_code(world: World, path: Path, contested: bool) -> None:
+    first = connect(world)
+    code = first.code()
+    ask(path, verb="claim", code=code)
+    if contested:
+        ask(path, BOB, verb="claim", code=code)
+        page = first.look().text
+    else:
+        first.press(NOT_MINE)
+    second = connect(world)
+    new = second.code()
+    assert first.look().status_code == 404
+    if contested:
+        assert first.press(NEW_CODE, page).status_code == 404
+    assert first.look().status_code == 404
+    assert second.code() == new
+
+
 def test_the_database_holds_neither_the_code_nor_the_secret_of_its_page(world: World, path: Path) -> None:
     browser = connect(world)
     code = browser.code()
