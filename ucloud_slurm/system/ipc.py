@@ -111,6 +111,20 @@ def serve(
     send(channel, reply, within=sends)
 
 
+def take(channel: socket.socket, size: int, flags: int = 0) -> bytes:
+    """Receives what comes without descriptors. What comes with some is left there, until the socket is closed.
+
+    The kernel would close them in this call, which may take as long as their sender likes (socket(7): SO_LINGER). So
+    may the close of a socket whose other end somebody else has.
+
+    :raises MessageError: descriptors have come
+    """
+    data, _, result, _ = channel.recvmsg(size, 0, flags | socket.MSG_PEEK)
+    if result & socket.MSG_CTRUNC:
+        raise MessageError("more descriptors came than are accepted")
+    return channel.recv(len(data), flags) if data else b""
+
+
 def receive_descriptor(channel: socket.socket) -> int | None:
     """The one descriptor that has arrived on a socket of packets, which is the caller's to close; never waits.
 
@@ -175,7 +189,8 @@ def _read(channel: socket.socket, length: int, until: float | None, received: li
     data = bytearray()
     while len(data) < length:
         channel.settimeout(None if until is None else max(until - time.monotonic(), 0.001))
-        piece, found = _receive_some(channel, min(length - len(data), 1 << 20), descriptors - len(received))
+        size, most = min(length - len(data), 1 << 20), descriptors - len(received)
+        piece, found = _receive_some(channel, size, most) if descriptors else (take(channel, size), [])
         received += found
         if not piece:
             raise ConnectionLostError("the connection was closed")

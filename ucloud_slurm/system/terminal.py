@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from ucloud_slurm.errors import NotNow
-from ucloud_slurm.system import limits
+from ucloud_slurm.system import ipc, limits
 
 EXIT_SECONDS = 3.0  # that a command has to end after its terminal was hung up, and after each signal
 LARGEST_SIZE = 1000  # rows and columns
@@ -123,11 +123,13 @@ class RemoteTerminal:
         data = b""
         for _ in range(PACKETS):
             try:
-                piece = self._channel.recv(PACKET_BYTES, socket.MSG_DONTWAIT)
+                piece = ipc.take(self._channel, PACKET_BYTES, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 if data:
                     break
                 raise
+            except ipc.MessageError:
+                break  # nothing behind it is read
             except ConnectionResetError:
                 continue  # the other end was closed with input in it (unix(7)); what was printed before can be read
             if not piece:
@@ -147,7 +149,10 @@ class RemoteTerminal:
             self._channel.send(SIZE + _SIZE.pack(_possible(rows), _possible(cols)), socket.MSG_DONTWAIT)
 
     def close(self) -> None:
-        """See :class:`Terminal`. The process ends the command when it sees the end of the connection."""
+        """See :class:`Terminal`. The process ends the command when it sees the end of the connection.
+
+        It may wait for what the process has sent: see :func:`ucloud_slurm.system.ipc.take`.
+        """
         self._channel.close()
 
 

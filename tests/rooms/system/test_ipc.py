@@ -3,12 +3,14 @@
 import itertools
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.support.lingering import CLOSE_SECONDS, send_lingering
 from ucloud_slurm.system import ipc
 
 Pair = tuple[socket.socket, socket.socket]
@@ -85,6 +87,17 @@ def test_one_descriptor_is_taken_from_a_socket_of_packets_and_no_other_number(co
         ipc.close([found] if found is not None else [])
         assert os.read(reading, 1) == b"", "a copy of the other end is still open"
     os.close(reading)
+
+
+@pytest.mark.parametrize("before", [0, 1, 6])
+def test_a_message_whose_descriptor_takes_long_to_close_is_refused_at_once(pair: Pair, before: int) -> None:
+    message = b"\0\0\0\4{}  "
+    pair[0].sendall(message[:before])
+    with send_lingering(pair[0], message[before:]):
+        begun = time.monotonic()
+        with pytest.raises(ipc.MessageError, match="descriptors"):
+            ipc.receive(pair[1], 1000, within=5)
+        assert time.monotonic() - begun < CLOSE_SECONDS / 2
 
 
 @pytest.mark.parametrize(

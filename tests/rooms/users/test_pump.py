@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox.processes import find, wait_until
+from tests.support.lingering import CLOSE_SECONDS, send_lingering
 from ucloud_slurm.system.terminal import INPUT, PACKET_BYTES, SIZE, RemoteTerminal
 from ucloud_slurm.users.pump import ENTRIES, GROWS, NotStartedError, run_terminal, run_watch
 
@@ -232,15 +233,6 @@ def test_nothing_that_is_done_to_the_other_end_makes_a_read_wait(pair: Pair) -> 
 
 def test_descriptors_and_packets_of_any_size_are_bytes_or_nothing(pair: Pair) -> None:
     terminal = RemoteTerminal(pair[0])
-    reading, writing = os.pipe()
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    for count in (1, 4, 253):
-        socket.send_fds(pair[1], [b"x"], [writing] * count)
-        assert terminal.read() == b"x"
-    os.close(writing)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before - 1
-    assert os.read(reading, 1) == b""
-    os.close(reading)
     pair[1].send(b"y" * 100_000)
     assert set(terminal.read()) == {ord("y")}
     for _ in range(200):
@@ -248,8 +240,30 @@ def test_descriptors_and_packets_of_any_size_are_bytes_or_nothing(pair: Pair) ->
     assert len(terminal.read()) < 200, "one terminal does not take all of the time"
     while len(terminal.read()) > 0 and select.select([pair[0]], [], [], 0)[0]:
         pass
+    reading, writing = os.pipe()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    pair[1].send(b"last")
+    for count in (1, 4, 253):
+        socket.send_fds(pair[1], [b"x"], [writing] * count)
+    os.close(writing)
+    assert [terminal.read(), terminal.read(), terminal.read()] == [b"last", b"", b""], "it has ended"
+    assert len(list(Path("/proc/self/fd").iterdir())) == before - 1
+    terminal.close()
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+
+
+def test_a_packet_of_no_bytes_is_the_end(pair: Pair) -> None:
     pair[1].send(b"")
-    assert terminal.read() == b""
+    assert RemoteTerminal(pair[0]).read() == b""
+
+
+def test_a_descriptor_whose_close_takes_long_makes_no_read_wait(pair: Pair) -> None:
+    terminal = RemoteTerminal(pair[0])
+    with send_lingering(pair[1]):
+        begun = time.monotonic()
+        assert terminal.read() == b""
+        assert time.monotonic() - begun < CLOSE_SECONDS / 2
 
 
 def test_a_peer_that_reads_nothing_makes_no_write_and_no_resize_wait(pair: Pair) -> None:

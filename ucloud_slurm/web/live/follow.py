@@ -137,8 +137,7 @@ class LogFollower:
                 hub.files().submit(self._account, self._close, cleanup=True)
             if self._watch is not None:
                 hub.inotify.forget(self._watch)
-            if self._remote is not None:
-                self._remote.close()
+            self._stop_remote()
 
     def _close(self) -> None:
         for each in self._logs:
@@ -205,8 +204,7 @@ class LogFollower:
     async def _listen(self) -> None:
         """Sets up inotify. What cannot be watched yet is tried again at the next read."""
         if self._remote is not None and self._remote.ended:
-            self._remote.close()
-            self._remote = None  # another is made after a pause
+            self._stop_remote()  # another is made after a pause
             return
         if not self._has_inotify or self._remote is not None:
             return
@@ -225,6 +223,11 @@ class LogFollower:
                 each.watch = None
             if each.watch is None:
                 each.watch = self._hub.inotify.watch(each.path, FILE_GROWS, self._wake.set)
+
+    def _stop_remote(self) -> None:
+        if self._remote is not None:
+            self._hub.files().submit(self._account, self._remote.stop(), cleanup=True)
+            self._remote = None
 
     def _on_remote_change(self, entries: bool) -> None:
         self._again |= entries

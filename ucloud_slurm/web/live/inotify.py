@@ -8,6 +8,7 @@ from typing import Any
 
 from inotify_simple import INotify, flags
 
+from ucloud_slurm.system import ipc
 from ucloud_slurm.users.pump import ENTRIES
 
 Callback = Callable[[], None]
@@ -104,20 +105,20 @@ class RemoteWatch:
         if not self.ended:
             self._loop.add_reader(self._channel, self._read)
 
-    def close(self) -> None:
-        """Ends the watch, and with it the process."""
+    def stop(self) -> Callable[[], None]:
+        """Ends the watch. What it returns ends the process, and may wait: see :func:`ucloud_slurm.system.ipc.take`."""
         self._loop.remove_reader(self._channel)
-        self._channel.close()
+        return self._channel.close
 
     def _read(self) -> None:
         self._loop.remove_reader(self._channel)
         packets: list[bytes] = []
         try:
             while len(packets) < MOST_PACKETS and b"" not in packets:
-                packets.append(self._channel.recv(1, socket.MSG_DONTWAIT))
+                packets.append(ipc.take(self._channel, 1, socket.MSG_DONTWAIT))
         except BlockingIOError:
             pass
-        except OSError:
+        except (OSError, ipc.MessageError):
             packets.append(b"")
         self.ended = b"" in packets
         self._callback(self.ended or ENTRIES in packets)
