@@ -142,6 +142,22 @@ def test_browsers_who_take_all_they_may_do_not_stop_calls(server: Server, tmp_pa
         sock.close()
 
 
+def test_browsers_at_one_address_leave_room_for_others_whatever_sessions_they_name(server: Server, tmp_path: Path) -> None:
+    def headers(session: str, address: str) -> str:
+        return f"Cookie: a=b\r\nX-UCloud-Session: {session}\r\nX-Real-IP: {address}\r\n"
+
+    half = shares(16, 1)[RequestClass.BROWSER].waiting // 2
+    attacks = [headers(f"s{number}", f"2001:db8::{number:x}") for number in range(half)]
+    socks = [sock for each in attacks for sock in occupy(server, tmp_path, 1, "/_ucloud/authorize", "", each)]
+    assert server.ask("/_ucloud/authorize", headers=headers("another", "2001:db8::1"))[0] == 429
+    another = server.connect()
+    another.sendall(head("/_ucloud/authorize", headers=headers("own", "2001:db8:1::1")))
+    (tmp_path / "go").touch()
+    assert {read(sock)[0] for sock in (*socks, another)} == {200}
+    for sock in (*socks, another):
+        sock.close()
+
+
 def hurried(folder: Path, **seconds: float) -> list[str]:
     """Options with which gunicorn has other time limits."""
     lines = [f"budgets.{name} = {value}" for name, value in seconds.items()]
@@ -331,7 +347,9 @@ def test_a_head_ends_with_an_empty_line_or_where_no_rest_could_make_it_valid() -
         ("/metrics/", {}, False, RequestClass.STRANGER, ""),
         ("/_ucloud/authorize", {"COOKIE": "a=b", "X-UCLOUD-SESSION": "s1"}, False, RequestClass.BROWSER, "s1"),
         ("/_ucloud/authorize", {"X-ORIGINAL-URI": "/_ucloud/vnc?token=t"}, False, RequestClass.BROWSER, ""),
-        ("/_ucloud/authorize", {"X-ORIGINAL-URI": "/", "X-REAL-IP": "a"}, False, RequestClass.STRANGER, "a"),
+        ("/_ucloud/authorize", {"X-ORIGINAL-URI": "/", "X-REAL-IP": "192.0.2.1"}, False, RequestClass.STRANGER, "192.0.2.1"),
+        (CALL, {"X-REAL-IP": "2001:db8::1:2:3:4"}, False, RequestClass.STRANGER, "2001:db8::/64"),
+        (CALL, {"X-REAL-IP": "none"}, False, RequestClass.STRANGER, ""),
         ("/healthz", {}, True, RequestClass.OPERATOR, ""),
         ("/else", {}, True, RequestClass.STRANGER, ""),
     ],
