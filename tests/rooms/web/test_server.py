@@ -85,10 +85,22 @@ def test_who_sends_slowly_is_told_and_who_sends_nothing_is_not(tmp_path: Path) -
         quick_call(server)
 
 
+def processor_seconds(server: Server) -> float:
+    """What the only process that answers has used."""
+    (pid,) = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_a_process_without_descriptors_is_not_replaced(tmp_path: Path) -> None:
     with running(tmp_path, files="100:100") as server:
         socks = [server.connect() for _ in range(200)]
         wait_until("it notices", lambda: "no connection can be accepted" in server.log.read_text(), seconds=20)
+        before = processor_seconds(server)
+        socks[0].settimeout(2.0)
+        with pytest.raises(TimeoutError):
+            socks[0].recv(1)
+        assert processor_seconds(server) - before < 0.5, "meanwhile it does not try again and again"
         for sock in socks:
             sock.close()
         assert server.ask(CALL, TOKEN)[0] == 200
