@@ -424,6 +424,7 @@ def proxy(tmp_path: Path) -> Iterator[Proxy]:
             "    listen [::]:443 ssl;\n": "",
             "listen 80;": f"listen 127.0.0.1:{plain};",
             "    listen [::]:80;\n": "",
+            "server_tokens off;": "server_tokens off;\n    set_real_ip_from 127.0.0.5;\n    real_ip_header X-Pretended;",
             "/etc/ssl/certs/hpc.example.org.pem": f"{tmp_path}/cert.pem",
             "/etc/ssl/private/hpc.example.org.key": f"{tmp_path}/key.pem",
             "unix:/run/ucloud-slurm/web.sock": f"unix:{tmp_path}/web.sock",
@@ -477,13 +478,17 @@ def test_nginx_takes_the_largest_request_that_the_service_takes(proxy: Proxy) ->
     assert status == 413
 
 
-def flood(proxy: Proxy, path: str, number: int, source: str) -> Counter[int]:
-    """Asks so many times from an address; counts the statuses. The last 429 must be in UCloud's form."""
+def flood(proxy: Proxy, path: str, number: int, source: str, pretended: str = "") -> Counter[int]:
+    """Asks so many times from an address; counts the statuses. A 429 must be in UCloud's form.
+
+    :param pretended: from 127.0.0.5, the beginning of the addresses that it has for nginx
+    """
     statuses, context = Counter[int](), ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     connection = http.client.HTTPSConnection("127.0.0.1", proxy.port, timeout=30, context=context, source_address=(source, 0))
-    for _ in range(number):
-        connection.request("GET", path, headers={"X-Real-IP": "192.0.2.1"})
+    for each in range(number):
+        address = f"{pretended}{each + 1:x}" if pretended else source
+        connection.request("GET", path, headers={"X-Real-IP": "192.0.2.1", "X-Pretended": address})
         answer = connection.getresponse()
         text = answer.read()
         statuses[answer.status] += 1
@@ -491,7 +496,7 @@ def flood(proxy: Proxy, path: str, number: int, source: str) -> Counter[int]:
             assert json.loads(text)["why"]
             assert answer.headers["Retry-After"] == "2"
         else:
-            assert answer.headers["X-Seen"] == str([source]), "what the client says of its address does not count"
+            assert answer.headers["X-Seen"] == str([address]), "what the client says of its address does not count"
     connection.close()
     return statuses
 
@@ -504,6 +509,51 @@ def test_who_floods_a_page_is_answered_with_429_and_nobody_else(proxy: Proxy) ->
     assert flood(proxy, page, 5, "127.0.0.3") == {200: 5}
     assert flood(proxy, call, 5, "127.0.0.2") == {200: 5}
     assert flood(proxy, call, 800, "127.0.0.4") == {200: 800}, "UCloud is one address"
+
+
+@pytest.mark.parametrize("network", ["2001:db8:1:2:3:4:5:", "2001:db8:1:2::", "2001:db8::"])
+def test_who_has_a_network_of_ipv6_is_one_address(proxy: Proxy, network: str) -> None:
+    page = "/ucloud/example/link/abc"
+    assert 429 in flood(proxy, page, 800, "127.0.0.5", network)
+    assert flood(proxy, page, 5, "127.0.0.5", "2001:db8:1:3::") == {200: 5}
+
+
+class Full(Upstream):
+    """A service whose share for browsers is taken."""
+
+    def do_GET(self) -> None:
+        self.send_response(429)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+def test_a_browser_is_asked_to_come_again_while_the_service_cannot_say_whether_it_may_pass(tmp_path: Path) -> None:
+    program("nginx", "nginx", tmp_path)
+    certificate(tmp_path, "apps.hpc.example.org")
+    port = free_port()
+    text = nginx.shipped(
+        "nginx-sessions.conf",
+        {
+            "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
+            "    listen [::]:443 ssl;\n": "",
+            "/etc/ssl/certs/apps.hpc.example.org.pem": f"{tmp_path}/cert.pem",
+            "/etc/ssl/private/apps.hpc.example.org.key": f"{tmp_path}/key.pem",
+            "unix:/run/ucloud-slurm/web.sock": f"unix:{tmp_path}/web.sock",
+        },
+    )
+    with ThreadingUnixStreamServer(str(tmp_path / "web.sock"), Full) as upstream, nginx.running(tmp_path, text, port):
+        upstream.daemon_threads = True
+        threading.Thread(target=upstream.serve_forever, daemon=True).start()
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=context)
+        for path in ("/", "/_ucloud/vnc?token=a"):
+            connection.request("GET", path, headers={"Host": "a.apps.hpc.example.org", "Cookie": "__Host-ucloud-session=a"})
+            answer = connection.getresponse()
+            answer.read()
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+        connection.close()
+        upstream.shutdown()
 
 
 def test_on_port_80_nginx_sends_the_socket_of_logs_to_https_and_answers_nothing_else(proxy: Proxy) -> None:

@@ -85,10 +85,22 @@ def test_who_sends_slowly_is_told_and_who_sends_nothing_is_not(tmp_path: Path) -
         quick_call(server)
 
 
+def processor_seconds(server: Server) -> float:
+    """What the only process that answers has used."""
+    (pid,) = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_a_process_without_descriptors_is_not_replaced(tmp_path: Path) -> None:
     with running(tmp_path, files="100:100") as server:
         socks = [server.connect() for _ in range(200)]
         wait_until("it notices", lambda: "no connection can be accepted" in server.log.read_text(), seconds=20)
+        before = processor_seconds(server)
+        socks[0].settimeout(2.0)
+        with pytest.raises(TimeoutError):
+            socks[0].recv(1)
+        assert processor_seconds(server) - before < 0.5, "meanwhile it does not try again and again"
         for sock in socks:
             sock.close()
         assert server.ask(CALL, TOKEN)[0] == 200
@@ -139,6 +151,22 @@ def test_browsers_who_take_all_they_may_do_not_stop_calls(server: Server, tmp_pa
     (tmp_path / "go").touch()
     assert {read(sock)[0] for sock in socks} == {200}
     for sock in socks:
+        sock.close()
+
+
+def test_browsers_at_one_address_leave_room_for_others_whatever_sessions_they_name(server: Server, tmp_path: Path) -> None:
+    def headers(session: str, address: str) -> str:
+        return f"Cookie: a=b\r\nX-UCloud-Session: {session}\r\nX-Real-IP: {address}\r\n"
+
+    half = shares(16, 1)[RequestClass.BROWSER].waiting // 2
+    attacks = [headers(f"s{number}", f"2001:db8::{number:x}") for number in range(half)]
+    socks = [sock for each in attacks for sock in occupy(server, tmp_path, 1, "/_ucloud/authorize", "", each)]
+    assert server.ask("/_ucloud/authorize", headers=headers("another", "2001:db8::1"))[0] == 429
+    another = server.connect()
+    another.sendall(head("/_ucloud/authorize", headers=headers("own", "2001:db8:1::1")))
+    (tmp_path / "go").touch()
+    assert {read(sock)[0] for sock in (*socks, another)} == {200}
+    for sock in (*socks, another):
         sock.close()
 
 
@@ -331,7 +359,9 @@ def test_a_head_ends_with_an_empty_line_or_where_no_rest_could_make_it_valid() -
         ("/metrics/", {}, False, RequestClass.STRANGER, ""),
         ("/_ucloud/authorize", {"COOKIE": "a=b", "X-UCLOUD-SESSION": "s1"}, False, RequestClass.BROWSER, "s1"),
         ("/_ucloud/authorize", {"X-ORIGINAL-URI": "/_ucloud/vnc?token=t"}, False, RequestClass.BROWSER, ""),
-        ("/_ucloud/authorize", {"X-ORIGINAL-URI": "/", "X-REAL-IP": "a"}, False, RequestClass.STRANGER, "a"),
+        ("/_ucloud/authorize", {"X-ORIGINAL-URI": "/", "X-REAL-IP": "192.0.2.1"}, False, RequestClass.STRANGER, "192.0.2.1"),
+        (CALL, {"X-REAL-IP": "2001:db8::1:2:3:4"}, False, RequestClass.STRANGER, "2001:db8::/64"),
+        (CALL, {"X-REAL-IP": "none"}, False, RequestClass.STRANGER, ""),
         ("/healthz", {}, True, RequestClass.OPERATOR, ""),
         ("/else", {}, True, RequestClass.STRANGER, ""),
     ],

@@ -57,12 +57,13 @@ def shares(threads: int, largest_bytes: int) -> Mapping[RequestClass, Share]:
 
 
 class Budgets:
-    """What of the shares is taken."""
+    """What of the shares is taken. Browsers at one address have half of their share at most, whatever sessions they name."""
 
     def __init__(self, shares: Mapping[RequestClass, Share]) -> None:
         self._shares = shares
         self._taken: Counter[RequestClass] = Counter()
         self._by_caller: Counter[Caller] = Counter()
+        self._by_address: Counter[tuple[RequestClass, str]] = Counter()
         self._bytes: Counter[RequestClass] = Counter()
 
     def take(self, caller: Caller, body_bytes: int) -> bool:
@@ -74,11 +75,13 @@ class Budgets:
         if (
             self._taken[caller.kind] >= share.waiting
             or self._by_caller[caller] >= share.waiting_each
+            or (caller.address and self._by_address[caller.kind, caller.address] >= share.waiting // 2)
             or (body_bytes and self._bytes[caller.kind] + body_bytes > share.all_bytes)
         ):
             return False
         self._taken[caller.kind] += 1
         self._by_caller[caller] += 1
+        self._by_address[caller.kind, caller.address] += 1
         self._bytes[caller.kind] += body_bytes
         return True
 
@@ -87,6 +90,7 @@ class Budgets:
         self._taken[caller.kind] -= 1
         self._bytes[caller.kind] -= body_bytes
         self._by_caller -= Counter([caller])  # entries of zero go
+        self._by_address -= Counter([(caller.kind, caller.address)])
 
 
 class Waiting(Generic[T]):

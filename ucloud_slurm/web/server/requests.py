@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 
+from ucloud_slurm.web.live.admission import common_address
+
 MOST_HEAD_BYTES = 64 * 1024  # nginx passes at most 32 KiB on (large_client_header_buffers)
 PROBES = ("/healthz", "/readyz", "/metrics")
 MOST_KEY_CHARACTERS = 100
@@ -25,10 +27,12 @@ class Caller:
     """Whose budget a request takes from.
 
     :ivar key: who of the class: the address of a stranger, the session of a browser
+    :ivar address: of a browser, whose session is what it says
     """
 
     kind: RequestClass
     key: str
+    address: str = ""
 
 
 def head_ends(data: bytes | bytearray, searched: int, line_bytes: int) -> bool:
@@ -55,9 +59,10 @@ def caller(path: str, headers: Mapping[str, str], *, is_authenticated: bool) -> 
         return Caller(RequestClass.UCLOUD, "")
     if path in PROBES:
         return Caller(RequestClass.OPERATOR, "")
+    address = common_address(headers.get("X-REAL-IP")) or ""
     if path.startswith("/_ucloud/") and ("COOKIE" in headers or "token=" in headers.get("X-ORIGINAL-URI", "")):
-        return Caller(RequestClass.BROWSER, headers.get("X-UCLOUD-SESSION", "")[:MOST_KEY_CHARACTERS])
-    return Caller(RequestClass.STRANGER, headers.get("X-REAL-IP", "")[:MOST_KEY_CHARACTERS])
+        return Caller(RequestClass.BROWSER, headers.get("X-UCLOUD-SESSION", "")[:MOST_KEY_CHARACTERS], address)
+    return Caller(RequestClass.STRANGER, address)
 
 
 def refusal(status: int, why: str, retry_seconds: int | None = None) -> bytes:

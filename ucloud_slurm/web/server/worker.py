@@ -27,6 +27,7 @@ from ucloud_slurm.web.server.requests import caller, head_ends, refusal
 READ_BYTES = 256 * 1024
 STOP_SECONDS = 3.0  # for a connection without a whole request, when the process stops
 MOST_CONNECTIONS = 4096  # more than all budgets together, so that accepting never stops
+EXHAUSTED_SECONDS = 0.25  # without descriptors, until the next connection is accepted
 WARNING_SECONDS = 60.0  # between two warnings about the same
 PASSING = (errno.EAGAIN, errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EPERM)  # accept(2)
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -50,6 +51,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             phase: Waiting[Connection](seconds[phase], self.MOST.get(phase, MOST_CONNECTIONS)) for phase in seconds
         }
         self._warned: dict[str, float] = {}
+        self._accept_at = 0.0
 
     def init_process(self) -> None:
         """Prepares the process and runs the event loop until the end."""
@@ -78,7 +80,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         except OSError as error:
             if error.errno in EXHAUSTED:
                 self._warn("accept", f"no connection can be accepted ({error.strerror})")
-                self.set_accept_enabled(False)  # run() sets it again after its next wait
+                self.set_accept_enabled(False)
+                self.worker_connections = 0  # else run() enables it at once
+                self._accept_at = time.monotonic() + EXHAUSTED_SECONDS
             elif error.errno not in PASSING:
                 raise
             return
@@ -246,8 +250,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._move(conn, Phase.CLOSING)
 
     def murder_pending(self) -> None:
-        """Closes what has waited too long."""
+        """Closes what has waited too long; accepts again after a time without descriptors."""
         now = time.monotonic()
+        if now >= self._accept_at:
+            self.worker_connections = MOST_CONNECTIONS
         if not self.alive:
             for phase in (Phase.HEAD, Phase.IDLE):
                 self._waiting[phase].hurry(now + STOP_SECONDS)

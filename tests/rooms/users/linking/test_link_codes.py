@@ -338,14 +338,13 @@ def test_an_earlier_page_is_over_whatever_became_of_its_code(world: World, path:
     ask(path, verb="claim", code=code)
     if contested:
         ask(path, BOB, verb="claim", code=code)
-        page = first.look().text
-    else:
+    page = first.look().text
+    if not contested:
         first.press(NOT_MINE)
     second = connect(world)
     new = second.code()
     assert first.look().status_code == 404
-    if contested:
-        assert first.press(NEW_CODE, page).status_code == 404
+    assert first.press(NEW_CODE if contested else CONNECT, page).status_code == 404
     assert first.look().status_code == 404
     assert second.code() == new
 
