@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.lingering import send_lingering
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import Account, PeopleRule
 from ucloud_slurm.users.as_user import Operations
@@ -124,6 +125,18 @@ def unasked_descriptors(channel: Channel, user: str, count: int) -> None:
         _pieces(channel, _framed(ANSWER), count, size=len(ANSWER) + 4)
 
 
+def sends_what_lingers(channel: Channel, user: str, asked: int) -> None:
+    """In place of an answer, or after so many."""
+    _hello(channel, user)
+    for _ in range(asked):
+        _request(channel)
+        channel.sendall(_framed(ANSWER))
+    if not asked:
+        _request(channel)
+    with send_lingering(channel):
+        time.sleep(600)
+
+
 def silent(channel: Channel, _user: str, _: int) -> None:
     _request(channel)
     time.sleep(600)
@@ -198,6 +211,7 @@ BEHAVIOURS: dict[str, Callable[[Channel, str, int], None]] = {
         answer_with_descriptors,
         answer_with_one,
         unasked_descriptors,
+        sends_what_lingers,
         silent,
         stays,
         mute,

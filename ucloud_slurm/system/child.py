@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 
 from ucloud_slurm.system import limits
 
 KILL_SECONDS = 1.0  # for a killed process to end
-ERRORS_BYTES = 1024 * 1024  # that are read of what was printed as errors; the buffer of a socket is smaller (socket(7))
+ERRORS_BYTES = 1024 * 1024  # that are read of what was printed as errors; a pipe has less unless its user enlarges it (pipe(7))
 _PACKAGES = str(Path(__file__).parents[2])
 
 
@@ -43,9 +44,17 @@ class Child:
         :raises OSError: it cannot be started
         """
         self.channel, theirs = socket.socketpair()
-        # What does not fit into the buffer of the socket is dropped: it fills no disk and does not block the child.
-        self._errors, printing = socket.socketpair()
-        printing.setblocking(False)
+        try:
+            reading, writing = os.pipe()
+        except OSError:
+            self.channel.close()
+            theirs.close()
+            raise
+        # What does not fit into the pipe is dropped: it fills no disk and does not block the child. A pipe carries no
+        # descriptors, so that no read or close of it waits.
+        self._errors, printing = FileIO(reading), FileIO(writing, "w")
+        for each in (reading, writing):
+            os.set_blocking(each, False)
         try:
             with theirs, printing:
                 self._process = subprocess.Popen(
@@ -74,9 +83,8 @@ class Child:
     def errors(self, most: int) -> str:
         """The first ``most`` bytes that the child has printed as errors since this was asked; the others are dropped."""
         printed = b""
-        with suppress(OSError):  # BlockingIOError: there is nothing more
-            while len(printed) < ERRORS_BYTES and (piece := self._errors.recv(ERRORS_BYTES, socket.MSG_DONTWAIT)):
-                printed += piece
+        while len(printed) < ERRORS_BYTES and (piece := self._errors.read(ERRORS_BYTES)):
+            printed += piece
         return printed[:most].decode(errors="replace")
 
     def has_ended(self) -> bool:
@@ -85,8 +93,8 @@ class Child:
 
     def close(self) -> None:
         """Closes the channel. The child sees the end of its input."""
-        self.channel.close()
         self._errors.close()
+        self.channel.close()
 
     def resume(self) -> None:
         """Continues it if it is stopped: a process may do that to another account's in its own session (kill(2))."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path  # it loads slowly, and the program that acts as a user starts often
 
 LARGEST_BYTES = 16 * 1024 * 1024  # of a message: a script may have 4 MiB, and JSON writes some characters in six
+FORM = 2  # of the requests and answers of the runner and of users' programs: raised when they change
 BACKLOG = 64  # connections that wait with the kernel
 SO_PEERGROUPS = getattr(socket, "SO_PEERGROUPS", 59)  # Python has no name for it
 MOST_GROUPS = 256  # Python's getsockopt returns 1024 bytes at most
@@ -33,6 +34,11 @@ class MessageError(ConnectionLostError):
     """What the other side sends is too long, too slow or no JSON object; the other side can still be answered."""
 
 
+def is_of_other_release(request: Message) -> bool:
+    """Whether the sender of a request to the runner is of a release with other messages: during an upgrade both run."""
+    return "deadline" not in request or request.get("form", FORM) != FORM
+
+
 class TooSlowError(MessageError):
     """The other side did not send a whole message in time."""
 
@@ -43,9 +49,9 @@ def send(channel: socket.socket, message: Message, descriptors: Sequence[int] = 
     :param within: seconds
     :raises ConnectionLostError: it could not be sent whole
     """
-    data = json.dumps(message).encode()
     until = time.monotonic() + within
     try:
+        data = json.dumps(message).encode()
         channel.settimeout(max(within, 0.001))
         rest = memoryview(_LENGTH.pack(len(data)) + data)
         if descriptors:
@@ -55,6 +61,8 @@ def send(channel: socket.socket, message: Message, descriptors: Sequence[int] = 
             rest = rest[channel.send(rest) :]
     except OSError as error:
         raise ConnectionLostError(f"the message was not taken ({error})") from None
+    except RecursionError as error:
+        raise ConnectionLostError(f"the message cannot be written ({error})") from None
 
 
 def receive(channel: socket.socket, most: int, *, within: float | None, descriptors: int = 0) -> tuple[Message, list[int]]:

@@ -166,6 +166,8 @@ class Operations:
 
         :param descriptors: one end of a socket of packets where the answer is more than a message
         """
+        if ipc.is_of_other_release(message):
+            return {"busy": "the runner is of another release than the program; restart the runner"}
         try:
             deadline = min(_number(message, "deadline"), boot_clock() + REQUEST_SECONDS)
             # Also if it hangs where no time limit reaches, or is stopped now and continued later.
@@ -177,7 +179,7 @@ class Operations:
                 return self._operations_with_socket[verb](message, descriptors[0])
             raise InvalidRequestError("there is no such verb")
         except InvalidRequestError as error:
-            return {"refused": str(error)}
+            return {"refused": str(error), "form": ipc.FORM}
         except Problem as error:
             return {"problem": error.why}
         except TimeoutError:

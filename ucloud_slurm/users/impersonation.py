@@ -208,7 +208,7 @@ class RunnerClient:
         :param within: seconds; nothing is done as the user after them
         :param theirs: a socket that the user's program receives; it is closed here
         """
-        message = {"user": self._user, "verb": verb, "deadline": boot_clock() + within, **arguments}
+        message = {"form": ipc.FORM, "user": self._user, "verb": verb, "deadline": boot_clock() + within, **arguments}
         try:
             with connect(self._runner) as channel:
                 try:
@@ -222,6 +222,8 @@ class RunnerClient:
         finally:
             if theirs is not None:
                 theirs.close()
+        if "refused" in answer and answer.get("form") != ipc.FORM:
+            raise ImpersonationUnavailableError("the runner is of another release; restart ucloud-slurm-runner.service")
         if "refused" in answer:
             raise ImpersonationDeniedError(
                 f"Jobs cannot run as {self._user}: {one_line(str(answer['refused']), 200)}. Please tell the provider's support."

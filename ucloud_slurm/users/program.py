@@ -1,7 +1,9 @@
 """One running ``ucloud-slurm-as-user``, as the runner sees it: it acts as a user, who can have it do and say anything."""
 
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ucloud_slurm.system import ipc
@@ -31,6 +33,7 @@ class Program(Child):
         :raises ConnectionLostError: not at the moment
         """
         self.user = user
+        self._closing: threading.Thread | None = None
         self.idle_since = time.monotonic()
         try:
             # -n: never ask for a password. The program takes no arguments, and the rule allows none.
@@ -64,10 +67,19 @@ class Program(Child):
         ipc.send(self.channel, message, given, within=within)
         return ipc.receive(self.channel, ANSWER_BYTES, within=until - time.monotonic())[0]
 
+    def close(self) -> None:
+        """See :class:`Child`. It never waits: what the user has sent may make the close wait (:func:`ipc.take`)."""
+        self._closing = threading.Thread(target=super().close, name="close", daemon=True)
+        with suppress(RuntimeError):  # no thread: it is closed when nobody refers to it any more
+            self._closing.start()
+
     def has_ended(self) -> bool:
-        """See :class:`Child`. sudo stops itself when its command is stopped, and sees its end only when it is continued."""
+        """Whether it has ended, and its channel is closed; never waits.
+
+        sudo stops itself when its command is stopped, and sees its end only when it is continued.
+        """
         self.resume()
-        return super().has_ended()
+        return super().has_ended() and not (self._closing and self._closing.is_alive())
 
     def is_usable(self) -> bool:
         """Whether it still waits for requests, as far as can be seen."""

@@ -66,6 +66,11 @@ def admits(own: int, own_most: int, every: int, most: int) -> bool:
     return every < most and (own == 0 or (own < own_most and every < most // 2))
 
 
+def _refusal(why: str) -> Message:
+    """A final answer. The service takes no other's for final: one of another release may not know the request."""
+    return {"refused": why, "form": ipc.FORM}
+
+
 class Runner:
     """Serves the requests of web and worker. ``sudo_calls`` counts."""
 
@@ -118,6 +123,8 @@ class Runner:
                 log.error("unexpected %s in the runner: %s", type(error).__name__, one_line(str(error), 200))
 
     def _answer(self, message: Message, given: Sequence[int]) -> Message:
+        if ipc.is_of_other_release(message):
+            return {"busy": "the service is of another release than the runner; restart both"}
         user, deadline = message.get("user"), message.get("deadline")
         try:
             rule = read_rule()
@@ -125,9 +132,10 @@ class Runner:
             log.error("nobody can be impersonated: %s", one_line(str(error), 300))
             return {"busy": "the rule about people cannot be used; the journal of the runner says why"}
         if not isinstance(user, str) or not rule.allows_name(user) or user == "root":
-            return {"refused": "user: not the name of a user"}
-        if isinstance(deadline, bool) or not isinstance(deadline, (int, float)) or deadline > boot_clock() + LONGEST_SECONDS:
-            return {"refused": "deadline: not a time that is near (clock_gettime(2): CLOCK_BOOTTIME)"}
+            return _refusal("user: not the name of a user")
+        latest = boot_clock() + LONGEST_SECONDS
+        if isinstance(deadline, bool) or not isinstance(deadline, (int, float)) or not 0 <= deadline <= latest:
+            return _refusal("deadline: not a time that is near (clock_gettime(2): CLOCK_BOOTTIME)")
         left = deadline - boot_clock()
         if left <= 0:
             return {"busy": "the request came after its deadline"}
@@ -154,7 +162,7 @@ class Runner:
             answer = program.ask(message, given, until - time.monotonic() + MARGIN_SECONDS)
         except ProgramStartError as error:
             log.error("jobs cannot run as %s: %s", user, one_line(str(error), 300))
-            return {"refused": f"the provider may not act as the account {user}"}
+            return _refusal(f"the provider may not act as the account {user}")
         except TooManyError:
             return {"busy": f"too many requests are served as {user} at the moment"}
         except ConnectionLostError as error:

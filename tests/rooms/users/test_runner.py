@@ -1,13 +1,16 @@
 """The runner, with a stand-in for sudo: whatever one user's programs do, nobody else waits and nothing is left open."""
 
+import json
 import os
 import select
 import signal
+import socket
 import stat
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,12 @@ from tests.support import hostile
 from tests.support.runner_site import PATIENCE, Site
 from ucloud_slurm.errors import Forbidden, NotNow
 from ucloud_slurm.system import ipc
+from ucloud_slurm.system.accounts import Account, PeopleRule
 from ucloud_slurm.system.files import NotARegularFileError
 from ucloud_slurm.system.ipc import Message
-from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, boot_clock
 from ucloud_slurm.users import runner
+from ucloud_slurm.users.as_user import Operations
 from ucloud_slurm.users.impersonation import RunnerClient, RunnerUnavailableError
 from ucloud_slurm.users.runner import MOST_DESCRIPTORS, PROGRAMS_PER_USER, REQUESTS, REQUESTS_PER_USER, Runner, admits
 
@@ -58,6 +63,9 @@ HOSTILE = [
     *(f"answer_with_descriptors {count}" for count in (1, 4, 253)),
     *(f"unasked_descriptors {count}" for count in (1, 4, 253)),
     "answer_with_one",
+    "sends_what_lingers 0",
+    "sends_what_lingers 1",
+    "sends_what_lingers 2",
     "silent",
     "mute",
     "dies_before_hello",
@@ -158,13 +166,13 @@ def test_what_a_program_prints_fills_nothing(site: Site) -> None:
     site.client("ada").prepare(str(site.folder / "job"), {})
     wait_until("it waits", lambda: len(site.runner._idle.get("ada", [])) == 1, seconds=PATIENCE)
     (each,) = site.runner._idle["ada"]
-    most = int(Path("/proc/sys/net/core/wmem_max").read_text()) * 2
+    most = int(Path("/proc/sys/fs/pipe-max-size").read_text())
     poll = select.poll()
     poll.register(each._errors, select.POLLIN)
     for _ in range(3):
         wait_until("it has printed", lambda: bool(poll.poll(0)), seconds=PATIENCE)
         assert len(each.errors(1 << 30)) <= most + (1 << 20)
-    assert stat.S_ISSOCK(os.fstat(each._errors.fileno()).st_mode), "no file grows"
+    assert stat.S_ISFIFO(os.fstat(each._errors.fileno()).st_mode), "no file grows, and it carries no descriptors"
 
 
 def test_half_of_all_is_for_users_who_have_none() -> None:
@@ -207,3 +215,62 @@ def test_a_connection_that_cannot_be_accepted_does_not_end_the_runner(site: Site
     listener = Listener()
     Runner(site.folder / "sudo", site.folder / "program").serve(listener)  # type: ignore[arg-type]
     assert listener.left == 0
+
+
+def raw(site: Site, body: bytes) -> Message:
+    """The runner's own answer to a text."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+        channel.connect(str(site.path))
+        channel.sendall(len(body).to_bytes(4, "big") + body)
+        return ipc.receive(channel, 65536, within=PATIENCE)[0]
+
+
+@pytest.mark.parametrize("deadline", ["NaN", "Infinity", "-Infinity", "1e400", "1" + "0" * 400, "-1" + "0" * 400, "-1", "true"])
+def test_a_deadline_that_is_no_time_is_refused_and_leaves_nothing(site: Site, deadline: str) -> None:
+    answer = raw(site, f'{{"user": "ada", "verb": "trial", "folder": "/x", "deadline": {deadline}}}'.encode())
+    assert "deadline" in answer["refused"]
+    assert hostile.pids(site.folder, "ada") == []
+    wait_until("nothing is served", lambda: site.runner._requests == {}, seconds=PATIENCE)
+
+
+def test_a_message_of_any_depth_leaves_no_program_that_nobody_uses(site: Site) -> None:
+    site.client("ada").prepare(str(site.folder / "job"), {})
+    for depth in range(sys.getrecursionlimit() - 60, sys.getrecursionlimit()):
+        text = json.dumps({"user": "ada", "verb": "trial", "deadline": boot_clock() + 5})
+        with suppress(ipc.ConnectionLostError):
+            raw(site, f'{text[:-1]}, "deep": {"[" * depth}{"]" * depth}}}'.encode())
+    wait_until("nothing is served", lambda: site.runner._requests == {}, seconds=PATIENCE)
+    assert site.runner._programs["ada"] == len(site.runner._idle.get("ada", []))
+
+
+def test_a_service_of_another_release_is_answered_that_it_should_try_again(site: Site) -> None:
+    old = {"user": "ada", "verb": "run", "within": 10.0, "command": "/usr/bin/sbatch", "arguments": [], "stdin": ""}
+    for message in (old, old | {"deadline": boot_clock() + 10, "form": ipc.FORM + 1}):
+        assert "another release" in raw(site, json.dumps(message).encode())["busy"]
+        program = Operations(Account("ada", os.geteuid(), os.getegid(), "/bin/bash", "/"), -1, PeopleRule())
+        assert "another release" in program.answer(message, [])["busy"]
+
+
+@pytest.mark.parametrize("user", ["", "root", "no such user"])
+def test_a_refusal_is_final(site: Site, user: str) -> None:
+    with pytest.raises(Forbidden):
+        site.client(user).prepare(str(site.folder / "job"), {})
+
+
+@pytest.mark.parametrize("answer", [{"refused": "within: not a number of seconds"}, {"refused": "no such verb", "form": 1}])
+def test_a_runner_of_another_release_refuses_no_job(tmp_path: Path, answer: Message) -> None:
+    path = tmp_path / "old.sock"
+    with closing(ipc.listener(path, 0o600)) as listener, ThreadPoolExecutor(1) as pool:
+        listener.settimeout(PATIENCE)
+
+        def serve() -> None:
+            for _ in range(6):
+                connection, _ = listener.accept()
+                with connection:
+                    ipc.serve(connection, lambda _message, _given: answer, waits=PATIENCE, sends=PATIENCE, descriptors=1)
+
+        served = pool.submit(serve)
+        for request in each_request(RunnerClient(path, "ada"), tmp_path):
+            with pytest.raises(NotNow, match="another release"):
+                request()
+        served.result(PATIENCE)
