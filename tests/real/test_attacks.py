@@ -270,7 +270,7 @@ import json, socket, struct, sys
 path, message = sys.argv[1], sys.argv[2].encode()
 channel = socket.socket(socket.AF_UNIX); channel.settimeout(20); channel.connect(path)
 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-given = [theirs] if json.loads(message).get("verb") in ("open", "listen", "terminal") else []
+given = [theirs.fileno()] if json.loads(message).get("verb") in ("open", "listen", "terminal") else []
 socket.send_fds(channel, [struct.pack("!I", len(message)) + message], given)
 theirs.close()
 answer, descriptors, _, _ = socket.recv_fds(channel, 65536, 8)
@@ -405,6 +405,7 @@ def test_the_runner_does_nothing_that_is_not_in_its_one_form(people: People) -> 
         message = RUN | {"user": "alice", "conf": str(people.cluster.conf), "deadline": boot_clock() + 5} | wrong
         told = json.dumps(message).replace("{own}", str(own)).replace("{home}", pwd.getpwnam("alice").pw_dir)
         done = people.as_service("/usr/bin/python3", "-c", ASK, str(people.site.folder / "runner.sock"), told)
+        assert done.stdout, (wrong, done.stderr)
         answer, descriptors = json.loads(done.stdout)
         assert descriptors == 0, wrong
         assert {"refused", "problem", "trouble"} & set(json.loads(answer)), (wrong, answer)

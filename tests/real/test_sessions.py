@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.sandbox.cluster import Cluster
 from tests.sandbox.installation import Installation
 from tests.sandbox.processes import answers, wait_until
 from tests.support.web import PACKAGES, PATIENCE, PORT, Visitor, Web, chromium, is_closed, is_waiting, web_opener
+from ucloud_slurm.web.announcements import AGAIN_SECONDS, FRESH_SECONDS
 
 pytestmark = pytest.mark.beside
 
@@ -342,16 +344,21 @@ def test_nginx_goes_nowhere_else(web: Web, job: str) -> None:
                 "9" * 5000,
             )
             wrong = [(repr(text)[:40], lambda text=text: write(text)) for text in texts]
+            visitor, base = web.visit(job)
+            write("")
+            until = time.monotonic() + FRESH_SECONDS  # after which each process reads the file again
+            while time.monotonic() < until or not is_waiting(visitor.ask(base)):
+                visitor.ask(base)
             for name, make in (*wrong, ("link", link), ("pipe", pipe), ("of another account", of_another_account)):
                 make()
-                visitor, base = web.visit(job)
-                assert is_waiting(visitor.ask(base)), name
-                assert is_waiting(visitor.ask(f"{base}_ucloud/go")), name
+                until = time.monotonic() + 2 * AGAIN_SECONDS  # by which the file is read
+                while time.monotonic() < until:
+                    assert is_waiting(visitor.ask(base)), name
+                    assert is_waiting(visitor.ask(f"{base}_ucloud/go")), name
         finally:
             write(port + "\n")
     assert came == []
-    visitor, base = web.visit(job)
-    assert visitor.ask(base).status == 200
+    wait_until("the port is known again", lambda: visitor.ask(base).status == 200, seconds=PATIENCE)
 
 
 def test_a_closed_job_closes_its_pages(web: Web) -> None:

@@ -58,7 +58,7 @@ class _Known:
 
 
 @dataclass(frozen=True, slots=True)
-class _Key:
+class _PortFile:
     job_id: str
     rank: int
     run: int | None
@@ -81,12 +81,12 @@ class Announcements:
         self._files = files
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: dict[_Key, _Known] = {}
-        self._reads: dict[_Key, _Read] = {}  # that are under way
+        self._known: dict[_PortFile, _Known] = {}
+        self._reads: dict[_PortFile, _Read] = {}  # that are under way
 
     def of(self, session: Session, row: JobRow) -> Announcement | None:
         """What the file of a session's job and rank says, or said a moment ago."""
-        key = _Key(row.id, session.rank, session.run)
+        key = _PortFile(row.id, session.rank, session.run)
         read, began = self._begin(key, row)
         known = self._lasting(key)
         if read is not None and (began or known is None):
@@ -95,7 +95,7 @@ class Announcements:
             known = self._lasting(key)
         return known
 
-    def _begin(self, key: _Key, row: JobRow) -> tuple[_Read | None, bool]:
+    def _begin(self, key: _PortFile, row: JobRow) -> tuple[_Read | None, bool]:
         """The read that is under way, if one is needed, and whether it has begun here."""
         with self._lock:
             if (read := self._reads.get(key)) is not None:
@@ -111,7 +111,7 @@ class Announcements:
         call.add_done_callback(lambda _: self._reads.pop(key, None))
         return read, True
 
-    def _lasting(self, key: _Key) -> Announcement | None:
+    def _lasting(self, key: _PortFile) -> Announcement | None:
         with self._lock:
             known, read = self._known.get(key), self._reads.get(key)
             if known is None:
@@ -119,7 +119,7 @@ class Announcements:
             since = known.read_at if read is None else max(known.read_at, read.began_at)
             return known.announcement if self._clock() - since <= STALE_SECONDS else None
 
-    def _read(self, key: _Key, row: JobRow) -> None:
+    def _read(self, key: _PortFile, row: JobRow) -> None:
         path = self._provider.job_paths(row).port_file(key.rank)
         try:
             text = read_small(partial(self._provider.impersonation(row.local_user).open, path), FILE_BYTES)
