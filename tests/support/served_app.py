@@ -1,6 +1,7 @@
 """An application for the tests of the web server: it answers slowly, or at length, when it is told to."""
 
 import gc
+import os
 import resource
 import time
 from pathlib import Path
@@ -30,7 +31,7 @@ app.extensions["ucloud-slurm"] = SimpleNamespace(tokens=SimpleNamespace(verify=_
 @app.route("/held")
 def held() -> Response:
     """What the process holds: requests and bytes in its budgets, connections, and descriptors."""
-    (worker,) = (each for each in gc.get_objects() if isinstance(each, Worker))
+    (worker,) = (each for each in gc.get_objects() if isinstance(each, Worker) and each.pid == os.getpid())
     taken = worker._budgets
     waiting = sum(len(each) for each in worker._waiting.values())
     counts = (taken._taken.total(), taken._by_caller.total(), taken._bytes.total(), worker.nr_conns, waiting)

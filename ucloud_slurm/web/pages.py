@@ -7,7 +7,7 @@ request: 204 with ``X-UCloud-Upstream``; 401 while the application has not annou
 
 import socket
 from collections.abc import Mapping
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from flask import Blueprint, Response, render_template, request
 
@@ -122,9 +122,9 @@ def blueprint(provider: Provider, files: Lazy[Bulkhead]) -> Blueprint:
     @place.get("/authorize")
     def authorize() -> Response:
         label = request.headers.get("X-UCloud-Session", "")
-        original = urlsplit(request.headers.get("X-Original-URI", ""))
-        screen = original.path.endswith(f"/{PLACE}/vnc")
-        token = parse_qs(original.query).get("token", [""])[0] if screen else ""
+        path, _, query = request.headers.get("X-Original-URI", "").partition("?")
+        screen = path.endswith(f"/{PLACE}/vnc")
+        token = parse_qs(query).get("token", [""])[0] if screen else ""
         session = provider.sessions.find(token, Kind.VNC, provider.now()) if screen else pages.current(label)
         if session is None or session.address is None or session.label != label:
             return Response(status=403)

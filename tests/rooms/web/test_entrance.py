@@ -5,8 +5,10 @@ import errno
 import itertools
 import json
 import os
+import random
 import resource
 import socket
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -17,7 +19,7 @@ import pytest
 import requests
 from pytest_mock import MockerFixture
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import Ping
+from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
 from tests.conftest import World
 from tests.sandbox.core import CoreError
@@ -251,3 +253,79 @@ def test_between_two_turns_of_the_event_loop_few_frames_of_a_flood_are_taken() -
         return [after - before for before, after in itertools.pairwise(counts)]
 
     assert max(asyncio.run(flood())) <= most
+
+
+# ---- what they leave
+
+
+def handshake(world: World, path: str, headers: str = "") -> socket.socket:
+    """A WebSocket whose opening is not answered yet."""
+    sock = socket.create_connection(("127.0.0.1", int(world.url.rpartition(":")[2])), PATIENCE)
+    opening = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: a\r\nSec-WebSocket-Version: 13\r\n"
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{headers}{opening}\r\n".encode())
+    return sock
+
+
+def test_a_ping_that_comes_with_a_close_frame_is_no_error(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    sender = Connection(ConnectionType.CLIENT)
+    call = json.dumps({"call": "x", "streamId": "1", "payload": {}})
+    sent = sender.send(Ping(b"a")) + sender.send(TextMessage(call)) + sender.send(CloseConnection(code=1000))
+    with handshake(world, SHELL) as sock:
+        assert sock.recv(1000).startswith(b"HTTP/1.1 101")
+        sock.sendall(sent)
+        while sock.recv(1000):
+            pass
+    assert "unexpected" not in caplog.text
+
+
+def random_frames(chance: random.Random, calls: list[str]) -> bytes:
+    sender = Connection(ConnectionType.CLIENT)
+    kinds = (
+        lambda: Ping(b"a"),
+        lambda: BytesMessage(b"a" * 40_000),
+        lambda: TextMessage("[" * 3000),
+        lambda: TextMessage("a" * 30_000, message_finished=True),
+        lambda: TextMessage(chance.choice(calls)),
+        lambda: TextMessage(chance.choice(calls)),
+    )
+    sent = b"".join(sender.send(chance.choice(kinds)()) for _ in range(chance.choice((0, 1, 2, 5, 30))))
+    last = chance.choice((None, TextMessage("x" * 60_000, message_finished=False), CloseConnection(code=1000)))
+    return sent + (b"" if last is None else sender.send(last))
+
+
+def test_random_connections_leave_nothing_behind(
+    world: World, job: str, entrances: list[Entrance], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_log(world, job)
+    token = world.core.tokens.core_token()
+    follow = {"call": "jobs.provider.example.follow", "payload": {"type": "init", "job": job_data(job)}, "bearer": token}
+    shells = [{"type": "initialize", "cols": 80, "rows": 25} | session(world, job) for _ in range(8)]
+    opened = [{"call": "jobs.compute.example.shell.open", "payload": payload} for payload in shells]
+    calls = [json.dumps(call | {"streamId": "1"}) for call in ({"call": "x", "payload": {}}, follow, *opened)]
+    chances = iter([random.Random(seed) for seed in range(120)])
+
+    def visit_all() -> None:
+        for chance in chances:
+            headers = chance.choice(("", "", f"Authorization: Bearer {token}\r\n"))
+            with handshake(world, chance.choice((SHELL, FOLLOW)), headers) as sock, suppress(OSError):
+                if chance.random() < 0.9:
+                    sock.recv(1000)
+                sent = random_frames(chance, calls)
+                sock.sendall(sent[: chance.choice((len(sent), chance.randrange(len(sent) + 1)))])
+                if chance.random() < 0.5:
+                    sock.shutdown(socket.SHUT_WR)
+                    sock.recv(1000)
+
+    threads = [threading.Thread(target=visit_all) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (held,) = entrances
+    budgets = (held._known, held._descriptors, held._logs, held._logs_of_job, held.strangers_memory, held.known_memory)
+    wait_until(
+        "all of it is given back",
+        lambda: not (held._strangers or held._visits or any(budget.used for budget in budgets)),
+        seconds=30,
+    )
+    assert "unexpected" not in caplog.text

@@ -331,6 +331,20 @@ def test_a_reload_loses_no_request_and_leaves_the_socket(tmp_path: Path) -> None
         assert Path(str(server.address)).stat().st_ino == inode
 
 
+def test_processes_start_while_the_socket_has_been_deleted_and_what_is_connected_stays(tmp_path: Path) -> None:
+    with running(tmp_path) as server, server.connect() as sock:
+        sock.sendall(head(f"{CALL}?begun={tmp_path}/begun&wait={tmp_path}/go", TOKEN))
+        wait_until("a request is under way", (tmp_path / "begun").exists, seconds=20)
+        Path(str(server.address)).unlink()
+        server.process.send_signal(1)
+        wait_until("another took over", lambda: server.log.read_text().count("Booting worker") == 2, seconds=20)
+        (tmp_path / "go").touch()
+        assert read(sock)[0] == 200
+        wait_until("the old one is gone", lambda: "Worker exiting" in server.log.read_text(), seconds=30)
+        assert "failed to boot" not in server.log.read_text()
+        Path(str(server.address)).touch()  # gunicorn deletes what it has made
+
+
 # ---- decisions
 
 

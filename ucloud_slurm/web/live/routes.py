@@ -119,16 +119,16 @@ def _check_origin(provider: Provider, origin: str | None) -> None:
     :raises Forbidden: the origin is not known
     """
     known = (provider.config.ucloud.url, provider.config.provider.url, *provider.config.ucloud.origins)
-    if origin is not None and _origin(origin) not in {_origin(url) for url in known}:
+    if origin is not None and _origin(origin) not in {_origin(url) for url in known} - {None}:
         raise Forbidden("This page may not open connections to the provider (see ucloud.origins).")
 
 
-def _origin(url: str) -> tuple[str, str, int | None]:
-    parts = urlsplit(url)
+def _origin(url: str) -> tuple[str, str, int | None] | None:
     try:
+        parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        port = -1
+        return None
     return parts.scheme, parts.hostname or "", port or {"http": 80, "https": 443}.get(parts.scheme)
 
 

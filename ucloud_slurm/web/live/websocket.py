@@ -140,7 +140,10 @@ class WebSocketConnection:
     async def _send(self, frame: Mapping[str, Any]) -> None:
         if not self._open:
             raise WebSocketClosedError
-        data = self._protocol.send(TextMessage(json.dumps(frame)))
+        try:
+            data = self._protocol.send(TextMessage(json.dumps(frame)))
+        except LocalProtocolError:  # the peer's Close frame has been read
+            raise WebSocketClosedError from None
         self._writer.write(data)
         await self._drain()
         await asyncio.sleep(self.visit.pause(len(data)))
@@ -174,7 +177,8 @@ class WebSocketConnection:
                     self._answer_close(event)
                     return
                 if isinstance(event, Ping):
-                    self._writer.write(self._protocol.send(event.response()))
+                    with suppress(LocalProtocolError):  # a Close frame has come with it
+                        self._writer.write(self._protocol.send(event.response()))
                     await self._drain()
                 elif isinstance(event, TextMessage | BytesMessage):
                     self._keep(event.data.encode() if isinstance(event.data, str) else bytes(event.data))

@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ class Peers:
         for listener in listeners:
             path = listener.getsockname()
             if isinstance(path, str) and path.startswith("/"):
-                self._groups[path] = Path(path).stat().st_gid
+                with suppress(OSError):  # somebody has deleted it: nobody can connect
+                    self._groups[path] = Path(path).stat().st_gid
         self._uid = os.geteuid()
 
     def refused(self, sock: socket.socket, listener: Any) -> str | None:
