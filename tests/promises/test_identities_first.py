@@ -5,6 +5,7 @@ import pwd
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ from tests.support.factories import job_data
 from tests.support.foreign import foreign
 from tests.support.model import Model
 from ucloud_slurm.provider import reconciliation
+from ucloud_slurm.provider.identities import missing_jobs
 from ucloud_slurm.store.job_state import JobPhase, Stop
+from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.reports import JobState
 from ucloud_slurm.ucloud.wire import from_data
+from ucloud_slurm.users.mapping import Table
 
 OWNERS = 10
 ASKING_SECONDS = 0.9  # of the site's program, for each of them
@@ -204,3 +208,25 @@ def test_a_pass_asks_for_the_users_of_unknown_jobs_for_a_while_only(
     assert reconciliation.reconcile(world.provider)
     assert sorted(program.users()) == ["user0", "user1", "user2"]
     assert {world.row(job.id).local_user for job in jobs} == {"ada"}
+
+
+def test_a_name_service_that_is_slow_for_each_user_keeps_no_call_beyond_its_time(
+    open_provider: Open, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = open_provider()
+    provider = replace(provider, mapping=Table(provider.config, provider.people))
+    asked: list[str] = []
+    now = 1000.0
+
+    def slow(name: str) -> pwd.struct_passwd:
+        nonlocal now
+        now += 1
+        asked.append(name)
+        return pwd.struct_passwd((name, "x", 54321, 54321, "", "/home", "/bin/bash"))
+
+    links = [UserLink(f"user{number}", f"ada{number}", 54321, clock(), "test") for number in range(OWNERS)]
+    provider.people.add(links, per_account=None)
+    monkeypatch.setattr(pwd, "getpwnam", slow)
+    monkeypatch.setattr("ucloud_slurm.provider.identities.time.monotonic", lambda: now)
+    jobs = [from_data(Job, each) for each in unknown(OWNERS)]
+    assert len(missing_jobs(provider, jobs, now + 3)) == len(asked) == 3

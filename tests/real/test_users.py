@@ -240,6 +240,25 @@ except (BrokenPipeError, ConnectionResetError):
 """
 
 
+def test_a_site_that_has_sudo_record_what_is_typed_does_not_come_between_the_runner_and_the_program(
+    people: People, tmp_path: Path
+) -> None:
+    rule = Path("/etc/sudoers.d/ucloud-slurm-recording")
+    service = people.cluster.service_user
+    rule.touch(mode=0o440)
+    rule.write_text(
+        "".join(f"Defaults:{service} {each}\n" for each in ("log_input, log_output, use_pty", f"iolog_dir={tmp_path}"))
+    )
+    ours, theirs = socket.socketpair()
+    try:
+        with ours, theirs:
+            argv = ["runuser", "-u", service, "--", "sudo", "-n", "-u", "alice", "--", str(people.program)]
+            done = subprocess.run(argv, stdin=theirs.fileno(), capture_output=True, text=True, check=False, timeout=60)
+    finally:
+        rule.unlink()
+    assert "a socket of another account" in done.stderr, "it is root's, and it is the socket"
+
+
 def test_the_runner_serves_the_service_only(people: People) -> None:
     path = people.site.folder / "runner.sock"
     assert path.stat().st_mode & 0o777 == 0o600

@@ -24,10 +24,11 @@ class Place(Protocol):
 def rule(account: str, program: Path, group: str) -> str:
     """The rule, as the installation guide has it (sudoers(5)).
 
-    Where sudo gives programs a terminal of their own (``use_pty``) it must not here: descriptors are handed back.
-    ``""`` allows no arguments.
+    Where sudo puts a terminal (``use_pty``) or pipes (``log_input``) in front of programs it must not here: their
+    standard input is a socket. ``""`` allows no arguments.
     """
-    return f'Defaults!{program} !use_pty, !requiretty\n{account} ALL = (%{group}) NOPASSWD: {program} ""\n'
+    switches = "!use_pty, !requiretty, !log_input, !log_output"
+    return f'Defaults!{program} {switches}\n{account} ALL = (%{group}) NOPASSWD: {program} ""\n'
 
 
 def allow(cluster: Place, program: Path, group: str) -> None:

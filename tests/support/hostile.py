@@ -2,12 +2,14 @@
 
 import os
 import pwd
+import random
 import signal
 import socket
 import struct
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from tests.support.lingering import send_lingering
@@ -137,6 +139,28 @@ def sends_what_lingers(channel: Channel, user: str, asked: int) -> None:
         time.sleep(600)
 
 
+def anything(channel: Channel, user: str, seed: int) -> None:
+    """Does what it should and what it should not, in an order that only the seed says."""
+    chance = random.Random(seed)
+    actions: list[Callable[[], object]] = [
+        lambda: _hello(channel, user),
+        lambda: _request(channel),
+        lambda: channel.sendall(_framed(ANSWER)),
+        lambda: channel.sendall(_framed(chance.choice([b"[]", b"{", b"{}", b"[" * 2000, b'{"found": NaN}', b"\xff", b""]))),
+        lambda: channel.sendall(chance.choice([b"\0", b"\xff\xff\xff\xff", b"\0\0\0\5{}", b"\0\x20\0\0{"])),
+        lambda: _pieces(channel, _framed(ANSWER), chance.choice([1, 4, 253]), size=chance.choice([1, 7, 100])),
+        lambda: os.write(2, b"x" * chance.choice([1, 5000, 200_000])),
+        lambda: channel.shutdown(chance.choice([socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR])),
+        lambda: time.sleep(chance.choice([0.01, 0.1, 1.5])),
+        lambda: os.kill(os.getpid(), chance.choice([signal.SIGKILL, signal.SIGSTOP])),
+    ]
+    if chance.random() < 0.8:
+        _hello(channel, user)
+    for _ in range(chance.randrange(1, 12)):
+        with suppress(BlockingIOError):
+            chance.choice(actions)()
+
+
 def silent(channel: Channel, _user: str, _: int) -> None:
     _request(channel)
     time.sleep(600)
@@ -212,6 +236,7 @@ BEHAVIOURS: dict[str, Callable[[Channel, str, int], None]] = {
         answer_with_one,
         unasked_descriptors,
         sends_what_lingers,
+        anything,
         silent,
         stays,
         mute,

@@ -81,8 +81,8 @@ class Bulkhead:
         try:
             return future.result(within)
         except TimeoutError:
-            if future.done():
-                raise
+            if future.done():  # it has raised this itself, or has returned a moment ago
+                return future.result()
             self.abandon(account, future, discard)
             raise StuckError(f"a call for {account} has not returned within {within:g} s") from None
 

@@ -164,6 +164,8 @@ class Table:
         self._people = people
 
     def identity(self, username: str, project: str | None, within: float | None = None) -> Identity:
+        if within is not None and within <= 0:
+            raise IdentityUnavailableError  # the name service may take as long for each as for those before
         link = self._people.of(username)
         if link is None:
             raise Forbidden(

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 import pytest
 
@@ -126,3 +127,19 @@ def test_what_a_call_raises_reaches_the_one_who_waits(bulkhead: Bulkhead) -> Non
 
     with pytest.raises(TimeoutError, match="its own"):
         bulkhead.call("user", fail, within=PATIENCE)
+
+
+def test_what_returns_just_when_the_time_is_over_is_not_lost(bulkhead: Bulkhead, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(Future[int]):
+        """The wait ends without it, and it returns then."""
+
+        def result(self, timeout: float | None = None) -> int:
+            found = super().result(PATIENCE)
+            if timeout is not None:
+                raise TimeoutError
+            return found
+
+    late = Late()
+    late.set_result(7)
+    monkeypatch.setattr(bulkhead, "submit", lambda _account, _work: late)
+    assert bulkhead.call("user", lambda: 7, within=0.01) == 7

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.sandbox.processes import wait_until
 from tests.support import hostile
@@ -58,6 +60,7 @@ def release(result: Any) -> None:
         result.close()
 
 
+KNOWN: dict[str, int] = {}  # descriptors after the first example, by the folder of the test
 HOSTILE = [
     *(f"hello_with_descriptors {count}" for count in (1, 4, 253)),
     *(f"answer_with_descriptors {count}" for count in (1, 4, 253)),
@@ -100,6 +103,30 @@ def test_what_a_program_sends_or_does_not_leaves_no_descriptor_and_keeps_nobody_
         return descriptors() - 2 * (sum(len(programs) for programs in site.runner._idle.values()) - 1)
 
     wait_until("nothing is left", lambda: left() <= before, seconds=PATIENCE)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10**6))
+def test_whatever_a_program_does_in_any_order_leaves_no_descriptor(site: Site, seed: int) -> None:
+    with site.runner._changed:
+        site.runner._silent.clear()
+    site.behave("ada", f"anything {seed}")
+    for request in each_request(site.client("ada"), site.folder):
+        with suppress(*FAILURES):
+            release(request())
+    for pid in hostile.pids(site.folder, "ada"):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    (site.folder / "ada.pids").unlink(missing_ok=True)
+
+    def ended() -> bool:
+        site.runner._prune(everything=True)
+        return not site.runner._closed and not site.runner._programs
+
+    site.client("bob").prepare(str(site.folder / "bobs"), {})
+    wait_until("no request is served", lambda: not site.runner._requests, seconds=PATIENCE)
+    wait_until("all have ended", ended, seconds=PATIENCE)
+    assert descriptors() <= KNOWN.setdefault(str(site.folder), descriptors())
 
 
 def test_a_thousand_answers_with_descriptors_leave_none(site: Site) -> None:

@@ -358,3 +358,22 @@ def test_a_command_that_will_not_end_is_ended_and_leaves_no_descriptor(mocker: M
     terminal.close()
     assert not Path(f"/proc/{pid}").exists()
     assert set(os.listdir("/proc/self/fd")) <= set(before)  # noqa: PTH208  what earlier tests held may be closed
+
+
+def test_a_size_that_comes_while_a_shell_ends_reaches_no_terminal(world: World, job: str, mocker: MockerFixture) -> None:
+    ends, over, close = threading.Event(), threading.Event(), terminal_module.PtyTerminal.close
+
+    def waits(terminal: terminal_module.PtyTerminal) -> None:
+        ends.set()
+        assert over.wait(30)
+        close(terminal)
+
+    mocker.patch.object(terminal_module.PtyTerminal, "close", waits)
+    resized = mocker.spy(terminal_module.PtyTerminal, "resize")
+    with world.core.shell(opened(world, job)) as shell:
+        shell.send("exit\r")
+        assert ends.wait(30)
+        assert shell.resize(132, 43).payload == {"type": "ack"}
+        over.set()
+        assert shell.wait_closed().status == 200
+    assert resized.call_count == 0

@@ -125,6 +125,8 @@ class Shell:
 
         :raises TooMany: the shell has not taken earlier sizes
         """
+        if self._end.done():
+            return  # the number of its descriptor may be that of another terminal now
         try:
             self._terminal.resize(cols, rows)
         except BlockingIOError:
