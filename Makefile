@@ -14,7 +14,7 @@ WHEELHOUSE := build/wheelhouse
 COMPILE := $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-.PHONY: help venv demo test test-real test-beside test-rest test-pyslurm bench bench-pyslurm lint docs lock sbom audit wheelhouse format clean
+.PHONY: help venv demo test test-real test-beside test-rest test-pyslurm attack bench bench-pyslurm lint docs lock sbom audit wheelhouse format clean
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
@@ -39,6 +39,9 @@ test-rest: venv  ## Only the others.
 
 test-pyslurm: venv  ## Real pyslurm with the Slurm of Debian sid, in a folder of its own (root; the first time it takes minutes).
 	$(BIN)/python -m tests.sandbox sid run -- python -m pytest -m real --backend=pyslurm tests/rooms/slurm
+
+attack: venv  ## Attack the installed service from everywhere, and show what each attack got (root; about ten minutes).
+	$(BIN)/python -m tests.sandbox attack
 
 bench: venv  ## Measure everything beside Slurm's bare commands, and write it into the documentation (about ten minutes).
 	@$(PIP) install --use-pep517 --editable '.[bench]'

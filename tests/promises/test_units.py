@@ -26,9 +26,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.sandbox import packages, sudo
+from tests.sandbox import nginx, packages, sudo
 from tests.sandbox.site import free_port
-from tests.support import nginx
 from tests.support.tls import certificate
 from ucloud_slurm.app import LARGEST_REQUEST_BYTES
 from ucloud_slurm.config import UsersSection

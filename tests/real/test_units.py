@@ -18,9 +18,9 @@ from tests.sandbox.browser import Browser
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.core import ERAS, SimulatedCore
 from tests.sandbox.installation import Installation
+from tests.sandbox.living import WANTED, WEB_SOCKET, Living
 from tests.sandbox.processes import wait_until
 from tests.support.factories import application, word
-from tests.support.systemd import WANTED, WEB_SOCKET, Living
 from ucloud_slurm.system.limits import OPEN_FILES
 
 pytestmark = pytest.mark.beside

@@ -151,4 +151,21 @@ def plots(folder: Path) -> None:
             click.echo(path)
 
 
+@sandbox.command()
+@click.option("--only", metavar="ATTACKS", help="Play only these attacks, and no load, such as half-frames,code-in-ps.")
+@click.option("--load/--no-load", default=True, show_default=True, help="Also do everything at once, and measure.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A file for the table and the figures as JSON.")
+@click.pass_obj
+def attack(cluster: "Cluster", only: str | None, load: bool, out: Path | None) -> None:
+    """Attack the installed service as strangers, researchers, jobs and a taken-over service do (root).
+
+    Takes about ten minutes, and leaves nothing running that was not running before. Exits with 0 only if the service
+    held against all of it.
+    """
+    from tests.sandbox.attack.run import Kit
+
+    with explained():
+        sys.exit(0 if Kit(cluster, click.echo).run(only, load=load, out=out) else 1)
+
+
 sandbox.add_command(sid)

@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 from selenium import webdriver
 
 from tests.conftest import site_opener
+from tests.sandbox import nginx
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.core import SimulatedCore
 from tests.sandbox.installation import Installation
 from tests.sandbox.site import Site, free_port
-from tests.support import nginx
 from tests.support.factories import application, word
 from tests.support.tls import certificate
 

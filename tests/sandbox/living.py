@@ -17,14 +17,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.sandbox import packages
+from tests.sandbox import nginx, packages
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.core import SimulatedCore
 from tests.sandbox.installation import Installation
 from tests.sandbox.processes import find, wait_until
 from tests.sandbox.site import free_port, toml
-from tests.support import nginx
-from tests.support.unix_http import get
+from tests.sandbox.unix_http import get
 from ucloud_slurm.users import bundle
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +97,7 @@ class Living:
     """A systemd with the product installed as the guide says, and a Core that it serves. Needs root.
 
     :ivar jobs: the folder of jobs that run as the service's own account
+    :ivar first: its first process, as this machine numbers it
     """
 
     def __init__(self, cluster: Cluster, installation: Installation, core: SimulatedCore) -> None:
@@ -106,7 +106,7 @@ class Living:
         self._core = core
         self._folder = cluster.folder / "living"
         self._process: subprocess.Popen[bytes] | None = None
-        self._first = 0
+        self.first = 0
         self._address = f"127.0.0.1:{free_port()}"
         self.jobs = cluster.folder / "living-jobs"
 
@@ -140,7 +140,7 @@ class Living:
         if self._process is None or self._process.poll() is not None:
             raise AssertionError((self._folder / "log").read_text())
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        self._first = int(children[0]) if children else 0
+        self.first = int(children[0]) if children else 0
         return bool(children) and self.systemctl("is-active", "ours.target", check=False) == "active"
 
     def stop(self) -> None:
@@ -148,7 +148,7 @@ class Living:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            first = find(self._first)
+            first = find(self.first)
             wait_until("its processes are gone", lambda: first is None or not first.alive(), seconds=30)
         shutil.rmtree(self._folder, ignore_errors=True)
         shutil.rmtree(self.jobs, ignore_errors=True)
@@ -238,11 +238,16 @@ class Living:
 
     # -- using ----------------------------------------------------------------------------------------------
 
-    def run(self, *argv: str, user: str = "root", check: bool = True) -> str:
+    def argv(self, *argv: str, user: str = "root") -> list[str]:
+        """The words that run a command in there."""
+        enter = ["nsenter", f"--target={self.first}", "--mount", "--pid", "--uts", "--ipc", "--cgroup"]
+        return [*enter, "runuser", "-u", user, "--", *argv] if user != "root" else [*enter, *argv]
+
+    def run(self, *argv: str, user: str = "root", check: bool = True, stdin: str = "") -> str:
         """Runs a command in there; returns what it printed."""
-        enter = ["nsenter", f"--target={self._first}", "--mount", "--pid", "--uts", "--ipc", "--cgroup"]
-        command = ["runuser", "-u", user, "--", *argv] if user != "root" else [*argv]
-        done = subprocess.run([*enter, *command], capture_output=True, text=True, check=False, timeout=90, cwd="/")
+        done = subprocess.run(
+            self.argv(*argv, user=user), input=stdin, capture_output=True, text=True, check=False, timeout=90, cwd="/"
+        )
         text = (done.stdout + done.stderr).strip()
         assert done.returncode == 0 or not check, f"{shlex.join(argv)} ended with {done.returncode}: {text}"
         return text
@@ -274,12 +279,12 @@ class Living:
 
         :raises OSError: nobody answers
         """
-        return get(f"/proc/{self._first}/root{WEB_SOCKET}", path, timeout)
+        return get(f"/proc/{self.first}/root{WEB_SOCKET}", path, timeout)
 
     def connect(self) -> socket.socket:
         """A connection of root's to the service that has sent nothing."""
         sock = socket.socket(socket.AF_UNIX)
-        sock.connect(f"/proc/{self._first}/root{WEB_SOCKET}")
+        sock.connect(f"/proc/{self.first}/root{WEB_SOCKET}")
         return sock
 
     @property
