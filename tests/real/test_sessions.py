@@ -25,8 +25,6 @@ from tests.sandbox.processes import answers, wait_until
 from tests.support.web import PACKAGES, PATIENCE, PORT, Visitor, Web, chromium, is_closed, is_waiting, web_opener
 from ucloud_slurm.web.announcements import AGAIN_SECONDS, FRESH_SECONDS
 
-pytestmark = pytest.mark.beside
-
 HANDSHAKE = {
     "Upgrade": "websocket",
     "Connection": "Upgrade",

@@ -93,6 +93,12 @@ def test_a_step_with_other_contents_is_wrong_and_said_so(wrong: Step) -> None:
     assert lines[-1].startswith("WRONG: ")
 
 
+def test_a_report_may_be_said_once_more_and_another_one_may_not() -> None:
+    again = [*BEGIN, *reported(1, left=False), *reported(1, left=False), POOR, *reported(1, left=False)]
+    assert play(MISSING_CREDITS_REPORTED, again)[0].complete
+    assert not play(MISSING_CREDITS_REPORTED, [*again, *reported(2, left=False)])[0].complete
+
+
 @pytest.mark.parametrize("rows", [OUT_OF_SYNC, OUT_OF_SYNC_REPORTED])
 def test_a_comment_out_of_turn_is_wrong(rows: tuple[Row, ...]) -> None:
     conversation, _ = play(rows, BEGIN)
