@@ -14,6 +14,7 @@ from ucloud_slurm.cli.output import Line
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.scheduler import Scheduler
+from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import PeopleRule, own_account
 from ucloud_slurm.system.filelock import LISTENER, exclusive_lock
 from ucloud_slurm.users import bundle, service
@@ -87,7 +88,7 @@ def test_a_runner_that_does_not_answer_is_a_failure(configure: Configure) -> Non
 
 
 def test_a_runner_that_may_not_act_is_a_failure_that_says_where_to_look(configure: Configure, runner: FakeRunner) -> None:
-    runner.answer = {"refused": "the provider may not act as the account u1"}
+    runner.answer = {"refused": "the provider may not act as the account u1", "form": ipc.FORM}
     level, text = found(configure("table"))[-1]
     assert level == "failed"
     assert "journalctl -u ucloud-slurm-runner" in text
