@@ -2,7 +2,7 @@
 
 ``files PATTERN...`` prints the paths that could be read or written; ``find`` takes secrets as JSON in a line of its
 input and prints where they stand in commands and environments of processes, until its input is closed; ``poke
-PATTERN`` does to processes what one account may do to another's, and prints what was not refused.
+PATTERN`` does to processes what one account may do to another's, and prints what was not refused once they had started.
 """
 
 import ctypes
@@ -12,12 +12,14 @@ import re
 import select
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 ATTACH, DETACH = 16, 17  # ptrace(2)
 PROC = Path("/proc")
+STARTING_SECONDS = 3.0  # by which a program has protected itself, on a busy machine too
 
 
 def processes() -> Iterator[int]:
@@ -82,7 +84,10 @@ def poke(pattern: str) -> dict[str, object]:
         command = text(pid, "cmdline")
         if re.search(pattern.encode(), command) and b"look.py" not in command:
             count += 1
-            got.update(poke_one(pid))
+            until = time.monotonic() + STARTING_SECONDS
+            while (given := set(poke_one(pid))) - {"SIGCONT"} and time.monotonic() < until:
+                select.select([], [], [], 0.05)
+            got |= given
     return {"processes": count, "got": sorted(got)}
 
 
