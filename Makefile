@@ -40,7 +40,7 @@ test-rest: venv  ## Only the others.
 test-pyslurm: venv  ## Real pyslurm with the Slurm of Debian sid, in a folder of its own (root; the first time it takes minutes).
 	$(BIN)/python -m tests.sandbox sid run -- python -m pytest -m real --backend=pyslurm tests/rooms/slurm
 
-attack: venv  ## Attack the installed service from everywhere, and show what each attack got (root; about ten minutes).
+attack: venv  ## Attack the installed service from everywhere, and show what each attack got (root; about a quarter of an hour).
 	$(BIN)/python -m tests.sandbox attack
 
 bench: venv  ## Measure everything beside Slurm's bare commands, and write it into the documentation (about ten minutes).
