@@ -16,8 +16,8 @@ from ucloud_slurm.errors import CoreRefusedError
 
 MAX_TEXT_CHARACTERS = 10_000  # of a text that people read; a longer one is cut
 MAX_NAME_BYTES = 1024  # of every other text: a third of what PostgreSQL takes into an index
-MAX_ITEMS = 1000
-MAX_INTEGER = 2**63 - 1
+MAX_ITEMS = 1000  # of a bulk, in both directions (contract: bulk requests)
+MAX_INTEGER = 2**63 - 1  # of a number in JSON, in both directions
 MAX_USAGE = 2**53  # sums of it stay 64-bit numbers
 MAX_INT4 = 2**31 - 1
 BAD_REQUEST = 400

@@ -7,10 +7,9 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from ucloud_slurm.ucloud.applications import Application, ApplicationParameter, NameAndVersion, SimpleDuration
+from ucloud_slurm.ucloud.gate import MAX_ITEMS
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
 from ucloud_slurm.ucloud.wire import Bool, Int, Message
-
-MAX_ITEMS = 1000
 
 
 class Workflow(Message):

@@ -12,12 +12,12 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
 from ucloud_slurm.errors import Refused, one_line
+from ucloud_slurm.ucloud.gate import MAX_INTEGER
 
 Int = Annotated[int, Strict()]
 Bool = Annotated[bool, Strict()]
 
 MAX_ERRORS = 5  # in one sentence
-MAX_INTEGER = 2**63 - 1
 
 
 class Message(BaseModel):

@@ -31,7 +31,6 @@ PROGRAMS_PER_USER = 4  # also of those that do not end
 PROGRAMS = 64  # in all; each takes about 10 MiB
 REQUESTS_PER_USER = 16
 REQUESTS = 160  # that are served at a time
-REUSE_SECONDS = 45.0  # that an idle program is used again; it ends by itself a little later
 CALLER_SECONDS = 5.0  # for a caller to send its request, and to take the answer
 MARGIN_SECONDS = 3.0  # that a program has beyond the deadline of a request
 LONGEST_SECONDS = 1000.0  # that a request may take

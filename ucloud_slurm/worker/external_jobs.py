@@ -11,8 +11,8 @@ from ucloud_slurm.provider.identity import identity_of
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.job_rows import NewJob, OpenJob
 from ucloud_slurm.store.job_state import JobPhase
-from ucloud_slurm.ucloud.gate import NamedProject, NamedUser
-from ucloud_slurm.ucloud.jobs import MAX_ITEMS, Job
+from ucloud_slurm.ucloud.gate import MAX_ITEMS, NamedProject, NamedUser
+from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.wire import from_data
 
 log = logging.getLogger(__name__)
