@@ -100,15 +100,13 @@ def test_a_refusal_in_the_middle_takes_back_what_slurm_has(world: World, mocker:
     assert world.core.protocol_errors == [], "UCloud hears nothing of jobs that it was refused"
 
 
-def test_a_refused_bulk_is_answered_in_time_where_the_disk_is_slow(
+def test_a_refused_bulk_waits_for_the_disk_a_few_times_and_not_for_each_item(
     world: World, mocker: MockerFixture, durable: list[float]
 ) -> None:
     refuse_from(world, mocker, 0)
     create(world, 1)  # what is loaded once is loaded
     durable.clear()
-    begun = time.monotonic()
     assert create(world, JOBS)[0] == 403
-    assert time.monotonic() - begun < 3.0
     assert len(durable) <= 2 * AT_ONCE + 6
 
 

@@ -76,13 +76,13 @@ mount --bind /run/cluster "$2"
 mount --bind /run/homes "$3"
 mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
+cp -a /etc /run/etc
+mount --bind /run/etc /etc
 for place in {places}; do
     mkdir -p "$place"
     mount -t tmpfs -o mode=755 tmpfs "$place"
 done
-cp /etc/group /run/group
-echo '{proxy}' >> /run/group
-mount --bind /run/group /etc/group
+echo '{proxy}' >> /etc/group
 umask 022
 cp -r /run/world/root/. /
 chmod 0440 /etc/sudoers.d/*
