@@ -3,9 +3,10 @@
 import contextlib
 import os
 import pwd
+import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import requests
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.core import CoreError
 from tests.sandbox.installation import Installation
-from tests.sandbox.processes import wait_until
+from tests.sandbox.processes import Process, find, wait_until
 from tests.support.people import ALICE, BOB, PATIENCE, People, people_site
 
 pytestmark = pytest.mark.beside
@@ -113,7 +114,7 @@ def test_a_full_home_is_explained_to_its_owner(people: People) -> None:
 def failed(people: People, job_id: str) -> bool:
     """Whether an attempt to submit a job has failed."""
     lines = [line for line in people.site.log.read_text().splitlines() if f"job {job_id}: " in line]
-    return any("not submitted yet: the runner failed" in line or "of its submission is unknown" in line for line in lines)
+    return any(re.search("not submitted yet: the (runner failed|program)|of its submission is unknown", line) for line in lines)
 
 
 def others_go_on(people: People) -> None:
@@ -123,41 +124,89 @@ def others_go_on(people: People) -> None:
     assert reasons(people) == []
 
 
-def test_a_program_that_its_user_stops_delays_that_user_only(people: People) -> None:
-    people.wait_for(people.submit(ALICE), "RUNNING")
-    hurt = programs(people, "alice")
-    assert hurt != []
-    parents = [int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1]) for number in hurt]
-    for number in hurt:
-        os.kill(number, signal.SIGSTOP)
+def submits(number: int) -> bool:
+    """Whether a program runs sbatch."""
+    return Path(f"/proc/{number}/task/{number}/children").read_text() != ""
+
+
+@contextlib.contextmanager
+def each_program(people: People, user: str, what: signal.Signals, only: Callable[[int], bool] = bool) -> Iterator[None]:
+    """Every program of a user's gets a signal, again and again, while the block runs."""
+    over = threading.Event()
+
+    def send() -> None:
+        while not over.is_set():
+            for number in programs(people, user):
+                with contextlib.suppress(OSError):
+                    if only(number):
+                        os.kill(number, what)
+
+    sender = threading.Thread(target=send)
+    sender.start()
     try:
+        yield
+    finally:
+        over.set()
+        sender.join()
+
+
+def test_a_program_that_its_user_stops_delays_that_user_only(people: People) -> None:
+    with each_program(people, "alice", signal.SIGSTOP):
         first = people.submit(ALICE)
         others_go_on(people)
         wait_until("it has failed", lambda: failed(people, first), seconds=PATIENCE)
         others_go_on(people)
-        people.wait_for(first, "RUNNING")
-        assert len(people.squeue(f"--name=ucloud-{first}", "--states=all", "--format=%i")) == 1
+    people.wait_for(first, "RUNNING")
+    assert len(people.squeue(f"--name=ucloud-{first}", "--states=all", "--format=%i")) == 1
+
+
+def parent(number: int) -> int:
+    return int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def stop_and_kill(hurt: list[int]) -> list[Process]:
+    """Stops programs, and kills them when sudo has stopped with them; returns these processes of sudo."""
+    sudos = [found for number in hurt if (found := find(parent(number)))]
+    for number in hurt:
+        os.kill(number, signal.SIGSTOP)
+    # The runner may have continued one, so that it ends.
+    wait_until("sudo has stopped", lambda: all(each.stopped() or not each.alive() for each in sudos), seconds=PATIENCE)
+    for number in hurt:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+    return sudos
+
+
+def test_a_program_that_its_user_stops_and_kills_leaves_no_sudo_and_delays_nobody(people: People) -> None:
+    people.wait_for(people.submit(ALICE), "RUNNING")
+    hurt = programs(people, "alice")
+    assert hurt != []
+    sudos = stop_and_kill(hurt)
+    job_id = people.submit(ALICE)
+    assert len(people.squeue(f"--name=ucloud-{job_id}", "--format=%i")) == 1, "at once"
+    others_go_on(people)
+    wait_until("sudo has ended", lambda: not any(sudo.alive() for sudo in sudos), seconds=PATIENCE)
+
+
+def test_a_program_that_its_user_stops_and_kills_while_the_runner_ends_leaves_no_sudo(people: People) -> None:
+    people.wait_for(people.submit(ALICE), "RUNNING")
+    hurt = programs(people, "alice")
+    assert hurt != []
+    (runner,) = (process for process in people.site.processes if "'runner'" in str(process.args))
+    os.kill(runner.pid, signal.SIGSTOP)  # it continues nothing any more
+    try:
+        sudos = stop_and_kill(hurt)
     finally:
-        # sudo stops with its program, and ends with it when it is continued.
-        for number, what in [*((each, signal.SIGKILL) for each in hurt), *((each, signal.SIGCONT) for each in parents)]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(number, what)
+        runner.kill()
+        people.site.end(runner)
+        people.site.spawn("-m", "ucloud_slurm", "runner")
+    wait_until("sudo has ended", lambda: not any(sudo.alive() for sudo in sudos), seconds=PATIENCE)
+    people.wait_for(people.submit(ALICE), "RUNNING")
 
 
 def test_a_program_that_its_user_kills_while_it_submits_delays_that_user_only(people: People) -> None:
     people.wait_for(people.submit(ALICE), "RUNNING")
-    over = threading.Event()
-
-    def kill() -> None:
-        while not over.is_set():
-            for number in programs(people, "alice"):
-                with contextlib.suppress(OSError):
-                    if Path(f"/proc/{number}/task/{number}/children").read_text():  # it runs sbatch
-                        os.kill(number, signal.SIGKILL)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
+    with each_program(people, "alice", signal.SIGKILL, only=submits):
         first = people.submit(ALICE)
         for _ in range(30):
             if failed(people, first):
@@ -165,8 +214,5 @@ def test_a_program_that_its_user_kills_while_it_submits_delays_that_user_only(pe
             first = people.submit(ALICE)
         assert failed(people, first)
         others_go_on(people)
-    finally:
-        over.set()
-        killer.join()
     people.wait_for(first, "RUNNING")
     assert len(people.squeue(f"--name=ucloud-{first}", "--states=all", "--format=%i")) == 1

@@ -32,6 +32,11 @@ class Process:
             return False
         return seen.state not in "ZX" or self._has_threads()
 
+    def stopped(self) -> bool:
+        """Tell whether a signal has stopped it, and nobody has continued it."""
+        seen = _stat(self.pid)
+        return seen is not None and seen.started == self.started and seen.state == "T"
+
     def _has_threads(self) -> bool:
         # the first thread of a killed process may be gone while others still hold its ports
         try:

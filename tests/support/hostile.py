@@ -93,6 +93,17 @@ class _Trusting(Operations):
 
 def honest(channel: Channel, user: str, _: int) -> None:
     _hello(channel, user)
+    _serve(channel, user)
+
+
+def stops_before_request(channel: Channel, user: str, _: int) -> None:
+    """Serves requests when it is continued."""
+    _hello(channel, user)
+    _stop()
+    _serve(channel, user)
+
+
+def _serve(channel: Channel, user: str) -> None:
     entry = pwd.getpwuid(os.geteuid())
     account = Account(entry.pw_name, entry.pw_uid, entry.pw_gid, "/bin/bash", entry.pw_dir)
     operations = _Trusting(account, -1, PeopleRule())
@@ -243,6 +254,7 @@ BEHAVIOURS: dict[str, Callable[[Channel, str, int], None]] = {
         dies_before_hello,
         dies_amid_answer,
         stops_before_hello,
+        stops_before_request,
         stops_amid_answer,
         stops_after_answer,
         prints_without_end,

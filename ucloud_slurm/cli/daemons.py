@@ -13,6 +13,7 @@ from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.linking import report_connection
 from ucloud_slurm.system import ipc, journal
+from ucloud_slurm.system.child import continue_group_at_end
 from ucloud_slurm.users.linking import Linking, LinkServer
 from ucloud_slurm.users.runner import Runner
 from ucloud_slurm.users.service import refuse_root
@@ -29,6 +30,10 @@ def runner(path: Path | None) -> None:
     with explained():
         refuse_root()
         config = read(path)
+        try:
+            _kept = continue_group_at_end()
+        except OSError as error:
+            raise Misconfigured([f"/bin/sh: the runner cannot start it ({error.strerror}); let this account run it."]) from None
         with ipc.listener(config.users.runner, 0o600) as socket:
             Runner(config.users.sudo, config.users.program).serve(socket)
 

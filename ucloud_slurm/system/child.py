@@ -16,6 +16,8 @@ from ucloud_slurm.system import limits
 KILL_SECONDS = 1.0  # for a killed process to end
 ERRORS_BYTES = 1024 * 1024  # that are read of what was printed as errors; a pipe has less unless its user enlarges it (pipe(7))
 _PACKAGES = str(Path(__file__).parents[2])
+# Its input ends with the process that started it; kill fails when nobody is in the group any more.
+_CONTINUE = 'read -r _; while kill -s CONT -- "-$1" 2>/dev/null; do sleep 1; done'
 
 
 def isolated(module: str, *arguments: str) -> list[str]:
@@ -28,6 +30,28 @@ def isolated(module: str, *arguments: str) -> list[str]:
     end = len(arguments) + 1
     code = f"import sys; sys.path[:] = sys.argv[{end}:]; from {module} import main; main(*sys.argv[1:{end}])"
     return [sys.executable, "-I", "-S", "-c", code, *arguments, *places]
+
+
+def continue_group_at_end() -> "subprocess.Popen[bytes]":
+    """Makes this process the leader of its process group, none of whose processes stays stopped when it has ended.
+
+    Once it has, however that was, a shell in the same session, which may continue other accounts' processes (kill(2)),
+    continues the group every second, and ends with the last of it.
+
+    :returns: the shell, to be kept as long as this process lives
+    :raises OSError: it cannot be started
+    """
+    with suppress(PermissionError):  # the leader of a session leads its group already
+        os.setpgid(0, 0)
+    return subprocess.Popen(
+        ["/bin/sh", "-c", _CONTINUE, "sh", str(os.getpgrp())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": "/usr/bin:/bin"},
+        cwd="/",
+        process_group=0,
+    )
 
 
 class Child:
@@ -90,6 +114,12 @@ class Child:
     def has_ended(self) -> bool:
         """Whether it has ended; never waits."""
         return self._process.poll() is not None
+
+    def is_stopped(self) -> bool:
+        """Whether a signal has stopped it, and nobody has continued it; never waits."""
+        with suppress(ChildProcessError):  # it has ended
+            return os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+        return False
 
     def close(self) -> None:
         """Closes the channel. The child sees the end of its input."""

@@ -82,5 +82,8 @@ class Program(Child):
         return super().has_ended() and not (self._closing and self._closing.is_alive())
 
     def is_usable(self) -> bool:
-        """Whether it still waits for requests, as far as can be seen."""
-        return not self.is_readable() and time.monotonic() - self.idle_since < REUSE_SECONDS
+        """Whether it still waits for requests, as far as can be seen.
+
+        A stopped sudo keeps the channel open although its command may have been killed.
+        """
+        return not self.is_readable() and not self.is_stopped() and time.monotonic() - self.idle_since < REUSE_SECONDS

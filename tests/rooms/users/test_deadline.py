@@ -1,6 +1,5 @@
 """A submission has a deadline: whoever is stopped before it and continued after it submits nothing, and nothing in part."""
 
-import os
 import signal
 from pathlib import Path
 
@@ -41,12 +40,10 @@ def test_a_submission_arrives_whole(site: Site) -> None:
 
 
 def test_a_program_that_is_stopped_before_its_request_does_nothing_when_it_is_continued(site: Site) -> None:
-    site.client("ada").prepare(str(site.folder / "job"), {})
-    (pid,) = hostile.pids(site.folder, "ada")
-    os.kill(pid, signal.SIGSTOP)
+    site.behave("ada", "stops_before_request")
     with pytest.raises(CommandTimeoutError):
-        submit(site, "", 0.5)
-    continued([pid])
+        submit(site, "", 2.0)
+    continued(hostile.pids(site.folder, "ada"))
     assert not (site.folder / "submitted").exists()
     assert not (site.folder / "sbatch.pids").exists()
 

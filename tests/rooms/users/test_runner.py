@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.sandbox.processes import wait_until
+from tests.sandbox.processes import Process, find, wait_until
 from tests.support import hostile
 from tests.support.runner_site import PATIENCE, Site
 from ucloud_slurm.errors import Forbidden, NotNow
@@ -74,6 +74,7 @@ HOSTILE = [
     "dies_before_hello",
     "dies_amid_answer",
     "stops_before_hello",
+    "stops_before_request",
     "stops_amid_answer",
     "stops_amid_answer 1",
     "stops_after_answer",
@@ -186,6 +187,41 @@ def test_programs_that_do_not_end_are_so_many_and_no_more(site: Site, monkeypatc
         os.kill(pid, signal.SIGKILL)
     site.behave("ada", "honest")
     wait_until("ada is served again", lambda: site.ask("ada", 2.0) == {}, seconds=PATIENCE)
+
+
+def stop_idle(site: Site) -> Process:
+    """Has a program of ada's wait, and stops it."""
+    site.client("ada").prepare(str(site.folder / "job"), {})
+    (pid,) = hostile.pids(site.folder, "ada")
+    wait_until("it waits", lambda: len(site.runner._idle.get("ada", [])) == 1, seconds=PATIENCE)
+    found = find(pid)
+    assert found is not None
+    os.kill(pid, signal.SIGSTOP)
+    wait_until("it has stopped", found.stopped, seconds=PATIENCE)
+    return found
+
+
+def ends(site: Site, process: Process) -> None:
+    """Waits until a process has ended by what the runner does every few seconds."""
+
+    def ended() -> bool:
+        site.runner._pruned_at = 0.0
+        site.runner._prune()
+        return not process.alive()
+
+    wait_until("it has ended", ended, seconds=PATIENCE)
+
+
+def test_a_program_that_is_stopped_while_it_waits_is_not_asked(site: Site) -> None:
+    stopped = stop_idle(site)
+    site.client("ada").prepare(str(site.folder / "another"), {})
+    assert len(hostile.pids(site.folder, "ada")) == 2
+    ends(site, stopped)
+
+
+def test_a_program_that_is_stopped_while_it_waits_ends_although_nobody_asks(site: Site) -> None:
+    ends(site, stop_idle(site))
+    assert site.runner._idle == {}
 
 
 def test_what_a_program_prints_fills_nothing(site: Site) -> None:
