@@ -31,6 +31,7 @@ from ucloud_slurm.store.people import LinkStates, People
 from ucloud_slurm.store.sessions import Sessions
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import Wallets
+from ucloud_slurm.system import deadline
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.executor import FairExecutor
 from ucloud_slurm.ucloud.eras import ERAS, Era
@@ -128,6 +129,10 @@ class Provider:
         :raises Misconfigured: UCloud's public key cannot be read
         """
         return self.lazy_tokens()
+
+    def deadline(self) -> float:
+        """Until when the call that this thread answers may wait for Slurm and others, in monotonic seconds."""
+        return deadline.arrived() + self.config.jobs.submit_within
 
     @property
     def reports_usage(self) -> bool:

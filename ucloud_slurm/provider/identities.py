@@ -15,6 +15,7 @@ from ucloud_slurm.users.mapping import Identity, IdentityUnavailableError
 if TYPE_CHECKING:
     from ucloud_slurm.ucloud.jobs import Job
 
+FIRST_SECONDS = 0.05  # that the first owner is asked for though no time is left: what is known here takes none
 NO_USER = LocalUser("nobody", "/", "")  # no job runs as this user, so that a lookup of a job finds nothing
 
 
@@ -34,8 +35,9 @@ class Identities:
         """See :meth:`ucloud_slurm.users.mapping.Mapping.identity`."""
         owner = username, project
         if owner not in self._known:
+            within = max(self._deadline - time.monotonic(), 0.0 if self._known else FIRST_SECONDS)
             try:
-                self._known[owner] = self._mapping.identity(username, project, self._deadline - time.monotonic())
+                self._known[owner] = self._mapping.identity(username, project, within)
             except Problem as problem:
                 self._known[owner] = problem
         known = self._known[owner]

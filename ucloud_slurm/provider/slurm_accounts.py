@@ -5,6 +5,7 @@ application declares.
 """
 
 import logging
+import time
 from collections.abc import Sequence
 
 from pydantic import TypeAdapter
@@ -66,6 +67,9 @@ def _accounts(provider: Provider, user: str) -> Sequence[str]:
         return _ACCOUNTS.validate_json(kept)
     if not provider.breaker.allows(SLURM, now):
         raise SchedulerUnavailableError("Slurm did not answer a moment ago")
-    found = provider.scheduler.accounts(user, WAIT_SECONDS)
+    within = min(WAIT_SECONDS, provider.deadline() - time.monotonic())
+    if within <= 0:
+        raise SchedulerUnavailableError("there is no time left to ask Slurm")
+    found = provider.scheduler.accounts(user, within)
     cache.put(user, _ACCOUNTS.dump_json(found).decode(), now)
     return found

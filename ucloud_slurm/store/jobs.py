@@ -79,12 +79,14 @@ class Jobs:
         claimed: Collection[str] = (),
         attempted_at: float | None = None,
         claimed_until: float | None = None,
+        acknowledged_at: float | None = None,
     ) -> set[str]:
         """Writes new jobs in one transaction; those that exist stay as they are.
 
         :param claimed: ids of those whose first submission is claimed by the caller
         :param attempted_at: when these submissions begin, in seconds since the epoch
         :param claimed_until: when these claims expire
+        :param acknowledged_at: their create is answered with success now
         :returns: the ids of those that were written
         """
         claim = {"attempts": 1, "attempted_at": attempted_at, "claimed_until": claimed_until}
@@ -93,11 +95,11 @@ class Jobs:
             for job in new:
                 begun = job.id in claimed
                 phase = JobPhase.SUBMITTING if begun else JobPhase.ACCEPTED
-                if insert(self._store, job, phase, **(claim if begun else {})):
+                if insert(self._store, job, phase, promised_at=acknowledged_at, **(claim if begun else {})):
                     written.add(job.id)
         return written
 
-    def acknowledge(self, ids: Collection[str], now: float, within: float = BUSY_SECONDS) -> list[JobRow]:
+    def acknowledge(self, ids: Collection[str], now: float) -> list[JobRow]:
         """Decides to answer create with success, unless one of the jobs has been refused or rolled back.
 
         :returns: these; if there are none, a later refusal of a job is its FAILURE
@@ -107,7 +109,7 @@ class Jobs:
         undecided = f"select 1 from jobs where (promised_at is null or {gone}) and {_IDS} limit 1"
         if self._store.row(undecided, [these]) is None:
             return []
-        with self._store.writing(within=within):
+        with self._store.writing():
             refused = whole(self._store, f"where ({gone}) and {_IDS}", [these])
             if not refused:
                 sql = f"update jobs set promised_at = ? where promised_at is null and {_IDS}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ucloud_slurm.errors import Misconfigured, Problem, StorageError, StorageFullError
 from ucloud_slurm.store import migrations
+from ucloud_slurm.system import deadline
 from ucloud_slurm.system.filelock import MIGRATION, exclusive_lock
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Store:
         """One write transaction: all of it or nothing.
 
         :param durable: wait until the disk has it; otherwise a power failure, and nothing else, can undo it
-        :param within: seconds in which other writers must end
+        :param within: seconds in which other writers must end, while the call that this thread answers may wait
         :raises StorageFullError: the disk is full
         :raises StorageBusyError: another writer did not end in time
         """
@@ -121,8 +122,9 @@ class Store:
             if connection.conn.in_transaction:  # part of the caller's transaction
                 yield connection
                 return
+            within = deadline.left(within)
             until = time.monotonic() + within
-            if not self._write_lock.acquire(timeout=max(within, 0.0)):
+            if not self._write_lock.acquire(timeout=within):
                 raise StorageBusyError(BUSY)
             try:
                 connection.set_durable(durable)

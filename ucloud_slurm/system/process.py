@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
-from ucloud_slurm.system import limits
+from ucloud_slurm.system import deadline, limits
 
 PIPE_SECONDS = 1.0  # for a killed command and what it started to close its pipes
+KILL_SECONDS = 0.05  # of these, also for a caller who has no time left
 TIMER_SECONDS = 0.2  # by which a process may end later than at its deadline
 _MFD_NOEXEC_SEAL = 0x8
 
@@ -94,6 +95,7 @@ class Command:
 
     def finish(self, stdin: str, timeout: float) -> Finished:
         try:
+            timeout = deadline.left(timeout)
             output, errors = self._process.communicate(stdin, timeout=max(timeout, 0.001))
         except subprocess.TimeoutExpired:
             self.kill()
@@ -204,7 +206,7 @@ def _kill(process: "subprocess.Popen[str]") -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     try:
-        process.communicate(timeout=PIPE_SECONDS)
+        process.communicate(timeout=max(deadline.left(PIPE_SECONDS), KILL_SECONDS))
     except subprocess.TimeoutExpired:
         # Something that it started holds the pipes, or the kernel holds it: it is left behind.
         for pipe in (process.stdin, process.stdout, process.stderr):

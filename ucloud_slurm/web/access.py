@@ -43,13 +43,14 @@ def check(provider: Provider, row: JobRow, username: str | None, job: Job) -> No
         raise Forbidden("This job is somebody else's, and they have not given you access to it.")
 
 
-def check_shell(provider: Provider, row: JobRow, username: str | None) -> None:
+def check_shell(provider: Provider, row: JobRow, username: str | None, within: float | None = None) -> None:
     """Refuses a shell to everybody but the user of UCloud whose account the job runs as.
 
     The owner alone does not decide: an external job has the owner that a rule names, and an owner may have lost the
     connection with the account, or have another one now.
 
     :param username: the acting user; None when UCloud calls for itself
+    :param within: see :meth:`ucloud_slurm.users.mapping.Mapping.identity`
     :raises Forbidden: the shell would run as the account of somebody else
     :raises Problem: the mapping cannot be asked at the moment
     """
@@ -57,7 +58,7 @@ def check_shell(provider: Provider, row: JobRow, username: str | None) -> None:
         return
     if username != row.owner:
         raise Forbidden("Only the person who started the job may open a shell in it: it runs as their account.")
-    if provider.mapping.identity(row.owner, row.project).person.user != row.local_user:
+    if provider.mapping.identity(row.owner, row.project, within).person.user != row.local_user:
         raise Forbidden("A shell in this job would run as an account that is not yours.")
 
 

@@ -27,6 +27,7 @@ from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM, person
 from ucloud_slurm.store.job_rows import JobRow, NewJob
+from ucloud_slurm.system.deadline import left
 from ucloud_slurm.system.executor import round_robin
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Bulk:
         :param new: the jobs, in the order of the request
         :param submissions: the batch jobs that can be submitted now, by id
         :param deadline: monotonic seconds; no waiting after that
-        :param acknowledge: create is answered with success as soon as Slurm has the job
+        :param acknowledge: create is answered with success as soon as Slurm has the job, or no time is left to wait for it
         """
         self._provider = provider
         self._new = {job.id: job for job in new}
@@ -81,6 +82,8 @@ class Bulk:
         :raises Conflict: one of them came before with other contents, and nothing is written
         :raises StorageError: nothing is written
         """
+        if self._left() < MIN_SUBMIT_SECONDS:
+            return self._write()
         pace = self._provider.config.slurm.submit_per_second
         order = deque(round_robin(self._submissions, lambda job_id: self._new[job_id].owner))
         # Slurm's commands load while the rows are written. Where a pace is set, it is asked for at each claim.
@@ -100,12 +103,16 @@ class Bulk:
             raise self._error
         return written
 
-    def _write(self, claimed: Collection[str], expires_at: float) -> Collection[str]:
+    def _write(self, claimed: Collection[str] = (), expires_at: float | None = None) -> Collection[str]:
+        """Writes the jobs; create is acknowledged with them where Slurm is not waited for."""
         provider, now = self._provider, self._provider.now()
+        at_once = now if self._acknowledge and expires_at is None else None
         with provider.store.writing():
             for owner in {job.owner for job in self._new.values()}:
                 provider.link_states.named(owner, now)
-            written = provider.jobs.accept(self._new.values(), claimed=claimed, attempted_at=now, claimed_until=expires_at)
+            written = provider.jobs.accept(
+                self._new.values(), claimed=claimed, attempted_at=now, claimed_until=expires_at, acknowledged_at=at_once
+            )
             check_known(provider, {job.id: job.fingerprint for job in self._new.values() if job.id not in written})
         return written
 
@@ -226,11 +233,11 @@ def roll_back(provider: Provider, ids: Collection[str], refused: JobRow) -> None
 
     The worker cancels what is left. A job that another request has acknowledged stays.
     """
-    until = time.monotonic() + ROLL_BACK_SECONDS
+    until = time.monotonic() + left(ROLL_BACK_SECONDS)
     why = f"Job {refused.id} of the same request: {refused.refused_why or 'refused'}"
     for job in provider.jobs.roll_back(ids, 400, why, provider.now()):
-        left = until - time.monotonic()
-        if left <= 0 or not cancel(provider, job, left):
+        seconds = until - time.monotonic()
+        if seconds <= 0 or not cancel(provider, job, seconds):
             break
 
 

@@ -31,6 +31,7 @@ from ucloud_slurm.web.routes import CallRegistry
 from ucloud_slurm.web.sessions import open_session
 from ucloud_slurm.web.unsupported import NOT_SUPPORTED
 
+ANSWER_SECONDS = 0.8  # after the deadline of a call, for what it writes before its answer
 CREATE = "calls.POST jobs"  # the endpoint in Flask's url_map
 
 
@@ -40,7 +41,8 @@ def declare(provider: Provider) -> CallRegistry:
     def authenticate() -> None:
         provider.tokens.verify(request.headers.get("Authorization"), provider.now())
 
-    calls = CallRegistry(f"/ucloud/{provider.config.provider.id}", authenticate)
+    within = provider.config.jobs.submit_within + ANSWER_SECONDS
+    calls = CallRegistry(f"/ucloud/{provider.config.provider.id}", authenticate, within)
     _jobs(provider, calls)
     _control(provider, calls)
     _integration(provider, calls)

@@ -40,7 +40,7 @@ class Control(ABC, Generic[ItemT]):
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
         self._begun = time.monotonic()
-        self._deadline = self._begun + provider.config.jobs.submit_within
+        self._deadline = provider.deadline()
 
     def bulk(self, items: Sequence[ItemT]) -> None:
         """Changes all jobs.

@@ -23,7 +23,6 @@ from ucloud_slurm.web.bulk import Bulk, check_known, roll_back
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.02
-ACKNOWLEDGE_SECONDS = 0.8  # after the deadline, in which other writers must let the answer be recorded
 
 
 class Create:
@@ -31,7 +30,7 @@ class Create:
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
-        self._deadline = time.monotonic() + provider.config.jobs.submit_within
+        self._deadline = provider.deadline()
 
     def accept(self, jobs: Sequence[Job]) -> list[str]:
         """Accepts the jobs and submits those that can be submitted in time; the worker submits the others.
@@ -50,9 +49,7 @@ class Create:
             written = Bulk(provider, new, submissions, self._deadline, acknowledge=len(places) == 1).submit()
         if len(written) < len(places):
             self._wait(places)
-        refused = provider.jobs.acknowledge(
-            list(places), provider.now(), self._deadline + ACKNOWLEDGE_SECONDS - time.monotonic()
-        )
+        refused = provider.jobs.acknowledge(list(places), provider.now())
         if refused:
             roll_back(provider, list(places), refused[0])
             place = f"items[{places[refused[0].id]}] (job {refused[0].id}): " if len(jobs) > 1 else ""

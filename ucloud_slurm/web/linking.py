@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import time
 from contextlib import suppress
 from hashlib import sha256
 
@@ -49,7 +50,7 @@ class Connecting:
         provider = self._provider
         provider.link_states.disconnected(username, provider.now())
         with suppress(Forbidden):
-            provider.mapping.identity(username, None)
+            provider.mapping.identity(username, None, provider.deadline() - time.monotonic())
             return f"{page}/{CONNECTED}"
         return f"{page}/{provider.codes.new(username, provider.now())}"
 

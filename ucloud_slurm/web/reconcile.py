@@ -20,7 +20,7 @@ def terminate(provider: Provider, jobs: Sequence[Job]) -> None:
     :raises Problem: some are not in the database, and the mapping does not say at the moment which users they run as;
         the others end
     """
-    deadline = time.monotonic() + provider.config.jobs.submit_within
+    deadline = provider.deadline()
     check_provider(provider, jobs)
     new = missing_jobs(provider, jobs, deadline)
     with provider.store.writing():
@@ -43,7 +43,7 @@ def _cancel_marked(provider: Provider, jobs: Sequence[Job], deadline: float) -> 
 
 def verify(provider: Provider, jobs: Sequence[Job]) -> None:
     """Sends UCloud the state of the jobs that it shows wrongly; those about which nothing is known wait for the next call."""
-    deadline = time.monotonic() + provider.config.jobs.submit_within
+    deadline = provider.deadline()
     check_provider(provider, jobs)
     new = missing_jobs(provider, jobs, deadline)
     with provider.store.writing():

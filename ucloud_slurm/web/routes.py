@@ -10,6 +10,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 from pydantic import BaseModel
 
+from ucloud_slurm.system import deadline
 from ucloud_slurm.ucloud.responses import Nothing
 from ucloud_slurm.ucloud.wire import decode
 
@@ -41,11 +42,13 @@ class CallRegistry:
     """The declared calls of one provider, as a blueprint.
 
     :param authenticate: raises Unauthenticated for a request without a valid token
+    :param answer_within: seconds from the arrival of a call to its answer
     """
 
-    def __init__(self, prefix: str, authenticate: Callable[[], None]) -> None:
+    def __init__(self, prefix: str, authenticate: Callable[[], None], answer_within: float) -> None:
         self.blueprint = Blueprint("calls", __name__, url_prefix=prefix)
         self.declared: list[CallDeclaration] = []
+        self._answer_within = answer_within
         self._public: set[str] = set()
         self.blueprint.before_request(lambda: None if request.endpoint in self._public else authenticate())
 
@@ -70,9 +73,11 @@ class CallRegistry:
                 self._public.add(f"{self.blueprint.name}.{endpoint}")
 
             def answer() -> Response:
-                # The content type does not matter: UCloud's own clients differ there.
-                arguments = [decode(takes, request.get_data(cache=False))] if takes is not None else []
-                given = view(*arguments, **{name: request.args.get(name) for name in query})
+                at = deadline.arrived()
+                with deadline.arrived_at(at), deadline.ending(at + self._answer_within):
+                    # The content type does not matter: UCloud's own clients differ there.
+                    arguments = [decode(takes, request.get_data(cache=False))] if takes is not None else []
+                    given = view(*arguments, **{name: request.args.get(name) for name in query})
                 result: BaseModel = Nothing() if given is None else given
                 return Response(result.model_dump_json(by_alias=True), mimetype="application/json")
 

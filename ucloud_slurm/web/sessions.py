@@ -34,7 +34,7 @@ def open_session(provider: Provider, items: Sequence[SessionItem], username: str
     :raises Problem: for the first refused item
     :raises SchedulerUnavailableError: Slurm does not answer
     """
-    deadline = time.monotonic() + provider.config.jobs.submit_within
+    deadline = provider.deadline()
     lookup = Lookup(provider, deadline)
     if not provider.breaker.allows(SLURM, provider.now()):
         raise SchedulerUnavailableError("Slurm did not answer a moment ago")
@@ -47,7 +47,7 @@ def open_session(provider: Provider, items: Sequence[SessionItem], username: str
         check(provider, row, username, item.job)
         kind = Kind(item.session_type)
         if kind is Kind.SHELL:
-            check_shell(provider, row, username)
+            check_shell(provider, row, username, deadline - time.monotonic())
         _check_running(record, item)
         application = None if kind is Kind.SHELL else lookup.application(row.job)
         _check_application(provider, kind, application)

@@ -4,6 +4,7 @@ UCloud asks all providers for the products of each kind every ten seconds, one a
 of a form before it shows the form: a slow provider delays everybody.
 """
 
+import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -32,8 +33,9 @@ def declare(provider: Provider, calls: CallRegistry) -> None:
     @calls.call("POST", "jobs/requestDynamicParameters", takes=FormOpened, gives=DynamicParameters)
     def request_dynamic_parameters(form: FormOpened) -> DynamicParameters:
         """List further parameters of a form: the Slurm account, where the user has several."""
+        within = provider.deadline() - time.monotonic()
         try:
-            identity = provider.mapping.identity(form.owner.created_by, form.owner.project)
+            identity = provider.mapping.identity(form.owner.created_by, form.owner.project, within)
         except Problem:  # create reports it
             return DynamicParameters(parameters=[])
         accounts = slurm_accounts.offered(provider, identity)

@@ -66,7 +66,7 @@ def _load(
     kept = Cache(provider.store, "load", fresh).get(key, now)
     if kept is not None:
         return _LOAD.validate_json(kept)
-    within = provider.config.jobs.submit_within if within is None else within
+    within = provider.deadline() - time.monotonic() if within is None else within
     try:
         if not provider.breaker.allows(SLURM, now):
             raise SchedulerUnavailableError("Slurm did not answer a moment ago")
@@ -90,7 +90,7 @@ def queues(provider: Provider, partitions: Iterable[str]) -> dict[str, QueueLeve
     UCloud asks every few seconds and waits for at most five. So all questions to Slurm together may take one second;
     the next call asks the rest, while the others are cached.
     """
-    until = time.monotonic() + QUEUE_WAIT_SECONDS
+    until = min(time.monotonic() + QUEUE_WAIT_SECONDS, provider.deadline())
     found: dict[str, QueueLevel] = {}
     for partition in sorted(set(partitions)):
         left = until - time.monotonic()
@@ -106,10 +106,11 @@ def queues(provider: Provider, partitions: Iterable[str]) -> dict[str, QueueLeve
 def may_extend(provider: Provider) -> bool:
     """Whether Slurm lets us raise time limits and suspend jobs. While it does not answer, its last answer is used."""
     now, cache = provider.now(), Cache(provider.store, "operator", RIGHTS_SECONDS)
+    within = min(QUEUE_WAIT_SECONDS, provider.deadline() - time.monotonic())
     kept = cache.get("", now)
-    if kept is None and provider.breaker.allows(SLURM, now):
+    if kept is None and within > 0 and provider.breaker.allows(SLURM, now):
         try:
-            found = provider.scheduler.is_operator(own_account(), provider.config.jobs.submit_within)
+            found = provider.scheduler.is_operator(own_account(), within)
         except SchedulerUnavailableError as error:
             # The question goes to slurmdbd: it says nothing about slurmctld, whose breaker this would open.
             log.warning("whether this account is an Operator of Slurm is unknown: %s", error)

@@ -43,6 +43,7 @@ class Connection:
         self.buffer = bytearray()
         self.searched = 0
         self.requests = 0
+        self.arrived = 0.0  # the first byte of the request, by the monotonic clock
         self.request: Any = None
         self.body_bytes = 0
         self.caller = Caller(RequestClass.STRANGER, "")

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from gunicorn.workers.gthread import ThreadWorker
 
 from ucloud_slurm.errors import Problem, place
-from ucloud_slurm.system import limits
+from ucloud_slurm.system import deadline, limits
 from ucloud_slurm.web.server import budgets
 from ucloud_slurm.web.server.budgets import Budgets, Waiting
 from ucloud_slurm.web.server.connection import Connection, Phase, UnreadBody
@@ -140,6 +140,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         elif conn.phase is not Phase.CLOSING:
             if conn.phase is Phase.IDLE:
                 self._move(conn, Phase.HEAD)
+            if conn.phase is Phase.HEAD and not conn.buffer:
+                conn.arrived = time.monotonic()
             conn.buffer += data
             self._advance(conn)
 
@@ -283,6 +285,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Answers a request; gives whether the connection can have another one. Runs in a thread."""
         conn.sock.settimeout(budgets.SEND_SECONDS)
         try:
-            return bool(self.handle_request(conn.request, conn))
+            with deadline.arrived_at(conn.arrived):
+                return bool(self.handle_request(conn.request, conn))
         except (OSError, StopIteration):  # the other side has gone, or does not read
             return False
