@@ -23,9 +23,11 @@ from ucloud_slurm.listener.pulse import Pulse
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import CHANNEL, UCLOUD, CircuitBreaker
+from ucloud_slurm.store.caches import MemoryInStore
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import REPLAY_MARGIN_SECONDS, Wallets
 from ucloud_slurm.ucloud.channel import OwnerKind, Payer
+from ucloud_slurm.ucloud.pauses import Pauses
 from ucloud_slurm.worker.run import Result, run_once
 
 MARGIN_MS = int(REPLAY_MARGIN_SECONDS * 1000)
@@ -67,6 +69,7 @@ class Hearing:
             settings,
             self.wallets,
             self.breaker,
+            Pauses(MemoryInStore(self.store), now),
             token=self.token,
             changed=self.changed,
             reopened=self.reopened.append,
