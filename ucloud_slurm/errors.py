@@ -76,11 +76,31 @@ class StorageFullError(StorageError):
 
 
 class NotNow(Exception):
-    """Slurm or UCloud could not be asked, or did not answer in full. No state may change because of it."""
+    """Slurm or UCloud could not be asked, or did not answer in full. No state may change because of it.
+
+    :cvar severity: of its line in the journal (logging: levels)
+    """
+
+    severity = 30
 
 
 class CoreUnavailableError(NotNow):
     """UCloud/Core could not be asked: no connection, no answer in time, a server error, or no JSON."""
+
+
+class CorePausedError(CoreUnavailableError):
+    """UCloud/Core is not asked for a while: it has asked for that, or has refused the refresh token.
+
+    It concerns all calls alike, so that a pass says it once and not at each of them.
+
+    :ivar seconds: until it is asked again
+    """
+
+    severity = 10
+
+    def __init__(self, why: str, seconds: float) -> None:
+        super().__init__(why)
+        self.seconds = seconds
 
 
 class CoreRefusedError(Exception):
@@ -88,6 +108,8 @@ class CoreRefusedError(Exception):
 
     :ivar explained: the answer had the form of UCloud's errors; another one may come from a proxy
     """
+
+    severity = NotNow.severity
 
     def __init__(self, status: int, why: str, *, explained: bool = True) -> None:
         super().__init__(f"UCloud answered {status}: {why}")

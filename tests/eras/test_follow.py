@@ -5,23 +5,21 @@ import json
 from collections.abc import Iterator
 
 import pytest
+import requests
 from pytest_mock import MockerFixture
 
 from tests.conftest import World
 from tests.sandbox.core import CoreError
-from tests.sandbox.core.websocket import Socket, SocketClosedError
+from tests.sandbox.core.websocket import Socket
+from tests.sandbox.processes import wait_until
 from tests.support.factories import job_data
 from tests.support.job_log import LoggedJob
-from ucloud_slurm.web.live import follow, routes
+from ucloud_slurm.web.live import routes
 
-pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
+pytestmark = [pytest.mark.parametrize("era", ["today"], scope="session"), pytest.mark.usefixtures("quick_hub")]
+PATIENCE = 20.0
 PATH = "/ucloud/jobs.provider.example/websocket"
 FOLLOW = "jobs.provider.example.follow"
-
-
-@pytest.fixture(autouse=True)
-def quick(mocker: MockerFixture, quick_hub: None) -> None:
-    mocker.patch.object(follow, "LINGER_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -98,8 +96,45 @@ def test_core_receives_nothing_but_pieces_of_the_log(world: World, job: LoggedJo
     assert isinstance(frame, dict)
     assert (frame["payload"]["rank"], frame["payload"]["stdout"]) == (0, "text\n")
     job.end()
-    with pytest.raises(SocketClosedError):
-        core_socket.receive(5)  # no last word: it would be shown as a piece of the log
+    frame = core_socket.receive(5)
+    assert isinstance(frame, dict)
+    assert frame["payload"] | {"streamId": ""} == {"streamId": "", "rank": 0, "stdout": None, "stderr": None}, "no text"
+
+
+def test_a_log_that_has_ended_leaves_its_connection_open_for_the_viewers_page(
+    world: World, job: LoggedJob, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(routes, "PING_SECONDS", 0.05)
+    job.start()
+    with world.core.follow(job.id) as followed:
+        job.write("all of it\n")
+        job.end()
+        followed.wait_end(PATIENCE)
+        pings = followed.pings
+        followed.wait_for(lambda: followed.pings > pings + 2, PATIENCE)
+        assert (followed.text(), followed.inits) == ("all of it\n", 1)
+    wait_until("it is closed when the viewer has left", lambda: connections(world) == "0.0", seconds=PATIENCE)
+
+
+def test_such_a_connection_is_closed_after_hours_and_another_before(
+    world: World, job: LoggedJob, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(routes, "IDLE_SECONDS", 1.0)
+    mocker.patch.object(routes, "LINGER_SECONDS", 3600.0)
+    job.start()
+    job.end()
+    with world.core.websocket(PATH, headers=bearer(world)) as ended, world.core.websocket(PATH, headers=bearer(world)) as idle:
+        ask(ended, job.id)
+        wait_until("one without a log is closed", lambda: idle.closed, seconds=PATIENCE)
+        assert not ended.closed
+        mocker.patch.object(routes, "LINGER_SECONDS", 0.0)
+        wait_until("it is closed in the end", lambda: ended.closed, seconds=PATIENCE)
+
+
+def connections(world: World) -> str:
+    """How many known WebSockets the service says that it has."""
+    lines = requests.get(f"{world.url}/metrics", timeout=10).text.splitlines()
+    return next(line.split()[1] for line in lines if line.startswith('ucloud_slurm_websockets{class="known"}'))
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer x"}, {"Authorization": "x"}])

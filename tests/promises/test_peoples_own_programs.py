@@ -145,6 +145,7 @@ def test_the_pages_for_operators_count_such_people_and_stay_ready(people: World,
         (line,) = (line for line in text.splitlines() if line.startswith("ucloud_slurm_users_waiting "))
         return [str(reason) for reason in ready["reasons"]], line
 
+    people.work()
     assert shown() == ([], "ucloud_slurm_users_waiting 0.0")
     stuck(mocker, people, "ada")
     create(people, "ada", "1")

@@ -173,12 +173,12 @@ class Model:
         if not ids:
             return []
         self.counts["sacct"] += -(-len(ids) // 1000)
-        self._ask(self.accounting)
+        self._ask_accounting()
         return [self._run(run) for job in self.jobs if job.in_accounting for run in job.runs if run.id in ids]
 
     def runs_since(self, since: float, which: RunFilter) -> list[RunRecord]:
         self.counts["sacct"] += 1
-        self._ask(self.accounting)
+        self._ask_accounting()
         return [
             replace(self._run(run), submit_line=" ".join(["sbatch", *options(job.submission)]) if self.submit_lines else "")
             for job in self.jobs
@@ -218,12 +218,12 @@ class Model:
 
     def accounts(self, user: str, within: float) -> list[str]:
         self.counts["sacctmgr"] += 1
-        self._ask(self.accounting)
+        self._ask_accounting()
         return list(self.of_user)
 
     def is_operator(self, user: str, within: float) -> bool:
         self.counts["sacctmgr"] += 1
-        self._ask(self.accounting)
+        self._ask_accounting()
         return self.operator
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
@@ -341,6 +341,10 @@ class Model:
     def _ask(self, up: bool) -> None:
         if not up:
             raise SchedulerUnavailableError("Unable to contact slurm controller")
+
+    def _ask_accounting(self) -> None:
+        if not self.accounting:
+            raise SchedulerUnavailableError("Problem talking to the database: Connection refused")
 
     def add(self, submission: Submission, user: str | None = None) -> ModelJob:
         """A job that has arrived, of any submitter."""

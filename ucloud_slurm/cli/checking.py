@@ -45,14 +45,16 @@ def open_core(config: Config, seconds: float) -> Core:
 
     :raises Misconfigured: there is no refresh token
     """
+    config.ucloud.refresh_token()
     return Core(
         config.ucloud.url,
-        config.ucloud.refresh_token(),
+        config.ucloud.refresh_token,
         now=time.time,
         timeout=min(config.ucloud.timeout, seconds),
         tries=1,
         ca_file=config.ucloud.ca_file,
         proxy=config.ucloud.proxy_url(),
+        where=config.ucloud.token_place,
     )
 
 

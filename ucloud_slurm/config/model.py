@@ -76,6 +76,11 @@ class UCloudSection(Section):
         default=None, description="File with user:password for that proxy, in one line; left out: it asks for none."
     )
 
+    @property
+    def token_place(self) -> str:
+        """Where the refresh token is, for a sentence."""
+        return f"ucloud.refresh_token_file ({self.refresh_token_file})"
+
     def refresh_token(self) -> str:
         """Reads the refresh token.
 

@@ -11,12 +11,13 @@ from ucloud_slurm.listener.connection import ChannelUnavailableError
 from ucloud_slurm.listener.listening import Listener, WorkerPasses, renew_token
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.store.breaker import CircuitBreaker
-from ucloud_slurm.store.caches import TokenInStore
+from ucloud_slurm.store.caches import MemoryInStore
 from ucloud_slurm.store.outbox import ucloud_was_away
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system import journal
 from ucloud_slurm.system.filelock import LISTENER, exclusive_lock
+from ucloud_slurm.ucloud.pauses import ACCESS, Pauses
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +36,11 @@ def main(arguments: list[str]) -> NoReturn:
     journal.begin(journal=not sys.stderr.isatty())
     settings = Settings.read(arguments)
     store = Store(Path(settings.database))
-    tokens = TokenInStore(store)
+    memory = MemoryInStore(store)
 
     def token() -> str:
         renew_token(settings.verb("listener", "--renew"))
-        found = tokens.load()
+        found = memory.load(ACCESS)
         if found is None:
             raise ChannelUnavailableError("There is no access token for UCloud's channel")
         return found
@@ -53,8 +54,8 @@ def main(arguments: list[str]) -> NoReturn:
         def reopened(away_at: float) -> None:
             ucloud_was_away(store, away_at, time.time())
 
-        breaker = CircuitBreaker(store)
-        Listener(settings, Wallets(store), breaker, token=token, changed=passes.request, reopened=reopened).run()
+        breaker, pauses = CircuitBreaker(store), Pauses(memory, time.time)
+        Listener(settings, Wallets(store), breaker, pauses, token=token, changed=passes.request, reopened=reopened).run()
 
 
 def _end(_number: int, _frame: object) -> NoReturn:

@@ -22,7 +22,14 @@ READ_BYTES = 64 * 1024
 
 
 class ChannelUnavailableError(NotNow):
-    """The channel cannot be reached, or no access token can be had."""
+    """The channel cannot be reached, or no access token can be had.
+
+    :ivar retry_after: the header of that name in UCloud's answer
+    """
+
+    def __init__(self, why: str, retry_after: str | None = None) -> None:
+        super().__init__(why)
+        self.retry_after = retry_after
 
 
 class ChannelEndedError(ChannelUnavailableError):
@@ -114,7 +121,9 @@ class ChannelConnection:
             case events.AcceptConnection():
                 self._open = True
             case events.RejectConnection():
-                raise ChannelUnavailableError(f"UCloud answered {event.status_code} instead of opening the channel")
+                header = next((value for name, value in event.headers if name.lower() == b"retry-after"), b"")
+                why = f"UCloud answered {event.status_code} instead of opening the channel"
+                raise ChannelUnavailableError(why, header.decode("latin-1"))
             case events.Ping():
                 self._send(event.response())
             case events.Pong():

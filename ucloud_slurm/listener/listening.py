@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from wsproto.events import Pong
 
-from ucloud_slurm.errors import NotNow, StorageError, one_line, place
+from ucloud_slurm.errors import CorePausedError, NotNow, StorageError, one_line, place
 from ucloud_slurm.listener.connection import ChannelConnection, ChannelEndedError, ChannelUnavailableError
 from ucloud_slurm.listener.pulse import Pulse, backoff
 from ucloud_slurm.listener.settings import Settings
@@ -23,6 +23,7 @@ from ucloud_slurm.store.breaker import CHANNEL, UCLOUD, CircuitBreaker
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, run
 from ucloud_slurm.ucloud.channel import Project, ProtocolError, Reader, Record, Wallet, auth_frame
+from ucloud_slurm.ucloud.pauses import Pauses
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Listener:
         settings: Settings,
         wallets: Wallets,
         breaker: CircuitBreaker,
+        pauses: Pauses,
         *,
         token: Callable[[], str],
         changed: Callable[[], None],
@@ -64,6 +66,7 @@ class Listener:
         self._settings = settings
         self._wallets = wallets
         self._breaker = breaker
+        self._pauses = pauses
         self._token = token
         self._changed = changed
         self._reopened = reopened
@@ -78,6 +81,7 @@ class Listener:
         """Connects, receives, and connects again. Never returns."""
         failures = 0
         while True:
+            least = 0.0
             try:
                 self.listen()
             except ChannelEndedError as error:
@@ -87,11 +91,13 @@ class Listener:
                 why = str(error) if self._received_any else f"{error}{no_message}"
             except (NotNow, ProtocolError, StorageError) as error:
                 soon = isinstance(error, NotNow)
+                if isinstance(error, CorePausedError):
+                    soon, least = False, error.seconds
                 failures, why = failures + 1, str(error)
             except Exception as error:  # noqa: BLE001
                 soon = False
                 failures, why = failures + 1, f"{type(error).__name__} at {place(error)}; please report it"
-            wait = backoff(failures, random.random())  # noqa: S311  jitter needs no secrecy
+            wait = max(backoff(failures, random.random()), least)  # noqa: S311  jitter needs no secrecy
             self._report(failures, one_line(why), wait)
             self._pause(wait, soon=soon)
 
@@ -133,7 +139,8 @@ class Listener:
         :raises StorageError: records could not be stored
         """
         self._received_any = False
-        with ChannelConnection(self._settings) as connection:
+        self._pauses.check()
+        with self._connect() as connection:
             # While UCloud is away no process is started for a token.
             token = self._token()
             since = 0.0 if self._everything else self._wallets.replay_from()
@@ -152,6 +159,13 @@ class Listener:
                 if pulse.caught_up and newest > kept:
                     self._wallets.handled(newest)
                     kept = newest
+
+    def _connect(self) -> ChannelConnection:
+        try:
+            return ChannelConnection(self._settings)
+        except ChannelUnavailableError as error:
+            self._pauses.ask(error.retry_after, str(error))
+            raise
 
     def _receive(self, connection: ChannelConnection, reader: Reader, pulse: Pulse) -> float:
         """Waits for messages and stores them; returns the newest time in them."""

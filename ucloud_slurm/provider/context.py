@@ -20,7 +20,7 @@ from ucloud_slurm.slurm import factory
 from ucloud_slurm.slurm.complaints import Complaints
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.breaker import CircuitBreaker
-from ucloud_slurm.store.caches import Cache, TokenInStore
+from ucloud_slurm.store.caches import Cache, MemoryInStore
 from ucloud_slurm.store.charges import Charges
 from ucloud_slurm.store.codes import Codes
 from ucloud_slurm.store.job_rows import OpenJob
@@ -104,7 +104,7 @@ class Provider:
         :param scheduler: instead of the configured one
         :raises Misconfigured: something in the configuration cannot be used
         """
-        refresh_token = config.ucloud.refresh_token()
+        config.ucloud.refresh_token()  # it is read again when it is needed
         store = Store(config.database.path)
         people = People(store)
         return cls(
@@ -113,7 +113,7 @@ class Provider:
             observations=Observations(store), charges=Charges(store), outbox=Outbox(store),
             sessions=Sessions(store, config.sessions), wallets=Wallets(store), breaker=CircuitBreaker(store),
             scheduler=scheduler or factory.scheduler(config.slurm, _complaints(store, now)),
-            lazy_core=Lazy(lambda: _core(config, refresh_token, store, now)), lazy_tokens=Lazy(lambda: _tokens(config)),
+            lazy_core=Lazy(lambda: _core(config, store, now)), lazy_tokens=Lazy(lambda: _tokens(config)),
             executor=_executor(config), now=now, account=own_account(),
         )  # fmt: skip
 
@@ -204,17 +204,18 @@ def _mapping(config: Config, store: Store, people: People, now: Clock) -> Mappin
             return Service(config)
 
 
-def _core(config: Config, refresh_token: str, store: Store, now: Clock) -> "Core":
+def _core(config: Config, store: Store, now: Clock) -> "Core":
     from ucloud_slurm.ucloud.core import Core
 
     return Core(
         config.ucloud.url,
-        refresh_token,
+        config.ucloud.refresh_token,
         now=now,
         timeout=config.ucloud.timeout,
-        tokens=TokenInStore(store),
+        memory=MemoryInStore(store),
         ca_file=config.ucloud.ca_file,
         proxy=config.ucloud.proxy_url(),
+        where=config.ucloud.token_place,
     )
 
 

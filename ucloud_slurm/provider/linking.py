@@ -24,7 +24,7 @@ def deliver_link_changes(provider: Provider) -> bool:
         try:
             report_connection(provider, username)
         except CoreUnavailableError as error:
-            log.warning("%d connections wait to be reported: %s", len(pending) - number, error)
+            log.log(error.severity, "%d connections wait to be reported: %s", len(pending) - number, error)
             return False
     return True
 

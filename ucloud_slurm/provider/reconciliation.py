@@ -39,7 +39,7 @@ def confirm(provider: Provider) -> bool:
         try:
             there = provider.core.existing([row.id for row in rows])
         except (CoreUnavailableError, CoreRefusedError) as error:
-            log.warning("UCloud does not say which jobs it has: %s", error)
+            log.log(error.severity, "UCloud does not say which jobs it has: %s", error)
             return False
         provider.observations.confirmed([row.id for row, has in zip(rows, there, strict=True) if has], now)
         missing = [row for row, has in zip(rows, there, strict=True) if not has]
@@ -65,7 +65,7 @@ def reconcile(provider: Provider) -> bool:
     try:
         jobs = [job for state in OPEN_STATES for job in provider.core.jobs(state)]
     except (CoreUnavailableError, CoreRefusedError) as error:
-        log.warning("UCloud does not list its jobs: %s", error)
+        log.log(error.severity, "UCloud does not list its jobs: %s", error)
         return False
     name = provider.config.provider.id
     # UCloud also lists jobs whose create is under way, and which it may still drop.

@@ -40,16 +40,16 @@ def forget(store: Store, kind: str, before: float) -> None:
     store.change("delete from caches where kind = ? and stored_at < ?", [kind, before])
 
 
-class TokenInStore:
-    """The access token, stored between passes. Only our own account can read the database file."""
+class MemoryInStore:
+    """What the clients of UCloud know: the access token and the pauses. Only our own account can read the database file."""
 
     def __init__(self, store: Store) -> None:
-        self._cache = Cache(store, "access-token")
+        self._store = store
 
-    def load(self) -> str | None:
-        """The token that was stored last."""
-        return self._cache.get("", 0.0, stale=True)
+    def load(self, key: str) -> str | None:
+        """The text that was stored last."""
+        return Cache(self._store, key).get("", 0.0, stale=True)
 
-    def keep(self, token: str) -> None:
-        """Replaces the token."""
-        self._cache.put("", token, 0.0)
+    def keep(self, key: str, text: str) -> None:
+        """Replaces the text."""
+        Cache(self._store, key).put("", text, 0.0)

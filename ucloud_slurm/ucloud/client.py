@@ -5,56 +5,55 @@ Contract: provider to Core authentication.
 
 import base64
 import json
-import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import requests
 from requests.adapters import HTTPAdapter
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, one_line
+from ucloud_slurm.errors import CorePausedError, CoreRefusedError, CoreUnavailableError, Misconfigured
+from ucloud_slurm.ucloud import answers
 from ucloud_slurm.ucloud.gate import Call, Request, admit
+from ucloud_slurm.ucloud.pauses import ACCESS, Memory, OwnMemory, Pauses
 
 RENEW_BEFORE_SECONDS = 180  # before the access token expires
 CONNECT_TIMEOUT_SECONDS = 3.0
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
+PATIENCE_SECONDS = 5.0  # that a pass waits for the end of a pause, to attempt a call again
+BACKOFF = wait_random_exponential(multiplier=0.2, max=2)
 
-PROXY_REFUSES = "ucloud.proxy answered {}; does it need ucloud.proxy_credentials_file?"
 STALE_TOKEN = ("forbidden", "bad token supplied")  # reasons of a 403
 
-
-class TokenCache(Protocol):
-    """Keeps the access token between passes of the worker, so that a pass does not begin with a refresh."""
-
-    def load(self) -> str | None:
-        """The token, if one is kept."""
-
-    def keep(self, token: str) -> None:
-        """Replaces the token."""
+T = TypeVar("T")
 
 
-class TokenInMemory:
-    """A token cache in the memory of this process."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the calls of a client have gone.
 
-    def __init__(self) -> None:
-        self._token: str | None = None
+    :ivar answered: whether the last one was answered with what was asked for
+    :ivar failure: of the last one that was not answered; None: all were
+    """
 
-    def load(self) -> str | None:
-        return self._token
+    answered: bool = False
+    failure: CoreUnavailableError | None = None
 
-    def keep(self, token: str) -> None:
-        self._token = token
+    @property
+    def asked(self) -> bool:
+        """Whether there was a call with an outcome."""
+        return self.answered or self.failure is not None
 
 
 class Client:
     """Sends requests. Safe for several threads.
 
     An attempt takes at most ``timeout`` seconds. While UCloud is unavailable a call is attempted ``tries`` times, with
-    exponential backoff and jitter; the worker retries in a later pass what still failed.
+    exponential backoff and jitter; the worker retries in a later pass what still failed. In a pause that UCloud has asked
+    for nothing is sent (:mod:`.pauses`); only the end of a short one is waited for.
 
     :raises CoreUnavailableError: from every call that was not answered
     :raises CoreRefusedError: from every call that was answered with a 4xx
@@ -63,24 +62,31 @@ class Client:
     def __init__(
         self,
         url: str,
-        refresh_token: str,
+        refresh_token: Callable[[], str],
         *,
         now: Callable[[], float],
         timeout: float = 10.0,
-        tokens: TokenCache | None = None,
+        memory: Memory | None = None,
         tries: int = 3,
         ca_file: Path | None = None,
         proxy: str | None = None,
+        where: str = "ucloud.refresh_token_file",
     ) -> None:
         """Does not connect yet.
 
+        :param refresh_token: reads the refresh token, which may have changed
+        :param memory: what other processes know too
         :param proxy: URL of the proxy of all requests, with its credentials
+        :param where: where the refresh token is, as an administrator finds it
         """
         self._url = url
         self._refresh_token = refresh_token
+        self._where = where
         self._now = now
         self._timeout = timeout
-        self._tokens = tokens or TokenInMemory()
+        self._memory = memory or OwnMemory()
+        self._pauses = Pauses(self._memory, now)
+        self._outcome = Outcome()
         self._tries = tries
         self._lock = threading.Lock()
         self._http = requests.Session()
@@ -96,13 +102,24 @@ class Client:
         """Closes the connections."""
         self._http.close()
 
+    def outcome(self) -> Outcome:
+        """How the calls since the last question have gone."""
+        outcome, self._outcome = self._outcome, Outcome()
+        return outcome
+
     def check(self) -> None:
         """Checks that UCloud answers and accepts the refresh token."""
-        self._renew(self._timeout)
+        self._observed(lambda: self._renew(self._timeout))
+        self._pauses.accept()
+
+    def ready(self) -> None:
+        """Checks that a call would be sent: there is no pause, and an access token."""
+        self._observed(self._pauses.check)
+        self.access_token()
 
     def access_token(self) -> str:
         """An access token that is valid for some minutes, for connections that this client does not make."""
-        return self._access_token(self._timeout)
+        return self._observed(lambda: self._access_token(self._timeout))
 
     def call(self, request: Request, *, timeout: float | None = None) -> Any:
         """Makes a call and returns the JSON of the answer.
@@ -110,34 +127,44 @@ class Client:
         :param request: as the gate has admitted it
         :param timeout: seconds; with it the call is attempted once
         """
-        tries = self._tries if timeout is None else 1
-        for attempt in Retrying(
-            retry=retry_if_exception_type(CoreUnavailableError),
-            stop=stop_after_attempt(tries),
-            wait=wait_random_exponential(multiplier=0.2, max=2),
+        attempts = Retrying(
+            retry=retry_if_exception(_is_worth_another_attempt),
+            stop=stop_after_attempt(self._tries if timeout is None else 1),
+            wait=_pause,
             reraise=True,
-        ):
-            with attempt:
-                return self._authorised(request, timeout or self._timeout)
-        raise AssertionError("unreachable")
+        )
+        return self._observed(lambda: attempts(self._authorised, request, timeout or self._timeout))
+
+    def _observed(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except CoreUnavailableError as error:
+            self._outcome = Outcome(failure=error)
+            raise
 
     def _authorised(self, request: Request, timeout: float) -> Any:
         token = self._access_token(timeout)
         try:
-            return self._send(request, token, timeout)
+            return self._accepted(self._send(request, token, timeout))
         except CoreRefusedError as error:
             if not _is_about_the_token(error):
                 raise
         token = self._renew(timeout, stale=token)
         try:
-            return self._send(request, token, timeout)
+            return self._accepted(self._send(request, token, timeout))
         except CoreRefusedError as error:
             # Today's UCloud answers some invalid requests with the same 403.
             if error.status != 401:
                 raise
-            raise CoreUnavailableError("UCloud does not accept a fresh access token; is the refresh token right?") from None
+            why = f"UCloud does not accept a fresh access token; is the refresh token in {self._where} right?"
+            self._pauses.refuse(self._read_refresh_token(), why)
+
+    def _accepted(self, answer: Any) -> Any:
+        self._pauses.accept()
+        return answer
 
     def _send(self, request: Request, token: str | None, timeout: float) -> Any:
+        self._pauses.check()
         headers = {"Content-Type": "application/json; charset=utf-8", "Accept": "application/json"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -153,17 +180,21 @@ class Client:
                 stream=True,
             )
             with response:
-                content = _body(response, time.monotonic() + timeout)
+                content = answers.body(response, time.monotonic() + timeout)
         except (requests.RequestException, OSError, ValueError) as error:
-            raise CoreUnavailableError(f"UCloud cannot be reached ({_reason(error)})") from None
+            raise CoreUnavailableError(f"UCloud cannot be reached ({answers.reason(error)})") from None
         except Exception as error:  # urllib3's own errors while the body is read
             if type(error).__module__.startswith("urllib3"):
                 raise CoreUnavailableError(f"UCloud's answer broke off ({type(error).__name__})") from None
             raise
-        return _answer(response.status_code, content)
+        if answers.is_unavailable(response.status_code):
+            self._pauses.ask(response.headers.get("Retry-After"), f"UCloud answered {response.status_code}")
+        answer = answers.read(response.status_code, content)
+        self._outcome = replace(self._outcome, answered=True)
+        return answer
 
     def _access_token(self, timeout: float) -> str:
-        token = self._tokens.load()
+        token = self._memory.load(ACCESS)
         if token is not None and _expiry(token) - self._now() > RENEW_BEFORE_SECONDS:
             return token
         return self._renew(timeout, stale=token)
@@ -172,71 +203,51 @@ class Client:
         if not self._lock.acquire(timeout=timeout):
             raise CoreUnavailableError("UCloud gives no access token")
         try:
-            kept = self._tokens.load()
+            kept = self._memory.load(ACCESS)
             if stale is not None and kept is not None and kept != stale:
                 return kept  # another thread has renewed it
-            body = {"items": [{"refreshToken": self._refresh_token}]}
+            refresh_token = self._read_refresh_token()
+            self._pauses.check_token(refresh_token)
             try:
-                data = self._send(admit(Call.REFRESH, body=body), None, timeout)
+                data = self._send(admit(Call.REFRESH, body={"items": [{"refreshToken": refresh_token}]}), None, timeout)
             except CoreRefusedError as error:
-                raise CoreUnavailableError(
-                    f"UCloud refused the refresh token ({error.status}); put the right one into ucloud.refresh_token_file"
-                ) from None
+                # Without the form of UCloud's errors it may be the answer of a proxy.
+                if error.explained or error.status in (401, 403):
+                    why = f"UCloud refused the refresh token ({error.status}); put the right one into {self._where}"
+                    self._pauses.refuse(refresh_token, why)
+                raise CoreUnavailableError(f"UCloud answered {error.status}") from None
             try:
                 token = data["responses"][0]["accessToken"]
             except (KeyError, IndexError, TypeError):
                 token = None
             if not isinstance(token, str) or not token:
                 raise CoreUnavailableError("UCloud gave no access token")
-            self._tokens.keep(token)
+            self._memory.keep(ACCESS, token)
             return token
         finally:
             self._lock.release()
 
+    def _read_refresh_token(self) -> str:
+        try:
+            return self._refresh_token()
+        except Misconfigured as error:
+            raise CoreUnavailableError(error.sentences[0]) from None
 
-def _reason(error: Exception) -> str:
-    """Why there was no answer, in words without a secret: the text of an error may contain the proxy's credentials."""
-    if not isinstance(error, requests.exceptions.ProxyError):
-        return type(error).__name__
-    status = re.search(r"Tunnel connection failed: ([0-9]{3})", str(error))
-    return PROXY_REFUSES.format(status[1]) if status else "ucloud.proxy does not answer"
+
+def _is_worth_another_attempt(error: BaseException) -> bool:
+    if isinstance(error, CorePausedError):
+        return error.seconds <= PATIENCE_SECONDS
+    return isinstance(error, CoreUnavailableError)
+
+
+def _pause(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return max(BACKOFF(state), error.seconds if isinstance(error, CorePausedError) else 0.0)
 
 
 def _is_about_the_token(error: CoreRefusedError) -> bool:
     """Whether UCloud refused the access token. Today's UCloud answers 403 to one that has expired."""
     return error.status == 401 or (error.status == 403 and error.why.lower() in STALE_TOKEN)
-
-
-def _body(response: requests.Response, deadline: float) -> bytes:
-    """The body, read until the deadline (monotonic seconds)."""
-    content = b""
-    while len(content) <= MAX_ANSWER_BYTES:
-        some = response.raw.read1(65536, decode_content=True)
-        if not some:
-            return content
-        content += some
-        if time.monotonic() > deadline:
-            raise CoreUnavailableError("UCloud's answer takes too long")
-    return content
-
-
-def _answer(status: int, content: bytes) -> Any:
-    if status == 407:
-        raise CoreUnavailableError(PROXY_REFUSES.format(status))
-    if status >= 500 or status in (408, 429) or 300 <= status < 400:
-        raise CoreUnavailableError(f"UCloud answered {status}")
-    if len(content) > MAX_ANSWER_BYTES:
-        raise CoreUnavailableError("UCloud's answer is too large")
-    try:
-        data = json.loads(content) if content.strip() else {}
-    except ValueError:
-        if 200 <= status < 300:
-            raise CoreUnavailableError("UCloud's answer is not JSON; is ucloud.url right?") from None
-        data = {}
-    if 200 <= status < 300:
-        return data
-    why = data.get("why") if isinstance(data, dict) else None
-    raise CoreRefusedError(status, one_line(str(why or "no reason given")), explained=isinstance(why, str))
 
 
 def _expiry(token: str) -> float:

@@ -17,6 +17,9 @@ from ucloud_slurm.system.filelock import LISTENER, WORKER, is_locked, last_relea
 from ucloud_slurm.users.impersonation import RunnerUnavailableError, connect
 from ucloud_slurm.web.metrics import Durations
 
+LATE_SECONDS = 600.0  # after the end of the last pass: 40 times the 15 s of the timer, twice what systemd gives a pass
+NEVER_ENDED = "no pass has ended yet; systemctl enable --now ucloud-slurm-worker.timer"
+LATE = "no pass has ended for {:.0f} min; systemctl list-timers ucloud-slurm-worker.timer; journalctl -u ucloud-slurm-worker"
 NO_LISTENER = "the listener does not run; systemctl start ucloud-slurm-listener"
 
 
@@ -24,7 +27,7 @@ def blueprint(provider: Provider, durations: Durations) -> Blueprint:
     """``/healthz``, ``/readyz`` and ``/metrics``."""
     health = Blueprint("health", __name__)
     others = provider.config.users.mapping != "service"  # whose jobs the runner submits
-    parts = (SLURM, UCLOUD, *([CHANNEL] if provider.era.has_channel else []), *([RUNNER] if others else []))
+    parts = (WORKER, SLURM, UCLOUD, *([CHANNEL] if provider.era.has_channel else []), *([RUNNER] if others else []))
     gauges = CollectorRegistry()
     gauges.register(Gauges(provider, parts))
 
@@ -81,6 +84,16 @@ class Gauges(Collector):
         yield _family("answers", "Whether a part answers (1) or not (0).", "part", answers)
 
 
+def late(ended: float | None, now: float) -> str | None:
+    """Why the passes of the worker have stopped; None while they have not. Its jobs are not followed then.
+
+    :param ended: when the last pass ended, in seconds since the epoch; None: there was none yet
+    """
+    if ended is None:
+        return NEVER_ENDED
+    return LATE.format((now - ended) / 60) if now - ended > LATE_SECONDS else None
+
+
 def _audited(provider: Provider) -> Mapping[str, float]:
     """The counts of the last audit, 0 where it has found none."""
     kept = Cache(provider.store, AUDIT).get("", provider.now(), stale=True)
@@ -101,6 +114,8 @@ def _gauge(name: str, meaning: str, value: float | None) -> Metric:
 
 def _failing(provider: Provider, part: str) -> str | None:
     """Why a part fails; None while it does not."""
+    if part == WORKER:
+        return late(last_released(provider.store.path, WORKER), provider.now())
     if part == CHANNEL and not is_locked(provider.store.path, LISTENER):
         return NO_LISTENER
     if part == RUNNER:

@@ -3,10 +3,11 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ucloud_slurm.bridge.time_limit import clock_before
-from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
+from ucloud_slurm.errors import CorePausedError, CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import UCLOUD
 from ucloud_slurm.store.job_state import Stop
@@ -40,6 +41,7 @@ def deliver(provider: Provider) -> bool:
             if time.monotonic() > deadline:
                 log.warning("the outbox is long; the rest waits for the next pass")
                 return False
+            provider.core.ready()  # before the messages count as sent
             for kind, send in _SENDERS.items():
                 some = [message for message in messages if message.kind == kind]
                 if some:
@@ -48,10 +50,35 @@ def deliver(provider: Provider) -> bool:
             _answered(provider)
         _repeat_usage(provider, deadline)
     except CoreUnavailableError as error:
-        log.warning("the outbox waits: %s", error)
+        log.log(error.severity, "the outbox waits: %s", error)
         provider.breaker.record_failure(UCLOUD, str(error), provider.now())
         return False
     return True
+
+
+def record_outcome(provider: Provider, *, delivered: bool) -> bool:
+    """Records whether UCloud has answered in this pass. While it fails and nothing had to be asked, it is asked for a token.
+
+    :param delivered: whether the outbox could be delivered
+    :returns: False when a call was not answered
+    """
+    failing = provider.breaker.of(UCLOUD).failing_since is not None
+    if not failing and not provider.lazy_core.opened:
+        return True
+    outcome = provider.core.outcome()
+    if failing and not outcome.asked:
+        with suppress(CoreUnavailableError):
+            provider.core.check()
+        outcome = provider.core.outcome()
+        if outcome.failure is not None:
+            log.log(outcome.failure.severity, "UCloud cannot be asked yet: %s", outcome.failure)
+    if outcome.answered and failing and delivered:
+        _answered(provider)
+    elif outcome.failure is not None and not outcome.answered:
+        provider.breaker.record_failure(UCLOUD, str(outcome.failure), provider.now())
+    if isinstance(outcome.failure, CorePausedError):
+        log.error("UCloud is not asked: %s", outcome.failure)
+    return outcome.failure is None
 
 
 def _answered(provider: Provider) -> None:

@@ -45,7 +45,8 @@ def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> 
         try:
             _write(provider, _register(provider, some, owners))
         except CoreUnavailableError as error:
-            log.warning("%d jobs from outside UCloud could not be registered yet: %s", len(new) - start, error)
+            left = len(new) - start
+            log.log(error.severity, "%d jobs from outside UCloud could not be registered yet: %s", left, error)
             return False
         except CoreRefusedError as error:
             log.error("UCloud does not register jobs from outside (see [[outside]]): %s", error)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from functools import partial
 
-from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Forbidden, Problem, StorageError
+from ucloud_slurm.errors import CorePausedError, CoreRefusedError, CoreUnavailableError, Forbidden, Problem, StorageError
 from ucloud_slurm.provider.cancellation import end_unsubmitted
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
@@ -92,6 +92,8 @@ def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submissio
         return build(provider, lookup, row.job, identity)
     except StorageError:
         raise
+    except CorePausedError:
+        return None
     except (
         IdentityUnavailableError,
         CoreUnavailableError,

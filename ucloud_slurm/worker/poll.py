@@ -73,7 +73,7 @@ class Poller:
                 try:
                     self._reconcile(row, record, runs)
                 except (CoreUnavailableError, CoreRefusedError) as error:
-                    log.warning("job %s: its price is not known yet: %s", row.id, error)
+                    log.log(error.severity, "job %s: its price is not known yet: %s", row.id, error)
         return runs is not None
 
     def _runs(self, wanted: set[SlurmJobId]) -> dict[int, list[RunRecord]] | None:

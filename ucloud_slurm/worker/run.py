@@ -18,15 +18,16 @@ from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_state import JobPhase
-from ucloud_slurm.system.filelock import WORKER, exclusive_lock, record_release
+from ucloud_slurm.system.filelock import WORKER, exclusive_lock, last_released, record_release
 from ucloud_slurm.worker.audit import audit_regularly
-from ucloud_slurm.worker.delivery import deliver
+from ucloud_slurm.worker.delivery import deliver, record_outcome
 from ucloud_slurm.worker.poll import Poller
 from ucloud_slurm.worker.retention import prune
 from ucloud_slurm.worker.wallets import enforce_wallets
 
 log = logging.getLogger(__name__)
 
+ASK_SECONDS = 60.0  # between two questions to Slurm while there are no jobs
 REQUEUE_SECONDS = 600.0  # after its end, in which slurmctld may still know a job and requeue it (MinJobAge)
 
 
@@ -66,8 +67,8 @@ def _pass(provider: Provider) -> bool:
         log.error("%d jobs are on another cluster than %s (slurm.conf); they are left as they are", elsewhere, cluster)
     unknown = provider.jobs.unknown(provider.now())
     uids = {row.uid for row in (*rows, *unknown)}
-    if provider.breaker.of(SLURM).failing_since is not None:
-        uids.add(os.geteuid())  # also without jobs squeue is asked, so that the health page shows when Slurm is back
+    if provider.breaker.of(SLURM).failing_since is not None or _is_new_minute(provider):
+        uids.add(os.geteuid())  # also without jobs squeue is asked, so that the health page shows whether Slurm answers
     # A job of an earlier release may have no uid: all jobs are asked for.
     known = {uid for uid in uids if uid is not None}
     known |= provider.observations.ended_since(provider.now() - REQUEUE_SECONDS)
@@ -93,16 +94,24 @@ def _pass(provider: Provider) -> bool:
     whole &= reconcile(provider)
     whole &= confirm(provider)
     locked = provider.wallets.all_locked()
-    whole &= deliver(provider)
+    delivered = deliver(provider)
+    whole &= delivered
     if provider.wallets.all_locked() != locked:
         whole &= enforce_wallets(provider, provider.jobs.open(cluster), queue, asked)
     whole &= deliver_link_changes(provider)
+    whole &= record_outcome(provider, delivered=delivered)
     if queue is not None:
         whole &= stop_marked(provider, queue, asked)
         stop_requeued(provider, rows, queue)
         prune(provider, queue)
         audit_regularly(provider, rows)
     return whole
+
+
+def _is_new_minute(provider: Provider) -> bool:
+    """Whether no pass has ended yet in this minute: with nothing under way Slurm is asked once in each, by one of them."""
+    ended = last_released(provider.store.path, WORKER)
+    return ended is None or ended // ASK_SECONDS != provider.now() // ASK_SECONDS
 
 
 def _read_queue(provider: Provider, uids: set[int] | None) -> list[QueueRecord] | None:

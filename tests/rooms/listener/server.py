@@ -64,8 +64,11 @@ class Peer:
 class ChannelServer:
     """Listens on a port of this host."""
 
-    def __init__(self, *, reject: int | None = None, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *, reject: int | None = None, context: ssl.SSLContext | None = None, retry_after: str | None = None
+    ) -> None:
         self._reject = reject
+        self._headers = [] if retry_after is None else [(b"retry-after", retry_after.encode())]
         self._context = context
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._peers: queue.Queue[Peer] = queue.Queue()
@@ -126,7 +129,7 @@ class ChannelServer:
             case Request():
                 peer.request = event
                 if self._reject is not None:
-                    peer.send(RejectConnection(status_code=self._reject))
+                    peer.send(RejectConnection(status_code=self._reject, headers=self._headers))
                     return
                 peer.send(AcceptConnection())
                 self._peers.put(peer)

@@ -17,15 +17,18 @@ from tests.rooms.listener.conftest import running
 from tests.rooms.listener.server import ChannelServer
 from tests.sandbox.processes import wait_until
 from tests.support.tls import certificate
+from ucloud_slurm.errors import CorePausedError
 from ucloud_slurm.listener.connection import ChannelUnavailableError
 from ucloud_slurm.listener.listening import LONGEST_PAUSE_SECONDS, Listener
 from ucloud_slurm.listener.pulse import Pulse
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import CHANNEL, UCLOUD, CircuitBreaker
+from ucloud_slurm.store.caches import MemoryInStore
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import REPLAY_MARGIN_SECONDS, Wallets
 from ucloud_slurm.ucloud.channel import OwnerKind, Payer
+from ucloud_slurm.ucloud.pauses import Pauses
 from ucloud_slurm.worker.run import Result, run_once
 
 MARGIN_MS = int(REPLAY_MARGIN_SECONDS * 1000)
@@ -67,6 +70,7 @@ class Hearing:
             settings,
             self.wallets,
             self.breaker,
+            Pauses(MemoryInStore(self.store), now),
             token=self.token,
             changed=self.changed,
             reopened=self.reopened.append,
@@ -332,6 +336,30 @@ def test_while_passes_do_not_reach_ucloud_either_the_pauses_grow_and_end_soon_af
     before, pauses = server.attempts, len(hearing.pauses)
     wait_until("it has tried often", lambda: server.attempts > before + 9, seconds=10)
     assert len(hearing.pauses) - pauses <= server.attempts - before + 2
+
+
+def test_a_pause_that_ucloud_asks_for_is_kept_by_the_listener_and_by_everybody(hear: Hear, clock: Clock) -> None:
+    hearing = hear(server=ChannelServer(reject=429, retry_after="120"))
+    wait_until("it has tried", lambda: bool(hearing.pauses), seconds=10)
+    assert hearing.pauses[0] >= 120
+    wait_until("it has come back too early", lambda: len(hearing.pauses) >= 5, seconds=10)
+    assert hearing.server.attempts == 1
+    with pytest.raises(CorePausedError, match="UCloud answered 429"):
+        Pauses(MemoryInStore(hearing.store), clock).check()
+    clock.advance(120)
+    wait_until("it tries again", lambda: hearing.server.attempts == 2, seconds=10)
+
+
+def test_a_pause_of_the_worker_is_kept_by_the_listener(hear: Hear, clock: Clock, tmp_path: Path) -> None:
+    store = Store(tmp_path / "test.db")
+    with pytest.raises(CorePausedError):
+        Pauses(MemoryInStore(store), clock).ask("60", "UCloud answered 503")
+    store.close()
+    hearing = hear()
+    wait_until("it waits", lambda: len(hearing.pauses) >= 3, seconds=10)
+    assert hearing.server.attempts == 0
+    clock.advance(60)
+    assert hearing.server.accept().token == "a-token"
 
 
 def test_each_connection_says_since_when_ucloud_may_have_been_away(hear: Hear, clock: Clock) -> None:

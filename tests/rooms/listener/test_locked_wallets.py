@@ -385,6 +385,7 @@ def test_the_health_page_has_the_channel_where_there_is_one(channel_world: World
         return ready.status_code, ready.json()["reasons"], line.split()[1]
 
     nobody = "channel: the listener does not run; systemctl start ucloud-slurm-listener"
+    world.work()
     assert shown() == (500, [nobody], "0.0")
     with exclusive_lock(world.provider.store.path, LISTENER) as mine:
         assert mine
@@ -395,6 +396,7 @@ def test_the_health_page_has_the_channel_where_there_is_one(channel_world: World
 
 
 def test_the_health_page_has_no_channel_where_there_is_none(world: World) -> None:
+    world.work()
     world.provider.breaker.record_failure(CHANNEL, "it is silent", world.clock(), 0.0)
     assert requests.get(f"{world.url}/readyz", timeout=10).json() == {"ready": True, "reasons": []}
     assert "channel" not in requests.get(f"{world.url}/metrics", timeout=10).text

@@ -23,10 +23,11 @@ from tests.support.config_file import write_config
 from ucloud_slurm.cli import main as cli
 from ucloud_slurm.config import read
 from ucloud_slurm.listener.settings import Settings
-from ucloud_slurm.store.caches import TokenInStore
+from ucloud_slurm.store.caches import MemoryInStore
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system.filelock import LISTENER, is_locked
+from ucloud_slurm.ucloud.pauses import ACCESS
 
 ROOT = Path(__file__).parents[3]
 LARGEST = 40 * 1024  # KiB
@@ -57,7 +58,7 @@ def server() -> Iterator[ChannelServer]:
 @pytest.fixture
 def store(folder: Path) -> Store:
     store = Store(folder / "test.db")
-    assert TokenInStore(store).load() is None
+    assert MemoryInStore(store).load(ACCESS) is None
     store.close()
     return store
 
@@ -90,7 +91,7 @@ def test_the_process_is_small_after_ten_thousand_wallets(
     at_once: bool, process: subprocess.Popen[bytes], server: ChannelServer, store: Store
 ) -> None:
     peer = server.accept()
-    assert peer.token == TokenInStore(store).load(), "it had one fetched"
+    assert peer.token == MemoryInStore(store).load(ACCESS), "it had one fetched"
     members = [f"Member{number}#1234" for number in range(10)]
     messages = [
         records.project(number, f"6b2e1c8e-0000-4000-8000-{number:012}", members)
@@ -176,7 +177,7 @@ def test_the_verb_becomes_the_small_process_with_what_it_needs(config: Path, moc
 @pytest.mark.usefixtures("as_anybody")
 def test_a_fresh_token_is_put_into_the_database(config: Path, folder: Path, core: SimulatedCore) -> None:
     assert verb(config, "listener", "--renew").exit_code == 0
-    token = TokenInStore(Store(folder / "test.db")).load()
+    token = MemoryInStore(Store(folder / "test.db")).load(ACCESS)
     assert token is not None
     assert token.count(".") == 2
     core.faults.outage(True)

@@ -122,7 +122,7 @@ def test_a_call_by_https_is_tunnelled(tmp_path: Path, context: ssl.SSLContext, m
     threading.Thread(target=server.serve_forever, daemon=True).start()
     proxy = make_proxy(CREDENTIALS)
     url = f"https://localhost:{server.server_port}"
-    core = Core(url, "r", now=clock, ca_file=tmp_path / "cert.pem", proxy=proxy.url.replace("//", f"//{CREDENTIALS}@"))
+    core = Core(url, lambda: "r", now=clock, ca_file=tmp_path / "cert.pem", proxy=proxy.url.replace("//", f"//{CREDENTIALS}@"))
     core.check()
     core.close()
     server.shutdown()
@@ -160,7 +160,7 @@ def test_the_environment_names_no_proxy(
     proxy = make_proxy()
     for one, without in ((None, ""), (proxy.url, "127.0.0.1,localhost")):
         monkeypatch.setenv("no_proxy", without)
-        client = Core(core.url, core.refresh_token, now=clock, proxy=one)
+        client = Core(core.url, lambda: core.refresh_token, now=clock, proxy=one)
         client.check()
         client.close()
         assert bool(proxy.asked) == bool(one)

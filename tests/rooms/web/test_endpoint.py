@@ -453,6 +453,7 @@ def test_an_extension_beyond_all_limits_is_refused_where_slurm_has_none(world: W
     ],
 )
 def test_other_paths_and_verbs_have_plain_answers(world: World, verb: str, path: str, status: int) -> None:
+    world.work()
     headers = {"Authorization": f"Bearer {world.core.tokens.core_token()}"}
     assert requests.request(verb, f"{world.url}{path}", headers=headers, timeout=5).status_code == status
 

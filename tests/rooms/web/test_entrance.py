@@ -150,6 +150,46 @@ def test_one_user_has_a_part_of_the_logs_and_the_others_have_theirs(world: World
             third.wait_for(lambda: third.text() == "a log\n", PATIENCE)
 
 
+def ended(stack: ExitStack, world: World, job: str, user: str, bearer: dict[str, str]) -> Socket:
+    """What Core has open for a viewer of a log that has ended."""
+    opened = stack.enter_context(world.core.websocket(FOLLOW, user, bearer))
+    frame = {"call": "jobs.provider.example.follow", "streamId": "1", "payload": {"type": "init", "job": job_data(job)}}
+    opened.send(json.dumps(frame))
+    while not (isinstance(said := opened.receive(PATIENCE), dict) and said.get("type") == "response"):
+        assert said is not None
+    return opened
+
+
+@TODAY
+def test_logs_that_have_ended_make_room_the_oldest_first_and_others_never(
+    world: World, job: str, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(admission, "CONNECTIONS", 8)  # two for each user
+    mocker.patch.object(admission, "STREAM_DESCRIPTORS", 4 * 3)  # one log for each user
+    bearer = {"Authorization": f"Bearer {world.core.tokens.core_token()}"}
+    lasting = world.submit()
+    world.model.begin_run(world.slurm(lasting))
+    world.model.end(world.slurm(job))
+    world.work(20)
+    with ExitStack() as stack:
+        first, second = (ended(stack, world, job, "busy", bearer) for _ in range(2))
+        others = [ended(stack, world, job, f"user{number}", bearer) for number in range(6)]
+        assert connections(world) == {"stranger": 0, "known": 8}
+        followed = stack.enter_context(world.core.follow(lasting, "busy"))
+        wait_until("the user's oldest is closed", lambda: first.closed, seconds=PATIENCE)
+        write_log(world, lasting)
+        followed.wait_for(lambda: followed.text() == "a log\n", PATIENCE)
+        assert not any(each.closed for each in (second, *others))
+        ended(stack, world, job, "another", bearer)
+        wait_until("the oldest of all is closed", lambda: second.closed, seconds=PATIENCE)
+        assert not any(each.closed for each in others)
+        for number in range(20):
+            ended(stack, world, job, f"more{number}", bearer)
+        wait_until("they displace each other", lambda: all(each.closed for each in others), seconds=PATIENCE)
+        assert connections(world) == {"stranger": 0, "known": 8}
+        assert (followed.inits, followed.text()) == (1, "a log\n")
+
+
 @TODAY
 def test_a_connection_without_a_stream_is_closed_after_a_while_and_one_with_a_stream_is_not(
     world: World, job: str, mocker: MockerFixture

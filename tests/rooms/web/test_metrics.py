@@ -67,6 +67,7 @@ def test_creates_and_the_calls_behind_them_are_measured_however_they_end(world: 
     assert 0 < found["ucloud_slurm_create_duration_seconds_sum"] < 60
     assert found["ucloud_slurm_create_duration_seconds_bucket +Inf"] == 2
     world.work()
+    found = {name: number for name, number in found.items() if "_duration_seconds" in name}
     assert metrics(world.url) | found == metrics(world.url), "a pass of the worker is not the service"
 
 

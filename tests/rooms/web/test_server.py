@@ -147,7 +147,7 @@ def test_browsers_who_take_all_they_may_do_not_stop_calls(server: Server, tmp_pa
     headers = [f"Cookie: a=b\r\nX-UCloud-Session: s{number}\r\n" for number in range(8)]
     socks = [sock for each in headers for sock in occupy(server, tmp_path, 4, "/_ucloud/authorize", "", each)]
     quick_call(server)
-    assert server.ask("/readyz")[0] == 200
+    assert server.ask("/healthz")[0] == 200
     (tmp_path / "go").touch()
     assert {read(sock)[0] for sock in socks} == {200}
     for sock in socks:

@@ -96,9 +96,8 @@ def test_a_connection_that_is_closed_meanwhile_leaves_no_descriptor(world: World
 
 
 def test_a_job_that_has_ended_is_tried_some_times_more_and_then_its_stream_ends(
-    world: World, job: LoggedJob, files: FileSystem, mocker: MockerFixture
+    world: World, job: LoggedJob, files: FileSystem
 ) -> None:
-    mocker.patch.object(follow, "LINGER_SECONDS", 0.0)
     job.write("text\n")
     with world.core.follow(job.id, while_running=False) as followed:
         followed.wait_for(lambda: NOTICE in followed.text(stream="stderr"), PATIENCE)

@@ -13,10 +13,12 @@ class CannedAnswer:
     """An answer that is given without doing the work.
 
     :ivar body: JSON, or text that is not; None: no body
+    :ivar retry_after: the value of that header; None: there is none
     """
 
     status: int
     body: dict[str, Any] | str | None
+    retry_after: str | None = None
 
 
 class Faults:
@@ -64,11 +66,13 @@ class Faults:
         with self._changed:
             self._outage = how if on else None
 
-    def answer(self, call: str, status: int, body: dict[str, Any] | str | None = None, times: int = 1) -> None:
+    def answer(
+        self, call: str, status: int, body: dict[str, Any] | str | None = None, times: int = 1, retry_after: str | None = None
+    ) -> None:
         """Answer the next ``times`` calls so, without doing the work."""
         self._known(call)
         with self._changed:
-            self._canned.setdefault(call, []).extend([CannedAnswer(status, body)] * times)
+            self._canned.setdefault(call, []).extend([CannedAnswer(status, body, retry_after)] * times)
 
     def html(self, call: str, times: int = 1) -> None:
         """Answer 200 with a page of HTML, as a portal in the way would, without doing the work."""

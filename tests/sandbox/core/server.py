@@ -263,6 +263,10 @@ def _json(status: int, data: Json) -> Response:
 
 def _canned(answer: CannedAnswer) -> Response:
     if isinstance(answer.body, dict):
-        return _json(answer.status, answer.body)
-    kind = "text/html; charset=utf-8" if answer.body else None
-    return Response(answer.body, status=answer.status, content_type=kind)
+        response = _json(answer.status, answer.body)
+    else:
+        kind = "text/html; charset=utf-8" if answer.body else None
+        response = Response(answer.body, status=answer.status, content_type=kind)
+    if answer.retry_after is not None:
+        response.headers["Retry-After"] = answer.retry_after
+    return response

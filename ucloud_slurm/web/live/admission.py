@@ -61,6 +61,10 @@ class Budget:
         self._taken[account] += amount
         return True
 
+    def is_used_up_by(self, account: str | None) -> bool:
+        """Whether the account has all that one may have."""
+        return account is not None and self._taken[account] >= self._each
+
     def release(self, account: str | None, amount: int = 1) -> None:
         """Gives back what was taken."""
         self.used -= amount

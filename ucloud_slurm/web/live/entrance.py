@@ -34,6 +34,7 @@ class Entrance:
         self._complained_at: float | None = None
         self._strangers = Strangers(limits.strangers)
         self._visits: dict[Stranger, Visit] = {}
+        self._lingering: dict[Visit, None] = {}  # the one that has done so longest first
         self._known = Budget(limits.connections, limits.connections // PARTS)
         self._descriptors = Budget(limits.stream_descriptors, limits.stream_descriptors // PARTS)
         self._logs = Budget(logs, max(logs // PARTS, logs_per_job))
@@ -67,8 +68,10 @@ class Entrance:
         :raises TooMany: there is no room
         """
         with self._lock:
-            self._take_known(user)
+            gone = self._take_known(user)
             self._report()
+        if gone is not None:
+            gone.dismiss()
         return Visit(self, None, self.known_memory, user)
 
     def identify(self, visit: "Visit", user: str | None) -> None:
@@ -79,16 +82,27 @@ class Entrance:
         with self._lock:
             if visit.stranger is None or visit.dismissed:
                 return
-            self._take_known(user)
+            gone = self._take_known(user)
             self._forget(visit.stranger)
             visit.stranger, visit.memory, visit.account = None, self.known_memory, user
             self._report()
+        if gone is not None:
+            gone.dismiss()
+
+    def linger(self, visit: "Visit", lingers: bool) -> None:
+        """Whether a connection of somebody known has no stream any more: it goes first when there is no room."""
+        with self._lock:
+            visit.lingers = lingers and not visit.released
+            if visit.lingers:
+                self._lingering.setdefault(visit)
+            else:
+                self._lingering.pop(visit, None)
 
     def leave(self, visit: "Visit") -> None:
         """A connection is closed."""
         with self._lock:
             if visit.stranger is None:
-                self._known.release(visit.account)
+                self._release(visit)
             else:
                 self._forget(visit.stranger)
             self.pace.forget(time.monotonic())
@@ -136,9 +150,28 @@ class Entrance:
             with self._lock:
                 budget.release(account, amount)
 
-    def _take_known(self, user: str | None) -> None:
-        if not self._known.take(user):
+    def _take_known(self, user: str | None) -> "Visit | None":
+        """Takes the room of one connection.
+
+        :raises TooMany: there is none
+        :returns: the connection that has to go for it: the one that has lingered longest, where it is the user who has
+            too many the user's
+        """
+        if self._known.take(user):
+            return None
+        is_users = self._known.is_used_up_by(user)
+        gone = next((visit for visit in self._lingering if not is_users or visit.account == user), None)
+        if gone is not None:
+            self._release(gone)
+        if gone is None or not self._known.take(user):
             raise TooMany(FULL)
+        return gone
+
+    def _release(self, visit: "Visit") -> None:
+        if not visit.released:
+            visit.released = True
+            self._lingering.pop(visit, None)
+            self._known.release(visit.account)
 
     def _forget(self, stranger: Stranger) -> None:
         self._strangers.remove(stranger)
@@ -155,13 +188,15 @@ class Visit:
     :ivar account: the address of a stranger; the user of UCloud who is known, None for UCloud itself
     :ivar memory: what its incomplete frames may take
     :ivar dismissed: whether it has to go for another one
+    :ivar lingers: whether it goes first when there is no room
+    :ivar released: whether the room of one who is known has been given back
     """
 
     def __init__(self, entrance: Entrance, stranger: Stranger | None, memory: Budget, account: str | None) -> None:
         self.stranger = stranger
         self.memory = memory
         self.account = account
-        self.dismissed = False
+        self.dismissed = self.released = self.lingers = False
         self._entrance = entrance
         self._abort: Callable[[], object] = lambda: None
 
@@ -191,6 +226,10 @@ class Visit:
             yield
         finally:
             stranger.silent = True
+
+    def linger(self, lingers: bool) -> None:
+        """See :meth:`Entrance.linger`."""
+        self._entrance.linger(self, lingers)
 
     def pause(self, work: float) -> float:
         """Seconds that it pauses after so many bytes of work."""

@@ -32,7 +32,6 @@ POLL_LEAST_SECONDS, POLL_MOST_SECONDS = 0.25, 2.0  # between two reads where ino
 POLL_WATCHED_SECONDS = 5.0  # between two reads where it should
 STALL_LEAST_SECONDS, STALL_MOST_SECONDS = 2.0, 60.0  # between two tries where the file system does not answer
 STALLS_AFTER_END = 5  # tries to read the rest of a log whose job has ended
-LINGER_SECONDS = 5.0  # that a log which has ended stays open where its reader would reconnect at once
 
 
 @dataclass(slots=True, eq=False)
@@ -123,11 +122,8 @@ class LogFollower:
                 if ended and not 0 < self._stalls <= STALLS_AFTER_END:
                     break
                 await self._wait(news=news)
-            if self.connection.log_only:
-                await asyncio.sleep(LINGER_SECONDS)
-                self.connection.finish()
-            else:
-                await self.connection.response(self.stream_id, 200, self._payload(-1))
+            # A peer that reads logs only takes it for an entry without a text. The connection stays open.
+            await self.connection.response(self.stream_id, 200, self._payload(0 if self.connection.log_only else -1))
         finally:
             hub.watchers.discard(self)
             for each in self._logs:

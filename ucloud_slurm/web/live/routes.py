@@ -27,6 +27,7 @@ from ucloud_slurm.web.live.websocket import LARGEST_FRAME_BYTES, PING_SECONDS, W
 FOLLOW = "sockets.follow"
 IDENTIFY_SECONDS = 10.0  # a connection without a valid token or session for so long is aborted
 IDLE_SECONDS = 600.0  # a connection without a stream for so long is closed
+LINGER_SECONDS = 6 * 3600.0  # and one whose log has ended: with its end the viewer's whole page would begin anew
 FIRST_BYTES = 64 * 1024  # before a valid token or session; a shell's first frame has a few hundred
 
 
@@ -189,10 +190,11 @@ async def _abort_strangers(connection: WebSocketConnection) -> None:
 
 
 async def _close_idle(connection: WebSocketConnection, is_used: Callable[[], bool]) -> None:
-    used = True
-    while used or is_used():
+    idle = 0.0
+    while idle < (LINGER_SECONDS if connection.visit.lingers else IDLE_SECONDS):
         used = is_used()
         await asyncio.sleep(IDLE_SECONDS)
+        idle = 0.0 if used or is_used() else idle + IDLE_SECONDS
     connection.finish()
     await asyncio.sleep(IDENTIFY_SECONDS)
     connection.abort()

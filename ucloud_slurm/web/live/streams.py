@@ -32,11 +32,14 @@ class LogStreams:
         if not self._connection.log_only:
             provider.tokens.verify(f"Bearer {frame.bearer or ''}", provider.now())
             self._connection.visit.identify(self._connection.username)
-        request = from_data(FollowRequest, {"request": frame.payload}).request
-        if isinstance(request, Cancel):
-            await self._cancel(frame.stream_id, request)
-        else:
-            await self._init(frame.stream_id, request)
+        try:
+            request = from_data(FollowRequest, {"request": frame.payload}).request
+            if isinstance(request, Cancel):
+                await self._cancel(frame.stream_id, request)
+            else:
+                await self._init(frame.stream_id, request)
+        finally:
+            self._update_lingering()
 
     async def _init(self, stream_id: str, request: Init) -> None:
         hub, provider = self._hub, self._hub.provider
@@ -66,6 +69,11 @@ class LogStreams:
                     await follower.run()
         finally:
             self._streams.pop(follower.session, None)
+            self._update_lingering()
+
+    def _update_lingering(self) -> None:
+        if self._connection.log_only:
+            self._connection.visit.linger(not self._streams)
 
     @property
     def has_streams(self) -> bool:

@@ -15,7 +15,7 @@ from tests.sandbox.core.websocket import Socket, SocketClosedError
 
 Json = dict[str, Any]
 COME_BACK = 0.5
-"""Seconds after which a browser asks again, when the stream ended and the job has not."""
+"""Seconds after which a browser asks again, whatever the state of the job: with the connection its whole page ended."""
 ENTRY: Mapping[str, tuple[Any, Check]] = {
     "rank": (0, WHOLE),
     "stdout": (None, MAYBE_TEXT),
@@ -26,17 +26,22 @@ ENTRY: Mapping[str, tuple[Any, Check]] = {
 
 
 class FollowedSockets(Followed):
-    """One WebSocket after the other, in any state of the job. There is no session and no response: the end is that
-    of the connection.
+    """One WebSocket after the other, in any state of the job. There is no session. Core passes a response on as any other
+    frame; here it says that nothing more will come, while the connection stays.
 
     ``pings`` counts the entries without a text, which Core needs to notice that a browser has gone.
     """
 
+    @property
+    def ended(self) -> bool:
+        """See :meth:`Followed.wait_end`. As long as somebody looks, a connection that ends is followed by another."""
+        goes_on = self._while_running and not self._context.job(self._job_id).final
+        with self._changed:
+            return self._over or (self._response is not None and not goes_on)
+
     def _follow_running(self) -> None:
         while not self._closing.is_set():
             self._subscribe()
-            if self._context.job(self._job_id).final:
-                return
             self._closing.wait(COME_BACK)
 
     def _subscribe(self) -> None:
@@ -88,6 +93,10 @@ class FollowedSockets(Followed):
         if not (entry["stdout"] or entry["stderr"]):
             self._count_ping()
         self._take(time.monotonic(), entry)
+        if frame.get("type") == "response":
+            with self._changed:
+                self._response = ResponseFrame(str(frame.get("streamId")), int(frame.get("status", 0)), entry)
+            self._log.touch()
 
 
 def wrong_entry(entry: Json, replicas: int) -> Iterator[str]:

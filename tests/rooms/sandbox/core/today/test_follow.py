@@ -44,10 +44,11 @@ def test_every_text_frame_is_an_entry_whatever_its_type_and_stream(
     peer.frame()
     peer.message("1", {"rank": 0, "stdout": "one "})
     peer.send({"payload": {"stdout": "two", "channel": "x"}})
-    peer.respond("nothing", 500, log("s", 0, None, "oh"))
     peer.send({"ping": "pong"})
-    peer.close()
-    assert followed.wait_end() is None
+    peer.respond("nothing", 500, log("s", 0, None, "oh"))
+    end = followed.wait_end()
+    assert end is not None
+    assert end.status == 500
     assert (followed.text(), followed.text(0, "stderr")) == ("one two", "oh")
     assert followed.messages[1] == {"rank": 0, "stdout": "two", "stderr": None, "channel": "x"}
     assert (followed.pings, followed.session, followed.inits) == (1, None, 1)
@@ -97,7 +98,7 @@ def test_a_job_is_followed_in_any_state(
     assert provider.peer().frame()["payload"]["job"]["status"]["state"] == state
 
 
-def test_the_browser_comes_back_when_the_provider_closes_and_the_job_goes_on(
+def test_the_browser_comes_back_when_the_provider_closes_whatever_the_state_of_the_job(
     core: SimulatedCore, client: Provider, provider: FakeProvider, job_id: str
 ) -> None:
     followed = core.follow(job_id)
@@ -110,10 +111,12 @@ def test_the_browser_comes_back_when_the_provider_closes_and_the_job_goes_on(
     second.message("1", log("", 0, "rest"))
     with pytest.raises(TimeoutError):
         followed.wait_end(0.2)
+    second.respond("1", 200, log("", 0))
+    end = followed.wait_end()
+    assert end is not None
+    assert (end.status, followed.text(), followed.inits) == (200, "rest", 2)
     second.close()
-    assert followed.wait_end() is None
-    assert (followed.text(), followed.inits) == ("rest", 2)
-    assert provider.alone()
+    assert provider.peer().frame()["payload"]["type"] == "init"
 
 
 def test_each_look_has_a_socket_of_its_own(core: SimulatedCore, provider: FakeProvider, job_id: str) -> None:

@@ -1,0 +1,67 @@
+"""Reading UCloud's answers over HTTP, and why there was none."""
+
+import json
+import re
+import time
+from typing import Any
+
+import requests
+
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, one_line
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+PROXY_REFUSES = "ucloud.proxy answered {}; does it need ucloud.proxy_credentials_file?"
+
+
+def reason(error: Exception) -> str:
+    """Why there was no answer, in words without a secret: the text of an error may contain the proxy's credentials."""
+    if not isinstance(error, requests.exceptions.ProxyError):
+        return type(error).__name__
+    status = re.search(r"Tunnel connection failed: ([0-9]{3})", str(error))
+    return PROXY_REFUSES.format(status[1]) if status else "ucloud.proxy does not answer"
+
+
+def body(response: requests.Response, deadline: float) -> bytes:
+    """The body.
+
+    :param deadline: until which it is read, in monotonic seconds
+    :raises CoreUnavailableError: it takes longer
+    """
+    content = b""
+    while len(content) <= MAX_ANSWER_BYTES:
+        some = response.raw.read1(65536, decode_content=True)
+        if not some:
+            return content
+        content += some
+        if time.monotonic() > deadline:
+            raise CoreUnavailableError("UCloud's answer takes too long")
+    return content
+
+
+def is_unavailable(status: int) -> bool:
+    """Whether the status says nothing about the request."""
+    return status >= 500 or status in (408, 429) or 300 <= status < 400
+
+
+def read(status: int, content: bytes) -> Any:
+    """The JSON of an answer.
+
+    :raises CoreUnavailableError: the answer says nothing about the request
+    :raises CoreRefusedError: the request is refused
+    """
+    if status == 407:
+        raise CoreUnavailableError(PROXY_REFUSES.format(status))
+    if is_unavailable(status):
+        raise CoreUnavailableError(f"UCloud answered {status}")
+    if len(content) > MAX_ANSWER_BYTES:
+        raise CoreUnavailableError("UCloud's answer is too large")
+    try:
+        data = json.loads(content) if content.strip() else {}
+    except ValueError:
+        if 200 <= status < 300:
+            raise CoreUnavailableError("UCloud's answer is not JSON; is ucloud.url right?") from None
+        data = {}
+    if 200 <= status < 300:
+        return data
+    why = data.get("why") if isinstance(data, dict) else None
+    raise CoreRefusedError(status, one_line(str(why or "no reason given")), explained=isinstance(why, str))
