@@ -44,10 +44,10 @@ class Generation:
                 return
         if self.is_behind():
             return
-        if self._recorded() is None:
-            self._record(0, now)
+        if recorded(self._store.path) is None:
+            record(self._store.path, 0, now)
         self._store.change("update generation set number = number + 1")
-        self._record(self._row()["number"], now)
+        record(self._store.path, self._row()["number"], now)
         self._written = self._store.rows_written
 
     def is_behind(self) -> bool:
@@ -56,10 +56,10 @@ class Generation:
 
     def why_behind(self) -> str | None:
         """What has happened to the database, in one clause; None while it is the one that was reported from."""
-        row, recorded = self._row(), self._recorded()
+        row, number = self._row(), recorded(self._store.path)
         if row["restored_at"] is not None:
-            return "the database was restored from a backup"
-        if (recorded is None and row["number"] > 0) or (recorded or 0) > row["number"]:
+            return "the database was restored or moved"
+        if (number is None and row["number"] > 0) or (number or 0) > row["number"]:
             return "the database is older than the last reports to UCloud" if row["number"] else "the database was lost"
         if row["inode"] != self._inode():
             return "the database was copied to where it is"
@@ -79,9 +79,9 @@ class Generation:
         """
         self._store.change(
             "update generation set number = max(number, ?) + 1, restored_at = null, inode = ?",
-            [self._recorded() or 0, self._inode()],
+            [recorded(self._store.path) or 0, self._inode()],
         )
-        self._record(self._row()["number"], now)
+        record(self._store.path, self._row()["number"], now)
 
     def claim(self) -> None:
         """A database without a host becomes that of this one.
@@ -108,26 +108,32 @@ class Generation:
     def _inode(self) -> int:
         return self._store.path.stat().st_ino
 
-    def _recorded(self) -> int | None:
-        """The number in the file; None where there is no such file, or no number in it."""
-        try:
-            return int(self._path.read_bytes()[:20])
-        except (OSError, ValueError):
-            return None
 
-    def _record(self, number: int, now: float) -> None:
-        """Writes the file. Where that fails it stays behind the database, which is harmless."""
-        new = Path(f"{self._path}.new")
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
-                file.write(b"%d\n" % number)
-                file.flush()
-                os.fsync(file.fileno())
-            os.utime(new, (now, now))
-            new.replace(self._path)
-        except OSError as error:
-            log.warning("%s cannot be written (%s)", self._path, error.strerror)
+def recorded(database: Path) -> int | None:
+    """The number in the file beside a database; None where there is no such file, or no number in it."""
+    try:
+        return int(Path(f"{database}.generation").read_bytes()[:20])
+    except (OSError, ValueError):
+        return None
+
+
+def record(database: Path, number: int, now: float) -> None:
+    """Writes the file. Where that fails it stays lower than the database, which is harmless.
+
+    :param now: seconds since the epoch
+    """
+    path = Path(f"{database}.generation")
+    new = Path(f"{path}.new")
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
+            file.write(b"%d\n" % number)
+            file.flush()
+            os.fsync(file.fileno())
+        os.utime(new, (now, now))
+        new.replace(path)
+    except OSError as error:
+        log.warning("%s cannot be written (%s)", path, error.strerror)
 
 
 def host_key() -> str | None:

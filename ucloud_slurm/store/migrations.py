@@ -41,6 +41,15 @@ def migrate(db: "Database") -> None:
     migrations.apply(db)
 
 
+def applied(connection: "sqlite3.Connection") -> set[str]:
+    """The names of the migrations that a file has had."""
+    table = "_sqlite_migrations"
+    sql = "select 1 from sqlite_schema where type = 'table' and name = ?"
+    if not connection.execute(sql, [table]).fetchall():
+        return set()
+    return {name for (name,) in connection.execute(f"select name from {table} where migration_set = ?", [SET]).fetchall()}
+
+
 def m004_connections(db: "Database") -> None:
     """What UCloud knows of each link, and what must be reported to it."""
     db.create_table(
@@ -274,3 +283,8 @@ STEPS: "tuple[Callable[[Database], None], ...]" = (
     m014_repetitions,
     m015_generation,
 )
+
+
+def names() -> set[str]:
+    """The names of all migrations that this release knows."""
+    return {migration.__name__ for migration in STEPS}

@@ -57,6 +57,7 @@ def run_once(provider: Provider, *, wait: float = 0.0) -> Result:
             gc.enable()
         record_release(provider.store.path, WORKER, provider.now())
         generation.advance(provider.now())
+        provider.store.checkpoint()
         return Result.DONE if whole else Result.NOT_ALL
 
 

@@ -81,7 +81,7 @@ def test_a_restored_database_is_behind_until_it_was_reconciled(tmp_path: Path) -
     store = Store(tmp_path / "test.db")
     assert not Generation(store).is_behind()
     Generation(store).mark_restored(1.0)
-    assert Generation(store).why_behind() == "the database was restored from a backup"
+    assert Generation(store).why_behind() == "the database was restored or moved"
     Generation(store).confirm(2.0)
     assert not Generation(store).is_behind()
     store.close()
