@@ -38,9 +38,10 @@ class Contents:
     written_at: float
 
 
-def verify(path: Path, *, in_use: bool = False) -> Contents:
+def verify(path: Path, of: Path | None = None, *, in_use: bool = False) -> Contents:
     """Reads all of a database or backup.
 
+    :param of: what it is a copy of, and what the sentence names
     :param in_use: other processes may write to it
     :raises Misconfigured: with one sentence that says what is wrong with it
     """
@@ -58,13 +59,13 @@ def verify(path: Path, *, in_use: bool = False) -> Contents:
     except sqlite3.DatabaseError as error:
         damage = f"is damaged ({error})"
     except OSError as error:
-        raise Misconfigured([f"{path} {database_file.closed(path, error)}."]) from None
+        raise Misconfigured([f"{of or path} {database_file.closed(path, error)}."]) from None
     if damage:
-        raise Misconfigured([f"{path} {damage}."])
+        raise Misconfigured([f"{of or path} {damage}."])
     if not applied:
-        raise Misconfigured([f"{path} is not a database of ucloud-slurm."])
+        raise Misconfigured([f"{of or path} is not a database of ucloud-slurm."])
     if newer := applied - migrations.names():
-        raise Misconfigured([f"{path} is of a newer release ({max(newer)}); install that."])
+        raise Misconfigured([f"{of or path} is of a newer release ({max(newer)}); install that."])
     state = path.stat()
     return Contents(path, state.st_size, max(applied), jobs, state.st_mtime)
 
@@ -112,7 +113,7 @@ def make(database: Path, folder: Path, now: float, *, keep: int = KEPT, before: 
         in_use = SharedLock(database, IN_USE, RESTORE_SECONDS)
         try:
             _copy(database, new, folder, in_use=True)
-            contents = verify(new)
+            contents = verify(new, database)
             os.utime(new, (now, now))
             new.replace(final)
             _sync(folder)

@@ -70,6 +70,7 @@ class Store:
             # jobs takes minutes.
             with exclusive_lock(self.path, MIGRATION, MIGRATION_SECONDS):
                 database_file.prepare(self.path)
+                self._inode = _inode(self.path)
                 self._migrate()
                 Generation(self).claim()
             self._in_use = in_use  # until this object is deleted, nobody replaces the file
@@ -106,10 +107,10 @@ class Store:
     def _connection(self) -> "Connection":
         """The connection of this thread."""
         connection: Connection | None = getattr(self._threads, "connection", None)
+        if _inode(self.path) != self._inode:
+            raise StorageError(f"The provider's database {self.path} was removed or replaced; its administrator must {RESTART}")
         if connection is None:
             connection = self._threads.connection = Connection(self.path)
-        elif not connection.is_of(self.path):
-            raise StorageError(f"The provider's database {self.path} was removed or replaced; its administrator must {RESTART}")
         return connection
 
     @property
@@ -187,20 +188,13 @@ class Connection:
     """The connection of one thread. It is closed when there is no reference to it any more."""
 
     def __init__(self, path: Path) -> None:
-        self.conn = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        where = f"{path.absolute().as_uri()}?mode=rw"  # never makes another file
+        self.conn = sqlite3.connect(where, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
         self.conn.execute("pragma journal_mode = wal")
         self.conn.execute("pragma synchronous = full")
         self.conn.execute("pragma foreign_keys = on")
         self.conn.execute(f"pragma journal_size_limit = {LOG_BYTES}")
         self._durable = True
-        self._inode = path.stat().st_ino
-
-    def is_of(self, path: Path) -> bool:
-        """Whether this is still the file of that path."""
-        try:
-            return path.stat().st_ino == self._inode
-        except OSError:
-            return False
 
     def begin(self, until: float) -> None:
         """Begins a write transaction as soon as other processes let it.
@@ -254,6 +248,13 @@ def _storage_errors(path: Path) -> Iterator[None]:
         if problem := database_file.problem(path, error):
             raise problem from error
         raise
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

@@ -125,6 +125,7 @@ def test_a_backup_is_one_file_for_our_own_eyes(path: Path, folder: Path) -> None
     backup.verify(made.path)
     assert [one.name for one in folder.iterdir()] == ["test-20231114T221320Z.db"]
     assert (made.path.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert made.path.read_bytes()[18:20] == b"\1\1", "nobody who reads it makes a log beside it"
     assert backup.last_made(path, folder) == NOW
 
 
@@ -144,10 +145,18 @@ def damage(path: Path) -> None:
         file.write(b"\xa5" * (path.stat().st_size - 8192))
 
 
-def test_a_damaged_database_is_not_backed_up_and_the_good_backups_stay(path: Path, folder: Path) -> None:
+def inconsistent(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        conn.execute("insert into outbox (job_id, kind, body, created_at) values ('nobody', 'update', '{}', 1)")
+
+
+@pytest.mark.parametrize("harm", [damage, inconsistent], ids=lambda one: one.__name__)
+def test_a_damaged_database_is_not_backed_up_and_the_good_backups_stay(
+    path: Path, folder: Path, harm: Callable[[Path], None]
+) -> None:
     backup.make(path, folder, NOW, keep=1)
-    damage(path)
-    with pytest.raises(Misconfigured, match="is damaged"):
+    harm(path)
+    with pytest.raises(Misconfigured, match=f"^{path} is (damaged|inconsistent)"):
         backup.make(path, folder, NOW + 1, keep=1)
     assert [one.name for one in folder.iterdir()] == ["test-20231114T221320Z.db"]
 
@@ -203,11 +212,6 @@ def of_another_program(path: Path) -> None:
     path.unlink()
     with closing(sqlite3.connect(path)) as conn:
         conn.execute("create table t (c)")
-
-
-def inconsistent(path: Path) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
-        conn.execute("insert into outbox (job_id, kind, body, created_at) values ('nobody', 'update', '{}', 1)")
 
 
 def newer(path: Path) -> None:
