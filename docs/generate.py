@@ -127,6 +127,7 @@ def kind(annotation: Any, metadata: Sequence[Any] = ()) -> str:
 
 _CHECKED: Mapping[Any, str] = {
     config_types.seconds: "duration",
+    config_types._mebibytes: "size",
     config_types._url: "URL",
     config_types._core_url: "URL",
     config_types._session_url: "URL with a ``*``",
@@ -148,6 +149,8 @@ def setting(value: Any, kind_: str) -> str:
         for letter, seconds in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
             if value % seconds == 0:
                 return f'"{int(value // seconds)}{letter}"'
+    if kind_ == "size":
+        return f'"{value // 2**20}MiB"'
     return json.dumps(str(value) if isinstance(value, Path) else value)
 
 

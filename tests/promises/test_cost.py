@@ -14,8 +14,9 @@ from tests.support.factories import new_job
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.store import migrations
+from ucloud_slurm.store.database_file import filesystem
 from ucloud_slurm.store.jobs import Jobs
-from ucloud_slurm.store.sqlite import Store, filesystem
+from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.filelock import MIGRATION, WORKER, is_locked, last_released
 from ucloud_slurm.worker.run import Result, run_once
 

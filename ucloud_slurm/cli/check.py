@@ -77,7 +77,7 @@ def _show(text: str) -> None:
 
 
 def _database(config: Config) -> list[Line]:
-    store = Store(config.database.path)
+    store = Store(config.database.path, config.database.backup_folder)
     try:
         number = sum(Jobs(store).count().values())
     finally:

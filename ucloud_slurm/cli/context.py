@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ucloud_slurm.config import read
+from ucloud_slurm.config import Config, read
 from ucloud_slurm.errors import Misconfigured, NotNow, Problem
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.users.service import refuse_root
@@ -19,13 +19,20 @@ EX_CONFIG = 78
 @contextmanager
 def opened(path: Path | None) -> Iterator[Provider]:
     """The provider; or one line for each mistake in the configuration, and exit status 78."""
-    with explained():
-        refuse_root()
-        provider = Provider.open(read(path))
+    with configured(path) as config:
+        provider = Provider.open(config)
         try:
             yield provider
         finally:
             provider.close()
+
+
+@contextmanager
+def configured(path: Path | None) -> Iterator[Config]:
+    """The configuration; or one line for each mistake in it, and exit status 78."""
+    with explained():
+        refuse_root()
+        yield read(path)
 
 
 @contextmanager

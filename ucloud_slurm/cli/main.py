@@ -15,6 +15,7 @@ from ucloud_slurm.config import VARIABLE
 MODULES = {
     "audit": ("audit", "audit"),
     "check": ("check", "check"),
+    "database": ("database", "database"),
     "jobs": ("inspect", "jobs"),
     "link": ("link", "link"),
     "linkd": ("daemons", "linkd"),

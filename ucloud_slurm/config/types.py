@@ -30,6 +30,12 @@ def seconds(value: Any) -> float:
     raise ValueError('should be a duration such as "30s", "15m", "2h" or "7d"')
 
 
+def _mebibytes(value: Any) -> int:
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+)(MiB|GiB)", value)):
+        return int(match[1]) * (2**20 if match[2] == "MiB" else 2**30)
+    raise ValueError('should be a size such as "64MiB" or "2GiB"')
+
+
 def _keep(value: float) -> float:
     if 0 < value < _UNIT_SECONDS["d"]:
         raise ValueError('should be at least "1d", or "0s" to keep everything')
@@ -184,6 +190,7 @@ def _has_dots(path: str) -> bool:
 
 Duration = Annotated[float, BeforeValidator(seconds)]
 Keep = Annotated[Duration, AfterValidator(_keep)]
+Size = Annotated[int, BeforeValidator(_mebibytes)]
 Url = Annotated[str, BeforeValidator(_url)]
 SessionUrl = Annotated[str, BeforeValidator(_session_url)]
 ProxyUrl = Annotated[str, BeforeValidator(_proxy)]

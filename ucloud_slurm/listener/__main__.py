@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.listener.connection import ChannelUnavailableError
 from ucloud_slurm.listener.listening import Listener, WorkerPasses, renew_token
 from ucloud_slurm.listener.settings import Settings
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 WAIT_SECONDS = "60"  # for the end of a pass that runs already
 HANDOVER_SECONDS = 3.0  # for the end of an earlier listener
 EX_TEMPFAIL = 75
+EX_CONFIG = 78
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -35,7 +37,11 @@ def main(arguments: list[str]) -> NoReturn:
         signal.signal(number, _end)
     journal.begin(journal=not sys.stderr.isatty())
     settings = Settings.read(arguments)
-    store = Store(Path(settings.database))
+    try:
+        store = Store(Path(settings.database))
+    except Misconfigured as error:
+        log.error("%s", " ".join(error.sentences))
+        sys.exit(EX_CONFIG)
     memory = MemoryInStore(store)
 
     def token() -> str:

@@ -105,7 +105,7 @@ class Provider:
         :raises Misconfigured: something in the configuration cannot be used
         """
         config.ucloud.refresh_token()  # it is read again when it is needed
-        store = Store(config.database.path)
+        store = Store(config.database.path, config.database.backup_folder)
         people = People(store)
         return cls(
             config=config, era=_era(config), mapping=_mapping(config, store, people, now), people=people,

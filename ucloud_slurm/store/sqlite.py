@@ -1,20 +1,19 @@
 """The SQLite file: opening it, one connection for each thread, short write transactions."""
 
-import os
 import sqlite3
-import stat
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ucloud_slurm.errors import Misconfigured, Problem, StorageError, StorageFullError
-from ucloud_slurm.store import migrations
+from ucloud_slurm.errors import Misconfigured, Problem, StorageError
+from ucloud_slurm.store import database_file, migrations
+from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.system import deadline
-from ucloud_slurm.system.filelock import MIGRATION, exclusive_lock
+from ucloud_slurm.system.filelock import IN_USE, MIGRATION, SharedLock, exclusive_lock
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -24,8 +23,9 @@ BUSY_SECONDS = 2.0
 RETRY_MILLISECONDS = 2
 BUSY = "The provider is busy; please try again in a minute."
 MIGRATION_SECONDS = 1800.0  # that another process has to migrate the file
-# File systems that hosts share, as proc_mounts(5) names them. WAL needs the shared memory of one host.
-SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.glusterfs", "afs", "9p"}
+RESTORE_SECONDS = 10.0  # that another process has to put a backup in its place
+RESTART = "restart what has it open: systemctl restart ucloud-slurm ucloud-slurm-listener"
+LOG_BYTES = 16 * 2**20  # to which the write-ahead log is cut, as soon as no reader needs more of it
 
 Row = Mapping[str, Any]
 _writer = threading.local()
@@ -48,61 +48,76 @@ def in_write_transaction() -> bool:
 class Store:
     """The database file. Safe for several threads and processes; every write is one short transaction.
 
-    :raises Misconfigured: when the file cannot be used
+    :raises Misconfigured: the file cannot be used
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, backups: Path | None = None) -> None:
+        """Opens it, and brings it up to date.
+
+        :param backups: folder of the backup that is made before; None for that beside the file
+        """
         self.path = path
+        self._backups = backups or path.parent / "backups"
         self._threads = threading.local()
         # The threads of this process queue here: SQLite has no queue, it sleeps and tries again.
         self._write_lock = threading.Lock()
         self._prepare()
 
     def _prepare(self) -> None:
-        kind = filesystem(self.path.parent)
-        if kind in SHARED:
-            raise Misconfigured([f"database.path: {self.path} is on a shared file system ({kind}); put it on a local disk."])
+        database_file.refuse_shared(self.path)
         try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor):
-                if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
-                    os.fchmod(descriptor, 0o600)
-        except OSError as error:
-            raise Misconfigured([f"database.path: {self.path} cannot be opened ({error.strerror})."]) from None
-        try:
+            in_use = SharedLock(self.path, IN_USE, RESTORE_SECONDS)
             # One process at a time: SQLite does not wait for one that creates the file, and a migration of a million
             # jobs takes minutes.
             with exclusive_lock(self.path, MIGRATION, MIGRATION_SECONDS):
+                database_file.prepare(self.path)
+                self._inode = _inode(self.path)
                 self._migrate()
+                Generation(self).claim()
+            self._in_use = in_use  # until this object is deleted, nobody replaces the file
         except OSError as error:
-            raise Misconfigured([f"database.path: {self.path.parent} cannot be written ({error.strerror})."]) from None
-        except (sqlite3.DatabaseError, Problem) as error:
+            where = error.filename or self.path
+            raise Misconfigured([f"database.path: {where} cannot be written ({error.strerror})."]) from None
+        except sqlite3.DatabaseError as error:
             raise Misconfigured([f"database.path: {self.path} cannot be used ({error})."]) from None
+        except Problem as error:
+            raise Misconfigured([f"database.path: {error}"]) from None
 
     def _migrate(self) -> None:
-        known = {migration.__name__ for migration in migrations.STEPS}
-        done = self._migrated()
+        known = migrations.names()
+        done = migrations.applied(self._connection().conn)
         if done - known:
             raise Misconfigured([f"database.path: {self.path} is of a newer release ({max(done - known)}); install that."])
-        if known - done:
-            migrations.prepare(self._connection().conn)
-            with self.writing() as db:
-                migrations.migrate(db.database)
+        if not known - done:
+            return
+        if done:
+            self._back_up(min(known - done))
+        migrations.prepare(self._connection().conn)
+        with self.writing() as db:
+            migrations.migrate(db.database)
 
-    def _migrated(self) -> set[str]:
-        """The names of the migrations that the file has had."""
-        table = "_sqlite_migrations"
-        if self.row("select 1 from sqlite_schema where type = 'table' and name = ?", [table]) is None:
-            return set()
-        sql = f"select name from {table} where migration_set = ?"
-        return {row["name"] for row in self.rows(sql, [migrations.SET])}
+    def _back_up(self, migration: str) -> None:
+        from ucloud_slurm.store import backup
+
+        try:
+            backup.make(self.path, self._backups, time.time(), before=migration)
+        except (OSError, Problem) as error:
+            why = f"the backup before it cannot be made in {self._backups} ({error}); the database is as it was"
+            raise Misconfigured([f"database.path: {self.path} is not migrated to {migration}: {why}."]) from None
 
     def _connection(self) -> "Connection":
         """The connection of this thread."""
         connection: Connection | None = getattr(self._threads, "connection", None)
+        if _inode(self.path) != self._inode:
+            raise StorageError(f"The provider's database {self.path} was removed or replaced; its administrator must {RESTART}")
         if connection is None:
             connection = self._threads.connection = Connection(self.path)
         return connection
+
+    @property
+    def rows_written(self) -> int:
+        """How many rows this thread has changed since it has a connection."""
+        return self._connection().conn.total_changes
 
     def close(self) -> None:
         """Closes the connection of this thread. Those of others may be in use, and close when their threads end."""
@@ -156,6 +171,15 @@ class Store:
         found = self.rows(sql, parameters)
         return found[0] if found else None
 
+    def checkpoint(self) -> None:
+        """Cuts the write-ahead log, if it is long and no reader needs it now. It waits for nobody; a later call may succeed."""
+        if database_file.size(f"{self.path}-wal") > LOG_BYTES:
+            conn = self._connection().conn
+            conn.execute("pragma busy_timeout = 0")
+            with suppress(sqlite3.OperationalError):  # the disk is full
+                conn.execute("pragma wal_checkpoint(truncate)").fetchall()
+            conn.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+
     def change(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), *, durable: bool = True) -> int:
         """One statement that writes; returns how many rows it changed. See :meth:`writing`."""
         with self.writing(durable=durable) as db:
@@ -166,10 +190,12 @@ class Connection:
     """The connection of one thread. It is closed when there is no reference to it any more."""
 
     def __init__(self, path: Path) -> None:
-        self.conn = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        where = f"{path.absolute().as_uri()}?mode=rw"  # never makes another file
+        self.conn = sqlite3.connect(where, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
         self.conn.execute("pragma journal_mode = wal")
         self.conn.execute("pragma synchronous = full")
         self.conn.execute("pragma foreign_keys = on")
+        self.conn.execute(f"pragma journal_size_limit = {LOG_BYTES}")
         self._durable = True
 
     def begin(self, until: float) -> None:
@@ -218,33 +244,20 @@ def _storage_errors(path: Path) -> Iterator[None]:
     """Raises SQLite's errors as ours."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        if _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise StorageFullError(f"The provider's disk is full or broken ({path.parent}); please try again later.") from error
+    except sqlite3.DatabaseError as error:
         if _is_busy(error):
             raise StorageBusyError(BUSY) from error
+        if problem := database_file.problem(path, error):
+            raise problem from error
         raise
 
 
-def _code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
-    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-def filesystem(folder: Path, mounts: Callable[[], str] = lambda: Path("/proc/self/mounts").read_text()) -> str:
-    """The kind of file system that a folder is on, as the kernel names it; empty if that is not known."""
-    try:
-        lines = [line.split(" ") for line in mounts().splitlines()]
-        here = folder.resolve()
-    except OSError:
-        return ""
-    # The longest mount point above the folder wins; of two on the same point the later one.
-    best = ("", "")
-    for fields in lines:
-        point = fields[1].replace("\\040", " ")
-        if (here == Path(point) or Path(point) in here.parents) and len(point) >= len(best[0]):
-            best = (point, fields[2])
-    return best[1]
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

@@ -3,6 +3,7 @@
 The kernel releases a lock when its process ends, however it ends.
 """
 
+import errno
 import fcntl
 import os
 import time
@@ -14,7 +15,33 @@ WORKER = "worker"  # a pass
 LISTENER = "listener"
 MIGRATION = "migration"
 CONNECTIONS = "connections"  # one connection is reported at a time
+IN_USE = "in-use"  # shared by all that have the database open
+BACKUP = "backup"
 POLL_SECONDS = 0.2
+
+
+class SharedLock:
+    """A lock that several processes have at a time, until it is released or the object is deleted.
+
+    :param wait: seconds to wait for the process that has it alone
+    :raises BlockingIOError: that one has not released it
+    """
+
+    def __init__(self, database: Path, what: str, wait: float) -> None:
+        until = time.monotonic() + wait
+        self._descriptor = os.open(_path(database, what), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        while not _lock(self._descriptor, fcntl.LOCK_SH):
+            if time.monotonic() >= until:
+                self.release()
+                raise BlockingIOError(errno.EAGAIN, "another process has locked it", _path(database, what))
+            time.sleep(POLL_SECONDS)
+
+    def release(self) -> None:
+        """Lets others have it alone."""
+        if (descriptor := self.__dict__.pop("_descriptor", None)) is not None:
+            os.close(descriptor)
+
+    __del__ = release
 
 
 @contextmanager

@@ -6,7 +6,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.wallets import nothing_left
-from ucloud_slurm.errors import Conflict, CoreRefusedError, CoreUnavailableError, PaymentRequired, Problem, Refused
+from ucloud_slurm.errors import (
+    Conflict,
+    CoreRefusedError,
+    CoreUnavailableError,
+    PaymentRequired,
+    Problem,
+    Refused,
+    StorageFullError,
+)
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.identities import Identities
 from ucloud_slurm.provider.lookup import Lookup
@@ -14,6 +22,7 @@ from ucloud_slurm.provider.rendering import RenderingUnavailableError
 from ucloud_slurm.provider.submission import build, new_job
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Submission
+from ucloud_slurm.store.database_file import free_bytes
 from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.jobs import Job
@@ -41,6 +50,8 @@ class Create:
         provider, places = self._provider, _places(jobs)
         fingerprints = {job_id: naming.fingerprint(jobs[place]) for job_id, place in places.items()}
         known = check_known(provider, fingerprints)
+        if len(known) < len(places):
+            check_space(provider)
         new, submissions = self._build(
             {place: jobs[place] for job_id, place in places.items() if job_id not in known}, fingerprints, len(jobs) > 1
         )
@@ -110,6 +121,18 @@ def _places(jobs: Sequence[Job]) -> dict[str, int]:
         if first is not job and naming.fingerprint(first) != naming.fingerprint(job):
             raise Conflict(f"items[{place}].id: {job.id} is there twice with different contents.")
     return places
+
+
+def check_space(provider: Provider) -> None:
+    """Refuses new jobs while the disk of the database is nearly full: what is left is for the jobs that there are.
+
+    :raises StorageFullError: it is
+    """
+    folder, least = provider.store.path.parent, provider.config.database.minimum_free
+    free = free_bytes(folder)
+    if free < least:
+        why = f"The provider's disk is nearly full: {folder} has {free // 2**20} MiB free, and {least // 2**20} MiB are needed"
+        raise StorageFullError(f"{why} to accept jobs. Please try again later.")
 
 
 def check_funds(provider: Provider, job: Job) -> None:

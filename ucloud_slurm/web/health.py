@@ -10,8 +10,10 @@ from prometheus_client.registry import Collector
 
 from ucloud_slurm.provider.audit import NO_ACCOUNT, AuditKind
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.store.backup import last_made
 from ucloud_slurm.store.breaker import CHANNEL, RUNNER, SLURM, UCLOUD
 from ucloud_slurm.store.caches import AUDIT, Cache
+from ucloud_slurm.store.database_file import free_bytes, size
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.system.filelock import LISTENER, WORKER, is_locked, last_released
 from ucloud_slurm.users.impersonation import RunnerUnavailableError, connect
@@ -77,6 +79,7 @@ class Gauges(Collector):
             "Time since the last pass of the worker ended; missing before the first one.",
             None if passed is None else now - passed,
         )
+        yield from _database(provider, now)
         waiting = provider.breaker.persons(now)
         yield _gauge("users_waiting", "Users whose own program does not answer, so that their jobs wait.", waiting)
         yield _family("audit_findings", "What the last audit found that is not explained.", "kind", _audited(provider))
@@ -92,6 +95,18 @@ def late(ended: float | None, now: float) -> str | None:
     if ended is None:
         return NEVER_ENDED
     return LATE.format((now - ended) / 60) if now - ended > LATE_SECONDS else None
+
+
+def _database(provider: Provider, now: float) -> Iterator[Metric]:
+    path = provider.store.path
+    made = last_made(path, provider.config.database.backup_folder)
+    yield _gauge(
+        "backup_age_seconds",
+        "Time since the last verified backup of the database was made; missing before the first one.",
+        None if made is None else now - made,
+    )
+    bytes_ = {"database": size(path), "log": size(f"{path}-wal"), "free": free_bytes(path.parent)}
+    yield _family("database_bytes", "Of the database, of its write-ahead log, and free on its disk.", "what", bytes_)
 
 
 def _audited(provider: Provider) -> Mapping[str, float]:

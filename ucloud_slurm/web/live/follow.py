@@ -13,9 +13,9 @@ from typing import Any
 
 from ucloud_slurm.bridge.naming import JobPaths
 from ucloud_slurm.errors import Forbidden, NotNow
+from ucloud_slurm.store.database_file import SHARED, filesystem
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.sessions import Access
-from ucloud_slurm.store.sqlite import SHARED, filesystem
 from ucloud_slurm.system.bulkhead import StuckError
 from ucloud_slurm.system.files import NotARegularFileError
 from ucloud_slurm.web.access import file_account
