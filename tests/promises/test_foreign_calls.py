@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import requests
 
+from tests.support.database import earlier_release
 from tests.support.foreign import ForeignCallError
-from ucloud_slurm.store import migrations
 from ucloud_slurm.store.sqlite import Store, in_write_transaction
 
 
@@ -94,8 +94,7 @@ def test_a_transaction_is_of_its_thread_and_ends_with_it(store: Store) -> None:
 
 
 def test_a_migration_looks_accounts_up_before_its_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as earlier:
-        earlier.setattr(migrations, "STEPS", migrations.STEPS[:10])
+    with earlier_release(monkeypatch, 10):
         store = Store(tmp_path / "test.db")
         columns = "id, phase, name, local_user, owner, fingerprint, body, accepted_at"
         for id_, user, phase in (("1", "root", "live"), ("2", "no such user", "live"), ("3", "daemon", "ended")):

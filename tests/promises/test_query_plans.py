@@ -16,6 +16,7 @@ from tests.support.factories import new_job
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.charges import RestKey
 from ucloud_slurm.store.codes import Claim, Code, Codes, code_text
+from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.job_rows import WHOLE
 from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.jobs import Jobs
@@ -29,7 +30,7 @@ from ucloud_slurm.ucloud.reports import Charge, JobState, JobUpdate, Usage
 
 STORE = Path(ucloud_slurm.store.__file__).parent
 # A row for each part of the product, each phase, each migration: these do not grow.
-SMALL = {"health", "channel", "phases", "_sqlite_migrations", "sqlite_schema", "sqlite_master"}
+SMALL = {"health", "channel", "phases", "generation", "_sqlite_migrations", "sqlite_schema", "sqlite_master"}
 # Indexes that hold only what is under way or needs somebody: to read all of one is to read all of that.
 OPEN = {
     "jobs_open",
@@ -252,6 +253,11 @@ def the_rest(provider: Provider) -> None:
     retention = Retention(store)
     retention.delete_jobs(now, [1], 10)
     retention.delete_others(now, now)
+    generation = Generation(store)
+    generation.mark_restored(now)
+    generation.confirm(now)
+    store.change("update generation set inode = null")
+    generation.claim()
 
 
 @pytest.mark.every_era

@@ -238,6 +238,24 @@ def m014_repetitions(db: "Database") -> None:
     db.table("jobs").add_column("clock_before", int, not_null_default=0)  # minutes of the limit
 
 
+def m015_generation(db: "Database") -> None:
+    """Which file this is, and whether UCloud knows more than it: see :mod:`ucloud_slurm.store.generation`."""
+    db.create_table(
+        "generation",
+        {
+            "id": int,
+            "number": int,  # counts up while the worker reports; as in the file beside the database
+            "restored_at": float,  # from a backup, and not reconciled since then
+            "host": str,  # whose it is: a hash of the machine's id
+            "host_name": str,
+            "inode": int,  # of the file
+        },
+        pk="id",
+        not_null={"number"},
+    )
+    db.execute("insert into generation (id, number) values (1, 0)")
+
+
 # In their order. The name of each is recorded in every file that has had it.
 STEPS: "tuple[Callable[[Database], None], ...]" = (
     m001_first,
@@ -254,4 +272,5 @@ STEPS: "tuple[Callable[[Database], None], ...]" = (
     m012_remainders,
     m013_page,
     m014_repetitions,
+    m015_generation,
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ucloud_slurm.errors import Misconfigured, Problem, StorageError, StorageFullError
 from ucloud_slurm.store import migrations
+from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.system.filelock import MIGRATION, exclusive_lock
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Store:
             # jobs takes minutes.
             with exclusive_lock(self.path, MIGRATION, MIGRATION_SECONDS):
                 self._migrate()
+                Generation(self).claim()
         except OSError as error:
             raise Misconfigured([f"database.path: {self.path.parent} cannot be written ({error.strerror})."]) from None
         except (sqlite3.DatabaseError, Problem) as error:
@@ -102,6 +104,11 @@ class Store:
         if connection is None:
             connection = self._threads.connection = Connection(self.path)
         return connection
+
+    @property
+    def rows_written(self) -> int:
+        """How many rows this thread has changed since it has a connection."""
+        return self._connection().conn.total_changes
 
     def close(self) -> None:
         """Closes the connection of this thread. Those of others may be in use, and close when their threads end."""

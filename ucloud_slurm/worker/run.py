@@ -17,6 +17,7 @@ from ucloud_slurm.provider.reconciliation import confirm, reconcile
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.system.filelock import WORKER, exclusive_lock, record_release
 from ucloud_slurm.worker.audit import audit_regularly
@@ -49,11 +50,13 @@ def run_once(provider: Provider, *, wait: float = 0.0) -> Result:
             return Result.ELSEWHERE
         # What a pass reads lives until its end; there is nothing to be collected before.
         gc.disable()
+        generation = Generation(provider.store)
         try:
             whole = _pass(provider)
         finally:
             gc.enable()
         record_release(provider.store.path, WORKER, provider.now())
+        generation.advance(provider.now())
         return Result.DONE if whole else Result.NOT_ALL
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ucloud_slurm.store import migrations
+from tests.support.database import earlier_release
 from ucloud_slurm.store.people import PastLink, People
 from ucloud_slurm.store.sqlite import Store
 
@@ -12,8 +12,7 @@ from ucloud_slurm.store.sqlite import Store
 def test_connections_that_ended_before_the_upgrade_are_known_and_codes_of_then_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as earlier:
-        earlier.setattr(migrations, "STEPS", migrations.STEPS[:12])
+    with earlier_release(monkeypatch, 12):
         store = Store(tmp_path / "test.db")
         store.change("insert into codes (hash, username, created_at) values ('h', 'Ada#1', 1)")
         for at, what in enumerate(

@@ -1,0 +1,139 @@
+"""Whether the database is older than what UCloud knows of us: it was restored, copied back, or lost.
+
+A number in the database and in a small file beside it counts up while the worker reports. The database is committed
+first: the file never has the higher number, unless the database was replaced by an older one. The row has also the host
+and the inode of the file, so that copies of both are noticed.
+"""
+
+import hashlib
+import logging
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ucloud_slurm.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from ucloud_slurm.store.sqlite import Store
+
+log = logging.getLogger(__name__)
+
+ADVANCE_SECONDS = 600.0  # after which it counts up though the pass has written nothing: others may have
+MACHINE_ID = Path("/etc/machine-id")
+
+
+class Generation:
+    """How old the database is, compared with what was reported from it."""
+
+    def __init__(self, store: "Store") -> None:
+        self._store = store
+        self._path = Path(f"{store.path}.generation")
+        self._written = store.rows_written
+
+    def advance(self, now: float) -> None:
+        """Counts up at the end of a pass, if something was written since this object was made, or it is long ago.
+
+        A database that is behind stays so. Without a change it asks the file only.
+
+        :param now: seconds since the epoch
+        """
+        with suppress(OSError):
+            if self._store.rows_written == self._written and 0 <= now - self._path.stat().st_mtime < ADVANCE_SECONDS:
+                return
+        if self.is_behind():
+            return
+        if self._recorded() is None:
+            self._record(0, now)
+        self._store.change("update generation set number = number + 1")
+        self._record(self._row()["number"], now)
+        self._written = self._store.rows_written
+
+    def is_behind(self) -> bool:
+        """Whether UCloud may know more than this database, until :meth:`confirm`: nothing may be reported from it."""
+        return self.why_behind() is not None
+
+    def why_behind(self) -> str | None:
+        """What has happened to the database, in one clause; None while it is the one that was reported from."""
+        row, recorded = self._row(), self._recorded()
+        if row["restored_at"] is not None:
+            return "the database was restored from a backup"
+        if (recorded is None and row["number"] > 0) or (recorded or 0) > row["number"]:
+            return "the database is older than the last reports to UCloud" if row["number"] else "the database was lost"
+        if row["inode"] != self._inode():
+            return "the database was copied to where it is"
+        return None
+
+    def mark_restored(self, now: float) -> None:
+        """The database has come from a backup, or from another host: it is behind until :meth:`confirm`.
+
+        :param now: seconds since the epoch
+        """
+        self._store.change("update generation set restored_at = ?", [now])
+
+    def confirm(self, now: float) -> None:
+        """The database, Slurm and UCloud have been reconciled: it is not behind any more.
+
+        :param now: seconds since the epoch
+        """
+        self._store.change(
+            "update generation set number = max(number, ?) + 1, restored_at = null, inode = ?",
+            [self._recorded() or 0, self._inode()],
+        )
+        self._record(self._row()["number"], now)
+
+    def claim(self) -> None:
+        """A database without a host becomes that of this one.
+
+        :raises Misconfigured: it is another host's
+        """
+        row, host = self._row(), host_key()
+        if row["inode"] is None or (row["host"] is None and host is not None):
+            self._store.change(
+                "update generation set host = ?, host_name = ?, inode = coalesce(inode, ?)",
+                [host, socket.gethostname(), self._inode()],
+            )
+        elif row["host"] is not None and host not in (row["host"], None):
+            raise Misconfigured(
+                [
+                    f"database.path: {self._store.path} belongs to the host {row['host_name']}; if that one does not use it "
+                    "any more, run on this one: ucloud-slurm database adopt"
+                ]
+            )
+
+    def _row(self) -> Any:
+        return self._store.rows("select number, restored_at, host, host_name, inode from generation")[0]
+
+    def _inode(self) -> int:
+        return self._store.path.stat().st_ino
+
+    def _recorded(self) -> int | None:
+        """The number in the file; None where there is no such file, or no number in it."""
+        try:
+            return int(self._path.read_bytes()[:20])
+        except (OSError, ValueError):
+            return None
+
+    def _record(self, number: int, now: float) -> None:
+        """Writes the file. Where that fails it stays behind the database, which is harmless."""
+        new = Path(f"{self._path}.new")
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
+                file.write(b"%d\n" % number)
+                file.flush()
+                os.fsync(file.fileno())
+            os.utime(new, (now, now))
+            new.replace(self._path)
+        except OSError as error:
+            log.warning("%s cannot be written (%s)", self._path, error.strerror)
+
+
+def host_key() -> str | None:
+    """A name of this host that says nothing else about it (machine-id(5)); None where it has none."""
+    try:
+        machine = MACHINE_ID.read_bytes().strip()
+    except OSError:
+        return None
+    return hashlib.sha256(b"ucloud-slurm " + machine).hexdigest()[:32] if machine else None
