@@ -206,9 +206,8 @@ class Poller:
             return
         present = changes.present_use(record, times)
         earlier = self._provider.charges.runs(row.id) if has_earlier else []
-        used = charges.total([*map(changes.use_of, earlier), present], accounting.tariff)
-        weight = accounting.tariff.weight(present)
-        bill(self._provider, row, record.id, used=used, weight=weight, accounting=accounting, final=False)
+        uses = [*map(changes.use_of, earlier), present]
+        bill(self._provider, row, record.id, uses=uses, accounting=accounting, final=False)
 
     def _accounting(self, row: OpenJob) -> Accounting | None:
         """How a job is charged; looked up once for each product."""
@@ -271,7 +270,6 @@ class Poller:
             provider.observations.record_observation(row.id, seen)
             if running is not None:
                 provider.outbox.enqueue_update(row.id, running, now)
-            if accounting is not None and used is not None:
-                weight = accounting.tariff.weight(uses[-1])
-                bill(provider, row, own[-1].id, used=used, weight=weight, accounting=accounting, final=True)
+            if accounting is not None:
+                bill(provider, row, own[-1].id, uses=uses, accounting=accounting, final=True)
             provider.observations.record_end(row.id, update, used, now)
