@@ -8,7 +8,7 @@ from ucloud_slurm.config import Product
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.store.charges import RestKey
-from ucloud_slurm.store.job_rows import OpenJob
+from ucloud_slurm.store.job_rows import NewJob, OpenJob
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.ucloud.reports import Charge, Usage
@@ -41,6 +41,7 @@ def bill(
 def _enqueue_last(provider: Provider, row: OpenJob, slurm_id: int, uses: Sequence[charges.Use], accounting: Accounting) -> None:
     wallet, used = rest_key(provider, row, accounting), charges.total(uses, accounting.tariff)
     rest = provider.charges.rest(wallet)
+    sends = int(provider.charges.may_be_booked(row.id))
     charged = row.charged if provider.reports_usage else _enqueue_due(provider, row, slurm_id, uses, accounting)
     units, left = accounting.last_units(used, charged, rest, provider.config.accounting.last_unit)
     if left != rest:
@@ -50,7 +51,7 @@ def _enqueue_last(provider: Provider, row: OpenJob, slurm_id: int, uses: Sequenc
     elif due := units - accounting.units(charged):
         weight, tariff = accounting.tariff.weight(uses[-1]), accounting.tariff
         last = charges.last_charge(row.id, slurm_id, units=due, charged=charged, weight=weight, tariff=tariff)
-        _add(provider, last, slurm_id, tariff)
+        _add(provider, [last], slurm_id, tariff, sends)
 
 
 def _enqueue_due(provider: Provider, row: OpenJob, slurm_id: int, uses: Sequence[charges.Use], accounting: Accounting) -> int:
@@ -58,9 +59,7 @@ def _enqueue_due(provider: Provider, row: OpenJob, slurm_id: int, uses: Sequence
     tariff, charged, every = accounting.tariff, row.charged, provider.config.accounting.every
     due = list(charges.due_charges(row.id, slurm_id, uses=uses, charged=charged, tariff=tariff, every=every))
     if due:
-        with provider.store.writing():
-            for charge in due:
-                _add(provider, charge, slurm_id, tariff)
+        _add(provider, due, slurm_id, tariff, int(provider.charges.may_be_booked(row.id)))
     return charged + sum(charges.covered(charge, tariff) for charge in due)
 
 
@@ -74,8 +73,10 @@ def rest_key(provider: Provider, row: OpenJob, accounting: Accounting) -> RestKe
     return RestKey(Payer.of(row.owner, row.project, row.category), product, accounting.frequency_seconds)
 
 
-def _add(provider: Provider, charge: Charge, slurm_id: int, tariff: charges.Tariff) -> None:
-    provider.charges.add(charge, slurm_id, charges.covered(charge, tariff), provider.now())
+def _add(provider: Provider, due: Sequence[Charge], slurm_id: int, tariff: charges.Tariff, sends: int) -> None:
+    with provider.store.writing():
+        for charge in due:
+            provider.charges.add(charge, slurm_id, charges.covered(charge, tariff), provider.now(), sends=sends)
 
 
 def _report(provider: Provider, row: OpenJob, slurm_id: int, units: int, accounting: Accounting) -> None:
@@ -101,7 +102,7 @@ def _usage(row: OpenJob, units: int, provider: str) -> Usage:
     )
 
 
-def accounting_of(provider: Provider, lookup: Lookup, row: OpenJob, *, ask: bool = True) -> Accounting | None:
+def accounting_of(provider: Provider, lookup: Lookup, row: OpenJob | NewJob, *, ask: bool = True) -> Accounting | None:
     """How a job is accounted for, or None if it is not.
 
     :param ask: ask UCloud for what is not cached
