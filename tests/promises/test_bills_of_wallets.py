@@ -8,6 +8,7 @@ from tests.conftest import Clock, Open, Serve, World
 from tests.sandbox.core import SimulatedCore
 from tests.sandbox.site import PRODUCTS
 from tests.support.model import Model
+from ucloud_slurm.bridge.charges import Use
 from ucloud_slurm.provider.billing import accounting_of, bill
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.slurm.states import SlurmState
@@ -118,7 +119,7 @@ def end_again(world: World, row: JobRow) -> None:
     accounting = accounting_of(world.provider, Lookup(world.provider), row)
     assert accounting is not None
     assert row.slurm_id is not None
-    bill(world.provider, row, row.slurm_id, used=80, weight=1, accounting=accounting, final=True)
+    bill(world.provider, row, row.slurm_id, uses=[Use(80, 1, 1)], accounting=accounting, final=True)
 
 
 def test_a_repeated_end_charges_and_carries_nothing(world: World) -> None:

@@ -50,6 +50,7 @@ EVENTS: dict[JobEvent, Write] = {
         [new_job(id_)], claimed=[id_], attempted_at=NOW, claimed_until=NOW + CLAIM_SECONDS
     ),
     JobEvent.ADOPT: lambda store, id_: Observations(store).adopt(new_job(id_), NOW),
+    JobEvent.LOOK_UP: lambda store, id_: Observations(store).look_up(id_),
     JobEvent.REGISTER: lambda store, id_: Observations(store).register(new_job(id_), 7, 1, NOW),
     JobEvent.ACKNOWLEDGE: lambda store, id_: Jobs(store).acknowledge([id_], NOW),
     JobEvent.CLAIM: lambda store, id_: Jobs(store).claim([id_], NOW, NOW + CLAIM_SECONDS),
@@ -76,6 +77,7 @@ OTHERS: dict[str, Write] = {
     ),
     "report_run": lambda store, id_: Observations(store).report_run(id_),
     "record_clock": lambda store, id_: Observations(store).record_clock(id_, 5),
+    "record_known_state": lambda store, id_: Observations(store).record_known_state(id_, "RUNNING"),
     "record_user": lambda store, id_: Observations(store).record_user(id_, "ada", 1000),
     "record_absence": lambda store, id_: Observations(store).record_absence(id_, NOW),
     "record_time_limit": lambda store, id_: Observations(store).record_time_limit(id_, 5, UPDATE, NOW),

@@ -39,7 +39,8 @@ def test_nodes_multiply_the_charge(world: World) -> None:
     world.model.begin_run(world.slurm(job_id))
     world.work(1)
     world.work(119)
-    assert [(charge.units, charge.multiplier) for charge in world.core.job(job_id).charges] == [(2, 3)]
+    world.work()
+    assert [(charge.units, charge.multiplier) for charge in world.core.job(job_id).charges] == [(1, 3), (1, 3)]
 
 
 def test_every_run_of_a_requeued_job_is_charged(world: World) -> None:

@@ -83,7 +83,9 @@ PURE = (
     "slurm/pyslurm/translation.py",
     "listener/pulse.py",
     "web/live/admission.py",
+    "worker/candidates.py",
     "worker/changes.py",
+    "worker/comparison.py",
 )
 
 

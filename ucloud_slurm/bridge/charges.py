@@ -2,12 +2,13 @@
 
 Use is counted in node-seconds, CPU-seconds, GPU-seconds or billing-seconds, by the product's ``charge_by``: the seconds
 of a run, without suspension, times what Slurm allocated to it. A charge covers whole units. While a job runs, the sum
-of its charges never exceeds its use, and is less than one unit below it. At its end the rest of a unit goes to the
+of its charges never exceeds its use, and is less than one interval below it. At its end the rest of a unit goes to the
 wallet that pays (:func:`last_units`): the sum of a wallet differs from its use by at most half a unit, however many
 jobs there are (``last_unit = "nearest"``).
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -178,43 +179,56 @@ def last_units(amount: int, rest: int, reported: int, unit: int, rounding: Round
     return units, amount + rest - units * unit
 
 
-def charge(job_id: str, slurm_id: int, *, used: int, charged: int, weight: int, tariff: Tariff, every: float) -> Charge | None:
-    """The charge that is due of a job that runs, or None.
+def due_charges(
+    job_id: str, slurm_id: int, *, uses: Iterable[Use], charged: int, tariff: Tariff, every: float
+) -> Iterator[Charge]:
+    """The charges that are due of a job, each up to the next boundary.
 
-    :param used: node-, CPU-, GPU- or billing-seconds that the job has used
-    :param charged: those of them that were charged before
-    :param weight: nodes, CPUs, GPUs or billing of the present run
-    :param every: seconds of use after which it is charged
+    Boundaries follow from the runs alone, and not from when a job is looked at: each is so many whole periods of a run
+    behind the one before. So a charge that is computed again, after an older database was restored, has the id that it
+    was booked under.
+
+    :param uses: of all runs of the job, in their order
+    :param charged: node-, CPU-, GPU- or billing-seconds that were charged before
+    :param every: seconds of a run from one boundary to the next, at least
     """
-    uncharged = used - charged
-    periods = rounded_units(uncharged, tariff.unit * weight, "down")
-    if uncharged < every * weight or periods <= 0:
-        return None
-    return _charge(job_id, slurm_id, periods, weight, charged, tariff)
+    unit, used, last = tariff.unit, 0, 0
+    step = max(1, math.ceil(every / unit)) * unit
+    for use in disjoint(uses):
+        if not use.seconds:
+            continue
+        weight = tariff.weight(use)
+        used += use.seconds * weight
+        interval = step * weight
+        passed = (used - last) // interval
+        for number in range(max(1, (charged - last) // interval + 1), passed + 1):
+            end = last + number * interval
+            yield _charge(job_id, slurm_id, charged, str(end), (end - charged) // unit, weight, tariff)
+            charged = end
+        last += passed * interval
 
 
-def last_charges(job_id: str, slurm_id: int, *, units: int, charged: int, weight: int, tariff: Tariff) -> list[Charge]:
-    """The charges that are due of a job that has ended: of whole periods, and of what is left beside them.
+def last_charge(job_id: str, slurm_id: int, *, units: int, charged: int, weight: int, tariff: Tariff) -> Charge:
+    """The charge of a job that has ended, of what is left behind the last boundary.
+
+    Its id is the same, however its units are rounded: that depends on the other jobs of the wallet.
 
     :param units: that are due
-    :param charged: as for :func:`charge`
+    :param charged: as for :func:`due_charges`
     :param weight: nodes, CPUs, GPUs or billing of the last run
     """
-    periods, single = divmod(units, weight)
-    due = [_charge(job_id, slurm_id, periods, weight, charged, tariff)] if periods else []
-    if single:
-        due.append(_charge(job_id, slurm_id, single, 1, charged + periods * weight * tariff.unit, tariff))
-    return due
+    return _charge(job_id, slurm_id, charged, "end", units, weight, tariff)
 
 
-def _charge(job_id: str, slurm_id: int, periods: int, multiplier: int, start: int, tariff: Tariff) -> Charge:
-    seconds = periods * tariff.unit
+def _charge(job_id: str, slurm_id: int, start: int, end: str, units: int, weight: int, tariff: Tariff) -> Charge:
+    multiplier = weight if units % weight == 0 else 1
+    periods = units // multiplier
     return Charge(
-        charge_id=f"{job_id}-{slurm_id}-{start}-{start + seconds * multiplier}",
+        charge_id=f"{job_id}-{slurm_id}-{start}-{end}",
         job_id=job_id,
         units=periods,
         multiplier=multiplier,
-        description=f"Slurm job {slurm_id}: {seconds // 60} minutes x {multiplier}",
+        description=f"Slurm job {slurm_id}: {periods * tariff.unit // 60} minutes x {multiplier}",
     )
 
 

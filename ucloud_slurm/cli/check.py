@@ -16,6 +16,7 @@ from ucloud_slurm.cli.checking import QUESTION_SECONDS, Budget, findings, open_c
 from ucloud_slurm.cli.output import Finding, Level, Line, as_json
 from ucloud_slurm.config import Config, location, read
 from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.filelock import LISTENER, is_locked
@@ -79,13 +80,16 @@ def _show(text: str) -> None:
 def _database(config: Config) -> list[Line]:
     store = Store(config.database.path, config.database.backup_folder)
     try:
-        number = sum(Jobs(store).count().values())
+        number, behind = sum(Jobs(store).count().values()), Generation(store).why_behind()
     finally:
         store.close()
     free = os.statvfs(config.database.path.parent)
     megabytes = free.f_bavail * free.f_frsize // 2**20
     level: Level = "ok" if megabytes > 100 else "warning"
-    return [(level, f"{config.database.path}: {number} jobs, {megabytes} MiB free on its disk")]
+    found: list[Line] = [(level, f"{config.database.path}: {number} jobs, {megabytes} MiB free on its disk")]
+    if behind is not None:
+        found.append(("failed", f"{behind}, and nothing is reported to UCloud; run ucloud-slurm reconcile"))
+    return found
 
 
 def _keys(config: Config) -> list[Line]:

@@ -22,6 +22,7 @@ MODULES = {
     "listener": ("daemons", "listener"),
     "outbox": ("inspect", "outbox"),
     "products": ("products", "products"),
+    "reconcile": ("reconcile", "reconcile"),
     "runner": ("daemons", "runner"),
     "show": ("inspect", "show"),
     "unlink": ("link", "unlink"),

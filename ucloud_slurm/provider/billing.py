@@ -1,19 +1,21 @@
 """Accounting of jobs: charges of periods, or reports of the total use, which only grows."""
 
+from collections.abc import Sequence
+
 from ucloud_slurm.bridge import charges
 from ucloud_slurm.bridge.usage import Accounting, product_accounting
 from ucloud_slurm.config import Product
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.store.charges import RestKey
-from ucloud_slurm.store.job_rows import OpenJob
+from ucloud_slurm.store.job_rows import NewJob, OpenJob
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.ucloud.reports import Charge, Usage
 
 
 def bill(
-    provider: Provider, row: OpenJob, slurm_id: int, *, used: int, weight: int, accounting: Accounting, final: bool
+    provider: Provider, row: OpenJob, slurm_id: int, *, uses: Sequence[charges.Use], accounting: Accounting, final: bool
 ) -> None:
     """Enqueues the charges or the report that are due.
 
@@ -21,38 +23,44 @@ def bill(
     transaction that records the end of the job, before it does. For a job that has ended already, or that UCloud does
     not have, that does nothing.
 
-    :param used: node-, CPU-, GPU- or billing-seconds that the job has used (:func:`ucloud_slurm.bridge.charges.total`)
-    :param weight: nodes, CPUs, GPUs or billing of the present run, or of the last one
+    :param uses: of all runs of the job, in their order, the present one or the last one included
     :param final: the job has ended
     """
     if final:
         with provider.store.writing():
             if provider.charges.may_end(row.id):
-                _enqueue_last(provider, row, slurm_id, used, weight, accounting)
-        return
-    every = provider.config.accounting.every
-    if provider.reports_usage:
-        if used - row.charged >= every * weight:
+                _enqueue_last(provider, row, slurm_id, uses, accounting)
+    elif provider.reports_usage:
+        used, weight = charges.total(uses, accounting.tariff), accounting.tariff.weight(uses[-1])
+        if used - row.charged >= provider.config.accounting.every * weight:
             _report(provider, row, slurm_id, accounting.units(used), accounting)
-        return
-    tariff = accounting.tariff
-    due = charges.charge(row.id, slurm_id, used=used, charged=row.charged, weight=weight, tariff=tariff, every=every)
-    if due is not None:
-        _add(provider, due, slurm_id, tariff)
+    else:
+        _enqueue_due(provider, row, slurm_id, uses, accounting)
 
 
-def _enqueue_last(provider: Provider, row: OpenJob, slurm_id: int, used: int, weight: int, accounting: Accounting) -> None:
-    wallet = rest_key(provider, row, accounting)
+def _enqueue_last(provider: Provider, row: OpenJob, slurm_id: int, uses: Sequence[charges.Use], accounting: Accounting) -> None:
+    wallet, used = rest_key(provider, row, accounting), charges.total(uses, accounting.tariff)
     rest = provider.charges.rest(wallet)
-    units, left = accounting.last_units(used, row.charged, rest, provider.config.accounting.last_unit)
+    sends = int(provider.charges.may_be_booked(row.id))
+    charged = row.charged if provider.reports_usage else _enqueue_due(provider, row, slurm_id, uses, accounting)
+    units, left = accounting.last_units(used, charged, rest, provider.config.accounting.last_unit)
     if left != rest:
         provider.charges.carry(wallet, left)
     if provider.reports_usage:
         _report(provider, row, slurm_id, units, accounting)
-        return
-    due, tariff = units - accounting.units(row.charged), accounting.tariff
-    for charge in charges.last_charges(row.id, slurm_id, units=due, charged=row.charged, weight=weight, tariff=tariff):
-        _add(provider, charge, slurm_id, tariff)
+    elif due := units - accounting.units(charged):
+        weight, tariff = accounting.tariff.weight(uses[-1]), accounting.tariff
+        last = charges.last_charge(row.id, slurm_id, units=due, charged=charged, weight=weight, tariff=tariff)
+        _add(provider, [last], slurm_id, tariff, sends)
+
+
+def _enqueue_due(provider: Provider, row: OpenJob, slurm_id: int, uses: Sequence[charges.Use], accounting: Accounting) -> int:
+    """Enqueues the charges up to the last boundary; returns what is charged then."""
+    tariff, charged, every = accounting.tariff, row.charged, provider.config.accounting.every
+    due = list(charges.due_charges(row.id, slurm_id, uses=uses, charged=charged, tariff=tariff, every=every))
+    if due:
+        _add(provider, due, slurm_id, tariff, int(provider.charges.may_be_booked(row.id)))
+    return charged + sum(charges.covered(charge, tariff) for charge in due)
 
 
 def rest_key(provider: Provider, row: OpenJob, accounting: Accounting) -> RestKey:
@@ -65,8 +73,10 @@ def rest_key(provider: Provider, row: OpenJob, accounting: Accounting) -> RestKe
     return RestKey(Payer.of(row.owner, row.project, row.category), product, accounting.frequency_seconds)
 
 
-def _add(provider: Provider, charge: Charge, slurm_id: int, tariff: charges.Tariff) -> None:
-    provider.charges.add(charge, slurm_id, charges.covered(charge, tariff), provider.now())
+def _add(provider: Provider, due: Sequence[Charge], slurm_id: int, tariff: charges.Tariff, sends: int) -> None:
+    with provider.store.writing():
+        for charge in due:
+            provider.charges.add(charge, slurm_id, charges.covered(charge, tariff), provider.now(), sends=sends)
 
 
 def _report(provider: Provider, row: OpenJob, slurm_id: int, units: int, accounting: Accounting) -> None:
@@ -92,7 +102,7 @@ def _usage(row: OpenJob, units: int, provider: str) -> Usage:
     )
 
 
-def accounting_of(provider: Provider, lookup: Lookup, row: OpenJob, *, ask: bool = True) -> Accounting | None:
+def accounting_of(provider: Provider, lookup: Lookup, row: OpenJob | NewJob, *, ask: bool = True) -> Accounting | None:
     """How a job is accounted for, or None if it is not.
 
     :param ask: ask UCloud for what is not cached

@@ -87,11 +87,12 @@ class Charges:
         rows = self._store.rows("select * from charges where job_id = ? order by start", [job_id])
         return [LedgerEntry(**row) for row in rows]
 
-    def add(self, charge: Charge, slurm_id: int, covered: int, now: float, usage: Usage | None = None) -> None:
+    def add(self, charge: Charge, slurm_id: int, covered: int, now: float, usage: Usage | None = None, sends: int = 0) -> None:
         """Writes a charge into the ledger and the outbox, and adds what it covers to the job's ``charged``.
 
         :param covered: node-seconds or CPU-seconds
         :param usage: the report that is sent instead of the charge; it replaces one that still waits
+        :param sends: 1 where UCloud may have booked it before
         """
         with self._store.writing() as db:
             row = self._store.row("select charged from jobs where id = ?", [charge.job_id])
@@ -107,7 +108,7 @@ class Charges:
                 )
             if usage is None:
                 self._store.change("update jobs set by_periods = by_periods + ? where id = ?", [covered, charge.job_id])
-                self._outbox.enqueue(charge.job_id, "charge", charge.body(), now)
+                self._outbox.enqueue(charge.job_id, "charge", charge.body(), now, sends)
             elif not self._store.change(
                 "update outbox set body = ? where job_id = ? and kind = 'usage' and outcome is null",
                 [json.dumps(usage.body()), charge.job_id],
@@ -118,6 +119,10 @@ class Charges:
         """Whether a job has no last charge yet and may get one: it has not ended, and UCloud has it."""
         sql = "select 1 from jobs where id = ? and phase = 'live' and stop is not 'rolled-back'"
         return self._store.row(sql, [job_id]) is not None
+
+    def may_be_booked(self, job_id: str) -> bool:
+        """Whether a job was charged from a database that is lost: it was looked up, and has had no charge since."""
+        return self._store.row("select 1 from jobs where id = ? and found_only and charged = 0", [job_id]) is not None
 
     def rest(self, wallet: RestKey) -> int:
         """The rest of a unit that a wallet has, in parts of the unit; below 0 where it was charged more than it used."""

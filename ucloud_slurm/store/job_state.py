@@ -66,6 +66,7 @@ class JobEvent(StrEnum):
     ACCEPT = "accept"
     ACCEPT_CLAIMED = "accept(claimed)"
     ADOPT = "adopt"
+    LOOK_UP = "look_up"
     REGISTER = "register"
     ACKNOWLEDGE = "acknowledge"
     CLAIM = "claim"
@@ -138,6 +139,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(_ABSENT, JobEvent.ADOPT, _UNKNOWN, acknowledged=True),
     Transition(_ABSENT, JobEvent.REGISTER, _LIVE, acknowledged=True),
     # Submission.
+    Transition(_ACCEPTED, JobEvent.LOOK_UP, _UNKNOWN),
     Transition(_ACCEPTED, JobEvent.CLAIM, _SUBMITTING, (Guard.NOT_STOPPED, Guard.NOT_HELD)),
     Transition(_SUBMITTING, JobEvent.CLAIM_EXPIRES, _UNKNOWN),
     Transition(_SUBMITTING, JobEvent.OUTCOME_UNKNOWN, _UNKNOWN),

@@ -178,6 +178,16 @@ class Observations:
             stop_at=None if stop is None else now,
         )
 
+    def look_up(self, job_id: str) -> None:
+        """An older database says that the job was not submitted: Slurm may have it all the same."""
+        self._store.change(
+            "update jobs set phase = 'submitting', claimed_until = null where id = ? and phase = 'accepted'", [job_id]
+        )
+
+    def record_known_state(self, job_id: str, state: str) -> None:
+        """The state that UCloud has of a job, whatever was enqueued before."""
+        self._store.change("update jobs set state = ? where id = ?", [state, job_id])
+
     def record_user(self, job_id: str, local_user: str, uid: int) -> None:
         """The mapping says again as which user an adopted job runs that is looked up in Slurm."""
         self._store.change(

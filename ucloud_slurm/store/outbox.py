@@ -25,7 +25,7 @@ class MessageOutcome(StrEnum):
     DELIVERED = "delivered"
     NO_FUNDS = "no-funds"  # a charge that the wallet could not pay
     DOUBTFUL = "doubtful"  # a repeated charge: UCloud's answer does not say whether it was booked before or not paid
-    DROPPED = "dropped"  # about a job that UCloud does not have
+    DROPPED = "dropped"  # about a job that UCloud does not have, or UCloud has had it before a restore
     PARKED = "parked"  # UCloud refused it for good; the administrator must look at it
 
 
@@ -66,10 +66,13 @@ class Outbox:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def enqueue(self, job_id: str, kind: str, body: dict[str, object], now: float) -> None:
-        """Writes a message. Called inside the transaction of its cause, so that neither is without the other."""
+    def enqueue(self, job_id: str, kind: str, body: dict[str, object], now: float, sends: int = 0) -> None:
+        """Writes a message. Called inside the transaction of its cause, so that neither is without the other.
+
+        :param sends: 1 where it may have been sent before, from a database that is lost
+        """
         with self._store.writing() as db:
-            row = {"job_id": job_id, "kind": kind, "body": json.dumps(body), "created_at": now}
+            row = {"job_id": job_id, "kind": kind, "body": json.dumps(body), "created_at": now, "sends": sends}
             db.table("outbox").insert(row)
 
     def enqueue_update(self, job_id: str, update: JobUpdate, now: float) -> None:
@@ -190,6 +193,32 @@ class Outbox:
                 "update outbox set repeat_at = null, settled_at = coalesce(?, settled_at) where id = ?",
                 [(now, message.id) for message in messages],
             )
+
+    def of_waiting(self) -> set[str]:
+        """The jobs about which messages wait."""
+        return {job for (job,) in self._store.tuples("select distinct job_id from outbox where outcome is null")}
+
+    def drop_updates(self, job_id: str, why: str, now: float) -> None:
+        """Drops the updates of a job that wait, but for new time limits: what they say is written anew."""
+        self._store.change(
+            "update outbox set outcome = 'dropped', answer = ?, settled_at = ? "
+            "where job_id = ? and outcome is null and kind = 'update' and (json_extract(body, '$.update.state') is not null "
+            "or json_extract(body, '$.update.newTimeAllocation') is null)",
+            [why, now, job_id],
+        )
+
+    def drop(self, job_id: str, why: str, now: float) -> None:
+        """Drops all messages about a job that wait: UCloud has had them, or later ones."""
+        self.mark_done([each for each in self.of(job_id) if each.outcome is None], MessageOutcome.DROPPED, why, now)
+
+    def assume_sent(self) -> None:
+        """UCloud may have every charge that waits, and has later reports than those that were to be sent once more.
+
+        Called after an older database was restored.
+        """
+        with self._store.writing():
+            self._store.change("update outbox set sends = max(sends, 1) where outcome is null and kind = 'charge'")
+            self._store.change("update outbox set repeat_at = null where repeat_at is not null")
 
     def waiting(self) -> int:
         """How many messages wait."""

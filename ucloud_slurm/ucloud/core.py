@@ -18,6 +18,8 @@ from ucloud_slurm.ucloud.reports import Charge
 from ucloud_slurm.ucloud.wire import from_data
 
 log = logging.getLogger(__name__)
+
+MAX_FILTER_IDS = 50  # as one text in a query, of at most 20 characters each
 M = TypeVar("M")
 
 
@@ -125,7 +127,15 @@ class Core(Client):
 
     def jobs(self, state: str) -> Iterator[Job]:
         """``jobs.control.browse``: all jobs of this provider in a state of UCloud's, newest first."""
-        query = {"itemsPerPage": "250", "filterState": state}
+        return self._browse({"filterState": state})
+
+    def states(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """``jobs.control.browse``: the states of those of these jobs that UCloud has, by id."""
+        parts = [job_ids[start : start + MAX_FILTER_IDS] for start in range(0, len(job_ids), MAX_FILTER_IDS)]
+        return {job.id: job.status.state for part in parts for job in self._browse({"filterIds": ",".join(part)})}
+
+    def _browse(self, which: Mapping[str, str]) -> Iterator[Job]:
+        query = {"itemsPerPage": "250", **which}
         while True:
             page = self.call(admit(Call.BROWSE_JOBS, query=query))
             items = page.get("items") if isinstance(page, dict) else None

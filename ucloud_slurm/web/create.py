@@ -16,13 +16,14 @@ from ucloud_slurm.errors import (
     StorageFullError,
 )
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.identities import Identities
+from ucloud_slurm.provider.identities import Identities, missing_jobs
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import RenderingUnavailableError
 from ucloud_slurm.provider.submission import build, new_job
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.database_file import free_bytes
+from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.jobs import Job
@@ -32,6 +33,7 @@ from ucloud_slurm.web.bulk import Bulk, check_known, roll_back
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.02
+EARLIER_SECONDS = 60.0  # of age of a job whose create cannot be its first one any more
 
 
 class Create:
@@ -49,6 +51,7 @@ class Create:
         """
         provider, places = self._provider, _places(jobs)
         fingerprints = {job_id: naming.fingerprint(jobs[place]) for job_id, place in places.items()}
+        adopt_earlier(provider, jobs, self._deadline)
         known = check_known(provider, fingerprints)
         if len(known) < len(places):
             check_space(provider)
@@ -108,6 +111,20 @@ class Create:
         ids = list(ids)
         while time.monotonic() < self._deadline and self._provider.jobs.any_claimed(ids):
             time.sleep(POLL_SECONDS)
+
+
+def adopt_earlier(provider: Provider, jobs: Sequence[Job], deadline: float) -> None:
+    """Writes jobs that came before the database was restored or lost: Slurm may have them, and they are looked up there.
+
+    :param deadline: monotonic seconds
+    """
+    created = provider.now() - EARLIER_SECONDS
+    earlier = [job for job in jobs if job.created_at / 1000 < created]
+    if earlier and Generation(provider.store).is_behind():
+        new = missing_jobs(provider, earlier, deadline)
+        with provider.store.writing():
+            for job in new.values():
+                provider.observations.adopt(job, provider.now())
 
 
 def _places(jobs: Sequence[Job]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from ucloud_slurm.store.backup import last_made
 from ucloud_slurm.store.breaker import CHANNEL, RUNNER, SLURM, UCLOUD
 from ucloud_slurm.store.caches import AUDIT, Cache
 from ucloud_slurm.store.database_file import free_bytes, size
+from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.system.filelock import LISTENER, WORKER, is_locked, last_released
 from ucloud_slurm.users.impersonation import RunnerUnavailableError, connect
@@ -40,6 +41,8 @@ def blueprint(provider: Provider, durations: Durations) -> Blueprint:
     @health.get("/readyz")
     def ready() -> Response:
         reasons = [f"{part}: {reason}" for part in parts if (reason := _failing(provider, part)) is not None]
+        if (behind := Generation(provider.store).why_behind()) is not None:
+            reasons.append(f"database: {behind}, and nothing is reported to UCloud; run ucloud-slurm reconcile")
         response = jsonify({"ready": not reasons, "reasons": reasons})
         # 500 and not 503: a proxy may pass it on, and UCloud takes 503 for "call init".
         response.status_code = 200 if not reasons else 500

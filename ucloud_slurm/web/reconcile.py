@@ -9,6 +9,7 @@ from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.identities import missing_jobs
 from ucloud_slurm.provider.reconciliation import repair, repeat_update
 from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.ucloud.jobs import Job
@@ -42,9 +43,14 @@ def _cancel_marked(provider: Provider, jobs: Sequence[Job], deadline: float) -> 
 
 
 def verify(provider: Provider, jobs: Sequence[Job]) -> None:
-    """Sends UCloud the state of the jobs that it shows wrongly; those about which nothing is known wait for the next call."""
+    """Sends UCloud the state of the jobs that it shows wrongly; those about which nothing is known wait for the next call.
+
+    A database that is older than what UCloud knows decides nothing: the worker compares all of it.
+    """
     deadline = provider.deadline()
     check_provider(provider, jobs)
+    if Generation(provider.store).is_behind():
+        return
     new = missing_jobs(provider, jobs, deadline)
     with provider.store.writing():
         for job in jobs:

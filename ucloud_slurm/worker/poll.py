@@ -52,11 +52,14 @@ class Poller:
         self._lookup = lookup
         self._accountings: dict[tuple[str, str], Accounting | None] = {}
 
-    def poll(self, rows: Sequence[OpenJob], queue: Iterable[QueueRecord]) -> bool:
+    def poll(
+        self, rows: Sequence[OpenJob], queue: Iterable[QueueRecord], runs: Mapping[int, list[RunRecord]] | None = None
+    ) -> bool:
         """Compares our live jobs with the cluster and records what has changed.
 
         :param rows: jobs in the phase ``live``, read before squeue was asked
         :param queue: squeue's answer
+        :param runs: sacct's answer, by number; None: it is asked
         :returns: False when sacct was needed and could not be asked
         """
         listed, now, era = by_number(queue), self._provider.now(), self._provider.era
@@ -66,8 +69,10 @@ class Poller:
             waits = record is not None and record.state is not None and record.state.phase is Phase.WAITING
             if record is None or not waits or not changes.is_unchanged(row, record, era, now):
                 pairs.append((row, record))
-        wanted = {SlurmJobId(row.slurm_id) for row, record in pairs if row.slurm_id and changes.needs_runs(row, record)}
-        runs = self._runs(wanted)
+        if runs is None:
+            runs = self._runs(
+                {SlurmJobId(row.slurm_id) for row, record in pairs if row.slurm_id and changes.needs_runs(row, record)}
+            )
         for row, record in pairs:
             with isolate_errors(row.id, "polling it"):
                 try:
@@ -76,7 +81,7 @@ class Poller:
                     log.log(error.severity, "job %s: its price is not known yet: %s", row.id, error)
         return runs is not None
 
-    def _runs(self, wanted: set[SlurmJobId]) -> dict[int, list[RunRecord]] | None:
+    def _runs(self, wanted: set[SlurmJobId]) -> Mapping[int, list[RunRecord]] | None:
         found: dict[int, list[RunRecord]] = {}
         try:
             for run in self._provider.scheduler.runs(wanted):
@@ -206,9 +211,8 @@ class Poller:
             return
         present = changes.present_use(record, times)
         earlier = self._provider.charges.runs(row.id) if has_earlier else []
-        used = charges.total([*map(changes.use_of, earlier), present], accounting.tariff)
-        weight = accounting.tariff.weight(present)
-        bill(self._provider, row, record.id, used=used, weight=weight, accounting=accounting, final=False)
+        uses = [*map(changes.use_of, earlier), present]
+        bill(self._provider, row, record.id, uses=uses, accounting=accounting, final=False)
 
     def _accounting(self, row: OpenJob) -> Accounting | None:
         """How a job is charged; looked up once for each product."""
@@ -271,7 +275,6 @@ class Poller:
             provider.observations.record_observation(row.id, seen)
             if running is not None:
                 provider.outbox.enqueue_update(row.id, running, now)
-            if accounting is not None and used is not None:
-                weight = accounting.tariff.weight(uses[-1])
-                bill(provider, row, own[-1].id, used=used, weight=weight, accounting=accounting, final=True)
+            if accounting is not None:
+                bill(provider, row, own[-1].id, uses=uses, accounting=accounting, final=True)
             provider.observations.record_end(row.id, update, used, now)

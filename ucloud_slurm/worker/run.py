@@ -53,7 +53,8 @@ def run_once(provider: Provider, *, wait: float = 0.0) -> Result:
         gc.disable()
         generation = Generation(provider.store)
         try:
-            whole = _pass(provider)
+            behind = generation.why_behind()
+            whole = _pass(provider) if behind is None else _pass_behind(provider, behind)
         finally:
             gc.enable()
         record_release(provider.store.path, WORKER, provider.now())
@@ -116,6 +117,47 @@ def _is_new_minute(provider: Provider) -> bool:
     """Whether no pass has ended yet in this minute: with nothing under way Slurm is asked once in each, by one of them."""
     ended = last_released(provider.store.path, WORKER)
     return ended is None or ended // ASK_SECONDS != provider.now() // ASK_SECONDS
+
+
+def _catch_up(provider: Provider, behind: str) -> bool:
+    """Reconciles a database that is older than what was reported from it.
+
+    :param behind: what has happened to it
+    :returns: False while it is still behind
+    """
+    from ucloud_slurm.worker.reconcile import UNAVAILABLE, reconcile
+
+    try:
+        found = reconcile(provider, attended=False)
+    except UNAVAILABLE as error:
+        log.error("%s, and nothing is reported to UCloud: it could not be reconciled yet: %s", behind, error)
+        return False
+    if not found.repaired:
+        number = len(found.without_trace)
+        log.error("%s, and nothing is reported: Slurm has no trace of %d jobs; run ucloud-slurm reconcile", behind, number)
+        return False
+    log.warning("%s; it was reconciled with Slurm and UCloud: %d differences", behind, len(found.differences))
+    for each in found.left:
+        log.error("job %s: %s", each.job.id, each.what)
+    return True
+
+
+def _pass_behind(provider: Provider, behind: str) -> bool:
+    """Reconciles; beside it what was terminated is looked up and cancelled. The next pass does everything.
+
+    :param behind: what has happened to the database
+    """
+    whole = _catch_up(provider, behind)
+    unknown = [row for row in provider.jobs.unknown(provider.now()) if row.lookup_only]
+    if unknown:
+        from ucloud_slurm.worker.recovery import recover_unknown
+
+        recover_unknown(provider, unknown)
+    uids = {row.uid for row in provider.jobs.to_stop()}
+    queue = _read_queue(provider, None if None in uids else {uid for uid in uids if uid is not None})
+    if queue is not None:
+        whole &= stop_marked(provider, queue, set())
+    return whole and queue is not None
 
 
 def _read_queue(provider: Provider, uids: set[int] | None) -> list[QueueRecord] | None:
