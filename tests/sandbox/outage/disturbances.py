@@ -33,6 +33,7 @@ SLURM = {
     "kill munged": 2,
     "kill slurmd": 3,
     "kill mariadbd": 1,
+    "away munged": 1,
     "stop slurmctld": 1,
     "stop slurmdbd": 1,
     "stop munged": 1,
@@ -42,6 +43,8 @@ SLURM = {
     "freeze munged": 1,
 }
 FAULTS = {"wire to UCloud": 9, "wire to provider": 5, "command": 15, "rotate": 1, "revoke": 1, "UCloud forgets": 1}
+FIRST = ("kill slurmctld", "kill slurmd", "away munged")
+"""Of the daemons, in this order: without munged neither squeue nor sacct answers."""
 LONG_PART = 0.1
 LONG_AWAY = (7.0, 12.0)
 """Seconds that a part is away now and then: longer than the grace in which a job that Slurm does not show is not lost."""
@@ -90,7 +93,7 @@ class Disturbances:
         self, name: str, seed: int, weights: dict[str, int], act: Callable[[str, random.Random], None], pace: float
     ) -> threading.Thread:
         chance = random.Random(f"{name} {seed}")
-        deck = Deck(chance, weights)
+        deck = Deck(chance, weights, FIRST if weights is SLURM else ())
 
         def run() -> None:
             while not self._rig.over.wait(chance.uniform(0, 2 * pace * self._pace)):
@@ -105,7 +108,7 @@ class Disturbances:
     def _disturb(self, parts: dict[str, Part], card: str, chance: random.Random) -> None:
         how, _, name = card.partition(" ")
         part = parts[name] if name in parts else chance.choice([each for each in parts.values() if each.name.startswith(name)])
-        away = chance.uniform(*LONG_AWAY) if chance.random() < LONG_PART else chance.uniform(0, 2)
+        away = chance.uniform(*LONG_AWAY) if how == "away" or chance.random() < LONG_PART else chance.uniform(0, 2)
         if how == "freeze":
             done = part.freeze(self._rig.over, min(away, 8.0))
             self._count(self.others, f"freeze {name}", done=done)
@@ -114,6 +117,7 @@ class Disturbances:
         self._count(self.kills if how == "kill" else self.others, name if how == "kill" else card, done=done)
         self._rig.over.wait(away)
         start_all([part])
+        self._rig.resume_nodes()
 
     def _count(self, counts: Counter[str], name: str, *, done: bool) -> None:
         with self._lock:

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import Any, Self
 
 from tests.sandbox.cluster import Cluster, CommandFailed
@@ -169,6 +169,14 @@ class Rig:
             time.sleep(0.3)
         return None
 
+    def resume_nodes(self) -> None:
+        """What an administrator does when a node was drained: a slurmctld that was killed has used a number again."""
+        with suppress(CommandFailed, subprocess.TimeoutExpired):
+            drained = self.cluster.run("sinfo", "-h", "-N", "-t", "drained,draining,down", "-o", "%N", timeout=5).split()
+            if drained:
+                names = ",".join(sorted(set(drained)))
+                self.cluster.run("scontrol", "update", f"NodeName={names}", "State=RESUME", timeout=5)
+
     def wait_quiet(self, seconds: float) -> list[str]:
         """Waits until no job is open and no message waits.
 
@@ -179,6 +187,7 @@ class Rig:
             if time.monotonic() > deadline:
                 return left
             time.sleep(0.5)
+            self.resume_nodes()
             if time.monotonic() > deadline - seconds / 2:
                 self._end_runaways()
         return []

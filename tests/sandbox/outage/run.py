@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.errors import SandboxError
 from tests.sandbox.installation import Installation
+from tests.sandbox.outage.broken import Broken, spoil
 from tests.sandbox.outage.disturbances import Disturbances
 from tests.sandbox.outage.rig import Rig
-from tests.sandbox.outage.stories import Stories
+from tests.sandbox.outage.stories import LIVES, QUICK_LIVES, Stories
 from tests.sandbox.outage.truth import examine
 
 QUIET_SECONDS = 300.0
@@ -41,15 +42,17 @@ class Size:
     :ivar at_once: how many are under way at a time
     :ivar pace: seconds between two disturbances, relative
     :ivar kills: fewest that count as a run
+    :ivar lives: how often there is which
     """
 
     stories: int
     at_once: int = 120
     pace: float = 1.0
     kills: int = 0
+    lives: Mapping[str, int] = field(default_factory=lambda: LIVES)
 
 
-SHORT = Size(stories=60, at_once=30, pace=0.6, kills=15)
+SHORT = Size(stories=60, at_once=60, pace=0.5, kills=15, lives=QUICK_LIVES)
 
 
 def sized(stories: int) -> Size:
@@ -81,6 +84,10 @@ class Report:
     def held(self) -> bool:
         """Whether every invariant held."""
         return not self.findings
+
+    def catches(self, broken: Broken) -> bool:
+        """Whether an invariant that a broken build breaks did not hold."""
+        return any(self.counts[name] for name in broken.invariants)
 
     def as_json(self) -> str:
         """The same as JSON."""
@@ -117,7 +124,7 @@ def play(cluster: Cluster, installation: Installation, seed: int, size: Size, sa
     """
     report = Report(seed)
     with Rig(cluster, installation, seed) as rig:
-        stories, disturbances = Stories(rig, seed), Disturbances(rig, seed, size.pace)
+        stories, disturbances = Stories(rig, seed, size.lives), Disturbances(rig, seed, size.pace)
         begun = time.monotonic()
 
         def done(count: int) -> None:
@@ -156,11 +163,12 @@ class Kit:
         self._cluster = cluster
         self._say = say
 
-    def run(self, seed: int, size: Size, out: Path | None) -> bool:
+    def run(self, seed: int, size: Size, out: Path | None, broken: Broken | None = None) -> bool:
         """Plays, and shows the table.
 
         :param out: a file for the same as JSON
-        :returns: whether all held
+        :param broken: the build that is tried in place of the product
+        :returns: whether all held, or whether the broken build was caught
         :raises SandboxError: it cannot be arranged
         """
         if os.geteuid() != 0:
@@ -171,6 +179,8 @@ class Kit:
             cluster.start()
             installation = Installation(cluster.folder / "product")
             installation.make()
+            if broken is not None:
+                spoil(installation, broken)
             report = play(cluster, installation, seed, size, self._say)
         finally:
             if not up:
@@ -181,6 +191,9 @@ class Kit:
             self._say(line)
         if out is not None:
             out.write_text(report.as_json(), encoding="utf-8")
+        if broken is not None:
+            self._say(f"{'Caught' if report.catches(broken) else 'NOT CAUGHT'}: {broken.what}.")
+            return report.catches(broken)
         enough = report.kills.total() >= size.kills
         self._say("All of it held." if report.held else f"Not held; the seed is {seed}.")
         if not enough:

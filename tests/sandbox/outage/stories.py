@@ -4,8 +4,8 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -34,6 +34,8 @@ LIVES = {
     "message refused": 1,
     "imitated": 1,
 }
+QUICK_LIVES = LIVES | {"reaches its limit": 0, "requeued": 0}
+"""Without those for which Slurm needs more than a minute."""
 CREATES = {"started": 6, "sent twice": 2, "sent twice at once": 2, "repeated": 2, "two at once": 2, "bulk": 1}
 BULK = 3
 
@@ -81,8 +83,12 @@ class Told:
 class Stories:
     """Plays stories side by side."""
 
-    def __init__(self, rig: Rig, seed: int) -> None:
-        """Plays none yet."""
+    def __init__(self, rig: Rig, seed: int, lives: Mapping[str, int] = LIVES) -> None:
+        """Plays none yet.
+
+        :param lives: how often there is which
+        """
+        self._weights = lives
         self._rig = rig
         self._core = rig.core
         self._seed = seed
@@ -112,12 +118,14 @@ class Stories:
         """
         plans = self._plans(number)
         with ThreadPoolExecutor(at_once) as pool:
-            for count, _ in enumerate(pool.map(self._play, plans), start=1):
+            under_way = [pool.submit(self._play, plan) for plan in plans]
+            for count, story in enumerate(as_completed(under_way), start=1):
+                story.result()
                 done(count)
 
     def _plans(self, number: int) -> list[Plan]:
         chance = random.Random(f"stories {self._seed}")
-        lives, creates = Deck(chance, LIVES), Deck(chance, CREATES)
+        lives, creates = Deck(chance, self._weights), Deck(chance, CREATES)
         plans = [
             Plan(
                 number=each,
