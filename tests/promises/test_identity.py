@@ -453,3 +453,21 @@ def test_slurm_that_cannot_be_asked_about_a_job_cancels_nothing(world: World, op
     world.model.controller = True
     world.work(20)
     assert world.slurm(job_id).run.state is SlurmState.CANCELLED
+
+
+def test_a_number_that_a_killed_controller_has_used_again_is_the_second_jobs(world: World) -> None:
+    first = world.submit()
+    lost = world.slurm(first)
+    world.model.jobs.remove(lost)  # before slurmctld has saved it
+    world.model.next_id = lost.run.id
+    second = world.submit()
+    again = world.slurm(second)
+    assert again.run.id == lost.run.id
+    world.model.begin_run(again)
+    world.core.terminate(first)
+    for _ in range(3):
+        world.work(60)
+    assert (world.told(first), world.told(second)) == (["FAILURE"], ["RUNNING"])
+    world.model.end(again)
+    world.work(1)
+    assert (world.booked(first), world.booked(second)) == (0, 3)

@@ -12,7 +12,7 @@ import requests
 
 import ucloud_slurm.store
 from tests.conftest import World
-from tests.support.factories import new_job
+from tests.support.factories import accept_live, new_job
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store import backup
 from ucloud_slurm.store.charges import RestKey
@@ -147,6 +147,8 @@ def the_rest(provider: Provider) -> None:
     now, jobs, store = provider.now(), provider.jobs, provider.store
     seen, charges, outbox = provider.observations, provider.charges, provider.outbox
     jobs.accept([new_job(id_) for id_ in ("1", "2", "3")])
+    for number, id_ in enumerate(("6", "7")):  # Slurm uses a number again
+        accept_live(jobs, new_job(id_, accepted_at=float(number)), slurm_id=9)
     seen.adopt(new_job("4"), now)
     seen.register(new_job("5"), 8, 1, now)
     seen.by_slurm_id([1])

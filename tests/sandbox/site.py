@@ -129,9 +129,16 @@ class Site:
 
         :raises SandboxError: with the end of its log when it does not
         """
-        settings = self._settings
-        if settings.links:
+        if self._settings.links:
             self._start_runner()
+        self.serve()
+
+    def serve(self) -> subprocess.Popen[bytes]:
+        """Starts gunicorn alone, and waits until it answers.
+
+        :raises SandboxError: with the end of its log when it does not
+        """
+        settings = self._settings
         process = self.spawn(
             "-m",
             "gunicorn",
@@ -151,22 +158,28 @@ class Site:
         wait_until("the service", lambda: self._alive() or process.poll() is not None, seconds=START_SECONDS)
         if process.poll() is not None:
             raise SandboxError(f"the service does not start: {self.log.read_text()[-2000:]}")
+        return process
 
     def _start_runner(self) -> None:
         packages.install(packages.missing(("sudo",)), self._cluster.folder / "apt-get.log", print)
         sudo.allow(self._cluster, self._installation.program, GROUP)
         for person, account in self._settings.links.items():
             self.cli("users", "add", person, account)
-        self.spawn("-m", "ucloud_slurm", "runner")
+        self.run_runner()
+
+    def run_runner(self) -> subprocess.Popen[bytes]:
+        """Starts the runner alone."""
+        process = self.spawn("-m", "ucloud_slurm", "runner")
         wait_until("the runner", (self.folder / "runner.sock").exists, seconds=START_SECONDS)
+        return process
 
     def loop(self, seconds: float) -> subprocess.Popen[bytes]:
         """Starts the worker, with a pass every so many seconds."""
         return self.spawn("-m", "ucloud_slurm", "worker", "--loop", str(seconds))
 
-    def listen(self) -> None:
+    def listen(self) -> subprocess.Popen[bytes]:
         """Starts the listener."""
-        self.spawn("-m", "ucloud_slurm", "listener")
+        return self.spawn("-m", "ucloud_slurm", "listener")
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs ``ucloud-slurm`` as the service account."""

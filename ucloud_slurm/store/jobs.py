@@ -189,17 +189,31 @@ class Jobs:
         :param acknowledged_at: create is answered with success now
         :returns: False when the job does not wait for this outcome: the Slurm job is one too many
         """
-        return bool(
-            self._store.change(
-                "update jobs set phase = 'live', slurm_id = ?, submitted_at = ?, cluster = ?, "
-                "uid = coalesce(uid, ?), shape = ?, claimed_until = null, "
-                "state = coalesce(state, 'IN_QUEUE'), "
-                "promised_at = case when stop is 'rolled-back' then promised_at else coalesce(promised_at, ?) end "
-                "where id = ? and phase = 'submitting' and attempts = coalesce(?, attempts)",
-                [slurm_id, submitted_at, cluster, uid, shape, acknowledged_at, job_id, attempt],
-                durable=False,  # if it is lost, the job is looked up by its name
-            )
+        mine = self._store.change(
+            "update jobs set phase = 'live', slurm_id = ?, submitted_at = ?, cluster = ?, "
+            "uid = coalesce(uid, ?), shape = ?, claimed_until = null, "
+            "state = coalesce(state, 'IN_QUEUE'), "
+            "promised_at = case when stop is 'rolled-back' then promised_at else coalesce(promised_at, ?) end "
+            "where id = ? and phase = 'submitting' and attempts = coalesce(?, attempts)",
+            [slurm_id, submitted_at, cluster, uid, shape, acknowledged_at, job_id, attempt],
+            durable=False,  # if it is lost, the job is looked up by its name
         )
+        if mine:
+            self._take_number(job_id, slurm_id)
+        return bool(mine)
+
+    def _take_number(self, job_id: str, slurm_id: int) -> None:
+        """Takes the number of a job from an earlier job that no pass has seen yet.
+
+        A controller that was killed has lost that one, and uses its number again. One that was seen is known by its time of
+        submission.
+        """
+        before = (
+            "slurm_id = ?1 and id <> ?2 and phase = 'live' and submitted_at is null and exists (select 1 from jobs as new "
+            "where new.id = ?2 and new.cluster is jobs.cluster and new.attempted_at > jobs.attempted_at)"
+        )
+        if self._store.row(f"select 1 from jobs where {before}", [slurm_id, job_id]) is not None:
+            self._store.change(f"update jobs set slurm_id = null where {before}", [slurm_id, job_id])
 
     def mark_outcome_unknown(self, job_id: str, attempt: int, now: float) -> None:
         """Nobody knows whether this attempt made a Slurm job; it is looked up before the next attempt."""

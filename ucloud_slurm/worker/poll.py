@@ -93,7 +93,8 @@ class Poller:
 
     def _reconcile(self, row: OpenJob, record: QueueRecord | None, runs: Mapping[int, list[RunRecord]] | None) -> None:
         identity = identity_of(row)
-        own = None if runs is None or identity is None else identity.runs(runs.get(identity.id, []))
+        # Without a number, which Slurm has given to another job, it is in neither.
+        own = None if runs is None else identity.runs(runs.get(identity.id, [])) if identity is not None else []
         if own and not all(run.is_whole for run in own):
             own = self._without_parts(row, record, own)
         if record is not None and record.state is None:

@@ -1,0 +1,136 @@
+"""What is stopped, killed and spoilt, and when: three threads, each with choices of its own by the seed."""
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+from tests.sandbox.errors import SandboxError
+from tests.sandbox.outage.deck import Deck
+from tests.sandbox.outage.parts import Part, start_all
+from tests.sandbox.outage.rig import Rig
+
+SERVICES = {
+    "kill worker": 5,
+    "kill gunicorn worker": 5,
+    "kill runner": 2,
+    "kill listener": 2,
+    "kill gunicorn": 1,
+    "kill UCloud": 1,
+    "stop worker": 1,
+    "stop gunicorn worker": 1,
+    "stop runner": 1,
+    "stop listener": 1,
+    "stop gunicorn": 1,
+    "stop UCloud": 1,
+    "freeze worker": 1,
+    "freeze gunicorn worker": 1,
+    "freeze UCloud": 1,
+}
+SLURM = {
+    "kill slurmctld": 2,
+    "kill slurmdbd": 2,
+    "kill munged": 2,
+    "kill slurmd": 3,
+    "kill mariadbd": 1,
+    "away munged": 1,
+    "stop slurmctld": 1,
+    "stop slurmdbd": 1,
+    "stop munged": 1,
+    "stop slurmd": 1,
+    "freeze slurmctld": 1,
+    "freeze slurmdbd": 1,
+    "freeze munged": 1,
+}
+FAULTS = {"wire to UCloud": 9, "wire to provider": 5, "command": 15, "rotate": 1, "revoke": 1, "UCloud forgets": 1}
+FIRST = ("kill slurmctld", "kill slurmd", "away munged")
+"""Of the daemons, in this order: without munged neither squeue nor sacct answers."""
+LONG_PART = 0.1
+LONG_AWAY = (7.0, 12.0)
+"""Seconds that a part is away now and then: longer than the grace in which a job that Slurm does not show is not lost."""
+
+
+class Disturbances:
+    """Runs until it is ended.
+
+    :ivar kills: of living processes, by part
+    :ivar others: stops, freezes, and what is done to UCloud
+    :ivar failures: of the rig itself
+    """
+
+    def __init__(self, rig: Rig, seed: int, pace: float) -> None:
+        """Disturbs nothing yet.
+
+        :param pace: seconds between two of a thread's, on the average
+        """
+        self._rig = rig
+        self._pace = pace
+        self.kills: Counter[str] = Counter()
+        self.others: Counter[str] = Counter()
+        self.failures: list[str] = []
+        self._lock = threading.Lock()
+        services = {part.name: part for part in [*rig.services, rig.ucloud]}
+        daemons = {part.name: part for part in rig.daemons}
+        self._threads = [
+            self._thread("services", seed, SERVICES, lambda card, chance: self._disturb(services, card, chance), 1.0),
+            self._thread("daemons", seed, SLURM, lambda card, chance: self._disturb(daemons, card, chance), 1.5),
+            self._thread("faults", seed, FAULTS, self._spoil, 0.4),
+        ]
+
+    def begin(self) -> None:
+        """Begins."""
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> None:
+        """Ends, and has everything run again."""
+        self._rig.over.set()
+        for thread in self._threads:
+            thread.join()
+        self._rig.calm()
+
+    def _thread(
+        self, name: str, seed: int, weights: dict[str, int], act: Callable[[str, random.Random], None], pace: float
+    ) -> threading.Thread:
+        chance = random.Random(f"{name} {seed}")
+        deck = Deck(chance, weights, FIRST if weights is SLURM else ())
+
+        def run() -> None:
+            while not self._rig.over.wait(chance.uniform(0, 2 * pace * self._pace)):
+                card = deck.draw()
+                try:
+                    act(card, chance)
+                except (SandboxError, OSError) as error:
+                    self.failures.append(f"{card}: {' '.join(str(error).split())[:300]}")
+
+        return threading.Thread(target=run, name=name, daemon=True)
+
+    def _disturb(self, parts: dict[str, Part], card: str, chance: random.Random) -> None:
+        how, _, name = card.partition(" ")
+        part = parts[name] if name in parts else chance.choice([each for each in parts.values() if each.name.startswith(name)])
+        away = chance.uniform(*LONG_AWAY) if how == "away" or chance.random() < LONG_PART else chance.uniform(0, 2)
+        if how == "freeze":
+            done = part.freeze(self._rig.over, min(away, 8.0))
+            self._count(self.others, f"freeze {name}", done=done)
+            return
+        done = part.kill() if how == "kill" else part.stop()
+        self._count(self.kills if how == "kill" else self.others, name if how == "kill" else card, done=done)
+        self._rig.over.wait(away)
+        start_all([part])
+        self._rig.resume_nodes()
+
+    def _count(self, counts: Counter[str], name: str, *, done: bool) -> None:
+        with self._lock:
+            counts[name] += done
+
+    def _spoil(self, card: str, chance: random.Random) -> None:
+        rig = self._rig
+        if card == "wire to UCloud":
+            rig.to_ucloud.arm_one(chance)
+        elif card == "wire to provider":
+            rig.to_provider.arm_one(chance)
+        elif card == "command":
+            rig.wrappers.spoil_one(chance)
+        else:
+            {"rotate": rig.rotate, "revoke": rig.core.tokens.revoke_access, "UCloud forgets": rig.core.accounts.forget}[card]()
+            self._count(self.others, card, done=True)

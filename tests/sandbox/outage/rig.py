@@ -1,0 +1,207 @@
+"""The whole service on the real cluster, with something in front of every part that can be made to fail."""
+
+import json
+import random
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, closing, suppress
+from typing import Any, Self
+
+from tests.sandbox.cluster import Cluster, CommandFailed
+from tests.sandbox.core import ERAS, SimulatedCore
+from tests.sandbox.core.applications import application, parameter, var, word
+from tests.sandbox.installation import Installation
+from tests.sandbox.outage.parts import Daemon, Part, Passes, Service, UCloud, WebWorker, start_all
+from tests.sandbox.outage.wire import TO_PROVIDER, TO_UCLOUD, Wire
+from tests.sandbox.outage.wrappers import Wrappers
+from tests.sandbox.processes import wait_until
+from tests.sandbox.site import Site, SiteSettings
+
+LINKS = {"Alice#1": "alice", "Bob#2": "bob"}
+PROJECT = "a-project"
+PLENTY = 10**12
+APPLICATION = ("story", "1")
+CATEGORY = "example-compute"
+PRODUCTS: tuple[dict[str, Any], ...] = tuple(
+    {"id": name, "category": CATEGORY, "partition": "cpu", "cpus": cpus, "memory_gb": 0.25, "gpus": 0}
+    for name, cpus in (("example-compute-1", 1), ("example-compute-4", 2))
+)
+FIRST_ID = 2_000_000
+PASS_SECONDS = 1.5
+SLURM_SECONDS = 90.0
+TABLES: Mapping[str, Mapping[str, Any]] = {
+    "jobs": {"folder": "{home}/ucloud-jobs", "grace": "5s", "quiet": "12s"},
+    "slurm": {"timeout": "4s", "submit_per_second": 1000.0},
+    "accounting": {"every": "0s"},
+    "ucloud": {"timeout": "4s", "compare_every": "30s"},
+}
+
+
+class Rig:
+    """A ``with`` statement starts it and ends everything that it started.
+
+    :ivar since: when it began, for sacct
+    :ivar over: set when no more is disturbed
+    """
+
+    def __init__(self, cluster: Cluster, installation: Installation, seed: int) -> None:
+        self._seed = seed
+        self.cluster = cluster
+        # On the cluster a job is known by its id: those of another run have others.
+        self.first_id = FIRST_ID + 10_000 * (int(time.time()) % 100_000)
+        self.core = SimulatedCore(provider="example", era=ERAS["today"], first_id=self.first_id)
+        self._installation = installation
+        self._stack = ExitStack()
+        self.over = threading.Event()
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _start(self) -> None:
+        core, cluster, stack = self.core, self.cluster, self._stack
+        core.start()
+        stack.callback(core.stop)
+        self.to_ucloud = Wire(core.url, TO_UCLOUD)
+        stack.callback(self.to_ucloud.close)
+        folder = cluster.folder / "outage" / str(time.time_ns())
+        self.wrappers = Wrappers(cluster, folder)
+        tables = {name: dict(table) for name, table in TABLES.items()}
+        tables["ucloud"]["url"] = self.to_ucloud.url
+        self.site = Site(
+            cluster,
+            core,
+            self._installation,
+            SiteSettings(
+                folder=folder / "site", workers=2, products=PRODUCTS, tables=tables, commands=self.wrappers.folder, links=LINKS
+            ),
+        )
+        self.site.install()
+        self.to_provider = Wire(self.site.url, TO_PROVIDER)
+        stack.callback(self.to_provider.close)
+        core.connect(self.to_provider.url)
+        stack.callback(self._end_jobs)
+        stack.callback(self.site.stop)
+        self._catalogue()
+        self._run_parts()
+
+    def _catalogue(self) -> None:
+        core = self.core
+        script = [word("sh"), word("-c"), word('sleep "$1"; exit "$2"'), word("story"), var("seconds"), var("code")]
+        numbers = [parameter("seconds", "integer"), parameter("code", "integer")]
+        core.catalogue.add_application(application(*APPLICATION, script, numbers))
+        for person in LINKS:
+            core.directory.add_user(person)
+            core.directory.connect(person)
+            core.accounts.set_quota(PLENTY, person)
+        core.directory.add_project(PROJECT, dict.fromkeys(LINKS, "USER"))
+        core.accounts.set_quota(PLENTY, project=PROJECT)
+
+    def _run_parts(self) -> None:
+        site = self.site
+        self.runner = Service("runner", site, site.run_runner)
+        self.gunicorn = Service("gunicorn", site, site.serve)
+        self.listener = Service("listener", site, site.listen)
+        self.passes = Passes(site, PASS_SECONDS, random.Random(f"passes {self._seed}"))
+        self.ucloud = UCloud(self.core)
+        site.start()
+        # The site has started both of these itself.
+        self.runner.process, self.gunicorn.process = site.processes
+        self.listener.start()
+        self._stack.callback(self.passes.close)
+        self.passes.begin()
+        self.daemons: list[Part] = [Daemon(self.cluster, name) for name in self.cluster.status()]
+        self.services: list[Part] = [self.runner, self.gunicorn, WebWorker(self.gunicorn), self.listener, self.passes]
+        self._stack.callback(self.calm)
+
+    def calm(self) -> None:
+        """Nothing is disturbed any more, and everything runs."""
+        self.over.set()
+        for each in (self.wrappers, self.to_ucloud, self.to_provider):
+            each.clear()
+        self.core.faults.clear()
+        self.ucloud.start()
+        start_all([*self.daemons, *self.services])
+
+    def rotate(self) -> None:
+        """UCloud has another key and another refresh token, of which the site's administrator hears."""
+        self.core.tokens.rotate()
+        self.over.wait(0.5)
+        for name, text in (("refresh-token", self.core.refresh_token), ("ucloud.pub", self.core.public_key)):
+            path = self.site.folder / name
+            path.write_text(text + "\n", encoding="utf-8")
+        self.gunicorn.reload()
+
+    # -- looking and acting ---------------------------------------------------------------------------------
+
+    def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        """What the service's database says."""
+        with closing(sqlite3.connect(f"file:{self.site.database}?mode=ro", uri=True, timeout=30)) as db:
+            db.row_factory = sqlite3.Row
+            return [dict(row) for row in db.execute(sql, values)]
+
+    def slurm_id(self, job_id: str) -> int | None:
+        """The number of a job in Slurm, as far as the service knows it."""
+        found = self.rows("select slurm_id from jobs where id = ?", job_id)
+        return found[0]["slurm_id"] if found else None
+
+    def slurm(self, *argv: str, user: str | None = None, stdin: str = "") -> str | None:
+        """What a command of Slurm prints, tried until the cluster does it; None where it does not do it."""
+        deadline = time.monotonic() + SLURM_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                return self.cluster.run(*argv, user=user, stdin=stdin, timeout=15)
+            except CommandFailed as failed:
+                if "Invalid job id" in str(failed) or "already" in str(failed):
+                    return None
+            except subprocess.TimeoutExpired:
+                pass
+            time.sleep(0.3)
+        return None
+
+    def resume_nodes(self) -> None:
+        """What an administrator does when a node was drained: a slurmctld that was killed has used a number again."""
+        with suppress(CommandFailed, subprocess.TimeoutExpired):
+            drained = self.cluster.run("sinfo", "-h", "-N", "-t", "drained,draining,down", "-o", "%N", timeout=5).split()
+            if drained:
+                names = ",".join(sorted(set(drained)))
+                self.cluster.run("scontrol", "update", f"NodeName={names}", "State=RESUME", timeout=5)
+
+    def wait_quiet(self, seconds: float) -> list[str]:
+        """Waits until no job is open and no message waits.
+
+        :returns: what is left after that time, in sentences
+        """
+        deadline = time.monotonic() + seconds
+        while left := self._left():
+            if time.monotonic() > deadline:
+                return left
+            time.sleep(0.5)
+            self.resume_nodes()
+            if time.monotonic() > deadline - seconds / 2:
+                self._end_runaways()
+        return []
+
+    def _left(self) -> list[str]:
+        jobs = self.rows("select id, phase, slurm_id, slurm_state from jobs where phase in ('accepted', 'submitting', 'live')")
+        messages = self.rows("select id, job_id, kind from outbox where outcome is null or repeat_at is not null")
+        return [f"job {json.dumps(row)}" for row in jobs] + [f"message {json.dumps(row)}" for row in messages]
+
+    def _end_runaways(self) -> None:
+        """What an administrator does when a killed slurmctld has lost jobs that it had put into the accounting."""
+        self.cluster.run("sacctmgr", "-i", "show", "runawayjobs", timeout=30)
+
+    def _end_jobs(self) -> None:
+        for user in LINKS.values():
+            self.cluster.run("scancel", f"--user={user}")
+        wait_until("the jobs have ended", lambda: not self.cluster.run("squeue", "-h", "-o", "%A").strip(), seconds=60)

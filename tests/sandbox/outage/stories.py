@@ -1,0 +1,318 @@
+"""Stories: how a job is created, and what happens to it until its end."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from tests.sandbox.core import CoreError
+from tests.sandbox.core.era import FINAL
+from tests.sandbox.core.user_requests import UserRequest
+from tests.sandbox.outage.deck import Deck
+from tests.sandbox.outage.rig import APPLICATION, LINKS, PRODUCTS, PROJECT, Rig
+
+LONG_SECONDS = 600
+WAIT_SECONDS = 300.0
+TRIES = 60
+LIVES = {
+    "ends": 8,
+    "fails": 3,
+    "cancelled by its user": 3,
+    "terminated": 4,
+    "terminated at once": 2,
+    "renamed": 1,
+    "extended": 2,
+    "suspended": 2,
+    "requeued": 1,
+    "held": 1,
+    "reaches its limit": 1,
+    "forgotten by UCloud": 1,
+    "message refused": 1,
+    "imitated": 1,
+}
+QUICK_LIVES = LIVES | {"reaches its limit": 0, "requeued": 0}
+"""Without those for which Slurm needs more than a minute."""
+CREATES = {"started": 6, "sent twice": 2, "sent twice at once": 2, "repeated": 2, "two at once": 2, "bulk": 1}
+BULK = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a story is to be; all of it follows from the seed and its number."""
+
+    number: int
+    life: str
+    create: str
+    owner: str
+    project: str | None
+    product: str
+    seconds: int
+    chance: random.Random
+
+
+@dataclass(slots=True)
+class Told:
+    """What has become of the stories.
+
+    :ivar jobs: ids that UCloud has taken as accepted, with the life of each
+    :ivar failed: creates that UCloud saw fail
+    :ivar forgotten: ids that UCloud has lost since
+    :ivar refused: ids of those whose messages UCloud refuses for a while
+    :ivar payers: who pays for these
+    :ivar taken_back: ends that Slurm itself forgot when it was killed, known when all is compared
+    :ivar imitations: Slurm's numbers of jobs of others
+    :ivar stuck: what did not come, in sentences
+    """
+
+    jobs: dict[str, str] = field(default_factory=dict)
+    failed: int = 0
+    forgotten: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    payers: dict[str, str] = field(default_factory=dict)
+    taken_back: int = 0
+    imitations: list[int] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
+    creates: Counter[str] = field(default_factory=Counter)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Stories:
+    """Plays stories side by side."""
+
+    def __init__(self, rig: Rig, seed: int, lives: Mapping[str, int] = LIVES) -> None:
+        """Plays none yet.
+
+        :param lives: how often there is which
+        """
+        self._weights = lives
+        self._rig = rig
+        self._core = rig.core
+        self._seed = seed
+        self.told = Told()
+        self._lives: dict[str, Callable[[Plan, str], None]] = {
+            "ends": lambda _, __: None,
+            "fails": lambda _, __: None,
+            "cancelled by its user": self._cancelled,
+            "terminated": self._terminated,
+            "terminated at once": lambda _, job: self._terminate(job),
+            "renamed": self._renamed,
+            "extended": self._extended,
+            "suspended": self._suspended,
+            "requeued": self._requeued,
+            "held": self._held,
+            "reaches its limit": lambda _, __: None,
+            "forgotten by UCloud": self._forgotten,
+            "message refused": self._refused,
+            "imitated": self._imitated,
+        }
+
+    def play(self, number: int, at_once: int, done: Callable[[int], None]) -> None:
+        """Plays so many, and comes back when all of them are over.
+
+        :param at_once: how many are under way at a time
+        :param done: gets how many are over
+        """
+        plans = self._plans(number)
+        with ThreadPoolExecutor(at_once) as pool:
+            under_way = [pool.submit(self._play, plan) for plan in plans]
+            for count, story in enumerate(as_completed(under_way), start=1):
+                story.result()
+                done(count)
+
+    def _plans(self, number: int) -> list[Plan]:
+        chance = random.Random(f"stories {self._seed}")
+        lives, creates = Deck(chance, self._weights), Deck(chance, CREATES)
+        plans = [
+            Plan(
+                number=each,
+                life=lives.draw(),
+                create=creates.draw(),
+                owner=chance.choice(sorted(LINKS)),
+                project=chance.choice([None, PROJECT]),
+                product=str(chance.choice(PRODUCTS)["id"]),
+                seconds=chance.randint(1, 8),
+                chance=random.Random(f"story {self._seed} {each}"),
+            )
+            for each in range(number)
+        ]
+        # Slurm needs more than a minute for these: they begin first.
+        return sorted(plans, key=lambda plan: plan.life != "reaches its limit" or plan.number > number // 2)
+
+    def _play(self, plan: Plan) -> None:
+        try:
+            jobs = self._create(plan)
+            for job in jobs:
+                self.told.jobs[job] = plan.life
+            self.told.creates[plan.create] += 1
+            self._lives[plan.life](plan, jobs[0])
+            for job in jobs:
+                self._reach(job)
+        except TimeoutError as error:
+            with self.told.lock:
+                self.told.stuck.append(f"story {plan.number} ({plan.create}, {plan.life}): {error}")
+
+    # -- how it begins --------------------------------------------------------------------------------------
+
+    def _create(self, plan: Plan) -> list[str]:
+        if plan.create in ("started", "sent twice", "sent twice at once"):
+            return [self._start(plan)]
+        return self._raw(plan)
+
+    def _start(self, plan: Plan) -> str:
+        """As a person does, who presses the button again where it failed."""
+        fault = {"sent twice": "twice", "sent twice at once": "twice at once"}.get(plan.create)
+        if fault is not None:
+            self._rig.to_provider.arm(fault, "/jobs")
+        for _ in range(TRIES):
+            with suppress(CoreError):
+                return self._core.submit_many([self._request(plan)])[0]
+            with self.told.lock:
+                self.told.failed += 1
+            self._rig.over.wait(plan.chance.uniform(0.3, 3))
+        raise TimeoutError(f"it was not accepted in {TRIES} attempts")
+
+    def _raw(self, plan: Plan) -> list[str]:
+        """The same create again until it is answered with success, and once more."""
+        size = BULK if plan.create == "bulk" else 1
+        items = self._core.have([self._request(plan)] * size)
+
+        def once() -> int:
+            return self._core.call("POST", "/ucloud/example/jobs", {"items": items}, plan.owner)[0]
+
+        for _ in range(TRIES):
+            if plan.create == "two at once":
+                other = threading.Thread(target=_quietly, args=(once,))
+                other.start()
+            with suppress(CoreError):
+                if once() == 200:
+                    break
+            self._rig.over.wait(plan.chance.uniform(0.3, 2))
+        else:
+            raise TimeoutError(f"it was not accepted in {TRIES} attempts")
+        if plan.create == "repeated":
+            _quietly(once)
+        return [str(item["id"]) for item in items]
+
+    def _request(self, plan: Plan) -> UserRequest:
+        by_itself = plan.life in ("ends", "fails", "terminated at once", "message refused", "imitated", "extended", "renamed")
+        values = {"seconds": plan.seconds if by_itself else LONG_SECONDS, "code": 3 if plan.life == "fails" else 0}
+        return UserRequest(
+            APPLICATION,
+            plan.product,
+            {name: {"type": "integer", "value": value} for name, value in values.items()},
+            minutes=1 if plan.life == "reaches its limit" else 30,
+            owner=plan.owner,
+            project=plan.project,
+        )
+
+    # -- how it goes on -------------------------------------------------------------------------------------
+
+    def _cancelled(self, plan: Plan, job: str) -> None:
+        self._reach(job, "RUNNING")
+        self._rig.slurm("scancel", self._number(job), user=LINKS[plan.owner])
+
+    def _terminated(self, plan: Plan, job: str) -> None:
+        self._reach(job, "RUNNING")
+        self._rig.over.wait(plan.chance.uniform(0, 3))
+        self._terminate(job)
+
+    def _renamed(self, plan: Plan, job: str) -> None:
+        self._reach(job, "RUNNING")
+        if not self._core.job(job).final:
+            self._rig.slurm("scontrol", "update", f"JobId={self._number(job)}", "JobName=mine", user=LINKS[plan.owner])
+
+    def _extended(self, _: Plan, job: str) -> None:
+        self._reach(job, "RUNNING")
+        self._ask(job, lambda: self._core.extend(job, 5))
+
+    def _suspended(self, _: Plan, job: str) -> None:
+        self._reach(job, "RUNNING")
+        self._ask(job, lambda: self._core.suspend(job))
+        self._reach(job, "SUSPENDED")
+        self._ask(job, lambda: self._core.unsuspend(job))
+        self._reach(job, "RUNNING")
+        self._terminate(job)
+
+    def _requeued(self, _: Plan, job: str) -> None:
+        self._reach(job, "RUNNING")
+        self._rig.slurm("scontrol", "requeue", self._number(job))
+        self._runs_again(job)
+
+    def _held(self, _: Plan, job: str) -> None:
+        self._reach(job, "RUNNING")
+        self._rig.slurm("scontrol", "requeuehold", self._number(job))
+        self._reach(job, "IN_QUEUE")
+        self._rig.slurm("scontrol", "release", self._number(job))
+        self._runs_again(job)
+
+    def _runs_again(self, job: str) -> None:
+        self._reach(job, "IN_QUEUE")
+        # Slurm lets a requeued job wait two minutes; an administrator need not.
+        self._rig.slurm("scontrol", "update", f"JobId={self._number(job)}", "StartTime=now")
+        self._reach(job, "RUNNING")
+        self._terminate(job)
+
+    def _forgotten(self, plan: Plan, job: str) -> None:
+        """UCloud's database has lost it: its messages are refused, and nobody else's. Its user ends it."""
+        self._reach(job, "RUNNING")
+        self.told.payers[job] = plan.project or plan.owner
+        self.told.forgotten.add(job)
+        self._core.lose(job)
+        self._rig.slurm("scancel", self._number(job), user=LINKS[plan.owner])
+
+    def _refused(self, _: Plan, job: str) -> None:
+        """UCloud refuses whatever is said of it, and nothing about others, until an administrator tries again."""
+        self._rig.to_ucloud.refuse(job)
+        self.told.refused.add(job)
+
+    def _imitated(self, plan: Plan, job: str) -> None:
+        """Somebody else gives a job of his own the same name."""
+        other = next(account for person, account in sorted(LINKS.items()) if person != plan.owner)
+        script = "#!/bin/sh\nsleep 2\n"
+        made = self._rig.slurm(
+            "sbatch", "--parsable", f"--job-name=ucloud-{job}", "--output=/dev/null", "--chdir=/tmp", user=other, stdin=script
+        )
+        if made is not None:
+            self.told.imitations.append(int(made))
+
+    # -- parts ----------------------------------------------------------------------------------------------
+
+    def _terminate(self, job: str) -> None:
+        self._ask(job, lambda: self._core.terminate(job))
+
+    def _ask(self, job: str, ask: Callable[[], None]) -> None:
+        """What a person asks of a job, again until it is answered with success, or the job has ended."""
+        for _ in range(TRIES):
+            if self._core.job(job).final:
+                return
+            try:
+                ask()
+            except CoreError:
+                time.sleep(0.5)
+            else:
+                return
+
+    def _reach(self, job: str, state: str | None = None) -> None:
+        """Waits for a state, or for the end.
+
+        :raises TimeoutError: naming what did not come
+        """
+        if job in self.told.forgotten | self.told.refused:
+            return
+        wanted = FINAL | {state}
+        try:
+            self._core.wait_until(lambda: self._core.job(job).state in wanted, WAIT_SECONDS, state or "its end")
+        except TimeoutError:
+            raise TimeoutError(f"job {job} is {self._core.job(job).state}, and not {state or 'at its end'}") from None
+
+    def _number(self, job: str) -> str:
+        return str(self._rig.slurm_id(job) or 0)
+
+
+def _quietly(ask: Callable[[], object]) -> None:
+    with suppress(CoreError):
+        ask()

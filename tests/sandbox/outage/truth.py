@@ -1,0 +1,223 @@
+"""The truth, from Slurm's accounting and the simulated UCloud, and what the service has made of it."""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+from tests.sandbox.core import CoreJob
+from tests.sandbox.core.era import FINAL
+from tests.sandbox.outage.rig import CATEGORY, LINKS, PROJECT, Rig
+from tests.sandbox.outage.stories import Told
+
+MINUTE = 60
+HALF_A_UNIT = 30  # CPU-seconds
+FIELDS = "JobIDRaw,Submit,State,ElapsedRaw,AllocCPUS,Start,End,SubmitLine"
+OURS = re.compile(r"--comment=ucloud:example:(\d+)(?::\S+)?")
+# Written anew from what UCloud's own module does, not taken from the product.
+ENDS: Mapping[str, str] = {
+    "COMPLETED": "SUCCESS",
+    "CANCELLED": "SUCCESS",
+    "FAILED": "FAILURE",
+    "OUT_OF_MEMORY": "FAILURE",
+    "NODE_FAIL": "FAILURE",
+    "BOOT_FAIL": "FAILURE",
+    "PREEMPTED": "FAILURE",
+    "TIMEOUT": "EXPIRED",
+    "DEADLINE": "EXPIRED",
+}
+UNSUBMITTED = ("terminated", "terminated at once")
+"""Lives in which UCloud may end a job that Slurm has not had yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A row of sacct."""
+
+    job_id: str
+    number: int
+    submitted: str
+    state: str
+    seconds: int
+    cpus: int
+    ended: bool
+
+
+@dataclass(slots=True)
+class Findings:
+    """What is not as it must be, by invariant; all empty where all held."""
+
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+    wallets: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    failed_creates: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    harm: list[str] = field(default_factory=list)
+    service: list[str] = field(default_factory=list)
+    not_quiet: list[str] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of each."""
+        return {each.name: len(getattr(self, each.name)) for each in fields(self)}
+
+    def all(self) -> list[str]:
+        """Every one in a sentence."""
+        return [f"{each.name}: {sentence}" for each in fields(self) for sentence in getattr(self, each.name)]
+
+
+def runs(rig: Rig) -> dict[str, list[Run]]:
+    """What Slurm's accounting has of jobs that were submitted for UCloud, by UCloud's ids; by the lines that submitted them."""
+    printed = rig.cluster.run(
+        "sacct", "-X", "-D", "-a", "-n", "-P", "--delimiter=\x1f", "-S", "now-2days", "-o", FIELDS, timeout=120
+    )
+    found: dict[str, list[Run]] = defaultdict(list)
+    for line in printed.splitlines():
+        number, submitted, state, seconds, cpus, _, ended, submit_line = line.split("\x1f")
+        match = OURS.search(submit_line)
+        if match:
+            whole = ended not in ("Unknown", "None", "")
+            run = Run(match[1], int(number), submitted, state.split()[0], int(seconds or 0), int(cpus or 0), whole)
+            found[match[1]].append(run)
+    return {job: sorted(each, key=lambda run: run.submitted) for job, each in found.items()}
+
+
+def without_second_lives(
+    told_ends: Mapping[str, Sequence[str]], own: Mapping[str, list[Run]], log: str
+) -> tuple[dict[str, list[Run]], int]:
+    """The runs of each job as far as Slurm stood by them.
+
+    A slurmctld that is killed forgets ends that it has told its database already, and may run a job again, which has a
+    further row then; or the row of a cancelled job gets another end. What was told of the end before was true.
+
+    :param told_ends: the final states that UCloud has
+    :param log: slurmctld's
+    :returns: and how many ends it took back
+    """
+    found, number = dict(own), 0
+    for job_id, each in own.items():
+        ends = [ENDS.get(run.state) if run.ended else None for run in each]
+        told = told_ends.get(job_id, [])
+        if len(told) != 1 or not ends or ends[-1] == told[0]:
+            continue
+        place = next((place for place, end in enumerate(ends) if end == told[0] and each[place].state != "NODE_FAIL"), None)
+        if place is not None:
+            found[job_id] = each[: place + 1]
+        elif told == ["SUCCESS"] and f"REQUEST_KILL_JOB JobId={each[-1].number} " in log:
+            found[job_id] = [*each[:-1], replace(each[-1], state="CANCELLED")]
+        else:
+            continue
+        number += 1
+    return found, number
+
+
+def examine(rig: Rig, told: Told, left: Sequence[str]) -> Findings:
+    """Compares everything, when it has become quiet.
+
+    :param left: what has not become quiet
+    """
+    findings = Findings(not_quiet=[*left, *told.stuck])
+    accepted = {job.id: job for job in rig.core.jobs if job.confirmed}
+    ends = {job_id: [change.state for change in job.states if change.state in FINAL] for job_id, job in accepted.items()}
+    log = (rig.cluster.folder / "log" / "slurmctld.log").read_text(errors="replace")
+    mine, told.taken_back = without_second_lives(
+        ends, {job: each for job, each in runs(rig).items() if int(job) >= rig.first_id}, log
+    )
+    for job_id, job in accepted.items():
+        _job(findings, told, job, mine.get(job_id, []))
+    _failed_creates(findings, mine, {*accepted, *told.forgotten})
+    _wallets(findings, rig, mine, told)
+    _messages(findings, rig, accepted, told)
+    _foreign(findings, rig, told.imitations)
+    findings.harm += [f"UCloud has ended: {rig.core.ended}"] * (rig.core.ended is not None)
+    findings.harm += sorted(set(rig.core.protocol_errors))
+    findings.service += [f"passes that ended unexpectedly: {dict(rig.passes.ends)}"] * bool(rig.passes.wrong())
+    findings.service += _traces(rig.site.log.read_text(errors="replace"))
+    return findings
+
+
+def _job(findings: Findings, told: Told, job: CoreJob, own: Sequence[Run]) -> None:
+    numbers = sorted({run.number for run in own})
+    life = told.jobs.get(job.id, "of a failed story")
+    if len(numbers) > 1:
+        findings.doubled.append(
+            f"job {job.id} ({life}) is {numbers}: {[(run.submitted, run.state, run.seconds) for run in own]}"
+        )
+    finals = [change.state for change in job.states if change.state in FINAL]
+    if not own:
+        why = next((update["status"] for update in reversed(job.updates) if update["state"] in FINAL), "")
+        if not (life in UNSUBMITTED and finals == ["SUCCESS"]):
+            findings.lost.append(f"job {job.id} ({life}) is in no accounting; UCloud has {job.state} ({why})")
+        return
+    expected = ENDS.get(own[-1].state) if own[-1].ended else None
+    if finals != [expected] or job.state != expected:
+        said = [(update["state"], update["status"]) for update in job.updates]
+        findings.states.append(f"job {job.id} ({life}): Slurm {[run.state for run in own]} {numbers}, UCloud was told {said}")
+
+
+def _failed_creates(findings: Findings, mine: Mapping[str, Sequence[Run]], accepted: set[str]) -> None:
+    for job_id, own in mine.items():
+        if job_id in accepted:
+            continue
+        numbers = {run.number for run in own}
+        if len(numbers) > 1:
+            findings.failed_creates.append(f"job {job_id}, whose create failed, is {sorted(numbers)}")
+        if any(not run.ended for run in own):
+            findings.failed_creates.append(f"job {job_id}, whose create failed, still runs")
+
+
+def _wallets(findings: Findings, rig: Rig, mine: Mapping[str, Sequence[Run]], told: Told) -> None:
+    """UCloud's use beside Slurm's seconds: a wallet may differ by less than half a unit."""
+    payers = {job.id: job.project or job.owner for job in rig.core.jobs if job.confirmed} | told.payers
+    used: dict[str, int] = defaultdict(int)
+    for job_id, own in mine.items():
+        if job_id in payers:
+            used[payers[job_id]] += sum(run.seconds * run.cpus for run in own)
+    for payer in (*LINKS, PROJECT):
+        account = (
+            rig.core.accounts.get(payer, category=CATEGORY) if payer in LINKS else rig.core.accounts.get("", PROJECT, CATEGORY)
+        )
+        difference = account.usage * MINUTE - used[payer]
+        if abs(difference) > HALF_A_UNIT:
+            findings.wallets.append(f"{payer}: UCloud has {account.usage} minutes, Slurm {used[payer] / MINUTE:.2f}")
+
+
+def _messages(findings: Findings, rig: Rig, accepted: Mapping[str, CoreJob], told: Told) -> None:
+    """Each state that was to be told has arrived, in order, and nothing waits or was refused that UCloud knows."""
+    sent: dict[str, list[str]] = defaultdict(list)
+    for row in rig.rows("select job_id, body, outcome from outbox where kind = 'update' order by id"):
+        state = json.loads(row["body"])["update"].get("state")
+        if state:
+            sent[row["job_id"]].append(state)
+    for job_id, job in accepted.items():
+        was = [change.state for change in job.states]
+        if _changes(["IN_QUEUE", *sent[job_id]]) != _changes(was) and job_id not in told.refused:
+            findings.messages.append(f"job {job_id} ({told.jobs.get(job_id)}): sent {sent[job_id]}, UCloud has {was}")
+    for row in rig.rows("select job_id, kind, answer from outbox where outcome = 'parked'"):
+        if row["job_id"] in accepted:
+            findings.messages.append(f"job {row['job_id']}: a message ({row['kind']}) was refused: {row['answer']}")
+
+
+def _changes(states: Iterable[str]) -> list[str]:
+    found: list[str] = []
+    for state in states:
+        if not found or found[-1] != state:
+            found.append(state)
+    return found
+
+
+def _foreign(findings: Findings, rig: Rig, numbers: Sequence[int]) -> None:
+    if not numbers:
+        return
+    which = ",".join(map(str, numbers))
+    for line in rig.cluster.run("sacct", "-X", "-n", "-P", "-o", "JobIDRaw,State,SubmitLine", "-j", which).splitlines():
+        number, state, submit_line = line.split("|", 2)
+        if "CANCELLED" in state and not OURS.search(submit_line):
+            findings.foreign.append(f"Slurm job {number} of somebody else was cancelled")
+
+
+def _traces(log: str) -> list[str]:
+    places = [match.start() for match in re.finditer("Traceback", log)]
+    return [" ".join(log[place : place + 1500].split())[-500:] for place in places[:5]]
