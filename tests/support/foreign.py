@@ -7,6 +7,7 @@ Not seen: a lock of C, and a process of its own that a test starts.
 import concurrent.futures
 import functools
 import grp
+import logging
 import os
 import pwd
 import queue
@@ -47,6 +48,7 @@ FUNCTIONS: dict[Any, tuple[str, ...]] = {
     concurrent.futures.Future: ("result", "exception"),
     concurrent.futures: ("wait",),
     queue.Queue: ("join",),
+    logging.Logger: ("debug", "info", "warning", "error", "exception", "critical", "log"),  # the journal may be full
 }
 
 violations: list[str] = []

@@ -192,18 +192,20 @@ def _report(provider: Provider, messages: Sequence[OutboxMessage], done: Callabl
     """
     before = {payer: provider.wallets.changed_at(payer) for payer in map(_payer, messages)}
     answers = provider.core.report_usage([message.content for message in messages])
+    unfunded = [message.job_id for message, left in zip(messages, answers, strict=True) if not left]
+    stopped = [] if provider.era.has_channel else unfunded
     with provider.store.writing():
         done()
-        if not provider.era.has_channel:
-            for message in (message for message, left in zip(messages, answers, strict=True) if not left):
-                log.info("job %s: its owner has no funds left; it is stopped", message.job_id)
-                provider.jobs.stop(message.job_id, Stop.NO_FUNDS, provider.now())
-            return
-        # One wallet is in several answers; the last counts.
-        for payer, left in {_payer(message): left for message, left in zip(messages, answers, strict=True)}.items():
-            # What the channel has said meanwhile is newer, and is not repeated.
-            if provider.wallets.changed_at(payer) == before[payer]:
-                provider.wallets.found(payer, locked=not left)
+        for job_id in stopped:
+            provider.jobs.stop(job_id, Stop.NO_FUNDS, provider.now())
+        if provider.era.has_channel:
+            # One wallet is in several answers; the last counts.
+            for payer, left in {_payer(message): left for message, left in zip(messages, answers, strict=True)}.items():
+                # What the channel has said meanwhile is newer, and is not repeated.
+                if provider.wallets.changed_at(payer) == before[payer]:
+                    provider.wallets.found(payer, locked=not left)
+    for job_id in stopped:
+        log.info("job %s: its owner has no funds left; it is stopped", job_id)
 
 
 def _payer(message: OutboxMessage) -> Payer:

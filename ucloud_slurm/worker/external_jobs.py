@@ -95,9 +95,9 @@ def _write(provider: Provider, registered: dict[str, Registration]) -> None:
     now = provider.now()
     new = [(_new_job(id_, each, provider.config.provider.id, now), each.record) for id_, each in registered.items()]
     with provider.store.writing():
-        for job, record in new:
-            if provider.observations.register(job, record.id, record.submitted, now):
-                log.info("job %s: is Slurm job %d, from outside UCloud", job.id, record.id)
+        begun = [each for each in new if provider.observations.register(each[0], each[1].id, each[1].submitted, now)]
+    for job, record in begun:
+        log.info("job %s: is Slurm job %d, from outside UCloud", job.id, record.id)
 
 
 def _new_job(job_id: str, each: Registration, provider_id: str, now: float) -> NewJob:

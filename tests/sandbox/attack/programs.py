@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from tests.sandbox.attack.model import Actor, Attack, Outcome, attacks_of, held, verdict
-from tests.sandbox.attack.people import ALICE, BOB, FAILURES, WAITER
+from tests.sandbox.attack.people import ALICE, BOB, FAILURES, PATIENCE, WAITER
 from tests.sandbox.attack.stage import AS_USER, Stage
 from tests.sandbox.attack.vitals import Vitals
 from tests.sandbox.errors import SandboxError
@@ -101,6 +101,30 @@ def stopped(stage: Stage) -> Outcome:
     worst = max(echoes, default=0.0)
     heal(stage)
     return verdict("only her own jobs wait", slow, works, f"bob's keys took {worst:.1f} s" if worst > 10 * stage.echo else "")
+
+
+def stopped_and_killed(stage: Stage) -> Outcome:
+    """Stops her program, and kills it when sudo has stopped with it; once while the runner starts anew."""
+
+    def hers(state: str) -> int:
+        return sum(b"\0alice\0" in each.command and each.state == state for each in stage.vitals().processes)
+
+    def hurts(between: Callable[[], object]) -> str:
+        with uses(stage):
+            pass
+        _pkill(stage, "STOP")
+        wait_until("sudo has stopped", lambda: not hers("S"), seconds=PATIENCE)  # or ended: the runner continues it
+        between()
+        _pkill(stage, "KILL")
+        return stage.works(ALICE) or stage.works(BOB)
+
+    works = hurts(lambda: None)
+    again = hurts(lambda: stage.living.systemctl("restart", "ucloud-slurm-runner.service"))
+    with suppress(SandboxError):
+        wait_until("no sudo is stopped", lambda: not hers("T"), seconds=LEFT_SECONDS)
+    left = hers("T")
+    heal(stage)
+    return verdict("her next call works, and no sudo is left", works, again, f"{left} sudo stay stopped" if left else "")
 
 
 def stopped_for_a_while(stage: Stage) -> Outcome:
@@ -274,6 +298,7 @@ ATTACKS: tuple[Attack, ...] = attacks_of(
     Actor.PROGRAM,
     ("kills it again and again", killed),
     ("stops it", stopped),
+    ("stops it, and kills it then", stopped_and_killed),
     ("stops it for a while", stopped_for_a_while),
     ("attaches to it and reads its memory", traced),
     *((HOSTILE[name][0], _own(name)) for name in HOSTILE),
@@ -282,5 +307,6 @@ ATTACKS: tuple[Attack, ...] = attacks_of(
     ("has a folder on a file server that died before", dead_at_open),
     ("floods a terminal", terminal_floods),
     ("pastes into a shell that does not read", pasted_without_a_reader),
-    slow={"killed", "stopped", "stopped-for-a-while", "dead-at-open", *HOSTILE},
+    restarts={stopped_and_killed},
+    slow={"killed", "stopped", "stopped-and-killed", "stopped-for-a-while", "dead-at-open", *HOSTILE},
 )
