@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from flask import Flask, Response, request
 
 from ucloud_slurm.errors import Unauthenticated
+from ucloud_slurm.system import deadline
 from ucloud_slurm.web.live.routes import take
 from ucloud_slurm.web.server.worker import Worker
 
@@ -57,6 +58,8 @@ def answer(_path: str) -> Response:
     until = time.monotonic() + PATIENCE
     while wait and not Path(wait).exists() and time.monotonic() < until:
         time.sleep(0.01)
+    if "arrived" in request.args:
+        return Response(str(deadline.arrived()))
     if "fail" in request.args:
         return Response(bytes([1 // number]) for number in (0,))
     if "files" in request.args:

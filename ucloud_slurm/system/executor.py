@@ -65,6 +65,12 @@ class FairExecutor:
             self._changed.notify()
         return future
 
+    def ahead(self, account: str) -> int:
+        """How many of the queued tasks would begin before a new one of that account."""
+        with self._changed:
+            own = len(self._queues.get(account, ()))
+            return sum(min(len(queue), own + (each != account)) for each, queue in self._queues.items())
+
     def _start_thread(self) -> None:
         try:
             threading.Thread(target=self._serve, name="submit", daemon=True).start()

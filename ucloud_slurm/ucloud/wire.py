@@ -5,6 +5,7 @@ Source: UCloud's JSON conventions (contract: request and response encoding, Defa
 
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Strict, TypeAdapter, ValidationError
@@ -59,6 +60,14 @@ def from_data(kind: type[M], data: Any) -> M:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         text = "; ".join(_sentence(problem) for problem in problems[:MAX_ERRORS])
         raise Refused(one_line(text)) from None
+
+
+def prepare(*kinds: Any) -> None:
+    """Builds what decodes and encodes these messages; else the first threads that need it would build it side by side."""
+    for kind in kinds:
+        adapter = _adapter(kind)
+        with suppress(ValidationError):
+            adapter.validate_python(None)
 
 
 def _adapter(kind: type[M]) -> TypeAdapter[M]:

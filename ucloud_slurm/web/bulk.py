@@ -33,6 +33,8 @@ from ucloud_slurm.system.executor import round_robin
 log = logging.getLogger(__name__)
 
 MIN_SUBMIT_SECONDS = 0.5  # with less left until the deadline no submission begins
+CROWD_SHARE = 0.5  # of the time of a request; where it has waited for longer, none of its submissions begins
+CROWD_QUEUE = 2  # submissions that wait for each thread; the job of a further request is left to the worker
 WINDOW_JOBS = 32  # that are claimed in one transaction
 RELEASE_SECONDS = 0.2  # at least, in which other writers must let claims be released
 ROLL_BACK_SECONDS = 0.7  # for cancelling the jobs of a refused bulk
@@ -82,7 +84,7 @@ class Bulk:
         :raises Conflict: one of them came before with other contents, and nothing is written
         :raises StorageError: nothing is written
         """
-        if self._left() < MIN_SUBMIT_SECONDS:
+        if self._is_one_of_a_crowd():
             return self._write()
         pace = self._provider.config.slurm.submit_per_second
         order = deque(round_robin(self._submissions, lambda job_id: self._new[job_id].owner))
@@ -102,6 +104,14 @@ class Bulk:
         if self._error is not None:
             raise self._error
         return written
+
+    def _is_one_of_a_crowd(self) -> bool:
+        """Whether so many requests came that waiting for Slurm would keep the threads from those that come later."""
+        config, executor = self._provider.config, self._provider.executor
+        if self._left() < max(MIN_SUBMIT_SECONDS, CROWD_SHARE * config.jobs.submit_within):
+            return True
+        owners = [job.owner for job in self._new.values()] if self._acknowledge else []
+        return any(executor.ahead(owner) >= CROWD_QUEUE * config.slurm.submit_at_once for owner in owners)
 
     def _write(self, claimed: Collection[str] = (), expires_at: float | None = None) -> Collection[str]:
         """Writes the jobs; create is acknowledged with them where Slurm is not waited for."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from ucloud_slurm.system import deadline
 from ucloud_slurm.ucloud.responses import Nothing
-from ucloud_slurm.ucloud.wire import decode
+from ucloud_slurm.ucloud.wire import decode, prepare
 
 View = Callable[..., Any]
 
@@ -68,6 +68,7 @@ class CallRegistry:
         def declare(view: View) -> View:
             words = summary or (view.__doc__ or "").partition("\n")[0]
             self.declared.append(CallDeclaration(verb, path, takes, gives, tuple(query), public, words))
+            prepare(*(kind for kind in (takes, gives) if kind is not None))
             endpoint = f"{verb} {path}".replace("/", " ")
             if public:
                 self._public.add(f"{self.blueprint.name}.{endpoint}")

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 from pydantic import TypeAdapter
 
@@ -75,12 +76,14 @@ def _load(
         load = provider.scheduler.load(partitions, within)
     except SchedulerUnavailableError as error:
         if provider.breaker.allows(SLURM, now) and within >= FAIR_TRIAL_SECONDS:
-            provider.breaker.record_failure(SLURM, str(error), now)
+            with suppress(StorageError):
+                provider.breaker.record_failure(SLURM, str(error), now)
         old = Cache(provider.store, "load", stale).get(key, now)
         if old is None:
             raise
         return _LOAD.validate_json(old)
-    Cache(provider.store, "load").put(key, _LOAD.dump_json(load).decode(), now)
+    with suppress(StorageError):  # without a cache the next call asks again
+        Cache(provider.store, "load").put(key, _LOAD.dump_json(load).decode(), now)
     return load
 
 
@@ -116,5 +119,6 @@ def may_extend(provider: Provider) -> bool:
             log.warning("whether this account is an Operator of Slurm is unknown: %s", error)
         else:
             kept = "yes" if found else ""
-            cache.put("", kept, now)
+            with suppress(StorageError):
+                cache.put("", kept, now)
     return bool(kept if kept is not None else cache.get("", now, stale=True))

@@ -15,7 +15,7 @@ from tests.support.server import Server, head, read, running
 from ucloud_slurm.web.server import budgets
 from ucloud_slurm.web.server.budgets import Budgets, Waiting, shares
 from ucloud_slurm.web.server.peers import is_allowed
-from ucloud_slurm.web.server.requests import Caller, RequestClass, caller, head_ends, refusal
+from ucloud_slurm.web.server.requests import Caller, RequestClass, arrival, caller, head_ends, refusal
 
 CALL = "/ucloud/example/jobs"
 QUICK = 5.0  # generous: a call takes milliseconds
@@ -168,6 +168,32 @@ def test_browsers_at_one_address_leave_room_for_others_whatever_sessions_they_na
     assert {read(sock)[0] for sock in (*socks, another)} == {200}
     for sock in (*socks, another):
         sock.close()
+
+
+def test_a_request_has_arrived_when_its_first_byte_came_not_when_a_thread_is_free(server: Server, tmp_path: Path) -> None:
+    socks = occupy(server, tmp_path, shares(16, 1)[RequestClass.UCLOUD].threads, CALL, TOKEN)
+    before, waiting = time.monotonic(), server.connect()
+    waiting.sendall(head(f"{CALL}?arrived=", TOKEN, 3, verb="POST"))
+    for _ in range(2):  # the event loop has looked at the other one meanwhile
+        assert server.ask("/healthz")[0] == 200
+    after = time.monotonic()
+    waiting.sendall(b"abc")
+    (tmp_path / "go").touch()
+    assert before <= float(read(waiting)[1].rpartition("\r\n")[2]) <= after
+    for sock in (*socks, waiting):
+        sock.close()
+
+
+def test_a_request_has_arrived_when_the_proxy_sent_it(server: Server) -> None:
+    sent = f"X-Request-Start: {time.time() - 1.5:.3f}\r\n"
+    before = time.monotonic()
+    arrived = float(server.ask(f"{CALL}?arrived=", TOKEN, headers=sent)[1].rpartition("\r\n")[2])
+    assert before - 1.6 < arrived <= time.monotonic() - 1.4
+
+
+@pytest.mark.parametrize("sent", [None, "", "soon", "nan", "1000.5", "5000", "t=999"])
+def test_what_a_proxy_says_of_the_time_and_cannot_be_is_not_believed(sent: str | None) -> None:
+    assert arrival(sent, seen=50.0, now=1000.0, monotonic=50.2) == 50.0
 
 
 def hurried(folder: Path, **seconds: float) -> list[str]:

@@ -11,6 +11,7 @@ from ucloud_slurm.web.live.admission import common_address
 MOST_HEAD_BYTES = 64 * 1024  # nginx passes at most 32 KiB on (large_client_header_buffers)
 PROBES = ("/healthz", "/readyz", "/metrics")
 MOST_KEY_CHARACTERS = 100
+MOST_WAITED_SECONDS = 60.0  # between the proxy and here; more is a clock that was set
 
 
 class RequestClass(StrEnum):
@@ -63,6 +64,21 @@ def caller(path: str, headers: Mapping[str, str], *, is_authenticated: bool) -> 
     if path.startswith("/_ucloud/") and ("COOKIE" in headers or "token=" in headers.get("X-ORIGINAL-URI", "")):
         return Caller(RequestClass.BROWSER, headers.get("X-UCLOUD-SESSION", "")[:MOST_KEY_CHARACTERS], address)
     return Caller(RequestClass.STRANGER, address)
+
+
+def arrival(sent_at: str | None, seen: float, now: float, monotonic: float) -> float:
+    """When a request arrived, in monotonic seconds: when the proxy sent it, which is before this process could look.
+
+    :param sent_at: seconds since the epoch, as the proxy says; None where it says nothing
+    :param seen: when its first byte was read, in monotonic seconds
+    :param now: seconds since the epoch
+    :param monotonic: the same moment by the monotonic clock
+    """
+    try:
+        waited = now - float(sent_at or "")
+    except ValueError:
+        return seen
+    return min(seen, monotonic - waited) if 0 <= waited <= MOST_WAITED_SECONDS else seen
 
 
 def refusal(status: int, why: str, retry_seconds: int | None = None) -> bytes:

@@ -22,7 +22,7 @@ from ucloud_slurm.web.server.budgets import Budgets, Waiting
 from ucloud_slurm.web.server.connection import Connection, Phase, UnreadBody
 from ucloud_slurm.web.server.peers import Peers
 from ucloud_slurm.web.server.pool import Pool
-from ucloud_slurm.web.server.requests import caller, head_ends, refusal
+from ucloud_slurm.web.server.requests import arrival, caller, head_ends, refusal
 
 READ_BYTES = 256 * 1024
 STOP_SECONDS = 3.0  # for a connection without a whole request, when the process stops
@@ -166,6 +166,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if isinstance(request, bytes):
             return request
         headers = dict(request.headers)
+        conn.arrived = arrival(headers.get("X-REQUEST-START"), conn.arrived, time.time(), time.monotonic())
         who = caller(request.path, headers, is_authenticated=self._is_authenticated(request.path, headers))
         length = request.body.reader.length
         body_bytes = length if length <= self._shares[who.kind].body_bytes else 0
