@@ -96,6 +96,22 @@ def test_a_refused_refresh_token_is_asked_with_once_and_the_line_names_the_file(
     assert (ready(world), answers(world)) == ([], "1.0")
 
 
+@pytest.mark.parametrize("era", ["2021", "2022"], scope="session")
+def test_a_pass_that_could_not_ask_ucloud_says_so_also_with_an_empty_outbox(world: World) -> None:
+    world.core.include_resolved = False  # the application of the job has to be asked for
+    path = world.provider.config.ucloud.refresh_token_file
+    right = path.read_text()
+    path.write_text("a-wrong-one")
+    job_id = world.submit()
+    for _ in range(2):
+        assert world.work(10) is Result.NOT_ALL
+        assert (world.provider.outbox.waiting(), world.model.of(job_id)) == (0, [])
+        assert "refused the refresh token" in ready(world)[0]
+    path.write_text(right)
+    world.work(15)
+    assert len(world.model.of(job_id)) == 1
+
+
 @pytest.mark.parametrize("era", ["today"], scope="session")
 def test_a_day_with_a_refused_refresh_token_asks_seldom_and_loses_nothing(world: World, open_provider: Open) -> None:
     job_id = started(world)

@@ -15,7 +15,7 @@ from ucloud_slurm.errors import CorePausedError, StorageError
 ACCESS, PAUSE, REFUSAL = "access-token", "retry-after", "refused-token"  # what is kept
 LONGEST_PAUSE_SECONDS = 300.0  # whatever UCloud, or a proxy before it, asks for
 FIRST_REFUSAL_SECONDS, LONGEST_REFUSAL_SECONDS = 30.0, 600.0  # between two attempts with a refused refresh token
-NEVER_SAID = '{"until": 0}'
+NO_PAUSE = '{"until": 0}'
 
 
 class Memory(Protocol):
@@ -97,7 +97,7 @@ class Pauses:
     def accept(self) -> None:
         """UCloud accepts our tokens."""
         if self._kept(REFUSAL)["until"]:
-            self._keep(REFUSAL, json.loads(NEVER_SAID))
+            self._keep(REFUSAL, json.loads(NO_PAUSE))
 
     def _wait(self, kept: dict[str, Any], longest: float, sentence: str) -> None:
         left = kept["until"] - self._now()
@@ -105,7 +105,7 @@ class Pauses:
             raise CorePausedError(sentence.format(why=kept["why"], left=max(left, 1.0)), left)
 
     def _kept(self, key: str) -> dict[str, Any]:
-        kept: dict[str, Any] = json.loads(self._memory.load(key) or NEVER_SAID)
+        kept: dict[str, Any] = json.loads(self._memory.load(key) or NO_PAUSE)
         return kept
 
     def _keep(self, key: str, kept: dict[str, Any]) -> None:

@@ -172,8 +172,8 @@ def test_logs_that_have_ended_make_room_the_oldest_first_and_others_never(
     world.model.end(world.slurm(job))
     world.work(20)
     with ExitStack() as stack:
-        first, second = (ended(stack, world, job, "busy", bearer) for _ in range(2))
         others = [ended(stack, world, job, f"user{number}", bearer) for number in range(6)]
+        first, second = (ended(stack, world, job, "busy", bearer) for _ in range(2))
         assert connections(world) == {"stranger": 0, "known": 8}
         followed = stack.enter_context(world.core.follow(lasting, "busy"))
         wait_until("the user's oldest is closed", lambda: first.closed, seconds=PATIENCE)
@@ -181,11 +181,11 @@ def test_logs_that_have_ended_make_room_the_oldest_first_and_others_never(
         followed.wait_for(lambda: followed.text() == "a log\n", PATIENCE)
         assert not any(each.closed for each in (second, *others))
         ended(stack, world, job, "another", bearer)
-        wait_until("the oldest of all is closed", lambda: second.closed, seconds=PATIENCE)
-        assert not any(each.closed for each in others)
+        wait_until("the oldest of all is closed", lambda: others[0].closed, seconds=PATIENCE)
+        assert not any(each.closed for each in (second, *others[1:]))
         for number in range(20):
             ended(stack, world, job, f"more{number}", bearer)
-        wait_until("they displace each other", lambda: all(each.closed for each in others), seconds=PATIENCE)
+        wait_until("they displace each other", lambda: all(each.closed for each in (second, *others)), seconds=PATIENCE)
         assert connections(world) == {"stranger": 0, "known": 8}
         assert (followed.inits, followed.text()) == (1, "a log\n")
 
