@@ -78,7 +78,18 @@ def test_a_file_that_may_not_be_written_is_refused_with_its_mode(anybody: Path) 
 def test_a_folder_that_may_not_be_written_is_refused_with_its_name(anybody: Path) -> None:
     anybody.chmod(0o500)
     assert str(anybody) in (said := sentence(anybody / "test.db"))
-    assert "cannot be written (Permission denied)" in said
+    assert "cannot be opened (Permission denied)" in said
+
+
+@as_root
+def test_a_lock_that_root_has_made_is_named_with_its_owner(anybody: Path) -> None:
+    path = anybody / "test.db"
+    Store(path).close()
+    lock = Path(f"{path}.migration")
+    os.seteuid(0)
+    os.chown(lock, 0, 0)
+    os.seteuid(NOBODY)
+    assert sentence(path) == f"database.path: {lock} belongs to root, not to nobody; change its owner with chown."
 
 
 def test_what_is_no_file_is_refused_with_what_it_is(tmp_path: Path) -> None:

@@ -35,12 +35,13 @@ from ucloud_slurm.web.server.worker import Worker
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "systemd"
-SERVICES = ("ucloud-slurm.service", "ucloud-slurm-worker.service", "ucloud-slurm-link.service", "ucloud-slurm-listener.service")
+SERVICES = ("ucloud-slurm.service", *(f"ucloud-slurm-{part}.service" for part in ("worker", "link", "listener", "backup")))
 RUNNER = "ucloud-slurm-runner.service"
 TIMER = "ucloud-slurm-worker.timer"
+TIMERS = (TIMER, "ucloud-slurm-backup.timer")
 UNIT_SOCKETS = ("ucloud-slurm-runner.socket", "ucloud-slurm-link.socket")
 WEB_SOCKET = "ucloud-slurm.socket"
-UNITS = (*SERVICES, RUNNER, TIMER, WEB_SOCKET, *UNIT_SOCKETS)
+UNITS = (*SERVICES, RUNNER, *TIMERS, WEB_SOCKET, *UNIT_SOCKETS)
 ACCOUNT = "ucloud-slurm"
 SOCKETS = ("/ucloud/jobs.provider.example/websocket", "/ucloud/example/websocket")
 MOST_EXPOSURE = 15  # tenths, as systemd-analyze counts them; 20 and less is what it calls OK
@@ -180,7 +181,7 @@ def test_the_services_differ_in_what_they_do_only() -> None:
         ("Service", "Environment", f"PROMETHEUS_MULTIPROC_DIR=/run/{one(SERVICES[0], 'RuntimeDirectory')}"),
     }
     web, *others = ([line for line in settings(unit) if line[1] not in own and line not in lines] for unit in SERVICES)
-    assert others == [web] * 3
+    assert others == [web] * 4
 
 
 def test_every_unit_is_tested() -> None:
@@ -322,8 +323,14 @@ def test_the_programs_that_are_started_are_those_of_the_guide(unit: str) -> None
     if unit == SERVICES[0]:
         assert arguments == ["-c", "/etc/ucloud-slurm/gunicorn.conf.py", "ucloud_slurm.wsgi:app"]
     else:
-        verb = {SERVICES[1]: "worker", SERVICES[2]: "linkd", SERVICES[3]: "listener", RUNNER: "runner"}[unit]
-        assert (Path(command).name, arguments) == ("ucloud-slurm", [verb])
+        verb = {
+            SERVICES[1]: "worker",
+            SERVICES[2]: "linkd",
+            SERVICES[3]: "listener",
+            SERVICES[4]: "database backup",
+            RUNNER: "runner",
+        }[unit]
+        assert (Path(command).name, arguments) == ("ucloud-slurm", verb.split())
 
 
 # ---- packages

@@ -188,7 +188,7 @@ def small_disk(cluster: Cluster) -> Iterator[Path]:
 def test_a_full_disk_is_said_and_nothing_is_submitted_without_a_row(
     cluster: Cluster, small_disk: Path, open_site: OpenSite
 ) -> None:
-    site, core = open_site(database=small_disk / "small.db")
+    site, core = open_site(database=small_disk / "small.db", tables={"database": {"minimum_free": "0MiB"}})
     filler = small_disk / "filler"
     with filler.open("wb", buffering=0) as file:
         while True:

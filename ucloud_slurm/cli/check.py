@@ -1,8 +1,8 @@
 """``check``: tries everything that the provider needs; each finding says what to do about it."""
 
-import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -13,15 +13,19 @@ from ucloud_slurm.cli.check_accounts import accounts
 from ucloud_slurm.cli.check_slurm import slurm
 from ucloud_slurm.cli.check_web import web
 from ucloud_slurm.cli.checking import QUESTION_SECONDS, Budget, findings, open_core
-from ucloud_slurm.cli.output import Finding, Level, Line, as_json
+from ucloud_slurm.cli.output import Finding, Level, Line, as_json, moment
 from ucloud_slurm.config import Config, location, read
 from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.store.backup import last_made
+from ucloud_slurm.store.database_file import free_bytes
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.filelock import LISTENER, is_locked
 from ucloud_slurm.ucloud.eras import ERAS
 from ucloud_slurm.ucloud.tokens import read_keys
+
+BACKUP_SECONDS = 86400.0  # after which the timer has missed several
 
 
 @click.command()
@@ -77,19 +81,22 @@ def _show(text: str) -> None:
     click.echo(f"\r\033[K{f'checking {text} ...' if text else ''}", err=True, nl=False)
 
 
-def _database(config: Config) -> list[Line]:
-    store = Store(config.database.path, config.database.backup_folder)
+def _database(config: Config) -> Iterator[Line]:
+    database = config.database
+    store = Store(database.path, database.backup_folder)
     try:
         number, behind = sum(Jobs(store).count().values()), Generation(store).why_behind()
     finally:
         store.close()
-    free = os.statvfs(config.database.path.parent)
-    megabytes = free.f_bavail * free.f_frsize // 2**20
-    level: Level = "ok" if megabytes > 100 else "warning"
-    found: list[Line] = [(level, f"{config.database.path}: {number} jobs, {megabytes} MiB free on its disk")]
-    if behind is not None:
-        found.append(("failed", f"{behind}, and nothing is reported to UCloud; run ucloud-slurm reconcile"))
-    return found
+    free = free_bytes(database.path.parent)
+    level: Level = "ok" if free >= 2 * database.minimum_free else "warning"
+    yield level, f"{database.path}: {number} jobs, {free // 2**20} MiB free on its disk"
+    if behind:
+        yield "failed", f"{behind}, and nothing is reported to UCloud; run ucloud-slurm reconcile"
+    made = last_made(database.path, database.backup_folder)
+    if number and (made is None or time.time() - made > BACKUP_SECONDS):
+        age = "no backup" if made is None else f"no backup since {moment(made)}"
+        yield "warning", f"{age} in {database.backup_folder}: systemctl enable --now ucloud-slurm-backup.timer"
 
 
 def _keys(config: Config) -> list[Line]:

@@ -14,6 +14,7 @@ from ucloud_slurm.config.model import DatabaseSection
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.store import backup
 from ucloud_slurm.store.backup import Contents
+from ucloud_slurm.store.database_file import closed
 
 RECONCILE = "Nothing is reported to UCloud until this has run: ucloud-slurm reconcile"
 
@@ -91,7 +92,8 @@ def _section(path: Path | None) -> Iterator[DatabaseSection]:
         try:
             yield config.database
         except OSError as error:
-            raise Misconfigured([f"{error.filename or config.database.path} cannot be written ({error.strerror})."]) from None
+            where = Path(error.filename or config.database.path)
+            raise Misconfigured([f"{where} {closed(where, error)}."]) from None
 
 
 def _show(contents: Contents, json_: bool) -> None:

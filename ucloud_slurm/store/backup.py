@@ -206,7 +206,7 @@ def _unclaim(database: Path, now: float) -> bool:
     with closing(sqlite3.connect(database, isolation_level=None)) as conn:
         if "m015_generation" not in migrations.applied(conn):
             return False
-        conn.execute("update generation set restored_at = ?, host = null, inode = null", [now])
+        conn.execute("update generation set restored_at = ?, host = null, host_name = null, inode = null", [now])
     return True
 
 

@@ -86,20 +86,24 @@ class Generation:
     def claim(self) -> None:
         """A database without a host becomes that of this one.
 
+        It is another host's if neither the machine's id nor the name is this one's: an id can be new at every boot, where
+        the system comes from the network, and a host may be renamed.
+
         :raises Misconfigured: it is another host's
         """
-        row, host = self._row(), host_key()
-        if row["inode"] is None or (row["host"] is None and host is not None):
-            self._store.change(
-                "update generation set host = ?, host_name = ?, inode = coalesce(inode, ?)",
-                [host, socket.gethostname(), self._inode()],
-            )
-        elif row["host"] is not None and host not in (row["host"], None):
+        row, host, name = self._row(), host_key(), socket.gethostname()
+        known = (row["host"], row["host_name"])
+        if None not in (host, *known) and host != row["host"] and name != row["host_name"]:
             raise Misconfigured(
                 [
                     f"database.path: {self._store.path} belongs to the host {row['host_name']}; if that one does not use it "
                     "any more, run on this one: ucloud-slurm database adopt"
                 ]
+            )
+        if row["inode"] is None or known != (host or row["host"], name):
+            self._store.change(
+                "update generation set host = coalesce(?, host), host_name = ?, inode = coalesce(inode, ?)",
+                [host, name, self._inode()],
             )
 
     def _row(self) -> Any:
@@ -142,4 +146,6 @@ def host_key() -> str | None:
         machine = MACHINE_ID.read_bytes().strip()
     except OSError:
         return None
-    return hashlib.sha256(b"ucloud-slurm " + machine).hexdigest()[:32] if machine else None
+    if machine in (b"", b"uninitialized"):
+        return None
+    return hashlib.sha256(b"ucloud-slurm " + machine).hexdigest()[:32]

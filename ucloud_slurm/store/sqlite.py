@@ -76,8 +76,8 @@ class Store:
                 Generation(self).claim()
             self._in_use = in_use  # until this object is deleted, nobody replaces the file
         except OSError as error:
-            where = error.filename or self.path
-            raise Misconfigured([f"database.path: {where} cannot be written ({error.strerror})."]) from None
+            where = Path(error.filename or self.path)  # the file, or one of the locks beside it
+            raise Misconfigured([f"database.path: {where} {database_file.closed(where, error)}."]) from None
         except sqlite3.DatabaseError as error:
             raise Misconfigured([f"database.path: {self.path} cannot be used ({error})."]) from None
         except Problem as error:

@@ -1,6 +1,7 @@
 """A database that is older than what UCloud knows is noticed, whichever way it came, until it has been reconciled."""
 
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,12 +113,23 @@ def test_a_pass_that_wrote_nothing_does_not_count_up_until_ten_minutes_have_gone
 
 def test_a_database_of_another_host_is_refused_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, machine = tmp_path / "test.db", tmp_path / "machine-id"
-    machine.write_text("first\n")
     monkeypatch.setattr(generation, "MACHINE_ID", machine)
+
+    def boot(id_: str, name: str) -> None:
+        machine.write_text(f"{id_}\n")
+        monkeypatch.setattr(socket, "gethostname", lambda: name)
+
+    boot("1", "login1")
     Store(path).close()
-    Store(path).close()
-    machine.write_text("second\n")
-    with pytest.raises(Misconfigured, match=r"belongs to the host .*: ucloud-slurm database adopt"):
+    boot("2", "login2")
+    with pytest.raises(Misconfigured, match=r"belongs to the host login1; .*: ucloud-slurm database adopt"):
         Store(path)
-    machine.unlink()  # a container without one
+    boot("2", "login1")  # a system from the network, which gets a new id at every boot
     Store(path).close()
+    boot("2", "login3")  # it was renamed
+    Store(path).close()
+    boot("uninitialized", "container")
+    Store(path).close()
+    boot("1", "login1")
+    with pytest.raises(Misconfigured, match="belongs to the host container"):
+        Store(path)
