@@ -11,6 +11,7 @@ from tests.support.model import Model
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.outbox import MessageOutcome
+from ucloud_slurm.ucloud.reports import Charge
 from ucloud_slurm.worker.run import Result, run_once
 
 
@@ -90,6 +91,53 @@ def test_a_core_that_lists_a_repeated_charge_as_unpaid_does_not_kill_the_job(wor
     world.work(60)
     assert world.row(job_id).stop is None
     assert world.booked(job_id) == 2
+
+
+def test_a_job_that_is_adopted_is_not_stopped_for_charges_that_were_booked_before(world: World) -> None:
+    world.core.charging = "as-coded"
+    job_id = world.submit()
+    world.model.begin_run(world.slurm(job_id))
+    world.work(1)
+    for _ in range(3):
+        world.work(60)
+    assert world.booked(job_id) == 3
+    for table in ("outbox", "charges", "jobs"):
+        world.provider.store.change(f"delete from {table} where {'id' if table == 'jobs' else 'job_id'} = ?", [job_id])
+    world.core.verify()
+    for _ in range(3):
+        world.work(20)
+    assert world.row(job_id).stop is None
+    assert world.booked(job_id) == 4
+    world.model.end(world.slurm(job_id))
+    world.work(1)
+    assert world.told(job_id)[-1] == "SUCCESS"
+    assert world.core.job(job_id).updates[-1]["status"] == "The job has ended."
+
+
+def test_a_running_job_of_an_earlier_release_is_billed_on_from_where_it_was_charged(
+    core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, clock: Clock
+) -> None:
+    provider = open_provider(accounting={"every": "300s"})
+    world = World(core, provider, model, clock, serve(provider))
+    job_id = world.submit()
+    world.model.begin_run(world.slurm(job_id))
+    world.work(1)
+    world.clock.advance(420)
+    # That release charged what had gathered, whenever it looked.
+    number = world.slurm(job_id).run.id
+    provider.charges.add(Charge(f"{job_id}-{number}-0-420", job_id, 7, 1, "Slurm job"), number, 420, clock())
+    for _ in range(9):
+        world.work(60)
+    world.clock.advance(30)
+    world.model.end(world.slurm(job_id))
+    world.work()
+    assert [charge.charge_id.partition(f"-{number}-")[2] for charge in core.job(job_id).charges] == [
+        "0-420",
+        "420-600",
+        "600-900",
+        "900-end",
+    ]
+    assert world.booked(job_id) == round(world.model.used(world.slurm(job_id)) / 60)
 
 
 @pytest.mark.parametrize("charging", ["as-documented", "as-coded"])

@@ -243,7 +243,7 @@ def behind(world: World) -> tuple[str, str]:
     return old_job, new_job
 
 
-def test_while_it_is_behind_nothing_is_reported_and_new_jobs_are_taken(world: World) -> None:
+def test_while_it_is_behind_nothing_is_reported_and_new_jobs_are_taken(world: World, caplog: pytest.LogCaptureFixture) -> None:
     old_job, new_job = behind(world)
     end(world, old_job)
     before = len(world.core.exchanges)
@@ -253,6 +253,8 @@ def test_while_it_is_behind_nothing_is_reported_and_new_jobs_are_taken(world: Wo
     reports = ("jobs.control.update", "jobs.control.chargeCredits", "accounting.v2.reportUsage")
     assert [each.call for each in world.core.exchanges[before:] if each.call in reports] == []
     assert len(world.model.of(fresh)) == 1
+    named = [record for record in caplog.records if "ucloud-slurm reconcile" in record.getMessage()]
+    assert len(named) == 3, "one line in each pass"
     world.model.accounting = True
     settle(world)
     assert world.core.job(old_job).state == "SUCCESS"

@@ -235,17 +235,11 @@ def _end(provider: Provider, row: JobRow, update: JobUpdate) -> None:
 
 
 def _finish(provider: Provider, differences: Sequence[Difference], answers: _Answers, *, behind: bool) -> None:
-    """Bills and ends jobs by Slurm's records; then takes back what UCloud has had.
-
-    The use of a job that runs is reported at once where reports are absolute: none that is sent later is lower than what
-    UCloud has.
-    """
+    """Bills and ends jobs by Slurm's records; then takes back what UCloud has had."""
     closed = {each.job.id: each.job.ucloud for each in differences if each.act is Act.CLOSE and each.job.ucloud}
     asked = answers.rows.keys() | answers.new.keys()
     rows = [row for row in provider.jobs.open(provider.scheduler.cluster) if row.phase is JobPhase.LIVE and row.id in asked]
-    every = provider.config.accounting.model_copy(update={"every": 0.0} if provider.reports_usage else {})
-    at_once = replace(provider, config=provider.config.model_copy(update={"accounting": every}))
-    Poller(at_once, Lookup(provider)).poll([row for row in rows if behind or row.id in closed], answers.queue, answers.runs)
+    Poller(provider, Lookup(provider)).poll([row for row in rows if behind or row.id in closed], answers.queue, answers.runs)
     for job_id, state in closed.items():
         with provider.store.writing():
             if (row := provider.jobs.get(job_id)) is not None:

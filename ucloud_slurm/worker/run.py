@@ -130,7 +130,7 @@ def _catch_up(provider: Provider, behind: str) -> bool:
     try:
         found = reconcile(provider, attended=False)
     except UNAVAILABLE as error:
-        log.error("%s, and nothing is reported to UCloud: it could not be reconciled yet: %s", behind, error)
+        log.error("%s, and nothing is reported to UCloud until ucloud-slurm reconcile has run: %s", behind, error)
         return False
     if not found.repaired:
         number = len(found.without_trace)

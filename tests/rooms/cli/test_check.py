@@ -14,6 +14,8 @@ from ucloud_slurm.cli.output import Line
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.scheduler import Scheduler
+from ucloud_slurm.store.generation import Generation
+from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import PeopleRule, own_account
 from ucloud_slurm.system.filelock import LISTENER, exclusive_lock
@@ -150,6 +152,17 @@ def test_a_runtime_and_folders_that_are_not_on_this_host_are_named(
     images.mkdir()
     (tmp_path / "work").mkdir()
     assert list(check.software(config)) == [("ok", f"charliecloud: {tmp_path}/ch-run")]
+
+
+def test_a_database_that_is_behind_is_named_with_the_command_that_repairs_it(configure: Configure) -> None:
+    config = configure("service")
+    store = Store(config.database.path)
+    assert {level for level, _ in check._database(config)} <= {"ok", "warning"}
+    Generation(store).mark_restored(1.0)
+    store.close()
+    level, text = check._database(config)[-1]
+    assert level == "failed"
+    assert "run ucloud-slurm reconcile" in text
 
 
 def test_a_listener_that_does_not_run_is_named_where_ucloud_has_a_channel(configure: Configure) -> None:
