@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -11,12 +12,12 @@ from tests.sandbox.outage.parts import Part, start_all
 from tests.sandbox.outage.rig import Rig
 
 SERVICES = {
-    "kill worker": 5,
+    "kill worker": 7,
     "kill gunicorn worker": 5,
-    "kill runner": 2,
-    "kill listener": 2,
+    "kill runner": 3,
+    "kill listener": 3,
     "kill gunicorn": 1,
-    "kill UCloud": 1,
+    "kill UCloud": 2,
     "stop worker": 1,
     "stop gunicorn worker": 1,
     "stop runner": 1,
@@ -42,9 +43,12 @@ SLURM = {
     "freeze slurmdbd": 1,
     "freeze munged": 1,
 }
-FAULTS = {"wire to UCloud": 9, "wire to provider": 5, "command": 15, "rotate": 1, "revoke": 1, "UCloud forgets": 1}
+FAULTS = {"wire to UCloud": 10, "wire to provider": 8, "command": 12, "rotate": 1, "revoke": 1, "UCloud forgets": 1}
 FIRST = ("kill slurmctld", "kill slurmd", "away munged")
 """Of the daemons, in this order: without munged neither squeue nor sacct answers."""
+STORM_SECONDS, PERIOD_SECONDS = 15.0, 45.0
+"""Slurm is disturbed for so long of every so many seconds. A submission that was not answered is submitted again only after
+Slurm has answered for twelve seconds (jobs.quiet): without calm nothing would be decided."""
 LONG_PART = 0.1
 LONG_AWAY = (7.0, 12.0)
 """Seconds that a part is away now and then: longer than the grace in which a job that Slurm does not show is not lost."""
@@ -65,6 +69,7 @@ class Disturbances:
         """
         self._rig = rig
         self._pace = pace
+        self._begun = 0.0
         self.kills: Counter[str] = Counter()
         self.others: Counter[str] = Counter()
         self.failures: list[str] = []
@@ -74,11 +79,12 @@ class Disturbances:
         self._threads = [
             self._thread("services", seed, SERVICES, lambda card, chance: self._disturb(services, card, chance), 1.0),
             self._thread("daemons", seed, SLURM, lambda card, chance: self._disturb(daemons, card, chance), 1.5),
-            self._thread("faults", seed, FAULTS, self._spoil, 0.4),
+            self._thread("faults", seed, FAULTS, self._spoil, 1.0),
         ]
 
     def begin(self) -> None:
         """Begins."""
+        self._begun = time.monotonic()
         for thread in self._threads:
             thread.start()
 
@@ -97,6 +103,8 @@ class Disturbances:
 
         def run() -> None:
             while not self._rig.over.wait(chance.uniform(0, 2 * pace * self._pace)):
+                if weights is SLURM and not self._is_storm():
+                    continue
                 card = deck.draw()
                 try:
                     act(card, chance)
@@ -104,6 +112,9 @@ class Disturbances:
                     self.failures.append(f"{card}: {' '.join(str(error).split())[:300]}")
 
         return threading.Thread(target=run, name=name, daemon=True)
+
+    def _is_storm(self) -> bool:
+        return (time.monotonic() - self._begun) % PERIOD_SECONDS < STORM_SECONDS
 
     def _disturb(self, parts: dict[str, Part], card: str, chance: random.Random) -> None:
         how, _, name = card.partition(" ")
@@ -117,7 +128,7 @@ class Disturbances:
         self._count(self.kills if how == "kill" else self.others, name if how == "kill" else card, done=done)
         self._rig.over.wait(away)
         start_all([part])
-        self._rig.resume_nodes()
+        self._rig.administer()
 
     def _count(self, counts: Counter[str], name: str, *, done: bool) -> None:
         with self._lock:
@@ -130,7 +141,7 @@ class Disturbances:
         elif card == "wire to provider":
             rig.to_provider.arm_one(chance)
         elif card == "command":
-            rig.wrappers.spoil_one(chance)
+            rig.wrappers.spoil_one(chance) if self._is_storm() else rig.wrappers.clear()
         else:
             {"rotate": rig.rotate, "revoke": rig.core.tokens.revoke_access, "UCloud forgets": rig.core.accounts.forget}[card]()
             self._count(self.others, card, done=True)

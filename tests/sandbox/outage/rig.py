@@ -169,13 +169,19 @@ class Rig:
             time.sleep(0.3)
         return None
 
-    def resume_nodes(self) -> None:
-        """What an administrator does when a node was drained: a slurmctld that was killed has used a number again."""
+    def administer(self) -> None:
+        """What an administrator does when a slurmctld that was killed has used a number again (``Duplicate jobid``): the node
+        was drained, and the job is held."""
         with suppress(CommandFailed, subprocess.TimeoutExpired):
             drained = self.cluster.run("sinfo", "-h", "-N", "-t", "drained,draining,down", "-o", "%N", timeout=5).split()
             if drained:
                 names = ",".join(sorted(set(drained)))
                 self.cluster.run("scontrol", "update", f"NodeName={names}", "State=RESUME", timeout=5)
+            for line in self.cluster.run("squeue", "-h", "-t", "PD", "-o", "%A|%r", timeout=5).splitlines():
+                number, _, reason = line.partition("|")
+                if "launch failed" in reason:
+                    self.cluster.run("scontrol", "release", number, timeout=5)
+                    self.cluster.run("scontrol", "update", f"JobId={number}", "StartTime=now", timeout=5)
 
     def wait_quiet(self, seconds: float) -> list[str]:
         """Waits until no job is open and no message waits.
@@ -186,8 +192,8 @@ class Rig:
         while left := self._left():
             if time.monotonic() > deadline:
                 return left
-            time.sleep(0.5)
-            self.resume_nodes()
+            time.sleep(1.0)
+            self.administer()
             if time.monotonic() > deadline - seconds / 2:
                 self._end_runaways()
         return []

@@ -92,6 +92,7 @@ class Stories:
         self._rig = rig
         self._core = rig.core
         self._seed = seed
+        self._given_up = False
         self.told = Told()
         self._lives: dict[str, Callable[[Plan, str], None]] = {
             "ends": lambda _, __: None,
@@ -119,9 +120,14 @@ class Stories:
         plans = self._plans(number)
         with ThreadPoolExecutor(at_once) as pool:
             under_way = [pool.submit(self._play, plan) for plan in plans]
-            for count, story in enumerate(as_completed(under_way), start=1):
-                story.result()
-                done(count)
+            try:
+                for count, story in enumerate(as_completed(under_way), start=1):
+                    story.result()
+                    done(count)
+            except BaseException:
+                self._given_up = True  # who waits comes back
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _plans(self, number: int) -> list[Plan]:
         chance = random.Random(f"stories {self._seed}")
@@ -305,7 +311,9 @@ class Stories:
             return
         wanted = FINAL | {state}
         try:
-            self._core.wait_until(lambda: self._core.job(job).state in wanted, WAIT_SECONDS, state or "its end")
+            self._core.wait_until(
+                lambda: self._given_up or self._core.job(job).state in wanted, WAIT_SECONDS, state or "its end"
+            )
         except TimeoutError:
             raise TimeoutError(f"job {job} is {self._core.job(job).state}, and not {state or 'at its end'}") from None
 
