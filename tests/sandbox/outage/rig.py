@@ -14,7 +14,9 @@ from tests.sandbox.cluster import Cluster, CommandFailed
 from tests.sandbox.core import ERAS, SimulatedCore
 from tests.sandbox.core.applications import application, parameter, var, word
 from tests.sandbox.installation import Installation
-from tests.sandbox.outage.parts import Daemon, Part, Passes, Service, UCloud, WebWorker, start_all
+from tests.sandbox.outage.parts import Daemon, Part, Service, WebWorker, start_all
+from tests.sandbox.outage.passes import Passes
+from tests.sandbox.outage.ucloud import UCloud
 from tests.sandbox.outage.wire import TO_PROVIDER, TO_UCLOUD, Wire
 from tests.sandbox.outage.wrappers import Wrappers
 from tests.sandbox.processes import wait_until
