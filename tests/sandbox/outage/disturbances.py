@@ -1,4 +1,4 @@
-"""What is stopped, killed and spoilt, and when: three threads, each with choices of its own by the seed."""
+"""What is stopped, killed and spoilt, and when: four threads, each with choices of its own by the seed."""
 
 import random
 import threading
@@ -9,22 +9,21 @@ from collections.abc import Callable
 from tests.sandbox.errors import SandboxError
 from tests.sandbox.outage.deck import Deck
 from tests.sandbox.outage.parts import Part, start_all
+from tests.sandbox.outage.passes import Passes
 from tests.sandbox.outage.rig import Rig
 
+PASSES = {"kill worker": 6, "stop worker": 1, "freeze worker": 1}
 SERVICES = {
-    "kill worker": 7,
     "kill gunicorn worker": 5,
     "kill runner": 3,
     "kill listener": 3,
     "kill gunicorn": 1,
     "kill UCloud": 2,
-    "stop worker": 1,
     "stop gunicorn worker": 1,
     "stop runner": 1,
     "stop listener": 1,
     "stop gunicorn": 1,
     "stop UCloud": 1,
-    "freeze worker": 1,
     "freeze gunicorn worker": 1,
     "freeze UCloud": 1,
 }
@@ -77,6 +76,7 @@ class Disturbances:
         services = {part.name: part for part in [*rig.services, rig.ucloud]}
         daemons = {part.name: part for part in rig.daemons}
         self._threads = [
+            self._thread("passes", seed, PASSES, lambda card, chance: self._disturb(services, card, chance), 1.0),
             self._thread("services", seed, SERVICES, lambda card, chance: self._disturb(services, card, chance), 1.0),
             self._thread("daemons", seed, SLURM, lambda card, chance: self._disturb(daemons, card, chance), 1.5),
             self._thread("faults", seed, FAULTS, self._spoil, 1.0),
@@ -126,9 +126,12 @@ class Disturbances:
             return
         done = part.kill() if how == "kill" else part.stop()
         self._count(self.kills if how == "kill" else self.others, name if how == "kill" else card, done=done)
+        if name == Passes.name:
+            return  # the next one comes by itself
         self._rig.over.wait(away)
         start_all([part])
-        self._rig.administer()
+        if part in self._rig.daemons:
+            self._rig.administer()
 
     def _count(self, counts: Counter[str], name: str, *, done: bool) -> None:
         with self._lock:

@@ -173,7 +173,7 @@ class Rig:
 
     def administer(self) -> None:
         """What an administrator does when a slurmctld that was killed has used a number again (``Duplicate jobid``): the node
-        was drained, and the job is held."""
+        was drained, and the job is held. A job that was requeued need not wait its two minutes."""
         with suppress(CommandFailed, subprocess.TimeoutExpired):
             drained = self.cluster.run("sinfo", "-h", "-N", "-t", "drained,draining,down", "-o", "%N", timeout=5).split()
             if drained:
@@ -183,6 +183,7 @@ class Rig:
                 number, _, reason = line.partition("|")
                 if "launch failed" in reason:
                     self.cluster.run("scontrol", "release", number, timeout=5)
+                if "launch failed" in reason or reason == "BeginTime":
                     self.cluster.run("scontrol", "update", f"JobId={number}", "StartTime=now", timeout=5)
 
     def wait_quiet(self, seconds: float) -> list[str]:

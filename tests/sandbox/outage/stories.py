@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
+from dataclasses import replace
 
 from tests.sandbox.core import CoreError
 from tests.sandbox.core.era import FINAL
@@ -71,8 +72,8 @@ class Stories:
     def _play(self, plan: Plan) -> None:
         try:
             jobs = self._create(plan)
-            for job in jobs:
-                self.told.jobs[job] = plan.life
+            for place, job in enumerate(jobs):
+                self.told.jobs[job] = plan.life if place == 0 else "ends"
             self.told.creates[plan.create] += 1
             self._lives[plan.life](plan, jobs[0])
             for job in jobs:
@@ -104,7 +105,8 @@ class Stories:
     def _raw(self, plan: Plan) -> list[str]:
         """The same create again until it is answered with success, and once more."""
         size = BULK if plan.create == "bulk" else 1
-        items = self._core.have([self._request(plan)] * size)
+        others = replace(plan, life="ends")
+        items = self._core.have([self._request(plan), *[self._request(others)] * (size - 1)])
 
         def once() -> int:
             return self._core.call("POST", "/ucloud/example/jobs", {"items": items}, plan.owner)[0]
