@@ -68,7 +68,7 @@ def test_a_foreign_job_has_the_number_and_another_time_of_submission() -> None:
 def test_the_wire_loses_an_answer_repeats_a_request_and_refuses_one_job() -> None:
     core = SimulatedCore()
     core.start()
-    wire = Wire(core.url, TO_UCLOUD)
+    wire = Wire(core.url, TO_UCLOUD, random.Random(1))
     try:
         for fault in ("twice", "answer lost"):
             before = len(core.exchanges)

@@ -2,7 +2,6 @@
 
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -42,12 +41,14 @@ SLURM = {
     "freeze slurmdbd": 1,
     "freeze munged": 1,
 }
-FAULTS = {"wire to UCloud": 10, "wire to provider": 8, "command": 12, "rotate": 1, "revoke": 1, "UCloud forgets": 1}
+FAULTS = {"command": 12, "rotate": 1, "revoke": 1, "UCloud forgets": 1}
+SPOILT_PART = 0.12
+"""Of the requests in either direction."""
 FIRST = ("kill slurmctld", "kill slurmd", "away munged")
 """Of the daemons, in this order: without munged neither squeue nor sacct answers."""
-STORM_SECONDS, PERIOD_SECONDS = 15.0, 45.0
-"""Slurm is disturbed for so long of every so many seconds. A submission that was not answered is submitted again only after
-Slurm has answered for twelve seconds (jobs.quiet): without calm nothing would be decided."""
+STORM_PASSES, PERIOD_PASSES = 6, 20
+"""Slurm is disturbed for so many of every so many passes of the worker. A submission that was not answered is submitted again
+only after Slurm has answered for twelve seconds (jobs.quiet): without calm nothing would be decided."""
 LONG_PART = 0.1
 LONG_AWAY = (7.0, 12.0)
 """Seconds that a part is away now and then: longer than the grace in which a job that Slurm does not show is not lost."""
@@ -68,7 +69,7 @@ class Disturbances:
         """
         self._rig = rig
         self._pace = pace
-        self._begun = 0.0
+        self._spoilt_in = 0
         self.kills: Counter[str] = Counter()
         self.others: Counter[str] = Counter()
         self.failures: list[str] = []
@@ -84,7 +85,7 @@ class Disturbances:
 
     def begin(self) -> None:
         """Begins."""
-        self._begun = time.monotonic()
+        self._rig.to_ucloud.part = self._rig.to_provider.part = SPOILT_PART
         for thread in self._threads:
             thread.start()
 
@@ -114,7 +115,7 @@ class Disturbances:
         return threading.Thread(target=run, name=name, daemon=True)
 
     def _is_storm(self) -> bool:
-        return (time.monotonic() - self._begun) % PERIOD_SECONDS < STORM_SECONDS
+        return self._rig.passes.number % PERIOD_PASSES < STORM_PASSES
 
     def _disturb(self, parts: dict[str, Part], card: str, chance: random.Random) -> None:
         how, _, name = card.partition(" ")
@@ -139,12 +140,12 @@ class Disturbances:
 
     def _spoil(self, card: str, chance: random.Random) -> None:
         rig = self._rig
-        if card == "wire to UCloud":
-            rig.to_ucloud.arm_one(chance)
-        elif card == "wire to provider":
-            rig.to_provider.arm_one(chance)
-        elif card == "command":
-            rig.wrappers.spoil_one(chance) if self._is_storm() else rig.wrappers.clear()
+        if card == "command":
+            if not self._is_storm():
+                rig.wrappers.clear()
+            elif rig.passes.number > self._spoilt_in:  # one command a pass
+                self._spoilt_in = rig.passes.number
+                rig.wrappers.spoil_one(chance)
         else:
             {"rotate": rig.rotate, "revoke": rig.core.tokens.revoke_access, "UCloud forgets": rig.core.accounts.forget}[card]()
             self._count(self.others, card, done=True)

@@ -74,7 +74,7 @@ class Rig:
         core, cluster, stack = self.core, self.cluster, self._stack
         core.start()
         stack.callback(core.stop)
-        self.to_ucloud = Wire(core.url, TO_UCLOUD)
+        self.to_ucloud = Wire(core.url, TO_UCLOUD, random.Random(f"to UCloud {self._seed}"))
         stack.callback(self.to_ucloud.close)
         folder = cluster.folder / "outage" / str(time.time_ns())
         self.wrappers = Wrappers(cluster, folder)
@@ -89,7 +89,7 @@ class Rig:
             ),
         )
         self.site.install()
-        self.to_provider = Wire(self.site.url, TO_PROVIDER)
+        self.to_provider = Wire(self.site.url, TO_PROVIDER, random.Random(f"to provider {self._seed}"))
         stack.callback(self.to_provider.close)
         core.connect(self.to_provider.url)
         stack.callback(self._end_jobs)
