@@ -14,7 +14,7 @@ WHEELHOUSE := build/wheelhouse
 COMPILE := $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-.PHONY: help venv demo test test-real test-beside test-rest test-pyslurm attack bench bench-pyslurm lint docs lock sbom audit wheelhouse format clean
+.PHONY: help venv demo test test-real test-beside test-rest test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse format clean
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
@@ -42,6 +42,11 @@ test-pyslurm: venv  ## Real pyslurm with the Slurm of Debian sid, in a folder of
 
 attack: venv  ## Attack the installed service from everywhere, and show what each attack got (root; about a quarter of an hour).
 	$(BIN)/python -m tests.sandbox attack
+
+outage: venv  ## Stop and kill every part while a thousand jobs live, and try builds that are broken (root; about forty minutes; SEED=, STORIES=).
+	$(BIN)/python -m tests.sandbox outage $(if $(SEED),--seed $(SEED)) $(if $(STORIES),--stories $(STORIES))
+	@set -e; for build in repeated-submit lost-row invented-state; do $(BIN)/python -m tests.sandbox outage --broken $$build; done
+	$(PYTEST) tests/promises/test_a_days_outage.py --live-jobs=5000
 
 bench: venv  ## Measure everything beside Slurm's bare commands, and write it into the documentation (about ten minutes).
 	@$(PIP) install --use-pep517 --editable '.[bench]'

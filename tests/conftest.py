@@ -69,6 +69,7 @@ def foreign_calls() -> Iterator[list[str]]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cluster", type=int, default=1, help="Which private cluster is used: runs beside each other have two.")
+    parser.addoption("--live-jobs", type=int, default=300, help="How many jobs live while UCloud is away for a day.")
     parser.addoption("--era", choices=list(ERAS), help="Run every test as with the Core of that era.")
     parser.addoption(
         "--backend", choices=["commands", "pyslurm"], help="Try that backend of the Scheduler and fail where it cannot be used."

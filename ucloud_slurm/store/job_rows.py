@@ -189,3 +189,17 @@ def insert(store: Store, job: NewJob, phase: JobPhase, **columns: Any) -> bool:
     values = ", ".join(f":{column}" for column in row)
     sql = f"insert into jobs ({', '.join(row)}) values ({values}) on conflict (id) do nothing"
     return bool(store.change(sql, row))
+
+
+def take_number(store: Store, job_id: str, slurm_id: int) -> None:
+    """Takes the number of a Slurm job, which is this job's now, from an earlier job that no pass has seen yet.
+
+    A controller that was killed has lost that one, and uses its number again. One that was seen is known by its time of
+    submission.
+    """
+    before = (
+        "slurm_id = ?1 and id <> ?2 and phase = 'live' and submitted_at is null and exists (select 1 from jobs as new "
+        "where new.id = ?2 and new.cluster is jobs.cluster and new.attempted_at > jobs.attempted_at)"
+    )
+    if store.row(f"select 1 from jobs where {before}", [slurm_id, job_id]) is not None:
+        store.change(f"update jobs set slurm_id = null where {before}", [slurm_id, job_id])

@@ -7,7 +7,7 @@ enqueued in the same transaction. What is seen of jobs on the cluster is in :mod
 import json
 from collections.abc import Collection, Iterable
 
-from ucloud_slurm.store.job_rows import JobRow, NewJob, OpenJob, insert, lean, whole
+from ucloud_slurm.store.job_rows import JobRow, NewJob, OpenJob, insert, lean, take_number, whole
 from ucloud_slurm.store.job_state import END, IS_UNKNOWN, OPEN, JobPhase, Stop
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.sqlite import BUSY_SECONDS, Store
@@ -199,21 +199,8 @@ class Jobs:
             durable=False,  # if it is lost, the job is looked up by its name
         )
         if mine:
-            self._take_number(job_id, slurm_id)
+            take_number(self._store, job_id, slurm_id)
         return bool(mine)
-
-    def _take_number(self, job_id: str, slurm_id: int) -> None:
-        """Takes the number of a job from an earlier job that no pass has seen yet.
-
-        A controller that was killed has lost that one, and uses its number again. One that was seen is known by its time of
-        submission.
-        """
-        before = (
-            "slurm_id = ?1 and id <> ?2 and phase = 'live' and submitted_at is null and exists (select 1 from jobs as new "
-            "where new.id = ?2 and new.cluster is jobs.cluster and new.attempted_at > jobs.attempted_at)"
-        )
-        if self._store.row(f"select 1 from jobs where {before}", [slurm_id, job_id]) is not None:
-            self._store.change(f"update jobs set slurm_id = null where {before}", [slurm_id, job_id])
 
     def mark_outcome_unknown(self, job_id: str, attempt: int, now: float) -> None:
         """Nobody knows whether this attempt made a Slurm job; it is looked up before the next attempt."""

@@ -1,4 +1,4 @@
-"""What is stopped, killed and spoilt, and when: three threads, each with choices of its own by the seed."""
+"""What is stopped, killed and spoilt, and when: four threads, each with choices of its own by the seed."""
 
 import random
 import threading
@@ -8,22 +8,21 @@ from collections.abc import Callable
 from tests.sandbox.errors import SandboxError
 from tests.sandbox.outage.deck import Deck
 from tests.sandbox.outage.parts import Part, start_all
+from tests.sandbox.outage.passes import Passes
 from tests.sandbox.outage.rig import Rig
 
+PASSES = {"kill worker": 6, "stop worker": 1, "freeze worker": 1}
 SERVICES = {
-    "kill worker": 5,
     "kill gunicorn worker": 5,
-    "kill runner": 2,
-    "kill listener": 2,
+    "kill runner": 3,
+    "kill listener": 3,
     "kill gunicorn": 1,
-    "kill UCloud": 1,
-    "stop worker": 1,
+    "kill UCloud": 2,
     "stop gunicorn worker": 1,
     "stop runner": 1,
     "stop listener": 1,
     "stop gunicorn": 1,
     "stop UCloud": 1,
-    "freeze worker": 1,
     "freeze gunicorn worker": 1,
     "freeze UCloud": 1,
 }
@@ -42,9 +41,14 @@ SLURM = {
     "freeze slurmdbd": 1,
     "freeze munged": 1,
 }
-FAULTS = {"wire to UCloud": 9, "wire to provider": 5, "command": 15, "rotate": 1, "revoke": 1, "UCloud forgets": 1}
+FAULTS = {"command": 12, "rotate": 1, "revoke": 1, "UCloud forgets": 1}
+SPOILT_PART = 0.12
+"""Of the requests in either direction."""
 FIRST = ("kill slurmctld", "kill slurmd", "away munged")
 """Of the daemons, in this order: without munged neither squeue nor sacct answers."""
+STORM_PASSES, PERIOD_PASSES = 6, 20
+"""Slurm is disturbed for so many of every so many passes of the worker. A submission that was not answered is submitted again
+only after Slurm has answered for twelve seconds (jobs.quiet): without calm nothing would be decided."""
 LONG_PART = 0.1
 LONG_AWAY = (7.0, 12.0)
 """Seconds that a part is away now and then: longer than the grace in which a job that Slurm does not show is not lost."""
@@ -65,6 +69,7 @@ class Disturbances:
         """
         self._rig = rig
         self._pace = pace
+        self._spoilt_in = 0
         self.kills: Counter[str] = Counter()
         self.others: Counter[str] = Counter()
         self.failures: list[str] = []
@@ -72,13 +77,15 @@ class Disturbances:
         services = {part.name: part for part in [*rig.services, rig.ucloud]}
         daemons = {part.name: part for part in rig.daemons}
         self._threads = [
+            self._thread("passes", seed, PASSES, lambda card, chance: self._disturb(services, card, chance), 1.0),
             self._thread("services", seed, SERVICES, lambda card, chance: self._disturb(services, card, chance), 1.0),
             self._thread("daemons", seed, SLURM, lambda card, chance: self._disturb(daemons, card, chance), 1.5),
-            self._thread("faults", seed, FAULTS, self._spoil, 0.4),
+            self._thread("faults", seed, FAULTS, self._spoil, 1.0),
         ]
 
     def begin(self) -> None:
         """Begins."""
+        self._rig.to_ucloud.part = self._rig.to_provider.part = SPOILT_PART
         for thread in self._threads:
             thread.start()
 
@@ -97,6 +104,8 @@ class Disturbances:
 
         def run() -> None:
             while not self._rig.over.wait(chance.uniform(0, 2 * pace * self._pace)):
+                if weights is SLURM and not self._is_storm():
+                    continue
                 card = deck.draw()
                 try:
                     act(card, chance)
@@ -104,6 +113,9 @@ class Disturbances:
                     self.failures.append(f"{card}: {' '.join(str(error).split())[:300]}")
 
         return threading.Thread(target=run, name=name, daemon=True)
+
+    def _is_storm(self) -> bool:
+        return self._rig.passes.number % PERIOD_PASSES < STORM_PASSES
 
     def _disturb(self, parts: dict[str, Part], card: str, chance: random.Random) -> None:
         how, _, name = card.partition(" ")
@@ -115,9 +127,12 @@ class Disturbances:
             return
         done = part.kill() if how == "kill" else part.stop()
         self._count(self.kills if how == "kill" else self.others, name if how == "kill" else card, done=done)
+        if name == Passes.name:
+            return  # the next one comes by itself
         self._rig.over.wait(away)
         start_all([part])
-        self._rig.resume_nodes()
+        if part in self._rig.daemons:
+            self._rig.administer()
 
     def _count(self, counts: Counter[str], name: str, *, done: bool) -> None:
         with self._lock:
@@ -125,12 +140,12 @@ class Disturbances:
 
     def _spoil(self, card: str, chance: random.Random) -> None:
         rig = self._rig
-        if card == "wire to UCloud":
-            rig.to_ucloud.arm_one(chance)
-        elif card == "wire to provider":
-            rig.to_provider.arm_one(chance)
-        elif card == "command":
-            rig.wrappers.spoil_one(chance)
+        if card == "command":
+            if not self._is_storm():
+                rig.wrappers.clear()
+            elif rig.passes.number > self._spoilt_in:  # one command a pass
+                self._spoilt_in = rig.passes.number
+                rig.wrappers.spoil_one(chance)
         else:
             {"rotate": rig.rotate, "revoke": rig.core.tokens.revoke_access, "UCloud forgets": rig.core.accounts.forget}[card]()
             self._count(self.others, card, done=True)

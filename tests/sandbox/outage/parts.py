@@ -1,24 +1,16 @@
-"""The parts that are stopped and killed: daemons of Slurm, processes of the service, and UCloud."""
+"""The parts that are stopped and killed: daemons of Slurm and processes of the service."""
 
-import random
 import signal
 import subprocess
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Protocol
 
 from tests.sandbox.cluster import Cluster
-from tests.sandbox.core import SimulatedCore
 from tests.sandbox.errors import SandboxError
 from tests.sandbox.processes import Process, find, with_descendants
 from tests.sandbox.site import Site
-
-KILLED_WITHIN_SECONDS = 0.8  # from the start of a pass; most end within it
-DONE = (0, 75, -signal.SIGKILL, -signal.SIGTERM)
-"""How a pass may end; 75 says that Slurm or UCloud was not reached."""
 
 
 class Part(Protocol):
@@ -171,138 +163,6 @@ class WebWorker:
         self._number += 1
         workers[self._number % len(workers)].signal(number)
         return True
-
-
-class Passes:
-    """Passes of the worker, one after the other, as the timer starts them.
-
-    :ivar ends: how often a pass has ended in which way
-    """
-
-    name = "worker"
-
-    def __init__(self, site: Site, every: float, chance: random.Random) -> None:
-        """Starts none yet.
-
-        :param every: seconds from start to start
-        :param chance: says when in its life a pass is killed
-        """
-        self._chance = chance
-        self._site = site
-        self._every = every
-        self._over = threading.Event()
-        self._begun = threading.Condition()
-        self._process: subprocess.Popen[bytes] | None = None
-        self.ends: Counter[int] = Counter()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def begin(self) -> None:
-        """Starts them."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Starts no other one, and waits for the end of the present one."""
-        self._over.set()
-        self._thread.join()
-
-    def wrong(self) -> int:
-        """How many have ended in a way that nobody expects."""
-        return sum(number for status, number in self.ends.items() if status not in DONE)
-
-    def _run(self) -> None:
-        while not self._over.is_set():
-            begun = time.monotonic()
-            process = self._site.spawn("-m", "ucloud_slurm", "worker")
-            with self._begun:
-                self._process = process
-                self._begun.notify_all()
-            self.ends[process.wait()] += 1
-            self._site.processes.remove(process)
-            self._over.wait(max(0.0, self._every - (time.monotonic() - begun)))
-
-    def _next(self, seconds: float = 30.0) -> subprocess.Popen[bytes] | None:
-        """A pass that has just begun, or None where none does."""
-        with self._begun:
-            before = self._process
-            self._begun.wait_for(lambda: self._process is not before, seconds)
-            return self._process if self._process is not before else None
-
-    def kill(self) -> bool:
-        """See :class:`Part`."""
-        process = self._next()
-        if process is None:
-            return False
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(self._chance.uniform(0, KILLED_WITHIN_SECONDS))
-        alive = process.poll() is None
-        if alive:
-            process.kill()
-        return alive
-
-    def stop(self) -> bool:
-        """See :class:`Part`."""
-        process = self._next()
-        if process is None or process.poll() is not None:
-            return False
-        process.terminate()
-        return True
-
-    def freeze(self, over: threading.Event, seconds: float) -> bool:
-        """See :class:`Part`."""
-        process = self._next()
-        if process is None or process.poll() is not None:
-            return False
-        process.send_signal(signal.SIGSTOP)
-        over.wait(seconds)
-        process.send_signal(signal.SIGCONT)
-        return True
-
-    def start(self) -> None:
-        """See :class:`Part`."""
-
-
-class UCloud:
-    """The simulated Core: it comes back on the same port, and has forgotten the use that it was told last."""
-
-    name = "UCloud"
-
-    def __init__(self, core: SimulatedCore) -> None:
-        self._core = core
-        self._port = int(core.url.rpartition(":")[2])
-        self._lock = threading.Lock()
-        self.up = True
-
-    def kill(self) -> bool:
-        """See :class:`Part`. What is under way is answered no more."""
-        with self._lock:
-            alive, self.up = self.up, False
-            if alive:
-                self._core.faults.outage(how="close")
-                self._core.stop()
-            return alive
-
-    def stop(self) -> bool:
-        """See :class:`Part`."""
-        with self._lock:
-            alive, self.up = self.up, False
-            if alive:
-                self._core.stop()
-            return alive
-
-    def freeze(self, over: threading.Event, seconds: float) -> bool:
-        """See :class:`Part`. It answers with 503 meanwhile."""
-        self._core.faults.outage(how="503")
-        over.wait(seconds)
-        self._core.faults.outage(on=False)
-        return True
-
-    def start(self) -> None:
-        """See :class:`Part`."""
-        with self._lock:
-            if not self.up:
-                self._core.faults.outage(on=False)
-                self._core.start(self._port)
-                self.up = True
 
 
 def start_all(parts: list[Part], seconds: float = 60.0) -> None:

@@ -14,7 +14,9 @@ from tests.sandbox.cluster import Cluster, CommandFailed
 from tests.sandbox.core import ERAS, SimulatedCore
 from tests.sandbox.core.applications import application, parameter, var, word
 from tests.sandbox.installation import Installation
-from tests.sandbox.outage.parts import Daemon, Part, Passes, Service, UCloud, WebWorker, start_all
+from tests.sandbox.outage.parts import Daemon, Part, Service, WebWorker, start_all
+from tests.sandbox.outage.passes import Passes
+from tests.sandbox.outage.ucloud import UCloud
 from tests.sandbox.outage.wire import TO_PROVIDER, TO_UCLOUD, Wire
 from tests.sandbox.outage.wrappers import Wrappers
 from tests.sandbox.processes import wait_until
@@ -72,7 +74,7 @@ class Rig:
         core, cluster, stack = self.core, self.cluster, self._stack
         core.start()
         stack.callback(core.stop)
-        self.to_ucloud = Wire(core.url, TO_UCLOUD)
+        self.to_ucloud = Wire(core.url, TO_UCLOUD, random.Random(f"to UCloud {self._seed}"))
         stack.callback(self.to_ucloud.close)
         folder = cluster.folder / "outage" / str(time.time_ns())
         self.wrappers = Wrappers(cluster, folder)
@@ -87,7 +89,7 @@ class Rig:
             ),
         )
         self.site.install()
-        self.to_provider = Wire(self.site.url, TO_PROVIDER)
+        self.to_provider = Wire(self.site.url, TO_PROVIDER, random.Random(f"to provider {self._seed}"))
         stack.callback(self.to_provider.close)
         core.connect(self.to_provider.url)
         stack.callback(self._end_jobs)
@@ -169,13 +171,20 @@ class Rig:
             time.sleep(0.3)
         return None
 
-    def resume_nodes(self) -> None:
-        """What an administrator does when a node was drained: a slurmctld that was killed has used a number again."""
+    def administer(self) -> None:
+        """What an administrator does when a slurmctld that was killed has used a number again (``Duplicate jobid``): the node
+        was drained, and the job is held. A job that was requeued need not wait its two minutes."""
         with suppress(CommandFailed, subprocess.TimeoutExpired):
             drained = self.cluster.run("sinfo", "-h", "-N", "-t", "drained,draining,down", "-o", "%N", timeout=5).split()
             if drained:
                 names = ",".join(sorted(set(drained)))
                 self.cluster.run("scontrol", "update", f"NodeName={names}", "State=RESUME", timeout=5)
+            for line in self.cluster.run("squeue", "-h", "-t", "PD", "-o", "%A|%r", timeout=5).splitlines():
+                number, _, reason = line.partition("|")
+                if "launch failed" in reason:
+                    self.cluster.run("scontrol", "release", number, timeout=5)
+                if "launch failed" in reason or reason == "BeginTime":
+                    self.cluster.run("scontrol", "update", f"JobId={number}", "StartTime=now", timeout=5)
 
     def wait_quiet(self, seconds: float) -> list[str]:
         """Waits until no job is open and no message waits.
@@ -186,8 +195,8 @@ class Rig:
         while left := self._left():
             if time.monotonic() > deadline:
                 return left
-            time.sleep(0.5)
-            self.resume_nodes()
+            time.sleep(1.0)
+            self.administer()
             if time.monotonic() > deadline - seconds / 2:
                 self._end_runaways()
         return []

@@ -14,8 +14,9 @@ from tests.sandbox.errors import SandboxError
 from tests.sandbox.installation import Installation
 from tests.sandbox.outage.broken import Broken, spoil
 from tests.sandbox.outage.disturbances import Disturbances
+from tests.sandbox.outage.plans import LIVES, QUICK_LIVES
 from tests.sandbox.outage.rig import Rig
-from tests.sandbox.outage.stories import LIVES, QUICK_LIVES, Stories
+from tests.sandbox.outage.stories import Stories
 from tests.sandbox.outage.truth import examine
 
 QUIET_SECONDS = 300.0

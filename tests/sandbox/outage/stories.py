@@ -1,83 +1,23 @@
 """Stories: how a job is created, and what happens to it until its end."""
 
-import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 from tests.sandbox.core import CoreError
 from tests.sandbox.core.era import FINAL
 from tests.sandbox.core.user_requests import UserRequest
-from tests.sandbox.outage.deck import Deck
-from tests.sandbox.outage.rig import APPLICATION, LINKS, PRODUCTS, PROJECT, Rig
+from tests.sandbox.outage.plans import LIVES, Plan, Told, drawn
+from tests.sandbox.outage.rig import APPLICATION, LINKS, Rig
 
 LONG_SECONDS = 600
 WAIT_SECONDS = 300.0
+AGAIN_SECONDS = 20.0
 TRIES = 60
-LIVES = {
-    "ends": 8,
-    "fails": 3,
-    "cancelled by its user": 3,
-    "terminated": 4,
-    "terminated at once": 2,
-    "renamed": 1,
-    "extended": 2,
-    "suspended": 2,
-    "requeued": 1,
-    "held": 1,
-    "reaches its limit": 1,
-    "forgotten by UCloud": 1,
-    "message refused": 1,
-    "imitated": 1,
-}
-QUICK_LIVES = LIVES | {"reaches its limit": 0, "requeued": 0}
-"""Without those for which Slurm needs more than a minute."""
-CREATES = {"started": 6, "sent twice": 2, "sent twice at once": 2, "repeated": 2, "two at once": 2, "bulk": 1}
 BULK = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a story is to be; all of it follows from the seed and its number."""
-
-    number: int
-    life: str
-    create: str
-    owner: str
-    project: str | None
-    product: str
-    seconds: int
-    chance: random.Random
-
-
-@dataclass(slots=True)
-class Told:
-    """What has become of the stories.
-
-    :ivar jobs: ids that UCloud has taken as accepted, with the life of each
-    :ivar failed: creates that UCloud saw fail
-    :ivar forgotten: ids that UCloud has lost since
-    :ivar refused: ids of those whose messages UCloud refuses for a while
-    :ivar payers: who pays for these
-    :ivar taken_back: ends that Slurm itself forgot when it was killed, known when all is compared
-    :ivar imitations: Slurm's numbers of jobs of others
-    :ivar stuck: what did not come, in sentences
-    """
-
-    jobs: dict[str, str] = field(default_factory=dict)
-    failed: int = 0
-    forgotten: set[str] = field(default_factory=set)
-    refused: set[str] = field(default_factory=set)
-    payers: dict[str, str] = field(default_factory=dict)
-    taken_back: int = 0
-    imitations: list[int] = field(default_factory=list)
-    stuck: list[str] = field(default_factory=list)
-    creates: Counter[str] = field(default_factory=Counter)
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Stories:
@@ -92,6 +32,7 @@ class Stories:
         self._rig = rig
         self._core = rig.core
         self._seed = seed
+        self._given_up = False
         self.told = Told()
         self._lives: dict[str, Callable[[Plan, str], None]] = {
             "ends": lambda _, __: None,
@@ -116,37 +57,23 @@ class Stories:
         :param at_once: how many are under way at a time
         :param done: gets how many are over
         """
-        plans = self._plans(number)
+        plans = drawn(number, self._seed, self._weights)
         with ThreadPoolExecutor(at_once) as pool:
             under_way = [pool.submit(self._play, plan) for plan in plans]
-            for count, story in enumerate(as_completed(under_way), start=1):
-                story.result()
-                done(count)
-
-    def _plans(self, number: int) -> list[Plan]:
-        chance = random.Random(f"stories {self._seed}")
-        lives, creates = Deck(chance, self._weights), Deck(chance, CREATES)
-        plans = [
-            Plan(
-                number=each,
-                life=lives.draw(),
-                create=creates.draw(),
-                owner=chance.choice(sorted(LINKS)),
-                project=chance.choice([None, PROJECT]),
-                product=str(chance.choice(PRODUCTS)["id"]),
-                seconds=chance.randint(1, 8),
-                chance=random.Random(f"story {self._seed} {each}"),
-            )
-            for each in range(number)
-        ]
-        # Slurm needs more than a minute for these: they begin first.
-        return sorted(plans, key=lambda plan: plan.life != "reaches its limit" or plan.number > number // 2)
+            try:
+                for count, story in enumerate(as_completed(under_way), start=1):
+                    story.result()
+                    done(count)
+            except BaseException:
+                self._given_up = True  # who waits comes back
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _play(self, plan: Plan) -> None:
         try:
             jobs = self._create(plan)
-            for job in jobs:
-                self.told.jobs[job] = plan.life
+            for place, job in enumerate(jobs):
+                self.told.jobs[job] = plan.life if place == 0 else "ends"
             self.told.creates[plan.create] += 1
             self._lives[plan.life](plan, jobs[0])
             for job in jobs:
@@ -178,7 +105,8 @@ class Stories:
     def _raw(self, plan: Plan) -> list[str]:
         """The same create again until it is answered with success, and once more."""
         size = BULK if plan.create == "bulk" else 1
-        items = self._core.have([self._request(plan)] * size)
+        others = replace(plan, life="ends")
+        items = self._core.have([self._request(plan), *[self._request(others)] * (size - 1)])
 
         def once() -> int:
             return self._core.call("POST", "/ucloud/example/jobs", {"items": items}, plan.owner)[0]
@@ -213,7 +141,7 @@ class Stories:
 
     def _cancelled(self, plan: Plan, job: str) -> None:
         self._reach(job, "RUNNING")
-        self._rig.slurm("scancel", self._number(job), user=LINKS[plan.owner])
+        self._insist(job, lambda: self._rig.slurm("scancel", self._number(job), user=LINKS[plan.owner]))
 
     def _terminated(self, plan: Plan, job: str) -> None:
         self._reach(job, "RUNNING")
@@ -231,29 +159,27 @@ class Stories:
 
     def _suspended(self, _: Plan, job: str) -> None:
         self._reach(job, "RUNNING")
-        self._ask(job, lambda: self._core.suspend(job))
-        self._reach(job, "SUSPENDED")
-        self._ask(job, lambda: self._core.unsuspend(job))
-        self._reach(job, "RUNNING")
+        self._insist(job, lambda: self._ask(job, lambda: self._core.suspend(job)), "SUSPENDED")
+        self._insist(job, lambda: self._ask(job, lambda: self._core.unsuspend(job)), "RUNNING")
         self._terminate(job)
 
     def _requeued(self, _: Plan, job: str) -> None:
         self._reach(job, "RUNNING")
-        self._rig.slurm("scontrol", "requeue", self._number(job))
+        self._insist(job, lambda: self._rig.slurm("scontrol", "requeue", self._number(job)), "IN_QUEUE")
         self._runs_again(job)
 
     def _held(self, _: Plan, job: str) -> None:
         self._reach(job, "RUNNING")
-        self._rig.slurm("scontrol", "requeuehold", self._number(job))
-        self._reach(job, "IN_QUEUE")
-        self._rig.slurm("scontrol", "release", self._number(job))
+        self._insist(job, lambda: self._rig.slurm("scontrol", "requeuehold", self._number(job)), "IN_QUEUE")
         self._runs_again(job)
 
     def _runs_again(self, job: str) -> None:
-        self._reach(job, "IN_QUEUE")
-        # Slurm lets a requeued job wait two minutes; an administrator need not.
-        self._rig.slurm("scontrol", "update", f"JobId={self._number(job)}", "StartTime=now")
-        self._reach(job, "RUNNING")
+        def release() -> None:
+            # Slurm lets a requeued job wait two minutes; an administrator need not.
+            self._rig.slurm("scontrol", "release", self._number(job))
+            self._rig.slurm("scontrol", "update", f"JobId={self._number(job)}", "StartTime=now")
+
+        self._insist(job, release, "RUNNING")
         self._terminate(job)
 
     def _forgotten(self, plan: Plan, job: str) -> None:
@@ -296,7 +222,17 @@ class Stories:
             else:
                 return
 
-    def _reach(self, job: str, state: str | None = None) -> None:
+    def _insist(self, job: str, act: Callable[[], object], state: str | None = None) -> None:
+        """Does something to a job until its state, or its end, is there: a slurmctld that is killed forgets what was done."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        wanted = FINAL | {state}
+        while self._core.job(job).state not in wanted and time.monotonic() < deadline and not self._given_up:
+            act()
+            with suppress(TimeoutError):
+                self._reach(job, state, AGAIN_SECONDS)
+        self._reach(job, state, 0.0)
+
+    def _reach(self, job: str, state: str | None = None, seconds: float = WAIT_SECONDS) -> None:
         """Waits for a state, or for the end.
 
         :raises TimeoutError: naming what did not come
@@ -305,7 +241,7 @@ class Stories:
             return
         wanted = FINAL | {state}
         try:
-            self._core.wait_until(lambda: self._core.job(job).state in wanted, WAIT_SECONDS, state or "its end")
+            self._core.wait_until(lambda: self._given_up or self._core.job(job).state in wanted, seconds, state or "its end")
         except TimeoutError:
             raise TimeoutError(f"job {job} is {self._core.job(job).state}, and not {state or 'at its end'}") from None
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 
 from tests.sandbox.core import CoreJob
 from tests.sandbox.core.era import FINAL
+from tests.sandbox.outage.plans import Told
 from tests.sandbox.outage.rig import CATEGORY, LINKS, PROJECT, Rig
-from tests.sandbox.outage.stories import Told
 
 MINUTE = 60
 HALF_A_UNIT = 30  # CPU-seconds

@@ -44,14 +44,18 @@ class Wire:
     """The proxy in front of one server.
 
     :ivar url: where it is reached
+    :ivar part: of the requests that meet a fault
     :ivar met: how often each fault was met
     """
 
-    def __init__(self, target: str, faults: tuple[str, ...]) -> None:
+    def __init__(self, target: str, faults: tuple[str, ...], chance: random.Random) -> None:
         """Listens.
 
         :param target: URL of the server, without a path
+        :param faults: what requests may meet
+        :param chance: says which does
         """
+        self._chance = chance
         host, _, port = target.removeprefix("http://").partition(":")
         self._target = (host, int(port))
         self._faults = faults
@@ -59,6 +63,7 @@ class Wire:
         self._refused: set[str] = set()
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self.part = 0.0
         self.met: Counter[str] = Counter()
         self._door = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.url = f"http://127.0.0.1:{self._door.getsockname()[1]}"
@@ -78,10 +83,6 @@ class Wire:
         with self._lock:
             self._armed.append((fault, path))
 
-    def arm_one(self, chance: random.Random) -> None:
-        """The next request meets some fault."""
-        self.arm(chance.choice(self._faults))
-
     def refuse(self, job_id: str) -> None:
         """Every bulk with an update of this job is refused."""
         with self._lock:
@@ -89,6 +90,7 @@ class Wire:
 
     def clear(self) -> None:
         """No fault any more."""
+        self.part = 0.0
         with self._lock:
             self._armed.clear()
             self._refused.clear()
@@ -105,6 +107,10 @@ class Wire:
                     del self._armed[place]
                     self.met[fault] += 1
                     return fault
+            if self._chance.random() < self.part:
+                fault = self._chance.choice(self._faults)
+                self.met[fault] += 1
+                return fault
         return None
 
     def _serve(self) -> None:

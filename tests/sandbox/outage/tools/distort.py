@@ -42,11 +42,15 @@ def _spoilt(kind: str, printed: str, arguments: list[str]) -> str:
     if kind == "unknown-state":
         return re.sub(r"\b(RUNNING|COMPLETED|PENDING)\b", "DREAMING", printed)
     if kind == "foreign":  # other jobs have these numbers: they were submitted an hour before
-        return "".join(_earlier(line, arguments) for line in printed.splitlines(keepends=True))
+        return "".join(earlier(line, arguments) for line in printed.splitlines(keepends=True))
     return printed
 
 
-def _earlier(line: str, arguments: list[str]) -> str:
+def earlier(line: str, arguments: list[str]) -> str:
+    """A row of a job that was submitted an hour before.
+
+    :param arguments: of squeue or sacct, which say where the time of submission stands
+    """
     given = dict(word.partition("=")[::2] for word in arguments)
     delimiter = given.get("--delimiter", SEPARATOR)
     names = [name.partition(":")[0] for name in (given.get("--format") or given.get("--Format") or "").split(",")]

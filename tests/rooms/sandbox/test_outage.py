@@ -1,0 +1,105 @@
+"""The parts of the outage rig: what it breaks is broken, and what it compares is compared."""
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.sandbox.core import SimulatedCore
+from tests.sandbox.installation import Installation
+from tests.sandbox.outage.broken import BUILDS, spoil
+from tests.sandbox.outage.deck import Deck
+from tests.sandbox.outage.tools import distort
+from tests.sandbox.outage.truth import Run, without_second_lives
+from tests.sandbox.outage.wire import TO_UCLOUD, Wire
+
+ROWS = "1\x1fRUNNING\x1f1795000000\n2\x1fCOMPLETED\x1f1795000001\n"
+QUEUE = ("--format=JobID,State,SubmitTime", "--delimiter=\x1f")
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_every_broken_build_can_be_made_of_the_product_as_it_is(build: str, tmp_path: Path) -> None:
+    installation = Installation(tmp_path / "product")
+    installation.make()
+    spoil(installation, BUILDS[build])
+    for change in BUILDS[build].changes:
+        module = installation.folder / "ucloud_slurm" / change.module
+        assert change.after in module.read_text()
+        compile(module.read_text(), str(module), "exec")
+
+
+def test_a_deck_gives_the_first_cards_first_and_every_kind_before_one_again() -> None:
+    deck = Deck(random.Random(1), {"a": 2, "b": 1}, first=["b", "c"])
+    assert [deck.draw() for _ in range(2)] == ["b", "c"]
+    assert sorted(deck.draw() for _ in range(3)) == ["a", "a", "b"]
+    assert sorted(deck.draw() for _ in range(3)) == ["a", "a", "b"]
+
+
+def spoilt(kind: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, distort.__file__, kind, "/usr/bin/printf", "%s", ROWS, *arguments]
+    return subprocess.run(program, capture_output=True, text=True, check=False, timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "output"),
+    [
+        ("unreachable", 1, ""),
+        ("nothing", 0, ""),
+        ("half", 0, ROWS[: len(ROWS) // 2]),
+        ("unknown-state", 0, ROWS.replace("RUNNING", "DREAMING").replace("COMPLETED", "DREAMING")),
+        ("noise", 0, ROWS),
+        ("fails-after", 1, ""),
+        ("dies-after", -9, ""),
+    ],
+)
+def test_an_answer_is_spoilt_as_its_kind_says(kind: str, status: int, output: str) -> None:
+    done = spoilt(kind)
+    assert (done.returncode, done.stdout) == (status, output)
+    assert bool(done.stderr) == (kind in ("unreachable", "nothing", "noise", "fails-after"))
+
+
+def test_a_foreign_job_has_the_number_and_another_time_of_submission() -> None:
+    assert distort.earlier(ROWS.splitlines()[0], list(QUEUE)) == "1\x1fRUNNING\x1f1794996400"
+
+
+def test_the_wire_loses_an_answer_repeats_a_request_and_refuses_one_job() -> None:
+    core = SimulatedCore()
+    core.start()
+    wire = Wire(core.url, TO_UCLOUD, random.Random(1))
+    try:
+        for fault in ("twice", "answer lost"):
+            before = len(core.exchanges)
+            wire.arm(fault)
+            try:
+                status = requests.get(f"{wire.url}/api/products/browse", timeout=10).status_code
+            except requests.ConnectionError:
+                status = 0
+            assert (status, len(core.exchanges) - before) == ((200, 2) if fault == "twice" else (0, 1))
+        wire.refuse("7")
+        update = f"{wire.url}/api/jobs/control/update"
+        assert requests.post(update, json={"items": [{"id": "7"}]}, timeout=10).status_code == 400
+        assert requests.post(update, json={"items": [{"id": "77"}]}, timeout=10).status_code == 401
+        assert wire.met == {"twice": 1, "answer lost": 1, "item refused": 1}
+    finally:
+        wire.close()
+        core.stop()
+
+
+def run(state: str, submitted: str) -> Run:
+    return Run("7", 9, submitted, state, 5, 1, ended=True)
+
+
+def test_an_end_that_slurm_has_forgotten_counts_as_it_was() -> None:
+    first, again = run("COMPLETED", "2026-01-01T00:00:00"), run("CANCELLED", "2026-01-01T00:00:09")
+    cancelled = run("FAILED", "2026-01-01T00:00:00")
+    log = "_slurm_rpc_kill_job: REQUEST_KILL_JOB JobId=9 uid 0"
+    assert without_second_lives({"7": ["SUCCESS"]}, {"7": [first, run("FAILED", "2026-01-01T00:00:09")]}, "") == (
+        {"7": [first]},
+        1,
+    )
+    assert without_second_lives({"7": ["SUCCESS"]}, {"7": [cancelled]}, log)[1] == 1
+    assert without_second_lives({"7": ["SUCCESS"]}, {"7": [cancelled]}, "") == ({"7": [cancelled]}, 0)
+    assert without_second_lives({"7": ["SUCCESS"]}, {"7": [again]}, log) == ({"7": [again]}, 0)
