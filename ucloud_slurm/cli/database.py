@@ -10,7 +10,7 @@ import click
 
 from ucloud_slurm.cli.context import configured
 from ucloud_slurm.cli.output import as_json, moment
-from ucloud_slurm.config.model import DatabaseSection
+from ucloud_slurm.config.database import DatabaseSection
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.store import backup
 from ucloud_slurm.store.backup import Contents

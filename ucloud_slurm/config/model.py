@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from pydantic import Field, ValidationError, model_validator
 
+from ucloud_slurm.config.database import DatabaseSection
 from ucloud_slurm.config.jobs import (
     ApplicationsSection,
     ContainersSection,
@@ -21,7 +22,7 @@ from ucloud_slurm.config.jobs import (
     Product,
     check_categories,
 )
-from ucloud_slurm.config.types import CoreUrl, Duration, Identifier, Keep, ProxyUrl, Section, SessionUrl, Size, Url
+from ucloud_slurm.config.types import CoreUrl, Duration, Identifier, ProxyUrl, Section, SessionUrl, Url
 from ucloud_slurm.config.users import UsersSection
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.system.accounts import own_account
@@ -97,42 +98,6 @@ class UCloudSection(Section):
             return self.proxy
         user, password = read_credentials("ucloud.proxy_credentials_file", self.proxy_credentials_file)
         return self.proxy.replace("://", f"://{quote(user, safe='')}:{quote(password, safe='')}@", 1)
-
-
-class DatabaseSection(Section):
-    """The SQLite database."""
-
-    path: Path = Field(
-        default=Path("/var/lib/ucloud-slurm/ucloud-slurm.db"),
-        description="The SQLite file, on a local disk of this host (its write-ahead log needs shared memory).",
-    )
-    keep: Keep = Field(
-        default=90 * 86400.0,
-        description="How long a job is kept after its end, with its usage and the messages about it. Long enough for "
-        "questions about the bill of the last quarter; at least a day, within which UCloud may repeat a create. "
-        '"0s": for ever, and the file grows.',
-    )
-    minimum_free: Size = Field(
-        default=64 * 2**20,
-        description="While the disk of the database has less free space, no new job is accepted. What is left serves the "
-        "jobs that there are: their updates, charges and cancellations.",
-    )
-    backups: Path | None = Field(
-        default=None,
-        description="Folder of the backups; left out: the folder backups beside the database. Choose another disk, if there "
-        "is one.",
-    )
-    backups_kept: int = Field(
-        default=28,
-        ge=1,
-        description="How many backups are kept: a week of those that the timer makes. As many are kept of those that are made "
-        "before an upgrade changes the database.",
-    )
-
-    @property
-    def backup_folder(self) -> Path:
-        """Where the backups are."""
-        return self.backups or self.path.parent / "backups"
 
 
 class SlurmSection(Section):

@@ -1,0 +1,43 @@
+"""The keys of the database and its backups."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from ucloud_slurm.config.types import Keep, Section, Size
+
+
+class DatabaseSection(Section):
+    """The SQLite database."""
+
+    path: Path = Field(
+        default=Path("/var/lib/ucloud-slurm/ucloud-slurm.db"),
+        description="The SQLite file, on a local disk of this host (its write-ahead log needs shared memory).",
+    )
+    keep: Keep = Field(
+        default=90 * 86400.0,
+        description="How long a job is kept after its end, with its usage and the messages about it. Long enough for "
+        "questions about the bill of the last quarter; at least a day, within which UCloud may repeat a create. "
+        '"0s": for ever, and the file grows.',
+    )
+    minimum_free: Size = Field(
+        default=64 * 2**20,
+        description="While the disk of the database has less free space, no new job is accepted. What is left serves the "
+        "jobs that there are: their updates, charges and cancellations.",
+    )
+    backups: Path | None = Field(
+        default=None,
+        description="Folder of the backups; left out: the folder backups beside the database. Choose another disk, if there "
+        "is one.",
+    )
+    backups_kept: int = Field(
+        default=28,
+        ge=1,
+        description="How many backups are kept: a week of those that the timer makes. As many are kept of those that are made "
+        "before an upgrade changes the database.",
+    )
+
+    @property
+    def backup_folder(self) -> Path:
+        """Where the backups are."""
+        return self.backups or self.path.parent / "backups"
