@@ -21,7 +21,7 @@ from tests.support import foreign
 from tests.support.factories import job_data, new_job
 from tests.support.model import Model
 from ucloud_slurm.errors import Misconfigured, StorageError, StorageFullError
-from ucloud_slurm.store import backup
+from ucloud_slurm.store import backup, database_file
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.sqlite import LOG_BYTES, Store
 from ucloud_slurm.worker.run import Result
@@ -98,6 +98,24 @@ def test_what_is_no_file_is_refused_with_what_it_is(tmp_path: Path) -> None:
     assert "folder is not a file; name a file in a folder of the daemon user's" in sentence(tmp_path / "folder")
     assert "link is a symbolic link; name the file itself" in sentence(tmp_path / "link")
     assert f"{tmp_path}/none/" in sentence(tmp_path / "none" / "test.db")
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "lustre", "gpfs", "beegfs_nodev", "cifs", "9p", "fuse.sshfs"])
+def test_a_file_system_that_hosts_share_is_refused_before_anything_is_written(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_file, "filesystem", lambda _folder: kind)
+    path = tmp_path / "test.db"
+    expected = f"database.path: {path} is on a shared file system ({kind}); put it on a local disk."
+    assert sentence(path) == expected
+    uses: list[Callable[[], object]] = [
+        lambda: backup.restore(path, path, tmp_path, 1.0),
+        lambda: backup.adopt(path, tmp_path, 1.0),
+    ]
+    for use in uses:
+        with pytest.raises(Misconfigured, match="is on a shared file system"):
+            use()
+    assert list(tmp_path.iterdir()) == []
 
 
 @as_root
