@@ -15,6 +15,7 @@ from ucloud_slurm.provider.submission import build, new_job
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.job_rows import NewJob
+from ucloud_slurm.system.deadline import left
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.users.mapping import Identity
@@ -23,6 +24,7 @@ from ucloud_slurm.web.bulk import Bulk, check_known, roll_back
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.02
+IDENTITY_SECONDS = 0.5  # at least, though the deadline has passed: without a user no job can be accepted
 
 
 class Create:
@@ -68,7 +70,7 @@ class Create:
         :param several: the request has several jobs, so that a refusal names the place
         """
         provider, lookup = self._provider, Lookup(self._provider, self._deadline)
-        identities = Identities(provider, self._deadline)
+        identities = Identities(provider, max(self._deadline, time.monotonic() + left(IDENTITY_SECONDS)))
         new: list[NewJob] = []
         submissions: dict[str, Submission] = {}
         for place, job in jobs.items():
