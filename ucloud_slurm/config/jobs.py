@@ -40,7 +40,8 @@ class JobsSection(Section):
     )
     submit_within: Duration = Field(
         default=2.0,
-        description="How long a request of UCloud waits for Slurm. The worker submits what is not submitted by then.",
+        description="How long a request of UCloud waits for Slurm, from its arrival. The worker submits what is not "
+        "submitted by then.",
     )
     failed: Literal["auto", "SUCCESS", "FAILURE"] = Field(
         default="auto",

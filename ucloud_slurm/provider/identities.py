@@ -10,13 +10,11 @@ from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.errors import Problem
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.job_rows import NewJob
-from ucloud_slurm.system.deadline import left
 from ucloud_slurm.users.mapping import Identity, IdentityUnavailableError
 
 if TYPE_CHECKING:
     from ucloud_slurm.ucloud.jobs import Job
 
-FIRST_SECONDS = 0.5  # that the first owner is asked for at least, though the deadline has passed
 NO_USER = LocalUser("nobody", "/", "")  # no job runs as this user, so that a lookup of a job finds nothing
 
 
@@ -36,9 +34,8 @@ class Identities:
         """See :meth:`ucloud_slurm.users.mapping.Mapping.identity`."""
         owner = username, project
         if owner not in self._known:
-            within = max(self._deadline - time.monotonic(), 0.0 if self._known else left(FIRST_SECONDS))
             try:
-                self._known[owner] = self._mapping.identity(username, project, within)
+                self._known[owner] = self._mapping.identity(username, project, self._deadline - time.monotonic())
             except Problem as problem:
                 self._known[owner] = problem
         known = self._known[owner]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlite_utils.db import Table
 
 BUSY_SECONDS = 2.0
+LEAST_SECONDS = 0.1  # of these, also for a call whose time is over: most transactions take a millisecond or two
 RETRY_MILLISECONDS = 2
 BUSY = "The provider is busy; please try again in a minute."
 MIGRATION_SECONDS = 1800.0  # that another process has to migrate the file
@@ -137,7 +138,7 @@ class Store:
             if connection.conn.in_transaction:  # part of the caller's transaction
                 yield connection
                 return
-            within = deadline.left(within)
+            within = max(deadline.left(within), min(within, LEAST_SECONDS))
             until = time.monotonic() + within
             if not self._write_lock.acquire(timeout=within):
                 raise StorageBusyError(BUSY)

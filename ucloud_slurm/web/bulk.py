@@ -107,11 +107,12 @@ class Bulk:
 
     def _is_one_of_a_crowd(self) -> bool:
         """Whether so many requests came that waiting for Slurm would keep the threads from those that come later."""
-        config, executor = self._provider.config, self._provider.executor
-        if self._left() < max(MIN_SUBMIT_SECONDS, CROWD_SHARE * config.jobs.submit_within):
-            return True
-        owners = [job.owner for job in self._new.values()] if self._acknowledge else []
-        return any(executor.ahead(owner) >= CROWD_QUEUE * config.slurm.submit_at_once for owner in owners)
+        left, config, executor = self._left(), self._provider.config, self._provider.executor
+        if left < MIN_SUBMIT_SECONDS or not self._acknowledge:
+            return left < MIN_SUBMIT_SECONDS
+        most = CROWD_QUEUE * config.slurm.submit_at_once
+        late = left < CROWD_SHARE * config.jobs.submit_within
+        return late or any(executor.ahead(job.owner) >= most for job in self._new.values())
 
     def _write(self, claimed: Collection[str] = (), expires_at: float | None = None) -> Collection[str]:
         """Writes the jobs; create is acknowledged with them where Slurm is not waited for."""

@@ -31,7 +31,7 @@ from ucloud_slurm.web.routes import CallRegistry
 from ucloud_slurm.web.sessions import open_session
 from ucloud_slurm.web.unsupported import NOT_SUPPORTED
 
-ANSWER_SECONDS = 0.8  # after the deadline of a call, for what it writes before its answer
+ANSWER_SECONDS = 0.7  # after the deadline of a call, for what it writes before its answer
 CREATE = "calls.POST jobs"  # the endpoint in Flask's url_map
 
 

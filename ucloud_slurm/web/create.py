@@ -25,6 +25,7 @@ from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.database_file import free_bytes
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.job_rows import NewJob
+from ucloud_slurm.system.deadline import left
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.users.mapping import Identity
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.02
 EARLIER_SECONDS = 60.0  # of age of a job whose create cannot be its first one any more
+IDENTITY_SECONDS = 0.5  # at least, though the deadline has passed: without a user no job can be accepted
 
 
 class Create:
@@ -82,7 +84,7 @@ class Create:
         :param several: the request has several jobs, so that a refusal names the place
         """
         provider, lookup = self._provider, Lookup(self._provider, self._deadline)
-        identities = Identities(provider, self._deadline)
+        identities = Identities(provider, max(self._deadline, time.monotonic() + left(IDENTITY_SECONDS)))
         new: list[NewJob] = []
         submissions: dict[str, Submission] = {}
         for place, job in jobs.items():
