@@ -46,11 +46,13 @@ every_charging = pytest.mark.parametrize("charging", ["as-documented", "as-coded
 
 
 def started(world: World, **more: Any) -> str:
-    """A job that runs, of which UCloud has heard."""
+    """A job that runs, of which UCloud knows."""
     job = world.submit(**more)
     world.work(1)
     world.model.begin_run(world.slurm(job))
-    world.work(1)
+    for _ in range(10):  # on a busy machine a call may be repeated by the next pass
+        if world.core.job(job).state != "RUNNING":
+            world.work(1)
     assert world.core.job(job).state == "RUNNING"
     return job
 
@@ -65,10 +67,12 @@ def end(world: World, job: str, state: SlurmState = SlurmState.COMPLETED) -> Non
     world.model.purge(world.slurm(job))
 
 
-def settle(world: World) -> None:
+def drain(world: World) -> None:
     """All that can be reported is."""
-    for _ in range(6):
-        world.work(20)
+    for number in range(30):
+        done = world.work(20) is Result.DONE and world.provider.outbox.waiting() == 0
+        if done and number >= 5:
+            break
     assert world.provider.outbox.waiting() == 0
 
 
@@ -84,8 +88,8 @@ def check(world: World, *jobs: str) -> None:
     """Every job is one Slurm job, has one last state, and costs what it used; reports of its use only grow."""
     for job in jobs:
         slurm = world.slurm(job)
-        told = world.told(job)
-        assert len({state for state in told if state in FINAL}) <= 1
+        states = world.told(job)
+        assert len({state for state in states if state in FINAL}) <= 1
         assert abs(world.booked(job) * 60 - world.model.used(slurm)) <= 60
         if world.provider.reports_usage:
             scope = f"example/example-compute/job/{job}"
@@ -131,7 +135,7 @@ def test_after_yesterdays_database_everything_is_followed_and_billed_once(world:
             ends: Act.CLOSE, cancelled: Act.CLOSE, waits: Act.STATE, new: Act.ADOPT, queued: Act.ADOPT
         }  # fmt: skip
         assert reconcile(world).differences == [], "the second finds nothing"
-    settle(world)
+    drain(world)
     assert not Generation(world.provider.store).is_behind()
     assert {job: world.core.job(job).state for job in all_jobs} == states
     assert {job: world.told(job) for job in all_jobs} == histories, "nothing is reported again"
@@ -143,7 +147,7 @@ def test_after_yesterdays_database_everything_is_followed_and_billed_once(world:
     pass_time(world, 120)
     for job in (runs, waits, new, queued):
         end(world, job)
-    settle(world)
+    drain(world)
     assert [world.core.job(job).state for job in (runs, waits, new, queued)] == ["SUCCESS"] * 4
     check(world, *all_jobs)
     assert reconcile(world).differences == []
@@ -164,7 +168,7 @@ def test_a_job_that_ended_and_was_charged_and_whose_end_was_not_reported_is_char
     before = world.booked(job)
     assert before == 6
     restore(world, old)
-    settle(world)
+    drain(world)
     assert world.core.job(job).state == "SUCCESS"
     assert world.row(job).stop is None
     assert world.booked(job) == before
@@ -180,14 +184,14 @@ def test_messages_of_yesterday_that_were_delivered_afterwards_are_not_delivered_
     assert world.provider.outbox.waiting() > 0
     old = backup(world)
     world.core.faults.outage(False)
-    settle(world)
+    drain(world)
     pass_time(world, 600)
     state, history, booked = world.core.job(ends).state, world.core.job(ends).updates, world.booked(ends)
     assert state == "SUCCESS"
     restore(world, old)
     found = acts(reconcile(world))
     assert found[ends] is Act.FORGET
-    settle(world)
+    drain(world)
     assert world.core.job(ends).updates == history
     assert world.booked(ends) == booked
     check(world, ends, runs)
@@ -256,7 +260,7 @@ def test_while_it_is_behind_nothing_is_reported_and_new_jobs_are_taken(world: Wo
     named = [record for record in caplog.records if "ucloud-slurm reconcile" in record.getMessage()]
     assert len(named) == 3, "one line in each pass"
     world.model.accounting = True
-    settle(world)
+    drain(world)
     assert world.core.job(old_job).state == "SUCCESS"
     assert world.row(new_job).slurm_id == world.slurm(new_job).run.id
     check(world, old_job, new_job)
@@ -269,7 +273,7 @@ def test_while_it_is_behind_a_repeated_create_makes_no_second_slurm_job(world: W
     assert status == 200
     assert len(world.model.of(new_job)) == 1
     world.model.accounting = True
-    settle(world)
+    drain(world)
     assert len(world.model.of(new_job)) == 1
     assert world.row(new_job).slurm_id == world.slurm(new_job).run.id
 
@@ -281,7 +285,7 @@ def test_while_it_is_behind_a_job_can_be_terminated(world: World) -> None:
         world.work(10)
     assert world.slurm(new_job).run.state is SlurmState.CANCELLED
     world.model.accounting = True
-    settle(world)
+    drain(world)
     assert world.core.job(new_job).state == "SUCCESS"
     check(world, new_job)
 
@@ -312,13 +316,13 @@ def test_a_lost_database_is_rebuilt_from_ucloud_and_slurm(
     world.model.begin_run(world.slurm(requeued))
     pass_time(world, 180)
     end(world, ended)
-    settle(world)
+    drain(world)
     charged = {job: world.booked(job) for job in (runs, ended, requeued)}
     world = lose(world, open_provider, serve)
     found = reconcile(world)
     assert acts(found) == {runs: Act.ADOPT, waits: Act.ADOPT, requeued: Act.ADOPT}
     assert reconcile(world).differences == []
-    settle(world)
+    drain(world)
     assert all(world.booked(job) >= charged[job] for job in charged)
     assert world.booked(ended) == charged[ended]
     check(world, runs, ended, requeued)
@@ -326,7 +330,7 @@ def test_a_lost_database_is_rebuilt_from_ucloud_and_slurm(
     pass_time(world, 120)
     for job in (runs, waits, requeued):
         end(world, job)
-    settle(world)
+    drain(world)
     assert [world.core.job(job).state for job in (runs, waits, ended, requeued)] == ["SUCCESS"] * 4
     assert [row.stop for row in world.provider.jobs.newest(10)] == [None] * 3
     check(world, runs, waits, ended, requeued)
@@ -340,7 +344,7 @@ def test_a_job_that_ended_before_the_lost_database_was_rebuilt_gets_its_true_end
     world.clock.advance(60)
     end(world, job, SlurmState.TIMEOUT)
     world = lose(world, open_provider, serve)
-    settle(world)
+    drain(world)
     assert world.core.job(job).state == "EXPIRED"
     check(world, job)
 
@@ -358,17 +362,17 @@ def test_jobs_of_another_cluster_are_shown_and_end_when_the_administrator_says_t
     assert "--gone model" in shown.stdout
     left = ask()
     assert left.exit_code == 1
-    settle_without_jobs(world)
+    some_passes(world)
     assert world.core.job(job).state == "RUNNING"
     assert ask("--gone", "model").exit_code == 0
-    settle_without_jobs(world)
+    some_passes(world)
     assert world.core.job(job).state == "FAILURE"
     assert "was on the cluster model" in world.core.job(job).updates[-1]["status"]
     again = ask()
     assert (again.exit_code, again.stdout) == (0, "Nothing differs.\n")
 
 
-def settle_without_jobs(world: World) -> None:
+def some_passes(world: World) -> None:
     for _ in range(3):
         world.work(60)
 
@@ -387,7 +391,7 @@ def test_a_few_jobs_without_a_trace_end_and_many_wait_for_the_administrator(worl
         assert world.work(60) is Result.NOT_ALL
     assert {world.core.job(job).state for job in jobs} == {"RUNNING"}
     assert ask().exit_code == 0
-    settle_without_jobs(world)
+    some_passes(world)
     assert {world.core.job(job).state for job in jobs} == {"FAILURE"}
     assert ask("--json").stdout.count('"job"') == 0
 
@@ -399,7 +403,7 @@ def test_one_job_without_a_trace_does_not_keep_the_others_waiting(world: World) 
     restore(world, old)
     world.model.jobs.remove(world.slurm(gone))
     world.clock.advance(600)
-    settle(world)
+    drain(world)
     assert world.core.job(gone).state == "FAILURE"
     assert world.core.job(runs).state == "RUNNING"
 
@@ -444,7 +448,7 @@ def test_on_a_sound_database_nothing_differs(world: World, ask: Ask) -> None:
     world.submit()
     done = started(world)
     end(world, done)
-    settle(world)
+    drain(world)
     assert (ask().exit_code, ask().stdout) == (0, "Nothing differs.\n")
 
 
