@@ -15,7 +15,8 @@ from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError
 
 MOST_LINES = 10  # of a refusal
 
-_ID = re.compile(r"([1-9][0-9]{0,9})(?:;\S+)?")  # a federated cluster prints "id;cluster"
+# A federated cluster prints "id;cluster". Without the end of its line it may be the beginning of a longer number.
+_ID = re.compile(r"\s*([1-9][0-9]{0,9})(?:;\S+)?[ \t\r]*\n\s*")
 # The last word of an sbatch whose submission failed, or its --test-only. Before it is what a job_submit plugin says.
 _FAILED = re.compile(r"(?:.*error: )?(?:Batch job submission failed|(?:sbatch: )?allocation failure):\s*(.*)")
 _NOISE = re.compile(r".*(?:sleeping and retrying|Job creation temporarily disabled, retrying)\.?|Try .sbatch --help.*")
@@ -40,7 +41,7 @@ class Sbatch:
         except CommandTimeoutError as error:
             raise OutcomeUnknownError(str(error)) from None
         text = done.output.strip()
-        if done.status == 0 and (match := _ID.fullmatch(text)):
+        if done.status == 0 and (match := _ID.fullmatch(done.output)):
             return SlurmJobId(int(match[1]))
         # After any other failure the job may exist: a request that timed out may still be served.
         if done.status > 0 and not text and (reason := refusal(done.errors)):

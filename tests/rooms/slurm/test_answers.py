@@ -135,6 +135,17 @@ def test_an_sbatch_that_could_not_ask_has_refused_nothing(prints: Prints, printe
         prints(printed, status=1).start(submission(), Command).send(10.0)
 
 
+@pytest.mark.parametrize("printed", ["943\n", "943;cluster\n", "\n943 \n\n"])
+def test_the_number_of_a_job_is_a_whole_line(prints: Prints, printed: str) -> None:
+    assert prints("", printed).start(submission(), Command).send(10.0) == 943
+
+
+@pytest.mark.parametrize("printed", ["94", "943;clu", "94\n3\n", "0\n", ""])
+def test_a_number_that_breaks_off_is_no_number(prints: Prints, printed: str) -> None:
+    with pytest.raises(OutcomeUnknownError):
+        prints("", printed).start(submission(), Command).send(10.0)
+
+
 @pytest.mark.parametrize(
     ("reason", "kind", "words"),
     [

@@ -41,7 +41,7 @@ SLURM = {
     "freeze slurmdbd": 1,
     "freeze munged": 1,
 }
-FAULTS = {"command": 12, "rotate": 1, "revoke": 1, "UCloud forgets": 1}
+FAULTS = {"command": 40, "rotate": 1, "revoke": 2}
 SPOILT_PART = 0.12
 """Of the requests in either direction."""
 FIRST = ("kill slurmctld", "kill slurmd", "away munged")
@@ -147,5 +147,5 @@ class Disturbances:
                 self._spoilt_in = rig.passes.number
                 rig.wrappers.spoil_one(chance)
         else:
-            {"rotate": rig.rotate, "revoke": rig.core.tokens.revoke_access, "UCloud forgets": rig.core.accounts.forget}[card]()
+            {"rotate": rig.rotate, "revoke": rig.core.tokens.revoke_access}[card]()
             self._count(self.others, card, done=True)

@@ -5,7 +5,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ class Report:
 
     def as_json(self) -> str:
         """The same as JSON."""
-        return json.dumps(asdict(self) | {"held": self.held}, indent=2) + "\n"
+        return json.dumps({each.name: getattr(self, each.name) for each in fields(self)} | {"held": self.held}, indent=2) + "\n"
 
     def lines(self) -> list[str]:
         """The table."""
