@@ -101,9 +101,9 @@ class Lives(RuleBasedStateMachine):
     def open(self) -> Provider:
         return Provider.open(self.config(), now=self.clock, scheduler=self.model)
 
-    def config(self) -> Any:
+    def config(self, **jobs: str) -> Any:
         products = [product | {"charge_by": "allocated", "cpus": 1, "memory_gb": 1, "gpus": 0} for product in PRODUCTS]
-        return configuration(self.core, Path(self.folder.name), products=products)
+        return configuration(self.core, Path(self.folder.name), products=products, jobs=jobs)
 
     def serve(self) -> None:
         self.serving = served(self.core, self.world.provider)
@@ -175,7 +175,7 @@ class Lives(RuleBasedStateMachine):
         self.clock.advance(seconds)
         self.processes().work(Fate(statements))
 
-    @precondition(lambda self: self.ids)
+    @precondition(lambda self: self.present())
     @rule(statements=DEADLY, number=numbers, name=st.sampled_from(["terminate", "extend", "suspend"]))
     def a_call_dies(self, statements: int, number: int, name: str) -> None:
         job = self.core.rendered(self.an_id(number))
@@ -192,16 +192,16 @@ class Lives(RuleBasedStateMachine):
         self.ids += [job["id"] for job in jobs]
         life = self.post("", jobs, Fate(statements))
         if life.result is None and (again or self.era != "today"):
-            life = self.post("", jobs, LIFE)
+            life = self.post("", jobs, LIFE, submit_within="0.1s")  # in which nobody ends a submission that has died
         if life.result is None or (isinstance(life.result, Answer) and life.result.status != 200):
             for job in jobs:
                 self.core.lose(job["id"])
 
-    def post(self, name: str, items: list[dict[str, Any]], fate: Fate) -> Life:
-        return self.processes().request(call(self.core, name, items), fate)
+    def post(self, name: str, items: list[dict[str, Any]], fate: Fate, **jobs: str) -> Life:
+        return self.processes(**jobs).request(call(self.core, name, items), fate)
 
-    def processes(self) -> Processes:
-        return Processes(self.config(), self.model, self.clock)
+    def processes(self, **jobs: str) -> Processes:
+        return Processes(self.config(**jobs), self.model, self.clock)
 
     # -- UCloud ---------------------------------------------------------------------------------------------
 
@@ -210,7 +210,7 @@ class Lives(RuleBasedStateMachine):
         if len(self.ids) < MOST_JOBS and not self.locked:
             self.ids.append(self.world.submit(project=project))
 
-    @precondition(lambda self: self.ids)
+    @precondition(lambda self: self.present())
     @rule(number=numbers)
     def a_create_is_repeated(self, number: int) -> None:
         job = self.core.rendered(self.an_id(number))
@@ -269,14 +269,14 @@ class Lives(RuleBasedStateMachine):
             wallet = Wallet(payer, "example", True, account.quota, account.usage, account.locked, self.clock())
             self.world.provider.wallets.set(wallet)
 
-    @precondition(lambda self: self.ids)
+    @precondition(lambda self: self.present())
     @rule(number=numbers, what=st.sampled_from(["terminate", "suspend", "unsuspend", "extend"]))
     def the_user_asks(self, number: int, what: str) -> None:
         ask = getattr(self.core, what)
         with suppress(CoreError):  # the job waits, or has ended; Slurm is away
             ask(self.an_id(number), 7) if what == "extend" else ask(self.an_id(number))
 
-    @precondition(lambda self: self.ids)
+    @precondition(lambda self: self.present())
     @rule()
     def core_asks_to_verify(self) -> None:
         if self.era != "today":

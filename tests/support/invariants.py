@@ -23,7 +23,7 @@ PASSES = 40  # after which everything has reached UCloud
 
 def finish(world: World) -> None:
     """Nothing fails any more, and every job runs to its end; ends when UCloud has heard everything."""
-    for _ in range(4):
+    for _ in range(6):
         world.work(40)
         for job in world.model.jobs:
             world.model.begin_run(job)
