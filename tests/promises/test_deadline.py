@@ -262,6 +262,7 @@ def test_every_call_is_answered_in_time(
     world: World, caller: Caller, hanging: Hanging, running: str, down: Any, waited: float, mocker: MockerFixture
 ) -> None:
     mocker.patch.object(Core, "job", lambda _self, job_id, **_: job(job_id, app=PAGE if job_id == running else UNRESOLVED))
+    mocker.patch.object(bulk, "MOST_QUEUED", 0)  # what hangs after the answer does not count
     world.provider.store.change("delete from caches")
     down(world, hanging, mocker)
     if down not in (writer, disk, everything):  # each call finds what is down as the first one did
@@ -295,6 +296,7 @@ def test_a_create_without_time_is_written_in_one_transaction_and_the_worker_make
     world: World, caller: Caller, mocker: MockerFixture
 ) -> None:
     assert caller.call("POST", "jobs", {"items": [job_data("1")]})[0] == 200  # what is cached is cached
+    mocker.patch.object(bulk, "MOST_QUEUED", 0)
     begun = mocker.spy(sqlite.Connection, "begin")
     assert caller.call("POST", "jobs", {"items": [job_data("2")]}, waited=2.2)[0] == 200
     assert begun.call_count == 1
@@ -315,7 +317,7 @@ def test_a_bulk_without_time_is_accepted_whole(world: World, caller: Caller) -> 
     assert len(world.model.jobs) == 50
 
 
-def test_where_many_submissions_wait_a_create_keeps_no_thread_from_others(
+def test_where_many_submissions_wait_a_create_is_answered_and_its_job_submitted_after_them(
     world: World, caller: Caller, hanging: Hanging
 ) -> None:
     threads = world.provider.config.slurm.submit_at_once
@@ -324,6 +326,22 @@ def test_where_many_submissions_wait_a_create_keeps_no_thread_from_others(
     status, _, seconds = caller.call("POST", "jobs", {"items": [job_data("1")]})
     assert (status, seconds) == (200, 0.0)
     assert (world.row("1").phase, world.row("1").attempts) == (JobPhase.ACCEPTED, 0)
+    hanging.over.set()
+    wait_until("its job is submitted", lambda: world.row("1").phase is JobPhase.LIVE, seconds=60)
+    assert (world.row("1").attempts, len(world.model.of("1"))) == (1, 1)
+
+
+def test_a_job_that_is_terminated_while_it_is_queued_is_not_submitted(world: World, caller: Caller, hanging: Hanging) -> None:
+    threads = world.provider.config.slurm.submit_at_once
+    for number in range((1 + bulk.CROWD_QUEUE) * threads):
+        world.provider.executor.submit(f"researcher {number}", lambda: hanging.over.wait(60))
+    assert caller.call("POST", "jobs", {"items": [job_data("1")]})[0] == 200
+    assert caller.call("POST", "jobs/terminate", {"items": [job_data("1")]})[0] == 200
+    hanging.over.set()
+    last = world.provider.executor.submit("user", lambda: None)
+    last.result(timeout=60)
+    world.work(20)
+    assert world.model.jobs == []
 
 
 def test_a_bulk_of_one_person_does_not_make_a_crowd_for_another(world: World, caller: Caller, hanging: Hanging) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
@@ -72,26 +72,32 @@ def reconcile(provider: Provider) -> bool:
     old = [job for job in jobs if now - job.created_at / 1000 > RECENT_SECONDS and job.specification.product.provider == name]
     provider.observations.confirmed([job.id for job in old], now)
     new = missing_jobs(provider, old, time.monotonic() + ASK_SECONDS)
-    for job in old:
-        repair(provider, job, new)
+    repair(provider, old, new)
     last.put("", "done", now)
     return True
 
 
-def repair(provider: Provider, job: Job, new: Mapping[str, NewJob]) -> None:
-    """Enqueues an update if UCloud has the wrong state of a job; adopts a job that is not in the database.
+def repair(provider: Provider, jobs: Sequence[Job], new: Mapping[str, NewJob]) -> None:
+    """Enqueues an update of each job whose state UCloud has wrong; adopts jobs that are not in the database.
 
     A job is adopted for lookup only: Slurm is asked for its name before it fails.
 
     :param new: the rows of jobs that may be adopted (:func:`.identities.missing_jobs`)
     """
+    with provider.store.writing():
+        unmapped = [job.id for job in jobs if not _repair(provider, job, new.get(job.id))]
+    for job_id in unmapped:
+        log.warning("job %s: it is unknown here, and the mapping does not say as which user it would run", job_id)
+
+
+def _repair(provider: Provider, job: Job, new: NewJob | None) -> bool:
+    """False where the job is neither in the database nor may be adopted."""
     row = provider.jobs.get(job.id)
-    if row is None and job.id in new:
-        provider.observations.adopt(new[job.id], provider.now())
-    elif row is None:
-        log.warning("job %s: it is unknown here, and the mapping does not say as which user it would run", job.id)
-    elif row.phase in (JobPhase.ENDED, JobPhase.REFUSED) or (row.state and row.state != job.status.state):
+    if row is None and new is not None:
+        provider.observations.adopt(new, provider.now())
+    elif row is not None and (row.phase in (JobPhase.ENDED, JobPhase.REFUSED) or (row.state and row.state != job.status.state)):
         repeat_update(provider, row)
+    return row is not None or new is not None
 
 
 def repeat_update(provider: Provider, row: JobRow) -> None:

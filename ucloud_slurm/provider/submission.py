@@ -149,6 +149,23 @@ def may_submit(provider: Provider, user: str) -> bool:
     return provider.breaker.allow(parts_of(provider, user), provider.now())
 
 
+def submit_accepted(provider: Provider, job_id: str, secret: str | None, submission: Submission) -> SubmissionOutcome | None:
+    """Claims an accepted job, and submits it.
+
+    :param secret: the job's own (:func:`with_nonce`)
+    :param submission: its batch job, without a nonce
+    :returns: None where it is not submitted now: another process has claimed it, it must end or wait, or a part is away
+    :raises FolderError: nothing was submitted
+    :raises StorageError: the claim or the outcome could not be written
+    """
+    if not may_submit(provider, submission.user):
+        return None
+    claimed_until, send_by = lease(provider)
+    built, pace = BuiltJob.of(submission).text, provider.config.slurm.submit_per_second
+    attempt = provider.jobs.claim([job_id], provider.now(), claimed_until, pace, built=built).get(job_id)
+    return None if attempt is None else conclude(provider, job_id, with_nonce(submission, secret, attempt), attempt, send_by)
+
+
 def start(provider: Provider, submission: Submission) -> PendingSubmission | None:
     """Starts a submission that is not sent yet: Slurm's command loads meanwhile.
 

@@ -21,6 +21,7 @@ from ucloud_slurm.provider.submission import (
     lease,
     may_submit,
     start,
+    submit_accepted,
     with_nonce,
 )
 from ucloud_slurm.slurm.records import Submission
@@ -29,12 +30,14 @@ from ucloud_slurm.store.breaker import SLURM, person
 from ucloud_slurm.store.job_rows import JobRow, NewJob
 from ucloud_slurm.system.deadline import left
 from ucloud_slurm.system.executor import round_robin
+from ucloud_slurm.system.journal import isolate_errors
 
 log = logging.getLogger(__name__)
 
 MIN_SUBMIT_SECONDS = 0.5  # with less left until the deadline no submission begins
 CROWD_SHARE = 0.5  # of the time of a request; where it has waited for longer, none of its submissions begins
-CROWD_QUEUE = 2  # submissions that wait for each thread; the job of a further request is left to the worker
+CROWD_QUEUE = 2  # submissions that wait for each thread; a further request is answered before its job is submitted
+MOST_QUEUED = 200  # batch jobs in memory that wait for a thread; a further one is left to the worker
 WINDOW_JOBS = 32  # that are claimed in one transaction
 RELEASE_SECONDS = 0.2  # at least, in which other writers must let claims be released
 ROLL_BACK_SECONDS = 0.7  # for cancelling the jobs of a refused bulk
@@ -85,7 +88,9 @@ class Bulk:
         :raises StorageError: nothing is written
         """
         if self._is_one_of_a_crowd():
-            return self._write()
+            written = self._write()
+            self._leave_to_threads(written)
+            return written
         pace = self._provider.config.slurm.submit_per_second
         order = deque(round_robin(self._submissions, lambda job_id: self._new[job_id].owner))
         # Slurm's commands load while the rows are written. Where a pace is set, it is asked for at each claim.
@@ -113,6 +118,13 @@ class Bulk:
         most = CROWD_QUEUE * config.slurm.submit_at_once
         late = left < CROWD_SHARE * config.jobs.submit_within
         return late or any(executor.ahead(job.owner) >= most for job in self._new.values())
+
+    def _leave_to_threads(self, written: Collection[str]) -> None:
+        """Queues the job of a single create, which is acknowledged; the worker submits what is not queued or fails."""
+        for job_id in written if self._acknowledge else ():
+            job, submission = self._new[job_id], self._submissions.get(job_id)
+            if submission is not None and self._provider.executor.ahead(job.owner) < MOST_QUEUED:
+                self._provider.executor.submit(job.owner, partial(_submit_later, self._provider, job, submission))
 
     def _write(self, claimed: Collection[str] = (), expires_at: float | None = None) -> Collection[str]:
         """Writes the jobs; create is acknowledged with them where Slurm is not waited for."""
@@ -224,6 +236,14 @@ class Bulk:
                     provider.breaker.open(part, "a submission takes long", provider.now())
         except StorageError as error:
             log.warning("the claims of %d jobs expire, because they cannot be released: %s", len(unsent), error)
+
+
+def _submit_later(provider: Provider, job: NewJob, submission: Submission) -> None:
+    with isolate_errors(job.id, "submitting it"):
+        try:
+            submit_accepted(provider, job.id, job.secret, submission)
+        except StorageError as error:
+            log.warning("job %s: left to the worker: %s", job.id, error)
 
 
 def check_known(provider: Provider, fingerprints: Mapping[str, str]) -> Collection[str]:

@@ -52,9 +52,7 @@ def verify(provider: Provider, jobs: Sequence[Job]) -> None:
     if Generation(provider.store).is_behind():
         return
     new = missing_jobs(provider, jobs, deadline)
-    with provider.store.writing():
-        for job in jobs:
-            repair(provider, job, new)
+    repair(provider, jobs, new)
 
 
 def check_provider(provider: Provider, jobs: Sequence[Job]) -> None:

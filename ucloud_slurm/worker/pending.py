@@ -11,9 +11,8 @@ from ucloud_slurm.provider.cancellation import end_unsubmitted
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import RenderingUnavailableError
-from ucloud_slurm.provider.submission import FolderError, build, conclude, lease, may_submit, with_nonce
+from ucloud_slurm.provider.submission import FolderError, build, may_submit, submit_accepted
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
-from ucloud_slurm.slurm.identity import BuiltJob
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_rows import JobRow
@@ -66,16 +65,9 @@ def submit_pending(provider: Provider, lookup: Lookup, rows: Iterable[JobRow]) -
 
 
 def _submit_pending(provider: Provider, row: JobRow, submission: Submission) -> None:
-    if not may_submit(provider, submission.user):
-        return
     with isolate_errors(row.id, "submitting it"):
         try:
-            pace = provider.config.slurm.submit_per_second
-            claimed_until, send_by = lease(provider)
-            built = BuiltJob.of(submission).text
-            claims = provider.jobs.claim([row.id], provider.now(), claimed_until, pace, built=built)
-            for attempt in claims.values():
-                conclude(provider, row.id, with_nonce(submission, row.secret, attempt), attempt, send_by)
+            submit_accepted(provider, row.id, row.secret, submission)
         except FolderError as error:
             log.error("job %s: not submitted yet: %s", row.id, error)
             if row.waits_for != FOLDER:
