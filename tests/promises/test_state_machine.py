@@ -93,7 +93,8 @@ class Lives(RuleBasedStateMachine):
         self.serve()
         self.ids: list[str] = []
         self.forged: list[ModelJob] = []
-        self.locked = False
+        self.locked = False  # as far as the provider knows
+        self.core.accounts.set_quota(PLENTY)
         self.database = self.world.provider.store.path
         self.backup = self.database.with_name("backup")
         self.port = int(core.url.rpartition(":")[2])
@@ -261,7 +262,8 @@ class Lives(RuleBasedStateMachine):
         """A wallet goes dry, or is filled, and the listener hears of it or does not. Credits of 2021 are never used up."""
         if self.era != "today":
             return
-        self.locked = not there
+        if heard or not there:
+            self.locked = not there
         self.core.accounts.set_quota(PLENTY if there else 0)
         if heard:
             account = self.core.accounts.get()
