@@ -27,6 +27,7 @@ from sqlite_utils import Database
 
 from tests.conftest import Clock, World, configuration
 from tests.sandbox.core import ERAS, SimulatedCore, UserRequest
+from tests.sandbox.core.today.quotas import PLENTY
 from tests.sandbox.site import PRODUCTS
 from tests.support.deaths import LIFE, Answer, Fate, Life, Point, Processes, call
 from tests.support.invariants import check, finish, known
@@ -80,6 +81,7 @@ class Stage:
         self.world.work(1)
         self.world.work(90)
         self.world.clock.advance(200)
+        assert self.job.run.state is SlurmState.RUNNING
 
     def work(self, fate: Fate) -> Life:
         """A pass that may die."""
@@ -152,6 +154,7 @@ def stage(era: str, cores: Cores) -> Iterator[Stage]:
         provider = Provider.open(settings(core, folder, {}), now=clock, scheduler=model)
         model.user = provider.mapping.identity("user", None).person.user
         here = Stage(World(core, provider, model, clock, ""), folder, f"user-{len(core.jobs)}")
+        core.accounts.set_quota(PLENTY, here.user)
         before = len(core.protocol_errors)
         yield here
         here.world.provider.close()
@@ -198,7 +201,8 @@ def repeated(name: str) -> Step:
     """UCloud, or its user, asks again, and hears that it is done."""
 
     def step(stage: Stage) -> None:
-        life = stage.post(name, LIFE, submit_within="0.1s")  # in which nobody ends a submission that has died
+        # Nobody ends a submission that has died: it is not waited for.
+        life = stage.post(name, LIFE, **({} if name else {"submit_within": "0.1s"}))
         assert isinstance(life.result, Answer)
         assert life.result.status == 200, life.result.body
 
@@ -322,6 +326,8 @@ def play(case: Case, fate: Fate, cores: Cores, *, again: bool) -> Life:
         life = case.act(here, fate)
         if life.result is None:
             (case.again if again else case.never)(here)
+        elif isinstance(life.result, Answer):
+            assert life.result.status == 200, life.result.body
         here.open()
         finish(here.world)
         check(here.world, here.ids, poor=case.poor)
