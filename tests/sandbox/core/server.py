@@ -96,11 +96,15 @@ class CoreServer:
         if self._server is None or self._thread is None:
             return
         self._stopping.set()
-        if self._notifications is not None:
-            self._notifications.close()
         self._server.shutdown()
         self._thread.join()
-        self._server.server_close()
+        closing = threading.Thread(target=self._server.server_close, name="simulated-core-end")
+        closing.start()
+        while closing.is_alive():
+            # A channel that was being opened is there only now.
+            if self._notifications is not None:
+                self._notifications.close()
+            closing.join(0.05)
         self._server = self._thread = None
 
     def catch_up(self) -> None:
