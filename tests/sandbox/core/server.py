@@ -97,14 +97,12 @@ class CoreServer:
             return
         self._stopping.set()
         self._server.shutdown()
-        self._thread.join()
-        closing = threading.Thread(target=self._server.server_close, name="simulated-core-end")
-        closing.start()
-        while closing.is_alive():
+        while self._thread.is_alive():
             # A channel that was being opened is there only now.
             if self._notifications is not None:
                 self._notifications.close()
-            closing.join(0.05)
+            self._thread.join(0.05)
+        self._server.server_close()
         self._server = self._thread = None
 
     def catch_up(self) -> None:
