@@ -96,10 +96,12 @@ class CoreServer:
         if self._server is None or self._thread is None:
             return
         self._stopping.set()
-        if self._notifications is not None:
-            self._notifications.close()
         self._server.shutdown()
-        self._thread.join()
+        while self._thread.is_alive():
+            # A channel that was being opened is there only now.
+            if self._notifications is not None:
+                self._notifications.close()
+            self._thread.join(0.05)
         self._server.server_close()
         self._server = self._thread = None
 

@@ -47,6 +47,7 @@ class Notifications:
         self._catalogue = catalogue
         self._complain = complain
         self._sessions: list[_Session] = []
+        self._connections: list[socket.socket] = []
         self._opened: list[Auth] = []
         self._replayed: list[str] = []
         self._silent = False
@@ -97,7 +98,17 @@ class Notifications:
 
     def serve(self, environ: "WSGIEnvironment") -> None:
         """Take a connection, and serve it until it ends."""
-        environ["werkzeug.socket"].settimeout(None)
+        connection = environ["werkzeug.socket"]
+        connection.settimeout(None)
+        with self._changed:
+            self._connections.append(connection)
+        try:
+            self._serve(environ)
+        finally:
+            with self._changed:
+                self._connections.remove(connection)
+
+    def _serve(self, environ: "WSGIEnvironment") -> None:
         try:
             websocket = simple_websocket.Server.accept(environ)
         except simple_websocket.ConnectionError:
@@ -124,8 +135,12 @@ class Notifications:
             session.end()
 
     def close(self) -> None:
-        """End all connections."""
+        """End all connections, also those on which nobody has introduced himself yet."""
         self.drop()
+        with self._changed:
+            for connection in self._connections:
+                with suppress(OSError):  # it ended already
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def _let_in(self, session: "_Session") -> bool:
         said = self._read(session.websocket.receive())
