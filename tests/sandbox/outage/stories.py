@@ -2,10 +2,11 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import replace
+from itertools import takewhile
 
 from tests.sandbox.core import CoreError
 from tests.sandbox.core.era import FINAL
@@ -33,6 +34,7 @@ class Stories:
         self._core = rig.core
         self._seed = seed
         self._given_up = False
+        self._drawn = 0
         self.told = Told()
         self._lives: dict[str, Callable[[Plan, str], None]] = {
             "ends": lambda _, __: None,
@@ -51,21 +53,23 @@ class Stories:
             "imitated": self._imitated,
         }
 
-    def play(self, number: int, at_once: int, done: Callable[[int], None]) -> None:
-        """Plays so many, and comes back when all of them are over.
+    def play(self, number: int, at_once: int, done: Callable[[], None]) -> None:
+        """Plays so many that were not played before, and comes back when all of them are over.
 
         :param at_once: how many are under way at a time
-        :param done: gets how many are over
+        :param done: is called after each
         """
-        plans = drawn(number, self._seed, self._weights)
+        plans = drawn(number, f"{self._seed} {self._drawn}", self._weights)
+        self._drawn += number
         with ThreadPoolExecutor(at_once) as pool:
             under_way = [pool.submit(self._play, plan) for plan in plans]
             try:
-                for count, story in enumerate(as_completed(under_way), start=1):
+                for story in as_completed(under_way):
                     story.result()
-                    done(count)
+                    done()
             except BaseException:
                 self._given_up = True  # who waits comes back
+                self._rig.over.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
@@ -94,7 +98,7 @@ class Stories:
         fault = {"sent twice": "twice", "sent twice at once": "twice at once"}.get(plan.create)
         if fault is not None:
             self._rig.to_provider.arm(fault, "/jobs")
-        for _ in range(TRIES):
+        for _ in self._tries():
             with suppress(CoreError):
                 return self._core.submit_many([self._request(plan)])[0]
             with self.told.lock:
@@ -111,7 +115,7 @@ class Stories:
         def once() -> int:
             return self._core.call("POST", "/ucloud/example/jobs", {"items": items}, plan.owner)[0]
 
-        for _ in range(TRIES):
+        for _ in self._tries():
             if plan.create == "two at once":
                 other = threading.Thread(target=_quietly, args=(once,))
                 other.start()
@@ -210,15 +214,18 @@ class Stories:
     def _terminate(self, job: str) -> None:
         self._ask(job, lambda: self._core.terminate(job))
 
+    def _tries(self) -> Iterator[int]:
+        return takewhile(lambda _: not self._given_up, range(TRIES))
+
     def _ask(self, job: str, ask: Callable[[], None]) -> None:
         """What a person asks of a job, again until it is answered with success, or the job has ended."""
-        for _ in range(TRIES):
+        for _ in self._tries():
             if self._core.job(job).final:
                 return
             try:
                 ask()
             except CoreError:
-                time.sleep(0.5)
+                self._rig.over.wait(0.5)
             else:
                 return
 
