@@ -199,7 +199,7 @@ class Rig:
         """
         deadline = time.monotonic() + seconds
         while left := self._left(repetitions=repetitions):
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or self.core.ended is not None:
                 return left
             time.sleep(1.0)
             self.administer()

@@ -214,8 +214,12 @@ class Stories:
     def _terminate(self, job: str) -> None:
         self._ask(job, lambda: self._core.terminate(job))
 
+    @property
+    def _over(self) -> bool:
+        return self._given_up or self._core.ended is not None
+
     def _tries(self) -> Iterator[int]:
-        return takewhile(lambda _: not self._given_up, range(TRIES))
+        return takewhile(lambda _: not self._over, range(TRIES))
 
     def _ask(self, job: str, ask: Callable[[], None]) -> None:
         """What a person asks of a job, again until it is answered with success, or the job has ended."""
@@ -233,7 +237,7 @@ class Stories:
         """Does something to a job until its state, or its end, is there: a slurmctld that is killed forgets what was done."""
         deadline = time.monotonic() + WAIT_SECONDS
         wanted = FINAL | {state}
-        while self._core.job(job).state not in wanted and time.monotonic() < deadline and not self._given_up:
+        while self._core.job(job).state not in wanted and time.monotonic() < deadline and not self._over:
             act()
             with suppress(TimeoutError):
                 self._reach(job, state, AGAIN_SECONDS)
@@ -248,7 +252,7 @@ class Stories:
             return
         wanted = FINAL | {state}
         try:
-            self._core.wait_until(lambda: self._given_up or self._core.job(job).state in wanted, seconds, state or "its end")
+            self._core.wait_until(lambda: self._over or self._core.job(job).state in wanted, seconds, state or "its end")
         except TimeoutError:
             raise TimeoutError(f"job {job} is {self._core.job(job).state}, and not {state or 'at its end'}") from None
 
