@@ -46,10 +46,11 @@ SPOILT_PART = 0.12
 """Of the requests in either direction."""
 FIRST = (AWAY, "kill slurmctld", "kill slurmd")
 """Of the daemons, in this order: without munged neither squeue nor sacct answers."""
-ENOUGH_LIVE, ENOUGH_PASSES, AWAY_SECONDS = 8, 5, 40.0
+ENOUGH_LIVE, ENOUGH_PASSES, AWAY_SECONDS = 8, 4, 20.0
 """munged goes away when so many jobs live, and stays away for so many passes: what invents an end has time for it."""
 AHEAD, MOST_KILLS = 10, 0.75
 """There are at most so many kills, and so many more for each story that is over: on a slow machine too the stories go on."""
+ADMINISTER_SECONDS = 4.0
 SUBMISSIONS = 15
 """Of so many submissions that Slurm has done one is spoilt."""
 STORM_PASSES, PERIOD_PASSES = 6, 20
@@ -90,6 +91,7 @@ class Disturbances:
             self._thread("services", seed, SERVICES, lambda card, chance: self._disturb(services, card, chance), 1.0),
             self._thread("daemons", seed, SLURM, lambda card, chance: self._disturb(daemons, card, chance), 1.5),
             self._thread("faults", seed, FAULTS, self._spoil, 1.0),
+            threading.Thread(target=self._administer, name="administrator", daemon=True),
         ]
 
     def begin(self) -> None:
@@ -122,6 +124,11 @@ class Disturbances:
 
         return threading.Thread(target=run, name=name, daemon=True)
 
+    def _administer(self) -> None:
+        """Nodes that were down for long stay so until an administrator comes."""
+        while not self._rig.over.wait(ADMINISTER_SECONDS):
+            self._rig.administer()
+
     def _may_disturb(self) -> bool:
         return self.kills.total() < AHEAD + MOST_KILLS * self.stories
 
@@ -148,8 +155,6 @@ class Disturbances:
         if how == "away":
             self._rig.passes.wait(before + ENOUGH_PASSES, AWAY_SECONDS, self._rig.over)
         start_all([part])
-        if part in self._rig.daemons:
-            self._rig.administer()
 
     def _count(self, counts: Counter[str], name: str, *, done: bool) -> None:
         with self._lock:
