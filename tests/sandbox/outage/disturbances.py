@@ -15,10 +15,10 @@ from tests.sandbox.outage.rig import Rig
 PASSES = {"kill worker": 8, "stop worker": 1, "freeze worker": 1}
 WEB = {"kill gunicorn worker": 8, "stop gunicorn worker": 1, "freeze gunicorn worker": 1}
 SERVICES = {
-    "kill runner": 3,
+    "kill runner": 1,
     "kill listener": 3,
     "kill gunicorn": 1,
-    "kill UCloud": 2,
+    "kill UCloud": 4,
     "stop runner": 1,
     "stop listener": 1,
     "stop gunicorn": 1,
@@ -51,8 +51,8 @@ ENOUGH_LIVE, ENOUGH_PASSES, AWAY_SECONDS = 8, 4, 20.0
 AHEAD, MOST_KILLS = 10, 0.75
 """There are at most so many kills, and so many more for each story that is over: on a slow machine too the stories go on."""
 ADMINISTER_SECONDS = 4.0
-SUBMISSIONS = 15
-"""Of so many submissions that Slurm has done one is spoilt."""
+SUBMISSIONS = 20
+"""Of so many that Slurm has done one is spoilt; nothing is submitted for its user for a quarter of a minute then."""
 STORM_PASSES, PERIOD_PASSES = 6, 20
 """Slurm is disturbed for so many of every so many passes of the worker. A submission that was not answered is submitted again
 only after Slurm has answered for twelve seconds (jobs.quiet): without calm nothing would be decided."""

@@ -103,7 +103,7 @@ class Stories:
                 return self._core.submit_many([self._request(plan)])[0]
             with self.told.lock:
                 self.told.failed += 1
-            self._rig.over.wait(plan.chance.uniform(0.3, 3))
+            self._rig.over.wait(plan.chance.uniform(1, 5))
         raise TimeoutError(f"it was not accepted in {TRIES} attempts")
 
     def _raw(self, plan: Plan) -> list[str]:
@@ -122,7 +122,7 @@ class Stories:
             with suppress(CoreError):
                 if once() == 200:
                     break
-            self._rig.over.wait(plan.chance.uniform(0.3, 2))
+            self._rig.over.wait(plan.chance.uniform(1, 4))
         else:
             raise TimeoutError(f"it was not accepted in {TRIES} attempts")
         if plan.create == "repeated":
