@@ -48,7 +48,7 @@ FIRST = (AWAY, "kill slurmctld", "kill slurmd")
 """Of the daemons, in this order: without munged neither squeue nor sacct answers."""
 ENOUGH_LIVE, ENOUGH_PASSES, AWAY_SECONDS = 8, 4, 90.0
 """munged goes away when so many jobs live, and stays away for so many whole passes: what invents an end has time for it."""
-AHEAD, MOST_KILLS = 10, 0.75
+AHEAD, MOST_KILLS = 10, 0.6
 """There are at most so many kills, and so many more for each story that is over: on a slow machine too the stories go on."""
 ADMINISTER_SECONDS = 4.0
 SUBMISSIONS = 20
