@@ -161,7 +161,7 @@ class Rig:
 
     def follows(self, job_id: str) -> bool:
         """Whether a job has not ended for the service."""
-        return self.rows("select phase from jobs where id = ?", job_id)[0]["phase"] == "live"
+        return bool(self.rows("select 1 from jobs where id = ? and phase = 'live'", job_id))
 
     def slurm_id(self, job_id: str) -> int | None:
         """The number of a job in Slurm, as far as the service knows it."""
