@@ -1,4 +1,4 @@
-"""Builds of the product that are broken on purpose: whoever looks at it must find that out."""
+"""Builds of the product that are broken on purpose: the rig must find that out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

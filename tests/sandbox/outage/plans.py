@@ -45,7 +45,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Told:
+class Played:
     """What has become of the stories.
 
     :ivar jobs: ids that UCloud has taken as accepted, with the life of each

@@ -149,15 +149,15 @@ def play(cluster: Cluster, installation: Installation, seed: int, size: Size, sa
             disturbances.end()
         report.seconds = time.monotonic() - begun
         left = rig.wait_quiet(QUIET_SECONDS, repetitions=size.repetitions)
-        if not left and stories.told.refused:
+        if not left and stories.played.refused:
             rig.site.cli("outbox", "--retry")
             left = rig.wait_quiet(QUIET_SECONDS, repetitions=size.repetitions)
         report.quiet_after = time.monotonic() - begun - report.seconds
-        findings = examine(rig, stories.told, left)
-    told = stories.told
-    report.stories, report.creates = Counter(told.jobs.values()), told.creates
-    report.jobs, report.failed_creates = len(told.jobs), told.failed
-    report.taken_back, report.gone = told.taken_back, told.gone
+        findings = examine(rig, stories.played, left)
+    played = stories.played
+    report.stories, report.creates = Counter(played.jobs.values()), played.creates
+    report.jobs, report.failed_creates = len(played.jobs), played.failed
+    report.taken_back, report.gone = played.taken_back, played.gone
     report.kills, report.others = disturbances.kills, disturbances.others
     report.faults = rig.wrappers.met() + _named("to UCloud", rig.to_ucloud.met) + _named("to provider", rig.to_provider.met)
     report.passes = Counter({str(status): number for status, number in rig.passes.ends.items()})

@@ -11,7 +11,7 @@ from itertools import takewhile
 from tests.sandbox.core import CoreError
 from tests.sandbox.core.era import FINAL
 from tests.sandbox.core.user_requests import UserRequest
-from tests.sandbox.outage.plans import LIVES, Plan, Told, drawn
+from tests.sandbox.outage.plans import LIVES, Plan, Played, drawn
 from tests.sandbox.outage.rig import APPLICATION, LINKS, Rig
 
 LONG_SECONDS = 600
@@ -35,7 +35,7 @@ class Stories:
         self._seed = seed
         self._given_up = False
         self._drawn = 0
-        self.told = Told()
+        self.played = Played()
         self._lives: dict[str, Callable[[Plan, str], None]] = {
             "ends": lambda _, __: None,
             "fails": lambda _, __: None,
@@ -77,14 +77,14 @@ class Stories:
         try:
             jobs = self._create(plan)
             for place, job in enumerate(jobs):
-                self.told.jobs[job] = plan.life if place == 0 else "ends"
-            self.told.creates[plan.create] += 1
+                self.played.jobs[job] = plan.life if place == 0 else "ends"
+            self.played.creates[plan.create] += 1
             self._lives[plan.life](plan, jobs[0])
             for job in jobs:
                 self._reach(job)
         except TimeoutError as error:
-            with self.told.lock:
-                self.told.stuck.append(f"story {plan.number} ({plan.create}, {plan.life}): {error}")
+            with self.played.lock:
+                self.played.stuck.append(f"story {plan.number} ({plan.create}, {plan.life}): {error}")
 
     # -- how it begins --------------------------------------------------------------------------------------
 
@@ -101,8 +101,8 @@ class Stories:
         for _ in self._tries():
             with suppress(CoreError):
                 return self._core.submit_many([self._request(plan)])[0]
-            with self.told.lock:
-                self.told.failed += 1
+            with self.played.lock:
+                self.played.failed += 1
             self._rig.over.wait(plan.chance.uniform(1, 5))
         raise TimeoutError(f"it was not accepted in {TRIES} attempts")
 
@@ -196,8 +196,8 @@ class Stories:
     def _forgotten(self, plan: Plan, job: str) -> None:
         """UCloud's database has lost it: its messages are refused, and nobody else's. Its user ends it."""
         self._reach(job, "RUNNING")
-        self.told.payers[job] = plan.project or plan.owner
-        self.told.forgotten.add(job)
+        self.played.payers[job] = plan.project or plan.owner
+        self.played.forgotten.add(job)
         self._core.lose(job)
         deadline = time.monotonic() + WAIT_SECONDS
         # A job that was cancelled is requeued where its node is down before it has ended.
@@ -208,7 +208,7 @@ class Stories:
     def _refused(self, _: Plan, job: str) -> None:
         """UCloud refuses whatever is said of it, and nothing about others, until an administrator tries again."""
         self._rig.to_ucloud.refuse(job)
-        self.told.refused.add(job)
+        self.played.refused.add(job)
 
     def _imitated(self, plan: Plan, job: str) -> None:
         """Somebody else gives a job of his own the same name."""
@@ -218,7 +218,7 @@ class Stories:
             "sbatch", "--parsable", f"--job-name=ucloud-{job}", "--output=/dev/null", "--chdir=/tmp", user=other, stdin=script
         )
         if made is not None:
-            self.told.imitations.append(int(made))
+            self.played.imitations.append(int(made))
 
     # -- parts ----------------------------------------------------------------------------------------------
 
@@ -259,7 +259,7 @@ class Stories:
 
         :raises TimeoutError: naming what did not come
         """
-        if job in self.told.forgotten | self.told.refused:
+        if job in self.played.forgotten | self.played.refused:
             return
         wanted = FINAL | {state}
         try:

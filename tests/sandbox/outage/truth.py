@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from tests.sandbox.core import CoreJob
 from tests.sandbox.core.era import FINAL
 from tests.sandbox.outage.memory import forgotten
-from tests.sandbox.outage.plans import Told
+from tests.sandbox.outage.plans import Played
 from tests.sandbox.outage.rig import CATEGORY, LINKS, PROJECT, Rig
 
 MINUTE = 60
@@ -87,14 +87,14 @@ def runs(rig: Rig) -> dict[str, list[Run]]:
 
 
 def without_second_lives(
-    told_ends: Mapping[str, Sequence[str]], own: Mapping[str, list[Run]], log: str
+    reported_ends: Mapping[str, Sequence[str]], own: Mapping[str, list[Run]], log: str
 ) -> tuple[dict[str, list[Run]], set[str]]:
     """The runs of each job as far as Slurm stood by them.
 
-    A slurmctld that is killed forgets ends that it has told its database already, and may run a job again, which has a
-    further row then; or the row of a cancelled job gets another end. What was told of the end before was true.
+    A slurmctld that is killed forgets ends that its database has already, and may run a job again, which has a
+    further row then; or the row of a cancelled job gets another end. What was reported of the end before was true.
 
-    :param told_ends: the final states that UCloud has
+    :param reported_ends: the final states that UCloud has
     :param log: slurmctld's
     :returns: and the jobs whose record is not what it was: an end was taken back, or an ended job failed with its node
     """
@@ -104,14 +104,14 @@ def without_second_lives(
         if relapsed and any(run.state == "NODE_FAIL" for run in each):
             changed.add(job_id)
         ends = [ENDS.get(run.state) if run.ended else None for run in each]
-        told = told_ends.get(job_id, [])
-        if len(told) != 1 or not ends or ends[-1] == told[0]:
+        reported = reported_ends.get(job_id, [])
+        if len(reported) != 1 or not ends or ends[-1] == reported[0]:
             continue
         truly = [end if relapsed or run.state != "NODE_FAIL" else None for end, run in zip(ends, each, strict=True)]
-        place = next((place for place, end in enumerate(truly) if end == told[0]), None)
+        place = next((place for place, end in enumerate(truly) if end == reported[0]), None)
         if place is not None:
             found[job_id] = each[: place + 1]
-        elif told == ["SUCCESS"] and f"REQUEST_KILL_JOB JobId={each[-1].number} " in log:
+        elif reported == ["SUCCESS"] and f"REQUEST_KILL_JOB JobId={each[-1].number} " in log:
             found[job_id] = [*each[:-1], replace(each[-1], state="CANCELLED")]
         else:
             continue
@@ -119,25 +119,25 @@ def without_second_lives(
     return found, changed
 
 
-def examine(rig: Rig, told: Told, left: Sequence[str]) -> Findings:
+def examine(rig: Rig, played: Played, left: Sequence[str]) -> Findings:
     """Compares everything, when it has become quiet.
 
     :param left: what has not become quiet
     """
-    findings = Findings(not_quiet=[*left, *told.stuck])
+    findings = Findings(not_quiet=[*left, *played.stuck])
     accepted = {job.id: job for job in rig.core.jobs if job.confirmed}
     ends = {job_id: [change.state for change in job.states if change.state in FINAL] for job_id, job in accepted.items()}
     log = (rig.cluster.folder / "log" / "slurmctld.log").read_text(errors="replace")
     mine, changed = without_second_lives(ends, {job: each for job, each in runs(rig).items() if int(job) >= rig.first_id}, log)
     gone = _gone(rig, log) - set(mine)
-    told.taken_back, told.gone = len(changed), len(gone & set(accepted))
+    played.taken_back, played.gone = len(changed), len(gone & set(accepted))
     for job_id, job in accepted.items():
         if job_id not in gone or ends[job_id] != ["FAILURE"]:
-            _job(findings, told, job, mine.get(job_id, []))
-    _failed_creates(findings, mine, {*accepted, *told.forgotten})
-    _wallets(findings, rig, mine, told, gone | changed)
-    _messages(findings, rig, accepted, mine, told)
-    _foreign(findings, rig, told.imitations)
+            _job(findings, played, job, mine.get(job_id, []))
+    _failed_creates(findings, mine, {*accepted, *played.forgotten})
+    _wallets(findings, rig, mine, played, gone | changed)
+    _messages(findings, rig, accepted, mine, played)
+    _foreign(findings, rig, played.imitations)
     findings.harm += [f"UCloud has ended: {rig.core.ended}"] * (rig.core.ended is not None)
     findings.harm += sorted(set(rig.core.protocol_errors))
     findings.service += [f"passes that ended unexpectedly: {dict(rig.passes.ends)}"] * bool(rig.passes.wrong())
@@ -151,9 +151,9 @@ def _gone(rig: Rig, log: str) -> set[str]:
     return {job for job, number in SUBMITTED.findall(rig.site.log.read_text(errors="replace")) if int(number) in jobs}
 
 
-def _job(findings: Findings, told: Told, job: CoreJob, own: Sequence[Run]) -> None:
+def _job(findings: Findings, played: Played, job: CoreJob, own: Sequence[Run]) -> None:
     numbers = sorted({run.number for run in own})
-    life = told.jobs.get(job.id, "of a failed story")
+    life = played.jobs.get(job.id, "of a failed story")
     if len(numbers) > 1:
         findings.doubled.append(
             f"job {job.id} ({life}) is {numbers}: {[(run.submitted, run.state, run.seconds) for run in own]}"
@@ -167,7 +167,7 @@ def _job(findings: Findings, told: Told, job: CoreJob, own: Sequence[Run]) -> No
     expected = ENDS.get(own[-1].state) if own[-1].ended else None
     if finals != [expected] or job.state != expected:
         said = [(update["state"], update["status"]) for update in job.updates]
-        findings.states.append(f"job {job.id} ({life}): Slurm {[run.state for run in own]} {numbers}, UCloud was told {said}")
+        findings.states.append(f"job {job.id} ({life}): Slurm {[run.state for run in own]} {numbers}, UCloud received {said}")
 
 
 def _failed_creates(findings: Findings, mine: Mapping[str, Sequence[Run]], accepted: set[str]) -> None:
@@ -181,7 +181,7 @@ def _failed_creates(findings: Findings, mine: Mapping[str, Sequence[Run]], accep
             findings.failed_creates.append(f"job {job_id}, whose create failed, still runs")
 
 
-def _wallets(findings: Findings, rig: Rig, mine: Mapping[str, Sequence[Run]], told: Told, unknown: set[str]) -> None:
+def _wallets(findings: Findings, rig: Rig, mine: Mapping[str, Sequence[Run]], played: Played, unknown: set[str]) -> None:
     """UCloud's use beside Slurm's seconds: a wallet may differ by less than half a unit.
 
     :param unknown: jobs of which Slurm has lost what they used; what was reported of each is right to a unit
@@ -191,7 +191,7 @@ def _wallets(findings: Findings, rig: Rig, mine: Mapping[str, Sequence[Run]], to
         job_id = (report.scope or "").rpartition("/")[2]
         reported[job_id] = max(reported[job_id], report.usage)
     allowed: dict[str, int] = defaultdict(lambda: HALF_A_UNIT)
-    payers = {job.id: job.project or job.owner for job in rig.core.jobs if job.confirmed} | told.payers
+    payers = {job.id: job.project or job.owner for job in rig.core.jobs if job.confirmed} | played.payers
     used: dict[str, int] = defaultdict(int)
     for job_id in payers:
         if job_id in unknown:
@@ -209,7 +209,7 @@ def _wallets(findings: Findings, rig: Rig, mine: Mapping[str, Sequence[Run]], to
 
 
 def _messages(
-    findings: Findings, rig: Rig, accepted: Mapping[str, CoreJob], mine: Mapping[str, Sequence[Run]], told: Told
+    findings: Findings, rig: Rig, accepted: Mapping[str, CoreJob], mine: Mapping[str, Sequence[Run]], played: Played
 ) -> None:
     """Each state that was written, and that a job ran, has arrived, in order; nothing was refused of what UCloud knows."""
     sent: dict[str, list[str]] = defaultdict(list)
@@ -219,10 +219,10 @@ def _messages(
             sent[row["job_id"]].append(state)
     for job_id, job in accepted.items():
         was = [change.state for change in job.states]
-        if _changes(["IN_QUEUE", *sent[job_id]]) != _changes(was) and job_id not in told.refused:
-            findings.messages.append(f"job {job_id} ({told.jobs.get(job_id)}): sent {sent[job_id]}, UCloud has {was}")
+        if _changes(["IN_QUEUE", *sent[job_id]]) != _changes(was) and job_id not in played.refused:
+            findings.messages.append(f"job {job_id} ({played.jobs.get(job_id)}): sent {sent[job_id]}, UCloud has {was}")
         if "RUNNING" not in was and any(run.seconds for run in mine.get(job_id, [])):
-            findings.messages.append(f"job {job_id} ({told.jobs.get(job_id)}) ran, and UCloud has {was}")
+            findings.messages.append(f"job {job_id} ({played.jobs.get(job_id)}) ran, and UCloud has {was}")
     for row in rig.rows("select job_id, kind, answer from outbox where outcome = 'parked'"):
         if row["job_id"] in accepted:
             findings.messages.append(f"job {row['job_id']}: a message ({row['kind']}) was refused: {row['answer']}")

@@ -6,7 +6,7 @@ from tests.sandbox.core import SimulatedCore
 
 
 class UCloud:
-    """The simulated Core: it comes back on the same port, and has forgotten the use that it was told last."""
+    """The simulated Core: it comes back on the same port, and has forgotten the use that was reported last."""
 
     name = "UCloud"
 
