@@ -118,7 +118,8 @@ class Store:
     @property
     def rows_written(self) -> int:
         """How many rows this thread has changed since it has a connection."""
-        return self._connection().conn.total_changes
+        with _storage_errors(self.path):
+            return self._connection().conn.total_changes
 
     def close(self) -> None:
         """Closes the connection of this thread. Those of others may be in use, and close when their threads end."""
@@ -174,7 +175,9 @@ class Store:
 
     def checkpoint(self) -> None:
         """Cuts the write-ahead log, if it is long and no reader needs it now. It waits for nobody; a later call may succeed."""
-        if database_file.size(f"{self.path}-wal") > LOG_BYTES:
+        if database_file.size(f"{self.path}-wal") <= LOG_BYTES:
+            return
+        with _storage_errors(self.path):
             conn = self._connection().conn
             conn.execute("pragma busy_timeout = 0")
             with suppress(sqlite3.OperationalError):  # the disk is full
