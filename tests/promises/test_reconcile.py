@@ -290,9 +290,8 @@ def test_while_it_is_behind_a_job_can_be_terminated(world: World) -> None:
     check(world, new_job)
 
 
+@pytest.mark.parametrize("era", ["2021", "2022"], scope="session")
 def test_while_it_is_behind_a_verification_declares_nothing_unknown(world: World) -> None:
-    if not world.provider.era.asks_to_verify:
-        pytest.skip("this Core does not ask")
     _, new_job = behind(world)
     world.clock.advance(3600)
     world.core.verify()
