@@ -27,15 +27,15 @@ def body(response: requests.Response, deadline: float) -> bytes:
     :param deadline: until which it is read, in monotonic seconds
     :raises CoreUnavailableError: it takes longer
     """
-    content = b""
+    content = bytearray()
     while len(content) <= MAX_ANSWER_BYTES:
         some = response.raw.read1(65536, decode_content=True)
         if not some:
-            return content
+            return bytes(content)
         content += some
         if time.monotonic() > deadline:
             raise CoreUnavailableError("UCloud's answer takes too long")
-    return content
+    return bytes(content)
 
 
 def is_unavailable(status: int) -> bool:
@@ -57,7 +57,7 @@ def read(status: int, content: bytes) -> Any:
         raise CoreUnavailableError("UCloud's answer is too large")
     try:
         data = json.loads(content) if content.strip() else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         if 200 <= status < 300:
             raise CoreUnavailableError("UCloud's answer is not JSON; is ucloud.url right?") from None
         data = {}
