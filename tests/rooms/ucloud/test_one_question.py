@@ -32,8 +32,12 @@ class SlowCore(requests.Session):
 
     def __init__(self) -> None:
         super().__init__()
+        self._began = time.monotonic()
         self.seconds = 0.0
         self.given: list[float] = []
+
+    def now(self) -> float:
+        return self._began + self.seconds
 
     def request(self, method: Any, url: Any, *_: Any, **more: Any) -> requests.Response:
         total = more["timeout"].total
@@ -63,9 +67,9 @@ class _Body:
 
 
 def test_renewals_and_repeats_take_what_is_left_of_the_time_of_the_question(mocker: MockerFixture) -> None:
-    slow, real = SlowCore(), time.monotonic()
+    slow = SlowCore()
     mocker.patch("ucloud_slurm.ucloud.client.requests.Session", return_value=slow)
-    mocker.patch("time.monotonic", lambda: real + slow.seconds)
+    mocker.patch("time.monotonic", slow.now)
     core = Core("http://core.example", lambda: "secret", now=lambda: 0.0)
     with pytest.raises(CoreUnavailableError):
         core.existing(["1"], timeout=1.0)
