@@ -8,6 +8,7 @@ from typing import Any
 import requests
 
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, one_line
+from ucloud_slurm.ucloud.pauses import is_unavailable
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 PROXY_REFUSES = "ucloud.proxy answered {}; does it need ucloud.proxy_credentials_file?"
@@ -36,11 +37,6 @@ def body(response: requests.Response, deadline: float) -> bytes:
         if time.monotonic() > deadline:
             raise CoreUnavailableError("UCloud's answer takes too long")
     return bytes(content)
-
-
-def is_unavailable(status: int) -> bool:
-    """Whether the status says nothing about the request."""
-    return status >= 500 or status in (408, 429) or 300 <= status < 400
 
 
 def read(status: int, content: bytes) -> Any:

@@ -21,7 +21,7 @@ from urllib3.util import Timeout
 from ucloud_slurm.errors import CorePausedError, CoreRefusedError, CoreUnavailableError, Misconfigured, StorageError
 from ucloud_slurm.ucloud import answers
 from ucloud_slurm.ucloud.gate import Call, Request, admit
-from ucloud_slurm.ucloud.pauses import ACCESS, Memory, OwnMemory, Pauses
+from ucloud_slurm.ucloud.pauses import ACCESS, Memory, OwnMemory, Pauses, is_unavailable
 
 RENEW_BEFORE_SECONDS = 180  # before the access token expires
 CONNECT_TIMEOUT_SECONDS = 3.0
@@ -166,6 +166,7 @@ class Client:
             if error.status != 401:
                 raise
             why = f"UCloud does not accept a fresh access token; is the refresh token in {self._where} right?"
+            self._keep_token("")  # else each call would be sent with it although it is known to be of no use
             self._pauses.refuse(self._read_refresh_token(), why)
 
     def _accepted(self, answer: Any) -> Any:
@@ -200,7 +201,7 @@ class Client:
             if type(error).__module__.startswith("urllib3"):
                 raise CoreUnavailableError(f"UCloud's answer broke off ({type(error).__name__})") from None
             raise
-        if answers.is_unavailable(response.status_code):
+        if is_unavailable(response.status_code):
             self._pauses.ask(response.headers.get("Retry-After"), f"UCloud answered {response.status_code}")
         answer = answers.read(response.status_code, content)
         self._outcome = replace(self._outcome, answered=True)
@@ -235,11 +236,14 @@ class Client:
                 token = None
             if not isinstance(token, str) or not token:
                 raise CoreUnavailableError("UCloud gave no access token")
-            with suppress(StorageError):  # the token is good all the same; the next call asks for another
-                self._memory.keep(ACCESS, token)
+            self._keep_token(token)
             return token
         finally:
             self._lock.release()
+
+    def _keep_token(self, token: str) -> None:
+        with suppress(StorageError):  # it is as good for this call; the next one asks for another
+            self._memory.keep(ACCESS, token)
 
     def _read_refresh_token(self) -> str:
         try:

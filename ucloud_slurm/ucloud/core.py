@@ -140,7 +140,7 @@ class Core(Client):
         return {job.id: job.status.state for part in parts for job in self._browse({"filterIds": ",".join(part)})}
 
     def _browse(self, which: Mapping[str, str]) -> Iterator[Job]:
-        query = {"itemsPerPage": "250", **which}
+        query, before = {"itemsPerPage": "250", **which}, set[str]()
         while True:
             page = self.call(admit(Call.BROWSE_JOBS, query=query))
             items = page.get("items") if isinstance(page, dict) else None
@@ -153,6 +153,9 @@ class Core(Client):
                     log.warning("a job that UCloud has open is skipped: %s", error)
             if not items or not isinstance(page.get("next"), str):
                 return
+            if page["next"] in before:
+                raise CoreUnavailableError("UCloud's list of jobs has no end: it comes back to a page that was read before")
+            before.add(page["next"])
             query = {**query, "next": page["next"]}
 
     def products_v2(self, provider: str) -> list[ProductV2]:

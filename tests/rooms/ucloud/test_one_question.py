@@ -140,3 +140,12 @@ def test_an_answer_that_is_nested_too_deeply_is_no_json(status: int, error: type
 def test_a_token_without_a_time_that_can_be_read_is_renewed(expires: str) -> None:
     claims = base64.urlsafe_b64encode(f'{{"exp": {expires}}}'.encode()).decode()
     assert not _expiry(f"a.{claims}.b") > 0
+
+
+@TODAY
+def test_a_list_that_comes_back_to_a_page_ends(core: SimulatedCore, core_client: Core) -> None:
+    for after in ("a", "b") * 3:
+        core.faults.answer("jobs.control.browse", 200, {"items": [{}], "next": after})
+    with pytest.raises(CoreUnavailableError, match="no end"):
+        list(core_client.jobs("RUNNING"))
+    assert [exchange.call for exchange in core.exchanges].count("jobs.control.browse") == 3
