@@ -166,7 +166,6 @@ class Client:
             if error.status != 401:
                 raise
             why = f"UCloud does not accept a fresh access token; is the refresh token in {self._where} right?"
-            self._keep_token("")  # else each call would be sent with it although it is known to be of no use
             self._pauses.refuse(self._read_refresh_token(), why)
 
     def _accepted(self, answer: Any) -> Any:
@@ -236,14 +235,11 @@ class Client:
                 token = None
             if not isinstance(token, str) or not token:
                 raise CoreUnavailableError("UCloud gave no access token")
-            self._keep_token(token)
+            with suppress(StorageError):  # it is as good for this call; the next one asks for another
+                self._memory.keep(ACCESS, token)
             return token
         finally:
             self._lock.release()
-
-    def _keep_token(self, token: str) -> None:
-        with suppress(StorageError):  # it is as good for this call; the next one asks for another
-            self._memory.keep(ACCESS, token)
 
     def _read_refresh_token(self) -> str:
         try:
