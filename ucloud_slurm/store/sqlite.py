@@ -118,7 +118,8 @@ class Store:
     @property
     def rows_written(self) -> int:
         """How many rows this thread has changed since it has a connection."""
-        return self._connection().conn.total_changes
+        with _storage_errors(self.path):
+            return self._connection().conn.total_changes
 
     def close(self) -> None:
         """Closes the connection of this thread. Those of others may be in use, and close when their threads end."""
