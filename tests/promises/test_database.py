@@ -171,6 +171,16 @@ def test_a_damaged_file_is_refused_with_the_way_out_and_left_as_it_is(
     assert path.read_bytes() == before
 
 
+def test_the_log_of_a_lost_database_is_not_lost_too(tmp_path: Path) -> None:
+    path, log = tmp_path / "test.db", tmp_path / "test.db-wal"
+    log.write_bytes(b"rows of jobs")
+    assert sentence(path) == (
+        f"database.path: {path} cannot be used: it is missing, although its log is there; "
+        "restore a backup: ucloud-slurm database restore FILE"
+    )
+    assert (path.exists(), log.read_bytes()) == (False, b"rows of jobs")
+
+
 def test_a_database_that_lost_its_power_with_a_log_is_not_taken_for_damaged(tmp_path: Path) -> None:
     """After a power failure, pages of the file may be in the log only: SQLite brings them back."""
     path, copy = tmp_path / "test.db", tmp_path / "copy.db"

@@ -395,6 +395,21 @@ def test_a_few_jobs_without_a_trace_end_and_many_wait_for_the_administrator(worl
     assert ask("--json").stdout.count('"job"') == 0
 
 
+def test_while_the_administrator_decides_ucloud_is_asked_for_all_jobs_every_five_minutes(world: World) -> None:
+    for _ in range(5):
+        started(world)
+    old = backup(world)
+    pass_time(world, 120)
+    restore(world, old)
+    world.model.jobs.clear()
+    world.clock.advance(600)
+    asked = len(world.core.exchanges)
+    for _ in range(40):
+        assert world.work(15) is Result.NOT_ALL
+    lists = [each for each in world.core.exchanges[asked:] if each.call == "jobs.control.browse"]
+    assert 0 < len(lists) <= 3 * 4  # each comparison asks for three states, and perhaps for single jobs
+
+
 def test_one_job_without_a_trace_does_not_keep_the_others_waiting(world: World) -> None:
     gone, runs = started(world), started(world)
     old = backup(world)
