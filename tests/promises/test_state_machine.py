@@ -11,12 +11,10 @@ printed; ``SEED`` repeats them.
 import functools
 import os
 import random
-import shutil
-import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -35,15 +33,16 @@ from tests.support.deaths import LIFE, Answer, Fate, Life, Processes, call
 from tests.support.invariants import check, finish
 from tests.support.keys import next_key
 from tests.support.model import Model, ModelJob
+from tests.support.restore import backup, restore
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.ucloud.channel import Payer, Wallet
+from ucloud_slurm.web.create import EARLIER_SECONDS
 
 HUNT = int(os.environ.get("HUNT") or 0)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
 MEMORY = Path("/dev/shm")
 EXAMPLES = 15
-RESTORES = False  # whether an older copy of the database is put back; the worker must notice that, and reconcile
 DEADLY = st.integers(1, 3000)  # statements that a process executes before it dies; of a pass, or of a call
 MOST_JOBS = 4
 ENDS = [
@@ -111,8 +110,9 @@ class Lives(RuleBasedStateMachine):
         self.forged: list[ModelJob] = []
         self.locked = False  # as far as the provider knows
         self.core.accounts.set_quota(PLENTY)
-        self.database = self.world.provider.store.path
-        self.backup = self.database.with_name("backup")
+        self.backup: Path | None = None
+        self.restored: set[str] = set()
+        self.restores = 0
         self.port = int(core.url.rpartition(":")[2])
 
     def open(self) -> Provider:
@@ -136,7 +136,7 @@ class Lives(RuleBasedStateMachine):
         try:
             self.heal()
             finish(self.world)
-            check(self.world, self.ids, forged=self.forged)
+            check(self.world, self.ids, forged=self.forged, restored=self.restored, restores=self.restores)
             self.nothing_is_left()
         finally:
             self.stop()
@@ -172,19 +172,21 @@ class Lives(RuleBasedStateMachine):
         self.serve()
 
     @rule()
-    @only_if(lambda self: RESTORES and self.database.exists())
     def it_is_backed_up(self) -> None:
-        with closing(sqlite3.connect(self.database)) as source, closing(sqlite3.connect(self.backup)) as target:
-            source.backup(target)
+        self.backup = backup(self.world)
 
     @rule()
-    @only_if(lambda self: RESTORES and self.backup.exists())
+    @only_if(lambda self: self.backup)
     def the_backup_is_restored(self) -> None:
+        """Passes of the worker have ended since the backup, and UCloud has given up the calls of before."""
+        self.world.work(10)
+        self.clock.advance(EARLIER_SECONDS + 1)
         self.stop()
-        for file in self.database.parent.glob(f"{self.database.name}-*"):
-            file.unlink()
-        shutil.copy(self.backup, self.database)
+        restore(self.world, self.backup)
+        self.restored.update(self.ids)
+        self.restores += 1
         self.world.provider = self.open()
+        self.locked |= bool(self.world.provider.wallets.all_locked())
         self.serve()
 
     @rule(statements=DEADLY, seconds=st.integers(1, 100))
