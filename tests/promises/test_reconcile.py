@@ -1,6 +1,7 @@
 """P3, P4, P5: after a restore, a loss or a move nothing is reported that is wrong, nothing is lost and nothing billed twice."""
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -231,6 +232,21 @@ def test_a_later_attempt_of_a_submission_is_found_too(world: World, lost_answers
         world.work(60)
     assert len(world.model.of(job)) == 1
     assert world.row(job).slurm_id == world.slurm(job).run.id
+
+
+def test_a_backup_that_is_older_than_what_a_pass_has_reported_before_it_died_is_noticed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = started(world)
+    pass_time(world, 60)
+    old = backup(world)
+    with monkeypatch.context() as patch:
+        patch.setattr("ucloud_slurm.worker.run.record_outcome", lambda *_, **__: sys.exit())
+        with pytest.raises(SystemExit):
+            world.work(60)
+    assert world.booked(job) == 2
+    restore(world, old)
+    assert Generation(world.provider.store).is_behind()
 
 
 def test_a_wallet_that_was_filled_after_the_backup_stops_no_job(world: World) -> None:

@@ -113,6 +113,7 @@ class Lives(RuleBasedStateMachine):
         self.backup: Path | None = None
         self.restored: set[str] = set()
         self.restores = 0
+        self.uncertain: set[str] = set()  # jobs of which nobody knows any more what is theirs
         self.port = int(core.url.rpartition(":")[2])
 
     def open(self) -> Provider:
@@ -136,7 +137,8 @@ class Lives(RuleBasedStateMachine):
         try:
             self.heal()
             finish(self.world)
-            check(self.world, self.ids, forged=self.forged, restored=self.restored, restores=self.restores)
+            certain = [job_id for job_id in self.ids if job_id not in self.uncertain]
+            check(self.world, certain, forged=self.forged, restored=self.restored, restores=self.restores)
             self.nothing_is_left()
         finally:
             self.stop()
@@ -178,7 +180,11 @@ class Lives(RuleBasedStateMachine):
     @rule()
     @only_if(lambda self: self.backup)
     def the_backup_is_restored(self) -> None:
-        """Passes of the worker have ended since the backup, and UCloud has given up the calls of before."""
+        """Passes of the worker have ended since the backup, and UCloud has given up the calls of before.
+
+        Of a job that is not in the backup the nonce is lost, and only that tells it from what its owner has submitted under
+        its name and with its comment. That UCloud has withdrawn it is lost too, and UCloud does not name it any more.
+        """
         self.world.work(10)
         self.clock.advance(EARLIER_SECONDS + 1)
         self.stop()
@@ -187,6 +193,9 @@ class Lives(RuleBasedStateMachine):
         self.restores += 1
         self.world.provider = self.open()
         self.locked |= bool(self.world.provider.wallets.all_locked())
+        lost = [job_id for job_id in self.ids if self.world.provider.jobs.get(job_id) is None]
+        imitated = {job_id for job_id in lost if any(job in self.forged for job in self.model.of(job_id))}
+        self.uncertain |= imitated | (set(lost) - set(self.present()))
         self.serve()
 
     @rule(statements=DEADLY, seconds=st.integers(1, 100))

@@ -152,7 +152,8 @@ def _check_bills(world: World, jobs: Mapping[str, Collection[ModelJob]], restore
         used[wallet] = used.get(wallet, 0) + (world.model.cpu_seconds(followed) if followed is not None else 0)
         booked[wallet] = booked.get(wallet, 0) + units(world, job_id)
     for wallet, seconds in used.items():
-        assert abs(60 * booked[wallet] - seconds) <= 30 + 60 * restores, f"wallet {wallet}: {booked[wallet]} minutes for {seconds} s"
+        minutes = booked[wallet]
+        assert abs(60 * minutes - seconds) <= 30 + 60 * restores, f"wallet {wallet}: {minutes} minutes for {seconds} s"
 
 
 def units(world: World, job_id: str) -> int:
