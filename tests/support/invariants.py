@@ -47,14 +47,14 @@ def check(
     forged: Collection[ModelJob] = (),
     poor: bool = False,
     restored: Collection[str] = (),
-    restores: int = 0,
+    lost_rests: int = 0,
 ) -> None:
     """The invariants of these jobs, after :func:`finish`.
 
     :param forged: Slurm jobs that somebody else made
     :param poor: wallets went dry: what they could not pay is not booked
     :param restored: jobs that there were when an older database was put back, which has not all that was written of them
-    :param restores: how often that happened
+    :param lost_rests: how often it had an older rest of a unit of a wallet
     """
     assert world.provider.outbox.waiting() == 0, "every message has arrived"
     assert world.provider.jobs.open() == [], "every job has ended"
@@ -68,7 +68,9 @@ def check(
         else:
             _check_withdrawn(world, job_id, slurm)
     if not poor:
-        _check_bills(world, {job_id: [job for job in world.model.of(job_id) if job not in forged] for job_id in kept}, restores)
+        _check_bills(
+            world, {job_id: [job for job in world.model.of(job_id) if job not in forged] for job_id in kept}, lost_rests
+        )
 
 
 def _is_duplicate(job: ModelJob) -> bool:
@@ -137,7 +139,7 @@ def _check_messages(world: World, job_id: str, *, restored: bool) -> None:
             assert update["status"] in heard
 
 
-def _check_bills(world: World, jobs: Mapping[str, Collection[ModelJob]], restores: int) -> None:
+def _check_bills(world: World, jobs: Mapping[str, Collection[ModelJob]], lost_rests: int) -> None:
     """What each wallet was charged is what Slurm has counted for it, to half a unit.
 
     An older database has an older rest of a unit of each wallet, and nobody knows what the jobs that have ended since
@@ -153,7 +155,7 @@ def _check_bills(world: World, jobs: Mapping[str, Collection[ModelJob]], restore
         booked[wallet] = booked.get(wallet, 0) + units(world, job_id)
     for wallet, seconds in used.items():
         minutes = booked[wallet]
-        assert abs(60 * minutes - seconds) <= 30 + 60 * restores, f"wallet {wallet}: {minutes} minutes for {seconds} s"
+        assert abs(60 * minutes - seconds) <= 30 + 60 * lost_rests, f"wallet {wallet}: {minutes} minutes for {seconds} s"
 
 
 def units(world: World, job_id: str) -> int:
