@@ -1,6 +1,7 @@
 """P3, P4, P5: after a restore, a loss or a move nothing is reported that is wrong, nothing is lost and nothing billed twice."""
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from ucloud_slurm.cli.main import main
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.job_state import JobPhase
+from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.worker import reconcile as worker_reconcile
 from ucloud_slurm.worker.comparison import Act
 from ucloud_slurm.worker.reconcile import Outcome
@@ -230,6 +232,39 @@ def test_a_later_attempt_of_a_submission_is_found_too(world: World, lost_answers
         world.work(60)
     assert len(world.model.of(job)) == 1
     assert world.row(job).slurm_id == world.slurm(job).run.id
+
+
+def test_a_backup_that_is_older_than_what_a_pass_has_reported_before_it_died_is_noticed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = started(world)
+    pass_time(world, 60)
+    old = backup(world)
+    with monkeypatch.context() as patch:
+        patch.setattr("ucloud_slurm.worker.run.record_outcome", lambda *_, **__: sys.exit())
+        with pytest.raises(SystemExit):
+            world.work(60)
+    assert world.booked(job) == 2
+    restore(world, old)
+    assert Generation(world.provider.store).is_behind()
+
+
+def test_a_wallet_that_was_filled_after_the_backup_stops_no_job(world: World) -> None:
+    if not world.provider.era.has_channel:
+        pytest.skip("this Core names no wallets")
+    payer = Payer.of("user", None, "example-compute")
+    world.provider.wallets.handled(world.clock())
+    world.provider.wallets.found(payer, locked=True)
+    old = backup(world)
+    world.provider.wallets.found(payer, locked=False)
+    job = started(world)
+    pass_time(world, 120)
+    restore(world, old)
+    other = world.submit()
+    pass_time(world, 120)
+    assert [world.core.job(job).state, world.core.job(other).state] == ["RUNNING", "IN_QUEUE"]
+    assert [row.stop for row in world.provider.jobs.open()] == [None, None]
+    assert world.provider.wallets.replay_from() == 0.0, "the channel says of every wallet how it is now"
 
 
 # -- while it is behind -----------------------------------------------------------------------------------------

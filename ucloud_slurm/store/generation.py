@@ -43,8 +43,14 @@ class Generation:
         with suppress(OSError):
             if self._store.rows_written == self._written and 0 <= now - self._path.stat().st_mtime < ADVANCE_SECONDS:
                 return
-        if self.is_behind():
-            return
+        if not self.is_behind():
+            self.count_up(now)
+
+    def count_up(self, now: float) -> None:
+        """Counts up, before something is reported: what comes after it may never come to its end.
+
+        :param now: seconds since the epoch
+        """
         if not self._has_file(now):
             return
         self._store.change("update generation set number = number + 1")

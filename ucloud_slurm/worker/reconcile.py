@@ -248,3 +248,4 @@ def _finish(provider: Provider, differences: Sequence[Difference], answers: _Ans
             provider.observations.record_known_state(job_id, state)
     if behind:
         provider.outbox.assume_sent()
+        provider.wallets.forget_locks()
