@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.sandbox.cluster import Cluster, ClusterSettings
 from tests.sandbox.core import SimulatedCore
 from tests.sandbox.installation import Installation
 from tests.sandbox.outage.broken import BUILDS, spoil
@@ -15,6 +16,7 @@ from tests.sandbox.outage.deck import Deck
 from tests.sandbox.outage.tools import distort
 from tests.sandbox.outage.truth import Run, without_second_lives
 from tests.sandbox.outage.wire import TO_UCLOUD, Wire
+from tests.sandbox.outage.wrappers import Wrappers
 
 ROWS = "1\x1fRUNNING\x1f1795000000\n2\x1fCOMPLETED\x1f1795000001\n"
 QUEUE = ("--format=JobID,State,SubmitTime", "--delimiter=\x1f")
@@ -86,6 +88,41 @@ def test_the_wire_loses_an_answer_repeats_a_request_and_refuses_one_job() -> Non
     finally:
         wire.close()
         core.stop()
+
+
+def test_a_call_that_ucloud_takes_once_is_not_repeated_by_the_wire() -> None:
+    core = SimulatedCore()
+    core.start()
+    wire = Wire(core.url, ("twice",), random.Random(1))
+    wire.part = 1.0
+    try:
+        with pytest.raises(requests.ConnectionError):
+            requests.post(f"{wire.url}/api/providers/integration/control/approveConnection", json={}, timeout=10)
+        assert (wire.met, len(core.exchanges)) == ({"answer lost": 1}, 1)
+    finally:
+        wire.close()
+        core.stop()
+
+
+def test_of_every_so_many_submissions_that_slurm_has_done_one_loses_its_answer(tmp_path: Path) -> None:
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text('#!/bin/sh\n[ "$1" = refused ] && exit 1\necho 4711\n')
+    sbatch.chmod(0o755)
+    cluster = Cluster(ClusterSettings(folder=tmp_path / "cluster"))
+    cluster.commands = tmp_path
+    wrappers = Wrappers(cluster, tmp_path / "rig")
+
+    def submit(*arguments: str) -> str:
+        command = [str(wrappers.folder / "sbatch"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout
+
+    wrappers.spoil_submissions(3)
+    assert [submit(), submit("refused"), submit(), submit()] == ["4711\n", "", "", "4711\n"]
+    assert wrappers.met() == {"sbatch fails-after": 1}
+    assert [submit() for _ in range(3)] == ["4711\n", "", "4711\n"]
+    wrappers.calm()
+    assert [submit() for _ in range(3)] == ["4711\n"] * 3
+    assert wrappers.met() == {"sbatch fails-after": 1, "sbatch dies-after": 1}
 
 
 def run(state: str, submitted: str) -> Run:

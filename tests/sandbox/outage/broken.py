@@ -36,17 +36,17 @@ BUILDS: Mapping[str, Broken] = {
         ("doubled",),
     ),
     "lost-row": Broken(
-        "a message counts as delivered before it is sent",
+        "a message that waits gives its place to the next one",
         (
             Change(
-                "worker/delivery.py",
-                "    provider.core.update([_timely(provider, message) for message in messages])\n"
-                '    provider.outbox.mark_done(messages, MessageOutcome.DELIVERED, "", provider.now())\n',
-                '    provider.outbox.mark_done(messages, MessageOutcome.DELIVERED, "", provider.now())\n'
-                "    provider.core.update([_timely(provider, message) for message in messages])\n",
+                "store/outbox.py",
+                '            db.table("outbox").insert(row)\n',
+                "            waits = 'outcome is null and job_id = ? and kind = ?'\n"
+                '            self._store.change(f"delete from outbox where {waits}", [job_id, kind])\n'
+                '            db.table("outbox").insert(row)\n',
             ),
         ),
-        ("messages", "states"),
+        ("messages",),
     ),
     "invented-state": Broken(
         "a Slurm that does not answer has no jobs",

@@ -20,9 +20,16 @@ class Deck(Generic[T]):
         self._weights = weights
         self._left = [*reversed(first)]
 
-    def draw(self) -> T:
-        """The next card."""
+    @property
+    def next(self) -> T:
+        """The card that is drawn next."""
         if not self._left:
             self._left = [kind for kind, number in self._weights.items() for _ in range(number)]
             self._chance.shuffle(self._left)
-        return self._left.pop()
+        return self._left[-1]
+
+    def draw(self) -> T:
+        """Draws the next card."""
+        card = self.next
+        self._left.pop()
+        return card

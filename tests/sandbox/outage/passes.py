@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from tests.sandbox.site import Site
 
-SPARED = 2
+SPARED = 1
 """Passes between two that are killed: on a slow machine nothing would be done otherwise."""
 DONE = (0, 75, -signal.SIGKILL, -signal.SIGTERM)
 """How a pass may end; 75 says that Slurm or UCloud was not reached."""
@@ -78,6 +78,14 @@ class Passes:
             wanted = self.number + 1 + SPARED
             there = self._begun.wait_for(lambda: self.number >= wanted or self._over.is_set(), seconds)
             return self._process if there else None
+
+    def wait(self, number: int, seconds: float, over: threading.Event) -> None:
+        """Waits until so many have begun.
+
+        :param over: ends that early
+        """
+        with self._begun:
+            self._begun.wait_for(lambda: self.number >= number or self._over.is_set() or over.is_set(), seconds)
 
     def kill(self) -> bool:
         """See :class:`Part`."""

@@ -70,7 +70,7 @@ class Told:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def drawn(number: int, seed: int, weights: Mapping[str, int]) -> list[Plan]:
+def drawn(number: int, seed: str, weights: Mapping[str, int]) -> list[Plan]:
     """So many stories.
 
     :param weights: how often there is which life

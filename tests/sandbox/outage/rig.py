@@ -32,13 +32,13 @@ PRODUCTS: tuple[dict[str, Any], ...] = tuple(
     for name, cpus in (("example-compute-1", 1), ("example-compute-4", 2))
 )
 FIRST_ID = 2_000_000
-PASS_SECONDS = 1.5
+PASS_SECONDS = 1.0
 SLURM_SECONDS = 90.0
 TABLES: Mapping[str, Mapping[str, Any]] = {
     "jobs": {"folder": "{home}/ucloud-jobs", "grace": "5s", "quiet": "12s"},
     "slurm": {"timeout": "4s", "submit_per_second": 1000.0},
     "accounting": {"every": "0s"},
-    "ucloud": {"timeout": "4s", "compare_every": "30s"},
+    "ucloud": {"timeout": "4s", "compare_every": "1h"},
 }
 
 
@@ -129,8 +129,9 @@ class Rig:
     def calm(self) -> None:
         """Nothing is disturbed any more, and everything runs."""
         self.over.set()
-        for each in (self.wrappers, self.to_ucloud, self.to_provider):
-            each.clear()
+        self.wrappers.calm()
+        self.to_ucloud.clear()
+        self.to_provider.clear()
         self.core.faults.clear()
         self.ucloud.start()
         start_all([*self.daemons, *self.services])
@@ -152,6 +153,10 @@ class Rig:
             db.row_factory = sqlite3.Row
             return [dict(row) for row in db.execute(sql, values)]
 
+    def live(self) -> int:
+        """How many jobs the service follows in Slurm."""
+        return int(self.rows("select count(*) as number from jobs where phase = 'live'")[0]["number"])
+
     def slurm_id(self, job_id: str) -> int | None:
         """The number of a job in Slurm, as far as the service knows it."""
         found = self.rows("select slurm_id from jobs where id = ?", job_id)
@@ -160,7 +165,7 @@ class Rig:
     def slurm(self, *argv: str, user: str | None = None, stdin: str = "") -> str | None:
         """What a command of Slurm prints, tried until the cluster does it; None where it does not do it."""
         deadline = time.monotonic() + SLURM_SECONDS
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not self.over.is_set():
             try:
                 return self.cluster.run(*argv, user=user, stdin=stdin, timeout=15)
             except CommandFailed as failed:
@@ -168,7 +173,7 @@ class Rig:
                     return None
             except subprocess.TimeoutExpired:
                 pass
-            time.sleep(0.3)
+            self.over.wait(0.3)
         return None
 
     def administer(self) -> None:
@@ -186,14 +191,15 @@ class Rig:
                 if "launch failed" in reason or reason == "BeginTime":
                     self.cluster.run("scontrol", "update", f"JobId={number}", "StartTime=now", timeout=5)
 
-    def wait_quiet(self, seconds: float) -> list[str]:
+    def wait_quiet(self, seconds: float, *, repetitions: bool = True) -> list[str]:
         """Waits until no job is open and no message waits.
 
+        :param repetitions: nor one that is to be sent once more
         :returns: what is left after that time, in sentences
         """
         deadline = time.monotonic() + seconds
-        while left := self._left():
-            if time.monotonic() > deadline:
+        while left := self._left(repetitions=repetitions):
+            if time.monotonic() > deadline or self.core.ended is not None:
                 return left
             time.sleep(1.0)
             self.administer()
@@ -201,9 +207,11 @@ class Rig:
                 self._end_runaways()
         return []
 
-    def _left(self) -> list[str]:
+    def _left(self, *, repetitions: bool) -> list[str]:
         jobs = self.rows("select id, phase, slurm_id, slurm_state from jobs where phase in ('accepted', 'submitting', 'live')")
-        messages = self.rows("select id, job_id, kind from outbox where outcome is null or repeat_at is not null")
+        messages = self.rows(
+            "select id, job_id, kind from outbox where outcome is null or (repeat_at is not null and ?)", repetitions
+        )
         return [f"job {json.dumps(row)}" for row in jobs] + [f"message {json.dumps(row)}" for row in messages]
 
     def _end_runaways(self) -> None:

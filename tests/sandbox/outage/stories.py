@@ -2,10 +2,11 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import replace
+from itertools import takewhile
 
 from tests.sandbox.core import CoreError
 from tests.sandbox.core.era import FINAL
@@ -33,6 +34,7 @@ class Stories:
         self._core = rig.core
         self._seed = seed
         self._given_up = False
+        self._drawn = 0
         self.told = Told()
         self._lives: dict[str, Callable[[Plan, str], None]] = {
             "ends": lambda _, __: None,
@@ -51,21 +53,23 @@ class Stories:
             "imitated": self._imitated,
         }
 
-    def play(self, number: int, at_once: int, done: Callable[[int], None]) -> None:
-        """Plays so many, and comes back when all of them are over.
+    def play(self, number: int, at_once: int, done: Callable[[], None]) -> None:
+        """Plays so many that were not played before, and comes back when all of them are over.
 
         :param at_once: how many are under way at a time
-        :param done: gets how many are over
+        :param done: is called after each
         """
-        plans = drawn(number, self._seed, self._weights)
+        plans = drawn(number, f"{self._seed} {self._drawn}", self._weights)
+        self._drawn += number
         with ThreadPoolExecutor(at_once) as pool:
             under_way = [pool.submit(self._play, plan) for plan in plans]
             try:
-                for count, story in enumerate(as_completed(under_way), start=1):
+                for story in as_completed(under_way):
                     story.result()
-                    done(count)
+                    done()
             except BaseException:
                 self._given_up = True  # who waits comes back
+                self._rig.over.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
@@ -94,12 +98,12 @@ class Stories:
         fault = {"sent twice": "twice", "sent twice at once": "twice at once"}.get(plan.create)
         if fault is not None:
             self._rig.to_provider.arm(fault, "/jobs")
-        for _ in range(TRIES):
+        for _ in self._tries():
             with suppress(CoreError):
                 return self._core.submit_many([self._request(plan)])[0]
             with self.told.lock:
                 self.told.failed += 1
-            self._rig.over.wait(plan.chance.uniform(0.3, 3))
+            self._rig.over.wait(plan.chance.uniform(1, 5))
         raise TimeoutError(f"it was not accepted in {TRIES} attempts")
 
     def _raw(self, plan: Plan) -> list[str]:
@@ -111,14 +115,14 @@ class Stories:
         def once() -> int:
             return self._core.call("POST", "/ucloud/example/jobs", {"items": items}, plan.owner)[0]
 
-        for _ in range(TRIES):
+        for _ in self._tries():
             if plan.create == "two at once":
                 other = threading.Thread(target=_quietly, args=(once,))
                 other.start()
             with suppress(CoreError):
                 if once() == 200:
                     break
-            self._rig.over.wait(plan.chance.uniform(0.3, 2))
+            self._rig.over.wait(plan.chance.uniform(1, 4))
         else:
             raise TimeoutError(f"it was not accepted in {TRIES} attempts")
         if plan.create == "repeated":
@@ -210,15 +214,22 @@ class Stories:
     def _terminate(self, job: str) -> None:
         self._ask(job, lambda: self._core.terminate(job))
 
+    @property
+    def _over(self) -> bool:
+        return self._given_up or self._core.ended is not None
+
+    def _tries(self) -> Iterator[int]:
+        return takewhile(lambda _: not self._over, range(TRIES))
+
     def _ask(self, job: str, ask: Callable[[], None]) -> None:
         """What a person asks of a job, again until it is answered with success, or the job has ended."""
-        for _ in range(TRIES):
+        for _ in self._tries():
             if self._core.job(job).final:
                 return
             try:
                 ask()
             except CoreError:
-                time.sleep(0.5)
+                self._rig.over.wait(0.5)
             else:
                 return
 
@@ -226,7 +237,7 @@ class Stories:
         """Does something to a job until its state, or its end, is there: a slurmctld that is killed forgets what was done."""
         deadline = time.monotonic() + WAIT_SECONDS
         wanted = FINAL | {state}
-        while self._core.job(job).state not in wanted and time.monotonic() < deadline and not self._given_up:
+        while self._core.job(job).state not in wanted and time.monotonic() < deadline and not self._over:
             act()
             with suppress(TimeoutError):
                 self._reach(job, state, AGAIN_SECONDS)
@@ -241,7 +252,7 @@ class Stories:
             return
         wanted = FINAL | {state}
         try:
-            self._core.wait_until(lambda: self._given_up or self._core.job(job).state in wanted, seconds, state or "its end")
+            self._core.wait_until(lambda: self._over or self._core.job(job).state in wanted, seconds, state or "its end")
         except TimeoutError:
             raise TimeoutError(f"job {job} is {self._core.job(job).state}, and not {state or 'at its end'}") from None
 

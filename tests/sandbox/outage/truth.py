@@ -129,7 +129,7 @@ def examine(rig: Rig, told: Told, left: Sequence[str]) -> Findings:
         _job(findings, told, job, mine.get(job_id, []))
     _failed_creates(findings, mine, {*accepted, *told.forgotten})
     _wallets(findings, rig, mine, told)
-    _messages(findings, rig, accepted, told)
+    _messages(findings, rig, accepted, mine, told)
     _foreign(findings, rig, told.imitations)
     findings.harm += [f"UCloud has ended: {rig.core.ended}"] * (rig.core.ended is not None)
     findings.harm += sorted(set(rig.core.protocol_errors))
@@ -184,8 +184,10 @@ def _wallets(findings: Findings, rig: Rig, mine: Mapping[str, Sequence[Run]], to
             findings.wallets.append(f"{payer}: UCloud has {account.usage} minutes, Slurm {used[payer] / MINUTE:.2f}")
 
 
-def _messages(findings: Findings, rig: Rig, accepted: Mapping[str, CoreJob], told: Told) -> None:
-    """Each state that was to be told has arrived, in order, and nothing waits or was refused that UCloud knows."""
+def _messages(
+    findings: Findings, rig: Rig, accepted: Mapping[str, CoreJob], mine: Mapping[str, Sequence[Run]], told: Told
+) -> None:
+    """Each state that was written, and that a job ran, has arrived, in order; nothing was refused of what UCloud knows."""
     sent: dict[str, list[str]] = defaultdict(list)
     for row in rig.rows("select job_id, body, outcome from outbox where kind = 'update' order by id"):
         state = json.loads(row["body"])["update"].get("state")
@@ -195,6 +197,8 @@ def _messages(findings: Findings, rig: Rig, accepted: Mapping[str, CoreJob], tol
         was = [change.state for change in job.states]
         if _changes(["IN_QUEUE", *sent[job_id]]) != _changes(was) and job_id not in told.refused:
             findings.messages.append(f"job {job_id} ({told.jobs.get(job_id)}): sent {sent[job_id]}, UCloud has {was}")
+        if "RUNNING" not in was and any(run.seconds for run in mine.get(job_id, [])):
+            findings.messages.append(f"job {job_id} ({told.jobs.get(job_id)}) ran, and UCloud has {was}")
     for row in rig.rows("select job_id, kind, answer from outbox where outcome = 'parked'"):
         if row["job_id"] in accepted:
             findings.messages.append(f"job {row['job_id']}: a message ({row['kind']}) was refused: {row['answer']}")

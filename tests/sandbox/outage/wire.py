@@ -17,6 +17,8 @@ CONNECTION = re.compile(rb"(?im)^(connection|keep-alive):[^\r\n]*\r\n")
 ID = re.compile(rb'"id":\s*"(\d+)"')
 TO_UCLOUD = ("unsent", "answer lost", "half an answer", "twice", "HTML", "429", "503", "502", "slow")
 TO_PROVIDER = ("unsent", "answer lost", "twice", "twice at once", "slow")
+ONCE = "/approveConnection"
+"""UCloud ends at the second of two; a provider sends it once after each clearing, whatever a network makes of that."""
 CANNED = {
     "HTML": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
     % (len(HTML), HTML),
@@ -109,6 +111,8 @@ class Wire:
                     return fault
             if self._chance.random() < self.part:
                 fault = self._chance.choice(self._faults)
+                if fault == "twice" and request.line.endswith(ONCE):
+                    fault = "answer lost"
                 self.met[fault] += 1
                 return fault
         return None

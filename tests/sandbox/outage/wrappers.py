@@ -27,8 +27,9 @@ if [ -e "$F" ] && mv "$F" "$F.$$" 2>/dev/null; then
     mv "$F.$$" "{tokens}/met.{name}.$$.$KIND"
     exec /usr/bin/python3 -I -S {distort} "$KIND" {real} "$@"
 fi
-exec {real} "$@"
+exec {plain} "$@"
 """
+SUBMISSIONS = "submissions"
 
 
 class Wrappers:
@@ -52,7 +53,10 @@ class Wrappers:
         for name in FAULTS:
             stub = self.folder / name
             real = cluster.commands / name
-            stub.write_text(STUB.format(tokens=self._tokens, name=name, distort=program, real=real), encoding="utf-8")
+            counted = f"/usr/bin/python3 -I -S {program} {distort.COUNTED} {real}"
+            plain = counted if name == "sbatch" else str(real)
+            text = STUB.format(tokens=self._tokens, name=name, distort=program, real=real, plain=plain)
+            stub.write_text(text, encoding="utf-8")
             stub.chmod(0o755)
         for name in PLAIN:
             (self.folder / name).symlink_to(cluster.commands / name)
@@ -68,10 +72,21 @@ class Wrappers:
         command = chance.choice([*FAULTS, "sbatch", "squeue", "sacct"])
         self.spoil(command, chance.choice(FAULTS[command]))
 
+    def spoil_submissions(self, every: int) -> None:
+        """Of every so many submissions that Slurm has done, one is spoilt: its answer is lost."""
+        count = self._tokens / SUBMISSIONS
+        count.write_text(f"0 {every}\n", encoding="utf-8")
+        count.chmod(0o666)
+
     def clear(self) -> None:
-        """Nothing is spoilt any more."""
+        """No single call is spoilt any more."""
         for command in FAULTS:
             (self._tokens / command).unlink(missing_ok=True)
+
+    def calm(self) -> None:
+        """Nothing is spoilt any more."""
+        self.clear()
+        (self._tokens / SUBMISSIONS).unlink(missing_ok=True)
 
     def met(self) -> Counter[str]:
         """How often a call was spoilt, by command and kind."""

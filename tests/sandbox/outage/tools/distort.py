@@ -1,16 +1,22 @@
 """Runs one of Slurm's commands and spoils its answer: ``distort.py KIND COMMAND ARGUMENT...``; only what Python brings."""
 
+import fcntl
 import os
 import re
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 HANG_SECONDS = 60.0
 TIMED_OUT = "error: Unable to contact slurm controller (connect failure)\n"
 SUBMIT_TIMED_OUT = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n"
 SEPARATOR = "\x1f"
 AN_HOUR = 3600
+COUNTED = "counted"
+AFTER = ("fails-after", "dies-after", "hangs-after", "half", "garbage")
+TOKENS = Path(__file__).parent.parent / "tokens"
 
 
 def main() -> None:
@@ -23,6 +29,8 @@ def main() -> None:
     if kind == "nothing":  # an empty list that is none: Slurm's commands print it while the controller is away
         _end("", f"{command.rpartition('/')[2]}: {TIMED_OUT}", 0)
     done = subprocess.run([command, *arguments], capture_output=True, text=True, check=False)
+    if kind == COUNTED:
+        kind = _due() if done.returncode == 0 else ""
     if kind == "hangs-after":
         time.sleep(HANG_SECONDS)
     if kind == "fails-after":
@@ -32,6 +40,23 @@ def main() -> None:
     spoilt = _spoilt(kind, done.stdout, arguments)
     noise = "error: spank: plugin x11.so: cannot open shared object\n" if kind == "noise" else done.stderr
     _end(spoilt, noise, done.returncode)
+
+
+def _due() -> str:
+    """How this submission, which Slurm has, is spoilt: every so many of them are, each time in the next way.
+
+    :returns: nothing where it is not
+    """
+    with suppress(FileNotFoundError), (TOKENS / "submissions").open("r+") as count:
+        fcntl.flock(count, fcntl.LOCK_EX)
+        number, every = (int(word) for word in count.read().split())
+        count.seek(0)
+        count.write(f"{number + 1} {every}\n")
+        if number % every == every // 2:
+            kind = AFTER[number // every % len(AFTER)]
+            (TOKENS / f"met.sbatch.{os.getpid()}.{kind}").touch()
+            return kind
+    return ""
 
 
 def _spoilt(kind: str, printed: str, arguments: list[str]) -> str:
