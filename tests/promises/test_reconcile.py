@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -311,6 +312,19 @@ def test_while_it_is_behind_a_repeated_create_makes_no_second_slurm_job(world: W
     drain(world)
     assert len(world.model.of(new_job)) == 1
     assert world.row(new_job).slurm_id == world.slurm(new_job).run.id
+
+
+def test_while_it_is_behind_the_owner_of_an_imitated_job_hears_of_it(world: World) -> None:
+    behind(world)
+    world.model.lose_answers = 1
+    job = world.submit()
+    submission = world.slurm(job).submission
+    world.model.add(replace(submission, comment=submission.comment.rpartition(":")[0]))
+    world.clock.advance(120)
+    world.model.accounting = True
+    drain(world)
+    said = [update["status"] for update in world.core.job(job).updates]
+    assert [text for text in said if "was not submitted by this provider" in text]
 
 
 def test_while_it_is_behind_a_job_can_be_terminated(world: World) -> None:
