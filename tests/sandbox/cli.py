@@ -179,9 +179,10 @@ def attack(cluster: "Cluster", only: str | None, load: bool, out: Path | None) -
 def outage(cluster: "Cluster", seed: int | None, stories: int, out: Path | None, *, short: bool, broken: str | None) -> None:
     """Stop and kill every part at seeded instants while a thousand jobs live, and compare everything in the end (root).
 
-    Takes about twenty minutes. Exits with 0 only if nothing was lost, doubled, invented or billed wrongly; with a broken
-    build, only if the short form has found out. The seed decides what happens and in which order; when it happens is
-    also up to the machine.
+    Takes about twenty minutes, or a few with --stories 250; there are at least half as many kills as stories, so that runs of
+    several seeds add up to a long one. Exits with 0 only if nothing was lost, doubled, invented or billed wrongly; with a
+    broken build, only if the short form has found out. The seed decides what happens and in which order; when it happens
+    is also up to the machine.
     """
     from tests.sandbox.outage.broken import named
     from tests.sandbox.outage.run import BROKEN, SHORT, Kit, sized

@@ -46,9 +46,9 @@ SPOILT_PART = 0.12
 """Of the requests in either direction."""
 FIRST = (AWAY, "kill slurmctld", "kill slurmd")
 """Of the daemons, in this order: without munged neither squeue nor sacct answers."""
-ENOUGH_LIVE, ENOUGH_PASSES, AWAY_SECONDS = 8, 4, 20.0
-"""munged goes away when so many jobs live, and stays away for so many passes: what invents an end has time for it."""
-AHEAD, MOST_KILLS = 10, 0.75
+ENOUGH_LIVE, ENOUGH_PASSES, AWAY_SECONDS = 8, 4, 90.0
+"""munged goes away when so many jobs live, and stays away for so many whole passes: what invents an end has time for it."""
+AHEAD, MOST_KILLS = 10, 0.6
 """There are at most so many kills, and so many more for each story that is over: on a slow machine too the stories go on."""
 ADMINISTER_SECONDS = 4.0
 SUBMISSIONS = 20
@@ -140,7 +140,7 @@ class Disturbances:
 
     def _disturb(self, parts: dict[str, Part], card: str, chance: random.Random) -> None:
         how, _, name = card.partition(" ")
-        before = self._rig.passes.number
+        before = self._rig.passes.whole
         part = parts[name] if name in parts else chance.choice([each for each in parts.values() if each.name.startswith(name)])
         away = chance.uniform(*LONG_AWAY) if how == "away" or chance.random() < LONG_PART else chance.uniform(0, 2)
         if how == "freeze":

@@ -53,6 +53,11 @@ class Passes:
             self._begun.notify_all()
         self._thread.join()
 
+    @property
+    def whole(self) -> int:
+        """How many have ended by themselves."""
+        return sum(number for status, number in self.ends.copy().items() if status >= 0)
+
     def wrong(self) -> int:
         """How many have ended in a way that nobody expects."""
         return sum(number for status, number in self.ends.items() if status not in DONE)
@@ -80,12 +85,12 @@ class Passes:
             return self._process if there else None
 
     def wait(self, number: int, seconds: float, over: threading.Event) -> None:
-        """Waits until so many have begun.
+        """Waits until so many were whole.
 
         :param over: ends that early
         """
         with self._begun:
-            self._begun.wait_for(lambda: self.number >= number or self._over.is_set() or over.is_set(), seconds)
+            self._begun.wait_for(lambda: self.whole >= number or self._over.is_set() or over.is_set(), seconds)
 
     def kill(self) -> bool:
         """See :class:`Part`."""

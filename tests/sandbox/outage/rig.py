@@ -34,6 +34,8 @@ PRODUCTS: tuple[dict[str, Any], ...] = tuple(
 FIRST_ID = 2_000_000
 PASS_SECONDS = 1.0
 SLURM_SECONDS = 90.0
+TOO_LATE = ("Invalid job id", "already", "no longer pending")
+"""What Slurm answers of a job that has gone on, or has ended."""
 TABLES: Mapping[str, Mapping[str, Any]] = {
     "jobs": {"folder": "{home}/ucloud-jobs", "grace": "5s", "quiet": "12s"},
     "slurm": {"timeout": "4s", "submit_per_second": 1000.0},
@@ -169,7 +171,7 @@ class Rig:
             try:
                 return self.cluster.run(*argv, user=user, stdin=stdin, timeout=15)
             except CommandFailed as failed:
-                if "Invalid job id" in str(failed) or "already" in str(failed):
+                if any(answer in str(failed) for answer in TOO_LATE):
                     return None
             except subprocess.TimeoutExpired:
                 pass
