@@ -13,6 +13,7 @@ from tests.sandbox.core import SimulatedCore
 from tests.sandbox.installation import Installation
 from tests.sandbox.outage.broken import BUILDS, spoil
 from tests.sandbox.outage.deck import Deck
+from tests.sandbox.outage.memory import Forgotten, forgotten
 from tests.sandbox.outage.tools import distort
 from tests.sandbox.outage.truth import Run, without_second_lives
 from tests.sandbox.outage.wire import TO_UCLOUD, Wire
@@ -135,8 +136,24 @@ def test_an_end_that_slurm_has_forgotten_counts_as_it_was() -> None:
     log = "_slurm_rpc_kill_job: REQUEST_KILL_JOB JobId=9 uid 0"
     assert without_second_lives({"7": ["SUCCESS"]}, {"7": [first, run("FAILED", "2026-01-01T00:00:09")]}, "") == (
         {"7": [first]},
-        1,
+        {"7"},
     )
-    assert without_second_lives({"7": ["SUCCESS"]}, {"7": [cancelled]}, log)[1] == 1
-    assert without_second_lives({"7": ["SUCCESS"]}, {"7": [cancelled]}, "") == ({"7": [cancelled]}, 0)
-    assert without_second_lives({"7": ["SUCCESS"]}, {"7": [again]}, log) == ({"7": [again]}, 0)
+    assert without_second_lives({"7": ["SUCCESS"]}, {"7": [cancelled]}, log)[1] == {"7"}
+    assert without_second_lives({"7": ["SUCCESS"]}, {"7": [cancelled]}, "") == ({"7": [cancelled]}, set())
+    assert without_second_lives({"7": ["SUCCESS"]}, {"7": [again]}, log) == ({"7": [again]}, set())
+
+
+KILLED = """_slurm_rpc_submit_batch_job: JobId=9 InitPrio=1 usec=282
+_slurm_rpc_submit_batch_job: JobId=10 InitPrio=1 usec=282
+_job_complete: JobId=9 WEXITSTATUS 3
+Recovered JobId=9 Assoc=10
+Recovered information about 1 jobs
+_slurm_rpc_submit_batch_job: JobId=10 InitPrio=1 usec=282
+"""
+
+
+def test_what_a_killed_slurmctld_has_forgotten_is_in_its_log() -> None:
+    assert forgotten(KILLED) == Forgotten(jobs=frozenset({10}), ends=frozenset({9}))
+    failed, again = run("NODE_FAIL", "2026-01-01T00:00:00"), run("CANCELLED", "2026-01-01T00:00:09")
+    assert without_second_lives({"7": ["FAILURE"]}, {"7": [failed, again]}, KILLED) == ({"7": [failed]}, {"7"})
+    assert without_second_lives({"7": ["FAILURE"]}, {"7": [failed, again]}, "") == ({"7": [failed, again]}, set())

@@ -54,6 +54,7 @@ class Told:
     :ivar refused: ids of those whose messages UCloud refuses for a while
     :ivar payers: who pays for these
     :ivar taken_back: ends that Slurm itself forgot when it was killed, known when all is compared
+    :ivar gone: jobs that Slurm itself forgot when it was killed, of which UCloud has a failure; known then too
     :ivar imitations: Slurm's numbers of jobs of others
     :ivar stuck: what did not come, in sentences
     """
@@ -64,6 +65,7 @@ class Told:
     refused: set[str] = field(default_factory=set)
     payers: dict[str, str] = field(default_factory=dict)
     taken_back: int = 0
+    gone: int = 0
     imitations: list[int] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     creates: Counter[str] = field(default_factory=Counter)

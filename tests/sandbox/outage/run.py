@@ -76,6 +76,7 @@ class Report:
     jobs: int = 0
     failed_creates: int = 0
     taken_back: int = 0
+    gone: int = 0
     kills: Counter[str] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
@@ -110,6 +111,7 @@ class Report:
             ("kills of living processes", _sum(self.kills)),
             ("stops, freezes, rotations", _sum(self.others)),
             ("answers spoilt", _sum(self.faults)),
+            ("jobs that Slurm itself forgot when it was killed", self.gone),
             ("ends that Slurm itself forgot when it was killed", self.taken_back),
             ("passes, by how they ended", _sum(self.passes)),
             ("seconds, and then until quiet", f"{self.seconds:.0f}, {self.quiet_after:.0f}"),
@@ -155,7 +157,7 @@ def play(cluster: Cluster, installation: Installation, seed: int, size: Size, sa
     told = stories.told
     report.stories, report.creates = Counter(told.jobs.values()), told.creates
     report.jobs, report.failed_creates = len(told.jobs), told.failed
-    report.taken_back = told.taken_back
+    report.taken_back, report.gone = told.taken_back, told.gone
     report.kills, report.others = disturbances.kills, disturbances.others
     report.faults = rig.wrappers.met() + _named("to UCloud", rig.to_ucloud.met) + _named("to provider", rig.to_provider.met)
     report.passes = Counter({str(status): number for status, number in rig.passes.ends.items()})

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, fields, replace
 
 from tests.sandbox.core import CoreJob
 from tests.sandbox.core.era import FINAL
+from tests.sandbox.outage.memory import forgotten
 from tests.sandbox.outage.plans import Told
 from tests.sandbox.outage.rig import CATEGORY, LINKS, PROJECT, Rig
 
 MINUTE = 60
 HALF_A_UNIT = 30  # CPU-seconds
 FIELDS = "JobIDRaw,Submit,State,ElapsedRaw,AllocCPUS,Start,End,SubmitLine"
+SUBMITTED = re.compile(r"job (\d+): is Slurm job (\d+)")
 OURS = re.compile(r"--comment=ucloud:example:(\d+)(?::\S+)?")
 # Written anew from what UCloud's own module does, not taken from the product.
 ENDS: Mapping[str, str] = {
@@ -86,7 +88,7 @@ def runs(rig: Rig) -> dict[str, list[Run]]:
 
 def without_second_lives(
     told_ends: Mapping[str, Sequence[str]], own: Mapping[str, list[Run]], log: str
-) -> tuple[dict[str, list[Run]], int]:
+) -> tuple[dict[str, list[Run]], set[str]]:
     """The runs of each job as far as Slurm stood by them.
 
     A slurmctld that is killed forgets ends that it has told its database already, and may run a job again, which has a
@@ -94,23 +96,27 @@ def without_second_lives(
 
     :param told_ends: the final states that UCloud has
     :param log: slurmctld's
-    :returns: and how many ends it took back
+    :returns: and the jobs whose record is not what it was: an end was taken back, or an ended job failed with its node
     """
-    found, number = dict(own), 0
+    found, changed, ends_forgotten = dict(own), set(), forgotten(log).ends
     for job_id, each in own.items():
+        relapsed = each[-1].number in ends_forgotten
+        if relapsed and any(run.state == "NODE_FAIL" for run in each):
+            changed.add(job_id)
         ends = [ENDS.get(run.state) if run.ended else None for run in each]
         told = told_ends.get(job_id, [])
         if len(told) != 1 or not ends or ends[-1] == told[0]:
             continue
-        place = next((place for place, end in enumerate(ends) if end == told[0] and each[place].state != "NODE_FAIL"), None)
+        truly = [end if relapsed or run.state != "NODE_FAIL" else None for end, run in zip(ends, each, strict=True)]
+        place = next((place for place, end in enumerate(truly) if end == told[0]), None)
         if place is not None:
             found[job_id] = each[: place + 1]
         elif told == ["SUCCESS"] and f"REQUEST_KILL_JOB JobId={each[-1].number} " in log:
             found[job_id] = [*each[:-1], replace(each[-1], state="CANCELLED")]
         else:
             continue
-        number += 1
-    return found, number
+        changed.add(job_id)
+    return found, changed
 
 
 def examine(rig: Rig, told: Told, left: Sequence[str]) -> Findings:
@@ -122,13 +128,14 @@ def examine(rig: Rig, told: Told, left: Sequence[str]) -> Findings:
     accepted = {job.id: job for job in rig.core.jobs if job.confirmed}
     ends = {job_id: [change.state for change in job.states if change.state in FINAL] for job_id, job in accepted.items()}
     log = (rig.cluster.folder / "log" / "slurmctld.log").read_text(errors="replace")
-    mine, told.taken_back = without_second_lives(
-        ends, {job: each for job, each in runs(rig).items() if int(job) >= rig.first_id}, log
-    )
+    mine, changed = without_second_lives(ends, {job: each for job, each in runs(rig).items() if int(job) >= rig.first_id}, log)
+    gone = _gone(rig, log) - set(mine)
+    told.taken_back, told.gone = len(changed), len(gone & set(accepted))
     for job_id, job in accepted.items():
-        _job(findings, told, job, mine.get(job_id, []))
+        if job_id not in gone or ends[job_id] != ["FAILURE"]:
+            _job(findings, told, job, mine.get(job_id, []))
     _failed_creates(findings, mine, {*accepted, *told.forgotten})
-    _wallets(findings, rig, mine, told)
+    _wallets(findings, rig, mine, told, gone | changed)
     _messages(findings, rig, accepted, mine, told)
     _foreign(findings, rig, told.imitations)
     findings.harm += [f"UCloud has ended: {rig.core.ended}"] * (rig.core.ended is not None)
@@ -136,6 +143,12 @@ def examine(rig: Rig, told: Told, left: Sequence[str]) -> Findings:
     findings.service += [f"passes that ended unexpectedly: {dict(rig.passes.ends)}"] * bool(rig.passes.wrong())
     findings.service += _traces(rig.site.log.read_text(errors="replace"))
     return findings
+
+
+def _gone(rig: Rig, log: str) -> set[str]:
+    """Jobs that Slurm had acknowledged, and has forgotten."""
+    jobs = forgotten(log).jobs
+    return {job for job, number in SUBMITTED.findall(rig.site.log.read_text(errors="replace")) if int(number) in jobs}
 
 
 def _job(findings: Findings, told: Told, job: CoreJob, own: Sequence[Run]) -> None:
@@ -168,19 +181,30 @@ def _failed_creates(findings: Findings, mine: Mapping[str, Sequence[Run]], accep
             findings.failed_creates.append(f"job {job_id}, whose create failed, still runs")
 
 
-def _wallets(findings: Findings, rig: Rig, mine: Mapping[str, Sequence[Run]], told: Told) -> None:
-    """UCloud's use beside Slurm's seconds: a wallet may differ by less than half a unit."""
+def _wallets(findings: Findings, rig: Rig, mine: Mapping[str, Sequence[Run]], told: Told, unknown: set[str]) -> None:
+    """UCloud's use beside Slurm's seconds: a wallet may differ by less than half a unit.
+
+    :param unknown: jobs of which Slurm has lost what they used; what was reported of each is right to a unit
+    """
+    reported: dict[str, int] = defaultdict(int)
+    for report in rig.core.accounts.reports:
+        job_id = (report.scope or "").rpartition("/")[2]
+        reported[job_id] = max(reported[job_id], report.usage)
+    allowed: dict[str, int] = defaultdict(lambda: HALF_A_UNIT)
     payers = {job.id: job.project or job.owner for job in rig.core.jobs if job.confirmed} | told.payers
     used: dict[str, int] = defaultdict(int)
-    for job_id, own in mine.items():
-        if job_id in payers:
-            used[payers[job_id]] += sum(run.seconds * run.cpus for run in own)
+    for job_id in payers:
+        if job_id in unknown:
+            used[payers[job_id]] += reported[job_id] * MINUTE
+            allowed[payers[job_id]] += MINUTE
+        else:
+            used[payers[job_id]] += sum(run.seconds * run.cpus for run in mine.get(job_id, []))
     for payer in (*LINKS, PROJECT):
         account = (
             rig.core.accounts.get(payer, category=CATEGORY) if payer in LINKS else rig.core.accounts.get("", PROJECT, CATEGORY)
         )
         difference = account.usage * MINUTE - used[payer]
-        if abs(difference) > HALF_A_UNIT:
+        if abs(difference) > allowed[payer]:
             findings.wallets.append(f"{payer}: UCloud has {account.usage} minutes, Slurm {used[payer] / MINUTE:.2f}")
 
 
