@@ -82,10 +82,12 @@ def test_a_folder_that_may_not_be_written_is_refused_with_its_name(anybody: Path
 
 
 @as_root
-def test_a_lock_that_root_has_made_is_named_with_its_owner(anybody: Path) -> None:
+@pytest.mark.parametrize("name", ["migration", "worker", "listener", "connections", "backup"])
+def test_a_lock_that_root_has_made_is_named_with_its_owner(anybody: Path, name: str) -> None:
     path = anybody / "test.db"
     Store(path).close()
-    lock = Path(f"{path}.migration")
+    lock = Path(f"{path}.{name}")
+    lock.touch(0o600)
     os.seteuid(0)
     os.chown(lock, 0, 0)
     os.seteuid(NOBODY)

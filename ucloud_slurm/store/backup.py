@@ -17,7 +17,8 @@ from ucloud_slurm.system.filelock import BACKUP, IN_USE, SharedLock, exclusive_l
 
 STOP = (
     "systemctl stop ucloud-slurm.socket ucloud-slurm.service ucloud-slurm-worker.timer ucloud-slurm-worker.service "
-    "ucloud-slurm-listener.service ucloud-slurm-link.socket ucloud-slurm-link.service"
+    "ucloud-slurm-listener.service ucloud-slurm-link.socket ucloud-slurm-link.service ucloud-slurm-backup.timer "
+    "ucloud-slurm-backup.service"
 )
 KEPT = 28  # unless the configuration has another number
 

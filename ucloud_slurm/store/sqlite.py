@@ -13,7 +13,7 @@ from ucloud_slurm.errors import Misconfigured, Problem, StorageError
 from ucloud_slurm.store import database_file, migrations
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.system import deadline
-from ucloud_slurm.system.filelock import IN_USE, MIGRATION, SharedLock, exclusive_lock
+from ucloud_slurm.system.filelock import IN_USE, MIGRATION, SharedLock, exclusive_lock, try_locks
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -67,6 +67,7 @@ class Store:
     def _prepare(self) -> None:
         database_file.refuse_shared(self.path)
         try:
+            try_locks(self.path)
             in_use = SharedLock(self.path, IN_USE, RESTORE_SECONDS)
             # One process at a time: SQLite does not wait for one that creates the file, and a migration of a million
             # jobs takes minutes.
