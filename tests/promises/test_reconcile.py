@@ -384,6 +384,21 @@ def test_a_lost_database_is_rebuilt_from_ucloud_and_slurm(
     check(world, runs, waits, ended, requeued)
 
 
+def test_a_lost_job_is_the_one_with_a_nonce_and_not_an_older_one_of_its_name(
+    world: World, open_provider: Open, serve: Serve
+) -> None:
+    job = started(world)
+    true = world.slurm(job)
+    bare = true.submission.comment.rpartition(":")[0]
+    forged = world.model.add(replace(true.submission, comment=bare))
+    forged.runs[-1] = replace(forged.run, submitted=true.run.submitted - 5)
+    world = lose(world, open_provider, serve)
+    assert acts(reconcile(world)) == {job: Act.ADOPT}
+    drain(world)
+    assert world.row(job).slurm_id == true.run.id
+    assert {forged.run.state, true.run.state} == {SlurmState.PENDING, SlurmState.RUNNING}, "neither is cancelled"
+
+
 def test_a_job_that_ended_before_the_lost_database_was_rebuilt_gets_its_true_end(
     world: World, open_provider: Open, serve: Serve
 ) -> None:
