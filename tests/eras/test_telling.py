@@ -97,6 +97,22 @@ def test_a_job_that_ended_before_core_was_asked_is_not_charged_if_core_gave_it_u
     assert world.row(job).phase is JobPhase.REFUSED
 
 
+@pytest.mark.parametrize("seconds", [20, 50])
+def test_no_other_job_pays_the_rest_of_a_job_that_core_gave_up(world: World, mocker: MockerFixture, seconds: int) -> None:
+    job = late(world, mocker)
+    world.core.faults.outage(True)
+    world.model.begin_run(world.slurm(job))
+    world.clock.advance(seconds)
+    world.model.end(world.slurm(job))
+    assert world.work(1) is Result.NOT_ALL
+    assert world.row(job).phase is JobPhase.ENDED
+    world.core.faults.outage(False)
+    world.work(FORGOTTEN_SECONDS)
+    world.work(20)
+    assert world.row(job).phase is JobPhase.REFUSED
+    assert world.provider.store.tuples("select rest from remainders") == [(0,)]
+
+
 def test_while_core_does_not_say_which_jobs_it_has_nothing_is_told_and_nothing_cancelled(world: World) -> None:
     job = world.submit()
     world.model.begin_run(world.slurm(job))

@@ -8,7 +8,7 @@ from ucloud_slurm.config import Product
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.store.charges import RestKey
-from ucloud_slurm.store.job_rows import NewJob, OpenJob
+from ucloud_slurm.store.job_rows import JobRow, NewJob, OpenJob
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.ucloud.reports import Charge, Usage
@@ -61,6 +61,15 @@ def _enqueue_due(provider: Provider, row: OpenJob, slurm_id: int, uses: Sequence
     if due:
         _add(provider, due, slurm_id, tariff, int(provider.charges.may_be_booked(row.id)))
     return charged + sum(charges.covered(charge, tariff) for charge in due)
+
+
+def take_back(provider: Provider, row: JobRow, accounting: Accounting) -> None:
+    """Takes the rest of a unit that an ended job has left out of its wallet: of a job that UCloud does not have nothing is
+    reported, and other jobs would pay for it. Called in the transaction that records that, before it does."""
+    if row.used is not None:
+        wallet = rest_key(provider, row, accounting)
+        left = row.used * accounting.price - accounting.units(row.charged) * accounting.frequency_seconds
+        provider.charges.carry(wallet, provider.charges.rest(wallet) - left)
 
 
 def rest_key(provider: Provider, row: OpenJob, accounting: Accounting) -> RestKey:

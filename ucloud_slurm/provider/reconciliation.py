@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
+from ucloud_slurm.provider.billing import accounting_of, take_back
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.identities import missing_jobs
+from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.store.caches import COMPARED, Cache
 from ucloud_slurm.store.job_rows import JobRow, NewJob
 from ucloud_slurm.store.job_state import JobPhase
@@ -46,7 +48,11 @@ def confirm(provider: Provider) -> bool:
         for row in missing:
             if now - row.accepted_at >= FORGOTTEN_SECONDS:
                 log.warning("job %s: UCloud does not have it; it is cancelled", row.id)
-                provider.observations.forgotten(row.id, GIVEN_UP, now)
+                accounting = accounting_of(provider, Lookup(provider), row, ask=False)
+                with provider.store.writing():
+                    if accounting is not None:
+                        take_back(provider, row, accounting)
+                    provider.observations.forgotten(row.id, GIVEN_UP, now)
         if any(now - row.accepted_at < FORGOTTEN_SECONDS for row in missing):
             break  # the others in the next pass
     return True

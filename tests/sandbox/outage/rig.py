@@ -159,6 +159,10 @@ class Rig:
         """How many jobs the service follows in Slurm."""
         return int(self.rows("select count(*) as number from jobs where phase = 'live'")[0]["number"])
 
+    def follows(self, job_id: str) -> bool:
+        """Whether a job has not ended for the service."""
+        return bool(self.rows("select 1 from jobs where id = ? and phase = 'live'", job_id))
+
     def slurm_id(self, job_id: str) -> int | None:
         """The number of a job in Slurm, as far as the service knows it."""
         found = self.rows("select slurm_id from jobs where id = ?", job_id)

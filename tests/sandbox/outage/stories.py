@@ -164,8 +164,15 @@ class Stories:
     def _suspended(self, _: Plan, job: str) -> None:
         self._reach(job, "RUNNING")
         self._insist(job, lambda: self._ask(job, lambda: self._core.suspend(job)), "SUSPENDED")
-        self._insist(job, lambda: self._ask(job, lambda: self._core.unsuspend(job)), "RUNNING")
+        self._insist(job, lambda: self._resume(job), "RUNNING")
         self._terminate(job)
+
+    def _resume(self, job: str) -> None:
+        """Slurm requeues and holds a suspended job whose node was down."""
+        if self._core.job(job).state == "IN_QUEUE":
+            self._release(job)
+        else:
+            self._ask(job, lambda: self._core.unsuspend(job))
 
     def _requeued(self, _: Plan, job: str) -> None:
         self._reach(job, "RUNNING")
@@ -178,13 +185,13 @@ class Stories:
         self._runs_again(job)
 
     def _runs_again(self, job: str) -> None:
-        def release() -> None:
-            # Slurm lets a requeued job wait two minutes; an administrator need not.
-            self._rig.slurm("scontrol", "release", self._number(job))
-            self._rig.slurm("scontrol", "update", f"JobId={self._number(job)}", "StartTime=now")
-
-        self._insist(job, release, "RUNNING")
+        self._insist(job, lambda: self._release(job), "RUNNING")
         self._terminate(job)
+
+    def _release(self, job: str) -> None:
+        # Slurm lets a requeued job wait two minutes; an administrator need not.
+        self._rig.slurm("scontrol", "release", self._number(job))
+        self._rig.slurm("scontrol", "update", f"JobId={self._number(job)}", "StartTime=now")
 
     def _forgotten(self, plan: Plan, job: str) -> None:
         """UCloud's database has lost it: its messages are refused, and nobody else's. Its user ends it."""
@@ -192,7 +199,11 @@ class Stories:
         self.told.payers[job] = plan.project or plan.owner
         self.told.forgotten.add(job)
         self._core.lose(job)
-        self._rig.slurm("scancel", self._number(job), user=LINKS[plan.owner])
+        deadline = time.monotonic() + WAIT_SECONDS
+        # A job that was cancelled is requeued where its node is down before it has ended.
+        while self._rig.follows(job) and time.monotonic() < deadline and not self._over:
+            self._rig.slurm("scancel", self._number(job), user=LINKS[plan.owner])
+            self._rig.over.wait(AGAIN_SECONDS / 4)
 
     def _refused(self, _: Plan, job: str) -> None:
         """UCloud refuses whatever is said of it, and nothing about others, until an administrator tries again."""
