@@ -2,6 +2,7 @@
 
 import fcntl
 import itertools
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -65,6 +66,16 @@ def foreign_calls() -> Iterator[list[str]]:
     foreign.violations.clear()
     yield foreign.violations
     assert foreign.violations == []
+
+
+@pytest.fixture(autouse=True)
+def records() -> Iterator[None]:
+    """A command that runs in the process of the tests writes its records to its journal; the next test sees its own again."""
+    logger = logging.getLogger("ucloud_slurm")
+    handlers, propagate, level = logger.handlers, logger.propagate, logger.level
+    yield
+    logger.handlers, logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

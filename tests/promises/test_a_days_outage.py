@@ -8,7 +8,7 @@ from tests.conftest import World
 from tests.sandbox.core.user_requests import UserRequest
 from ucloud_slurm.worker.run import Result, run_once
 
-BULK = 100
+BULK = 20
 HOUR = 3600.0
 DRAINED_SECONDS = 120.0
 MOST_PASSES = 10

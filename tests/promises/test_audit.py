@@ -233,7 +233,7 @@ def test_an_audit_that_cannot_ask_slurm_is_no_finding(world: World, mocker: Mock
     mocker.patch("ucloud_slurm.cli.audit.opened", return_value=nullcontext(world.provider))
     done = CliRunner().invoke(command, [])
     assert (done.exit_code, done.stdout) == (75, "")
-    assert "nothing was compared: Problem talking" in done.stderr
+    assert "nothing was compared: sacct ended with 1: sacct: error" in done.stderr
     world.model.accounting = True
     assert CliRunner().invoke(command, ["--since", "999999w"]).exit_code == 0
     world.model.change(world.model.jobs[0], name="x")

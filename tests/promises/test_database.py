@@ -82,10 +82,12 @@ def test_a_folder_that_may_not_be_written_is_refused_with_its_name(anybody: Path
 
 
 @as_root
-def test_a_lock_that_root_has_made_is_named_with_its_owner(anybody: Path) -> None:
+@pytest.mark.parametrize("name", ["migration", "worker", "listener", "connections", "backup"])
+def test_a_lock_that_root_has_made_is_named_with_its_owner(anybody: Path, name: str) -> None:
     path = anybody / "test.db"
     Store(path).close()
-    lock = Path(f"{path}.migration")
+    lock = Path(f"{path}.{name}")
+    lock.touch(0o600)
     os.seteuid(0)
     os.chown(lock, 0, 0)
     os.seteuid(NOBODY)
@@ -169,6 +171,16 @@ def test_a_damaged_file_is_refused_with_the_way_out_and_left_as_it_is(
     assert said.startswith(f"database.path: {path} cannot be used: it {words}")
     assert said.endswith("restore a backup: ucloud-slurm database restore FILE")
     assert path.read_bytes() == before
+
+
+def test_the_log_of_a_lost_database_is_not_lost_too(tmp_path: Path) -> None:
+    path, log = tmp_path / "test.db", tmp_path / "test.db-wal"
+    log.write_bytes(b"rows of jobs")
+    assert sentence(path) == (
+        f"database.path: {path} cannot be used: it is missing, although its log is there; "
+        "restore a backup: ucloud-slurm database restore FILE"
+    )
+    assert (path.exists(), log.read_bytes()) == (False, b"rows of jobs")
 
 
 def test_a_database_that_lost_its_power_with_a_log_is_not_taken_for_damaged(tmp_path: Path) -> None:

@@ -331,6 +331,20 @@ def test_where_many_submissions_wait_a_create_is_answered_and_its_job_submitted_
     assert (world.row("1").attempts, len(world.model.of("1"))) == (1, 1)
 
 
+def test_a_create_that_cannot_be_queued_for_lack_of_a_thread_is_answered_and_its_job_submitted_by_the_worker(
+    world: World, caller: Caller, mocker: MockerFixture
+) -> None:
+    assert caller.call("POST", "jobs", {"items": [job_data("1")]})[0] == 200  # what is cached is cached
+    no_thread = mocker.patch.object(world.provider.executor, "submit", side_effect=RuntimeError("can't start new thread"))
+    assert caller.call("POST", "jobs", {"items": [job_data("2")]}, waited=2.2)[0] == 200
+    assert no_thread.call_count == 1
+    assert world.row("2").acknowledged_at is not None
+    mocker.stop(no_thread)
+    for _ in range(2):
+        world.work(20)
+    assert (world.row("2").phase, len(world.model.of("2"))) == (JobPhase.LIVE, 1)
+
+
 def test_a_job_that_is_terminated_while_it_is_queued_is_not_submitted(world: World, caller: Caller, hanging: Hanging) -> None:
     threads = world.provider.config.slurm.submit_at_once
     for number in range((1 + bulk.CROWD_QUEUE) * threads):

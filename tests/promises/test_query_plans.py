@@ -253,6 +253,7 @@ def the_rest(provider: Provider) -> None:
     wallets.set(Wallet(payer, "example", True, 0, 0, True, now))
     wallets.found(payer, locked=False)
     wallets.all_locked()
+    wallets.forget_locks()
     wallets.changed_at(payer)
     wallets.named_user("u")
     wallets.named_project("p")

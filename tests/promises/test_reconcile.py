@@ -1,7 +1,9 @@
 """P3, P4, P5: after a restore, a loss or a move nothing is reported that is wrong, nothing is lost and nothing billed twice."""
 
 import json
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from ucloud_slurm.cli.main import main
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.job_state import JobPhase
+from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.worker import reconcile as worker_reconcile
 from ucloud_slurm.worker.comparison import Act
 from ucloud_slurm.worker.reconcile import Outcome
@@ -232,6 +235,39 @@ def test_a_later_attempt_of_a_submission_is_found_too(world: World, lost_answers
     assert world.row(job).slurm_id == world.slurm(job).run.id
 
 
+def test_a_backup_that_is_older_than_what_a_pass_has_reported_before_it_died_is_noticed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = started(world)
+    pass_time(world, 60)
+    old = backup(world)
+    with monkeypatch.context() as patch:
+        patch.setattr("ucloud_slurm.worker.run.record_outcome", lambda *_, **__: sys.exit())
+        with pytest.raises(SystemExit):
+            world.work(60)
+    assert world.booked(job) == 2
+    restore(world, old)
+    assert Generation(world.provider.store).is_behind()
+
+
+def test_a_wallet_that_was_filled_after_the_backup_stops_no_job(world: World) -> None:
+    if not world.provider.era.has_channel:
+        pytest.skip("this Core names no wallets")
+    payer = Payer.of("user", None, "example-compute")
+    world.provider.wallets.handled(world.clock())
+    world.provider.wallets.found(payer, locked=True)
+    old = backup(world)
+    world.provider.wallets.found(payer, locked=False)
+    job = started(world)
+    pass_time(world, 120)
+    restore(world, old)
+    other = world.submit()
+    pass_time(world, 120)
+    assert [world.core.job(job).state, world.core.job(other).state] == ["RUNNING", "IN_QUEUE"]
+    assert [row.stop for row in world.provider.jobs.open()] == [None, None]
+    assert world.provider.wallets.replay_from() == 0.0, "the channel says of every wallet how it is now"
+
+
 # -- while it is behind -----------------------------------------------------------------------------------------
 
 
@@ -278,6 +314,19 @@ def test_while_it_is_behind_a_repeated_create_makes_no_second_slurm_job(world: W
     assert world.row(new_job).slurm_id == world.slurm(new_job).run.id
 
 
+def test_while_it_is_behind_the_owner_of_an_imitated_job_hears_of_it(world: World) -> None:
+    behind(world)
+    world.model.lose_answers = 1
+    job = world.submit()
+    submission = world.slurm(job).submission
+    world.model.add(replace(submission, comment=submission.comment.rpartition(":")[0]))
+    world.clock.advance(120)
+    world.model.accounting = True
+    drain(world)
+    said = [update["status"] for update in world.core.job(job).updates]
+    assert [text for text in said if "was not submitted by this provider" in text]
+
+
 def test_while_it_is_behind_a_job_can_be_terminated(world: World) -> None:
     _, new_job = behind(world)
     world.core.terminate(new_job)
@@ -290,9 +339,8 @@ def test_while_it_is_behind_a_job_can_be_terminated(world: World) -> None:
     check(world, new_job)
 
 
+@pytest.mark.parametrize("era", ["2021", "2022"], scope="session")
 def test_while_it_is_behind_a_verification_declares_nothing_unknown(world: World) -> None:
-    if not world.provider.era.asks_to_verify:
-        pytest.skip("this Core does not ask")
     _, new_job = behind(world)
     world.clock.advance(3600)
     world.core.verify()
@@ -334,6 +382,21 @@ def test_a_lost_database_is_rebuilt_from_ucloud_and_slurm(
     assert [world.core.job(job).state for job in (runs, waits, ended, requeued)] == ["SUCCESS"] * 4
     assert [row.stop for row in world.provider.jobs.newest(10)] == [None] * 3
     check(world, runs, waits, ended, requeued)
+
+
+def test_a_lost_job_is_the_one_with_a_nonce_and_not_an_older_one_of_its_name(
+    world: World, open_provider: Open, serve: Serve
+) -> None:
+    job = started(world)
+    true = world.slurm(job)
+    bare = true.submission.comment.rpartition(":")[0]
+    forged = world.model.add(replace(true.submission, comment=bare))
+    forged.runs[-1] = replace(forged.run, submitted=true.run.submitted - 5)
+    world = lose(world, open_provider, serve)
+    assert acts(reconcile(world)) == {job: Act.ADOPT}
+    drain(world)
+    assert world.row(job).slurm_id == true.run.id
+    assert {forged.run.state, true.run.state} == {SlurmState.PENDING, SlurmState.RUNNING}, "neither is cancelled"
 
 
 def test_a_job_that_ended_before_the_lost_database_was_rebuilt_gets_its_true_end(
@@ -394,6 +457,21 @@ def test_a_few_jobs_without_a_trace_end_and_many_wait_for_the_administrator(worl
     some_passes(world)
     assert {world.core.job(job).state for job in jobs} == {"FAILURE"}
     assert ask("--json").stdout.count('"job"') == 0
+
+
+def test_while_the_administrator_decides_ucloud_is_asked_for_all_jobs_every_five_minutes(world: World) -> None:
+    for _ in range(5):
+        started(world)
+    old = backup(world)
+    pass_time(world, 120)
+    restore(world, old)
+    world.model.jobs.clear()
+    world.clock.advance(600)
+    asked = len(world.core.exchanges)
+    for _ in range(40):
+        assert world.work(15) is Result.NOT_ALL
+    lists = [each for each in world.core.exchanges[asked:] if each.call == "jobs.control.browse"]
+    assert 0 < len(lists) <= 3 * 4  # each comparison asks for three states, and perhaps for single jobs
 
 
 def test_one_job_without_a_trace_does_not_keep_the_others_waiting(world: World) -> None:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from tests.conftest import configuration
 from tests.sandbox.core import SimulatedCore
 from tests.support.factories import new_job
+from tests.support.pages import HOWTO, steps
 from ucloud_slurm.cli.main import main
 from ucloud_slurm.store import backup
 from ucloud_slurm.store.generation import Generation
@@ -23,23 +24,8 @@ ROOT = Path(__file__).parents[2]
 STATE = "/var/lib/ucloud-slurm"
 OURS = "runuser -u ucloud-slurm -- /opt/ucloud-slurm/bin/ucloud-slurm "
 ELSEWHERE = ("check", "reconcile")  # with tests of their own
-OTHERS = {"df", "ls", "scp", "chown", "systemctl"}
+OTHERS = {"df", "ls", "scp", "chown", "systemctl", "journalctl"}
 STAMP = r"\d{8}T\d{6}Z"
-
-Step = tuple[str, list[str]]
-
-
-def steps(name: str) -> list[Step]:
-    """Each command that a guide shows, and the lines that it shows below it."""
-    found: list[Step] = []
-    text = (ROOT / "docs/howto" / f"{name}.rst").read_text()
-    for block in re.findall(r"^\.\. code-block:: console\n\n((?:   .*\n)+)", text, re.MULTILINE):
-        for line in block.splitlines():
-            if line.startswith("   # "):
-                found.append((line.removeprefix("   # "), []))
-            else:
-                found[-1][1].append(line.strip())
-    return found
 
 
 def masked(text: str) -> str:
@@ -122,5 +108,5 @@ def test_another_host_prints_the_line_that_the_guide_shows(state: Path) -> None:
     del store
     refused = CliRunner().invoke(main, ["outbox"])
     assert refused.exit_code == 78
-    page = (ROOT / "docs/howto/moved-to-another-host.rst").read_text()
+    page = (HOWTO / "moved-to-another-host.rst").read_text()
     assert refused.stderr.replace(str(state), STATE).strip() in page

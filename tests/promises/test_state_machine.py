@@ -2,7 +2,8 @@
 
 Four things hold at the end of each life, whatever has happened (:mod:`tests.support.invariants`): one Slurm job per job;
 what UCloud has booked is Slurm's own number, to half a unit of each wallet; one final state, the last and the true one;
-every message that was written has arrived, and has had its effect once.
+every message that was written has arrived, and has had its effect once. After an older database was put back too, but for
+what nobody knows any more then.
 
 ``make test`` plays the same lives every time. ``HUNT=1000`` plays so many new ones for each UCloud, by a seed that is
 printed; ``SEED`` repeats them.
@@ -11,12 +12,10 @@ printed; ``SEED`` repeats them.
 import functools
 import os
 import random
-import shutil
-import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -35,15 +34,16 @@ from tests.support.deaths import LIFE, Answer, Fate, Life, Processes, call
 from tests.support.invariants import check, finish
 from tests.support.keys import next_key
 from tests.support.model import Model, ModelJob
+from tests.support.restore import backup, restore
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.ucloud.channel import Payer, Wallet
+from ucloud_slurm.web.create import EARLIER_SECONDS
 
 HUNT = int(os.environ.get("HUNT") or 0)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
 MEMORY = Path("/dev/shm")
 EXAMPLES = 15
-RESTORES = False  # whether an older copy of the database is put back; the worker must notice that, and reconcile
 DEADLY = st.integers(1, 3000)  # statements that a process executes before it dies; of a pass, or of a call
 MOST_JOBS = 4
 ENDS = [
@@ -111,8 +111,10 @@ class Lives(RuleBasedStateMachine):
         self.forged: list[ModelJob] = []
         self.locked = False  # as far as the provider knows
         self.core.accounts.set_quota(PLENTY)
-        self.database = self.world.provider.store.path
-        self.backup = self.database.with_name("backup")
+        self.backup: Path | None = None
+        self.restored: set[str] = set()
+        self.lost_rests = 0  # how often an older database had an older rest of a unit of a wallet
+        self.uncertain: set[str] = set()  # jobs of which nobody knows any more what is theirs
         self.port = int(core.url.rpartition(":")[2])
 
     def open(self) -> Provider:
@@ -136,7 +138,8 @@ class Lives(RuleBasedStateMachine):
         try:
             self.heal()
             finish(self.world)
-            check(self.world, self.ids, forged=self.forged)
+            certain = [job_id for job_id in self.ids if job_id not in self.uncertain]
+            check(self.world, certain, forged=self.forged, restored=self.restored, lost_rests=self.lost_rests)
             self.nothing_is_left()
         finally:
             self.stop()
@@ -172,20 +175,34 @@ class Lives(RuleBasedStateMachine):
         self.serve()
 
     @rule()
-    @only_if(lambda self: RESTORES and self.database.exists())
     def it_is_backed_up(self) -> None:
-        with closing(sqlite3.connect(self.database)) as source, closing(sqlite3.connect(self.backup)) as target:
-            source.backup(target)
+        self.backup = backup(self.world)
 
     @rule()
-    @only_if(lambda self: RESTORES and self.backup.exists())
+    @only_if(lambda self: self.backup)
     def the_backup_is_restored(self) -> None:
+        """Passes of the worker have ended since the backup, and UCloud has given up the calls of before.
+
+        Of a job that is not in the backup the nonce is lost, and only that tells it from what its owner has submitted under
+        its name and with its comment. That UCloud has withdrawn it is lost too, and UCloud does not name it any more.
+        """
+        self.world.work(10)
+        self.clock.advance(EARLIER_SECONDS + 1)
+        assert self.backup is not None
+        rests = self.rests()
         self.stop()
-        for file in self.database.parent.glob(f"{self.database.name}-*"):
-            file.unlink()
-        shutil.copy(self.backup, self.database)
+        restore(self.world, self.backup)
         self.world.provider = self.open()
+        self.restored.update(self.ids)
+        self.lost_rests += rests != self.rests()
+        self.locked |= bool(self.world.provider.wallets.all_locked())
+        lost = [job_id for job_id in self.ids if self.world.provider.jobs.get(job_id) is None]
+        imitated = {job_id for job_id in lost if any(job in self.forged for job in self.model.of(job_id))}
+        self.uncertain |= imitated | (set(lost) - set(self.present()))
         self.serve()
+
+    def rests(self) -> list[tuple[Any, ...]]:
+        return self.world.provider.store.tuples("select * from remainders order by owner_kind, owner, category, product, unit")
 
     @rule(statements=DEADLY, seconds=st.integers(1, 100))
     def a_pass_dies(self, statements: int, seconds: int) -> None:

@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -397,6 +398,7 @@ class Upstream(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_response(200)
         self.send_header("X-Seen", str(self.headers.get_all("X-Real-IP")))
+        self.send_header("X-Seen-Start", str(self.headers.get_all("X-Request-Start")))
         self.send_header("Content-Length", "2")
         self.end_headers()
         self.wfile.write(b"ok")
@@ -482,6 +484,19 @@ def test_nginx_takes_the_largest_request_that_the_service_takes(proxy: Proxy) ->
     except (ConnectionError, ssl.SSLError):  # it may hang up before all is sent
         status = 413
     assert status == 413
+
+
+@pytest.mark.parametrize("path", ["example/jobs", "example/link/abc", "jobs.provider.example/websocket", "example/websocket"])
+def test_what_a_client_says_of_the_time_of_its_request_does_not_count(proxy: Proxy, path: str) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = http.client.HTTPSConnection("127.0.0.1", proxy.port, timeout=30, context=context)
+    before = time.time()
+    connection.request("GET", f"/ucloud/{path}", headers={"X-Request-Start": "12.5"})
+    found = re.fullmatch(r"\['([0-9.]+)'\]", connection.getresponse().headers["X-Seen-Start"])
+    connection.close()
+    assert found is not None
+    assert float(found[1]) >= before - 1, "nginx reads the clock at most once in a turn of its loop"
 
 
 def flood(proxy: Proxy, path: str, number: int, source: str, pretended: str = "") -> Counter[int]:

@@ -31,12 +31,13 @@ SYSTEMD = Path("/lib/systemd/systemd")
 # What ours lean on, without what those would do to this machine.
 TARGETS = ("sysinit", "basic", "shutdown", "multi-user", "timers", "sockets", "network-online", "umount", "final")
 JOURNAL = ("systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket")
-SERVICES = ("ucloud-slurm.service", "ucloud-slurm-worker.service", "ucloud-slurm-listener.service", "ucloud-slurm-link.service")
+SERVICES = tuple(f"ucloud-slurm{part}.service" for part in ("", "-worker", "-listener", "-link", "-backup"))
 WANTED = (
     "ucloud-slurm.socket",
     "ucloud-slurm.service",
     "ucloud-slurm-worker.timer",
     "ucloud-slurm-listener.service",
+    "ucloud-slurm-backup.timer",
     "ucloud-slurm-runner.socket",
     "ucloud-slurm-link.socket",
 )
@@ -52,7 +53,10 @@ ExecStart=/usr/sbin/nginx -c /run/world/nginx/nginx.conf
 KillMode=mixed
 LimitNOFILE=65536
 """
-OWN_PLACES = ("/usr/lib/systemd/system", "/etc/systemd", "/etc/sudoers.d", "/etc/ucloud-slurm", "/var/lib/ucloud-slurm", "/opt")
+OWN_PLACES = (
+    *("/usr/lib/systemd/system", "/etc/systemd", "/var/lib/systemd", "/etc/sudoers.d", "/etc/ucloud-slurm"),
+    *("/var/lib/ucloud-slurm", "/opt"),
+)
 PROGRAMS = {
     "ucloud-slurm": "from ucloud_slurm.cli.main import main\nmain()",
     "gunicorn": "from gunicorn.app.wsgiapp import run\nrun()",

@@ -126,7 +126,7 @@ def live(errand: Errand, model: Model) -> Life:
     process.join(DEATH_SECONDS)
     code = process.exitcode
     process.close()
-    assert code == (-SIGKILL if life.result is None else 0), "the process has ended by itself; its error output says why"
+    assert code == (-SIGKILL if life.result is None else 0), f"the process has ended by itself ({code}): see its error output"
     return life
 
 

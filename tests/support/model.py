@@ -29,6 +29,14 @@ from ucloud_slurm.slurm.sbatch import options
 from ucloud_slurm.slurm.states import Phase, SlurmState
 from ucloud_slurm.system.process import Start
 
+# What the real commands say, as their errors are shortened.
+CONTROLLER_AWAY = "squeue ended with 1: slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+ACCOUNTING_AWAY = (
+    "sacct ended with 1: sacct: error: slurm_persist_conn_open_without_init: failed to open per"
+    "sistent connection to host:head1:6819: Connection refused sacct: error: Sending PersistIni"
+    "t msg: Connection refused sacct: error:…"
+)
+
 
 def uid_of(user: str) -> int:
     """The uid of a user, who need not have an account on this machine."""
@@ -340,11 +348,11 @@ class Model:
 
     def _ask(self, up: bool) -> None:
         if not up:
-            raise SchedulerUnavailableError("Unable to contact slurm controller")
+            raise SchedulerUnavailableError(CONTROLLER_AWAY)
 
     def _ask_accounting(self) -> None:
         if not self.accounting:
-            raise SchedulerUnavailableError("Problem talking to the database: Connection refused")
+            raise SchedulerUnavailableError(ACCOUNTING_AWAY)
 
     def add(self, submission: Submission, user: str | None = None) -> ModelJob:
         """A job that has arrived, of any submitter."""

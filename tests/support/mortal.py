@@ -62,6 +62,12 @@ class RemoteModel:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return partial(self.ask, name)
 
+    def end(self, life: Life) -> None:
+        """Sends what became of the process, which ends; not while a thread that nobody waited for has a question."""
+        with self._lock:
+            self._test.send(life)
+            os._exit(0)  # threads of the product wait for work
+
 
 class _Pending:
     def __init__(self, model: RemoteModel, submission: Submission) -> None:
@@ -108,16 +114,15 @@ class Tracer:
 
 def run(errand: Errand, test: "Connection[object, Any]") -> None:
     """A process: does its errand, and sends the test what became of it."""
-    scheduler = cast("Scheduler", RemoteModel(test, errand.cluster))
-    provider = Provider.open(errand.config, now=lambda: errand.now, scheduler=scheduler)
+    model = RemoteModel(test, errand.cluster)
+    provider = Provider.open(errand.config, now=lambda: errand.now, scheduler=cast("Scheduler", model))
     work = partial(run_once, provider) if errand.request is None else _request(provider, errand.request)
     tracer = Tracer(errand.fate)
     if errand.fate != LIFE:
         tracer.start()
     result = work()
     sys.settrace(None)
-    test.send(Life(result, tuple(tracer.points)))
-    os._exit(0)  # threads of the product wait for work
+    model.end(Life(result, tuple(tracer.points)))
 
 
 def _request(provider: Provider, request: Request) -> Callable[[], Answer]:

@@ -90,7 +90,8 @@ def _database(config: Config) -> Iterator[Line]:
         store.close()
     free = free_bytes(database.path.parent)
     level: Level = "ok" if free >= 2 * database.minimum_free else "warning"
-    yield level, f"{database.path}: {number} jobs, {free // 2**20} MiB free on its disk"
+    limit = "" if level == "ok" else f"; below {database.minimum_free // 2**20} MiB new jobs are refused: make space"
+    yield level, f"{database.path}: {number} jobs, {free // 2**20} MiB free on its disk{limit}"
     if behind:
         yield "failed", f"{behind}, and nothing is reported to UCloud; run ucloud-slurm reconcile"
     made = last_made(database.path, database.backup_folder)

@@ -33,7 +33,8 @@ def backup_(path: Path | None, json_: bool) -> None:
     The service may run meanwhile. Exits with 1 when no backup was made.
     """
     with _section(path) as section:
-        made = backup.make(section.path, section.backup_folder, time.time(), keep=section.backups_kept)
+        keep, leave = section.backups_kept, section.minimum_free
+        made = backup.make(section.path, section.backup_folder, time.time(), keep=keep, leave=leave)
         _show(made, json_)
 
 

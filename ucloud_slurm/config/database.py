@@ -33,8 +33,8 @@ class DatabaseSection(Section):
     backups_kept: int = Field(
         default=28,
         ge=1,
-        description="How many backups are kept: a week of those that the timer makes. As many are kept of those that are made "
-        "before an upgrade changes the database.",
+        description="How many backups are kept: a week of those that the timer makes. Those that are made before an upgrade "
+        "changes the database are counted apart; 28 of them are kept.",
     )
 
     @property

@@ -17,6 +17,7 @@ from ucloud_slurm.errors import Misconfigured, NotNow, one_line
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.system.credentials import read_credentials
 from ucloud_slurm.ucloud.channel import MAX_MESSAGE_BYTES, ProtocolError
+from ucloud_slurm.ucloud.pauses import is_unavailable
 
 READ_BYTES = 64 * 1024
 
@@ -121,7 +122,8 @@ class ChannelConnection:
             case events.AcceptConnection():
                 self._open = True
             case events.RejectConnection():
-                header = next((value for name, value in event.headers if name.lower() == b"retry-after"), b"")
+                asks = is_unavailable(event.status_code)
+                header = next((value for name, value in event.headers if asks and name.lower() == b"retry-after"), b"")
                 why = f"UCloud answered {event.status_code} instead of opening the channel"
                 raise ChannelUnavailableError(why, header.decode("latin-1"))
             case events.Ping():

@@ -4,6 +4,7 @@ import logging
 
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, one_line
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.system.filelock import CONNECTIONS, exclusive_lock
 
 log = logging.getLogger(__name__)
@@ -35,8 +36,11 @@ def report_connection(provider: Provider, username: str) -> None:
     It always clears first: nothing that is stored here proves what UCloud has. A lock, which a process that stands still
     keeps and a process that dies loses, keeps two processes from clearing first and connecting afterwards.
 
-    :raises CoreUnavailableError: UCloud did not answer
+    :raises CoreUnavailableError: UCloud did not answer; or the database is older than what UCloud knows, and is not
+        reconciled yet: reports that it does not know of may be under way
     """
+    if (why := Generation(provider.store).why_behind()) is not None:
+        raise CoreUnavailableError(f"{why}, and nothing is reported to UCloud; run ucloud-slurm reconcile")
     with exclusive_lock(provider.store.path, CONNECTIONS, LOCK_SECONDS) as mine:
         if mine:
             _report(provider, username)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter
@@ -19,6 +19,7 @@ from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Partition
 from ucloud_slurm.store.breaker import FAIR_TRIAL_SECONDS, SLURM, UCLOUD
 from ucloud_slurm.store.caches import Cache
+from ucloud_slurm.system.bulkhead import Bulkhead, StuckError
 from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ T = TypeVar("T")
 PRODUCT_SECONDS = 24 * 3600
 PARTITION_SECONDS = 60
 QUESTION_SECONDS = 1.0  # that one question may take while a request waits
+QUESTIONS = 8  # of requests to UCloud that are on their way at a time, also those that nobody waits for any more
 
+_WAITING = Bulkhead(QUESTIONS, QUESTIONS)
 _PARTITIONS = TypeAdapter(list[Partition], config=ConfigDict(defer_build=True))
 
 
@@ -122,11 +125,13 @@ class Lookup:
         if within is not None and within <= 0:
             raise CoreUnavailableError("there is no time left to ask UCloud")
         try:
-            return question(within)
-        except CoreUnavailableError as error:
+            # The name service, and an answer that comes byte by byte, know no limit of ours.
+            return question(None) if within is None else _WAITING.call("UCloud", partial(question, within), within=within)
+        except (CoreUnavailableError, StuckError) as found:
+            error = CoreUnavailableError("UCloud did not answer in time") if isinstance(found, StuckError) else found
             self._core_error = error
             self._provider.breaker.record_failure(UCLOUD, str(error), self._provider.now())
-            raise
+            raise error from None
 
     def partitions(self) -> Mapping[str, Partition] | None:
         """The partitions of the cluster by name, None if Slurm could not be asked and none are cached."""

@@ -17,7 +17,8 @@ from ucloud_slurm.system.filelock import BACKUP, IN_USE, SharedLock, exclusive_l
 
 STOP = (
     "systemctl stop ucloud-slurm.socket ucloud-slurm.service ucloud-slurm-worker.timer ucloud-slurm-worker.service "
-    "ucloud-slurm-listener.service ucloud-slurm-link.socket ucloud-slurm-link.service"
+    "ucloud-slurm-listener.service ucloud-slurm-link.socket ucloud-slurm-link.service ucloud-slurm-backup.timer "
+    "ucloud-slurm-backup.service"
 )
 KEPT = 28  # unless the configuration has another number
 
@@ -87,7 +88,7 @@ def _damage(source: sqlite3.Connection) -> str | None:
     return None
 
 
-def make(database: Path, folder: Path, now: float, *, keep: int = KEPT, before: str | None = None) -> Contents:
+def make(database: Path, folder: Path, now: float, *, keep: int = KEPT, leave: int = 0, before: str | None = None) -> Contents:
     """Makes a backup while others use the database, verifies it, and deletes the oldest.
 
     The copy is of one moment. Until it is verified and on the disk, it has another name.
@@ -95,6 +96,7 @@ def make(database: Path, folder: Path, now: float, *, keep: int = KEPT, before: 
     :param folder: made if it does not exist
     :param now: seconds since the epoch
     :param keep: how many there are afterwards; those before migrations are counted apart
+    :param leave: bytes that stay free, where the backups are on the disk of the database
     :param before: the migration that begins after it
     :raises StorageFullError: the disk has not the space
     :raises Conflict: another backup is under way
@@ -112,7 +114,8 @@ def make(database: Path, folder: Path, now: float, *, keep: int = KEPT, before: 
         new = folder / f"{final.name}.new"
         in_use = SharedLock(database, IN_USE, RESTORE_SECONDS)
         try:
-            _copy(database, new, folder, in_use=True)
+            _delete_oldest(database, folder, keep, before)  # the disk may be full of them
+            _copy(database, new, folder, in_use=True, leave=leave if _on_one_disk(database, folder) else 0)
             contents = verify(new, database)
             os.utime(new, (now, now))
             new.replace(final)
@@ -120,10 +123,18 @@ def make(database: Path, folder: Path, now: float, *, keep: int = KEPT, before: 
         finally:
             del in_use
             new.unlink(missing_ok=True)
-        kept = [one for one in made(database, folder) if ("-before-" in one.name) == (before is not None)]
-        for old in kept[: -max(keep, 1)]:
-            old.unlink(missing_ok=True)
+        _delete_oldest(database, folder, keep, before)
     return replace(contents, path=final, written_at=now)
+
+
+def _delete_oldest(database: Path, folder: Path, keep: int, before: str | None) -> None:
+    kept = [one for one in made(database, folder) if ("-before-" in one.name) == (before is not None)]
+    for old in kept[: -max(keep, 1)]:
+        old.unlink(missing_ok=True)
+
+
+def _on_one_disk(database: Path, folder: Path) -> bool:
+    return database.stat().st_dev == folder.stat().st_dev
 
 
 def made(database: Path, folder: Path) -> list[Path]:
@@ -210,16 +221,23 @@ def _unclaim(database: Path, now: float) -> bool:
     return True
 
 
-def _copy(path: Path, new: Path, folder: Path, *, in_use: bool = False) -> None:
-    """Copies a database to the disk as a new file without a log, for this account only."""
+def _copy(path: Path, new: Path, folder: Path, *, in_use: bool = False, leave: int = 0) -> None:
+    """Copies a database to the disk as a new file without a log, for this account only.
+
+    :param leave: bytes that stay free beside it
+    """
     for left in (new, Path(f"{new}-journal")):  # of one that was killed; SQLite would put the journal into the copy
         left.unlink(missing_ok=True)
     try:
         with closing(_read(path, in_use=in_use)) as source:
             ((pages,),), ((page,),) = (source.execute(f"pragma page_{what}").fetchall() for what in ("count", "size"))
             needed, free = pages * page, database_file.free_bytes(folder)
-            if free < needed:
-                raise StorageFullError(f"{folder} has {free // 2**20} MiB free, and the copy needs {needed // 2**20 + 1}")
+            if free < needed + leave:
+                why = f"{folder} has {free // 2**20} MiB free, and the copy needs {needed // 2**20 + 1}"
+                if leave:
+                    why += f" beside the {leave // 2**20} of database.minimum_free; lower database.backups_kept, or name "
+                    why += "a folder on another disk in database.backups"
+                raise StorageFullError(why)
             os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             with closing(sqlite3.connect(new, isolation_level=None)) as target:
                 target.execute("pragma synchronous = off")  # all of it is synchronized below

@@ -5,6 +5,7 @@ import math
 from ucloud_slurm.store.sqlite import Store
 
 COMPARED = "compared"  # the kind that says when the jobs were compared with those of UCloud
+UNDECIDED = "undecided"  # the kind that says when a database that is behind was compared, and left to the administrator
 AUDIT = "audit"  # the kind in which the counts of the worker's last audit are
 
 

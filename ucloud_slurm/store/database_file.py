@@ -42,12 +42,14 @@ def prepare(path: Path) -> None:
     """
     damage = damage_of(path)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        make = 0 if damage else os.O_CREAT
+        descriptor = os.open(path, os.O_RDWR | make | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor):
             if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
                 os.fchmod(descriptor, 0o600)
     except OSError as error:
-        raise Misconfigured([f"database.path: {path} {closed(path, error)}."]) from None
+        if damage is None or error.errno != errno.ENOENT:
+            raise Misconfigured([f"database.path: {path} {closed(path, error)}."]) from None
     if damage:
         raise Misconfigured([f"database.path: {path} cannot be used: it {damage}; {RESTORE}"])
 
@@ -80,14 +82,18 @@ def account(uid: int) -> str:
 def damage_of(path: Path) -> str | None:
     """What the size and the beginning of a database file show of damage, without SQLite; None for nothing.
 
-    A new, empty file is none. An empty one that was in use is: SQLite would delete what its log has. Nor is what cannot
-    be read; opening it says why.
+    A new, empty file is none, and neither is a missing one, but for those that were in use: SQLite would delete what the
+    log has. Nor is what cannot be read; opening it says why.
     """
     logged = size(f"{path}-wal") > 0
     try:
         length = path.lstat().st_size
         with path.open("rb") as file:
             head = file.read(_HEADER_BYTES)
+    except FileNotFoundError:
+        if Path(f"{path}.restoring").exists():
+            return "is missing since a restore was interrupted"
+        return "is missing, although its log is there" if logged else None
     except OSError:
         return None
     if length == 0:

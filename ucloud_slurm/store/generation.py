@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 ADVANCE_SECONDS = 600.0  # after which it counts up though the pass has written nothing: others may have
 MACHINE_ID = Path("/etc/machine-id")
+LARGEST = 2**63 - 1  # number in SQLite
 
 
 class Generation:
@@ -42,10 +43,16 @@ class Generation:
         with suppress(OSError):
             if self._store.rows_written == self._written and 0 <= now - self._path.stat().st_mtime < ADVANCE_SECONDS:
                 return
-        if self.is_behind():
+        if not self.is_behind():
+            self.count_up(now)
+
+    def count_up(self, now: float) -> None:
+        """Counts up, before something is reported: what comes after it may never come to its end.
+
+        :param now: seconds since the epoch
+        """
+        if not self._has_file(now):
             return
-        if recorded(self._store.path) is None:
-            record(self._store.path, 0, now)
         self._store.change("update generation set number = number + 1")
         record(self._store.path, self._row()["number"], now)
         self._written = self._store.rows_written
@@ -75,13 +82,17 @@ class Generation:
     def confirm(self, now: float) -> None:
         """The database, Slurm and UCloud have been reconciled: it is not behind any more.
 
+        Where there is no file and none can be made, the count begins anew as soon as one can.
+
         :param now: seconds since the epoch
         """
+        counts = self._has_file(now)
         self._store.change(
-            "update generation set number = max(number, ?) + 1, restored_at = null, inode = ?",
-            [recorded(self._store.path) or 0, self._inode()],
+            "update generation set number = case when ? then max(number, ?) + 1 else 0 end, restored_at = null, inode = ?",
+            [counts, recorded(self._store.path) or 0, self._inode()],
         )
-        record(self._store.path, self._row()["number"], now)
+        if counts:
+            record(self._store.path, self._row()["number"], now)
 
     def claim(self) -> None:
         """A database without a host becomes that of this one.
@@ -109,8 +120,15 @@ class Generation:
     def _row(self) -> Any:
         return self._store.rows("select number, restored_at, host, host_name, inode from generation")[0]
 
+    def _has_file(self, now: float) -> bool:
+        """Whether there is a file with a number; it is made if there is none.
+
+        The database does not count up without it: it would be taken for one that has lost its file.
+        """
+        return recorded(self._store.path) is not None or record(self._store.path, 0, now)
+
     def _inode(self) -> int:
-        return self._store.path.stat().st_ino
+        return self._store.path.stat().st_ino & LARGEST  # some file systems use all 64 bits
 
 
 def recorded(database: Path) -> int | None:
@@ -121,10 +139,11 @@ def recorded(database: Path) -> int | None:
         return None
 
 
-def record(database: Path, number: int, now: float) -> None:
+def record(database: Path, number: int, now: float) -> bool:
     """Writes the file. Where that fails it stays lower than the database, which is harmless.
 
     :param now: seconds since the epoch
+    :returns: whether it is written
     """
     path = Path(f"{database}.generation")
     new = Path(f"{path}.new")
@@ -138,6 +157,8 @@ def record(database: Path, number: int, now: float) -> None:
         new.replace(path)
     except OSError as error:
         log.warning("%s cannot be written (%s)", path, error.strerror)
+        return False
+    return True
 
 
 def host_key() -> str | None:

@@ -13,7 +13,7 @@ from ucloud_slurm.errors import Misconfigured, Problem, StorageError
 from ucloud_slurm.store import database_file, migrations
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.system import deadline
-from ucloud_slurm.system.filelock import IN_USE, MIGRATION, SharedLock, exclusive_lock
+from ucloud_slurm.system.filelock import IN_USE, MIGRATION, SharedLock, exclusive_lock, try_locks
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -67,6 +67,7 @@ class Store:
     def _prepare(self) -> None:
         database_file.refuse_shared(self.path)
         try:
+            try_locks(self.path)
             in_use = SharedLock(self.path, IN_USE, RESTORE_SECONDS)
             # One process at a time: SQLite does not wait for one that creates the file, and a migration of a million
             # jobs takes minutes.
@@ -118,7 +119,8 @@ class Store:
     @property
     def rows_written(self) -> int:
         """How many rows this thread has changed since it has a connection."""
-        return self._connection().conn.total_changes
+        with _storage_errors(self.path):
+            return self._connection().conn.total_changes
 
     def close(self) -> None:
         """Closes the connection of this thread. Those of others may be in use, and close when their threads end."""
@@ -174,7 +176,9 @@ class Store:
 
     def checkpoint(self) -> None:
         """Cuts the write-ahead log, if it is long and no reader needs it now. It waits for nobody; a later call may succeed."""
-        if database_file.size(f"{self.path}-wal") > LOG_BYTES:
+        if database_file.size(f"{self.path}-wal") <= LOG_BYTES:
+            return
+        with _storage_errors(self.path):
             conn = self._connection().conn
             conn.execute("pragma busy_timeout = 0")
             with suppress(sqlite3.OperationalError):  # the disk is full

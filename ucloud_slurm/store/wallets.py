@@ -101,6 +101,15 @@ class Wallets:
             [until],
         )
 
+    def forget_locks(self) -> None:
+        """What is known of wallets is too old to end jobs for it: none is locked until UCloud says so anew.
+
+        The next connection of the channel asks for all records; until then the answers to reports say it.
+        """
+        with self._store.writing():
+            self._store.change("update wallets set locked = 0 where locked")
+            self._store.change("delete from channel")
+
     def _handled(self) -> float:
         row = self._store.row("select handled_until from channel where id = 1")
         return float(row["handled_until"]) if row else 0.0

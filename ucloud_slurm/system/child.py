@@ -33,7 +33,9 @@ def isolated(module: str, *arguments: str) -> list[str]:
 
 
 def continue_group_at_end() -> "subprocess.Popen[bytes]":
-    """Makes this process the leader of its process group, none of whose processes stays stopped when it has ended.
+    """None of the processes of this one's group stays stopped when this one has ended; it leads the group.
+
+    Where a terminal interrupts the group, which is that of a script or of sudo, this process stays a member of it.
 
     Once it has, however that was, a shell in the same session, which may continue other accounts' processes (kill(2)),
     continues the group every second, and ends with the last of it.
@@ -41,8 +43,9 @@ def continue_group_at_end() -> "subprocess.Popen[bytes]":
     :returns: the shell, to be kept as long as this process lives
     :raises OSError: it cannot be started
     """
-    with suppress(PermissionError):  # the leader of a session leads its group already
-        os.setpgid(0, 0)
+    if not _is_in_foreground():
+        with suppress(PermissionError):  # the leader of a session leads its group already
+            os.setpgid(0, 0)
     return subprocess.Popen(
         ["/bin/sh", "-c", _CONTINUE, "sh", str(os.getpgrp())],
         stdin=subprocess.PIPE,
@@ -52,6 +55,20 @@ def continue_group_at_end() -> "subprocess.Popen[bytes]":
         cwd="/",
         process_group=0,
     )
+
+
+def _is_in_foreground() -> bool:
+    """Whether Ctrl-C in its terminal reaches this process."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    except OSError:  # it has none
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # it has hung up
+        return False
+    finally:
+        os.close(terminal)
 
 
 class Child:

@@ -8,7 +8,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 WORKER = "worker"  # a pass
@@ -18,6 +18,7 @@ CONNECTIONS = "connections"  # one connection is reported at a time
 IN_USE = "in-use"  # shared by all that have the database open
 BACKUP = "backup"
 POLL_SECONDS = 0.2
+_ALL = (WORKER, LISTENER, MIGRATION, CONNECTIONS, IN_USE, BACKUP)
 
 
 class SharedLock:
@@ -58,6 +59,16 @@ def exclusive_lock(database: Path, what: str, wait: float = 0.0) -> Iterator[boo
         yield mine
     finally:
         os.close(descriptor)
+
+
+def try_locks(database: Path) -> None:
+    """Opens each lock file that there is: one of another account would stop, much later, what needs it.
+
+    :raises OSError: one cannot be opened; the error has its name
+    """
+    for what in _ALL:
+        with suppress(FileNotFoundError):
+            os.close(os.open(_path(database, what), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
 
 
 def is_locked(database: Path, what: str) -> bool:

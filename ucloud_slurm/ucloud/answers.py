@@ -8,6 +8,7 @@ from typing import Any
 import requests
 
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, one_line
+from ucloud_slurm.ucloud.pauses import is_unavailable
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 PROXY_REFUSES = "ucloud.proxy answered {}; does it need ucloud.proxy_credentials_file?"
@@ -27,20 +28,15 @@ def body(response: requests.Response, deadline: float) -> bytes:
     :param deadline: until which it is read, in monotonic seconds
     :raises CoreUnavailableError: it takes longer
     """
-    content = b""
+    content = bytearray()
     while len(content) <= MAX_ANSWER_BYTES:
         some = response.raw.read1(65536, decode_content=True)
         if not some:
-            return content
+            return bytes(content)
         content += some
         if time.monotonic() > deadline:
             raise CoreUnavailableError("UCloud's answer takes too long")
-    return content
-
-
-def is_unavailable(status: int) -> bool:
-    """Whether the status says nothing about the request."""
-    return status >= 500 or status in (408, 429) or 300 <= status < 400
+    return bytes(content)
 
 
 def read(status: int, content: bytes) -> Any:
@@ -57,7 +53,7 @@ def read(status: int, content: bytes) -> Any:
         raise CoreUnavailableError("UCloud's answer is too large")
     try:
         data = json.loads(content) if content.strip() else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         if 200 <= status < 300:
             raise CoreUnavailableError("UCloud's answer is not JSON; is ucloud.url right?") from None
         data = {}

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +16,12 @@ from typing import Any, TypeVar
 import requests
 from requests.adapters import HTTPAdapter
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from urllib3.util import Timeout
 
-from ucloud_slurm.errors import CorePausedError, CoreRefusedError, CoreUnavailableError, Misconfigured
+from ucloud_slurm.errors import CorePausedError, CoreRefusedError, CoreUnavailableError, Misconfigured, StorageError
 from ucloud_slurm.ucloud import answers
 from ucloud_slurm.ucloud.gate import Call, Request, admit
-from ucloud_slurm.ucloud.pauses import ACCESS, Memory, OwnMemory, Pauses
+from ucloud_slurm.ucloud.pauses import ACCESS, Memory, OwnMemory, Pauses, is_unavailable
 
 RENEW_BEFORE_SECONDS = 180  # before the access token expires
 CONNECT_TIMEOUT_SECONDS = 3.0
@@ -51,9 +53,10 @@ class Outcome:
 class Client:
     """Sends requests. Safe for several threads.
 
-    An attempt takes at most ``timeout`` seconds. While UCloud is unavailable a call is attempted ``tries`` times, with
-    exponential backoff and jitter; the worker retries in a later pass what still failed. In a pause that UCloud has asked
-    for nothing is sent (:mod:`.pauses`); only the end of a short one is waited for.
+    An attempt takes at most ``timeout`` seconds, with the renewal of the access token that it may need. While UCloud is
+    unavailable a call is attempted ``tries`` times, with exponential backoff and jitter; the worker retries in a later
+    pass what still failed. In a pause that UCloud has asked for nothing is sent (:mod:`.pauses`); only the end of a short
+    one is waited for.
 
     :raises CoreUnavailableError: from every call that was not answered
     :raises CoreRefusedError: from every call that was answered with a 4xx
@@ -109,7 +112,7 @@ class Client:
 
     def check(self) -> None:
         """Checks that UCloud answers and accepts the refresh token."""
-        self._observed(lambda: self._renew(self._timeout))
+        self._observed(lambda: self._renew(self._until(self._timeout)))
         self._pauses.accept()
 
     def ready(self) -> None:
@@ -119,7 +122,7 @@ class Client:
 
     def access_token(self) -> str:
         """An access token that is valid for some minutes, for connections that this client does not make."""
-        return self._observed(lambda: self._access_token(self._timeout))
+        return self._observed(lambda: self._access_token(self._until(self._timeout)))
 
     def call(self, request: Request, *, timeout: float | None = None) -> Any:
         """Makes a call and returns the JSON of the answer.
@@ -133,7 +136,8 @@ class Client:
             wait=_pause,
             reraise=True,
         )
-        return self._observed(lambda: attempts(self._authorised, request, timeout or self._timeout))
+        within = self._timeout if timeout is None else timeout
+        return self._observed(lambda: attempts(lambda: self._authorised(request, self._until(within))))
 
     def _observed(self, work: Callable[[], T]) -> T:
         try:
@@ -142,16 +146,21 @@ class Client:
             self._outcome = Outcome(failure=error)
             raise
 
-    def _authorised(self, request: Request, timeout: float) -> Any:
-        token = self._access_token(timeout)
+    @staticmethod
+    def _until(within: float) -> float:
+        """The end of all steps of an attempt, in monotonic seconds."""
+        return time.monotonic() + within
+
+    def _authorised(self, request: Request, until: float) -> Any:
+        token = self._access_token(until)
         try:
-            return self._accepted(self._send(request, token, timeout))
+            return self._accepted(self._send(request, token, until))
         except CoreRefusedError as error:
             if not _is_about_the_token(error):
                 raise
-        token = self._renew(timeout, stale=token)
+        token = self._renew(until, stale=token)
         try:
-            return self._accepted(self._send(request, token, timeout))
+            return self._accepted(self._send(request, token, until))
         except CoreRefusedError as error:
             # Today's UCloud answers some invalid requests with the same 403.
             if error.status != 401:
@@ -163,8 +172,12 @@ class Client:
         self._pauses.accept()
         return answer
 
-    def _send(self, request: Request, token: str | None, timeout: float) -> Any:
+    def _send(self, request: Request, token: str | None, until: float) -> Any:
         self._pauses.check()
+        left = until - time.monotonic()
+        if left <= 0:
+            raise CoreUnavailableError("UCloud did not answer in time")
+        limit: Any = Timeout(total=left, connect=min(CONNECT_TIMEOUT_SECONDS, left))  # requests.adapters passes it on
         headers = {"Content-Type": "application/json; charset=utf-8", "Accept": "application/json"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -175,32 +188,32 @@ class Client:
                 params=request.query,
                 data=request.content,
                 headers=headers,
-                timeout=(min(CONNECT_TIMEOUT_SECONDS, timeout), timeout),
+                timeout=limit,
                 allow_redirects=False,
                 stream=True,
             )
             with response:
-                content = answers.body(response, time.monotonic() + timeout)
+                content = answers.body(response, until)
         except (requests.RequestException, OSError, ValueError) as error:
             raise CoreUnavailableError(f"UCloud cannot be reached ({answers.reason(error)})") from None
         except Exception as error:  # urllib3's own errors while the body is read
             if type(error).__module__.startswith("urllib3"):
                 raise CoreUnavailableError(f"UCloud's answer broke off ({type(error).__name__})") from None
             raise
-        if answers.is_unavailable(response.status_code):
+        if is_unavailable(response.status_code):
             self._pauses.ask(response.headers.get("Retry-After"), f"UCloud answered {response.status_code}")
         answer = answers.read(response.status_code, content)
         self._outcome = replace(self._outcome, answered=True)
         return answer
 
-    def _access_token(self, timeout: float) -> str:
+    def _access_token(self, until: float) -> str:
         token = self._memory.load(ACCESS)
         if token is not None and _expiry(token) - self._now() > RENEW_BEFORE_SECONDS:
             return token
-        return self._renew(timeout, stale=token)
+        return self._renew(until, stale=token)
 
-    def _renew(self, timeout: float, stale: str | None = None) -> str:
-        if not self._lock.acquire(timeout=timeout):
+    def _renew(self, until: float, stale: str | None = None) -> str:
+        if not self._lock.acquire(timeout=max(until - time.monotonic(), 0.0)):
             raise CoreUnavailableError("UCloud gives no access token")
         try:
             kept = self._memory.load(ACCESS)
@@ -209,7 +222,7 @@ class Client:
             refresh_token = self._read_refresh_token()
             self._pauses.check_token(refresh_token)
             try:
-                data = self._send(admit(Call.REFRESH, body={"items": [{"refreshToken": refresh_token}]}), None, timeout)
+                data = self._send(admit(Call.REFRESH, body={"items": [{"refreshToken": refresh_token}]}), None, until)
             except CoreRefusedError as error:
                 # Without the form of UCloud's errors it may be the answer of a proxy.
                 if error.explained or error.status in (401, 403):
@@ -222,7 +235,8 @@ class Client:
                 token = None
             if not isinstance(token, str) or not token:
                 raise CoreUnavailableError("UCloud gave no access token")
-            self._memory.keep(ACCESS, token)
+            with suppress(StorageError):  # it is as good for this call; the next one asks for another
+                self._memory.keep(ACCESS, token)
             return token
         finally:
             self._lock.release()
@@ -256,5 +270,5 @@ def _expiry(token: str) -> float:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         return float(claims["exp"])
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError):
         return 0.0

@@ -4,6 +4,7 @@ Contract: ``jobs.control.*``, ``products.retrieve``, ``accounting.v2.*``, ``prov
 """
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -70,10 +71,14 @@ class Core(Client):
     def job(self, job_id: str, *, timeout: float | None = None) -> Job | None:
         """``jobs.control.retrieve`` with the application and the product, or None if there is no such job."""
         query = {"id": job_id, "includeApplication": "true", "includeProduct": "true", "includeParameters": "true"}
+        begun = time.monotonic()
         try:
             data = self.call(admit(Call.RETRIEVE_JOB, query=query), timeout=timeout)
         except CoreRefusedError as error:
-            if error.status == 404 or (error.status == 403 and error.explained and self.admits_us()):
+            if error.status == 404:
+                return None
+            left = None if timeout is None else timeout - (time.monotonic() - begun)
+            if error.status == 403 and error.explained and self.admits_us(timeout=left):
                 return None
             raise
         return _read(Job, data)
@@ -108,19 +113,19 @@ class Core(Client):
         items = data.get("items") if isinstance(data, dict) else None
         return next((_read(Job, item).id for item in items or []), None)
 
-    def existing(self, job_ids: Sequence[str]) -> list[bool]:
+    def existing(self, job_ids: Sequence[str], *, timeout: float | None = None) -> list[bool]:
         """``providers.resources.checkExistence``: for each of 1 to 1000 jobs whether UCloud has it."""
         items = [{"type": "job", "id": job_id} for job_id in job_ids]
-        data = self.call(admit(Call.CHECK_EXISTENCE, body={"items": items}))
+        data = self.call(admit(Call.CHECK_EXISTENCE, body={"items": items}), timeout=timeout)
         return _booleans(data, len(job_ids), "checkExistence")
 
-    def admits_us(self) -> bool:
+    def admits_us(self, *, timeout: float | None = None) -> bool:
         """Whether UCloud accepts the access token. It answers 403 both to an invalid token and to an invalid request.
 
         :raises CoreUnavailableError: it does not answer
         """
         try:
-            self.existing(["1"])
+            self.existing(["1"], timeout=timeout)
         except CoreRefusedError:
             return False
         return True
@@ -135,7 +140,7 @@ class Core(Client):
         return {job.id: job.status.state for part in parts for job in self._browse({"filterIds": ",".join(part)})}
 
     def _browse(self, which: Mapping[str, str]) -> Iterator[Job]:
-        query = {"itemsPerPage": "250", **which}
+        query, before = {"itemsPerPage": "250", **which}, set[str]()
         while True:
             page = self.call(admit(Call.BROWSE_JOBS, query=query))
             items = page.get("items") if isinstance(page, dict) else None
@@ -148,6 +153,9 @@ class Core(Client):
                     log.warning("a job that UCloud has open is skipped: %s", error)
             if not items or not isinstance(page.get("next"), str):
                 return
+            if page["next"] in before:
+                raise CoreUnavailableError("UCloud's list of jobs has no end: it comes back to a page that was read before")
+            before.add(page["next"])
             query = {**query, "next": page["next"]}
 
     def products_v2(self, provider: str) -> list[ProductV2]:

@@ -113,6 +113,11 @@ class Pauses:
             self._memory.keep(key, json.dumps(kept))
 
 
+def is_unavailable(status: int) -> bool:
+    """Whether the status says nothing about the request. Only such an answer asks for a pause."""
+    return status >= 500 or status in (408, 429) or 300 <= status < 400
+
+
 def retry_after(header: str | None, now: float) -> float:
     """The pause in a Retry-After header, a number of seconds or a date.
 

@@ -124,7 +124,8 @@ class Bulk:
         for job_id in written if self._acknowledge else ():
             job, submission = self._new[job_id], self._submissions.get(job_id)
             if submission is not None and self._provider.executor.ahead(job.owner) < MOST_QUEUED:
-                self._provider.executor.submit(job.owner, partial(_submit_later, self._provider, job, submission))
+                with suppress(RuntimeError):  # no thread
+                    self._provider.executor.submit(job.owner, partial(_submit_later, self._provider, job, submission))
 
     def _write(self, claimed: Collection[str] = (), expires_at: float | None = None) -> Collection[str]:
         """Writes the jobs; create is acknowledged with them where Slurm is not waited for."""

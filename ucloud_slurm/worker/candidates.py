@@ -169,10 +169,14 @@ def candidate_of(run: RunRecord) -> Candidate:
 
 
 def by_attempt(found: Iterable[Found]) -> list[Found]:
-    """Those that are provably ours, the one to keep first. An attempt makes one job: a second one with its nonce is foreign."""
+    """Those that are provably ours, the one to keep first. An attempt makes one job: a second one with its nonce is foreign.
+
+    Where the nonces are lost, a comment without one is ours only if there is none with one.
+    """
     in_order = sorted(found, key=lambda each: (each.submitted, each.id))
     ours = {each.nonce: each for each in reversed(in_order) if each.proof is Proof.OURS}
-    return sorted(ours.values(), key=lambda each: (each.submitted, each.id))
+    bare = {one for one in ours if one and any(other and other.startswith(f"{one}:") for other in ours)}
+    return sorted((ours[nonce] for nonce in ours.keys() - bare), key=lambda each: (each.submitted, each.id))
 
 
 def questions(sought: Sequence[Sought]) -> list[tuple[list[Sought], RunFilter]]:

@@ -10,6 +10,7 @@ from ucloud_slurm.bridge.time_limit import clock_before
 from ucloud_slurm.errors import CorePausedError, CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import UCLOUD
+from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.outbox import MessageOutcome, OutboxMessage, ucloud_was_away
 from ucloud_slurm.ucloud.channel import Payer
@@ -36,12 +37,15 @@ def deliver(provider: Provider) -> bool:
     """
     deadline = time.monotonic() + BUDGET_SECONDS
     try:
-        confirmed = provider.era.has_check_existence
+        confirmed, counted = provider.era.has_check_existence, False
         while messages := provider.outbox.heads(provider.now(), UNANSWERED_SECONDS, confirmed=confirmed):
             if time.monotonic() > deadline:
                 log.warning("the outbox is long; the rest waits for the next pass")
                 return False
             provider.core.ready()  # before the messages count as sent
+            if not counted:
+                Generation(provider.store).count_up(provider.now())
+                counted = True
             for kind, send in _SENDERS.items():
                 some = [message for message in messages if message.kind == kind]
                 if some:

@@ -208,6 +208,10 @@ def _repair(provider: Provider, found: Difference, answers: _Answers) -> None:
     row = provider.jobs.get(job.id)
     if row is None:
         return
+    if found.act in (Act.ADOPT, Act.FOUND, Act.CLOSE, Act.STATE) and job.ucloud is not None:
+        with provider.store.writing():
+            provider.outbox.drop_updates(job.id, HAD, now)
+            provider.observations.record_known_state(job.id, job.ucloud)
     match found.act:
         case Act.ADOPT | Act.FOUND | Act.CLOSE if row.phase in UNSUBMITTED:
             provider.observations.look_up(job.id)
@@ -221,10 +225,6 @@ def _repair(provider: Provider, found: Difference, answers: _Answers) -> None:
             _end(provider, row, JobUpdate(JobState.FAILURE, found.why))
         case _:
             pass
-    if found.act in (Act.ADOPT, Act.FOUND, Act.CLOSE, Act.STATE) and job.ucloud is not None:
-        with provider.store.writing():
-            provider.outbox.drop_updates(job.id, HAD, now)
-            provider.observations.record_known_state(job.id, job.ucloud)
 
 
 def _end(provider: Provider, row: JobRow, update: JobUpdate) -> None:
@@ -248,3 +248,4 @@ def _finish(provider: Provider, differences: Sequence[Difference], answers: _Ans
             provider.observations.record_known_state(job_id, state)
     if behind:
         provider.outbox.assume_sent()
+        provider.wallets.forget_locks()

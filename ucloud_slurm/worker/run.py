@@ -17,6 +17,7 @@ from ucloud_slurm.provider.reconciliation import confirm, reconcile
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.breaker import SLURM
+from ucloud_slurm.store.caches import UNDECIDED, Cache
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.system.filelock import WORKER, exclusive_lock, last_released, record_release
@@ -29,6 +30,7 @@ from ucloud_slurm.worker.wallets import enforce_wallets
 log = logging.getLogger(__name__)
 
 ASK_SECONDS = 60.0  # between two questions to Slurm while there are no jobs
+UNDECIDED_SECONDS = 300.0  # between two comparisons that only the administrator can decide: each asks UCloud for all jobs
 REQUEUE_SECONDS = 600.0  # after its end, in which slurmctld may still know a job and requeue it (MinJobAge)
 
 
@@ -127,12 +129,16 @@ def _catch_up(provider: Provider, behind: str) -> bool:
     """
     from ucloud_slurm.worker.reconcile import UNAVAILABLE, reconcile
 
+    undecided, now = Cache(provider.store, UNDECIDED, UNDECIDED_SECONDS), provider.now()
+    if undecided.get("", now) is not None:
+        return False
     try:
         found = reconcile(provider, attended=False)
     except UNAVAILABLE as error:
         log.error("%s, and nothing is reported to UCloud until ucloud-slurm reconcile has run: %s", behind, error)
         return False
     if not found.repaired:
+        undecided.put("", "", now)
         number = len(found.without_trace)
         log.error("%s, and nothing is reported: Slurm has no trace of %d jobs; run ucloud-slurm reconcile", behind, number)
         return False

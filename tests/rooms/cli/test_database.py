@@ -56,4 +56,4 @@ def test_check_says_when_backups_are_missing_or_the_database_is_behind(world: Wo
     ask("backup")
     assert [level for level, _ in _database(config)] == ["ok"]
     Generation(world.provider.store).mark_restored(1.0)
-    assert any("ucloud-slurm reconcile" in text for level, text in _database(config) if level == "warning")
+    assert any("ucloud-slurm reconcile" in text for level, text in _database(config) if level == "failed")

@@ -350,6 +350,13 @@ def test_a_pause_that_ucloud_asks_for_is_kept_by_the_listener_and_by_everybody(h
     wait_until("it tries again", lambda: hearing.server.attempts == 2, seconds=10)
 
 
+def test_a_refusal_of_the_channel_asks_for_no_pause(hear: Hear, clock: Clock) -> None:
+    hearing = hear(server=ChannelServer(reject=401, retry_after="120"))
+    wait_until("it tries again", lambda: hearing.server.attempts >= 2, seconds=10)
+    Pauses(MemoryInStore(hearing.store), clock).check()
+    assert max(hearing.pauses) < 120
+
+
 def test_a_pause_of_the_worker_is_kept_by_the_listener(hear: Hear, clock: Clock, tmp_path: Path) -> None:
     store = Store(tmp_path / "test.db")
     with pytest.raises(CorePausedError):

@@ -14,6 +14,7 @@ import pytest
 from tests.support.database import earlier_release
 from ucloud_slurm.errors import Conflict, Misconfigured, StorageFullError
 from ucloud_slurm.store import backup, migrations
+from ucloud_slurm.store.database_file import free_bytes
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.sqlite import Store
 
@@ -178,6 +179,22 @@ def test_where_the_disk_of_the_backups_is_full_nothing_is_left_there(path: Path,
     with pytest.raises(StorageFullError, match="MiB free, and the copy needs"):
         backup.make(path, small_disk, NOW + 1)
     assert sorted(small_disk.iterdir()) == before
+
+
+def test_backups_leave_the_space_that_new_jobs_need_and_say_how_to_get_more(small_disk: Path) -> None:
+    path, folder = small_disk / "test.db", small_disk / "backups"
+    store = Store(path)
+    store.change("insert into caches values ('k', 'k', ?, 1)", ["x" * 400_000])
+    store.close()
+    for second in range(2):
+        backup.make(path, folder, NOW + second)
+    leave = free_bytes(folder) - path.stat().st_size // 2
+    with pytest.raises(StorageFullError, match=r"database\.minimum_free; lower database\.backups_kept, or name a folder"):
+        backup.make(path, folder, NOW + 2, leave=leave)
+    assert len(backup.made(path, folder)) == 2
+    backup.make(path, folder, NOW + 3, keep=1, leave=leave)
+    assert [one.name[18:] for one in backup.made(path, folder)] == ["23Z.db"]
+    backup.make(path, small_disk.parent / "elsewhere", NOW, leave=2**22)
 
 
 # ---- verify
@@ -353,6 +370,11 @@ def test_a_restore_that_dies_leaves_the_database_of_before_or_one_that_is_behind
     if step == 0:
         assert users(path) == ["first", "in the log"]
         assert not behind(path)
+    elif step == 1:
+        with pytest.raises(Misconfigured, match="it is missing since a restore was interrupted; restore a backup: "):
+            Store(path)
+        assert not path.exists(), "no empty one is begun in its place"
+        assert users(Path(f"{path}.replaced-20231114T221320Z")) == ["first", "in the log"]
     else:
         assert behind(path)
         assert users(Path(f"{path}.replaced-20231114T221320Z")) == ["first", "in the log"]

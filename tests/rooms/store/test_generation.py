@@ -1,5 +1,6 @@
 """A database that is older than what UCloud knows is noticed, whichever way it came, until it has been reconciled."""
 
+import os
 import shutil
 import socket
 from collections.abc import Callable
@@ -97,6 +98,44 @@ def test_a_power_failure_between_the_database_and_its_file_is_not_taken_for_a_re
     beside.write_text(before)
     store = Store(path)
     assert not Generation(store).is_behind()
+    store.close()
+
+
+def test_a_file_that_cannot_be_made_does_not_make_a_sound_database_behind(tmp_path: Path) -> None:
+    path = tmp_path / "test.db"
+    in_the_way = Path(f"{path}.generation.new")
+    in_the_way.mkdir()
+    reported(path, 2)
+    store = Store(path)
+    assert not Generation(store).is_behind()
+    Generation(store).mark_restored(1.0)
+    Generation(store).confirm(2.0)
+    assert not Generation(store).is_behind(), "it has been reconciled"
+    in_the_way.rmdir()
+    store.close()
+    reported(path, 2)
+    assert int(Path(f"{path}.generation").read_text()) == 2
+    path.unlink()
+    store = Store(path)
+    assert Generation(store).why_behind() == "the database was lost"
+    store.close()
+
+
+def test_a_file_system_with_inodes_of_64_bits_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, inode, stat = tmp_path / "test.db", [2**64 - 5], Path.stat
+
+    def large(self: Path, **more: bool) -> os.stat_result:
+        found = stat(self, **more)
+        return os.stat_result((found.st_mode, inode[0], *found[2:])) if self == path else found
+
+    monkeypatch.setattr(Path, "stat", large)
+    reported(path, 1)
+    store = Store(path)
+    assert not Generation(store).is_behind()
+    store.close()
+    inode[0] -= 1
+    store = Store(path)
+    assert Generation(store).why_behind() == "the database was copied to where it is"
     store.close()
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.sandbox.processes import Process, find, wait_until
 
@@ -68,3 +69,29 @@ def test_no_signal_for_a_group_ends_the_shell_that_looks_after_it() -> None:
         assert os.getpgid(shell.pid) == shell.pid
         os.killpg(leader.pid, signal.SIGTERM)
         leader.wait()
+
+
+def test_ctrl_c_ends_the_leader_also_where_a_script_has_started_it() -> None:
+    master, terminal = os.openpty()
+    script = '"$@"; :'  # the shell waits, and leads the group of both
+    command = ["setsid", "--ctty", "/bin/sh", "-c", script, "sh", sys.executable, "-c", LEADER]
+    with os.fdopen(master, "wb", 0) as keyboard, os.fdopen(terminal, "rb", 0) as tty:
+        with subprocess.Popen(command, stdin=tty, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as outer:
+            assert outer.stdout is not None
+            pids = [int(pid) for pid in outer.stdout.readline().split()]
+            shell, *waits = [process for pid in pids if (process := find(pid))]
+            leader = find(parent(pids[1]))
+            assert leader is not None
+            try:
+                keyboard.write(b"\x03")
+                wait_until("the leader ends", lambda: not leader.alive(), seconds=PATIENCE)
+            finally:
+                for process in (leader, *waits):
+                    process.signal(signal.SIGKILL)
+                outer.kill()
+        wait_until("the shell ends with the last of the group", lambda: not shell.alive(), seconds=PATIENCE)
+
+
+def parent(pid: int) -> int:
+    """The process that has started another."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

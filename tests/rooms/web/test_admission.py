@@ -1,7 +1,9 @@
 """Who is admitted while strangers flood: decisions, without a socket."""
 
 import pytest
+from pytest_mock import MockerFixture
 
+from ucloud_slurm.web.live import entrance
 from ucloud_slurm.web.live.admission import (
     GRACE_SECONDS,
     STRANGERS,
@@ -134,3 +136,16 @@ def test_an_account_has_its_pace_and_the_others_do_not_wait_for_it() -> None:
     pace.forget(now)
     assert pace.pause("a", 10.0, now) == pytest.approx(0.1)  # what is left of its work is not forgotten
     assert pace.pause("a", 50.0, now + 10.0) == 0.0
+
+
+def test_of_too_many_that_linger_the_oldest_goes_although_there_is_room(mocker: MockerFixture) -> None:
+    mocker.patch.object(entrance, "MOST_LINGERING", 2)
+    known: list[int] = []
+    door = entrance.Entrance(Limits.within(65536), 10, 10, lambda _strangers, number: known.append(number))
+    first, second, third, followed = (door.admit_known(None) for _ in range(4))
+    for visit in (second, first, third):
+        visit.linger(lingers=True)
+    assert [visit.dismissed for visit in (first, second, third, followed)] == [False, True, False, False]
+    assert known[-1] == 3
+    second.leave()
+    assert known[-1] == 3, "its room is given back once"

@@ -7,6 +7,7 @@ import pytest
 import requests
 
 from tests.conftest import World
+from tests.support.model import CONTROLLER_AWAY
 from ucloud_slurm.web.health import LATE_SECONDS, late
 from ucloud_slurm.worker.run import Result
 
@@ -65,7 +66,7 @@ def test_a_slurm_that_does_not_answer_is_noticed_without_a_job_within_two_minute
     world.model.controller = False
     results = {world.work(15) for _ in range(8)}
     assert Result.NOT_ALL in results
-    assert reasons(world) == ["slurm: Unable to contact slurm controller"]
+    assert reasons(world) == [f"slurm: {CONTROLLER_AWAY}"]
     assert answers(world, "slurm") == 0
     world.model.controller = True
     assert world.work(15) is Result.DONE

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from gunicorn.config import Config
 
 from tests.sandbox.processes import wait_until
 from tests.support.served_app import TOKEN
 from tests.support.server import Server, head, read, running
 from ucloud_slurm.web.server import budgets
 from ucloud_slurm.web.server.budgets import Budgets, Waiting, shares
+from ucloud_slurm.web.server.connection import Connection
 from ucloud_slurm.web.server.peers import is_allowed
 from ucloud_slurm.web.server.requests import Caller, RequestClass, arrival, caller, head_ends, refusal
 
@@ -194,6 +196,18 @@ def test_a_request_has_arrived_when_the_proxy_sent_it(server: Server) -> None:
 @pytest.mark.parametrize("sent", [None, "", "soon", "nan", "1000.5", "5000", "t=999"])
 def test_what_a_proxy_says_of_the_time_and_cannot_be_is_not_believed(sent: str | None) -> None:
     assert arrival(sent, seen=50.0, now=1000.0, monotonic=50.2) == 50.0
+
+
+@pytest.mark.parametrize(
+    ("address", "believed"),
+    [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("192.0.2.1", False), ("fe80::1%eth0", False)],
+)
+def test_only_a_proxy_on_this_host_is_believed_about_the_time(address: str, believed: bool) -> None:
+    with socket.socket() as sock:
+        conn = Connection(sock, (address, 5), ("127.0.0.1", 80))
+        conn.buffer += b"GET / HTTP/1.1\r\nHost: x\r\nX-Request-Start: 1.5\r\nX-Real-IP: 192.0.2.9\r\n\r\n"
+        names = [name for name, _ in conn.parse(Config()).headers]
+    assert names == ["HOST", *(["X-REQUEST-START"] if believed else [])]
 
 
 def hurried(folder: Path, **seconds: float) -> list[str]:

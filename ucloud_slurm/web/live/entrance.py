@@ -11,6 +11,7 @@ from ucloud_slurm.web.live.admission import Budget, Limits, Pace, Stranger, Stra
 
 KNOWN_INCOMPLETE_BYTES = 64 * 1024 * 1024  # of the incomplete frames of all who are known
 STRANGERS_INCOMPLETE_BYTES = 16 * 1024 * 1024
+MOST_LINGERING = 512  # so that the proxy's limit for the address of UCloud leaves room for new logs
 PARTS = 4  # one user, or one address, may have a quarter of something
 COMPLAINT_SECONDS = 60.0  # between two lines in the journal
 PACE_BYTES = 4 * 1024 * 1024  # of the frames of one user in a second; a terminal shows less
@@ -90,13 +91,20 @@ class Entrance:
             gone.dismiss()
 
     def linger(self, visit: "Visit", lingers: bool) -> None:
-        """Whether a connection of somebody known has no stream any more: it goes first when there is no room."""
+        """Whether a connection of somebody known has no stream any more: it goes first when there is no room, or when too
+        many do the same."""
+        gone = None
         with self._lock:
             visit.lingers = lingers and not visit.released
             if visit.lingers:
                 self._lingering.setdefault(visit)
             else:
                 self._lingering.pop(visit, None)
+            if len(self._lingering) > MOST_LINGERING:
+                self._release(gone := next(iter(self._lingering)))
+                self._report()
+        if gone is not None:
+            gone.dismiss()
 
     def leave(self, visit: "Visit") -> None:
         """A connection is closed."""

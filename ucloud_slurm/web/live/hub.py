@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import Context
 from typing import Any, Protocol, TypeVar
 
 from ucloud_slurm.errors import NotNow, Problem, place
@@ -82,8 +83,8 @@ class Hub:
         self._heartbeat_at = 0.0
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Runs a coroutine in the loop, which is started if need be."""
-        self.begin().call_soon_threadsafe(lambda: self.spawn(work()))
+        """Runs a coroutine in the loop, which is started if need be. It keeps nothing of the request that starts it."""
+        self.begin().call_soon_threadsafe(lambda: self.spawn(work()), context=Context())
 
     def begin(self) -> asyncio.AbstractEventLoop:
         """The loop, which is started if need be.

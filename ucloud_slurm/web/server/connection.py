@@ -1,5 +1,6 @@
 """A connection of a caller, and gunicorn's parser of the head of a request."""
 
+import ipaddress
 import socket
 from enum import Enum, auto
 from typing import Any
@@ -36,6 +37,7 @@ class Connection:
     def __init__(self, sock: socket.socket, client: Any, server: Any) -> None:
         self.sock = sock
         self.is_local = sock.family == socket.AF_UNIX
+        self.is_of_this_host = self.is_local or is_loopback(client[0])
         # An address that gunicorn trusts with nothing (forwarded_allow_ips), as it would a unix socket's.
         self.client = ("", 0) if self.is_local else client
         self.server = server
@@ -62,9 +64,17 @@ class Connection:
             return refusal(status, "The request is not HTTP that the provider reads.")
         if isinstance(request.body.reader, ChunkedReader):
             return refusal(411, "The request has no Content-Length; the proxy before the provider should send one.")
-        if not self.is_local:  # nobody vouches for it
-            request.headers = [header for header in request.headers if header[0] != "X-REAL-IP"]
+        # Nobody vouches for what others say, and the clock of another host may be wrong.
+        others = {"X-REAL-IP"} if self.is_of_this_host else {"X-REAL-IP", "X-REQUEST-START"}
+        if not self.is_local:
+            request.headers = [header for header in request.headers if header[0] not in others]
         return request
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a TCP connection from there comes from this host."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
 class UnreadBody:
