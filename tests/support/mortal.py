@@ -32,11 +32,6 @@ NOT_IMPORTED = ("__main__", "wsgi", "pyslurm")  # programs, and what needs a lib
 for _module in pkgutil.walk_packages(ucloud_slurm.__path__, "ucloud_slurm."):
     if not any(part in NOT_IMPORTED for part in _module.name.split(".")):
         importlib.import_module(_module.name)
-logging.disable()
-# Calls of UCloud are repeated at once, and nobody reads the description of the interface, which takes long to write.
-_patch = pytest.MonkeyPatch()
-_patch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda _seconds: None))
-_patch.setattr(openapi, "describe", lambda *_: {})
 
 
 class RemoteModel:
@@ -114,6 +109,11 @@ class Tracer:
 
 def run(errand: Errand, test: "Connection[object, Any]") -> None:
     """A process: does its errand, and sends the test what became of it."""
+    logging.disable()
+    # Calls of UCloud are repeated at once, and nobody reads the description of the interface, which takes long to write.
+    patch = pytest.MonkeyPatch()
+    patch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda _seconds: None))
+    patch.setattr(openapi, "describe", lambda *_: {})
     model = RemoteModel(test, errand.cluster)
     provider = Provider.open(errand.config, now=lambda: errand.now, scheduler=cast("Scheduler", model))
     work = partial(run_once, provider) if errand.request is None else _request(provider, errand.request)
