@@ -250,9 +250,8 @@ def test_a_backup_that_is_older_than_what_a_pass_has_reported_before_it_died_is_
     assert Generation(world.provider.store).is_behind()
 
 
+@pytest.mark.parametrize("era", ["today"], scope="session")
 def test_a_wallet_that_was_filled_after_the_backup_stops_no_job(world: World) -> None:
-    if not world.provider.era.has_channel:
-        pytest.skip("this Core names no wallets")
     payer = Payer.of("user", None, "example-compute")
     world.provider.wallets.handled(world.clock())
     world.provider.wallets.found(payer, locked=True)
