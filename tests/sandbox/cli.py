@@ -172,7 +172,7 @@ def attack(cluster: "Cluster", only: str | None, load: bool, out: Path | None) -
 @sandbox.command()
 @click.option("--seed", type=int, help="Of a run that is to be repeated; a new one unless given.")
 @click.option("--stories", type=click.IntRange(1), default=1000, show_default=True, help="How many jobs' stories are played.")
-@click.option("--short", is_flag=True, help="The short form, which is a part of the tests.")
+@click.option("--short", is_flag=True, help="The short form, of about two minutes.")
 @click.option("--broken", metavar="BUILD", help="Try a build that is broken: repeated-submit, lost-row or invented-state.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A file for the report as JSON.")
 @click.pass_obj

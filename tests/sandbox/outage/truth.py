@@ -221,7 +221,7 @@ def _messages(
         was = [change.state for change in job.states]
         if _changes(["IN_QUEUE", *sent[job_id]]) != _changes(was) and job_id not in played.refused:
             findings.messages.append(f"job {job_id} ({played.jobs.get(job_id)}): sent {sent[job_id]}, UCloud has {was}")
-        if "RUNNING" not in was and any(run.seconds for run in mine.get(job_id, [])):
+        if "RUNNING" not in was and job_id not in played.refused and any(run.seconds for run in mine.get(job_id, [])):
             findings.messages.append(f"job {job_id} ({played.jobs.get(job_id)}) ran, and UCloud has {was}")
     for row in rig.rows("select job_id, kind, answer from outbox where outcome = 'parked'"):
         if row["job_id"] in accepted:
