@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from tests.conftest import Open, World
 from tests.promises.test_one_job_one_slurm_job import submission_of
@@ -453,6 +454,18 @@ def test_slurm_that_cannot_be_asked_about_a_job_cancels_nothing(world: World, op
     world.model.controller = True
     world.work(20)
     assert world.slurm(job_id).run.state is SlurmState.CANCELLED
+
+
+def test_no_two_jobs_have_a_number_that_was_used_again_whenever_the_process_dies(world: World, mocker: MockerFixture) -> None:
+    first = world.submit()
+    number = world.row(first).slurm_id
+    assert number is not None
+    world.model.lose_answers = 1
+    second = world.submit()
+    mocker.patch("ucloud_slurm.store.jobs.take_number", side_effect=SystemExit)
+    with pytest.raises(SystemExit):
+        world.provider.jobs.submitted(second, number, None, cluster=world.row(first).cluster)
+    assert (world.row(first).slurm_id, world.row(second).slurm_id) == (number, None)
 
 
 def test_a_number_that_a_killed_controller_has_used_again_is_the_second_jobs(world: World) -> None:

@@ -195,11 +195,11 @@ def take_number(store: Store, job_id: str, slurm_id: int) -> None:
     """Takes the number of a Slurm job, which is this job's now, from an earlier job that no pass has seen yet.
 
     A controller that was killed has lost that one, and uses its number again. One that was seen is known by its time of
-    submission.
+    submission. Called in the transaction that gives this job the number.
     """
-    before = (
-        "slurm_id = ?1 and id <> ?2 and phase = 'live' and submitted_at is null and exists (select 1 from jobs as new "
-        "where new.id = ?2 and new.cluster is jobs.cluster and new.attempted_at > jobs.attempted_at)"
+    store.change(
+        "update jobs set slurm_id = null "
+        "where slurm_id = ?1 and id <> ?2 and phase = 'live' and submitted_at is null and exists (select 1 from jobs as new "
+        "where new.id = ?2 and new.cluster is jobs.cluster and new.attempted_at > jobs.attempted_at)",
+        [slurm_id, job_id],
     )
-    if store.row(f"select 1 from jobs where {before}", [slurm_id, job_id]) is not None:
-        store.change(f"update jobs set slurm_id = null where {before}", [slurm_id, job_id])

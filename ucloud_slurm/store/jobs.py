@@ -189,17 +189,17 @@ class Jobs:
         :param acknowledged_at: create is answered with success now
         :returns: False when the job does not wait for this outcome: the Slurm job is one too many
         """
-        mine = self._store.change(
-            "update jobs set phase = 'live', slurm_id = ?, submitted_at = ?, cluster = ?, "
-            "uid = coalesce(uid, ?), shape = ?, claimed_until = null, "
-            "state = coalesce(state, 'IN_QUEUE'), "
-            "promised_at = case when stop is 'rolled-back' then promised_at else coalesce(promised_at, ?) end "
-            "where id = ? and phase = 'submitting' and attempts = coalesce(?, attempts)",
-            [slurm_id, submitted_at, cluster, uid, shape, acknowledged_at, job_id, attempt],
-            durable=False,  # if it is lost, the job is looked up by its name
-        )
-        if mine:
-            take_number(self._store, job_id, slurm_id)
+        with self._store.writing(durable=False):  # if it is lost, the job is looked up by its name
+            mine = self._store.change(
+                "update jobs set phase = 'live', slurm_id = ?, submitted_at = ?, cluster = ?, "
+                "uid = coalesce(uid, ?), shape = ?, claimed_until = null, "
+                "state = coalesce(state, 'IN_QUEUE'), "
+                "promised_at = case when stop is 'rolled-back' then promised_at else coalesce(promised_at, ?) end "
+                "where id = ? and phase = 'submitting' and attempts = coalesce(?, attempts)",
+                [slurm_id, submitted_at, cluster, uid, shape, acknowledged_at, job_id, attempt],
+            )
+            if mine:
+                take_number(self._store, job_id, slurm_id)
         return bool(mine)
 
     def mark_outcome_unknown(self, job_id: str, attempt: int, now: float) -> None:
