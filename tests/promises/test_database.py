@@ -21,7 +21,7 @@ from tests.support import foreign
 from tests.support.factories import job_data, new_job
 from tests.support.model import Model
 from ucloud_slurm.errors import Misconfigured, StorageError, StorageFullError
-from ucloud_slurm.store import backup, database_file
+from ucloud_slurm.store import backup, database_file, restore
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.sqlite import LOG_BYTES, Store
 from ucloud_slurm.worker.run import Result
@@ -111,8 +111,8 @@ def test_a_file_system_that_hosts_share_is_refused_before_anything_is_written(
     expected = f"database.path: {path} is on a shared file system ({kind}); put it on a local disk."
     assert sentence(path) == expected
     uses: list[Callable[[], object]] = [
-        lambda: backup.restore(path, path, tmp_path, 1.0),
-        lambda: backup.adopt(path, tmp_path, 1.0),
+        lambda: restore.restore(path, path, tmp_path, 1.0),
+        lambda: restore.adopt(path, tmp_path, 1.0),
     ]
     for use in uses:
         with pytest.raises(Misconfigured, match="is on a shared file system"):

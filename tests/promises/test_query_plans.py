@@ -14,7 +14,7 @@ import ucloud_slurm.store
 from tests.conftest import World
 from tests.support.factories import accept_live, new_job
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store import backup
+from ucloud_slurm.store import backup, restore
 from ucloud_slurm.store.charges import RestKey
 from ucloud_slurm.store.codes import Claim, Code, Codes, code_text
 from ucloud_slurm.store.generation import Generation
@@ -271,7 +271,7 @@ def the_rest(provider: Provider) -> None:
     store.change("update generation set inode = null")
     generation.claim()
     copy = backup.make(store.path, store.path.parent / "backups", now)
-    backup.restore(copy.path, store.path.parent / "restored.db", copy.path.parent, now)
+    restore.restore(copy.path, store.path.parent / "restored.db", copy.path.parent, now)
 
 
 @pytest.mark.every_era

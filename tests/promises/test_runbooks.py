@@ -15,7 +15,7 @@ from tests.sandbox.core import SimulatedCore
 from tests.support.factories import new_job
 from tests.support.pages import HOWTO, steps
 from ucloud_slurm.cli.main import main
-from ucloud_slurm.store import backup
+from ucloud_slurm.store import backup, restore
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.sqlite import Store
@@ -95,11 +95,11 @@ def test_a_restore_is_refused_until_everything_is_stopped_that_the_guide_stops(s
         if command.startswith("systemctl stop")
         for unit in command.split()[2:]
     }
-    assert stopped == set(backup.STOP.split()[2:])
+    assert stopped == set(restore.STOP.split()[2:])
     store = Store(state / "ucloud-slurm.db")
     refused = CliRunner().invoke(main, ["database", "restore", str(next((state / "backups").iterdir()))])
     assert refused.exit_code == 1
-    assert refused.stderr == f"ucloud-slurm: {store.path} is in use; stop everything that uses it: {backup.STOP}\n"
+    assert refused.stderr == f"ucloud-slurm: {store.path} is in use; stop everything that uses it: {restore.STOP}\n"
 
 
 def test_another_host_prints_the_line_that_the_guide_shows(state: Path) -> None:

@@ -13,6 +13,7 @@ from ucloud_slurm.cli.output import as_json, moment
 from ucloud_slurm.config.database import DatabaseSection
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.store import backup
+from ucloud_slurm.store import restore as restoring
 from ucloud_slurm.store.backup import Contents
 from ucloud_slurm.store.database_file import closed
 
@@ -62,7 +63,7 @@ def restore(path: Path | None, file: Path, json_: bool) -> None:
     UCloud knows: nothing is reported from it until `ucloud-slurm reconcile` has run.
     """
     with _section(path) as section:
-        replaced = backup.restore(file, section.path, section.backup_folder, time.time())
+        replaced = restoring.restore(file, section.path, section.backup_folder, time.time())
         if json_:
             as_json({"restored": str(section.path), "from": str(file), "replaced": replaced and str(replaced)})
             return
@@ -81,7 +82,7 @@ def adopt(path: Path | None) -> None:
     database open. Nothing is reported from it until `ucloud-slurm reconcile` has run.
     """
     with _section(path) as section:
-        backup.adopt(section.path, section.backup_folder, time.time())
+        restoring.adopt(section.path, section.backup_folder, time.time())
         click.echo(f"{section.path} belongs to this host.")
         click.echo(RECONCILE)
 

@@ -1,25 +1,17 @@
-"""Backups of the database: made while it is in use, verified before they count, and restored."""
+"""Backups of the database: made while it is in use, and verified before they count."""
 
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ucloud_slurm.errors import Conflict, Misconfigured, StorageFullError
 from ucloud_slurm.store import database_file, migrations
-from ucloud_slurm.store.generation import record, recorded
-from ucloud_slurm.store.sqlite import RESTORE_SECONDS, Store
-from ucloud_slurm.system.filelock import BACKUP, IN_USE, SharedLock, exclusive_lock
+from ucloud_slurm.system.filelock import ALONE_SECONDS, BACKUP, IN_USE, SharedLock, exclusive_lock
 
-STOP = (
-    "systemctl stop ucloud-slurm.socket ucloud-slurm.service ucloud-slurm-worker.timer ucloud-slurm-worker.service "
-    "ucloud-slurm-listener.service ucloud-slurm-link.socket ucloud-slurm-link.service ucloud-slurm-backup.timer "
-    "ucloud-slurm-backup.service"
-)
 KEPT = 28  # unless the configuration has another number
 
 
@@ -105,21 +97,21 @@ def make(database: Path, folder: Path, now: float, *, keep: int = KEPT, leave: i
     """
     stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
     final = folder / f"{database.stem}-{stamp}{f'-before-{before}' if before else ''}.db"
-    with exclusive_lock(database, BACKUP, RESTORE_SECONDS) as mine:
+    with exclusive_lock(database, BACKUP, ALONE_SECONDS) as mine:
         if not mine:
             raise Conflict("another backup is under way")
         folder.mkdir(0o700, parents=True, exist_ok=True)
         for left in folder.glob(f"{database.stem}-*.db.new*"):  # of one that was killed
             left.unlink()
         new = folder / f"{final.name}.new"
-        in_use = SharedLock(database, IN_USE, RESTORE_SECONDS)
+        in_use = SharedLock(database, IN_USE, ALONE_SECONDS)
         try:
             _delete_oldest(database, folder, keep, before)  # the disk may be full of them
-            _copy(database, new, folder, in_use=True, leave=leave if _on_one_disk(database, folder) else 0)
+            copy(database, new, folder, in_use=True, leave=leave if _on_one_disk(database, folder) else 0)
             contents = verify(new, database)
             os.utime(new, (now, now))
             new.replace(final)
-            _sync(folder)
+            sync(folder)
         finally:
             del in_use
             new.unlink(missing_ok=True)
@@ -151,77 +143,7 @@ def last_made(database: Path, folder: Path) -> float | None:
     return max(times, default=None)
 
 
-def restore(source: Path, database: Path, backups: Path, now: float) -> Path | None:
-    """Puts a backup in the place of the database, which stays beside it under another name.
-
-    The restored database is behind what UCloud knows (:mod:`ucloud_slurm.store.generation`), whatever happens meanwhile.
-
-    :param backups: folder of the backup that is made if it must be migrated
-    :param now: seconds since the epoch
-    :returns: the replaced file; None if there was none
-    :raises Conflict: a process has the database open
-    :raises StorageFullError: the disk has not the space
-    :raises Misconfigured: the backup cannot be used
-    :raises OSError: a file cannot be written
-    """
-    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
-    replaced, new = Path(f"{database}.replaced-{stamp}"), Path(f"{database}.restoring")
-    database_file.refuse_shared(database)
-    with _alone(database):
-        verify(source)
-        try:
-            _copy(source, new, database.parent)
-            if not _unclaim(new, now):  # it is from before the mark: a file with a higher number says the same
-                record(database, max(1, recorded(database) or 0), now)
-            there = database.exists()
-            if there:
-                database.rename(replaced)
-            # The log belongs to the replaced file: beside another one it would damage that.
-            with suppress(FileNotFoundError):
-                Path(f"{database}-wal").rename(f"{replaced}-wal")
-            Path(f"{database}-shm").unlink(missing_ok=True)
-            _sync(database.parent)
-            new.rename(database)
-            _sync(database.parent)
-        finally:
-            new.unlink(missing_ok=True)
-    Store(database, backups).close()
-    return replaced if there else None
-
-
-def adopt(database: Path, backups: Path, now: float) -> None:
-    """Makes the database of another host that of this one. It is behind until it was reconciled.
-
-    :param backups: as for :func:`restore`
-    :param now: seconds since the epoch
-    :raises Conflict: a process has the database open
-    :raises Misconfigured: there is none, or it cannot be used
-    """
-    database_file.refuse_shared(database)
-    with _alone(database):
-        verify(database, in_use=True)
-        _unclaim(database, now)
-    Store(database, backups).close()
-
-
-@contextmanager
-def _alone(database: Path) -> Iterator[None]:
-    with exclusive_lock(database, IN_USE) as mine:
-        if not mine:
-            raise Conflict(f"{database} is in use; stop everything that uses it: {STOP}")
-        yield
-
-
-def _unclaim(database: Path, now: float) -> bool:
-    """Marks a database as restored, without a host and a file; False if it has no place for that."""
-    with closing(sqlite3.connect(database, isolation_level=None)) as conn:
-        if "m015_generation" not in migrations.applied(conn):
-            return False
-        conn.execute("update generation set restored_at = ?, host = null, host_name = null, inode = null", [now])
-    return True
-
-
-def _copy(path: Path, new: Path, folder: Path, *, in_use: bool = False, leave: int = 0) -> None:
+def copy(path: Path, new: Path, folder: Path, *, in_use: bool = False, leave: int = 0) -> None:
     """Copies a database to the disk as a new file without a log, for this account only.
 
     :param leave: bytes that stay free beside it
@@ -248,10 +170,10 @@ def _copy(path: Path, new: Path, folder: Path, *, in_use: bool = False, leave: i
         if isinstance(problem, StorageFullError):
             raise problem from error
         raise Misconfigured([f"{path} is damaged ({error})."]) from None
-    _sync(new)
+    sync(new)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

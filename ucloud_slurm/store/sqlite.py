@@ -13,7 +13,7 @@ from ucloud_slurm.errors import Misconfigured, Problem, StorageError
 from ucloud_slurm.store import database_file, migrations
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.system import deadline
-from ucloud_slurm.system.filelock import IN_USE, MIGRATION, SharedLock, exclusive_lock, try_locks
+from ucloud_slurm.system.filelock import ALONE_SECONDS, IN_USE, MIGRATION, SharedLock, exclusive_lock, try_locks
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -24,7 +24,6 @@ LEAST_SECONDS = 0.1  # of these, also for a call whose time is over: most transa
 RETRY_MILLISECONDS = 2
 BUSY = "The provider is busy; please try again in a minute."
 MIGRATION_SECONDS = 1800.0  # that another process has to migrate the file
-RESTORE_SECONDS = 10.0  # that another process has to put a backup in its place
 RESTART = "restart what has it open: systemctl restart ucloud-slurm ucloud-slurm-listener"
 LOG_BYTES = 16 * 2**20  # to which the write-ahead log is cut, as soon as no reader needs more of it
 
@@ -68,7 +67,7 @@ class Store:
         database_file.refuse_shared(self.path)
         try:
             try_locks(self.path)
-            in_use = SharedLock(self.path, IN_USE, RESTORE_SECONDS)
+            in_use = SharedLock(self.path, IN_USE, ALONE_SECONDS)
             # One process at a time: SQLite does not wait for one that creates the file, and a migration of a million
             # jobs takes minutes.
             with exclusive_lock(self.path, MIGRATION, MIGRATION_SECONDS):

@@ -17,6 +17,7 @@ MIGRATION = "migration"
 CONNECTIONS = "connections"  # one connection is reported at a time
 IN_USE = "in-use"  # shared by all that have the database open
 BACKUP = "backup"
+ALONE_SECONDS = 10.0  # that a process has the database alone, to put another one in its place
 POLL_SECONDS = 0.2
 _ALL = (WORKER, LISTENER, MIGRATION, CONNECTIONS, IN_USE, BACKUP)
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.database import earlier_release
 from ucloud_slurm.errors import Conflict, Misconfigured, StorageFullError
-from ucloud_slurm.store import backup, migrations
+from ucloud_slurm.store import backup, migrations, restore
 from ucloud_slurm.store.database_file import free_bytes
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.sqlite import Store
@@ -257,7 +257,7 @@ def test_what_is_wrong_with_a_backup_is_said_in_one_line_and_it_is_not_restored(
     copy = backup.make(path, folder, NOW).path
     harm(copy)
     before = path.read_bytes()
-    uses: list[Callable[[], object]] = [lambda: backup.verify(copy), lambda: backup.restore(copy, path, folder, NOW)]
+    uses: list[Callable[[], object]] = [lambda: backup.verify(copy), lambda: restore.restore(copy, path, folder, NOW)]
     for use in uses:
         with pytest.raises(Misconfigured) as refused:
             use()
@@ -274,7 +274,7 @@ def test_a_restored_database_is_that_of_the_backup_and_the_replaced_one_is_kept_
     copy = backup.make(path, folder, NOW).path
     add(path, "later")
     crash(path)
-    replaced = backup.restore(copy, path, folder, NOW)
+    replaced = restore.restore(copy, path, folder, NOW)
     assert users(path) == ["first"]
     assert (path.stat().st_mode & 0o777, path.stat().st_uid) == (0o600, os.geteuid())
     assert behind(path)
@@ -285,7 +285,7 @@ def test_a_restored_database_is_that_of_the_backup_and_the_replaced_one_is_kept_
 def test_the_log_of_the_replaced_database_does_not_come_into_the_restored_one(path: Path, folder: Path) -> None:
     copy = backup.make(path, folder, NOW).path
     crash(path)
-    backup.restore(copy, path, folder, NOW)
+    restore.restore(copy, path, folder, NOW)
     crash(path)  # whatever is beside it now is its own
     assert users(path) == ["first", "in the log"]
     assert backup.verify(path, in_use=True).jobs == 0
@@ -294,9 +294,9 @@ def test_the_log_of_the_replaced_database_does_not_come_into_the_restored_one(pa
 def test_the_restore_itself_can_be_undone(path: Path, folder: Path) -> None:
     copy = backup.make(path, folder, NOW).path
     crash(path)
-    replaced = backup.restore(copy, path, folder, NOW)
+    replaced = restore.restore(copy, path, folder, NOW)
     assert replaced is not None
-    backup.restore(replaced, path, folder, NOW + 1)
+    restore.restore(replaced, path, folder, NOW + 1)
     assert users(path) == ["first", "in the log"]
     assert behind(path)
 
@@ -304,7 +304,7 @@ def test_the_restore_itself_can_be_undone(path: Path, folder: Path) -> None:
 def test_a_lost_database_is_restored_too(path: Path, folder: Path) -> None:
     copy = backup.make(path, folder, NOW).path
     path.unlink()
-    assert backup.restore(copy, path, folder, NOW) is None
+    assert restore.restore(copy, path, folder, NOW) is None
     assert users(path) == ["first"]
     assert behind(path)
 
@@ -321,15 +321,15 @@ def test_nothing_is_restored_or_adopted_while_a_process_has_the_database_open(pa
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
         uses: list[Callable[[], object]] = [
-            lambda: backup.restore(copy, path, folder, NOW),
-            lambda: backup.adopt(path, folder, NOW),
+            lambda: restore.restore(copy, path, folder, NOW),
+            lambda: restore.adopt(path, folder, NOW),
         ]
         for use in uses:
             with pytest.raises(Conflict, match="is in use; stop everything that uses it: systemctl stop ucloud-slurm"):
                 use()
         process.communicate()
     assert not behind(path)
-    backup.restore(copy, path, folder, NOW)
+    restore.restore(copy, path, folder, NOW)
 
 
 def test_a_backup_from_before_the_mark_is_behind_too_and_is_migrated(
@@ -340,7 +340,7 @@ def test_a_backup_from_before_the_mark_is_behind_too_and_is_migrated(
         Store(path).close()
         copy = backup.make(path, folder, NOW).path
         path.unlink()
-    backup.restore(copy, path, folder, NOW)
+    restore.restore(copy, path, folder, NOW)
     assert backup.verify(path, in_use=True).migration == max(migrations.names())
     assert behind(path)
 
@@ -354,7 +354,7 @@ def test_a_restore_that_dies_leaves_the_database_of_before_or_one_that_is_behind
     crash(path)
     child = os.fork()
     if child == 0:
-        sync, left = backup._sync, [step]
+        sync, left = backup.sync, [step]
 
         def dying(what: Path) -> None:
             sync(what)
@@ -362,8 +362,9 @@ def test_a_restore_that_dies_leaves_the_database_of_before_or_one_that_is_behind
                 os._exit(9)
             left[0] -= 1
 
-        monkeypatch.setattr(backup, "_sync", dying)
-        backup.restore(copy, path, folder, NOW)
+        for module in (backup, restore):
+            monkeypatch.setattr(module, "sync", dying)
+        restore.restore(copy, path, folder, NOW)
         os._exit(0)
     died = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert died == (step < 3)
@@ -378,7 +379,7 @@ def test_a_restore_that_dies_leaves_the_database_of_before_or_one_that_is_behind
     else:
         assert behind(path)
         assert users(Path(f"{path}.replaced-20231114T221320Z")) == ["first", "in the log"]
-    backup.restore(copy, path, folder, NOW + 1)
+    restore.restore(copy, path, folder, NOW + 1)
     assert users(path) == ["first"]
 
 
@@ -436,6 +437,6 @@ def test_the_database_of_another_host_is_adopted_and_is_behind(path: Path, folde
     del store
     with pytest.raises(Misconfigured, match="belongs to the host login1"):
         Store(path)
-    backup.adopt(path, folder, NOW)
+    restore.adopt(path, folder, NOW)
     assert users(path) == ["first"]
     assert behind(path)
