@@ -4,7 +4,6 @@ import ast
 import os
 import shutil
 import sqlite3
-import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ import ucloud_slurm.store
 from tests.conftest import Clock, Open, Serve, World
 from tests.rooms.web.test_metrics import metrics
 from tests.sandbox.core import SimulatedCore
-from tests.support import foreign
+from tests.support import disks, foreign
 from tests.support.factories import job_data, new_job
 from tests.support.model import Model
 from ucloud_slurm.errors import Misconfigured, StorageError, StorageFullError
@@ -122,13 +121,8 @@ def test_a_file_system_that_hosts_share_is_refused_before_anything_is_written(
 
 @as_root
 def test_a_disk_that_is_mounted_for_reading_only_is_said(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(disk)], check=True)
-    try:
+    with disks.disk(tmp_path / "disk", "ro") as disk:
         assert "Read-only file system" in sentence(disk / "test.db")
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def emptied(path: Path) -> None:
@@ -255,11 +249,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 16 MiB."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], check=True)
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with disks.disk(tmp_path / "disk", "size=16m") as disk:
+        yield disk
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import pwd
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.sandbox.core.errors import CoreError
 from tests.sandbox.processes import wait_until
 from tests.sandbox.relay import Relay
 from tests.sandbox.site import Site
+from tests.support import disks
 from tests.support.factories import application, job_data, word
 
 UCLOUD_WAITS = 3.0
@@ -176,13 +176,10 @@ def test_a_service_killed_in_the_middle_of_a_submission_leaves_one_job(
 @pytest.fixture
 def small_disk(cluster: Cluster) -> Iterator[Path]:
     """A disk of 2 MiB that belongs to the service account."""
-    folder = cluster.folder / "small-disk"
-    folder.mkdir()
     owner = pwd.getpwnam(cluster.service_user)
     options = f"size=2m,mode=700,uid={owner.pw_uid},gid={owner.pw_gid}"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with disks.disk(cluster.folder / "small-disk", options) as disk:
+        yield disk
 
 
 def test_a_full_disk_is_said_and_nothing_is_submitted_without_a_row(

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.sandbox.cluster import Cluster
-from tests.sandbox.core import ERAS, CoreError, SimulatedCore
+from tests.sandbox.core import CoreError, SimulatedCore
 from tests.sandbox.installation import Installation
 from tests.sandbox.living import WANTED, Living
 from tests.sandbox.processes import wait_until
 from tests.support.factories import application, word
 from tests.support.pages import Step, blocks
+from tests.support.real import started_core
 
 pytestmark = pytest.mark.beside
 
@@ -27,14 +28,8 @@ APPLICATION = application(word("bash"), word("-c"), word("until [ -e go ]; do sl
 
 @pytest.fixture(scope="module")
 def core() -> Iterator[SimulatedCore]:
-    core = SimulatedCore(provider="example", era=ERAS["today"], first_id=854_112)
-    core.start()
-    core.catalogue.add_application(APPLICATION)
-    core.accounts.set_quota(10**9, PERSON)
-    yield core
-    core.stop()
-    assert core.protocol_errors == []
-    assert core.ended is None
+    with started_core(APPLICATION, PERSON, first_id=854_112) as core:
+        yield core
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,12 @@ import requests
 
 from tests.sandbox.browser import Browser
 from tests.sandbox.cluster import Cluster
-from tests.sandbox.core import ERAS, SimulatedCore
+from tests.sandbox.core import SimulatedCore
 from tests.sandbox.installation import Installation
 from tests.sandbox.living import WANTED, WEB_SOCKET, Living
 from tests.sandbox.processes import wait_until
 from tests.support.factories import application, word
+from tests.support.real import started_core
 from ucloud_slurm.system.limits import OPEN_FILES
 
 pytestmark = pytest.mark.beside
@@ -38,14 +39,8 @@ APPLICATION = application(
 
 @pytest.fixture(scope="module")
 def core() -> Iterator[SimulatedCore]:
-    core = SimulatedCore(provider="example", era=ERAS["today"], first_id=754_112)
-    core.start()
-    core.catalogue.add_application(APPLICATION)
-    core.accounts.set_quota(10**9, PERSON)
-    yield core
-    core.stop()
-    assert core.protocol_errors == []
-    assert core.ended is None
+    with started_core(APPLICATION, PERSON, first_id=754_112) as core:
+        yield core
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,34 @@
-"""A site on the real cluster whose jobs run as the service's own account."""
+"""A site on the real cluster whose jobs run as the service's own account, and a UCloud for an installed service."""
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from tests.sandbox.cluster import Cluster
-from tests.sandbox.core import SimulatedCore
+from tests.sandbox.core import ERAS, SimulatedCore
 from tests.sandbox.processes import wait_until
 from tests.sandbox.site import Site
 
 PATIENCE = 60.0
+
+
+@contextmanager
+def started_core(application: dict[str, Any], person: str, *, first_id: int) -> Iterator[SimulatedCore]:
+    """A Core of today with an application and somebody who has funds; nothing may break its rules.
+
+    :param first_id: of its jobs: on the cluster a job is known by its id
+    """
+    core = SimulatedCore(provider="example", era=ERAS["today"], first_id=first_id)
+    core.start()
+    core.catalogue.add_application(application)
+    core.accounts.set_quota(10**9, person)
+    yield core
+    core.stop()
+    assert core.protocol_errors == []
+    assert core.ended is None
 
 
 @dataclass

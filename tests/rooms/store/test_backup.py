@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import disks
 from tests.support.database import earlier_release
 from ucloud_slurm.errors import Conflict, Misconfigured, StorageFullError
 from ucloud_slurm.store import backup, migrations, restore
@@ -42,11 +43,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 4 MiB."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount")
-    disk = tmp_path / "small"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], check=True)
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with disks.disk(tmp_path / "small", "size=4m") as disk:
+        yield disk
 
 
 def fill(disk: Path, left: int) -> None:

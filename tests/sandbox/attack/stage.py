@@ -1,8 +1,6 @@
 """The service as it is installed, with people, jobs and a measuring stick, and the places that attackers act from."""
 
 import shutil
-from contextlib import ExitStack
-from typing import Self
 
 from tests.sandbox.attack.people import LINKS, PATIENCE, WAITER, People
 from tests.sandbox.attack.vitals import Vitals, listening
@@ -11,6 +9,7 @@ from tests.sandbox.core.applications import application, word
 from tests.sandbox.installation import Installation
 from tests.sandbox.living import WANTED
 from tests.sandbox.processes import wait_until
+from tests.sandbox.started import Started
 
 PROGRAM = "/opt/ucloud-slurm/bin/ucloud-slurm"
 AS_USER = "/opt/ucloud-slurm/bin/ucloud-slurm-as-user"
@@ -24,7 +23,7 @@ MORE = ("carol", "dora", "eve")  # accounts of researchers, beside alice and bob
 PLENTY = 10**12
 
 
-class Stage(People):
+class Stage(People, Started):
     """Everything that an attack needs. Needs root.
 
     :ivar secrets: texts that nobody but the service and UCloud may ever see
@@ -37,20 +36,8 @@ class Stage(People):
         super().__init__(cluster, installation, seconds, echo)
         self.scale = scale
         self.secrets = [self.core.refresh_token]
-        self._stack = ExitStack()
 
     # -- its life -------------------------------------------------------------------------------------------
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
     def _start(self) -> None:
         known = self.cluster.run("sacctmgr", "-nP", "show", "association", "format=user").split()

@@ -7,8 +7,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, closing, suppress
-from typing import Any, Self
+from contextlib import closing, suppress
+from typing import Any
 
 from tests.sandbox.cluster import Cluster, CommandFailed
 from tests.sandbox.core import ERAS, SimulatedCore
@@ -21,6 +21,7 @@ from tests.sandbox.outage.wire import TO_PROVIDER, TO_UCLOUD, Wire
 from tests.sandbox.outage.wrappers import Wrappers
 from tests.sandbox.processes import wait_until
 from tests.sandbox.site import Site, SiteSettings
+from tests.sandbox.started import Started
 
 LINKS = {"Alice#1": "alice", "Bob#2": "bob"}
 PROJECT = "a-project"
@@ -44,7 +45,7 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-class Rig:
+class Rig(Started):
     """A ``with`` statement starts it and ends everything that it started.
 
     :ivar since: when it began, for sacct
@@ -58,19 +59,7 @@ class Rig:
         self.first_id = FIRST_ID + 10_000 * (int(time.time()) % 100_000)
         self.core = SimulatedCore(provider="example", era=ERAS["today"], first_id=self.first_id)
         self._installation = installation
-        self._stack = ExitStack()
         self.over = threading.Event()
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
     def _start(self) -> None:
         core, cluster, stack = self.core, self.cluster, self._stack
