@@ -13,7 +13,7 @@ from tests.sandbox.processes import wait_until
 from tests.support.job_log import LoggedJob
 from ucloud_slurm.system.files import open_file
 from ucloud_slurm.users.impersonation import OwnAccount
-from ucloud_slurm.web.live import follow, hub
+from ucloud_slurm.web.live import follow, hub, routes
 
 PATIENCE = 30.0
 NOTICE = "[The log is not shown: its file system does not answer.]\n"
@@ -83,7 +83,10 @@ def test_twenty_who_read_such_a_log_take_two_threads_and_another_log_is_shown(
             followed.wait_for(lambda: followed.text() == "shown\n", PATIENCE)
 
 
-def test_a_connection_that_is_closed_meanwhile_leaves_no_descriptor(world: World, job: LoggedJob, files: FileSystem) -> None:
+def test_a_connection_that_is_closed_meanwhile_leaves_no_descriptor(
+    world: World, job: LoggedJob, files: FileSystem, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(routes, "PING_SECONDS", 0.05)
     job.write("text\n")
     with world.core.follow(job.id) as followed:
         followed.wait_for(lambda: NOTICE in followed.text(stream="stderr"), PATIENCE)

@@ -18,6 +18,8 @@ LONG_SECONDS = 600
 WAIT_SECONDS = 300.0
 AGAIN_SECONDS = 20.0
 TRIES = 60
+CREATE_SECONDS = 45.0
+"""How long a create is sent again: nobody repeats one later, and UCloud's job without an answer fails after a minute."""
 BULK = 3
 
 
@@ -79,7 +81,8 @@ class Stories:
             for place, job in enumerate(jobs):
                 self.played.jobs[job] = plan.life if place == 0 else "ends"
             self.played.creates[plan.create] += 1
-            self._lives[plan.life](plan, jobs[0])
+            if jobs:
+                self._lives[plan.life](plan, jobs[0])
             for job in jobs:
                 self._reach(job)
         except TimeoutError as error:
@@ -107,7 +110,10 @@ class Stories:
         raise TimeoutError(f"it was not accepted in {TRIES} attempts")
 
     def _raw(self, plan: Plan) -> list[str]:
-        """The same create again until it is answered with success, and once more."""
+        """The same create again until it is answered with success, and once more; or UCloud gives its jobs up.
+
+        :returns: none where it did
+        """
         size = BULK if plan.create == "bulk" else 1
         others = replace(plan, life="ends")
         items = self._core.have([self._request(plan), *[self._request(others)] * (size - 1)])
@@ -115,7 +121,9 @@ class Stories:
         def once() -> int:
             return self._core.call("POST", "/ucloud/example/jobs", {"items": items}, plan.owner)[0]
 
-        for _ in self._tries():
+        jobs = [str(item["id"]) for item in items]
+        deadline = time.monotonic() + CREATE_SECONDS
+        while time.monotonic() < deadline and not self._over:
             if plan.create == "two at once":
                 other = threading.Thread(target=_quietly, args=(once,))
                 other.start()
@@ -124,10 +132,14 @@ class Stories:
                     break
             self._rig.over.wait(plan.chance.uniform(1, 4))
         else:
-            raise TimeoutError(f"it was not accepted in {TRIES} attempts")
+            for job in jobs:
+                self._core.lose(job)
+            with self.played.lock:
+                self.played.failed += 1
+            return []
         if plan.create == "repeated":
             _quietly(once)
-        return [str(item["id"]) for item in items]
+        return jobs
 
     def _request(self, plan: Plan) -> UserRequest:
         by_itself = plan.life in ("ends", "fails", "terminated at once", "message refused", "imitated", "extended", "renamed")
