@@ -150,6 +150,7 @@ class SimulatedCore:
         self.submit = creation.submit
         self.submit_many = creation.submit_many
         self.have = creation.have
+        self.confirm = creation.confirm
         self.open_form = creation.open_form
 
         actions = JobActions(era, calls, jobs, sent, self.capabilities)
