@@ -15,7 +15,7 @@ from tests.sandbox.outage.plans import LIVES, Plan, Played, drawn
 from tests.sandbox.outage.rig import APPLICATION, LINKS, Rig
 
 LONG_SECONDS = 600
-WAIT_SECONDS = 300.0
+WAIT_SECONDS = 600.0  # slurmctld needs minutes to see that a node was killed and has come back without its jobs
 AGAIN_SECONDS = 20.0
 TRIES = 60
 CREATE_SECONDS = 20.0
