@@ -149,7 +149,7 @@ def play(cluster: Cluster, installation: Installation, seed: int, size: Size, sa
             disturbances.end()
         report.seconds = time.monotonic() - begun
         left = rig.wait_quiet(QUIET_SECONDS, repetitions=size.repetitions)
-        if not left and stories.played.refused:
+        if stories.played.refused:
             rig.site.cli("outbox", "--retry")
             left = rig.wait_quiet(QUIET_SECONDS, repetitions=size.repetitions)
         report.quiet_after = time.monotonic() - begun - report.seconds

@@ -178,16 +178,16 @@ class Stories:
 
     def _suspended(self, _: Plan, job: str) -> None:
         self._reach(job, "RUNNING")
-        self._insist(job, lambda: self._ask(job, lambda: self._core.suspend(job)), "SUSPENDED")
-        self._insist(job, lambda: self._resume(job), "RUNNING")
+        self._insist(job, lambda: self._unless_held(job, self._core.suspend), "SUSPENDED")
+        self._insist(job, lambda: self._unless_held(job, self._core.unsuspend), "RUNNING")
         self._terminate(job)
 
-    def _resume(self, job: str) -> None:
+    def _unless_held(self, job: str, ask: Callable[[str], None]) -> None:
         """Slurm requeues and holds a suspended job whose node was down."""
         if self._core.job(job).state == "IN_QUEUE":
             self._release(job)
         else:
-            self._ask(job, lambda: self._core.unsuspend(job))
+            self._ask(job, lambda: ask(job))
 
     def _requeued(self, _: Plan, job: str) -> None:
         self._reach(job, "RUNNING")

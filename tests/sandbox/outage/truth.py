@@ -158,7 +158,8 @@ def examine(rig: Rig, played: Played, left: Sequence[str]) -> Findings:
     findings.not_quiet += [what for job, what in played.stuck if not any(run.closed for run in mine.get(job, ()))]
     played.taken_back, played.gone = len(changed), len(gone & set(accepted))
     for job_id, job in accepted.items():
-        if job_id not in gone or ends[job_id] != ["FAILURE"]:
+        # Its number may have been given again, and its record with it.
+        if job_id not in gone or (ends[job_id] != ["FAILURE"] and job_id in mine):
             _job(findings, played, job, mine.get(job_id, []))
     _failed_creates(findings, mine, {*accepted, *played.forgotten})
     _wallets(findings, rig, mine, played, gone | changed)
