@@ -1,0 +1,73 @@
+"""Migrations of the tables about drives and files; called by :mod:`ucloud_slurm.store.migrations`."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+
+def m016_drives(db: "Database") -> None:
+    """Drives, transfers of files, and long changes of files, which UCloud shows as tasks."""
+    db.create_table(
+        "drives",
+        {
+            "provider_id": str,  # ours, unique over all resources of the provider
+            "name": str,  # of the table of the configuration
+            "owner": str,  # user of UCloud; of a drive for a project: null
+            "project": str,  # of UCloud; of a drive of a user: null
+            "drive_id": str,  # UCloud's; null until it is known
+            "wanted_at": float,
+            "registered_at": float,
+        },
+        pk="provider_id",
+        not_null={"name", "wanted_at"},
+    )
+    db.execute("create unique index drives_by_id on drives (drive_id) where drive_id is not null")
+    db.create_table(
+        "transfers",
+        {
+            "token": str,  # hash of the token
+            "kind": str,  # download, upload or folder
+            "username": str,  # user of UCloud
+            "local_user": str,
+            "drive_id": str,
+            "root": str,  # the local folder of the drive
+            "parts": str,  # JSON: the names below it
+            "part": str,  # name of the file that an upload is written to
+            "policy": str,  # of conflicts
+            "size": int,  # bytes in all, when it is known
+            "done": int,  # bytes
+            "modified_at": int,  # of a download: of the file, nanoseconds
+            "created_at": float,
+            "expires_at": float,
+            "used_at": float,
+            "ended_at": float,
+            "outcome": str,
+        },
+        pk="token",
+        not_null={"kind", "username", "local_user", "drive_id", "root", "parts", "created_at", "expires_at"},
+    )
+    db.table("transfers").create_index(["expires_at"])
+    db.create_table(
+        "tasks",
+        {
+            "id": int,
+            "task_id": int,  # UCloud's; null until it is known
+            "kind": str,  # copy, move or erase
+            "username": str,  # user of UCloud
+            "local_user": str,
+            "work": str,  # JSON: what is done, with local folders
+            "title": str,
+            "state": str,  # as UCloud names it
+            "progress": str,  # what the user reads
+            "percentage": float,
+            "cancelled": int,  # whether its user wants no more of it
+            "lease_until": float,  # of the process that does it
+            "created_at": float,
+            "changed_at": float,
+            "reported_at": float,
+            "ended_at": float,
+        },
+        pk="id",
+        not_null={"kind", "username", "local_user", "work", "title", "state", "created_at", "changed_at"},
+    )

@@ -1,0 +1,189 @@
+"""Files of a user below a folder that the configuration names: what can be done with them, here or through the runner.
+
+The service never opens a file of a user by its name. Every call acts as the user, on descriptors below the folder, and no
+link, swap or name leads out of it (openat2(2): RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS).
+"""
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class FileKind(StrEnum):
+    """What an entry of a folder is. A link is not followed; what it leads to is opened only inside the drive."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    LINK = "link"
+    OTHER = "other"  # a pipe, a device, a socket
+
+
+class ConflictPolicy(StrEnum):
+    """What is done when the name exists (contract: WriteConflictPolicy)."""
+
+    RENAME = "RENAME"
+    REJECT = "REJECT"
+    REPLACE = "REPLACE"
+    MERGE_RENAME = "MERGE_RENAME"
+
+
+class SortBy(StrEnum):
+    """By what entries are sorted (contract: FilesSortBy)."""
+
+    PATH = "PATH"
+    MODIFIED_AT = "MODIFIED_AT"
+    SIZE = "SIZE"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a user's files.
+
+    :ivar root: the local folder that nothing leads out of, absolute
+    :ivar parts: the names below it; none for the folder itself
+    """
+
+    root: str
+    parts: tuple[str, ...]
+
+    def child(self, name: str) -> "Place":
+        """The place of a name in this folder."""
+        return Place(self.root, (*self.parts, name))
+
+    @property
+    def parent(self) -> "Place":
+        """The folder that it is in."""
+        return Place(self.root, self.parts[:-1])
+
+    @property
+    def name(self) -> str:
+        """Its last name; empty for the root."""
+        return self.parts[-1] if self.parts else ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file or folder (stat(2)). Times are milliseconds since the epoch, ``mode`` has the permission bits only.
+
+    :ivar target: of a link that leads to something inside the drive: what that is; None where it leads out or nowhere
+    """
+
+    name: str
+    kind: FileKind
+    size: int
+    modified_at: int
+    accessed_at: int
+    mode: int
+    uid: int
+    gid: int
+    target: FileKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A page of a folder.
+
+    :ivar after: the cursor of the next page; None at the end
+    :ivar hidden: names in the folder that are no UTF-8, and are not shown
+    """
+
+    entries: tuple[FileEntry, ...]
+    after: str | None
+    hidden: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedFile:
+    """A regular file that is open for reading. The caller closes the descriptor."""
+
+    descriptor: int
+    size: int
+    modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedPart:
+    """The file that an upload is written to, beside its target, until it is whole. The caller closes the descriptor.
+
+    :ivar name: beside the target: ``.`` + random characters + ``.ucloud-part``
+    :ivar size: bytes that are in it
+    """
+
+    descriptor: int
+    name: str
+    size: int
+
+
+class FilesAs(Protocol):
+    """The files of one user.
+
+    Every call may raise what :class:`ucloud_slurm.users.impersonation.Impersonation` may, and a
+    :class:`ucloud_slurm.errors.Problem` whose sentence the researcher reads: 404 there is nothing of that name, 403 the
+    kernel refuses, 409 the name exists (``REJECT``), 400 it is not what the call needs, 507 no space or no quota.
+    Each ends within a few seconds, or raises :class:`ImpersonationUnavailableError`.
+    """
+
+    def list(self, folder: Place, *, after: str | None, most: int, by: SortBy, descending: bool, hidden: bool) -> Listing:
+        """A page of a folder, in a stable order that ends.
+
+        :param after: the cursor of the page before; None for the first
+        :param most: entries
+        :param hidden: whether names that begin with a dot are shown
+        """
+
+    def stat(self, place: Place) -> FileEntry:
+        """One file or folder."""
+
+    def read(self, place: Place) -> OpenedFile:
+        """Opens a regular file for reading."""
+
+    def begin(self, place: Place, policy: ConflictPolicy, *, parents: bool) -> OpenedPart:
+        """Makes the part file of an upload, mode 0600, in the target's folder.
+
+        :param parents: whether folders on the way are made
+        """
+
+    def resume(self, place: Place, part: str) -> OpenedPart:
+        """Opens a part file again."""
+
+    def finish(self, place: Place, part: str, policy: ConflictPolicy, *, size: int, modified_ms: int | None) -> str:
+        """Makes a part file the target: fsync, then rename. Returns the name that it has now.
+
+        :param size: that the part must have
+        """
+
+    def drop(self, place: Place, part: str) -> None:
+        """Deletes a part file. Idempotent."""
+
+    def make_folder(self, place: Place, policy: ConflictPolicy, *, parents: bool) -> str:
+        """Makes a folder; returns its name."""
+
+    def move(self, source: Place, target: Place, policy: ConflictPolicy) -> str:
+        """Renames within one file system; returns the new name.
+
+        :raises CrossDeviceError: they are in two file systems
+        """
+
+    def trash(self, place: Place) -> str:
+        """Moves it into the folder ``Trash`` below the root; returns the name there."""
+
+    def work(self, verb: "Work", source: Place, target: Place | None, policy: ConflictPolicy) -> socket.socket:
+        """Begins something that may take hours, in a process of the user's own. It ends when this socket is closed.
+
+        :returns: a socket of packets (:mod:`ucloud_slurm.users.file_work`): progress, and then how it ended
+        """
+
+
+class Work(StrEnum):
+    """What may take hours."""
+
+    COPY = "copy"
+    MOVE = "move"  # between file systems: a copy, then the source is erased
+    ERASE = "erase"  # the contents of ``Trash``, or something in it
+
+
+def names(parts: Sequence[str]) -> str:
+    """A path for a sentence."""
+    return "/" + "/".join(parts)
