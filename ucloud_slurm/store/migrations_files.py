@@ -27,7 +27,7 @@ def m016_drives(db: "Database") -> None:
         "transfers",
         {
             "token": str,  # hash of the token
-            "kind": str,  # download, upload or folder
+            "kind": str,  # download, upload, folder or file; part: of a file that comes through a WebSocket
             "username": str,  # user of UCloud
             "local_user": str,
             "drive_id": str,
@@ -47,7 +47,10 @@ def m016_drives(db: "Database") -> None:
         pk="token",
         not_null={"kind", "username", "local_user", "drive_id", "root", "parts", "created_at", "expires_at"},
     )
-    db.table("transfers").create_index(["expires_at"])
+    db.execute("create index transfers_open on transfers (username) where ended_at is null")
+    db.execute("create index transfers_expiry on transfers (expires_at) where ended_at is null")
+    db.execute("create index transfers_silent on transfers (created_at) where ended_at is null and used_at is null")
+    db.execute("create index transfers_over on transfers (ended_at) where ended_at is not null")
     db.create_table(
         "tasks",
         {

@@ -23,7 +23,7 @@ from ucloud_slurm.ucloud.responses import (
     WebSession,
     support,
 )
-from ucloud_slurm.web import access, reconcile, unsupported, utilization
+from ucloud_slurm.web import access, files, reconcile, unsupported, utilization
 from ucloud_slurm.web.control import Extend, Resume, Suspend
 from ucloud_slurm.web.create import Create
 from ucloud_slurm.web.linking import Connecting
@@ -46,6 +46,7 @@ def declare(provider: Provider) -> CallRegistry:
     _jobs(provider, calls)
     _control(provider, calls)
     _integration(provider, calls)
+    files.declare(provider, calls, lambda: acting_user(provider))
     unsupported.declare(provider, calls)
     return calls
 
