@@ -15,6 +15,8 @@ from tests.sandbox.core.complaints import Complaints
 from tests.sandbox.core.connections import Connections, Manifest
 from tests.sandbox.core.creation import JobCreation
 from tests.sandbox.core.directory import Directory
+from tests.sandbox.core.drive_actions import DriveActions
+from tests.sandbox.core.drives import Drives
 from tests.sandbox.core.early.control import EarlyControl
 from tests.sandbox.core.early.credits import Behaviour, Wallets
 from tests.sandbox.core.early.job import EarlyRendering
@@ -33,6 +35,7 @@ from tests.sandbox.core.sessions import Sessions
 from tests.sandbox.core.sockets import Sockets
 from tests.sandbox.core.today.billing import TodayBilling
 from tests.sandbox.core.today.control import TodayControl
+from tests.sandbox.core.today.drives import DriveControl
 from tests.sandbox.core.today.features import Features
 from tests.sandbox.core.today.job import TodayRendering
 from tests.sandbox.core.today.notifications import Notifications
@@ -47,10 +50,12 @@ class SimulatedCore:
     """Core and the users in front of it. Safe for several threads: its parts share one lock.
 
     Methods of the parts are offered here by their own names: of :class:`JobCreation`, :class:`JobActions`,
-    :class:`Sessions`, :class:`Connections`, :class:`Polling`, :class:`Verification`, :class:`Jobs` and others.
+    :class:`Sessions`, :class:`Connections`, :class:`DriveActions`, :class:`Polling`, :class:`Verification`,
+    :class:`Jobs` and others.
 
     :ivar provider: the provider's id
     :ivar era: whose Core this is
+    :ivar drives: which there are, and who may use them
     :ivar wallets: with credits, in an era that charges them
     :ivar accounts: wallets with quotas, in an era whose provider reports its usage
     """
@@ -89,6 +94,7 @@ class SimulatedCore:
         self.catalogue = Catalogue(provider, changed, era.job_form)
         self.directory = Directory(changed, jobs.now_ms)
         self.accounts = Accounts(changed, jobs.now_ms, is_free=self.catalogue.is_free, complain=complaints.add)
+        self.drives = Drives(changed, jobs, self.directory, self.catalogue)
         support, features = Support(changed, now), Features(changed)
         rendering: JobRendering = (
             EarlyRendering(era, self.catalogue, support)
@@ -136,7 +142,8 @@ class SimulatedCore:
             era, calls, self.catalogue, jobs, complaints, support=support, features=features, now=now
         )
         self.manifest = Manifest(era, calls, complaints)
-        self.polling = Polling(era, calls, self.capabilities, self.manifest, complaints)
+        self.drive_actions = drive_actions = DriveActions(calls, self.drives, self.catalogue, self.directory, complaints)
+        self.polling = Polling(era, calls, self.capabilities, self.manifest, complaints, drive_actions.retrieve_drive_products)
         self.connect, self.call = calls.connect, calls.call
         self.poll = self.polling.poll
         self.verify = Verification(calls, jobs, sent).verify
@@ -145,12 +152,30 @@ class SimulatedCore:
 
         # What users ask.
         creation = JobCreation(
-            era, calls, jobs, sent, self.catalogue, self.directory, self.wallets, self.accounts, self.capabilities, complaints
+            era,
+            calls,
+            jobs,
+            sent,
+            self.catalogue,
+            self.directory,
+            self.wallets,
+            self.accounts,
+            self.capabilities,
+            complaints,
+            self.drives,
         )
         self.submit = creation.submit
         self.submit_many = creation.submit_many
         self.have = creation.have
         self.open_form = creation.open_form
+
+        self.retrieve_drive_products = drive_actions.retrieve_drive_products
+        self.browse_drives = drive_actions.browse_drives
+        self.create_drive = drive_actions.create_drive
+        self.rename_drive = drive_actions.rename_drive
+        self.delete_drive = drive_actions.delete_drive
+        self.label_drive = drive_actions.label_drive
+        self.share_folder = drive_actions.share_folder
 
         actions = JobActions(era, calls, jobs, sent, self.capabilities)
         self.terminate = actions.terminate
@@ -189,9 +214,12 @@ class SimulatedCore:
         self.is_connected = connections.is_connected
 
     def _today_work(self, rendering: JobRendering) -> Mapping[str, Callable[[Call], Json]]:
-        control = TodayControl(self.provider, self.era, self._changed, self.tokens, self._jobs, rendering, self.directory)
+        control = TodayControl(
+            self.provider, self.era, self._changed, self.tokens, self._jobs, rendering, self.directory, self.drives
+        )
+        drives = DriveControl(self.provider, self._changed, self.drives, self.directory, self.catalogue)
         billing = TodayBilling(self.provider, self._jobs, self.accounts, self.catalogue, self.directory)
-        return {**control.work(), **billing.work()}
+        return {**control.work(), **billing.work(), **drives.work()}
 
     # -- its life -------------------------------------------------------------------------------------------
 
