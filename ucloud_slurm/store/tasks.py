@@ -18,6 +18,7 @@ KEEP_SECONDS = 90 * 86400.0  # for which a task that has ended stays
 _WAITING = "Waiting"
 _STARTING = "Starting"
 _AGAIN = "Starting again after an interruption"
+_RESTORED = "The provider's database was restored from a backup; please look what was done, and start this again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +238,17 @@ class Tasks:
             "update tasks set state = 'CANCELLED', progress = 'Cancelled', ended_at = ?1, changes = changes + 1 "
             "where ended_at is null and cancelled and coalesce(lease_until, 0) <= ?1",
             [now],
+        )
+
+    def give_up(self, now: float) -> None:
+        """Ends all that have not ended: what was done of them since the database was copied is not known.
+
+        Called after an older database was restored. To begin again could copy, or delete, what was not meant.
+        """
+        self._store.change(
+            "update tasks set state = 'FAILURE', progress = ?, ended_at = ?, lease_until = null, changes = changes + 1 "
+            "where ended_at is null",
+            [_RESTORED, now],
         )
 
     # -- reporting them -------------------------------------------------------------------------------------

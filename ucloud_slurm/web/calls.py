@@ -23,7 +23,7 @@ from ucloud_slurm.ucloud.responses import (
     WebSession,
     support,
 )
-from ucloud_slurm.web import access, reconcile, unsupported, utilization
+from ucloud_slurm.web import access, reconcile, tasks, unsupported, utilization
 from ucloud_slurm.web.control import Extend, Resume, Suspend
 from ucloud_slurm.web.create import Create
 from ucloud_slurm.web.linking import Connecting
@@ -47,6 +47,7 @@ def declare(provider: Provider) -> CallRegistry:
     _control(provider, calls)
     _integration(provider, calls)
     unsupported.declare(provider, calls)
+    tasks.declare(provider, calls)
     return calls
 
 
