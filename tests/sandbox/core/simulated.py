@@ -181,7 +181,7 @@ class SimulatedCore:
         self.share_folder = drive_actions.share_folder
 
         self.tasks.serve(calls)
-        files = FileActions(calls, self.drives, complaints)
+        self.files = files = FileActions(calls, self.drives, complaints)
         self.browse = files.browse
         self.retrieve = files.retrieve
         self.create_folder = files.create_folder
