@@ -73,6 +73,7 @@ PURE = (
     "ucloud/jobs.py",
     "ucloud/products.py",
     "ucloud/reports.py",
+    "ucloud/tasks.py",
     "ucloud/wire.py",
     "slurm/errors.py",
     "slurm/identity.py",

@@ -30,6 +30,7 @@ from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.people import LinkStates, People
 from ucloud_slurm.store.sessions import Sessions
 from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.store.tasks import Tasks
 from ucloud_slurm.store.transfers import Transfers
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system import deadline
@@ -91,6 +92,7 @@ class Provider:
     sessions: Sessions
     transfers: Transfers
     wallets: Wallets
+    tasks: Tasks
     breaker: CircuitBreaker
     scheduler: Scheduler
     lazy_core: "Lazy[Core]"
@@ -114,7 +116,7 @@ class Provider:
             codes=Codes(store), link_states=LinkStates(store), store=store, jobs=Jobs(store),
             observations=Observations(store), charges=Charges(store), outbox=Outbox(store),
             sessions=Sessions(store, config.sessions), transfers=Transfers(store, config.transfers),
-            wallets=Wallets(store), breaker=CircuitBreaker(store),
+            wallets=Wallets(store), tasks=Tasks(store), breaker=CircuitBreaker(store),
             scheduler=scheduler or factory.scheduler(config.slurm, _complaints(store, now)),
             lazy_core=Lazy(lambda: _core(config, store, now)), lazy_tokens=Lazy(lambda: _tokens(config)),
             executor=_executor(config), now=now, account=own_account(),

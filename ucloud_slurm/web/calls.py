@@ -23,7 +23,7 @@ from ucloud_slurm.ucloud.responses import (
     WebSession,
     support,
 )
-from ucloud_slurm.web import access, files, reconcile, unsupported, utilization
+from ucloud_slurm.web import access, files, reconcile, tasks, unsupported, utilization
 from ucloud_slurm.web.control import Extend, Resume, Suspend
 from ucloud_slurm.web.create import Create
 from ucloud_slurm.web.linking import Connecting
@@ -48,6 +48,7 @@ def declare(provider: Provider) -> CallRegistry:
     _integration(provider, calls)
     files.declare(provider, calls, lambda: acting_user(provider))
     unsupported.declare(provider, calls)
+    tasks.declare(provider, calls)
     return calls
 
 
