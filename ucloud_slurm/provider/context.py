@@ -23,6 +23,7 @@ from ucloud_slurm.store.breaker import CircuitBreaker
 from ucloud_slurm.store.caches import Cache, MemoryInStore
 from ucloud_slurm.store.charges import Charges
 from ucloud_slurm.store.codes import Codes
+from ucloud_slurm.store.drives import Drives
 from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.observations import Observations
@@ -93,6 +94,7 @@ class Provider:
     transfers: Transfers
     wallets: Wallets
     tasks: Tasks
+    drives: Drives
     breaker: CircuitBreaker
     scheduler: Scheduler
     lazy_core: "Lazy[Core]"
@@ -116,7 +118,7 @@ class Provider:
             codes=Codes(store), link_states=LinkStates(store), store=store, jobs=Jobs(store),
             observations=Observations(store), charges=Charges(store), outbox=Outbox(store),
             sessions=Sessions(store, config.sessions), transfers=Transfers(store, config.transfers),
-            wallets=Wallets(store), tasks=Tasks(store), breaker=CircuitBreaker(store),
+            wallets=Wallets(store), tasks=Tasks(store), drives=Drives(store), breaker=CircuitBreaker(store),
             scheduler=scheduler or factory.scheduler(config.slurm, _complaints(store, now)),
             lazy_core=Lazy(lambda: _core(config, store, now)), lazy_tokens=Lazy(lambda: _tokens(config)),
             executor=_executor(config), now=now, account=own_account(),

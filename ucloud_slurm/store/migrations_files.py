@@ -17,11 +17,17 @@ def m016_drives(db: "Database") -> None:
             "project": str,  # of UCloud; of a drive of a user: null
             "drive_id": str,  # UCloud's; null until it is known
             "wanted_at": float,
+            "try_at": float,  # when it is registered next, while UCloud's id is not known
+            "tries": int,
             "registered_at": float,
         },
         pk="provider_id",
-        not_null={"name", "wanted_at"},
+        not_null={"name", "wanted_at", "try_at"},
+        defaults={"tries": 0},
     )
+    db.execute("create unique index drives_of_owner on drives (owner, name) where owner is not null")
+    db.execute("create unique index drives_of_project on drives (project, name) where project is not null")
+    db.execute("create index drives_unregistered on drives (try_at) where drive_id is null")
     db.execute("create unique index drives_by_id on drives (drive_id) where drive_id is not null")
     db.create_table(
         "transfers",

@@ -25,9 +25,8 @@ from ucloud_slurm.ucloud.responses import Answers, Nothing
 from ucloud_slurm.users.files import FileEntry, FileKind, SortBy
 from ucloud_slurm.web.file_changes import FileChanges
 from ucloud_slurm.web.places import Caller, Located
-from ucloud_slurm.web.routes import CallRegistry
+from ucloud_slurm.web.routes import NOT_SUPPORTED, CallRegistry
 from ucloud_slurm.web.transfers import download_links, upload_links
-from ucloud_slurm.web.unsupported import NOT_SUPPORTED
 
 LARGEST_PAGE = 500
 USUAL_PAGE = 250
@@ -37,12 +36,10 @@ Acting = Callable[[], str | None]
 
 
 def declare(provider: Provider, calls: CallRegistry, acting: Acting) -> None:
-    """Declares them, where the site has drives.
+    """Declares them.
 
     :param acting: the user of UCloud for whom the present call is made
     """
-    if not provider.config.drives:
-        return
 
     def caller() -> Caller:
         return Caller(provider, acting())
