@@ -51,8 +51,8 @@ class Application:
             return _answer(exchange, NOT_NOW)
         except ClientGoneError:
             return []
-        except Exception as error:  # noqa: BLE001
-            log.error("unexpected %s at %s; please report it", type(error).__name__, place(error))
+        except Exception as error:
+            log.exception("unexpected error at %s; please report it", place(error))
             return _answer(exchange, INTERNAL)
 
     def _route(self, exchange: Exchange) -> Route:

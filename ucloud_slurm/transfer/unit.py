@@ -4,9 +4,10 @@ import logging
 from dataclasses import dataclass
 
 from ucloud_slurm.bridge.drives import DrivePath
-from ucloud_slurm.errors import Forbidden, Problem
+from ucloud_slurm.errors import Forbidden, Problem, one_line
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.drives import check_writable, resolve
+from ucloud_slurm.store.tasks import NewTask
 from ucloud_slurm.store.transfers import Transfer, TransferKind
 from ucloud_slurm.system.bulkhead import Bulkhead
 from ucloud_slurm.transfer.admission import Admission
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 RESOLVE_SECONDS = 5.0  # for the mapping of users, and UCloud
 SIDE_THREADS = 16  # for what is done beside the transfers: closing and deleting
 SIDE_THREADS_PER_USER = 2
+TITLE_CHARACTERS = 120
+WHY_CHARACTERS = 1000
 
 
 class GoneError(Problem):
@@ -57,6 +60,12 @@ class Unit:
         if transfer.kind is not TransferKind.DOWNLOAD:
             check_writable(found)
         return Place(transfer.root, transfer.parts)
+
+    def report_failure(self, transfer: Transfer, why: str) -> None:
+        """Lets UCloud show the user why an upload is not complete: its protocol has no message for that."""
+        title = f"Uploading {transfer.parts[-1][:TITLE_CHARACTERS]}"
+        task = NewTask("upload", transfer.username, transfer.local_user, "{}", title)
+        self.provider.tasks.add_failed(task, one_line(why, WHY_CHARACTERS), self.provider.now())
 
     def record(self, transfer: Transfer, what: str, done: int) -> None:
         """One line of the journal for each transfer that has ended, or failed."""

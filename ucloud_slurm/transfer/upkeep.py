@@ -40,8 +40,8 @@ class Upkeep:
         while not self._ended.wait(PAUSE_SECONDS):
             try:
                 self.round()
-            except Exception as error:  # noqa: BLE001  the next round may succeed
-                log.error("transfer: the upkeep failed (%s at %s)", type(error).__name__, place(error))
+            except Exception as error:  # the next round may succeed
+                log.exception("transfer: the upkeep failed at %s", place(error))
 
     def round(self) -> None:
         """Begins what is due, in threads of which no user has more than a share."""

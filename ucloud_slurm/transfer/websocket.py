@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
+from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 PING_SECONDS = 30.0
@@ -104,7 +104,7 @@ class WebSocket:
         """
         self._send(BytesMessage(data))
 
-    def _send(self, event: BytesMessage | TextMessage | Ping | CloseConnection) -> None:
+    def _send(self, event: BytesMessage | TextMessage | Ping | Pong | CloseConnection) -> None:
         try:
             self._sock.sendall(self._protocol.send(event))
         except (OSError, LocalProtocolError):

@@ -193,6 +193,8 @@ def task_creation(user: NamedUser, title: str, progress: str, *, icon: str) -> R
         raise GateRefusedError(f"icon: {len(icon)} characters are too long")
     what = {"user": user.name, "title": title, "body": "", "progress": progress, "icon": icon}
     return _admit(_Proven.CREATE_TASK, {}, {**what, "canPause": False, "canCancel": True})
+
+
 def drive_registration(drive: DriveRegistration) -> Request:
     """The request that registers one drive: of several the ids would be lost when one of them is refused.
 

@@ -176,6 +176,10 @@ class FilesAs(Protocol):
         """
 
 
+class CrossDeviceError(Exception):
+    """Two places are in two file systems."""
+
+
 class Work(StrEnum):
     """What may take hours."""
 
