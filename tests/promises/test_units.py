@@ -599,7 +599,6 @@ def test_a_browser_is_asked_to_come_again_while_the_service_cannot_say_whether_i
             "/etc/ssl/certs/apps.hpc.example.org.pem": f"{tmp_path}/cert.pem",
             "/etc/ssl/private/apps.hpc.example.org.key": f"{tmp_path}/key.pem",
             "unix:/run/ucloud-slurm/web.sock": f"unix:{tmp_path}/web.sock",
-            "unix:/run/ucloud-slurm-files/files.sock": f"unix:{tmp_path}/web.sock",
         },
     )
     with ThreadingUnixStreamServer(str(tmp_path / "web.sock"), Full) as upstream, nginx.running(tmp_path, text, port):
