@@ -41,6 +41,8 @@ from ucloud_slurm.ucloud.eras import ERAS, Era
 from ucloud_slurm.users.files import FilesAs
 from ucloud_slurm.users.impersonation import Impersonation, OwnAccount, RunnerClient
 from ucloud_slurm.users.mapping import Mapping, Table
+from ucloud_slurm.users.own_files import OwnFiles
+from ucloud_slurm.users.runner_files import RunnerFiles
 from ucloud_slurm.users.script import Script
 from ucloud_slurm.users.service import Service
 
@@ -161,7 +163,7 @@ class Provider:
 
     def files(self, user: str) -> FilesAs:
         """The files of a user: here, or through the runner."""
-        raise NotImplementedError
+        return OwnFiles() if user == self.account else RunnerFiles(self.config.users.runner, user)
 
     def close(self) -> None:
         """Closes the database and the connections to UCloud and Slurm."""
