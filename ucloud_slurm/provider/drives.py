@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ucloud_slurm.bridge.drives import DrivePath, DriveRoot, drives_in, provider_id
 from ucloud_slurm.bridge.naming import LocalUser
-from ucloud_slurm.bridge.script.inputs import filled
+from ucloud_slurm.bridge.script.inputs import filled, ucloud_path
 from ucloud_slurm.config import DriveRule
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Forbidden, NotFound, Problem, Refused, StorageError
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.store.drives import Drive
+from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.users.files import Place
 from ucloud_slurm.users.mapping import Identity, IdentityUnavailableError
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from ucloud_slurm.ucloud.drives import Drive as DriveAtUCloud
     from ucloud_slurm.ucloud.jobs import Job
 
+ASK_SECONDS = 2.0  # that the mapping has for one answer in a pass
 _BRACE = re.compile(r"[{}]")  # it would begin a placeholder
 
 
@@ -45,6 +49,11 @@ class ResolvedPlace:
 
 class UnknownDriveError(NotFound):
     """This provider has no such drive, or no longer."""
+
+
+def offered(provider: Provider) -> bool:
+    """Whether users see drives of this provider."""
+    return bool(provider.config.drives) and provider.era.has_drives
 
 
 def resolve(provider: Provider, path: DrivePath, acting: str, within: float | None = None) -> ResolvedPlace:
@@ -87,10 +96,16 @@ def find(provider: Provider, drive_id: str, lookup: Lookup) -> tuple[Drive, Driv
         if drive is None:
             raise UnknownDriveError(f"This provider has no drive {drive_id}.")
         provider.drives.registered(drive, drive_id, provider.now())
-    rule = provider.config.drive(drive.name)
-    if rule is None or (rule.owner == "user") is not (drive.project is None):
+    rule = rule_of(provider, drive)
+    if rule is None:
         raise UnknownDriveError("The provider does not offer this drive any more. Its files are still on the cluster.")
     return drive, rule
+
+
+def rule_of(provider: Provider, drive: Drive) -> DriveRule | None:
+    """The table of the configuration that a drive is of; None when it is not there any more."""
+    rule = provider.config.drive(drive.name)
+    return rule if rule is not None and (rule.owner == "user") is (drive.project is None) else None
 
 
 def ours(provider: Provider, at_ucloud: DriveAtUCloud) -> Drive | None:
@@ -138,7 +153,7 @@ def roots_of_job(provider: Provider, job: Job, lookup: Lookup) -> list[DriveRoot
     :raises Problem: naming the parameter or resource whose drive cannot be used
     :raises CoreUnavailableError: UCloud had to be asked for a drive and did not answer
     """
-    if not provider.config.drives or not provider.era.has_drives:
+    if not offered(provider):
         return []
     found: dict[str, DriveRoot] = {}
     owner = job.owner.created_by
@@ -154,19 +169,33 @@ def roots_of_job(provider: Provider, job: Job, lookup: Lookup) -> list[DriveRoot
         except (StorageError, IdentityUnavailableError):
             raise
         except Problem as problem:
-            raise Refused(f"{what}: {problem.why}", status=problem.status, error_code=problem.error_code) from None
+            why = problem.why[0].lower() + problem.why[1:]
+            raise Refused(f"{what}: {why}", status=problem.status, error_code=problem.error_code) from None
         found[drive_id] = DriveRoot(f"/{drive_id}", root, rule.read_only)
     return list(found.values())
 
 
-def registered_roots(provider: Provider, owner: str, project: str | None) -> list[DriveRoot]:
-    """The drives of a user and of a project that UCloud knows, with the placeholders of the configuration."""
-    found = []
-    for drive in provider.drives.of_owner(owner, project):
-        rule = provider.config.drive(drive.name)
+def output_folder(provider: Provider, row: OpenJob) -> str | None:
+    """UCloud's path of a job's folder in a drive of its owner's or its project's; None where it is in no drive yet."""
+    drives = provider.drives.of_owner(row.owner, row.project) if offered(provider) and not row.external else []
+    if not drives:
+        return None
+    try:
+        identity = provider.mapping.identity(row.owner, row.project, ASK_SECONDS)
+        if identity.person.user != row.local_user:
+            return None
+        roots = list(_registered_roots(provider, drives, row.owner, identity))
+        return ucloud_path(provider.job_paths(row).folder, roots, {})
+    except Problem:
+        return None
+
+
+def _registered_roots(provider: Provider, drives: Sequence[Drive], acting: str, identity: Identity) -> Iterator[DriveRoot]:
+    for drive in drives:
+        rule = rule_of(provider, drive)
         if rule is not None:
-            found.append(DriveRoot(f"/{drive.drive_id}", rule.local, rule.read_only))
-    return found
+            with suppress(Problem):
+                yield DriveRoot(f"/{drive.drive_id}", root_of(provider, drive, rule, acting, identity), rule.read_only)
 
 
 def _left(until: float | None) -> float | None:

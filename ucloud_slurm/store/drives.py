@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
+from ucloud_slurm.errors import one_line
 from ucloud_slurm.store.sqlite import Row, Store
 
 FIRST_PAUSE_SECONDS = 60.0
-LONGEST_PAUSE_SECONDS = 3600.0
+LONGEST_PAUSE_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,10 @@ class Drive:
         """The row of the table as a fact."""
         return cls(**dict(row))
 
-    def __str__(self) -> str:
-        """The drive, for the journal."""
-        whose = f"project {self.project}" if self.owner is None else self.owner
-        return f"drive {self.drive_id or '(no id yet)'} ({self.name} of {whose})"
+    @property
+    def whose(self) -> str:
+        """Its owner, for the journal."""
+        return one_line(f"project {self.project}" if self.owner is None else self.owner, 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +89,11 @@ class Drives:
         return [str(row["username"]) for row in found]
 
     def connected_without(self, name: str) -> list[str]:
-        """Those of them who are connected with an account."""
+        """Users who are connected with an account, whom UCloud has named, and who have no drive of that table yet."""
         found = self._store.rows(
             "select people.username from people "
-            "where exists (select 1 from ucloud_users where ucloud_users.username = people.username) "
+            "where (exists (select 1 from ucloud_users where ucloud_users.username = people.username) "
+            "or exists (select 1 from connections where connections.username = people.username and named_at is not null)) "
             "and not exists (select 1 from drives where drives.name = ? and drives.owner = people.username)",
             [name],
         )
@@ -105,6 +107,11 @@ class Drives:
             [name],
         )
         return [ProjectMembers(**row) for row in found]
+
+    def project(self, project: str) -> ProjectMembers | None:
+        """A project that UCloud has named."""
+        row = self._store.row("select id, members from ucloud_projects where id = ?", [project])
+        return ProjectMembers(**row) if row else None
 
     def want(self, drives: Iterable[Drive]) -> None:
         """Writes drives that are to be registered. Idempotent."""
@@ -135,7 +142,7 @@ class Drives:
             )
 
     def postpone(self, provider_id: str, now: float) -> None:
-        """A drive could not be registered; each pause is twice the one before, up to an hour."""
+        """A drive could not be registered; each pause is twice the one before, up to fifteen minutes."""
         self._store.change(
             "update drives set try_at = ?1 + min(?2 * (1 << min(tries, 20)), ?3), tries = tries + 1 where provider_id = ?4",
             [now, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, provider_id],

@@ -52,7 +52,7 @@ class Application:
         except ClientGoneError:
             return []
         except Exception as error:
-            log.exception("unexpected error at %s; please report it", place(error))
+            log.error("unexpected error at %s; please report it", place(error), exc_info=True)
             return _answer(exchange, INTERNAL)
 
     def _route(self, exchange: Exchange) -> Route:

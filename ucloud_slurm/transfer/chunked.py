@@ -1,22 +1,21 @@
 """Uploads of one file in chunks, one POST for each (contract: CHUNKED). The file appears when all of it is there."""
 
-import errno
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ucloud_slurm.errors import Conflict, NotFound, Problem, Refused, StorageFullError
+from ucloud_slurm.errors import Conflict, NotFound, Problem, Refused
 from ucloud_slurm.store.transfers import Transfer, TransferKind, TransferOutcome
 from ucloud_slurm.transfer.exchange import Exchange, number
 from ucloud_slurm.transfer.unit import GoneError, Unit
-from ucloud_slurm.users.files import ConflictPolicy, FileKind, OpenedPart, Place
+from ucloud_slurm.users.asked_files import FilesNotAnsweringError
+from ucloud_slurm.users.file_problems import problem_of
+from ucloud_slurm.users.files import ConflictPolicy, FileKind, FilesAs, OpenedPart, Place
 
 LARGEST_CHUNK_BYTES = 20 * 1000 * 1000  # browsers send 16 000 000; nginx takes no more than this
 FAILED_KEEP_SECONDS = 3600.0  # for which what came is kept where there is no space for more: it takes space, too
 ALLOWED_HEADERS = "chunked-upload-token, chunked-upload-offset, chunked-upload-total-size, ucloud-username"
 PREFLIGHT_SECONDS = 600
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +170,14 @@ class _ChunkedUpload:
                 written += len(piece)
         except OSError as error:
             self._failed(f"failed ({error.strerror})", chunk.offset + written)
-            raise write_problem(error) from None
+            raise problem_of(error, self._transfer.parts) from None
         return written
 
     def _finish(self, part: OpenedPart, chunk: Chunk) -> None:
         transfer = self._transfer
         place, files = Place(transfer.root, transfer.parts), self._unit.files(transfer)
         try:
-            name = files.finish(place, part.name, self._policy(place), size=chunk.total, modified_ms=None)
+            name = finished(files, place, part.name, self._policy(place), chunk.total)
         except Problem as problem:
             self._failed(f"failed ({problem.why})", chunk.total)
             raise
@@ -201,11 +200,18 @@ def write_at(descriptor: int, data: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def write_problem(error: OSError) -> Problem:
-    """Why a file of a user cannot be written, for the user."""
-    if error.errno in _FULL:
-        return StorageFullError("There is no space left for this file, or your quota on the cluster is used up.")
-    return Problem(f"The file cannot be written on the cluster ({error.strerror}).")
+def finished(files: FilesAs, place: Place, part: str, policy: ConflictPolicy, size: int, modified_ms: int | None = None) -> str:
+    """Makes a part the file; returns its name. Where no answer comes, it is asked for once more.
+
+    :raises Problem: it is not done, and the part stays
+    """
+    try:
+        return files.finish(place, part, policy, size=size, modified_ms=modified_ms)
+    except FilesNotAnsweringError:
+        try:
+            return files.finish(place, part, policy, size=size, modified_ms=modified_ms)
+        except NotFound:
+            return place.name  # the first one was done
 
 
 def finish_empty(unit: Unit, transfer: Transfer) -> None:
@@ -221,7 +227,7 @@ def finish_empty(unit: Unit, transfer: Transfer) -> None:
             return
         place = unit.checked(transfer)
         policy = ConflictPolicy(transfer.policy or ConflictPolicy.RENAME)
-        name = unit.files(transfer).finish(place, transfer.part, policy, size=0, modified_ms=None)
+        name = finished(unit.files(transfer), place, transfer.part, policy, 0)
         unit.provider.transfers.end(transfer, TransferOutcome.EMPTY, now, 0, name)
         unit.record(transfer, "empty", 0)
     finally:

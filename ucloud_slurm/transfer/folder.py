@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ucloud_slurm.errors import Problem, StorageError, StorageFullError
+from ucloud_slurm.errors import Problem, StorageFullError
 from ucloud_slurm.store.transfers import Transfer, TransferKind, Transfers, hashed
-from ucloud_slurm.transfer.chunked import write_at, write_problem
+from ucloud_slurm.transfer.chunked import finished, write_at
 from ucloud_slurm.transfer.folder_contents import FolderContents
 from ucloud_slurm.transfer.messages import (
     FileData,
@@ -25,6 +25,7 @@ from ucloud_slurm.transfer.messages import (
     UploadProtocolError,
     answer,
 )
+from ucloud_slurm.users.file_problems import problem_of
 from ucloud_slurm.users.files import ConflictPolicy, FilesAs, OpenedPart, Place, names
 
 AT_ONCE = 8  # files that the browser is asked for at a time; each has a descriptor
@@ -128,11 +129,7 @@ class FolderUpload:
         try:
             self._write(coming, message.data)
         except OSError as error:
-            self._fail(coming, write_problem(error))
-        except StorageError as problem:
-            if not isinstance(problem, StorageFullError):
-                raise
-            self._fail(coming, problem)
+            self._fail(coming, problem_of(error, coming.target.parts))
         except Problem as problem:
             self._fail(coming, problem)
 
@@ -157,7 +154,7 @@ class FolderUpload:
 
     def _finish(self, coming: _Coming, part: OpenedPart) -> None:
         listed = coming.listed
-        self._files.finish(coming.target, part.name, self._policy, size=listed.size, modified_ms=listed.modified_ms)
+        finished(self._files, coming.target, part.name, self._policy, listed.size, listed.modified_ms)
         self._forget(coming)
         self.completed += 1
         self.done += listed.size

@@ -41,7 +41,7 @@ class Upkeep:
             try:
                 self.round()
             except Exception as error:  # the next round may succeed
-                log.exception("transfer: the upkeep failed at %s", place(error))
+                log.error("transfer: the upkeep failed at %s", place(error), exc_info=True)
 
     def round(self) -> None:
         """Begins what is due, in threads of which no user has more than a share."""

@@ -16,11 +16,6 @@ from ucloud_slurm.ucloud.responses import Answers, Nothing
 from ucloud_slurm.web.routes import NOT_SUPPORTED, CallRegistry
 
 
-def offered(provider: Provider) -> bool:
-    """Whether users see drives of this provider."""
-    return bool(provider.config.drives) and provider.era.has_drives
-
-
 def declare(provider: Provider, calls: CallRegistry) -> None:
     """Declares them, for a provider that offers drives."""
     support = Answers[DriveSupport](responses=_support(provider))

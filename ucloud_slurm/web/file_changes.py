@@ -6,7 +6,7 @@ from ucloud_slurm.errors import Refused
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.tasks import LongWork, begin
 from ucloud_slurm.ucloud.files import FileItem, FolderItem, MoveItem
-from ucloud_slurm.users.files import ConflictPolicy, CrossDeviceError, Work
+from ucloud_slurm.users.files import ConflictPolicy, CrossDeviceError, Place, Work
 from ucloud_slurm.web.places import Caller, Located, below_the_drive
 
 TRASH = "Trash"
@@ -25,7 +25,8 @@ class FileChanges:
         :raises Problem: it cannot be made
         """
         at = below_the_drive(self._caller.located(item.id, item.resolved_collection, change=True))
-        name = self._caller.files(at).make_folder(at.place, ConflictPolicy(item.conflict_policy), parents=False)
+        policy = ConflictPolicy(item.conflict_policy)
+        name = self._caller.ask(at, lambda files, left: files.make_folder(at.place, policy, parents=False, within=left))
         self._caller.record("made the folder", at, _other_name(at, name))
 
     def move(self, item: MoveItem) -> None:
@@ -37,7 +38,7 @@ class FileChanges:
         source, target = self._both(item, change_source=True)
         policy = ConflictPolicy(item.conflict_policy)
         try:
-            name = self._caller.files(source).move(source.place, target.place, policy)
+            name = self._caller.ask(source, lambda files, left: files.move(source.place, target.place, policy, within=left))
         except CrossDeviceError:
             self._begin(source, [LongWork(Work.MOVE, source.place, target.place, policy)])
             self._caller.record("moves", source, f" to {str(target.path)!r}, as a task")
@@ -69,8 +70,17 @@ class FileChanges:
         at = below_the_drive(self._caller.located(item.id, item.resolved_collection, change=True))
         if at.path.parts[0] == TRASH:
             raise Refused("It is in the trash already; empty the trash to delete it.")
-        name = self._caller.files(at).trash(at.place)
-        self._caller.record("moved into the trash", at, _other_name(at, name))
+        try:
+            name = self._caller.ask(at, lambda files, left: files.trash(at.place, within=left))
+        except CrossDeviceError:
+            trash = Place(at.place.root, (TRASH,))
+            self._caller.ask(
+                at, lambda files, left: files.make_folder(trash, ConflictPolicy.REPLACE, parents=False, within=left)
+            )
+            self._begin(at, [LongWork(Work.MOVE, at.place, trash.child(at.place.name), ConflictPolicy.RENAME)])
+            self._caller.record("moves into the trash", at, ", as a task")
+        else:
+            self._caller.record("moved into the trash", at, _other_name(at, name))
 
     def empty_trash(self, item: FileItem) -> None:
         """Begins to delete what is in the trash of a drive, or something in it.

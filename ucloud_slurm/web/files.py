@@ -1,10 +1,11 @@
 """The calls about files (contract: files.provider): folders and their changes. The bytes pass the file unit."""
 
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ucloud_slurm.errors import Refused
-from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.context import Lazy, Provider
+from ucloud_slurm.system.bulkhead import Bulkhead
 from ucloud_slurm.ucloud.files import (
     BrowseRequest,
     DownloadLink,
@@ -30,6 +31,8 @@ from ucloud_slurm.web.transfers import download_links, upload_links
 
 LARGEST_PAGE = 500
 USUAL_PAGE = 250
+THREADS = 24  # of a process, that call the file systems of users
+THREADS_PER_USER = 4
 TRASH = "Trash"  # the folder below a drive's own that UCloud knows by this name
 
 Acting = Callable[[], str | None]
@@ -41,8 +44,10 @@ def declare(provider: Provider, calls: CallRegistry, acting: Acting) -> None:
     :param acting: the user of UCloud for whom the present call is made
     """
 
+    threads = Lazy(lambda: Bulkhead(THREADS, THREADS_PER_USER))
+
     def caller() -> Caller:
-        return Caller(provider, acting())
+        return Caller(provider, threads, acting())
 
     _reading(provider, calls, caller)
     _changes(provider, calls, caller)
@@ -67,14 +72,9 @@ def _reading(provider: Provider, calls: CallRegistry, caller: Callable[[], Calle
         folder = who.located(page.flags.path, wanted.resolved_collection)
         most = min(page.items_per_page if page.items_per_page > 0 else USUAL_PAGE, LARGEST_PAGE)
         by = SortBy(page.sort_by) if page.sort_by in list(SortBy) else SortBy.PATH
-        listing = who.files(folder).list(
-            folder.place,
-            after=page.next,
-            most=most,
-            by=by,
-            descending=page.sort_direction == "descending",
-            hidden=not page.flags.filter_hidden_files,
-        )
+        order: dict[str, Any] = {"after": page.next, "most": most, "by": by, "descending": page.sort_direction == "descending"}
+        hidden = not page.flags.filter_hidden_files
+        listing = who.ask(folder, lambda files, left: files.list(folder.place, **order, hidden=hidden, within=left))
         jobs = _jobs_folder(provider, folder)
         items = [shown(folder, (*folder.path.parts, entry.name), entry, jobs) for entry in listing.entries]
         return FilePage(items=items, items_per_page=most, next=listing.after)
@@ -84,7 +84,8 @@ def _reading(provider: Provider, calls: CallRegistry, caller: Callable[[], Calle
         """Describe a file or folder."""
         who = caller()
         at = who.located(wanted.retrieve.id, wanted.resolved_collection)
-        return shown(at, at.path.parts, who.files(at).stat(at.place), _jobs_folder(provider, at))
+        entry = who.ask(at, lambda files, left: files.stat(at.place, within=left))
+        return shown(at, at.path.parts, entry, _jobs_folder(provider, at))
 
 
 def _changes(provider: Provider, calls: CallRegistry, caller: Callable[[], Caller]) -> None:

@@ -8,9 +8,11 @@ from typing import TypeVar
 
 from ucloud_slurm.bridge.drives import DrivePath, drive_path
 from ucloud_slurm.errors import Conflict, NotNow, Problem, Refused, one_line
-from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.context import Lazy, Provider
 from ucloud_slurm.provider.drives import ResolvedPlace, check_writable, resolve
+from ucloud_slurm.system.bulkhead import Bulkhead, StuckError
 from ucloud_slurm.ucloud.files import DriveReference
+from ucloud_slurm.users.asked_files import FilesNotAnsweringError
 from ucloud_slurm.users.files import FilesAs, Place
 
 log = logging.getLogger(__name__)
@@ -42,13 +44,29 @@ class Located:
         return self.drive.acting.user
 
 
-class Caller:
-    """The user of UCloud who acts in one call, and the drives that the call names."""
+class NotAnsweringError(Problem):
+    """The file system of a user, or a program on it, takes too long."""
 
-    def __init__(self, provider: Provider, username: str | None) -> None:
+    status = 504
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The file system of the cluster does not answer at the moment. What you asked for may still be done: "
+            "please look again in a minute."
+        )
+
+
+class Caller:
+    """The user of UCloud who acts in one call, and the drives that the call names.
+
+    :param threads: that call the file systems of users
+    """
+
+    def __init__(self, provider: Provider, threads: Lazy[Bulkhead], username: str | None) -> None:
         if username is None:
             raise Refused("UCloud does not say for which user this is.")
         self.username = username
+        self._threads = threads
         self._provider = provider
         self._deadline = provider.deadline()
         self._drives: dict[str, ResolvedPlace] = {}
@@ -74,9 +92,21 @@ class Caller:
             check_writable(found)
         return Located(parsed, found)
 
-    def files(self, at: Located) -> FilesAs:
-        """The files of the Unix user who acts there."""
-        return self._provider.files(at.user)
+    def ask(self, at: Located, work: Callable[[FilesAs, float], T], discard: Callable[[T], object] | None = None) -> T:
+        """Does something with the files of the Unix user who acts there, in a thread that may be left behind.
+
+        :param work: takes the files, and the seconds that it may take
+        :param discard: releases what it returns when nobody waits for it any more
+        :raises Problem: it cannot be done, or takes longer than this call has
+        """
+        files, left = self._provider.files(at.user), self.left()
+        # Where all have one account, each has a share of its threads.
+        share = self.username if self._provider.config.users.mapping == "service" else at.user
+        try:
+            return self._threads().call(share, lambda: work(files, left), within=left, discard=discard)
+        except (StuckError, FilesNotAnsweringError) as error:
+            log.warning("files: %s as %s: %s", self.username, at.user, one_line(str(error), 200))
+            raise NotAnsweringError from None
 
     def each(self, items: Sequence[T], change: Callable[[T], object]) -> None:
         """Makes changes one after the other. The first that is refused ends it, and what was done before stays.

@@ -9,7 +9,7 @@ from ucloud_slurm.errors import Refused
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.transfers import Transfer, TransferKind, hashed
 from ucloud_slurm.ucloud.files import DownloadLink, FileItem, UploadItem, UploadLink, UploadProtocol
-from ucloud_slurm.users.files import ConflictPolicy
+from ucloud_slurm.users.files import ConflictPolicy, OpenedFile, OpenedPart
 from ucloud_slurm.web.places import Caller, Located, below_the_drive
 
 PATH = "files/transfer"  # below the provider's base path
@@ -29,7 +29,7 @@ def download_links(provider: Provider, caller: Caller, items: Sequence[FileItem]
 
     def make(item: FileItem) -> None:
         at = below_the_drive(caller.located(item.id, item.resolved_collection))
-        opened = caller.files(at).read(at.place)
+        opened = caller.ask(at, lambda files, left: files.read(at.place, within=left), _close)
         os.close(opened.descriptor)
         token = secrets.token_urlsafe(TOKEN_BYTES)
         transfer = _transfer(provider, caller, at, token, TransferKind.DOWNLOAD, provider.config.transfers.link)
@@ -67,19 +67,24 @@ def upload_links(provider: Provider, caller: Caller, items: Sequence[UploadItem]
 
 
 def _begun(provider: Provider, caller: Caller, at: Located, item: UploadItem, protocol: UploadProtocol, token: str) -> Transfer:
-    policy, files = ConflictPolicy(item.conflict_policy), caller.files(at)
+    policy = ConflictPolicy(item.conflict_policy)
     chunked = protocol is UploadProtocol.CHUNKED
     kind = TransferKind.FOLDER if item.type == "FOLDER" else TransferKind.UPLOAD if chunked else TransferKind.FILE
     seconds = provider.config.transfers.resume if chunked else SOCKET_SECONDS
     made = _transfer(provider, caller, at, token, kind, seconds)
     if kind is TransferKind.FOLDER:
-        name = files.make_folder(at.place, ConflictPolicy.MERGE_RENAME, parents=True)
+        merge = ConflictPolicy.MERGE_RENAME
+        name = caller.ask(at, lambda files, left: files.make_folder(at.place, merge, parents=True, within=left))
         return replace(made, parts=(*at.path.parts[:-1], name), policy=policy)
     if kind is TransferKind.FILE:
         return replace(made, policy=policy)
-    opened = files.begin(at.place, policy, parents=False)
+    opened = caller.ask(at, lambda files, left: files.begin(at.place, policy, parents=False, within=left), _close)
     os.close(opened.descriptor)
     return replace(made, part=opened.name, policy=policy)
+
+
+def _close(opened: OpenedFile | OpenedPart) -> None:
+    os.close(opened.descriptor)
 
 
 def _protocol(item: UploadItem) -> UploadProtocol:
