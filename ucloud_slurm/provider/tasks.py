@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from ucloud_slurm.errors import one_line
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.tasks import NewTask, Task
 from ucloud_slurm.users.files import ConflictPolicy, Place, Work
@@ -59,5 +60,4 @@ def _place(root: str, parts: list[str]) -> Place:
 
 
 def _named(place: Place) -> str:
-    name = place.name or "the drive"
-    return name if len(name) <= _TITLE_CHARACTERS else name[: _TITLE_CHARACTERS - 1] + "…"
+    return one_line(place.name, _TITLE_CHARACTERS) or "the drive"
