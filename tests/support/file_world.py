@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,18 @@ ORIGINS = {"origins": [ORIGIN]}
 
 
 class _Quiet(WSGIRequestHandler):
-    protocol_version = "HTTP/1.0"  # of one request, as gunicorn has it without keepalive
+    protocol_version = "HTTP/1.1"
+    _upgraded = False
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Notes whether a WebSocket is opened."""
+        self._upgraded = code == HTTPStatus.SWITCHING_PROTOCOLS
+        super().send_response(code, message)
+
+    def send_header(self, keyword: str, value: str) -> None:
+        """Does not say that a WebSocket is closed, as gunicorn does not."""
+        if not (self._upgraded and (keyword, value) == ("Connection", "close")):
+            super().send_header(keyword, value)
 
     def log(self, *_arguments: Any) -> None:  # type: ignore[override]
         """Says nothing."""
@@ -65,6 +77,14 @@ class FileWorld:
         """The row of a transfer, which is written after its last byte."""
         wait_until("the transfer has ended", lambda: self.row(token).ended_at is not None, seconds=30)
         return self.row(token)
+
+    def forget(self) -> None:
+        """The unit keeps no descriptor any more, as after a restart, or a while of silence."""
+        self.unit.parts.close_silent(seconds=0.0)
+
+    def idle(self) -> None:
+        """Waits until nothing is being transferred."""
+        wait_until("nothing is being transferred", lambda: self.unit.admission.serving == 0, seconds=30)
 
     def keep_up(self) -> None:
         """The unit does by itself what is due, and has done it."""
