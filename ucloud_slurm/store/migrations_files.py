@@ -17,17 +17,23 @@ def m016_drives(db: "Database") -> None:
             "project": str,  # of UCloud; of a drive of a user: null
             "drive_id": str,  # UCloud's; null until it is known
             "wanted_at": float,
+            "try_at": float,  # when it is registered next, while UCloud's id is not known
+            "tries": int,
             "registered_at": float,
         },
         pk="provider_id",
-        not_null={"name", "wanted_at"},
+        not_null={"name", "wanted_at", "try_at"},
+        defaults={"tries": 0},
     )
+    db.execute("create unique index drives_of_owner on drives (owner, name) where owner is not null")
+    db.execute("create unique index drives_of_project on drives (project, name) where project is not null")
+    db.execute("create index drives_unregistered on drives (try_at) where drive_id is null")
     db.execute("create unique index drives_by_id on drives (drive_id) where drive_id is not null")
     db.create_table(
         "transfers",
         {
             "token": str,  # hash of the token
-            "kind": str,  # download, upload or folder
+            "kind": str,  # download, upload, folder or file; part: of a file that comes through a WebSocket
             "username": str,  # user of UCloud
             "local_user": str,
             "drive_id": str,
@@ -47,7 +53,10 @@ def m016_drives(db: "Database") -> None:
         pk="token",
         not_null={"kind", "username", "local_user", "drive_id", "root", "parts", "created_at", "expires_at"},
     )
-    db.table("transfers").create_index(["expires_at"])
+    db.execute("create index transfers_open on transfers (username) where ended_at is null")
+    db.execute("create index transfers_expiry on transfers (expires_at) where ended_at is null")
+    db.execute("create index transfers_silent on transfers (created_at) where ended_at is null and used_at is null")
+    db.execute("create index transfers_over on transfers (ended_at) where ended_at is not null")
     db.create_table(
         "tasks",
         {

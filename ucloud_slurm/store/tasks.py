@@ -123,6 +123,14 @@ class Tasks:
                 for task in tasks
             ]
 
+    def add_failed(self, task: NewTask, why: str, now: float) -> None:
+        """Writes something that has failed already, so that UCloud shows its user why."""
+        self._store.change(
+            "insert into tasks (key, kind, username, local_user, work, title, state, progress, created_at, ended_at) "
+            "values (?1, ?2, ?3, ?4, ?5, ?6, 'FAILURE', ?7, ?8, ?8)",
+            [secrets.token_hex(8), task.kind, task.username, task.local_user, task.work, task.title, why, now],
+        )
+
     def of(self, id_: int) -> Task | None:
         """A task by our id."""
         row = self._store.row("select * from tasks where id = ?", [id_])

@@ -20,7 +20,7 @@ from ucloud_slurm.ucloud.jobs import SessionItem
 from ucloud_slurm.ucloud.responses import ShellSession, VncSession, WebSession
 from ucloud_slurm.web.access import check, check_shell
 from ucloud_slurm.web.control import present
-from ucloud_slurm.web.unsupported import NOT_SUPPORTED
+from ucloud_slurm.web.routes import NOT_SUPPORTED
 
 PLACE = "_ucloud"  # first part of the provider's own paths on the host of a session (etc/nginx-sessions.conf)
 

@@ -1,6 +1,6 @@
 """One pass of the worker: recover, poll, submit, deliver, cancel.
 
-The modules that submit and register jobs load the models of UCloud's messages, which takes longer than most passes:
+The modules that submit and register jobs and drives load the models of UCloud's messages, which takes longer than most passes:
 they are imported only by a pass that has such a job.
 """
 
@@ -11,6 +11,7 @@ from enum import Enum
 
 from ucloud_slurm.provider.cancellation import stop_marked, stop_requeued
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.drives import offered
 from ucloud_slurm.provider.linking import deliver_link_changes
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.reconciliation import confirm, reconcile
@@ -108,6 +109,10 @@ def _pass(provider: Provider) -> bool:
         whole &= enforce_wallets(provider, provider.jobs.open(cluster), queue, asked)
     whole &= deliver_link_changes(provider)
     whole &= report_tasks(provider)
+    if offered(provider):
+        from ucloud_slurm.worker.drives import register_drives
+
+        whole &= register_drives(provider)
     whole &= record_outcome(provider, delivered=delivered)
     if queue is not None:
         whole &= stop_marked(provider, queue, asked)
