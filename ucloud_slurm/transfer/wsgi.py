@@ -8,6 +8,7 @@ from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.system.journal import begin
 from ucloud_slurm.system.limits import raise_open_files
 from ucloud_slurm.transfer.app import Application
+from ucloud_slurm.transfer.tasks import TaskRunner
 from ucloud_slurm.transfer.unit import Unit
 from ucloud_slurm.transfer.upkeep import Upkeep
 from ucloud_slurm.users.service import refuse_root
@@ -22,6 +23,7 @@ def create_app() -> Application:
     unit = Unit.of(Provider.open(read()))
     raise_open_files()
     Upkeep(unit).begin()
+    TaskRunner(unit.provider).start()
     return Application(unit)
 
 
