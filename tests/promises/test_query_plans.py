@@ -4,6 +4,7 @@ import ast
 import re
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ucloud_slurm.store.retention import Retention
 from ucloud_slurm.store.sessions import Kind, Session
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.tasks import NewTask, Tasks
+from ucloud_slurm.store.transfers import Transfer, TransferKind, TransferOutcome, Transfers, hashed
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.ucloud.channel import OwnerKind, Payer, Project, User, Wallet
 from ucloud_slurm.ucloud.reports import Charge, JobState, JobUpdate, Usage
@@ -43,6 +45,7 @@ OPEN = {
     "outbox_waiting_of",
     "outbox_parked",
     "sessions_open",
+    "transfers_open",
     "connections_owed",
     "wallets_locked",
     "tasks_open",
@@ -267,6 +270,7 @@ def the_rest(provider: Provider) -> None:
     provider.breaker.persons(now)
     provider.breaker.forget_person("u")
     tasks(provider.tasks, now)
+    transfers(provider.transfers, now)
     retention = Retention(store)
     retention.delete_jobs(now, [1], 10)
     retention.delete_others(now, now)
@@ -296,6 +300,27 @@ def tasks(tasks: Tasks, now: float) -> None:
     tasks.release(task)
     tasks.finish(task, TaskState.SUCCESS, "Done", now)
     tasks.give_up(now)
+    tasks.add_failed(NewTask("upload", "u", "l", "{}", "title"), "why", now)
+
+
+def transfers(transfers: Transfers, now: float) -> None:
+    """Files are fetched and sent."""
+    upload = Transfer(hashed("t"), TransferKind.UPLOAD, "u", "l", "1", "/r", ("a",), now, now + 1)
+    part = replace(upload, token=hashed("p"), kind=TransferKind.PART, part="p")
+    transfers.create([upload])
+    transfers.abandon([replace(upload, token=hashed("a"))], now)
+    transfers.keep_part(part)
+    transfers.forget_part(part)
+    found = transfers.find("t")
+    assert found is not None
+    transfers.again(found)
+    transfers.use(found, now)
+    transfers.begin(found, "p", 5, now)
+    transfers.progress(found, 3, now + 1)
+    transfers.end(found, TransferOutcome.DONE, now, 5, "b")
+    transfers.silent(now, 10)
+    transfers.expired(now, 10)
+    transfers.delete_old(now)
 
 
 @pytest.mark.every_era

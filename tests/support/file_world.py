@@ -37,7 +37,7 @@ class _Quiet(WSGIRequestHandler):
         if not (self._upgraded and (keyword, value) == ("Connection", "close")):
             super().send_header(keyword, value)
 
-    def log(self, *_arguments: Any) -> None:  # type: ignore[override]
+    def log(self, *_arguments: Any) -> None:
         """Says nothing."""
 
 

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import requests
@@ -36,7 +36,7 @@ def test_the_name_of_a_file_says_nothing_but_its_name(place: FileWorld, name: st
     assert answer.content == b"x"
     assert "X-Own" not in answer.headers
     value = answer.headers["Content-Disposition"]
-    assert requests.utils.unquote(value.partition("filename*=UTF-8''")[2]) == name
+    assert unquote(value.partition("filename*=UTF-8''")[2]) == name
     assert value.count('"') == 2
 
 

@@ -23,7 +23,8 @@ def entry(number: int, path: bytes, size: int = 5, modified: int = 1_795_000_300
 
 def taken(*frames: bytes, piece: int = 7) -> list[UploadMessage]:
     """What the frames say, which come in small pieces."""
-    messages, found = UploadMessages(), []
+    messages = UploadMessages()
+    found: list[UploadMessage] = []
     for frame in frames:
         for at in range(0, len(frame), piece):
             found += messages.feed(frame[at : at + piece], last=at + piece >= len(frame))

@@ -1,6 +1,7 @@
 """Folders of drives as users see them, and what they change in them. Acts are those of the user whom UCloud names."""
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -250,8 +251,6 @@ def test_a_bulk_stops_before_ucloud_gives_up(place: FileWorld, monkeypatch: pyte
 
 
 def test_a_file_system_that_hangs_holds_up_nobody_but_its_user(place: FileWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
     go_on = threading.Event()
     stat = OwnFiles.stat
 
