@@ -18,6 +18,7 @@ from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store import backup, restore
 from ucloud_slurm.store.charges import RestKey
 from ucloud_slurm.store.codes import Claim, Code, Codes, code_text
+from ucloud_slurm.store.drives import Drive
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.job_rows import WHOLE
 from ucloud_slurm.store.job_state import Stop
@@ -58,6 +59,10 @@ ALLOWED = {
     "select * from people order by username": "`users list` and `users export`: everybody",
     "select * from projects order by project": "`users projects list`: all projects",
     "select at, who, what from people_history": "`users history`: all of it",
+    "select username from ucloud_users where not exists": "the worker's look for users without a drive, once in a minute",
+    "select people.username from people where (exists": "the same, of those who are connected",
+    "select id, members from ucloud_projects where not exists": "the same, of projects",
+    "select * from drives order by provider_id limit": "`drives`: no more than are asked for",
     "select count(*) from jobs": "`database verify`: all of the file is read anyway",
 }
 
@@ -266,6 +271,18 @@ def the_rest(provider: Provider) -> None:
     wallets.named_project("p")
     wallets.handled(now)
     wallets.replay_from()
+    drives, drive = provider.drives, Drive("h-example/home/u", "home", "u", None, None, now)
+    drives.want([drive])
+    drives.users_without("home")
+    drives.connected_without("home")
+    drives.projects_without("home")
+    drives.project("p")
+    drives.due(now, 10)
+    drives.postpone(drive.provider_id, now)
+    drives.registered(drive, "7", now)
+    drives.of_id("7")
+    drives.of_owner("u", "p")
+    drives.listed(10)
     provider.breaker.record_person("u", "why", now)
     provider.breaker.persons(now)
     provider.breaker.forget_person("u")
