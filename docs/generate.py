@@ -38,7 +38,7 @@ from ucloud_slurm.store import sqlite as store_database
 from ucloud_slurm.ucloud.eras import ERA_2021
 
 DOCS = Path(__file__).parent
-REPEATED = ("files", "products", "outside")  # tables of config.toml that may be there several times
+REPEATED = ("files", "drives", "products", "outside")  # tables of config.toml that may be there several times
 SANDBOX = "python -m tests.sandbox"
 ID = "provider-id"  # of the site whose routes are listed; the pages write {id}
 
@@ -342,6 +342,7 @@ def application() -> Iterator[Flask]:
                     "slurm": {"backend": "commands"},
                     "users": {"mapping": "table"},
                     "products": [{"id": "product", "category": "category", "partition": "partition"}],
+                    "drives": [{"name": "drive", "title": "Drive", "local": "{home}"}],
                 }
             )
         )

@@ -1,5 +1,7 @@
 """A provider with drives in this process: Ada and Bob are connected with ada and bob, whose folders are in the test's own."""
 
+import grp
+import os
 import pwd
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.ucloud.channel import Project, User
 
 ADA, BOB, EVE = "Ada#1", "Bob#2", "Eve#3"
+GROUP = 54300
 UIDS = {"ada": 54321, "bob": 54322}
 LINKS = {ADA: "ada", BOB: "bob"}
 HOME = {"name": "home", "title": "Home", "local": "{home}", "terminal": True}
@@ -27,8 +30,8 @@ def project_drive(folder: Path, **more: Any) -> dict[str, Any]:
 
 
 def accounts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has ada and bob on this host; this process is ada's."""
-    getpwnam = pwd.getpwnam
+    """Has ada and bob on this host, in the group that jobs may run as; this process is ada's."""
+    getpwnam, getgrnam, getgrouplist = pwd.getpwnam, grp.getgrnam, os.getgrouplist
     people = {
         name: pwd.struct_passwd((name, "x", uid, uid, "", str(folder / "homes" / name), "/bin/bash"))
         for name, uid in UIDS.items()
@@ -36,6 +39,9 @@ def accounts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in people:
         (folder / "homes" / name).mkdir(parents=True, exist_ok=True)
     monkeypatch.setattr(pwd, "getpwnam", lambda name: people.get(name) or getpwnam(name))
+    group = grp.struct_group(("ucloud-users", "x", GROUP, list(people)))
+    monkeypatch.setattr(grp, "getgrnam", lambda name: group if name == group.gr_name else getgrnam(name))
+    monkeypatch.setattr(os, "getgrouplist", lambda name, gid: [gid, GROUP] if name in people else getgrouplist(name, gid))
     monkeypatch.setattr("ucloud_slurm.provider.context.own_account", lambda: "ada")
 
 

@@ -19,6 +19,12 @@ class Admission:
         self._lock = threading.Lock()
         self._serving: Counter[str] = Counter()
 
+    @property
+    def serving(self) -> int:
+        """How many transfers are being served."""
+        with self._lock:
+            return self._serving.total()
+
     @contextmanager
     def admit(self, username: str) -> Iterator[None]:
         """One transfer of a user of UCloud is served inside.

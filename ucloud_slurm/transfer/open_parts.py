@@ -64,9 +64,13 @@ class OpenParts:
         with suppress(StuckError):  # the descriptor is lost until the process ends
             self._beside.submit(user, partial(os.close, descriptor), cleanup=True)
 
-    def close_silent(self) -> None:
-        """Closes what nobody has used for a while."""
-        before = self._clock() - KEEP_SECONDS
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._kept)
+
+    def close_silent(self, seconds: float = KEEP_SECONDS) -> None:
+        """Closes what nobody has used for so long."""
+        before = self._clock() - seconds
         with self._changed:
             silent = [token for token, kept in self._kept.items() if kept.since <= before]
             closing = [self._kept.pop(token) for token in silent]

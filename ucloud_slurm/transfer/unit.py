@@ -44,6 +44,10 @@ class Unit:
         beside = Bulkhead(SIDE_THREADS, SIDE_THREADS_PER_USER)
         return cls(provider, Admission(provider.config.transfers), OpenParts(beside), beside)
 
+    def close(self) -> None:
+        """Lets its threads end."""
+        self.beside.close()
+
     def files(self, transfer: Transfer) -> FilesAs:
         """The files of the user of a transfer."""
         return self.provider.files(transfer.local_user)

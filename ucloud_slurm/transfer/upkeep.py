@@ -26,7 +26,7 @@ class Upkeep:
         self._unit = unit
         self._ended = threading.Event()
         self._under_way: set[str] = set()  # tokens
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
 
     def begin(self) -> None:
         """Starts the thread."""
@@ -57,8 +57,13 @@ class Upkeep:
                 self._beside(transfer, partial(self._drop, transfer))
         transfers.delete_old(now)
 
+    def wait(self, seconds: float) -> bool:
+        """Waits until what was begun has ended. False where it takes longer."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._under_way, seconds)
+
     def _beside(self, transfer: Transfer, work: Callable[[], None]) -> None:
-        with self._lock:
+        with self._changed:
             if transfer.token in self._under_way:
                 return
             self._under_way.add(transfer.token)
@@ -76,8 +81,9 @@ class Upkeep:
             self._left(transfer)
 
     def _left(self, transfer: Transfer) -> None:
-        with self._lock:
+        with self._changed:
             self._under_way.discard(transfer.token)
+            self._changed.notify_all()
 
     def _drop(self, transfer: Transfer) -> None:
         """Deletes the part of an upload that cannot be continued any more."""
