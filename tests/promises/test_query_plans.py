@@ -47,6 +47,7 @@ OPEN = {
     "outbox_parked",
     "sessions_open",
     "transfers_open",
+    "transfers_expiry",
     "connections_owed",
     "wallets_locked",
     "tasks_open",

@@ -24,7 +24,6 @@ from tests.promises.test_units import program
 from tests.sandbox import nginx
 from tests.sandbox.processes import wait_until
 from tests.sandbox.site import free_port
-from tests.support.served_unit import VARIABLE
 from tests.support.tls import certificate
 from ucloud_slurm.config import parse
 from ucloud_slurm.provider.context import Provider
@@ -110,7 +109,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     provider.drives.registered(Drive("p-example/project/p1", "project", None, "p1", None, 0.0), "17", 0.0)
     address, log, port = folder / "files.sock", folder / "gunicorn.log", free_port()
     command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "etc/gunicorn-files.conf.py"), f"--bind=unix:{address}"]
-    environment = os.environ | {VARIABLE: json.dumps(data), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {"UCLOUD_SLURM_TEST_UNIT": json.dumps(data), "PYTHONDONTWRITEBYTECODE": "1"}
     with log.open("wb") as out:
         gunicorn = subprocess.Popen(
             [*command, "tests.support.served_unit:app"], cwd=ROOT, stdout=out, stderr=out, env=environment

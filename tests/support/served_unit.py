@@ -5,10 +5,9 @@ import os
 
 from ucloud_slurm.config import parse
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.system.journal import begin
 from ucloud_slurm.transfer.app import Application
 from ucloud_slurm.transfer.unit import Unit
 
-VARIABLE = "UCLOUD_SLURM_TEST_UNIT"
-"""Names the configuration, as JSON."""
-
-app = Application(Unit.of(Provider.open(parse(json.loads(os.environ[VARIABLE])))))
+begin()
+app = Application(Unit.of(Provider.open(parse(json.loads(os.environ["UCLOUD_SLURM_TEST_UNIT"])))))

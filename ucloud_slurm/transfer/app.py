@@ -49,7 +49,7 @@ class Application:
         except NotNow as error:
             log.warning("transfer: %s", one_line(str(error)))
             return _answer(exchange, NOT_NOW)
-        except ClientGoneError:
+        except (ClientGoneError, BrokenPipeError, ConnectionResetError):
             return []
         except Exception as error:
             log.error("unexpected error at %s; please report it", place(error), exc_info=True)

@@ -125,16 +125,18 @@ class Exchange:
 
     def head(self, status: int, headers: Sequence[Header]) -> None:
         """Sends the head of the answer."""
+        self._begin(status, headers)(b"")
+
+    def _begin(self, status: int, headers: Sequence[Header]) -> Write:
         allowed = [("Access-Control-Allow-Origin", self.allowed_origin)] if self.allowed_origin is not None else []
         self.answered = True
         every = [*_SAFE, ("Vary", "Origin"), *allowed, *headers]
-        write = self._start(f"{status} {HTTPStatus(status).phrase}", every)
-        write(b"")
+        return self._start(f"{status} {HTTPStatus(status).phrase}", every)
 
     def answer(self, status: int, content_type: str, text: str, headers: Sequence[Header] = ()) -> list[bytes]:
         """A whole answer."""
         body = text.encode()
-        self.head(status, [("Content-Type", content_type), ("Content-Length", str(len(body))), *headers])
+        self._begin(status, [("Content-Type", content_type), ("Content-Length", str(len(body))), *headers])
         return [] if self.verb == "HEAD" else [body]
 
     def page(self, status: int, title: str, text: str) -> list[bytes]:
