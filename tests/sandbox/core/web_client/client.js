@@ -16,6 +16,7 @@ async function core(call, asked = {}) {
     const answer = await fetch("/api/" + call, {method: "POST", body: JSON.stringify(asked)});
     const data = await answer.json();
     if (!answer.ok) {
+        delete document.body.dataset.loading;
         document.getElementById("problem").textContent = data.why;
         throw new Error(data.why);
     }
@@ -70,6 +71,7 @@ async function showTasks() {
 
 async function open(path) {
     element("problem").textContent = "";
+    document.body.dataset.loading = path;
     const entries = [];
     let next = null;
     do {
@@ -91,7 +93,7 @@ async function open(path) {
         button.onclick = () => isFolder ? core("trash", {path: entry.id}).then(() => open(here)) : download(entry.id);
         item.append(button);
     }
-    element("entries").dataset.shown = path;
+    delete document.body.dataset.loading;
 }
 
 // -- contents that come --------------------------------------------------------------------------------------------
@@ -146,8 +148,8 @@ async function uploadFile(file) {
         if (status === 0) return show("hangs", "in progress"); // nothing is known any more
         if (status < 200 || status > 299) return show("failed", "Upload failed");
     }
-    show("done", "done");
     await open(here);
+    show("done", "done");
 }
 
 function sendChunk(link, file, offset) {
@@ -175,8 +177,8 @@ async function uploadFolder(files) {
     const parts = files.map(file => ({file, path: file.webkitRelativePath.slice(root.length + 1)}));
     const completed = await new Folder(link.endpoint.replace(/^http/, "ws"), parts).sent();
     // No message says that something failed.
-    show(completed === parts.length ? "done" : "incomplete", `Uploaded ${completed} of ${parts.length} files`);
     await open(here);
+    show(completed === parts.length ? "done" : "incomplete", `Uploaded ${completed} of ${parts.length} files`);
 }
 
 class Folder {
