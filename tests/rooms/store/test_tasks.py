@@ -205,3 +205,14 @@ def test_only_its_own_user_cancels_a_task_and_what_has_ended_stays(tasks: Tasks)
     found = tasks.cancel(815, "alice", 4.0)
     assert found is not None
     assert (found.state, found.ended_at) == (TaskState.SUCCESS, 3.0)
+
+
+def test_after_a_restore_nothing_is_begun_again_and_users_read_why(tasks: Tasks) -> None:
+    task = shown(tasks)
+    tasks.add([new("bob")], 0.0)
+    tasks.give_up(1.0)
+    assert claim(tasks, 1000.0) is None
+    assert not tasks.finish(task, TaskState.SUCCESS, "Done", 2.0)
+    found = [*tasks.to_post(-1000.0, 10), *tasks.to_create(-1000.0, 10)]
+    assert [(each.username, each.state) for each in found] == [("alice", TaskState.FAILURE), ("bob", TaskState.FAILURE)]
+    assert "restored" in found[0].progress

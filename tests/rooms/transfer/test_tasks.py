@@ -181,11 +181,18 @@ def test_so_many_are_done_at_a_time(provider: Provider, runner: TaskRunner, work
         begin(provider, f"user-{number}", "u", [LongWork(Work.COPY, HOME, HOME, ConflictPolicy.RENAME)] * 3)
     runner.start()
     wait_until("some have begun", lambda: len(works.theirs) == module.AT_ONCE, seconds=10)
-    open_ = [of(provider, number) for number in range(1, 19)]
-    running = [task.username for task in open_ if task.state is TaskState.RUNNING]
-    assert (len(running), max(running.count(name) for name in running)) == (module.AT_ONCE, module.AT_ONCE_PER_USER)
     works.say(3, name="a", skipped=0)
     wait_until("another has begun", lambda: len(works.theirs) == module.AT_ONCE + 1, seconds=10)
+    assert [of(provider, number).state for number in range(1, 19)].count(TaskState.RUNNING) == module.AT_ONCE
+
+
+def test_one_user_never_has_all_places(provider: Provider, runner: TaskRunner, works: Works) -> None:
+    begun(provider, HOME, HOME, number=4)
+    runner.start()
+    wait_until("some have begun", lambda: len(works.theirs) == module.AT_ONCE_PER_USER, seconds=10)
+    begin(provider, "other", "u", [LongWork(Work.COPY, HOME, HOME, ConflictPolicy.RENAME)])
+    wait_until("that of the other user has begun", lambda: of(provider, 5).state is TaskState.RUNNING, seconds=10)
+    assert [of(provider, number).state for number in range(1, 5)].count(TaskState.RUNNING) == module.AT_ONCE_PER_USER
 
 
 def test_a_stop_ends_the_processes_and_the_next_one_begins_again_with_the_same_key(
@@ -279,7 +286,8 @@ def test_an_attempt_that_was_replaced_ends_its_process(
 
 
 def test_nothing_begins_in_a_database_that_is_behind(provider: Provider, runner: TaskRunner, works: Works) -> None:
+    works.problems = [Problem("It has begun.")]
     begun(provider, HOME, HOME)
     Generation(provider.store).mark_restored(provider.now())
     assert runner.run_once() == 0
-    assert works.keys == []
+    assert len(works.problems) == 1
