@@ -332,7 +332,7 @@ def transfers(transfers: Transfers, now: float) -> None:
     found = transfers.find("t")
     assert found is not None
     transfers.again(found)
-    transfers.use(found, now)
+    transfers.use(found, now, now + 1)
     transfers.begin(found, "p", 5, now)
     transfers.progress(found, 3, now + 1)
     transfers.end(found, TransferOutcome.DONE, now, 5, "b")

@@ -147,11 +147,13 @@ def root_of(
     return root
 
 
-def roots_of_job(provider: Provider, job: Job, lookup: Lookup) -> list[DriveRoot]:
+def roots_of_job(provider: Provider, job: Job, lookup: Lookup, identity: Identity) -> list[DriveRoot]:
     """The drives that a job names in its parameters and resources.
 
+    :param identity: whom the job runs as
     :raises Problem: naming the parameter or resource whose drive cannot be used
     :raises CoreUnavailableError: UCloud had to be asked for a drive and did not answer
+    :raises IdentityUnavailableError: the mapping had to be asked and did not answer
     """
     if not offered(provider):
         return []
@@ -164,8 +166,9 @@ def roots_of_job(provider: Provider, job: Job, lookup: Lookup) -> list[DriveRoot
             continue
         try:
             drive, rule = find(provider, drive_id, lookup)
-            identity = provider.mapping.identity(owner, drive.project, _left(until))
-            root = root_of(provider, drive, rule, owner, identity, until)
+            known = identity if drive.project == job.owner.project else None
+            acting = known or provider.mapping.identity(owner, drive.project, _left(until))
+            root = root_of(provider, drive, rule, owner, acting, until)
         except (StorageError, IdentityUnavailableError):
             raise
         except Problem as problem:

@@ -112,7 +112,7 @@ def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> S
         provider=provider.config.provider.id,
         folder=provider.config.jobs.folder,
         sessions_url=provider.config.sessions.url,
-        roots=[*roots_of_job(provider, job, lookup), *provider.config.files],
+        roots=[*roots_of_job(provider, job, lookup, identity), *provider.config.files],
         containers=provider.config.containers,
         applications=provider.config.applications,
         render=lambda request: render(request, within),

@@ -141,9 +141,10 @@ class Transfers:
         """The row as it is now."""
         return self._of(transfer.token)
 
-    def use(self, transfer: Transfer, now: float) -> bool:
-        """The first use of a link. False where it was used before, or has ended."""
-        return self._change("used_at = ?1", "used_at is null and ended_at is null", transfer, now)
+    def use(self, transfer: Transfer, now: float, expires_at: float) -> bool:
+        """The first use of a link, which lives on for a while from then. False where it was used before, or has ended."""
+        sql = "update transfers set used_at = ?, expires_at = ? where token = ? and used_at is null and ended_at is null"
+        return self._store.change(sql, [now, expires_at, transfer.token]) > 0
 
     def begin(self, transfer: Transfer, part: str, size: int | None, now: float) -> Transfer:
         """An upload is written to this part. One that had ended as an empty file is open again, and keeps that outcome."""
@@ -166,9 +167,6 @@ class Transfers:
             "update transfers set outcome = ?, ended_at = ?, done = ?, parts = ? where token = ? and ended_at is null",
             [outcome, now, done, json.dumps(parts), transfer.token],
         )
-
-    def _change(self, set_: str, where: str, transfer: Transfer, value: float) -> bool:
-        return self._store.change(f"update transfers set {set_} where token = ?2 and {where}", [value, transfer.token]) > 0
 
     # -- parts of files of a folder -------------------------------------------------------------------------
 

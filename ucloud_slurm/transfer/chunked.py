@@ -218,17 +218,23 @@ def finish_empty(unit: Unit, transfer: Transfer) -> None:
     """Ends an upload of which nothing came as an empty file: browsers send nothing for one.
 
     :raises Problem: it cannot be made
+    :raises NotNow: it cannot be made at the moment; the upload stays as it is
     """
+    transfers, now = unit.provider.transfers, unit.provider.now()
     if not unit.parts.enter(transfer.token):
         return
     try:
-        now = unit.provider.now()
-        if transfer.part is None or not unit.provider.transfers.use(transfer, now):
+        found = transfers.again(transfer)
+        if found is None or found.part is None or found.used_at is not None or found.ended_at is not None:
             return
-        place = unit.checked(transfer)
-        policy = ConflictPolicy(transfer.policy or ConflictPolicy.RENAME)
-        name = finished(unit.files(transfer), place, transfer.part, policy, 0)
-        unit.provider.transfers.end(transfer, TransferOutcome.EMPTY, now, 0, name)
-        unit.record(transfer, "empty", 0)
+        try:
+            policy = ConflictPolicy(found.policy or ConflictPolicy.RENAME)
+            name = finished(unit.files(found), unit.checked(found), found.part, policy, 0)
+        except Problem:
+            transfers.use(found, now, now)  # what is left is deleted
+            raise
+        transfers.use(found, now, found.expires_at)
+        transfers.end(found, TransferOutcome.EMPTY, now, 0, name)
+        unit.record(found, "empty", 0)
     finally:
         unit.parts.leave(transfer.token)

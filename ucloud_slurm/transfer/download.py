@@ -46,7 +46,7 @@ def _send(unit: Unit, exchange: Exchange, transfer: Transfer, opened: OpenedFile
     tag = entity_tag(opened.size, opened.modified_ns)
     span = wanted(exchange.header("Range"), exchange.header("If-Range"), opened.size, tag)
     is_head = exchange.verb == "HEAD"
-    if not is_head and not unit.provider.transfers.use(transfer, unit.provider.now()) and span.whole:
+    if not is_head and not unit.provider.transfers.use(transfer, unit.provider.now(), _until(unit)) and span.whole:
         raise GoneError(USED)
     headers = [
         ("Content-Type", "application/octet-stream"),
@@ -98,9 +98,12 @@ class _Progress:
                 self._write(sent)
 
     def _write(self, sent: int) -> None:
-        provider = self._unit.provider
-        until = provider.now() + provider.config.transfers.link
-        provider.transfers.progress(self._transfer, self._span.offset + sent, until)
+        self._unit.provider.transfers.progress(self._transfer, self._span.offset + sent, _until(self._unit))
+
+
+def _until(unit: Unit) -> float:
+    """Until when a link that is used now can be used for parts of its file."""
+    return unit.provider.now() + max(unit.provider.config.transfers.link, 2 * PROGRESS_SECONDS)
 
 
 def disposition(name: str) -> str:

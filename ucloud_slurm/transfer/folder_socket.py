@@ -3,6 +3,7 @@
 import logging
 import socket
 import time
+from dataclasses import replace
 
 from wsproto.utilities import generate_accept_token
 
@@ -37,8 +38,11 @@ def folder_socket(unit: Unit, exchange: Exchange) -> list[bytes]:
         raise GoneError("This link is not valid any more. Please begin the upload again at UCloud.")
     with unit.admission.admit(transfer.username):
         target, files = unit.checked(transfer), unit.files(transfer)
-        if not transfers.use(transfer, unit.provider.now()):
+        now = unit.provider.now()
+        until = now + unit.provider.config.transfers.resume
+        if not transfers.use(transfer, now, until):
             raise Conflict("This link has been used. Please begin the upload again at UCloud.")
+        transfer = replace(transfer, used_at=now, expires_at=until)
         accept = generate_accept_token(key.encode("latin-1", "replace")).decode()
         exchange.head(101, [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)])
         upload = FolderUpload(transfer, files, target, transfers)

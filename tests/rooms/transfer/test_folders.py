@@ -10,6 +10,7 @@ from tests.rooms.transfer.test_uploads import fail
 from tests.sandbox.core import CoreError
 from tests.sandbox.core.web_files import Part
 from tests.sandbox.core.websocket import Socket, SocketClosedError
+from tests.sandbox.processes import wait_until
 from tests.support.drives import ADA
 from tests.support.file_world import FileWorld
 from ucloud_slurm.store.transfers import TransferOutcome
@@ -121,6 +122,21 @@ def test_the_parts_of_a_process_that_died_are_deleted(place: FileWorld, monkeypa
     place.world.clock.advance(2 * 86400 + 1)
     place.keep_up()
     assert place.names("data") == []
+
+
+def test_a_folder_that_takes_hours_is_not_taken_for_one_that_nobody_continues(place: FileWorld) -> None:
+    link = place.web.files.upload_link(ADA, place.at("data"), kind="FOLDER")
+    with place.web.socket(link.endpoint) as socket:
+        socket.send(b"\x04" + struct.pack(">iqqi", 0, 10, 1_795_000_000_000, 1) + b"a")
+        assert socket.frame(30) == b"\0\0\0\0\0"
+        socket.send(b"\x02\0\0\0\0" + b"12345")
+        wait_until("the part is there", lambda: len(place.names("data")) == 1, seconds=30)
+        place.world.clock.advance(5 * 3600)
+        place.keep_up()
+        socket.send(b"\x02\0\0\0\0" + b"67890")
+        assert socket.frame(30) == b"\x05\0\0\0\x01"
+    assert (place.root / "data/a").read_bytes() == b"1234567890"
+    assert place.ended(link.token).outcome is TransferOutcome.DONE
 
 
 @pytest.mark.parametrize(

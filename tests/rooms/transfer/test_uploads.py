@@ -16,6 +16,8 @@ from tests.support.file_world import FileWorld
 from ucloud_slurm.store.transfers import TransferOutcome
 from ucloud_slurm.transfer import chunked
 from ucloud_slurm.transfer.open_parts import OpenParts
+from ucloud_slurm.users.impersonation import ImpersonationUnavailableError
+from ucloud_slurm.users.own_files import OwnFiles
 
 pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
 DATA = bytes(range(256)) * 1000  # 256 000 bytes
@@ -120,6 +122,23 @@ def test_an_empty_file_is_never_sent_and_is_there_a_minute_later(place: FileWorl
     place.world.clock.advance(61)
     place.keep_up()
     assert (place.names(), (place.root / "empty").stat().st_size) == (["empty"], 0)
+
+
+def test_an_empty_file_is_made_later_where_the_cluster_does_not_answer_at_first(
+    place: FileWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.web.upload(place.at("empty"), b"")
+    place.world.clock.advance(61)
+    with monkeypatch.context() as patch:
+        patch.setattr(OwnFiles, "finish", _away)
+        place.keep_up()
+    assert visible(place) == []
+    place.keep_up()
+    assert place.names() == ["empty"]
+
+
+def _away(*_arguments: object, **_more: object) -> str:
+    raise ImpersonationUnavailableError("the runner is away")
 
 
 def test_what_comes_after_a_minute_of_silence_is_written_into_the_file(place: FileWorld) -> None:

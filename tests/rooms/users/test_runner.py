@@ -330,17 +330,18 @@ def test_a_refusal_is_final(site: Site, user: str) -> None:
 @pytest.mark.parametrize("answer", [{"refused": "within: not a number of seconds"}, {"refused": "no such verb", "form": 1}])
 def test_a_runner_of_another_release_refuses_no_job(tmp_path: Path, answer: Message) -> None:
     path = tmp_path / "old.sock"
+    requests = each_request(RunnerClient(path, "ada"), tmp_path)
     with closing(ipc.listener(path, 0o600)) as listener, ThreadPoolExecutor(1) as pool:
         listener.settimeout(PATIENCE)
 
         def serve() -> None:
-            for _ in range(6):
+            for _ in requests:
                 connection, _ = listener.accept()
                 with connection:
                     ipc.serve(connection, lambda _message, _given: answer, waits=PATIENCE, sends=PATIENCE, descriptors=1)
 
         served = pool.submit(serve)
-        for request in each_request(RunnerClient(path, "ada"), tmp_path):
+        for request in requests:
             with pytest.raises(NotNow, match="another release"):
                 request()
         served.result(PATIENCE)

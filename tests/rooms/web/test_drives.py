@@ -169,7 +169,7 @@ def test_ucloud_away_is_no_answer_about_a_drive(world: World) -> None:
 def test_a_drive_that_somebody_else_registered_under_our_id_is_not_adopted(world: World) -> None:
     """Only a drive whose owner is the one in its id is ours: no folder of one user is shown as another's."""
     drive = world.core.drives.add(
-        "x", {"id": "home", "category": "storage", "provider": "example"}, EVE, None, f"h-example/home/{BOB}x"
+        "x", {"id": "home", "category": "storage", "provider": "example"}, ADA, None, f"h-example/home/{BOB}x"
     )
     with pytest.raises(NotFound):
         resolve(world.provider, drive_path(f"/{drive.id}"), ADA)

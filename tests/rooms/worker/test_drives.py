@@ -13,6 +13,7 @@ from tests.support.factories import application, parameter, var
 from tests.support.model import Model
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.people import UserLink
+from ucloud_slurm.users.mapping import Identity, IdentityUnavailableError, Table
 from ucloud_slurm.worker import drives as worker_drives
 from ucloud_slurm.worker.run import Result
 
@@ -264,6 +265,27 @@ def test_a_job_is_built_later_while_ucloud_does_not_say_whose_drive_it_is(world:
     world.core.faults.clear()
     world.work(600)
     assert f"{tmp_path}/homes/ada/a" in script(world, job_id)
+
+
+def test_a_job_is_built_later_while_the_mapping_does_not_say_who_owns_its_drive(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared(world)
+    drive = home(world, BOB)
+    world.core.drives.change(drive.id, acl=({"entity": {"type": "user", "username": ADA}, "permissions": ["READ"]},))
+    identity = Table.identity
+
+    def asked(table: Table, username: str, project: str | None, within: float | None = None) -> Identity:
+        if username == BOB:
+            raise IdentityUnavailableError
+        return identity(table, username, project, within)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, "identity", asked)
+        job_id = start(world, f"/{drive.id}/a")
+        assert world.row(job_id).built is None
+    world.work(600)
+    assert f"{tmp_path}/homes/bob/a" in script(world, job_id)
 
 
 def test_a_running_job_shows_its_folder_in_the_home_drive(world: World) -> None:

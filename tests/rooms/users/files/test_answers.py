@@ -170,7 +170,11 @@ def test_only_a_file_of_the_user_s_own_is_written_to(tmp_path: Path, make: Calla
     part = "." + "0" * 16 + ".ucloud-part"
     before = descriptors()
     files = MadeUp({"part": part}, descriptor)
-    for request in (lambda: files.begin(PLACE, ConflictPolicy.RENAME, parents=False), lambda: files.resume(PLACE, part)):
+    requests: list[Callable[[], object]] = [
+        lambda: files.begin(PLACE, ConflictPolicy.RENAME, parents=False),
+        lambda: files.resume(PLACE, part),
+    ]
+    for request in requests:
         with pytest.raises(FilesNotAnsweringError):
             request()
     assert descriptors() == before
