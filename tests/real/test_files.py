@@ -17,6 +17,7 @@ from tests.support.file_site import PATIENCE, FileSite, file_site
 from tests.support.people import ALICE
 from tests.support.web import chromium
 
+pytestmark = pytest.mark.beside  # with the others that use alice's home
 PACKAGES = ("nginx", "chromium", "chromium-driver")
 UPPER = 'tr a-z A-Z < "$0" > result.dat; echo done'
 

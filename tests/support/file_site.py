@@ -21,6 +21,7 @@ from tests.support.tls import certificate
 
 PATIENCE = 120.0
 HOME = {"name": "home", "title": "Home", "local": "{home}"}
+NAMES = ("here", "measured", "big.bin", "page.html", "secret", "sent", "folder", "whole", "copied", "again")
 CLOUD, STRANGE, PROVIDER = "cloud.localhost", "strange.localhost", "hpc.localhost"
 
 
@@ -62,8 +63,12 @@ class FileSite:
 
 @contextmanager
 def file_site(cluster: Cluster, installation: Installation, folder: Path) -> Iterator[FileSite]:
-    """Such a site, with the folders of no job that was before."""
-    shutil.rmtree(Path(pwd.getpwnam("alice").pw_dir) / "ucloud-jobs", ignore_errors=True)
+    """Such a site, without what a run before has left in alice's home."""
+    home = Path(pwd.getpwnam("alice").pw_dir)
+    for name in ("ucloud-jobs", "Trash", *NAMES):
+        shutil.rmtree(home / name, ignore_errors=True)
+        if (home / name).is_file():
+            (home / name).unlink()
     port = free_port()
     page = f"https://{CLOUD}:{port}"
     tables = {"provider": {"url": f"https://{PROVIDER}:{port}"}, "ucloud": {"origins": [page]}}
