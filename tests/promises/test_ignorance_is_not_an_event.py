@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from pytest_mock import MockerFixture
 
 from tests.conftest import World
-from ucloud_slurm.slurm.errors import ActionRefusedError
+from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import SLURM
@@ -76,6 +77,44 @@ def test_one_look_after_a_long_pause_is_not_enough_to_call_a_job_lost(world: Wor
     job = world.slurm(job_id)
     job.in_queue = job.in_accounting = False
     world.work(86400)
+    assert world.told(job_id) == ["RUNNING"]
+
+
+def test_what_slurmctld_has_not_delivered_to_the_accounting_is_waited_for(world: World) -> None:
+    """After an outage of slurmdbd its records come one after the other, and squeue has forgotten the jobs long ago."""
+    job_id = running(world)
+    job = world.slurm(job_id)
+    world.model.end(job)
+    job.in_queue, job.in_accounting, world.model.backlog = False, False, 20_000
+    for _ in range(5):
+        world.work(600)
+    assert world.told(job_id) == ["RUNNING"]
+    world.model.backlog, job.in_accounting = 0, True
+    world.work(1)
+    assert world.told(job_id) == ["RUNNING", "SUCCESS"]
+
+
+def test_a_preempted_job_is_not_final_while_its_next_run_may_be_undelivered(world: World) -> None:
+    job_id = running(world)
+    job = world.slurm(job_id)
+    world.model.end(job, SlurmState.PREEMPTED)
+    job.in_queue, world.model.backlog = False, 1
+    for _ in range(5):
+        world.work(600)
+    assert world.told(job_id) == ["RUNNING"]
+    world.model.backlog = 0
+    for _ in range(3):
+        world.work(20)
+    assert world.told(job_id) == ["RUNNING", "FAILURE"]
+
+
+def test_a_backlog_that_is_not_known_ends_no_job(world: World, mocker: MockerFixture) -> None:
+    job_id = running(world)
+    job = world.slurm(job_id)
+    job.in_queue = job.in_accounting = False
+    mocker.patch.object(world.model, "accounting_backlog", side_effect=SchedulerUnavailableError("sdiag hangs"))
+    for _ in range(5):
+        world.work(600)
     assert world.told(job_id) == ["RUNNING"]
 
 

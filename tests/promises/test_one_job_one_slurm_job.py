@@ -89,6 +89,23 @@ def test_a_submission_that_never_arrived_is_repeated_only_after_a_quiet_time(wor
     assert len(world.model.of(job_id)) == 1
 
 
+def test_a_submission_is_not_repeated_while_the_accounting_lacks_records(world: World) -> None:
+    world.model.lose_answers = 1
+    job_id = world.submit()
+    job = world.slurm(job_id)
+    world.model.begin_run(job)
+    world.model.end(job)
+    job.in_queue, job.in_accounting, world.model.backlog = False, False, 20_000
+    for _ in range(5):
+        world.work(60)
+    assert len(world.model.of(job_id)) == 1
+    world.model.backlog, job.in_accounting = 0, True
+    world.work(1)
+    world.work(1)
+    assert len(world.model.of(job_id)) == 1
+    assert world.told(job_id)[-1] == "SUCCESS"
+
+
 def test_the_quiet_time_counts_only_while_slurm_answers(world: World) -> None:
     world.model.drop_requests = 1
     job_id = world.submit()

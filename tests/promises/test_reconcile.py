@@ -104,6 +104,24 @@ def test_one_job_without_a_trace_does_not_keep_the_others_waiting(world: World) 
     assert world.core.job(runs).state == "RUNNING"
 
 
+def test_a_job_is_not_without_a_trace_while_the_accounting_lacks_records(world: World, ask: Ask) -> None:
+    job = started(world)
+    old = backup(world)
+    pass_time(world, 120)
+    restore(world, old)
+    model = world.slurm(job)
+    world.model.end(model)
+    model.in_queue, model.in_accounting, world.model.backlog = False, False, 20_000
+    world.clock.advance(600)
+    assert world.work(60) is Result.NOT_ALL
+    refused = ask()
+    assert refused.exit_code != 0
+    assert "sacct does not have everything yet" in refused.output
+    world.model.backlog, model.in_accounting = 0, True
+    drain(world)
+    assert world.core.job(job).state == "SUCCESS"
+
+
 # -- the command ------------------------------------------------------------------------------------------------
 
 

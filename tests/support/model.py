@@ -109,6 +109,7 @@ class Model:
     counts: Counter[str] = field(default_factory=Commands)
     controller: bool = True
     accounting: bool = True
+    backlog: int = 0  # records that wait for the accounting
     lose_answers: int = 0  # so many submissions land without an answer
     drop_requests: int = 0  # so many submissions have no answer and never land
     refuse: str | None = None
@@ -203,6 +204,11 @@ class Model:
         for found in self.jobs:
             if found.run.id == job and found.in_queue and self.cancels_reach:
                 self.end(found, SlurmState.CANCELLED)
+
+    def accounting_backlog(self, within: float) -> int:
+        self.counts["sdiag"] += 1
+        self._ask(self.controller)
+        return self.backlog
 
     def ping(self, within: float) -> None:
         self.counts["ping"] += 1

@@ -19,7 +19,7 @@ from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.slurm.trial import Trial
 from ucloud_slurm.system.accounts import own_account, read_rule, slurm_distrust
 
-COMMANDS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo", "sacctmgr", "srun")
+COMMANDS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo", "sacctmgr", "sdiag", "srun")
 CONFIGLESS = Path("/run/slurm/conf/slurm.conf")  # where slurmd and sackd keep what the controller sends
 
 

@@ -1,11 +1,18 @@
-"""The identity of the Slurm job of a job: what squeue and sacct say is about it only where that agrees."""
+"""The identity of the Slurm job of a job: what squeue and sacct say is about it only where that agrees.
 
+What sacct does not say may still come (:func:`accounting_is_complete`).
+"""
+
+import logging
 from collections.abc import Iterable, Mapping
 
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.identity import JobIdentity
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.store.job_rows import OpenJob
+
+log = logging.getLogger(__name__)
 
 CLOCK_SKEW_SECONDS = 6 * 3600  # a number that sbatch gave is not that of an older job, whatever the clocks say
 
@@ -44,3 +51,15 @@ def find(provider: Provider, row: OpenJob, within: float) -> QueueRecord | None:
         return None
     record = provider.scheduler.job(identity.id, within)
     return record if record is not None and identity.is_of(record) else None
+
+
+def accounting_is_complete(provider: Provider) -> bool:
+    """Whether the accounting database has all that slurmctld has recorded; asked before sacct whose silence is to count."""
+    try:
+        backlog = provider.scheduler.accounting_backlog(provider.config.slurm.timeout)
+    except SchedulerUnavailableError as error:
+        log.warning("it is unknown whether sacct has everything: %s", error)
+        return False
+    if backlog:
+        log.info("slurmctld has %d records that slurmdbd does not have yet (sdiag); what sacct lacks is waited for", backlog)
+    return backlog == 0

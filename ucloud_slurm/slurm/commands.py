@@ -116,6 +116,13 @@ class Commands:
             found += self._sacct([f"--jobs={','.join(str(id_) for id_ in some)}"])
         return found
 
+    def accounting_backlog(self, within: float) -> int:
+        """See :class:`Scheduler`. sdiag(1)."""
+        found = re.search(r"^DBD Agent queue size:\s*(\d+)$", self._ask("sdiag", [], within).output, re.MULTILINE)
+        if found is None:
+            raise SchedulerUnavailableError("sdiag printed no size of the queue of the DBD agent")
+        return int(found[1])
+
     def queue_named(self, names: Collection[str] | None) -> list[Candidate]:
         """See :class:`Scheduler`. squeue(1)."""
         mark = _mark()

@@ -69,6 +69,13 @@ class Scheduler(Protocol):
     def runs(self, ids: Collection[SlurmJobId]) -> list[RunRecord]:
         """Every run of these jobs, from the accounting database."""
 
+    def accounting_backlog(self, within: float) -> int:
+        """How many records slurmctld has that the accounting database does not have yet.
+
+        While slurmdbd is away they wait in slurmctld, for hours where it must be, and then come one after the other: until
+        there are none, what :meth:`runs` does not have may still come.
+        """
+
     def queue_named(self, names: Collection[str] | None) -> list[Candidate]:
         """All jobs with one of these names that slurmctld knows, of any user.
 

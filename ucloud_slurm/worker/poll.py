@@ -17,7 +17,7 @@ from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Problem
 from ucloud_slurm.provider.billing import accounting_of, bill
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.drives import offered, output_folder
-from ucloud_slurm.provider.identity import by_number, identity_of, record_of
+from ucloud_slurm.provider.identity import accounting_is_complete, by_number, identity_of, record_of
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.identity import BuiltJob
@@ -52,6 +52,7 @@ class Poller:
         self._provider = provider
         self._lookup = lookup
         self._accountings: dict[tuple[str, str], Accounting | None] = {}
+        self._is_complete: bool | None = None  # whether sacct has all; None: that was not needed yet
 
     def poll(
         self, rows: Sequence[OpenJob], queue: Iterable[QueueRecord], runs: Mapping[int, list[RunRecord]] | None = None
@@ -114,7 +115,7 @@ class Poller:
             return None
         if self._absent_for(row, self._provider.config.jobs.grace):
             return [run for run in own if run.is_whole] or [run for run in own if run.uid is not None]
-        self._provider.observations.record_absence(row.id, self._provider.now())
+        self._count_absence(row)
         return None
 
     def _listed(self, row: OpenJob, record: QueueRecord, own: list[RunRecord] | None) -> None:
@@ -256,7 +257,14 @@ class Poller:
             )
             provider.observations.record_end(row.id, JobUpdate(JobState.FAILURE, GONE), None, now)
         else:
-            provider.observations.record_absence(row.id, now)
+            self._count_absence(row)
+
+    def _count_absence(self, row: OpenJob) -> None:
+        """The first one counts when sacct is complete: what squeue had forgotten before is in sacct from then on."""
+        if not row.missing_reads and self._is_complete is None:
+            self._is_complete = accounting_is_complete(self._provider)
+        if row.missing_reads or self._is_complete:
+            self._provider.observations.record_absence(row.id, self._provider.now())
 
     def _absent_for(self, row: OpenJob, seconds: float) -> bool:
         absent = self._provider.now() - row.missing_since if row.missing_since is not None else 0.0

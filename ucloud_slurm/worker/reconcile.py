@@ -14,7 +14,7 @@ from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.billing import accounting_of
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.identities import missing_jobs
-from ucloud_slurm.provider.identity import by_number, identity_of, record_of
+from ucloud_slurm.provider.identity import accounting_is_complete, by_number, identity_of, record_of
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.reconciliation import OPEN_STATES, repeat_update
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
@@ -69,6 +69,7 @@ class _Answers:
     rows: dict[str, JobRow]
     new: dict[str, NewJob]
     states: dict[str, str]
+    is_complete: bool = False  # whether sacct has all that squeue has forgotten
     queue: list[QueueRecord] = field(default_factory=list)
     found: dict[str, list[Found]] = field(default_factory=dict)
     runs: dict[int, list[RunRecord]] = field(default_factory=dict)
@@ -92,6 +93,11 @@ def reconcile(
     here = Circumstances(provider.now(), behind is not None, provider.scheduler.cluster, gone)
     differences = compare(_sides(provider, answers), here)
     outcome = Outcome(differences, behind, repaired=False)
+    if not dry_run and not answers.is_complete and outcome.without_trace:
+        number = len(outcome.without_trace)
+        raise SchedulerUnavailableError(
+            f"sacct does not have everything yet, and has no trace of {number} jobs; try again in a minute (sdiag: DBD Agent)"
+        )
     if dry_run or (not attended and len(outcome.without_trace) > max(FEW_JOBS, len(answers.open) // 20)):
         return outcome
     _learn_prices(provider, answers)
@@ -136,6 +142,7 @@ def _ask_slurm(provider: Provider, answers: _Answers) -> None:
     ]
     candidates = scheduler.queue_named(None) if sought else []
     answers.found = {each.id: each.among(candidates) for each in sought}
+    answers.is_complete = accounting_is_complete(provider)
     for some, which in questions([each for each in sought if not by_attempt(answers.found[each.id])]):
         runs = scheduler.runs_since(min(each.since for each in some), which)
         for each in some:

@@ -2,7 +2,7 @@
 
 The Slurm job is looked up by its name in squeue and in sacct. A name is only a search key: anybody can give it to any
 job. What is found is adopted if it is provably ours; the rest stays untouched, and the owner hears of it. The
-submission is retried only if neither has ours after a quiet time in which Slurm answered.
+submission is retried only if neither has ours after a quiet time in which Slurm answered, and sacct has all of it.
 """
 
 import logging
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ucloud_slurm.errors import Problem
 from ucloud_slurm.provider.cancellation import cancel_duplicate, end_unsubmitted
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.identity import accounting_is_complete
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_rows import JobRow
@@ -48,6 +49,7 @@ def recover_unknown(provider: Provider, rows: Sequence[JobRow]) -> None:
         return
     listed = {each.id: each.among(candidates) for each in sought}
     waiting = [each for each in sought if not adopt(provider, by_id[each.id], listed[each.id])]
+    is_complete = bool(waiting) and accounting_is_complete(provider)
     for some, which in questions(waiting):
         try:
             runs = provider.scheduler.runs_since(min(each.since for each in some), which)
@@ -55,14 +57,16 @@ def recover_unknown(provider: Provider, rows: Sequence[JobRow]) -> None:
             log.warning("submissions with an unknown outcome cannot be looked up yet: %s", error)
             continue
         for each in some:
-            _look_up(provider, by_id[each.id], each.among_runs(runs, listed[each.id]), listed[each.id])
+            found = each.among_runs(runs, listed[each.id])
+            _look_up(provider, by_id[each.id], found, listed[each.id], is_complete=is_complete)
 
 
-def _look_up(provider: Provider, row: JobRow, found: Sequence[Found], seen: Sequence[Found]) -> None:
+def _look_up(provider: Provider, row: JobRow, found: Sequence[Found], seen: Sequence[Found], *, is_complete: bool) -> None:
     """Decides about a job that squeue does not list as ours.
 
     :param found: by sacct
     :param seen: by squeue
+    :param is_complete: whether sacct has all
     """
     if adopt(provider, row, found):
         return
@@ -76,7 +80,7 @@ def _look_up(provider: Provider, row: JobRow, found: Sequence[Found], seen: Sequ
     now, answering = provider.now(), provider.breaker.of(SLURM).answering_since
     begun = max(row.attempted_at or 0.0, row.claimed_until or 0.0)
     quiet = answering is not None and now - max(begun, answering) >= provider.config.jobs.quiet
-    if quiet and not undecided:
+    if quiet and is_complete and not undecided:
         _never_arrived(provider, row, LOST if unclaimed else UNKNOWN)
 
 

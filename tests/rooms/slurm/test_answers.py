@@ -30,7 +30,7 @@ def prints(tmp_path: Path) -> Prints:
     def make(errors: str | bytes, output: str = "", status: int = 0) -> Commands:
         (tmp_path / "errors").write_bytes(errors.encode() if isinstance(errors, str) else errors)
         (tmp_path / "output").write_text(output)
-        for name in ("sbatch", "squeue", "sacct", "sinfo", "sacctmgr", "scontrol", "scancel"):
+        for name in ("sbatch", "squeue", "sacct", "sinfo", "sacctmgr", "scontrol", "scancel", "sdiag"):
             (tmp_path / name).write_text(f"#!/bin/sh\ncat {tmp_path}/output; cat {tmp_path}/errors >&2; exit {status}\n")
             (tmp_path / name).chmod(0o755)
         return Commands(tmp_path, tmp_path / "slurm.conf", 10.0)
@@ -197,6 +197,21 @@ def test_all_processes_together_log_a_complaint_once_an_hour(
 
 def test_an_empty_queue_beside_a_harmless_complaint_is_an_answer(prints: Prints) -> None:
     assert prints(f"squeue: {HARMLESS}\n").queue(None) == []
+
+
+@pytest.mark.parametrize(
+    ("printed", "size"), [("Agent queue size:     7\nDBD Agent queue size: 0\n", 0), ("DBD Agent queue size: 215\n\n", 215)]
+)
+def test_the_backlog_of_the_accounting_is_what_sdiag_says(prints: Prints, printed: str, size: int) -> None:
+    assert prints("", printed).accounting_backlog(5.0) == size
+
+
+@pytest.mark.parametrize(
+    "printed", ["", "garbage", "Agent queue size:     0\n", "DBD Agent queue size: ", "DBD Agent queue size: 0x"]
+)
+def test_a_backlog_that_cannot_be_read_is_not_nothing(prints: Prints, printed: str) -> None:
+    with pytest.raises(SchedulerUnavailableError):
+        prints("", printed).accounting_backlog(5.0)
 
 
 def test_nothing_beside_a_complaint_is_no_answer_of_the_others(prints: Prints) -> None:

@@ -404,6 +404,7 @@ def test_what_the_cluster_is_like(cluster: Cluster, slurm: Backend) -> None:
     assert slurm("is_operator", cluster.service_user, WITHIN)
     assert not slurm("is_operator", cluster.users[0], WITHIN)
     assert re.match(r"\d\d\.\d\d\.", slurm("version"))
+    assert slurm("accounting_backlog", WITHIN) in range(1000)
 
 
 @contextlib.contextmanager

@@ -86,16 +86,21 @@ class JobCreation:
         bulks = [[each] for each in every] if self.era.creates_singly else [every]
         return [job_id for bulk in bulks for job_id in self._create(bulk)]
 
-    def have(self, requests: Sequence[UserRequest]) -> list[Json]:
-        """Have jobs whose create somebody else sends: they count as answered.
+    def have(self, requests: Sequence[UserRequest], *, answered: bool = True) -> list[Json]:
+        """Have jobs whose create somebody else sends.
 
+        :param answered: whether the create counts as answered; else :meth:`confirm` does that
         :return: the jobs as they would be sent, in order
         """
         made = []
         for request in requests:
             spec = self._specification(request)
-            made.append(self.jobs.add(stored(spec), request.owner, request.project, confirmed=True))
+            made.append(self.jobs.add(stored(spec), request.owner, request.project, confirmed=answered))
         return [self.sent.job(job) for job in made]
+
+    def confirm(self, job_ids: Sequence[str]) -> None:
+        """A create that somebody else has sent was answered."""
+        self.jobs.confirm(dict.fromkeys(job_ids))
 
     def open_form(self, application: tuple[str, str], owner: str = "user", project: str | None = None) -> list[Json]:
         """Ask for the provider's own parameters of an application, as a form does before a job is started.

@@ -170,6 +170,7 @@ class SimulatedCore:
         self.submit = creation.submit
         self.submit_many = creation.submit_many
         self.have = creation.have
+        self.confirm = creation.confirm
         self.open_form = creation.open_form
 
         self.retrieve_drive_products = drive_actions.retrieve_drive_products

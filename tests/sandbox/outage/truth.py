@@ -96,12 +96,12 @@ def without_second_lives(
 
     :param reported_ends: the final states that UCloud has
     :param log: slurmctld's
-    :returns: and the jobs whose record is not what it was: an end was taken back, or an ended job failed with its node
+    :returns: and the jobs whose record is not what it was, because an end was taken back
     """
     found, changed, ends_forgotten = dict(own), set(), forgotten(log).ends
     for job_id, each in own.items():
         relapsed = each[-1].number in ends_forgotten
-        if relapsed and any(run.state == "NODE_FAIL" for run in each):
+        if relapsed:
             changed.add(job_id)
         ends = [ENDS.get(run.state) if run.ended else None for run in each]
         reported = reported_ends.get(job_id, [])
@@ -113,6 +113,8 @@ def without_second_lives(
             found[job_id] = each[: place + 1]
         elif reported == ["SUCCESS"] and f"REQUEST_KILL_JOB JobId={each[-1].number} " in log:
             found[job_id] = [*each[:-1], replace(each[-1], state="CANCELLED")]
+        elif reported == ["EXPIRED"] and f"Time limit exhausted for JobId={each[-1].number}\n" in log:
+            found[job_id] = [*each[:-1], replace(each[-1], state="TIMEOUT")]
         else:
             continue
         changed.add(job_id)
@@ -136,7 +138,7 @@ def examine(rig: Rig, played: Played, left: Sequence[str]) -> Findings:
             _job(findings, played, job, mine.get(job_id, []))
     _failed_creates(findings, mine, {*accepted, *played.forgotten})
     _wallets(findings, rig, mine, played, gone | changed)
-    _messages(findings, rig, accepted, mine, played)
+    _messages(findings, rig, accepted, {job: each for job, each in mine.items() if job not in changed}, played)
     _foreign(findings, rig, played.imitations)
     findings.harm += [f"UCloud has ended: {rig.core.ended}"] * (rig.core.ended is not None)
     findings.harm += sorted(set(rig.core.protocol_errors))
@@ -211,7 +213,10 @@ def _wallets(findings: Findings, rig: Rig, mine: Mapping[str, Sequence[Run]], pl
 def _messages(
     findings: Findings, rig: Rig, accepted: Mapping[str, CoreJob], mine: Mapping[str, Sequence[Run]], played: Played
 ) -> None:
-    """Each state that was written, and that a job ran, has arrived, in order; nothing was refused of what UCloud knows."""
+    """Each state that was written, and that a job ran, has arrived, in order; nothing was refused of what UCloud knows.
+
+    :param mine: the runs of the jobs whose record is what it was
+    """
     sent: dict[str, list[str]] = defaultdict(list)
     for row in rig.rows("select job_id, body, outcome from outbox where kind = 'update' order by id"):
         state = json.loads(row["body"])["update"].get("state")

@@ -16,6 +16,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "sacct": READS,
     "scancel": ("hangs-before", "hangs-after", "unreachable", "fails-after"),
     "scontrol": ("hangs-before", "hangs-after", "unreachable", "fails-after"),
+    "sdiag": ("hangs-before", "unreachable", "nothing", "garbage", "half", "noise"),
     "sinfo": ("hangs-before", "unreachable", "nothing", "garbage", "half", "noise"),
 }
 PLAIN = ("sacctmgr", "srun")
