@@ -1,6 +1,6 @@
 """Drives: which there are, and UCloud's ids of them. Lost, they are all found again: UCloud keeps the provider's ids."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -114,8 +114,10 @@ class Drives:
         row = self._store.row("select id, members from ucloud_projects where id = ?", [project])
         return ProjectMembers(**row) if row else None
 
-    def want(self, drives: Iterable[Drive]) -> None:
+    def want(self, drives: Sequence[Drive]) -> None:
         """Writes drives that are to be registered. Idempotent."""
+        if not drives:
+            return
         with self._store.writing():
             for drive in drives:
                 self._store.change(

@@ -14,7 +14,6 @@ from ucloud_slurm.config import DriveRule
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Problem
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.drives import ASK_SECONDS, output_folder, root_of, rule_of
-from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.store.drives import Drive, ProjectMembers
 from ucloud_slurm.ucloud.named import DriveRegistration, NamedUser, RegisteredProduct
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
@@ -22,23 +21,19 @@ from ucloud_slurm.users.mapping import IdentityUnavailableError
 
 log = logging.getLogger(__name__)
 
-LOOKED = "drives-looked"  # the kind of the cache that says when
-LOOK_SECONDS = 60.0  # between two looks for users and projects without drives
 MOST_IN_PASS = 20  # drives that one pass registers
 MOST_MEMBERS = 3  # of a project who are asked about
 
 
-def register_drives(provider: Provider) -> bool:
+def register_drives(provider: Provider, *, look: bool) -> bool:
     """Registers drives that are missing at UCloud.
 
+    :param look: whether to look for users and projects without drives, which reads all of them
     :returns: False when UCloud, or the mapping of users, could not be asked
     """
-    now = provider.now()
-    looked = Cache(provider.store, LOOKED, LOOK_SECONDS)
-    if looked.get("", now) is None:
+    if look:
         provider.drives.want(list(_wanted(provider)))
-        looked.put("", "", now)
-    due = provider.drives.due(now, MOST_IN_PASS)
+    due = provider.drives.due(provider.now(), MOST_IN_PASS)
     try:
         possible = [(drive, rule) for drive in due if (rule := _possible(provider, drive)) is not None]
     except IdentityUnavailableError as error:

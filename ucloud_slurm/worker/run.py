@@ -112,7 +112,7 @@ def _pass(provider: Provider) -> bool:
     if offered(provider):
         from ucloud_slurm.worker.drives import register_drives
 
-        whole &= register_drives(provider)
+        whole &= register_drives(provider, look=_is_new_minute(provider))
     whole &= record_outcome(provider, delivered=delivered)
     if queue is not None:
         whole &= stop_marked(provider, queue, asked)

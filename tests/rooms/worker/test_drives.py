@@ -11,13 +11,16 @@ from tests.sandbox.core import CoreDrive, CoreError, SimulatedCore
 from tests.support.drives import ADA, BOB, EVE, HOME, accounts, drive_provider, name_project, name_users, project_drive, sync
 from tests.support.factories import application, parameter, var
 from tests.support.model import Model
+from ucloud_slurm.bridge.drives import drive_path
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.drives import resolve
 from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.users.mapping import Identity, IdentityUnavailableError, Table
 from ucloud_slurm.worker import drives as worker_drives
 from ucloud_slurm.worker.run import Result
 
 pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
+LOOK_SECONDS = 60.0  # between two looks for those who have no drive
 READER = application(var("data"), parameters=[parameter("data", "input_file")])
 
 
@@ -67,11 +70,21 @@ def test_everybody_connected_gets_a_drive_once_ucloud_has_named_them(world: Worl
     assert titles(world, ADA) == ["Home"]
     assert [each.owner for each in world.core.drives.all()] == [ADA]  # Bob is not named yet, Eve is not connected
     name_users(world, BOB)
-    world.work(worker_drives.LOOK_SECONDS)
+    world.work(LOOK_SECONDS)
     assert titles(world, BOB) == ["Home"]
     calls = len(world.core.exchanges)
-    world.work(worker_drives.LOOK_SECONDS)
+    world.work(LOOK_SECONDS)
     assert not [each for each in world.core.exchanges[calls:] if "files.collections" in each.call]
+
+
+def test_a_pass_with_all_drives_registered_writes_nothing(world: World) -> None:
+    sync(world)
+    name_users(world, ADA)
+    world.work()
+    world.work(LOOK_SECONDS)
+    (before,) = world.provider.store.rows("select number from generation")
+    world.work(LOOK_SECONDS)
+    assert world.provider.store.rows("select number from generation") == [before]
 
 
 def test_a_user_whom_ucloud_has_named_in_a_call_needs_no_channel(world: World) -> None:
@@ -111,7 +124,7 @@ def test_a_lost_database_finds_all_drives_again(world: World, tmp_path: Path, ru
     before = {each.id for each in world.core.drives.all()}
     again = opened_again(world, tmp_path, rules)
     name_project(again, "P", ADA, BOB)
-    again.work()
+    again.work(LOOK_SECONDS)
     assert {each.id for each in again.core.drives.all()} == before
     assert {each.drive_id for each in again.provider.drives.listed(10)} == before
     again.provider.close()
@@ -166,6 +179,47 @@ def test_a_name_with_a_comma_is_found_again(world: World, tmp_path: Path, rules:
     (drive,) = world.core.drives.all()
     assert "," not in (drive.provider_generated_id or "")
     assert [each.id for each in world.provider.core.drives([drive.provider_generated_id or ""])] == [drive.id]
+
+
+def test_a_mapping_by_a_script_is_asked_before_a_drive_is_registered(
+    core: SimulatedCore, clock: Clock, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts(tmp_path, monkeypatch)
+    script = tmp_path / "who"
+    script.write_text('#!/bin/sh\ncase $(cat) in *Ada*) echo \'{"user": "ada"}\';; *) echo \'{"refused": "no"}\';; esac\n')
+    script.chmod(0o755)
+    users = {"mapping": "script", "script": str(script)}
+    provider = drive_provider(core, clock, model, tmp_path, [HOME, project_drive(tmp_path)], users=users)
+    world = World(core, provider, model, clock, "")
+    sync(world)
+    name_project(world, "P", EVE, ADA)
+    name_project(world, "Q", EVE)
+    assert world.work() is Result.DONE
+    assert sorted(each.provider_generated_id or "" for each in core.drives.all()) == [
+        f"h-example/home/{ADA}",
+        "p-example/project/P",
+    ]
+    script.write_text("#!/bin/sh\nexit 1\n")
+    clock.advance(3600)
+    assert world.work() is Result.NOT_ALL  # a script that fails says nothing about anybody
+    provider.close()
+
+
+def test_a_project_without_an_account_has_no_drive_yet(
+    core: SimulatedCore, clock: Clock, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts(tmp_path, monkeypatch)
+    rules = [project_drive(tmp_path, local="/projects/{account}")]
+    world = World(core, drive_provider(core, clock, model, tmp_path, rules), model, clock, "")
+    sync(world)
+    name_project(world, "P", ADA)
+    world.work()
+    assert core.drives.all() == []
+    world.provider.people.add_project("P", "physics", "root", 0.0)
+    world.work(15 * 60)
+    (drive,) = core.drives.all()
+    assert resolve(world.provider, drive_path(f"/{drive.id}"), ADA).place.root == "/projects/physics"
+    world.provider.close()
 
 
 # -- jobs ---------------------------------------------------------------------------------------------------------
