@@ -37,5 +37,5 @@ def _launch(descriptor: int, begin: Begin) -> None:
     channel = socket.socket(fileno=os.dup(descriptor))
     try:
         threading.Thread(target=begin(channel), name="files", daemon=True).start()
-    except RuntimeError:  # no thread can be started: whoever reads sees that nothing came
+    except RuntimeError:  # no thread can be started: the reader sees that nothing came
         channel.close()

@@ -1,4 +1,4 @@
-"""Nothing leads out of a drive: links, swaps, pipes and devices, whoever made them and whenever."""
+"""Nothing leads out of a drive: links, swaps, pipes and devices, by any maker at any moment."""
 
 import ctypes
 import errno
