@@ -108,6 +108,27 @@ def test_a_preempted_job_is_not_final_while_its_next_run_may_be_undelivered(worl
     assert world.told(job_id) == ["RUNNING", "FAILURE"]
 
 
+def test_an_answer_of_sacct_that_lacks_a_job_once_does_not_end_one_whose_end_slurm_lost(world: World) -> None:
+    """A killed slurmctld has lost its end: for many passes it is not in the queue, and sacct shows it as running."""
+    job_id = running(world)
+    job = world.slurm(job_id)
+    job.in_queue = False
+    for _ in range(10):
+        world.work(60)
+    job.in_accounting = False
+    world.work(60)
+    job.in_accounting = True
+    world.work(60)
+    job.in_accounting = False
+    for _ in range(2):
+        world.work(14)
+    assert world.told(job_id) == ["RUNNING"]
+    job.in_accounting = True
+    world.model.end(job)
+    world.work(60)
+    assert world.told(job_id) == ["RUNNING", "SUCCESS"]
+
+
 def test_a_backlog_that_is_not_known_ends_no_job(world: World, mocker: MockerFixture) -> None:
     job_id = running(world)
     job = world.slurm(job_id)

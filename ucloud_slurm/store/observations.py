@@ -57,11 +57,15 @@ class Observations:
             {**asdict(observation), "id": job_id},
         )
 
-    def record_absence(self, job_id: str, now: float) -> None:
-        """Squeue and sacct answered, and neither has the job."""
+    def record_absence(self, job_id: str, now: float, *, begun: bool = False) -> None:
+        """Squeue and sacct answered, and neither has the job. When the answers change to the other kind, it begins anew.
+
+        :param begun: sacct has its beginning, and no end; such answers are not counted
+        """
+        of_this_kind, reads = ("missing_reads = 0", "0") if begun else ("missing_reads > 0", "missing_reads + 1")
         self._store.change(
-            "update jobs set missing_since = coalesce(missing_since, ?), missing_reads = missing_reads + 1 "
-            "where id = ? and phase = 'live'",
+            f"update jobs set missing_since = case when {of_this_kind} then coalesce(missing_since, ?1) else ?1 end, "
+            f"missing_reads = {reads} where id = ?2 and phase = 'live'",
             [now, job_id],
         )
 

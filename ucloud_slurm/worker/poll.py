@@ -227,37 +227,43 @@ class Poller:
         return self._accountings[product]
 
     def _not_listed(self, row: OpenJob, record: QueueRecord | None, own: list[RunRecord]) -> None:
-        provider = self._provider
+        provider, grace = self._provider, self._provider.config.jobs.grace
         last = own[-1] if own else None
         if last is not None and record is not None and last.submitted < record.submitted:
             last = None  # sacct does not have the run that squeue shows
         if last is None:
             if record is None:
-                self._missing(row, provider.config.jobs.grace)
+                self._missing(row, grace)
             return
         update = final_update(last, provider.era, STOPPED_FOR[row.stop] if row.stop else None)
         if update is None:
-            if record is None and last.state is not None:
-                # Requeued and not in the queue; or, without an end, a record whose end Slurm has lost.
-                self._missing(row, provider.config.jobs.grace if last.ended is not None else RUNAWAY_SECONDS)
+            if record is None and last.state is not None and last.ended is None:
+                self._without_end(row)
+            elif record is None and last.state is not None:  # requeued, and not in the queue
+                self._missing(row, grace)
             return
-        grace = provider.config.jobs.grace
         if record is None and last.state in MAY_BE_REQUEUED and not self._absent_for(row, grace):
             self._missing(row, grace)
             return
         self._end(row, own, update)
 
     def _missing(self, row: OpenJob, grace: float) -> None:
-        provider, now = self._provider, self._provider.now()
         if self._absent_for(row, grace):
-            log.warning(
-                "job %s: Slurm job %s is not in the queue, and sacct has no end of it (see also: sacctmgr show runawayjobs)",
-                row.id,
-                row.slurm_id,
-            )
-            provider.observations.record_end(row.id, JobUpdate(JobState.FAILURE, GONE), None, now)
+            self._give_up(row)
         else:
             self._count_absence(row)
+
+    def _without_end(self, row: OpenJob) -> None:
+        """Slurm has lost the end of a job that sacct shows as running. Answers without its row in between say nothing."""
+        since, now = row.missing_since if row.missing_reads == 0 else None, self._provider.now()
+        if since is not None and now - since >= RUNAWAY_SECONDS:
+            self._give_up(row)
+        else:
+            self._provider.observations.record_absence(row.id, now, begun=True)
+
+    def _give_up(self, row: OpenJob) -> None:
+        log.warning("job %s: squeue has no Slurm job %s, sacct no end of it (sacctmgr show runawayjobs)", row.id, row.slurm_id)
+        self._provider.observations.record_end(row.id, JobUpdate(JobState.FAILURE, GONE), None, self._provider.now())
 
     def _count_absence(self, row: OpenJob) -> None:
         """The first one counts when sacct is complete: what squeue had forgotten before is in sacct from then on."""

@@ -143,6 +143,17 @@ def test_an_end_that_slurm_has_forgotten_counts_as_it_was() -> None:
     assert without_second_lives({"7": ["SUCCESS"]}, {"7": [again]}, log) == ({"7": [again]}, set())
 
 
+def test_a_time_limit_and_an_exit_that_slurm_has_forgotten_count_as_they_were() -> None:
+    again = [run("NODE_FAIL", "2026-01-01T00:00:00"), run("FAILED", "2026-01-01T00:00:09")]
+    for reported, line in (
+        ("EXPIRED", "Time limit exhausted for JobId=9\n"),
+        ("SUCCESS", "_job_complete: JobId=9 WEXITSTATUS 0\n"),
+    ):
+        found, changed = without_second_lives({"7": [reported]}, {"7": again}, line, {"7"})
+        assert (found["7"][-1].state, changed) == ({"EXPIRED": "TIMEOUT", "SUCCESS": "COMPLETED"}[reported], {"7"})
+    assert without_second_lives({"7": ["SUCCESS"]}, {"7": again}, "_job_complete: JobId=9 WEXITSTATUS 0\n")[1] == set()
+
+
 KILLED = """_slurm_rpc_submit_batch_job: JobId=9 InitPrio=1 usec=282
 _slurm_rpc_submit_batch_job: JobId=10 InitPrio=1 usec=282
 _job_complete: JobId=9 WEXITSTATUS 3

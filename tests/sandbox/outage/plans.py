@@ -56,7 +56,7 @@ class Played:
     :ivar taken_back: ends that Slurm itself forgot when it was killed, known when all is compared
     :ivar gone: jobs that Slurm itself forgot when it was killed, of which UCloud has a failure; known then too
     :ivar imitations: Slurm's numbers of jobs of others
-    :ivar stuck: what did not come, in sentences
+    :ivar stuck: jobs, and what did not come of each in a sentence
     """
 
     jobs: dict[str, str] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Played:
     taken_back: int = 0
     gone: int = 0
     imitations: list[int] = field(default_factory=list)
-    stuck: list[str] = field(default_factory=list)
+    stuck: list[tuple[str, str]] = field(default_factory=list)
     creates: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
 

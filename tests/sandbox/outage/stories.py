@@ -76,6 +76,7 @@ class Stories:
                 raise
 
     def _play(self, plan: Plan) -> None:
+        jobs: list[str] = []
         try:
             jobs = self._create(plan)
             for place, job in enumerate(jobs):
@@ -87,7 +88,8 @@ class Stories:
                 self._reach(job)
         except TimeoutError as error:
             with self.played.lock:
-                self.played.stuck.append(f"story {plan.number} ({plan.create}, {plan.life}): {error}")
+                sentence = f"story {plan.number} ({plan.create}, {plan.life}): {error}"
+                self.played.stuck.append((jobs[0] if jobs else "", sentence))
 
     # -- how it begins --------------------------------------------------------------------------------------
 

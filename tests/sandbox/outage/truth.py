@@ -3,7 +3,7 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from tests.sandbox.core import CoreJob
@@ -15,6 +15,7 @@ from tests.sandbox.outage.rig import CATEGORY, LINKS, PROJECT, Rig
 MINUTE = 60
 HALF_A_UNIT = 30  # CPU-seconds
 FIELDS = "JobIDRaw,Submit,State,ElapsedRaw,AllocCPUS,Start,End,SubmitLine"
+REQUEUED = re.compile(r"job (\d+): Slurm job \d+ was requeued after its end")
 SUBMITTED = re.compile(r"job (\d+): is Slurm job (\d+)")
 OURS = re.compile(r"--comment=ucloud:example:(\d+)(?::\S+)?")
 # Written anew from what UCloud's own module does, not taken from the product.
@@ -29,6 +30,7 @@ ENDS: Mapping[str, str] = {
     "TIMEOUT": "EXPIRED",
     "DEADLINE": "EXPIRED",
 }
+STATES: Mapping[str, str] = {"SUCCESS": "COMPLETED", "FAILURE": "FAILED", "EXPIRED": "TIMEOUT"}
 UNSUBMITTED = ("terminated", "terminated at once")
 """Lives in which UCloud may end a job that Slurm has not had yet."""
 
@@ -44,6 +46,11 @@ class Run:
     seconds: int
     cpus: int
     ended: bool
+
+    @property
+    def closed(self) -> bool:
+        """Whether an administrator has closed it, because slurmctld had lost its end (sacctmgr(1): runawayjobs)."""
+        return self.state == "COMPLETED" and self.seconds == 0
 
 
 @dataclass(slots=True)
@@ -86,8 +93,21 @@ def runs(rig: Rig) -> dict[str, list[Run]]:
     return {job: sorted(each, key=lambda run: run.submitted) for job, each in found.items()}
 
 
+def ends_by_log(log: str, number: int, *, again: bool) -> set[str]:
+    """The ends that a job has had, by slurmctld's log: a killed slurmctld forgets some, and some are overwritten.
+
+    :param again: whether it ran again after an end
+    """
+    ended = {"SUCCESS"} if f"REQUEST_KILL_JOB JobId={number} " in log else set()
+    ended |= {"EXPIRED"} if f"Time limit exhausted for JobId={number}\n" in log else set()
+    if again:
+        statuses = re.findall(rf"_job_complete: JobId={number} (WEXITSTATUS \d+|WTERMSIG \d+)", log)
+        ended |= {"SUCCESS" if status == "WEXITSTATUS 0" else "FAILURE" for status in statuses}
+    return ended
+
+
 def without_second_lives(
-    reported_ends: Mapping[str, Sequence[str]], own: Mapping[str, list[Run]], log: str
+    reported_ends: Mapping[str, Sequence[str]], own: Mapping[str, list[Run]], log: str, requeued: Collection[str] = ()
 ) -> tuple[dict[str, list[Run]], set[str]]:
     """The runs of each job as far as Slurm stood by them.
 
@@ -96,12 +116,13 @@ def without_second_lives(
 
     :param reported_ends: the final states that UCloud has
     :param log: slurmctld's
+    :param requeued: jobs that were requeued after their end
     :returns: and the jobs whose record is not what it was, because an end was taken back
     """
     found, changed, ends_forgotten = dict(own), set(), forgotten(log).ends
     for job_id, each in own.items():
         relapsed = each[-1].number in ends_forgotten
-        if relapsed:
+        if relapsed or any(run.closed for run in each):
             changed.add(job_id)
         ends = [ENDS.get(run.state) if run.ended else None for run in each]
         reported = reported_ends.get(job_id, [])
@@ -111,10 +132,8 @@ def without_second_lives(
         place = next((place for place, end in enumerate(truly) if end == reported[0]), None)
         if place is not None:
             found[job_id] = each[: place + 1]
-        elif reported == ["SUCCESS"] and f"REQUEST_KILL_JOB JobId={each[-1].number} " in log:
-            found[job_id] = [*each[:-1], replace(each[-1], state="CANCELLED")]
-        elif reported == ["EXPIRED"] and f"Time limit exhausted for JobId={each[-1].number}\n" in log:
-            found[job_id] = [*each[:-1], replace(each[-1], state="TIMEOUT")]
+        elif reported[0] in ends_by_log(log, each[-1].number, again=relapsed or job_id in requeued):
+            found[job_id] = [*each[:-1], replace(each[-1], state=STATES[reported[0]], ended=True)]
         else:
             continue
         changed.add(job_id)
@@ -126,12 +145,17 @@ def examine(rig: Rig, played: Played, left: Sequence[str]) -> Findings:
 
     :param left: what has not become quiet
     """
-    findings = Findings(not_quiet=[*left, *played.stuck])
+    findings = Findings(not_quiet=[*left])
     accepted = {job.id: job for job in rig.core.jobs if job.confirmed}
     ends = {job_id: [change.state for change in job.states if change.state in FINAL] for job_id, job in accepted.items()}
     log = (rig.cluster.folder / "log" / "slurmctld.log").read_text(errors="replace")
-    mine, changed = without_second_lives(ends, {job: each for job, each in runs(rig).items() if int(job) >= rig.first_id}, log)
-    gone = _gone(rig, log) - set(mine)
+    own = {job: each for job, each in runs(rig).items() if int(job) >= rig.first_id}
+    requeued = set(REQUEUED.findall(rig.site.log.read_text(errors="replace")))
+    mine, changed = without_second_lives(ends, own, log, requeued)
+    # What slurmctld had sent to the accounting of a job before it was killed may be there, without an end.
+    gone = {job for job in _gone(rig, log) if all(run.closed or not run.ended for run in mine.get(job, ()))}
+    # A story waits in vain for an end that slurmctld has lost, until an administrator closes the job.
+    findings.not_quiet += [what for job, what in played.stuck if not any(run.closed for run in mine.get(job, ()))]
     played.taken_back, played.gone = len(changed), len(gone & set(accepted))
     for job_id, job in accepted.items():
         if job_id not in gone or ends[job_id] != ["FAILURE"]:
