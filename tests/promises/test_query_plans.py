@@ -4,6 +4,7 @@ import ast
 import re
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,12 @@ from ucloud_slurm.store.outbox import MessageOutcome, OutboxMessage, ucloud_was_
 from ucloud_slurm.store.retention import Retention
 from ucloud_slurm.store.sessions import Kind, Session
 from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.store.tasks import NewTask, Tasks
+from ucloud_slurm.store.transfers import Transfer, TransferKind, TransferOutcome, Transfers, hashed
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.ucloud.channel import OwnerKind, Payer, Project, User, Wallet
 from ucloud_slurm.ucloud.reports import Charge, JobState, JobUpdate, Usage
+from ucloud_slurm.ucloud.tasks import TaskState
 
 STORE = Path(ucloud_slurm.store.__file__).parent
 # A row for each part of the product, each phase, each migration: these do not grow.
@@ -42,8 +46,12 @@ OPEN = {
     "outbox_waiting_of",
     "outbox_parked",
     "sessions_open",
+    "transfers_open",
+    "transfers_expiry",
     "connections_owed",
     "wallets_locked",
+    "tasks_open",
+    "tasks_unreported",
 }
 # What people ask for from the command line, and what makes the file what it is.
 ALLOWED = {
@@ -279,6 +287,8 @@ def the_rest(provider: Provider) -> None:
     provider.breaker.record_person("u", "why", now)
     provider.breaker.persons(now)
     provider.breaker.forget_person("u")
+    tasks(provider.tasks, now)
+    transfers(provider.transfers, now)
     retention = Retention(store)
     retention.delete_jobs(now, [1], 10)
     retention.delete_others(now, now)
@@ -289,6 +299,46 @@ def the_rest(provider: Provider) -> None:
     generation.claim()
     copy = backup.make(store.path, store.path.parent / "backups", now)
     restore.restore(copy.path, store.path.parent / "restored.db", copy.path.parent, now)
+
+
+def tasks(tasks: Tasks, now: float) -> None:
+    """Changes of files are done, cancelled and reported."""
+    tasks.add([NewTask("copy", "u", "l", "{}", "title")], now)
+    task = tasks.claim(now, until=now + 1, per_user=2, in_all=8)
+    assert task is not None
+    tasks.to_create(now, 10)
+    tasks.created(task, 815, now)
+    tasks.to_post(now, 10)
+    tasks.posted(task, now)
+    tasks.refused(task, "why")
+    tasks.renew(task, now + 1)
+    tasks.goes_on(task)
+    tasks.progress(task, "1 of 2", 50)
+    tasks.cancel(815, "u", now)
+    tasks.release(task)
+    tasks.finish(task, TaskState.SUCCESS, "Done", now)
+    tasks.give_up(now)
+    tasks.add_failed(NewTask("upload", "u", "l", "{}", "title"), "why", now)
+
+
+def transfers(transfers: Transfers, now: float) -> None:
+    """Files are fetched and sent."""
+    upload = Transfer(hashed("t"), TransferKind.UPLOAD, "u", "l", "1", "/r", ("a",), now, now + 1)
+    part = replace(upload, token=hashed("p"), kind=TransferKind.PART, part="p")
+    transfers.create([upload])
+    transfers.abandon([replace(upload, token=hashed("a"))], now)
+    transfers.keep_part(part)
+    transfers.forget_part(part)
+    found = transfers.find("t")
+    assert found is not None
+    transfers.again(found)
+    transfers.use(found, now, now + 1)
+    transfers.begin(found, "p", 5, now)
+    transfers.progress(found, 3, now + 1)
+    transfers.end(found, TransferOutcome.DONE, now, 5, "b")
+    transfers.silent(now, 10)
+    transfers.expired(now, 10)
+    transfers.delete_old(now)
 
 
 @pytest.mark.every_era

@@ -15,7 +15,7 @@ from tests.support import fuse, hostile
 from tests.support.runner_site import PATIENCE, Site, runner_site
 from ucloud_slurm.errors import NotNow
 from ucloud_slurm.system.files import NotARegularFileError
-from ucloud_slurm.users.impersonation import _packets
+from ucloud_slurm.users.impersonation import packets
 
 pytestmark = pytest.mark.real
 
@@ -74,7 +74,7 @@ def test_a_file_that_nobody_waits_for_any_more_is_dropped_without_touching_it(si
     with fuse.slow_files(mounted, "stdout-0.log", held={fuse.FLUSH, fuse.GETATTR}) as files:
         given = os.open(files.file, os.O_RDONLY)
         closing = []
-        ours, theirs = _packets()
+        ours, theirs = packets()
         with theirs:
             for _ in range(3):
                 socket.send_fds(theirs, [b"."], [given])

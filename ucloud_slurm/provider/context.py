@@ -31,13 +31,18 @@ from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.people import LinkStates, People
 from ucloud_slurm.store.sessions import Sessions
 from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.store.tasks import Tasks
+from ucloud_slurm.store.transfers import Transfers
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system import deadline
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.executor import FairExecutor
 from ucloud_slurm.ucloud.eras import ERAS, Era
+from ucloud_slurm.users.files import FilesAs
 from ucloud_slurm.users.impersonation import Impersonation, OwnAccount, RunnerClient
 from ucloud_slurm.users.mapping import Mapping, Table
+from ucloud_slurm.users.own_files import OwnFiles
+from ucloud_slurm.users.runner_files import RunnerFiles
 from ucloud_slurm.users.script import Script
 from ucloud_slurm.users.service import Service
 
@@ -89,7 +94,9 @@ class Provider:
     charges: Charges
     outbox: Outbox
     sessions: Sessions
+    transfers: Transfers
     wallets: Wallets
+    tasks: Tasks
     drives: Drives
     breaker: CircuitBreaker
     scheduler: Scheduler
@@ -113,8 +120,8 @@ class Provider:
             config=config, era=_era(config), mapping=_mapping(config, store, people, now), people=people,
             codes=Codes(store), link_states=LinkStates(store), store=store, jobs=Jobs(store),
             observations=Observations(store), charges=Charges(store), outbox=Outbox(store),
-            sessions=Sessions(store, config.sessions), wallets=Wallets(store), drives=Drives(store),
-            breaker=CircuitBreaker(store),
+            sessions=Sessions(store, config.sessions), transfers=Transfers(store, config.transfers),
+            wallets=Wallets(store), tasks=Tasks(store), drives=Drives(store), breaker=CircuitBreaker(store),
             scheduler=scheduler or factory.scheduler(config.slurm, _complaints(store, now)),
             lazy_core=Lazy(lambda: _core(config, store, now)), lazy_tokens=Lazy(lambda: _tokens(config)),
             executor=_executor(config), now=now, account=own_account(),
@@ -153,6 +160,10 @@ class Provider:
     def impersonation(self, user: str) -> Impersonation:
         """Impersonation of a user: here, or through the runner."""
         return OwnAccount() if user == self.account else RunnerClient(self.config.users.runner, user)
+
+    def files(self, user: str) -> FilesAs:
+        """The files of a user: here, or through the runner."""
+        return OwnFiles() if user == self.account else RunnerFiles(self.config.users.runner, user)
 
     def close(self) -> None:
         """Closes the database and the connections to UCloud and Slurm."""

@@ -33,7 +33,7 @@ def m016_drives(db: "Database") -> None:
         "transfers",
         {
             "token": str,  # hash of the token
-            "kind": str,  # download, upload or folder
+            "kind": str,  # download, upload, folder or file; part: of a file that comes through a WebSocket
             "username": str,  # user of UCloud
             "local_user": str,
             "drive_id": str,
@@ -53,12 +53,15 @@ def m016_drives(db: "Database") -> None:
         pk="token",
         not_null={"kind", "username", "local_user", "drive_id", "root", "parts", "created_at", "expires_at"},
     )
-    db.table("transfers").create_index(["expires_at"])
+    db.execute("create index transfers_open on transfers (username) where ended_at is null")
+    db.execute("create index transfers_expiry on transfers (expires_at) where ended_at is null")
+    db.execute("create index transfers_silent on transfers (created_at) where ended_at is null and used_at is null")
+    db.execute("create index transfers_over on transfers (ended_at) where ended_at is not null")
     db.create_table(
         "tasks",
         {
             "id": int,
-            "task_id": int,  # UCloud's; null until it is known
+            "key": str,  # of the work, the same in each attempt
             "kind": str,  # copy, move or erase
             "username": str,  # user of UCloud
             "local_user": str,
@@ -66,14 +69,25 @@ def m016_drives(db: "Database") -> None:
             "title": str,
             "state": str,  # as UCloud names it
             "progress": str,  # what the user reads
-            "percentage": float,
+            "percentage": int,
             "cancelled": int,  # whether its user wants no more of it
+            "attempts": int,
+            "claimed_at": float,
             "lease_until": float,  # of the process that does it
             "created_at": float,
-            "changed_at": float,
-            "reported_at": float,
             "ended_at": float,
+            "task_id": int,  # UCloud's; null until it is known
+            "changes": int,  # of what UCloud shows
+            "reported": int,  # the change that UCloud has
+            "reported_at": float,
+            "refusal": str,  # of UCloud: nothing more is reported
         },
         pk="id",
-        not_null={"kind", "username", "local_user", "work", "title", "state", "created_at", "changed_at"},
+        not_null={"key", "kind", "username", "local_user", "work", "title", "state", "progress", "created_at"},
+        defaults={"cancelled": 0, "attempts": 0, "changes": 1, "reported": 0},
     )
+    db.execute("create index tasks_open on tasks (id) where ended_at is null")
+    db.execute("create index tasks_of_users on tasks (username, claimed_at)")
+    db.execute("create unique index tasks_by_task_id on tasks (task_id) where task_id is not null")
+    db.execute("create index tasks_unreported on tasks (id) where refusal is null and reported < changes")
+    db.execute("create index tasks_over on tasks (ended_at) where ended_at is not null")

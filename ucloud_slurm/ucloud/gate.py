@@ -28,6 +28,7 @@ MAX_ITEMS = 1000  # of a bulk, in both directions (contract: bulk requests)
 MAX_INTEGER = 2**63 - 1  # of a number in JSON, in both directions
 MAX_USAGE = 2**53  # sums of it stay 64-bit numbers
 MAX_INT4 = 2**31 - 1
+MAX_ICON_CHARACTERS = 64  # of a task
 MAX_TITLE_CHARACTERS = 4096  # of a drive
 BAD_REQUEST = 400
 
@@ -55,6 +56,7 @@ class Call(Enum):
     CREATE_PRODUCTS_V2 = ("POST", "/api/products/v2")
     REPORT_USAGE = ("POST", "/api/accounting/v2/reportUsage")
     CHECK_EXISTENCE = ("POST", "/api/providers/resources/checkExistence")
+    POST_TASK_STATUS = ("POST", "/api/tasks/postStatus")
     RETRIEVE_DRIVE = ("GET", "/api/files/collections/control/retrieve")
     BROWSE_DRIVES = ("GET", "/api/files/collections/control/browse")
 
@@ -66,6 +68,7 @@ class _Proven(Enum):
     REGISTER_DRIVE = ("POST", "/api/files/collections/control/register")
     CLEAR = ("POST", "/api/providers/integration/control/clearConnection")
     APPROVE = ("POST", "/api/providers/integration/control/approveConnection")
+    CREATE_TASK = ("POST", "/api/tasks")
 
 
 class _Key:
@@ -126,10 +129,14 @@ _PROSE: Mapping[Call | _Proven, frozenset[str]] = {
     Call.REPORT_USAGE: frozenset({"items.description.description"}),
     Call.CREATE_PRODUCTS_V2: frozenset(f"items.{key}" for key in ("description", "cpuModel", "memoryModel", "gpuModel")),
     _Proven.REGISTER: frozenset({"items.spec.name"}),
+    Call.POST_TASK_STATUS: frozenset(f"update.newStatus.{key}" for key in ("title", "body", "progress")),
+    _Proven.CREATE_TASK: frozenset({"title", "body", "progress"}),
     _Proven.REGISTER_DRIVE: frozenset({"items.spec.title"}),
 }
 # UCloud looks these up; with an empty one it ends.
-_NEVER_EMPTY = frozenset({"username", "items.createdBy", "items.project", "items.owner.username", "items.owner.projectId"})
+_NEVER_EMPTY = frozenset(
+    {"username", "user", "items.createdBy", "items.project", "items.owner.username", "items.owner.projectId"}
+)
 _BOUNDS: Mapping[str, tuple[int, int]] = {
     "items.usage": (0, MAX_USAGE),
     "items.update.newTimeAllocation": (1, MAX_USAGE),
@@ -137,6 +144,7 @@ _BOUNDS: Mapping[str, tuple[int, int]] = {
     "items.cpu": (0, MAX_INT4),
     "items.memoryInGigs": (0, MAX_INT4),
     "items.gpu": (0, MAX_INT4),
+    "update.newStatus.progressPercentage": (-1, 100),
 }
 
 
@@ -174,6 +182,17 @@ def registration(jobs: Sequence[JobRegistration]) -> Request:
         for job in jobs
     ]
     return _admit(_Proven.REGISTER, {}, {"items": items})
+
+
+def task_creation(user: NamedUser, title: str, progress: str, *, icon: str) -> Request:
+    """The request that makes a task for a user, who can cancel it.
+
+    :raises GateRefusedError: the icon's name is longer than UCloud can store
+    """
+    if len(icon) > MAX_ICON_CHARACTERS:
+        raise GateRefusedError(f"icon: {len(icon)} characters are too long")
+    what = {"user": user.name, "title": title, "body": "", "progress": progress, "icon": icon}
+    return _admit(_Proven.CREATE_TASK, {}, {**what, "canPause": False, "canCancel": True})
 
 
 def drive_registration(drive: DriveRegistration) -> Request:

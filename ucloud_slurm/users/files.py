@@ -10,6 +10,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from ucloud_slurm.errors import Refused
+
+QUICK_SECONDS = 3.0  # that UCloud waits for what is answered at once
+FINISH_SECONDS = 50.0  # for a file to be written to the disk (fsync(2)); a request to the runner has a minute
+
+
+class CrossDeviceError(Refused):
+    """Something cannot be renamed into another file system: it has to be copied (:class:`Work`)."""
+
 
 class FileKind(StrEnum):
     """What an entry of a folder is. A link is not followed; what it leads to is opened only inside the drive."""
@@ -67,7 +76,8 @@ class Place:
 class FileEntry:
     """One file or folder (stat(2)). Times are milliseconds since the epoch, ``mode`` has the permission bits only.
 
-    :ivar target: of a link that leads to something inside the drive: what that is; None where it leads out or nowhere
+    :ivar target: of a link that leads to something inside the drive: what that is, and whose size, times and permissions
+        the other fields are; None where it leads out or nowhere
     """
 
     name: str
@@ -116,72 +126,114 @@ class OpenedPart:
     size: int
 
 
-class FilesAs(Protocol):
-    """The files of one user.
-
-    Every call may raise what :class:`ucloud_slurm.users.impersonation.Impersonation` may, and a
-    :class:`ucloud_slurm.errors.Problem` whose sentence the researcher reads: 404 there is nothing of that name, 403 the
-    kernel refuses, 409 the name exists (``REJECT``), 400 it is not what the call needs, 507 no space or no quota.
-    Each ends within a few seconds, or raises :class:`ImpersonationUnavailableError`.
-    """
-
-    def list(self, folder: Place, *, after: str | None, most: int, by: SortBy, descending: bool, hidden: bool) -> Listing:
-        """A page of a folder, in a stable order that ends.
-
-        :param after: the cursor of the page before; None for the first
-        :param most: entries
-        :param hidden: whether names that begin with a dot are shown
-        """
-
-    def stat(self, place: Place) -> FileEntry:
-        """One file or folder."""
-
-    def read(self, place: Place) -> OpenedFile:
-        """Opens a regular file for reading."""
-
-    def begin(self, place: Place, policy: ConflictPolicy, *, parents: bool) -> OpenedPart:
-        """Makes the part file of an upload, mode 0600, in the target's folder.
-
-        :param parents: whether folders on the way are made
-        """
-
-    def resume(self, place: Place, part: str) -> OpenedPart:
-        """Opens a part file again."""
-
-    def finish(self, place: Place, part: str, policy: ConflictPolicy, *, size: int, modified_ms: int | None) -> str:
-        """Makes a part file the target: fsync, then rename. Returns the name that it has now.
-
-        :param size: that the part must have
-        """
-
-    def drop(self, place: Place, part: str) -> None:
-        """Deletes a part file. Idempotent."""
-
-    def make_folder(self, place: Place, policy: ConflictPolicy, *, parents: bool) -> str:
-        """Makes a folder; returns its name."""
-
-    def move(self, source: Place, target: Place, policy: ConflictPolicy) -> str:
-        """Renames within one file system; returns the new name.
-
-        :raises CrossDeviceError: they are in two file systems
-        """
-
-    def trash(self, place: Place) -> str:
-        """Moves it into the folder ``Trash`` below the root; returns the name there."""
-
-    def work(self, verb: "Work", source: Place, target: Place | None, policy: ConflictPolicy) -> socket.socket:
-        """Begins something that may take hours, in a process of the user's own. It ends when this socket is closed.
-
-        :returns: a socket of packets (:mod:`ucloud_slurm.users.file_work`): progress, and then how it ended
-        """
-
-
 class Work(StrEnum):
     """What may take hours."""
 
     COPY = "copy"
     MOVE = "move"  # between file systems: a copy, then the source is erased
     ERASE = "erase"  # the contents of ``Trash``, or something in it
+
+
+class FilesAs(Protocol):
+    """The files of one user.
+
+    Every call may raise what :class:`ucloud_slurm.users.impersonation.Impersonation` may, and a
+    :class:`ucloud_slurm.errors.Problem` whose sentence the researcher reads: 404 there is nothing of that name, 403 the
+    kernel refuses or a link leads out, 409 the name exists (``REJECT``), 400 it is not what the call needs, 507 no space or
+    no quota, 500 the file system reports an error.
+
+    Each ends within about ``within`` seconds as far as the user's program does it; what this process does itself takes as
+    long as its file systems. Without an answer it raises :class:`ucloud_slurm.users.asked_files.FilesNotAnsweringError`: a
+    change may have been made then.
+    """
+
+    def list(
+        self,
+        folder: Place,
+        *,
+        after: str | None,
+        most: int,
+        by: SortBy,
+        descending: bool,
+        hidden: bool,
+        within: float = QUICK_SECONDS,
+    ) -> Listing:
+        """A page of a folder, in a stable order that ends. It may be shorter than asked, even empty, and not the last one.
+
+        A folder of more than 10 000 names is sorted by name. Part files are never shown.
+
+        :param after: the cursor of the page before, with the same order; None for the first
+        :param most: entries, of which there are 500 at most
+        :param hidden: whether names that begin with a dot are shown
+        """
+
+    def stat(self, place: Place, *, within: float = QUICK_SECONDS) -> FileEntry:
+        """One file or folder. That of the drive's own folder has no name."""
+
+    def read(self, place: Place, *, within: float = QUICK_SECONDS) -> OpenedFile:
+        """Opens a regular file for reading; also through a link that stays in the drive."""
+
+    def begin(self, place: Place, policy: ConflictPolicy, *, parents: bool, within: float = QUICK_SECONDS) -> OpenedPart:
+        """Makes the part file of an upload, mode 0600, in the target's folder.
+
+        :param parents: whether folders on the way are made
+        """
+
+    def resume(self, place: Place, part: str, *, within: float = QUICK_SECONDS) -> OpenedPart:
+        """Opens a part file again. One that is away is a 404, one that is not the user's own a 409."""
+
+    def finish(
+        self,
+        place: Place,
+        part: str,
+        policy: ConflictPolicy,
+        *,
+        size: int,
+        modified_ms: int | None,
+        within: float = FINISH_SECONDS,
+    ) -> str:
+        """Makes a part file the target: fsync, then rename. Returns the name that it has now.
+
+        A file that is replaced leaves its permissions; a new one is its user's, mode 0600, and the group's as well (0660)
+        in a folder that a group shares. Without an answer it may be repeated: a 404 says then that it was done before.
+
+        :param size: that the part must have
+        """
+
+    def drop(self, place: Place, part: str, *, within: float = QUICK_SECONDS) -> None:
+        """Deletes a part file. Idempotent."""
+
+    def make_folder(self, place: Place, policy: ConflictPolicy, *, parents: bool, within: float = QUICK_SECONDS) -> str:
+        """Makes a folder; returns its name. One that is there is taken for ``REPLACE`` and ``MERGE_RENAME``."""
+
+    def move(self, source: Place, target: Place, policy: ConflictPolicy, *, within: float = QUICK_SECONDS) -> str:
+        """Renames within one file system; returns the new name. A folder never replaces anything, nor is it replaced.
+
+        :raises CrossDeviceError: they are in two file systems
+        """
+
+    def trash(self, place: Place, *, within: float = QUICK_SECONDS) -> str:
+        """Moves it into the folder ``Trash`` below the root; returns the name there.
+
+        :raises CrossDeviceError: it is in another file system
+        """
+
+    def work(
+        self,
+        verb: Work,
+        source: Place,
+        target: Place | None,
+        policy: ConflictPolicy,
+        *,
+        key: str,
+        within: float = QUICK_SECONDS,
+    ) -> socket.socket:
+        """Begins something that may take hours, in a process of the user's own. It ends when this socket is closed.
+
+        :param target: None for :data:`Work.ERASE`
+        :param key: of the work, the same whenever it is begun again: what an earlier attempt left is deleted first
+        :returns: a socket of packets (:mod:`ucloud_slurm.users.file_work`): progress, and then how it ended
+        """
 
 
 def names(parts: Sequence[str]) -> str:

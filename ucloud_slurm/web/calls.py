@@ -24,7 +24,7 @@ from ucloud_slurm.ucloud.responses import (
     WebSession,
     support,
 )
-from ucloud_slurm.web import access, drives, reconcile, unsupported, utilization
+from ucloud_slurm.web import access, drives, files, reconcile, tasks, unsupported, utilization
 from ucloud_slurm.web.control import Extend, Resume, Suspend
 from ucloud_slurm.web.create import Create
 from ucloud_slurm.web.linking import Connecting
@@ -48,7 +48,9 @@ def declare(provider: Provider) -> CallRegistry:
     _integration(provider, calls)
     if offered(provider):
         drives.declare(provider, calls)
+        files.declare(provider, calls, lambda: acting_user(provider))
     unsupported.declare(provider, calls)
+    tasks.declare(provider, calls)
     return calls
 
 

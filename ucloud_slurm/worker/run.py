@@ -26,6 +26,7 @@ from ucloud_slurm.worker.audit import audit_regularly
 from ucloud_slurm.worker.delivery import deliver, record_outcome
 from ucloud_slurm.worker.poll import Poller
 from ucloud_slurm.worker.retention import prune
+from ucloud_slurm.worker.tasks import report_tasks
 from ucloud_slurm.worker.wallets import enforce_wallets
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ def _pass(provider: Provider) -> bool:
     if provider.wallets.all_locked() != locked:
         whole &= enforce_wallets(provider, provider.jobs.open(cluster), queue, asked)
     whole &= deliver_link_changes(provider)
+    whole &= report_tasks(provider)
     if offered(provider):
         from ucloud_slurm.worker.drives import register_drives
 

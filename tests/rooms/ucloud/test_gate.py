@@ -47,6 +47,7 @@ PRODUCT = {
     "gpu": 0,
     "cpuModel": "Epyc",
 }
+STATUS = {"state": "RUNNING", "title": "Copying", "body": "", "progress": "1 of 2", "progressPercentage": 50}
 BODIES: list[tuple[Call, dict[str, Any]]] = [
     (Call.UPDATE, {"items": [UPDATE]}),
     (Call.REPORT_USAGE, {"items": [USAGE]}),
@@ -54,8 +55,9 @@ BODIES: list[tuple[Call, dict[str, Any]]] = [
     (Call.CREATE_PRODUCTS_V2, {"items": [PRODUCT]}),
     (Call.CHECK_EXISTENCE, {"items": [{"type": "job", "id": "7"}]}),
     (Call.REFRESH, {"items": [{"refreshToken": "abc"}]}),
+    (Call.POST_TASK_STATUS, {"update": {"taskId": 815, "newStatus": STATUS}}),
 ]
-PROSE = {"status", "outputFolder", "description", "cpuModel"}
+PROSE = {"title", "body", "progress", "status", "outputFolder", "description", "cpuModel"}
 
 
 def texts(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -226,6 +228,14 @@ def test_a_clearing_is_good_for_one_approval() -> None:
         gate.approval(cleared)
 
 
+def test_a_task_has_a_user_and_an_icon_that_a_column_holds() -> None:
+    body = json.loads(gate.task_creation(NamedUser("u"), "a\0b", "c\ud800", icon="i" * 64).content or b"")
+    assert (body["user"], body["title"], body["progress"], body["canCancel"]) == ("u", "ab", "c\ufffd", True)
+    for user, icon in (("u", "i" * 65), ("u", "a\0b"), ("", "i"), ("a\0b", "i")):
+        with pytest.raises(GateRefusedError):
+            gate.task_creation(NamedUser(user), "title", "progress", icon=icon)
+
+
 def test_nobody_else_makes_a_request() -> None:
     with pytest.raises(TypeError):
         Request(object(), "POST", "/", {}, None)  # type: ignore[arg-type]
@@ -247,7 +257,7 @@ def test_there_is_no_way_round_the_gate() -> None:
     assert users_of("Cleared") == {("ucloud/core.py", "Cleared")}
     assert {path for path, _ in users_of("_http")} == {"ucloud/client.py"}
     named = {path for path, _ in users_of("NamedUser", "NamedProject")}
-    assert named == {"store/people.py", "store/wallets.py", "worker/external_jobs.py"}
+    assert named == {"store/people.py", "store/tasks.py", "store/wallets.py", "worker/external_jobs.py"}
     assert users_of("RegisteredProduct") == {("ucloud/core.py", "RegisteredProduct")}
 
 

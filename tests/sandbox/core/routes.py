@@ -26,6 +26,9 @@ INCOMING_TODAY: Mapping[tuple[str, str], str] = {
     ("GET", "/api/files/collections/control/browse"): "files.collections.control.browse",
     ("GET", "/api/files/collections/control/retrieve"): "files.collections.control.retrieve",
     ("POST", "/api/files/collections/control/updateLabels"): "files.collections.control.updateLabels",
+    ("POST", "/api/tasks"): "tasks.create",
+    ("POST", "/api/tasks/postStatus"): "tasks.postStatus",
+    ("POST", "/api/tasks/markAsComplete"): "tasks.markAsComplete",
     ("POST", "/api/products/v2"): "products.v2.create",
     ("GET", "/api/products/v2/retrieve"): "products.v2.retrieve",
     ("GET", "/api/products/v2/browse"): "products.v2.browse",
@@ -81,11 +84,25 @@ DRIVE_CALLS: Mapping[str, tuple[str, str]] = {
     "shares.provider.{}.create": ("POST", "shares"),
 }
 """Names without the provider's id."""
+FILE_CALLS: Mapping[str, tuple[str, str]] = {
+    "files.provider.{}.browse": ("POST", "files/browse"),
+    "files.provider.{}.retrieve": ("POST", "files/retrieve"),
+    "files.provider.{}.createFolder": ("POST", "files/folder"),
+    "files.provider.{}.createUpload": ("POST", "files/upload"),
+    "files.provider.{}.createDownload": ("POST", "files/download"),
+    "files.provider.{}.move": ("POST", "files/move"),
+    "files.provider.{}.copy": ("POST", "files/copy"),
+    "files.provider.{}.trash": ("POST", "files/trash"),
+    "files.provider.{}.emptyTrash": ("POST", "files/emptyTrash"),
+    "files.provider.{}.delete": ("DELETE", "files"),
+    "tasks.provider.{}.pauseOrCancel": ("POST", "tasks/pauseOrCancel"),
+}
+"""Names without the provider's id."""
 
 
 def outgoing(provider: str) -> dict[str, tuple[str, str]]:
     """Core's calls of that provider: full name -> verb and path."""
     calls = {f"jobs.provider.{provider}.{name}": route for name, route in JOB_CALLS.items()}
     calls |= {f"{provider}.im.{name}": route for name, route in INTEGRATION_CALLS.items()}
-    calls |= {name.format(provider): route for name, route in {**OTHER_CALLS, **DRIVE_CALLS}.items()}
+    calls |= {name.format(provider): route for name, route in {**OTHER_CALLS, **DRIVE_CALLS, **FILE_CALLS}.items()}
     return {name: (verb, f"/ucloud/{provider}/{path}") for name, (verb, path) in calls.items()}

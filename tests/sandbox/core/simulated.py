@@ -25,6 +25,7 @@ from tests.sandbox.core.era import CORE_2021, CoreEra
 from tests.sandbox.core.errors import CoreCrashError
 from tests.sandbox.core.exchanges import Exchange, Exchanges
 from tests.sandbox.core.faults import Faults
+from tests.sandbox.core.files import FileActions
 from tests.sandbox.core.jobs import FIRST_ID, CoreJob, Jobs
 from tests.sandbox.core.polling import Polling, Verification
 from tests.sandbox.core.provider import ProviderCalls
@@ -40,6 +41,7 @@ from tests.sandbox.core.today.features import Features
 from tests.sandbox.core.today.job import TodayRendering
 from tests.sandbox.core.today.notifications import Notifications
 from tests.sandbox.core.today.quotas import Accounts
+from tests.sandbox.core.today.tasks import CoreTasks
 from tests.sandbox.core.tokens import Tokens
 from tests.sandbox.errors import SandboxError
 
@@ -95,6 +97,7 @@ class SimulatedCore:
         self.directory = Directory(changed, jobs.now_ms)
         self.accounts = Accounts(changed, jobs.now_ms, is_free=self.catalogue.is_free, complain=complaints.add)
         self.drives = Drives(changed, jobs, self.directory, self.catalogue)
+        self.tasks = CoreTasks(provider, changed, self.directory, jobs.now_ms)
         support, features = Support(changed, now), Features(changed)
         rendering: JobRendering = (
             EarlyRendering(era, self.catalogue, support)
@@ -177,6 +180,21 @@ class SimulatedCore:
         self.label_drive = drive_actions.label_drive
         self.share_folder = drive_actions.share_folder
 
+        self.tasks.serve(calls)
+        self.files = files = FileActions(calls, self.drives, complaints)
+        self.browse = files.browse
+        self.retrieve = files.retrieve
+        self.create_folder = files.create_folder
+        self.move = files.move
+        self.copy = files.copy
+        self.trash = files.trash
+        self.empty_trash = files.empty_trash
+        self.delete = files.delete
+        self.upload_link = files.upload_link
+        self.upload_links = files.upload_links
+        self.download_link = files.download_link
+        self.download_links = files.download_links
+
         actions = JobActions(era, calls, jobs, sent, self.capabilities)
         self.terminate = actions.terminate
         self.extend = actions.extend
@@ -219,7 +237,7 @@ class SimulatedCore:
         )
         drives = DriveControl(self.provider, self._changed, self.drives, self.directory, self.catalogue)
         billing = TodayBilling(self.provider, self._jobs, self.accounts, self.catalogue, self.directory)
-        return {**control.work(), **billing.work(), **drives.work()}
+        return {**control.work(), **billing.work(), **drives.work(), **self.tasks.work()}
 
     # -- its life -------------------------------------------------------------------------------------------
 
