@@ -39,3 +39,6 @@ def _launch(descriptor: int, begin: Begin) -> None:
         threading.Thread(target=begin(channel), name="files", daemon=True).start()
     except RuntimeError:  # no thread can be started: whoever reads sees that nothing came
         channel.close()
+    except BaseException:
+        channel.close()
+        raise
