@@ -111,7 +111,7 @@ class Sessions:
         with self._store.writing() as db:
             self._end_old(now)
             self._store.change("delete from sessions where ended_at < ?", [now - KEEP_SECONDS])
-            of_job = self._open("job_id = ?", [session.job_id]) if session.job_id else 0
+            of_job = self._open("job_id = ?", [session.job_id])
             if of_job >= self._limits.most_per_job:
                 raise TooMany(f"This job has {of_job} sessions already; close some of them and try again.")
             part = max(self._limits.most // USER_PARTS, self._limits.most_per_job)
