@@ -3,9 +3,11 @@
 import os
 import pwd
 import select
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -137,3 +139,21 @@ def test_a_terminal_that_the_system_does_not_give_leaves_no_descriptor(
     with pytest.raises(TerminalError):
         own_drive.files.shell(own_drive.at(), 80, 24)
     assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_a_shell_that_prints_without_end_ends_as_quietly(own_drive: Drive, tmp_path: Path) -> None:
+    """What is sent to a closed socket, and what was typed and not read, is no error of anybody's."""
+
+    def is_gone(process: Path) -> bool:
+        return not process.exists()
+
+    pid_file = tmp_path / "pid"
+    for _ in range(3):
+        with shell(own_drive) as opened:
+            said(opened, f"echo $$ > {pid_file}")
+            opened.write(b"yes\r")
+            assert select.select([opened.descriptor], [], [], PATIENCE)[0]
+            opened.write(b"more\r" * 200)
+        process = Path("/proc") / pid_file.read_text().strip()
+        wait_until("the shell is gone", partial(is_gone, process), seconds=PATIENCE)
+    wait_until("no thread is left", lambda: not any(one.name == "files" for one in threading.enumerate()), seconds=PATIENCE)
