@@ -83,7 +83,7 @@ def shares(folder: int, new: os.stat_result) -> bool:
 
 
 def names(name: bytes, policy: str, *, is_folder: bool) -> Iterator[bytes]:
-    """The names that are tried in turn: ``name.txt``, ``name(1).txt``, ``name(2).txt`` ..."""
+    """The names that are tried one after the other: ``name.txt``, ``name(1).txt``, ``name(2).txt`` ..."""
     yield name
     if policy not in (RENAME, MERGE_RENAME):
         return

@@ -1,4 +1,4 @@
-"""Files of a user by the verbs of :mod:`ucloud_slurm.users.file_verbs`, whoever serves them: what is asked and believed.
+"""Files of a user by the verbs of :mod:`ucloud_slurm.users.file_verbs`: what is asked, and what is believed.
 
 The answers could have been written by the user's own processes. Each field is checked for its type and its size, and each
 descriptor for what it is. What remains is that users can be shown what is not so, about their own files.

@@ -44,7 +44,7 @@ def _launch(descriptor: int, begin: Begin) -> None:
                 rest()
 
         threading.Thread(target=work, name="files", daemon=True).start()
-    except RuntimeError:  # no thread can be started: whoever reads sees that nothing came
+    except RuntimeError:  # no thread can be started: the reader sees that nothing came
         channel.close()
     except BaseException:
         channel.close()

@@ -471,9 +471,10 @@ def test_a_file_system_that_cannot_be_written_is_a_403(drive: Drive, tmp_path: P
 
 
 def test_a_folder_that_takes_too_long_says_that_it_is_too_large(own_drive: Drive) -> None:
-    (own_drive.root / "a").touch()
-    with pytest.raises(Refused, match="too large to be shown"):
-        own_drive.files.list(own_drive.at(), after=None, most=5, by=SortBy.PATH, descending=False, hidden=True, within=0.0)
+    (own_drive.root / ".not shown").touch()
+    for by in SortBy:
+        with pytest.raises(Refused, match="too large to be shown"):
+            own_drive.files.list(own_drive.at(), after=None, most=5, by=by, descending=False, hidden=False, within=0.0)
 
 
 def test_a_folder_of_more_names_than_are_sorted_is_shown_by_name(own_drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
