@@ -51,15 +51,15 @@ class WebSocket:
 
         :raises SocketClosedError: see there
         """
-        heard = pinged = time.monotonic()
+        last = pinged = time.monotonic()
         while True:
             if self._poll.poll(TICK_SECONDS * 1000):
                 yield from self._received(self._read())
-                heard = time.monotonic()
+                last = time.monotonic()
             now = time.monotonic()
-            if now - heard > SILENCE_SECONDS:
+            if now - last > SILENCE_SECONDS:
                 raise SocketClosedError("the browser is silent")
-            if now - max(pinged, heard) > PING_SECONDS:
+            if now - max(pinged, last) > PING_SECONDS:
                 pinged = now
                 self._send(Ping())
             yield None

@@ -213,7 +213,7 @@ def test_one_file_may_come_through_a_socket(place: FileWorld) -> None:
     assert (place.root / "a.txt").read_bytes() == b"text"
 
 
-def test_a_client_that_knows_no_way_is_told_so(place: FileWorld) -> None:
+def test_a_client_that_knows_no_way_is_refused(place: FileWorld) -> None:
     with pytest.raises(CoreError) as refused:
         place.web.files.upload_links(ADA, place.at("a.txt"), kind="FOLDER", protocols=["CHUNKED"])
     assert refused.value.status == 400

@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+import time
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,11 +12,11 @@ import requests
 
 from tests.sandbox.core import CoreError
 from tests.sandbox.core.web_files import ORIGIN, BlockedError, UploadFailedError
-from tests.support.drives import ADA, BOB, name_users
+from tests.support.drives import ADA, BOB, UIDS, name_users
 from tests.support.file_world import FileWorld
+from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.store.transfers import TransferOutcome
-from ucloud_slurm.transfer import chunked
-from ucloud_slurm.transfer.open_parts import OpenParts
+from ucloud_slurm.transfer import chunked, open_parts
 from ucloud_slurm.users.impersonation import ImpersonationUnavailableError
 from ucloud_slurm.users.own_files import OwnFiles
 
@@ -264,18 +265,39 @@ def test_a_part_that_is_away_is_not_continued_in_the_middle(place: FileWorld) ->
     assert (place.root / "a").read_bytes() == DATA
 
 
-def test_two_chunks_of_one_file_are_written_one_after_the_other(place: FileWorld) -> None:
+def test_two_chunks_of_one_file_are_written_one_after_the_other(place: FileWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     link = place.web.files.upload_link(ADA, place.at("a"))
-    threads = [
-        threading.Thread(target=place.web.send_chunks, args=(link.endpoint, link.token, DATA), kwargs={"until": 200_000})
-        for _ in range(4)
-    ]
+    writing, most = [0], [0]
+    write = chunked.write_at
+
+    def counting(descriptor: int, data: bytes, offset: int) -> None:
+        writing[0] += 1
+        most[0] = max(most[0], writing[0])
+        time.sleep(0.05)  # so that another thread would come in between
+        write(descriptor, data, offset)
+        writing[0] -= 1
+
+    monkeypatch.setattr(chunked, "write_at", counting)
+    threads = [threading.Thread(target=post, args=(place, link.token, 0, len(DATA), DATA[:CHUNK])) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    place.web.send_chunks(link.endpoint, link.token, DATA, first=200_000)
+    place.web.send_chunks(link.endpoint, link.token, DATA, first=CHUNK)
+    assert most == [1]
     assert (place.names(), (place.root / "a").read_bytes()) == (["a"], DATA)
+
+
+def test_a_chunk_waits_for_another_one_of_the_same_file_but_not_for_ever(
+    place: FileWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = place.web.files.upload_link(ADA, place.at("a"))
+    token = place.row(link.token).token
+    monkeypatch.setattr(open_parts, "WAIT_SECONDS", 0.05)
+    assert place.unit.parts.enter(token)
+    assert post(place, link.token, 0, len(DATA), DATA[:CHUNK]).status_code == 409
+    place.unit.parts.leave(token)
+    assert post(place, link.token, 0, len(DATA), DATA[:CHUNK]).status_code == 200
 
 
 def test_only_pages_of_ucloud_may_send(place: FileWorld) -> None:
@@ -294,6 +316,17 @@ def test_an_upload_ends_with_the_connection_of_its_user(place: FileWorld) -> Non
     place.world.provider.people.remove(ADA, "root", 0.0)
     assert post(place, link.token, 100_000, len(DATA), DATA[100_000:200_000]).status_code == 403
     assert visible(place) == []
+
+
+def test_an_upload_does_not_change_its_account(place: FileWorld) -> None:
+    """A user who is connected anew, with another account, begins anew."""
+    link = place.web.files.upload_link(ADA, place.at("a"))
+    people, uid = place.world.provider.people, UIDS["bob"]
+    for name in (ADA, BOB):
+        people.remove(name, "root", 0.0)
+    people.add([UserLink(ADA, "bob", uid, 0.0, "root")])
+    answer = post(place, link.token, 0, len(DATA), DATA[:CHUNK])
+    assert (answer.status_code, "has changed" in answer.text) == (403, True)
 
 
 def test_a_bulk_of_which_one_upload_is_refused_leaves_nothing_behind(place: FileWorld) -> None:
@@ -327,8 +360,6 @@ def test_a_backslash_is_a_character(place: FileWorld) -> None:
 def test_a_descriptor_that_nobody_uses_is_closed(place: FileWorld) -> None:
     link = place.web.files.upload_link(ADA, place.at("a"))
     place.web.send_chunks(link.endpoint, link.token, DATA, until=100_000)
-    open_parts = place.unit.parts
-    assert isinstance(open_parts, OpenParts)
-    assert len(open_parts) == 1
+    assert len(place.unit.parts) == 1
     place.forget()
-    assert len(open_parts) == 0
+    assert len(place.unit.parts) == 0

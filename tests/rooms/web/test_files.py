@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from tests.conftest import Clock, Serve, World
 from tests.sandbox.core import CoreError, SimulatedCore
@@ -347,3 +349,13 @@ def test_every_change_is_one_line_in_the_journal(place: FileWorld, caplog: pytes
         place.world.core.files.trash(ADA, place.at("a\nb"))
     lines = [line for line in caplog.messages if line.startswith("files:")]
     assert lines == [f"files: Ada#1 as ada: moved into the trash '/{place.drive}/a\\nb'"]
+
+
+def test_the_calls_about_files_are_described(world: World) -> None:
+    description = requests.get(f"{world.url}/openapi.json", timeout=30).json()
+    validate(description, cls=OpenAPIV31SpecValidator)
+    described = {path.rpartition("/files/")[2] for path in description["paths"] if path.startswith("/ucloud/example/files/")}
+    assert described >= {"browse", "retrieve", "folder", "move", "copy", "trash", "emptyTrash", "download", "upload"}
+    kinds = description["components"]["schemas"]
+    assert "Browse" in kinds["BrowseRequest"]["properties"]
+    assert "icon" in kinds["FileStatus"]["properties"]
