@@ -44,7 +44,7 @@ def test_what_is_written_into_a_row_is_read_out_again(world: World) -> None:
 
 def test_short_work_is_not_shown(world: World) -> None:
     task = begun(world)
-    world.work(SHOW_SECONDS - 0.1)
+    world.work(4.9)
     world.provider.tasks.finish(task, TaskState.SUCCESS, "Done", world.clock())
     world.work(100)
     assert world.core.tasks.all() == []
