@@ -111,8 +111,8 @@ def test_a_drive_has_terminals_only_where_its_rule_says_so(place: FileWorld, pro
     assert sessions(place) == []
     support = place.world.core.drives.support
     drives = place.world.core.drives
-    told = {name: support.flag(drives.get(id_).product, "files", "openInTerminal") for name, id_ in project.items()}
-    assert told == {"project": False, "archive": True, "closed": False}
+    offered = {name: support.flag(drives.get(id_).product, "files", "openInTerminal") for name, id_ in project.items()}
+    assert offered == {"project": False, "archive": True, "closed": False}
 
 
 def test_a_drive_that_is_read_only_may_have_terminals(place: FileWorld, project: dict[str, str]) -> None:
