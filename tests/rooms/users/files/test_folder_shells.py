@@ -3,6 +3,8 @@
 import os
 import pwd
 import select
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -12,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.promises.test_privileged_program import python_for_all
 from tests.sandbox.processes import wait_until
 from tests.support.folders import PATIENCE, Drive
 from ucloud_slurm.errors import Problem
 from ucloud_slurm.system import beneath, terminal
 from ucloud_slurm.system.terminal import Terminal, TerminalError
+from ucloud_slurm.users import bundle
 from ucloud_slurm.users.files import FilesAs
 
 
@@ -157,3 +161,58 @@ def test_a_shell_that_prints_without_end_ends_as_quietly(own_drive: Drive, tmp_p
         process = Path("/proc") / pid_file.read_text().strip()
         wait_until("the shell is gone", partial(is_gone, process), seconds=PATIENCE)
     wait_until("no thread is left", lambda: not any(one.name == "files" for one in threading.enumerate()), seconds=PATIENCE)
+
+
+AS_USER = """
+import os, pwd, select, socket, sys
+sys.path.insert(0, sys.argv[1])
+from ucloud_slurm.users import as_user
+as_user._protect()
+from ucloud_slurm.users import file_verbs, pump
+pwd.getpwuid = lambda uid: pwd.struct_passwd(("u", "x", uid, uid, "", "/nonexistent", "/bin/sh"))
+def ask(*parts):
+    message = {"user": "u", "verb": "shell", "deadline": 1, "form": 1, "root": sys.argv[2], "parts": [*parts]}
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    given = message | {"cols": 80, "rows": 24}
+    answer = file_verbs.answer(given, [theirs.fileno()], lambda: False, pump.detach)
+    theirs.close()
+    return answer, ours
+answer, shell = ask("folder")
+shell.send(b"istty -echo; echo [`pwd -P`] [`id -u`] [`umask`]; ls other/secret; cat /proc/$PPID/environ; exit\\n")
+print(answer, b"".join(iter(lambda: shell.recv(4096), b"")).decode())
+print(ask("locked")[0], ask("closed")[0])
+"""
+
+
+def test_a_program_that_nobody_may_trace_opens_a_shell_that_is_its_user_s() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # where the user may enter
+        folder = Path(name)
+        folder.chmod(0o755)
+        for each, owner, mode in (
+            ("drive", 54321, 0o700),
+            ("drive/folder", 54321, 0o100),
+            ("drive/folder/other", 0, 0o700),
+            ("drive/locked", 54321, 0o600),
+            ("drive/closed", 0, 0o700),
+        ):
+            (folder / each).mkdir()
+            os.chown(folder / each, owner, owner)
+            (folder / each).chmod(mode)
+        bundle.write(folder / bundle.NAME)
+        done = subprocess.run(
+            [python_for_all(), "-I", "-S", "-c", AS_USER, str(folder / bundle.NAME), str(folder / "drive")],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+            user=54321,
+            group=54321,
+            extra_groups=[],
+            umask=0o077,
+        )
+        assert done.stderr == ""
+        opened, refused_ = done.stdout.replace("\r", "").strip().rsplit("\n", 1)
+        assert opened.startswith("{}")
+        assert f"[{folder}/drive/folder] [54321] [0077]" in opened
+        assert opened.count("Permission denied") == 2  # somebody else's folder, and the process that holds the terminal
+        assert refused_ == "{'failed': 'denied', 'target': False} {'failed': 'denied', 'target': False}"
