@@ -225,6 +225,7 @@ def the_rest(provider: Provider) -> None:
     sessions = provider.sessions
     session = Session("", "1", 0, Kind.WEB, "u", "l", None, 1, now)
     sessions.create(session, "token")
+    sessions.create(replace(session, job_id="", kind=Kind.SHELL, drive_id="1"), "another")
     opened = sessions.open("token", Kind.WEB, now)
     assert opened is not None
     sessions.by_cookie(sessions.give_cookie(opened), now)

@@ -60,6 +60,7 @@ STANDARD_LIBRARY_ONLY = (
     "users/file_failures.py",
     "users/file_jobs.py",
     "users/file_verbs.py",
+    "users/folder_shell.py",
     "users/pump.py",
     "slurm/pyslurm/child.py",
     "provider/rendering_child.py",

@@ -84,3 +84,8 @@ def check_drives(drives: Sequence[DriveRule], mapping: str) -> None:
                 f'drives[{number}]: with users.mapping = "service" all users would see the same files; use "table" or '
                 '"script", or drives with owner = "project"'
             )
+        if rule.terminal and mapping == "service":
+            raise ValueError(
+                f'drives[{number}]: with users.mapping = "service" a terminal would be a shell of the account that all users '
+                "share, on this host; leave terminal out"
+            )

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def m016_drives(db: "Database") -> None:
-    """Drives, transfers of files, and long changes of files, which UCloud shows as tasks."""
+    """Drives, transfers of files, long changes of files, which UCloud shows as tasks, and shells in folders of drives."""
     db.create_table(
         "drives",
         {
@@ -91,3 +91,7 @@ def m016_drives(db: "Database") -> None:
     db.execute("create unique index tasks_by_task_id on tasks (task_id) where task_id is not null")
     db.execute("create index tasks_unreported on tasks (id) where refusal is null and reported < changes")
     db.execute("create index tasks_over on tasks (ended_at) where ended_at is not null")
+    sessions = db.table("sessions")
+    sessions.transform(not_null={"job_id": False})
+    sessions.add_column("drive_id", str)  # UCloud's, of a shell that is of no job
+    sessions.add_column("parts", str)  # JSON: the names below the drive's folder

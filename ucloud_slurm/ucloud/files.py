@@ -141,6 +141,12 @@ class FilePage(Message):
     next: str | None
 
 
+class TerminalItem(Message):
+    """An item of openTerminalInFolder: the path of a folder. The drive does not come with it."""
+
+    folder: str
+
+
 class DownloadLink(Message):
     """Where a browser fetches a file."""
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ucloud_slurm.errors import Refused, one_line
-from ucloud_slurm.system import ipc
+from ucloud_slurm.system import ipc, terminal
 from ucloud_slurm.system.parts import PART
 from ucloud_slurm.users import file_verbs
 from ucloud_slurm.users.file_failures import KINDS
@@ -143,6 +143,16 @@ class AskedFiles(ABC):
             ours.close()
             raise
         return ours
+
+    def shell(self, folder: Place, cols: int, rows: int, *, within: float = QUICK_SECONDS) -> terminal.Terminal:
+        size = {key: min(max(value, 1), terminal.LARGEST_SIZE) for key, value in (("cols", cols), ("rows", rows))}
+        ours, theirs = packets()
+        try:
+            self._answer("shell", within, folder, None, theirs, **size)
+        except BaseException:
+            ours.close()
+            raise
+        return terminal.RemoteTerminal(ours)
 
     def _answer(
         self,

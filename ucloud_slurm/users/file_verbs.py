@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from ucloud_slurm.errors import InvalidRequestError
-from ucloud_slurm.system import beneath, listing, parts, placing
+from ucloud_slurm.system import beneath, listing, parts, placing, terminal
 from ucloud_slurm.system.trees import opened
-from ucloud_slurm.users import file_failures, file_jobs
+from ucloud_slurm.users import file_failures, file_jobs, folder_shell
 from ucloud_slurm.users.file_failures import FailureError, failure
 from ucloud_slurm.users.file_jobs import TRASH, At
 from ucloud_slurm.users.pump import Begin
@@ -82,8 +82,8 @@ def _is_key(value: object) -> bool:
     return isinstance(value, str) and _KEY.fullmatch(value) is not None
 
 
-def _is_count(value: object) -> bool:
-    return _is_number(value) and isinstance(value, int) and 1 <= value <= MOST_ROWS
+def _up_to(most: int) -> Check:
+    return lambda value: _is_number(value) and isinstance(value, int) and 1 <= value <= most
 
 
 def _one_of(*words: str) -> Check:
@@ -98,7 +98,7 @@ _PLACE: dict[str, Check] = {"root": is_root, "parts": are_parts}
 _POLICY: dict[str, Check] = {"policy": _one_of(*placing.POLICIES)}
 _FORMS: dict[str, dict[str, Check]] = {
     "list": _PLACE
-    | {"after": is_cursor, "most": _is_count, "by": _one_of("PATH", "MODIFIED_AT", "SIZE")}
+    | {"after": is_cursor, "most": _up_to(MOST_ROWS), "by": _one_of("PATH", "MODIFIED_AT", "SIZE")}
     | {"descending": _is_bool, "hidden": _is_bool},
     "stat": _PLACE,
     "read": _PLACE,
@@ -109,12 +109,13 @@ _FORMS: dict[str, dict[str, Check]] = {
     "make-folder": _PLACE | _POLICY | {"parents": _is_bool},
     "move": _PLACE | _POLICY | {"to_root": is_root, "to_parts": are_parts},
     "trash": _PLACE,
+    "shell": _PLACE | dict.fromkeys(("cols", "rows"), _up_to(terminal.LARGEST_SIZE)),
     "work": _PLACE
     | _POLICY
     | {"work": _one_of(file_jobs.COPY, file_jobs.MOVE, file_jobs.ERASE), "key": _is_key}
     | {"to_root": _or_none(is_root), "to_parts": _or_none(are_parts)},
 }
-WITH_SOCKET = frozenset({"read", "begin", "resume", "work"})
+WITH_SOCKET = frozenset({"read", "begin", "resume", "work", "shell"})
 
 
 def answer(message: Message, descriptors: Sequence[int], late: Callable[[], bool], launch: Launch) -> Message:
@@ -143,6 +144,10 @@ def answer(message: Message, descriptors: Sequence[int], late: Callable[[], bool
                 return _list(message, root, names, late)
             if verb in ("move", "trash"):
                 return _move(message, root, names) if verb == "move" else _trash(root, names)
+            if verb == "shell":
+                folder_shell.check(root, names)
+                launch(descriptors[0], folder_shell.begin(message["root"], names, message["cols"], message["rows"]))
+                return {}
             return _VERBS[verb](message, root, names, *descriptors)
     except file_failures.FAILURES as error:
         return file_failures.answer(failure(error))

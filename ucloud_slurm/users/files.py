@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from ucloud_slurm.errors import Refused
+from ucloud_slurm.system.terminal import Terminal
 
 QUICK_SECONDS = 3.0  # that UCloud waits for what is answered at once
 FINISH_SECONDS = 50.0  # for a file to be written to the disk (fsync(2)); a request to the runner has a minute
@@ -233,6 +234,13 @@ class FilesAs(Protocol):
         :param target: None for :data:`Work.ERASE`
         :param key: of the work, the same whenever it is begun again: what an earlier attempt left is deleted first
         :returns: a socket of packets (:mod:`ucloud_slurm.users.file_work`): progress, and then how it ended
+        """
+
+    def shell(self, folder: Place, cols: int, rows: int, *, within: float = QUICK_SECONDS) -> Terminal:
+        """Starts the user's login shell on a terminal, in a folder. It ends when the terminal is closed.
+
+        :param cols: of the terminal; the nearest possible size is taken
+        :raises TerminalError: it cannot be started
         """
 
 

@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from ucloud_slurm.errors import InvalidRequestError, Refused
@@ -36,6 +37,15 @@ class OwnFiles(AskedFiles):
 def _launch(descriptor: int, begin: Begin) -> None:
     channel = socket.socket(fileno=os.dup(descriptor))
     try:
-        threading.Thread(target=begin(channel), name="files", daemon=True).start()
+        rest = begin(channel)
+
+        def work() -> None:
+            with suppress(OSError):  # as in a process of its own: nobody reads any more
+                rest()
+
+        threading.Thread(target=work, name="files", daemon=True).start()
     except RuntimeError:  # no thread can be started: the reader sees that nothing came
         channel.close()
+    except BaseException:
+        channel.close()
+        raise

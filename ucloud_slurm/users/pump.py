@@ -39,17 +39,18 @@ def run_terminal(descriptor: int, argv: Sequence[str], env: Mapping[str, str], c
 
     def begin(channel: socket.socket) -> Callable[[], None]:
         command = terminal.start(argv, env, cols, rows)
-
-        def copy() -> None:
-            try:
-                copy_terminal(channel, command)
-            finally:
-                channel.close()
-                command.close()
-
-        return copy
+        return lambda: serve_terminal(channel, command)
 
     detach(descriptor, begin)
+
+
+def serve_terminal(channel: socket.socket, command: Terminal) -> None:
+    """Does :func:`copy_terminal`, and then closes both."""
+    try:
+        copy_terminal(channel, command)
+    finally:
+        channel.close()
+        command.close()
 
 
 def run_watch(descriptor: int, folder: str) -> None:

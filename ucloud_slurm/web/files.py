@@ -18,15 +18,17 @@ from ucloud_slurm.ucloud.files import (
     MoveItem,
     ProviderFile,
     RetrieveRequest,
+    TerminalItem,
     UploadItem,
     UploadLink,
 )
 from ucloud_slurm.ucloud.jobs import Bulk
-from ucloud_slurm.ucloud.responses import Answers, Nothing
+from ucloud_slurm.ucloud.responses import Answers, Nothing, ShellSession
 from ucloud_slurm.users.files import FileEntry, FileKind, SortBy
 from ucloud_slurm.web.file_changes import FileChanges
 from ucloud_slurm.web.places import Caller, Located
 from ucloud_slurm.web.routes import NOT_SUPPORTED, CallRegistry
+from ucloud_slurm.web.sessions import open_terminals
 from ucloud_slurm.web.transfers import download_links, upload_links
 
 LARGEST_PAGE = 500
@@ -62,6 +64,11 @@ def declare(provider: Provider, calls: CallRegistry, acting: Acting) -> None:
     def upload(bulk: Bulk[UploadItem]) -> Answers[UploadLink]:
         """Make links by which a browser sends files."""
         return Answers(responses=upload_links(provider, caller(), bulk.items))
+
+    @calls.call("POST", "jobs/openTerminalInFolder", takes=Bulk[TerminalItem], gives=Answers[ShellSession])
+    def terminals(bulk: Bulk[TerminalItem]) -> Answers[ShellSession]:
+        """Open shells in folders, where the drive has them."""
+        return Answers(responses=open_terminals(provider, caller(), bulk.items))
 
 
 def _reading(provider: Provider, calls: CallRegistry, caller: Callable[[], Caller]) -> None:

@@ -62,9 +62,12 @@ def declare(provider: Provider, calls: CallRegistry) -> None:
         """Refused: nothing can be taken from a job."""
         raise Refused("Nothing can be taken from a job of this provider; it ends with the job.", error_code=NOT_SUPPORTED)
 
+    if offered(provider):
+        return
+
     @calls.call("POST", "jobs/openTerminalInFolder", gives=None)
     def open_terminal() -> NoReturn:
-        """Refused: shells belong to jobs."""
+        """Refused: there are no folders."""
         raise Refused("This provider has no terminals in folders; start a job and open its shell.", error_code=NOT_SUPPORTED)
 
 

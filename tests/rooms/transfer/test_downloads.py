@@ -2,6 +2,7 @@
 
 import os
 import threading
+from base64 import b64encode
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -12,6 +13,7 @@ from tests.sandbox.core.web_files import ORIGIN, BlockedError
 from tests.support.drives import ADA, BOB, name_users
 from tests.support.file_world import FileWorld
 from ucloud_slurm.transfer import download as download_module
+from ucloud_slurm.users.own_files import OwnFiles
 
 pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
 DATA = bytes(range(256)) * 4096
@@ -221,6 +223,7 @@ class TestLimits:
         thread.join()
         assert got == [DATA]
         assert (answer.status_code, answer.headers["Retry-After"]) == (429, "60")
+        place.idle()  # the last byte comes before the place is free
         assert place.web.open(second).content == DATA  # it was not used up
 
 
@@ -230,3 +233,34 @@ def test_a_page_of_another_site_gets_nothing_that_it_could_read(place: FileWorld
     answer = place.web.open(link, {"Origin": "https://elsewhere.example.org"})
     assert "Access-Control-Allow-Origin" not in answer.headers
     assert ORIGIN not in answer.headers.values()
+
+
+def test_a_sparse_file_is_sent_with_zeros_for_its_holes(place: FileWorld) -> None:
+    size = 20_000_000
+    with (place.root / "sparse").open("wb") as file:
+        file.truncate(size)
+        file.seek(10_000_000)
+        file.write(b"here")
+    assert (place.root / "sparse").stat().st_blocks * 512 < size
+    answer = place.web.download(place.at("sparse"))
+    assert answer.headers["Content-Length"] == str(size)
+    assert answer.content == bytes(10_000_000) + b"here" + bytes(size - 10_000_004)
+
+
+def test_a_link_acts_as_the_user_who_asked_for_it_in_any_browser(place: FileWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else who has it gets what its user gets, once."""
+    (place.root / "a").write_bytes(DATA)
+    name_users(place.world, BOB)
+    link = place.web.files.download_link(ADA, place.at("a"))
+    asked: list[str] = []
+
+    def files(_provider: object, user: str) -> OwnFiles:
+        asked.append(user)
+        return OwnFiles()
+
+    monkeypatch.setattr("ucloud_slurm.provider.context.Provider.files", files)
+    hint = f"&usernameHint={b64encode(BOB.encode()).decode()}"
+    answer = requests.get(place.web.reach(link) + hint, headers={"UCloud-Username": BOB}, timeout=30)
+    assert (answer.content, asked) == (DATA, ["ada"])
+    assert requests.get(place.web.reach(link), timeout=30).status_code == 410
+    assert place.ended(link).username == ADA

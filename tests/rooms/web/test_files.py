@@ -359,3 +359,72 @@ def test_the_calls_about_files_are_described(world: World) -> None:
     kinds = description["components"]["schemas"]
     assert "Browse" in kinds["BrowseRequest"]["properties"]
     assert "icon" in kinds["FileStatus"]["properties"]
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("/{drive}/a/../b", "The path has a part that is empty, a dot or two dots."),
+        ("/{drive}/./b", "The path has a part that is empty, a dot or two dots."),
+        ("/{drive}//b", "The path has a part that is empty, a dot or two dots."),
+        ("/{drive}/a\0b", "The path contains a character that is not allowed."),
+        ("/{drive}/a\ud800b", "The request is not valid JSON: "),
+        ("/{drive}/" + "a" * 256, "The path has a name of more than 255 bytes."),
+        ("/{drive}/" + "\u20ac" * 86, "The path has a name of more than 255 bytes."),
+        ("/{drive}/" + "/".join(["a" * 200] * 21), "The path is longer than 4095 bytes."),
+    ],
+)
+def test_a_bad_path_is_refused_in_a_sentence(place: FileWorld, path: str, why: str) -> None:
+    core, path = place.world.core, path.format(drive=place.drive)
+    drive = core.drives.resolved(core.drives.get(place.drive), ADA)
+    item = {"id": path, "resolvedCollection": drive, "conflictPolicy": "REPLACE"}
+    good = {"resolvedOldCollection": drive, "resolvedNewCollection": drive, "conflictPolicy": "REPLACE"}
+    bodies: list[tuple[str, dict[str, Any]]] = [
+        ("browse", {"resolvedCollection": drive, "Browse": {"flags": {"path": path}}}),
+        ("retrieve", {"resolvedCollection": drive, "retrieve": {"flags": {}, "id": path}}),
+        ("createFolder", {"items": [item]}),
+        ("createUpload", {"items": [item | {"type": "FILE", "supportedProtocols": ["CHUNKED"]}]}),
+        ("createUpload", {"items": [item | {"type": "FOLDER", "supportedProtocols": ["WEBSOCKET"]}]}),
+        ("createDownload", {"items": [item]}),
+        ("trash", {"items": [item]}),
+        ("emptyTrash", {"items": [item]}),
+        ("move", {"items": [good | {"oldId": path, "newId": place.at("b")}]}),
+        ("move", {"items": [good | {"oldId": place.at("a"), "newId": path}]}),
+        ("copy", {"items": [good | {"oldId": path, "newId": place.at("b")}]}),
+        ("copy", {"items": [good | {"oldId": place.at("a"), "newId": path}]}),
+    ]
+    (place.root / "a").write_text("a")
+    for call, body in bodies:
+        with pytest.raises(CoreError) as refusal:
+            sent(place, call, body)
+        assert (refusal.value.status, str(refusal.value).startswith(f"400: {why}")) == (400, True), call
+    assert (place.names(), works(place)) == (["a"], [])
+
+
+def test_a_home_that_has_vanished_is_said_in_a_sentence(place: FileWorld) -> None:
+    (place.root / "a").write_text("a")
+    link = place.web.files.download_link(ADA, place.at("a"))
+    place.root.rename(place.root.parent / "elsewhere")
+    for verb, path in (("browse", ""), ("retrieve", "a"), ("trash", "a"), ("create_folder", "b"), ("download_link", "a")):
+        error = refused(place, verb, place.at(path))
+        assert (error.status, "does not exist on the cluster. Log in to the cluster once" in str(error)) == (404, True), verb
+    answer = place.web.open(link)
+    assert (answer.status_code, "Log in to the cluster once" in answer.text) == (404, True)
+    assert not place.root.exists()
+
+
+def test_a_project_that_one_has_left_is_closed(place: FileWorld) -> None:
+    """By UCloud, which knows the members; the provider acts with the rights that the account has then."""
+    name_project(place.world, "p1", BOB, ADA)
+    place.world.work(3600)
+    drive = place.world.core.drives.named("p-example/project/p1").id
+    folder = place.root.parents[1] / "projects/p1"
+    folder.mkdir(parents=True)
+    (folder / "a").write_text("a")
+    assert list(shown(place, f"/{drive}")) == ["a"]
+    place.world.core.directory.add_project("p1", {BOB: "PI"})
+    for verb in ("browse", "retrieve", "trash", "download_link", "upload_link"):
+        assert refused(place, verb, f"/{drive}/a").status == 403, verb

@@ -209,6 +209,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "make-folder": {"policy": "RENAME", "parents": True},
     "move": {"to_root": "/drive", "to_parts": ["b"], "policy": "REPLACE"},
     "trash": {},
+    "shell": {"cols": 80, "rows": 24},
     "work": {"work": "copy", "to_root": "/drive", "to_parts": ["b"], "policy": "REPLACE", "key": "0" * 16},
 }
 WRONG: dict[str, list[Any]] = {
@@ -216,6 +217,8 @@ WRONG: dict[str, list[Any]] = {
     "parts": [None, "a", [""], ["."], [".."], ["a/b"], ["a\0"], ["a" * 256], [5], [["a"]], ["a" * 255] * 17, {"a": 1}],
     "after": ["", 5, "x" * 401, []],
     "most": [0, -1, 501, True, 1.0, "5", None],
+    "cols": [0, -1, 1001, True, 1.0, "80", None],
+    "rows": [0, -1, 1001, True, 1.0, "24", None],
     "by": ["NAME", "", None, 5],
     "descending": [0, 1, None, "x"],
     "policy": ["rename", "", None, 5, []],

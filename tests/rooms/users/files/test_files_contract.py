@@ -504,3 +504,31 @@ def test_a_folder_whose_files_change_all_the_time_is_shown_to_an_end(own_drive: 
         now += 1
         for number in range(8):
             os.utime(own_drive.root / str(number), (now, now))
+
+
+def test_an_upload_replaces_a_name_and_not_what_has_another_name_too(drive: Drive) -> None:
+    """A hard link in the place of the target, also to what is not in the drive."""
+    (drive.root / "kept").write_text("old")
+    (drive.root / "target").hardlink_to(drive.root / "kept")
+    (drive.root / "secret").hardlink_to(drive.outside / "secret")
+    for name in ("target", "secret"):
+        assert drive.upload(name, data=b"new", policy=REPLACE) == name
+        assert (drive.root / name).read_text() == "new"
+    assert (drive.root / "kept").read_text() == "old"
+
+
+def test_a_name_that_is_no_utf_8_goes_with_its_folder(drive: Drive) -> None:
+    name = b"\xff\xfe"
+
+    def inside(*parts: str) -> list[bytes]:
+        return os.listdir(os.fsencode(drive.root.joinpath(*parts)))  # noqa: PTH208
+
+    (drive.root / "folder").mkdir()
+    (drive.root / "folder" / os.fsdecode(name)).write_text("data")
+    assert drive.work(Work.COPY, ("folder",), drive.at("copy")).problem is None
+    assert drive.files.move(drive.at("copy"), drive.at("moved"), REJECT) == "moved"
+    assert inside("folder") == inside("moved") == [name]
+    drive.files.trash(drive.at("folder"))
+    assert inside("Trash", "folder") == [name]
+    assert drive.work(Work.ERASE, ("Trash",)).problem is None
+    assert inside("Trash") == []

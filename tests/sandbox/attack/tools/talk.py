@@ -24,6 +24,7 @@ CHANNELS = (
     "begin",
     "resume",
     "work",
+    "shell",
 )  # requests that come with a socket for what is opened
 Place = str | list[Any]
 
