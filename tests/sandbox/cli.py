@@ -104,8 +104,8 @@ def status(cluster: "Cluster", json_: bool) -> None:
 def demo(cluster: "Cluster", keep: bool, era: str) -> None:
     """Play the three conversations of UCloud's developer guide with real jobs, side by side.
 
-    Then follow a log, open a shell, extend and suspend a job. Takes about five minutes. Exits with 0 only if
-    everything went as the guide says.
+    Then follow a log, open a shell, extend and suspend a job; with today's UCloud, send a file to a drive, have a job read
+    it, and fetch its result. Takes about five minutes. Exits with 0 only if everything went as it should.
     """
     from tests.sandbox.demo.play import Demo
 
