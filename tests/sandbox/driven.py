@@ -7,7 +7,7 @@ from tests.sandbox.core.web_files import WebFiles
 from tests.sandbox.processes import wait_until
 from tests.sandbox.site import Site
 
-PATIENCE = 60.0
+PATIENCE = 100.0
 PLENTY = 10**12
 
 

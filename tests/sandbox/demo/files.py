@@ -17,6 +17,7 @@ from tests.sandbox.installation import Installation
 from tests.sandbox.site import Site, SiteSettings
 
 PATIENCE = 60.0
+PASS_SECONDS = 1.0
 RESEARCHER, ACCOUNT = "Alice#1", "alice"
 HOME = {"name": "home", "title": "Home on the cluster", "local": "{home}"}
 FOLDER, INPUT, RESULT = "ucloud-demo", "sequence.txt", "reversed.txt"
@@ -37,31 +38,35 @@ class FilesScene:
         tables = {"jobs": {"folder": f"{{home}}/{FOLDER}/jobs"}}
         settings = SiteSettings(folder=folder, links={RESEARCHER: ACCOUNT}, drives=(HOME,), tables=tables)
         self._site = Site(cluster, self._core, installation, settings)
+        self._unit = self._drive = ""
+
+    def open(self) -> None:
+        """Starts the site, and waits until its researcher has a drive, which takes up to a minute.
+
+        :raises TimeoutError: there is no drive
+        """
+        self._clear()
+        self._core.start()
+        self._site.install()
+        self._site.start()
+        self._unit = self._site.serve_files()
+        self._drive = give_drive(self._site, self._core, RESEARCHER, every=PASS_SECONDS)
+
+    def close(self) -> None:
+        """Ends it; nothing of it stays in the home of its researcher."""
+        self._site.stop()
+        self._core.stop()
+        self._clear()
 
     def play(self) -> None:
-        """Plays it; nothing of it stays in the home of its researcher.
+        """Plays it on the site that was opened.
 
         :raises SandboxError: something did not go as it should
         :raises TimeoutError: something did not come
         """
-        self._clear()
-        self._core.start()
-        try:
-            self._site.install()
-            self._site.start()
-            self._scene(self._site.serve_files())
-            if self._core.protocol_errors:
-                raise SandboxError("; ".join(self._core.protocol_errors))
-        finally:
-            self._site.stop()
-            self._core.stop()
-            self._clear()
-
-    def _scene(self, unit: str) -> None:
-        core = self._core
-        drive = give_drive(self._site, core, RESEARCHER)
+        core, drive = self._core, self._drive
         self._say(f"drive {drive} of {RESEARCHER} is the home of {ACCOUNT}: {self._home}")
-        web = web_files(core, self._site, unit, RESEARCHER)
+        web = web_files(core, self._site, self._unit, RESEARCHER)
         lines = [f"{number:08d} {hashlib.sha256(str(number).encode()).hexdigest()[:44]}\n" for number in range(LINES)]
         sent, expected = "".join(lines).encode(), "".join(reversed(lines)).encode()
         core.create_folder(RESEARCHER, f"/{drive}/{FOLDER}")
@@ -79,6 +84,8 @@ class FilesScene:
         )
         if got != expected:
             raise SandboxError("what was downloaded is not what was expected")
+        if core.protocol_errors:
+            raise SandboxError("; ".join(core.protocol_errors))
 
     def _job(self, path: str) -> str:
         """Runs the job; gives the folder of its output, as UCloud knows it."""

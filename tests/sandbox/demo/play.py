@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.sandbox.cluster import Cluster
@@ -57,6 +59,13 @@ class Demo:
         self._say("")
         installation = Installation(self._cluster.folder / "product")
         installation.make()
+        with ThreadPoolExecutor(1) as beside, ExitStack() as stack:
+            files = self._begin_files(installation, beside, stack)
+            good = self._conversations(installation)
+            good = self._live(installation) and good
+            return (files is None or self._last("files", "A file that a job reads, and its result:", files, ACCOUNT)) and good
+
+    def _conversations(self, installation: Installation) -> bool:
         with Relay(self._cluster) as relay:
             conf = relay.conf_for(self._cluster, self._cluster.folder / "relay")
             reported = self._era.accounting == "quotas"
@@ -82,9 +91,7 @@ class Demo:
                 for scene in scenes:
                     scene.close()
                 self._cluster.run("scancel", f"--user={self._cluster.service_user}")
-        good = self._verdict(scenes)
-        good = self._live(installation) and good
-        return self._files(installation) and good
+        return self._verdict(scenes)
 
     def _scene(
         self, number: int, title: str, rows: Sequence[Row], installation: Installation, conf: Path | None = None
@@ -119,12 +126,22 @@ class Demo:
         """Whether files are played: earlier UClouds have no such calls here, and without root there are no researchers."""
         return self._era.name == "today" and bool(self._cluster.users)
 
-    def _files(self, installation: Installation) -> bool:
-        """A file goes into a drive, and a result comes out of it."""
+    def _begin_files(
+        self, installation: Installation, beside: ThreadPoolExecutor, stack: ExitStack
+    ) -> Callable[[], None] | None:
+        """Opens the scene of files while others play; gives what plays it, or None where it is not played."""
         if not self._has_files:
-            return True
+            return None
         scene = FilesScene(self._cluster, installation, self._era, lambda line: self._say(f"files           | {line}"))
-        return self._last("files", "A file that a job reads, and its result:", scene.play, ACCOUNT)
+        stack.callback(scene.close)
+        opened = beside.submit(scene.open)
+        stack.callback(wait, [opened])
+
+        def play() -> None:
+            opened.result()
+            scene.play()
+
+        return play
 
     def _last(self, name: str, title: str, play: Callable[[], None], account: str) -> bool:
         """One of the scenes after the guide's.
