@@ -4,6 +4,7 @@ import sqlite3
 
 from tests.sandbox.core import SimulatedCore
 from tests.sandbox.core.web_files import WebFiles
+from tests.sandbox.errors import SandboxError
 from tests.sandbox.processes import wait_until
 from tests.sandbox.site import Site
 
@@ -16,9 +17,12 @@ def give_drive(site: Site, core: SimulatedCore, user: str, *, every: float = 0.5
 
     :param every: seconds from pass to pass
     :returns: UCloud's id of the drive
+    :raises SandboxError: UCloud does not take the products
     :raises TimeoutError: there is none
     """
-    site.cli("products", "sync", "--yes")
+    synced = site.cli("products", "sync", "--yes", check=False)
+    if synced.returncode:
+        raise SandboxError(f"the products are not synced: {synced.stdout}{synced.stderr}")
     core.retrieve_drive_products()
     core.directory.add_user(user)
     core.accounts.set_quota(PLENTY, user)

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.sandbox import nginx, packages
 from tests.sandbox.bench.programs import Http
-from tests.sandbox.bench.stage import OWNER, Scene, Stage
+from tests.sandbox.bench.stage import OWNER, PRODUCT, RUNNING, Scene, Stage
 from tests.sandbox.core.files import UploadLink
 from tests.sandbox.driven import give_drive
 from tests.sandbox.errors import SandboxError
@@ -21,6 +21,8 @@ from tests.sandbox.site import free_port
 
 ACCOUNT = "alice"
 AT_ONCE = 110
+# As UCloud has them: with drives, all products are synchronised.
+PRODUCTS = tuple({key: each[key] for key in ("id", "category", "partition")} for each in (PRODUCT, RUNNING))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def drive_scene(stage: Stage) -> Iterator[DriveScene]:
     }
     drives = ({"name": "bench", "title": "Bench", "local": f"{base}/{{user}}"},)
     try:
-        with stage.scene("files", links={OWNER: ACCOUNT}, tables=tables, drives=drives) as scene:
+        with stage.scene("files", links={OWNER: ACCOUNT}, tables=tables, drives=drives, products=PRODUCTS) as scene:
             unit = scene.site.serve_files()
             text = _nginx(port, static, scene.site.url, unit, folder)
             place = scene.site.folder.parent / f"{scene.site.folder.name}-nginx"

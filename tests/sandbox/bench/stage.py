@@ -85,6 +85,7 @@ class Stage:
         links: Mapping[str, str] | None = None,
         tables: Tables | None = None,
         drives: Sequence[Mapping[str, Any]] = (),
+        products: Sequence[Mapping[str, Any]] = (PRODUCT, RUNNING),
     ) -> Iterator["Scene"]:
         """A new site that runs, with a new Core. Afterwards all of it is gone, and its jobs too.
 
@@ -92,6 +93,7 @@ class Stage:
         :param links: see :class:`SiteSettings`
         :param tables: see there
         :param drives: see there
+        :param products: see there
         """
         folder = self.cluster.folder / "sites" / f"bench-{name}-{os.getpid()}"
         core = SimulatedCore(provider="example", era=self.era)
@@ -100,7 +102,7 @@ class Stage:
         settings = SiteSettings(
             folder=folder,
             workers=2,
-            products=(PRODUCT, RUNNING),
+            products=products,
             links=links or {},
             drives=drives,
             tables={"slurm": {"backend": self.backend}} | dict(tables or {}),
