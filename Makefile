@@ -54,6 +54,7 @@ outage: venv  ## Stop and kill every part while a thousand jobs live, and try bu
 bench: venv  ## Measure everything beside Slurm's bare commands, and write it into the documentation (about ten minutes).
 	@$(PIP) install --use-pep517 --editable '.[bench]'
 	$(BIN)/python -m tests.sandbox bench --out $(MEASURED)
+	$(BIN)/python -m tests.sandbox bench --only files --out $(MEASURED)
 	$(BIN)/python -m tests.sandbox plots $(MEASURED)
 	$(BIN)/python -m docs.generate
 

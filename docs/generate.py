@@ -24,6 +24,7 @@ from sqlite_utils import Database
 from tests.rooms.test_rooms import HOUSE, MAY_IMPORT
 from tests.sandbox.bench import pages as bench_pages
 from tests.sandbox.bench import plots
+from tests.sandbox.bench.rows import Report
 from tests.sandbox.cli import sandbox
 from ucloud_slurm import config, errors
 from ucloud_slurm.app import create_app
@@ -399,10 +400,12 @@ def metrics() -> str:
 
 def measured() -> str:
     """The tables of what was measured, and the plots."""
-    reports = plots.read(DOCS / "measured")
+    reports = [(_BACKENDS[each.backend], each) for each in plots.read(DOCS / "measured")]
+    if (DOCS / "measured" / "files.json").exists():
+        reports.append(("Files", Report.read(DOCS / "measured" / "files.json")))
     parts = [] if reports else [bench_pages.NOTHING]
-    for report in reports:
-        parts.append(heading(_BACKENDS[report.backend], "~"))
+    for title, report in reports:
+        parts.append(heading(title, "~"))
         parts.append(escaped(bench_pages.where(report)))
         parts.append(table(bench_pages.HEAD, bench_pages.cells(report), bench_pages.WIDTHS))
         parts += [escaped(sentence) for sentence in bench_pages.failures(report)]

@@ -284,9 +284,12 @@ class Poller:
         uses = [changes.use_of(run) for run in ended]
         used = charges.total(uses, accounting.tariff) if accounting else None
         log.info("job %s: Slurm job %s has ended: %s", row.id, row.slurm_id, own[-1].state_text)
-        ran = row.visible_to_ucloud and row.state is JobState.IN_QUEUE and any(run.started and run.elapsed for run in own)
+        queued = row.visible_to_ucloud and row.state is JobState.IN_QUEUE
+        ran = queued and any(run.started and run.elapsed for run in own)
         # It ran and ended between two polls: UCloud hears both, in order.
         running = JobUpdate(JobState.RUNNING, "The job is now running.", output_folder=self._folder(row)) if ran else None
+        if queued and not ran and any(run.started for run in own):  # for less than a second
+            update = replace(update, output_folder=self._folder(row))
         with provider.store.writing():
             provider.charges.record_runs(ended)
             seen = Observation(slurm_state=own[-1].state_text, submitted_at=own[0].submitted)

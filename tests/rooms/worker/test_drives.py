@@ -350,6 +350,16 @@ def test_a_running_job_shows_its_folder_in_the_home_drive(world: World) -> None:
     assert world.core.job(job_id).output_folder == f"/{home(world).id}/jobs/{job_id}"
 
 
+def test_a_job_that_ended_within_a_second_shows_its_folder_too(world: World) -> None:
+    prepared(world)
+    job_id = world.submit(owner=ADA)
+    world.model.begin_run(world.slurm(job_id))
+    world.model.end(world.slurm(job_id))
+    world.work(60)
+    assert world.core.job(job_id).state == "SUCCESS"
+    assert world.core.job(job_id).output_folder == f"/{home(world).id}/jobs/{job_id}"
+
+
 def test_a_drive_that_is_registered_later_shows_the_folder_of_a_job_that_runs(world: World) -> None:
     job_id = world.submit(owner=ADA)
     world.model.begin_run(world.slurm(job_id))
