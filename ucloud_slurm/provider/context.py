@@ -38,17 +38,15 @@ from ucloud_slurm.system import deadline
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.executor import FairExecutor
 from ucloud_slurm.ucloud.eras import ERAS, Era
-from ucloud_slurm.users.files import FilesAs
 from ucloud_slurm.users.impersonation import Impersonation, OwnAccount, RunnerClient
 from ucloud_slurm.users.mapping import Mapping, Table
-from ucloud_slurm.users.own_files import OwnFiles
-from ucloud_slurm.users.runner_files import RunnerFiles
 from ucloud_slurm.users.script import Script
 from ucloud_slurm.users.service import Service
 
 if TYPE_CHECKING:
     from ucloud_slurm.ucloud.core import Core
     from ucloud_slurm.ucloud.tokens import TokenCheck
+    from ucloud_slurm.users.files import FilesAs
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +148,11 @@ class Provider:
         mode = self.config.accounting.mode
         return mode == "report-usage" or (mode == "auto" and self.era.reports_usage)
 
+    @property
+    def offers_drives(self) -> bool:
+        """Whether users see drives of this provider."""
+        return bool(self.config.drives) and self.era.has_drives
+
     def job_paths(self, row: OpenJob) -> JobPaths:
         """The folder of a job and the files in it.
 
@@ -161,8 +164,12 @@ class Provider:
         """Impersonation of a user: here, or through the runner."""
         return OwnAccount() if user == self.account else RunnerClient(self.config.users.runner, user)
 
-    def files(self, user: str) -> FilesAs:
+    def files(self, user: str) -> "FilesAs":
         """The files of a user: here, or through the runner."""
+        # Passes of the worker start without these.
+        from ucloud_slurm.users.own_files import OwnFiles
+        from ucloud_slurm.users.runner_files import RunnerFiles
+
         return OwnFiles() if user == self.account else RunnerFiles(self.config.users.runner, user)
 
     def close(self) -> None:

@@ -51,11 +51,6 @@ class UnknownDriveError(NotFound):
     """This provider has no such drive, or no longer."""
 
 
-def offered(provider: Provider) -> bool:
-    """Whether users see drives of this provider."""
-    return bool(provider.config.drives) and provider.era.has_drives
-
-
 def resolve(provider: Provider, path: DrivePath, acting: str, within: float | None = None) -> ResolvedPlace:
     """The place that a path means, by the table of drives; a drive that is not in it is looked up at UCloud.
 
@@ -155,7 +150,7 @@ def roots_of_job(provider: Provider, job: Job, lookup: Lookup, identity: Identit
     :raises CoreUnavailableError: UCloud had to be asked for a drive and did not answer
     :raises IdentityUnavailableError: the mapping had to be asked and did not answer
     """
-    if not offered(provider):
+    if not provider.offers_drives:
         return []
     found: dict[str, DriveRoot] = {}
     owner = job.owner.created_by
@@ -180,7 +175,7 @@ def roots_of_job(provider: Provider, job: Job, lookup: Lookup, identity: Identit
 
 def output_folder(provider: Provider, row: OpenJob) -> str | None:
     """UCloud's path of a job's folder in a drive of its owner's or its project's; None where it is in no drive yet."""
-    drives = provider.drives.of_owner(row.owner, row.project) if offered(provider) and not row.external else []
+    drives = provider.drives.of_owner(row.owner, row.project) if provider.offers_drives and not row.external else []
     if not drives:
         return None
     try:

@@ -65,8 +65,7 @@ class Application:
 
 
 def _answer(exchange: Exchange, problem: Problem) -> list[bytes]:
-    """An error, where the head of an answer is not out yet. A client that sends still reads it."""
+    """An error, where the head of an answer is not out yet."""
     if exchange.answered:
         return []
-    exchange.drain()
     return exchange.page(problem.status, "This did not work", problem.why)

@@ -117,7 +117,7 @@ class Exchange:
             self._unread -= len(piece)
             yield piece
 
-    def drain(self) -> None:
+    def _drain(self) -> None:
         """Reads what is left of the body: a connection that is closed before loses its answer."""
         if self._unread <= LARGEST_DRAINED_BYTES:
             for _ in self.body():
@@ -134,7 +134,8 @@ class Exchange:
         return self._start(f"{status} {HTTPStatus(status).phrase}", every)
 
     def answer(self, status: int, content_type: str, text: str, headers: Sequence[Header] = ()) -> list[bytes]:
-        """A whole answer."""
+        """A whole answer, also for a client that is still sending."""
+        self._drain()
         body = text.encode()
         self._begin(status, [("Content-Type", content_type), ("Content-Length", str(len(body))), *headers])
         return [] if self.verb == "HEAD" else [body]

@@ -6,7 +6,6 @@ from flask import request
 
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.drives import offered
 from ucloud_slurm.store.breaker import SLURM, UCLOUD
 from ucloud_slurm.ucloud.jobs import AclUpdate, Bulk, ExtendItem, Job, JobItem, Principal, SessionItem, UserName, Welcome
 from ucloud_slurm.ucloud.products import ProductReference
@@ -46,7 +45,7 @@ def declare(provider: Provider) -> CallRegistry:
     _jobs(provider, calls)
     _control(provider, calls)
     _integration(provider, calls)
-    if offered(provider):
+    if provider.offers_drives:
         drives.declare(provider, calls)
         files.declare(provider, calls, lambda: acting_user(provider))
     unsupported.declare(provider, calls)

@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 from ucloud_slurm.errors import Problem, Refused
 from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.drives import offered
 from ucloud_slurm.ucloud.jobs import Bulk, FormOpened, Job, KeyUploaded
 from ucloud_slurm.ucloud.responses import Answers, DynamicParameters, Nothing
 from ucloud_slurm.web.routes import NOT_SUPPORTED, CallRegistry
@@ -28,7 +27,7 @@ ABSENT_PRODUCTS = {
 def declare(provider: Provider, calls: CallRegistry) -> None:
     """Declares them."""
     for path, what in ABSENT_PRODUCTS.items():
-        if path == "files/collections" and offered(provider):
+        if path == "files/collections" and provider.offers_drives:
             continue
         calls.call("GET", f"{path}/retrieveProducts", gives=Answers[Nothing], summary=f"The {what}: none.")(_no_products)
 

@@ -16,7 +16,6 @@ from ucloud_slurm.bridge.usage import Accounting
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Problem
 from ucloud_slurm.provider.billing import accounting_of, bill
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.drives import offered, output_folder
 from ucloud_slurm.provider.identity import accounting_is_complete, by_number, identity_of, record_of
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
@@ -192,7 +191,9 @@ class Poller:
     def _folder(self, row: OpenJob) -> str | None:
         """UCloud's path of the job's folder, if a drive or ``[[files]]`` has one."""
         provider = self._provider
-        if offered(provider):
+        if provider.offers_drives:
+            from ucloud_slurm.provider.drives import output_folder  # a pass without drives starts without it
+
             return output_folder(provider, row)
         if row.external or not provider.config.files:
             return None

@@ -11,7 +11,6 @@ from enum import Enum
 
 from ucloud_slurm.provider.cancellation import stop_marked, stop_requeued
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.drives import offered
 from ucloud_slurm.provider.linking import deliver_link_changes
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.reconciliation import confirm, reconcile
@@ -109,7 +108,7 @@ def _pass(provider: Provider) -> bool:
         whole &= enforce_wallets(provider, provider.jobs.open(cluster), queue, asked)
     whole &= deliver_link_changes(provider)
     whole &= report_tasks(provider)
-    if offered(provider):
+    if provider.offers_drives:
         from ucloud_slurm.worker.drives import register_drives
 
         whole &= register_drives(provider, look=_is_new_minute(provider))
