@@ -61,7 +61,7 @@ def declare(provider: Provider, calls: CallRegistry) -> None:
         """Refused: nothing can be taken from a job."""
         raise Refused("Nothing can be taken from a job of this provider; it ends with the job.", error_code=NOT_SUPPORTED)
 
-    if offered(provider):
+    if provider.offers_drives:
         return
 
     @calls.call("POST", "jobs/openTerminalInFolder", gives=None)
