@@ -3,8 +3,8 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 
 from ucloud_slurm.system import beneath
 
@@ -117,14 +117,15 @@ class Copy:
         try:
             if depth == 0:
                 self._made = _identity(os.fstat(target))
-            for name in entries(source):
-                self._step(0, 0)
-                try:
-                    child = self._entry(source, name, target, name, depth + 1)
-                except FileNotFoundError:  # of the source: it has gone meanwhile
-                    continue
-                if child is not None:
-                    os.close(child)
+            with closing(entries(source)) as names:
+                for name in names:
+                    self._step(0, 0)
+                    try:
+                        child = self._entry(source, name, target, name, depth + 1)
+                    except FileNotFoundError:  # of the source: it has gone meanwhile
+                        continue
+                    if child is not None:
+                        os.close(child)
             changing = beneath.reopen(target, os.O_RDONLY)
             try:
                 _keep(changing, status)
@@ -184,16 +185,17 @@ def erase_contents(folder: int, step: Step, depth: int = 0) -> int:
     try:
         while True:  # some file systems leave names out where others are deleted meanwhile
             seen = failed = 0
-            for name in entries(descriptor):
-                seen += 1
-                failed += _erase(descriptor, name, step, depth)
+            with closing(entries(descriptor)) as names:
+                for name in names:
+                    seen += 1
+                    failed += _erase(descriptor, name, step, depth)
             if failed >= seen:
                 return failed
     finally:
         os.close(descriptor)
 
 
-def entries(folder: int) -> Iterator[bytes]:
+def entries(folder: int) -> Generator[bytes, None, None]:
     """The names in a folder that is open for reading, as they come.
 
     :raises OSError: of readdir(3)

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 
 from ucloud_slurm.errors import Conflict, NotFound, Problem, Refused
 from ucloud_slurm.store.transfers import Transfer, TransferKind, TransferOutcome
-from ucloud_slurm.transfer.exchange import Exchange, number
+from ucloud_slurm.transfer.exchange import ClientGoneError, Exchange, number
 from ucloud_slurm.transfer.unit import GoneError, Unit
 from ucloud_slurm.users.asked_files import FilesNotAnsweringError
 from ucloud_slurm.users.file_problems import problem_of
-from ucloud_slurm.users.files import ConflictPolicy, FileKind, FilesAs, OpenedPart, Place
+from ucloud_slurm.users.files import ConflictPolicy, FileEntry, FileKind, FilesAs, OpenedPart, Place
 
 LARGEST_CHUNK_BYTES = 20 * 1000 * 1000  # browsers send 16 000 000; nginx takes no more than this
 FAILED_KEEP_SECONDS = 3600.0  # for which what came is kept where there is no space for more: it takes space, too
 ALLOWED_HEADERS = "chunked-upload-token, chunked-upload-offset, chunked-upload-total-size, ucloud-username"
 PREFLIGHT_SECONDS = 600
+NOTHING_CAME = "Nothing of it has come within a minute. The file of this name, which is not empty, stays until something comes."
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,8 @@ class _ChunkedUpload:
                 self._unit.parts.keep(transfer.token, part.descriptor, transfer.local_user)
             else:
                 self._unit.parts.close(part.descriptor, transfer.local_user)
+        if written < chunk.length:
+            raise ClientGoneError("the chunk ends before its end")
 
     def _opened(self, chunk: Chunk) -> OpenedPart:
         transfer = self._transfer
@@ -141,22 +144,21 @@ class _ChunkedUpload:
                     raise Conflict("What came of this file is not there any more. Please begin the upload again.") from None
         if part is None:
             part = files.begin(place, self._policy(place), parents=False)
-        if not goes_on or transfer.part != part.name or transfer.used_at is None:
-            self._transfer = self._transfers.begin(transfer, part.name, chunk.total, self._now)
+        if not goes_on or transfer.part != part.name or transfer.size is None:
+            try:
+                self._transfer = self._transfers.begin(transfer, part.name, chunk.total, self._now)
+            except BaseException:
+                self._unit.parts.close(part.descriptor, transfer.local_user)
+                raise
         return part
 
     def _policy(self, place: Place) -> ConflictPolicy:
         """A file of which nothing came for a while is an empty one by now, which what came late replaces."""
-        if self._transfer.outcome is TransferOutcome.EMPTY and self._is_still_empty(place):
-            return ConflictPolicy.REPLACE
+        if self._transfer.outcome is TransferOutcome.EMPTY:
+            found = _found(self._unit.files(self._transfer), place)
+            if found is not None and _is_empty(found):
+                return ConflictPolicy.REPLACE
         return ConflictPolicy(self._transfer.policy or ConflictPolicy.RENAME)
-
-    def _is_still_empty(self, place: Place) -> bool:
-        try:
-            found = self._unit.files(self._transfer).stat(place)
-        except NotFound:
-            return False
-        return found.kind is FileKind.FILE and found.size == 0
 
     def _write(self, part: OpenedPart, chunk: Chunk, body: Iterable[bytes]) -> int:
         """Writes what comes of a chunk; returns how many bytes that were.
@@ -217,8 +219,10 @@ def finished(files: FilesAs, place: Place, part: str, policy: ConflictPolicy, si
 def finish_empty(unit: Unit, transfer: Transfer) -> None:
     """Ends an upload of which nothing came as an empty file: browsers send nothing for one.
 
-    :raises Problem: it cannot be made
-    :raises NotNow: it cannot be made at the moment; the upload stays as it is
+    That nothing came is no reason to replace what somebody has written: such a file stays, and the upload is still open.
+
+    :raises Problem: it cannot be made; with a status of 500 or more the upload stays as it is, so does it with :class:`NotNow`
+    :raises NotNow: it cannot be made at the moment
     """
     transfers, now = unit.provider.transfers, unit.provider.now()
     if not unit.parts.enter(transfer.token):
@@ -228,13 +232,31 @@ def finish_empty(unit: Unit, transfer: Transfer) -> None:
         if found is None or found.part is None or found.used_at is not None or found.ended_at is not None:
             return
         try:
-            policy = ConflictPolicy(found.policy or ConflictPolicy.RENAME)
-            name = finished(unit.files(found), unit.checked(found), found.part, policy, 0)
-        except Problem:
-            transfers.use(found, now, now)  # what is left is deleted
+            files, place, policy = unit.files(found), unit.checked(found), ConflictPolicy(found.policy or ConflictPolicy.RENAME)
+            there = _found(files, place) if policy is ConflictPolicy.REPLACE else None
+            if there is not None and not _is_empty(there):
+                transfers.use(found, now, found.expires_at)
+                unit.record(found, "nothing came, and the file that is there stays", 0)
+                unit.report_failure(found, NOTHING_CAME)
+                return
+            name = finished(files, place, found.part, policy, 0)
+        except Problem as problem:
+            if problem.status < 500:
+                transfers.use(found, now, now)  # what is left is deleted
             raise
         transfers.use(found, now, found.expires_at)
         transfers.end(found, TransferOutcome.EMPTY, now, 0, name)
         unit.record(found, "empty", 0)
     finally:
         unit.parts.leave(transfer.token)
+
+
+def _found(files: FilesAs, place: Place) -> FileEntry | None:
+    try:
+        return files.stat(place)
+    except NotFound:
+        return None
+
+
+def _is_empty(entry: FileEntry) -> bool:
+    return entry.kind is FileKind.FILE and entry.size == 0

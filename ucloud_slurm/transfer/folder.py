@@ -7,11 +7,12 @@ closed: the browser shows how many came. The reasons are in a task that has fail
 import os
 import secrets
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from ucloud_slurm.errors import Problem, StorageFullError
-from ucloud_slurm.store.transfers import Transfer, TransferKind, Transfers, hashed
+from ucloud_slurm.errors import NotNow, Problem, StorageError, StorageFullError
+from ucloud_slurm.store.transfers import PROGRESS_SECONDS, Transfer, TransferKind, Transfers, hashed
 from ucloud_slurm.transfer.chunked import finished, write_at
 from ucloud_slurm.transfer.folder_contents import FolderContents
 from ucloud_slurm.transfer.messages import (
@@ -30,6 +31,7 @@ from ucloud_slurm.users.files import ConflictPolicy, FilesAs, OpenedPart, Place,
 
 AT_ONCE = 8  # files that the browser is asked for at a time; each has a descriptor
 MOST_LISTED = 20_000  # files that are announced and not done; browsers announce about 5000
+MOST_LISTED_BYTES = 8 * 1024 * 1024  # of their paths
 MOST_NAMED = 5  # failures in the sentence for the user
 
 
@@ -47,6 +49,7 @@ class _Coming:
 class FolderUpload:
     """One upload: takes the messages of the browser, and gives those for it.
 
+    :param until: until when a part that is written now is not one that nobody continues
     :ivar done: bytes of files that are whole
     :ivar completed: files that are whole, or were not needed
     :ivar failures: sentences about files that are not there
@@ -54,14 +57,16 @@ class FolderUpload:
     :ivar full: nothing more can be written
     """
 
-    def __init__(self, transfer: Transfer, files: FilesAs, target: Place, rows: Transfers) -> None:
+    def __init__(self, transfer: Transfer, files: FilesAs, target: Place, rows: Transfers, until: Callable[[], float]) -> None:
         self._transfer = transfer
         self._files = files
         self._target = target
         self._rows = rows
+        self._until = until
         self._policy = ConflictPolicy(transfer.policy or ConflictPolicy.RENAME)
         self._contents = FolderContents(files)
         self._waiting: deque[ListedFile] = deque()
+        self._waiting_bytes = 0  # of their paths
         self._coming: dict[int, _Coming] = {}
         self._failed_ids: set[int] = set()
         self._next_id = 0
@@ -98,8 +103,9 @@ class FolderUpload:
     def _answers(self, before: int) -> Iterator[bytes]:
         while self._waiting and len(self._coming) < AT_ONCE and not self.full:
             listed = self._waiting.popleft()
+            self._waiting_bytes -= len(listed.path)
             target = Place(self._target.root, (*self._target.parts, *listed.parts))
-            if listed.parts and self._policy is not ConflictPolicy.REJECT and self._contents.has(target, listed):
+            if listed.path and self._policy is not ConflictPolicy.REJECT and self._contents.has(target, listed):
                 self.completed += 1
                 yield answer(UploadOp.SKIP, listed.id)
             else:
@@ -112,12 +118,13 @@ class FolderUpload:
         for listed in files:
             if listed.id != self._next_id:
                 raise UploadProtocolError("the numbers of the files have a gap")
-            if bool(listed.parts) is not (self._transfer.kind is TransferKind.FOLDER):
+            if bool(listed.path) is not (self._transfer.kind is TransferKind.FOLDER):
                 raise UploadProtocolError("a file has a path that does not fit to the upload")
             self._next_id += 1
         self.listed += len(files)
         self._waiting.extend(files)
-        if len(self._waiting) > MOST_LISTED:
+        self._waiting_bytes += sum(len(listed.path) for listed in files)
+        if len(self._waiting) > MOST_LISTED or self._waiting_bytes > MOST_LISTED_BYTES:
             raise UploadProtocolError("too many files are announced")
 
     def _data(self, message: FileData) -> None:
@@ -141,20 +148,27 @@ class FolderUpload:
             raise UploadProtocolError("a file is longer than announced")
         write_at(coming.part.descriptor, data, coming.received)
         coming.received += len(data)
+        self._keep_alive(coming)
         if coming.received == coming.listed.size:
             self._finish(coming, coming.part)
 
+    def _keep_alive(self, coming: _Coming) -> None:
+        until = self._until()
+        if coming.row is not None and until - coming.row.expires_at >= PROGRESS_SECONDS:
+            self._rows.progress(coming.row, coming.received, until)
+            coming.row = replace(coming.row, expires_at=until)
+
     def _kept(self, target: Place, part: OpenedPart) -> Transfer:
         """Notes the part in the database, from where it is deleted if this process dies."""
-        row = replace(
-            self._transfer, token=hashed(secrets.token_hex(16)), kind=TransferKind.PART, parts=target.parts, part=part.name
-        )
+        token, until = hashed(secrets.token_hex(16)), self._until()
+        row = replace(self._transfer, token=token, kind=TransferKind.PART, parts=target.parts, part=part.name, expires_at=until)
         self._rows.keep_part(row)
         return row
 
     def _finish(self, coming: _Coming, part: OpenedPart) -> None:
         listed = coming.listed
         finished(self._files, coming.target, part.name, self._policy, listed.size, listed.modified_ms)
+        self._closed(coming)
         self._forget(coming)
         self.completed += 1
         self.done += listed.size
@@ -177,24 +191,28 @@ class FolderUpload:
         self._drop(coming)
 
     def _drop(self, coming: _Coming) -> None:
-        part, row = coming.part, coming.row
-        self._coming.pop(coming.listed.id, None)
+        part = self._closed(coming)
         if part is None:
             return
-        os.close(part.descriptor)
         try:
             self._files.drop(coming.target, part.name)
-        except Problem:
+        except (Problem, NotNow):
             return  # it is deleted later
-        if row is not None:
-            self._rows.forget_part(row)
+        self._forget(coming)
+
+    def _closed(self, coming: _Coming) -> OpenedPart | None:
+        """Closes what a file was written to, once: the number may soon be that of another file."""
+        self._coming.pop(coming.listed.id, None)
+        part, coming.part = coming.part, None
+        if part is not None:
+            with suppress(OSError):  # what counts was written to the disk
+                os.close(part.descriptor)
+        return part
 
     def _forget(self, coming: _Coming) -> None:
-        self._coming.pop(coming.listed.id, None)
-        if coming.part is not None:
-            os.close(coming.part.descriptor)
         if coming.row is not None:
-            self._rows.forget_part(coming.row)
+            with suppress(StorageError):  # it is looked for once more, later
+                self._rows.forget_part(coming.row)
 
     def close(self) -> None:
         """The connection has ended: what is not whole is deleted."""

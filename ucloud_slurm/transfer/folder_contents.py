@@ -9,6 +9,7 @@ from ucloud_slurm.users.files import FileEntry, FileKind, FilesAs, Place, SortBy
 PAGE = 500
 MOST_ENTRIES = 10_000  # of a folder; of a larger one each file is looked at by itself
 MOST_FOLDERS = 32  # that are remembered
+MOST_NAMES = 50_000  # that are remembered, of all of them
 SAME_MILLISECONDS = 1000  # some file systems keep whole seconds
 
 _Contents = dict[str, tuple[int, int]]
@@ -31,11 +32,14 @@ class FolderContents:
         folder = target.parent
         if folder not in self._known:
             self._known[folder] = self._read(folder)
-            if len(self._known) > MOST_FOLDERS:
+            while len(self._known) > MOST_FOLDERS or (len(self._known) > 1 and self._remembered() > MOST_NAMES):
                 self._known.popitem(last=False)
         contents = self._known[folder]
         found = self._stat(target) if contents is None else contents.get(target.name)
         return found is not None and found[0] == listed.size and abs(found[1] - listed.modified_ms) < SAME_MILLISECONDS
+
+    def _remembered(self) -> int:
+        return sum(len(contents or ()) for contents in self._known.values())
 
     def _read(self, folder: Place) -> _Contents | None:
         found: _Contents = {}

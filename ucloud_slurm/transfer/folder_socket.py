@@ -39,13 +39,14 @@ def folder_socket(unit: Unit, exchange: Exchange) -> list[bytes]:
     with unit.admission.admit(transfer.username):
         target, files = unit.checked(transfer), unit.files(transfer)
         now = unit.provider.now()
-        until = now + unit.provider.config.transfers.resume
+        resume = unit.provider.config.transfers.resume
+        until = now + resume
         if not transfers.use(transfer, now, until):
             raise Conflict("This link has been used. Please begin the upload again at UCloud.")
         transfer = replace(transfer, used_at=now, expires_at=until)
         accept = generate_accept_token(key.encode("latin-1", "replace")).decode()
         exchange.head(101, [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)])
-        upload = FolderUpload(transfer, files, target, transfers)
+        upload = FolderUpload(transfer, files, target, transfers, lambda: unit.provider.now() + resume)
         _serve(unit, sock, transfer, upload)
     return []
 

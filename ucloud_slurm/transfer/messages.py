@@ -36,14 +36,19 @@ class UploadProtocolError(Exception):
 class ListedFile:
     """A file that the browser would send.
 
-    :ivar parts: the names of its path; none where one file is uploaded, whose path is known
     :ivar modified_ms: None where the browser gives no usable time
+    :ivar path: UTF-8; empty where one file is uploaded, whose path is known
     """
 
     id: int
     size: int
     modified_ms: int | None
-    parts: tuple[str, ...]
+    path: bytes
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of its path. Thousands wait, so that these are not kept."""
+        return tuple(self.path.decode().split("/")) if self.path else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,8 @@ class UploadMessages:
         :raises UploadProtocolError: it has something else in it
         """
         if self._chunk is not None:
-            yield FileData(self._chunk, data)
+            if data:  # the end of a frame may come alone, after the file was whole
+                yield FileData(self._chunk, data)
         else:
             self._buffer += data
             yield from self._taken(last)
@@ -147,17 +153,16 @@ def _entries(listed: bytes) -> Iterator[ListedFile]:
         if number < 0 or size < 0:
             raise UploadProtocolError("a list of files has a negative number")
         usable = 0 < modified_ms < _MOST_MILLISECONDS
-        yield ListedFile(number, size, modified_ms if usable else None, _parts(listed[at : at + length]))
+        yield ListedFile(number, size, modified_ms if usable else None, _checked(listed[at : at + length]))
         at += length
 
 
-def _parts(path: bytes) -> tuple[str, ...]:
-    if not path:
-        return ()
-    parts = path.split(b"/")
+def _checked(path: bytes) -> bytes:
+    parts = path.split(b"/") if path else []
     if any(part in (b"", b".", b"..") or b"\0" in part or len(part) > MAX_PART_BYTES for part in parts):
         raise UploadProtocolError("a list of files has a path with a part that is not allowed")
     try:
-        return tuple(part.decode() for part in parts)
+        path.decode()
     except UnicodeDecodeError:
         raise UploadProtocolError("a list of files has a path that is no UTF-8") from None
+    return path

@@ -11,6 +11,7 @@ from functools import partial
 from ucloud_slurm.system.bulkhead import Bulkhead, StuckError
 
 KEEP_SECONDS = 75.0
+MOST_KEPT = 256  # the oldest of more are closed
 WAIT_SECONDS = 30.0  # for another chunk of the same upload
 
 
@@ -57,7 +58,10 @@ class OpenParts:
     def keep(self, token: str, descriptor: int, user: str) -> None:
         """Keeps a descriptor for the next chunk."""
         with self._changed:
+            oldest = self._kept.pop(next(iter(self._kept))) if len(self._kept) >= MOST_KEPT else None
             self._kept[token] = _Kept(descriptor, user, self._clock())
+        if oldest is not None:
+            self.close(oldest.descriptor, oldest.user)
 
     def close(self, descriptor: int, user: str) -> None:
         """Closes a descriptor without waiting for it."""

@@ -7,14 +7,14 @@ from contextlib import suppress
 from functools import partial
 
 from ucloud_slurm.errors import NotFound, NotNow, Problem, one_line, place
-from ucloud_slurm.store.transfers import LATEST_SECONDS, Transfer, TransferKind, TransferOutcome
+from ucloud_slurm.store.transfers import LATEST_SECONDS, OPEN, Transfer, TransferKind, TransferOutcome
 from ucloud_slurm.system.bulkhead import StuckError
 from ucloud_slurm.transfer.chunked import finish_empty
 from ucloud_slurm.transfer.unit import Unit
 from ucloud_slurm.users.files import Place
 
 PAUSE_SECONDS = 15.0
-AT_A_TIME = 200
+AT_A_TIME = OPEN  # all: some of one user, which nothing can be done about, hold up nobody else
 
 log = logging.getLogger(__name__)
 

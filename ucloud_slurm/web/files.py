@@ -79,7 +79,12 @@ def _reading(provider: Provider, calls: CallRegistry, caller: Callable[[], Calle
         folder = who.located(page.flags.path, wanted.resolved_collection)
         most = min(page.items_per_page if page.items_per_page > 0 else USUAL_PAGE, LARGEST_PAGE)
         by = SortBy(page.sort_by) if page.sort_by in list(SortBy) else SortBy.PATH
-        order: dict[str, Any] = {"after": page.next, "most": most, "by": by, "descending": page.sort_direction == "descending"}
+        order: dict[str, Any] = {
+            "after": page.next or None,
+            "most": most,
+            "by": by,
+            "descending": page.sort_direction == "descending",
+        }
         hidden = not page.flags.filter_hidden_files
         listing = who.ask(folder, lambda files, left: files.list(folder.place, **order, hidden=hidden, within=left))
         jobs = _jobs_folder(provider, folder)

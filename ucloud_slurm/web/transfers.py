@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.provider.context import Provider
@@ -15,6 +16,8 @@ from ucloud_slurm.web.places import Caller, Located, below_the_drive
 PATH = "files/transfer"  # below the provider's base path
 TOKEN_BYTES = 32
 SOCKET_SECONDS = 600.0  # for which a link to a WebSocket is valid: browsers read a whole folder before they open it
+
+Opened = TypeVar("Opened", OpenedFile, OpenedPart)
 
 _SOCKETS = {"WEBSOCKET", "WEBSOCKET_V2"}  # the first stands for both versions
 
@@ -29,8 +32,7 @@ def download_links(provider: Provider, caller: Caller, items: Sequence[FileItem]
 
     def make(item: FileItem) -> None:
         at = below_the_drive(caller.located(item.id, item.resolved_collection))
-        opened = caller.ask(at, lambda files, left: files.read(at.place, within=left), _close)
-        os.close(opened.descriptor)
+        opened = caller.ask(at, lambda files, left: _closed(files.read(at.place, within=left)))
         token = secrets.token_urlsafe(TOKEN_BYTES)
         transfer = _transfer(provider, caller, at, token, TransferKind.DOWNLOAD, provider.config.transfers.link)
         made.append(replace(transfer, size=opened.size, modified_at=opened.modified_ns))
@@ -78,13 +80,17 @@ def _begun(provider: Provider, caller: Caller, at: Located, item: UploadItem, pr
         return replace(made, parts=(*at.path.parts[:-1], name), policy=policy)
     if kind is TransferKind.FILE:
         return replace(made, policy=policy)
-    opened = caller.ask(at, lambda files, left: files.begin(at.place, policy, parents=False, within=left), _close)
-    os.close(opened.descriptor)
+    opened = caller.ask(
+        at,
+        lambda files, left: _closed(files.begin(at.place, policy, parents=False, within=left)),
+        lambda late: provider.files(at.user).drop(at.place, late.name),
+    )
     return replace(made, part=opened.name, policy=policy)
 
 
-def _close(opened: OpenedFile | OpenedPart) -> None:
+def _closed(opened: Opened) -> Opened:
     os.close(opened.descriptor)
+    return opened
 
 
 def _protocol(item: UploadItem) -> UploadProtocol:

@@ -1,8 +1,12 @@
 """Uploads of folders: what came is counted, what failed is not, and says why elsewhere."""
 
 import errno
+import os
 import struct
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,8 +17,11 @@ from tests.sandbox.core.websocket import Socket, SocketClosedError
 from tests.sandbox.processes import wait_until
 from tests.support.drives import ADA
 from tests.support.file_world import FileWorld
-from ucloud_slurm.store.transfers import TransferOutcome
+from ucloud_slurm.errors import StorageFullError
+from ucloud_slurm.store.transfers import TransferOutcome, Transfers
 from ucloud_slurm.transfer import folder_socket
+from ucloud_slurm.users.impersonation import ImpersonationUnavailableError
+from ucloud_slurm.users.own_files import OwnFiles
 
 pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
 
@@ -137,6 +144,80 @@ def test_a_folder_that_takes_hours_is_not_taken_for_one_that_nobody_continues(pl
         assert socket.frame(30) == b"\x05\0\0\0\x01"
     assert (place.root / "data/a").read_bytes() == b"1234567890"
     assert place.ended(link.token).outcome is TransferOutcome.DONE
+
+
+def test_a_file_that_takes_longer_than_an_upload_may_rest_is_not_given_up(place: FileWorld) -> None:
+    link = place.web.files.upload_link(ADA, place.at("data"), kind="FOLDER")
+    with place.web.socket(link.endpoint) as socket:
+        socket.send(b"\x04" + struct.pack(">iqqi", 0, 4, 1, 1) + b"a" + struct.pack(">iqqi", 1, 1, 1, 1) + b"b")
+        assert socket.frame(30) == b"\0\0\0\0\0\0\0\0\0\1"
+        for size in (1, 2, 3):
+            socket.send(b"\x02\0\0\0\0" + b"%d" % size)
+            wait_until("it is written", partial(written, place, size), seconds=30)
+            place.keep_up()
+            place.world.clock.advance(40 * 3600)
+        socket.send(b"\x02\0\0\0\1x")
+        assert socket.frame(30) == b"\x05\0\0\0\x01"
+        socket.send(b"\x02\0\0\0\0" + b"4")
+        assert socket.frame(30) == b"\x05\0\0\0\x02"
+    assert contents(place, "data") == {"a": b"1234", "b": b"x"}
+
+
+def written(place: FileWorld, size: int) -> bool:
+    return [path.stat().st_size for path in (place.root / "data").iterdir()] == [size]
+
+
+@pytest.mark.parametrize("error", [ImpersonationUnavailableError("away"), StorageFullError("full")])
+def test_no_descriptor_stays_open_where_the_cluster_does_not_answer_in_the_end(
+    place: FileWorld, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_arguments: object, **_more: object) -> None:
+        raise error
+
+    monkeypatch.setattr(OwnFiles, "drop", fails)
+    link = place.web.files.upload_link(ADA, place.at("data"), kind="FOLDER")
+    with place.web.socket(link.endpoint) as socket:
+        socket.send(b"\x04" + b"".join(struct.pack(">iqqi", number, 3, 1, 1) + b"%d" % number for number in range(3)))
+        socket.frame(30)
+        for number in range(3):
+            socket.send(b"\x02" + struct.pack(">I", number) + b"1")
+        wait_until("the parts are there", lambda: len(place.names("data")) == 3, seconds=30)
+    assert place.ended(link.token).outcome is TransferOutcome.FAILED
+    place.idle()
+    opened = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert not [path for path in opened if path.is_relative_to(place.root)]
+
+
+def test_a_file_is_closed_once_where_the_database_fails_in_the_end(place: FileWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second time it would be the file of somebody else, which has its number by then."""
+    closed: list[int] = []
+
+    def close(descriptor: int) -> None:
+        if "data" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            closed.append(descriptor)
+        os_close(descriptor)
+
+    def fails(*_arguments: object) -> None:
+        raise StorageFullError("the database is full")
+
+    os_close = os.close
+    monkeypatch.setattr(Transfers, "forget_part", fails)
+    monkeypatch.setattr("ucloud_slurm.transfer.folder.os", SimpleNamespace(close=close))
+    assert place.web.upload_folder(place.at("data"), {"a": b"a"}) == 1
+    place.idle()
+    assert len(closed) == 1
+    assert contents(place, "data") == {"a": b"a"}
+
+
+def test_names_that_wait_do_not_fill_the_memory(place: FileWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ucloud_slurm.transfer.folder.MOST_LISTED_BYTES", 3 * 4000)
+    link = place.web.files.upload_link(ADA, place.at("data"), kind="FOLDER")
+    listed = [struct.pack(">iqqi", number, 1, 1, 4000) + b"ab/" * 1333 + b"c" for number in range(13)]
+    with place.web.socket(link.endpoint) as socket:
+        socket.send(b"\x04" + b"".join(listed[:2]))
+        assert socket.frame(30) == b"\0\0\0\0\0\0\0\0\0\1"
+        socket.send(b"\x04" + b"".join(listed[2:8]))
+        assert_closed(socket)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_the_frames_of_a_browser_are_understood() -> None:
         "04000000000000000000000005000001a1ee5af1e000000005612e747874000000010000000000000000000001a1ee5af1e0000000097375622f656d707479"
     )
     assert taken(listing) == [
-        ListedFiles((ListedFile(0, 5, 1_795_000_300_000, ("a.txt",)), ListedFile(1, 0, 1_795_000_300_000, ("sub", "empty"))))
+        ListedFiles((ListedFile(0, 5, 1_795_000_300_000, b"a.txt"), ListedFile(1, 0, 1_795_000_300_000, b"sub/empty")))
     ]
     assert taken(bytes.fromhex("020000000068656c6c6f"), piece=64) == [FileData(0, b"hello")]
     assert taken(bytes.fromhex("0300000000")) == [FileSkipped(0)]
@@ -53,6 +53,13 @@ def test_the_data_of_a_file_is_passed_on_as_it_comes(piece: int) -> None:
     pieces = [each for each in found[1:] if isinstance(each, FileData)]
     assert b"".join(each.data for each in pieces if each.id == 1) == data
     assert [each.data for each in pieces if each.id == 2] == [b""]  # an empty file
+
+
+def test_the_end_of_a_frame_may_come_alone() -> None:
+    """The file is whole by then: data of it would be an error."""
+    messages = UploadMessages()
+    assert [*messages.feed(b"\x02\0\0\0\x01data", last=False)] == [FileData(1, b"data")]
+    assert [*messages.feed(b"", last=True)] == []
 
 
 @pytest.mark.parametrize(
@@ -88,4 +95,4 @@ def test_a_frame_that_is_none_of_a_browser_is_refused(frame: bytes) -> None:
 @pytest.mark.parametrize("modified", [-1, 0, 1 << 62])
 def test_an_impossible_time_is_none(modified: int) -> None:
     (message,) = taken(b"\x04" + entry(0, b"a", modified=modified))
-    assert message == ListedFiles((ListedFile(0, 5, None, ("a",)),))
+    assert message == ListedFiles((ListedFile(0, 5, None, b"a"),))

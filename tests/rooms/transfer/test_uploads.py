@@ -2,23 +2,32 @@
 
 import errno
 import os
+import socket
 import threading
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 
 from tests.sandbox.core import CoreError
 from tests.sandbox.core.web_files import ORIGIN, BlockedError, UploadFailedError
+from tests.sandbox.processes import wait_until
 from tests.support.drives import ADA, BOB, UIDS, name_users
 from tests.support.file_world import FileWorld
+from ucloud_slurm.errors import Problem, StorageFullError
 from ucloud_slurm.store.people import UserLink
-from ucloud_slurm.store.transfers import TransferOutcome
+from ucloud_slurm.store.transfers import TransferKind, TransferOutcome
 from ucloud_slurm.transfer import chunked, open_parts
+from ucloud_slurm.transfer.unit import Unit
+from ucloud_slurm.users.files import OpenedPart
 from ucloud_slurm.users.impersonation import ImpersonationUnavailableError
+from ucloud_slurm.users.mapping import IdentityUnavailableError
 from ucloud_slurm.users.own_files import OwnFiles
+from ucloud_slurm.web.places import Caller
 
 pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
 DATA = bytes(range(256)) * 1000  # 256 000 bytes
@@ -363,3 +372,104 @@ def test_a_descriptor_that_nobody_uses_is_closed(place: FileWorld) -> None:
     assert len(place.unit.parts) == 1
     place.forget()
     assert len(place.unit.parts) == 0
+
+
+def test_silence_never_replaces_what_is_there_by_an_empty_file(place: FileWorld) -> None:
+    """The browser could not reach the unit, or the user has saved again before the minute was over."""
+    (place.root / "a").write_bytes(b"old")
+    link = place.web.files.upload_link(ADA, place.at("a"), policy="REPLACE")
+    place.world.clock.advance(61)
+    place.keep_up()
+    place.keep_up()
+    assert (place.root / "a").read_bytes() == b"old"
+    rows = place.world.provider.store.rows("select progress from tasks where state = 'FAILURE'")
+    assert [row["progress"] for row in rows] == [chunked.NOTHING_CAME]
+    place.web.send_chunks(link.endpoint, link.token, DATA)
+    place.web.send_chunks(link.endpoint, link.token, DATA, first=200_000)
+    assert place.names() == ["a"]
+    assert (place.root / "a").read_bytes() == DATA
+
+
+def test_an_empty_file_replaces_an_empty_one(place: FileWorld) -> None:
+    (place.root / "a").touch(mode=0o640)
+    place.web.upload(place.at("a"), b"", policy="REPLACE")
+    place.world.clock.advance(61)
+    place.keep_up()
+    assert (place.names(), (place.root / "a").stat().st_size) == (["a"], 0)
+
+
+@pytest.mark.parametrize("trouble", [IdentityUnavailableError(), StorageFullError("full")])
+def test_an_upload_is_not_given_up_while_somebody_else_does_not_answer(
+    place: FileWorld, monkeypatch: pytest.MonkeyPatch, trouble: Problem
+) -> None:
+    def fails(*_arguments: object) -> None:
+        raise trouble
+
+    link = place.web.files.upload_link(ADA, place.at("a"))
+    place.world.clock.advance(61)
+    with monkeypatch.context() as patch:
+        patch.setattr(Unit, "checked", fails)
+        place.keep_up()
+    place.keep_up()
+    assert place.names() == ["a"]
+    place.web.send_chunks(link.endpoint, link.token, DATA)
+    assert (place.root / "a").read_bytes() == DATA
+
+
+def test_a_chunk_that_is_cut_off_is_not_answered_as_if_it_were_whole(place: FileWorld) -> None:
+    link = place.web.files.upload_link(ADA, place.at("a"))
+    url = urlsplit(place.files)
+    with socket.create_connection((str(url.hostname), url.port or 0), timeout=30) as cut:
+        head = (
+            "POST /ucloud/example/files/transfer/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+            f"Chunked-Upload-Token: {link.token}\r\nChunked-Upload-Offset: 0\r\nChunked-Upload-Total-Size: 100\r\n\r\n"
+        )
+        cut.sendall(head.encode() + b"x" * 40)
+        cut.shutdown(socket.SHUT_WR)
+        assert b"200" not in cut.recv(1000)
+    assert (visible(place), len(parts(place))) == ([], 1)
+    assert post(place, link.token, 0, 100, b"y" * 100).status_code == 200
+    assert (place.root / "a").read_bytes() == b"y" * 100
+
+
+def test_many_uploads_do_not_use_up_the_descriptors_of_the_unit(place: FileWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_parts, "MOST_KEPT", 2)
+    links = [place.web.files.upload_link(ADA, place.at(f"{number}")) for number in range(4)]
+    for link in links:
+        place.web.send_chunks(link.endpoint, link.token, DATA, until=100_000)
+    assert len(place.unit.parts) == 2
+    for link in links:
+        place.web.send_chunks(link.endpoint, link.token, DATA, first=100_000)
+    assert {(place.root / name).read_bytes() for name in place.names()} == {DATA}
+
+
+def test_what_one_user_makes_impossible_to_delete_holds_up_nobody_else(
+    place: FileWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that may not be written any more, for example."""
+    dropped: list[str] = []
+    monkeypatch.setattr(OwnFiles, "drop", lambda _self, at, _part: dropped.append(at.name))
+    row = place.row(place.web.files.upload_link(ADA, place.at("a")).token)
+    for number in range(250):  # there is no runner here, which would delete bob's
+        place.world.provider.transfers.keep_part(replace(row, token=f"{number}", local_user="bob", expires_at=0.0))
+    place.world.provider.transfers.keep_part(replace(row, token="x", kind=TransferKind.PART, expires_at=1.0))
+    place.keep_up()
+    assert dropped == ["a"]
+
+
+def test_a_part_that_nobody_waits_for_any_more_is_deleted(place: FileWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file system was slower than UCloud waits."""
+    begin, waiting = OwnFiles.begin, threading.Event()
+
+    def slowly(*arguments: Any, **more: Any) -> OpenedPart:
+        part = begin(*arguments, **more)
+        assert waiting.wait(30)
+        return part
+
+    monkeypatch.setattr(OwnFiles, "begin", slowly)
+    monkeypatch.setattr(Caller, "left", lambda _self: 0.2)
+    with pytest.raises(CoreError, match="504"):
+        place.web.files.upload_link(ADA, place.at("a"))
+    assert len(place.names()) == 1
+    waiting.set()
+    wait_until("the part is deleted", lambda: place.names() == [], seconds=30)
