@@ -51,9 +51,10 @@ outage: venv  ## Stop and kill every part while a thousand jobs live, and try bu
 	@set -e; for build in repeated-submit lost-row invented-state; do $(BIN)/python -m tests.sandbox outage --broken $$build; done
 	$(PYTEST) tests/promises/test_a_days_outage.py --live-jobs=5000
 
-bench: venv  ## Measure everything beside Slurm's bare commands, and write it into the documentation (about ten minutes).
+bench: venv  ## Measure everything beside Slurm's bare commands, and write it into the documentation (a quarter of an hour).
 	@$(PIP) install --use-pep517 --editable '.[bench]'
 	$(BIN)/python -m tests.sandbox bench --out $(MEASURED)
+	$(BIN)/python -m tests.sandbox bench --only files --out $(MEASURED)
 	$(BIN)/python -m tests.sandbox plots $(MEASURED)
 	$(BIN)/python -m docs.generate
 

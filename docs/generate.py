@@ -24,6 +24,7 @@ from sqlite_utils import Database
 from tests.rooms.test_rooms import HOUSE, MAY_IMPORT
 from tests.sandbox.bench import pages as bench_pages
 from tests.sandbox.bench import plots
+from tests.sandbox.bench.rows import Report
 from tests.sandbox.cli import sandbox
 from ucloud_slurm import config, errors
 from ucloud_slurm.app import create_app
@@ -38,7 +39,7 @@ from ucloud_slurm.store import sqlite as store_database
 from ucloud_slurm.ucloud.eras import ERA_2021
 
 DOCS = Path(__file__).parent
-REPEATED = ("files", "products", "outside")  # tables of config.toml that may be there several times
+REPEATED = ("files", "drives", "products", "outside")  # tables of config.toml that may be there several times
 SANDBOX = "python -m tests.sandbox"
 ID = "provider-id"  # of the site whose routes are listed; the pages write {id}
 
@@ -342,6 +343,7 @@ def application() -> Iterator[Flask]:
                     "slurm": {"backend": "commands"},
                     "users": {"mapping": "table"},
                     "products": [{"id": "product", "category": "category", "partition": "partition"}],
+                    "drives": [{"name": "drive", "title": "Drive", "local": "{home}"}],
                 }
             )
         )
@@ -398,10 +400,12 @@ def metrics() -> str:
 
 def measured() -> str:
     """The tables of what was measured, and the plots."""
-    reports = plots.read(DOCS / "measured")
+    reports = [(_BACKENDS[each.backend], each) for each in plots.read(DOCS / "measured")]
+    if (DOCS / "measured" / "files.json").exists():
+        reports.append(("Files", Report.read(DOCS / "measured" / "files.json")))
     parts = [] if reports else [bench_pages.NOTHING]
-    for report in reports:
-        parts.append(heading(_BACKENDS[report.backend], "~"))
+    for title, report in reports:
+        parts.append(heading(title, "~"))
         parts.append(escaped(bench_pages.where(report)))
         parts.append(table(bench_pages.HEAD, bench_pages.cells(report), bench_pages.WIDTHS))
         parts += [escaped(sentence) for sentence in bench_pages.failures(report)]

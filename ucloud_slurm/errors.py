@@ -118,6 +118,10 @@ class CoreRefusedError(Exception):
         self.explained = explained
 
 
+class InvalidRequestError(Exception):
+    """A request to a program of this product that is not in the one form that is accepted. Nothing was done."""
+
+
 class Misconfigured(Exception):
     """The configuration cannot be used; ``sentences`` lists everything that is wrong with it."""
 

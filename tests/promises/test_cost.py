@@ -2,6 +2,8 @@
 
 import fcntl
 import multiprocessing
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -54,6 +56,13 @@ def test_a_pass_over_unchanged_jobs_asks_the_database_for_all_of_them_at_once(wo
         len([each for each in asked if " from jobs" in each]) == 6
     )  # open, elsewhere, unknown, accepted, to be stopped, ended lately
     assert len(asked) <= 20
+
+
+def test_a_pass_starts_without_what_only_drives_need() -> None:
+    shown = "import sys, ucloud_slurm.worker.run; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True).stdout.split()
+    assert "ucloud_slurm.store.drives" in loaded
+    assert not {"ucloud_slurm.provider.drives", "ucloud_slurm.users.files", "ucloud_slurm.users.file_verbs"} & {*loaded}
 
 
 def test_the_end_of_a_pass_is_recorded_beside_the_database(world: World, mocker: MockerFixture) -> None:

@@ -4,6 +4,7 @@ import ast
 import re
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store import backup, restore
 from ucloud_slurm.store.charges import RestKey
 from ucloud_slurm.store.codes import Claim, Code, Codes, code_text
+from ucloud_slurm.store.drives import Drive
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.job_rows import WHOLE
 from ucloud_slurm.store.job_state import Stop
@@ -25,9 +27,12 @@ from ucloud_slurm.store.outbox import MessageOutcome, OutboxMessage, ucloud_was_
 from ucloud_slurm.store.retention import Retention
 from ucloud_slurm.store.sessions import Kind, Session
 from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.store.tasks import NewTask, Tasks
+from ucloud_slurm.store.transfers import Transfer, TransferKind, TransferOutcome, Transfers, hashed
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.ucloud.channel import OwnerKind, Payer, Project, User, Wallet
 from ucloud_slurm.ucloud.reports import Charge, JobState, JobUpdate, Usage
+from ucloud_slurm.ucloud.tasks import TaskState
 
 STORE = Path(ucloud_slurm.store.__file__).parent
 # A row for each part of the product, each phase, each migration: these do not grow.
@@ -41,8 +46,12 @@ OPEN = {
     "outbox_waiting_of",
     "outbox_parked",
     "sessions_open",
+    "transfers_open",
+    "transfers_expiry",
     "connections_owed",
     "wallets_locked",
+    "tasks_open",
+    "tasks_unreported",
 }
 # What people ask for from the command line, and what makes the file what it is.
 ALLOWED = {
@@ -51,6 +60,10 @@ ALLOWED = {
     "select * from people order by username": "`users list` and `users export`: everybody",
     "select * from projects order by project": "`users projects list`: all projects",
     "select at, who, what from people_history": "`users history`: all of it",
+    "select username from ucloud_users where not exists": "the worker's look for users without a drive, once in a minute",
+    "select people.username from people where (exists": "the same, of those who are connected",
+    "select id, members from ucloud_projects where not exists": "the same, of projects",
+    "select * from drives order by provider_id limit": "`drives`: no more than are asked for",
     "select count(*) from jobs": "`database verify`: all of the file is read anyway",
 }
 
@@ -212,6 +225,7 @@ def the_rest(provider: Provider) -> None:
     sessions = provider.sessions
     session = Session("", "1", 0, Kind.WEB, "u", "l", None, 1, now)
     sessions.create(session, "token")
+    sessions.create(replace(session, job_id="", kind=Kind.SHELL, drive_id="1"), "another")
     opened = sessions.open("token", Kind.WEB, now)
     assert opened is not None
     sessions.by_cookie(sessions.give_cookie(opened), now)
@@ -259,9 +273,23 @@ def the_rest(provider: Provider) -> None:
     wallets.named_project("p")
     wallets.handled(now)
     wallets.replay_from()
+    drives, drive = provider.drives, Drive("h-example/home/u", "home", "u", None, None, now)
+    drives.want([drive])
+    drives.users_without("home")
+    drives.connected_without("home")
+    drives.projects_without("home")
+    drives.project("p")
+    drives.due(now, 10)
+    drives.postpone(drive.provider_id, now)
+    drives.registered(drive, "7", now)
+    drives.of_id("7")
+    drives.of_owner("u", "p")
+    drives.listed(10)
     provider.breaker.record_person("u", "why", now)
     provider.breaker.persons(now)
     provider.breaker.forget_person("u")
+    tasks(provider.tasks, now)
+    transfers(provider.transfers, now)
     retention = Retention(store)
     retention.delete_jobs(now, [1], 10)
     retention.delete_others(now, now)
@@ -272,6 +300,46 @@ def the_rest(provider: Provider) -> None:
     generation.claim()
     copy = backup.make(store.path, store.path.parent / "backups", now)
     restore.restore(copy.path, store.path.parent / "restored.db", copy.path.parent, now)
+
+
+def tasks(tasks: Tasks, now: float) -> None:
+    """Changes of files are done, cancelled and reported."""
+    tasks.add([NewTask("copy", "u", "l", "{}", "title")], now)
+    task = tasks.claim(now, until=now + 1, per_user=2, in_all=8)
+    assert task is not None
+    tasks.to_create(now, 10)
+    tasks.created(task, 815, now)
+    tasks.to_post(now, 10)
+    tasks.posted(task, now)
+    tasks.refused(task, "why")
+    tasks.renew(task, now + 1)
+    tasks.goes_on(task)
+    tasks.progress(task, "1 of 2", 50)
+    tasks.cancel(815, "u", now)
+    tasks.release(task)
+    tasks.finish(task, TaskState.SUCCESS, "Done", now)
+    tasks.give_up(now)
+    tasks.add_failed(NewTask("upload", "u", "l", "{}", "title"), "why", now)
+
+
+def transfers(transfers: Transfers, now: float) -> None:
+    """Files are fetched and sent."""
+    upload = Transfer(hashed("t"), TransferKind.UPLOAD, "u", "l", "1", "/r", ("a",), now, now + 1)
+    part = replace(upload, token=hashed("p"), kind=TransferKind.PART, part="p")
+    transfers.create([upload])
+    transfers.abandon([replace(upload, token=hashed("a"))], now)
+    transfers.keep_part(part)
+    transfers.forget_part(part)
+    found = transfers.find("t")
+    assert found is not None
+    transfers.again(found)
+    transfers.use(found, now, now + 1)
+    transfers.begin(found, "p", 5, now)
+    transfers.progress(found, 3, now + 1)
+    transfers.end(found, TransferOutcome.DONE, now, 5, "b")
+    transfers.silent(now, 10)
+    transfers.expired(now, 10)
+    transfers.delete_old(now)
 
 
 @pytest.mark.every_era

@@ -31,18 +31,24 @@ from tests.sandbox import nginx, packages, sudo
 from tests.sandbox.site import free_port
 from tests.support.tls import certificate
 from ucloud_slurm.app import LARGEST_REQUEST_BYTES
-from ucloud_slurm.config import UsersSection
+from ucloud_slurm.config import TransfersSection, UsersSection
 from ucloud_slurm.web.server.worker import Worker
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "systemd"
-SERVICES = ("ucloud-slurm.service", *(f"ucloud-slurm-{part}.service" for part in ("worker", "link", "listener", "backup")))
+SERVICES = (
+    "ucloud-slurm.service",
+    *(f"ucloud-slurm-{part}.service" for part in ("worker", "link", "listener", "backup", "files")),
+)
 RUNNER = "ucloud-slurm-runner.service"
+FILES = SERVICES[5]
 TIMER = "ucloud-slurm-worker.timer"
 TIMERS = (TIMER, "ucloud-slurm-backup.timer")
 UNIT_SOCKETS = ("ucloud-slurm-runner.socket", "ucloud-slurm-link.socket")
 WEB_SOCKET = "ucloud-slurm.socket"
-UNITS = (*SERVICES, RUNNER, *TIMERS, WEB_SOCKET, *UNIT_SOCKETS)
+FILES_SOCKET = "ucloud-slurm-files.socket"
+PROXY_SOCKETS = (WEB_SOCKET, FILES_SOCKET)
+UNITS = (*SERVICES, RUNNER, *TIMERS, *PROXY_SOCKETS, *UNIT_SOCKETS)
 ACCOUNT = "ucloud-slurm"
 SOCKETS = ("/ucloud/jobs.provider.example/websocket", "/ucloud/example/websocket")
 MOST_EXPOSURE = 15  # tenths, as systemd-analyze counts them; 20 and less is what it calls OK
@@ -177,12 +183,12 @@ def test_the_services_differ_in_what_they_do_only() -> None:
     }
     lines = {
         ("Unit", "After", UNIT_SOCKETS[1]),
-        ("Unit", "After", WEB_SOCKET),
-        ("Install", "Also", WEB_SOCKET),
+        *(("Unit", "After", socket) for socket in PROXY_SOCKETS),
+        *(("Install", "Also", socket) for socket in PROXY_SOCKETS),
         ("Service", "Environment", f"PROMETHEUS_MULTIPROC_DIR=/run/{one(SERVICES[0], 'RuntimeDirectory')}"),
     }
     web, *others = ([line for line in settings(unit) if line[1] not in own and line not in lines] for unit in SERVICES)
-    assert others == [web] * 4
+    assert others == [web] * 5
 
 
 def test_every_unit_is_tested() -> None:
@@ -252,17 +258,24 @@ def test_the_runner_runs_as_the_account_and_is_tried_again_after_a_pause() -> No
         assert one(unit, "StartLimitIntervalSec") == "0"
 
 
-def test_the_proxy_reaches_the_service_by_a_socket_that_systemd_holds(gunicorn: dict[str, Any]) -> None:
-    kept = {key: value for section, key, value in settings(WEB_SOCKET) if section == "Socket"}
-    path = kept["ListenStream"]
+@pytest.mark.parametrize(
+    ("socket", "service", "conf"),
+    [(WEB_SOCKET, SERVICES[0], "gunicorn.conf.py"), (FILES_SOCKET, FILES, "gunicorn-files.conf.py")],
+)
+def test_the_proxy_reaches_a_service_by_a_socket_that_systemd_holds(socket: str, service: str, conf: str) -> None:
+    kept = {key: value for section, key, value in settings(socket) if section == "Socket"}
     assert (kept["SocketUser"], kept["SocketGroup"], kept["SocketMode"]) == (ACCOUNT, f"{ACCOUNT}-proxy", "0660")
-    assert (kept["DirectoryMode"], kept["Service"]) == ("0755", SERVICES[0])
-    assert ("Unit", "Requires", WEB_SOCKET) in settings(SERVICES[0])
-    assert ("Unit", "After", WEB_SOCKET) in settings(SERVICES[0])
-    assert gunicorn["bind"] == f"unix:{path}"
-    for name in ("nginx.conf", "nginx-sessions.conf"):
+    assert (kept["DirectoryMode"], kept["Service"]) == ("0755", service)
+    assert ("Unit", "Requires", socket) in settings(service)
+    assert ("Unit", "After", socket) in settings(service)
+    assert runpy.run_path(str(ROOT / "etc" / conf))["bind"] == f"unix:{kept['ListenStream']}"
+
+
+def test_the_proxy_passes_requests_to_sockets_of_systemd_only() -> None:
+    listens = {f"http://unix:{one(socket, 'ListenStream')}" for socket in PROXY_SOCKETS}
+    for name, known in (("nginx.conf", listens), ("nginx-sessions.conf", {f"http://unix:{one(WEB_SOCKET, 'ListenStream')}"})):
         passed = set(re.findall(r"proxy_pass ([^;]+);", (ROOT / "etc" / name).read_text()))
-        assert {to for to in passed if "$ucloud_upstream" not in to} == {f"http://unix:{path}"}
+        assert {to for to in passed if "$ucloud_upstream" not in to} == known
 
 
 @pytest.mark.parametrize(
@@ -323,6 +336,8 @@ def test_the_programs_that_are_started_are_those_of_the_guide(unit: str) -> None
     assert command.startswith("/opt/ucloud-slurm/bin/")
     if unit == SERVICES[0]:
         assert arguments == ["-c", "/etc/ucloud-slurm/gunicorn.conf.py", "ucloud_slurm.wsgi:app"]
+    elif unit == FILES:
+        assert arguments == ["-c", "/etc/ucloud-slurm/gunicorn-files.conf.py", "ucloud_slurm.transfer.wsgi:app"]
     else:
         verb = {
             SERVICES[1]: "worker",
@@ -377,8 +392,20 @@ def test_gunicorn_knows_every_setting(gunicorn: dict[str, Any]) -> None:
     assert config.accesslog is None
 
 
-def test_gunicorn_takes_the_file_as_it_is() -> None:
-    command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "etc/gunicorn.conf.py"), "--print-config"]
+def test_the_file_unit_has_threads_for_all_transfers_and_takes_no_connection_twice() -> None:
+    config = importlib.import_module("gunicorn.config").Config()
+    found = runpy.run_path(str(ROOT / "etc/gunicorn-files.conf.py"))
+    for name, value in found.items():
+        if not name.startswith("__"):
+            config.set(name, value)
+    assert (config.workers, config.keepalive, config.accesslog) == (1, 0, None)
+    assert config.threads > TransfersSection().at_once
+    assert (config.forwarder_headers, config.secure_scheme_headers, config.forwarded_allow_ips) == ([], {}, [])
+
+
+@pytest.mark.parametrize("conf", ["gunicorn.conf.py", "gunicorn-files.conf.py"])
+def test_gunicorn_takes_the_file_as_it_is(conf: str) -> None:
+    command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "etc" / conf), "--print-config"]
     done = subprocess.run([*command, "wsgiref.simple_server:demo_app"], capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == ""
     printed = dict(re.findall(r"^(\w+) *= (.*)$", done.stdout, re.MULTILINE))
@@ -436,6 +463,7 @@ def proxy(tmp_path: Path) -> Iterator[Proxy]:
             "/etc/ssl/certs/hpc.example.org.pem": f"{tmp_path}/cert.pem",
             "/etc/ssl/private/hpc.example.org.key": f"{tmp_path}/key.pem",
             "unix:/run/ucloud-slurm/web.sock": f"unix:{tmp_path}/web.sock",
+            "unix:/run/ucloud-slurm-files/files.sock": f"unix:{tmp_path}/web.sock",
         },
     )
     with nginx.running(tmp_path, text, port):
@@ -460,7 +488,8 @@ def ask(port: int, verb: str, path: str, size: int = 0) -> tuple[int, str]:
 
 
 def test_nginx_lets_through_what_ucloud_calls_and_nothing_else(proxy: Proxy) -> None:
-    for path in ("/ucloud/example/jobs/retrieveProducts", *SOCKETS):
+    transfers = [f"/ucloud/example/files/transfer/{name}" for name in ("download?token=x", "upload", "folder?token=x")]
+    for path in ("/ucloud/example/jobs/retrieveProducts", *SOCKETS, *transfers):
         assert ask(proxy.port, "GET", path) == (200, "nginx"), path
     closed = (
         "/metrics",
@@ -481,6 +510,16 @@ def test_nginx_takes_the_largest_request_that_the_service_takes(proxy: Proxy) ->
     assert ask(proxy.port, "POST", "/ucloud/example/jobs", LARGEST_REQUEST_BYTES)[0] == 200
     try:
         status = ask(proxy.port, "POST", "/ucloud/example/jobs", LARGEST_REQUEST_BYTES + 1)[0]
+    except (ConnectionError, ssl.SSLError):  # it may hang up before all is sent
+        status = 413
+    assert status == 413
+
+
+def test_nginx_takes_a_chunk_of_an_upload_and_little_more(proxy: Proxy) -> None:
+    path = "/ucloud/example/files/transfer/upload"
+    assert ask(proxy.port, "POST", path, 16_000_000)[0] == 200
+    try:
+        status = ask(proxy.port, "POST", path, 20 * 1024 * 1024 + 1)[0]
     except (ConnectionError, ssl.SSLError):  # it may hang up before all is sent
         status = 413
     assert status == 413

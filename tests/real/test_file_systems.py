@@ -15,7 +15,9 @@ from tests.support import fuse, hostile
 from tests.support.runner_site import PATIENCE, Site, runner_site
 from ucloud_slurm.errors import NotNow
 from ucloud_slurm.system.files import NotARegularFileError
-from ucloud_slurm.users.impersonation import _packets
+from ucloud_slurm.users.files import Place
+from ucloud_slurm.users.impersonation import packets
+from ucloud_slurm.users.runner_files import RunnerFiles
 
 pytestmark = pytest.mark.real
 
@@ -74,7 +76,7 @@ def test_a_file_that_nobody_waits_for_any_more_is_dropped_without_touching_it(si
     with fuse.slow_files(mounted, "stdout-0.log", held={fuse.FLUSH, fuse.GETATTR}) as files:
         given = os.open(files.file, os.O_RDONLY)
         closing = []
-        ours, theirs = _packets()
+        ours, theirs = packets()
         with theirs:
             for _ in range(3):
                 socket.send_fds(theirs, [b"."], [given])
@@ -85,3 +87,26 @@ def test_a_file_that_nobody_waits_for_any_more_is_dropped_without_touching_it(si
     closing[0].join(PATIENCE)
     assert not closing[0].is_alive()
     assert hostile.pids(site.folder, "bob")
+
+
+@pytest.mark.parametrize("held", [fuse.OPEN, fuse.GETATTR], ids=["open", "fstat"])
+def test_a_drive_on_a_file_server_that_hangs_holds_up_its_user_only(site: Site, mounted: Path, held: int) -> None:
+    (site.folder / "drive").mkdir()
+    (site.folder / "drive/a").touch()
+    ada, bob = RunnerFiles(site.path, "ada"), RunnerFiles(site.path, "bob")
+    bobs = Place(str(site.folder / "drive"), ("a",))
+    bob.stat(bobs, within=PATIENCE)
+    with fuse.slow_files(mounted, "data", held={held}) as files:
+        place = Place(str(mounted), ("data",))
+        asking = [in_thread(lambda: os.close(ada.read(place, within=1.0).descriptor)) for _ in range(3)]
+        wait_until("the file system is asked", lambda: held in files.asked, seconds=PATIENCE)
+        for _ in range(20):
+            begun = time.monotonic()
+            assert bob.stat(bobs, within=5.0).name == "a"
+            assert time.monotonic() - begun < 5
+        wait_until("the requests have ended", lambda: not +site.runner._requests, seconds=PATIENCE)
+        with pytest.raises(NotNow):
+            ada.stat(Place(str(site.folder / "drive"), ("a",)), within=1.0)
+    for thread in asking:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()

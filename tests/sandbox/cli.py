@@ -104,8 +104,8 @@ def status(cluster: "Cluster", json_: bool) -> None:
 def demo(cluster: "Cluster", keep: bool, era: str) -> None:
     """Play the three conversations of UCloud's developer guide with real jobs, side by side.
 
-    Then follow a log, open a shell, extend and suspend a job. Takes about five minutes. Exits with 0 only if
-    everything went as the guide says.
+    Then follow a log, open a shell, extend and suspend a job; with today's UCloud, send a file to a drive, have a job read
+    it, and fetch its result. Takes about five minutes. Exits with 0 only if everything went as it should.
     """
     from tests.sandbox.demo.play import Demo
 
@@ -130,15 +130,16 @@ def demo(cluster: "Cluster", keep: bool, era: str) -> None:
 def bench(cluster: "Cluster", only: str | None, backend: str, out: Path | None, quick: bool) -> None:
     """Measure creates, passes and more beside Slurm's bare commands.
 
-    Takes about ten minutes, and leaves nothing running that was not running before. Exits with 0 also when a number is
-    not as wanted: the table says so.
+    Takes about ten minutes, and leaves nothing running that was not running before. Files are a run of their own, with
+    --only files. Exits with 0 also when a number is not as wanted: the table says so.
     """
-    from tests.sandbox.bench.run import Bench, chosen
+    from tests.sandbox.bench.run import Bench, chosen, file_name
 
     with explained():
-        report = Bench(cluster, click.echo, backend=backend).run(chosen(only, backend), quick=quick)
+        groups = chosen(only, backend)
+        report = Bench(cluster, click.echo, backend=backend).run(groups, quick=quick)
         if out is not None:
-            report.write(out / f"{backend}.json")
+            report.write(out / file_name(groups, backend))
 
 
 @sandbox.command()

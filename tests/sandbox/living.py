@@ -31,7 +31,7 @@ SYSTEMD = Path("/lib/systemd/systemd")
 # What ours lean on, without what those would do to this machine.
 TARGETS = ("sysinit", "basic", "shutdown", "multi-user", "timers", "sockets", "network-online", "umount", "final")
 JOURNAL = ("systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket")
-SERVICES = tuple(f"ucloud-slurm{part}.service" for part in ("", "-worker", "-listener", "-link", "-backup"))
+SERVICES = tuple(f"ucloud-slurm{part}.service" for part in ("", "-worker", "-listener", "-link", "-backup", "-files"))
 WANTED = (
     "ucloud-slurm.socket",
     "ucloud-slurm.service",
@@ -40,6 +40,7 @@ WANTED = (
     "ucloud-slurm-backup.timer",
     "ucloud-slurm-runner.socket",
     "ucloud-slurm-link.socket",
+    "ucloud-slurm-files.socket",
 )
 WEB_SOCKET = "/run/ucloud-slurm/web.sock"
 PROXY_GROUP = "ucloud-slurm-proxy"
@@ -220,7 +221,8 @@ class Living:
     def _configure(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
         folder = self._folder / "root/etc/ucloud-slurm"
         folder.mkdir(parents=True)
-        shutil.copy(ROOT / "etc/gunicorn.conf.py", folder)
+        for name in ("gunicorn.conf.py", "gunicorn-files.conf.py"):
+            shutil.copy(ROOT / "etc" / name, folder)
         (folder / "refresh-token").write_text(self._core.refresh_token)
         (folder / "ucloud.pub").write_text(self._core.public_key)
         usual: dict[str, dict[str, Any]] = {

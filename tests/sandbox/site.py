@@ -19,7 +19,7 @@ from tests.sandbox.cluster import Cluster
 from tests.sandbox.core import SimulatedCore
 from tests.sandbox.errors import SandboxError
 from tests.sandbox.installation import Installation
-from tests.sandbox.processes import wait_until
+from tests.sandbox.processes import answers, wait_until
 
 PRODUCTS: tuple[dict[str, Any], ...] = (
     {"id": "example-compute-1", "category": "example-compute", "partition": "cpu"},
@@ -27,6 +27,7 @@ PRODUCTS: tuple[dict[str, Any], ...] = (
 )
 START_SECONDS = 20.0
 GUNICORN = Path(__file__).parents[2] / "etc/gunicorn.conf.py"
+GUNICORN_FILES = GUNICORN.with_name("gunicorn-files.conf.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class SiteSettings:
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     outside: Sequence[Mapping[str, Any]] = ()
     files: Sequence[Mapping[str, Any]] = ()
+    drives: Sequence[Mapping[str, Any]] = ()
     conf: Path | None = None
     commands: Path | None = None
     database: Path | None = None
@@ -78,6 +80,7 @@ class Site:
             "ucloud.pub": self._core.public_key + "\n",
             "config.toml": toml(self._tables()),
             "gunicorn.conf.py": GUNICORN.read_text(),
+            "gunicorn-files.conf.py": GUNICORN_FILES.read_text(),
         }
         for name, text in files.items():
             path = self.folder / name
@@ -120,6 +123,8 @@ class Site:
             tables["outside"] = [dict(rule) for rule in self._settings.outside]
         if self._settings.files:
             tables["files"] = [dict(root) for root in self._settings.files]
+        if self._settings.drives:
+            tables["drives"] = [dict(rule) for rule in self._settings.drives]
         return tables | {"products": [dict(product) for product in self._settings.products]}
 
     # -- running --------------------------------------------------------------------------------------------
@@ -159,6 +164,19 @@ class Site:
         if process.poll() is not None:
             raise SandboxError(f"the service does not start: {self.log.read_text()[-2000:]}")
         return process
+
+    def serve_files(self) -> str:
+        """Starts the file unit; gives its address.
+
+        :raises SandboxError: with the end of its log when it does not start
+        """
+        port = free_port()
+        config = str(self.folder / "gunicorn-files.conf.py")
+        process = self.spawn("-m", "gunicorn", "-c", config, "--bind", f"127.0.0.1:{port}", "ucloud_slurm.transfer.wsgi:app")
+        wait_until("the file unit", lambda: answers("127.0.0.1", port) or process.poll() is not None, seconds=START_SECONDS)
+        if process.poll() is not None:
+            raise SandboxError(f"the file unit does not start: {self.log.read_text()[-2000:]}")
+        return f"http://127.0.0.1:{port}"
 
     def _start_runner(self) -> None:
         packages.install(packages.missing(("sudo",)), self._cluster.folder / "apt-get.log", print)

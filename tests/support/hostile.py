@@ -1,5 +1,6 @@
 """Stand-ins for sudo and for the program that acts as a user, whose user has it do anything."""
 
+import errno
 import os
 import pwd
 import random
@@ -13,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.support.lingering import send_lingering
-from ucloud_slurm.system import ipc
+from ucloud_slurm.system import beneath, ipc
 from ucloud_slurm.system.accounts import Account, PeopleRule
 from ucloud_slurm.users.as_user import Operations
 
@@ -94,6 +95,13 @@ class _Trusting(Operations):
 def honest(channel: Channel, user: str, _: int) -> None:
     _hello(channel, user)
     _serve(channel, user)
+
+
+def old_kernel(channel: Channel, user: str, _: int) -> None:
+    """Serves requests on a Linux that does not know openat2(2), with file systems that do not know renameat2(2)."""
+    beneath._openat2 = lambda *_arguments: -errno.ENOSYS
+    beneath._renameat2 = lambda *_arguments: errno.EINVAL
+    honest(channel, user, 0)
 
 
 def stops_before_request(channel: Channel, user: str, _: int) -> None:
@@ -242,6 +250,7 @@ BEHAVIOURS: dict[str, Callable[[Channel, str, int], None]] = {
     each.__name__: each
     for each in (
         honest,
+        old_kernel,
         hello_with_descriptors,
         answer_with_descriptors,
         answer_with_one,

@@ -10,12 +10,14 @@ from enum import StrEnum
 from typing import Any
 
 from ucloud_slurm.bridge.usage import Accounting, Unit, is_money, product_accounting, unit_name
-from ucloud_slurm.config import Product
+from ucloud_slurm.config import DriveRule, Product
 from ucloud_slurm.errors import Misconfigured, one_line
-from ucloud_slurm.ucloud.products import COMPUTE, TYPE, AccountingUnit, Category, ProductV2
+from ucloud_slurm.ucloud.products import COMPUTE, STORAGE, STORAGE_TYPE, TYPE, AccountingUnit, Category, ProductV2
 
 Value = str | int | bool | None
 FREQUENCIES: Mapping[str | None, str] = {"minute": "PERIODIC_MINUTE", "hour": "PERIODIC_HOUR", "day": "PERIODIC_DAY"}
+CAPACITY = "GB"
+CAPACITY_FREQUENCY = "ONCE"
 CATEGORY_ACCOUNTING = ("product_type", "accounting_unit", "accounting_frequency", "free_to_use")
 
 
@@ -85,15 +87,19 @@ class Comparison:
         return [sentence for each in self.products for sentence in each.refusals()]
 
 
-def compare(products: Sequence[Product], provider: str, known: Iterable[ProductV2]) -> Comparison:
+def compare(
+    products: Sequence[Product], provider: str, known: Iterable[ProductV2], drives: Sequence[DriveRule] = ()
+) -> Comparison:
     """Compares the configured products with UCloud's.
 
+    :param drives: each is of a product of its own
     :param known: all products of the provider at UCloud
     :raises Misconfigured: with a sentence for each product whose accounting is incomplete or contradictory
     """
     there = {product.key: product for product in known}
     categories = {product.category.name: product.category for product in there.values()}
     wanted = _wanted(products, provider, there, categories)
+    wanted += [_drive(rule, provider, there, categories.get(rule.category)) for rule in drives]
     compared = tuple(_compared(product, there.get(product.key), categories.get(product.category.name)) for product in wanted)
     ours = {product.key for product in wanted}
     return Comparison(compared, tuple(product for key, product in sorted(there.items()) if key not in ours))
@@ -177,6 +183,30 @@ def _product(product: Product, category: Category, counted: Accounting, there: P
         cpu_model=product.cpu_model or (there.cpu_model if there else ""),
         memory_model=product.memory_model or (there.memory_model if there else ""),
         gpu_model=product.gpu_model or (there.gpu_model if there else ""),
+    )
+
+
+def _drive(rule: DriveRule, provider: str, known: Mapping[tuple[str, str], ProductV2], category: Category | None) -> ProductV2:
+    """The product of drives: capacity, free of charge. Its unit is one of which UCloud's web client knows the bytes."""
+    unit = AccountingUnit(name=CAPACITY, name_plural=CAPACITY)
+    there = known.get((rule.category, rule.product_id))
+    return ProductV2(
+        type=STORAGE_TYPE,
+        category=Category(
+            name=rule.category,
+            provider=provider,
+            product_type=STORAGE,
+            accounting_unit=unit,
+            accounting_frequency=CAPACITY_FREQUENCY,
+            free_to_use=True,
+            allow_sub_allocations=category.allow_sub_allocations if category else True,
+        ),
+        name=rule.product_id,
+        description=rule.title,
+        product_type=STORAGE,
+        price=1,
+        fraction=there.fraction if there else None,
+        hidden_in_grant_applications=True,
     )
 
 

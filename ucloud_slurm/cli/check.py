@@ -10,6 +10,7 @@ import click
 
 from ucloud_slurm.bridge.script.containers import RUNTIMES
 from ucloud_slurm.cli.check_accounts import accounts
+from ucloud_slurm.cli.check_drives import drives
 from ucloud_slurm.cli.check_slurm import slurm
 from ucloud_slurm.cli.check_web import web
 from ucloud_slurm.cli.checking import QUESTION_SECONDS, Budget, findings, open_core
@@ -71,6 +72,7 @@ def run_checks(path: Path | None, show: Callable[[str], None] = lambda _text: No
         ("sessions", lambda: _sessions(config)),
         ("ucloud", lambda: _ucloud(config)),
         ("channel", lambda: _channel(config)),
+        ("drives", lambda: drives(config, budget)),
     )
     read_ = Finding("config", "ok", f"{where}: {len(config.products)} products, era {config.ucloud.era}")
     return [read_, *findings(checks, budget)]

@@ -16,6 +16,7 @@ MODULES = {
     "audit": ("audit", "audit"),
     "check": ("check", "check"),
     "database": ("database", "database"),
+    "drives": ("drives", "drives"),
     "jobs": ("inspect", "jobs"),
     "link": ("link", "link"),
     "linkd": ("daemons", "linkd"),

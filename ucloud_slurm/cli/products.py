@@ -29,11 +29,13 @@ def list_(path: Path | None, json_: bool) -> None:
     """List the products and how each compares with UCloud: same, different, new, or not configured."""
     with opened(path) as provider, _answered():
         found = _compared(provider)
-        partitions = {(each.category, each.id): each.partition for each in provider.config.products}
+        partitions: dict[tuple[str, str], str | None] = {
+            (each.category, each.id): each.partition for each in provider.config.products
+        }
     if json_:
         as_json(_as_data(found))
         return
-    rows = [_row(each.product, partitions[each.product.key], each.status) for each in found.products]
+    rows = [_row(each.product, partitions.get(each.product.key), each.status) for each in found.products]
     rows += [_row(each, None, "not configured") for each in found.others]
     table(("CATEGORY", "PRODUCT", "PARTITION", "PRICE", "UNIT", "FREQUENCY", "AT UCLOUD"), rows)
 
@@ -74,7 +76,8 @@ def sync(path: Path | None, dry_run: bool, yes: bool, json_: bool) -> None:
 
 def _compared(provider: Provider) -> Comparison:
     name = provider.config.provider.id
-    return compare(provider.config.products, name, provider.core.products_v2(name))
+    drives = provider.config.drives if provider.era.has_drives else ()
+    return compare(provider.config.products, name, provider.core.products_v2(name), drives)
 
 
 @contextmanager

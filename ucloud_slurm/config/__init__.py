@@ -1,5 +1,6 @@
 """The configuration file. Other rooms import from here."""
 
+from ucloud_slurm.config.drives import DriveRule, TransfersSection
 from ucloud_slurm.config.jobs import ApplicationsSection, ContainersSection, ExternalJobRule, FilesRoot, PriceUnit, Product
 from ucloud_slurm.config.model import VARIABLE, Config, SessionsSection, SlurmSection, location, parse, read
 from ucloud_slurm.config.types import LAYOUT
@@ -7,6 +8,6 @@ from ucloud_slurm.config.users import LINK_SOCKET, UsersSection
 
 __all__ = [
     "LAYOUT", "LINK_SOCKET", "VARIABLE", "ApplicationsSection", "Config",
-    "ContainersSection", "ExternalJobRule", "FilesRoot", "PriceUnit", "Product",
-    "SessionsSection", "SlurmSection", "UsersSection", "location", "parse", "read",
+    "ContainersSection", "DriveRule", "ExternalJobRule", "FilesRoot", "PriceUnit", "Product",
+    "SessionsSection", "SlurmSection", "TransfersSection", "UsersSection", "location", "parse", "read",
 ]  # fmt: skip

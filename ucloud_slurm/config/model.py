@@ -13,6 +13,7 @@ from urllib.parse import quote
 from pydantic import Field, ValidationError, model_validator
 
 from ucloud_slurm.config.database import DatabaseSection
+from ucloud_slurm.config.drives import DriveRule, TransfersSection, check_drives
 from ucloud_slurm.config.jobs import (
     ApplicationsSection,
     ContainersSection,
@@ -175,6 +176,8 @@ class Config(Section):
     slurm: SlurmSection = SlurmSection()
     jobs: JobsSection = JobsSection()
     files: tuple[FilesRoot, ...] = ()
+    drives: tuple[DriveRule, ...] = ()
+    transfers: TransfersSection = TransfersSection()
     containers: ContainersSection = ContainersSection()
     applications: ApplicationsSection = ApplicationsSection()
     accounting: AccountingSection = AccountingSection()
@@ -194,6 +197,11 @@ class Config(Section):
         prefixes = [root.ucloud for root in self.files]
         if len(set(prefixes)) < len(prefixes):
             raise ValueError("files: two tables have the same prefix in ucloud")
+        check_drives(self.drives, self.users.mapping)
+        categories = {product.category for product in self.products}
+        mixed = next((rule.category for rule in self.drives if rule.category in categories), None)
+        if mixed is not None:
+            raise ValueError(f"drives: the category {mixed} is one of machines; a category has products of one kind")
         for number, rule in enumerate(self.outside, 1):
             if self.product(rule.category, rule.product) is None:
                 raise ValueError(f"outside[{number}]: there is no product {rule.product} in {rule.category}")
@@ -208,6 +216,10 @@ class Config(Section):
     def product(self, category: str, name: str) -> Product | None:
         """The configured product of that name and category, or None."""
         return next((each for each in self.products if (each.category, each.id) == (category, name)), None)
+
+    def drive(self, name: str) -> DriveRule | None:
+        """The configured drives of that name, or None."""
+        return next((rule for rule in self.drives if rule.name == name), None)
 
     def service_account(self) -> str:
         """The Unix user that jobs run as with ``mapping = "service"``."""

@@ -23,6 +23,7 @@ from ucloud_slurm.store.breaker import CircuitBreaker
 from ucloud_slurm.store.caches import Cache, MemoryInStore
 from ucloud_slurm.store.charges import Charges
 from ucloud_slurm.store.codes import Codes
+from ucloud_slurm.store.drives import Drives
 from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.observations import Observations
@@ -30,6 +31,8 @@ from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.people import LinkStates, People
 from ucloud_slurm.store.sessions import Sessions
 from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.store.tasks import Tasks
+from ucloud_slurm.store.transfers import Transfers
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system import deadline
 from ucloud_slurm.system.accounts import own_account
@@ -43,6 +46,7 @@ from ucloud_slurm.users.service import Service
 if TYPE_CHECKING:
     from ucloud_slurm.ucloud.core import Core
     from ucloud_slurm.ucloud.tokens import TokenCheck
+    from ucloud_slurm.users.files import FilesAs
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +92,10 @@ class Provider:
     charges: Charges
     outbox: Outbox
     sessions: Sessions
+    transfers: Transfers
     wallets: Wallets
+    tasks: Tasks
+    drives: Drives
     breaker: CircuitBreaker
     scheduler: Scheduler
     lazy_core: "Lazy[Core]"
@@ -111,7 +118,8 @@ class Provider:
             config=config, era=_era(config), mapping=_mapping(config, store, people, now), people=people,
             codes=Codes(store), link_states=LinkStates(store), store=store, jobs=Jobs(store),
             observations=Observations(store), charges=Charges(store), outbox=Outbox(store),
-            sessions=Sessions(store, config.sessions), wallets=Wallets(store), breaker=CircuitBreaker(store),
+            sessions=Sessions(store, config.sessions), transfers=Transfers(store, config.transfers),
+            wallets=Wallets(store), tasks=Tasks(store), drives=Drives(store), breaker=CircuitBreaker(store),
             scheduler=scheduler or factory.scheduler(config.slurm, _complaints(store, now)),
             lazy_core=Lazy(lambda: _core(config, store, now)), lazy_tokens=Lazy(lambda: _tokens(config)),
             executor=_executor(config), now=now, account=own_account(),
@@ -140,6 +148,11 @@ class Provider:
         mode = self.config.accounting.mode
         return mode == "report-usage" or (mode == "auto" and self.era.reports_usage)
 
+    @property
+    def offers_drives(self) -> bool:
+        """Whether users see drives of this provider."""
+        return bool(self.config.drives) and self.era.has_drives
+
     def job_paths(self, row: OpenJob) -> JobPaths:
         """The folder of a job and the files in it.
 
@@ -150,6 +163,14 @@ class Provider:
     def impersonation(self, user: str) -> Impersonation:
         """Impersonation of a user: here, or through the runner."""
         return OwnAccount() if user == self.account else RunnerClient(self.config.users.runner, user)
+
+    def files(self, user: str) -> "FilesAs":
+        """The files of a user: here, or through the runner."""
+        # Passes of the worker start without these.
+        from ucloud_slurm.users.own_files import OwnFiles
+        from ucloud_slurm.users.runner_files import RunnerFiles
+
+        return OwnFiles() if user == self.account else RunnerFiles(self.config.users.runner, user)
 
     def close(self) -> None:
         """Closes the database and the connections to UCloud and Slurm."""

@@ -24,6 +24,7 @@ from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
 
 if TYPE_CHECKING:
     from ucloud_slurm.ucloud.applications import Application
+    from ucloud_slurm.ucloud.drives import Drive as DriveAtUCloud
     from ucloud_slurm.ucloud.jobs import Job
 
 T = TypeVar("T")
@@ -106,6 +107,10 @@ class Lookup:
         if found is None and (old := self._products.get(key, now, stale=True)) is not None:
             return _product(old)
         return found
+
+    def drive(self, drive_id: str) -> DriveAtUCloud | None:
+        """A drive as UCloud has it, None if this provider has no such drive there."""
+        return self._ask(lambda within: self._provider.core.drive(drive_id, timeout=within))
 
     def left(self) -> float | None:
         """Seconds until the deadline, None if there is none."""

@@ -20,6 +20,7 @@ from ucloud_slurm.errors import CoreRefusedError, NotNow, Refused, StorageError,
 from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.cancellation import cancel_duplicate
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.drives import roots_of_job
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.rendering import REQUEST_SECONDS, WORKER_SECONDS, render
 from ucloud_slurm.slurm.errors import OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
@@ -111,7 +112,7 @@ def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> S
         provider=provider.config.provider.id,
         folder=provider.config.jobs.folder,
         sessions_url=provider.config.sessions.url,
-        roots=provider.config.files,
+        roots=[*roots_of_job(provider, job, lookup, identity), *provider.config.files],
         containers=provider.config.containers,
         applications=provider.config.applications,
         render=lambda request: render(request, within),

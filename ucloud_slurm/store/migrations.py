@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ucloud_slurm.store.migrations_files import m016_drives
 from ucloud_slurm.store.migrations_initial import m001_first, m002_live, m003_people
 
 if TYPE_CHECKING:
@@ -282,6 +283,7 @@ STEPS: "tuple[Callable[[Database], None], ...]" = (
     m013_page,
     m014_repetitions,
     m015_generation,
+    m016_drives,
 )
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection
 
-from ucloud_slurm.store import codes, sessions
+from ucloud_slurm.store import codes, sessions, tasks
 from ucloud_slurm.store.sqlite import Store
 
 _OF_A_JOB = ("runs", "charges", "outbox", "sessions", "removals", "grants")
@@ -39,9 +39,10 @@ class Retention:
             return self._store.change("delete from jobs where id in (select value from json_each(?))", [ids])
 
     def delete_others(self, before: float, now: float) -> None:
-        """Deletes what was cached before that time, and codes and sessions that are over."""
+        """Deletes what was cached before that time, and codes, sessions and tasks that are over."""
         with self._store.writing():
             # The access token has no time, and stays; an application of a version never changes.
             self._store.change("delete from caches where stored_at > 0 and stored_at < ? and kind <> 'application'", [before])
             self._store.change("delete from codes where created_at < ?", [now - codes.KEEP_SECONDS])
             self._store.change("delete from sessions where ended_at < ?", [now - sessions.KEEP_SECONDS])
+            self._store.change("delete from tasks where ended_at < ?", [now - tasks.KEEP_SECONDS])

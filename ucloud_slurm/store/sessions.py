@@ -1,9 +1,10 @@
-"""Sessions: who may open a shell or a web page of which job, and whose access was removed.
+"""Sessions: who may open a shell or a web page of which job, or a shell in which folder, and whose access was removed.
 
 A token opens a session once, within a short time; a web session then goes on by a cookie. Only the hashes of both are
 stored.
 """
 
+import json
 import secrets
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -32,12 +33,15 @@ class Session:
     """One session. Times are seconds since the epoch.
 
     :ivar token: hash of the token that opens it
+    :ivar job_id: empty for a shell in a folder of a drive
     :ivar username: user of UCloud who asked for it; None when UCloud did not say
     :ivar label: its name in the link of a web session
     :ivar address: of the node that a web session leads to
     :ivar run: when the run of the job that it belongs to was submitted
     :ivar held_until: of a shell: the process that has it lives at least until then
     :ivar cookie: hash of the cookie of a web session that was opened
+    :ivar drive_id: UCloud's, of a shell in a folder
+    :ivar parts: the names of that folder below the drive's
     """
 
     token: str
@@ -53,11 +57,14 @@ class Session:
     held_until: float | None = None
     cookie: str | None = None
     ended_at: float | None = None
+    drive_id: str | None = None
+    parts: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, row: Row) -> Self:
         """The row of the table as a fact."""
-        return cls(**(dict(row) | {"kind": Kind(row["kind"])}))
+        known = {"kind": Kind(row["kind"]), "job_id": row["job_id"] or "", "parts": tuple(json.loads(row["parts"] or "[]"))}
+        return cls(**(dict(row) | known))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +119,8 @@ class Sessions:
                 raise TooMany(f"You have {part} sessions open already; close some of them and try again.")
             if self._open("true", []) >= self._limits.most:
                 raise TooMany("The provider has as many sessions as it can hold; please try again later.")
-            db.table("sessions").insert(asdict(replace(session, token=hashed(token))))
+            row = {"token": hashed(token), "job_id": session.job_id or None, "parts": json.dumps(session.parts)}
+            db.table("sessions").insert(asdict(session) | row)
 
     def _open(self, where: str, parameters: list[str]) -> int:
         sql = f"select count(*) as number from sessions where ended_at is null and {where}"

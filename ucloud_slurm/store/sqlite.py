@@ -24,7 +24,7 @@ LEAST_SECONDS = 0.1  # of these, also for a call whose time is over: most transa
 RETRY_MILLISECONDS = 2
 BUSY = "The provider is busy; please try again in a minute."
 MIGRATION_SECONDS = 1800.0  # that another process has to migrate the file
-RESTART = "restart what has it open: systemctl restart ucloud-slurm ucloud-slurm-listener"
+RESTART = "restart what has it open: systemctl try-restart ucloud-slurm ucloud-slurm-listener ucloud-slurm-files"
 LOG_BYTES = 16 * 2**20  # to which the write-ahead log is cut, as soon as no reader needs more of it
 
 Row = Mapping[str, Any]

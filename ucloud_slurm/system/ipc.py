@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path  # it loads slowly, and the program that acts as a user starts often
 
 LARGEST_BYTES = 16 * 1024 * 1024  # of a message: a script may have 4 MiB, and JSON writes some characters in six
-FORM = 2  # of the requests and answers of the runner and of users' programs: raised when they change
+FORM = 3  # of the requests and answers of the runner and of users' programs: raised when they change
 BACKLOG = 64  # connections that wait with the kernel
 SO_PEERGROUPS = getattr(socket, "SO_PEERGROUPS", 59)  # Python has no name for it
 MOST_GROUPS = 256  # Python's getsockopt returns 1024 bytes at most

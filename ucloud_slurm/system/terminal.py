@@ -156,9 +156,10 @@ class RemoteTerminal:
         self._channel.close()
 
 
-def start(argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> PtyTerminal:
+def start(argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int, folder: int | None = None) -> PtyTerminal:
     """Starts a command on a terminal of its own.
 
+    :param folder: a descriptor of the folder that it begins in; None: the root of all
     :raises TerminalError: it cannot be started
     """
     try:
@@ -174,7 +175,8 @@ def start(argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> 
             stdout=theirs,
             stderr=theirs,
             env=dict(env),
-            cwd="/",
+            # The descriptor is still open in the new process when it goes there (proc(5)).
+            cwd="/" if folder is None else f"/proc/self/fd/{folder}",
             close_fds=True,
         )
     except OSError as error:

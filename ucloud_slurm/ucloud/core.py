@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Refused
 from ucloud_slurm.ucloud import gate
-from ucloud_slurm.ucloud.client import Client
-from ucloud_slurm.ucloud.gate import Call, Cleared, JobRegistration, NamedUser, admit
+from ucloud_slurm.ucloud.drives import Drive, DriveCalls, read_drive
+from ucloud_slurm.ucloud.gate import Call, Cleared, JobRegistration, NamedUser, RegisteredProduct, admit
 from ucloud_slurm.ucloud.jobs import Job
-from ucloud_slurm.ucloud.products import ComputeProduct, ProductPage, ProductReference, ProductV2, collected
+from ucloud_slurm.ucloud.products import STORAGE_TYPE, ComputeProduct, ProductPage, ProductReference, ProductV2, collected
 from ucloud_slurm.ucloud.reports import Charge
 from ucloud_slurm.ucloud.wire import from_data
 
@@ -32,7 +32,7 @@ class ChargeAnswer:
     duplicates: frozenset[str]
 
 
-class Core(Client):
+class Core(DriveCalls):
     """Calls to UCloud.
 
     :raises CoreUnavailableError: from every call that was not answered
@@ -71,9 +71,19 @@ class Core(Client):
     def job(self, job_id: str, *, timeout: float | None = None) -> Job | None:
         """``jobs.control.retrieve`` with the application and the product, or None if there is no such job."""
         query = {"id": job_id, "includeApplication": "true", "includeProduct": "true", "includeParameters": "true"}
+        data = self._retrieve(Call.RETRIEVE_JOB, query, timeout)
+        return None if data is None else _read(Job, data)
+
+    def drive(self, drive_id: str, *, timeout: float | None = None) -> Drive | None:
+        """``files.collections.control.retrieve``, or None if this provider has no such drive."""
+        data = self._retrieve(Call.RETRIEVE_DRIVE, {"id": drive_id, "includeOthers": "true"}, timeout)
+        return None if data is None else read_drive(data)
+
+    def _retrieve(self, call: Call, query: Mapping[str, str], timeout: float | None) -> Any:
+        """A resource of this provider; None if there is none. For that today's UCloud says 403, as for a bad token."""
         begun = time.monotonic()
         try:
-            data = self.call(admit(Call.RETRIEVE_JOB, query=query), timeout=timeout)
+            return self.call(admit(call, query=query), timeout=timeout)
         except CoreRefusedError as error:
             if error.status == 404:
                 return None
@@ -81,7 +91,6 @@ class Core(Client):
             if error.status == 403 and error.explained and self.admits_us(timeout=left):
                 return None
             raise
-        return _read(Job, data)
 
     def product(self, reference: ProductReference, *, v2: bool = False, timeout: float | None = None) -> ComputeProduct | None:
         """``products.retrieve``, or None if UCloud has no such product.
@@ -162,6 +171,11 @@ class Core(Client):
         """``products.v2.browse``: all products of a provider, of every type."""
         query = {"filterProvider": provider, "itemsPerPage": "1000"}
         return collected(lambda after: _read(ProductPage, self.call(admit(Call.BROWSE_PRODUCTS_V2, query=query | after))))
+
+    def registered_storage(self, provider: str) -> list[RegisteredProduct]:
+        """The products of a provider that drives can be of."""
+        found = [each for each in self.products_v2(provider) if each.type == STORAGE_TYPE]
+        return [RegisteredProduct(each.name, each.category.name, each.category.provider) for each in found]
 
     def create_products(self, products: Sequence[ProductV2]) -> None:
         """``products.v2.create`` with at least one product; existing products are replaced."""

@@ -3,16 +3,24 @@
 Today's UCloud does not tell a broken database from a value that its database refuses: it repeats the statement for
 twenty seconds, and then its process ends, for all providers (``continueTx`` in shared/pkg/database/database.go). So a
 request holds only what each column, index and reference behind it can hold. :class:`Request` is the only thing that a
-client sends, and only this module makes one. Two calls depend on what was done before, and need a proof of it.
+client sends, and only this module makes one. Some calls depend on what was done before, and need a proof of it.
 """
 
 import json
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from ucloud_slurm.errors import CoreRefusedError
+from ucloud_slurm.ucloud.named import DriveRegistration, JobRegistration, NamedProject, NamedUser, RegisteredProduct
+
+__all__ = [
+    "MAX_INTEGER", "MAX_ITEMS", "MAX_NAME_BYTES", "MAX_TEXT_CHARACTERS", "MAX_USAGE", "Call", "Cleared", "Clearing",
+    "DriveRegistration", "GateRefusedError", "JobRegistration", "NamedProject", "NamedUser", "RegisteredProduct", "Request",
+    "admit", "approval", "clean", "clearing", "drive_registration", "registration",
+]  # fmt: skip
 
 MAX_TEXT_CHARACTERS = 10_000  # of a text that people read; a longer one is cut
 MAX_NAME_BYTES = 1024  # of every other text: a third of what PostgreSQL takes into an index
@@ -20,6 +28,8 @@ MAX_ITEMS = 1000  # of a bulk, in both directions (contract: bulk requests)
 MAX_INTEGER = 2**63 - 1  # of a number in JSON, in both directions
 MAX_USAGE = 2**53  # sums of it stay 64-bit numbers
 MAX_INT4 = 2**31 - 1
+MAX_ICON_CHARACTERS = 64  # of a task
+MAX_TITLE_CHARACTERS = 4096  # of a drive
 BAD_REQUEST = 400
 
 
@@ -46,46 +56,19 @@ class Call(Enum):
     CREATE_PRODUCTS_V2 = ("POST", "/api/products/v2")
     REPORT_USAGE = ("POST", "/api/accounting/v2/reportUsage")
     CHECK_EXISTENCE = ("POST", "/api/providers/resources/checkExistence")
+    POST_TASK_STATUS = ("POST", "/api/tasks/postStatus")
+    RETRIEVE_DRIVE = ("GET", "/api/files/collections/control/retrieve")
+    BROWSE_DRIVES = ("GET", "/api/files/collections/control/browse")
 
 
 class _Proven(Enum):
     """The calls that need a proof."""
 
     REGISTER = ("POST", "/api/jobs/control/register")
+    REGISTER_DRIVE = ("POST", "/api/files/collections/control/register")
     CLEAR = ("POST", "/api/providers/integration/control/clearConnection")
     APPROVE = ("POST", "/api/providers/integration/control/approveConnection")
-
-
-@dataclass(frozen=True, slots=True)
-class NamedUser:
-    """A user of UCloud whom UCloud itself has named. The store makes it, which has the names.
-
-    Where UCloud names nobody and survives a stranger, the configuration counts (:mod:`..worker.external_jobs`).
-    """
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class NamedProject:
-    """A project that UCloud itself has named. See :class:`NamedUser`."""
-
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class JobRegistration:
-    """A job that is to be registered.
-
-    :ivar key: the provider's id of it, unique over all resources of the provider
-    :ivar owner: None for UCloud's own user, in eras that allow it
-    :ivar specification: the job in the form of one that was started at UCloud
-    """
-
-    key: str
-    owner: NamedUser | None
-    project: NamedProject | None
-    specification: Mapping[str, object]
+    CREATE_TASK = ("POST", "/api/tasks")
 
 
 class _Key:
@@ -146,9 +129,14 @@ _PROSE: Mapping[Call | _Proven, frozenset[str]] = {
     Call.REPORT_USAGE: frozenset({"items.description.description"}),
     Call.CREATE_PRODUCTS_V2: frozenset(f"items.{key}" for key in ("description", "cpuModel", "memoryModel", "gpuModel")),
     _Proven.REGISTER: frozenset({"items.spec.name"}),
+    Call.POST_TASK_STATUS: frozenset(f"update.newStatus.{key}" for key in ("title", "body", "progress")),
+    _Proven.CREATE_TASK: frozenset({"title", "body", "progress"}),
+    _Proven.REGISTER_DRIVE: frozenset({"items.spec.title"}),
 }
 # UCloud looks these up; with an empty one it ends.
-_NEVER_EMPTY = frozenset({"username", "items.createdBy", "items.project", "items.owner.username", "items.owner.projectId"})
+_NEVER_EMPTY = frozenset(
+    {"username", "user", "items.createdBy", "items.project", "items.owner.username", "items.owner.projectId"}
+)
 _BOUNDS: Mapping[str, tuple[int, int]] = {
     "items.usage": (0, MAX_USAGE),
     "items.update.newTimeAllocation": (1, MAX_USAGE),
@@ -156,6 +144,7 @@ _BOUNDS: Mapping[str, tuple[int, int]] = {
     "items.cpu": (0, MAX_INT4),
     "items.memoryInGigs": (0, MAX_INT4),
     "items.gpu": (0, MAX_INT4),
+    "update.newStatus.progressPercentage": (-1, 100),
 }
 
 
@@ -193,6 +182,43 @@ def registration(jobs: Sequence[JobRegistration]) -> Request:
         for job in jobs
     ]
     return _admit(_Proven.REGISTER, {}, {"items": items})
+
+
+def task_creation(user: NamedUser, title: str, progress: str, *, icon: str) -> Request:
+    """The request that makes a task for a user, who can cancel it.
+
+    :raises GateRefusedError: the icon's name is longer than UCloud can store
+    """
+    if len(icon) > MAX_ICON_CHARACTERS:
+        raise GateRefusedError(f"icon: {len(icon)} characters are too long")
+    what = {"user": user.name, "title": title, "body": "", "progress": progress, "icon": icon}
+    return _admit(_Proven.CREATE_TASK, {}, {**what, "canPause": False, "canCancel": True})
+
+
+def drive_registration(drive: DriveRegistration) -> Request:
+    """The request that registers one drive: of several the ids would be lost when one of them is refused.
+
+    UCloud ends when it does not know the owner or the project, or cannot store the title.
+
+    :raises GateRefusedError: its title or key cannot be stored or found again, or it has no owner
+    """
+    title, key = drive.title, drive.key
+    if not 1 <= len(title) <= MAX_TITLE_CHARACTERS or any(unicodedata.category(each) == "Cc" for each in title):
+        raise GateRefusedError(f"items[0].spec.title: is not 1 to {MAX_TITLE_CHARACTERS} characters without control characters")
+    if not key or "," in key:
+        raise GateRefusedError("items[0].providerGeneratedId: is empty or has a comma")
+    if drive.owner is None and drive.project is None:
+        raise GateRefusedError("items[0]: a drive is somebody's")
+    product = {"id": drive.product.id, "category": drive.product.category, "provider": drive.product.provider}
+    item = {
+        "spec": {"title": title, "product": product, "labels": None},
+        "providerGeneratedId": key,
+        "createdBy": drive.owner.name if drive.owner else None,
+        "project": drive.project.id if drive.project else None,
+        "projectAllRead": drive.project is not None,
+        "projectAllWrite": drive.project is not None and drive.writable,
+    }
+    return _admit(_Proven.REGISTER_DRIVE, {}, {"items": [item]})
 
 
 def _admit(call: Call | _Proven, query: Mapping[str, str], body: Mapping[str, object] | None) -> Request:

@@ -37,6 +37,8 @@ class ComputeProduct(Message):
 
 COMPUTE = "COMPUTE"
 TYPE = "compute"  # a product without it can be bought, but not used
+STORAGE = "STORAGE"
+STORAGE_TYPE = "storage"
 MAX_PAGES = 1000  # more than any provider has
 
 
@@ -93,7 +95,9 @@ class ProductV2(Message):
 
     def body(self) -> dict[str, Any]:
         """The item of products.create."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        machine = {"cpu", "memory_in_gigs", "gpu", "cpu_model", "memory_model", "gpu_model"}
+        exclude = machine if self.type == STORAGE_TYPE else None
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=exclude)
 
 
 class ProductPage(Message):

@@ -2,8 +2,8 @@
 
 It takes no arguments; its standard input is a socket to the runner. It verifies its identity, drops the environment
 that it was given, and serves a fixed set of requests: make a job's folder, run sbatch, open a file of a job, watch a
-folder, open a shell with srun. It ends when it is idle. It imports the standard library only, and modules of this
-package that do the same.
+folder, open a shell with srun, and what users do with their files below a folder (:mod:`ucloud_slurm.users.file_verbs`).
+It ends when it is idle. It imports the standard library only, and modules of this package that do the same.
 """
 
 import ctypes
@@ -19,13 +19,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ucloud_slurm.errors import Misconfigured, Problem
+from ucloud_slurm.errors import InvalidRequestError, Misconfigured, Problem
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import Account, PeopleRule, ineligible, read_rule, root_group, slurm_distrust
 from ucloud_slurm.system.files import NotARegularFileError, make_folder, open_file, remove_folder
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, boot_clock, end_at, run_by, user_environment
 from ucloud_slurm.system.slurm_options import unaccepted
-from ucloud_slurm.users.pump import NotStartedError, run_terminal, run_watch
+from ucloud_slurm.users.pump import NotStartedError, detach, run_terminal, run_watch
 
 IDLE_SECONDS = 75.0  # without a request, after which it ends
 REQUEST_SECONDS = 60.0  # that one request may take
@@ -38,10 +38,6 @@ _FILE = re.compile(r"(stdout|stderr)-[0-9]{1,6}\.log|port-[0-9]{1,6}")
 _PR_SET_DUMPABLE = 4  # prctl(2)
 
 Message = dict[str, Any]
-
-
-class InvalidRequestError(Exception):
-    """A request that is not in the one form that is accepted."""
 
 
 def main() -> None:
@@ -177,7 +173,9 @@ class Operations:
                 return self._operations[verb](message, deadline)
             if verb in self._operations_with_socket and descriptors:
                 return self._operations_with_socket[verb](message, descriptors[0])
-            raise InvalidRequestError("there is no such verb")
+            from ucloud_slurm.users import file_verbs  # programs that only submit start without them
+
+            return file_verbs.answer(message, descriptors, lambda: boot_clock() >= deadline, detach)
         except InvalidRequestError as error:
             return {"refused": str(error), "form": ipc.FORM}
         except Problem as error:

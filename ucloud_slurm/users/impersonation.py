@@ -144,19 +144,19 @@ class RunnerClient:
 
     def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
         """See :class:`Impersonation`. The runner starts the command with its input, not before."""
-        return _RunnerCommand(self._ask, argv, env["SLURM_CONF"])
+        return _RunnerCommand(self.ask, argv, env["SLURM_CONF"])
 
     def open(self, path: str) -> int | None:
-        ours, theirs = _packets()
+        ours, theirs = packets()
         with ours:
-            answer = self._ask("open", QUICK_SECONDS, theirs, path=path)
+            answer = self.ask("open", QUICK_SECONDS, theirs, path=path)
             if "trouble" in answer:
                 raise NotARegularFileError(str(answer["trouble"])[:200])
             if "unknown" in answer:
                 raise ImpersonationUnavailableError(one_line(str(answer["unknown"]), 200))
             if answer.get("found") is not True:
                 return None
-            uid = self._uid()
+            uid = self.uid()
             # It was sent before the answer. Where this call ends before it is taken, the kernel drops it.
             descriptor = ipc.receive_descriptor(ours)
         name = Path(path).name
@@ -165,9 +165,9 @@ class RunnerClient:
         return checked_file(descriptor, name, uid)
 
     def listen(self, folder: str) -> socket.socket | None:
-        ours, theirs = _packets()
+        ours, theirs = packets()
         try:
-            if self._ask("listen", QUICK_SECONDS, theirs, folder=folder).get("found") is True:
+            if self.ask("listen", QUICK_SECONDS, theirs, folder=folder).get("found") is True:
                 return ours
         except BaseException:
             ours.close()
@@ -177,10 +177,16 @@ class RunnerClient:
 
     def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
         """See :class:`Impersonation`. Of the environment only ``SLURM_CONF`` counts."""
-        ours, theirs = _packets()
-        wanted = {"command": argv[0], "arguments": list(argv[1:]), "conf": env["SLURM_CONF"], "cols": cols, "rows": rows}
+        ours, theirs = packets()
+        wanted: dict[str, Any] = {
+            "command": argv[0],
+            "arguments": list(argv[1:]),
+            "conf": env["SLURM_CONF"],
+            "cols": cols,
+            "rows": rows,
+        }
         try:
-            answer = self._ask("terminal", QUICK_SECONDS, theirs, **wanted)
+            answer = self.ask("terminal", QUICK_SECONDS, theirs, **wanted)
             if answer.get("found") is not True:
                 reason = answer.get("trouble", answer.get("unknown", "the runner sent no terminal"))
                 raise TerminalError(one_line(str(reason), 200))
@@ -189,34 +195,45 @@ class RunnerClient:
             raise
         return RemoteTerminal(ours)
 
-    def _uid(self) -> int:
+    def uid(self) -> int:
+        """The user's number.
+
+        :raises ImpersonationDeniedError: there is no such user any more
+        """
         try:
             return pwd.getpwnam(self._user).pw_uid
         except KeyError:
             raise ImpersonationDeniedError(f"The account {self._user} does not exist any more.") from None
 
     def _simple(self, verb: str, **arguments: Any) -> None:
-        answer = self._ask(verb, QUICK_SECONDS, **arguments)
+        answer = self.ask(verb, QUICK_SECONDS, **arguments)
         if "problem" in answer:
             raise StorageFullError(one_line(str(answer["problem"])))
         if answer:
             raise ImpersonationUnavailableError(f"the runner failed: {one_line(str(answer), 200)}")
 
-    def _ask(self, verb: str, within: float, theirs: socket.socket | None = None, **arguments: Any) -> dict[str, Any]:
+    def ask(
+        self, verb: str, within: float, theirs: socket.socket | None = None, margin: float | None = None, **arguments: Any
+    ) -> dict[str, Any]:
         """Sends a request and returns its answer.
 
         :param within: seconds; nothing is done as the user after them
         :param theirs: a socket that the user's program receives; it is closed here
+        :param margin: seconds after that, for the answer; None: as long as the runner waits
+        :returns: the answer, which the user's own processes could have written; ``unknown``: none came
+        :raises ImpersonationUnavailableError: nothing was done
+        :raises ImpersonationDeniedError: nothing was done, and a retry is of no use
         """
+        latest = within + (MARGIN_SECONDS if margin is None else margin)
         message = {"form": ipc.FORM, "user": self._user, "verb": verb, "deadline": boot_clock() + within, **arguments}
         try:
             with connect(self._runner) as channel:
                 try:
-                    ipc.send(channel, message, [] if theirs is None else [theirs.fileno()], within=QUICK_SECONDS)
+                    ipc.send(channel, message, [] if theirs is None else [theirs.fileno()], within=min(QUICK_SECONDS, latest))
                 except ipc.ConnectionLostError as error:
                     raise RunnerUnavailableError(f"the runner did not take the request ({error})") from None
                 try:
-                    answer, _ = ipc.receive(channel, ipc.LARGEST_BYTES, within=within + MARGIN_SECONDS)
+                    answer, _ = ipc.receive(channel, ipc.LARGEST_BYTES, within=latest)
                 except ipc.ConnectionLostError as error:
                     return {"unknown": f"the runner gave no answer ({error})"}
         finally:
@@ -233,7 +250,7 @@ class RunnerClient:
         return answer
 
 
-def _packets() -> tuple[socket.socket, socket.socket]:
+def packets() -> tuple[socket.socket, socket.socket]:
     """Two ends: this process keeps the first, and reads and writes it with MSG_DONTWAIT only."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 

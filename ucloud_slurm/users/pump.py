@@ -24,7 +24,7 @@ _IN_MODIFY, _IN_MOVED_TO, _IN_CREATE, _IN_IGNORED, _IN_ISDIR = 0x2, 0x80, 0x100,
 _IN_ONLYDIR, _IN_DONT_FOLLOW = 0x01000000, 0x02000000
 _EVENT = struct.Struct("iIII")
 
-Work = Callable[[socket.socket], Callable[[], None]]
+Begin = Callable[[socket.socket], Callable[[], None]]
 
 
 class NotStartedError(Exception):
@@ -39,17 +39,18 @@ def run_terminal(descriptor: int, argv: Sequence[str], env: Mapping[str, str], c
 
     def begin(channel: socket.socket) -> Callable[[], None]:
         command = terminal.start(argv, env, cols, rows)
+        return lambda: serve_terminal(channel, command)
 
-        def copy() -> None:
-            try:
-                copy_terminal(channel, command)
-            finally:
-                channel.close()
-                command.close()
+    detach(descriptor, begin)
 
-        return copy
 
-    _detach(descriptor, begin)
+def serve_terminal(channel: socket.socket, command: Terminal) -> None:
+    """Does :func:`copy_terminal`, and then closes both."""
+    try:
+        copy_terminal(channel, command)
+    finally:
+        channel.close()
+        command.close()
 
 
 def run_watch(descriptor: int, folder: str) -> None:
@@ -62,7 +63,7 @@ def run_watch(descriptor: int, folder: str) -> None:
         changes = _inotify(folder)
         return lambda: copy_changes(channel, changes)
 
-    _detach(descriptor, begin)
+    detach(descriptor, begin)
 
 
 def copy_terminal(channel: socket.socket, command: Terminal) -> None:
@@ -127,7 +128,7 @@ def _inotify(folder: str) -> int:
     return changes
 
 
-def _detach(descriptor: int, begin: Work) -> None:
+def detach(descriptor: int, begin: Begin) -> None:
     """Runs work in a process that has no parent, session or descriptor in common with this one but the socket.
 
     :param begin: starts the work and returns the rest of it
@@ -153,7 +154,7 @@ def _detach(descriptor: int, begin: Work) -> None:
         raise NotStartedError(reason)
 
 
-def _work(descriptor: int, writing: int, begin: Work) -> None:
+def _work(descriptor: int, writing: int, begin: Begin) -> None:
     os.dup2(writing, 1)
     try:
         os.setsid()

@@ -23,13 +23,12 @@ from ucloud_slurm.ucloud.responses import (
     WebSession,
     support,
 )
-from ucloud_slurm.web import access, reconcile, unsupported, utilization
+from ucloud_slurm.web import access, drives, files, reconcile, tasks, unsupported, utilization
 from ucloud_slurm.web.control import Extend, Resume, Suspend
 from ucloud_slurm.web.create import Create
 from ucloud_slurm.web.linking import Connecting
-from ucloud_slurm.web.routes import CallRegistry
+from ucloud_slurm.web.routes import NOT_SUPPORTED, CallRegistry
 from ucloud_slurm.web.sessions import open_session
-from ucloud_slurm.web.unsupported import NOT_SUPPORTED
 
 ANSWER_SECONDS = 0.7  # after the deadline of a call, for what it writes before its answer
 CREATE = "calls.POST jobs"  # the endpoint in Flask's url_map
@@ -46,7 +45,11 @@ def declare(provider: Provider) -> CallRegistry:
     _jobs(provider, calls)
     _control(provider, calls)
     _integration(provider, calls)
+    if provider.offers_drives:
+        drives.declare(provider, calls)
+        files.declare(provider, calls, lambda: acting_user(provider))
     unsupported.declare(provider, calls)
+    tasks.declare(provider, calls)
     return calls
 
 

@@ -28,11 +28,19 @@ from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.system.deadline import left
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.jobs import Job
-from ucloud_slurm.users.mapping import Identity
+from ucloud_slurm.users.mapping import Identity, IdentityUnavailableError
 from ucloud_slurm.web.bulk import Bulk, check_known, roll_back
 
 log = logging.getLogger(__name__)
 
+# The mapping has said whom the job runs as; here it was asked about the owner of a drive.
+NOT_NOW = (
+    CoreUnavailableError,
+    CoreRefusedError,
+    IdentityUnavailableError,
+    RenderingUnavailableError,
+    SchedulerUnavailableError,
+)
 POLL_SECONDS = 0.02
 EARLIER_SECONDS = 60.0  # of age of a job whose create cannot be its first one any more
 IDENTITY_SECONDS = 0.5  # at least, though the deadline has passed: without a user no job can be accepted
@@ -104,7 +112,7 @@ class Create:
         """The batch job; None where the worker is to build it."""
         try:
             return build(self._provider, lookup, job, identity)
-        except (CoreUnavailableError, CoreRefusedError, RenderingUnavailableError, SchedulerUnavailableError) as error:
+        except NOT_NOW as error:
             log.warning("job %s: accepted, and built later: %s", job.id, error)
             return None
 

@@ -15,6 +15,7 @@ from ucloud_slurm.ucloud.responses import Nothing
 from ucloud_slurm.ucloud.wire import decode, prepare
 
 View = Callable[..., Any]
+NOT_SUPPORTED = "FEATURE_NOT_SUPPORTED_BY_PROVIDER"  # error code of what this provider does not do
 
 
 @dataclass(frozen=True, slots=True)

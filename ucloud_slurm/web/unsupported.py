@@ -13,9 +13,8 @@ from ucloud_slurm.provider import slurm_accounts
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.ucloud.jobs import Bulk, FormOpened, Job, KeyUploaded
 from ucloud_slurm.ucloud.responses import Answers, DynamicParameters, Nothing
-from ucloud_slurm.web.routes import CallRegistry
+from ucloud_slurm.web.routes import NOT_SUPPORTED, CallRegistry
 
-NOT_SUPPORTED = "FEATURE_NOT_SUPPORTED_BY_PROVIDER"
 ABSENT_PRODUCTS = {
     "files/collections": "drives",
     "ingresses": "public links",
@@ -28,6 +27,8 @@ ABSENT_PRODUCTS = {
 def declare(provider: Provider, calls: CallRegistry) -> None:
     """Declares them."""
     for path, what in ABSENT_PRODUCTS.items():
+        if path == "files/collections" and provider.offers_drives:
+            continue
         calls.call("GET", f"{path}/retrieveProducts", gives=Answers[Nothing], summary=f"The {what}: none.")(_no_products)
 
     @calls.call("POST", "jobs/requestDynamicParameters", takes=FormOpened, gives=DynamicParameters)
@@ -60,9 +61,12 @@ def declare(provider: Provider, calls: CallRegistry) -> None:
         """Refused: nothing can be taken from a job."""
         raise Refused("Nothing can be taken from a job of this provider; it ends with the job.", error_code=NOT_SUPPORTED)
 
+    if provider.offers_drives:
+        return
+
     @calls.call("POST", "jobs/openTerminalInFolder", gives=None)
     def open_terminal() -> NoReturn:
-        """Refused: shells belong to jobs."""
+        """Refused: there are no folders."""
         raise Refused("This provider has no terminals in folders; start a job and open its shell.", error_code=NOT_SUPPORTED)
 
 

@@ -9,11 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ucloud_slurm.bridge import charges
-from ucloud_slurm.bridge.script.inputs import ucloud_path
 from ucloud_slurm.bridge.states import final_update, queued_update
 from ucloud_slurm.bridge.time_limit import clock_before, limit_update
 from ucloud_slurm.bridge.usage import Accounting
-from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Problem
+from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.billing import accounting_of, bill
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.identity import accounting_is_complete, by_number, identity_of, record_of
@@ -27,8 +26,8 @@ from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.observations import NOTHING_NEW, Observation
 from ucloud_slurm.system.journal import isolate_errors
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
-from ucloud_slurm.users.mapping import slurm_account
 from ucloud_slurm.worker import changes
+from ucloud_slurm.worker.output_folders import output_folder
 
 log = logging.getLogger(__name__)
 
@@ -148,9 +147,8 @@ class Poller:
         before = None
         if update is not None and update.state is JobState.RUNNING:
             before = clock_before(record.minutes, record.elapsed, provider.era)
-            update = replace(
-                update, output_folder=self._folder(row), new_time_allocation=self._time_left(row, record.minutes, before)
-            )
+            left = self._time_left(row, record.minutes, before)
+            update = replace(update, output_folder=output_folder(provider, row), new_time_allocation=left)
         reason = changes.new_reason(row, record, now) if row.visible_to_ucloud else None
         # An administrator has changed the limit, or we have and were interrupted before it was recorded.
         limit = record.minutes if row.visible_to_ucloud and row.time_limit not in (None, record.minutes) else None
@@ -187,25 +185,6 @@ class Poller:
         if minutes is None or before == self._clock_before(row) == 0:
             return None
         return (minutes - before) * 60_000
-
-    def _folder(self, row: OpenJob) -> str | None:
-        """UCloud's path of the job's folder, if ``[[files]]`` has one."""
-        provider = self._provider
-        if row.external or not provider.config.files:
-            return None
-        product = provider.config.product(row.category, row.product)
-        try:
-            person = provider.mapping.person(row.local_user)
-            account = slurm_account(provider.config.users, provider.people, row.project, row.local_user)
-            places = {
-                "home": person.home,
-                "user": person.user,
-                "project": row.project,
-                "account": account or (product.account if product else None),
-            }
-            return ucloud_path(provider.job_paths(row).folder, provider.config.files, places)
-        except Problem:
-            return None
 
     def _charge(self, row: OpenJob, record: QueueRecord, times: int, *, has_earlier: bool) -> None:
         accounting = self._accounting(row)
@@ -281,9 +260,13 @@ class Poller:
         uses = [changes.use_of(run) for run in ended]
         used = charges.total(uses, accounting.tariff) if accounting else None
         log.info("job %s: Slurm job %s has ended: %s", row.id, row.slurm_id, own[-1].state_text)
-        ran = row.visible_to_ucloud and row.state is JobState.IN_QUEUE and any(run.started and run.elapsed for run in own)
-        # It ran and ended between two polls: UCloud hears both, in order.
-        running = JobUpdate(JobState.RUNNING, "The job is now running.", output_folder=self._folder(row)) if ran else None
+        queued = row.visible_to_ucloud and row.state is JobState.IN_QUEUE
+        ran = queued and any(run.started and run.elapsed for run in own)
+        running = None
+        if ran:  # It ran and ended between two polls: UCloud hears both, in order.
+            running = JobUpdate(JobState.RUNNING, "The job is now running.", output_folder=output_folder(provider, row))
+        elif queued and any(run.started for run in own):  # for less than a second
+            update = replace(update, output_folder=output_folder(provider, row))
         with provider.store.writing():
             provider.charges.record_runs(ended)
             seen = Observation(slurm_state=own[-1].state_text, submitted_at=own[0].submitted)

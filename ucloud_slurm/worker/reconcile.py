@@ -255,4 +255,5 @@ def _finish(provider: Provider, differences: Sequence[Difference], answers: _Ans
             provider.observations.record_known_state(job_id, state)
     if behind:
         provider.outbox.assume_sent()
+        provider.tasks.give_up(provider.now())
         provider.wallets.forget_locks()

@@ -1,6 +1,6 @@
 """One pass of the worker: recover, poll, submit, deliver, cancel.
 
-The modules that submit and register jobs load the models of UCloud's messages, which takes longer than most passes:
+The modules that submit and register jobs and drives load the models of UCloud's messages, which takes longer than most passes:
 they are imported only by a pass that has such a job.
 """
 
@@ -25,6 +25,7 @@ from ucloud_slurm.worker.audit import audit_regularly
 from ucloud_slurm.worker.delivery import deliver, record_outcome
 from ucloud_slurm.worker.poll import Poller
 from ucloud_slurm.worker.retention import prune
+from ucloud_slurm.worker.tasks import report_tasks
 from ucloud_slurm.worker.wallets import enforce_wallets
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,11 @@ def _pass(provider: Provider) -> bool:
     if provider.wallets.all_locked() != locked:
         whole &= enforce_wallets(provider, provider.jobs.open(cluster), queue, asked)
     whole &= deliver_link_changes(provider)
+    whole &= report_tasks(provider)
+    if provider.offers_drives:
+        from ucloud_slurm.worker.drives import register_drives
+
+        whole &= register_drives(provider, look=_is_new_minute(provider))
     whole &= record_outcome(provider, delivered=delivered)
     if queue is not None:
         whole &= stop_marked(provider, queue, asked)

@@ -224,3 +224,55 @@ def test_cores_that_are_not_configured_are_asked_for(products: Type, ucloud: Pro
     assert asked.exit_code == 78
     assert "products[1].cpus is missing" in asked.stderr
     assert ucloud.products == []
+
+
+DRIVE = {"name": "home", "title": "Home", "local": "{home}"}
+
+
+def test_the_product_of_drives_is_capacity_that_costs_nothing(
+    products: Type, ucloud: ProductsAtUCloud, core: SimulatedCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configuration(
+        core, tmp_path, products=[THIN], drives=[DRIVE], users={"mapping": "table"}, ucloud={"url": ucloud.url, "era": "today"}
+    )
+    monkeypatch.setattr("ucloud_slurm.cli.context.read", lambda _path: config)
+    monkeypatch.setattr("ucloud_slurm.cli.context.refuse_root", lambda: None)
+    made = CliRunner().invoke(main, ["products", "sync", "--yes"])
+    assert made.exit_code == 0, made.output
+    assert ucloud.named("home") == {
+        "type": "storage",
+        "category": {
+            "name": "storage",
+            "provider": "example",
+            "productType": "STORAGE",
+            "accountingUnit": {"name": "GB", "namePlural": "GB", "floatingPoint": False, "displayFrequencySuffix": False},
+            "accountingFrequency": "ONCE",
+            "freeToUse": True,
+            "allowSubAllocations": True,
+        },
+        "name": "home",
+        "description": "Home",
+        "productType": "STORAGE",
+        "price": 1,
+        "hiddenInGrantApplications": True,
+    }
+    again = CliRunner().invoke(main, ["products", "sync"])
+    assert "Nothing to do" in again.stdout
+    listed = CliRunner().invoke(main, ["products", "list"])
+    assert "home" in listed.stdout
+    assert "not configured" not in listed.stdout
+
+
+def test_a_category_of_machines_never_becomes_one_of_storage(
+    ucloud: ProductsAtUCloud, core: SimulatedCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ucloud.add("home", CATEGORY | {"name": "storage"})
+    config = configuration(
+        core, tmp_path, products=[THIN], drives=[DRIVE], users={"mapping": "table"}, ucloud={"url": ucloud.url, "era": "today"}
+    )
+    monkeypatch.setattr("ucloud_slurm.cli.context.read", lambda _path: config)
+    monkeypatch.setattr("ucloud_slurm.cli.context.refuse_root", lambda: None)
+    made = CliRunner().invoke(main, ["products", "sync", "--yes"])
+    assert made.exit_code == 1
+    assert "storage/home: category.productType" in made.output
+    assert not [each for each in ucloud.calls if each.startswith("POST /api/products")]

@@ -113,6 +113,13 @@ def test_a_product_that_is_configured_twice_is_an_error() -> None:
         config.parse(GOOD | {"products": GOOD["products"] * 2})
 
 
+def test_a_terminal_is_never_one_of_an_account_that_all_users_share() -> None:
+    drive = {"name": "p", "title": "P", "owner": "project", "local": "/p/{project}", "terminal": True}
+    with pytest.raises(Misconfigured) as raised:
+        config.parse({**GOOD, "drives": [drive]})
+    assert "a shell of the account that all users share" in raised.value.sentences[0]
+
+
 def test_a_missing_file_says_how_to_name_another(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="UCLOUD_SLURM_CONFIG"):
         config.read(tmp_path / "none.toml")

@@ -16,7 +16,7 @@ from tests.conftest import Open
 from tests.sandbox.bench import client, file, pages, plots, table, timer
 from tests.sandbox.bench.machine import processor
 from tests.sandbox.bench.rows import MOST_KEPT, Machine, Report, Row, Series, row
-from tests.sandbox.bench.run import GROUPS, USUAL, chosen
+from tests.sandbox.bench.run import GROUPS, USUAL, chosen, file_name
 from tests.sandbox.bench.sdiag import calls
 from tests.sandbox.bench.wanted import COMMANDS, PYSLURM, wanted
 from tests.sandbox.core import SimulatedCore
@@ -118,11 +118,16 @@ def test_the_processor_is_named() -> None:
 
 
 def test_all_groups_are_measured_unless_some_are_named() -> None:
-    assert set(chosen(None, "commands")) | {"listing"} == set(GROUPS)
+    assert set(chosen(None, "commands")) | {"listing", "files"} == set(GROUPS)
     assert chosen(" passes, creates", "commands") == ["passes", "creates"]
     assert set(USUAL["pyslurm"]) <= set(GROUPS)
     with pytest.raises(SandboxError, match="no group nonsense"):
         chosen("nonsense", "commands")
+
+
+def test_a_run_of_files_does_not_replace_the_numbers_of_the_rest() -> None:
+    assert file_name(chosen("files", "commands"), "commands") == "files.json"
+    assert file_name(chosen(None, "commands"), "commands") == "commands.json"
 
 
 # ---- the table and the pages

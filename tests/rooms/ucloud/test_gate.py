@@ -3,6 +3,7 @@
 import ast
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from ucloud_slurm.ucloud.gate import (
     MAX_TEXT_CHARACTERS,
     Call,
     Cleared,
+    DriveRegistration,
     GateRefusedError,
     JobRegistration,
     NamedProject,
     NamedUser,
+    RegisteredProduct,
     Request,
     admit,
 )
@@ -44,6 +47,7 @@ PRODUCT = {
     "gpu": 0,
     "cpuModel": "Epyc",
 }
+STATUS = {"state": "RUNNING", "title": "Copying", "body": "", "progress": "1 of 2", "progressPercentage": 50}
 BODIES: list[tuple[Call, dict[str, Any]]] = [
     (Call.UPDATE, {"items": [UPDATE]}),
     (Call.REPORT_USAGE, {"items": [USAGE]}),
@@ -51,8 +55,9 @@ BODIES: list[tuple[Call, dict[str, Any]]] = [
     (Call.CREATE_PRODUCTS_V2, {"items": [PRODUCT]}),
     (Call.CHECK_EXISTENCE, {"items": [{"type": "job", "id": "7"}]}),
     (Call.REFRESH, {"items": [{"refreshToken": "abc"}]}),
+    (Call.POST_TASK_STATUS, {"update": {"taskId": 815, "newStatus": STATUS}}),
 ]
-PROSE = {"status", "outputFolder", "description", "cpuModel"}
+PROSE = {"title", "body", "progress", "status", "outputFolder", "description", "cpuModel"}
 
 
 def texts(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -171,11 +176,64 @@ def test_a_registration_names_owner_and_project() -> None:
         gate.registration([JobRegistration("k", owner, NamedProject(""), {})])
 
 
+DRIVE = DriveRegistration(
+    "h-example/home/Ada#1", "Home", RegisteredProduct("home", "storage", "example"), NamedUser("Ada#1"), None, writable=True
+)
+
+
+def test_a_drive_is_registered_for_its_owner_or_for_all_of_a_project() -> None:
+    (own,) = json.loads(gate.drive_registration(DRIVE).content or b"")["items"]
+    assert own == {
+        "spec": {"title": "Home", "product": {"id": "home", "category": "storage", "provider": "example"}, "labels": None},
+        "providerGeneratedId": "h-example/home/Ada#1",
+        "createdBy": "Ada#1",
+        "project": None,
+        "projectAllRead": False,
+        "projectAllWrite": False,
+    }
+    shared = replace(DRIVE, owner=None, project=NamedProject("p-1"))
+    for drive, writable in ((shared, True), (replace(shared, writable=False), False)):
+        (item,) = json.loads(gate.drive_registration(drive).content or b"")["items"]
+        flags = item["projectAllRead"], item["projectAllWrite"]
+        assert (item["createdBy"], item["project"], *flags) == (None, "p-1", True, writable)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"title": ""},
+        {"title": "x" * 4097},
+        {"title": "a\nb"},
+        {"title": "a\0b"},
+        {"key": ""},
+        {"key": "a,b"},
+        {"key": "a\0b"},
+        {"key": "x" * (MAX_NAME_BYTES + 1)},
+        {"owner": None},
+        {"owner": NamedUser("")},
+        {"owner": NamedUser("x" * (MAX_NAME_BYTES + 1))},
+        {"project": NamedProject("")},
+        {"product": RegisteredProduct("a\0", "storage", "example")},
+    ],
+)
+def test_a_drive_that_ucloud_may_not_survive_is_not_registered(changes: dict[str, Any]) -> None:
+    with pytest.raises(GateRefusedError):
+        gate.drive_registration(replace(DRIVE, **changes))
+
+
 def test_a_clearing_is_good_for_one_approval() -> None:
     cleared = Cleared(gate.clearing(NamedUser("Ada#1")))
     assert json.loads(gate.approval(cleared).content or b"") == {"username": "Ada#1"}
     with pytest.raises(GateRefusedError):
         gate.approval(cleared)
+
+
+def test_a_task_has_a_user_and_an_icon_that_a_column_holds() -> None:
+    body = json.loads(gate.task_creation(NamedUser("u"), "a\0b", "c\ud800", icon="i" * 64).content or b"")
+    assert (body["user"], body["title"], body["progress"], body["canCancel"]) == ("u", "ab", "c\ufffd", True)
+    for user, icon in (("u", "i" * 65), ("u", "a\0b"), ("", "i"), ("a\0b", "i")):
+        with pytest.raises(GateRefusedError):
+            gate.task_creation(NamedUser(user), "title", "progress", icon=icon)
 
 
 def test_nobody_else_makes_a_request() -> None:
@@ -199,7 +257,8 @@ def test_there_is_no_way_round_the_gate() -> None:
     assert users_of("Cleared") == {("ucloud/core.py", "Cleared")}
     assert {path for path, _ in users_of("_http")} == {"ucloud/client.py"}
     named = {path for path, _ in users_of("NamedUser", "NamedProject")}
-    assert named == {"store/people.py", "store/wallets.py", "worker/external_jobs.py"}
+    assert named == {"store/people.py", "store/tasks.py", "store/wallets.py", "worker/external_jobs.py"}
+    assert users_of("RegisteredProduct") == {("ucloud/core.py", "RegisteredProduct")}
 
 
 # -- the outbox ---------------------------------------------------------------------------------------------------

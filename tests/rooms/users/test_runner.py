@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tests.sandbox.processes import Process, find, wait_until
 from tests.support import hostile
 from tests.support.runner_site import PATIENCE, Site
-from ucloud_slurm.errors import Forbidden, NotNow
+from ucloud_slurm.errors import Forbidden, NotNow, Problem
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import Account, PeopleRule
 from ucloud_slurm.system.files import NotARegularFileError
@@ -29,10 +29,12 @@ from ucloud_slurm.system.ipc import Message
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, boot_clock
 from ucloud_slurm.users import runner
 from ucloud_slurm.users.as_user import Operations
+from ucloud_slurm.users.files import ConflictPolicy, Place, Work
 from ucloud_slurm.users.impersonation import RunnerClient, RunnerUnavailableError
 from ucloud_slurm.users.runner import MOST_DESCRIPTORS, PROGRAMS_PER_USER, REQUESTS, REQUESTS_PER_USER, Runner, admits
+from ucloud_slurm.users.runner_files import RunnerFiles
 
-FAILURES = (NotNow, Forbidden, NotARegularFileError, CommandMissingError, CommandTimeoutError)
+FAILURES = (NotNow, Problem, NotARegularFileError, CommandMissingError, CommandTimeoutError)
 
 
 def descriptors() -> int:
@@ -43,6 +45,7 @@ def descriptors() -> int:
 def each_request(client: RunnerClient, folder: Path) -> list[Callable[[], object]]:
     """One of every kind."""
     env = {"SLURM_CONF": "/etc/passwd"}
+    files, place = RunnerFiles(client._runner, client._user), Place(str(folder), ("file",))
     return [
         lambda: client.prepare(str(folder / "job"), {}),
         lambda: client.self_test(str(folder / "test")),
@@ -50,6 +53,10 @@ def each_request(client: RunnerClient, folder: Path) -> list[Callable[[], object
         lambda: client.listen(str(folder)),
         lambda: client.terminal(["/usr/bin/srun", "/bin/bash", "-l"], env, 80, 24),
         lambda: client.start(["/usr/bin/sbatch"], env).finish("#!/bin/sh\n", 1.0),
+        lambda: files.stat(place, within=1.0),
+        lambda: files.read(place, within=1.0).descriptor,
+        lambda: files.begin(place, ConflictPolicy.RENAME, parents=False, within=1.0).descriptor,
+        lambda: files.work(Work.COPY, place, place.child("x"), ConflictPolicy.RENAME, key="1", within=1.0),
     ]
 
 
@@ -323,17 +330,18 @@ def test_a_refusal_is_final(site: Site, user: str) -> None:
 @pytest.mark.parametrize("answer", [{"refused": "within: not a number of seconds"}, {"refused": "no such verb", "form": 1}])
 def test_a_runner_of_another_release_refuses_no_job(tmp_path: Path, answer: Message) -> None:
     path = tmp_path / "old.sock"
+    requests = each_request(RunnerClient(path, "ada"), tmp_path)
     with closing(ipc.listener(path, 0o600)) as listener, ThreadPoolExecutor(1) as pool:
         listener.settimeout(PATIENCE)
 
         def serve() -> None:
-            for _ in range(6):
+            for _ in requests:
                 connection, _ = listener.accept()
                 with connection:
                     ipc.serve(connection, lambda _message, _given: answer, waits=PATIENCE, sends=PATIENCE, descriptors=1)
 
         served = pool.submit(serve)
-        for request in each_request(RunnerClient(path, "ada"), tmp_path):
+        for request in requests:
             with pytest.raises(NotNow, match="another release"):
                 request()
         served.result(PATIENCE)

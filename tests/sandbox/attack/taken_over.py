@@ -143,7 +143,7 @@ def hostile_environment(stage: Stage) -> Outcome:
 
 
 def files_through_the_verbs(stage: Stage) -> Outcome:
-    """Reads and writes files of people that are none of their jobs'."""
+    """Reads and writes files that are none of a person's jobs', or not that person's."""
     home, bob = stage.home("alice"), stage.home("bob")
     stage.living.run("bash", "-c", "umask 077; mkdir -p ~/x; echo secret > ~/x/stdout-0.log; echo key > ~/id_rsa", user="bob")
     stage.living.run(
@@ -170,7 +170,25 @@ def files_through_the_verbs(stage: Stage) -> Outcome:
         if descriptors or (message["verb"] == "prepare" and answer == {})
     ]
     own = "" if answers[0][1] == 1 else f"her own log was not opened either ({answers[0]})"
-    return verdict(f"{len(messages) - 1} tries, no descriptor and no file", *got, own)
+    below: list[dict[str, Any]] = [
+        {"verb": "read", "root": f"{home}", "parts": ["id_rsa"]},
+        {"verb": "read", "root": f"{home}", "parts": ["x", "stdout-1.log"]},
+        {"verb": "read", "root": f"{home}", "parts": ["..", bob.name, "x", "stdout-0.log"]},
+        {"verb": "read", "root": f"{bob}", "parts": ["x", "stdout-0.log"]},
+        {"verb": "read", "root": "/", "parts": ["etc", "passwd"]},
+        {"verb": "read", "root": "/etc", "parts": ["shadow"]},
+        {"verb": "begin", "root": f"{bob}", "parts": ["x", "job.sh"], "policy": "REPLACE", "parents": False},
+        {"verb": "begin", "root": "/etc/cron.d", "parts": ["job"], "policy": "REPLACE", "parents": False},
+    ]
+    every: dict[str, Any] = {"user": "alice", "deadline": time.clock_gettime(time.CLOCK_BOOTTIME) + 20}
+    answers = _service(stage, "talk", "ask", RUNNER, [every | each for each in below])
+    got += [
+        f"{each['verb']} {each['root']} {each['parts']}"
+        for each, (_, descriptors) in zip(below[1:], answers[1:], strict=True)
+        if descriptors
+    ]
+    own = own or ("" if answers[0][1] == 1 else f"her own file was not opened either ({answers[0]})")
+    return verdict(f"{len(messages) + len(below) - 2} tries, no descriptor and no file", *got, own)
 
 
 def files_that_root_runs(stage: Stage) -> Outcome:
@@ -268,7 +286,8 @@ def what_it_can(stage: Stage) -> Outcome:
         if isinstance(answer, dict) and "refused" not in answer
     ]
     return held(
-        f"as any researcher: {', '.join(can)}, listen, terminal; at Slurm: what an Operator may; the database, UCloud's token"
+        f"as any researcher: {', '.join(can)}, listen, terminal, their files; "
+        "at Slurm: what an Operator may; the database, UCloud's token"
     )
 
 

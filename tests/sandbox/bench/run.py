@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.sandbox.bench.bulks import bulks, people
 from tests.sandbox.bench.creates import creates
+from tests.sandbox.bench.files import files
 from tests.sandbox.bench.listing import listing
 from tests.sandbox.bench.live import live
 from tests.sandbox.bench.machine import machine
@@ -22,6 +23,8 @@ from tests.sandbox.core.era import ERAS
 from tests.sandbox.errors import SandboxError
 from tests.sandbox.installation import Installation
 
+FILES = "files"
+"""The group that is a run of its own."""
 GROUPS: Mapping[str, Callable[[Stage], None]] = {
     "creates": creates,
     "bulks": bulks,
@@ -29,11 +32,12 @@ GROUPS: Mapping[str, Callable[[Stage], None]] = {
     "passes": passes,
     "outbox": outbox,
     "live": live,
+    FILES: files,
     "startup": startup,
     "listing": listing,
 }
 USUAL: Mapping[str, Sequence[str]] = {
-    "commands": [name for name in GROUPS if name != "listing"],
+    "commands": [name for name in GROUPS if name not in ("listing", FILES)],
     "pyslurm": ["creates", "bulks", "listing"],  # the rest does not depend on it
 }
 
@@ -51,6 +55,11 @@ def chosen(only: str | None, backend: str) -> list[str]:
         if name not in GROUPS:
             raise SandboxError(f"There is no group {name} to measure; there are {', '.join(GROUPS)}.")
     return names
+
+
+def file_name(groups: Sequence[str], backend: str) -> str:
+    """The name of the file for the numbers of a run."""
+    return f"{FILES if [*groups] == [FILES] else backend}.json"
 
 
 class Bench:

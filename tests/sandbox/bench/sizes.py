@@ -14,6 +14,8 @@ class Sizes:
     :ivar waiting: unchanged jobs of a pass
     :ivar messages: in the outbox, for each of ``outbox_jobs``
     :ivar finished: jobs in the file that a start-up finds
+    :ivar download: bytes of a file that is downloaded
+    :ivar chunks: of a file that is uploaded, each of 16 000 000 bytes
     """
 
     creates: int = 200
@@ -26,9 +28,21 @@ class Sizes:
     outbox_jobs: int = 1000
     messages: int = 100
     finished: int = 1_000_000
+    download: int = 4 * 2**30
+    chunks: int = 64
 
 
 WHOLE = Sizes()
 QUICK = Sizes(
-    creates=20, rounds=1, at_once=3, bulks=(20,), waiting=(10, 100), passes=2, outbox_jobs=50, messages=10, finished=2000
+    creates=20,
+    rounds=1,
+    at_once=3,
+    bulks=(20,),
+    waiting=(10, 100),
+    passes=2,
+    outbox_jobs=50,
+    messages=10,
+    finished=2000,
+    download=2**30,
+    chunks=8,
 )

@@ -78,12 +78,22 @@ class Stage:
     add: Callable[[Row], None]
 
     @contextmanager
-    def scene(self, name: str, *, links: Mapping[str, str] | None = None, tables: Tables | None = None) -> Iterator["Scene"]:
+    def scene(
+        self,
+        name: str,
+        *,
+        links: Mapping[str, str] | None = None,
+        tables: Tables | None = None,
+        drives: Sequence[Mapping[str, Any]] = (),
+        products: Sequence[Mapping[str, Any]] = (PRODUCT, RUNNING),
+    ) -> Iterator["Scene"]:
         """A new site that runs, with a new Core. Afterwards all of it is gone, and its jobs too.
 
         :param name: for its folder
         :param links: see :class:`SiteSettings`
         :param tables: see there
+        :param drives: see there
+        :param products: see there
         """
         folder = self.cluster.folder / "sites" / f"bench-{name}-{os.getpid()}"
         core = SimulatedCore(provider="example", era=self.era)
@@ -92,8 +102,9 @@ class Stage:
         settings = SiteSettings(
             folder=folder,
             workers=2,
-            products=(PRODUCT, RUNNING),
+            products=products,
             links=links or {},
+            drives=drives,
             tables={"slurm": {"backend": self.backend}} | dict(tables or {}),
         )
         site = Site(self.cluster, core, self.installation, settings)
@@ -158,11 +169,14 @@ class Scene:
         """Starts the program that runs commands, in so many processes."""
         return Timer([self._start("timer") for _ in range(loops)])
 
-    def http(self, user: str = OWNER) -> Http:
-        """Starts the client, for creates of a user."""
+    def http(self, user: str = OWNER, path: str | None = None) -> Http:
+        """Starts the client, for calls of a user.
+
+        :param path: of the call; None is that of creates
+        """
         name = encoded_username(user, self.stage.era).decode()
         headers = {"Authorization": f"Bearer {self.core.tokens.core_token()}", "UCloud-Username": name}
-        return Http(self._start("client"), self.site.url, f"/ucloud/{self.core.provider}/jobs", headers)
+        return Http(self._start("client"), self.site.url, path or f"/ucloud/{self.core.provider}/jobs", headers)
 
     def _start(self, name: str) -> Any:
         cluster = self.stage.cluster

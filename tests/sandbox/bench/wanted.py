@@ -47,6 +47,11 @@ COMMANDS: Mapping[str, Bound] = {
     "loop-memory-20000": Bound("largest", most=200),
     "pass-written": Bound("largest", most=0),
     "pass-calls-spread": Bound("largest", most=0),
+    "files-page": Bound("ratio", most=3),
+    "files-page-late": Bound("largest", most=150),
+    "files-download": Bound("ratio", least=0.7),
+    "files-upload": Bound("ratio", least=0.5),
+    "files-memory": Bound("largest", most=80),
 }
 PYSLURM: Mapping[str, Bound] = {
     **COMMANDS,

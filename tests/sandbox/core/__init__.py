@@ -7,6 +7,7 @@ registration of providers, TLS towards the provider's WebSockets, and the web pa
 """
 
 from tests.sandbox.core.directory import Project
+from tests.sandbox.core.drives import CoreDrive
 from tests.sandbox.core.era import CORE_2021, CORE_2022, CORE_TODAY, ERAS, CoreEra
 from tests.sandbox.core.errors import CoreCrashError, CoreError
 from tests.sandbox.core.exchanges import Exchange
@@ -27,6 +28,7 @@ __all__ = [
     "Account",
     "BookedCharge",
     "CoreCrashError",
+    "CoreDrive",
     "CoreEra",
     "CoreError",
     "CoreJob",

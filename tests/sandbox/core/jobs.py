@@ -125,15 +125,21 @@ class Jobs:
                 raise CoreError(404, "Not found")
             return _copy(self._jobs[job_id])
 
+    def new_id(self) -> str:
+        """An id for a resource: decimal, and never used again."""
+        with self._changed:
+            resource_id, self._next = str(self._next), self._next + 1
+            return resource_id
+
     def add(
         self, specification: Json, owner: str, project: str | None, *, confirmed: bool = False, registered_as: str | None = None
     ) -> CoreJob:
-        """Make a row, unconfirmed unless said otherwise. Ids are decimal, and never used again.
+        """Make a row, unconfirmed unless said otherwise.
 
         :param registered_as: the provider's id for a job that it had first
         """
         with self._changed:
-            job_id, self._next = str(self._next), self._next + 1
+            job_id = self.new_id()
             at = self.now_ms()
             job = CoreJob(
                 id=job_id,

@@ -35,6 +35,7 @@ class Polling:
     capabilities: Capabilities
     manifest: Manifest
     complaints: Complaints
+    ask_drives: Callable[[], object]
     quick_seconds: float = QUICK_SECONDS
 
     def poll(self) -> None:
@@ -50,16 +51,20 @@ class Polling:
         with suppress(CoreError):
             self._timed("retrieveProducts", self.capabilities.retrieve_products)
         self.manifest.enabled = self._timed("retrieveManifest", self.manifest.ask)
+        self._timed("files.collections.retrieveProducts", lambda: self._mind(self.ask_drives, "files.collections"))
         for name in OTHER_CALLS:
             if name.endswith(("retrieveProducts", "retrieveInfo")):
                 call = name.format(self.calls.provider)
-                self._timed(call, lambda call=call: self._ask(call))  # type: ignore[misc]
+                self._timed(call, lambda call=call: self._mind(lambda: self._ask(call), call))  # type: ignore[misc]
 
     def _ask(self, call: str) -> None:
+        data = self.calls.plain(call)
+        if call.endswith("retrieveProducts"):
+            self.calls.responses(call, data)
+
+    def _mind(self, ask: Callable[[], object], call: str) -> None:
         try:
-            data = self.calls.plain(call)
-            if call.endswith("retrieveProducts"):
-                self.calls.responses(call, data)
+            ask()
         except CoreError as error:
             if error.status in (401, 403, 500):
                 self.complaints.add(f"{call}: answered with {error.status}; say 404 for what is not there")

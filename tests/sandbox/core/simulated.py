@@ -15,6 +15,8 @@ from tests.sandbox.core.complaints import Complaints
 from tests.sandbox.core.connections import Connections, Manifest
 from tests.sandbox.core.creation import JobCreation
 from tests.sandbox.core.directory import Directory
+from tests.sandbox.core.drive_actions import DriveActions
+from tests.sandbox.core.drives import Drives
 from tests.sandbox.core.early.control import EarlyControl
 from tests.sandbox.core.early.credits import Behaviour, Wallets
 from tests.sandbox.core.early.job import EarlyRendering
@@ -23,6 +25,7 @@ from tests.sandbox.core.era import CORE_2021, CoreEra
 from tests.sandbox.core.errors import CoreCrashError
 from tests.sandbox.core.exchanges import Exchange, Exchanges
 from tests.sandbox.core.faults import Faults
+from tests.sandbox.core.files import FileActions
 from tests.sandbox.core.jobs import FIRST_ID, CoreJob, Jobs
 from tests.sandbox.core.polling import Polling, Verification
 from tests.sandbox.core.provider import ProviderCalls
@@ -33,10 +36,12 @@ from tests.sandbox.core.sessions import Sessions
 from tests.sandbox.core.sockets import Sockets
 from tests.sandbox.core.today.billing import TodayBilling
 from tests.sandbox.core.today.control import TodayControl
+from tests.sandbox.core.today.drives import DriveControl
 from tests.sandbox.core.today.features import Features
 from tests.sandbox.core.today.job import TodayRendering
 from tests.sandbox.core.today.notifications import Notifications
 from tests.sandbox.core.today.quotas import Accounts
+from tests.sandbox.core.today.tasks import CoreTasks
 from tests.sandbox.core.tokens import Tokens
 from tests.sandbox.errors import SandboxError
 
@@ -47,10 +52,12 @@ class SimulatedCore:
     """Core and the users in front of it. Safe for several threads: its parts share one lock.
 
     Methods of the parts are offered here by their own names: of :class:`JobCreation`, :class:`JobActions`,
-    :class:`Sessions`, :class:`Connections`, :class:`Polling`, :class:`Verification`, :class:`Jobs` and others.
+    :class:`Sessions`, :class:`Connections`, :class:`DriveActions`, :class:`Polling`, :class:`Verification`,
+    :class:`Jobs` and others.
 
     :ivar provider: the provider's id
     :ivar era: whose Core this is
+    :ivar drives: which there are, and who may use them
     :ivar wallets: with credits, in an era that charges them
     :ivar accounts: wallets with quotas, in an era whose provider reports its usage
     """
@@ -89,6 +96,8 @@ class SimulatedCore:
         self.catalogue = Catalogue(provider, changed, era.job_form)
         self.directory = Directory(changed, jobs.now_ms)
         self.accounts = Accounts(changed, jobs.now_ms, is_free=self.catalogue.is_free, complain=complaints.add)
+        self.drives = Drives(changed, jobs, self.directory, self.catalogue)
+        self.tasks = CoreTasks(provider, changed, self.directory, jobs.now_ms)
         support, features = Support(changed, now), Features(changed)
         rendering: JobRendering = (
             EarlyRendering(era, self.catalogue, support)
@@ -136,7 +145,8 @@ class SimulatedCore:
             era, calls, self.catalogue, jobs, complaints, support=support, features=features, now=now
         )
         self.manifest = Manifest(era, calls, complaints)
-        self.polling = Polling(era, calls, self.capabilities, self.manifest, complaints)
+        self.drive_actions = drive_actions = DriveActions(calls, self.drives, self.catalogue, self.directory, complaints)
+        self.polling = Polling(era, calls, self.capabilities, self.manifest, complaints, drive_actions.retrieve_drive_products)
         self.connect, self.call = calls.connect, calls.call
         self.poll = self.polling.poll
         self.verify = Verification(calls, jobs, sent).verify
@@ -145,13 +155,46 @@ class SimulatedCore:
 
         # What users ask.
         creation = JobCreation(
-            era, calls, jobs, sent, self.catalogue, self.directory, self.wallets, self.accounts, self.capabilities, complaints
+            era,
+            calls,
+            jobs,
+            sent,
+            self.catalogue,
+            self.directory,
+            self.wallets,
+            self.accounts,
+            self.capabilities,
+            complaints,
+            self.drives,
         )
         self.submit = creation.submit
         self.submit_many = creation.submit_many
         self.have = creation.have
         self.confirm = creation.confirm
         self.open_form = creation.open_form
+
+        self.retrieve_drive_products = drive_actions.retrieve_drive_products
+        self.browse_drives = drive_actions.browse_drives
+        self.create_drive = drive_actions.create_drive
+        self.rename_drive = drive_actions.rename_drive
+        self.delete_drive = drive_actions.delete_drive
+        self.label_drive = drive_actions.label_drive
+        self.share_folder = drive_actions.share_folder
+
+        self.tasks.serve(calls)
+        self.files = files = FileActions(calls, self.drives, complaints)
+        self.browse = files.browse
+        self.retrieve = files.retrieve
+        self.create_folder = files.create_folder
+        self.move = files.move
+        self.copy = files.copy
+        self.trash = files.trash
+        self.empty_trash = files.empty_trash
+        self.delete = files.delete
+        self.upload_link = files.upload_link
+        self.upload_links = files.upload_links
+        self.download_link = files.download_link
+        self.download_links = files.download_links
 
         actions = JobActions(era, calls, jobs, sent, self.capabilities)
         self.terminate = actions.terminate
@@ -190,9 +233,12 @@ class SimulatedCore:
         self.is_connected = connections.is_connected
 
     def _today_work(self, rendering: JobRendering) -> Mapping[str, Callable[[Call], Json]]:
-        control = TodayControl(self.provider, self.era, self._changed, self.tokens, self._jobs, rendering, self.directory)
+        control = TodayControl(
+            self.provider, self.era, self._changed, self.tokens, self._jobs, rendering, self.directory, self.drives
+        )
+        drives = DriveControl(self.provider, self._changed, self.drives, self.directory, self.catalogue)
         billing = TodayBilling(self.provider, self._jobs, self.accounts, self.catalogue, self.directory)
-        return {**control.work(), **billing.work()}
+        return {**control.work(), **billing.work(), **drives.work(), **self.tasks.work()}
 
     # -- its life -------------------------------------------------------------------------------------------
 

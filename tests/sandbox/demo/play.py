@@ -2,10 +2,13 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.core import ERAS
+from tests.sandbox.demo.files import ACCOUNT, FilesScene
 from tests.sandbox.demo.guide import TABLES as CONVERSATIONS
 from tests.sandbox.demo.guide import Row
 from tests.sandbox.demo.live import LiveScene
@@ -34,6 +37,8 @@ class Demo:
             self._say("This is what the demonstration does to this machine:")
             for sentence in cluster.plan():
                 self._say(f"- {sentence}")
+            if self._has_files:
+                self._say("- Install the package sudo if it is not here, and have a rule for it while the cluster runs.")
             self._say(
                 "- At the end: end all its processes"
                 + ("." if was_there or self._keep else ", and delete its folder and its accounts.")
@@ -54,6 +59,13 @@ class Demo:
         self._say("")
         installation = Installation(self._cluster.folder / "product")
         installation.make()
+        with ThreadPoolExecutor(1) as beside, ExitStack() as stack:
+            files = self._begin_files(installation, beside, stack)
+            good = self._conversations(installation)
+            good = self._live(installation) and good
+            return (files is None or self._last("files", "A file that a job reads, and its result:", files, ACCOUNT)) and good
+
+    def _conversations(self, installation: Installation) -> bool:
         with Relay(self._cluster) as relay:
             conf = relay.conf_for(self._cluster, self._cluster.folder / "relay")
             reported = self._era.accounting == "quotas"
@@ -79,8 +91,7 @@ class Demo:
                 for scene in scenes:
                     scene.close()
                 self._cluster.run("scancel", f"--user={self._cluster.service_user}")
-        good = self._verdict(scenes)
-        return self._live(installation) and good
+        return self._verdict(scenes)
 
     def _scene(
         self, number: int, title: str, rows: Sequence[Row], installation: Installation, conf: Path | None = None
@@ -107,18 +118,48 @@ class Demo:
 
     def _live(self, installation: Installation) -> bool:
         """The rest of the guide's calls, on one job."""
+        scene = LiveScene(self._cluster, installation, self._era, lambda line: self._say(f"live            | {line}"))
+        return self._last("live", "A job that is followed and steered:", scene.play, self._cluster.service_user)
+
+    @property
+    def _has_files(self) -> bool:
+        """Whether files are played: earlier UClouds have no such calls here, and without root there are no researchers."""
+        return self._era.name == "today" and bool(self._cluster.users)
+
+    def _begin_files(
+        self, installation: Installation, beside: ThreadPoolExecutor, stack: ExitStack
+    ) -> Callable[[], None] | None:
+        """Opens the scene of files while others play; gives what plays it, or None where it is not played."""
+        if not self._has_files:
+            return None
+        scene = FilesScene(self._cluster, installation, self._era, lambda line: self._say(f"files           | {line}"))
+        stack.callback(scene.close)
+        opened = beside.submit(scene.open)
+        stack.callback(wait, [opened])
+
+        def play() -> None:
+            opened.result()
+            scene.play()
+
+        return play
+
+    def _last(self, name: str, title: str, play: Callable[[], None], account: str) -> bool:
+        """One of the scenes after the guide's.
+
+        :param account: whose jobs are ended afterwards
+        """
         self._say("")
-        self._say("A job that is followed and steered:")
+        self._say(title)
         self._say("")
         try:
-            LiveScene(self._cluster, installation, self._era, lambda line: self._say(f"live            | {line}")).play()
+            play()
         except Exception as error:  # noqa: BLE001  whatever it is, the scene was not played
-            self._say(f"live: NOT as it should be: {type(error).__name__}: {error}")
+            self._say(f"{name}: NOT as it should be: {type(error).__name__}: {error}")
             return False
         finally:
-            self._cluster.run("scancel", f"--user={self._cluster.service_user}")
+            self._cluster.run("scancel", f"--user={account}")
         self._say("")
-        self._say("live: as it should be.")
+        self._say(f"{name}: as it should be.")
         return True
 
     def _verdict(self, scenes: Sequence[Scene]) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ucloud_slurm.bridge import naming
+from ucloud_slurm.bridge.drives import DriveRoot
 from ucloud_slurm.bridge.naming import JobPaths, LocalUser
 from ucloud_slurm.bridge.script.containers import container
 from ucloud_slurm.bridge.script.environment import Pieces
@@ -38,7 +39,7 @@ def batch_job(
     applications: ApplicationsSection = NO_APPLICATION_RULES,
     account: str | None = None,
     sessions_url: str | None = None,
-    roots: Sequence[FilesRoot] = (),
+    roots: Sequence[FilesRoot | DriveRoot] = (),
     containers: ContainersSection = NO_CONTAINERS,
     modules_init: str | None = None,
     own_words: bool = False,
@@ -51,7 +52,7 @@ def batch_job(
     :param applications: what templates may do (``applications``)
     :param account: Slurm account of this job; None: that of the product
     :param sessions_url: where browsers reach web pages of applications (``sessions.url``)
-    :param roots: where UCloud's files are (``files``)
+    :param roots: where UCloud's files are (``files``), and the drives that the job names
     :param modules_init: the file that defines ``module`` (``jobs.modules_init``)
     :param own_words: see :func:`ucloud_slurm.bridge.script.invocation.parameter_texts`
     :raises Refused: naming what is wrong with the job or its application

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ucloud_slurm.bridge.drives import DriveRoot
 from ucloud_slurm.bridge.script.bash import is_plain, quoted
 from ucloud_slurm.config import FilesRoot
 from ucloud_slurm.errors import Refused
@@ -68,10 +69,11 @@ class InputFile:
 
 
 def input_files(
-    job: Job, application: Application, roots: Sequence[FilesRoot], places: Mapping[str, str | None]
+    job: Job, application: Application, roots: Sequence[FilesRoot | DriveRoot], places: Mapping[str, str | None]
 ) -> list[InputFile]:
     """The files of a job: those of its parameters in the application's order, then those that are attached.
 
+    :param roots: the tables ``[[files]]``, and the drives of the job
     :param places: values of the placeholders of ``[[files]]`` for this job; None for those that it does not have
     :raises Refused: naming the parameter or resource whose path cannot be used
     """
@@ -86,7 +88,7 @@ def checks(files: Sequence[InputFile]) -> list[str]:
     return [*CHECK, *(f"ucloud_input {quoted((one.what, one.path, one.root))}" for one in files)] if files else []
 
 
-def ucloud_path(folder: str, roots: Sequence[FilesRoot], places: Mapping[str, str | None]) -> str | None:
+def ucloud_path(folder: str, roots: Sequence[FilesRoot | DriveRoot], places: Mapping[str, str | None]) -> str | None:
     """UCloud's path of a local folder, by the longest root that contains it; None where no root does.
 
     :param folder: absolute
@@ -94,7 +96,7 @@ def ucloud_path(folder: str, roots: Sequence[FilesRoot], places: Mapping[str, st
     """
     what, best = "The job's folder", (0, "")
     for root in roots:
-        local, path = _filled(what, root.local, places), _filled(what, root.ucloud, places)
+        local, path = filled(what, root.local, places), filled(what, root.ucloud, places)
         if local is None or path is None:
             continue
         own = local.rstrip("/") + "/"
@@ -131,13 +133,18 @@ def _default(what: str, default: Any) -> str | None:
 
 
 def _input(
-    what: str, parameter: str | None, path: str, read_only: bool, roots: Sequence[FilesRoot], places: Mapping[str, str | None]
+    what: str,
+    parameter: str | None,
+    path: str,
+    read_only: bool,
+    roots: Sequence[FilesRoot | DriveRoot],
+    places: Mapping[str, str | None],
 ) -> InputFile:
     parts = _parts(what, path)
-    best: tuple[int, FilesRoot] | None = None
+    best: tuple[int, FilesRoot | DriveRoot] | None = None
     for root in roots:
-        prefix = _filled(what, root.ucloud, places)
-        if prefix is None or _filled(what, root.local, places) is None:
+        prefix = filled(what, root.ucloud, places)
+        if prefix is None or filled(what, root.local, places) is None:
             continue
         own = [part for part in prefix.split("/") if part]
         if parts[: len(own)] == own and (best is None or len(own) > best[0]):
@@ -145,7 +152,7 @@ def _input(
     if best is None:
         raise Refused(f"{what}: this provider has no files at '{path}'.")
     length, root = best
-    place = str(_filled(what, root.local, places))
+    place = str(filled(what, root.local, places))
     local = "/".join([place.rstrip("/"), *parts[length:]]) or "/"
     if len(local.encode()) > MAX_PATH_BYTES:
         raise Refused(f"{what}: the path is longer than {MAX_PATH_BYTES} bytes.")
@@ -168,8 +175,12 @@ def _parts(what: str, path: str) -> list[str]:
     return parts
 
 
-def _filled(what: str, template: str, places: Mapping[str, str | None]) -> str | None:
-    """The path with its placeholders filled in; None if one of them has no value for this job."""
+def filled(what: str, template: str, places: Mapping[str, str | None]) -> str | None:
+    """The path with its placeholders filled in; None if one of them has no value.
+
+    :param what: the field that it is for
+    :raises Refused: a value cannot be a part of a path
+    """
     for name in _PLACEHOLDER.findall(template):
         value = places.get(name)
         if value is None:

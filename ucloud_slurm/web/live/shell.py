@@ -1,4 +1,4 @@
-"""jobs.compute.shell.open: a shell in a job's allocation, in the user's browser (contract: shell).
+"""jobs.compute.shell.open: a shell in a job's allocation, or in a folder of a drive, in the user's browser (contract: shell).
 
 The call has no token: the identifier of the session authorizes it. It works once, on one connection.
 """
@@ -7,11 +7,14 @@ import asyncio
 import codecs
 import logging
 from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 
-from ucloud_slurm.errors import Forbidden, NotFound, Problem, Refused, TooMany
+from ucloud_slurm.bridge.drives import DrivePath
+from ucloud_slurm.errors import Forbidden, NotFound, Problem, Refused, TooMany, one_line
+from ucloud_slurm.provider.drives import ResolvedPlace
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.job_state import JobPhase
@@ -24,6 +27,7 @@ from ucloud_slurm.users.impersonation import ImpersonationUnavailableError
 from ucloud_slurm.web.access import check_shell, file_account
 from ucloud_slurm.web.live.hub import START_SECONDS, Hub, NoAnswerError
 from ucloud_slurm.web.live.websocket import CallFrame, WebSocketClosedError, WebSocketConnection
+from ucloud_slurm.web.sessions import resolved_again
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +70,9 @@ class Shell:
 
     def on_access_change(self, access: Access | None) -> None:
         now = self._hub.provider.now()
-        if access is None or access.ended:
+        if self._session.job_id and (access is None or access.ended):
             self._finish(None)
-        elif access.lost(self._session.username, self._session.created_at):
+        elif access is not None and access.lost(self._session.username, self._session.created_at):
             self._finish(Forbidden("You have no access to this job any more."))
         elif now - self._used_at > self._hub.provider.config.sessions.life:
             self._finish(Forbidden("The shell was closed because nobody used it."))
@@ -224,24 +228,41 @@ class ShellCalls:
         if session is None:
             raise NotFound("Unknown shell session")
         self._connection.visit.identify(session.username)
+        if session.job_id:
+            account, start = await self._in_job(session, row, access, request)
+        else:
+            at = await hub.ask_site(lambda: resolved_again(provider, session))
+            account, start = at.acting.user, partial(self._start_in_folder, session, at, request)
+        await hub.heartbeat([session.token])
+        with ExitStack() as taken:
+            taken.enter_context(hub.entrance().descriptors(session.username, DESCRIPTORS))
+            try:
+                terminal = await hub.read(account, start, lambda late: late.close(), seconds=START_SECONDS)
+            except (TerminalError, ImpersonationUnavailableError, NoAnswerError, StuckError) as trouble:
+                where = f"job {session.job_id}" if session.job_id else f"a shell of {session.username} as {account}"
+                log.error("%s: %s", one_line(where), one_line(str(trouble)))
+                raise Problem("No shell can be opened at the moment; please try again later.") from None
+            self._shell = Shell(hub, self._connection, stream_id, session, terminal, account)
+            held = taken.pop_all()
+            hub.spawn(self._run(self._shell)).add_done_callback(lambda _: held.close())
+
+    async def _in_job(
+        self, session: Session, row: JobRow | None, access: Access | None, request: Initialize
+    ) -> tuple[str, Callable[[], Terminal]]:
+        """Whose threads the start of a shell takes, and the start."""
+        hub, provider = self._hub, self._hub.provider
         if row is None or row.phase is not JobPhase.LIVE or row.slurm_id is None or access is None or access.ended:
             raise Refused("The job has ended.")
         if access.lost(session.username, session.created_at):
             raise Forbidden("You have no access to this job any more.")
         await hub.ask_site(lambda: check_shell(provider, row, session.username))
-        await hub.heartbeat([session.token])
-        account = file_account(provider, row)
-        with ExitStack() as taken:
-            taken.enter_context(hub.entrance().descriptors(session.username, DESCRIPTORS))
-            try:
-                start = partial(self._start, row, session.rank, request)
-                terminal = await hub.read(account, start, lambda late: late.close(), seconds=START_SECONDS)
-            except (TerminalError, ImpersonationUnavailableError, NoAnswerError, StuckError) as trouble:
-                log.error("job %s: %s", row.id, trouble)
-                raise Problem("No shell can be opened at the moment; please try again later.") from None
-            self._shell = Shell(hub, self._connection, stream_id, session, terminal, account)
-            held = taken.pop_all()
-            hub.spawn(self._run(self._shell)).add_done_callback(lambda _: held.close())
+        return file_account(provider, row), partial(self._start, row, session.rank, request)
+
+    def _start_in_folder(self, session: Session, at: ResolvedPlace, request: Initialize) -> Terminal:
+        terminal = self._hub.provider.files(at.acting.user).shell(at.place, request.cols, request.rows)
+        path = str(DrivePath(session.drive_id or "", session.parts))
+        log.info("files: %s as %s: opened a shell in %r", session.username, at.acting.user, path)
+        return terminal
 
     def _start(self, row: JobRow, rank: int, request: Initialize) -> Terminal:
         provider = self._hub.provider

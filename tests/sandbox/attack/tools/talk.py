@@ -16,7 +16,16 @@ from contextlib import suppress
 from typing import Any
 
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-CHANNELS = ("open", "listen", "terminal")  # requests that come with a socket for what is opened
+CHANNELS = (
+    "open",
+    "listen",
+    "terminal",
+    "read",
+    "begin",
+    "resume",
+    "work",
+    "shell",
+)  # requests that come with a socket for what is opened
 Place = str | list[Any]
 
 

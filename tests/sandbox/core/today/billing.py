@@ -16,7 +16,7 @@ from tests.sandbox.core.today import messages
 from tests.sandbox.core.today.bodies import received
 from tests.sandbox.core.today.browse import page
 from tests.sandbox.core.today.control import LONGEST_KEY, bulk, need
-from tests.sandbox.core.today.products import wrong_product
+from tests.sandbox.core.today.products import MACHINE_KEYS, wrong_product
 from tests.sandbox.core.today.quotas import Accounts, Workspace
 
 Json = dict[str, Any]
@@ -88,7 +88,8 @@ class TodayBilling:
             for sentence in wrong_product(product, self._registered_categories.get(category["name"])):
                 call.complain(sentence)
             self._registered_categories.setdefault(category["name"], category)
-            self.catalogue.put(product)
+            storage = product["type"] == "storage"
+            self.catalogue.put({key: value for key, value in product.items() if not (storage and key in MACHINE_KEYS)})
         return {}
 
     def retrieve_product(self, call: Call) -> Json:

@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from tests.sandbox.core.call import Call
 from tests.sandbox.core.directory import Directory
+from tests.sandbox.core.drives import Drives
 from tests.sandbox.core.era import CoreEra
 from tests.sandbox.core.errors import CoreEndsError, CoreError, ProtocolError
 from tests.sandbox.core.jobs import CoreJob, Jobs
@@ -40,6 +41,7 @@ class TodayControl:
     jobs: Jobs
     rendering: JobRendering
     directory: Directory
+    drives: Drives
 
     def work(self) -> Mapping[str, Callable[[Call], Json]]:
         """What does each call."""
@@ -116,12 +118,13 @@ class TodayControl:
         return {"items": keys, "itemsPerPage": max(50, len(keys)), "next": None}
 
     def check_existence(self, call: Call) -> Json:
-        """``providers.resources.checkExistence``: by the database, where a job is once its create was answered."""
+        """``providers.resources.checkExistence``: by the database, where a job is once it was answered, a drive at once."""
         items = received(call, messages.ResourceNames).items
         if len(items) > MOST_NAMES:
             raise ProtocolError([f"{len(items)} items are too many"])
-        there = {job.id for job in self.jobs.all() if job.confirmed}
-        return bulk([item.type == "job" and item.id in there for item in items])
+        there = {("job", job.id) for job in self.jobs.all() if job.confirmed}
+        there |= {("file_collection", drive.id) for drive in self.drives.all()}
+        return bulk([(item.type, item.id) in there for item in items])
 
     # -- people ---------------------------------------------------------------------------------------------
 
@@ -156,7 +159,7 @@ class TodayControl:
     def _registered(self, item: messages.RegisterItem) -> str:
         generated, owner = item.provider_generated_id or None, item.created_by or SYSTEM
         with self.changed:
-            if generated and any(job.provider_generated_id == generated for job in self.jobs.all()):
+            if generated and self.drives.is_taken(generated):
                 raise CoreError(409, "Already exists")
             if item.spec.get("product", {}).get("provider") != self.provider:
                 raise CoreError(403, "Forbidden")

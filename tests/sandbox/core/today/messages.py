@@ -81,6 +81,43 @@ class Registrations:
 
 
 @dataclass(frozen=True, slots=True)
+class ProductName:
+    """A ProductReference."""
+
+    id: str = ""
+    category: str = ""
+    provider: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DriveSpecification:
+    """What a drive is."""
+
+    title: str = ""
+    product: ProductName = field(default_factory=ProductName)
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DriveItem:
+    """An item of files.collections.control.register."""
+
+    spec: DriveSpecification = field(default_factory=DriveSpecification)
+    provider_generated_id: str | None = None
+    created_by: str | None = None
+    project: str | None = None
+    project_all_read: bool = False
+    project_all_write: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DriveRegistrations:
+    """The request of files.collections.control.register."""
+
+    items: list[DriveItem] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class LabelItem:
     """An item of jobs.control.updateLabels."""
 

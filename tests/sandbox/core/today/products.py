@@ -16,6 +16,10 @@ KEYS = (
     "fraction",
 )
 """Of a product, besides its name, category and price."""
+MACHINE_KEYS = frozenset({"cpu", "memoryInGigs", "gpu", "cpuModel", "memoryModel", "gpuModel"})
+"""Of a product for computing alone."""
+UNITS = frozenset({"B", "KB", "MB", "GB", "TB", "PB", "EB", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"})
+"""The units of storage of which the web client knows how many bytes they are."""
 FREQUENCIES = frozenset({"ONCE", "PERIODIC_MINUTE", "PERIODIC_HOUR", "PERIODIC_DAY"})
 
 
@@ -71,10 +75,16 @@ def wrong_product(product: Mapping[str, Any], before: Mapping[str, Any] | None) 
     :param before: the category as the provider registered it before
     """
     name, category = product["name"], product["category"]
-    if product["type"] != "compute":
-        yield f"product {name} has not the type compute, so nobody sees it until Core is started again"
-    if product["productType"] != "COMPUTE" or category["productType"] != "COMPUTE":
-        yield f"product {name} and its category are not both of the productType COMPUTE"
+    kind = "storage" if product["type"] == "storage" else "compute"
+    if product["type"] != kind:
+        yield f"product {name} has not the type compute, nor storage, so nobody sees it until Core is started again"
+    if product["productType"] != kind.upper() or category["productType"] != kind.upper():
+        yield f"product {name} and its category are not both of the productType {kind.upper()}"
+    if kind == "storage":
+        if category["accountingFrequency"] != "ONCE" or category["accountingUnit"]["name"] not in UNITS:
+            yield f"product {name}: capacity is counted once, in a unit of bytes"
+        if any(product[key] for key in MACHINE_KEYS):
+            yield f"product {name} of storage has CPUs, memory or GPUs"
     if category["accountingFrequency"] not in FREQUENCIES:
         yield f"{category['accountingFrequency']!r} is no accountingFrequency"
     if before is not None:

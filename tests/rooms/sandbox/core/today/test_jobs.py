@@ -74,12 +74,16 @@ def test_a_job_has_these_keys_and_no_others(core: SimulatedCore, provider: FakeP
     assert provider.at("jobs/terminate")[0].body["items"][0]["providerGeneratedId"] == "slurm-1"
 
 
+def folder(core: SimulatedCore) -> str:
+    return f"/{core.drives.add('Home', {'id': 'files', 'category': 'files', 'provider': 'example'}, 'user').id}"
+
+
 def test_every_value_has_all_fifteen_keys(core: SimulatedCore, provider: FakeProvider) -> None:
-    core.submit(**GREETER, parameters=TEXT, resources=[{"type": "file", "path": "/1/a", "readOnly": True}])
+    core.submit(**GREETER, parameters=TEXT, resources=[{"type": "file", "path": f"{folder(core)}/a", "readOnly": True}])
     spec = created(provider)["specification"]
     values = [*spec["parameters"].values(), *spec["resources"]]
     assert [value.keys() for value in values] == [VALUE_KEYS] * 3
-    assert (spec["parameters"]["text"]["value"], spec["resources"][0]["path"]) == ("x", "/1/a")
+    assert (spec["parameters"]["text"]["value"], spec["resources"][0]["path"]) == ("x", f"/{core.drives.all()[0].id}/a")
     rate = spec["parameters"]["ucMetricSampleRate"]
     assert (rate["type"], rate["value"]) == ("text", "0ms")
 
@@ -114,9 +118,11 @@ def test_tokens_of_servers_come_with_create_and_never_again(
     core: SimulatedCore, client: Provider, provider: FakeProvider
 ) -> None:
     secret = {"type": "api_server", "server": "s", "token": "t"}
-    job_id = core.submit(**SLEEPER, resources=[secret, {"type": "file", "path": "/1"}])
+    job_id = core.submit(**SLEEPER, resources=[secret, {"type": "file", "path": folder(core)}])
     assert [value["token"] for value in created(provider)["specification"]["resources"]] == ["t", ""]
-    assert [value["path"] for value in client.retrieve(job_id).json()["specification"]["resources"]] == ["/1"]
+    assert [value["path"] for value in client.retrieve(job_id).json()["specification"]["resources"]] == [
+        f"/{core.drives.all()[0].id}"
+    ]
 
 
 def test_others_come_with_create_and_not_with_terminate(core: SimulatedCore, provider: FakeProvider) -> None:
