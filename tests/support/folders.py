@@ -100,7 +100,9 @@ class Drive:
 
     def hidden(self, folder: Path | None = None) -> list[str]:
         """What is left of uploads and copies."""
-        return sorted(path.name for path in (folder or self.root).rglob(".*.ucloud-part"))
+        # os.walk passes over a folder that is deleted meanwhile.
+        names = (name for _, folders, files in os.walk(folder or self.root) for name in (*folders, *files))
+        return sorted(name for name in names if name.startswith(".") and name.endswith(".ucloud-part"))
 
 
 def finished(channel: socket.socket, source: tuple[str, ...] = (), target: Place | None = None) -> Finished:
