@@ -225,7 +225,8 @@ def _wallets(findings: Findings, rig: Rig, mine: Mapping[str, Sequence[Run]], pl
             used[payers[job_id]] += reported[job_id] * MINUTE
             allowed[payers[job_id]] += MINUTE
         else:
-            used[payers[job_id]] += sum(run.seconds * run.cpus for run in mine.get(job_id, []))
+            # Of a run whose end a killed slurmctld has lost, sacct counts on while the job runs again.
+            used[payers[job_id]] += sum(run.seconds * run.cpus for run in mine.get(job_id, []) if run.ended)
     for payer in (*LINKS, PROJECT):
         account = (
             rig.core.accounts.get(payer, category=CATEGORY) if payer in LINKS else rig.core.accounts.get("", PROJECT, CATEGORY)
