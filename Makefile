@@ -26,7 +26,7 @@ demo: venv  ## Play UCloud's conversations with a real Slurm on this machine (ab
 	$(BIN)/python -m tests.sandbox demo $(if $(ERA),--era $(ERA))
 
 test: lint  ## Lint, types and all tests: what CI runs.
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-real test-beside test-rooms test-promises
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target test-real test-beside test-rooms test-promises
 
 test-real: venv  ## Only the first half of the tests that need a private cluster; they run one after the other.
 	$(PYTEST) -m "real and not beside"
