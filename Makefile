@@ -14,7 +14,7 @@ WHEELHOUSE := build/wheelhouse
 COMPILE := $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-.PHONY: help venv demo test test-real test-beside test-rooms test-promises test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse format clean
+.PHONY: help venv demo test test-real test-beside test-rest test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse format clean
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
@@ -26,7 +26,7 @@ demo: venv  ## Play UCloud's conversations with a real Slurm on this machine (ab
 	$(BIN)/python -m tests.sandbox demo $(if $(ERA),--era $(ERA))
 
 test: lint  ## Lint, types and all tests: what CI runs.
-	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target test-real test-beside test-rooms test-promises
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-real test-beside test-rest
 
 test-real: venv  ## Only the first half of the tests that need a private cluster; they run one after the other.
 	$(PYTEST) -m "real and not beside"
@@ -34,11 +34,8 @@ test-real: venv  ## Only the first half of the tests that need a private cluster
 test-beside: venv  ## Only the second half of these, on a cluster of its own.
 	$(PYTEST) -m "real and beside" --cluster=2
 
-test-rooms: venv  ## Only those of single rooms, without a cluster.
-	$(PYTEST) -m "not real" tests/rooms
-
-test-promises: venv  ## Only the others without a cluster.
-	$(PYTEST) -m "not real" --ignore=tests/rooms
+test-rest: venv  ## Only the others.
+	$(PYTEST) -m "not real"
 
 test-pyslurm: venv  ## Real pyslurm with the Slurm of Debian sid, in a folder of its own (root; the first time it takes minutes).
 	$(BIN)/python -m tests.sandbox sid run -- python -m pytest -m real --backend=pyslurm tests/rooms/slurm

@@ -3,6 +3,7 @@
 import fcntl
 import itertools
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,6 +30,7 @@ from ucloud_slurm.config import Config, parse
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.outbox import ANSWER_SECONDS
+from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.web.live import hub
 from ucloud_slurm.worker.run import Result, run_once
 
@@ -154,13 +156,27 @@ def model(clock: Clock) -> Model:
 Open = Callable[..., Provider]
 
 
+@pytest.fixture(scope="session")
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that has had every migration, and nothing else: making one takes most of the time of a short test."""
+    path = tmp_path_factory.mktemp("database") / "new.db"
+    store = Store(path)
+    store.change("update generation set host = null, host_name = null, inode = null")  # no file yet, so that a copy is one
+    store.checkpoint()
+    store.close()
+    return path
+
+
 @pytest.fixture
-def open_provider(core: SimulatedCore, clock: Clock, model: Model, tmp_path: Path) -> Iterator[Open]:
+def open_provider(core: SimulatedCore, clock: Clock, model: Model, tmp_path: Path, new_database: Path) -> Iterator[Open]:
     """Opens a provider over the model of Slurm; again after it was closed, as a restart does."""
     opened: list[Provider] = []
 
     def open_(**tables: Any) -> Provider:
-        provider = Provider.open(configuration(core, tmp_path, **tables), now=clock, scheduler=model)
+        config = configuration(core, tmp_path, **tables)
+        if not config.database.path.exists():
+            shutil.copy(new_database, config.database.path)
+        provider = Provider.open(config, now=clock, scheduler=model)
         model.user = provider.mapping.identity("user", None).person.user
         opened.append(provider)
         return provider

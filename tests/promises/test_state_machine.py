@@ -43,7 +43,7 @@ from ucloud_slurm.web.create import EARLIER_SECONDS
 HUNT = int(os.environ.get("HUNT") or 0)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
 MEMORY = Path("/dev/shm")
-EXAMPLES = 15
+EXAMPLES = 10
 DEADLY = st.integers(1, 3000)  # statements that a process executes before it dies; of a pass, or of a call
 MOST_JOBS = 4
 ENDS = [

@@ -135,7 +135,7 @@ def test_a_job_that_shrinks_is_billed_for_each_second_once(site: Changes) -> Non
 @pytest.mark.parametrize(
     ("job_id", "begin", "end", "words"),
     [
-        ("8011", "scontrol hold {id}", "scontrol release {id}", "administrators"),
+        ("8011", "scontrol hold {id}", "scontrol release {id}", "hold the job"),
         ("8012", "scontrol update PartitionName=cpu State=DOWN", "scontrol update PartitionName=cpu State=UP", "partition"),
         ("8013", "sacctmgr -i modify qos normal set MaxWall=1", "sacctmgr -i modify qos normal set MaxWall=-1", "time"),
     ],

@@ -265,7 +265,7 @@ def secrets_in_the_journal(stage: Stage) -> Outcome:
     return verdict(
         f"{text.count(chr(10))} lines without a secret, a stack trace or an escape sequence",
         "a secret stands in it" if any(secret in text for secret in stage.secrets) or "Bearer ey" in text else "",
-        "a stack trace stands in it" if "Traceback" in text else "",
+        f"a stack trace stands in it: {text[text.index('Traceback') :][:2000]}" if "Traceback" in text else "",
         "an escape sequence stands in it" if "\033" in text else "",
     )
 
