@@ -14,6 +14,7 @@ from ucloud_slurm.errors import Refused
 if TYPE_CHECKING:
     from ucloud_slurm.ucloud.jobs import Job
 
+TRANSFER_PATH = "files/transfer"  # below the provider's base path: where browsers reach the file unit
 MAX_PART_BYTES = 255  # NAME_MAX of Linux
 MAX_PATH_BYTES = 4095  # PATH_MAX of Linux without the NUL
 

@@ -28,7 +28,7 @@ def drives(config: Config, budget: Budget, socket: Path = SOCKET) -> Iterator[Li
     if config.users.mapping == "service":
         yield (
             "warning",
-            f"all users act as {config.service_account()} in the drives of projects: whoever may use one can read and change "
+            f"all users act as {config.service_account()} in the drives of projects: who may use one can read and change "
             "what that account can",
         )
     sample = min(people(config), key=lambda person: person.user, default=None)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ucloud_slurm.bridge.drives import TRANSFER_PATH
 from ucloud_slurm.errors import NotFound, NotNow, Problem, Refused, one_line, place
 from ucloud_slurm.transfer.chunked import preflight, upload
 from ucloud_slurm.transfer.download import download
@@ -11,7 +12,6 @@ from ucloud_slurm.transfer.exchange import ClientGoneError, Exchange, Origins, S
 from ucloud_slurm.transfer.folder_socket import folder_socket
 from ucloud_slurm.transfer.unit import Unit
 
-PATH = "files/transfer"
 NOT_NOW = Problem("The cluster does not answer at the moment; please try again in a minute.")
 INTERNAL = Problem("Internal error of the provider")
 
@@ -25,7 +25,7 @@ class Application:
 
     def __init__(self, unit: Unit) -> None:
         config = unit.provider.config
-        base = f"/ucloud/{config.provider.id}/{PATH}"
+        base = f"/ucloud/{config.provider.id}/{TRANSFER_PATH}"
         self._unit = unit
         self._origins = Origins.of((config.ucloud.url, *config.ucloud.origins))
         self._routes: Mapping[tuple[str, str], Route] = {

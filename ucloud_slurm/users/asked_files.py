@@ -22,6 +22,7 @@ from ucloud_slurm.users.file_problems import problem
 from ucloud_slurm.users.files import (
     FINISH_SECONDS,
     QUICK_SECONDS,
+    TRASH,
     ConflictPolicy,
     FileEntry,
     FileKind,
@@ -177,7 +178,7 @@ class AskedFiles(ABC):
         answer = self.ask(verb, within, theirs, arguments)
         if "failed" in answer:
             kind = answer["failed"] if isinstance(answer["failed"], str) and answer["failed"] in KINDS else "storage"
-            about = (target or Place(place.root, ("Trash",))) if answer.get("target") is True else place
+            about = (target or Place(place.root, (TRASH,))) if answer.get("target") is True else place
             raise problem(kind, about.parts)
         for key in ("unknown", "trouble", "problem"):
             if key in answer:

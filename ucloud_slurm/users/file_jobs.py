@@ -19,7 +19,7 @@ from ucloud_slurm.system.trees import opened
 from ucloud_slurm.users.file_failures import FAILURES, FailureError, answer, failure
 
 COPY, MOVE, ERASE = "copy", "move", "erase"
-TRASH = b"Trash"
+TRASH = b"Trash"  # :data:`ucloud_slurm.users.files.TRASH`, which the program does not load
 REPORT_SECONDS = 0.5  # between two packets
 LAST_SECONDS = 60.0  # for the last one to go
 

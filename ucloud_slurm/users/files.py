@@ -21,6 +21,9 @@ class CrossDeviceError(Refused):
     """Something cannot be renamed into another file system: it has to be copied (:class:`Work`)."""
 
 
+TRASH = "Trash"  # the folder below a drive's own that UCloud knows by this name (contract: DIRECTORY_TRASH)
+
+
 class FileKind(StrEnum):
     """What an entry of a folder is. A link is not followed; what it leads to is opened only inside the drive."""
 

@@ -6,10 +6,8 @@ from ucloud_slurm.errors import Refused
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.tasks import LongWork, begin
 from ucloud_slurm.ucloud.files import FileItem, FolderItem, MoveItem
-from ucloud_slurm.users.files import ConflictPolicy, CrossDeviceError, Place, Work
+from ucloud_slurm.users.files import TRASH, ConflictPolicy, CrossDeviceError, Place, Work
 from ucloud_slurm.web.places import Caller, Located, below_the_drive
-
-TRASH = "Trash"
 
 
 class FileChanges:

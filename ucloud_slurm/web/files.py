@@ -24,7 +24,7 @@ from ucloud_slurm.ucloud.files import (
 )
 from ucloud_slurm.ucloud.jobs import Bulk
 from ucloud_slurm.ucloud.responses import Answers, Nothing, ShellSession
-from ucloud_slurm.users.files import FileEntry, FileKind, SortBy
+from ucloud_slurm.users.files import TRASH, FileEntry, FileKind, SortBy
 from ucloud_slurm.web.file_changes import FileChanges
 from ucloud_slurm.web.places import Caller, Located
 from ucloud_slurm.web.routes import NOT_SUPPORTED, CallRegistry
@@ -35,7 +35,6 @@ LARGEST_PAGE = 500
 USUAL_PAGE = 250
 THREADS = 24  # of a process, that call the file systems of users
 THREADS_PER_USER = 4
-TRASH = "Trash"  # the folder below a drive's own that UCloud knows by this name
 
 Acting = Callable[[], str | None]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from ucloud_slurm.bridge.drives import TRANSFER_PATH
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.transfers import Transfer, TransferKind, hashed
@@ -13,7 +14,6 @@ from ucloud_slurm.ucloud.files import DownloadLink, FileItem, UploadItem, Upload
 from ucloud_slurm.users.files import ConflictPolicy, OpenedFile, OpenedPart
 from ucloud_slurm.web.places import Caller, Located, below_the_drive
 
-PATH = "files/transfer"  # below the provider's base path
 TOKEN_BYTES = 32
 SOCKET_SECONDS = 600.0  # for which a link to a WebSocket is valid: browsers read a whole folder before they open it
 
@@ -113,7 +113,7 @@ def _endpoint(provider: Provider, protocol: UploadProtocol, token: str) -> str:
 
 
 def _base(provider: Provider) -> str:
-    return f"{provider.config.provider.url.rstrip('/')}/ucloud/{provider.config.provider.id}/{PATH}"
+    return f"{provider.config.provider.url.rstrip('/')}/ucloud/{provider.config.provider.id}/{TRANSFER_PATH}"
 
 
 def _transfer(provider: Provider, caller: Caller, at: Located, token: str, kind: TransferKind, seconds: float) -> Transfer:

@@ -152,7 +152,7 @@ def test_a_link_opens_one_shell_once_and_soon(place: FileWorld) -> None:
 
 
 def test_a_shell_is_that_of_the_user_who_asked(place: FileWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also in the drive of somebody else, and whoever owns the drive."""
+    """Also in a drive that somebody else owns."""
     asked: list[tuple[str, Place]] = []
 
     class Files(OwnFiles):
