@@ -1,12 +1,14 @@
 """A request that nobody foresaw is refused in words: no failure of ours, nobody waits, no job breaks the worker.
 
 Bodies are made from the description at /openapi.json, both such as it allows and such as it forbids, and from
-real messages; then pieces are exchanged and bytes are changed. The same requests come every time.
+real messages; then pieces are exchanged and bytes are changed. The same requests come every time; ``HUNT=1`` sends ten
+thousand of them.
 """
 
 import copy
 import itertools
 import json
+import os
 import random
 import time
 from collections import Counter
@@ -36,9 +38,10 @@ from ucloud_slurm.web import calls
 from ucloud_slurm.worker.run import run_once
 
 SEED = 20211004
-REQUESTS = 10_000
-SMALL = 200  # requests for each call that is not a bulk
-GENERATED = 8  # bodies of each type that are allowed, and as many that are not: one takes as long as fifty requests
+HUNT = bool(os.environ.get("HUNT"))
+REQUESTS = 10_000 if HUNT else 4_000
+SMALL = 200 if HUNT else 80  # requests for each call that is not a bulk
+GENERATED = 8 if HUNT else 2  # bodies of each type that are allowed, and as many that are not
 SLOWEST = 3.0  # seconds
 BASE = "/ucloud/example/"
 
@@ -358,7 +361,7 @@ def _checked(model: Model) -> None:
     model.submit = checked  # type: ignore[method-assign, assignment]
 
 
-def test_ten_thousand_random_requests_break_nothing(
+def test_random_requests_break_nothing(
     open_provider: Open, core: SimulatedCore, model: Model, caplog: pytest.LogCaptureFixture
 ) -> None:
     _checked(model)
@@ -379,8 +382,8 @@ def test_ten_thousand_random_requests_break_nothing(
     assert fuzzer.sent == REQUESTS
     for operation in operations:
         done, refused = (fuzzer.answers[operation.name, status] for status in (200, 400))
-        assert operation.good is None or done >= 20 or operation.name in NEVER_DONE, operation.name
-        assert operation.body is None or refused >= 20, operation.name
+        assert operation.good is None or done >= 10 or operation.name in NEVER_DONE, operation.name
+        assert operation.body is None or refused >= 10, operation.name
     run_once(provider)
     assert "please report it" not in caplog.text
 

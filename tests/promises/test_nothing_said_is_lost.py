@@ -297,13 +297,14 @@ def test_a_doubtful_charge_does_not_drag_its_neighbours_along(world: World) -> N
 
 def test_the_price_that_was_known_holds_while_ucloud_does_not_say_it(world: World) -> None:
     job_id = world.submit()
-    world.model.begin_run(world.slurm(job_id))
     world.work(1)
     world.clock.advance(25 * 3600)
     world.core.faults.answer("products.retrieve", 404, {"why": "Not found"}, times=9)
+    world.model.begin_run(world.slurm(job_id))
+    world.clock.advance(600)
     world.model.end(world.slurm(job_id))
     world.work(1)
-    assert world.booked(job_id) == 25 * 60
+    assert world.booked(job_id) == 10
     assert world.told(job_id) == ["RUNNING", "SUCCESS"]
 
 

@@ -177,7 +177,7 @@ def test_the_file_stops_growing(world: World) -> None:
 
     sizes = []
     for _ in range(4):
-        for _ in range(20):
+        for _ in range(8):
             finished(world)
         world.work(KEEP + 3600)
         sizes.append(pages())

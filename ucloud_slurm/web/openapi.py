@@ -1,6 +1,7 @@
 """The OpenAPI description of the HTTP calls, made from their declarations, at ``/openapi.json``."""
 
 import re
+from functools import cache
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
@@ -63,13 +64,16 @@ class Description(GenerateJsonSchema):
 
 
 def blueprint(provider: Provider, calls: CallRegistry) -> Blueprint:
-    """The route of the description."""
-    description = describe(f"/ucloud/{provider.config.provider.id}", calls)
+    """The route of the description, which is made when it is first asked for: that takes longer than the rest of a start."""
     openapi = Blueprint("openapi", __name__)
+
+    @cache
+    def description() -> dict[str, Any]:
+        return describe(f"/ucloud/{provider.config.provider.id}", calls)
 
     @openapi.get("/openapi.json")
     def show() -> Response:
-        return jsonify(description)
+        return jsonify(description())
 
     return openapi
 
