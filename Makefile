@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 MEASURED := docs/measured
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest --durations=20 --durations-min=1
+WITH_CLUSTER := tests/real tests/rooms/slurm
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 LOCK := etc/requirements.lock
@@ -14,7 +15,7 @@ WHEELHOUSE := build/wheelhouse
 COMPILE := $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-.PHONY: help venv demo test test-real test-beside test-rest test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse format clean
+.PHONY: help venv demo test test-real test-beside test-promises test-rooms test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse format clean
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
@@ -26,16 +27,19 @@ demo: venv  ## Play UCloud's conversations with a real Slurm on this machine (ab
 	$(BIN)/python -m tests.sandbox demo $(if $(ERA),--era $(ERA))
 
 test: lint  ## Lint, types and all tests: what CI runs.
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-real test-beside test-rest
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target test-real test-beside test-promises test-rooms
 
 test-real: venv  ## Only the first half of the tests that need a private cluster; they run one after the other.
-	$(PYTEST) -m "real and not beside"
+	$(PYTEST) -m "real and not beside" $(WITH_CLUSTER)
 
 test-beside: venv  ## Only the second half of these, on a cluster of its own.
-	$(PYTEST) -m "real and beside" --cluster=2
+	$(PYTEST) -m "real and beside" --cluster=2 $(WITH_CLUSTER)
 
-test-rest: venv  ## Only the others.
-	$(PYTEST) -m "not real"
+test-promises: venv  ## Only what is promised to UCloud, users and administrators, with a model of Slurm.
+	$(PYTEST) -m "not real" --ignore=tests/rooms
+
+test-rooms: venv  ## Only the tests of each room by itself.
+	$(PYTEST) -m "not real" tests/rooms
 
 test-pyslurm: venv  ## Real pyslurm with the Slurm of Debian sid, in a folder of its own (root; the first time it takes minutes).
 	$(BIN)/python -m tests.sandbox sid run -- python -m pytest -m real --backend=pyslurm tests/rooms/slurm
