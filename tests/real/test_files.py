@@ -15,7 +15,7 @@ from tests.support.factories import application, parameter, var, word
 from tests.support.file_page import FilePage
 from tests.support.file_site import PATIENCE, FileSite, file_site
 from tests.support.people import ALICE
-from tests.support.web import chromium
+from tests.support.web import chromium, shoot
 
 pytestmark = pytest.mark.beside  # with the others that use alice's home
 PACKAGES = ("nginx", "chromium", "chromium-driver")
@@ -58,13 +58,15 @@ def measured(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_folder_is_uploaded_a_job_takes_its_input_from_it_and_the_result_is_downloaded(
-    site: FileSite, page: FilePage, tmp_path: Path
+    site: FileSite, browser: webdriver.Chrome, page: FilePage, tmp_path: Path
 ) -> None:
     (site.home / "here").mkdir(exist_ok=True)
     page.open_drive("Home")
     assert "here" in page.names()
+    shoot(browser, "files-1-home")
     files = measured(tmp_path / "measured")
     assert page.upload_folder(tmp_path / "measured") == "done: Uploaded 3 of 3 files"
+    shoot(browser, "files-2-folder-uploaded")
     assert {name: (site.home / "measured" / name).read_bytes() for name in files} == files
     assert {path.owner() for path in (site.home / "measured").rglob("*")} == {"alice"}
     page.open("measured")
@@ -74,7 +76,9 @@ def test_a_folder_is_uploaded_a_job_takes_its_input_from_it_and_the_result_is_do
     site.core.wait(job_id, "SUCCESS", PATIENCE)
     page.open_output(job_id)
     assert "result.dat" in page.names()
+    shoot(browser, "files-3-output-folder")
     assert page.download("result.dat") == files["runs/første kørsel.txt"].upper()
+    shoot(browser, "files-4-result-downloaded")
 
 
 def test_a_file_of_several_chunks_comes_and_goes_byte_for_byte(site: FileSite, page: FilePage, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tests.sandbox import packages
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.installation import Installation
 from tests.sandbox.processes import answers, wait_until
-from tests.support.web import PACKAGES, PATIENCE, PORT, Visitor, Web, chromium, is_closed, is_waiting, web_opener
+from tests.support.web import PACKAGES, PATIENCE, PORT, Visitor, Web, chromium, is_closed, is_waiting, shoot, web_opener
 from ucloud_slurm.web.announcements import AGAIN_SECONDS, FRESH_SECONDS
 
 HANDSHAKE = {
@@ -31,7 +31,6 @@ HANDSHAKE = {
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": base64.b64encode(b"0123456789abcdef").decode(),
 }
-SCREENSHOTS = os.environ.get("UCLOUD_SLURM_SCREENSHOTS")  # a folder for those who want to see
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +67,6 @@ def browser(apps: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[we
     """A browser without a screen, to which any certificate is good."""
     with chromium(tmp_path_factory.mktemp("browser")) as driver:
         yield driver
-
-
-def shoot(browser: webdriver.Chrome, name: str) -> None:
-    if SCREENSHOTS:
-        browser.save_screenshot(f"{SCREENSHOTS}/{name}.png")
 
 
 def shown(browser: webdriver.Chrome) -> str:

@@ -23,6 +23,7 @@ from tests.sandbox.site import Site, free_port
 from tests.support.factories import application, word
 from tests.support.tls import certificate
 
+SCREENSHOTS = os.environ.get("UCLOUD_SLURM_SCREENSHOTS")  # a folder
 PACKAGES = (
     "nginx",
     "chromium",
@@ -187,6 +188,12 @@ def is_closed(answer: Answer) -> bool:
 
 
 # -- in the browser ---------------------------------------------------------------------------------------------
+
+
+def shoot(browser: webdriver.Chrome, name: str) -> None:
+    """Keeps what the browser shows in a picture, for those who want to see."""
+    if SCREENSHOTS:
+        browser.save_screenshot(f"{SCREENSHOTS}/{name}.png")
 
 
 @contextmanager
