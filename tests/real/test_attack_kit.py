@@ -17,7 +17,7 @@ QUICK = [attack for attack in ATTACKS if attack.quick]
 # Other tests run beside it on the same processors: what is measured is whether anything stops, not how fast it is.
 CALL_SECONDS, ECHO_SECONDS = 4.5, 3.0
 SCALE = 0.1
-LOAD_SECONDS = 6.0
+LOAD_SECONDS = 3.0
 
 
 @pytest.fixture(scope="module")

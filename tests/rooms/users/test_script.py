@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import Clock, configuration
 from tests.sandbox.core import SimulatedCore
+from tests.sandbox.processes import wait_until
 from tests.support.foreign import foreign
 from ucloud_slurm.errors import Forbidden, Misconfigured
 from ucloud_slurm.provider.context import Provider
@@ -128,7 +129,11 @@ def test_a_program_that_hangs_is_ended_with_all_that_it_started(site: Site, tmp_
         site.provider.mapping.identity("Ada#1", None)
     assert time.monotonic() - begun < 6
     child = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
-    assert not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z"
+
+    def has_ended() -> bool:
+        return not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z"
+
+    wait_until("what it started has ended", has_ended, seconds=10)
 
 
 @pytest.mark.parametrize("user", ["root", "root ", "daemon", "-r", "a/b", "nobody-at-all", "ada\\n", "ADA", ""])

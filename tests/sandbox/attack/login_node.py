@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.sandbox.attack.model import Actor, Attack, Outcome, attacks_of, verdict
+from tests.sandbox.attack.people import PATIENCE
 from tests.sandbox.attack.stage import AS_USER, PROGRAM, Stage
 from tests.sandbox.browser import CONNECT, NOT_MINE, Browser
 from tests.sandbox.processes import wait_until
@@ -98,7 +99,7 @@ def restart_loses_nothing(stage: Stage) -> Outcome:
     wrong = []
     for verb in ("reload", "restart"):
         stage.living.systemctl("--no-block", verb, "ucloud-slurm.service")
-        answers = stage.calls(15)
+        answers = stage.calls(15, within=PATIENCE)
         failed = [status for _, status in answers if status != 200]
         wrong += [f"{verb}: {len(failed)} of 15 calls got {sorted(set(failed))}"] if failed else []
     wait_until("it answers", lambda: stage.calls(1)[0][1] == 200, seconds=30)

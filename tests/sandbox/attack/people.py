@@ -106,18 +106,21 @@ class People(Attackers):
 
     # -- measuring ------------------------------------------------------------------------------------------
 
-    def calls(self, count: int = 20) -> list[tuple[float, int]]:
-        """UCloud's calls one after the other: seconds, and the status; 0 where there was no answer."""
+    def calls(self, count: int = 20, within: float | None = None) -> list[tuple[float, int]]:
+        """UCloud's calls one after the other: seconds, and the status; 0 where there was no answer.
+
+        :param within: seconds for an answer, if not those that UCloud has
+        """
         made = []
         for _ in range(count):
-            made.append(self._call())
+            made.append(self._call(within))
             time.sleep(PACE_SECONDS)
         return made
 
-    def _call(self) -> tuple[float, int]:
+    def _call(self, within: float | None = None) -> tuple[float, int]:
         begun, status = time.perf_counter(), 0
         with suppress(*FAILURES):
-            status, _ = self.core.call("GET", f"/ucloud/{self.core.provider}/jobs/retrieveProducts")
+            status, _ = self.core.call("GET", f"/ucloud/{self.core.provider}/jobs/retrieveProducts", within=within)
         return time.perf_counter() - begun, status
 
     def slow(self, calls: Sequence[tuple[float, int]]) -> str:

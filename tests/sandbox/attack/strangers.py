@@ -252,6 +252,7 @@ ATTACKS: tuple[Attack, ...] = attacks_of(
     ("sends many requests and reads no answer", slow_reader),
     slow={
         "idle-connections",
+        "slow-heads",
         "slow-bodies",
         "slow-chunks",
         "half-openings",

@@ -155,6 +155,7 @@ class ProviderCalls:
         body: Json | str | bytes | None = None,
         user: str | None = None,
         token: str | EllipsisType | None = ...,
+        within: float | None = None,
     ) -> tuple[int, Any]:
         """Send anything to the provider.
 
@@ -162,12 +163,13 @@ class ProviderCalls:
         :param body: JSON, or text or bytes as they are
         :param user: acting user
         :param token: bearer token; a right one unless given, and no header with None
+        :param within: seconds for the answer, if not those that Core gives a provider
         :return: status, and the JSON of the answer or None
         :raises ProviderAwayError: when there is no answer
         """
         name = self._names.get((method, path.rstrip("/")), f"{method} {path}")
         bearer = self._tokens.core_token() if isinstance(token, EllipsisType) else token
-        reply = self._send(name, method, path, body, user=user, token=bearer)
+        reply = self._send(name, method, path, body, user=user, token=bearer, within=within)
         return reply.status, reply.data
 
     def stop(self) -> None:
@@ -211,6 +213,7 @@ class ProviderCalls:
         user: str | None,
         token: str | None,
         query: Mapping[str, str] | None = None,
+        within: float | None = None,
     ) -> Reply:
         if self.url is None:
             raise ProviderAwayError("No provider is connected")
@@ -226,7 +229,7 @@ class ProviderCalls:
                     params=query,
                     data=json.dumps(body) if isinstance(body, dict) else body,
                     headers=headers,
-                    timeout=self._timeout,
+                    timeout=within or self._timeout,
                     allow_redirects=False,
                 )
         except requests.RequestException as error:
