@@ -69,7 +69,7 @@ def test_a_foreign_job_has_the_number_and_another_time_of_submission() -> None:
     foreign = distort.earlier(ROWS.splitlines()[0], list(QUEUE))
     assert foreign == "1\x1fRUNNING\x1f1794913600"
     submitted = int(foreign.rpartition("\x1f")[2])
-    assert submitted < 1_795_000_000 - CLOCK_SKEW_SECONDS, "the product cannot take it for its own, whatever it knows of the job"
+    assert submitted < 1_795_000_000 - CLOCK_SKEW_SECONDS, "whatever is known of the job, it is another"
 
 
 def test_the_wire_loses_an_answer_repeats_a_request_and_refuses_one_job() -> None:
