@@ -60,7 +60,13 @@ def read(sock: socket.socket) -> tuple[int, str]:
 
 @contextmanager
 def running(
-    folder: Path, *options: str, workers: int = 1, threads: int = 16, files: str | None = None, **variables: str
+    folder: Path,
+    *options: str,
+    workers: int = 1,
+    threads: int = 16,
+    files: str | None = None,
+    app: str = "tests.support.served_app:app",
+    **variables: str,
 ) -> Iterator[Server]:
     """Starts one with ``etc/gunicorn.conf.py``.
 
@@ -69,7 +75,7 @@ def running(
     """
     path, log = folder / "web.sock", folder / "gunicorn.log"
     command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "etc/gunicorn.conf.py"), f"--bind=unix:{path}"]
-    command += [f"--workers={workers}", f"--threads={threads}", *options, "tests.support.served_app:app"]
+    command += [f"--workers={workers}", f"--threads={threads}", *options, app]
     if files is not None:
         command[:0] = ["/usr/bin/prlimit", f"--nofile={files}"]
     with log.open("wb") as out:
