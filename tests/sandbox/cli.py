@@ -186,11 +186,11 @@ def outage(cluster: "Cluster", seed: int | None, stories: int, out: Path | None,
     is also up to the machine.
     """
     from tests.sandbox.outage.broken import named
-    from tests.sandbox.outage.run import BROKEN, SHORT, Kit, sized
+    from tests.sandbox.outage.run import SHORT, Kit, of_broken, sized
 
     with explained():
         build = named(broken) if broken else None
-        size = BROKEN if build else SHORT if short else sized(stories)
+        size = of_broken(build) if build else SHORT if short else sized(stories)
         sys.exit(0 if Kit(cluster, click.echo).run(seed or int(time.time()), size, out, build) else 1)
 
 

@@ -25,8 +25,8 @@ LIVES = {
     "message refused": 1,
     "imitated": 1,
 }
-QUICK_LIVES = LIVES | {"reaches its limit": 0, "requeued": 0}
-"""Without those for which Slurm needs more than a minute."""
+QUICK_LIVES = LIVES | {"reaches its limit": 0, "requeued": 0, "held": 0, "suspended": 0}
+"""Without those that take half a minute or more."""
 CREATES = {"started": 6, "sent twice": 2, "sent twice at once": 2, "repeated": 2, "two at once": 2, "bulk": 1}
 
 
