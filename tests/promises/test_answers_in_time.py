@@ -49,7 +49,7 @@ def server(core: SimulatedCore, tmp_path: Path) -> Iterator[Server]:
 def is_live(database: Path, job_id: str) -> bool:
     """Whether Slurm has a job, and the database knows it."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
-        return db.execute("select phase from jobs where id = ?", [job_id]).fetchone() == ("live",)
+        return bool(db.execute("select phase from jobs where id = ?", [job_id]).fetchone() == ("live",))
 
 
 @pytest.mark.parametrize(("stalled", "refused"), [("disk", WRITE), ("names", ASK_WHO)])

@@ -51,6 +51,6 @@ def application() -> Any:
 
 by_name = pwd.getpwnam
 pwd.getpwnam = find
-context.own_account = lambda: "ada"
+context.own_account = lambda: "ada"  # type: ignore[attr-defined]
 sqlite.Connection = StalledConnection  # type: ignore[misc]
 app = application()

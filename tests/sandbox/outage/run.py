@@ -14,7 +14,7 @@ from tests.sandbox.errors import SandboxError
 from tests.sandbox.installation import Installation
 from tests.sandbox.outage.broken import Broken, spoil
 from tests.sandbox.outage.disturbances import QUICK_SERVICES, QUICK_SLURM, Disturbances, Trouble
-from tests.sandbox.outage.plans import LIVES, QUICK_LIVES
+from tests.sandbox.outage.plans import CREATES, LIVES, QUICK_LIVES
 from tests.sandbox.outage.rig import Rig
 from tests.sandbox.outage.stories import Stories
 from tests.sandbox.outage.truth import examine
@@ -44,7 +44,7 @@ class Size:
     :ivar at_once: how many are under way at a time
     :ivar trouble: what is done meanwhile
     :ivar kills: more stories are played until there were so many
-    :ivar lives: how often there is which
+    :ivar lives: how often there is which; likewise the ways to create a job
     :ivar repetitions: it ends when also the reports of use were repeated that UCloud may have forgotten, after a minute
     """
 
@@ -53,6 +53,7 @@ class Size:
     trouble: Trouble = field(default_factory=Trouble)
     kills: int = 0
     lives: Mapping[str, int] = field(default_factory=lambda: LIVES)
+    creates: Mapping[str, int] = field(default_factory=lambda: CREATES)
     repetitions: bool = True
 
 
@@ -60,7 +61,7 @@ SHORT = Size(
     stories=24,
     at_once=24,
     trouble=Trouble(
-        services=QUICK_SERVICES, daemons=QUICK_SLURM, first=("away munged",), pace=1.0, spoilt=0.06, live=4, whole=2
+        services=QUICK_SERVICES, daemons=QUICK_SLURM, first=("away munged",), pace=1.5, spoilt=0.06, live=4, whole=2
     ),
     kills=8,
     lives=QUICK_LIVES,
@@ -71,7 +72,7 @@ SHORT = Size(
 
 def of_broken(build: Broken) -> Size:
     """A run in which a broken build has the occasion to do what it should not."""
-    return Size(stories=12, at_once=12, trouble=build.trouble, lives={"ends": 1}, repetitions=False)
+    return Size(8, 8, build.trouble, lives={"ends": 1}, creates={"started": 1}, repetitions=False)
 
 
 def sized(stories: int) -> Size:
@@ -145,7 +146,7 @@ def play(cluster: Cluster, installation: Installation, seed: int, size: Size, sa
     """
     report = Report(seed)
     with Rig(cluster, installation, seed) as rig:
-        stories, disturbances = Stories(rig, seed, size.lives), Disturbances(rig, seed, size.trouble)
+        stories, disturbances = Stories(rig, seed, size.lives, size.creates), Disturbances(rig, seed, size.trouble)
         begun = time.monotonic()
 
         def done() -> None:
