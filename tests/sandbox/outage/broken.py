@@ -39,7 +39,7 @@ BUILDS: Mapping[str, Broken] = {
         "a submission without an answer is repeated at once",
         (Change("slurm/sbatch.py", "raise OutcomeUnknownError(", "raise SchedulerUnavailableError(", times=2),),
         "doubled",
-        replace(QUIET, submissions=3),
+        replace(QUIET, submissions=6),
     ),
     "lost-row": Broken(
         "a message that waits gives its place to the next one",

@@ -45,8 +45,8 @@ SLURM = {
 }
 QUICK_SERVICES = SERVICES | {"kill UCloud": 0, "stop UCloud": 0}
 """Without the ends of UCloud, after which use is reported again when a minute is over."""
-QUICK_SLURM = SLURM | {"kill slurmctld": 0, "kill slurmd": 0, "kill mariadbd": 0}
-"""Without the kills from which Slurm recovers only after minutes, or after an administrator."""
+QUICK_SLURM = SLURM | {"kill slurmctld": 0, "kill slurmd": 0, "kill mariadbd": 0, "away munged": 0}
+"""Without the kills from which Slurm recovers only after minutes, or after an administrator, and without long absences."""
 FAULTS = {"command": 40, "rotate": 1, "revoke": 2}
 SPOILT_PART = 0.12
 """Of the requests in either direction."""
