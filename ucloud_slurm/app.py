@@ -35,6 +35,7 @@ def create_app(config: Config | None = None, *, provider: Provider | None = None
     app.extensions["ucloud-slurm"] = provider
     errors.handle_errors(app)
     declared = calls.declare(provider)
+    app.config["ANSWER_WITHIN"] = declared.answer_within + calls.OVERDUE_SECONDS
     hub = Hub(provider, durations.websockets)
     app.extensions["ucloud-slurm-live"] = hub
     app.register_blueprint(declared.blueprint)

@@ -19,6 +19,7 @@ import requests
 from tests.support.database import earlier_release
 from tests.support.foreign import ForeignCallError
 from ucloud_slurm.store.sqlite import Store, in_write_transaction
+from ucloud_slurm.users import name_service
 
 
 @pytest.fixture
@@ -51,6 +52,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "uid": lambda: pwd.getpwuid(0),
     "group": lambda: grp.getgrnam("root"),
     "groups": lambda: os.getgrouplist("root", 0),
+    "groups of a user": lambda: name_service.groups_of("root", 0),
     "pause": lambda: time.sleep(0),
     "future": lambda: Future[None]().result(0),
     "event": lambda: threading.Event().wait(0.01),

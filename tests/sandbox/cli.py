@@ -173,7 +173,7 @@ def attack(cluster: "Cluster", only: str | None, load: bool, out: Path | None) -
 @sandbox.command()
 @click.option("--seed", type=int, help="Of a run that is to be repeated; a new one unless given.")
 @click.option("--stories", type=click.IntRange(1), default=1000, show_default=True, help="How many jobs' stories are played.")
-@click.option("--short", is_flag=True, help="The short form, of about two minutes.")
+@click.option("--short", is_flag=True, help="The short form, of about a minute.")
 @click.option("--broken", metavar="BUILD", help="Try a build that is broken: repeated-submit, lost-row or invented-state.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A file for the report as JSON.")
 @click.pass_obj
@@ -182,15 +182,15 @@ def outage(cluster: "Cluster", seed: int | None, stories: int, out: Path | None,
 
     Takes about twenty minutes, or a few with --stories 250; there are at least half as many kills as stories, so that runs of
     several seeds add up to a long one. Exits with 0 only if nothing was lost, doubled, invented or billed wrongly; with a
-    broken build, only if the short form has found out. The seed decides what happens and in which order; when it happens
+    broken build, only if the comparison has found out. The seed decides what happens and in which order; when it happens
     is also up to the machine.
     """
     from tests.sandbox.outage.broken import named
-    from tests.sandbox.outage.run import BROKEN, SHORT, Kit, sized
+    from tests.sandbox.outage.run import SHORT, Kit, of_broken, sized
 
     with explained():
         build = named(broken) if broken else None
-        size = BROKEN if build else SHORT if short else sized(stories)
+        size = of_broken(build) if build else SHORT if short else sized(stories)
         sys.exit(0 if Kit(cluster, click.echo).run(seed or int(time.time()), size, out, build) else 1)
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import ucloud_slurm
 from ucloud_slurm.store.sqlite import in_write_transaction
+from ucloud_slurm.users import name_service
 
 PACKAGE = str(Path(ucloud_slurm.__file__).parent)
 STORE = str(Path(PACKAGE, "store"))
@@ -37,6 +38,7 @@ FUNCTIONS: dict[Any, tuple[str, ...]] = {
     pwd: ("getpwnam", "getpwuid", "getpwall"),
     grp: ("getgrnam", "getgrgid", "getgrall"),
     os: ("getgrouplist", "initgroups", "waitpid"),
+    name_service: ("groups_of",),
     time: ("sleep",),
     select: ("select",),
     socket.socket: (

@@ -19,6 +19,7 @@ PATIENCE = 60.0
 
 app = Flask("served")
 app.config["MAX_CONTENT_LENGTH"] = 4 * 1024 * 1024
+app.config["ANSWER_WITHIN"] = float(os.environ.get("ANSWER_WITHIN", PATIENCE))
 
 
 def _verify(authorization: str | None, _now: float) -> None:

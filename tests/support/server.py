@@ -59,18 +59,29 @@ def read(sock: socket.socket) -> tuple[int, str]:
 
 
 @contextmanager
-def running(folder: Path, *options: str, workers: int = 1, threads: int = 16, files: str | None = None) -> Iterator[Server]:
+def running(
+    folder: Path,
+    *options: str,
+    workers: int = 1,
+    threads: int = 16,
+    files: str | None = None,
+    app: str = "tests.support.served_app:app",
+    **variables: str,
+) -> Iterator[Server]:
     """Starts one with ``etc/gunicorn.conf.py``.
 
+    :param variables: of its environment
     :param files: soft and hard limit on open files, with a colon between them
     """
     path, log = folder / "web.sock", folder / "gunicorn.log"
     command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "etc/gunicorn.conf.py"), f"--bind=unix:{path}"]
-    command += [f"--workers={workers}", f"--threads={threads}", *options, "tests.support.served_app:app"]
+    command += [f"--workers={workers}", f"--threads={threads}", *options, app]
     if files is not None:
         command[:0] = ["/usr/bin/prlimit", f"--nofile={files}"]
     with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=out, stderr=out, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | variables
+        )
     server = Server(str(path), log, process)
     try:
         wait_until("the server answers", lambda: _answers(server), seconds=30)

@@ -2,7 +2,9 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ucloud_slurm.errors import StorageError, one_line, place
@@ -10,6 +12,8 @@ from ucloud_slurm.errors import StorageError, one_line, place
 log = logging.getLogger(__name__)
 
 LONGEST_CHARACTERS = 1000
+RARE_SECONDS = 60.0  # between two records about the same
+RARE_SUBJECTS = 1000  # that are remembered
 
 # sd-daemon(3): the prefix is the priority of the line.
 _PRIORITIES = ((logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging.INFO, "<6>"), (0, "<7>"))
@@ -43,6 +47,30 @@ def begin(*, verbose: bool = False, journal: bool = True) -> None:
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+class Rarely:
+    """Writes about each subject once a minute at most. Safe for several threads."""
+
+    def __init__(self, write: Callable[[str, str], object]) -> None:
+        """Writes nothing yet.
+
+        :param write: a method of a logger, which gets a format and a sentence
+        """
+        self._write = write
+        self._lock = threading.Lock()
+        self._written: dict[str, float] = {}
+
+    def __call__(self, about: str, sentence: str) -> None:
+        """Writes, unless there was something about the subject a moment ago."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._written.get(about, -RARE_SECONDS) < RARE_SECONDS:
+                return
+            if len(self._written) >= RARE_SUBJECTS:
+                self._written.clear()
+            self._written[about] = now
+        self._write("%s", sentence)
 
 
 @contextmanager

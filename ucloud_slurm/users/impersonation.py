@@ -12,6 +12,7 @@ from ucloud_slurm.system import ipc, terminal
 from ucloud_slurm.system.files import NotARegularFileError, checked_file, make_folder, open_file, remove_folder
 from ucloud_slurm.system.process import Command, CommandMissingError, CommandTimeoutError, Finished, Started, boot_clock
 from ucloud_slurm.system.terminal import RemoteTerminal, Terminal, TerminalError
+from ucloud_slurm.users import name_service
 
 CONNECT_SECONDS = 1.0
 QUICK_SECONDS = 5.0  # for what is not a command of Slurm
@@ -201,7 +202,7 @@ class RunnerClient:
         :raises ImpersonationDeniedError: there is no such user any more
         """
         try:
-            return pwd.getpwnam(self._user).pw_uid
+            return name_service.ask(lambda: pwd.getpwnam(self._user)).pw_uid
         except KeyError:
             raise ImpersonationDeniedError(f"The account {self._user} does not exist any more.") from None
 

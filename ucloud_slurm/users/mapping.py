@@ -13,6 +13,8 @@ from ucloud_slurm.config import Config, UsersSection
 from ucloud_slurm.errors import Forbidden, Misconfigured, Problem, one_line
 from ucloud_slurm.store.people import People
 from ucloud_slurm.system.accounts import RULE_FILE, Account, ineligible, read_rule, root_group
+from ucloud_slurm.system.bulkhead import StuckError
+from ucloud_slurm.users import name_service
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +100,7 @@ def account_of(local_user: str, users: UsersSection, uid: int | None = None) -> 
     reason = ineligible(account, rule, own_uid=os.geteuid())
     if reason is not None:
         raise IneligibleUserError(reason)
-    group = root_group(os.getgrouplist(account.name, account.gid), rule)
+    group = root_group(name_service.groups_of(account.name, account.gid), rule)
     if group is not None:
         raise AdministratorError(account.name, group)
     return account
@@ -107,7 +109,7 @@ def account_of(local_user: str, users: UsersSection, uid: int | None = None) -> 
 def is_member(account: Account, group: str) -> bool:
     """Whether an account is a member of a group; False if there is no such group."""
     try:
-        return grp.getgrnam(group).gr_gid in os.getgrouplist(account.name, account.gid)
+        return grp.getgrnam(group).gr_gid in name_service.groups_of(account.name, account.gid)
     except KeyError:
         return False
 
@@ -143,10 +145,13 @@ def eligible_user(local_user: str, users: UsersSection, uid: int | None = None) 
     """The user of that name, if jobs may run as it; the reason why not is logged.
 
     :raises IneligibleUserError: see :func:`account_of`
-    :raises IdentityUnavailableError: the rule about people cannot be used
+    :raises IdentityUnavailableError: the rule about people cannot be used, or the name service does not answer
     """
     try:
-        account = account_of(local_user, users, uid)
+        account = name_service.ask(lambda: account_of(local_user, users, uid))
+    except StuckError as error:
+        log.error("no job runs as %s: %s", one_line(local_user, 40), error)
+        raise IdentityUnavailableError from None
     except Misconfigured as error:
         log.error("no job runs as a user: %s", one_line(str(error), 300))
         raise IdentityUnavailableError from None

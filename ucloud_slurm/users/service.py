@@ -7,6 +7,7 @@ from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.system.accounts import own_account
+from ucloud_slurm.users import name_service
 from ucloud_slurm.users.mapping import Identity, IneligibleUserError, account_of
 
 WARNING = (
@@ -61,7 +62,7 @@ class Service:
         if local_user == self._person.user:
             return self._person
         try:
-            account = pwd.getpwnam(local_user)
+            account = name_service.ask(lambda: pwd.getpwnam(local_user))
         except KeyError:
             return LocalUser(local_user, "/nonexistent", "/bin/sh")
         return LocalUser(local_user, account.pw_dir, account.pw_shell or "/bin/sh", account.pw_uid)

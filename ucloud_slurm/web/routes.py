@@ -49,7 +49,7 @@ class CallRegistry:
     def __init__(self, prefix: str, authenticate: Callable[[], None], answer_within: float) -> None:
         self.blueprint = Blueprint("calls", __name__, url_prefix=prefix)
         self.declared: list[CallDeclaration] = []
-        self._answer_within = answer_within
+        self.answer_within = answer_within
         self._public: set[str] = set()
         self.blueprint.before_request(lambda: None if request.endpoint in self._public else authenticate())
 
@@ -76,7 +76,7 @@ class CallRegistry:
 
             def answer() -> Response:
                 at = deadline.arrived()
-                with deadline.arrived_at(at), deadline.ending(at + self._answer_within):
+                with deadline.arrived_at(at), deadline.ending(at + self.answer_within):
                     # The content type does not matter: UCloud's own clients differ there.
                     arguments = [decode(takes, request.get_data(cache=False))] if takes is not None else []
                     given = view(*arguments, **{name: request.args.get(name) for name in query})

@@ -14,7 +14,6 @@ from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Load
 from ucloud_slurm.store.breaker import FAIR_TRIAL_SECONDS, SLURM
 from ucloud_slurm.store.caches import Cache
-from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.ucloud.responses import Capacity, QueueLevel, QueueStatus, Utilization
 
 log = logging.getLogger(__name__)
@@ -113,7 +112,7 @@ def may_extend(provider: Provider) -> bool:
     kept = cache.get("", now)
     if kept is None and within > 0 and provider.breaker.allows(SLURM, now):
         try:
-            found = provider.scheduler.is_operator(own_account(), within)
+            found = provider.scheduler.is_operator(provider.account, within)
         except SchedulerUnavailableError as error:
             # The question goes to slurmdbd: it says nothing about slurmctld, whose breaker this would open.
             log.warning("whether this account is an Operator of Slurm is unknown: %s", error)

@@ -1,7 +1,6 @@
 """A host with people and a runner, for the tests of check."""
 
 import grp
-import os
 import pwd
 import socket
 import threading
@@ -16,7 +15,7 @@ from ucloud_slurm.config import Config, parse
 from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system import ipc
-from ucloud_slurm.users import bundle, service
+from ucloud_slurm.users import bundle, name_service, service
 
 Configure = Callable[..., Config]
 
@@ -67,7 +66,7 @@ def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
     }
     real = pwd.getpwnam
     monkeypatch.setattr(pwd, "getpwnam", lambda name: known.get(name) or real(name))
-    monkeypatch.setattr(os, "getgrouplist", lambda name, gid: [gid] if name == "u49" else [gid, 7999])
+    monkeypatch.setattr(name_service, "groups_of", lambda name, gid: [gid] if name == "u49" else [gid, 7999])
     groups = {"people": grp.struct_group(("people", "x", 7999, ["u99", "u1"]))}
     monkeypatch.setattr(grp, "getgrnam", lambda name: groups[name])
     as_user = tmp_path / "opt" / "bin" / bundle.NAME

@@ -16,6 +16,7 @@ from ucloud_slurm.cli.main import main
 from ucloud_slurm.errors import Forbidden
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.people import UserLink
+from ucloud_slurm.users import name_service
 
 ENTRIES = {
     "ada": ("ada", "x", 54321, 54321, "", "/home/ada", "/bin/bash"),
@@ -30,14 +31,14 @@ Type = Callable[..., Result]
 
 @pytest.fixture(autouse=True)
 def accounts(monkeypatch: pytest.MonkeyPatch) -> None:
-    by_name, groups, group = pwd.getpwnam, os.getgrouplist, grp.getgrnam
+    by_name, groups, group = pwd.getpwnam, name_service.groups_of, grp.getgrnam
     monkeypatch.setattr(pwd, "getpwnam", lambda name: pwd.struct_passwd(ENTRIES[name]) if name in ENTRIES else by_name(name))
     monkeypatch.setattr(
         grp, "getgrnam", lambda name: grp.struct_group((name, "x", GROUP, [])) if name == "ucloud-users" else group(name)
     )
     monkeypatch.setattr(
-        os,
-        "getgrouplist",
+        name_service,
+        "groups_of",
         lambda name, gid: groups(name, gid) if name not in ENTRIES else [gid] if name == "out" else [gid, GROUP],
     )
 

@@ -18,6 +18,7 @@ from tests.sandbox.outage.tools import distort
 from tests.sandbox.outage.truth import Run, without_second_lives
 from tests.sandbox.outage.wire import TO_UCLOUD, Wire
 from tests.sandbox.outage.wrappers import Wrappers
+from ucloud_slurm.provider.identity import CLOCK_SKEW_SECONDS
 
 ROWS = "1\x1fRUNNING\x1f1795000000\n2\x1fCOMPLETED\x1f1795000001\n"
 QUEUE = ("--format=JobID,State,SubmitTime", "--delimiter=\x1f")
@@ -65,7 +66,10 @@ def test_an_answer_is_spoilt_as_its_kind_says(kind: str, status: int, output: st
 
 
 def test_a_foreign_job_has_the_number_and_another_time_of_submission() -> None:
-    assert distort.earlier(ROWS.splitlines()[0], list(QUEUE)) == "1\x1fRUNNING\x1f1794996400"
+    foreign = distort.earlier(ROWS.splitlines()[0], list(QUEUE))
+    assert foreign == "1\x1fRUNNING\x1f1794913600"
+    submitted = int(foreign.rpartition("\x1f")[2])
+    assert submitted < 1_795_000_000 - CLOCK_SKEW_SECONDS, "whatever is known of the job, it is another"
 
 
 def test_the_wire_loses_an_answer_repeats_a_request_and_refuses_one_job() -> None:

@@ -20,7 +20,7 @@ from ucloud_slurm.store.sessions import group, user
 from ucloud_slurm.system.accounts import Account, PeopleRule, ineligible
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.wire import from_data
-from ucloud_slurm.users import mapping
+from ucloud_slurm.users import mapping, name_service
 from ucloud_slurm.users.mapping import IdentityUnavailableError, IneligibleUserError, account_of
 from ucloud_slurm.web.access import check, check_shell
 
@@ -173,7 +173,7 @@ def test_who_can_become_root_through_a_group_is_no_user_and_reads_why(
     users = configuration(core, tmp_path).users
     for name in ("root", "disk", "shadow"):  # every system has these
         gids = [54321, grp.getgrnam(name).gr_gid]
-        monkeypatch.setattr(os, "getgrouplist", lambda _name, _gid, gids=gids: gids)
+        monkeypatch.setattr(name_service, "groups_of", lambda _name, _gid, gids=gids: gids)
         with pytest.raises(IneligibleUserError, match=f"administrator, through the group {name}, .* another account") as said:
             account_of("ada", users)
         assert said.value.reason == (

@@ -28,6 +28,7 @@ SIGNATURES: tuple[tuple[Callable[..., Any], tuple[str, ...]], ...] = (
     (ThreadWorker.handle, ("self", "conn")),
     (ThreadWorker.handle_request, ("self", "req", "conn")),
     (ThreadWorker.run, ("self",)),
+    (ThreadWorker.wait_for_and_dispatch_events, ("self", "timeout")),
     (Worker.load_wsgi, ("self",)),
     (PollableMethodQueue.defer, ("self", "callback", "args")),
     (Request.__init__, ("self", "cfg", "unreader", "peer_addr", "req_number")),
@@ -64,6 +65,21 @@ def test_gunicorn_runs_its_event_loop_as_the_worker_class_expects() -> None:
 def test_a_thread_of_gunicorn_uses_of_a_connection_what_ours_has() -> None:
     used = set(re.findall(r"\bconn\.(\w+)", inspect.getsource(ThreadWorker.handle_request)))
     assert used == {"sock", "client", "server"}, "gunicorn's handle_request uses more of a connection than Connection has"
+
+
+def test_an_answer_begins_with_sendall() -> None:
+    sent: list[bytes] = []
+
+    class Socket:
+        def sendall(self, data: bytes) -> None:
+            sent.append(data)
+
+    request = Request(Config(), IterUnreader([b"GET / HTTP/1.1\r\n\r\n"]), ("", 0), 1)
+    response = wsgi.Response(request, Socket(), Config())
+    response.start_response("200 OK", [("Content-Length", "1")])
+    assert sent == []
+    response.write(b"x")
+    assert sent[0].startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_a_request_is_parsed_from_bytes_and_its_body_can_be_replaced() -> None:

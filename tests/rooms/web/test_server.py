@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from tests.support.served_app import TOKEN
 from tests.support.server import Server, head, read, running
 from ucloud_slurm.web.server import budgets
 from ucloud_slurm.web.server.budgets import Budgets, Waiting, shares
-from ucloud_slurm.web.server.connection import Connection
+from ucloud_slurm.web.server.connection import Answering, Connection
 from ucloud_slurm.web.server.peers import is_allowed
+from ucloud_slurm.web.server.pool import Overdue
 from ucloud_slurm.web.server.requests import Caller, RequestClass, arrival, caller, head_ends, refusal
 
 CALL = "/ucloud/example/jobs"
@@ -242,6 +244,87 @@ def test_a_refused_request_does_not_become_the_next_one(server: Server) -> None:
         inner = head("/healthz")
         sock.sendall(head(CALL, "", 100_000, verb="POST", connection="keep-alive") + inner * 1000)
         assert read(sock)[1].count("HTTP/1.1") == 1
+
+
+# ---- calls that are overdue
+
+
+@pytest.fixture
+def hurry(tmp_path: Path) -> Iterator[Server]:
+    """One that answers each call of UCloud within 0.3 s, whatever its thread waits for."""
+    with running(tmp_path, ANSWER_WITHIN="0.3") as server:
+        yield server
+
+
+def ask_stuck(server: Server, tmp_path: Path, number: int) -> list[tuple[int, str]]:
+    """The answers to calls whose threads wait until the file appears."""
+    socks = occupy(server, tmp_path, number, CALL, TOKEN)
+    answers = [read(sock) for sock in socks]
+    for sock in socks:
+        sock.close()
+    return answers
+
+
+def test_a_call_whose_thread_does_not_come_back_is_answered_in_time(hurry: Server, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    ((status, text),) = ask_stuck(hurry, tmp_path, 1)
+    assert status == 500
+    assert '"why": "The provider waits for something that does not answer' in text
+    assert text.count("HTTP/1.1") == 1
+    assert 0.3 <= time.monotonic() - begun < QUICK
+    quick_call(hurry)
+
+
+def test_calls_that_wait_for_a_thread_are_answered_in_time_and_then_nobody_waits(hurry: Server, tmp_path: Path) -> None:
+    threads = shares(16, 1)[RequestClass.UCLOUD].threads
+    assert {status for status, _ in ask_stuck(hurry, tmp_path, 4 * threads)} == {500}
+    before = time.monotonic()
+    assert hurry.ask(CALL, TOKEN)[0] == 500
+    assert time.monotonic() - before < 0.3, "no thread would take it"
+    assert hurry.ask("/healthz")[0] == 200
+    (tmp_path / "go").touch()
+    wait_until("the threads are back", lambda: hurry.ask(CALL, TOKEN)[0] == 200, seconds=20)
+    held = "{} {} {}".format(*hurry.ask("/held")[1].rpartition("\r\n")[2].split()[:3])
+    assert held == "1 1 0", "all room is given back"
+
+
+def test_what_a_thread_says_too_late_is_sent_to_nobody(hurry: Server, tmp_path: Path) -> None:
+    with hurry.connect() as sock:
+        sock.sendall(head(f"{CALL}?wait={tmp_path}/go", TOKEN, connection="keep-alive"))
+        answer = sock.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 500 ")
+        (tmp_path / "go").touch()
+        assert b"HTTP/1.1 200" not in answer + b"".join(iter(lambda: sock.recv(65536), b""))
+    quick_call(hurry)
+    assert "unexpected" not in hurry.log.read_text()
+
+
+def test_either_the_thread_answers_or_the_event_loop() -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        conn = Connection(left, ("127.0.0.1", 5), ("127.0.0.1", 80))
+        conn.caller = Caller(RequestClass.UCLOUD, "")
+        overdue, late, early = Overdue(1.0, 1), Answering(conn), Future[bool]()
+        overdue.add(conn, early)
+        assert (overdue.left(0.25), list(overdue.take(0.9))) == (0.75, [])
+        assert list(overdue.take(1.0)) == [conn]
+        with pytest.raises(ConnectionAbortedError):
+            late.sendall(b"too late")
+        assert overdue.remove(conn)
+        conn.claim = threading.Lock()
+        overdue.add(conn, early)
+        Answering(conn).sendall(b"in time")
+        assert list(overdue.take(9.0)) == []
+        assert right.recv(99) == b"in time"
+        assert not overdue.remove(conn)
+
+
+def test_who_is_not_ucloud_waits_as_long_as_it_takes(hurry: Server, tmp_path: Path) -> None:
+    socks = occupy(hurry, tmp_path, 1, "/_ucloud/authorize", "", "Cookie: a=b\r\n")
+    assert ask_stuck(hurry, tmp_path, 1)[0][0] == 500
+    (tmp_path / "go").touch()
+    assert read(socks[0])[0] == 200
+    socks[0].close()
 
 
 # ---- what no request is

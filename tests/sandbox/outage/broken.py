@@ -1,10 +1,13 @@
 """Builds of the product that are broken on purpose: the rig must find that out."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tests.sandbox.errors import SandboxError
 from tests.sandbox.installation import Installation
+from tests.sandbox.outage.disturbances import QUIET, Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +24,22 @@ class Change:
 class Broken:
     """A build.
 
-    :ivar invariants: at least one of these does not hold
+    :ivar invariant: what does not hold
+    :ivar trouble: what gives it the occasion
     """
 
     what: str
     changes: tuple[Change, ...]
-    invariants: tuple[str, ...]
+    invariant: str
+    trouble: Trouble
 
 
 BUILDS: Mapping[str, Broken] = {
     "repeated-submit": Broken(
         "a submission without an answer is repeated at once",
         (Change("slurm/sbatch.py", "raise OutcomeUnknownError(", "raise SchedulerUnavailableError(", times=2),),
-        ("doubled",),
+        "doubled",
+        replace(QUIET, submissions=6),
     ),
     "lost-row": Broken(
         "a message that waits gives its place to the next one",
@@ -46,7 +52,8 @@ BUILDS: Mapping[str, Broken] = {
                 '            db.table("outbox").insert(row)\n',
             ),
         ),
-        ("messages",),
+        "messages",
+        replace(QUIET, first=("away UCloud",), live=3),
     ),
     "invented-state": Broken(
         "a Slurm that does not answer has no jobs",
@@ -62,7 +69,8 @@ BUILDS: Mapping[str, Broken] = {
                 '            log.warning("sacct could not be asked: %s", error)\n            return {}\n',
             ),
         ),
-        ("states",),
+        "states",
+        replace(QUIET, first=("away lists",), live=3),
     ),
 }
 
@@ -77,14 +85,32 @@ def named(name: str) -> Broken:
     return BUILDS[name]
 
 
-def spoil(installation: Installation, build: Broken) -> None:
+def spoil(installation: Installation, build: Broken) -> dict[Path, bytes]:
     """Changes a copy of the product.
 
+    :returns: the changed modules as they were
     :raises SandboxError: a text is not there, or not as often as it should be
     """
+    before: dict[Path, bytes] = {}
     for change in build.changes:
         module = installation.folder / "ucloud_slurm" / change.module
+        before.setdefault(module, module.read_bytes())
         text = module.read_text(encoding="utf-8")
         if text.count(change.before) != change.times:
             raise SandboxError(f"{change.module} has changed: the rig cannot break it any more ({build.what}).")
         module.write_text(text.replace(change.before, change.after), encoding="utf-8")
+    return before
+
+
+@contextmanager
+def spoilt(installation: Installation, build: Broken) -> Iterator[None]:
+    """A copy of the product is broken for a while.
+
+    :raises SandboxError: see :func:`spoil`
+    """
+    before = spoil(installation, build)
+    try:
+        yield
+    finally:
+        for module, text in before.items():
+            module.write_bytes(text)

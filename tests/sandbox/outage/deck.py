@@ -21,15 +21,17 @@ class Deck(Generic[T]):
         self._left = [*reversed(first)]
 
     @property
-    def next(self) -> T:
-        """The card that is drawn next."""
+    def next(self) -> T | None:
+        """The card that is drawn next; None where there is no other one."""
         if not self._left:
             self._left = [kind for kind, number in self._weights.items() for _ in range(number)]
             self._chance.shuffle(self._left)
-        return self._left[-1]
+        return self._left[-1] if self._left else None
 
     def draw(self) -> T:
-        """Draws the next card."""
-        card = self.next
-        self._left.pop()
-        return card
+        """Draws the next card.
+
+        :raises IndexError: there is no other one
+        """
+        _ = self.next
+        return self._left.pop()

@@ -4,11 +4,13 @@ import random
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from tests.sandbox.errors import SandboxError
 from tests.sandbox.outage.deck import Deck
-from tests.sandbox.outage.parts import Part, WebWorker, start_all
+from tests.sandbox.outage.parts import WebWorker, start_all
 from tests.sandbox.outage.passes import Passes
 from tests.sandbox.outage.rig import Rig
 
@@ -25,14 +27,14 @@ SERVICES = {
     "stop UCloud": 1,
     "freeze UCloud": 1,
 }
-AWAY = "away munged"
+AWAY = "away"
 SLURM = {
     "kill slurmctld": 2,
     "kill slurmdbd": 2,
     "kill munged": 2,
     "kill slurmd": 3,
     "kill mariadbd": 1,
-    AWAY: 1,
+    "away munged": 1,
     "stop slurmctld": 1,
     "stop slurmdbd": 1,
     "stop munged": 1,
@@ -41,13 +43,16 @@ SLURM = {
     "freeze slurmdbd": 1,
     "freeze munged": 1,
 }
+QUICK_SERVICES = SERVICES | {"kill UCloud": 0, "stop UCloud": 0}
+"""Without the ends of UCloud, after which use is reported again when a minute is over."""
+QUICK_SLURM = SLURM | {"kill slurmctld": 0, "kill slurmd": 0, "kill mariadbd": 0, "away munged": 0}
+"""Without the kills from which Slurm recovers only after minutes, or after an administrator, and without long absences."""
 FAULTS = {"command": 40, "rotate": 1, "revoke": 2}
 SPOILT_PART = 0.12
 """Of the requests in either direction."""
-FIRST = (AWAY, "kill slurmctld", "kill slurmd")
+FIRST = ("away munged", "kill slurmctld", "kill slurmd")
 """Of the daemons, in this order: without munged neither squeue nor sacct answers."""
-ENOUGH_LIVE, ENOUGH_PASSES, AWAY_SECONDS = 8, 4, 90.0
-"""munged goes away when so many jobs live, and stays away for so many whole passes: what invents an end has time for it."""
+AWAY_SECONDS = 90.0
 AHEAD, MOST_KILLS = 10, 0.6
 """There are at most so many kills, and so many more for each story that is over: on a slow machine too the stories go on."""
 ADMINISTER_SECONDS = 4.0
@@ -59,6 +64,36 @@ only after Slurm has answered for twelve seconds (jobs.quiet): without calm noth
 LONG_PART = 0.1
 LONG_AWAY = (7.0, 12.0)
 """Seconds that a part is away now and then: longer than the grace in which a job that Slurm does not show is not lost."""
+NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is done to a run.
+
+    :ivar passes: how often there is what of the worker's passes; likewise the others
+    :ivar pace: seconds between two of these, relative
+    :ivar first: what happens to the daemons at first, in this order
+    :ivar spoilt: part of the requests in either direction that is spoilt
+    :ivar submissions: of so many that Slurm has done one is spoilt; 0: none
+    :ivar live: so many jobs live when something goes away
+    :ivar whole: so many whole passes it stays away: what invents an end has time for it
+    """
+
+    passes: Mapping[str, int] = field(default_factory=lambda: PASSES)
+    web: Mapping[str, int] = field(default_factory=lambda: WEB)
+    services: Mapping[str, int] = field(default_factory=lambda: SERVICES)
+    daemons: Mapping[str, int] = field(default_factory=lambda: SLURM)
+    faults: Mapping[str, int] = field(default_factory=lambda: FAULTS)
+    pace: float = 0.5
+    first: Sequence[str] = FIRST
+    spoilt: float = SPOILT_PART
+    submissions: int = SUBMISSIONS
+    live: int = 8
+    whole: int = 4
+
+
+QUIET = Trouble(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, first=(), spoilt=0.0, submissions=0)
 
 
 class Disturbances:
@@ -70,34 +105,31 @@ class Disturbances:
     :ivar stories: how many are over
     """
 
-    def __init__(self, rig: Rig, seed: int, pace: float) -> None:
-        """Disturbs nothing yet.
-
-        :param pace: seconds between two of a thread's, on the average
-        """
+    def __init__(self, rig: Rig, seed: int, trouble: Trouble) -> None:
+        """Disturbs nothing yet."""
         self._rig = rig
-        self._pace = pace
+        self._trouble = trouble
         self._spoilt_in = 0
         self.stories = 0
         self.kills: Counter[str] = Counter()
         self.others: Counter[str] = Counter()
         self.failures: list[str] = []
         self._lock = threading.Lock()
-        services = {part.name: part for part in [*rig.services, rig.ucloud]}
-        daemons = {part.name: part for part in rig.daemons}
+        self._parts = {part.name: part for part in [*rig.services, rig.ucloud, rig.lists, *rig.daemons]}
         self._threads = [
-            self._thread("passes", seed, PASSES, lambda card, chance: self._disturb(services, card, chance), 1.0),
-            self._thread("web", seed, WEB, lambda card, chance: self._disturb(services, card, chance), 1.5),
-            self._thread("services", seed, SERVICES, lambda card, chance: self._disturb(services, card, chance), 1.0),
-            self._thread("daemons", seed, SLURM, lambda card, chance: self._disturb(daemons, card, chance), 1.5),
-            self._thread("faults", seed, FAULTS, self._spoil, 1.0),
+            self._thread("passes", seed, trouble.passes, self._disturb, 1.0, self._may_disturb),
+            self._thread("web", seed, trouble.web, self._disturb, 1.5, self._may_disturb),
+            self._thread("services", seed, trouble.services, self._disturb, 1.0, self._may_disturb),
+            self._thread("daemons", seed, trouble.daemons, self._disturb, 1.5, self._is_storm, trouble.first),
+            self._thread("faults", seed, trouble.faults, self._spoil, 1.0, self._may_disturb),
             threading.Thread(target=self._administer, name="administrator", daemon=True),
         ]
 
     def begin(self) -> None:
         """Begins."""
-        self._rig.to_ucloud.part = self._rig.to_provider.part = SPOILT_PART
-        self._rig.wrappers.spoil_submissions(SUBMISSIONS)
+        self._rig.to_ucloud.part = self._rig.to_provider.part = self._trouble.spoilt
+        if self._trouble.submissions:
+            self._rig.wrappers.spoil_submissions(self._trouble.submissions)
         for thread in self._threads:
             thread.start()
 
@@ -109,15 +141,22 @@ class Disturbances:
         self._rig.calm()
 
     def _thread(
-        self, name: str, seed: int, weights: dict[str, int], act: Callable[[str, random.Random], None], pace: float
+        self,
+        name: str,
+        seed: int,
+        weights: Mapping[str, int],
+        act: Callable[[str, random.Random], None],
+        pace: float,
+        may: Callable[[], bool],
+        first: Sequence[str] = (),
     ) -> threading.Thread:
         chance = random.Random(f"{name} {seed}")
-        deck = Deck(chance, weights, FIRST if weights is SLURM else ())
+        deck = Deck(chance, weights, first)
 
         def run() -> None:
-            while not self._rig.over.wait(chance.uniform(0, 2 * pace * self._pace)):
+            while (card := deck.next) is not None and not self._rig.over.wait(chance.uniform(0, 2 * pace * self._trouble.pace)):
                 try:
-                    if self._may_disturb_slurm(deck.next) if weights is SLURM else self._may_disturb():
+                    if self._rig.live() >= self._trouble.live if card.startswith(AWAY) else may():
                         act(deck.draw(), chance)
                 except (SandboxError, OSError, sqlite3.Error) as error:
                     self.failures.append(f"{name}: {' '.join(str(error).split())[:300]}")
@@ -132,17 +171,16 @@ class Disturbances:
     def _may_disturb(self) -> bool:
         return self.kills.total() < AHEAD + MOST_KILLS * self.stories
 
-    def _may_disturb_slurm(self, card: str) -> bool:
-        return self._rig.live() >= ENOUGH_LIVE if card == AWAY else self._is_storm()
-
     def _is_storm(self) -> bool:
         return self._rig.passes.number % PERIOD_PASSES < STORM_PASSES
 
-    def _disturb(self, parts: dict[str, Part], card: str, chance: random.Random) -> None:
+    def _disturb(self, card: str, chance: random.Random) -> None:
         how, _, name = card.partition(" ")
         before = self._rig.passes.whole
-        part = parts[name] if name in parts else chance.choice([each for each in parts.values() if each.name.startswith(name)])
-        away = chance.uniform(*LONG_AWAY) if how == "away" or chance.random() < LONG_PART else chance.uniform(0, 2)
+        part = self._parts.get(name) or chance.choice(
+            [each for each in self._parts.values() if each.name.startswith(f"{name}-")]
+        )
+        away = chance.uniform(*LONG_AWAY) if how == AWAY or chance.random() < LONG_PART else chance.uniform(0, 2)
         if how == "freeze":
             done = part.freeze(self._rig.over, min(away, 8.0))
             self._count(self.others, f"freeze {name}", done=done)
@@ -152,8 +190,8 @@ class Disturbances:
         if name in (Passes.name, WebWorker.name):
             return  # the next one comes by itself
         self._rig.over.wait(away)
-        if how == "away":
-            self._rig.passes.wait(before + ENOUGH_PASSES, AWAY_SECONDS, self._rig.over)
+        if how == AWAY:
+            self._rig.passes.wait(before + self._trouble.whole, AWAY_SECONDS, self._rig.over)
         start_all([part])
 
     def _count(self, counts: Counter[str], name: str, *, done: bool) -> None:

@@ -25,8 +25,8 @@ LIVES = {
     "message refused": 1,
     "imitated": 1,
 }
-QUICK_LIVES = LIVES | {"reaches its limit": 0, "requeued": 0}
-"""Without those for which Slurm needs more than a minute."""
+QUICK_LIVES = LIVES | {"reaches its limit": 0, "requeued": 0, "held": 0, "suspended": 0}
+"""Without those that take half a minute or more."""
 CREATES = {"started": 6, "sent twice": 2, "sent twice at once": 2, "repeated": 2, "two at once": 2, "bulk": 1}
 
 
@@ -72,18 +72,19 @@ class Played:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def drawn(number: int, seed: str, weights: Mapping[str, int]) -> list[Plan]:
+def drawn(number: int, seed: str, lives: Mapping[str, int], creates: Mapping[str, int]) -> list[Plan]:
     """So many stories.
 
-    :param weights: how often there is which life
+    :param lives: how often there is which
+    :param creates: how often a job is created in which way
     """
     chance = random.Random(f"stories {seed}")
-    lives, creates = Deck(chance, weights), Deck(chance, CREATES)
+    of_lives, of_creates = Deck(chance, lives), Deck(chance, creates)
     plans = [
         Plan(
             number=each,
-            life=lives.draw(),
-            create=creates.draw(),
+            life=of_lives.draw(),
+            create=of_creates.draw(),
             owner=chance.choice(sorted(LINKS)),
             project=chance.choice([None, PROJECT]),
             product=str(chance.choice(PRODUCTS)["id"]),

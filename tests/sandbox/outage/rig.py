@@ -18,7 +18,7 @@ from tests.sandbox.outage.parts import Daemon, Part, Service, WebWorker, start_a
 from tests.sandbox.outage.passes import Passes
 from tests.sandbox.outage.ucloud import UCloud
 from tests.sandbox.outage.wire import TO_PROVIDER, TO_UCLOUD, Wire
-from tests.sandbox.outage.wrappers import Wrappers
+from tests.sandbox.outage.wrappers import Lists, Wrappers
 from tests.sandbox.processes import wait_until
 from tests.sandbox.site import Site, SiteSettings
 from tests.sandbox.started import Started
@@ -107,6 +107,7 @@ class Rig(Started):
         self.listener = Service("listener", site, site.listen)
         self.passes = Passes(site, PASS_SECONDS, random.Random(f"passes {self._seed}"))
         self.ucloud = UCloud(self.core)
+        self.lists = Lists(self.wrappers)
         site.start()
         # The site has started both of these itself.
         self.runner.process, self.gunicorn.process = site.processes

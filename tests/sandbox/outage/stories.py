@@ -11,7 +11,7 @@ from itertools import takewhile
 from tests.sandbox.core import CoreError
 from tests.sandbox.core.era import FINAL
 from tests.sandbox.core.user_requests import UserRequest
-from tests.sandbox.outage.plans import LIVES, Plan, Played, drawn
+from tests.sandbox.outage.plans import Plan, Played, drawn
 from tests.sandbox.outage.rig import APPLICATION, LINKS, Rig
 
 LONG_SECONDS = 600
@@ -26,12 +26,13 @@ BULK = 3
 class Stories:
     """Plays stories side by side."""
 
-    def __init__(self, rig: Rig, seed: int, lives: Mapping[str, int] = LIVES) -> None:
+    def __init__(self, rig: Rig, seed: int, lives: Mapping[str, int], creates: Mapping[str, int]) -> None:
         """Plays none yet.
 
         :param lives: how often there is which
+        :param creates: how often a job is created in which way
         """
-        self._weights = lives
+        self._weights = lives, creates
         self._rig = rig
         self._core = rig.core
         self._seed = seed
@@ -61,7 +62,7 @@ class Stories:
         :param at_once: how many are under way at a time
         :param done: is called after each
         """
-        plans = drawn(number, f"{self._seed} {self._drawn}", self._weights)
+        plans = drawn(number, f"{self._seed} {self._drawn}", *self._weights)
         self._drawn += number
         with ThreadPoolExecutor(at_once) as pool:
             under_way = [pool.submit(self._play, plan) for plan in plans]

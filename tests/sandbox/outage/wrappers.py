@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -23,6 +24,10 @@ PLAIN = ("sacctmgr", "srun")
 # The token is taken by its renaming, so that one call meets it.
 STUB = """#!/bin/sh
 F={tokens}/{name}
+if [ -e "$F.away" ]; then
+    : > "{tokens}/met.{name}.$$.{away}"
+    exec /usr/bin/python3 -I -S {distort} {away} {real} "$@"
+fi
 if [ -e "$F" ] && mv "$F" "$F.$$" 2>/dev/null; then
     read -r KIND < "$F.$$"
     mv "$F.$$" "{tokens}/met.{name}.$$.$KIND"
@@ -31,6 +36,7 @@ fi
 exec {plain} "$@"
 """
 SUBMISSIONS = "submissions"
+AWAY = "unreachable"
 
 
 class Wrappers:
@@ -56,7 +62,7 @@ class Wrappers:
             real = cluster.commands / name
             counted = f"/usr/bin/python3 -I -S {program} {distort.COUNTED} {real}"
             plain = counted if name == "sbatch" else str(real)
-            text = STUB.format(tokens=self._tokens, name=name, distort=program, real=real, plain=plain)
+            text = STUB.format(tokens=self._tokens, name=name, away=AWAY, distort=program, real=real, plain=plain)
             stub.write_text(text, encoding="utf-8")
             stub.chmod(0o755)
         for name in PLAIN:
@@ -84,9 +90,16 @@ class Wrappers:
         for command in FAULTS:
             (self._tokens / command).unlink(missing_ok=True)
 
+    def away(self, command: str, *, on: bool) -> None:
+        """Slurm answers no call of the command, until that is over."""
+        token = self._tokens / f"{command}.away"
+        token.touch() if on else token.unlink(missing_ok=True)
+
     def calm(self) -> None:
         """Nothing is spoilt any more."""
         self.clear()
+        for command in FAULTS:
+            self.away(command, on=False)
         (self._tokens / SUBMISSIONS).unlink(missing_ok=True)
 
     def met(self) -> Counter[str]:
@@ -96,3 +109,33 @@ class Wrappers:
             _, command, _, kind = path.name.split(".")
             found[f"{command} {kind}"] += 1
         return found
+
+
+class Lists:
+    """squeue and sacct as a part that goes away, as if there were too much to list: the other commands are answered."""
+
+    name = "lists"
+    _commands = ("squeue", "sacct")
+
+    def __init__(self, wrappers: Wrappers) -> None:
+        self._wrappers = wrappers
+
+    def stop(self) -> bool:
+        """See :class:`.Part`."""
+        for command in self._commands:
+            self._wrappers.away(command, on=True)
+        return True
+
+    kill = stop
+
+    def freeze(self, over: threading.Event, seconds: float) -> bool:
+        """See :class:`.Part`."""
+        self.stop()
+        over.wait(seconds)
+        self.start()
+        return True
+
+    def start(self) -> None:
+        """See :class:`.Part`."""
+        for command in self._commands:
+            self._wrappers.away(command, on=False)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ucloud_slurm.errors import TooMany
+from ucloud_slurm.system.journal import Rarely
 from ucloud_slurm.web.live.admission import Budget, Limits, Pace, Stranger, Strangers
 
 KNOWN_INCOMPLETE_BYTES = 64 * 1024 * 1024  # of the incomplete frames of all who are known
 STRANGERS_INCOMPLETE_BYTES = 16 * 1024 * 1024
 MOST_LINGERING = 512  # so that the proxy's limit for the address of UCloud leaves room for new logs
 PARTS = 4  # one user, or one address, may have a quarter of something
-COMPLAINT_SECONDS = 60.0  # between two lines in the journal
 PACE_BYTES = 4 * 1024 * 1024  # of the frames of one user in a second; a terminal shows less
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Entrance:
     def __init__(self, limits: Limits, logs: int, logs_per_job: int, changed: Callable[[int, int], object]) -> None:
         self._lock = threading.Lock()
         self._changed = changed
-        self._complained_at: float | None = None
+        self._log_rarely = Rarely(log.error)
         self._strangers = Strangers(limits.strangers)
         self._visits: dict[Stranger, Visit] = {}
         self._lingering: dict[Visit, None] = {}  # the one that has done so longest first
@@ -118,12 +118,7 @@ class Entrance:
 
     def complain(self, why: str) -> None:
         """Logs why somebody was not admitted, once a minute at most."""
-        with self._lock:
-            now = time.monotonic()
-            if self._complained_at is not None and now - self._complained_at < COMPLAINT_SECONDS:
-                return
-            self._complained_at = now
-        log.error("%s", why)
+        self._log_rarely("", why)
 
     @contextmanager
     def descriptors(self, user: str | None, number: int) -> Iterator[None]:

@@ -8,6 +8,10 @@ from typing import Generic, TypeVar
 from ucloud_slurm.web.server.requests import Caller, RequestClass
 
 MiB = 1024 * 1024
+READ_BYTES = 256 * 1024  # of a connection at a time
+MOST_CONNECTIONS = 4096  # more than all budgets together, so that accepting never stops
+EXHAUSTED_SECONDS = 0.25  # without descriptors, until the next connection is accepted
+STOP_SECONDS = 3.0  # for a connection without a whole request, when the process stops
 HEAD_SECONDS = 10.0  # for a head to be whole
 BODY_SECONDS = 20.0  # for a body to be whole
 CLOSE_SECONDS = 2.0  # for the other side to close, after the last answer

@@ -2,6 +2,7 @@
 
 import ipaddress
 import socket
+import threading
 from enum import Enum, auto
 from typing import Any
 
@@ -49,6 +50,7 @@ class Connection:
         self.request: Any = None
         self.body_bytes = 0
         self.caller = Caller(RequestClass.STRANGER, "")
+        self.claim = threading.Lock()  # who acquires it answers the request, and nobody else: it is not released
 
     def parse(self, cfg: Any) -> Any:
         """gunicorn's request of the head in the buffer; its body is not read. The answer, where it is refused.
@@ -69,6 +71,29 @@ class Connection:
         if not self.is_local:
             request.headers = [header for header in request.headers if header[0] not in others]
         return request
+
+
+class Answering:
+    """A connection as the thread has it that answers its request, and its socket too: the first byte claims the answer."""
+
+    def __init__(self, conn: Connection) -> None:
+        self.sock = self
+        self.client, self.server = conn.client, conn.server
+        self._sock, self._claim = conn.sock, conn.claim
+        self._is_claimed = False
+
+    def sendall(self, data: bytes) -> None:
+        """Sends a piece of the answer.
+
+        :raises ConnectionAbortedError: the request is answered already
+        """
+        if not self._is_claimed and not self._claim.acquire(blocking=False):
+            raise ConnectionAbortedError
+        self._is_claimed = True
+        self._sock.sendall(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
 
 
 def is_loopback(address: str) -> bool:

@@ -7,6 +7,7 @@
 import errno
 import io
 import socket
+import threading
 import time
 from concurrent.futures import Future
 from contextlib import suppress
@@ -17,18 +18,14 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from ucloud_slurm.errors import Problem, place
 from ucloud_slurm.system import deadline, limits
+from ucloud_slurm.system.journal import Rarely
 from ucloud_slurm.web.server import budgets
 from ucloud_slurm.web.server.budgets import Budgets, Waiting
-from ucloud_slurm.web.server.connection import Connection, Phase, UnreadBody
+from ucloud_slurm.web.server.connection import Answering, Connection, Phase, UnreadBody
 from ucloud_slurm.web.server.peers import Peers
-from ucloud_slurm.web.server.pool import Pool
-from ucloud_slurm.web.server.requests import arrival, caller, head_ends, refusal
+from ucloud_slurm.web.server.pool import OVERDUE, Overdue, Pool
+from ucloud_slurm.web.server.requests import RequestClass, arrival, caller, head_ends, refusal
 
-READ_BYTES = 256 * 1024
-STOP_SECONDS = 3.0  # for a connection without a whole request, when the process stops
-MOST_CONNECTIONS = 4096  # more than all budgets together, so that accepting never stops
-EXHAUSTED_SECONDS = 0.25  # without descriptors, until the next connection is accepted
-WARNING_SECONDS = 60.0  # between two warnings about the same
 PASSING = (errno.EAGAIN, errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EPERM)  # accept(2)
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -40,7 +37,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.worker_connections = MOST_CONNECTIONS
+        self.worker_connections = budgets.MOST_CONNECTIONS
         seconds = {
             Phase.HEAD: budgets.HEAD_SECONDS,
             Phase.BODY: budgets.BODY_SECONDS,
@@ -48,9 +45,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             Phase.CLOSING: budgets.CLOSE_SECONDS,
         }
         self._waiting = {
-            phase: Waiting[Connection](seconds[phase], self.MOST.get(phase, MOST_CONNECTIONS)) for phase in seconds
+            phase: Waiting[Connection](seconds[phase], self.MOST.get(phase, budgets.MOST_CONNECTIONS)) for phase in seconds
         }
-        self._warned: dict[str, float] = {}
+        self._warn = Rarely(self.log.warning)
         self._accept_at = 0.0
 
     def init_process(self) -> None:
@@ -65,6 +62,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._provider = self.wsgi.extensions["ucloud-slurm"]
         self._shares = budgets.shares(self.cfg.threads, self.wsgi.config["MAX_CONTENT_LENGTH"])
         self._budgets = Budgets(self._shares)
+        self._overdue = Overdue(self.wsgi.config["ANSWER_WITHIN"], self._shares[RequestClass.UCLOUD].threads)
         self.tpool = Pool(self._shares)
 
     def get_thread_pool(self) -> Pool:
@@ -82,7 +80,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 self._warn("accept", f"no connection can be accepted ({error.strerror})")
                 self.set_accept_enabled(False)
                 self.worker_connections = 0  # else run() enables it at once
-                self._accept_at = time.monotonic() + EXHAUSTED_SECONDS
+                self._accept_at = time.monotonic() + budgets.EXHAUSTED_SECONDS
             elif error.errno not in PASSING:
                 raise
             return
@@ -130,7 +128,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if conn.sock.fileno() < 0:  # it had to go for another one, after the poller had reported it
             return
         try:
-            data = conn.sock.recv(READ_BYTES)
+            data = conn.sock.recv(budgets.READ_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -174,7 +172,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._warn(who.kind, f"{who.kind}: more requests than their share; answered with 429")
             why = "The provider has as many requests as it can answer; please try again in a few seconds."
             return refusal(429, why, budgets.RETRY_SECONDS)
-        conn.request, conn.caller, conn.body_bytes = request, who, body_bytes
+        conn.request, conn.caller, conn.body_bytes, conn.claim = request, who, body_bytes, threading.Lock()
         conn.buffer, conn.searched = bytearray(request.unreader.take_buffered()), 0
         if body_bytes < length:
             request.body = UnreadBody()
@@ -202,22 +200,40 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if not isinstance(conn.request.body, UnreadBody):
             conn.request.body = io.BytesIO(bytes(conn.buffer[: conn.body_bytes]))
             del conn.buffer[: conn.body_bytes]
+        if self._overdue.refuses(conn.caller):
+            self._answer_at_once(conn, 500, OVERDUE)
+            self._give_back(conn)
+            return
         try:
             future = self.tpool.submit(conn.caller, lambda: self.handle(conn))
         except RuntimeError as error:
             self._warn("threads", f"a request is answered with 503 ({error})")
-            self._budgets.give_back(conn.caller, conn.body_bytes)
-            conn.request, conn.body_bytes = None, 0
-            why = "The provider cannot start a thread; please try again in a few seconds."
-            self._send(conn, refusal(503, why, budgets.RETRY_SECONDS))
-            self._hang_up(conn)
+            self._answer_at_once(conn, 503, "The provider cannot start a thread; please try again in a few seconds.")
+            self._give_back(conn)
             return
+        self._overdue.add(conn, future)
         future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
+
+    def _answer_at_once(self, conn: Connection, status: int, why: str) -> None:
+        self._send(conn, refusal(status, why, budgets.RETRY_SECONDS))
+        self._hang_up(conn)
+
+    def _give_back(self, conn: Connection) -> None:
+        self._budgets.give_back(conn.caller, conn.body_bytes)
+        conn.request, conn.body_bytes = None, 0
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Does what is to be done on connections, and answers the calls that are overdue."""
+        super().wait_for_and_dispatch_events(min(timeout, self._overdue.left(time.monotonic())))
+        for conn in self._overdue.take(time.monotonic()):
+            self._warn("overdue", "a call is answered with 500: its thread does not come back from a disk or a name service")
+            self._answer_at_once(conn, 500, OVERDUE)
 
     def finish_request(self, conn: Connection, fs: Future[bool]) -> None:
         """Takes a connection back from a thread."""
-        self._budgets.give_back(conn.caller, conn.body_bytes)
-        conn.request, conn.body_bytes = None, 0
+        self._give_back(conn)
+        if self._overdue.remove(conn):
+            return
         error = None if fs.cancelled() else fs.exception()
         if error is not None:
             self.log.error("unexpected %s at %s; please report it", type(error).__name__, place(error))
@@ -256,10 +272,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Closes what has waited too long; accepts again after a time without descriptors."""
         now = time.monotonic()
         if now >= self._accept_at:
-            self.worker_connections = MOST_CONNECTIONS
+            self.worker_connections = budgets.MOST_CONNECTIONS
         if not self.alive:
             for phase in (Phase.HEAD, Phase.IDLE):
-                self._waiting[phase].hurry(now + STOP_SECONDS)
+                self._waiting[phase].hurry(now + budgets.STOP_SECONDS)
         for phase, waiting in self._waiting.items():
             for conn in waiting.expired(now):
                 if phase in (Phase.HEAD, Phase.BODY) and (conn.buffer or phase is Phase.BODY):
@@ -272,21 +288,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             for conn in waiting.expired(float("inf")):
                 self._forget(conn)
 
-    def _warn(self, about: str, sentence: str) -> None:
-        now = time.monotonic()
-        if now - self._warned.get(about, -WARNING_SECONDS) >= WARNING_SECONDS:
-            if len(self._warned) >= 1000:
-                self._warned.clear()
-            self._warned[about] = now
-            self.log.warning("%s", sentence)
-
     # -- threads --------------------------------------------------------------------------------------------
 
     def handle(self, conn: Connection) -> bool:
         """Answers a request; gives whether the connection can have another one. Runs in a thread."""
-        conn.sock.settimeout(budgets.SEND_SECONDS)
         try:
+            conn.sock.settimeout(budgets.SEND_SECONDS)
             with deadline.arrived_at(conn.arrived):
-                return bool(self.handle_request(conn.request, conn))
+                return bool(self.handle_request(conn.request, Answering(conn)))
         except (OSError, StopIteration):  # the other side has gone, or does not read
             return False

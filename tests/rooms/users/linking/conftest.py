@@ -21,6 +21,7 @@ from ucloud_slurm.cli.daemons import linking
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.system import ipc
 from ucloud_slurm.users import linking as daemon
+from ucloud_slurm.users import name_service
 from ucloud_slurm.users.linking import LinkServer
 
 
@@ -29,7 +30,7 @@ def accounts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Accounts that this process believes to be on the host."""
     if os.geteuid() != 0:
         pytest.skip("only root can become others")
-    getpwuid, getpwnam, getgrnam, getgrouplist = pwd.getpwuid, pwd.getpwnam, grp.getgrnam, os.getgrouplist
+    getpwuid, getpwnam, getgrnam, getgrouplist = pwd.getpwuid, pwd.getpwnam, grp.getgrnam, name_service.groups_of
     entries = {
         uid: pwd.struct_passwd((name, "x", uid, uid, "", str(tmp_path), "/usr/sbin/nologin" if uid == LOCKED else "/bin/bash"))
         for uid, name in NAMES.items()
@@ -41,8 +42,8 @@ def accounts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         grp, "getgrnam", lambda name: SimpleNamespace(gr_gid=GROUP) if name == "ucloud-users" else getgrnam(name)
     )
     monkeypatch.setattr(
-        os,
-        "getgrouplist",
+        name_service,
+        "groups_of",
         lambda name, gid: [gid, *([GROUP] if name != "outsider" else [])] if name in by_name else getgrouplist(name, gid),
     )
     # Jobs of Ada's are then made in this process.

@@ -13,7 +13,7 @@ HANG_SECONDS = 60.0
 TIMED_OUT = "error: Unable to contact slurm controller (connect failure)\n"
 SUBMIT_TIMED_OUT = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n"
 SEPARATOR = "\x1f"
-AN_HOUR = 3600
+A_DAY = 24 * 3600  # more than clocks may differ: slurmctld has no older job under a number that it has just given
 COUNTED = "counted"
 AFTER = ("fails-after", "dies-after", "hangs-after", "half", "garbage")
 TOKENS = Path(__file__).parent.parent / "tokens"
@@ -66,13 +66,13 @@ def _spoilt(kind: str, printed: str, arguments: list[str]) -> str:
         return printed[: len(printed) // 2]
     if kind == "unknown-state":
         return re.sub(r"\b(RUNNING|COMPLETED|PENDING)\b", "DREAMING", printed)
-    if kind == "foreign":  # other jobs have these numbers: they were submitted an hour before
+    if kind == "foreign":  # other jobs have these numbers: they were submitted a day before
         return "".join(earlier(line, arguments) for line in printed.splitlines(keepends=True))
     return printed
 
 
 def earlier(line: str, arguments: list[str]) -> str:
-    """A row of a job that was submitted an hour before.
+    """A row of a job that was submitted a day before.
 
     :param arguments: of squeue or sacct, which say where the time of submission stands
     """
@@ -83,7 +83,7 @@ def earlier(line: str, arguments: list[str]) -> str:
     fields = line.split(delimiter)
     for place in places:
         if place < len(fields) and fields[place].isdigit():
-            fields[place] = str(int(fields[place]) - AN_HOUR)
+            fields[place] = str(int(fields[place]) - A_DAY)
     return delimiter.join(fields)
 
 
