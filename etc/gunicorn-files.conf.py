@@ -9,13 +9,14 @@ bind = "unix:/run/ucloud-slurm-files/files.sock"
 # One process, which counts what it serves. A transfer has a thread as long as it takes: as many threads as
 # transfers.at_once of config.toml, and some more that answer what is refused.
 workers = 1
-worker_class = "gthread"
+worker_class = "ucloud_slurm.transfer.worker.Worker"
 threads = 128
 worker_connections = 512
 
 # A process whose loop does not come round for so many seconds is replaced; its threads may wait for as long as they like.
 timeout = 30
-# Chunks of uploads have so many seconds to finish at a stop. What breaks off is continued by the browser.
+# Chunks of uploads have so many seconds to finish at a stop. What breaks off is continued by the browser; copies and other
+# long changes go on in the next process at once.
 graceful_timeout = 15
 # One request for each connection: nginx must not take a connection for good on which a file broke off.
 keepalive = 0

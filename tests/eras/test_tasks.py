@@ -13,7 +13,7 @@ from ucloud_slurm.worker.run import Result
 from ucloud_slurm.worker.tasks import SHOW_SECONDS
 
 pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
-COPY = LongWork(Work.COPY, Place("/home/u", ("in.dat",)), Place("/project/p", ("results", "in.dat")), ConflictPolicy.RENAME)
+COPY = LongWork(Work.COPY, Place("/home/u", ("in.dat",)), Place("/project/p", ("results", "in.dat")), ConflictPolicy.RENAME, ())
 FULL = "The quota of this folder is used up."
 
 
@@ -35,7 +35,7 @@ def shown(world: World) -> CoreTask:
 
 def test_what_is_written_into_a_row_is_read_out_again(world: World) -> None:
     assert work_of(begun(world)) == COPY
-    erase = LongWork(Work.ERASE, Place("/home/u", ("Trash",)), None, ConflictPolicy.REJECT)
+    erase = LongWork(Work.ERASE, Place("/home/u", ("Trash",)), None, ConflictPolicy.REJECT, ())
     begin(world.provider, "other", "v", [erase])
     task = world.provider.tasks.claim(world.clock(), until=world.clock() + 1, per_user=2, in_all=8)
     assert task is not None
@@ -154,7 +154,7 @@ def test_names_of_files_never_end_ucloud(world: World) -> None:
         world.provider,
         "user",
         "u",
-        [LongWork(Work.COPY, Place("/", (name,)), Place("/", (name, name)), ConflictPolicy.RENAME) for name in names],
+        [LongWork(Work.COPY, Place("/", (name,)), Place("/", (name, name)), ConflictPolicy.RENAME, ()) for name in names],
     )
     world.core.directory.add_user("user")
     world.work(SHOW_SECONDS)

@@ -180,6 +180,9 @@ def test_the_services_differ_in_what_they_do_only() -> None:
         "Requires",
         "RuntimeDirectory",
         "RuntimeDirectoryMode",
+        "Nice",
+        "CPUWeight",
+        "IOWeight",
     }
     lines = {
         ("Unit", "After", UNIT_SOCKETS[1]),
@@ -189,6 +192,16 @@ def test_the_services_differ_in_what_they_do_only() -> None:
     }
     web, *others = ([line for line in settings(unit) if line[1] not in own and line not in lines] for unit in SERVICES)
     assert others == [web] * 5
+
+
+def test_transfers_give_way_to_calls_and_to_passes() -> None:
+    """The others have what systemd gives by itself: a priority of 0 and weights of 100."""
+    priority = {"Nice": 0, "CPUWeight": 100, "IOWeight": 100}
+    found = {unit: {name: int(value) for _, name, value in settings(unit) if name in priority} for unit in SERVICES}
+    files = found.pop("ucloud-slurm-files.service")
+    assert files["Nice"] > 0
+    assert all(files[name] < priority[name] for name in ("CPUWeight", "IOWeight"))
+    assert set(map(str, found.values())) == {"{}"}
 
 
 def test_every_unit_is_tested() -> None:

@@ -4,6 +4,7 @@ import grp
 import json
 import os
 import pwd
+import re
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ PRODUCTS: tuple[dict[str, Any], ...] = (
 START_SECONDS = 20.0
 GUNICORN = Path(__file__).parents[2] / "etc/gunicorn.conf.py"
 GUNICORN_FILES = GUNICORN.with_name("gunicorn-files.conf.py")
+FILES_UNIT = Path(__file__).parents[2] / "systemd/ucloud-slurm-files.service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,18 +167,25 @@ class Site:
             raise SandboxError(f"the service does not start: {self.log.read_text()[-2000:]}")
         return process
 
-    def serve_files(self) -> str:
-        """Starts the file unit; gives its address.
+    def serve_files(self, *, unix: bool = False) -> str:
+        """Starts the file unit, as low in priority as its unit of systemd; gives its address as nginx has it.
 
+        :param unix: listen at a unix socket, as installed, which only nginx can reach
         :raises SandboxError: with the end of its log when it does not start
         """
-        port = free_port()
+        port, path = free_port(), self.folder / "files.sock"
+        address = f"unix:{path}" if unix else f"127.0.0.1:{port}"
         config = str(self.folder / "gunicorn-files.conf.py")
-        process = self.spawn("-m", "gunicorn", "-c", config, "--bind", f"127.0.0.1:{port}", "ucloud_slurm.transfer.wsgi:app")
-        wait_until("the file unit", lambda: answers("127.0.0.1", port) or process.poll() is not None, seconds=START_SECONDS)
+        process = self.spawn("-m", "gunicorn", "-c", config, "--bind", address, "ucloud_slurm.transfer.wsgi:app")
+        os.setpriority(os.PRIO_PROCESS, process.pid, nice(FILES_UNIT))
+
+        def is_up() -> bool:
+            return path.exists() if unix else answers("127.0.0.1", port)
+
+        wait_until("the file unit", lambda: is_up() or process.poll() is not None, seconds=START_SECONDS)
         if process.poll() is not None:
             raise SandboxError(f"the file unit does not start: {self.log.read_text()[-2000:]}")
-        return f"http://127.0.0.1:{port}"
+        return f"http://{address}"
 
     def _start_runner(self) -> None:
         packages.install(packages.missing(("sudo",)), self._cluster.folder / "apt-get.log", print)
@@ -276,6 +285,12 @@ def toml(tables: Mapping[str, Any]) -> str:
             lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entry.items()]
             lines.append("")
     return "\n".join(lines)
+
+
+def nice(unit: Path) -> int:
+    """What a unit of systemd has as ``Nice=``."""
+    found = re.search(r"^Nice=(-?\d+)$", unit.read_text(), re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def free_port() -> int:

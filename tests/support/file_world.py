@@ -1,14 +1,18 @@
 """A provider with drives, its file unit, and UCloud's web client, in this process."""
 
+import socketserver
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from werkzeug.serving import WSGIRequestHandler, make_server
+from gunicorn import util
+from gunicorn.config import Config
+from gunicorn.http import wsgi
+from gunicorn.http.errors import NoMoreData
+from gunicorn.http.parser import RequestParser
 
 from tests.conftest import World
 from tests.sandbox.core.web_files import ORIGIN, WebFiles
@@ -23,22 +27,35 @@ from ucloud_slurm.transfer.upkeep import Upkeep
 ORIGINS = {"origins": [ORIGIN]}
 
 
-class _Quiet(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"
-    _upgraded = False
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
 
-    def send_response(self, code: int, message: str | None = None) -> None:
-        """Notes whether a WebSocket is opened."""
-        self._upgraded = code == HTTPStatus.SWITCHING_PROTOCOLS
-        super().send_response(code, message)
+    def __init__(self, application: Application) -> None:
+        super().__init__(("127.0.0.1", 0), _Connection)
+        self.application = application
 
-    def send_header(self, keyword: str, value: str) -> None:
-        """Does not say that a WebSocket is closed, as gunicorn does not."""
-        if not (self._upgraded and (keyword, value) == ("Connection", "close")):
-            super().send_header(keyword, value)
+    def shutdown_request(self, request: Any) -> None:
+        """What a client has sent and nobody read must not cost it its answer."""
+        util.close_graceful(request)
 
-    def log(self, *_arguments: Any) -> None:
-        """Says nothing."""
+
+class _Connection(socketserver.BaseRequestHandler):
+    """A connection, as a thread of gunicorn serves it: with its parser, whose insides the unit uses."""
+
+    server: _Server
+
+    def handle(self) -> None:
+        """Answers one request."""
+        config = Config()
+        with suppress(OSError, StopIteration, NoMoreData):
+            request = next(RequestParser(config, self.request, self.client_address))
+            response, environ = wsgi.create(request, self.request, self.client_address, self.server.server_address, config)
+            response.force_close()
+            for piece in self.server.application(environ, response.start_response):
+                response.write(piece)
+            response.close()
 
 
 @dataclass
@@ -96,10 +113,10 @@ class FileWorld:
 def unit_served(provider: Provider) -> Iterator[tuple[Unit, str]]:
     """The file unit, over HTTP."""
     unit = Unit.of(provider)
-    server = make_server("127.0.0.1", 0, Application(unit), threaded=True, request_handler=_Quiet)
+    server = _Server(Application(unit))
     thread = threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True)
     thread.start()
-    yield unit, f"http://127.0.0.1:{server.port}"
+    yield unit, f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     thread.join()
     server.server_close()

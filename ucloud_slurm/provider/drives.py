@@ -69,6 +69,21 @@ def resolve(provider: Provider, path: DrivePath, acting: str, within: float | No
     return ResolvedPlace(drive, rule, identity.person, Place(root, path.parts))
 
 
+def resolve_again(
+    provider: Provider, drive_id: str, place: Place, acting: str, local_user: str, within: float | None = None
+) -> ResolvedPlace:
+    """The same place later, if it is still that of the same Unix user: for what waits, or lasts.
+
+    :param acting: the user of UCloud who asked for it
+    :param local_user: the Unix user who they were then
+    :raises Problem: see :func:`resolve`; or the drive or the user is another one now
+    """
+    found = resolve(provider, DrivePath(drive_id, place.parts), acting, within)
+    if (found.acting.user, found.place.root) != (local_user, place.root):
+        raise Forbidden("The drive, or your account on the cluster, has changed since you asked for this.")
+    return found
+
+
 def check_writable(found: ResolvedPlace) -> None:
     """Refuses a change in a drive that is read-only.
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.drives import check_writable, resolve_again
 from ucloud_slurm.store.tasks import NewTask, Task
 from ucloud_slurm.users.files import ConflictPolicy, Place, Work
 
@@ -19,12 +20,14 @@ class LongWork:
 
     :ivar source: of a copy or move; for ``ERASE`` what is deleted
     :ivar target: with the name that it shall have; None for ``ERASE``
+    :ivar drives: UCloud's ids of the drives that they are in, in that order
     """
 
     verb: Work
     source: Place
     target: Place | None
     policy: ConflictPolicy
+    drives: tuple[str, ...]
 
     @property
     def title(self) -> str:
@@ -44,15 +47,30 @@ def begin(provider: Provider, username: str, local_user: str, works: Sequence[Lo
     provider.tasks.add(tasks, provider.now())
 
 
+def check(provider: Provider, task: Task, work: LongWork, within: float) -> None:
+    """Sees that a task may still be done: it may have waited for long.
+
+    :param within: seconds for the mapping of users, and UCloud
+    :raises Problem: its user or a drive is not there any more, or is another one; of 500 or more: that is not known now
+    """
+    for drive_id, place in zip(work.drives, (work.source, work.target), strict=False):
+        if place is not None:
+            found = resolve_again(provider, drive_id, place, task.username, task.local_user, within)
+            if place is work.target or work.verb is not Work.COPY:
+                check_writable(found)
+
+
 def work_of(task: Task) -> LongWork:
     """What a task does."""
     data = json.loads(task.work)
     target = data["target"]
-    return LongWork(Work(task.kind), _place(**data["source"]), target and _place(**target), ConflictPolicy(data["policy"]))
+    places = _place(**data["source"]), target and _place(**target)
+    return LongWork(Work(task.kind), *places, ConflictPolicy(data["policy"]), tuple(data["drives"]))
 
 
 def _written(work: LongWork) -> str:
-    return json.dumps({"source": asdict(work.source), "target": work.target and asdict(work.target), "policy": work.policy})
+    places = {"source": asdict(work.source), "target": work.target and asdict(work.target)}
+    return json.dumps(places | {"policy": work.policy, "drives": work.drives})
 
 
 def _place(root: str, parts: list[str]) -> Place:

@@ -10,6 +10,7 @@ from ucloud_slurm.transfer.chunked import preflight, upload
 from ucloud_slurm.transfer.download import download
 from ucloud_slurm.transfer.exchange import ClientGoneError, Exchange, Origins, StartResponse
 from ucloud_slurm.transfer.folder_socket import folder_socket
+from ucloud_slurm.transfer.tasks import TaskRunner
 from ucloud_slurm.transfer.unit import Unit
 
 NOT_NOW = Problem("The cluster does not answer at the moment; please try again in a minute.")
@@ -21,12 +22,16 @@ log = logging.getLogger(__name__)
 
 
 class Application:
-    """The routes over a unit. Called by many threads."""
+    """The routes over a unit. Called by many threads.
 
-    def __init__(self, unit: Unit) -> None:
+    :param tasks: what does the long changes meanwhile; None: nothing does
+    """
+
+    def __init__(self, unit: Unit, tasks: TaskRunner | None = None) -> None:
         config = unit.provider.config
         base = f"/ucloud/{config.provider.id}/{TRANSFER_PATH}"
         self._unit = unit
+        self._tasks = tasks
         self._origins = Origins.of((config.ucloud.url, *config.ucloud.origins))
         self._routes: Mapping[tuple[str, str], Route] = {
             ("GET", f"{base}/download"): download,
@@ -54,6 +59,16 @@ class Application:
         except Exception as error:
             log.error("unexpected error at %s; please report it", place(error), exc_info=True)
             return _answer(exchange, INTERNAL)
+
+    def begin_stop(self) -> None:
+        """Gives back the long changes, without waiting for that. It may be called by a signal handler."""
+        if self._tasks is not None:
+            self._tasks.begin_stop()
+
+    def stop(self) -> None:
+        """Waits until they are given back."""
+        if self._tasks is not None:
+            self._tasks.stop()
 
     def _route(self, exchange: Exchange) -> Route:
         route = self._routes.get((exchange.verb, exchange.path))

@@ -97,7 +97,7 @@ class _ChunkedUpload:
         self._transfers = unit.provider.transfers
         self._now = unit.provider.now()
 
-    def take(self, chunk: Chunk, body: Iterable[bytes]) -> None:
+    def take(self, chunk: Chunk, body: Iterable[memoryview]) -> None:
         transfer = self._transfer
         if transfer.outcome is TransferOutcome.DONE and transfer.size == chunk.total:
             return  # the answer to the last chunk was lost
@@ -160,7 +160,7 @@ class _ChunkedUpload:
                 return ConflictPolicy.REPLACE
         return ConflictPolicy(self._transfer.policy or ConflictPolicy.RENAME)
 
-    def _write(self, part: OpenedPart, chunk: Chunk, body: Iterable[bytes]) -> int:
+    def _write(self, part: OpenedPart, chunk: Chunk, body: Iterable[memoryview]) -> int:
         """Writes what comes of a chunk; returns how many bytes that were.
 
         :raises StorageFullError: there is no space, or no quota
@@ -191,7 +191,7 @@ class _ChunkedUpload:
         self._unit.record(self._transfer, what, done)
 
 
-def write_at(descriptor: int, data: bytes, offset: int) -> None:
+def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     """Writes all of it.
 
     :raises OSError: it cannot be written

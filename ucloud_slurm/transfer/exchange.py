@@ -1,11 +1,14 @@
-"""One request and its answer, as the file unit sees them (PEP 3333): no framework, because bytes are all it moves."""
+"""One request and its answer, as the file unit sees them (PEP 3333): no framework, because bytes are all it moves.
+
+Bodies and files pass gunicorn by: they are read from the connection and sent to it directly.
+"""
 
 import html
 import os
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -14,7 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 from ucloud_slurm.errors import Forbidden
 
 STALL_SECONDS = 120.0  # for which a client may take nothing; the proxy gives up earlier
-PIECE_BYTES = 1024 * 1024  # that are handed to the kernel at a time
+SEND_BYTES = 1024 * 1024  # that are handed to the kernel at a time
+RECEIVE_BYTES = 128 * 1024  # that a request has in memory: with twice as much a hundred of them come close to 80 MiB
 LARGEST_DRAINED_BYTES = 32 * 1024 * 1024
 
 Header = tuple[str, str]
@@ -101,21 +105,30 @@ class Exchange:
     @property
     def socket(self) -> socket.socket | None:
         """The connection of the client."""
-        found = self._environ.get("gunicorn.socket") or self._environ.get("werkzeug.socket")
+        found = self._environ.get("gunicorn.socket")
         return found if isinstance(found, socket.socket) else None
 
-    def body(self) -> Iterable[bytes]:
-        """The body of the request, in pieces. It may end early, where the client has gone."""
+    def body(self) -> Iterator[memoryview]:
+        """The body of the request, in pieces, each of which is valid until the next is asked for.
+
+        It may end early, where the client has gone. Through ``wsgi.input`` each byte would be copied several times.
+        """
+        if self._unread:
+            held = memoryview(self._environ["wsgi.input"].reader.unreader.take_buffered())[: self._unread]
+            self._unread -= len(held)
+            yield held
+        room = memoryview(bytearray(min(self._unread, RECEIVE_BYTES)))
         while self._unread:
-            try:
-                piece = self._environ["wsgi.input"].read(min(self._unread, PIECE_BYTES))
-            except OSError:
-                piece = b""
-            if not piece:
-                self._unread = 0
-                return
-            self._unread -= len(piece)
-            yield piece
+            size = self._receive(room[: self._unread])
+            self._unread = self._unread - size if size else 0
+            yield room[:size]
+
+    def _receive(self, room: memoryview) -> int:
+        """How many bytes came; 0 where the client has gone."""
+        try:
+            return self.socket.recv_into(room) if self.socket is not None else 0
+        except OSError:
+            return 0
 
     def _drain(self) -> None:
         """Reads what is left of the body: a connection that is closed before loses its answer."""
@@ -163,7 +176,7 @@ class Exchange:
         while sent < length:
             until = time.monotonic() + STALL_SECONDS
             try:
-                piece = os.sendfile(sock.fileno(), descriptor, offset + sent, min(length - sent, PIECE_BYTES))
+                piece = os.sendfile(sock.fileno(), descriptor, offset + sent, min(length - sent, SEND_BYTES))
             except BlockingIOError:
                 if not poll.poll((until - time.monotonic()) * 1000):
                     raise ClientGoneError("the client takes nothing") from None

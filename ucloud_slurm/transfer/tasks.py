@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from ucloud_slurm.errors import NotNow, Problem, StorageError, one_line, place
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.tasks import LongWork, work_of
+from ucloud_slurm.provider.tasks import LongWork, check, work_of
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.tasks import Task
 from ucloud_slurm.ucloud.tasks import TaskState
@@ -26,6 +26,7 @@ AT_ONCE_PER_USER = 2
 LOOK_SECONDS = 1.0  # between two looks at the rows, and for a look whether a task is cancelled
 LEASE_SECONDS = 60.0  # without being extended; after a failure that may pass the work begins again when it is over
 WRITE_SECONDS = 2.0  # between two writes of how far a task is
+CHECK_SECONDS = 5.0  # for the mapping of users, and UCloud
 STOP_SECONDS = 5.0  # for the threads to end
 ATTEMPTS = 10  # of one task
 WRITE_ATTEMPTS = 30  # a second apart, of its end
@@ -50,9 +51,13 @@ class TaskRunner:
         self._threads = [looking]
         looking.start()
 
-    def stop(self) -> None:
-        """Ends the threads. What they did is begun again by the next process."""
+    def begin_stop(self) -> None:
+        """Lets the threads end, without waiting for them. What they did is begun again by the next process, at once."""
         self._stopping.set()
+
+    def stop(self) -> None:
+        """Ends the threads, and waits for them."""
+        self.begin_stop()
         until = time.monotonic() + STOP_SECONDS
         for thread in [*self._threads]:
             thread.join(max(until - time.monotonic(), 0.0))
@@ -99,6 +104,14 @@ class TaskRunner:
             return
         work = work_of(task)
         try:
+            check(self._provider, task, work, CHECK_SECONDS)
+        except Problem as problem:
+            if problem.status >= 500:  # who they are cannot be found out now
+                self._interrupted(task, problem)
+            else:
+                self._finish(task, TaskState.FAILURE, problem.why)
+            return
+        try:
             files = self._provider.files(task.local_user)
             channel = files.work(work.verb, work.source, work.target, work.policy, key=task.key)
         except NotNow as error:
@@ -133,7 +146,7 @@ class TaskRunner:
             self._provider.tasks.release(task)
         return None
 
-    def _interrupted(self, task: Task, error: NotNow) -> None:
+    def _interrupted(self, task: Task, error: Exception) -> None:
         """Its lease runs out, and it is begun again."""
         log.warning("task %d: %s; it is begun again in a minute", task.id, one_line(str(error), 200))
 

@@ -3,10 +3,9 @@
 import logging
 from dataclasses import dataclass
 
-from ucloud_slurm.bridge.drives import DrivePath
-from ucloud_slurm.errors import Forbidden, Problem, one_line
+from ucloud_slurm.errors import Problem, one_line
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.drives import check_writable, resolve
+from ucloud_slurm.provider.drives import check_writable, resolve_again
 from ucloud_slurm.store.tasks import NewTask
 from ucloud_slurm.store.transfers import Transfer, TransferKind
 from ucloud_slurm.system.bulkhead import Bulkhead
@@ -57,13 +56,11 @@ class Unit:
 
         :raises Problem: the drive or the user is not there any more, or is another one
         """
-        path = DrivePath(transfer.drive_id, transfer.parts)
-        found = resolve(self.provider, path, transfer.username, RESOLVE_SECONDS)
-        if (found.acting.user, found.place.root) != (transfer.local_user, transfer.root):
-            raise Forbidden("The drive, or your account on the cluster, has changed since this link was made.")
+        place, user = Place(transfer.root, transfer.parts), transfer.local_user
+        found = resolve_again(self.provider, transfer.drive_id, place, transfer.username, user, RESOLVE_SECONDS)
         if transfer.kind is not TransferKind.DOWNLOAD:
             check_writable(found)
-        return Place(transfer.root, transfer.parts)
+        return place
 
     def report_failure(self, transfer: Transfer, why: str) -> None:
         """Lets UCloud show the user why an upload is not complete: its protocol has no message for that."""

@@ -23,8 +23,9 @@ def create_app() -> Application:
     unit = Unit.of(Provider.open(read()))
     raise_open_files()
     Upkeep(unit).begin()
-    TaskRunner(unit.provider).start()
-    return Application(unit)
+    tasks = TaskRunner(unit.provider)
+    tasks.start()
+    return Application(unit, tasks)
 
 
 begin()

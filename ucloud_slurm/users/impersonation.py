@@ -243,9 +243,8 @@ class RunnerClient:
         if "refused" in answer and answer.get("form") != ipc.FORM:
             raise ImpersonationUnavailableError("the runner is of another release; restart ucloud-slurm-runner.service")
         if "refused" in answer:
-            raise ImpersonationDeniedError(
-                f"Jobs cannot run as {self._user}: {one_line(str(answer['refused']), 200)}. Please tell the provider's support."
-            )
+            why = one_line(str(answer["refused"]), 200)
+            raise ImpersonationDeniedError(f"Nothing can be done as {self._user}: {why}. Please tell the provider's support.")
         if "busy" in answer:
             raise ImpersonationUnavailableError(one_line(str(answer["busy"]), 200))
         return answer

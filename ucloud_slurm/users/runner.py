@@ -160,7 +160,7 @@ class Runner:
             sent = True
             answer = program.ask(message, given, until - time.monotonic() + MARGIN_SECONDS)
         except ProgramStartError as error:
-            log.error("jobs cannot run as %s: %s", user, one_line(str(error), 300))
+            log.error("nothing can be done as %s: %s", user, one_line(str(error), 300))
             return _refusal(f"the provider may not act as the account {user}")
         except TooManyError:
             return {"busy": f"too many requests are served as {user} at the moment"}

@@ -38,7 +38,7 @@ class FileChanges:
         try:
             name = self._caller.ask(source, lambda files, left: files.move(source.place, target.place, policy, within=left))
         except CrossDeviceError:
-            self._begin(source, [LongWork(Work.MOVE, source.place, target.place, policy)])
+            self._begin(source, [_work(Work.MOVE, source, target, policy)])
             self._caller.record("moves", source, f" to {str(target.path)!r}, as a task")
         else:
             self._caller.record("moved", source, f" to {str(target.path)!r}{_other_name(target, name)}")
@@ -53,7 +53,7 @@ class FileChanges:
         for item in items:
             source, target = self._both(item, change_source=False)
             sources.append(source)
-            works.append(LongWork(Work.COPY, source.place, target.place, ConflictPolicy(item.conflict_policy)))
+            works.append(_work(Work.COPY, source, target, ConflictPolicy(item.conflict_policy)))
         if len({source.user for source in sources}) > 1:
             raise Refused("These drives are of different accounts of yours; please copy from one at a time.")
         self._begin(sources[0], works)
@@ -75,7 +75,9 @@ class FileChanges:
             self._caller.ask(
                 at, lambda files, left: files.make_folder(trash, ConflictPolicy.REPLACE, parents=False, within=left)
             )
-            self._begin(at, [LongWork(Work.MOVE, at.place, trash.child(at.place.name), ConflictPolicy.RENAME)])
+            drive = at.path.drive_id
+            work = LongWork(Work.MOVE, at.place, trash.child(at.place.name), ConflictPolicy.RENAME, (drive, drive))
+            self._begin(at, [work])
             self._caller.record("moves into the trash", at, ", as a task")
         else:
             self._caller.record("moved into the trash", at, _other_name(at, name))
@@ -88,7 +90,7 @@ class FileChanges:
         at = self._caller.located(item.id, item.resolved_collection, change=True)
         if not at.path.parts or at.path.parts[0] != TRASH:
             raise Refused("Only the trash of a drive can be emptied.")
-        self._begin(at, [LongWork(Work.ERASE, at.place, None, ConflictPolicy.REJECT)])
+        self._begin(at, [LongWork(Work.ERASE, at.place, None, ConflictPolicy.REJECT, (at.path.drive_id,))])
         self._caller.record("empties", at, ", as a task")
 
     def _both(self, item: MoveItem, *, change_source: bool) -> tuple[Located, Located]:
@@ -105,6 +107,10 @@ class FileChanges:
 
     def _begin(self, at: Located, works: Sequence[LongWork]) -> None:
         begin(self._provider, self._caller.username, at.user, works)
+
+
+def _work(verb: Work, source: Located, target: Located, policy: ConflictPolicy) -> LongWork:
+    return LongWork(verb, source.place, target.place, policy, (source.path.drive_id, target.path.drive_id))
 
 
 def _other_name(at: Located, name: str) -> str:

@@ -39,7 +39,7 @@ def runner(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Iterator[Task
 
 def begun(provider: Provider, source: Place, target: Place | None = None, verb: Work = Work.COPY, number: int = 1) -> None:
     """A user asks for it."""
-    begin(provider, "user", provider.account, [LongWork(verb, source, target, ConflictPolicy.RENAME)] * number)
+    begin(provider, "user", provider.account, [LongWork(verb, source, target, ConflictPolicy.RENAME, ())] * number)
 
 
 def of(provider: Provider, number: int = 1) -> Task:
@@ -178,7 +178,7 @@ def test_the_end_counts_though_it_was_cancelled_meanwhile(provider: Provider, ru
 
 def test_so_many_are_done_at_a_time(provider: Provider, runner: TaskRunner, works: Works) -> None:
     for number in range(6):
-        begin(provider, f"user-{number}", "u", [LongWork(Work.COPY, HOME, HOME, ConflictPolicy.RENAME)] * 3)
+        begin(provider, f"user-{number}", "u", [LongWork(Work.COPY, HOME, HOME, ConflictPolicy.RENAME, ())] * 3)
     runner.start()
     wait_until("some have begun", lambda: len(works.theirs) == module.AT_ONCE, seconds=10)
     works.say(3, name="a", skipped=0)
@@ -190,7 +190,7 @@ def test_one_user_never_has_all_places(provider: Provider, runner: TaskRunner, w
     begun(provider, HOME, HOME, number=4)
     runner.start()
     wait_until("some have begun", lambda: len(works.theirs) == module.AT_ONCE_PER_USER, seconds=10)
-    begin(provider, "other", "u", [LongWork(Work.COPY, HOME, HOME, ConflictPolicy.RENAME)])
+    begin(provider, "other", "u", [LongWork(Work.COPY, HOME, HOME, ConflictPolicy.RENAME, ())])
     wait_until("that of the other user has begun", lambda: of(provider, 5).state is TaskState.RUNNING, seconds=10)
     assert [of(provider, number).state for number in range(1, 5)].count(TaskState.RUNNING) == module.AT_ONCE_PER_USER
 
@@ -237,13 +237,13 @@ def test_a_process_that_ends_without_a_result_is_begun_again_when_the_lease_is_o
 def test_what_does_not_answer_now_is_asked_again_and_what_is_refused_is_not(
     provider: Provider, runner: TaskRunner, works: Works, clock: Clock
 ) -> None:
-    works.problems = [RunnerUnavailableError("the runner is away"), ImpersonationDeniedError("Jobs cannot run as root.")]
+    works.problems = [RunnerUnavailableError("the runner is away"), ImpersonationDeniedError("Nothing can be done as root.")]
     begun(provider, HOME, HOME)
     runner.run_once()
     assert of(provider).ended_at is None
     clock.advance(LEASE_SECONDS)
     runner.run_once()
-    assert (of(provider).state, of(provider).progress) == (TaskState.FAILURE, "Jobs cannot run as root.")
+    assert (of(provider).state, of(provider).progress) == (TaskState.FAILURE, "Nothing can be done as root.")
 
 
 def test_a_full_file_system_is_the_users_problem_and_not_that_of_the_database(

@@ -432,6 +432,30 @@ def test_a_chunk_that_is_cut_off_is_not_answered_as_if_it_were_whole(place: File
     assert (place.root / "a").read_bytes() == b"y" * 100
 
 
+@pytest.mark.parametrize(
+    ("size", "cuts"), [(300_000, ()), (100_000, (1,)), (100_000, (50_000, 99_999)), (100_000, (100_000,)), (10, ())], ids=str
+)
+def test_a_chunk_is_its_own_bytes_however_they_arrive_and_whatever_follows_them(
+    place: FileWorld, size: int, cuts: tuple[int, ...]
+) -> None:
+    """The first ones come with the head, or all after it."""
+    link = place.web.files.upload_link(ADA, place.at("a"))
+    url = urlsplit(place.files)
+    with socket.create_connection((str(url.hostname), url.port or 0), timeout=30) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sent = (
+            f"POST /ucloud/example/files/transfer/upload HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n"
+            f"Chunked-Upload-Token: {link.token}\r\nChunked-Upload-Offset: 0\r\nChunked-Upload-Total-Size: {size}\r\n\r\n"
+        ).encode()
+        body = (DATA * 2)[:size] + b"GET / HTTP/1.1\r\n\r\n"
+        for begin, end in zip((0, *cuts), (*cuts, len(body)), strict=True):
+            client.sendall(sent + body[begin:end])
+            sent = b""
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+    assert place.names() == ["a"]
+    assert (place.root / "a").read_bytes() == (DATA * 2)[:size]
+
+
 def test_many_uploads_do_not_use_up_the_descriptors_of_the_unit(place: FileWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_parts, "MOST_KEPT", 2)
     links = [place.web.files.upload_link(ADA, place.at(f"{number}")) for number in range(4)]

@@ -3,6 +3,7 @@
 import configparser
 import inspect
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from gunicorn.config import Config
 from gunicorn.http import errors, wsgi
 from gunicorn.http.body import Body, ChunkedReader, LengthReader
 from gunicorn.http.message import Request
+from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import IterUnreader
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import PollableMethodQueue, ThreadWorker
@@ -35,6 +37,7 @@ SIGNATURES: tuple[tuple[Callable[..., Any], tuple[str, ...]], ...] = (
     (Request.force_close, ("self",)),
     (IterUnreader.__init__, ("self", "iterable")),
     (IterUnreader.take_buffered, ("self",)),
+    (ThreadWorker.handle_exit, ("self", "sig", "frame")),
 )
 # What run() of gunicorn does with what the class overrides: in which order, and nothing else of a connection.
 CALLED_BY_RUN = (
@@ -46,6 +49,17 @@ CALLED_BY_RUN = (
     "self.murder_keepalived(force=True)",
     "self.tpool.shutdown(wait=False)",
 )
+
+
+def test_the_bytes_of_a_body_that_came_with_the_head_can_be_taken_and_the_others_are_on_the_connection() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"POST / HTTP/1.1\r\nContent-Length: 6\r\n\r\nabc")
+        request = next(RequestParser(Config(), ours, ("", 0)))
+        environ = wsgi.default_environ(request, ours, Config())
+        theirs.sendall(b"def")
+        assert environ["wsgi.input"].reader.unreader.take_buffered() == b"abc"
+        assert (environ["gunicorn.socket"], ours.recv(10)) == (ours, b"def")
 
 
 @pytest.mark.parametrize(("function", "names"), SIGNATURES, ids=lambda value: getattr(value, "__qualname__", ""))

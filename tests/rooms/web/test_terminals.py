@@ -11,9 +11,10 @@ import pytest
 from tests.conftest import Clock, Serve, World
 from tests.sandbox.core import CoreError, SimulatedCore
 from tests.sandbox.processes import wait_until
-from tests.support.drives import ADA, BOB, HOME, accounts, drive_provider, name_project, name_users, project_drive
+from tests.support.drives import ADA, BOB, HOME, UIDS, accounts, drive_provider, name_project, name_users, project_drive
 from tests.support.file_world import ORIGINS, FileWorld, file_world
 from tests.support.model import Model
+from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.users.file_problems import problem
 from ucloud_slurm.users.files import Place
 from ucloud_slurm.users.own_files import OwnFiles
@@ -178,6 +179,23 @@ def test_who_its_user_is_counts_when_a_shell_is_opened(place: FileWorld) -> None
     assert not_opened(place, session).status == 403
     name_users(place.world, "Eve#3")
     assert refused(place, place.at(), "Eve#3").status == 403
+
+
+@pytest.mark.parametrize("account", [None, "bob"])
+def test_a_shell_ends_when_its_user_is_disconnected_or_connected_with_another_account(
+    place: FileWorld, account: str | None
+) -> None:
+    people = place.world.provider.people
+    with place.world.core.shell(opened(place, place.at())) as shell, place.world.core.shell(opened(place, place.at())) as other:
+        other.send("echo it runs\r")
+        other.wait_for("it runs\r\n")
+        people.remove(ADA, "root", 0.0)
+        if account is not None:
+            people.remove(BOB, "root", 0.0)
+            people.add([UserLink(ADA, account, UIDS[account], 0.0, "root")])
+        for one in (shell, other):
+            assert one.wait_closed(30).status == 403
+    wait_until("the sessions have ended", lambda: all(row["ended_at"] for row in sessions(place)), seconds=30)
 
 
 def test_a_terminal_that_the_site_has_taken_away_meanwhile_is_not_opened(

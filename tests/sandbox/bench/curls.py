@@ -24,9 +24,9 @@ def get(url: str, rate: str | None = None) -> Command:
     return [*QUIET, *_limit(rate), url]
 
 
-def put(file: Path, url: str) -> Command:
+def put(file: Path, url: str, rate: str | None = None) -> Command:
     """Sends a file whole."""
-    return [*QUIET, "--upload-file", str(file), url]
+    return [*QUIET, *_limit(rate), "--upload-file", str(file), url]
 
 
 def chunks(link: UploadLink, chunk: Path, number: int, rate: str | None = None) -> Command:
@@ -39,8 +39,10 @@ def chunks(link: UploadLink, chunk: Path, number: int, rate: str | None = None) 
     for each in range(number):
         headers = {"Token": link.token, "Offset": each * CHUNK, "Total-Size": total}
         lines = [f'header = "Chunked-Upload-{name}: {value}"' for name, value in headers.items()]
-        # "Expect: 100-continue" is what curl does by itself with large bodies, and browsers do not.
-        lines += ['header = "Expect:"', f'data-binary = "@{chunk}"', f'url = "{link.endpoint}"', "fail", "silent", "show-error"]
+        # "Expect: 100-continue" is what curl does by itself with large bodies, and browsers do not. A body of data-binary
+        # would be copied together in memory first, which costs curl more than a server needs to take it.
+        lines += ['header = "Expect:"', 'request = "POST"', f'upload-file = "{chunk}"', f'url = "{link.endpoint}"']
+        lines += ["fail", "silent", "show-error"]
         lines += ['output = "/dev/null"', *([f"limit-rate = {rate}"] if rate else [])]
         text += ("next\n" if each else "") + "\n".join(lines) + "\n"
     with tempfile.NamedTemporaryFile("w", dir=chunk.parent, suffix=".curl", delete=False) as file:

@@ -92,7 +92,7 @@ def drive_scene(stage: Stage) -> Iterator[DriveScene]:
     drives = ({"name": "bench", "title": "Bench", "local": f"{base}/{{user}}"},)
     try:
         with stage.scene("files", links={OWNER: ACCOUNT}, tables=tables, drives=drives, products=PRODUCTS) as scene:
-            unit = scene.site.serve_files()
+            unit = scene.site.serve_files(unix=True)
             text = _nginx(port, static, scene.site.url, unit, folder)
             place = scene.site.folder.parent / f"{scene.site.folder.name}-nginx"
             place.mkdir(mode=0o700)

@@ -3,8 +3,9 @@
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.sandbox.processes import wait_until
 ENTRIES = 10_000
 PAGES = 30
 TRANSFERS, FEW = 100, 10
+NOTHING, BY_NGINX, OURS = "nothing is transferred", "nginx alone carries them", "the file unit"
 RATE = "12500k"
 """Bytes a second of each of the ten: together a gigabit."""
 SLOW = "2M"
@@ -139,31 +141,40 @@ def _memory(drives: DriveScene) -> None:
 
 
 def _others(drives: DriveScene) -> None:
-    """Creates and logs while some transfer, beside without."""
+    """Creates and logs while some transfer, beside without, and while nginx carries the same by itself."""
     stage, core = drives.scene.stage, drives.scene.core
     http = drives.scene.http()
     core.catalogue.add_application(application(*TALKER, [word("bash"), word("-c"), word(TICK)]))
     job = core.submit(application=TALKER, product=str(RUNNING["id"]), owner=OWNER)
     core.wait(job, "RUNNING", PATIENCE)
     http.post(drives.scene.bodies(stage.sizes.block))
-    creates: dict[bool, list[float]] = {True: [], False: []}
-    lines: dict[bool, list[float]] = {True: [], False: []}
+    load: Mapping[str, Callable[[int], Sequence[curls.Command]]] = {
+        NOTHING: lambda _: (), BY_NGINX: partial(_by_nginx, drives), OURS: partial(_by_the_unit, drives)
+    }  # fmt: skip
+    creates: dict[str, list[float]] = {each: [] for each in load}
+    lines: dict[str, list[float]] = {each: [] for each in load}
     for number in range(stage.sizes.rounds):
-        for busy in (False, True):
-            with curls.beside(_some(drives, number) if busy else []):
+        for name, commands in load.items():
+            with curls.beside(commands(number)):
                 time.sleep(1)
-                creates[busy] += http.post(drives.scene.bodies(stage.sizes.at_once)).took
-                lines[busy] += _follow(drives, job)
-    beside = f"without {FEW} transfers"
-    together = f"while {FEW} transfer at a gigabit together"
-    stage.add(row("files-create", f"create {together}", "ms", creates[True], creates[False], beside))
-    stage.add(row("files-follow", f"line written to line shown {together}", "ms", lines[True], lines[False], beside))
+                creates[name] += http.post(drives.scene.bodies(stage.sizes.at_once)).took
+                lines[name] += _follow(drives, job)
+    for key, what, took in (("create", "create", creates), ("follow", "line written to line shown", lines)):
+        name = f"{what} while {FEW} transfer at a gigabit together"
+        stage.add(row(f"files-{key}", name, "ms", took[OURS], took[BY_NGINX], BY_NGINX))
+        stage.add(row(f"files-{key}-quiet", "the same", "ms", took[OURS], took[NOTHING], NOTHING))
 
 
-def _some(drives: DriveScene, number: int) -> Sequence[curls.Command]:
+def _by_the_unit(drives: DriveScene, number: int) -> Sequence[curls.Command]:
     chunk = drives.scene.site.folder / "chunk"
     down = [curls.get(drives.download("large"), RATE) for _ in range(FEW // 2)]
     return down + [curls.chunks(drives.upload(f"beside-{number}-{each}"), chunk, 40, RATE) for each in range(FEW // 2)]
+
+
+def _by_nginx(drives: DriveScene, number: int) -> Sequence[curls.Command]:
+    whole, static = drives.scene.site.folder / "whole", drives.static
+    down = [curls.get(f"{static}/large", RATE) for _ in range(FEW // 2)]
+    return down + [curls.put(whole, f"{static}/dav/beside-{number}-{each}", RATE) for each in range(FEW // 2)]
 
 
 def _follow(drives: DriveScene, job: str) -> list[float]:

@@ -15,6 +15,7 @@ from ucloud_slurm.bridge.naming import JobPaths
 from ucloud_slurm.errors import Forbidden, NotNow
 from ucloud_slurm.store.database_file import SHARED, filesystem
 from ucloud_slurm.store.job_rows import JobRow
+from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.store.sessions import Access
 from ucloud_slurm.system.bulkhead import StuckError
 from ucloud_slurm.system.files import NotARegularFileError
@@ -61,6 +62,7 @@ class LogFollower:
         provider = hub.provider
         self.session = str(uuid.uuid4())
         self.job_id = row.id
+        self.username = None
         self.connection = connection
         self._hub = hub
         self.stream_id = stream_id
@@ -89,7 +91,7 @@ class LogFollower:
         self._has_inotify = False
         self._pause = POLL_LEAST_SECONDS
 
-    def on_access_change(self, access: Access | None) -> None:
+    def on_access_change(self, access: Access | None, _link: UserLink | None = None) -> None:
         before, self._access = self._access, access
         if access is None or access != before:
             self._wake.set()

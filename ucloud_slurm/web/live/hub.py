@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from ucloud_slurm.errors import NotNow, Problem, place
 from ucloud_slurm.provider.context import Lazy, Provider
+from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.store.sessions import Access
 from ucloud_slurm.system.bulkhead import Bulkhead
 from ucloud_slurm.web.live.admission import Limits
@@ -40,18 +41,22 @@ class NoAnswerError(NotNow):
 
 
 class JobWatcher(Protocol):
-    """A log stream or a shell, which is notified of the state of its job."""
+    """A log stream or a shell, which is notified of the state of its job, or of the connection of its user."""
 
     @property
     def job_id(self) -> str:
-        """The id of the job."""
+        """The id of the job; empty for a shell in a folder."""
+
+    @property
+    def username(self) -> str | None:
+        """The user of UCloud whose connection counts; None where that of the job counts."""
 
     @property
     def token(self) -> str | None:
         """The session of a shell; None for a log."""
 
-    def on_access_change(self, access: Access | None) -> None:
-        """Takes the present state of the job; None when the job does not exist any more."""
+    def on_access_change(self, access: Access | None, link: UserLink | None) -> None:
+        """Takes the present state of the job, None when it does not exist any more, and the present connection of the user."""
 
 
 class Hub:
@@ -208,9 +213,11 @@ class Hub:
         if not watchers:
             return
         ids = {watcher.job_id for watcher in watchers}
-        found = await self.ask(lambda: self.provider.sessions.access(ids))
+        names = {watcher.username for watcher in watchers if watcher.username is not None}
+        sessions, people = self.provider.sessions, self.provider.people
+        found, links = await self.ask(lambda: (sessions.access(ids), {name: people.of(name) for name in names}))
         for watcher in watchers:
-            watcher.on_access_change(found.get(watcher.job_id))
+            watcher.on_access_change(found.get(watcher.job_id), links.get(watcher.username or ""))
         now = asyncio.get_running_loop().time()
         shells = [watcher.token for watcher in watchers if watcher.token is not None]
         if shells and now - self._heartbeat_at > HEARTBEAT_SECONDS:

@@ -18,10 +18,11 @@ from ucloud_slurm.provider.drives import ResolvedPlace
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.job_state import JobPhase
+from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.store.sessions import Access, Kind, Session
 from ucloud_slurm.system.bulkhead import StuckError
 from ucloud_slurm.system.terminal import Terminal, TerminalError
-from ucloud_slurm.ucloud.streams import Initialize, Input, Resize, ShellRequest
+from ucloud_slurm.ucloud.streams import Initialize, Input, ShellRequest
 from ucloud_slurm.ucloud.wire import from_data
 from ucloud_slurm.users.impersonation import ImpersonationUnavailableError
 from ucloud_slurm.web.access import check_shell, file_account
@@ -57,6 +58,8 @@ class Shell:
         self._account = account
         self.token: str | None = session.token
         self.job_id = session.job_id
+        is_linked = not session.job_id and hub.provider.config.users.mapping == "table"
+        self.username = session.username if is_linked else None
         self._hub = hub
         self._connection = connection
         self.stream_id = stream_id
@@ -68,9 +71,11 @@ class Shell:
         self._end: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
         self._used_at = hub.provider.now()
 
-    def on_access_change(self, access: Access | None) -> None:
+    def on_access_change(self, access: Access | None, link: UserLink | None) -> None:
         now = self._hub.provider.now()
-        if self._session.job_id and (access is None or access.ended):
+        if self.username is not None and (link is None or link.local_user != self._account):
+            self._finish(Forbidden("Your account at UCloud is not connected with this account on the cluster any more."))
+        elif self._session.job_id and (access is None or access.ended):
             self._finish(None)
         elif access is not None and access.lost(self._session.username, self._session.created_at):
             self._finish(Forbidden("You have no access to this job any more."))
@@ -213,12 +218,8 @@ class ShellCalls:
         if isinstance(request, Input):
             self._shell.input(frame.stream_id, request.data)
         else:
-            self._resize(self._shell, request)
+            self._shell.resize(request.cols, request.rows)
             await self._connection.response(frame.stream_id, 200, ACK)
-
-    @staticmethod
-    def _resize(shell: Shell, request: Resize) -> None:
-        shell.resize(request.cols, request.rows)
 
     async def _open(self, stream_id: str, request: Initialize) -> None:
         if self._shell is not None:

@@ -93,6 +93,16 @@ def test_links_that_stay_inside_are_followed_where_the_kernel_can_see_to_it(driv
                 request()
 
 
+def test_an_absolute_link_is_shown_and_not_followed_though_it_leads_to_a_place_inside(drive: Drive) -> None:
+    (drive.root / "file").write_text("contents")
+    (drive.root / "link").symlink_to(drive.root / "file")
+    entry = drive.files.stat(drive.at("link"))
+    assert (entry.kind, entry.target) == (FileKind.LINK, None)
+    assert "link" in drive.names()
+    with pytest.raises(Forbidden, match="by a link"):
+        drive.read("link")
+
+
 def test_a_link_itself_is_moved_renamed_and_trashed_and_what_it_leads_to_stays(drive: Drive) -> None:
     make_links(drive)
     assert drive.files.move(drive.at("absolute"), drive.at("renamed"), RENAME) == "renamed"
