@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def test_a_configuration_is_checked_again_when_anything_has_changed(
         case "release":
             monkeypatch.setattr(kept, "__version__", "999")
         case "Python":
-            monkeypatch.setattr(kept.sys, "version", "4.0")
+            monkeypatch.setattr(sys, "version", "4.0")
         case "program":
             program = tmp_path / "ucloud_slurm"
             for room in ("config", "system"):
@@ -108,7 +109,7 @@ def spoiled_by(path: Path, change: str, monkeypatch: pytest.MonkeyPatch) -> None
             path.mkdir(mode=0o700)
         case "another account's":
             uid = os.geteuid()
-            monkeypatch.setattr(kept.os, "geteuid", lambda: uid + 1)
+            monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
         case "folder of all":
             path.parent.chmod(0o777)
         case "cut off":
