@@ -15,8 +15,10 @@ def test_the_part_of_a_row_that_passes_read_is_that_of_the_whole_row(open_provid
     provider.store.change("update jobs set stop = ?, outside = 1, times = 3 where id = '3'", [Stop.TERMINATED])
     found = provider.jobs.open()
     assert [(row.id, row.phase, row.stop, row.external) for row in found] == [
-        ("1", JobPhase.ACCEPTED, None, False), ("2", JobPhase.ACCEPTED, None, False), ("3", JobPhase.LIVE, Stop.TERMINATED, True)
-    ]  # fmt: skip
+        ("1", JobPhase.ACCEPTED, None, False),
+        ("2", JobPhase.ACCEPTED, None, False),
+        ("3", JobPhase.LIVE, Stop.TERMINATED, True),
+    ]
     rows = whole(provider.store, "order by accepted_at", [])
     names = [field.name for field in fields(OpenJob)]
     assert [[getattr(row, name) for name in names] for row in found] == [[getattr(row, name) for name in names] for row in rows]
