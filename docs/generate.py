@@ -9,6 +9,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,6 @@ from typing import Any, Literal, cast, get_args, get_origin
 import click
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from sqlite_utils import Database
 
@@ -82,26 +82,27 @@ def indented(text: str, by: int = 3) -> str:
 def configuration() -> str:
     """Every key of every table of config.toml."""
     parts = []
-    for name, field in config.Config.model_fields.items():
+    for name, field in keys(config.Config):
         repeated = name in REPEATED
-        section = cast("type[BaseModel]", get_args(field.annotation)[0] if repeated else field.annotation)
+        section = cast("type[config.Section]", get_args(field.annotation)[0] if repeated else field.annotation)
         title = f"[[{name}]]" if repeated else f"[{name}]"
         parts.append(f".. _config-{name}:\n\n{heading(literal(title), '-')}\n\n{section.__doc__}")
         parts += [f"{literal(key)}\n{indented(_key(key_field))}" for key, key_field in keys(section)]
     return "\n\n".join(parts)
 
 
-def keys(section: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+def keys(section: type[config.Section]) -> Iterator[tuple[str, FieldInfo]]:
     """The keys of a table of the file."""
-    yield from section.model_fields.items()
+    for declared in fields(section):
+        yield declared.name, FieldInfo.from_annotated_attribute(declared.type, declared)
 
 
 def _key(field: FieldInfo) -> str:
     facts = [kind(field.annotation, field.metadata)]
     if field.is_required():
         facts.append("**required**")
-    elif field.default is not None:
-        facts.append(f"default {literal(setting(field.default, kind(field.annotation, field.metadata)))}")
+    elif (default := field.get_default(call_default_factory=True)) is not None:
+        facts.append(f"default {literal(setting(default, kind(field.annotation, field.metadata)))}")
     text = f"{escaped(str(field.description))}\n\n{facts[0][0].upper()}{facts[0][1:]}"
     return ", ".join([text, *facts[1:]]) + "."
 

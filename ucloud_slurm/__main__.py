@@ -1,5 +1,27 @@
-"""``python -m ucloud_slurm`` is the ``ucloud-slurm`` command."""
+"""The ``ucloud-slurm`` command, also as ``python -m ucloud_slurm``."""
 
-from ucloud_slurm.cli.main import main
+import gc
+import sys
 
-main(prog_name="ucloud-slurm")
+
+def main() -> None:
+    """Does what the command line says; ends the process.
+
+    The command of the timer has no options, and goes to its pass directly: a library for command lines takes as long
+    to load as half of the pass.
+    """
+    if sys.argv[1:] == ["worker"]:
+        gc.disable()
+        from ucloud_slurm.cli.passes import work
+
+        try:
+            work()
+        except KeyboardInterrupt:
+            sys.exit("\nAborted!")
+    from ucloud_slurm.cli.main import main as command
+
+    command(prog_name="ucloud-slurm")
+
+
+if __name__ == "__main__":
+    main()

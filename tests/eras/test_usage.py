@@ -83,8 +83,8 @@ def test_a_job_ends_though_its_price_has_changed_and_the_same_number_comes_again
     job = run(world)
     config = world.provider.config
     for price, seconds in ((2, 60), (1, 60)):
-        products = tuple(product.model_copy(update={"price": price}) for product in config.products)
-        provider = replace(world.provider, config=config.model_copy(update={"products": products}))
+        products = tuple(replace(product, price=price) for product in config.products)
+        provider = replace(world.provider, config=replace(config, products=products))
         world.clock.advance(seconds)
         if price == 1:
             world.model.end(world.slurm(job))

@@ -1,5 +1,6 @@
 """Bad input of every class, from UCloud's message to the arguments of sbatch: an honest value, or a named refusal."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -263,7 +264,7 @@ def test_a_minute_more_than_the_partition_allows_is_refused_with_the_limit() -> 
 
 @pytest.mark.parametrize(("gib", "mebibytes"), [(0.5, 512), (1, 1024), (3.75, 3840), (187.5, 192_000), (1 / 1024, 1)])
 def test_memory_is_exact_to_the_mebibyte(gib: float, mebibytes: int) -> None:
-    product = PRODUCT.model_copy(update={"memory_gb": gib})
+    product = replace(PRODUCT, memory_gb=gib)
     memory = planned(job_data(), product, None).memory
     assert memory == mebibytes
     assert f"--mem={mebibytes}M" in options(build(Plan(1, 1, memory, None, 1), app=application(word("x"))))

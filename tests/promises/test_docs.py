@@ -114,7 +114,7 @@ def example() -> Iterator[tuple[str, str, str]]:
 
 
 def declared() -> Iterator[tuple[str, Any]]:
-    for table, field in config.Config.model_fields.items():
+    for table, field in generate.keys(config.Config):
         section = get_args(field.annotation)[0] if table in generate.REPEATED else field.annotation
         for key, key_field in generate.keys(section):
             yield f"{table}.{key}", key_field
@@ -140,8 +140,8 @@ def test_what_the_example_has_commented_out_are_the_defaults() -> None:
         section = getattr(table_of_people if table == "drives" else everything, table)
         if table in generate.REPEATED:
             section = section[0]
-        if field.default is not None and not field.is_required():
-            assert getattr(section, name) == field.default, key
+        if not field.is_required() and (default := field.get_default(call_default_factory=True)) is not None:
+            assert getattr(section, name) == default, key
 
 
 # ---- the reference

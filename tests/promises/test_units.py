@@ -32,6 +32,7 @@ from tests.sandbox.site import free_port
 from tests.support.tls import certificate
 from ucloud_slurm.app import LARGEST_REQUEST_BYTES
 from ucloud_slurm.config import TransfersSection, UsersSection
+from ucloud_slurm.config.kept import DEFAULT_FOLDER
 from ucloud_slurm.web.server.worker import Worker
 
 ROOT = Path(__file__).parents[2]
@@ -152,6 +153,8 @@ def test_a_service_may_do_hardly_anything(unit: str, tmp_path: Path) -> None:
 def test_a_service_runs_as_the_account_and_writes_to_its_own_folder_only(unit: str) -> None:
     assert (one(unit, "User"), one(unit, "Group"), one(unit, "UMask")) == (ACCOUNT, ACCOUNT, "0077")
     assert (one(unit, "StateDirectory"), one(unit, "StateDirectoryMode")) == (ACCOUNT, "0700")
+    # Where the checked configuration is kept, for a pass that starts soon.
+    assert (Path("/var/cache") / one(unit, "CacheDirectory"), one(unit, "CacheDirectoryMode")) == (Path(DEFAULT_FOLDER), "0700")
     assert one(unit, "ProtectSystem") == "strict"
     assert one(unit, "NoNewPrivileges") == "yes"
     assert one(unit, "CapabilityBoundingSet") == ""

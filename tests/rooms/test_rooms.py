@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "system": {"errors"},
-    "config": {"errors", "system"},
+    "config": {"__init__", "errors", "system"},
     "ucloud": {"errors"},
     "slurm": {"errors", "system", "config"},
     "bridge": {"errors", "config", "slurm", "ucloud"},

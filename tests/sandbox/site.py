@@ -258,6 +258,7 @@ class Site:
         """The environment of the site's processes."""
         return self._installation.environment() | {
             "UCLOUD_SLURM_CONFIG": str(self.config),
+            "CACHE_DIRECTORY": str(self.folder),
             "PATH": "/usr/bin:/bin",
             "HOME": self._account.pw_dir,
             "LANG": "C.UTF-8",

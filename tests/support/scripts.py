@@ -12,7 +12,7 @@ from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.bridge.script.build import batch_job
 from ucloud_slurm.bridge.script.resources import Plan
 from ucloud_slurm.bridge.template.render import render
-from ucloud_slurm.config import ApplicationsSection, ContainersSection, FilesRoot, Product
+from ucloud_slurm.config import ApplicationsSection, ContainersSection, FilesRoot, Product, parse_table
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.ucloud.wire import from_data
@@ -42,7 +42,7 @@ def build(
     **more: Any,
 ) -> Submission:
     """A batch job. ``more`` goes to the product where it has such a key, else to the job."""
-    own = {key: more.pop(key) for key in list(more) if key in Product.model_fields and key != "id"}
+    own = {key: more.pop(key) for key in list(more) if key in Product.__dataclass_fields__ and key != "id"}
     base = {"id": "example-compute-1", "category": "example-compute", "partition": "cpu", "account": "proj-a"}
     data = job_data(**more)
     data["owner"]["project"] = project
@@ -52,16 +52,16 @@ def build(
     return batch_job(
         made,
         app,
-        Product.model_validate(base | own),
+        parse_table(Product, base | own),
         plan,
         LocalUser(user, home, "/bin/bash"),
         provider="example",
         folder=folder,
         account=account,
         sessions_url=url,
-        roots=[FilesRoot.model_validate(root) for root in roots],
-        containers=ContainersSection.model_validate(containers or {}),
-        applications=ApplicationsSection.model_validate(applications or {}),
+        roots=[parse_table(FilesRoot, root) for root in roots],
+        containers=parse_table(ContainersSection, containers or {}),
+        applications=parse_table(ApplicationsSection, applications or {}),
         render=render,
         modules_init=modules_init,
     )

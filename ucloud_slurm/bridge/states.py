@@ -3,12 +3,16 @@
 An unknown state gives None: it changes nothing.
 """
 
+from typing import TYPE_CHECKING
+
 from ucloud_slurm.bridge.waiting import waiting_reason
 from ucloud_slurm.slurm.records import Load, QueueRecord, RunRecord
 from ucloud_slurm.slurm.states import Phase, SlurmState
 from ucloud_slurm.ucloud.eras import Era
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
-from ucloud_slurm.ucloud.responses import QueueLevel
+
+if TYPE_CHECKING:
+    from ucloud_slurm.ucloud.responses import QueueLevel
 
 # Exit code and signal by which Slurm says that it could not open the job's output. No program can end like this.
 NO_OUTPUT = (0, 53)
@@ -73,11 +77,13 @@ def final_update(run: RunRecord, era: Era, stopped_for: str | None) -> JobUpdate
     return JobUpdate(state or by_era, sentence.format(**facts))
 
 
-def queue_level(load: Load) -> QueueLevel:
+def queue_level(load: Load) -> "QueueLevel":
     """How full the queue of a partition is.
 
     Available: a CPU is free and no job waits. Full: no CPU is free and jobs wait, or no CPU is in service. Else busy.
     """
+    from ucloud_slurm.ucloud.responses import QueueLevel
+
     if load.cpus == 0:
         return QueueLevel.FULL
     free, waits = load.cpus > load.cpus_used, load.pending > 0

@@ -5,11 +5,11 @@ A limit is absolute, counted from the job's start, so that a repeated request gi
 
 from dataclasses import dataclass
 
-from ucloud_slurm.bridge.script.resources import MAX_MINUTES, span
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.ucloud.eras import Era
 from ucloud_slurm.ucloud.reports import JobUpdate
 
+MAX_MINUTES = 10 * 365 * 24 * 60  # Slurm keeps time limits in 32 bits
 REPEAT_SECONDS = 60.0  # within which the same request counts as a repetition
 
 
@@ -94,3 +94,18 @@ def clock_before(limit: int | None, elapsed: int, era: Era) -> int:
     :param elapsed: seconds that the present run has run
     """
     return 0 if limit is None or not era.restarts_clock else min(elapsed // 60, limit - 1)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where it is one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def span(minutes: int) -> str:
+    """A number of minutes in words."""
+    days, rest = divmod(minutes, 24 * 60)
+    hours, left = divmod(rest, 60)
+    parts = [counted(days, "day")] if days else []
+    parts += [counted(hours, "hour")] if hours else []
+    parts += [counted(left, "minute")] if left or not parts else []
+    return " ".join(parts)

@@ -6,7 +6,7 @@ The reasons are those of squeue(1), JOB REASON CODES, and the sentences that slu
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from ucloud_slurm.errors import one_line
 
@@ -179,12 +179,14 @@ def _comparable(text: str) -> str:
     return text.replace("_", " ").casefold()
 
 
+@cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(".*".join(re.escape(part) for part in _comparable(pattern).split("*")) + _DETAILS)
 
 
+# With the beginning that a text must have: one pattern in ninety is compiled for it.
 _PATTERNS = [
-    (_compiled(pattern), reason)
+    (_comparable(pattern.partition("*")[0]), pattern, reason)
     for pattern, reason in sorted(
         ((pattern, reason) for reason, patterns in REASONS.items() for pattern in patterns.split("|")),
         key=lambda row: -len(row[0]),
@@ -197,8 +199,8 @@ def waiting_reason(reason: str) -> WaitingReason:
     """Why a job waits, from the reason that squeue prints. A reason that is in no kind is quoted."""
     quoted = one_line(reason, MOST_QUOTED_CHARACTERS)
     text = _comparable(quoted) or "none"
-    for pattern, known in _PATTERNS:
-        if pattern.fullmatch(text):
+    for beginning, pattern, known in _PATTERNS:
+        if text.startswith(beginning) and _compiled(pattern).fullmatch(text):
             return known
     word = re.sub(r"\d+", "#", re.split("[,(]", quoted)[0])  # what is counted, or a node's number, is no other reason
     return WaitingReason(one_line(f"other: {word}", MOST_KIND_CHARACTERS), f"The job waits in the queue ({quoted}).")

@@ -71,7 +71,7 @@ def jobs(
     for product in products:
         why = trials.misfit(product)
         if why is not None and product.id not in trials.refused:
-            longer = trials.misfit(product.model_copy(update={"time_max": None})) is None
+            longer = trials.misfit(replace(product, time_max=None)) is None
             yield "failed", f"product {product.id}: {'time_max: ' if longer else ''}{why}"
     if trials.accepted is not None and plugins is not None:
         yield from trials.held(*trials.accepted, plugins)

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import click
-
-from ucloud_slurm.config import Config, read
+from ucloud_slurm.config import Config
+from ucloud_slurm.config.kept import read
 from ucloud_slurm.errors import Misconfigured, NotNow, Problem
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.users.service import refuse_root
@@ -42,8 +41,8 @@ def explained() -> Iterator[None]:
         yield
     except Misconfigured as error:
         for sentence in error.sentences:
-            click.echo(f"ucloud-slurm: {sentence}", err=True)
+            sys.stderr.write(f"ucloud-slurm: {sentence}\n")
         sys.exit(EX_CONFIG)
     except (Problem, NotNow) as error:
-        click.echo(f"ucloud-slurm: {error}", err=True)
+        sys.stderr.write(f"ucloud-slurm: {error}\n")
         sys.exit(1)

@@ -1,36 +1,36 @@
 """The keys of the database and its backups."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field
-
-from ucloud_slurm.config.types import Keep, Section, Size
+from ucloud_slurm.config.types import Keep, Section, Size, key
 
 
+@dataclass(frozen=True, kw_only=True)
 class DatabaseSection(Section):
     """The SQLite database."""
 
-    path: Path = Field(
+    path: Path = key(
         default=Path("/var/lib/ucloud-slurm/ucloud-slurm.db"),
         description="The SQLite file, on a local disk of this host (its write-ahead log needs shared memory).",
     )
-    keep: Keep = Field(
+    keep: Keep = key(
         default=90 * 86400.0,
         description="How long a job is kept after its end, with its usage and the messages about it. Long enough for "
         "questions about the bill of the last quarter; at least a day, within which UCloud may repeat a create. "
         '"0s": for ever, and the file grows.',
     )
-    minimum_free: Size = Field(
+    minimum_free: Size = key(
         default=64 * 2**20,
         description="While the disk of the database has less free space, no new job is accepted. What is left serves the "
         "jobs that there are: their updates, charges and cancellations.",
     )
-    backups: Path | None = Field(
+    backups: Path | None = key(
         default=None,
         description="Folder of the backups; left out: the folder backups beside the database. Choose another disk, if there "
         "is one.",
     )
-    backups_kept: int = Field(
+    backups_kept: int = key(
         default=28,
         ge=1,
         description="How many backups are kept: a week of those that the timer makes. Those that are made before an upgrade "

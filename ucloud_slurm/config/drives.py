@@ -1,36 +1,36 @@
 """The tables of the configuration file about drives: folders of the cluster that users see in UCloud."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from ucloud_slurm.config.types import Duration, Pattern, RootPath, Section, key
 
-from ucloud_slurm.config.types import Duration, RootPath, Section
-
-DriveName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
-Title = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+DriveName = Annotated[str, Pattern(r"^[a-z0-9][a-z0-9-]{0,39}$")]
+Title = Annotated[str, Pattern(r"^[^\x00-\x1f\x7f]{1,200}$")]
 
 
+@dataclass(frozen=True, kw_only=True)
 class DriveRule(Section):
     """A folder of the cluster that users see as a drive of UCloud."""
 
-    name: DriveName = Field(
+    name: DriveName = key(
         description="The name of these drives: a part of the provider's ids of them, so that it cannot be changed later."
     )
-    title: Title = Field(description="What users read.")
-    owner: Literal["user", "project"] = Field(
+    title: Title = key(description="What users read.")
+    owner: Literal["user", "project"] = key(
         default="user", description="Whose it is: user, one drive for each connected user; project, one for each project."
     )
-    local: RootPath = Field(
+    local: RootPath = key(
         description="The folder on this host and on the compute nodes. {home} and {user} are filled in for a user, "
         "{account} and {project} for a project."
     )
-    product: DriveName | None = Field(default=None, description="The product's name at UCloud; left out: the drive's name.")
-    category: DriveName = Field(
+    product: DriveName | None = key(default=None, description="The product's name at UCloud; left out: the drive's name.")
+    category: DriveName = key(
         default="storage", description="The product's category at UCloud, which is free of charge. Machines are not in it."
     )
-    read_only: bool = Field(default=False, description="Nothing in it can be changed through UCloud.")
-    terminal: bool = Field(
+    read_only: bool = key(default=False, description="Nothing in it can be changed through UCloud.")
+    terminal: bool = key(
         default=False, description="Users may open a shell of theirs on this host in its folders (Open terminal)."
     )
 
@@ -39,8 +39,7 @@ class DriveRule(Section):
         """The product's name."""
         return self.product or self.name
 
-    @model_validator(mode="after")
-    def _of_its_owner(self) -> Self:
+    def __post_init__(self) -> None:
         other = ("{account}", "{project}") if self.owner == "user" else ("{home}", "{user}")
         found = next((word for word in other if word in self.local), None)
         if found is not None:
@@ -49,20 +48,20 @@ class DriveRule(Section):
             raise ValueError("local: should contain {account} or {project}, else all projects would share one folder")
         if self.local == "/":
             raise ValueError("local: the root of the file system cannot be a drive")
-        return self
 
 
 def _words(template: str) -> set[str]:
     return {word for word in ("{account}", "{project}") if word in template}
 
 
+@dataclass(frozen=True, kw_only=True)
 class TransfersSection(Section):
     """Uploads and downloads, which the file unit (ucloud-slurm-files.service) serves."""
 
-    at_once: int = Field(default=100, ge=1, le=1000, description="How many transfers are served at a time.")
-    at_once_per_user: int = Field(default=10, ge=1, description="How many of them one user of UCloud may have.")
-    link: Duration = Field(default=120.0, description="How long a link to a download is valid. It works once.")
-    resume: Duration = Field(
+    at_once: int = key(default=100, ge=1, le=1000, description="How many transfers are served at a time.")
+    at_once_per_user: int = key(default=10, ge=1, description="How many of them one user of UCloud may have.")
+    link: Duration = key(default=120.0, description="How long a link to a download is valid. It works once.")
+    resume: Duration = key(
         default=2 * 86400.0,
         description="How long an upload that was interrupted can be continued. What came is deleted afterwards.",
     )

@@ -1,10 +1,9 @@
 """The tables of the configuration file about jobs: their machines, files, containers and applications."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Self
-
-from pydantic import Field, model_validator
+from typing import Literal
 
 from ucloud_slurm.config.types import (
     Duration,
@@ -18,110 +17,111 @@ from ucloud_slurm.config.types import (
     Signal,
     SlurmWord,
     SrunOption,
+    key,
 )
 
 Frequency = Literal["minute", "hour", "day"]
 _PERIODS: Mapping[str, Frequency] = {"MINUTE": "minute", "HOUR": "hour", "DAY": "day"}
 
 
+@dataclass(frozen=True, kw_only=True)
 class JobsSection(Section):
     """How jobs are made and observed."""
 
-    folder: str = Field(
+    folder: str = key(
         default="{home}/ucloud-jobs",
         description="The folder in which every job gets a folder of its own, made by the job's user. {home} and {user} "
         "are filled in.",
     )
-    grace: Duration = Field(default=30.0, description="How long squeue and sacct must not know a job before it is lost.")
-    quiet: Duration = Field(
+    grace: Duration = key(default=30.0, description="How long squeue and sacct must not know a job before it is lost.")
+    quiet: Duration = key(
         default=30.0,
         description="How long Slurm is searched for a submission that was not answered, before the submission is "
         "retried. Must be longer than Slurm's MessageTimeout.",
     )
-    submit_within: Duration = Field(
+    submit_within: Duration = key(
         default=2.0,
         description="How long a request of UCloud waits for Slurm, from its arrival. The worker submits what is not "
         "submitted by then.",
     )
-    failed: Literal["auto", "SUCCESS", "FAILURE"] = Field(
+    failed: Literal["auto", "SUCCESS", "FAILURE"] = key(
         default="auto",
         description="The state of a job whose program ended with an error, by a signal or for lack of memory. auto: "
         "what the era expects. The message to the job's owner always says how the job ended.",
     )
-    modules_init: PlainPath | None = Field(
+    modules_init: PlainPath | None = key(
         default=None,
         description="File that defines the shell function module on the compute nodes; left out: the usual files of "
         "Lmod and Environment Modules are tried.",
     )
 
 
+@dataclass(frozen=True, kw_only=True)
 class FilesRoot(Section):
     """Files of UCloud that jobs can use where they are: a prefix of UCloud's paths, and the folder that it means."""
 
-    ucloud: RootPath = Field(
+    ucloud: RootPath = key(
         description="The prefix, in whole path components; {user}, {account} and {project} are filled in. The longest "
         "prefix that matches is used."
     )
-    local: RootPath = Field(
+    local: RootPath = key(
         description="The folder on the compute nodes; {home}, {user}, {account} and {project} are filled in. Where one "
         "of them has no value, as the project of a personal job, the table does not match."
     )
-    read_only: bool = Field(default=False, description="Containers may not write there.")
+    read_only: bool = key(default=False, description="Containers may not write there.")
 
-    @model_validator(mode="after")
-    def _one_side_each(self) -> Self:
+    def __post_init__(self) -> None:
         if self.local == "/":
             raise ValueError("local: the root of a node's file system cannot be a folder of users")
         if "{home}" in self.ucloud:
             raise ValueError("ucloud: {home} is a local path; a prefix of UCloud's cannot contain it")
-        return self
 
 
+@dataclass(frozen=True, kw_only=True)
 class ContainersSection(Section):
     """How applications with an image (backends DOCKER and SINGULARITY) are run."""
 
-    runtime: Literal["none", "apptainer", "singularity", "charliecloud", "host"] = Field(
+    runtime: Literal["none", "apptainer", "singularity", "charliecloud", "host"] = key(
         default="none",
         description="The program that runs images on the compute nodes. none: applications with an image are refused; "
         "host: those with the backend DOCKER run without their image, as installed applications do.",
     )
-    images: tuple[PlainPath, ...] = Field(
+    images: tuple[PlainPath, ...] = key(
         default=(),
         description="Folders with images. The image example.org/tools/r:4 is the file or folder "
         "example.org%tools%r+4, or that name with .sif.",
     )
-    registry: str | None = Field(
+    registry: str | None = key(
         default=None,
         pattern=r"^(docker|oras|library)://([A-Za-z0-9][A-Za-z0-9._:-]*/)*$",
         description='Prefix of an image that is in none of these folders: "docker://" takes it as the application '
         'names it, "docker://mirror.example.org/" from that mirror. Left out: local images only.',
     )
-    binds: tuple[PlainPath, ...] = Field(
+    binds: tuple[PlainPath, ...] = key(
         default=(),
         description="Folders that every container sees under the same path. Charliecloud needs an empty folder of "
         "that name in the image.",
     )
 
-    @model_validator(mode="after")
-    def _has_images(self) -> Self:
+    def __post_init__(self) -> None:
         if self.runtime == "charliecloud" and not self.images:
             raise ValueError("images is needed for charliecloud, which runs local folders only")
         if self.runtime in ("apptainer", "singularity") and not self.images and not self.registry:
             raise ValueError(f"images or registry is needed for {self.runtime}")
-        return self
 
 
+@dataclass(frozen=True, kw_only=True)
 class ApplicationsSection(Section):
     """What applications that are templates may set, and the environment modules of the software that they load."""
 
-    sbatch_options: tuple[OptionName, ...] = Field(
+    sbatch_options: tuple[OptionName, ...] = key(
         default=(),
         description="Options of sbatch that an application may set, such as ntasks-per-node; an application that asks "
         "for another option is refused. Options that ucloud-slurm sets itself cannot be listed, except for ntasks, "
         "ntasks-per-node and cpus-per-task, which share the CPUs of a node among tasks.",
     )
-    srun_options: tuple[SrunOption, ...] = Field(default=(), description="Options of srun where a template calls srun().")
-    load: dict[str, tuple[str, ...]] = Field(
+    srun_options: tuple[SrunOption, ...] = key(default=(), description="Options of srun where a template calls srun().")
+    load: dict[str, tuple[str, ...]] = key(
         default={},
         description="Environment modules of software that applications load by name and version, under its name or "
         "name/version. Software that is not listed has one module, name/version.",
@@ -140,77 +140,78 @@ class PriceUnit(StrEnum):
     PER_UNIT = "PER_UNIT"
 
 
+@dataclass(frozen=True, kw_only=True)
 class Product(Section):
     """A machine that UCloud sells, and the part of the cluster that its jobs run on."""
 
-    id: str = Field(min_length=1, description="The product's name at UCloud.")
-    category: str = Field(min_length=1, description="The product's category at UCloud.")
-    partition: SlurmWord = Field(description="The Slurm partition of the jobs.")
-    account: SlurmWord | None = Field(default=None, description="Slurm account of the jobs.")
-    qos: SlurmWord | None = Field(default=None, description="Slurm QOS of the jobs.")
-    constraint: SlurmWord | None = Field(default=None, description="Node features that the jobs need.")
-    reservation: SlurmWord | None = Field(default=None, description="Slurm reservation that the jobs run in.")
-    gres: SlurmWord | None = Field(
+    id: str = key(min_length=1, description="The product's name at UCloud.")
+    category: str = key(min_length=1, description="The product's category at UCloud.")
+    partition: SlurmWord = key(description="The Slurm partition of the jobs.")
+    account: SlurmWord | None = key(default=None, description="Slurm account of the jobs.")
+    qos: SlurmWord | None = key(default=None, description="Slurm QOS of the jobs.")
+    constraint: SlurmWord | None = key(default=None, description="Node features that the jobs need.")
+    reservation: SlurmWord | None = key(default=None, description="Slurm reservation that the jobs run in.")
+    gres: SlurmWord | None = key(
         default=None, description="Generic resources per node, as sbatch --gres takes them; they take precedence over gpus."
     )
-    cpus: int | None = Field(default=None, ge=1, description="CPUs per node; left out: UCloud's number.")
-    memory_gb: Gibibytes | None = Field(default=None, gt=0, description="Memory of a node in GiB; left out: UCloud's number.")
-    gpus: int | None = Field(default=None, ge=0, description="GPUs per node; left out: UCloud's number.")
-    exclusive: bool = Field(default=False, description="The jobs share their nodes with no other job (sbatch --exclusive).")
-    options: tuple[Option, ...] = Field(default=(), description="Further options of sbatch, but those set otherwise.")
-    omit: tuple[Omitted, ...] = Field(
+    cpus: int | None = key(default=None, ge=1, description="CPUs per node; left out: UCloud's number.")
+    memory_gb: Gibibytes | None = key(default=None, gt=0, description="Memory of a node in GiB; left out: UCloud's number.")
+    gpus: int | None = key(default=None, ge=0, description="GPUs per node; left out: UCloud's number.")
+    exclusive: bool = key(default=False, description="The jobs share their nodes with no other job (sbatch --exclusive).")
+    options: tuple[Option, ...] = key(default=(), description="Further options of sbatch, but those set otherwise.")
+    omit: tuple[Omitted, ...] = key(
         default=(),
         description="Options of sbatch that the jobs must not name, where the site forbids them: cpus-per-task, gres, mem, "
         "nodes, ntasks-per-node. The partition decides instead; without nodes, ntasks says how many there are.",
     )
-    signal: Signal | None = Field(
+    signal: Signal | None = key(
         default=None,
         description="Signal that the application gets before its time limit, and how long before: HUP, TERM, USR1 or USR2.",
     )
-    prologue: PlainPath | None = Field(default=None, description="Shell file on the nodes, sourced before the application.")
-    epilogue: PlainPath | None = Field(
+    prologue: PlainPath | None = key(default=None, description="Shell file on the nodes, sourced before the application.")
+    epilogue: PlainPath | None = key(
         default=None, description="Shell file on the compute nodes that is sourced after the application has ended by itself."
     )
-    nodes_max: int | None = Field(default=None, ge=1, description="Largest number of nodes of one job.")
-    time_max: Duration | None = Field(default=None, description="Longest time limit of one job.")
-    charge_by: Literal["node", "core", "gpu", "allocated", "billing"] | None = Field(
+    nodes_max: int | None = key(default=None, ge=1, description="Largest number of nodes of one job.")
+    time_max: Duration | None = key(default=None, description="Longest time limit of one job.")
+    charge_by: Literal["node", "core", "gpu", "allocated", "billing"] | None = key(
         default=None,
         description="What the time of a job is multiplied by, of what Slurm allocated to it: node, its nodes; core, its "
         "CPUs, or nodes times cpus where exclusive sells whole nodes; gpu, its GPUs; allocated, its CPUs in any case; "
         "billing, its billing (TRESBillingWeights in slurm.conf). Left out: node for CREDITS_*, core for UNITS_*, and "
         "core in products v2.",
     )
-    node_billing: int | None = Field(
+    node_billing: int | None = key(
         default=None,
         ge=1,
         description='Slurm\'s billing of one whole node, for charge_by = "billing": users see price times this as the '
         "price of a node in products v2. Left out: cpus.",
     )
-    price: int | None = Field(
+    price: int | None = key(
         default=None,
         ge=0,
         description="Price of one node, core, GPU or billing unit (see charge_by) in a period: millionths of a credit "
         "for CREDITS_*, else units; left out: 1. Only products v2 read it.",
     )
-    unit: PriceUnit | None = Field(default=None, description="unitOfPrice; left out: UCloud's.")
-    frequency: Frequency | None = Field(
+    unit: PriceUnit | None = key(default=None, description="unitOfPrice; left out: UCloud's.")
+    frequency: Frequency | None = key(
         default=None,
         description="The period in which products v2 count units, the same for a whole category. Left out: that of "
         "unit, else minute.",
     )
-    unit_name: str | None = Field(
+    unit_name: str | None = key(
         default=None,
         min_length=1,
         description="The name of one unit in products v2, the same for a whole category. Left out: Credit for "
         "CREDITS_* with a price, else Node, Core, GPU or Billing unit.",
     )
-    unit_name_plural: str | None = Field(default=None, min_length=1, description="Its plural; left out: unit_name with an s.")
-    free: bool = Field(default=False, description="Products v2 neither charge nor limit it; the same for a whole category.")
-    hidden: bool = Field(default=False, description="Users who apply for resources do not see the product.")
-    description: str | None = Field(default=None, description="What users read about it; left out: its CPUs, memory and GPUs.")
-    cpu_model: str | None = Field(default=None, description="Model of the CPUs.")
-    memory_model: str | None = Field(default=None, description="Model of the memory.")
-    gpu_model: str | None = Field(default=None, description="Model of the GPUs.")
+    unit_name_plural: str | None = key(default=None, min_length=1, description="Its plural; left out: unit_name with an s.")
+    free: bool = key(default=False, description="Products v2 neither charge nor limit it; the same for a whole category.")
+    hidden: bool = key(default=False, description="Users who apply for resources do not see the product.")
+    description: str | None = key(default=None, description="What users read about it; left out: its CPUs, memory and GPUs.")
+    cpu_model: str | None = key(default=None, description="Model of the CPUs.")
+    memory_model: str | None = key(default=None, description="Model of the memory.")
+    gpu_model: str | None = key(default=None, description="Model of the GPUs.")
 
     @property
     def period(self) -> Frequency | None:
@@ -219,11 +220,9 @@ class Product(Section):
             return self.frequency or "minute"
         return _PERIODS.get(self.unit.rpartition("_")[2])
 
-    @model_validator(mode="after")
-    def _has_what_is_counted(self) -> Self:
+    def __post_init__(self) -> None:
         if self.charge_by == "gpu" and not self.gpus:
             raise ValueError('gpus is needed for charge_by = "gpu"')
-        return self
 
 
 def check_categories(products: Iterable[Product]) -> None:
@@ -234,7 +233,7 @@ def check_categories(products: Iterable[Product]) -> None:
     first: dict[str, Product] = {}
     for product in products:
         other = first.setdefault(product.category, product)
-        for key, ours, theirs in (
+        for name, ours, theirs in (
             ("free", product.free, other.free),
             ("unit_name", product.unit_name, other.unit_name),
             ("unit_name_plural", product.unit_name_plural, other.unit_name_plural),
@@ -243,7 +242,7 @@ def check_categories(products: Iterable[Product]) -> None:
             if ours != theirs:
                 raise ValueError(
                     f"products: {other.id} and {product.id} are both in category {product.category}, which has one "
-                    f"{key}: {_shown(theirs)} for the first and {_shown(ours)} for the second"
+                    f"{name}: {_shown(theirs)} for the first and {_shown(ours)} for the second"
                 )
 
 
@@ -251,15 +250,14 @@ def _shown(value: object) -> str:
     return "nothing" if value is None else f'"{value}"' if isinstance(value, str) else str(value).lower()
 
 
+@dataclass(frozen=True, kw_only=True)
 class ExternalJobRule(Section):
     """Jobs of a Slurm account that were submitted outside UCloud, and that are to be shown and charged there."""
 
-    account: SlurmWord = Field(description="The Slurm account of the jobs, in capitals or not.")
-    product: str = Field(min_length=1, description="The product of the jobs; only jobs in its partition are registered.")
-    category: str = Field(min_length=1, description="The category of that product.")
-    created_by: str | None = Field(
-        default=None, description="The user of UCloud who owns them; left out: UCloud's own account."
-    )
-    project: str | None = Field(default=None, description="The project of UCloud that pays for the jobs.")
-    application: str = Field(default="unknown", description="The application that the jobs are shown with.")
-    version: str = Field(default="unknown", description="The version of that application.")
+    account: SlurmWord = key(description="The Slurm account of the jobs, in capitals or not.")
+    product: str = key(min_length=1, description="The product of the jobs; only jobs in its partition are registered.")
+    category: str = key(min_length=1, description="The category of that product.")
+    created_by: str | None = key(default=None, description="The user of UCloud who owns them; left out: UCloud's own account.")
+    project: str | None = key(default=None, description="The project of UCloud that pays for the jobs.")
+    application: str = key(default="unknown", description="The application that the jobs are shown with.")
+    version: str = key(default="unknown", description="The version of that application.")

@@ -1,16 +1,12 @@
-"""The configuration file: one declaration of every key, with its type, its default and its meaning.
+"""The configuration: one declaration of every key, with its type, its default and its meaning.
 
-The file is TOML, named by ``UCLOUD_SLURM_CONFIG``, else ``/etc/ucloud-slurm/config.toml``. Unknown keys are
-errors, and all errors are listed at once. ``docs/reference/configuration.rst`` is generated from this package.
+``docs/reference/configuration.rst`` is generated from this package.
 """
 
-import os
-import tomllib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal
 from urllib.parse import quote
-
-from pydantic import Field, ValidationError, model_validator
 
 from ucloud_slurm.config.database import DatabaseSection
 from ucloud_slurm.config.drives import DriveRule, TransfersSection, check_drives
@@ -23,58 +19,56 @@ from ucloud_slurm.config.jobs import (
     Product,
     check_categories,
 )
-from ucloud_slurm.config.types import CoreUrl, Duration, Identifier, ProxyUrl, Section, SessionUrl, Url
+from ucloud_slurm.config.types import CoreUrl, Duration, Identifier, ProxyUrl, Section, SessionUrl, Url, key
 from ucloud_slurm.config.users import UsersSection
-from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.credentials import read_credentials, read_secret
 
-DEFAULT_PATH = Path("/etc/ucloud-slurm/config.toml")
-VARIABLE = "UCLOUD_SLURM_CONFIG"
 
-
+@dataclass(frozen=True, kw_only=True)
 class ProviderSection(Section):
     """This provider."""
 
-    id: Identifier = Field(description="The provider's id at UCloud, a part of every URL that UCloud calls.")
-    url: Url = Field(description="The URL under which browsers and UCloud reach this service.")
+    id: Identifier = key(description="The provider's id at UCloud, a part of every URL that UCloud calls.")
+    url: Url = key(description="The URL under which browsers and UCloud reach this service.")
 
 
+@dataclass(frozen=True, kw_only=True)
 class UCloudSection(Section):
     """Where UCloud is, and how it and this provider authenticate."""
 
-    url: CoreUrl = Field(description="The URL of UCloud. http:// is accepted for a loopback address only.")
-    refresh_token_file: Path = Field(description="File with the refresh token that UCloud issued, in one line.")
-    public_key_file: Path = Field(
+    url: CoreUrl = key(description="The URL of UCloud. http:// is accepted for a loopback address only.")
+    refresh_token_file: Path = key(description="File with the refresh token that UCloud issued, in one line.")
+    public_key_file: Path = key(
         description="File with UCloud's public key: base64 SubjectPublicKeyInfo in one line, a PEM public key or "
         "a PEM certificate. It may contain several keys, one after another, while UCloud changes its key."
     )
-    era: Literal["today", "2022", "2021"] = Field(
+    era: Literal["today", "2022", "2021"] = key(
         default="today",
         description="The version of UCloud's protocol: headers, charges and states. 2021: UCloud of autumn 2021; 2022: "
         "UCloud of January 2022 and later, which knows suspended jobs and new time limits; today: UCloud as sites run "
         "it now.",
     )
-    origins: tuple[Url, ...] = Field(
+    origins: tuple[Url, ...] = key(
         default=(),
         description="Origins of UCloud's web pages, if not that of ucloud.url: pages of these origins may open shells.",
     )
-    issuer: str = Field(default="cloud.sdu.dk", description="The issuer of UCloud's tokens (claim iss).")
-    timeout: Duration = Field(default=10.0, description="Time limit of one call to UCloud.")
-    compare_every: Duration = Field(
+    issuer: str = key(default="cloud.sdu.dk", description="The issuer of UCloud's tokens (claim iss).")
+    timeout: Duration = key(default=10.0, description="Time limit of one call to UCloud.")
+    compare_every: Duration = key(
         default=3600.0,
         description="How often the open jobs are compared with those that UCloud has open, where UCloud does not ask "
         "for that itself.",
     )
-    ca_file: Path | None = Field(
+    ca_file: Path | None = key(
         default=None, description="PEM file with the certificate authorities for https to UCloud; left out: the public ones."
     )
-    proxy: ProxyUrl | None = Field(
+    proxy: ProxyUrl | None = key(
         default=None,
         description="The HTTP proxy of all connections to UCloud, http:// with its port; left out: none. The environment "
         "names no proxy.",
     )
-    proxy_credentials_file: Path | None = Field(
+    proxy_credentials_file: Path | None = key(
         default=None, description="File with user:password for that proxy, in one line; left out: it asks for none."
     )
 
@@ -101,26 +95,27 @@ class UCloudSection(Section):
         return self.proxy.replace("://", f"://{quote(user, safe='')}:{quote(password, safe='')}@", 1)
 
 
+@dataclass(frozen=True, kw_only=True)
 class SlurmSection(Section):
     """How Slurm is called."""
 
-    backend: Literal["auto", "commands", "pyslurm"] = Field(
+    backend: Literal["auto", "commands", "pyslurm"] = key(
         default="auto",
         description="commands: Slurm's own commands; pyslurm: the Python module of that name where it is faster, and "
         "the commands for everything else and while it cannot be used, of which the journal and check warn; auto: "
         "pyslurm where it is installed and matches the release of Slurm.",
     )
-    commands: Path = Field(default=Path("/usr/bin"), description="Folder of sbatch, squeue, sacct and the other commands.")
-    conf: Path = Field(default=Path("/etc/slurm/slurm.conf"), description="Slurm's configuration file (SLURM_CONF).")
-    timeout: Duration = Field(default=20.0, description="Time limit of a command of Slurm, which is killed after it.")
-    submit_at_once: int = Field(
+    commands: Path = key(default=Path("/usr/bin"), description="Folder of sbatch, squeue, sacct and the other commands.")
+    conf: Path = key(default=Path("/etc/slurm/slurm.conf"), description="Slurm's configuration file (SLURM_CONF).")
+    timeout: Duration = key(default=20.0, description="Time limit of a command of Slurm, which is killed after it.")
+    submit_at_once: int = key(
         default=4,
         ge=1,
         le=64,
         description="How many submissions one process runs at a time. Owners of jobs are served round-robin, so that "
         "one with many jobs does not delay the others.",
     )
-    submit_per_second: float | None = Field(
+    submit_per_second: float | None = key(
         default=None,
         gt=0,
         description="How many jobs are submitted per second as one user, averaged over ten seconds; further jobs wait "
@@ -129,44 +124,47 @@ class SlurmSection(Section):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
 class AccountingSection(Section):
     """How use is reported to UCloud."""
 
-    mode: Literal["auto", "charge", "report-usage", "off"] = Field(
+    mode: Literal["auto", "charge", "report-usage", "off"] = key(
         default="auto",
         description="auto: what the era expects; charge: jobs.control.chargeCredits; report-usage: "
         "accounting.v2.reportUsage, which UCloud of 2024 knows too; off: nothing is reported.",
     )
-    every: Duration = Field(default=900.0, description='How often a running job is charged; "0s": at every pass of the worker.')
-    last_unit: Literal["nearest", "up", "down"] = Field(
+    every: Duration = key(default=900.0, description='How often a running job is charged; "0s": at every pass of the worker.')
+    last_unit: Literal["nearest", "up", "down"] = key(
         default="nearest",
         description="How the part of a unit that is left of all jobs of a wallet is rounded when one of them ends. What "
         "rounding adds or drops is carried to the next job of that wallet.",
     )
-    locked_queued: Literal["hold", "cancel"] = Field(
+    locked_queued: Literal["hold", "cancel"] = key(
         default="hold",
         description="What happens to jobs that have not begun when the wallet that pays for them is locked: hold keeps "
         "them in the queue until it is unlocked, cancel ends them. Running jobs are ended.",
     )
 
 
+@dataclass(frozen=True, kw_only=True)
 class SessionsSection(Section):
     """Logs, shells, and the web pages and screens of applications."""
 
-    url: SessionUrl | None = Field(
+    url: SessionUrl | None = key(
         default=None,
         description="Where browsers reach the web pages of applications; the * is replaced by the name of a session. "
         "As the first part of the host, it gives every session a host name of its own. As the last part of the path, "
         "all sessions share one host, and one application can use the cookies of another. Left out: no web pages are "
         "offered.",
     )
-    valid: Duration = Field(default=60.0, description="How long a link to a web page or a shell is valid. It works once.")
-    life: Duration = Field(default=86400.0, description="How long a browser can use a web page that it has opened.")
-    most_per_job: int = Field(default=20, ge=1, description="Most sessions of one job, and most streams of its log.")
-    most: int = Field(default=500, ge=1, description="Most sessions in all, and most streams of logs in one process.")
-    tail: int = Field(default=4096, ge=1, description="How much of an existing log is shown first when it is followed, in KiB.")
+    valid: Duration = key(default=60.0, description="How long a link to a web page or a shell is valid. It works once.")
+    life: Duration = key(default=86400.0, description="How long a browser can use a web page that it has opened.")
+    most_per_job: int = key(default=20, ge=1, description="Most sessions of one job, and most streams of its log.")
+    most: int = key(default=500, ge=1, description="Most sessions in all, and most streams of logs in one process.")
+    tail: int = key(default=4096, ge=1, description="How much of an existing log is shown first when it is followed, in KiB.")
 
 
+@dataclass(frozen=True, kw_only=True)
 class Config(Section):
     """The whole file."""
 
@@ -183,11 +181,10 @@ class Config(Section):
     accounting: AccountingSection = AccountingSection()
     users: UsersSection = UsersSection()
     sessions: SessionsSection = SessionsSection()
-    products: tuple[Product, ...] = Field(min_length=1)
+    products: tuple[Product, ...] = key(min_length=1)
     outside: tuple[ExternalJobRule, ...] = ()
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def __post_init__(self) -> None:
         self._check_users()
         names = [(product.category, product.id) for product in self.products]
         repeated = sorted({name for name in names if names.count(name) > 1})
@@ -205,7 +202,6 @@ class Config(Section):
         for number, rule in enumerate(self.outside, 1):
             if self.product(rule.category, rule.product) is None:
                 raise ValueError(f"outside[{number}]: there is no product {rule.product} in {rule.category}")
-        return self
 
     def _check_users(self) -> None:
         if self.users.mapping == "script" and self.users.script is None:
@@ -224,57 +220,3 @@ class Config(Section):
     def service_account(self) -> str:
         """The Unix user that jobs run as with ``mapping = "service"``."""
         return self.users.service_user or own_account()
-
-
-def location() -> Path:
-    """The path of the configuration file."""
-    return Path(os.environ.get(VARIABLE) or DEFAULT_PATH)
-
-
-def read(path: Path | None = None) -> Config:
-    """Reads and checks the file.
-
-    :raises Misconfigured: with one sentence for each error
-    """
-    path = path or location()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise Misconfigured([f"{path}: cannot be read ({error.strerror}); write it, or set {VARIABLE}."]) from None
-    except UnicodeDecodeError:
-        raise Misconfigured([f"{path}: is not UTF-8 text."]) from None
-    try:
-        return parse(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise Misconfigured([f"{path}: is not valid TOML: {error}."]) from None
-    except Misconfigured as error:
-        raise Misconfigured([f"{path}: {sentence}" for sentence in error.sentences]) from None
-
-
-def parse(data: dict[str, Any]) -> Config:
-    """Checks the contents of the file.
-
-    :raises Misconfigured: with one sentence for each error
-    """
-    try:
-        return Config.model_validate(data)
-    except ValidationError as error:
-        raise Misconfigured([_sentence(problem) for problem in error.errors(include_url=False)]) from None
-
-
-def _sentence(problem: Any) -> str:
-    where = ""
-    for part in problem["loc"]:
-        where += f"[{part + 1}]" if isinstance(part, int) else f"{'.' if where else ''}{part}"
-    match problem["type"]:
-        case "extra_forbidden":
-            return f"{where} is not a key that exists; see the reference of the configuration."
-        case "missing":
-            return f"{where} is missing."
-        case "value_error":
-            text = str(problem["ctx"]["error"])
-        case "literal_error":
-            text = f"should be {problem['ctx']['expected']}"
-        case _:
-            text = problem["msg"][0].lower() + problem["msg"][1:]
-    return f"{where}: {text}." if where else f"{text}."

@@ -1,11 +1,14 @@
-"""Types of values in the configuration file: durations, URLs, names, paths, options of Slurm's commands."""
+"""Types of values in the configuration file: durations, URLs, names, paths, options of Slurm's commands.
+
+They are declared for pydantic, which checks the file, but without it: a process that starts with a kept configuration
+does not load it.
+"""
 
 import re
-from ipaddress import ip_address
-from typing import Annotated, Any
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field
+from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
-
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.system.accounts import RULE_FILE, read_rule
@@ -18,6 +21,59 @@ MAX_NOTICE_SECONDS = 65535  # sbatch(1): --signal
 LAYOUT = frozenset(("ntasks", "ntasks-per-node", "cpus-per-task"))
 # Options that ucloud-slurm sets itself and that a job can do without: Slurm then allocates what the partition gives.
 OMITTABLE = ("cpus-per-task", "gres", "mem", "nodes", "ntasks-per-node")
+
+
+class Before:
+    """Annotates a type: a function reads the value of the file, before pydantic checks it. It may raise ValueError."""
+
+    def __init__(self, func: Callable[[Any], Any]) -> None:
+        self.func = func
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_before_validator_function(self.func, handler(source))
+
+
+class After:
+    """Annotates a type: a function has the last word on a value that pydantic has checked. It may raise ValueError."""
+
+    def __init__(self, func: Callable[[Any], Any]) -> None:
+        self.func = func
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self.func, handler(source))
+
+
+class Pattern:
+    """Annotates texts that match a regular expression."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        return {**handler(source), "pattern": self.pattern}
+
+
+def key(*, default: Any = MISSING, description: str | None = None, **limits: Any) -> Any:
+    """Declares a key.
+
+    :param default: without it the file must have the key
+    :param limits: on its value, as pydantic's ``Field`` has them: ``ge``, ``min_length``, ``pattern`` ...
+    """
+    metadata = {"description": description, **limits}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of the file: a frozen dataclass. A key that is not declared is an error (see ``reader.py``)."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
 
 def seconds(value: Any) -> float:
@@ -43,6 +99,8 @@ def _keep(value: float) -> float:
 
 
 def _loopback(host: str) -> bool:
+    from ipaddress import ip_address
+
     if host == "localhost":
         return True
     try:
@@ -109,7 +167,7 @@ def _option(value: str) -> str:
 
 def _check_name(name: str) -> None:
     known = begun(name)
-    if name in SITE or (known is None and name in _plugin_options()):
+    if name in SITE or (known is None and name in plugin_options()):
         return
     if known in OWNED:
         raise ValueError(f"--{name} may not be set here: ucloud-slurm sets --{known} itself")
@@ -121,7 +179,7 @@ def _check_name(name: str) -> None:
     )
 
 
-def _plugin_options() -> tuple[str, ...]:
+def plugin_options() -> tuple[str, ...]:
     try:
         return read_rule().plugin_options
     except Misconfigured:  # "check" says so
@@ -188,27 +246,20 @@ def _has_dots(path: str) -> bool:
     return not {".", ".."}.isdisjoint(path.split("/"))
 
 
-Duration = Annotated[float, BeforeValidator(seconds)]
-Keep = Annotated[Duration, AfterValidator(_keep)]
-Size = Annotated[int, BeforeValidator(_mebibytes)]
-Url = Annotated[str, BeforeValidator(_url)]
-SessionUrl = Annotated[str, BeforeValidator(_session_url)]
-ProxyUrl = Annotated[str, BeforeValidator(_proxy)]
-CoreUrl = Annotated[str, BeforeValidator(_core_url)]
-PlainPath = Annotated[str, BeforeValidator(_plain_path)]
-RootPath = Annotated[str, BeforeValidator(_root)]
-SlurmWord = Annotated[str, BeforeValidator(_slurm_word)]
-Option = Annotated[str, AfterValidator(_option)]
-OptionName = Annotated[str, AfterValidator(_option_name)]
-Omitted = Annotated[str, AfterValidator(_omitted)]
-SrunOption = Annotated[str, AfterValidator(_srun_option)]
-Signal = Annotated[str, BeforeValidator(_signal)]
-Gibibytes = Annotated[float, AfterValidator(_whole_mebibytes)]
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
-
-
-class Section(BaseModel):
-    """A table of the file. Frozen; a key that is not declared is an error."""
-
-    # defer_build: only reading the whole file needs the validators of all tables.
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+Duration = Annotated[float, Before(seconds)]
+Keep = Annotated[Duration, After(_keep)]
+Size = Annotated[int, Before(_mebibytes)]
+Url = Annotated[str, Before(_url)]
+SessionUrl = Annotated[str, Before(_session_url)]
+ProxyUrl = Annotated[str, Before(_proxy)]
+CoreUrl = Annotated[str, Before(_core_url)]
+PlainPath = Annotated[str, Before(_plain_path)]
+RootPath = Annotated[str, Before(_root)]
+SlurmWord = Annotated[str, Before(_slurm_word)]
+Option = Annotated[str, After(_option)]
+OptionName = Annotated[str, After(_option_name)]
+Omitted = Annotated[str, After(_omitted)]
+SrunOption = Annotated[str, After(_srun_option)]
+Signal = Annotated[str, Before(_signal)]
+Gibibytes = Annotated[float, After(_whole_mebibytes)]
+Identifier = Annotated[str, Pattern(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]

@@ -10,7 +10,6 @@ from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.store.charges import RestKey
 from ucloud_slurm.store.job_rows import JobRow, NewJob, OpenJob
 from ucloud_slurm.ucloud.channel import Payer
-from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.ucloud.reports import Charge, Usage
 
 
@@ -122,15 +121,13 @@ def accounting_of(provider: Provider, lookup: Lookup, row: OpenJob | NewJob, *, 
         return None
     product = config.product(row.category, row.product)
     if product is None:  # removed from the configuration; its jobs are accounted for as UCloud describes it
-        product = Product.model_construct(id=row.product, category=row.category, partition="removed")
+        product = Product(id=row.product, category=row.category, partition="removed")
     by_core = product.charge_by == "core" or (product.charge_by is None and product.unit is None)
     unit_known = product.unit is not None or provider.reports_usage
-    known = None
+    cpus, unit = None, None
     if not unit_known or (product.cpus is None and (by_core or product.charge_by is None)):
-        reference = ProductReference(id=row.product, category=row.category, provider=config.provider.id)
-        known = lookup.product(reference, None, ask=ask)
-    cpus = known.cpu if known else None
+        cpus, unit = lookup.counted(row.category, row.product, ask=ask)
     if provider.reports_usage:
         return product_accounting(product, cpus)
-    tariff = charges.tariff(product, known.unit_of_price if known else None, cpus)
+    tariff = charges.tariff(product, unit, cpus)
     return Accounting(tariff, 1) if tariff else None

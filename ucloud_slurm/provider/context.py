@@ -22,17 +22,14 @@ from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.breaker import CircuitBreaker
 from ucloud_slurm.store.caches import Cache, MemoryInStore
 from ucloud_slurm.store.charges import Charges
-from ucloud_slurm.store.codes import Codes
 from ucloud_slurm.store.drives import Drives
 from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.observations import Observations
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.people import LinkStates, People
-from ucloud_slurm.store.sessions import Sessions
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.tasks import Tasks
-from ucloud_slurm.store.transfers import Transfers
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system import deadline
 from ucloud_slurm.system.accounts import own_account
@@ -44,6 +41,9 @@ from ucloud_slurm.users.script import Script
 from ucloud_slurm.users.service import Service
 
 if TYPE_CHECKING:
+    from ucloud_slurm.store.codes import Codes
+    from ucloud_slurm.store.sessions import Sessions
+    from ucloud_slurm.store.transfers import Transfers
     from ucloud_slurm.ucloud.core import Core
     from ucloud_slurm.ucloud.tokens import TokenCheck
     from ucloud_slurm.users.files import FilesAs
@@ -84,15 +84,12 @@ class Provider:
     era: Era
     mapping: Mapping
     people: People
-    codes: Codes
     link_states: LinkStates
     store: Store
     jobs: Jobs
     observations: Observations
     charges: Charges
     outbox: Outbox
-    sessions: Sessions
-    transfers: Transfers
     wallets: Wallets
     tasks: Tasks
     drives: Drives
@@ -116,14 +113,36 @@ class Provider:
         people = People(store)
         return cls(
             config=config, era=_era(config), mapping=_mapping(config, store, people, now), people=people,
-            codes=Codes(store), link_states=LinkStates(store), store=store, jobs=Jobs(store),
+            link_states=LinkStates(store), store=store, jobs=Jobs(store),
             observations=Observations(store), charges=Charges(store), outbox=Outbox(store),
-            sessions=Sessions(store, config.sessions), transfers=Transfers(store, config.transfers),
             wallets=Wallets(store), tasks=Tasks(store), drives=Drives(store), breaker=CircuitBreaker(store),
             scheduler=scheduler or factory.scheduler(config.slurm, _complaints(store, now)),
             lazy_core=Lazy(lambda: _core(config, store, now)), lazy_tokens=Lazy(lambda: _tokens(config)),
             executor=_executor(config), now=now, account=own_account(),
         )  # fmt: skip
+
+    # Passes of the worker start without these.
+
+    @property
+    def codes(self) -> "Codes":
+        """The codes with which users connect."""
+        from ucloud_slurm.store.codes import Codes
+
+        return Codes(self.store)
+
+    @property
+    def sessions(self) -> "Sessions":
+        """The sessions of jobs."""
+        from ucloud_slurm.store.sessions import Sessions
+
+        return Sessions(self.store, self.config.sessions)
+
+    @property
+    def transfers(self) -> "Transfers":
+        """The uploads and downloads."""
+        from ucloud_slurm.store.transfers import Transfers
+
+        return Transfers(self.store, self.config.transfers)
 
     @property
     def core(self) -> "Core":

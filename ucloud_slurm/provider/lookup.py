@@ -6,12 +6,11 @@ Applications are cached by name and version as long as jobs (``database.keep``),
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
-
-from pydantic import ConfigDict, TypeAdapter
 
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Refused
 from ucloud_slurm.provider.context import Provider
@@ -20,12 +19,14 @@ from ucloud_slurm.slurm.records import Partition
 from ucloud_slurm.store.breaker import FAIR_TRIAL_SECONDS, SLURM, UCLOUD
 from ucloud_slurm.store.caches import Cache
 from ucloud_slurm.system.bulkhead import Bulkhead, StuckError
-from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
     from ucloud_slurm.ucloud.applications import Application
     from ucloud_slurm.ucloud.drives import Drive as DriveAtUCloud
     from ucloud_slurm.ucloud.jobs import Job
+    from ucloud_slurm.ucloud.products import ComputeProduct, ProductReference
 
 T = TypeVar("T")
 
@@ -35,7 +36,6 @@ QUESTION_SECONDS = 1.0  # that one question may take while a request waits
 QUESTIONS = 8  # of requests to UCloud that are on their way at a time, also those that nobody waits for any more
 
 _WAITING = Bulkhead(QUESTIONS, QUESTIONS)
-_PARTITIONS = TypeAdapter(list[Partition], config=ConfigDict(defer_build=True))
 
 
 class Lookup:
@@ -108,6 +108,21 @@ class Lookup:
             return _product(old)
         return found
 
+    def counted(self, category: str, name: str, *, ask: bool = True) -> tuple[int | None, str | None]:
+        """The CPUs of a product and the unit of its price, None for what UCloud does not say. See :meth:`product`.
+
+        Passes ask it of every running job. From the cache it needs no models of UCloud's messages, which load slowly.
+        """
+        kept = self._products.get(f"{category}\n{name}", self._provider.now())
+        if kept is not None:
+            data = json.loads(kept)
+            return data["cpu"], data["unitOfPrice"]
+        from ucloud_slurm.ucloud.products import ProductReference
+
+        reference = ProductReference(id=name, category=category, provider=self._provider.config.provider.id)
+        found = self.product(reference, None, ask=ask)
+        return (found.cpu, found.unit_of_price) if found else (None, None)
+
     def drive(self, drive_id: str) -> DriveAtUCloud | None:
         """A drive as UCloud has it, None if this provider has no such drive there."""
         return self._ask(lambda within: self._provider.core.drive(drive_id, timeout=within))
@@ -157,7 +172,7 @@ class Lookup:
                 if within is None or within >= FAIR_TRIAL_SECONDS:
                     self._provider.breaker.record_failure(SLURM, str(error), now)
             else:
-                self._partitions.put("", _PARTITIONS.dump_json(found).decode(), now)
+                self._partitions.put("", _adapter().dump_json(found).decode(), now)
                 return found
         kept = kept or self._partitions.get("", now, stale=True)
         return None if kept is None else _partitions(kept)
@@ -175,9 +190,18 @@ def _application(kept: str) -> Application:
 
 @lru_cache(maxsize=64)
 def _product(kept: str) -> ComputeProduct:
+    from ucloud_slurm.ucloud.products import ComputeProduct
+
     return ComputeProduct.model_validate_json(kept)
 
 
 @lru_cache(maxsize=1)
 def _partitions(kept: str) -> list[Partition]:
-    return _PARTITIONS.validate_json(kept)
+    return _adapter().validate_json(kept)
+
+
+@cache
+def _adapter() -> TypeAdapter[list[Partition]]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(list[Partition])

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.billing import accounting_of, take_back
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.identities import missing_jobs
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.store.caches import COMPARED, Cache
 from ucloud_slurm.store.job_rows import JobRow, NewJob
@@ -77,6 +76,9 @@ def reconcile(provider: Provider) -> bool:
     # UCloud also lists jobs whose create is under way, and which it may still drop.
     old = [job for job in jobs if now - job.created_at / 1000 > RECENT_SECONDS and job.specification.product.provider == name]
     provider.observations.confirmed([job.id for job in old], now)
+    # Most passes compare nothing.
+    from ucloud_slurm.provider.identities import missing_jobs
+
     new = missing_jobs(provider, old, time.monotonic() + ASK_SECONDS)
     repair(provider, old, new)
     last.put("", "done", now)

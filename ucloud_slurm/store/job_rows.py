@@ -1,5 +1,6 @@
 """Rows of the table jobs, as facts: one that is to be written, a whole one, or the part that every pass reads."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
@@ -90,12 +91,6 @@ class OpenJob:
     stop: Stop | None
     external: bool
 
-    @classmethod
-    def of(cls, row: tuple[Any, ...]) -> "OpenJob":
-        """The columns :data:`LEAN` of the table, in the order of the fields. It is read for thousands of jobs."""
-        *plain, phase, state, stop, external = row
-        return OpenJob(*(*plain, _PHASES[phase], _STATES[state], _STOPS[stop], bool(external)))
-
     @property
     def visible_to_ucloud(self) -> bool:
         """Whether UCloud has the job and hears of it: not if its create failed."""
@@ -180,7 +175,23 @@ def whole(store: Store, which: str, parameters: Sequence[Any]) -> list[JobRow]:
 
 def lean(store: Store, which: str, parameters: Sequence[Any] = ()) -> list[OpenJob]:
     """As much of the rows that a condition names as every pass reads."""
-    return [OpenJob.of(row) for row in store.tuples(f"select {LEAN} from jobs {which}", parameters)]
+    return _open_jobs(store.tuples(f"select {LEAN} from jobs {which}", parameters))
+
+
+def _open_jobs(rows: Sequence[tuple[Any, ...]]) -> list[OpenJob]:
+    """The columns :data:`LEAN` of the table, in the order of the fields.
+
+    Every pass makes thousands of them. It is done column by column: each step is one call for all rows, which takes
+    half of the time of a call of the class for each.
+    """
+    if not rows:
+        return []
+    *plain, phase, state, stop, external = zip(*rows, strict=True)
+    read = [*plain, map(_PHASES.__getitem__, phase), map(_STATES.__getitem__, state), map(_STOPS.__getitem__, stop)]
+    made = [OpenJob.__new__(OpenJob) for _ in rows]
+    for field, column in zip(fields(OpenJob), [*read, map(bool, external)], strict=True):
+        deque(map(getattr(OpenJob, field.name).__set__, made, column), maxlen=0)
+    return made
 
 
 def insert(store: Store, job: NewJob, phase: JobPhase, **columns: Any) -> bool:

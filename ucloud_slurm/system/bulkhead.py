@@ -4,12 +4,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ucloud_slurm.errors import NotNow
 from ucloud_slurm.system.executor import FairExecutor
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 WAITING_PER_ACCOUNT = 256  # calls that have not returned
 STUCK_SECONDS = 5.0  # a call that has run for so long may never return; a program of the user starts in less
@@ -39,7 +41,7 @@ class Bulkhead:
         self._waiting: Counter[str] = Counter()  # calls that have not returned, by account
         self._begun: dict[str, list[float]] = {}  # when those began that run, by account
 
-    def submit(self, account: str, work: Callable[[], T], *, cleanup: bool = False) -> Future[T]:
+    def submit(self, account: str, work: Callable[[], T], *, cleanup: bool = False) -> "Future[T]":
         """Queues a call of an account.
 
         :param cleanup: it releases something, and is queued even behind calls that are stuck
@@ -57,7 +59,7 @@ class Bulkhead:
         future.add_done_callback(lambda _: self._returned(account))
         return future
 
-    def abandon(self, account: str, call: Future[T], discard: Callable[[T], object] | None = None) -> None:
+    def abandon(self, account: str, call: "Future[T]", discard: Callable[[T], object] | None = None) -> None:
         """Gives up waiting for a call. One that has not begun never does.
 
         :param discard: releases what the call returns in the end, in a thread of the pool
@@ -65,7 +67,7 @@ class Bulkhead:
         if call.cancel() or discard is None:
             return
 
-        def queue(done: Future[T]) -> None:
+        def queue(done: "Future[T]") -> None:
             if not done.cancelled() and done.exception() is None:
                 self.submit(account, partial(discard, done.result()), cleanup=True)
 

@@ -3,18 +3,20 @@
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future  # a pass of the worker that submits nothing starts without it
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    future: Future[Any]
+    future: "Future[Any]"
     work: Callable[..., Any]
     prepare: Callable[[], Any] | None
     discard: Callable[[Any], object]
@@ -47,7 +49,7 @@ class FairExecutor:
         work: Callable[..., T],
         prepare: Callable[[], Any] | None = None,
         discard: Callable[[Any], object] = lambda _prepared: None,
-    ) -> Future[T]:
+    ) -> "Future[T]":
         """Queues a task of an account.
 
         :param work: the task
@@ -56,6 +58,8 @@ class FairExecutor:
         :raises RuntimeError: no thread can be started, and there is none
         :returns: the task, which can be cancelled until it has begun
         """
+        from concurrent.futures import Future
+
         task = _Task(future := Future[T](), work, prepare, discard)
         with self._changed:
             if self._queued + 1 > self._idle and self._threads < self._max_workers:
@@ -131,6 +135,8 @@ def _execute(task: _Task) -> None:
             for each in prepared:
                 task.discard(each)
     except BaseException as error:  # noqa: BLE001  the caller that waits for the result gets it; the thread goes on
+        from concurrent.futures import InvalidStateError
+
         with suppress(InvalidStateError):
             task.future.set_exception(error)
 

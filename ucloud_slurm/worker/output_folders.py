@@ -3,7 +3,6 @@
 Contract: ``outputFolder`` of an update of a job.
 """
 
-from ucloud_slurm.bridge.script.inputs import ucloud_path
 from ucloud_slurm.errors import Problem
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.job_rows import OpenJob
@@ -18,6 +17,8 @@ def output_folder(provider: Provider, row: OpenJob) -> str | None:
         return in_drive(provider, row)
     if row.external or not provider.config.files:
         return None
+    from ucloud_slurm.bridge.script.inputs import ucloud_path
+
     product = provider.config.product(row.category, row.product)
     try:
         person = provider.mapping.person(row.local_user)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.store.caches import Cache
-from ucloud_slurm.store.retention import Retention
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +24,9 @@ def prune(provider: Provider, queue: Sequence[QueueRecord]) -> None:
     done = Cache(provider.store, "forgotten", INTERVAL_SECONDS)
     if not keep or done.get("", now) is not None:
         return
+    # Most passes delete nothing.
+    from ucloud_slurm.store.retention import Retention
+
     retention, number = Retention(provider.store), 0
     listed = [record.id for record in queue] if provider.config.outside else []
     until = time.monotonic() + BUDGET_SECONDS

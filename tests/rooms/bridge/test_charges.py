@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ucloud_slurm.bridge import charges
 from ucloud_slurm.bridge.charges import Rounding, Tariff, Use
-from ucloud_slurm.config import Product
+from ucloud_slurm.config import Product, parse_table
 from ucloud_slurm.ucloud.reports import Charge
 
 MINUTES = Tariff(unit=60, by="node", cpus=4)
@@ -226,7 +226,7 @@ def test_the_multiplier_follows_the_unit_and_the_configuration(unit: str, charge
 
 def tariff_of(**keys: Any) -> Tariff:
     product = {"id": "p", "category": "c", "partition": "x,y", "cpus": 4, "unit": "UNITS_PER_MINUTE"}
-    found = charges.tariff(Product.model_validate(product | keys), None, None)
+    found = charges.tariff(parse_table(Product, product | keys), None, None)
     assert found is not None
     return found
 

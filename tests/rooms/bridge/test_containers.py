@@ -8,8 +8,8 @@ import pytest
 from tests.support.factories import application, parameter, var, word
 from tests.support.scripts import PLAN, Node, build
 from ucloud_slurm.bridge.script.resources import Plan
-from ucloud_slurm.config import ContainersSection
-from ucloud_slurm.errors import Refused
+from ucloud_slurm.config import ContainersSection, parse_table
+from ucloud_slurm.errors import Misconfigured, Refused
 
 RUNTIMES = {"apptainer": "apptainer", "singularity": "singularity", "charliecloud": "ch-run"}
 DATA = parameter("data", "input_file")
@@ -228,8 +228,8 @@ def test_a_local_image_stands_before_that_of_the_registry(tmp_path: Path) -> Non
     ],
 )
 def test_a_section_that_cannot_work_is_an_error_of_the_configuration(section: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"runtime|images|registry|binds"):
-        ContainersSection.model_validate(section)
+    with pytest.raises(Misconfigured, match=r"runtime|images|registry|binds"):
+        parse_table(ContainersSection, section)
 
 
 def test_every_node_of_a_job_runs_the_image_as_a_step() -> None:

@@ -12,13 +12,13 @@ from ucloud_slurm.bridge import charges
 from ucloud_slurm.bridge.charges import Tariff, Use
 from ucloud_slurm.bridge.products import compare
 from ucloud_slurm.bridge.usage import Accounting, Unit, product_accounting
-from ucloud_slurm.config import Product
+from ucloud_slurm.config import Product, parse_table
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.ucloud.products import ProductV2
 
 
 def product(**more: Any) -> Product:
-    return Product.model_validate({"id": "p", "category": "c", "partition": "cpu", "cpus": 4} | more)
+    return parse_table(Product, {"id": "p", "category": "c", "partition": "cpu", "cpus": 4} | more)
 
 
 def counted(**more: Any) -> Accounting:
@@ -73,7 +73,7 @@ def test_the_unit_has_a_name(keys: Any, name: str, plural: str, money: bool) -> 
 
 
 def test_ucloud_knows_the_cores_that_are_not_configured() -> None:
-    bare = Product.model_validate({"id": "p", "category": "c", "partition": "cpu"})
+    bare = parse_table(Product, {"id": "p", "category": "c", "partition": "cpu"})
     found = product_accounting(bare, 12)
     assert found is not None
     assert found.node_price == 12
@@ -83,8 +83,8 @@ def test_ucloud_knows_the_cores_that_are_not_configured() -> None:
 def test_the_billing_of_a_node_must_be_known_or_its_cpus() -> None:
     bare = {"id": "p", "category": "c", "partition": "cpu", "charge_by": "billing"}
     with pytest.raises(Misconfigured, match=r"products\[1\]\.cpus is missing"):
-        made(Product.model_validate(bare))
-    made(Product.model_validate(bare | {"node_billing": 70}))
+        made(parse_table(Product, bare))
+    made(parse_table(Product, bare | {"node_billing": 70}))
 
 
 def test_gpus_are_counted_by_node_where_slurm_does_not_say_how_many() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.rooms.slurm.stand_ins import FAKE, Bench
-from ucloud_slurm.config import SlurmSection
+from ucloud_slurm.config import SlurmSection, parse_table
 from ucloud_slurm.slurm import factory
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.pyslurm.backend import PySlurm
@@ -21,7 +21,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def section(bench: Bench, backend: str) -> SlurmSection:
-    return SlurmSection.model_validate({"backend": backend, "commands": bench.commands, "conf": bench.conf})
+    return parse_table(SlurmSection, {"backend": backend, "commands": bench.commands, "conf": bench.conf})
 
 
 @pytest.mark.parametrize(("wanted", "lines"), [("auto", 0), ("pyslurm", 1), ("commands", 0)])

@@ -1,5 +1,6 @@
 """Who asked for a long change, and what its drives are, counts when it is begun: it may have waited for long."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def done(place: FileWorld) -> Task:
 
 
 def set_rule(place: FileWorld, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
-    rule = place.world.provider.config.drives[0].model_copy(update=changes) if changes else None
+    rule = replace(place.world.provider.config.drives[0], **changes) if changes else None
     monkeypatch.setattr(type(place.world.provider.config), "drive", lambda _config, _name: rule)
 
 

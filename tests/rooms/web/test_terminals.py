@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,9 +204,7 @@ def test_a_terminal_that_the_site_has_taken_away_meanwhile_is_not_opened(
 ) -> None:
     session = opened(place, place.at())
     rule = place.world.provider.config.drives[0]
-    monkeypatch.setattr(
-        type(place.world.provider.config), "drive", lambda _config, _name: rule.model_copy(update={"terminal": False})
-    )
+    monkeypatch.setattr(type(place.world.provider.config), "drive", lambda _config, _name: replace(rule, terminal=False))
     assert not_opened(place, session).status == 400
 
 

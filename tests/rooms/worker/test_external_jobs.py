@@ -1,5 +1,6 @@
 """Jobs from outside UCloud: shown and charged where a rule says so, once, and never our own."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,9 +110,8 @@ def test_the_tasks_of_an_array_that_wait_are_one_job_of_a_call(world: World) -> 
 @pytest.mark.parametrize(("ours", "theirs"), [("Proj-A", "proj-a"), ("proj-a", "Proj-A"), ("PROJ-A", "proj-a")])
 def test_an_account_is_the_same_in_capitals(world: World, ours: str, theirs: str) -> None:
     submitted(world)
-    config = world.provider.config.model_copy(
-        update={"outside": tuple(rule.model_copy(update={"account": ours}) for rule in world.provider.config.outside)}
-    )
+    config = world.provider.config
+    config = replace(config, outside=tuple(replace(rule, account=ours) for rule in config.outside))
     rows = [row._replace(account=theirs) for row in world.provider.scheduler.queue(None)]
     assert len(registrations(rows, config)) == 1
     assert registrations([row._replace(account="proj-b") for row in rows], config) == []

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ucloud_slurm.bridge.time_limit import MAX_MINUTES, counted, span
 from ucloud_slurm.config import LAYOUT, Product
 from ucloud_slurm.errors import Refused, one_line
 from ucloud_slurm.slurm.records import NodeGroup, Partition
@@ -20,7 +21,6 @@ MIB_PER_GIB = 1024
 MAX_NODES = 65_533  # slurm.conf(5): MaxNodes
 MAX_CPUS = 65_533  # of one task; Slurm counts them in 16 bits
 MAX_MEMORY_MIB = 2**40
-MAX_MINUTES = 10 * 365 * 24 * 60  # Slurm keeps time limits in 32 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def plan(
     if (wanted.cpus or 0) > MAX_CPUS or (wanted.memory or 0) > MAX_MEMORY_MIB:
         raise Refused(f"specification.product: UCloud describes a node of {product.id} as larger than any node can be.")
     if product.nodes_max is not None and nodes > product.nodes_max:
-        raise Refused(f"{product.id} allows at most {_count(product.nodes_max, 'node')}; the job asks for {nodes}.")
+        raise Refused(f"{product.id} allows at most {counted(product.nodes_max, 'node')}; the job asks for {nodes}.")
     if product.time_max is not None and wanted.minutes is not None and wanted.minutes * 60 > product.time_max:
         raise Refused(f"{product.id} allows {span(int(product.time_max // 60))}; the job asks for {span(wanted.minutes)}.")
     if partition is not None:
@@ -93,7 +93,7 @@ def _fits(wanted: Plan, product: Product, partition: Partition) -> None:
     if partition.nodes_max is not None:
         most = min(most, partition.nodes_max)
     if wanted.nodes > most:
-        raise Refused(f"A job on {product.id} may use at most {_count(most, 'node')}; this one asks for {wanted.nodes}.")
+        raise Refused(f"A job on {product.id} may use at most {counted(most, 'node')}; this one asks for {wanted.nodes}.")
     fitting = sum(group.count for group in partition.groups if _holds(group, wanted))
     if wanted.nodes > fitting:
         raise Refused(_too_large(wanted, product, partition.groups, fitting))
@@ -103,18 +103,18 @@ def _holds(group: NodeGroup, wanted: Plan) -> bool:
     return (
         group.cpus >= (wanted.cpus or 1)
         and group.memory >= (wanted.memory or 0)
-        and gres_count(group.gres, wanted.gres) >= gres_wanted(wanted.gres)
+        and grescounted(group.gres, wanted.gres) >= gres_wanted(wanted.gres)
     )
 
 
 def _too_large(wanted: Plan, product: Product, groups: Iterable[NodeGroup], fitting: int) -> str:
     if fitting:
-        return f"{product.id} has {_count(fitting, 'node')} large enough for this job; it asks for {wanted.nodes}."
+        return f"{product.id} has {counted(fitting, 'node')} large enough for this job; it asks for {wanted.nodes}."
     cpus, memory = max(g.cpus for g in groups), max(g.memory for g in groups)
     return (
-        f"No machine of {product.id} is large enough for this job: it asks for {_count(wanted.cpus or 1, 'CPU')}, "
+        f"No machine of {product.id} is large enough for this job: it asks for {counted(wanted.cpus or 1, 'CPU')}, "
         f"{wanted.memory or 0} MiB of memory and {wanted.gres or 'no GPU'} on a node; the largest has "
-        f"{_count(cpus, 'CPU')} and {memory} MiB. Please tell the provider's support."
+        f"{counted(cpus, 'CPU')} and {memory} MiB. Please tell the provider's support."
     )
 
 
@@ -126,7 +126,7 @@ def gres_wanted(gres: str | None) -> int:
     return int(last) if last.isdigit() else 1
 
 
-def gres_count(available: str, gres: str | None) -> int:
+def grescounted(available: str, gres: str | None) -> int:
     """How many of what ``gres`` asks for are in sinfo's list of a node, such as ``gpu:a100:4(S:0),craynetwork:4``."""
     if gres is None:
         return 0
@@ -138,20 +138,6 @@ def gres_count(available: str, gres: str | None) -> int:
         if number.isdigit() and name == wanted[0] and (len(wanted) == 1 or kind == wanted[1]):
             total += int(number)
     return total
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def span(minutes: int) -> str:
-    """A number of minutes in words."""
-    days, rest = divmod(minutes, 24 * 60)
-    hours, left = divmod(rest, 60)
-    parts = [_count(days, "day")] if days else []
-    parts += [_count(hours, "hour")] if hours else []
-    parts += [_count(left, "minute")] if left or not parts else []
-    return " ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ That it lives is asserted at the end of each test, by the fixture ``core``.
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,7 @@ def test_a_call_for_old_uclouds_in_front_of_todays_clears_all_the_same(world: Wo
     settings = {"users": {"mapping": "table"}, "provider": {"url": "https://hpc.example.org"}}
     (tmp_path / "wrong").mkdir()
     config = configuration(world.core, tmp_path / "wrong", **settings)
-    config = config.model_copy(update={"ucloud": config.ucloud.model_copy(update={"era": "2021"})})
+    config = replace(config, ucloud=replace(config.ucloud, era="2021"))
     provider = Provider.open(config, now=world.clock, scheduler=world.model)
     link(provider, world.clock)
     report_connection(provider, USER)

@@ -1,0 +1,101 @@
+"""Reading the configuration file: what is wrong with it is said at once, in one sentence for each error.
+
+The file is TOML, named by ``UCLOUD_SLURM_CONFIG``, else ``/etc/ucloud-slurm/config.toml``. Unknown keys are errors.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ucloud_slurm.config.model import Config
+from ucloud_slurm.config.types import Section
+from ucloud_slurm.errors import Misconfigured
+
+DEFAULT_PATH = Path("/etc/ucloud-slurm/config.toml")
+VARIABLE = "UCLOUD_SLURM_CONFIG"
+
+T = TypeVar("T", bound=Section)
+
+
+def location() -> Path:
+    """The path of the configuration file."""
+    return Path(os.environ.get(VARIABLE) or DEFAULT_PATH)
+
+
+def read(path: Path | None = None) -> Config:
+    """Reads and checks the file.
+
+    :raises Misconfigured: with one sentence for each error
+    """
+    path = path or location()
+    return checked(path, read_text(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of the file.
+
+    :raises Misconfigured: there is none
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Misconfigured([f"{path}: cannot be read ({error.strerror}); write it, or set {VARIABLE}."]) from None
+    except UnicodeDecodeError:
+        raise Misconfigured([f"{path}: is not UTF-8 text."]) from None
+
+
+def checked(path: Path, text: str) -> Config:
+    """Checks the text of the file.
+
+    :raises Misconfigured: with one sentence for each error
+    """
+    import tomllib
+
+    try:
+        return parse(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise Misconfigured([f"{path}: is not valid TOML: {error}."]) from None
+    except Misconfigured as error:
+        raise Misconfigured([f"{path}: {sentence}" for sentence in error.sentences]) from None
+
+
+def parse(data: dict[str, Any]) -> Config:
+    """Checks the contents of the file.
+
+    :raises Misconfigured: with one sentence for each error
+    """
+    return parse_table(Config, data)
+
+
+def parse_table(kind: type[T], data: Any) -> T:
+    """Checks the contents of one table. Its declaration is all that there is: pydantic reads frozen dataclasses.
+
+    :raises Misconfigured: with one sentence for each error
+    """
+    # Not loaded where a kept configuration is used: it takes longer than a whole pass of the worker.
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(data)
+    except ValidationError as error:
+        raise Misconfigured([_sentence(problem) for problem in error.errors(include_url=False)]) from None
+
+
+def _sentence(problem: Any) -> str:
+    where = ""
+    for part in problem["loc"]:
+        where += f"[{part + 1}]" if isinstance(part, int) else f"{'.' if where else ''}{part}"
+    match problem["type"]:
+        case "unexpected_keyword_argument":
+            return f"{where} is not a key that exists; see the reference of the configuration."
+        case "missing":
+            return f"{where} is missing."
+        case "value_error":
+            text = str(problem["ctx"]["error"])
+        case "literal_error":
+            text = f"should be {problem['ctx']['expected']}"
+        case "dataclass_type":
+            text = f"input should be a valid dictionary or instance of {problem['ctx']['class_name']}"
+        case _:
+            text = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{where}: {text}." if where else f"{text}."
