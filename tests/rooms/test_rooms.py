@@ -61,6 +61,7 @@ STANDARD_LIBRARY_ONLY = (
     "users/file_jobs.py",
     "users/file_verbs.py",
     "users/folder_shell.py",
+    "users/operations.py",
     "users/pump.py",
     "slurm/pyslurm/child.py",
     "provider/rendering_child.py",

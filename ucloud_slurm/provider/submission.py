@@ -13,7 +13,7 @@ from enum import Enum, auto
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.errors import problem
-from ucloud_slurm.bridge.naming import SCRIPT_NAME, LocalUser
+from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.bridge.script.build import batch_job
 from ucloud_slurm.bridge.script.resources import plan
 from ucloud_slurm.errors import CoreRefusedError, NotNow, Refused, StorageError, StorageFullError, one_line
@@ -22,11 +22,11 @@ from ucloud_slurm.provider.cancellation import cancel_duplicate
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.drives import roots_of_job
 from ucloud_slurm.provider.lookup import Lookup
+from ucloud_slurm.provider.preparation import StartedSubmission, begin
 from ucloud_slurm.provider.rendering import REQUEST_SECONDS, WORKER_SECONDS, render
 from ucloud_slurm.slurm.errors import OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
 from ucloud_slurm.slurm.identity import BuiltJob
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
-from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import RUNNER, SLURM, person
 from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.ucloud.jobs import Job
@@ -167,29 +167,13 @@ def submit_accepted(provider: Provider, job_id: str, secret: str | None, submiss
     return None if attempt is None else conclude(provider, job_id, with_nonce(submission, secret, attempt), attempt, send_by)
 
 
-def start(provider: Provider, submission: Submission) -> PendingSubmission | None:
-    """Starts a submission that is not sent yet: Slurm's command loads meanwhile.
-
-    :returns: None where it cannot be started; :func:`conclude` tries again, and records why
-    """
-    with suppress(SchedulerUnavailableError, ImpersonationUnavailableError, ImpersonationDeniedError):
-        return provider.scheduler.start(submission, provider.impersonation(submission.user).start)
-    return None
-
-
-def abandon(pending: PendingSubmission | None) -> None:
-    """Releases a submission that has been started and is not to be sent."""
-    if pending is not None:
-        pending.abandon()
-
-
 def conclude(
     provider: Provider,
     job_id: str,
     submission: Submission,
     attempt: int,
     send_by: float,
-    pending: PendingSubmission | None = None,
+    started: StartedSubmission | None = None,
     *,
     acknowledge: bool = False,
 ) -> SubmissionOutcome:
@@ -197,14 +181,14 @@ def conclude(
 
     :param attempt: number of the claimed attempt; the outcome is recorded only while no later one has begun
     :param send_by: when the claim would not last for Slurm's answer any more (:func:`lease`)
-    :param pending: the submission, where it has been started
+    :param started: the submission, where it has been
     :param acknowledge: its create is answered with success once Slurm has the job
     :raises FolderError: nothing was submitted, and the claim is released
     :raises StorageError: the outcome could not be recorded; the job is looked up by its name later
     """
     jobs, user = provider.jobs, submission.user
     try:
-        slurm_id = _send(provider, submission, send_by, pending)
+        slurm_id = _send(provider, submission, send_by, started)
     except StorageFullError as error:
         jobs.release_claim([job_id], attempt)
         raise FolderError(error.why) from None
@@ -273,17 +257,16 @@ def _record_failure(provider: Provider, user: str, error: NotNow) -> None:
         breaker.record_failure(SLURM, str(error), now)
 
 
-def _send(provider: Provider, submission: Submission, send_by: float, pending: PendingSubmission | None) -> SlurmJobId | None:
-    """Prepares the job's folder and sends the job; None when the claim does not last for it."""
-    impersonation = provider.impersonation(submission.user)
-    pending = pending or provider.scheduler.start(submission, impersonation.start)
+def _send(provider: Provider, submission: Submission, send_by: float, started: StartedSubmission | None) -> SlurmJobId | None:
+    """Has the job's folder made and sends the job; None when the claim does not last for it."""
+    started = started or begin(provider, submission)
     try:
-        impersonation.prepare(submission.folder, {SCRIPT_NAME: submission.script})
+        started.preparation.ready()
         in_time = time.monotonic() <= send_by
     except BaseException:
-        pending.abandon()
+        started.pending.abandon()
         raise
     if not in_time:
-        pending.abandon()
+        started.pending.abandon()
         return None
-    return pending.send(provider.config.slurm.timeout)
+    return started.pending.send(provider.config.slurm.timeout)

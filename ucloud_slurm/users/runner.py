@@ -21,8 +21,8 @@ from pathlib import Path
 from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import read_rule
+from ucloud_slurm.system.expiry import boot_clock
 from ucloud_slurm.system.ipc import ConnectionLostError, Message
-from ucloud_slurm.system.process import boot_clock
 from ucloud_slurm.users.program import START_SECONDS, Program, ProgramStartError
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,24 @@ def _refusal(why: str) -> Message:
     return {"refused": why, "form": ipc.FORM}
 
 
+def _second_part(connection: socket.socket, answer: Message, first: Message) -> tuple[Message, float]:
+    """Has the caller decide about a submission that has been started; one who has gone has given it up.
+
+    :param answer: to the first part
+    :returns: the second part, and the seconds that it may take
+    """
+    ends = first.get("ends")
+    latest = ends if isinstance(ends, (int, float)) and ends <= boot_clock() + LONGEST_SECONDS else 0.0
+    try:
+        ipc.send(connection, answer, within=CALLER_SECONDS)
+        second, _ = ipc.receive(connection, ipc.LARGEST_BYTES, within=latest - boot_clock())
+        if second.get("verb") == "go":
+            return second, latest - boot_clock()
+    except ConnectionLostError as error:
+        log.debug("a submission was given up: %s", error)
+    return {"form": ipc.FORM, "verb": "drop", "deadline": boot_clock() + CALLER_SECONDS}, CALLER_SECONDS
+
+
 class Runner:
     """Serves the requests of web and worker. ``sudo_calls`` counts."""
 
@@ -115,13 +133,18 @@ class Runner:
                 if caller != os.geteuid():
                     log.warning("the runner refused a request of the account with uid %d", caller)
                     return
-                ipc.serve(connection, self._answer, waits=CALLER_SECONDS, sends=CALLER_SECONDS, descriptors=1)
+                message, given = ipc.receive(connection, ipc.LARGEST_BYTES, within=CALLER_SECONDS, descriptors=1)
+                try:
+                    answer = self._answer(message, given, connection)
+                finally:
+                    ipc.close(given)
+                ipc.send(connection, answer, within=CALLER_SECONDS)
             except ConnectionLostError as error:
                 log.debug("a request to the runner was not answered: %s", error)
             except Exception as error:  # noqa: BLE001  one request must not end the others
                 log.error("unexpected %s in the runner: %s", type(error).__name__, one_line(str(error), 200))
 
-    def _answer(self, message: Message, given: Sequence[int]) -> Message:
+    def _answer(self, message: Message, given: Sequence[int], connection: socket.socket) -> Message:
         if ipc.is_of_other_release(message):
             return {"busy": "the service is of another release than the runner; restart both"}
         user, deadline = message.get("user"), message.get("deadline")
@@ -147,18 +170,24 @@ class Runner:
                 return {"busy": f"too many requests are served as {user} at the moment"}
             self._requests[user] += 1
         try:
-            return self._ask(user, message, given, time.monotonic() + left)
+            return self._ask(user, message, given, time.monotonic() + left, connection)
         finally:
             with self._changed:
                 self._requests -= Counter([user])
 
-    def _ask(self, user: str, message: Message, given: Sequence[int], until: float) -> Message:
+    def _ask(self, user: str, message: Message, given: Sequence[int], until: float, connection: socket.socket) -> Message:
         begun, sent = time.monotonic(), False
         program = None
         try:
             program = self._acquire(user, until)
             sent = True
             answer = program.ask(message, given, until - time.monotonic() + MARGIN_SECONDS)
+            if answer.get("waits") is True and message.get("verb") == "start":
+                message, left = _second_part(connection, answer, message)
+                begun, sent = time.monotonic(), not program.is_readable()  # the caller's time is not the program's
+                if not sent:
+                    raise ConnectionLostError("it did not wait for the job")
+                answer = program.ask(message, [], left + MARGIN_SECONDS)
         except ProgramStartError as error:
             log.error("nothing can be done as %s: %s", user, one_line(str(error), 300))
             return _refusal(f"the provider may not act as the account {user}")
@@ -168,7 +197,7 @@ class Runner:
             self._record_failure(user, program, begun)
             log.warning("the program that acts as %s gave no answer: %s", user, error)
             if not sent:
-                return {"busy": f"the program that acts as {user} did not start ({error})"}
+                return {"busy": f"the program that acts as {user} did nothing ({error})"}
             return {"unknown": f"it is unknown what was done as {user}: {error}"}
         if "refused" in answer:
             log.error("the program that acts as %s refuses: %s", user, one_line(str(answer["refused"]), 300))

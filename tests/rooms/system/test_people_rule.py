@@ -43,7 +43,7 @@ def test_a_file_says_names_floor_and_slurms_account(file: Path) -> None:
 def test_the_example_shows_the_defaults(file: Path) -> None:
     example = (Path(__file__).parents[3] / "etc" / "people.toml").read_text()
     file.write_text(re.sub(r"^#(?=\S|    )", "", example, flags=re.MULTILINE))
-    assert all(f"\n{key} = " in file.read_text() for key in PeopleRule._fields)
+    assert all(f"\n{key} = " in file.read_text() for key in PeopleRule.KEYS)
     assert read_rule(file) == PeopleRule()
 
 

@@ -24,13 +24,14 @@ from tests.support.runner_site import PATIENCE, Site
 from ucloud_slurm.errors import Forbidden, NotNow, Problem
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import Account, PeopleRule
+from ucloud_slurm.system.expiry import boot_clock
 from ucloud_slurm.system.files import NotARegularFileError
 from ucloud_slurm.system.ipc import Message
-from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, boot_clock
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError
 from ucloud_slurm.users import runner
-from ucloud_slurm.users.as_user import Operations
 from ucloud_slurm.users.files import ConflictPolicy, Place, Work
 from ucloud_slurm.users.impersonation import RunnerClient, RunnerUnavailableError
+from ucloud_slurm.users.operations import Operations
 from ucloud_slurm.users.runner import MOST_DESCRIPTORS, PROGRAMS_PER_USER, REQUESTS, REQUESTS_PER_USER, Runner, admits
 from ucloud_slurm.users.runner_files import RunnerFiles
 
@@ -91,6 +92,11 @@ HOSTILE = [
     "gives_a_folder",
     "gives_four",
     "gives_many",
+    "waits_and_dies",
+    "waits_and_has_ended",
+    "waits_and_stops",
+    "waits_always",
+    "waits_twice",
 ]
 
 
