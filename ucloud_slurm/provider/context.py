@@ -38,8 +38,9 @@ from ucloud_slurm.system import deadline
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.executor import FairExecutor
 from ucloud_slurm.ucloud.eras import ERAS, Era
-from ucloud_slurm.users.impersonation import Impersonation, OwnAccount, RunnerClient
+from ucloud_slurm.users.impersonation import Impersonation, RunnerClient
 from ucloud_slurm.users.mapping import Mapping, Table
+from ucloud_slurm.users.own_account import OwnAccount
 from ucloud_slurm.users.script import Script
 from ucloud_slurm.users.service import Service
 

@@ -23,7 +23,7 @@ from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import Account, PeopleRule, ineligible, read_rule, root_group
 from ucloud_slurm.users.operations import Operations
 
-IDLE_SECONDS = 75.0  # without a request, after which it ends
+IDLE_SECONDS = 330.0  # without a request, after which it ends: later than the runner gives it up
 MARGIN_SECONDS = 5.0  # for the runner to take a message
 
 _PR_SET_DUMPABLE = 4  # prctl(2)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ucloud_slurm.errors import Forbidden, NotNow, StorageFullError, one_line
-from ucloud_slurm.system import ipc, terminal
+from ucloud_slurm.system import ipc
 from ucloud_slurm.system.expiry import boot_clock
-from ucloud_slurm.system.files import NotARegularFileError, checked_file, make_folder, open_file, remove_folder
-from ucloud_slurm.system.process import Command, Started
+from ucloud_slurm.system.files import NotARegularFileError, checked_file
+from ucloud_slurm.system.process import Started
 from ucloud_slurm.system.terminal import RemoteTerminal, Terminal, TerminalError
 from ucloud_slurm.users import name_service
-from ucloud_slurm.users.preparation import OwnPreparation, Preparation
+from ucloud_slurm.users.preparation import Preparation
 
 CONNECT_SECONDS = 1.0
 QUICK_SECONDS = 5.0  # for what is not a command of Slurm
@@ -87,6 +87,12 @@ class Impersonation(Protocol):
         :param within: seconds after which its command does nothing more
         """
 
+    def wake(self) -> None:
+        """Has what acts as the user started, if there is room; does not wait for it.
+
+        :raises RunnerUnavailableError: the runner is away
+        """
+
     def open(self, path: str) -> int | None:
         """Opens a file of a job for reading and returns its descriptor; None if there is no such file.
 
@@ -110,33 +116,6 @@ class Impersonation(Protocol):
 
         :raises StorageFullError: it cannot be made
         """
-
-
-class OwnAccount:
-    """Impersonation as the account of this process. See :class:`Impersonation`."""
-
-    def prepare(self, folder: str, files: Mapping[str, str]) -> None:
-        make_folder(folder, files)
-
-    def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
-        return Command(argv, env)
-
-    def preparation(self, folder: str, files: Mapping[str, str], within: float) -> Preparation:
-        return OwnPreparation(folder, files)
-
-    def open(self, path: str) -> int | None:
-        return open_file(path)
-
-    def listen(self, folder: str) -> socket.socket | None:
-        """See :class:`Impersonation`. This process watches its own folders with one descriptor for all."""
-        return None
-
-    def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
-        return terminal.start(argv, env, cols, rows)
-
-    def self_test(self, folder: str) -> None:
-        make_folder(folder)
-        remove_folder(folder)
 
 
 class RunnerClient:
@@ -165,6 +144,9 @@ class RunnerClient:
         from ucloud_slurm.users.runner_command import RunnerPreparation
 
         return RunnerPreparation(self, folder, files, within)
+
+    def wake(self) -> None:
+        self.send("wake", QUICK_SECONDS, CONNECT_SECONDS).close()
 
     def open(self, path: str) -> int | None:
         ours, theirs = packets()

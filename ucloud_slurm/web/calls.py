@@ -26,6 +26,7 @@ from ucloud_slurm.ucloud.responses import (
 from ucloud_slurm.web import access, drives, files, reconcile, tasks, unsupported, utilization
 from ucloud_slurm.web.control import Extend, Resume, Suspend
 from ucloud_slurm.web.create import Create
+from ucloud_slurm.web.greeting import Greeter
 from ucloud_slurm.web.linking import Connecting
 from ucloud_slurm.web.routes import NOT_SUPPORTED, CallRegistry
 from ucloud_slurm.web.sessions import open_session
@@ -33,13 +34,29 @@ from ucloud_slurm.web.sessions import open_session
 ANSWER_SECONDS = 0.7  # after the deadline of a call, for what it writes before its answer
 OVERDUE_SECONDS = 0.2  # after that, another thread answers in place of one that does not
 CREATE = "calls.POST jobs"  # the endpoint in Flask's url_map
+# Those of calls that UCloud makes when it shows somebody a form, the machines or a session.
+SHOWN = frozenset(
+    f"calls.{call}"
+    for call in (
+        "GET jobs retrieveProducts",
+        "GET jobs retrieveUtilization",
+        "GET integration retrieveManifest",
+        "GET integration retrieveStatus",
+        "POST jobs interactiveSession",
+        "POST jobs requestDynamicParameters",
+    )
+)
 
 
 def declare(provider: Provider) -> CallRegistry:
     """The routes under ``/ucloud/<provider id>``."""
 
+    greeter = Greeter(provider)
+
     def authenticate() -> None:
         provider.tokens.verify(request.headers.get("Authorization"), provider.now())
+        if request.endpoint in SHOWN:
+            greeter.greet(acting_user(provider))
 
     within = provider.config.jobs.submit_within + ANSWER_SECONDS
     calls = CallRegistry(f"/ucloud/{provider.config.provider.id}", authenticate, within)

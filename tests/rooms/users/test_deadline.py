@@ -68,5 +68,5 @@ def test_what_is_past_its_deadline_does_not_begin(tmp_path: Path) -> None:
 def test_a_command_that_reads_nothing_of_its_input_says_why(tmp_path: Path) -> None:
     argv = sbatch(tmp_path, reads="echo no >&2; exit 3")
     command = WaitingCommand(argv, {}, boot_clock() + 20)
-    wait_until("it has ended", lambda: (tmp_path / "sbatch.pids").exists(), seconds=PATIENCE)
+    wait_until("it has ended", (tmp_path / "sbatch.pids").exists, seconds=PATIENCE)
     assert command.finish(b"#!/bin/sh\n" * 5, boot_clock() + 20) == (3, "", "no\n")

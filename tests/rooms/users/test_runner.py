@@ -24,6 +24,7 @@ from tests.support.runner_site import PATIENCE, Site
 from ucloud_slurm.errors import Forbidden, NotNow, Problem
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import Account, PeopleRule
+from ucloud_slurm.system.bulkhead import admits
 from ucloud_slurm.system.expiry import boot_clock
 from ucloud_slurm.system.files import NotARegularFileError
 from ucloud_slurm.system.ipc import Message
@@ -32,7 +33,7 @@ from ucloud_slurm.users import runner
 from ucloud_slurm.users.files import ConflictPolicy, Place, Work
 from ucloud_slurm.users.impersonation import RunnerClient, RunnerUnavailableError
 from ucloud_slurm.users.operations import Operations
-from ucloud_slurm.users.runner import MOST_DESCRIPTORS, PROGRAMS_PER_USER, REQUESTS, REQUESTS_PER_USER, Runner, admits
+from ucloud_slurm.users.runner import MOST_DESCRIPTORS, PROGRAMS_PER_USER, REQUESTS, REQUESTS_PER_USER, Runner
 from ucloud_slurm.users.runner_files import RunnerFiles
 
 FAILURES = (NotNow, Problem, NotARegularFileError, CommandMissingError, CommandTimeoutError)

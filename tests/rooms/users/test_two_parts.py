@@ -161,7 +161,7 @@ def test_the_callers_own_time_is_no_silence_of_the_program(site: Site) -> None:
 def asked(site: Site) -> Iterator[Callable[[Message], Message]]:
     """Ada's program without the runner."""
     ours, theirs = socket.socketpair()
-    with ours, theirs, subprocess.Popen([str(site.folder / "sudo"), "-n", "-u", "ada"], stdin=theirs):
+    with ours, theirs, subprocess.Popen([str(site.folder / "sudo"), "-n", "-u", "ada"], stdin=theirs.fileno()):
         theirs.close()
         ipc.receive(ours, 1024, within=PATIENCE)
 
