@@ -18,14 +18,13 @@ from tests.support.model import ModelSubmission
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.errors import StorageFullError
 from ucloud_slurm.provider.lookup import Lookup
-from ucloud_slurm.provider.preparation import StartedSubmission
-from ucloud_slurm.provider.submission import build, new_job
+from ucloud_slurm.provider.submission import StartedSubmission, build, new_job
 from ucloud_slurm.slurm.errors import SubmissionRefusedError
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sqlite import BUSY_SECONDS, StorageBusyError, Store
-from ucloud_slurm.users.preparation import OwnPreparation
+from ucloud_slurm.users.service import OwnPreparation
 from ucloud_slurm.web import bulk
 from ucloud_slurm.web.bulk import Bulk
 

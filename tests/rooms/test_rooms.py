@@ -219,5 +219,6 @@ def test_the_process_of_pyslurm_loads_little() -> None:
         "ucloud_slurm.slurm.pyslurm.child",
         "ucloud_slurm.system",
         "ucloud_slurm.system.ipc",
+        "ucloud_slurm.system.lean",
     }
     assert "pydantic" not in loaded

@@ -40,9 +40,8 @@ from ucloud_slurm.system.executor import FairExecutor
 from ucloud_slurm.ucloud.eras import ERAS, Era
 from ucloud_slurm.users.impersonation import Impersonation, RunnerClient
 from ucloud_slurm.users.mapping import Mapping, Table
-from ucloud_slurm.users.own_account import OwnAccount
 from ucloud_slurm.users.script import Script
-from ucloud_slurm.users.service import Service
+from ucloud_slurm.users.service import OwnAccount, Service
 
 if TYPE_CHECKING:
     from ucloud_slurm.ucloud.core import Core

@@ -8,12 +8,12 @@ import logging
 import secrets
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.errors import problem
-from ucloud_slurm.bridge.naming import LocalUser
+from ucloud_slurm.bridge.naming import SCRIPT_NAME, LocalUser
 from ucloud_slurm.bridge.script.build import batch_job
 from ucloud_slurm.bridge.script.resources import plan
 from ucloud_slurm.errors import CoreRefusedError, NotNow, Refused, StorageError, StorageFullError, one_line
@@ -22,13 +22,14 @@ from ucloud_slurm.provider.cancellation import cancel_duplicate
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.drives import roots_of_job
 from ucloud_slurm.provider.lookup import Lookup
-from ucloud_slurm.provider.preparation import StartedSubmission, begin
 from ucloud_slurm.provider.rendering import REQUEST_SECONDS, WORKER_SECONDS, render
 from ucloud_slurm.slurm.errors import OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
 from ucloud_slurm.slurm.identity import BuiltJob
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
+from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import RUNNER, SLURM, person
 from ucloud_slurm.store.job_rows import NewJob
+from ucloud_slurm.system.process import Preparation
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.users.impersonation import ImpersonationDeniedError, ImpersonationUnavailableError, RunnerUnavailableError
 from ucloud_slurm.users.mapping import Identity
@@ -167,6 +168,33 @@ def submit_accepted(provider: Provider, job_id: str, secret: str | None, submiss
     return None if attempt is None else conclude(provider, job_id, with_nonce(submission, secret, attempt), attempt, send_by)
 
 
+@dataclass(frozen=True, slots=True)
+class StartedSubmission:
+    """A submission that is not sent yet: Slurm's command loads meanwhile."""
+
+    pending: PendingSubmission
+    preparation: Preparation
+
+
+def start(provider: Provider, submission: Submission) -> StartedSubmission | None:
+    """Starts a submission; None where it cannot be started: :func:`conclude` tries again, and records why."""
+    with suppress(SchedulerUnavailableError, ImpersonationUnavailableError, ImpersonationDeniedError):
+        return _start(provider, submission)
+    return None
+
+
+def _start(provider: Provider, submission: Submission) -> StartedSubmission:
+    impersonation, within = provider.impersonation(submission.user), provider.config.slurm.timeout
+    preparation = impersonation.preparation(submission.folder, {SCRIPT_NAME: submission.script}, within)
+    return StartedSubmission(provider.scheduler.start(submission, preparation.start), preparation)
+
+
+def abandon(started: StartedSubmission | None) -> None:
+    """Releases a submission that has been started and is not to be sent."""
+    if started is not None:
+        started.pending.abandon()
+
+
 def conclude(
     provider: Provider,
     job_id: str,
@@ -259,14 +287,12 @@ def _record_failure(provider: Provider, user: str, error: NotNow) -> None:
 
 def _send(provider: Provider, submission: Submission, send_by: float, started: StartedSubmission | None) -> SlurmJobId | None:
     """Has the job's folder made and sends the job; None when the claim does not last for it."""
-    started = started or begin(provider, submission)
+    started = started or _start(provider, submission)
+    in_time = False
     try:
         started.preparation.ready()
         in_time = time.monotonic() <= send_by
-    except BaseException:
-        started.pending.abandon()
-        raise
-    if not in_time:
-        started.pending.abandon()
-        return None
-    return started.pending.send(provider.config.slurm.timeout)
+    finally:
+        if not in_time:
+            started.pending.abandon()
+    return started.pending.send(provider.config.slurm.timeout) if in_time else None

@@ -10,7 +10,7 @@ import os
 import stat
 
 from ucloud_slurm.errors import StorageFullError
-from ucloud_slurm.system.lean import suppress
+from ucloud_slurm.system.lean import Suppress
 
 TYPE_CHECKING = False  # what is imported loads slowly, and the program that acts as a user starts often
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def checked_file(descriptor: int, name: str, uid: int) -> int:
         reason = "is not a regular file of the job's user"
     except OSError as error:
         reason = f"cannot be opened ({error.strerror})"
-    with suppress(OSError):
+    with Suppress(OSError):
         os.close(descriptor)
     raise NotARegularFileError(f"{name} {reason}")
 
@@ -69,7 +69,7 @@ def read_small(opener: Callable[[], int | None], most: int) -> bytes | None:
     except OSError:
         return None
     finally:
-        with suppress(OSError):  # close(2): the descriptor is closed even so
+        with Suppress(OSError):  # close(2): the descriptor is closed even so
             os.close(descriptor)
 
 
@@ -146,9 +146,9 @@ class StagedFolder:
         """Removes the folder, if it is not in its place."""
         if not self._staged:
             return
-        with suppress(OSError):
+        with Suppress(OSError):
             for name in self._files:
-                with suppress(FileNotFoundError):
+                with Suppress(FileNotFoundError):
                     os.unlink(f"{self._staged}/{name}")
             os.rmdir(self._staged)
 

@@ -8,7 +8,7 @@ import sys
 import time
 
 from ucloud_slurm.errors import Misconfigured
-from ucloud_slurm.system.lean import from_json, suppress, to_json
+from ucloud_slurm.system.lean import Suppress, from_json, to_json
 
 TYPE_CHECKING = False  # what else is imported loads slowly, and the program that acts as a user starts often
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def receive_descriptor(channel: Channel) -> int | None:
 def close(descriptors: Sequence[int]) -> None:
     """Closes all of these descriptors, also when the close of one reports an error."""
     for descriptor in descriptors:
-        with suppress(OSError):
+        with Suppress(OSError):
             os.close(descriptor)
 
 
@@ -171,7 +171,7 @@ def peer_groups(connection: Channel) -> set[int]:
     Of a process with more than ``MOST_GROUPS`` only the first one.
     """
     groups = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)[8:]
-    with suppress(OSError):
+    with Suppress(OSError):
         groups += connection.getsockopt(_socket.SOL_SOCKET, SO_PEERGROUPS, 4 * MOST_GROUPS)
     return {int.from_bytes(groups[place : place + 4], sys.byteorder) for place in range(0, len(groups), 4)}
 

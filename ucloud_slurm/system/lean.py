@@ -59,7 +59,7 @@ def _unknown(value: object) -> object:
     raise TypeError(f"JSON has no {type(value).__name__}")
 
 
-class suppress:  # noqa: N801  the name of contextlib's
+class Suppress:
     """As contextlib.suppress."""
 
     def __init__(self, *errors: type[BaseException]) -> None:

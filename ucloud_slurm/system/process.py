@@ -39,6 +39,22 @@ class Start(Protocol):
         """
 
 
+class Preparation(Protocol):
+    """A job's folder, and the command that submits the job, as its user."""
+
+    def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
+        """Starts the command, which waits for its input; the folder may be made meanwhile.
+
+        :raises CommandMissingError: it could not be started
+        """
+
+    def ready(self) -> None:
+        """Returns when the folder is there, or will be before the command has its input.
+
+        :raises StorageFullError: it cannot be made or written
+        """
+
+
 class CommandMissingError(Exception):
     """The command is not there or may not be run; nothing happened."""
 

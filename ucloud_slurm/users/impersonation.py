@@ -11,10 +11,9 @@ from ucloud_slurm.errors import Forbidden, NotNow, StorageFullError, one_line
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.expiry import boot_clock
 from ucloud_slurm.system.files import NotARegularFileError, checked_file
-from ucloud_slurm.system.process import Started
+from ucloud_slurm.system.process import Preparation, Started
 from ucloud_slurm.system.terminal import RemoteTerminal, Terminal, TerminalError
 from ucloud_slurm.users import name_service
-from ucloud_slurm.users.preparation import Preparation
 
 CONNECT_SECONDS = 1.0
 QUICK_SECONDS = 5.0  # for what is not a command of Slurm

@@ -92,7 +92,7 @@ class RunnerCommand:
 
 
 class RunnerPreparation:
-    """See :class:`ucloud_slurm.users.preparation.Preparation`: one request for both, made at the start of the command."""
+    """See :class:`ucloud_slurm.system.process.Preparation`: one request for both, made at the start of the command."""
 
     def __init__(self, client: RunnerClient, folder: str, files: Mapping[str, str], within: float) -> None:
         self._client = client

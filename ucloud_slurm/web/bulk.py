@@ -13,13 +13,15 @@ from queue import Empty, SimpleQueue
 from ucloud_slurm.errors import Conflict, StorageError
 from ucloud_slurm.provider.cancellation import cancel
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.preparation import StartedSubmission, abandon, start
 from ucloud_slurm.provider.submission import (
     FolderError,
+    StartedSubmission,
     SubmissionOutcome,
+    abandon,
     conclude,
     lease,
     may_submit,
+    start,
     submit_accepted,
     with_nonce,
 )

@@ -9,9 +9,8 @@ from tests.sandbox.processes import find, wait_until
 from tests.support import hostile
 from tests.support.runner_site import PATIENCE, Site, sbatch, submit
 from ucloud_slurm.errors import NotNow
-from ucloud_slurm.system.expiry import boot_clock, end_at
+from ucloud_slurm.system.expiry import NotStartedError, WaitingCommand, boot_clock, end_at
 from ucloud_slurm.system.process import CommandTimeoutError
-from ucloud_slurm.system.waiting import NotStartedError, WaitingCommand
 
 SCRIPT = "#!/bin/sh\n" + "# a long script\n" * 30_000
 

@@ -18,12 +18,10 @@ from tests.support import hostile
 from tests.support.runner_site import PATIENCE, Site, sbatch
 from ucloud_slurm.errors import NotNow, StorageFullError
 from ucloud_slurm.system import ipc
-from ucloud_slurm.system.expiry import boot_clock
+from ucloud_slurm.system.expiry import NotStartedError, WaitingCommand, boot_clock
 from ucloud_slurm.system.ipc import Message
-from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Started
-from ucloud_slurm.system.waiting import NotStartedError, WaitingCommand
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Preparation, Started
 from ucloud_slurm.users import runner
-from ucloud_slurm.users.preparation import Preparation
 
 ENVIRONMENT = {"SLURM_CONF": "/etc/passwd"}
 SCRIPT = "#!/bin/sh\n"
@@ -52,7 +50,8 @@ def program(site: Site) -> int:
 
 
 def nothing_is_left(site: Site) -> None:
-    pids = [int(pid) for pid in (site.folder / "sbatch.pids").read_text().split()]
+    file = site.folder / "sbatch.pids"
+    pids = [int(pid) for pid in file.read_text().split()] if file.exists() else []
     wait_until("sbatch has ended", lambda: not any(alive(pid) for pid in pids), seconds=PATIENCE)
     wait_until("no folder is left", lambda: made(site) == [], seconds=PATIENCE)
     assert not (site.folder / "submitted").exists()

@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ READER, ACCOUNT = "Reader#0", "alice"
 COLD = 7
 """How often for each round a person's program is not there yet."""
 PATIENCE = 10.0
+MOMENT = 0.2
 
 
 def mapped(stage: Stage) -> None:
@@ -111,14 +113,15 @@ class _Mapped:
 
     @staticmethod
     def _wait_for_program(runner: int) -> None:
-        """Waits until the person's program does: it sleeps, and is the last of the processes that sudo has started."""
+        """Waits until the person's program has been started, and a moment more, in which it gets ready."""
 
         def waits() -> bool:
             process = find(runner)
             lines = [_line(each.pid) for each in with_descendants([process] if process else [])]
-            return any(b"-ISB" in line or b"\0-B\0" in line for line in lines)
+            return any(b"\0-B\0" in line for line in lines)
 
         wait_until("the person's program", waits, seconds=PATIENCE)
+        time.sleep(MOMENT)
 
 
 def _line(pid: int) -> bytes:
