@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.sandbox.bench.bulks import READERS, owners
 from tests.sandbox.bench.programs import Http, Timer
 from tests.sandbox.bench.rows import row
 from tests.sandbox.bench.stage import LOOPS, SCRIPT, Scene, Stage
@@ -14,8 +15,6 @@ from tests.sandbox.errors import SandboxError
 from tests.sandbox.processes import find, wait_until, with_descendants
 
 READER, ACCOUNT = "Reader#0", "alice"
-COLD = 7
-"""How often for each round a person's program is not there yet."""
 PATIENCE = 10.0
 MOMENT = 0.2
 
@@ -27,11 +26,12 @@ def mapped(stage: Stage) -> None:
     """
     if not stage.cluster.users:
         raise SandboxError("jobs of researchers need root")
+    stage.cluster.invite(READERS)
     jobs = stage.cluster.folder / "bench-jobs"
     jobs.mkdir(exist_ok=True)
     jobs.chmod(0o1777)  # the person's own folder is in here, and none in the home
     try:
-        with stage.scene("mapped", links={READER: ACCOUNT}, tables={"jobs": {"folder": f"{jobs}/{{user}}"}}) as scene:
+        with stage.scene("mapped", links=owners(), tables={"jobs": {"folder": f"{jobs}/{{user}}"}}) as scene:
             _Mapped(scene, jobs / ACCOUNT).measure()
     finally:
         shutil.rmtree(jobs)
@@ -57,8 +57,8 @@ class _Mapped:
         self._eight(http, timer)
         self._first(http, timer)
 
-    def _bodies(self, number: int) -> list[str]:
-        return self._scene.bodies(number, owners=(READER,))
+    def _bodies(self, number: int, owner: str = READER) -> list[str]:
+        return self._scene.bodies(number, owners=(owner,))
 
     def _bare(self, timer: Timer, times: int, loops: int = 1) -> Sequence[float]:
         return timer.run(self._argv, self._env, stdin=self._script, times=times, loops=loops).took
@@ -92,15 +92,15 @@ class _Mapped:
         site, core = self._scene.site, self._scene.core
         took: dict[bool, list[float]] = {True: [], False: []}
         bare: list[float] = []
-        for _ in range(self._sizes.rounds * COLD):
+        for person in owners():
             for form in (False, True):
                 runner = next(each for each in site.processes if b"runner" in _line(each.pid))
                 site.end(runner)
                 (site.folder / "runner.sock").unlink(missing_ok=True)
                 new = site.run_runner()
-                body = self._bodies(1)
+                body = self._bodies(1, person)
                 if form:
-                    core.call("GET", f"/ucloud/{core.provider}/jobs/retrieveProducts", user=READER)
+                    core.call("GET", f"/ucloud/{core.provider}/jobs/retrieveProducts", user=person)
                     self._wait_for_program(new.pid)
                 took[form] += http.post(body).took
                 bare += self._bare(timer, 1)
