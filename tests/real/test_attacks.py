@@ -16,7 +16,7 @@ from tests.sandbox.installation import Installation
 from tests.sandbox.processes import wait_until
 from tests.support.factories import application, job_data, parameter, text, var, word
 from tests.support.people import ALICE, People, people_site
-from ucloud_slurm.system.expiry import boot_clock
+from ucloud_slurm.system.lean import boot_clock
 
 pytestmark = pytest.mark.beside
 

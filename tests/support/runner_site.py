@@ -15,8 +15,8 @@ import pytest
 from tests.sandbox.processes import wait_until
 from tests.support import hostile
 from ucloud_slurm.system import ipc
-from ucloud_slurm.system.expiry import boot_clock
 from ucloud_slurm.system.ipc import Message
+from ucloud_slurm.system.lean import boot_clock
 from ucloud_slurm.users import impersonation, runner
 from ucloud_slurm.users.impersonation import RunnerClient
 from ucloud_slurm.users.runner import Runner

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from ucloud_slurm.errors import Forbidden, NotNow, StorageFullError, one_line
 from ucloud_slurm.system import ipc
-from ucloud_slurm.system.expiry import boot_clock
 from ucloud_slurm.system.files import NotARegularFileError, checked_file
+from ucloud_slurm.system.lean import boot_clock
 from ucloud_slurm.system.process import Preparation, Started
 from ucloud_slurm.system.terminal import RemoteTerminal, Terminal, TerminalError
 from ucloud_slurm.users import name_service

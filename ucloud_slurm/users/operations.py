@@ -8,8 +8,8 @@ import os
 from ucloud_slurm.errors import InvalidRequestError, Problem
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import Account, PeopleRule, slurm_distrust, user_environment
-from ucloud_slurm.system.expiry import EndedError, NotStartedError, WaitingCommand, boot_clock, end_at, end_no_more
 from ucloud_slurm.system.files import NotARegularFileError, StagedFolder, make_folder, open_file, remove_folder
+from ucloud_slurm.system.lean import EndedError, NotStartedError, WaitingCommand, boot_clock, end_at, end_no_more
 from ucloud_slurm.system.slurm_options import unaccepted
 
 TYPE_CHECKING = False

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.child import Child
-from ucloud_slurm.system.expiry import boot_clock
 from ucloud_slurm.system.ipc import ConnectionLostError, Message
+from ucloud_slurm.system.lean import boot_clock
 
 log = logging.getLogger(__name__)
 

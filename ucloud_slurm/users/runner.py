@@ -22,8 +22,8 @@ from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import read_rule
 from ucloud_slurm.system.bulkhead import admits
-from ucloud_slurm.system.expiry import boot_clock
 from ucloud_slurm.system.ipc import ConnectionLostError, Message
+from ucloud_slurm.system.lean import boot_clock
 from ucloud_slurm.users.program import CALLER_SECONDS, KEPT_SECONDS, LONGEST_SECONDS, Program, ProgramStartError, second_part
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ucloud_slurm.errors import StorageFullError, one_line
 from ucloud_slurm.system import ipc
-from ucloud_slurm.system.expiry import boot_clock
+from ucloud_slurm.system.lean import boot_clock
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Finished, Started
 from ucloud_slurm.users import impersonation
 from ucloud_slurm.users.impersonation import ImpersonationUnavailableError, RunnerClient, RunnerUnavailableError

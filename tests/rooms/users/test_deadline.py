@@ -9,7 +9,7 @@ from tests.sandbox.processes import find, wait_until
 from tests.support import hostile
 from tests.support.runner_site import PATIENCE, Site, sbatch, submit
 from ucloud_slurm.errors import NotNow
-from ucloud_slurm.system.expiry import NotStartedError, WaitingCommand, boot_clock, end_at
+from ucloud_slurm.system.lean import NotStartedError, WaitingCommand, boot_clock, end_at
 from ucloud_slurm.system.process import CommandTimeoutError
 
 SCRIPT = "#!/bin/sh\n" + "# a long script\n" * 30_000

@@ -25,9 +25,9 @@ from ucloud_slurm.errors import Forbidden, NotNow, Problem
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import Account, PeopleRule
 from ucloud_slurm.system.bulkhead import admits
-from ucloud_slurm.system.expiry import boot_clock
 from ucloud_slurm.system.files import NotARegularFileError
 from ucloud_slurm.system.ipc import Message
+from ucloud_slurm.system.lean import boot_clock
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError
 from ucloud_slurm.users import as_user, runner
 from ucloud_slurm.users.files import ConflictPolicy, Place, Work

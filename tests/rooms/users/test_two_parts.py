@@ -18,8 +18,8 @@ from tests.support import hostile
 from tests.support.runner_site import PATIENCE, Site, sbatch
 from ucloud_slurm.errors import NotNow, StorageFullError
 from ucloud_slurm.system import ipc
-from ucloud_slurm.system.expiry import NotStartedError, WaitingCommand, boot_clock
 from ucloud_slurm.system.ipc import Message
+from ucloud_slurm.system.lean import NotStartedError, WaitingCommand, boot_clock
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Preparation, Started
 from ucloud_slurm.users import runner
 
