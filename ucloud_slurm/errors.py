@@ -5,7 +5,11 @@ user reads. :class:`NotNow` says that Slurm or UCloud could not be asked, so tha
 :class:`Misconfigured` is for the administrator.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+TYPE_CHECKING = False  # typing loads slowly, and the program that acts as a user starts often
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Problem(Exception):

@@ -18,12 +18,13 @@ from tests.support.model import ModelSubmission
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.errors import StorageFullError
 from ucloud_slurm.provider.lookup import Lookup
-from ucloud_slurm.provider.submission import build, new_job
+from ucloud_slurm.provider.submission import StartedSubmission, build, new_job
 from ucloud_slurm.slurm.errors import SubmissionRefusedError
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sqlite import BUSY_SECONDS, StorageBusyError, Store
+from ucloud_slurm.users.service import OwnPreparation
 from ucloud_slurm.web import bulk
 from ucloud_slurm.web.bulk import Bulk
 
@@ -185,8 +186,8 @@ def test_nothing_of_a_request_begins_after_its_deadline(world: World, mocker: Mo
     late.submit()
     world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)  # what was started has been abandoned
     world.model.counts.clear()
-    pending = ModelSubmission(world.model, submission)
-    assert late._conclude("7", submission, 1, time.monotonic() + 60, pending) is None  # as of a task that came too late
+    started = StartedSubmission(ModelSubmission(world.model, submission), OwnPreparation(submission.folder, {}))
+    assert late._conclude("7", submission, 1, time.monotonic() + 60, started) is None  # as of a task that came too late
     assert (world.row("7").phase, world.model.jobs, world.model.counts["abandoned"]) == (JobPhase.ACCEPTED, [], 1)
 
 

@@ -152,7 +152,7 @@ def test_a_slurm_job_of_somebody_else_with_the_same_name_is_not_taken(world: Wor
 CRASHES = [
     "ucloud_slurm.store.jobs.Jobs.accept",
     "ucloud_slurm.store.jobs.Jobs.claim",
-    "ucloud_slurm.users.impersonation.make_folder",
+    "ucloud_slurm.users.service.make_folder",
     "tests.support.model.Model.submit",
     "ucloud_slurm.store.jobs.Jobs.submitted",
     "ucloud_slurm.store.jobs.Jobs.acknowledge",
@@ -251,6 +251,6 @@ def test_a_folder_that_fails_when_another_attempt_is_under_way_refuses_nothing(w
         assert world.provider.jobs.claim(["7"], world.clock(), world.clock() + 60) == {"7": 2}
         raise StorageFullError("stale file handle")
 
-    mocker.patch("ucloud_slurm.users.impersonation.make_folder", late)
+    mocker.patch("ucloud_slurm.users.service.make_folder", late)
     assert create(world, job_data("7"))[0] == 200
     assert (world.row("7").phase, world.row("7").attempts) == (JobPhase.SUBMITTING, 2)

@@ -101,7 +101,28 @@ def test_the_program_holds_the_modules_that_it_imports_and_no_other(installed: P
     ours = {name for name in loaded if name.startswith("ucloud_slurm")}
     assert {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in sources} >= ours
     assert not {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names - {"ucloud_slurm", "__main__", "org"}
-    assert not loaded & {"dataclasses", "pathlib", "inspect", "site", "tomllib"}, "it starts often, and they load slowly"
+
+
+# Whatever else it would load costs each first call of a person: enum and re alone as much as Python itself.
+LOADED = {
+    *("_abc", "_codecs", "_collections_abc", "_ctypes", "_frozen_importlib", "_frozen_importlib_external", "_imp", "_io"),
+    *("_json", "_signal", "_socket", "_stat", "_thread", "_warnings", "_weakref", "abc", "builtins", "codecs", "encodings"),
+    *("encodings.aliases", "encodings.utf_8", "errno", "fcntl", "genericpath", "grp", "io", "marshal", "os", "os.path"),
+    *("posix", "posixpath", "pwd", "resource", "select", "stat", "sys", "time", "zipimport", "__future__", "__main__"),
+}
+OURS = {
+    *("ucloud_slurm", "ucloud_slurm.errors", "ucloud_slurm.system", "ucloud_slurm.users"),
+    *(f"ucloud_slurm.system.{name}" for name in ("accounts", "files", "ipc", "lean", "ownership", "slurm_options")),
+    *(f"ucloud_slurm.users.{name}" for name in ("as_user", "operations")),
+}
+
+
+def test_a_start_loads_so_much_and_no_more(installed: Path) -> None:
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import ucloud_slurm.users.as_user; print(*sys.modules)"
+    argv = [str(installed.parent / "python3"), "-I", "-S", "-B", "-c", code, str(installed)]
+    loaded = set(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split())
+    assert loaded - LOADED - OURS == set()
+    assert "-I -S -B -c" in installed.read_bytes().split(b"\n")[1].decode()
 
 
 def test_a_module_that_imports_a_package_makes_no_program(tmp_path: Path) -> None:

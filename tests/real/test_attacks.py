@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.attack.inputs import FIELDS, FOLDERS, LINES, LOGS, NO_MESSAGES, OWNERS, RUN, TEXTS, WRONG
+from tests.sandbox.attack.inputs import FIELDS, FOLDERS, LINES, LOGS, NO_MESSAGES, OWNERS, START, TEXTS, WRONG
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.installation import Installation
 from tests.sandbox.processes import wait_until
 from tests.support.factories import application, job_data, parameter, text, var, word
 from tests.support.people import ALICE, People, people_site
-from ucloud_slurm.system.process import boot_clock
+from ucloud_slurm.system.lean import boot_clock
 
 pytestmark = pytest.mark.beside
 
@@ -185,7 +185,9 @@ def test_the_runner_does_nothing_that_is_not_in_its_one_form(people: People) -> 
     own = people.site.folder / "config.toml"
     before = set(people.squeue("--states=all", "--format=%i"))
     for wrong in WRONG:
-        message = RUN | {"user": "alice", "conf": str(people.cluster.conf), "deadline": boot_clock() + 5} | wrong
+        soon = boot_clock() + 5
+        right = {"user": "alice", "conf": str(people.cluster.conf), "deadline": soon, "ends": soon}
+        message = START | right | wrong
         told = json.dumps(message).replace("{own}", str(own)).replace("{home}", pwd.getpwnam("alice").pw_dir)
         done = people.as_service("/usr/bin/python3", "-c", ASK, str(people.site.folder / "runner.sock"), told)
         assert done.stdout, (wrong, done.stderr)

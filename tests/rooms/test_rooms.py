@@ -61,6 +61,7 @@ STANDARD_LIBRARY_ONLY = (
     "users/file_jobs.py",
     "users/file_verbs.py",
     "users/folder_shell.py",
+    "users/operations.py",
     "users/pump.py",
     "slurm/pyslurm/child.py",
     "provider/rendering_child.py",
@@ -218,5 +219,6 @@ def test_the_process_of_pyslurm_loads_little() -> None:
         "ucloud_slurm.slurm.pyslurm.child",
         "ucloud_slurm.system",
         "ucloud_slurm.system.ipc",
+        "ucloud_slurm.system.lean",
     }
     assert "pydantic" not in loaded

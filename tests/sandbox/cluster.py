@@ -218,8 +218,10 @@ class Cluster:
         :raises SandboxError: when one cannot be made
         """
         self._accounts.make([Wanted(name, groups=(GROUP,)) for name in names])
-        lines = [f"add user {name} Account=proj-b DefaultAccount=proj-b" for name in names]
-        self.run("sacctmgr", "-i", stdin="\n".join(lines) + "\n")
+        known = set(self.run("sacctmgr", "--noheader", "--parsable2", "show", "user", "format=user").split())
+        lines = [f"add user {name} Account=proj-b DefaultAccount=proj-b\n" for name in names if name not in known]
+        if lines:  # it refuses those that are there
+            self.run("sacctmgr", "-i", stdin="".join(lines))
 
     def sql(self, statement: str) -> str:
         """Run SQL as the database's superuser; give rows as lines, fields separated by tabs.

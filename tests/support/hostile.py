@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.support.lingering import send_lingering
 from ucloud_slurm.system import beneath, ipc
 from ucloud_slurm.system.accounts import Account, PeopleRule
-from ucloud_slurm.users.as_user import Operations
+from ucloud_slurm.users.operations import Operations
 
 SUDO = f"""#!{sys.executable}
 import sys
@@ -27,6 +27,7 @@ main(sys.argv[3], Path(__file__).parent)
 """
 
 Channel = socket.socket
+WAITS = b'{"waits": true}'
 ANSWER = b'{"found": true, "status": 0, "output": "1", "errors": ""}'
 
 
@@ -185,6 +186,43 @@ def silent(channel: Channel, _user: str, _: int) -> None:
     time.sleep(600)
 
 
+def waits_and_dies(channel: Channel, user: str, _: int) -> None:
+    """Says that the job can be sent, and ends when it is."""
+    _hello(channel, user)
+    _request(channel)
+    channel.sendall(_framed(WAITS))
+    _request(channel)
+
+
+def waits_and_has_ended(channel: Channel, user: str, _: int) -> None:
+    _hello(channel, user)
+    _request(channel)
+    channel.sendall(_framed(WAITS))
+
+
+def waits_and_stops(channel: Channel, user: str, _: int) -> None:
+    _hello(channel, user)
+    _request(channel)
+    channel.sendall(_framed(WAITS))
+    _stop()
+
+
+def waits_always(channel: Channel, user: str, _: int) -> None:
+    """Says of every request, also of the second part, that it waits."""
+    _hello(channel, user)
+    while True:
+        _request(channel)
+        channel.sendall(_framed(WAITS))
+
+
+def waits_twice(channel: Channel, user: str, _: int) -> None:
+    """Sends its answer to the second part before that."""
+    _hello(channel, user)
+    _request(channel)
+    channel.sendall(_framed(WAITS) + _framed(ANSWER))
+    _request(channel)
+
+
 def stays(_channel: Channel, _user: str, _: int) -> None:
     time.sleep(600)
 
@@ -267,6 +305,11 @@ BEHAVIOURS: dict[str, Callable[[Channel, str, int], None]] = {
         stops_amid_answer,
         stops_after_answer,
         prints_without_end,
+        waits_and_dies,
+        waits_and_has_ended,
+        waits_and_stops,
+        waits_always,
+        waits_twice,
     )
 } | {
     "gives_nothing": gives(list),

@@ -16,7 +16,7 @@ from tests.sandbox.processes import wait_until
 from tests.support import hostile
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.ipc import Message
-from ucloud_slurm.system.process import boot_clock
+from ucloud_slurm.system.lean import boot_clock
 from ucloud_slurm.users import impersonation, runner
 from ucloud_slurm.users.impersonation import RunnerClient
 from ucloud_slurm.users.runner import Runner
@@ -45,6 +45,27 @@ class Site:
             message = {"user": user, "verb": "trial", "folder": str(self.folder / user), "deadline": boot_clock() + within}
             ipc.send(channel, message, within=5.0)
             return ipc.receive(channel, 65536, within=PATIENCE)[0]
+
+
+def sbatch(folder: Path, *, reads: str = "", after: str = "") -> list[str]:
+    """A stand-in for sbatch that submits what it reads, if that is anything.
+
+    :param reads: what it does before it reads its input
+    :param after: what it does before it submits
+    """
+    command = folder / "sbatch"
+    read = f"cat > {folder}/read; [ -s {folder}/read ] || {{ touch {folder}/empty; exit 1; }}"
+    command.write_text(
+        f"#!/bin/sh\necho $$ >> {folder}/sbatch.pids\n{reads}\n{read}\n{after}\nmv {folder}/read {folder}/submitted\necho 1\n"
+    )
+    command.chmod(0o755)
+    return [str(command), "--parsable"]
+
+
+def submit(site: Site, script: str, within: float, *, reads: str = "", after: str = "") -> str:
+    """Has ada's program submit with that stand-in; returns what it printed."""
+    argv = sbatch(site.folder, reads=reads, after=after)
+    return site.client("ada").start(argv, {"SLURM_CONF": "/etc/passwd"}).finish(script, within).output
 
 
 @contextmanager

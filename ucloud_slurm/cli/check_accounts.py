@@ -17,9 +17,10 @@ from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.accounts import ROOT_GROUPS, RULE_FILE, own_account, read_rule, wider
 from ucloud_slurm.system.ownership import distrust
 from ucloud_slurm.users import bundle, service
-from ucloud_slurm.users.impersonation import Impersonation, ImpersonationDeniedError, OwnAccount, RunnerClient
+from ucloud_slurm.users.impersonation import Impersonation, ImpersonationDeniedError, RunnerClient
 from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member, personal_account
 from ucloud_slurm.users.script import Script
+from ucloud_slurm.users.service import OwnAccount
 
 MOST_NAMED = 10  # users with a problem that are named; the others are counted
 

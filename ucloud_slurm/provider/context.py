@@ -35,10 +35,10 @@ from ucloud_slurm.system import deadline
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.executor import FairExecutor
 from ucloud_slurm.ucloud.eras import ERAS, Era
-from ucloud_slurm.users.impersonation import Impersonation, OwnAccount, RunnerClient
+from ucloud_slurm.users.impersonation import Impersonation, RunnerClient
 from ucloud_slurm.users.mapping import Mapping, Table
 from ucloud_slurm.users.script import Script
-from ucloud_slurm.users.service import Service
+from ucloud_slurm.users.service import OwnAccount, Service
 
 if TYPE_CHECKING:
     from ucloud_slurm.store.codes import Codes

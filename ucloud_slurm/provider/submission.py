@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from ucloud_slurm.bridge import naming
@@ -29,6 +29,7 @@ from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import RUNNER, SLURM, person
 from ucloud_slurm.store.job_rows import NewJob
+from ucloud_slurm.system.process import Preparation
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.users.impersonation import ImpersonationDeniedError, ImpersonationUnavailableError, RunnerUnavailableError
 from ucloud_slurm.users.mapping import Identity
@@ -167,20 +168,31 @@ def submit_accepted(provider: Provider, job_id: str, secret: str | None, submiss
     return None if attempt is None else conclude(provider, job_id, with_nonce(submission, secret, attempt), attempt, send_by)
 
 
-def start(provider: Provider, submission: Submission) -> PendingSubmission | None:
-    """Starts a submission that is not sent yet: Slurm's command loads meanwhile.
+@dataclass(frozen=True, slots=True)
+class StartedSubmission:
+    """A submission that is not sent yet: Slurm's command loads meanwhile."""
 
-    :returns: None where it cannot be started; :func:`conclude` tries again, and records why
-    """
+    pending: PendingSubmission
+    preparation: Preparation
+
+
+def start(provider: Provider, submission: Submission) -> StartedSubmission | None:
+    """Starts a submission; None where it cannot be started: :func:`conclude` tries again, and records why."""
     with suppress(SchedulerUnavailableError, ImpersonationUnavailableError, ImpersonationDeniedError):
-        return provider.scheduler.start(submission, provider.impersonation(submission.user).start)
+        return _start(provider, submission)
     return None
 
 
-def abandon(pending: PendingSubmission | None) -> None:
+def _start(provider: Provider, submission: Submission) -> StartedSubmission:
+    impersonation, within = provider.impersonation(submission.user), provider.config.slurm.timeout
+    preparation = impersonation.preparation(submission.folder, {SCRIPT_NAME: submission.script}, within)
+    return StartedSubmission(provider.scheduler.start(submission, preparation.start), preparation)
+
+
+def abandon(started: StartedSubmission | None) -> None:
     """Releases a submission that has been started and is not to be sent."""
-    if pending is not None:
-        pending.abandon()
+    if started is not None:
+        started.pending.abandon()
 
 
 def conclude(
@@ -189,7 +201,7 @@ def conclude(
     submission: Submission,
     attempt: int,
     send_by: float,
-    pending: PendingSubmission | None = None,
+    started: StartedSubmission | None = None,
     *,
     acknowledge: bool = False,
 ) -> SubmissionOutcome:
@@ -197,14 +209,14 @@ def conclude(
 
     :param attempt: number of the claimed attempt; the outcome is recorded only while no later one has begun
     :param send_by: when the claim would not last for Slurm's answer any more (:func:`lease`)
-    :param pending: the submission, where it has been started
+    :param started: the submission, where it has been
     :param acknowledge: its create is answered with success once Slurm has the job
     :raises FolderError: nothing was submitted, and the claim is released
     :raises StorageError: the outcome could not be recorded; the job is looked up by its name later
     """
     jobs, user = provider.jobs, submission.user
     try:
-        slurm_id = _send(provider, submission, send_by, pending)
+        slurm_id = _send(provider, submission, send_by, started)
     except StorageFullError as error:
         jobs.release_claim([job_id], attempt)
         raise FolderError(error.why) from None
@@ -273,17 +285,14 @@ def _record_failure(provider: Provider, user: str, error: NotNow) -> None:
         breaker.record_failure(SLURM, str(error), now)
 
 
-def _send(provider: Provider, submission: Submission, send_by: float, pending: PendingSubmission | None) -> SlurmJobId | None:
-    """Prepares the job's folder and sends the job; None when the claim does not last for it."""
-    impersonation = provider.impersonation(submission.user)
-    pending = pending or provider.scheduler.start(submission, impersonation.start)
+def _send(provider: Provider, submission: Submission, send_by: float, started: StartedSubmission | None) -> SlurmJobId | None:
+    """Has the job's folder made and sends the job; None when the claim does not last for it."""
+    started = started or _start(provider, submission)
+    in_time = False
     try:
-        impersonation.prepare(submission.folder, {SCRIPT_NAME: submission.script})
+        started.preparation.ready()
         in_time = time.monotonic() <= send_by
-    except BaseException:
-        pending.abandon()
-        raise
-    if not in_time:
-        pending.abandon()
-        return None
-    return pending.send(provider.config.slurm.timeout)
+    finally:
+        if not in_time:
+            started.pending.abandon()
+    return started.pending.send(provider.config.slurm.timeout) if in_time else None

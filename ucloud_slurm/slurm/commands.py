@@ -30,8 +30,8 @@ from ucloud_slurm.slurm.records import (
 )
 from ucloud_slurm.slurm.sbatch import Sbatch, options
 from ucloud_slurm.slurm.scheduler import PendingSubmission
-from ucloud_slurm.system.accounts import own_account
-from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Finished, Start, run, user_environment
+from ucloud_slurm.system.accounts import own_account, user_environment
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Finished, Start, run
 
 IDS_PER_SACCT = 1000
 

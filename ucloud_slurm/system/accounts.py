@@ -4,17 +4,20 @@ The rule is a file that only root can write. It is not in /etc/ucloud-slurm, whi
 program that acts as a person reads it as that person.
 """
 
+from __future__ import annotations
+
 import grp
 import os
 import pwd
-import re
-from collections.abc import Collection, Sequence
-from functools import cache
-from typing import Any, NamedTuple
 
 from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.system.ownership import Distrust, distrust
 from ucloud_slurm.system.slurm_options import is_plugin_option
+
+TYPE_CHECKING = False  # re, typing and dataclasses load slowly, and the program that acts as a user starts often
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from typing import Any
 
 RULE_FILE = "/etc/ucloud-slurm-people.toml"
 RULE_BYTES = 65536
@@ -30,22 +33,26 @@ ROOT_GROUPS = (
     *("disk", "kmem", "shadow"),
 )
 
-# sudo and Slurm read such a text as a uid, a group, an option or several names; it would be a part of a path, too.
-_NO_NAME = re.compile(r"[0-9]*|[-+#%~!.].*|.*[\s/,:=].*", re.DOTALL)
+# sudo and Slurm read a text with one of these as a group, an option or several names; it would be a part of a path, too.
+_NO_BEGIN, _NOWHERE = "-+#%~!.", "/,:="
+
+_group_ids: dict[str, int | None] = {}  # of names that hosts do not have a name service answers slowly; numbers do not change
 
 
-# Tuples: the program that acts as a user starts often, and dataclasses loads slowly.
-class Account(NamedTuple):
+class Account:
     """An account of this host (passwd(5))."""
 
-    name: str
-    uid: int
-    gid: int
-    shell: str
-    home: str
+    __slots__ = ("gid", "home", "name", "shell", "uid")
+
+    def __init__(self, name: str, uid: int, gid: int, shell: str, home: str) -> None:
+        self.name = name
+        self.uid = uid
+        self.gid = gid
+        self.shell = shell
+        self.home = home
 
 
-class PeopleRule(NamedTuple):
+class PeopleRule:
     """The rule about people.
 
     :ivar names: regular expressions, all of which the name of a user matches
@@ -55,20 +62,38 @@ class PeopleRule(NamedTuple):
     :ivar plugin_options: options of sbatch that a site may add, besides those that :mod:`slurm_options` lists
     """
 
-    names: tuple[str, ...] = (NAMES,)
-    uid_floor: int = FLOOR
-    slurm_user: str = "slurm"
-    refused_groups: tuple[str, ...] = ROOT_GROUPS
-    plugin_options: tuple[str, ...] = ()
+    KEYS = ("names", "uid_floor", "slurm_user", "refused_groups", "plugin_options")
+    __slots__ = KEYS
+
+    def __init__(
+        self,
+        names: tuple[str, ...] = (NAMES,),
+        uid_floor: int = FLOOR,
+        slurm_user: str = "slurm",
+        refused_groups: tuple[str, ...] = ROOT_GROUPS,
+        plugin_options: tuple[str, ...] = (),
+    ) -> None:
+        self.names = names
+        self.uid_floor = uid_floor
+        self.slurm_user = slurm_user
+        self.refused_groups = refused_groups
+        self.plugin_options = plugin_options
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PeopleRule) and all(getattr(self, key) == getattr(other, key) for key in self.KEYS)
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, key) for key in self.KEYS))
 
     def allows_name(self, name: str) -> bool:
         """Whether an account of that name can be a user's, as far as the name says."""
-        return is_name(name) and all(re.fullmatch(pattern, name) for pattern in self.names)
+        return is_name(name) and all(_matches(pattern, name) for pattern in self.names)
 
-    def narrowed(self, names: str | None, uid_floor: int | None) -> "PeopleRule":
+    def narrowed(self, names: str | None, uid_floor: int | None) -> PeopleRule:
         """The rule with further conditions; None for no condition."""
         patterns = self.names if names is None else (*self.names, names)
-        return self._replace(names=patterns, uid_floor=max(self.uid_floor, uid_floor or 0))
+        floor = max(self.uid_floor, uid_floor or 0)
+        return PeopleRule(patterns, floor, self.slurm_user, self.refused_groups, self.plugin_options)
 
     def owns_slurm(self, uid: int) -> bool:
         """Whether Slurm's files may belong to the account with that uid: a system account, or ``slurm_user``."""
@@ -106,9 +131,11 @@ def read_rule(path: str | os.PathLike[str] | None = None) -> PeopleRule:
 
 
 def _rule(data: dict[str, Any]) -> PeopleRule:
-    unknown = sorted(data.keys() - {*PeopleRule._fields})
+    import re
+
+    unknown = sorted(data.keys() - {*PeopleRule.KEYS})
     if unknown:
-        raise ValueError(f"{unknown[0]} is not a key that exists; there are {', '.join(PeopleRule._fields)}")
+        raise ValueError(f"{unknown[0]} is not a key that exists; there are {', '.join(PeopleRule.KEYS)}")
     rule = PeopleRule()
     names, floor, owner = data.get("names", NAMES), data.get("uid_floor", rule.uid_floor), data.get("slurm_user", "slurm")
     try:
@@ -131,7 +158,20 @@ def _rule(data: dict[str, Any]) -> PeopleRule:
 
 def is_name(text: str) -> bool:
     """Whether a text is read as the name of an account wherever it is used, whatever the rule allows."""
-    return len(text) <= MAX_NAME_CHARACTERS and text.isprintable() and not _NO_NAME.fullmatch(text)
+    if not text.strip("0123456789") or len(text) > MAX_NAME_CHARACTERS or not text.isprintable():
+        return False
+    return text[0] not in _NO_BEGIN and not any(each in _NOWHERE or each.isspace() for each in text)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Whether a name matches a regular expression. That of every host is not given to re, which loads slowly."""
+    if pattern != NAMES:
+        import re
+
+        return re.fullmatch(pattern, name) is not None
+    plain = name.removesuffix("$")
+    usual = (each.isalnum() or each == "_" or (place > 0 and each in ".@+-\\") for place, each in enumerate(plain))
+    return plain != "" and plain.isascii() and all(usual)
 
 
 def root_group(gids: Collection[int], rule: PeopleRule) -> str | None:
@@ -153,12 +193,13 @@ def _group_name(gid: int) -> str | None:
         return None
 
 
-@cache  # of names that hosts do not have a name service answers slowly, and numbers of groups do not change
 def _gid(name: str) -> int | None:
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        return None
+    if name not in _group_ids:
+        try:
+            _group_ids[name] = grp.getgrnam(name).gr_gid
+        except KeyError:
+            _group_ids[name] = None
+    return _group_ids[name]
 
 
 def ineligible(account: Account, rule: PeopleRule, *, own_uid: int) -> str | None:
@@ -193,7 +234,7 @@ _EXAMPLES = (
 
 def wider(rule: PeopleRule, names: str, examples: Sequence[str] = _EXAMPLES) -> str | None:
     """An example of a name that a pattern allows and the rule does not; None if none is found."""
-    return next((each for each in examples if re.fullmatch(names, each) and not rule.allows_name(each)), None)
+    return next((each for each in examples if _matches(names, each) and not rule.allows_name(each)), None)
 
 
 def slurm_distrust(path: str | os.PathLike[str], rule: PeopleRule, caller: int) -> Distrust | None:
@@ -208,3 +249,13 @@ def slurm_distrust(path: str | os.PathLike[str], rule: PeopleRule, caller: int) 
 def own_account() -> str:
     """The name of the account that this process runs as."""
     return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def user_environment(name: str, home: str, shell: str, folder: str | os.PathLike[str]) -> dict[str, str]:
+    """The environment of a command that a user runs, and of the jobs that it submits. No login profile is run for it.
+
+    :param folder: that of the command, with others that scripts call
+    """
+    usual = ("/usr/local/bin", "/usr/bin", "/bin")
+    path = usual if str(folder) in usual else (str(folder), *usual)
+    return {"PATH": ":".join(path), "HOME": home, "USER": name, "LOGNAME": name, "SHELL": shell, "LANG": "C.UTF-8"}

@@ -19,6 +19,15 @@ STUCK_SECONDS = 5.0  # a call that has run for so long may never return; a progr
 T = TypeVar("T")
 
 
+def admits(own: int, own_most: int, every: int, most: int) -> bool:
+    """Whether a user may have one more of something, of which half is for users who have none.
+
+    :param own: how many the user has
+    :param every: how many all have
+    """
+    return every < most and (own == 0 or (own < own_most and every < most // 2))
+
+
 class StuckError(NotNow):
     """Earlier calls of the account do not return, or too many wait; this one has not begun."""
 

@@ -3,13 +3,18 @@
 The owner of a job's folder can put anything in it: a link to a secret, a pipe that blocks its reader, a device.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
-from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from ucloud_slurm.errors import StorageFullError
+from ucloud_slurm.system.lean import Suppress
+
+TYPE_CHECKING = False  # what is imported loads slowly, and the program that acts as a user starts often
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 class NotARegularFileError(Exception):
@@ -42,7 +47,7 @@ def checked_file(descriptor: int, name: str, uid: int) -> int:
         reason = "is not a regular file of the job's user"
     except OSError as error:
         reason = f"cannot be opened ({error.strerror})"
-    with suppress(OSError):
+    with Suppress(OSError):
         os.close(descriptor)
     raise NotARegularFileError(f"{name} {reason}")
 
@@ -64,19 +69,23 @@ def read_small(opener: Callable[[], int | None], most: int) -> bytes | None:
     except OSError:
         return None
     finally:
-        with suppress(OSError):  # close(2): the descriptor is closed even so
+        with Suppress(OSError):  # close(2): the descriptor is closed even so
             os.close(descriptor)
 
 
-def make_folder(path: str, files: Mapping[str, str] | None = None, *, home: str | None = None) -> None:
+def make_folder(
+    path: str, files: Mapping[str, str] | None = None, *, home: str | None = None, shown: str | None = None
+) -> None:
     """Makes a job's folder, mode 0700, and writes files into it, mode 0600.
 
     An existing folder must belong to this process's user and be no symbolic link; nothing is written through a link.
 
     :param files: contents by name
     :param home: of the researcher whose own storage it is, who reads what to do; None: it is the provider's
+    :param shown: the path that is named instead, where something is wrong
     :raises StorageFullError: no space, no quota, or no permission
     """
+    shown = shown or path
     try:
         try:
             os.mkdir(path, 0o700)
@@ -87,18 +96,61 @@ def make_folder(path: str, files: Mapping[str, str] | None = None, *, home: str 
             os.makedirs(path, 0o700, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise StorageFullError(_why(f"The job's folder {path} cannot be made", error, path, home)) from None
+        raise StorageFullError(_why(f"The job's folder {shown} cannot be made", error, path, home)) from None
     try:
         if os.fstat(descriptor).st_uid != os.geteuid():
             other = OSError(errno.EEXIST, "it belongs to another user")
-            raise StorageFullError(_why(f"The job's folder {path} cannot be used", other, path, home))
+            raise StorageFullError(_why(f"The job's folder {shown} cannot be used", other, path, home))
         os.fchmod(descriptor, 0o700)
         for name, text in (files or {}).items():
             _write(descriptor, name, text)
     except OSError as error:
-        raise StorageFullError(_why(f"The job's folder {path} cannot be written", error, path, home)) from None
+        raise StorageFullError(_why(f"The job's folder {shown} cannot be written", error, path, home)) from None
     finally:
         os.close(descriptor)
+
+
+class StagedFolder:
+    """A job's folder that is made with its files, and is not in its place yet.
+
+    It is beside its place, under a name of its own, so that whoever gives it up removes nothing of anybody else's: another
+    request may make the folder of the same job at the same time.
+    """
+
+    def __init__(self, path: str, files: Mapping[str, str], home: str) -> None:
+        """See :func:`make_folder`.
+
+        :raises StorageFullError: it cannot be made
+        """
+        self._path, self._files, self._home = path, files, home
+        folder, name = os.path.split(path)
+        self._staged = f"{folder}/.{name}.{os.urandom(6).hex()}"
+        try:
+            make_folder(self._staged, files, home=home, shown=path)
+        except BaseException:
+            self.discard()
+            raise
+
+    def place(self) -> None:
+        """Puts the folder into its place; into one that is there, only the files.
+
+        :raises StorageFullError: it cannot be put there
+        """
+        try:
+            os.rename(self._staged, self._path)
+            self._staged = ""
+        except OSError:  # there is one, or something else, which is looked at
+            make_folder(self._path, self._files, home=self._home)
+
+    def discard(self) -> None:
+        """Removes the folder, if it is not in its place."""
+        if not self._staged:
+            return
+        with Suppress(OSError):
+            for name in self._files:
+                with Suppress(FileNotFoundError):
+                    os.unlink(f"{self._staged}/{name}")
+            os.rmdir(self._staged)
 
 
 def remove_folder(path: str) -> None:

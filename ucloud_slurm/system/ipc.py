@@ -1,29 +1,34 @@
 """Messages between processes of a host: JSON objects behind their length, with open descriptors (unix(7))."""
 
-import array
-import json
+from __future__ import annotations
+
+import _socket
 import os
-import socket
-import struct
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.system.lean import Suppress, from_json, to_json
 
+TYPE_CHECKING = False  # what else is imported loads slowly, and the program that acts as a user starts often
 if TYPE_CHECKING:
-    from pathlib import Path  # it loads slowly, and the program that acts as a user starts often
+    import socket
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from typing import Any, TypeAlias
+
+    Message: TypeAlias = "dict[str, Any]"
+    Channel: TypeAlias = "_socket.socket"
+else:
+    Message, Channel = dict, _socket.socket
 
 LARGEST_BYTES = 16 * 1024 * 1024  # of a message: a script may have 4 MiB, and JSON writes some characters in six
-FORM = 3  # of the requests and answers of the runner and of users' programs: raised when they change
+FORM = 4  # of the requests and answers of the runner and of users' programs: raised when they change
 BACKLOG = 64  # connections that wait with the kernel
-SO_PEERGROUPS = getattr(socket, "SO_PEERGROUPS", 59)  # Python has no name for it
+SO_PEERGROUPS = getattr(_socket, "SO_PEERGROUPS", 59)  # Python has no name for it
 MOST_GROUPS = 256  # Python's getsockopt returns 1024 bytes at most
-_LENGTH = struct.Struct("!I")
-
-Message = dict[str, Any]
+_LENGTH_BYTES = 4
+_NUMBER_BYTES = 4  # of a descriptor
 
 
 class ConnectionLostError(Exception):
@@ -43,7 +48,7 @@ class TooSlowError(MessageError):
     """The other side did not send a whole message in time."""
 
 
-def send(channel: socket.socket, message: Message, descriptors: Sequence[int] = (), *, within: float) -> None:
+def send(channel: Channel, message: Message, descriptors: Sequence[int] = (), *, within: float) -> None:
     """Sends a message. The receiver gets copies of the descriptors; the sender's stay open.
 
     :param within: seconds
@@ -51,11 +56,11 @@ def send(channel: socket.socket, message: Message, descriptors: Sequence[int] = 
     """
     until = time.monotonic() + within
     try:
-        data = json.dumps(message).encode()
+        data = to_json(message).encode()
         channel.settimeout(max(within, 0.001))
-        rest = memoryview(_LENGTH.pack(len(data)) + data)
+        rest = memoryview(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
         if descriptors:
-            rest = rest[socket.send_fds(channel, [rest], list(descriptors)) :]
+            rest = rest[_send_some(channel, rest, descriptors) :]
         while rest:
             channel.settimeout(max(until - time.monotonic(), 0.001))
             rest = rest[channel.send(rest) :]
@@ -65,7 +70,7 @@ def send(channel: socket.socket, message: Message, descriptors: Sequence[int] = 
         raise ConnectionLostError(f"the message cannot be written ({error})") from None
 
 
-def receive(channel: socket.socket, most: int, *, within: float | None, descriptors: int = 0) -> tuple[Message, list[int]]:
+def receive(channel: Channel, most: int, *, within: float | None, descriptors: int = 0) -> tuple[Message, list[int]]:
     """Receives a message and the descriptors that come with it, which are the caller's to close.
 
     :param most: bytes that it may have
@@ -77,10 +82,10 @@ def receive(channel: socket.socket, most: int, *, within: float | None, descript
     until = None if within is None else time.monotonic() + within
     received: list[int] = []
     try:
-        (length,) = _LENGTH.unpack(_read(channel, _LENGTH.size, until, received, descriptors))
+        length = int.from_bytes(_read(channel, _LENGTH_BYTES, until, received, descriptors), "big")
         if length > most:
             raise MessageError(f"the message is too long ({length} bytes)")
-        message = json.loads(_read(channel, length, until, received, descriptors))
+        message = from_json(_read(channel, length, until, received, descriptors).decode())
         if not isinstance(message, dict):
             raise MessageError("the message cannot be read (it is no object)")
     except BaseException as error:
@@ -96,12 +101,7 @@ def receive(channel: socket.socket, most: int, *, within: float | None, descript
 
 
 def serve(
-    channel: socket.socket,
-    answer: Callable[[Message, Sequence[int]], Message],
-    *,
-    waits: float,
-    sends: float,
-    descriptors: int = 0,
+    channel: Channel, answer: Callable[[Message, Sequence[int]], Message], *, waits: float, sends: float, descriptors: int = 0
 ) -> None:
     """Receives one message and sends its answer.
 
@@ -119,7 +119,7 @@ def serve(
     send(channel, reply, within=sends)
 
 
-def take(channel: socket.socket, size: int, flags: int = 0) -> bytes:
+def take(channel: Channel, size: int, flags: int = 0) -> bytes:
     """Receives what comes without descriptors. What comes with some is left there, until the socket is closed.
 
     The kernel would close them in this call, which may take as long as their sender likes (socket(7): SO_LINGER). So
@@ -127,19 +127,27 @@ def take(channel: socket.socket, size: int, flags: int = 0) -> bytes:
 
     :raises MessageError: descriptors have come
     """
-    data, _, result, _ = channel.recvmsg(size, 0, flags | socket.MSG_PEEK)
-    if result & socket.MSG_CTRUNC:
+    data, _, result, _ = channel.recvmsg(size, 0, flags | _socket.MSG_PEEK)
+    if result & _socket.MSG_CTRUNC:
         raise MessageError("more descriptors came than are accepted")
     return channel.recv(len(data), flags) if data else b""
 
 
-def receive_descriptor(channel: socket.socket) -> int | None:
+def send_descriptor(channel: Channel, descriptor: int) -> None:
+    """Sends one descriptor on a socket of packets (:func:`receive_descriptor`).
+
+    :raises OSError: it cannot be sent
+    """
+    _send_some(channel, b".", [descriptor])
+
+
+def receive_descriptor(channel: Channel) -> int | None:
     """The one descriptor that has arrived on a socket of packets, which is the caller's to close; never waits.
 
     :returns: None where none has arrived, or more than one
     """
     try:
-        _, received = _receive_some(channel, 1, 1, socket.MSG_DONTWAIT)
+        _, received = _receive_some(channel, 1, 1, _socket.MSG_DONTWAIT)
     except (MessageError, OSError):
         return None
     return received[0] if received else None
@@ -148,32 +156,34 @@ def receive_descriptor(channel: socket.socket) -> int | None:
 def close(descriptors: Sequence[int]) -> None:
     """Closes all of these descriptors, also when the close of one reports an error."""
     for descriptor in descriptors:
-        with suppress(OSError):
+        with Suppress(OSError):
             os.close(descriptor)
 
 
-def peer(connection: socket.socket) -> int:
+def peer(connection: Channel) -> int:
     """The uid of the process at the other end of a local socket, as the kernel knows it (unix(7): SO_PEERCRED)."""
-    return int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
+    return int.from_bytes(connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
 
 
-def peer_groups(connection: socket.socket) -> set[int]:
+def peer_groups(connection: Channel) -> set[int]:
     """The groups of the process at the other end of a local socket (unix(7): SO_PEERCRED, SO_PEERGROUPS).
 
     Of a process with more than ``MOST_GROUPS`` only the first one.
     """
-    groups = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[8:]
-    with suppress(OSError):
-        groups += connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * MOST_GROUPS)
-    return {group for (group,) in struct.iter_unpack("=I", groups)}
+    groups = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)[8:]
+    with Suppress(OSError):
+        groups += connection.getsockopt(_socket.SOL_SOCKET, SO_PEERGROUPS, 4 * MOST_GROUPS)
+    return {int.from_bytes(groups[place : place + 4], sys.byteorder) for place in range(0, len(groups), 4)}
 
 
-def listener(path: "Path", mode: int) -> socket.socket:
+def listener(path: Path, mode: int) -> socket.socket:
     """The listening socket that systemd passes (sd_listen_fds(3)), else one that is made here.
 
     :param mode: permissions of the socket: who may connect
     :raises Misconfigured: it cannot be made
     """
+    import socket
+
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
         return socket.socket(fileno=3)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -193,7 +203,7 @@ def listener(path: "Path", mode: int) -> socket.socket:
     return made
 
 
-def _read(channel: socket.socket, length: int, until: float | None, received: list[int], descriptors: int) -> bytes:
+def _read(channel: Channel, length: int, until: float | None, received: list[int], descriptors: int) -> bytes:
     data = bytearray()
     while len(data) < length:
         channel.settimeout(None if until is None else max(until - time.monotonic(), 0.001))
@@ -206,14 +216,21 @@ def _read(channel: socket.socket, length: int, until: float | None, received: li
     return bytes(data)
 
 
-def _receive_some(channel: socket.socket, size: int, most: int, flags: int = 0) -> tuple[bytes, list[int]]:
+def _send_some(channel: Channel, data: bytes | memoryview, descriptors: Sequence[int]) -> int:
+    numbers = b"".join(each.to_bytes(_NUMBER_BYTES, sys.byteorder) for each in descriptors)
+    return channel.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, numbers)])
+
+
+def _receive_some(channel: Channel, size: int, most: int, flags: int = 0) -> tuple[bytes, list[int]]:
     """Receives once, with at most so many descriptors. The kernel closes what is beyond them, without a flush."""
-    numbers = array.array("i")
-    piece, control, result, _ = channel.recvmsg(size, socket.CMSG_LEN(most * numbers.itemsize), flags | socket.MSG_CMSG_CLOEXEC)
+    numbers: list[int] = []
+    room = _socket.CMSG_LEN(most * _NUMBER_BYTES)
+    piece, control, result, _ = channel.recvmsg(size, room, flags | _socket.MSG_CMSG_CLOEXEC)
     for level, kind, data in control:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
-    if result & socket.MSG_CTRUNC or len(numbers) > most:
+        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+            whole = range(0, len(data) - len(data) % _NUMBER_BYTES, _NUMBER_BYTES)
+            numbers += (int.from_bytes(data[place : place + _NUMBER_BYTES], sys.byteorder) for place in whole)
+    if result & _socket.MSG_CTRUNC or len(numbers) > most:
         close(numbers)
         raise MessageError("more descriptors came than are accepted")
-    return piece, numbers.tolist()
+    return piece, numbers

@@ -1,21 +1,39 @@
 """Whether a file can be changed only by accounts that are trusted with it: the file, its folders, and links to them."""
 
+from __future__ import annotations
+
 import errno
 import os
 import pwd
 import stat
-from collections.abc import Callable, Iterator
-from shlex import quote
-from typing import NamedTuple
+
+TYPE_CHECKING = False  # what else is imported loads slowly, and the program that acts as a user starts often
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 MOST_LINKS = 40  # path_resolution(7)
 
 
-class Distrust(NamedTuple):
-    """Why a file is not trusted, and the command that repairs it."""
+class Distrust:
+    """Why a file is not trusted, and the command that repairs it.
 
-    why: str
-    repair: str
+    :ivar why: a sentence
+    """
+
+    __slots__ = ("_path", "_words", "why")
+
+    def __init__(self, why: str, words: str, path: str) -> None:
+        """The command is words and a path."""
+        self.why = why
+        self._words = words
+        self._path = path
+
+    @property
+    def repair(self) -> str:
+        """The command."""
+        from shlex import quote
+
+        return f"{self._words} {quote(self._path)}"
 
 
 def distrust(path: str | os.PathLike[str], trusted: Callable[[int], bool], owners: str) -> Distrust | None:
@@ -30,12 +48,12 @@ def distrust(path: str | os.PathLike[str], trusted: Callable[[int], bool], owner
             status = os.lstat(place)
             if not trusted(status.st_uid):
                 owner = f"{place} belongs to {_name(status.st_uid)}, and should belong to {owners}"
-                return Distrust(owner, f"chown -h root {quote(place)}")
+                return Distrust(owner, "chown -h root", place)
             sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
             if status.st_mode & 0o022 and not sticky and not stat.S_ISLNK(status.st_mode):
-                return Distrust(f"{place} can be changed by others than its owner", f"chmod go-w {quote(place)}")
+                return Distrust(f"{place} can be changed by others than its owner", "chmod go-w", place)
     except OSError as error:
-        return Distrust(f"{path} cannot be used ({error.strerror})", f"ls -l {quote(os.fspath(path))}")
+        return Distrust(f"{path} cannot be used ({error.strerror})", "ls -l", os.fspath(path))
     return None
 
 

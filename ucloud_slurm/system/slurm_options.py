@@ -4,8 +4,11 @@ sbatch accepts the beginning of a name as the name, so that only a list of what 
 program that acts as a user passes no other.
 """
 
-import re
-from collections.abc import Collection
+from __future__ import annotations
+
+TYPE_CHECKING = False  # what is imported loads slowly, and the program that acts as a user starts often
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 def _names(text: str) -> frozenset[str]:
@@ -41,6 +44,8 @@ OWNED = (_WITH_VALUE | _WITHOUT_VALUE - SITE) | _names(
 
 def is_plugin_option(name: str) -> bool:
     """Whether a text can name an option of sbatch that is not listed here: no option that is listed begins with it."""
+    import re
+
     return bool(re.fullmatch(r"[a-z][a-z0-9-]*", name)) and begun(name) is None
 
 

@@ -1,7 +1,7 @@
 """The file that sudo starts as a user: a shell script of one line, and behind it a zip archive of the modules it needs.
 
 Nothing else in the Python that is beside it counts: no site-packages, no .pth file, no variable, no folder of the
-caller's (python(1): -I, -S). The archive has each module as source and compiled by the Python that makes the file
+caller's (python(1): -I, -S, -B). The archive has each module as source and compiled by the Python that makes the file
 (zipimport takes what fits). setup.py makes the file, and two files that are made alike are the same, byte for byte.
 """
 
@@ -21,7 +21,7 @@ ROOT = "ucloud_slurm.users.as_user"
 # sudo starts it by its whole path, so that $0 is one; without one, nothing is found. -c loads less than a zip archive
 # that is called as a script.
 _PRELUDE = f"""#!/bin/sh
-exec "${{0%/*}}/python3" -I -S -c 'import sys; sys.argv[:1] = (); sys.path.insert(0, sys.argv[0])
+exec "${{0%/*}}/python3" -I -S -B -c 'import sys; sys.argv[:1] = (); sys.path.insert(0, sys.argv[0])
 from {ROOT} import main
 main()' "$0" "$@"
 exit

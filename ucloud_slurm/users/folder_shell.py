@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from ucloud_slurm.system import beneath, terminal
-from ucloud_slurm.system.process import user_environment
+from ucloud_slurm.system.accounts import user_environment
 from ucloud_slurm.system.trees import opened
 from ucloud_slurm.users import pump
 

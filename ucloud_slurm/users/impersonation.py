@@ -3,14 +3,15 @@
 import os
 import pwd
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from ucloud_slurm.errors import Forbidden, NotNow, StorageFullError, one_line
-from ucloud_slurm.system import ipc, terminal
-from ucloud_slurm.system.files import NotARegularFileError, checked_file, make_folder, open_file, remove_folder
-from ucloud_slurm.system.process import Command, CommandMissingError, CommandTimeoutError, Finished, Started, boot_clock
+from ucloud_slurm.system import ipc
+from ucloud_slurm.system.files import NotARegularFileError, checked_file
+from ucloud_slurm.system.lean import boot_clock
+from ucloud_slurm.system.process import Preparation, Started
 from ucloud_slurm.system.terminal import RemoteTerminal, Terminal, TerminalError
 from ucloud_slurm.users import name_service
 
@@ -78,6 +79,19 @@ class Impersonation(Protocol):
         :raises CommandMissingError: it could not be started
         """
 
+    def preparation(self, folder: str, files: Mapping[str, str], within: float) -> Preparation:
+        """What comes before a job is sent. Nothing is done yet.
+
+        :param files: that its folder is made with
+        :param within: seconds after which its command does nothing more
+        """
+
+    def wake(self) -> None:
+        """Has what acts as the user started, if there is room; does not wait for it.
+
+        :raises RunnerUnavailableError: the runner is away
+        """
+
     def open(self, path: str) -> int | None:
         """Opens a file of a job for reading and returns its descriptor; None if there is no such file.
 
@@ -103,30 +117,6 @@ class Impersonation(Protocol):
         """
 
 
-class OwnAccount:
-    """Impersonation as the account of this process. See :class:`Impersonation`."""
-
-    def prepare(self, folder: str, files: Mapping[str, str]) -> None:
-        make_folder(folder, files)
-
-    def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
-        return Command(argv, env)
-
-    def open(self, path: str) -> int | None:
-        return open_file(path)
-
-    def listen(self, folder: str) -> socket.socket | None:
-        """See :class:`Impersonation`. This process watches its own folders with one descriptor for all."""
-        return None
-
-    def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
-        return terminal.start(argv, env, cols, rows)
-
-    def self_test(self, folder: str) -> None:
-        make_folder(folder)
-        remove_folder(folder)
-
-
 class RunnerClient:
     """Impersonation as another user through the runner's socket. See :class:`Impersonation`.
 
@@ -144,8 +134,18 @@ class RunnerClient:
         self._simple("trial", folder=folder)
 
     def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
-        """See :class:`Impersonation`. The runner starts the command with its input, not before."""
-        return _RunnerCommand(self.ask, argv, env["SLURM_CONF"])
+        """See :class:`Impersonation`. The runner starts the command when its input comes, not before."""
+        from ucloud_slurm.users.runner_command import RunnerCommand
+
+        return RunnerCommand(self, argv, env["SLURM_CONF"])
+
+    def preparation(self, folder: str, files: Mapping[str, str], within: float) -> Preparation:
+        from ucloud_slurm.users.runner_command import RunnerPreparation
+
+        return RunnerPreparation(self, folder, files, within)
+
+    def wake(self) -> None:
+        self.send("wake", QUICK_SECONDS, CONNECT_SECONDS).close()
 
     def open(self, path: str) -> int | None:
         ours, theirs = packets()
@@ -226,20 +226,43 @@ class RunnerClient:
         :raises ImpersonationDeniedError: nothing was done, and a retry is of no use
         """
         latest = within + (MARGIN_SECONDS if margin is None else margin)
-        message = {"form": ipc.FORM, "user": self._user, "verb": verb, "deadline": boot_clock() + within, **arguments}
         try:
-            with connect(self._runner) as channel:
-                try:
-                    ipc.send(channel, message, [] if theirs is None else [theirs.fileno()], within=min(QUICK_SECONDS, latest))
-                except ipc.ConnectionLostError as error:
-                    raise RunnerUnavailableError(f"the runner did not take the request ({error})") from None
-                try:
-                    answer, _ = ipc.receive(channel, ipc.LARGEST_BYTES, within=latest)
-                except ipc.ConnectionLostError as error:
-                    return {"unknown": f"the runner gave no answer ({error})"}
+            with self.send(verb, within, min(QUICK_SECONDS, latest), theirs, **arguments) as channel:
+                return self.receive(channel, latest)
         finally:
             if theirs is not None:
                 theirs.close()
+
+    def send(
+        self, verb: str, within: float, sends: float, theirs: socket.socket | None = None, **arguments: Any
+    ) -> socket.socket:
+        """Sends a request.
+
+        :param within: see :meth:`ask`, likewise the others
+        :param sends: seconds until the runner must have taken it
+        :returns: the connection on which the answer comes
+        :raises RunnerUnavailableError: nothing was done
+        """
+        message = {"form": ipc.FORM, "user": self._user, "verb": verb, "deadline": boot_clock() + within, **arguments}
+        channel = connect(self._runner)
+        try:
+            ipc.send(channel, message, [] if theirs is None else [theirs.fileno()], within=sends)
+        except BaseException as error:
+            channel.close()
+            if not isinstance(error, ipc.ConnectionLostError):
+                raise
+            raise RunnerUnavailableError(f"the runner did not take the request ({error})") from None
+        return channel
+
+    def receive(self, channel: socket.socket, within: float) -> dict[str, Any]:
+        """The answer to a request; see :meth:`ask`.
+
+        :param within: seconds until it must be there
+        """
+        try:
+            answer, _ = ipc.receive(channel, ipc.LARGEST_BYTES, within=within)
+        except ipc.ConnectionLostError as error:
+            return {"unknown": f"the runner gave no answer ({error})"}
         if "refused" in answer and answer.get("form") != ipc.FORM:
             raise ImpersonationUnavailableError("the runner is of another release; restart ucloud-slurm-runner.service")
         if "refused" in answer:
@@ -253,25 +276,3 @@ class RunnerClient:
 def packets() -> tuple[socket.socket, socket.socket]:
     """Two ends: this process keeps the first, and reads and writes it with MSG_DONTWAIT only."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-
-class _RunnerCommand:
-    """A command that the runner runs as the user. Of the environment only ``SLURM_CONF`` is passed on."""
-
-    def __init__(self, ask: Callable[..., dict[str, Any]], argv: Sequence[str], conf: str) -> None:
-        self._ask = ask
-        self._argv = argv
-        self._conf = conf
-
-    def finish(self, stdin: str, timeout: float) -> Finished:
-        command, *arguments = self._argv
-        answer = self._ask("run", timeout, command=command, arguments=arguments, conf=self._conf, stdin=stdin)
-        if "missing" in answer:
-            raise CommandMissingError(one_line(str(answer["missing"]), 200))
-        status, output, errors = answer.get("status"), answer.get("output"), answer.get("errors")
-        if "unknown" in answer or not isinstance(status, int):
-            raise CommandTimeoutError(one_line(str(answer.get("unknown", "the answer cannot be read")), 200))
-        return Finished(status, str(output), str(errors))
-
-    def kill(self) -> None:
-        """See :meth:`ucloud_slurm.system.process.Started.kill`. Nothing has been started."""

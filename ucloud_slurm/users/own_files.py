@@ -9,7 +9,7 @@ from typing import Any
 
 from ucloud_slurm.errors import InvalidRequestError, Refused
 from ucloud_slurm.system import ipc
-from ucloud_slurm.system.process import boot_clock
+from ucloud_slurm.system.lean import boot_clock
 from ucloud_slurm.users import file_verbs
 from ucloud_slurm.users.asked_files import Answer, AskedFiles
 from ucloud_slurm.users.pump import Begin

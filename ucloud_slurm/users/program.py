@@ -1,5 +1,7 @@
 """One running ``ucloud-slurm-as-user``, as the runner sees it: it acts as a user, who can have it do and say anything."""
 
+import logging
+import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -9,8 +11,13 @@ from pathlib import Path
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.child import Child
 from ucloud_slurm.system.ipc import ConnectionLostError, Message
+from ucloud_slurm.system.lean import boot_clock
 
-REUSE_SECONDS = 45.0  # that an idle program is used again; it ends by itself a little later
+log = logging.getLogger(__name__)
+
+KEPT_SECONDS = 300.0  # that an idle program is kept while there is room; it ends by itself a little later
+CALLER_SECONDS = 5.0  # for a caller of the runner to send its request, and to take the answer
+LONGEST_SECONDS = 1000.0  # that a request may take
 START_SECONDS = 10.0  # until a program must say who it is
 HELLO_BYTES = 1024
 ANSWER_BYTES = 1024 * 1024  # of an answer: its user could have it say anything
@@ -50,7 +57,7 @@ class Program(Child):
         :raises ConnectionLostError: it says nothing
         """
         try:
-            hello, _ = ipc.receive(self.channel, HELLO_BYTES, within=within)
+            hello, _ = ipc.receive(self.channel, HELLO_BYTES, within=min(within, START_SECONDS))
         except ConnectionLostError:
             if printed := self.errors(ERRORS_BYTES).strip():
                 raise ProgramStartError(printed) from None
@@ -81,9 +88,29 @@ class Program(Child):
         self.resume()
         return super().has_ended() and not (self._closing and self._closing.is_alive())
 
-    def is_usable(self) -> bool:
+    def is_usable(self, kept: float = KEPT_SECONDS) -> bool:
         """Whether it still waits for requests, as far as can be seen.
 
         A stopped sudo keeps the channel open although its command may have been killed.
+
+        :param kept: seconds for which it may have been idle
         """
-        return not self.is_readable() and not self.is_stopped() and time.monotonic() - self.idle_since < REUSE_SECONDS
+        return not self.is_readable() and not self.is_stopped() and time.monotonic() - self.idle_since < kept
+
+
+def second_part(connection: socket.socket, answer: Message, first: Message) -> tuple[Message, float]:
+    """Has the caller decide about a submission that has been started; one who has gone has given it up.
+
+    :param answer: to the first part
+    :returns: the second part, and the seconds that it may take
+    """
+    ends = first.get("ends")
+    latest = ends if isinstance(ends, (int, float)) and ends <= boot_clock() + LONGEST_SECONDS else 0.0
+    try:
+        ipc.send(connection, answer, within=CALLER_SECONDS)
+        second, _ = ipc.receive(connection, ipc.LARGEST_BYTES, within=latest - boot_clock())
+        if second.get("verb") == "go":
+            return second, latest - boot_clock()
+    except ConnectionLostError as error:
+        log.debug("a submission was given up: %s", error)
+    return {"form": ipc.FORM, "verb": "drop", "deadline": boot_clock() + CALLER_SECONDS}, CALLER_SECONDS

@@ -5,7 +5,6 @@ process holds one of these and one end of a socket of packets, and ends when the
 to nobody who waits for it, so that it outlives the program that made it, and the runner.
 """
 
-import ctypes
 import os
 import select
 import socket
@@ -120,6 +119,8 @@ def copy_changes(channel: socket.socket, changes: int) -> None:
 
 
 def _inotify(folder: str) -> int:
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     changes: int = libc.inotify_init1(os.O_CLOEXEC)
     what = _IN_MODIFY | _IN_MOVED_TO | _IN_CREATE | _IN_ONLYDIR | _IN_DONT_FOLLOW

@@ -21,19 +21,20 @@ from pathlib import Path
 from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import read_rule
+from ucloud_slurm.system.bulkhead import admits
 from ucloud_slurm.system.ipc import ConnectionLostError, Message
-from ucloud_slurm.system.process import boot_clock
-from ucloud_slurm.users.program import START_SECONDS, Program, ProgramStartError
+from ucloud_slurm.system.lean import boot_clock
+from ucloud_slurm.users.program import CALLER_SECONDS, KEPT_SECONDS, LONGEST_SECONDS, Program, ProgramStartError, second_part
 
 log = logging.getLogger(__name__)
 
 PROGRAMS_PER_USER = 4  # also of those that do not end
 PROGRAMS = 64  # in all; each takes about 10 MiB
+ROOMY = PROGRAMS // 2  # with fewer, idle ones are kept for long, and some are started before they are needed
+IDLE_SECONDS = 45.0  # for which others are kept
 REQUESTS_PER_USER = 16
 REQUESTS = 160  # that are served at a time
-CALLER_SECONDS = 5.0  # for a caller to send its request, and to take the answer
 MARGIN_SECONDS = 3.0  # that a program has beyond the deadline of a request
-LONGEST_SECONDS = 1000.0  # that a request may take
 SILENCE_SECONDS = 2.0  # after which a request without an answer counts as silence of the user's programs
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 15.0, 600.0  # for which a user's silent programs are not asked
 WAIT_SECONDS = 0.5  # between two looks whether a program has ended
@@ -54,15 +55,6 @@ class _Silence:
 
     since: float
     until: float
-
-
-def admits(own: int, own_most: int, every: int, most: int) -> bool:
-    """Whether a user may have one more of something, of which half is for users who have none.
-
-    :param own: how many the user has
-    :param every: how many all have
-    """
-    return every < most and (own == 0 or (own < own_most and every < most // 2))
 
 
 def _refusal(why: str) -> Message:
@@ -115,13 +107,18 @@ class Runner:
                 if caller != os.geteuid():
                     log.warning("the runner refused a request of the account with uid %d", caller)
                     return
-                ipc.serve(connection, self._answer, waits=CALLER_SECONDS, sends=CALLER_SECONDS, descriptors=1)
+                message, given = ipc.receive(connection, ipc.LARGEST_BYTES, within=CALLER_SECONDS, descriptors=1)
+                try:
+                    answer = self._answer(message, given, connection)
+                finally:
+                    ipc.close(given)
+                ipc.send(connection, answer, within=CALLER_SECONDS)
             except ConnectionLostError as error:
                 log.debug("a request to the runner was not answered: %s", error)
             except Exception as error:  # noqa: BLE001  one request must not end the others
                 log.error("unexpected %s in the runner: %s", type(error).__name__, one_line(str(error), 200))
 
-    def _answer(self, message: Message, given: Sequence[int]) -> Message:
+    def _answer(self, message: Message, given: Sequence[int], connection: socket.socket) -> Message:
         if ipc.is_of_other_release(message):
             return {"busy": "the service is of another release than the runner; restart both"}
         user, deadline = message.get("user"), message.get("deadline")
@@ -147,18 +144,28 @@ class Runner:
                 return {"busy": f"too many requests are served as {user} at the moment"}
             self._requests[user] += 1
         try:
-            return self._ask(user, message, given, time.monotonic() + left)
+            return self._ask(user, message, given, time.monotonic() + left, connection)
         finally:
             with self._changed:
                 self._requests -= Counter([user])
 
-    def _ask(self, user: str, message: Message, given: Sequence[int], until: float) -> Message:
+    def _ask(self, user: str, message: Message, given: Sequence[int], until: float, connection: socket.socket) -> Message:
         begun, sent = time.monotonic(), False
         program = None
         try:
+            if message.get("verb") == "wake":
+                if self._may_wake(user):
+                    self._release(self._started(user, until))
+                return {}
             program = self._acquire(user, until)
             sent = True
             answer = program.ask(message, given, until - time.monotonic() + MARGIN_SECONDS)
+            if answer.get("waits") is True and message.get("verb") == "start":
+                message, left = second_part(connection, answer, message)
+                begun, sent = time.monotonic(), not program.is_readable()  # the caller's time is not the program's
+                if not sent:
+                    raise ConnectionLostError("it did not wait for the job")
+                answer = program.ask(message, [], left + MARGIN_SECONDS)
         except ProgramStartError as error:
             log.error("nothing can be done as %s: %s", user, one_line(str(error), 300))
             return _refusal(f"the provider may not act as the account {user}")
@@ -168,16 +175,29 @@ class Runner:
             self._record_failure(user, program, begun)
             log.warning("the program that acts as %s gave no answer: %s", user, error)
             if not sent:
-                return {"busy": f"the program that acts as {user} did not start ({error})"}
+                return {"busy": f"the program that acts as {user} did nothing ({error})"}
             return {"unknown": f"it is unknown what was done as {user}: {error}"}
         if "refused" in answer:
             log.error("the program that acts as %s refuses: %s", user, one_line(str(answer["refused"]), 300))
-        with self._changed:
-            self._silent.pop(user, None)
-            program.idle_since = time.monotonic()
-            self._idle.setdefault(user, []).append(program)
-            self._changed.notify_all()
+        self._release(program)
         return answer
+
+    def _release(self, program: "Program") -> None:
+        """A program has answered and waits for requests."""
+        with self._changed:
+            self._silent.pop(program.user, None)
+            program.idle_since = time.monotonic()
+            self._idle.setdefault(program.user, []).append(program)
+            self._changed.notify_all()
+
+    def _may_wake(self, user: str) -> bool:
+        """Whether a program is started before it is needed, which then counts; it takes the place of none."""
+        with self._changed:
+            self._reap(user)
+            if self._programs[user] or user in self._closed or self._programs.total() >= ROOMY:
+                return False
+            self._programs[user] += 1
+        return True
 
     def _record_failure(self, user: str, program: "Program | None", begun: float) -> None:
         now = time.monotonic()
@@ -205,6 +225,10 @@ class Runner:
                 if left <= 0 or not self._programs[user]:
                     raise TooManyError
                 self._changed.wait(min(left, WAIT_SECONDS))
+        return self._started(user, until)
+
+    def _started(self, user: str, until: float) -> "Program":
+        """A new program, which has been counted."""
         try:
             self.sudo_calls += 1
             program = Program(user, self._sudo, self._program)
@@ -213,7 +237,7 @@ class Runner:
                 self._uncount(user)
             raise
         try:
-            program.greet(min(START_SECONDS, until - time.monotonic() + MARGIN_SECONDS))
+            program.greet(until - time.monotonic() + MARGIN_SECONDS)
         except BaseException:
             with self._changed:
                 self._discard(program)
@@ -255,9 +279,10 @@ class Runner:
             return
         self._pruned_at = now
         with self._changed:
+            idle = KEPT_SECONDS if self._programs.total() <= ROOMY else IDLE_SECONDS
             for user, waiting in list(self._idle.items()):
                 for program in list(waiting):
-                    if everything or not program.is_usable():
+                    if everything or not program.is_usable(idle):
                         waiting.remove(program)
                         self._discard(program)
                 if not waiting:

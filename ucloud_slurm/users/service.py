@@ -2,11 +2,18 @@
 
 import os
 import pwd
+import socket
+from collections.abc import Mapping as Contents
+from collections.abc import Sequence
 
 from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.system import terminal
 from ucloud_slurm.system.accounts import own_account
+from ucloud_slurm.system.files import make_folder, open_file, remove_folder
+from ucloud_slurm.system.process import Command, Preparation, Started
+from ucloud_slurm.system.terminal import Terminal
 from ucloud_slurm.users import name_service
 from ucloud_slurm.users.mapping import Identity, IneligibleUserError, account_of
 
@@ -66,3 +73,50 @@ class Service:
         except KeyError:
             return LocalUser(local_user, "/nonexistent", "/bin/sh")
         return LocalUser(local_user, account.pw_dir, account.pw_shell or "/bin/sh", account.pw_uid)
+
+
+class OwnPreparation:
+    """See :class:`ucloud_slurm.system.process.Preparation`.
+
+    The folder is made when the job's row is there: nobody would remove it if this process were killed before.
+    """
+
+    def __init__(self, folder: str, files: Contents[str, str]) -> None:
+        self._folder = folder
+        self._files = files
+
+    def start(self, argv: Sequence[str], env: Contents[str, str]) -> Started:
+        return Command(argv, env)
+
+    def ready(self) -> None:
+        make_folder(self._folder, self._files)
+
+
+class OwnAccount:
+    """See :class:`ucloud_slurm.users.impersonation.Impersonation`."""
+
+    def prepare(self, folder: str, files: Contents[str, str]) -> None:
+        make_folder(folder, files)
+
+    def start(self, argv: Sequence[str], env: Contents[str, str]) -> Started:
+        return Command(argv, env)
+
+    def preparation(self, folder: str, files: Contents[str, str], within: float) -> Preparation:
+        return OwnPreparation(folder, files)
+
+    def wake(self) -> None:
+        """See :class:`Impersonation`. This process is there."""
+
+    def open(self, path: str) -> int | None:
+        return open_file(path)
+
+    def listen(self, folder: str) -> socket.socket | None:
+        """See :class:`Impersonation`. This process watches its own folders with one descriptor for all."""
+        return None
+
+    def terminal(self, argv: Sequence[str], env: Contents[str, str], cols: int, rows: int) -> Terminal:
+        return terminal.start(argv, env, cols, rows)
+
+    def self_test(self, folder: str) -> None:
+        make_folder(folder)
+        remove_folder(folder)

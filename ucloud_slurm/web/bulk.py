@@ -15,6 +15,7 @@ from ucloud_slurm.provider.cancellation import cancel
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.submission import (
     FolderError,
+    StartedSubmission,
     SubmissionOutcome,
     abandon,
     conclude,
@@ -25,7 +26,6 @@ from ucloud_slurm.provider.submission import (
     with_nonce,
 )
 from ucloud_slurm.slurm.records import Submission
-from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import SLURM, person
 from ucloud_slurm.store.job_rows import JobRow, NewJob
 from ucloud_slurm.system.deadline import left
@@ -169,25 +169,25 @@ class Bulk:
             self._tasks[task] = job_id
             task.add_done_callback(self._done.put)
 
-    def _start(self, submission: Submission) -> PendingSubmission | None:
-        pending = start(self._provider, submission) if self._may_submit(submission) else None
+    def _start(self, submission: Submission) -> StartedSubmission | None:
+        started = start(self._provider, submission) if self._may_submit(submission) else None
         self._rows_written.wait()
-        return pending
+        return started
 
     def _conclude(
-        self, job_id: str, submission: Submission, attempt: int, send_by: float, pending: PendingSubmission | None
+        self, job_id: str, submission: Submission, attempt: int, send_by: float, started: StartedSubmission | None
     ) -> SubmissionOutcome | None:
         provider, allowed = self._provider, False
         try:
-            allowed = self._left() >= MIN_SUBMIT_SECONDS and (pending is not None or self._may_submit(submission))
+            allowed = self._left() >= MIN_SUBMIT_SECONDS and (started is not None or self._may_submit(submission))
         finally:
             if not allowed:
-                abandon(pending)
+                abandon(started)
         try:
             if not allowed:
                 provider.jobs.release_claim([job_id], attempt)
                 return None
-            return conclude(provider, job_id, submission, attempt, send_by, pending, acknowledge=self._acknowledge)
+            return conclude(provider, job_id, submission, attempt, send_by, started, acknowledge=self._acknowledge)
         except FolderError as error:
             provider.jobs.refused(job_id, error.status, error.why, provider.now(), attempt=attempt)
             return SubmissionOutcome.REFUSED

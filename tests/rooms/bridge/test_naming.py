@@ -7,7 +7,7 @@ import pytest
 from tests.support.factories import application, word
 from tests.support.scripts import PLAN, build
 from ucloud_slurm.bridge.naming import SCRIPT_NAME, JobPaths, LocalUser
-from ucloud_slurm.users import as_user
+from ucloud_slurm.users import operations
 
 ADA = LocalUser("ada", "/home/ada", "/bin/bash")
 
@@ -28,9 +28,9 @@ def test_what_acts_as_the_user_opens_the_files_of_a_job_and_no_others() -> None:
     paths = JobPaths("/jobs/7")
     opened = [paths.log(stream, rank) for stream in ("stdout", "stderr") for rank in (0, 65532)]
     for path in (*opened, paths.port_file(0), paths.port_file(65532)):
-        assert as_user._FILE.fullmatch(path.removeprefix("/jobs/7/"))
-    assert not as_user._FILE.fullmatch(SCRIPT_NAME)
-    assert as_user._SCRIPT.fullmatch(SCRIPT_NAME)
+        assert operations._is_file(path.removeprefix("/jobs/7/"))
+    assert not operations._is_file(SCRIPT_NAME)
+    assert operations._is_script(SCRIPT_NAME)
 
 
 def test_the_script_writes_the_files_where_the_service_reads_them() -> None:

@@ -43,7 +43,7 @@ def test_a_file_says_names_floor_and_slurms_account(file: Path) -> None:
 def test_the_example_shows_the_defaults(file: Path) -> None:
     example = (Path(__file__).parents[3] / "etc" / "people.toml").read_text()
     file.write_text(re.sub(r"^#(?=\S|    )", "", example, flags=re.MULTILINE))
-    assert all(f"\n{key} = " in file.read_text() for key in PeopleRule._fields)
+    assert all(f"\n{key} = " in file.read_text() for key in PeopleRule.KEYS)
     assert read_rule(file) == PeopleRule()
 
 
@@ -133,8 +133,8 @@ def test_who_can_become_root_through_a_group_is_known_by_its_name_and_by_its_num
     numbers, names = {"wheel": 10, "docker": 998, "physics": 998}, {10: "wheel", 5010: "wheel", 998: "physics", 100: "users"}
     monkeypatch.setattr(grp, "getgrnam", lambda name: grp.struct_group((name, "x", numbers[name], [])))
     monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group((names[gid], "x", gid, [])))
-    accounts._gid.cache_clear()
+    accounts._group_ids.clear()
     assert [root_group({100, gid}, PeopleRule()) for gid in (10, 5010, 998, 100, 7)] == ["wheel", "wheel", "docker", None, None]
     assert root_group({100, 998}, PeopleRule(refused_groups=("wheel",))) is None, "a site may shorten the list"
     assert root_group({100, 0}, PeopleRule(refused_groups=())) == "root", "but for the group of root"
-    accounts._gid.cache_clear()
+    accounts._group_ids.clear()

@@ -24,14 +24,17 @@ from tests.support.runner_site import PATIENCE, Site
 from ucloud_slurm.errors import Forbidden, NotNow, Problem
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import Account, PeopleRule
+from ucloud_slurm.system.bulkhead import admits
 from ucloud_slurm.system.files import NotARegularFileError
 from ucloud_slurm.system.ipc import Message
-from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, boot_clock
-from ucloud_slurm.users import runner
-from ucloud_slurm.users.as_user import Operations
+from ucloud_slurm.system.lean import boot_clock
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError
+from ucloud_slurm.users import as_user, runner
 from ucloud_slurm.users.files import ConflictPolicy, Place, Work
 from ucloud_slurm.users.impersonation import RunnerClient, RunnerUnavailableError
-from ucloud_slurm.users.runner import MOST_DESCRIPTORS, PROGRAMS_PER_USER, REQUESTS, REQUESTS_PER_USER, Runner, admits
+from ucloud_slurm.users.operations import Operations
+from ucloud_slurm.users.program import KEPT_SECONDS
+from ucloud_slurm.users.runner import MOST_DESCRIPTORS, PROGRAMS_PER_USER, REQUESTS, REQUESTS_PER_USER, Runner
 from ucloud_slurm.users.runner_files import RunnerFiles
 
 FAILURES = (NotNow, Problem, NotARegularFileError, CommandMissingError, CommandTimeoutError)
@@ -91,6 +94,11 @@ HOSTILE = [
     "gives_a_folder",
     "gives_four",
     "gives_many",
+    "waits_and_dies",
+    "waits_and_has_ended",
+    "waits_and_stops",
+    "waits_always",
+    "waits_twice",
 ]
 
 
@@ -345,3 +353,51 @@ def test_a_runner_of_another_release_refuses_no_job(tmp_path: Path, answer: Mess
             with pytest.raises(NotNow, match="another release"):
                 request()
         served.result(PATIENCE)
+
+
+def test_a_program_that_was_started_before_it_is_needed_serves_the_first_request(site: Site) -> None:
+    site.client("ada").wake()
+    wait_until("it waits", lambda: len(site.runner._idle.get("ada", [])) == 1, seconds=PATIENCE)
+    site.client("ada").wake()
+    site.client("ada").prepare(str(site.folder / "job"), {})
+    assert len(hostile.pids(site.folder, "ada")) == site.runner.sudo_calls == 1
+
+
+def test_no_program_is_started_before_it_is_needed_where_there_is_no_room_and_none_gives_way(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.client("bob").prepare(str(site.folder / "bobs"), {})
+    monkeypatch.setattr(runner, "ROOMY", 1)
+    asked = ipc_answer(site, {"user": "ada", "verb": "wake"})
+    assert (asked, hostile.pids(site.folder, "ada")) == ({}, [])
+    assert len(site.runner._idle["bob"]) == 1
+    monkeypatch.setattr(runner, "ROOMY", 2)
+    assert ipc_answer(site, {"user": "ada", "verb": "wake"}) == {}
+    assert len(hostile.pids(site.folder, "ada")) == 1
+
+
+def test_a_program_that_cannot_be_started_before_it_is_needed_is_no_loss(site: Site) -> None:
+    site.behave("ada", "dies_before_hello")
+    assert "busy" in ipc_answer(site, {"user": "ada", "verb": "wake"})
+    assert (site.runner._programs, site.runner._requests) == ({}, {})
+    site.behave("ada", "honest")
+    site.client("ada").prepare(str(site.folder / "job"), {})
+
+
+def test_idle_programs_are_kept_for_longer_while_there_is_room(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.client("ada").prepare(str(site.folder / "job"), {})
+    wait_until("it waits", lambda: len(site.runner._idle.get("ada", [])) == 1, seconds=PATIENCE)
+    (program,) = site.runner._idle["ada"]
+    program.idle_since -= runner.IDLE_SECONDS + 1
+    site.runner._pruned_at = 0.0
+    site.runner._prune()
+    assert site.runner._idle == {"ada": [program]}
+    monkeypatch.setattr(runner, "ROOMY", 0)
+    site.runner._pruned_at = 0.0
+    site.runner._prune()
+    assert site.runner._idle == {}
+    assert runner.IDLE_SECONDS < KEPT_SECONDS < as_user.IDLE_SECONDS
+
+
+def ipc_answer(site: Site, message: Message) -> Message:
+    return raw(site, json.dumps({"deadline": boot_clock() + 5} | message).encode())

@@ -15,7 +15,8 @@ from ucloud_slurm.provider.context import Lazy
 from ucloud_slurm.store.sessions import Kind, Session
 from ucloud_slurm.system.bulkhead import Bulkhead
 from ucloud_slurm.system.files import open_file
-from ucloud_slurm.users.impersonation import ImpersonationUnavailableError, OwnAccount
+from ucloud_slurm.users.impersonation import ImpersonationUnavailableError
+from ucloud_slurm.users.service import OwnAccount
 from ucloud_slurm.web import announcements
 from ucloud_slurm.web.announcements import Announcement, Announcements
 

@@ -23,7 +23,7 @@ from tests.support.model import Model
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sessions import Kind
 from ucloud_slurm.system import terminal as terminal_module
-from ucloud_slurm.users.impersonation import OwnAccount
+from ucloud_slurm.users.service import OwnAccount
 from ucloud_slurm.web.live import hub, shell
 
 SHELL = "jobs.compute.example.shell.open"

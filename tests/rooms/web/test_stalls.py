@@ -12,7 +12,7 @@ from tests.conftest import World
 from tests.sandbox.processes import wait_until
 from tests.support.job_log import LoggedJob
 from ucloud_slurm.system.files import open_file
-from ucloud_slurm.users.impersonation import OwnAccount
+from ucloud_slurm.users.service import OwnAccount
 from ucloud_slurm.web.live import follow, hub, routes
 
 PATIENCE = 30.0

@@ -111,14 +111,14 @@ LOGS = (
 FOLDERS = ("ln -s /tmp {folder}", "ln -s {bob} {folder}", "touch {folder}", "mkfifo {folder}", "ln -s {folder} {folder}")
 
 # Messages to the runner that are right.
-RUN = {"verb": "run", "command": "/usr/bin/sbatch", "arguments": ["--parsable"], "stdin": "#!/bin/sh\n"}
+START = {"verb": "start", "command": "/usr/bin/sbatch", "arguments": ["--parsable"]}
 OPEN: dict[str, Any] = {"verb": "open"}
 PREPARE: dict[str, Any] = {"verb": "prepare", "folder": "{home}/x", "files": {}}
 SHELL: dict[str, Any] = {"verb": "terminal", "command": "/usr/bin/srun"}
 # What is changed in a message that is right otherwise, and to what.
 CHANGES: tuple[tuple[dict[str, Any], str, list[Any]], ...] = (
     (
-        RUN,
+        START,
         "user",
         [
             "root",
@@ -142,9 +142,9 @@ CHANGES: tuple[tuple[dict[str, Any], str, list[Any]], ...] = (
             5,
         ],
     ),
-    (RUN, "verb", ["", "exec", "shell", "Run", "run ", "__init__", None, 1, ["run"]]),
+    (START, "verb", ["", "exec", "shell", "run", "go", "drop", "Start", "start ", "__init__", None, 1, ["start"]]),
     (
-        RUN,
+        START,
         "command",
         [
             "/bin/sh",
@@ -160,7 +160,7 @@ CHANGES: tuple[tuple[dict[str, Any], str, list[Any]], ...] = (
         ],
     ),
     (
-        RUN,
+        START,
         "arguments",
         [
             ["x.sh"],
@@ -183,9 +183,9 @@ CHANGES: tuple[tuple[dict[str, Any], str, list[Any]], ...] = (
             ["--export-file=/etc/passwd"],
         ],
     ),
-    (RUN, "conf", ["", None, "slurm.conf", "/proc/self/environ", "/tmp/../etc/passwd", "{own}", "/nowhere"]),
-    (RUN, "stdin", [None, 5, ["x"], {"a": 1}]),
-    (RUN, "deadline", ["5", None, [1], 1e300, True]),
+    (START, "conf", ["", None, "slurm.conf", "/proc/self/environ", "/tmp/../etc/passwd", "{own}", "/nowhere"]),
+    (START, "ends", ["5", None, [1], 1e300, True]),
+    (START, "deadline", ["5", None, [1], 1e300, True]),
     (
         OPEN,
         "path",

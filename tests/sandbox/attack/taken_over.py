@@ -4,7 +4,7 @@ import json
 import time
 from typing import Any
 
-from tests.sandbox.attack.inputs import NO_MESSAGES, RUN, WRONG
+from tests.sandbox.attack.inputs import NO_MESSAGES, START, WRONG
 from tests.sandbox.attack.model import Actor, Attack, Outcome, attacks_of, held, verdict
 from tests.sandbox.attack.people import ALICE
 from tests.sandbox.attack.stage import AS_USER, PROGRAM, Stage
@@ -78,7 +78,7 @@ def _service(stage: Stage, tool: str, *arguments: object) -> Any:
 
 def _message(stage: Stage, **more: Any) -> dict[str, Any]:
     soon = time.clock_gettime(time.CLOCK_BOOTTIME) + 20
-    return RUN | {"user": "alice", "conf": str(stage.cluster.conf), "deadline": soon} | more
+    return START | {"user": "alice", "conf": str(stage.cluster.conf), "deadline": soon, "ends": soon} | more
 
 
 def messages_in_another_form(stage: Stage) -> Outcome:
@@ -161,7 +161,7 @@ def files_through_the_verbs(stage: Stage) -> Outcome:
         {"verb": "prepare", "folder": f"{bob}/x", "files": {"job.sh": "x"}},
         {"verb": "prepare", "folder": "/etc/cron.d", "files": {"job.sh": "x"}},
         {"verb": "terminal", "command": "/bin/bash", "arguments": ["/bin/bash", "-l"]},
-        {"verb": "run", "command": "/bin/sh", "arguments": []},
+        {"verb": "start", "command": "/bin/sh", "arguments": []},
     ]
     answers = _service(stage, "talk", "ask", RUNNER, [_message(stage, **each) for each in messages])
     got = [
@@ -275,7 +275,7 @@ def what_it_can(stage: Stage) -> Outcome:
     home = stage.home("alice")
     messages: list[dict[str, Any]] = [
         {"verb": "prepare", "folder": f"{home}/ucloud-jobs/by-hand", "files": {"job.sh": "#!/bin/sh\n"}},
-        {"verb": "run", "command": "/usr/bin/sbatch", "arguments": ["--parsable"], "stdin": "#!/bin/sh\n"},
+        {"verb": "start", "command": "/usr/bin/sbatch", "arguments": ["--parsable"]},
         {"verb": "open", "path": f"{home}/ucloud-jobs/{stage.job(ALICE)}/stdout-0.log"},
     ]
     answers = _service(stage, "talk", "ask", RUNNER, [_message(stage, **each) for each in messages])

@@ -11,6 +11,7 @@ from tests.sandbox.bench.files import files
 from tests.sandbox.bench.listing import listing
 from tests.sandbox.bench.live import live
 from tests.sandbox.bench.machine import machine
+from tests.sandbox.bench.mapped import mapped
 from tests.sandbox.bench.outbox import outbox
 from tests.sandbox.bench.passes import passes
 from tests.sandbox.bench.rows import Report, Row
@@ -27,6 +28,7 @@ FILES = "files"
 """The group that is a run of its own."""
 GROUPS: Mapping[str, Callable[[Stage], None]] = {
     "creates": creates,
+    "mapped": mapped,
     "bulks": bulks,
     "people": people,
     "passes": passes,

@@ -165,9 +165,12 @@ class Scene:
 
     # -- who measures ---------------------------------------------------------------------------------------
 
-    def timer(self, loops: int = 1) -> Timer:
-        """Starts the program that runs commands, in so many processes."""
-        return Timer([self._start("timer") for _ in range(loops)])
+    def timer(self, loops: int = 1, user: str | None = None) -> Timer:
+        """Starts the program that runs commands, in so many processes.
+
+        :param user: the account that it runs as; None is that of the service
+        """
+        return Timer([self._start("timer", user) for _ in range(loops)])
 
     def http(self, user: str = OWNER, path: str | None = None) -> Http:
         """Starts the client, for calls of a user.
@@ -178,9 +181,9 @@ class Scene:
         headers = {"Authorization": f"Bearer {self.core.tokens.core_token()}", "UCloud-Username": name}
         return Http(self._start("client"), self.site.url, path or f"/ucloud/{self.core.provider}/jobs", headers)
 
-    def _start(self, name: str) -> Any:
-        cluster = self.stage.cluster
-        return self._stack.enter_context(running(self.stage.installation, cluster.service_user, name, self.log))
+    def _start(self, name: str, user: str | None = None) -> Any:
+        user = user or self.stage.cluster.service_user
+        return self._stack.enter_context(running(self.stage.installation, user, name, self.log))
 
     # -- jobs -----------------------------------------------------------------------------------------------
 
