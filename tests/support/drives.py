@@ -1,7 +1,6 @@
 """A provider with drives in this process: Ada and Bob are connected with ada and bob, whose folders are in the test's own."""
 
 import grp
-import os
 import pwd
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from ucloud_slurm.bridge.products import compare
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.ucloud.channel import Project, User
+from ucloud_slurm.users import name_service
 
 ADA, BOB, EVE = "Ada#1", "Bob#2", "Eve#3"
 GROUP = 54300
@@ -31,7 +31,7 @@ def project_drive(folder: Path, **more: Any) -> dict[str, Any]:
 
 def accounts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Has ada and bob on this host, in the group that jobs may run as; this process is ada's."""
-    getpwnam, getgrnam, getgrouplist = pwd.getpwnam, grp.getgrnam, os.getgrouplist
+    getpwnam, getgrnam, groups_of = pwd.getpwnam, grp.getgrnam, name_service.groups_of
     people = {
         name: pwd.struct_passwd((name, "x", uid, uid, "", str(folder / "homes" / name), "/bin/bash"))
         for name, uid in UIDS.items()
@@ -41,7 +41,7 @@ def accounts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pwd, "getpwnam", lambda name: people.get(name) or getpwnam(name))
     group = grp.struct_group(("ucloud-users", "x", GROUP, list(people)))
     monkeypatch.setattr(grp, "getgrnam", lambda name: group if name == group.gr_name else getgrnam(name))
-    monkeypatch.setattr(os, "getgrouplist", lambda name, gid: [gid, GROUP] if name in people else getgrouplist(name, gid))
+    monkeypatch.setattr(name_service, "groups_of", lambda name, gid: [gid, GROUP] if name in people else groups_of(name, gid))
     monkeypatch.setattr("ucloud_slurm.provider.context.own_account", lambda: "ada")
 
 

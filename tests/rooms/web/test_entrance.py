@@ -194,7 +194,7 @@ def test_logs_that_have_ended_make_room_the_oldest_first_and_others_never(
 def test_a_connection_without_a_stream_is_closed_after_a_while_and_one_with_a_stream_is_not(
     world: World, job: str, mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(routes, "IDLE_SECONDS", 0.05)
+    mocker.patch.object(routes, "IDLE_SECONDS", 0.5)
     bearer = {"Authorization": f"Bearer {world.core.tokens.core_token()}"}
     with world.core.follow(job) as followed, world.core.websocket(FOLLOW, "user", bearer) as idle:
         wait_until("the idle one is closed", lambda: idle.closed, seconds=PATIENCE)
