@@ -360,8 +360,9 @@ def test_several_jobs_are_looked_at_and_cancelled_at_once(cluster: Cluster, slur
     assert states == dict.fromkeys(jobs, "CANCELLED") | dict.fromkeys(others, "PENDING")
 
 
-def test_several_unknown_jobs_are_none(slurm: Backend) -> None:
-    unknown = [*range(UNKNOWN, UNKNOWN + 6)]
+@pytest.mark.parametrize("number", [2, 6])
+def test_several_unknown_jobs_are_none(slurm: Backend, number: int) -> None:
+    unknown = [*range(UNKNOWN, UNKNOWN + number)]
     assert slurm("some", unknown, WITHIN) == []
     assert slurm("cancel", unknown, WITHIN) == {}
 
