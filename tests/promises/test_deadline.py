@@ -38,7 +38,8 @@ LIMIT_SECONDS = 3.0
 WAITED = (0.0, 1.2, 1.9, 2.2)  # seconds in the queue for a thread
 BASE = "/ucloud/example"
 QUESTIONS = (
-    "job", "cancel", "ping", "partitions", "nodes", "load", "accounts", "is_operator", "set_time_limit", "suspend", "resume",
+    "job", "some", "cancel", "ping", "partitions", "nodes", "load", "accounts", "is_operator", "set_time_limit", "suspend",
+    "resume",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import pwd
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -178,6 +179,11 @@ class Model:
         self._ask(self.controller)
         return next((self._listed(found) for found in self.jobs if found.in_queue and found.run.id == job), None)
 
+    def some(self, jobs: Collection[SlurmJobId], within: float) -> dict[SlurmJobId, QueueRecord]:
+        self.counts["squeue"] += 1
+        self._ask(self.controller)
+        return {found.run.id: self._listed(found) for found in self.jobs if found.in_queue and found.run.id in jobs}
+
     def runs(self, ids: Collection[SlurmJobId]) -> list[RunRecord]:
         if not ids:
             return []
@@ -198,12 +204,16 @@ class Model:
             and (run.ended is None or run.ended >= since)
         ]
 
-    def cancel(self, job: SlurmJobId, within: float) -> None:
+    def cancel(self, jobs: Collection[SlurmJobId], within: float) -> dict[SlurmJobId, ActionRefusedError]:
         self.counts["scancel"] += 1
         self._ask(self.controller)
         for found in self.jobs:
-            if found.run.id == job and found.in_queue and self.cancels_reach:
+            if found.run.id in jobs and found.in_queue and self.cancels_reach:
                 self.end(found, SlurmState.CANCELLED)
+        return {}
+
+    def changing(self) -> AbstractContextManager["Model"]:
+        return nullcontext(self)
 
     def accounting_backlog(self, within: float) -> int:
         self.counts["sdiag"] += 1

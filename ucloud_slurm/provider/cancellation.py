@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
+from ucloud_slurm.errors import one_line
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.identity import by_number, find, record_of
-from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
@@ -17,25 +18,29 @@ from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 
 log = logging.getLogger(__name__)
 
+AT_ONCE = 100  # jobs of one scancel
 
-def cancel(provider: Provider, row: OpenJob, within: float) -> bool:
-    """Asks Slurm to cancel a job, by its number, if that is still this job's. A refusal is logged; the job stays marked.
+
+def cancel(provider: Provider, rows: Sequence[OpenJob], within: float) -> bool:
+    """Asks Slurm to cancel jobs, by their numbers, those that are still these jobs'. A refusal is logged; the job stays marked.
 
     :param within: seconds
     :returns: False if Slurm could not be asked
     """
     until = time.monotonic() + within
+    numbers = ", ".join(str(row.slurm_id) for row in rows)
     try:
-        record = find(provider, row, within)
-        if record is not None and is_cancellable(record):
-            provider.scheduler.cancel(record.id, until - time.monotonic())
-    except ActionRefusedError as error:
-        log.error("job %s: Slurm does not cancel Slurm job %d: %s", row.id, row.slurm_id, error)
+        found = find(provider, rows, within)
+        ending = [record.id for record in found.values() if is_cancellable(record)]
+        refused = provider.scheduler.cancel(ending, until - time.monotonic()) if ending else {}
     except SchedulerUnavailableError as error:
-        log.warning("job %s: Slurm job %d could not be cancelled yet: %s", row.id, row.slurm_id, error)
+        log.warning("Slurm jobs %s could not be cancelled yet: %s", one_line(numbers, 200), error)
         if within >= FAIR_TRIAL_SECONDS:
             provider.breaker.record_failure(SLURM, str(error), provider.now())
         return False
+    for job_id, record in found.items():
+        if record.id in refused:
+            log.error("job %s: Slurm does not cancel Slurm job %d: %s", job_id, record.id, refused[record.id])
     return True
 
 
@@ -51,6 +56,7 @@ def cancel_duplicate(provider: Provider, job_id: str, slurm_id: SlurmJobId, uid:
     :param uid: of the user; None: the account does not exist
     """
     within = provider.config.slurm.timeout
+    error: Exception | None
     try:
         found = provider.scheduler.job(slurm_id, within)
         if found is None or not is_cancellable(found):
@@ -59,8 +65,10 @@ def cancel_duplicate(provider: Provider, job_id: str, slurm_id: SlurmJobId, uid:
             log.error("job %s: Slurm job %d is not ours, although it came as the answer to a submission", job_id, slurm_id)
             return
         log.warning("job %s: Slurm job %d is a second one of it and is cancelled", job_id, slurm_id)
-        provider.scheduler.cancel(slurm_id, within)
-    except (SchedulerUnavailableError, ActionRefusedError) as error:
+        error = provider.scheduler.cancel([slurm_id], within).get(slurm_id)
+    except SchedulerUnavailableError as unavailable:
+        error = unavailable
+    if error is not None:
         log.error("job %s: Slurm job %d could not be cancelled; do it by hand: %s", job_id, slurm_id, error)
 
 
@@ -74,13 +82,18 @@ def stop_marked(provider: Provider, queue: Iterable[QueueRecord], asked: set[str
     if not marked:
         return True
     listed = by_number(queue)
-    for row in marked:
-        record = record_of(row, listed)
-        if record is not None and is_cancellable(record) and row.id not in asked:
-            if not cancel(provider, row, provider.config.slurm.timeout):
-                return False
-            asked.add(row.id)
+    ending = [row for row in marked if row.id not in asked and _is_listed(row, listed)]
+    for first in range(0, len(ending), AT_ONCE):
+        some = ending[first : first + AT_ONCE]
+        if not cancel(provider, some, provider.config.slurm.timeout):
+            return False
+        asked.update(row.id for row in some)
     return True
+
+
+def _is_listed(row: OpenJob, listed: Mapping[SlurmJobId, QueueRecord]) -> bool:
+    record = record_of(row, listed)
+    return record is not None and is_cancellable(record)
 
 
 def stop_requeued(provider: Provider, rows: Iterable[OpenJob], queue: Iterable[QueueRecord]) -> None:
@@ -97,7 +110,7 @@ def stop_requeued(provider: Provider, rows: Iterable[OpenJob], queue: Iterable[Q
             over = row.phase in (JobPhase.ENDED, JobPhase.REFUSED) and not row.external
             if over and record_of(row, again) is not None:
                 log.warning("job %s: Slurm job %d was requeued after its end; it is cancelled", row.id, number)
-                cancel(provider, row, provider.config.slurm.timeout)
+                cancel(provider, [row], provider.config.slurm.timeout)
 
 
 def end_unsubmitted(provider: Provider, row: JobRow) -> None:

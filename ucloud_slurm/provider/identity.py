@@ -40,17 +40,19 @@ def record_of(row: OpenJob, listed: Mapping[SlurmJobId, QueueRecord]) -> QueueRe
     return record if identity is not None and identity.is_of(record) else None
 
 
-def find(provider: Provider, row: OpenJob, within: float) -> QueueRecord | None:
-    """Squeue's present record of one job; None where it lists none.
+def find(provider: Provider, rows: Iterable[OpenJob], within: float) -> Mapping[str, QueueRecord]:
+    """Squeue's present records of jobs, by job; it lists none of the others.
+
+    What follows acts by number, milliseconds later: by then no number is that of another job. Slurm counts up to MaxJobId
+    (slurm.conf(5)) before it uses one again.
 
     :param within: seconds
     :raises SchedulerUnavailableError: Slurm does not answer
     """
-    identity = identity_of(row)
-    if identity is None:
-        return None
-    record = provider.scheduler.job(identity.id, within)
-    return record if record is not None and identity.is_of(record) else None
+    identities = {row.id: identity for row in rows if (identity := identity_of(row)) is not None}
+    listed = provider.scheduler.some({identity.id for identity in identities.values()}, within) if identities else {}
+    found = {job_id: (identity, listed.get(identity.id)) for job_id, identity in identities.items()}
+    return {job_id: record for job_id, (identity, record) in found.items() if record is not None and identity.is_of(record)}
 
 
 def accounting_is_complete(provider: Provider) -> bool:

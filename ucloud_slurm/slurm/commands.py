@@ -6,8 +6,8 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +15,7 @@ from typing import TypeVar
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm import parse
 from ucloud_slurm.slurm.complaints import Complaints
-from ucloud_slurm.slurm.errors import SchedulerUnavailableError, action_failed, cancel_failed, complaints, is_answer
+from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError, complaints, is_answer, not_cancelled
 from ucloud_slurm.slurm.records import (
     Candidate,
     Load,
@@ -29,21 +29,24 @@ from ucloud_slurm.slurm.records import (
     TerminalCommand,
 )
 from ucloud_slurm.slurm.sbatch import Sbatch, options
-from ucloud_slurm.slurm.scheduler import PendingSubmission
+from ucloud_slurm.slurm.scheduler import Changes, PendingSubmission
+from ucloud_slurm.slurm.scontrol import Scontrol, loaded
 from ucloud_slurm.system.accounts import own_account, user_environment
-from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Finished, Start, run
+from ucloud_slurm.system.process import Command, CommandMissingError, CommandTimeoutError, Finished, Start, Started, run
 
 IDS_PER_SACCT = 1000
+FEW = 4  # for a list of numbers squeue loads all jobs of the cluster, for one number one job
 
 
 # What squeue prints for a user or a job that it does not know (opts.c, slurm_errno.c).
 _INVALID_USER, _INVALID_JOB, _INVALID_FIELD = "Invalid user", "Invalid job id specified", "Invalid field"
-_ALL_JOBS = ("--noheader", "--all", "--array", "--states=all")
+# Of a federation only the jobs of this cluster, whatever the site's default; and slurmctld is not asked for the others.
+_ALL_JOBS = ("--noheader", "--all", "--array", "--states=all", "--local")
 
 T = TypeVar("T")
 
 
-class Commands:
+class Commands(Scontrol):
     """The Scheduler that runs Slurm's commands as the account of this process. Safe for several threads.
 
     :ivar counts: how often each command was run
@@ -102,6 +105,15 @@ class Commands:
                 return None
             raise
         return next((record for record in found if record.id == job), None)
+
+    def some(self, jobs: Collection[SlurmJobId], within: float) -> Mapping[SlurmJobId, QueueRecord]:
+        """See :class:`Scheduler`. squeue(1)."""
+        until = time.monotonic() + within
+        if len(jobs) <= FEW:
+            found = [self.job(job, until - time.monotonic()) for job in jobs]
+        else:
+            found = [*self._squeue([f"--jobs={','.join(str(job) for job in sorted(jobs))}"], within)[0]]
+        return {record.id: record for record in found if record is not None}
 
     def _squeue(self, which: Sequence[str], within: float | None = None) -> tuple[list[QueueRecord], str]:
         """The jobs, and what was printed as errors."""
@@ -213,39 +225,19 @@ class Commands:
         pairs = (line.partition("=") for line in lines if "=" in line)
         return {name.strip(): value.strip() for name, _, value in pairs}
 
-    def cancel(self, job: SlurmJobId, within: float) -> None:
+    def cancel(self, jobs: Collection[SlurmJobId], within: float) -> Mapping[SlurmJobId, ActionRefusedError]:
         """See :class:`Scheduler`. scancel(1)."""
-        done = self._run("scancel", [str(job)], within)
-        if (error := cancel_failed(done.status, done.errors)) is not None:
-            raise error
+        if not jobs:
+            return {}
+        done = self._run("scancel", [str(job) for job in jobs], within)
+        return not_cancelled(jobs, done.status, done.errors)
 
-    def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
-        """See :class:`Scheduler`. scontrol(1), update TimeLimit."""
-        self._control(["update", f"JobId={job}", f"TimeLimit={minutes}"], within)
-
-    def suspend(self, job: SlurmJobId, within: float) -> None:
+    def changing(self) -> AbstractContextManager[Changes]:
         """See :class:`Scheduler`. scontrol(1)."""
-        self._control(["suspend", str(job)], within)
+        return loaded(self._started, self._timeout)
 
-    def resume(self, job: SlurmJobId, within: float) -> None:
-        """See :class:`Scheduler`. scontrol(1)."""
-        self._control(["resume", str(job)], within)
-
-    def hold(self, job: SlurmJobId, within: float) -> None:
-        """See :class:`Scheduler`. scontrol(1)."""
-        self._control(["hold", str(job)], within)
-
-    def release(self, job: SlurmJobId, within: float) -> None:
-        """See :class:`Scheduler`. scontrol(1)."""
-        self._control(["release", str(job)], within)
-
-    def _control(self, arguments: Sequence[str], within: float) -> None:
-        done = self._run("scontrol", arguments, within)
-        if done.status == 0:
-            return
-        lines = [line for line in (done.errors or done.output).splitlines() if line.strip()]
-        # Slurm 22.05 prints "Unexpected message received" for an unknown job and for an unreachable controller.
-        raise action_failed("scontrol", done.status, lines)
+    def _started(self) -> Started:
+        return Command(self._command("scontrol"), self._reading_env)
 
     def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> TerminalCommand:
         """See :class:`Scheduler`. srun(1): with --overlap the step shares the resources of the job's other steps."""

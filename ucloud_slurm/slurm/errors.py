@@ -1,8 +1,10 @@
 """How a call to Slurm can fail, and what its commands say on their error output. Pure."""
 
 import re
+from collections.abc import Collection
 
 from ucloud_slurm.errors import NotNow, one_line
+from ucloud_slurm.slurm.records import SlurmJobId
 
 # With these texts Slurm says that the controller or the database was not reached, did not answer, or asks for a retry; the
 # request may have been served all the same. Anything else is an answer. The list is closed, and a text counts as a whole:
@@ -41,6 +43,7 @@ Unknown host | Name or service not known | Temporary failure in name resolution
 _NOT_NOW = frozenset(" ".join(text.split()).casefold() for text in _TEXTS.split("|"))
 _ENDED_ALREADY = re.compile(r"Invalid job id specified|already completing or completed", re.IGNORECASE)
 _OF_A_JOB = re.compile(r" for job \S+$")
+_NOT_KILLED = re.compile(r"Kill job error on job id (\d+)")
 
 
 def is_communication_error(text: str) -> bool:
@@ -51,6 +54,11 @@ def is_communication_error(text: str) -> bool:
 def ends_in_communication_error(line: str) -> bool:
     """Whether a line of a command's error output has such a text behind what the command puts in front of it."""
     return is_communication_error(_OF_A_JOB.sub("", line.strip()).rpartition(": ")[2])
+
+
+def is_of_a_job(line: str) -> bool:
+    """Whether scontrol(1) says in this line that a change of a job has failed."""
+    return _OF_A_JOB.search(line.strip()) is not None
 
 
 def complaints(errors: str) -> list[str]:
@@ -104,9 +112,23 @@ def action_failed(command: str, status: int, lines: list[str]) -> SchedulerUnava
     return ActionRefusedError(one_line(text))
 
 
-def cancel_failed(status: int, printed: str) -> SchedulerUnavailableError | ActionRefusedError | None:
-    """What it means how scancel(1) ended; None: the request was taken, or the job has ended already."""
+def not_cancelled(jobs: Collection[SlurmJobId], status: int, printed: str) -> dict[SlurmJobId, ActionRefusedError]:
+    """The refusals among what scancel(1) printed. Of the other jobs the request was taken, or they have ended already.
+
+    :param jobs: that it was given
+    :returns: by job; a refusal that names none of them is one of all
+    :raises SchedulerUnavailableError: it had no answer for one of them, at least
+    """
     lines = [line for line in printed.splitlines() if line.strip() and not _ENDED_ALREADY.search(line)]
     if status == 0:  # beside it a plugin may complain
-        lines = [line for line in lines if "Kill job error" in line or ends_in_communication_error(line)]
-    return action_failed("scancel", status, lines) if lines or (status != 0 and not printed.strip()) else None
+        lines = [line for line in lines if _NOT_KILLED.search(line) or ends_in_communication_error(line)]
+    if not lines and (status == 0 or printed.strip()):
+        return {}
+    of_job = {int(match[1]): line for line in lines if (match := _NOT_KILLED.search(line))}
+    unanswered = [line for line in of_job.values() if ends_in_communication_error(line)]
+    failed = action_failed("scancel", status, [*lines, *unanswered])
+    if isinstance(failed, SchedulerUnavailableError):
+        raise failed
+    if len(jobs) == 1 or not of_job.keys() & set(jobs):
+        return dict.fromkeys(jobs, failed)
+    return {job: ActionRefusedError(one_line(of_job[job])) for job in jobs if job in of_job}

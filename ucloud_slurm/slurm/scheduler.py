@@ -1,8 +1,10 @@
 """The interface to Slurm, implemented by ``commands`` and, where it can be used, by ``pyslurm``."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol
 
+from ucloud_slurm.slurm.errors import ActionRefusedError
 from ucloud_slurm.slurm.records import (
     Candidate,
     Load,
@@ -34,67 +36,11 @@ class PendingSubmission(Protocol):
         """Releases what was prepared. Slurm has not heard of the job."""
 
 
-class Scheduler(Protocol):
-    """What this package asks of Slurm. Every call has a hard time limit.
+class Changes(Protocol):
+    """What is changed of a job that Slurm has. The caller has compared its identity with squeue's record.
 
-    :raises SchedulerUnavailableError: from every call, when Slurm gives no whole answer
+    :raises SchedulerUnavailableError: from every call, when Slurm gives no answer; the change may have been made or not
     """
-
-    @property
-    def cluster(self) -> str | None:
-        """Slurm's name of the cluster (slurm.conf(5): ClusterName); None where it is not known."""
-
-    def begin(self) -> None:
-        """Prepares for many calls, without waiting. Optional."""
-
-    def close(self) -> None:
-        """Releases what is kept between calls. No call follows."""
-
-    def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
-        """Prepares the submission of a batch job. Slurm does not hear of the job before it is sent.
-
-        :param as_user: starts a command as the user who is to own the job
-        :raises SchedulerUnavailableError: Slurm's command cannot be started
-        """
-
-    def queue(self, uids: Collection[int] | None) -> list[QueueRecord]:
-        """All jobs of these users that slurmctld knows, including ended ones until it forgets them (MinJobAge).
-
-        :param uids: accounts that may not exist any more; None for all users
-        """
-
-    def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:
-        """One job, or None if slurmctld does not know it."""
-
-    def runs(self, ids: Collection[SlurmJobId]) -> list[RunRecord]:
-        """Every run of these jobs, from the accounting database."""
-
-    def accounting_backlog(self, within: float) -> int:
-        """How many records slurmctld has that the accounting database does not have yet.
-
-        While slurmdbd is away they wait in slurmctld, for hours where it must be, and then come one after the other: until
-        there are none, what :meth:`runs` does not have may still come.
-        """
-
-    def queue_named(self, names: Collection[str] | None) -> list[Candidate]:
-        """All jobs with one of these names that slurmctld knows, of any user.
-
-        :param names: None for any name
-        """
-
-    def runs_since(self, since: float, which: RunFilter) -> list[RunRecord]:
-        """Every run that was submitted or active since then, with its command line where Slurm keeps it.
-
-        :param since: seconds since the epoch
-        """
-
-    def cancel(self, job: SlurmJobId, within: float) -> None:
-        """Asks Slurm to cancel that job. The caller has compared its identity with squeue's record.
-
-        Success does not mean that the job has ended. Idempotent: a job that has ended is no error.
-
-        :raises ActionRefusedError: Slurm refuses
-        """
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
         """Sets the time limit of a job, counted from its start.
@@ -125,6 +71,76 @@ class Scheduler(Protocol):
 
         :raises ActionRefusedError: Slurm refuses
         """
+
+
+class Scheduler(Changes, Protocol):
+    """What this package asks of Slurm. Every call has a hard time limit.
+
+    :raises SchedulerUnavailableError: from every call, when Slurm gives no whole answer
+    """
+
+    @property
+    def cluster(self) -> str | None:
+        """Slurm's name of the cluster (slurm.conf(5): ClusterName); None where it is not known."""
+
+    def begin(self) -> None:
+        """Prepares for many calls, without waiting. Optional."""
+
+    def close(self) -> None:
+        """Releases what is kept between calls. No call follows."""
+
+    def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
+        """Prepares the submission of a batch job. Slurm does not hear of the job before it is sent.
+
+        :param as_user: starts a command as the user who is to own the job
+        :raises SchedulerUnavailableError: Slurm's command cannot be started
+        """
+
+    def queue(self, uids: Collection[int] | None) -> list[QueueRecord]:
+        """All jobs of these users that slurmctld knows, including ended ones until it forgets them (MinJobAge).
+
+        :param uids: accounts that may not exist any more; None for all users
+        """
+
+    def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:
+        """One job, or None if slurmctld does not know it. Costs the same however many jobs there are."""
+
+    def some(self, jobs: Collection[SlurmJobId], within: float) -> Mapping[SlurmJobId, QueueRecord]:
+        """Those of these jobs that slurmctld knows. Few of them cost the same however many others there are."""
+
+    def runs(self, ids: Collection[SlurmJobId]) -> list[RunRecord]:
+        """Every run of these jobs, from the accounting database."""
+
+    def accounting_backlog(self, within: float) -> int:
+        """How many records slurmctld has that the accounting database does not have yet.
+
+        While slurmdbd is away they wait in slurmctld, for hours where it must be, and then come one after the other: until
+        there are none, what :meth:`runs` does not have may still come.
+        """
+
+    def queue_named(self, names: Collection[str] | None) -> list[Candidate]:
+        """All jobs with one of these names that slurmctld knows, of any user.
+
+        :param names: None for any name
+        """
+
+    def runs_since(self, since: float, which: RunFilter) -> list[RunRecord]:
+        """Every run that was submitted or active since then, with its command line where Slurm keeps it.
+
+        :param since: seconds since the epoch
+        """
+
+    def cancel(self, jobs: Collection[SlurmJobId], within: float) -> Mapping[SlurmJobId, ActionRefusedError]:
+        """Asks Slurm to cancel these jobs. The caller has compared their identities with squeue's records.
+
+        Success does not mean that a job has ended. Idempotent: a job that has ended is no error.
+
+        :returns: what Slurm refuses, by job
+        :raises SchedulerUnavailableError: Slurm gave no answer about one of them, at least; others may be cancelled
+        """
+
+    def changing(self) -> AbstractContextManager[Changes]:
+        """For one change, which the caller decides on while what makes it gets ready. Without one nothing has happened."""
 
     def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> TerminalCommand:
         """The command that runs a login shell in a step on the job's node number ``rank``.

@@ -63,7 +63,8 @@ class Trial:
         try:
             made = self._made(job, within)
         finally:
-            self._slurm.cancel(job, within)
+            for refused in self._slurm.cancel([job], within).values():
+                raise refused
         return [
             f"the {what} from {wanted!r} to {one_line(made[what], 60)!r}"
             for what, wanted in _fields(submission).items()

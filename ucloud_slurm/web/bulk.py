@@ -11,7 +11,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 
 from ucloud_slurm.errors import Conflict, StorageError
-from ucloud_slurm.provider.cancellation import cancel
+from ucloud_slurm.provider.cancellation import AT_ONCE, cancel
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.submission import (
     FolderError,
@@ -267,9 +267,10 @@ def roll_back(provider: Provider, ids: Collection[str], refused: JobRow) -> None
     """
     until = time.monotonic() + left(ROLL_BACK_SECONDS)
     why = f"Job {refused.id} of the same request: {refused.refused_why or 'refused'}"
-    for job in provider.jobs.roll_back(ids, 400, why, provider.now()):
+    jobs = provider.jobs.roll_back(ids, 400, why, provider.now())
+    for first in range(0, len(jobs), AT_ONCE):
         seconds = until - time.monotonic()
-        if seconds <= 0 or not cancel(provider, job, seconds):
+        if seconds <= 0 or not cancel(provider, jobs[first : first + AT_ONCE], seconds):
             break
 
 

@@ -15,6 +15,7 @@ from ucloud_slurm.provider.identity import find
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord
+from ucloud_slurm.slurm.scheduler import Changes
 from ucloud_slurm.slurm.states import Phase as SlurmPhase
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import FAIR_TRIAL_SECONDS, SLURM
@@ -41,6 +42,7 @@ class Control(ABC, Generic[ItemT]):
         self._provider = provider
         self._begun = time.monotonic()
         self._deadline = provider.deadline()
+        self._slurm: Changes = provider.scheduler
 
     def bulk(self, items: Sequence[ItemT]) -> None:
         """Changes all jobs.
@@ -50,25 +52,33 @@ class Control(ABC, Generic[ItemT]):
         """
         if not self._provider.breaker.allows(SLURM, self._provider.now()):
             raise SchedulerUnavailableError("Slurm did not answer a moment ago")
+        rows: list[JobRow] = []
+        for item in items:
+            with _named(items, item):
+                rows.append(_live(self._provider, item.job))
+        try:
+            with self._provider.scheduler.changing() as self._slurm:
+                self._change(items, rows)
+        except SchedulerUnavailableError as error:
+            if time.monotonic() - self._begun >= FAIR_TRIAL_SECONDS:
+                self._provider.breaker.record_failure(SLURM, str(error), self._provider.now())
+            raise
+
+    def _change(self, items: Sequence[ItemT], rows: Sequence[JobRow]) -> None:
+        records = find(self._provider, rows, self.left())
         found: list[tuple[ItemT, JobRow, QueueRecord]] = []
         done: list[tuple[ItemT, JobRow, QueueRecord]] = []
+        for item, row in zip(items, rows, strict=True):
+            with _named(items, item):
+                found.append((item, row, _unended(records.get(row.id))))
+                self.check(*found[-1])
         try:
-            for item in items:
-                with _named(items, item):
-                    found.append((item, *present(self._provider, item.job, self.left())))
-            for each in found:
-                with _named(items, each[0]):
-                    self.check(*each)
             for each in found:
                 with _named(items, each[0]):
                     self._act(*each)
                 done.append(each)
         except Problem:
             self._undo(done)
-            raise
-        except SchedulerUnavailableError as error:
-            if time.monotonic() - self._begun >= FAIR_TRIAL_SECONDS:
-                self._provider.breaker.record_failure(SLURM, str(error), self._provider.now())
             raise
 
     def left(self) -> float:
@@ -131,7 +141,7 @@ class Extend(Control[ExtendItem]):
     def act(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> None:
         """Sets the limit, and writes an update for UCloud."""
         provider, wanted = self._provider, self._wanted(item, row, record)
-        provider.scheduler.set_time_limit(record.id, wanted.target, self.left())
+        self._slurm.set_time_limit(record.id, wanted.target, self.left())
         now = provider.now()
         with provider.store.writing():
             provider.observations.record_extension(row.id, wanted.key, now)
@@ -142,7 +152,7 @@ class Extend(Control[ExtendItem]):
     def undo(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> None:
         """Sets the old limit. The worker observes it and updates UCloud."""
         if record.minutes is not None:
-            self._provider.scheduler.set_time_limit(record.id, record.minutes, self.left())
+            self._slurm.set_time_limit(record.id, record.minutes, self.left())
 
     def _wanted(self, item: ExtendItem, row: JobRow, record: QueueRecord) -> time_limit.Extension:
         return time_limit.extension(
@@ -167,12 +177,12 @@ class Suspend(Control[JobItem]):
     def act(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:
         """Suspends a job that runs."""
         if record.state is not SlurmState.SUSPENDED:
-            self._provider.scheduler.suspend(record.id, self.left())
+            self._slurm.suspend(record.id, self.left())
 
     def undo(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:
         """Resumes the job."""
         if record.state is not SlurmState.SUSPENDED:
-            self._provider.scheduler.resume(record.id, self.left())
+            self._slurm.resume(record.id, self.left())
 
 
 class Resume(Control[JobItem]):
@@ -184,12 +194,12 @@ class Resume(Control[JobItem]):
     def act(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:
         """Resumes a job that is suspended."""
         if record.state is SlurmState.SUSPENDED:
-            self._provider.scheduler.resume(record.id, self.left())
+            self._slurm.resume(record.id, self.left())
 
     def undo(self, item: JobItem, row: JobRow, record: QueueRecord) -> None:
         """Suspends it again."""
         if record.state is SlurmState.SUSPENDED:
-            self._provider.scheduler.suspend(record.id, self.left())
+            self._slurm.suspend(record.id, self.left())
 
 
 @contextmanager
@@ -212,6 +222,11 @@ def present(provider: Provider, job: Job, within: float) -> tuple[JobRow, QueueR
     :raises Conflict: the job has not reached the cluster yet
     :raises SchedulerUnavailableError: Slurm does not answer
     """
+    row = _live(provider, job)
+    return row, _unended(find(provider, [row], within).get(row.id))
+
+
+def _live(provider: Provider, job: Job) -> JobRow:
     row = provider.jobs.get(job.id)
     if row is None or row.phase is JobPhase.REFUSED:
         raise NotFound(f"This provider does not know job {job.id}.")
@@ -219,9 +234,12 @@ def present(provider: Provider, job: Job, within: float) -> tuple[JobRow, QueueR
         raise Refused("The job has ended.")
     if row.phase is not JobPhase.LIVE:
         raise Conflict(NOT_YET)
-    record = find(provider, row, within)
-    if record is None:
+    return row
+
+
+def _unended(record: QueueRecord | None) -> QueueRecord:
+    if record is None or record.state is None or record.state.phase is SlurmPhase.ENDED:
         raise Refused("The job has ended.")
-    if record.state is None or record.state.phase is SlurmPhase.ENDED or record.state is SlurmState.COMPLETING:
+    if record.state is SlurmState.COMPLETING:
         raise Refused("The job has ended.")
-    return row, record
+    return record

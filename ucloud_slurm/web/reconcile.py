@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from ucloud_slurm.errors import Problem, Refused, one_line
-from ucloud_slurm.provider.cancellation import cancel, end_unsubmitted
+from ucloud_slurm.provider.cancellation import AT_ONCE, cancel, end_unsubmitted
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.identities import missing_jobs
 from ucloud_slurm.provider.reconciliation import repair, repeat_update
@@ -33,12 +33,13 @@ def terminate(provider: Provider, jobs: Sequence[Job]) -> None:
 
 
 def _cancel_marked(provider: Provider, jobs: Sequence[Job], deadline: float) -> None:
-    for job in jobs:
-        row = provider.jobs.get(job.id)
+    rows = (provider.jobs.get(job.id) for job in jobs)
+    live = [row for row in rows if row is not None and row.phase is JobPhase.LIVE]
+    for first in range(0, len(live), AT_ONCE):
         left = deadline - time.monotonic()
         if left <= 0 or not provider.breaker.allows(SLURM, provider.now()):
             return
-        if row is not None and row.phase is JobPhase.LIVE and not cancel(provider, row, left):
+        if not cancel(provider, live[first : first + AT_ONCE], left):
             return
 
 

@@ -364,7 +364,7 @@ def test_a_job_of_a_bulk_that_nobody_can_pay_is_named_and_takes_the_others_along
 
 
 def test_slurm_is_asked_to_hold_and_release_by_number(tmp_path: Path) -> None:
-    (tmp_path / "scontrol").write_text('#!/bin/sh\necho "$@" >> "${0%/*}/asked"\n')
+    (tmp_path / "scontrol").write_text('#!/bin/sh\ncat >> "${0%/*}/asked"\n')
     (tmp_path / "scontrol").chmod(0o755)
     slurm = Commands(tmp_path, tmp_path / "slurm.conf", 10.0)
     slurm.hold(SlurmJobId(17), 10.0)

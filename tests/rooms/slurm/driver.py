@@ -33,6 +33,11 @@ def main(backend: str, commands: str, conf: str) -> None:
     def start(wanted: dict[str, Any]) -> PendingSubmission:
         return slurm.start(Submission(**wanted | {"more": tuple(wanted["more"])}), Command)
 
+    def change(calls: list[list[Any]]) -> None:
+        with slurm.changing() as changes:
+            for name, *rest in calls:
+                getattr(changes, name)(*rest)
+
     others: dict[str, Any] = {
         "ready": lambda within: slurm.ready(within) if isinstance(slurm, PySlurm) else True,
         "reason": lambda: slurm.reason if isinstance(slurm, PySlurm) else None,
@@ -40,6 +45,9 @@ def main(backend: str, commands: str, conf: str) -> None:
         "submit": lambda wanted, within: start(wanted).send(within),
         "runs_named": lambda names, since: slurm.runs_since(since, RunFilter(names=frozenset(names))),
         "runs_of": lambda uids, since: slurm.runs_since(since, RunFilter(uids=frozenset(uids))),
+        "some": lambda jobs, within: [*slurm.some(jobs, within).values()],
+        "cancel": lambda jobs, within: {job: error.reason for job, error in slurm.cancel(jobs, within).items()},
+        "changing": change,
         "abandon": lambda wanted: start(wanted).abandon(),
     }
     for line in sys.stdin:

@@ -16,7 +16,9 @@ from ucloud_slurm.slurm.errors import ActionRefusedError, OutcomeUnknownError, S
 from ucloud_slurm.slurm.records import SlurmJobId
 from ucloud_slurm.system.process import Command
 
-JOB = SlurmJobId(17)
+JOB, OTHER = SlurmJobId(17), SlurmJobId(18)
+NOT = "scancel: error: Kill job error on job id"
+AWAY = "Unable to contact slurm controller (connect failure)"
 FAILED = "sbatch: error: Batch job submission failed: "
 RETRYING = "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying"
 
@@ -271,9 +273,29 @@ def test_scontrol_refuses_with_its_last_line(prints: Prints, line: str, kind: ty
 )
 def test_scancel_refuses_a_job_by_a_whole_text(prints: Prints, line: str, status: int, kind: type[Exception] | None) -> None:
     with pytest.raises(kind or SchedulerUnavailableError):
-        prints(f"{line}\n", status=status).cancel(JOB, 5.0)
+        _cancel(prints(f"{line}\n", status=status))
 
 
 def test_a_cancel_beside_which_a_plugin_complains_has_been_taken(prints: Prints) -> None:
-    prints(f"scancel: {HARMLESS}\n").cancel(JOB, 5.0)
-    prints("scancel: error: Kill job error on job id 17: Invalid job id specified\n", status=1).cancel(JOB, 5.0)
+    _cancel(prints(f"scancel: {HARMLESS}\n"))
+    _cancel(prints("scancel: error: Kill job error on job id 17: Invalid job id specified\n", status=1))
+
+
+def test_of_several_jobs_each_is_refused_by_its_own_number(prints: Prints) -> None:
+    refused = prints(f"site: ask us\n{NOT} 18: Access/permission denied\n", status=210).cancel([JOB, OTHER], 5.0)
+    assert {job: error.reason for job, error in refused.items()} == {OTHER: f"{NOT} 18: Access/permission denied"}
+    ended = prints(f"{NOT} 18: Job/step already completing or completed\n", status=1)
+    assert ended.cancel([JOB, OTHER], 5.0) == {}
+    assert {*prints("scancel: error: no\n", status=1).cancel([JOB, OTHER], 5.0)} == {JOB, OTHER}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_job_about_which_slurm_does_not_answer_leaves_all_to_be_asked_again(prints: Prints, order: int) -> None:
+    lines = [f"{NOT} 17: {AWAY}", f"{NOT} 18: Access/permission denied"][::order]
+    with pytest.raises(SchedulerUnavailableError):
+        prints("\n".join(lines) + "\n", status=8).cancel([JOB, OTHER], 5.0)
+
+
+def _cancel(slurm: Commands) -> None:
+    for error in slurm.cancel([JOB], 5.0).values():
+        raise error

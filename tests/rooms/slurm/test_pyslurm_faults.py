@@ -228,7 +228,7 @@ def test_a_job_that_is_not_as_documented_is_squeues(bench: Bench, name: str, val
 
 def test_a_job_is_cancelled_by_its_number(bench: Bench) -> None:
     cancelled = bench.folder / "cancelled"
-    bench.slurm.cancel(JOB, 10)
+    bench.slurm.cancel([JOB], 10)
     assert cancelled.read_text() == "7\n"
     assert bench.asked() == []
 
@@ -236,7 +236,7 @@ def test_a_job_is_cancelled_by_its_number(bench: Bench) -> None:
 @pytest.mark.parametrize("error", [[115, "Operation now in progress"], [2000, "Invalid partition name specified"]])
 def test_a_cancel_that_ends_with_an_error_is_scancels(bench: Bench, error: list[object]) -> None:
     bench.order(cancel=error)
-    bench.slurm.cancel(JOB, 10)
+    bench.slurm.cancel([JOB], 10)
     assert bench.asked() == ["scancel 7"]
 
 

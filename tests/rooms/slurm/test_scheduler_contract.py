@@ -239,7 +239,7 @@ def test_a_limit_on_jobs_is_a_refusal(cluster: Cluster, slurm: Backend) -> None:
 
 def test_an_unknown_job_is_none_and_nothing_is_done_to_it(cluster: Cluster, slurm: Backend) -> None:
     assert slurm("job", UNKNOWN, WITHIN) is None
-    slurm("cancel", UNKNOWN, WITHIN)
+    slurm("cancel", [UNKNOWN], WITHIN)
     for call in ("suspend", "resume", "hold", "release"):
         with pytest.raises(Failed) as caught:
             slurm(call, UNKNOWN, WITHIN)
@@ -338,15 +338,46 @@ def uid_of(cluster: Cluster) -> int:
 def test_a_job_is_cancelled_by_its_number_once_and_again(cluster: Cluster, slurm: Backend) -> None:
     job = slurm("submit", wanted(cluster), WITHIN)
     until(slurm, job, "RUNNING")
-    slurm("cancel", job, WITHIN)
+    slurm("cancel", [job], WITHIN)
     until(slurm, job, "CANCELLED")
-    slurm("cancel", job, WITHIN)
+    slurm("cancel", [job], WITHIN)
 
 
 def test_a_job_that_waits_is_cancelled(cluster: Cluster, slurm: Backend) -> None:
     job = slurm("submit", wanted(cluster, more=["--begin=now+1hour"]), WITHIN)
-    slurm("cancel", job, WITHIN)
+    slurm("cancel", [job], WITHIN)
     until(slurm, job, "CANCELLED")
+
+
+@pytest.mark.parametrize("number", [2, 6])
+def test_several_jobs_are_looked_at_and_cancelled_at_once(cluster: Cluster, slurm: Backend, number: int) -> None:
+    jobs = [slurm("submit", wanted(cluster, more=["--begin=now+1hour"]), WITHIN) for _ in range(number)]
+    others = [slurm("submit", wanted(cluster, more=["--begin=now+1hour"]), WITHIN)]
+    found = slurm("some", [*jobs, UNKNOWN], WITHIN)
+    assert sorted(found, key=lambda record: record["id"]) == [slurm("job", job, WITHIN) for job in jobs]
+    assert slurm("cancel", [*jobs, UNKNOWN], WITHIN) == {}
+    states = {record["id"]: record["state"] for record in slurm("some", [*jobs, *others], WITHIN)}
+    assert states == dict.fromkeys(jobs, "CANCELLED") | dict.fromkeys(others, "PENDING")
+
+
+@pytest.mark.parametrize("number", [2, 6])
+def test_several_unknown_jobs_are_none(slurm: Backend, number: int) -> None:
+    unknown = [*range(UNKNOWN, UNKNOWN + number)]
+    assert slurm("some", unknown, WITHIN) == []
+    assert slurm("cancel", unknown, WITHIN) == {}
+
+
+def test_a_change_is_made_when_it_is_decided_and_not_before(cluster: Cluster, slurm: Backend) -> None:
+    job = slurm("submit", wanted(cluster, more=["--begin=now+1hour"]), WITHIN)
+    before = slurm("job", job, WITHIN)
+    slurm("changing", [])
+    assert slurm("job", job, WITHIN) == before
+    slurm("changing", [["set_time_limit", job, 95, WITHIN], ["hold", job, WITHIN]])
+    after = slurm("job", job, WITHIN)
+    assert (after["minutes"], "Held" in after["reason"]) == (95, True)
+    with pytest.raises(Failed) as caught:
+        slurm("changing", [["suspend", job, WITHIN]])
+    assert caught.value.kind == "ActionRefusedError"
 
 
 def test_jobs_of_others_are_changed_by_an_operator(cluster: Cluster, slurm: Backend) -> None:
@@ -355,7 +386,7 @@ def test_jobs_of_others_are_changed_by_an_operator(cluster: Cluster, slurm: Back
     job = int(line)
     slurm("set_time_limit", job, 10, WITHIN)
     assert slurm("job", job, WITHIN)["minutes"] == 10
-    slurm("cancel", job, WITHIN)
+    slurm("cancel", [job], WITHIN)
     until(slurm, job, "CANCELLED")
 
 
@@ -365,7 +396,7 @@ def test_a_new_limit_counts(cluster: Cluster, slurm: Backend) -> None:
     for minutes in (2000, 7):
         slurm("set_time_limit", job, minutes, WITHIN)
         assert slurm("job", job, WITHIN)["minutes"] == minutes
-    slurm("cancel", job, WITHIN)
+    slurm("cancel", [job], WITHIN)
     until(slurm, job, "CANCELLED")
     with pytest.raises(Failed) as caught:
         slurm("set_time_limit", job, 9, WITHIN)
@@ -433,8 +464,10 @@ def test_a_controller_that_is_away_is_ignorance_in_time(cluster: Cluster, slurm:
         for call, kinds in (
             (("submit", wanted(cluster, name=name), limit), ("OutcomeUnknownError", "SchedulerUnavailableError")),
             (("job", job, limit), ("SchedulerUnavailableError",)),
-            (("cancel", job, limit), ("SchedulerUnavailableError",)),
+            (("cancel", [job], limit), ("SchedulerUnavailableError",)),
             (("set_time_limit", job, 9, limit), ("SchedulerUnavailableError",)),
+            (("some", [*range(job, job + 9)], limit), ("SchedulerUnavailableError",)),
+            (("changing", [["suspend", job, limit]]), ("SchedulerUnavailableError",)),
             (("suspend", job, limit), ("SchedulerUnavailableError",)),
             (("hold", job, limit), ("SchedulerUnavailableError",)),
             (("partitions", limit), ("SchedulerUnavailableError",)),

@@ -1,4 +1,4 @@
-"""What is live: logs that are followed by many, a shell's echo, load, and more time."""
+"""What is live: logs that are followed by many, a shell's echo, and load."""
 
 import threading
 import time
@@ -37,7 +37,7 @@ def live(stage: Stage) -> None:
         name = f"{FOLLOWERS} people follow logs: line written to line shown"
         stage.add(row("follow", name, "ms", _follow(scene, jobs)))
         stage.add(row("shell", "shell: typed to echoed", "ms", _shell(scene, jobs[0])))
-        _control(scene, scene.timer(), jobs)
+        _utilization(scene, scene.timer())
 
 
 def _follow(scene: Scene, jobs: Sequence[str]) -> list[float]:
@@ -76,25 +76,14 @@ def _shell(scene: Scene, job: str) -> list[float]:
     return times
 
 
-def _control(scene: Scene, timer: Timer, jobs: Sequence[str]) -> None:
+def _utilization(scene: Scene, timer: Timer) -> None:
     stage, core = scene.stage, scene.core
-    env = stage.environment()
-    names = dict(line.split(maxsplit=1) for line in stage.cluster.run("squeue", "-h", "-o", "%j %A").splitlines())
-    other = next(number for name, number in names.items() if name.startswith(f"ucloud-{jobs[1]}"))
     sinfo = [stage.command("sinfo"), "--noheader", "--Node"]
-    scontrol = [stage.command("scontrol"), "update", f"JobId={other}", "TimeLimit=60"]
     load: list[float] = []
-    extended: list[float] = []
-    bare_load: list[float] = []
-    bare_extended: list[float] = []
+    bare: list[float] = []
     for _ in range(TIMES):
         begun = time.perf_counter()
         core.call("GET", f"/ucloud/{core.provider}/jobs/retrieveUtilization")
         load.append((time.perf_counter() - begun) * 1000)
-        bare_load += timer.run(sinfo, env).took
-        begun = time.perf_counter()
-        core.extend(jobs[0], 1)
-        extended.append((time.perf_counter() - begun) * 1000)
-        bare_extended += timer.run(scontrol, env).took
-    stage.add(row("utilization", "retrieveUtilization, kept", "ms", load, bare_load, "sinfo"))
-    stage.add(row("extend", "extend", "ms", extended, bare_extended, "scontrol update"))
+        bare += timer.run(sinfo, stage.environment()).took
+    stage.add(row("utilization", "retrieveUtilization, kept", "ms", load, bare, "sinfo"))

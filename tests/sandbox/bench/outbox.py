@@ -18,7 +18,8 @@ def outbox(stage: Stage) -> None:
     with stage.scene("outbox") as scene:
         sizes, timer = stage.sizes, scene.timer()
         scene.http().post(scene.bodies(1))  # makes the tables
-        file.messages(scene.site.database, scene.have(sizes.outbox_jobs), sizes.messages)
+        jobs = [job["id"] for job in scene.have(sizes.outbox_jobs)]
+        file.messages(scene.site.database, jobs, sizes.messages)
         scene.give(*scene.site.folder.glob(f"{scene.site.database.name}*"))
         worker = [stage.installation.python, "-m", "ucloud_slurm", "worker"]
         seconds, peak = 0.0, 0.0

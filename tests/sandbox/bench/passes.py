@@ -26,7 +26,7 @@ def passes(stage: Stage) -> None:
         timer, calls = scene.timer(), {}
         written: list[float] = []
         for number in stage.sizes.waiting:
-            _fill(scene, number)
+            fill(scene, number)
             calls[number] = _measure(stage, scene, timer, number, written)
         stage.add(row("pass-written", "written by a pass over unchanged jobs", "bytes", written))
         spread = max(calls.values()) - min(calls.values())
@@ -34,7 +34,7 @@ def passes(stage: Stage) -> None:
         stage.add(row("pass-calls-spread", name, "RPCs", [spread]))
 
 
-def _fill(scene: Scene, number: int) -> None:
+def fill(scene: Scene, number: int) -> None:
     """Creates jobs in bulks until so many wait; a worker helps."""
     begun, before = time.perf_counter(), scene.live()
     worker, http = scene.site.loop(1.0), scene.http()
@@ -59,7 +59,7 @@ def _measure(stage: Stage, scene: Scene, timer: Timer, number: int, written: lis
     for _ in range(WARM_UP_PASSES):
         timer.run(worker, env, may_end_with=(0, TEMPFAIL))
     squeue = [stage.command("squeue"), "--noheader", "--states=all", f"--format={FIELDS}"]
-    ids = ",".join(str(each) for each in scene.slurm_ids()[:IDS_PER_SACCT])
+    ids = ",".join(str(each) for each in [*scene.numbers().values()][:IDS_PER_SACCT])
     sacct = [stage.command("sacct"), "-X", "-D", "-n", "-P", f"--jobs={ids}", "--format=jobid,state,submit,end"]
     ours: list[float] = []
     bare: list[float] = []

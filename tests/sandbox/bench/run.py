@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.sandbox.bench.bulks import bulks, people
+from tests.sandbox.bench.changes import changes
 from tests.sandbox.bench.creates import creates
 from tests.sandbox.bench.files import files
 from tests.sandbox.bench.listing import listing
@@ -31,6 +32,7 @@ GROUPS: Mapping[str, Callable[[Stage], None]] = {
     "mapped": mapped,
     "bulks": bulks,
     "people": people,
+    "changes": changes,
     "passes": passes,
     "outbox": outbox,
     "live": live,
@@ -40,7 +42,7 @@ GROUPS: Mapping[str, Callable[[Stage], None]] = {
 }
 USUAL: Mapping[str, Sequence[str]] = {
     "commands": [name for name in GROUPS if name not in ("listing", FILES)],
-    "pyslurm": ["creates", "bulks", "listing"],  # the rest does not depend on it
+    "pyslurm": ["creates", "bulks", "changes", "listing"],  # the rest does not depend on it
 }
 
 

@@ -12,6 +12,8 @@ class Sizes:
     :ivar rounds: repetitions of what takes long
     :ivar bulks: jobs in a bulk
     :ivar waiting: unchanged jobs of a pass
+    :ivar changes: changes of jobs, one after the other
+    :ivar beside: jobs beside which others are terminated
     :ivar messages: in the outbox, for each of ``outbox_jobs``
     :ivar finished: jobs in the file that a start-up finds
     :ivar download: bytes of a file that is downloaded
@@ -25,6 +27,8 @@ class Sizes:
     bulks: tuple[int, ...] = (100, 1000)
     waiting: tuple[int, ...] = (10, 1_000, 10_000, 20_000)
     passes: int = 5
+    changes: int = 60
+    beside: tuple[int, ...] = (20, 3000)
     outbox_jobs: int = 1000
     messages: int = 100
     finished: int = 1_000_000
@@ -40,6 +44,8 @@ QUICK = Sizes(
     bulks=(20,),
     waiting=(10, 100),
     passes=2,
+    changes=20,
+    beside=(20,),
     outbox_jobs=50,
     messages=10,
     finished=2000,

@@ -196,16 +196,16 @@ class Scene:
         jobs = self._had(number * size, owners)
         return [json.dumps({"items": jobs[first : first + size]}) for first in range(0, len(jobs), size)]
 
-    def have(self, number: int) -> list[str]:
-        """Ids of so many new jobs that Core has."""
-        return [job["id"] for job in self._had(number, (OWNER,))]
+    def have(self, number: int, product: Mapping[str, Any] = PRODUCT) -> list[dict[str, Any]]:
+        """So many new jobs that Core has, as it sends them."""
+        return self._had(number, (OWNER,), product)
 
-    def _had(self, number: int, owners: Sequence[str]) -> list[dict[str, Any]]:
+    def _had(self, number: int, owners: Sequence[str], product: Mapping[str, Any] = PRODUCT) -> list[dict[str, Any]]:
         for owner in owners:
             self.core.accounts.set_quota(PLENTY, owner)
         return self.core.have(
             [
-                UserRequest(APPLICATION, str(PRODUCT["id"]), minutes=MINUTES, owner=owners[each % len(owners)])
+                UserRequest(APPLICATION, str(product["id"]), minutes=MINUTES, owner=owners[each % len(owners)])
                 for each in range(number)
             ]
         )
@@ -240,12 +240,12 @@ class Scene:
         roots = [found for process in self.site.processes if (found := find(process.pid)) is not None]
         return sum(process.spent() for process in with_descendants(roots))
 
-    def slurm_ids(self) -> list[int]:
-        """Slurm's ids of the site's jobs."""
+    def numbers(self) -> dict[str, int]:
+        """Slurm's ids of the site's jobs, by UCloud's, oldest first."""
         with sqlite3.connect(f"file:{self.site.database}?mode=ro", uri=True) as db:
-            found = db.execute("select slurm_id from jobs where phase = 'live' order by slurm_id").fetchall()
+            found = db.execute("select id, slurm_id from jobs where phase = 'live' order by slurm_id").fetchall()
         db.close()
-        return [int(slurm_id) for (slurm_id,) in found]
+        return {str(job_id): int(slurm_id) for job_id, slurm_id in found}
 
     def sbatch(self, owner: str = OWNER, jobs: Path | None = None) -> tuple[Sequence[str], Mapping[str, str], Path]:
         """A bare sbatch: arguments, environment, script. Options and script are those of a job of ours.

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from ucloud_slurm.slurm import errors
@@ -12,7 +13,7 @@ from ucloud_slurm.slurm.pyslurm import translation
 from ucloud_slurm.slurm.pyslurm.process import AnswerLostError, NotSentError, PySlurmPool, PySlurmProcess
 from ucloud_slurm.slurm.pyslurm.translation import UnsupportedError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId, Submission
-from ucloud_slurm.slurm.scheduler import PendingSubmission
+from ucloud_slurm.slurm.scheduler import Changes, PendingSubmission
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.ipc import Message
 from ucloud_slurm.system.process import Start
@@ -125,15 +126,21 @@ class PySlurm(Commands):
             raise _UseCommandsError("it is one of a job array")
         return found
 
-    def cancel(self, job: SlurmJobId, within: float) -> None:
+    def cancel(self, jobs: Collection[SlurmJobId], within: float) -> Mapping[SlurmJobId, errors.ActionRefusedError]:
         until = time.monotonic() + within
+        others = [job for job in jobs if not self._cancelled(job, until - time.monotonic())]
+        return super().cancel(others, _left(until, "others of these jobs were cancelled")) if others else {}
+
+    def _cancelled(self, job: SlurmJobId, within: float) -> bool:
         try:
             # The module reads the error number that libslurm left, maybe after an earlier call, so that an error says
             # nothing here; scancel decides.
-            if "done" not in (answer := self._ask_process("cancel", job, within)):
-                raise _UseCommandsError(_text(answer))
-        except _UseCommandsError as error:
-            super().cancel(job, error.left(until))
+            return "done" in self._ask_process("cancel", job, within)
+        except _UseCommandsError:
+            return False
+
+    def changing(self) -> AbstractContextManager[Changes]:
+        return nullcontext(self) if self.reason is None else super().changing()
 
     def set_time_limit(self, job: SlurmJobId, minutes: int, within: float) -> None:
         until = time.monotonic() + within
@@ -202,10 +209,14 @@ class _UseCommandsError(Exception):
 
         :raises SchedulerUnavailableError: there are none
         """
-        left = until - time.monotonic()
-        if left <= 0:
-            raise errors.SchedulerUnavailableError(f"pyslurm gave no answer in time: {self}")
-        return left
+        return _left(until, str(self))
+
+
+def _left(until: float, why: str) -> float:
+    left = until - time.monotonic()
+    if left <= 0:
+        raise errors.SchedulerUnavailableError(f"pyslurm gave no answer in time: {why}")
+    return left
 
 
 class _PySlurmSubmission:
