@@ -39,6 +39,7 @@ ANSWER_SECONDS = 0.7  # after the deadline of a call, for what it writes before 
 OVERDUE_SECONDS = 0.2  # after that, another thread answers in place of one that does not
 log = logging.getLogger(__name__)
 
+KNOWN_SECONDS = 0.01  # too few for a program of the site's that maps users; what it has answered before is kept
 AGAIN_SECONDS = 30.0  # in which nothing more is done for the same person; a program is kept for longer
 MOST_KNOWN = 1024  # people who are remembered for that
 MOST_WAITING = 32  # people who wait; for a further one nothing is done
@@ -271,7 +272,8 @@ class Greeter:
     def _wake(self, username: str) -> None:
         provider = self._provider
         try:
-            user = provider.mapping.identity(username, None).person.user
+            # A site's program that has not answered lately is not asked, so that nothing is written: calls would wait for that.
+            user = provider.mapping.identity(username, None, KNOWN_SECONDS).person.user
             breaker, now = provider.breaker, provider.now()
             if breaker.allows(RUNNER, now) and breaker.allows(person(user), now):
                 provider.impersonation(user).wake()

@@ -12,6 +12,7 @@ from tests.sandbox.core import CoreError
 from tests.sandbox.core.web_files import ORIGIN, BlockedError
 from tests.support.drives import ADA, BOB, name_users
 from tests.support.file_world import FileWorld
+from ucloud_slurm.store.transfers import Transfers
 from ucloud_slurm.transfer import download as download_module
 from ucloud_slurm.users.own_files import OwnFiles
 
@@ -118,13 +119,13 @@ def test_a_file_that_shrinks_while_it_is_read_breaks_off_and_is_not_padded(
     path = place.root / "a"
     path.write_bytes(DATA)
     link = place.web.files.download_link(ADA, place.at("a"))
-    use = place.world.provider.transfers.use
+    use = Transfers.use
 
     def shrink(*arguments: object) -> bool:
         os.truncate(path, 1000)
         return use(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(place.world.provider.transfers, "use", shrink)
+    monkeypatch.setattr(Transfers, "use", shrink)
     with caplog.at_level("INFO"), pytest.raises(requests.RequestException):
         place.web.open(link)
     assert [line for line in caplog.messages if "broken off: the file has become shorter, 1000 bytes" in line]

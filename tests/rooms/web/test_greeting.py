@@ -13,6 +13,7 @@ from ucloud_slurm.errors import Forbidden
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import RUNNER, person
 from ucloud_slurm.users.impersonation import RunnerClient, RunnerUnavailableError
+from ucloud_slurm.users.script import MIN_ASK_SECONDS
 from ucloud_slurm.web import calls
 from ucloud_slurm.web.calls import Greeter
 
@@ -85,6 +86,14 @@ def test_nothing_is_started_for_who_is_not_connected_or_has_a_program_that_does_
     one.greet("ada#1")
     done(one)
     assert (sorted(mapped.asked), mapped.woken) == (["ada#1", "bob#1", "eve"], [])
+
+
+def test_a_sites_program_is_not_run_before_a_call_needs_its_answer(world: World, mapped: Mapped, mocker: MockerFixture) -> None:
+    asked = mocker.spy(type(world.provider.mapping), "identity")
+    one = greeter(world)
+    one.greet("ada#1")
+    done(one)
+    assert [call.args[3] < MIN_ASK_SECONDS for call in asked.call_args_list] == [True]
 
 
 def test_who_waits_is_so_many_and_nobody_waits_for_them(world: World, mapped: Mapped) -> None:
