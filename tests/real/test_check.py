@@ -153,11 +153,13 @@ def conf_of(people: People, name: str, mode: int = 0o644) -> Iterator[Path]:
 ASKING = """
 import json, socket, struct, sys, time
 channel = socket.socket(socket.AF_UNIX); channel.connect(sys.argv[1])
-message = json.dumps({"user": "alice", "verb": "run", "command": "/usr/bin/sbatch", "arguments": ["--test-only"],
-    "conf": sys.argv[2], "stdin": "#!/bin/sh\\n",
-    "deadline": time.clock_gettime(time.CLOCK_BOOTTIME) + 10}).encode()
-channel.sendall(struct.pack("!I", len(message)) + message)
-print(channel.recv(10000)[4:].decode())
+soon = time.clock_gettime(time.CLOCK_BOOTTIME) + 10
+def ask(**message):
+    data = json.dumps(message | {"deadline": soon}).encode()
+    channel.sendall(struct.pack("!I", len(data)) + data)
+    return json.loads(channel.recv(10000)[4:])
+answer = ask(user="alice", verb="start", command="/usr/bin/sbatch", arguments=["--test-only"], conf=sys.argv[2], ends=soon)
+print(json.dumps(ask(verb="go", stdin="#!/bin/sh\\n") if answer.get("waits") else answer))
 """
 
 

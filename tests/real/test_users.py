@@ -208,7 +208,7 @@ def test_sudo_refuses_everything_else(people: People, words: list[str]) -> None:
 
 @pytest.mark.parametrize("stdin", ["nothing", "a file", "a pipe", "a socket of the network"])
 def test_the_program_called_by_hand_does_nothing(people: People, stdin: str, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text('{"verb": "run"}')
+    (tmp_path / "file").write_text('{"verb": "start"}')
     read, write = os.pipe()
     with (tmp_path / "file").open() as file, socket.socket() as network:
         given = {"nothing": subprocess.DEVNULL, "a file": file, "a pipe": read, "a socket of the network": network}

@@ -305,18 +305,28 @@ def test_either_the_thread_answers_or_the_event_loop() -> None:
         conn = Connection(left, ("127.0.0.1", 5), ("127.0.0.1", 80))
         conn.caller = Caller(RequestClass.UCLOUD, "")
         overdue, late, early = Overdue(1.0, 1), Answering(conn), Future[bool]()
-        overdue.add(conn, early)
+        overdue.add(conn, early, now=0.0)
         assert (overdue.left(0.25), list(overdue.take(0.9))) == (0.75, [])
         assert list(overdue.take(1.0)) == [conn]
         with pytest.raises(ConnectionAbortedError):
             late.sendall(b"too late")
         assert overdue.remove(conn)
         conn.claim = threading.Lock()
-        overdue.add(conn, early)
+        overdue.add(conn, early, now=0.0)
         Answering(conn).sendall(b"in time")
         assert list(overdue.take(9.0)) == []
         assert right.recv(99) == b"in time"
         assert not overdue.remove(conn)
+
+
+def test_a_call_that_waited_for_a_restart_has_a_second() -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        conn = Connection(left, ("127.0.0.1", 5), ("127.0.0.1", 80))
+        conn.caller = Caller(RequestClass.UCLOUD, "")
+        overdue = Overdue(2.9, 1)
+        overdue.add(conn, Future[bool](), now=4.0)
+        assert (overdue.left(4.0), list(overdue.take(4.9)), list(overdue.take(5.0))) == (1.0, [], [conn])
 
 
 def test_who_is_not_ucloud_waits_as_long_as_it_takes(hurry: Server, tmp_path: Path) -> None:

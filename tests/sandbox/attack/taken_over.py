@@ -97,7 +97,7 @@ def messages_in_another_form(stage: Stage) -> Outcome:
 
 def _right(answer: Any) -> str:
     """What is wrong where the one form was not served; then the refusal of others says nothing."""
-    return "" if isinstance(answer, dict) and answer.get("status") == 0 else f"the right message was not served ({answer})"
+    return "" if isinstance(answer, dict) and answer.get("waits") is True else f"the right message was not served ({answer})"
 
 
 def no_messages(stage: Stage) -> Outcome:

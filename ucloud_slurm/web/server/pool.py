@@ -12,6 +12,7 @@ from ucloud_slurm.web.server.budgets import Share
 from ucloud_slurm.web.server.connection import Connection
 from ucloud_slurm.web.server.requests import Caller, RequestClass
 
+LEAST_SECONDS = 1.0
 OVERDUE = "The provider waits for something that does not answer, such as its disk; please try again in a minute."
 
 
@@ -47,13 +48,16 @@ class Overdue:
         self._waiting: dict[Connection, tuple[float, Future[bool]]] = {}
         self._answered: dict[Connection, Future[bool]] = {}  # without their threads, which have not come back
 
-    def add(self, conn: Connection, answering: Future[bool]) -> None:
+    def add(self, conn: Connection, answering: Future[bool], now: float) -> None:
         """A request is answered from now on; one that is no call of UCloud has all the time that it takes.
 
+        A call that has waited for a restart may be late already, and UCloud waits for longer: it has a second all the same.
+
         :param answering: what a thread does for it, or will do
+        :param now: monotonic seconds
         """
         if conn.caller.kind is RequestClass.UCLOUD:
-            self._waiting[conn] = conn.arrived + self._seconds, answering
+            self._waiting[conn] = max(conn.arrived + self._seconds, now + LEAST_SECONDS), answering
 
     def remove(self, conn: Connection) -> bool:
         """The thread of a call has come back, or has nothing to do for it any more; whether it was answered meanwhile."""

@@ -211,7 +211,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._answer_at_once(conn, 503, "The provider cannot start a thread; please try again in a few seconds.")
             self._give_back(conn)
             return
-        self._overdue.add(conn, future)
+        self._overdue.add(conn, future, time.monotonic())
         future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
 
     def _answer_at_once(self, conn: Connection, status: int, why: str) -> None:

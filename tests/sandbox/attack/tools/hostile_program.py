@@ -73,7 +73,8 @@ def give(channel: socket.socket, message: Message, given: list[int]) -> None:
     answers: dict[object, Message] = {
         "prepare": {},
         "trial": {},
-        "run": {"status": 1, "output": "", "errors": "sbatch: error: Unable to contact slurm controller"},
+        "start": {"waits": True},
+        "go": {"status": 1, "output": "", "errors": "sbatch: error: Unable to contact slurm controller"},
     }
     socket.send_fds(channel, [whole(answers.get(message.get("verb"), {"found": True}))], [0])
 
@@ -81,7 +82,8 @@ def give(channel: socket.socket, message: Message, given: list[int]) -> None:
 def another(channel: socket.socket, message: Message, _: list[int]) -> None:
     """Says that her job is the one whose number stands in the file ``.attack-job``."""
     number = Path(pwd.getpwuid(os.getuid()).pw_dir, ".attack-job").read_text(encoding="ascii").strip()
-    answers: dict[object, Message] = {"prepare": {}, "run": {"status": 0, "output": f"{number}\n", "errors": ""}}
+    submitted = {"status": 0, "output": f"{number}\n", "errors": ""}
+    answers: dict[object, Message] = {"prepare": {}, "start": {"waits": True}, "go": submitted}
     channel.sendall(whole(answers.get(message.get("verb"), {"found": False})))
 
 
