@@ -1,7 +1,7 @@
 """A checked configuration that is kept, so that a pass of the worker starts without checking the file again.
 
 It is no second way of reading the file: what is kept was made by the reader, and is used only while everything that
-the reader would see is the same, text by text. It is a cache: whoever deletes it loses nothing.
+the reader would see is the same, text by text. It is a cache: deleting it loses nothing.
 
 It must not be a way to give the service a configuration. It is used only if it belongs to the account of this process,
 as does its folder, if nobody else can read or write it, and if it is no link. The folder is on this host, so that jobs

@@ -113,7 +113,7 @@ def make_folder(
 class StagedFolder:
     """A job's folder that is made with its files, and is not in its place yet.
 
-    It is beside its place, under a name of its own, so that whoever gives it up removes nothing of anybody else's: another
+    It is beside its place, under a name of its own, so that giving it up removes nothing of anybody else's: another
     request may make the folder of the same job at the same time.
     """
 
