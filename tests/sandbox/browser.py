@@ -49,9 +49,17 @@ class Browser:
         return requests.post(self.address, form, timeout=10)
 
     def wait_and_press(self, button: str = CONNECT, seconds: float = 60.0) -> requests.Response:
-        """Waits until the page asks whether an account is the user's, and answers."""
-        wait_until("the page asks", lambda: NOT_MINE in self.look().text, seconds=seconds)
-        return self.press(button)
+        """Waits until the page asks whether an account is the user's, and answers; again, where the provider is busy."""
+        answers: list[requests.Response] = []
+
+        def is_answered() -> bool:
+            page = self.look().text
+            if NOT_MINE in page:
+                answers.append(self.press(button, page))
+            return answers != [] and answers[-1].status_code < 500
+
+        wait_until("the page asks and takes the answer", is_answered, seconds=seconds)
+        return answers[-1]
 
     @contextmanager
     def answering(self, button: str = CONNECT) -> Iterator[None]:

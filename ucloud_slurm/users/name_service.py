@@ -8,7 +8,7 @@ from ucloud_slurm.system import deadline
 from ucloud_slurm.system.bulkhead import Bulkhead
 
 THREADS = 8
-ASK_SECONDS = 1.0  # an answer takes milliseconds, also over a network
+ASK_SECONDS = 1.5  # an answer takes milliseconds, and longer only where a directory is asked for the first time
 ROOM = 64  # groups for which there is room at first
 PART = "the name service"
 

@@ -73,7 +73,10 @@ def typing(path: Path, *words: str, uid: int = ADA, keys: str = "") -> Iterator[
         assert process.stdin is not None
         process.stdin.write(keys)
         process.stdin.flush()
-        yield process
+        try:
+            yield process
+        finally:
+            process.kill()  # where a test has failed it may wait for ten minutes
 
 
 def typed(path: Path, *words: str, uid: int = ADA, keys: str = "") -> tuple[int, str]:
