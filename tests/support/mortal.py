@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -44,6 +45,9 @@ class RemoteModel:
 
     def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
         return _Pending(self, submission)
+
+    def changing(self) -> AbstractContextManager["RemoteModel"]:
+        return nullcontext(self)
 
     def ask(self, name: str, *arguments: object) -> Any:
         """Calls a method of the model."""
