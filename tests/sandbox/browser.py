@@ -14,6 +14,7 @@ from tests.sandbox.processes import wait_until
 CONNECT = "Connect"
 NOT_MINE = "This is not my account"
 NEW_CODE = "Show me a new code"
+PATIENCE = 60.0  # seconds for a page on a busy machine
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Browser:
 
     def look(self) -> requests.Response:
         """Loads the page."""
-        return requests.get(self.address, timeout=10)
+        return requests.get(self.address, timeout=PATIENCE)
 
     def code(self) -> str:
         """The code that the page shows."""
@@ -46,7 +47,7 @@ class Browser:
         page = self.look().text if page is None else page
         (answer,) = re.findall(rf'<button name="answer" value="(\w+)">{re.escape(button)}</button>', page)
         form = {"answer": answer, "shown": "".join(re.findall(r'name="shown" value="([^"]*)"', page))}
-        return requests.post(self.address, form, timeout=10)
+        return requests.post(self.address, form, timeout=PATIENCE)
 
     def wait_and_press(self, button: str = CONNECT, seconds: float = 60.0) -> requests.Response:
         """Waits until the page asks whether an account is the user's, and answers; again, where the provider is busy."""
