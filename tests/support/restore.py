@@ -35,7 +35,7 @@ def lose(world: World, open_provider: Open, serve: Serve) -> World:
     world.provider.close()
     for file in path.parent.glob(f"{path.name}*"):
         if not file.name.endswith(".generation"):
-            file.unlink()
+            file.unlink(missing_ok=True)  # SQLite deletes its own at the last close
     provider = open_provider()
     return World(world.core, provider, world.model, world.clock, serve(provider))
 

@@ -6,7 +6,8 @@ and each of them shows the sum (prometheus_client: multiprocess mode). Elsewhere
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -16,14 +17,14 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.provider.context import Lazy, Provider
 from ucloud_slurm.slurm.records import Submission
-from ucloud_slurm.slurm.scheduler import PendingSubmission, Scheduler
+from ucloud_slurm.slurm.scheduler import Changes, PendingSubmission, Scheduler
 from ucloud_slurm.system.process import Start
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 # UCloud waits for 5 s; every call of it is to be answered within 3 s.
 BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10)
 # The calls that the service makes: methods of Scheduler and of Core; submit is the sending of a submission.
-SLURM_QUESTIONS = ("accounts", "is_operator", "job", "load", "nodes", "partitions")
+SLURM_QUESTIONS = ("accounts", "is_operator", "job", "load", "nodes", "partitions", "some")
 SLURM_CHANGES = ("cancel", "resume", "set_time_limit", "submit", "suspend")
 UCLOUD_CALLS = ("job", "product")
 
@@ -68,6 +69,11 @@ class TimedScheduler(TimedCalls):
     def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
         pending = self._target.start(submission, as_user)
         return cast("PendingSubmission", TimedCalls(pending, {"send": self._histograms["submit"]}))
+
+    @contextmanager
+    def changing(self) -> Iterator[Changes]:
+        with self._target.changing() as changes:
+            yield cast("Changes", TimedCalls(changes, self._histograms))
 
 
 class Durations:

@@ -93,8 +93,18 @@ def test_the_ages_of_the_oldest_message_and_of_the_last_pass_are_shown(world: Wo
     assert (found["ucloud_slurm_outbox_oldest_age_seconds"], found["ucloud_slurm_last_pass_age_seconds"]) == (0, 0)
 
 
+def test_a_change_counts_that_is_made_by_what_was_loaded_before(world: World) -> None:
+    job = world.slurm(world.submit())
+    world.model.begin_run(job)
+    durations = Durations()
+    with durations.measure(world.provider).scheduler.changing() as slurm:
+        slurm.suspend(job.run.id, 1.0)
+    count = b'ucloud_slurm_slurm_call_duration_seconds_count{call="suspend"} 1.0'
+    assert count in durations.exposition()
+
+
 def test_the_calls_that_are_measured_are_calls_of_both_interfaces() -> None:
-    assert {*SLURM_QUESTIONS, *SLURM_CHANGES} - {*vars(Scheduler)} == {"submit"}  # which is the send of what is started
+    assert {*SLURM_QUESTIONS, *SLURM_CHANGES} - {*dir(Scheduler)} == {"submit"}  # which is the send of what is started
     assert not set(UCLOUD_CALLS) - {*vars(Core)}
 
 
