@@ -149,6 +149,13 @@ def test_another_python_than_that_which_made_it_reads_the_sources(installed: Pat
     assert start(installed).stderr == REFUSAL
 
 
+def test_a_start_that_cannot_read_the_modules_says_nothing_so_that_it_is_tried_again(installed: Path) -> None:
+    whole = installed.read_bytes()
+    installed.write_bytes(whole[: whole.index(b"PK\x03\x04")])
+    done = start(installed)
+    assert (done.returncode, done.stdout, done.stderr) == (bundle.UNREADABLE, "", "")
+
+
 def test_the_compiled_modules_are_used(installed: Path) -> None:
     """Else each start would compile them."""
     code = "import sys; sys.path.insert(0, sys.argv[1]); import ucloud_slurm.users.as_user as m; print(m.__file__)"
