@@ -1,17 +1,12 @@
 """The calls of jobs.provider and of the integration module (contract: route table)."""
 
-import logging
-import threading
-import time
 from collections.abc import Sequence
-from functools import partial
 
 from flask import request
 
-from ucloud_slurm.errors import NotNow, Problem, Refused
+from ucloud_slurm.errors import Refused
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store.breaker import RUNNER, SLURM, UCLOUD, person
-from ucloud_slurm.system.executor import FairExecutor
+from ucloud_slurm.store.breaker import SLURM, UCLOUD
 from ucloud_slurm.ucloud.jobs import AclUpdate, Bulk, ExtendItem, Job, JobItem, Principal, SessionItem, UserName, Welcome
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.ucloud.responses import (
@@ -31,18 +26,13 @@ from ucloud_slurm.ucloud.responses import (
 from ucloud_slurm.web import access, drives, files, reconcile, tasks, unsupported, utilization
 from ucloud_slurm.web.control import Extend, Resume, Suspend
 from ucloud_slurm.web.create import Create
+from ucloud_slurm.web.greeting import Greeter
 from ucloud_slurm.web.linking import Connecting
 from ucloud_slurm.web.routes import NOT_SUPPORTED, CallRegistry
 from ucloud_slurm.web.sessions import open_session
 
 ANSWER_SECONDS = 0.7  # after the deadline of a call, for what it writes before its answer
 OVERDUE_SECONDS = 0.2  # after that, another thread answers in place of one that does not
-log = logging.getLogger(__name__)
-
-KNOWN_SECONDS = 0.01  # too few for a program of the site's that maps users; what it has answered before is kept
-AGAIN_SECONDS = 30.0  # in which nothing more is done for the same person; a program is kept for longer
-MOST_KNOWN = 1024  # people who are remembered for that
-MOST_WAITING = 32  # people who wait; for a further one nothing is done
 CREATE = "calls.POST jobs"  # the endpoint in Flask's url_map
 # Those of calls that UCloud makes when it shows somebody a form, the machines or a session.
 SHOWN = frozenset(
@@ -228,54 +218,3 @@ def _integration(provider: Provider, calls: CallRegistry) -> None:
 
 def _nothing(items: Sequence[object]) -> Answers[Nothing]:
     return Answers(responses=[Nothing() for _ in items])
-
-
-class Greeter:
-    """Has the programs of people started to whom UCloud shows a form: they will soon start a job.
-
-    It does so in a thread of its own: no call waits for it, and none fails because of it.
-    """
-
-    def __init__(self, provider: Provider) -> None:
-        self._provider = provider
-        self._maps = provider.config.users.mapping != "service"
-        self._executor = FairExecutor(1)
-        self._lock = threading.Lock()
-        self._again: dict[str, float] = {}  # monotonic seconds, by user of UCloud; the one who comes first is forgotten first
-        self._waiting = 0
-
-    def greet(self, username: str | None) -> None:
-        """Has the program of a person started, if there is time and room for it. Never waits.
-
-        :param username: of UCloud; None: nobody is named
-        """
-        if username is None or not self._maps:
-            return
-        now = time.monotonic()
-        with self._lock:
-            if now < self._again.get(username, now) or self._waiting >= MOST_WAITING:
-                return
-            self._again.pop(username, None)
-            self._again[username] = now + AGAIN_SECONDS
-            if len(self._again) > MOST_KNOWN:
-                del self._again[next(iter(self._again))]
-            self._waiting += 1
-        try:
-            self._executor.submit(username, partial(self._wake, username)).add_done_callback(lambda _: self._done())
-        except RuntimeError:  # the host gives no thread
-            self._done()
-
-    def _done(self) -> None:
-        with self._lock:
-            self._waiting -= 1
-
-    def _wake(self, username: str) -> None:
-        provider = self._provider
-        try:
-            # A site's program that has not answered lately is not asked, so that nothing is written: calls would wait for that.
-            user = provider.mapping.identity(username, None, KNOWN_SECONDS).person.user
-            breaker, now = provider.breaker, provider.now()
-            if breaker.allows(RUNNER, now) and breaker.allows(person(user), now):
-                provider.impersonation(user).wake()
-        except (NotNow, Problem) as error:  # such as somebody who is not connected
-            log.debug("no program is started before it is needed: %s", error)

@@ -14,8 +14,8 @@ from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import RUNNER, person
 from ucloud_slurm.users.impersonation import RunnerClient, RunnerUnavailableError
 from ucloud_slurm.users.script import MIN_ASK_SECONDS
-from ucloud_slurm.web import calls
-from ucloud_slurm.web.calls import Greeter
+from ucloud_slurm.web import calls, greeting
+from ucloud_slurm.web.greeting import Greeter
 
 PATIENCE = 30.0
 
@@ -66,7 +66,7 @@ def test_a_persons_program_is_started_once_in_a_while(world: World, mapped: Mapp
         one.greet(name)
     done(one)
     assert sorted(mapped.woken) == ["ada", "bob"]
-    mocker.patch.object(calls, "AGAIN_SECONDS", 0.0)
+    mocker.patch.object(greeting, "AGAIN_SECONDS", 0.0)
     two = greeter(world)
     for _ in range(2):
         two.greet("ada#1")
@@ -99,16 +99,16 @@ def test_a_sites_program_is_not_run_before_a_call_needs_its_answer(world: World,
 def test_who_waits_is_so_many_and_nobody_waits_for_them(world: World, mapped: Mapped) -> None:
     mapped.hangs.clear()
     one = greeter(world)
-    for number in range(calls.MOST_WAITING + 10):
+    for number in range(greeting.MOST_WAITING + 10):
         one.greet(f"user{number}#1")
-    assert one._waiting == calls.MOST_WAITING
+    assert one._waiting == greeting.MOST_WAITING
     mapped.hangs.set()
     done(one)
-    assert len(mapped.woken) == calls.MOST_WAITING
-    for number in range(calls.MOST_KNOWN):
+    assert len(mapped.woken) == greeting.MOST_WAITING
+    for number in range(greeting.MOST_KNOWN):
         one._waiting = 0
         one.greet(f"other{number}")
-    assert len(one._again) == calls.MOST_KNOWN
+    assert len(one._again) == greeting.MOST_KNOWN
 
 
 def test_a_runner_that_is_away_fails_no_call(world: World, mapped: Mapped, mocker: MockerFixture) -> None:
