@@ -112,7 +112,10 @@ LOADED = {
 }
 OURS = {
     *("ucloud_slurm", "ucloud_slurm.errors", "ucloud_slurm.system", "ucloud_slurm.users"),
-    *(f"ucloud_slurm.system.{name}" for name in ("accounts", "files", "ipc", "lean", "ownership", "slurm_options")),
+    *(
+        f"ucloud_slurm.system.{name}"
+        for name in ("accounts", "files", "ipc", "lean", "ownership", "slurm_options", "waiting_command")
+    ),
     *(f"ucloud_slurm.users.{name}" for name in ("as_user", "operations")),
 }
 

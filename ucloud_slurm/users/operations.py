@@ -9,8 +9,9 @@ from ucloud_slurm.errors import InvalidRequestError, Problem
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import Account, PeopleRule, slurm_distrust, user_environment
 from ucloud_slurm.system.files import NotARegularFileError, StagedFolder, make_folder, open_file, remove_folder
-from ucloud_slurm.system.lean import EndedError, NotStartedError, WaitingCommand, boot_clock, end_at, end_no_more
+from ucloud_slurm.system.lean import boot_clock, end_at, end_no_more
 from ucloud_slurm.system.slurm_options import unaccepted
+from ucloud_slurm.system.waiting_command import CommandEndedError, CommandNotStartedError, WaitingCommand
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,11 +113,11 @@ class Operations:
         if verb in self._operations and not descriptors:
             return self._operations[verb](message, deadline)
         if verb in self._operations_with_socket and descriptors:
-            from ucloud_slurm.users.pump import NotStartedError as NotBegunError
+            from ucloud_slurm.users.pump import NotStartedError
 
             try:
                 return self._operations_with_socket[verb](message, descriptors[0])
-            except NotBegunError as error:
+            except NotStartedError as error:
                 return {"trouble": str(error)}
         # Programs that only submit start without these.
         from ucloud_slurm.users import file_verbs
@@ -150,7 +151,7 @@ class Operations:
         files = {} if folder is None else _files(message)
         try:
             command = WaitingCommand(argv, self._environment(message), ends)
-        except NotStartedError as error:
+        except CommandNotStartedError as error:
             return {"missing": str(error)}
         try:
             staged = folder and StagedFolder(folder, files, self._account.home)
@@ -166,9 +167,9 @@ class Operations:
             waiting.folder.place()
         try:
             status, output, errors = waiting.command.finish(script, deadline)
-        except NotStartedError as error:
+        except CommandNotStartedError as error:
             return {"missing": str(error)}
-        except EndedError as error:
+        except CommandEndedError as error:
             return {"unknown": str(error)}
         return {"status": status, "output": output, "errors": errors}
 

@@ -9,8 +9,9 @@ from tests.sandbox.processes import find, wait_until
 from tests.support import hostile
 from tests.support.runner_site import PATIENCE, Site, sbatch, submit
 from ucloud_slurm.errors import NotNow
-from ucloud_slurm.system.lean import NotStartedError, WaitingCommand, boot_clock, end_at
+from ucloud_slurm.system.lean import boot_clock, end_at
 from ucloud_slurm.system.process import CommandTimeoutError
+from ucloud_slurm.system.waiting_command import CommandNotStartedError, WaitingCommand
 
 SCRIPT = "#!/bin/sh\n" + "# a long script\n" * 30_000
 
@@ -59,7 +60,7 @@ def test_what_is_past_its_deadline_does_not_begin(tmp_path: Path) -> None:
     with pytest.raises(TimeoutError):
         end_at(boot_clock() - 0.1)
     # Where the deadline passes between the call and the new process, that process never becomes the command.
-    with pytest.raises(NotStartedError, match="was not run"):
+    with pytest.raises(CommandNotStartedError, match="was not run"):
         WaitingCommand(["/usr/bin/touch", str(tmp_path / "run")], {}, boot_clock() - 0.1)
     assert not (tmp_path / "run").exists()
 

@@ -19,8 +19,9 @@ from tests.support.runner_site import PATIENCE, Site, sbatch
 from ucloud_slurm.errors import NotNow, StorageFullError
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.ipc import Message
-from ucloud_slurm.system.lean import NotStartedError, WaitingCommand, boot_clock
+from ucloud_slurm.system.lean import boot_clock
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Preparation, Started
+from ucloud_slurm.system.waiting_command import CommandNotStartedError, WaitingCommand
 from ucloud_slurm.users import runner
 
 ENVIRONMENT = {"SLURM_CONF": "/etc/passwd"}
@@ -242,7 +243,7 @@ def test_a_user_who_may_have_no_more_processes_submits_nothing_and_loses_no_desc
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = descriptors()
-    with no_process(monkeypatch), pytest.raises(NotStartedError, match="temporarily unavailable"):
+    with no_process(monkeypatch), pytest.raises(CommandNotStartedError, match="temporarily unavailable"):
         WaitingCommand(sbatch(tmp_path), {}, boot_clock() + 20)
     assert descriptors() == before
 
