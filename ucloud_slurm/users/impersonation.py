@@ -67,12 +67,6 @@ class Impersonation(Protocol):
     :raises ImpersonationDeniedError: from every call; nothing was done, and a retry is of no use
     """
 
-    def prepare(self, folder: str, files: Mapping[str, str]) -> None:
-        """Makes a job's folder with these files in it.
-
-        :raises StorageFullError: it cannot be made or written
-        """
-
     def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
         """Starts a command of Slurm's, which waits for its input.
 

@@ -95,9 +95,6 @@ class OwnPreparation:
 class OwnAccount:
     """See :class:`ucloud_slurm.users.impersonation.Impersonation`."""
 
-    def prepare(self, folder: str, files: Contents[str, str]) -> None:
-        make_folder(folder, files)
-
     def start(self, argv: Sequence[str], env: Contents[str, str]) -> Started:
         return Command(argv, env)
 
