@@ -190,10 +190,11 @@ def test_a_shell_ends_when_its_user_is_disconnected_or_connected_with_another_ac
     with place.world.core.shell(opened(place, place.at())) as shell, place.world.core.shell(opened(place, place.at())) as other:
         other.send("echo it runs\r")
         other.wait_for("it runs\r\n")
-        people.remove(ADA, "root", 0.0)
-        if account is not None:
-            people.remove(BOB, "root", 0.0)
-            people.add([UserLink(ADA, account, UIDS[account], 0.0, "root")])
+        with place.world.provider.store.writing():  # nobody sees what is between
+            people.remove(ADA, "root", 0.0)
+            if account is not None:
+                people.remove(BOB, "root", 0.0)
+                people.add([UserLink(ADA, account, UIDS[account], 0.0, "root")])
         for one in (shell, other):
             assert one.wait_closed(30).status == 403
     wait_until("the sessions have ended", lambda: all(row["ended_at"] for row in sessions(place)), seconds=30)
