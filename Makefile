@@ -33,7 +33,7 @@ test-real: venv  ## Only the first half of the tests that need a private cluster
 	$(PYTEST) -m "real and not beside" $(WITH_CLUSTER)
 
 test-beside: venv  ## Only the second half of these, on a cluster of its own.
-	$(PYTEST) -m "real and beside" --cluster=2 $(WITH_CLUSTER)
+	$(PYTEST) -m "real and beside" $(WITH_CLUSTER)
 
 test-promises: venv  ## Only what is promised to UCloud, users and administrators, with a model of Slurm.
 	$(PYTEST) -m "not real" --ignore=tests/rooms

@@ -1,6 +1,5 @@
 """What tests share: a movable clock, one real cluster, a simulated Core, sites as an administrator installs them."""
 
-import fcntl
 import itertools
 import logging
 import shutil
@@ -17,6 +16,7 @@ import pytest
 from pytest_mock import MockerFixture
 from werkzeug.serving import make_server
 
+from tests.sandbox.claim import new_cluster
 from tests.sandbox.cluster import Cluster, ClusterSettings
 from tests.sandbox.core import ERAS, SimulatedCore
 from tests.sandbox.installation import Installation
@@ -84,7 +84,6 @@ def records() -> Iterator[None]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--cluster", type=int, default=1, help="Which private cluster is used: runs beside each other have two.")
     parser.addoption("--live-jobs", type=int, default=300, help="How many jobs live while UCloud is away for a day.")
     parser.addoption("--era", choices=list(ERAS), help="Run every test as with the Core of that era.")
     parser.addoption(
@@ -288,19 +287,14 @@ PORTS_OF_A_CLUSTER = 300
 
 
 @pytest.fixture(scope="session")
-def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """The private cluster that all tests of this run share. Another run has one beside it, with the same accounts."""
-    number = pytestconfig.getoption("--cluster")
-    folder, port = ROOM / f"ucloud-slurm-tests-{number}", 16_000 + PORTS_OF_A_CLUSTER * (number - 1)
-    cluster = Cluster(ClusterSettings(folder=folder, base_port=port), print)
-    with (ROOM / "ucloud-slurm-tests.start").open("w") as start, (ROOM / "ucloud-slurm-tests.use").open("w") as use:
-        fcntl.flock(start, fcntl.LOCK_EX)  # packages and accounts are made by one of them
-        fcntl.flock(use, fcntl.LOCK_SH)
-        cluster.start()
-        fcntl.flock(start, fcntl.LOCK_UN)
+    with new_cluster(ROOM, _describe) as cluster:
         yield cluster
-        fcntl.flock(use, fcntl.LOCK_EX)  # and the accounts go when the other does not use them any more
-        cluster.remove()
+
+
+def _describe(number: int, folder: Path) -> Cluster:
+    return Cluster(ClusterSettings(folder=folder, base_port=16_000 + PORTS_OF_A_CLUSTER * (number - 1)), print)
 
 
 @pytest.fixture(scope="session")

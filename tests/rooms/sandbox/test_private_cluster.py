@@ -15,6 +15,7 @@ import pytest
 
 from tests.sandbox import packages, processes
 from tests.sandbox.accounts import Accounts, Wanted
+from tests.sandbox.claim import PREFIX, new_cluster
 from tests.sandbox.cluster import Cluster, ClusterSettings, SandboxError
 from tests.sandbox.daemons import Daemons
 from tests.sandbox.folder import MARKER, Folder
@@ -289,3 +290,62 @@ def test_a_failed_installation_names_its_log_and_takes_the_policy_back(folder: P
     with pytest.raises(SandboxError, match=f"could not install munge; .* {folder}/log"):
         packages.install(["munge"], folder / "log", silence)
     assert not (folder / "policy-rc.d").exists()
+
+
+# ---- which cluster a run of the tests has
+
+
+class Described:
+    """A cluster that is only its folder."""
+
+    def __init__(self, number: int, folder: Path) -> None:
+        self.number = number
+        self.folder = folder
+        self.found: list[str] = []
+
+    def start(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        self.found = [path.name for path in self.folder.iterdir()]
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder)
+
+
+def test_a_run_of_the_tests_finds_nothing_that_a_killed_run_has_left(tmp_path: Path) -> None:
+    for number in (1, 2, 7):
+        (tmp_path / f"{PREFIX}-{number}" / "sites").mkdir(parents=True)
+
+    with new_cluster(tmp_path, Described) as cluster:
+        assert cluster.found == []
+        assert cluster.number == 1
+        assert [path.name for path in tmp_path.glob(f"{PREFIX}-*")] == [f"{PREFIX}-1"]
+
+    assert not cluster.folder.exists()
+
+
+def test_runs_beside_each_other_have_a_cluster_each(tmp_path: Path) -> None:
+    ends = threading.Event()
+    began = threading.Event()
+    numbers = []
+
+    def run() -> None:
+        with new_cluster(tmp_path, Described) as other:
+            numbers.append(other.number)
+            (other.folder / "sites").mkdir()
+            began.set()
+            assert ends.wait(10)
+
+    beside = threading.Thread(target=run)
+    beside.start()
+    try:
+        assert began.wait(10)
+        with new_cluster(tmp_path, Described) as cluster:
+            assert cluster.number == 2
+            assert (tmp_path / f"{PREFIX}-1" / "sites").is_dir()  # another's folder is left alone
+            ends.set()  # a run waits with its end for all others: they have its accounts
+    finally:
+        ends.set()
+        beside.join(10)
+
+    assert numbers == [1]
+    assert list(tmp_path.glob(f"{PREFIX}-*")) == []
