@@ -10,7 +10,16 @@ from pathlib import Path
 
 from ucloud_slurm.errors import Conflict, Misconfigured, StorageFullError
 from ucloud_slurm.store import database_file, migrations
-from ucloud_slurm.system.filelock import ALONE_SECONDS, BACKUP, IN_USE, SharedLock, exclusive_lock
+from ucloud_slurm.system.filelock import (
+    ALONE_SECONDS,
+    BACKUP,
+    IN_USE,
+    MIGRATION,
+    MIGRATION_SECONDS,
+    SharedLock,
+    exclusive_lock,
+    wait_until_free,
+)
 
 KEPT = 28  # unless the configuration has another number
 
@@ -40,6 +49,8 @@ def verify(path: Path, of: Path | None = None, *, in_use: bool = False) -> Conte
     """
     applied: set[str] = set()
     jobs = 0
+    if in_use:
+        _wait_for_migration(path)
     try:
         if not path.is_file():
             raise OSError(errno.EISDIR if path.exists() else errno.ENOENT, "")
@@ -61,6 +72,15 @@ def verify(path: Path, of: Path | None = None, *, in_use: bool = False) -> Conte
         raise Misconfigured([f"{of or path} is of a newer release ({max(newer)}); install that."])
     state = path.stat()
     return Contents(path, state.st_size, max(applied), jobs, state.st_mtime)
+
+
+def _wait_for_migration(database: Path) -> None:
+    """A file that is here has all of its tables as soon as nobody is making or migrating it.
+
+    :raises Conflict: that does not end
+    """
+    if database.exists() and not wait_until_free(database, MIGRATION, MIGRATION_SECONDS):
+        raise Conflict("a migration of the database is under way")
 
 
 def _read(path: Path, *, in_use: bool) -> sqlite3.Connection:
@@ -91,10 +111,12 @@ def make(database: Path, folder: Path, now: float, *, keep: int = KEPT, leave: i
     :param leave: bytes that stay free, where the backups are on the disk of the database
     :param before: the migration that begins after it
     :raises StorageFullError: the disk has not the space
-    :raises Conflict: another backup is under way
+    :raises Conflict: another backup is under way, or a migration does not end
     :raises Misconfigured: the database or the copy is damaged
     :raises OSError: the folder cannot be written
     """
+    if before is None:
+        _wait_for_migration(database)
     stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
     final = folder / f"{database.stem}-{stamp}{f'-before-{before}' if before else ''}.db"
     with exclusive_lock(database, BACKUP, ALONE_SECONDS) as mine:

@@ -13,7 +13,15 @@ from ucloud_slurm.errors import Misconfigured, Problem, StorageError
 from ucloud_slurm.store import database_file, migrations
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.system import deadline
-from ucloud_slurm.system.filelock import ALONE_SECONDS, IN_USE, MIGRATION, SharedLock, exclusive_lock, try_locks
+from ucloud_slurm.system.filelock import (
+    ALONE_SECONDS,
+    IN_USE,
+    MIGRATION,
+    MIGRATION_SECONDS,
+    SharedLock,
+    exclusive_lock,
+    try_locks,
+)
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -23,7 +31,6 @@ BUSY_SECONDS = 2.0
 LEAST_SECONDS = 0.1  # of these, also for a call whose time is over: most transactions take a millisecond or two
 RETRY_MILLISECONDS = 2
 BUSY = "The provider is busy; please try again in a minute."
-MIGRATION_SECONDS = 1800.0  # that another process has to migrate the file
 RESTART = "restart what has it open: systemctl try-restart ucloud-slurm ucloud-slurm-listener ucloud-slurm-files"
 LOG_BYTES = 16 * 2**20  # to which the write-ahead log is cut, as soon as no reader needs more of it
 

@@ -18,6 +18,7 @@ CONNECTIONS = "connections"  # one connection is reported at a time
 IN_USE = "in-use"  # shared by all that have the database open
 BACKUP = "backup"
 ALONE_SECONDS = 10.0  # that a process has the database alone, to put another one in its place
+MIGRATION_SECONDS = 1800.0  # that a process has to make or migrate the database
 POLL_SECONDS = 0.2
 _ALL = (WORKER, LISTENER, MIGRATION, CONNECTIONS, IN_USE, BACKUP)
 
@@ -82,6 +83,17 @@ def is_locked(database: Path, what: str) -> bool:
         return not _lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
+
+
+def wait_until_free(database: Path, what: str, wait: float) -> bool:
+    """Waits until no process has the lock; returns False when one still has it.
+
+    :param wait: seconds
+    """
+    until = time.monotonic() + wait
+    while (locked := is_locked(database, what)) and time.monotonic() < until:
+        time.sleep(POLL_SECONDS)
+    return not locked
 
 
 def record_release(database: Path, what: str, now: float) -> None:

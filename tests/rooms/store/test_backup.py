@@ -15,9 +15,11 @@ from tests.support import disks
 from tests.support.database import earlier_release
 from ucloud_slurm.errors import Conflict, Misconfigured, StorageFullError
 from ucloud_slurm.store import backup, migrations, restore
+from ucloud_slurm.store.backup import Contents
 from ucloud_slurm.store.database_file import free_bytes
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.system import filelock
 
 NOW = 1_700_000_000.0
 PAIR = ("insert into ucloud_users values (?, 1)", "insert into channel values (?, 1)")
@@ -117,6 +119,47 @@ def test_a_backup_that_is_made_while_others_write_is_whole_and_of_one_moment(pat
         stop.set()
         thread.join()
     assert len(backup.made(path, folder)) == 5
+
+
+@pytest.mark.parametrize(
+    "run",
+    [lambda path, folder: backup.make(path, folder, NOW), lambda path, _folder: backup.verify(path, in_use=True)],
+    ids=["backup", "verification"],
+)
+def test_a_backup_waits_for_the_process_that_makes_or_migrates_the_database(
+    path: Path, folder: Path, run: Callable[[Path, Path], Contents], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = path.rename(path.with_name("whole"))
+    path.touch()  # as it is after the first moment of the first start
+    begun = threading.Event()
+    is_locked = filelock.is_locked
+
+    def look(database: Path, name: str) -> bool:
+        begun.set()
+        return is_locked(database, name)
+
+    monkeypatch.setattr(filelock, "is_locked", look)
+    found: list[Contents] = []
+    with filelock.exclusive_lock(path, filelock.MIGRATION) as mine:
+        assert mine
+        thread = threading.Thread(target=lambda: found.append(run(path, folder)))
+        thread.start()
+        assert begun.wait(30)
+        path.unlink()
+        whole.rename(path)
+    thread.join(30)
+    assert [one.migration for one in found] == [max(migrations.names())]
+
+
+def test_a_migration_that_does_not_end_keeps_no_backup_for_ever(
+    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "MIGRATION_SECONDS", 0.0)
+    with filelock.exclusive_lock(path, filelock.MIGRATION) as mine:
+        assert mine
+        with pytest.raises(Conflict, match="a migration of the database is under way"):
+            backup.make(path, folder, NOW)
+    assert not folder.exists()
 
 
 def test_a_backup_is_one_file_for_our_own_eyes(path: Path, folder: Path) -> None:
