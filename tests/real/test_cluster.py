@@ -395,7 +395,6 @@ def test_every_server_can_be_killed_and_started_again(cluster: Cluster) -> None:
         assert not cluster.status()[name]
         cluster.start_daemon(name)
         assert cluster.status()[name]
-    cluster.start()  # slurmdbd may have ended with its database
     cluster.forget_all()  # a killed slurmctld forgets the ids it gave last and gives them again
     job = submit(cluster, "true", user="alice")
     wait_until("no end in accounting", lambda: sacct(cluster, job, "state") == ["COMPLETED"], seconds=30)

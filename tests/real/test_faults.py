@@ -99,7 +99,7 @@ def test_a_job_that_ends_while_a_daemon_is_away_is_told_when_it_is_back(
     number = {"munged": "1020", "slurmdbd": "1021", "mariadbd": "1022"}[daemon]
     create(core, job_data(number, app=application(word("sleep"), word("1"))))
     (slurm_id,) = slurm_jobs(cluster, number)
-    done = ("squeue", "--noheader", "--states=CD", f"--jobs={slurm_id},1")
+    done = ("squeue", "--noheader", "--states=CD", f"--jobs={slurm_id},{slurm_id}")
     wait_until("it has ended", lambda: cluster.run(*done) != "", seconds=PATIENCE)
     cluster.stop_daemon(daemon)
     try:

@@ -249,8 +249,16 @@ class Cluster:
         self._daemons.end([self._known(daemon).name], patience=0)
 
     def start_daemon(self, daemon: str) -> None:
-        """Start one server, and wait until it answers. Nothing happens when it runs."""
-        self._daemons.start(self._known(daemon))
+        """Start one server, and wait until it answers. Nothing happens when it runs.
+
+        slurmdbd ends at a query while its database is away, or at the next one (22.05): it is started again with that.
+        """
+        wanted = self._known(daemon)
+        if daemon == "mariadbd" and self._daemons.process(daemon) is None and self._daemons.was_started("slurmdbd"):
+            self._daemons.end(["slurmdbd"])
+            self._daemons.start(wanted)
+            wanted = self._known("slurmdbd")
+        self._daemons.start(wanted)
 
     def forget_job(self, slurm_id: int) -> None:
         """Make one job vanish as if it had never been: cancelled, purged by slurmctld, gone from accounting.

@@ -59,6 +59,10 @@ class Daemons:
         process = Process(int(pid), int(started))
         return process if process.alive() else None
 
+    def was_started(self, name: str) -> bool:
+        """Whether a daemon was started and not ended from here; it may have ended by itself."""
+        return (self._pids / name).exists()
+
     def start(self, daemon: Daemon) -> None:
         """Start a daemon and wait until it answers. Does nothing when it runs.
 
