@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "slurm": {"errors", "system", "config"},
     "bridge": {"errors", "config", "slurm", "ucloud"},
     "store": {"errors", "system", "config", "ucloud"},
-    "users": {"errors", "system", "config", "bridge", "store"},
+    "users": {"errors", "system", "config", "slurm", "bridge", "store"},
     "provider": {"errors", "system", "config", "ucloud", "slurm", "bridge", "store", "users"},
     "worker": {"errors", "system", "config", "ucloud", "slurm", "bridge", "store", "users", "provider"},
     "web": {"__init__", "errors", "system", "ucloud", "slurm", "bridge", "store", "users", "provider"},

@@ -118,6 +118,7 @@ def _serve(channel: Channel, user: str) -> None:
     operations = _Trusting(account, -1, PeopleRule())
     while True:
         ipc.serve(channel, operations.answer, waits=60, sends=5, descriptors=1)
+        operations.get_ready()
 
 
 def hello_with_descriptors(channel: Channel, user: str, count: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm import parse
@@ -73,9 +73,12 @@ class Commands(Scontrol):
 
     def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
         """See :class:`Scheduler`. sbatch(1) loads while it waits for the script on its standard input."""
+        return self._sbatch(submission, as_user)
+
+    def _sbatch(self, submission: Submission, as_user: Start, by_library: Mapping[str, Any] | None = None) -> Sbatch:
         argv = [*self._command("sbatch"), *options(submission)]
         try:
-            return Sbatch(as_user(argv, self._env), submission.script, self._timeout)
+            return Sbatch(as_user(argv, self._env, by_library), submission.script, self._timeout)
         except CommandMissingError as error:
             raise SchedulerUnavailableError(str(error)) from None
 

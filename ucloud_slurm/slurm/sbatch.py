@@ -11,7 +11,7 @@ from ucloud_slurm.slurm.errors import (
     is_communication_error,
 )
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
-from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Started
+from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Finished, Started
 
 MOST_LINES = 10  # of a refusal
 
@@ -34,22 +34,34 @@ class Sbatch:
         self._timeout = timeout
 
     def send(self, within: float) -> SlurmJobId:
+        return read_id(self.finish(within))
+
+    def finish(self, within: float) -> Finished:
+        """What came of it, see :meth:`send`. Where Slurm's library has done it instead it has an answer."""
         try:
-            done = self._command.finish(self._script, min(within, self._timeout))
+            return self._command.finish(self._script, min(within, self._timeout))
         except CommandMissingError as error:
             raise SchedulerUnavailableError(str(error)) from None
         except CommandTimeoutError as error:
             raise OutcomeUnknownError(str(error)) from None
-        text = done.output.strip()
-        if done.status == 0 and (match := _ID.fullmatch(done.output)):
-            return SlurmJobId(int(match[1]))
-        # After any other failure the job may exist: a request that timed out may still be served.
-        if done.status > 0 and not text and (reason := refusal(done.errors)):
-            raise SubmissionRefusedError(reason)
-        raise OutcomeUnknownError(f"sbatch ended with {done.status}: {one_line(done.errors or text, 200)}")
 
     def abandon(self) -> None:
         self._command.kill()
+
+
+def read_id(done: Finished) -> SlurmJobId:
+    """The job that sbatch has submitted.
+
+    :raises SubmissionRefusedError: Slurm took no job
+    :raises OutcomeUnknownError: there may be a job or not
+    """
+    text = done.output.strip()
+    if done.status == 0 and (match := _ID.fullmatch(done.output)):
+        return SlurmJobId(int(match[1]))
+    # After any other failure the job may exist: a request that timed out may still be served.
+    if done.status > 0 and not text and (reason := refusal(done.errors)):
+        raise SubmissionRefusedError(reason)
+    raise OutcomeUnknownError(f"sbatch ended with {done.status}: {one_line(done.errors or text, 200)}")
 
 
 def options(submission: Submission) -> list[str]:

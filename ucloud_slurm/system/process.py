@@ -6,7 +6,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ucloud_slurm.system import deadline, limits
 
@@ -32,9 +32,10 @@ class Started(Protocol):
 class Start(Protocol):
     """Starts a command as the account of this process, or as another user."""
 
-    def __call__(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
+    def __call__(self, argv: Sequence[str], env: Mapping[str, str], by_library: Mapping[str, Any] | None = None, /) -> Started:
         """Starts it.
 
+        :param by_library: the same work for a process of that user that has Slurm's library, which then does it instead
         :raises CommandMissingError: it could not be started
         """
 
@@ -42,8 +43,8 @@ class Start(Protocol):
 class Preparation(Protocol):
     """A job's folder, and the command that submits the job, as its user."""
 
-    def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
-        """Starts the command, which waits for its input; the folder may be made meanwhile.
+    def start(self, argv: Sequence[str], env: Mapping[str, str], by_library: Mapping[str, Any] | None = None) -> Started:
+        """Starts the command, which waits for its input; the folder may be made meanwhile. See :class:`Start`.
 
         :raises CommandMissingError: it could not be started
         """
@@ -64,11 +65,15 @@ class CommandTimeoutError(Exception):
 
 
 class Finished(NamedTuple):
-    """A command that came to its end by itself."""
+    """A command that came to its end by itself.
+
+    :ivar answer: of the library that did its work instead (:class:`Start`); None: the command was run
+    """
 
     status: int
     output: str
     errors: str
+    answer: Mapping[str, Any] | None = None
 
 
 class Command:
@@ -77,7 +82,7 @@ class Command:
     :raises CommandMissingError: it could not be started
     """
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], _by_library: Mapping[str, Any] | None = None) -> None:
         self._name = os.path.basename(argv[0])
         try:
             self._process = _Process(

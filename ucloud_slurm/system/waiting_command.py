@@ -14,7 +14,10 @@ from ucloud_slurm.system.lean import Suppress, boot_clock, end_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from ucloud_slurm.system.files import StagedFolder
 
 OUTPUT_BYTES = 65536  # that are kept of what it prints on either output
 _MFD_NOEXEC_SEAL = 0x8
@@ -146,6 +149,44 @@ class WaitingCommand:
         for each in descriptors:
             if each >= 0:
                 os.close(each)
+
+
+class Submission:
+    """What submits a job and waits for its script, and the folder of the job, which is not in its place yet."""
+
+    def __init__(self, start: Callable[[], WaitingCommand], library: Callable[[str, float], Any] | None) -> None:
+        """Starts the command, unless the library is to submit.
+
+        :param start: starts the command
+        :param library: submits a script until a deadline; None as its answer: it has not had it
+        :raises CommandNotStartedError: it cannot be started
+        """
+        self._start = start
+        self._library = library
+        self._command = start() if library is None else None
+        self.folder: StagedFolder | None = None
+
+    def send(self, script: str, deadline: float) -> dict[str, Any]:
+        """Has the job submitted, and returns what came of it.
+
+        :raises CommandNotStartedError: nothing happened
+        :raises CommandEndedError: it is unknown what happened
+        """
+        if self.folder is not None:
+            self.folder.place()
+        if self._library is not None and (answer := self._library(script, deadline)) is not None:
+            return {"library": answer}
+        if self._command is None:
+            self._command = self._start()
+        status, output, errors = self._command.finish(script.encode(), deadline)
+        return {"status": status, "output": output, "errors": errors}
+
+    def drop(self) -> None:
+        """Gives both up."""
+        if self._command is not None:
+            self._command.kill()
+        if self.folder is not None:
+            self.folder.discard()
 
 
 def _memory_file(data: bytes) -> int:

@@ -43,6 +43,7 @@ def main() -> None:
         ipc.send(channel, {"user": account.name, "uid": account.uid}, within=MARGIN_SECONDS)
         while True:
             ipc.serve(channel, operations.answer, waits=IDLE_SECONDS, sends=MARGIN_SECONDS, descriptors=1)
+            operations.get_ready()
     except ipc.ConnectionLostError:
         operations.drop()
         sys.exit(0)

@@ -67,8 +67,8 @@ class Impersonation(Protocol):
     :raises ImpersonationDeniedError: from every call; nothing was done, and a retry is of no use
     """
 
-    def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
-        """Starts a command of Slurm's, which waits for its input.
+    def start(self, argv: Sequence[str], env: Mapping[str, str], by_library: Mapping[str, Any] | None = None) -> Started:
+        """Starts a command of Slurm's, which waits for its input. See :class:`ucloud_slurm.system.process.Start`.
 
         :raises CommandMissingError: it could not be started
         """
@@ -127,11 +127,11 @@ class RunnerClient:
     def self_test(self, folder: str) -> None:
         self._simple("trial", folder=folder)
 
-    def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
+    def start(self, argv: Sequence[str], env: Mapping[str, str], by_library: Mapping[str, Any] | None = None) -> Started:
         """See :class:`Impersonation`. The runner starts the command when its input comes, not before."""
         from ucloud_slurm.users.runner_command import RunnerCommand
 
-        return RunnerCommand(self, argv, env["SLURM_CONF"])
+        return RunnerCommand(self, argv, env["SLURM_CONF"], library=by_library)
 
     def preparation(self, folder: str, files: Mapping[str, str], within: float) -> Preparation:
         from ucloud_slurm.users.runner_command import RunnerPreparation

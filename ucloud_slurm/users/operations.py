@@ -11,12 +11,14 @@ from ucloud_slurm.system.accounts import Account, PeopleRule, slurm_distrust, us
 from ucloud_slurm.system.files import NotARegularFileError, StagedFolder, make_folder, open_file, remove_folder
 from ucloud_slurm.system.lean import boot_clock, end_at, end_no_more
 from ucloud_slurm.system.slurm_options import unaccepted
-from ucloud_slurm.system.waiting_command import CommandEndedError, CommandNotStartedError, WaitingCommand
+from ucloud_slurm.system.waiting_command import CommandEndedError, CommandNotStartedError, Submission, WaitingCommand
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, TypeAlias
+
+    from ucloud_slurm.users.own_pyslurm import OwnPySlurm
 
     Message: TypeAlias = dict[str, Any]
 
@@ -26,25 +28,6 @@ ANSWER_SECONDS = 2.0  # after the deadline of a request, for its answer; then th
 _SCRIPTS = frozenset({"sh", "txt"})  # how the names of files end that a job's folder is made with
 _FILES = (("stdout-", ".log"), ("stderr-", ".log"), ("port-", ""))  # that can be opened: a number is between
 _LETTERS, _DIGITS = "abcdefghijklmnopqrstuvwxyz", "0123456789"
-
-
-class Submission:
-    """A command that waits for its input, and the folder of its job, which is not in its place yet."""
-
-    def __init__(self, command: WaitingCommand, folder: StagedFolder | None, ends: float) -> None:
-        """Nothing is done here.
-
-        :param ends: when the command ends, by :func:`boot_clock`
-        """
-        self.command = command
-        self.folder = folder
-        self.ends = ends
-
-    def drop(self) -> None:
-        """Gives both up."""
-        self.command.kill()
-        if self.folder is not None:
-            self.folder.discard()
 
 
 class Operations:
@@ -59,6 +42,8 @@ class Operations:
         self._caller = caller
         self._rule = rule
         self._waiting: Submission | None = None
+        self._waits_until = 0.0  # when its command ends, by boot_clock
+        self._pyslurm: OwnPySlurm | None = None
         self._operations: Mapping[str, Callable[[Message, float], Message]] = {
             "prepare": self._prepare,
             "trial": self._trial,
@@ -99,7 +84,7 @@ class Operations:
             if self._waiting is None:
                 end_no_more()
             else:
-                end_at(self._waiting.ends + ANSWER_SECONDS)
+                end_at(self._waits_until + ANSWER_SECONDS)
 
     def _answer(
         self, waiting: Submission | None, verb: str, message: Message, descriptors: Sequence[int], deadline: float
@@ -125,6 +110,11 @@ class Operations:
 
         return file_verbs.answer(message, descriptors, lambda: boot_clock() >= deadline, detach)
 
+    def get_ready(self) -> None:
+        """Prepares for the next request, after the answer to the last has been sent."""
+        if self._pyslurm is not None and self._waiting is None:
+            self._pyslurm.get_ready()
+
     def drop(self) -> None:
         """Gives up a submission that waits. Nothing was submitted."""
         if (waiting := self._taken()) is not None:
@@ -149,29 +139,41 @@ class Operations:
         ends = min(_number(message, "ends"), boot_clock() + REQUEST_SECONDS)
         folder = None if message.get("folder") is None else _path(message, "folder")
         files = {} if folder is None else _files(message)
+        env = self._environment(message)
         try:
-            command = WaitingCommand(argv, self._environment(message), ends)
+            submission = Submission(lambda: WaitingCommand(argv, env, ends), self._library(message, env))
         except CommandNotStartedError as error:
             return {"missing": str(error)}
         try:
-            staged = folder and StagedFolder(folder, files, self._account.home)
+            submission.folder = StagedFolder(folder, files, self._account.home) if folder else None
         except BaseException:
-            command.kill()
+            submission.drop()
             raise
-        self._waiting = Submission(command, staged or None, ends)
+        self._waiting, self._waits_until = submission, ends
         return {"waits": True}
 
+    def _library(self, message: Message, env: Mapping[str, str]) -> Callable[[str, float], Message | None] | None:
+        """What submits instead of sbatch, where it can."""
+        if (library := message.get("library")) is None:
+            return None
+        if not isinstance(library, dict):
+            raise InvalidRequestError("library: not a description")
+        from ucloud_slurm.users import own_pyslurm
+
+        described = own_pyslurm.description(library)
+        pyslurm = self._pyslurm = self._pyslurm or own_pyslurm.OwnPySlurm()
+        file, commands = self._trusted(_path(library, "file")), os.path.dirname(_path(message, "command"))
+        if not pyslurm.is_ready_for(file, commands, env):
+            return None
+        return lambda script, deadline: pyslurm.submit(described, script, deadline)
+
     def _go(self, waiting: Submission, message: Message, deadline: float) -> Message:
-        script = _text(message, "stdin").encode()
-        if waiting.folder is not None:
-            waiting.folder.place()
         try:
-            status, output, errors = waiting.command.finish(script, deadline)
+            return waiting.send(_text(message, "stdin"), deadline)
         except CommandNotStartedError as error:
             return {"missing": str(error)}
         except CommandEndedError as error:
             return {"unknown": str(error)}
-        return {"status": status, "output": output, "errors": errors}
 
     def _open(self, message: Message, channel: int) -> Message:
         path = _path(message, "path")

@@ -16,13 +16,15 @@ from ucloud_slurm.users.impersonation import ImpersonationUnavailableError, Runn
 class RunnerCommand:
     """See :class:`Started`. Of the environment only ``SLURM_CONF`` is passed on. It is used by one thread at a time."""
 
-    def __init__(self, client: RunnerClient, argv: Sequence[str], conf: str, **folder: Any) -> None:
+    def __init__(self, client: RunnerClient, argv: Sequence[str], conf: str, **more: Any) -> None:
         """Nothing is done yet.
 
-        :param folder: ``folder`` and ``files`` of its job, where these are made with it
+        :param more: ``folder`` and ``files`` of its job, where these are made with it; ``library``: what the library of
+            Slurm's does instead (:class:`ucloud_slurm.system.process.Start`)
         """
         self._client = client
-        self._wanted: dict[str, Any] = {"command": argv[0], "arguments": list(argv[1:]), "conf": conf, **folder}
+        more = {key: value for key, value in more.items() if value is not None}
+        self._wanted: dict[str, Any] = {"command": argv[0], "arguments": list(argv[1:]), "conf": conf, **more}
         self._channel: socket.socket | None = None
         self._waits = False
         self._ends = self._until = 0.0
@@ -70,6 +72,8 @@ class RunnerCommand:
         finally:
             self.kill()
         _raise_problem(answer)
+        if isinstance(by_library := answer.get("library"), dict):
+            return Finished(0, "", "", by_library)
         status, output, errors = answer.get("status"), answer.get("output"), answer.get("errors")
         if "unknown" in answer or not isinstance(status, int):
             raise CommandTimeoutError(one_line(str(answer.get("unknown", "the answer cannot be read")), 200))
@@ -101,8 +105,9 @@ class RunnerPreparation:
         self._within = within
         self._command: RunnerCommand | None = None
 
-    def start(self, argv: Sequence[str], env: Mapping[str, str]) -> Started:
-        command = RunnerCommand(self._client, argv, env["SLURM_CONF"], folder=self._folder, files=dict(self._files))
+    def start(self, argv: Sequence[str], env: Mapping[str, str], by_library: Mapping[str, Any] | None = None) -> Started:
+        folder = {"folder": self._folder, "files": dict(self._files)}
+        command = RunnerCommand(self._client, argv, env["SLURM_CONF"], library=by_library, **folder)
         command.begin(self._within)
         self._command = command
         return command

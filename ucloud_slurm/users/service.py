@@ -5,6 +5,7 @@ import pwd
 import socket
 from collections.abc import Mapping as Contents
 from collections.abc import Sequence
+from typing import Any
 
 from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.config import Config
@@ -85,7 +86,8 @@ class OwnPreparation:
         self._folder = folder
         self._files = files
 
-    def start(self, argv: Sequence[str], env: Contents[str, str]) -> Started:
+    def start(self, argv: Sequence[str], env: Contents[str, str], by_library: Contents[str, Any] | None = None) -> Started:
+        """See :class:`ucloud_slurm.system.process.Preparation`. This process loads no library of Slurm's."""
         return Command(argv, env)
 
     def ready(self) -> None:
@@ -95,7 +97,8 @@ class OwnPreparation:
 class OwnAccount:
     """See :class:`ucloud_slurm.users.impersonation.Impersonation`."""
 
-    def start(self, argv: Sequence[str], env: Contents[str, str]) -> Started:
+    def start(self, argv: Sequence[str], env: Contents[str, str], by_library: Contents[str, Any] | None = None) -> Started:
+        """See :class:`Impersonation`. This process loads no library of Slurm's."""
         return Command(argv, env)
 
     def preparation(self, folder: str, files: Contents[str, str], within: float) -> Preparation:

@@ -19,7 +19,7 @@ from tests.conftest import Clock
 from tests.rooms.slurm.stand_ins import ATTRIBUTES, FAKE, Bench
 from tests.sandbox.processes import find, wait_until
 from ucloud_slurm.slurm.errors import ActionRefusedError, OutcomeUnknownError, SubmissionRefusedError
-from ucloud_slurm.slurm.pyslurm import process
+from ucloud_slurm.slurm.pyslurm import child, process
 from ucloud_slurm.slurm.pyslurm.backend import PROCESSES
 from ucloud_slurm.slurm.records import SlurmJobId
 
@@ -341,7 +341,7 @@ def test_a_start_that_takes_too_long_is_given_up(make: Make, clock: Clock) -> No
     bench = make(**{"import": "hang"})
     bench.slurm.begin()
     pid = bench.process()
-    clock.advance(process.START_SECONDS + 1)
+    clock.advance(child.START_SECONDS + 1)
     assert not bench.slurm.ready(20)
     gone(pid)
     assert bench.slurm.reason == "it took more than 30 s to start"

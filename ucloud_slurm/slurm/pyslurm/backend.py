@@ -1,5 +1,6 @@
 """The Scheduler that uses pyslurm where it is faster than Slurm's commands, and the commands for everything else."""
 
+import importlib.util
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -13,6 +14,7 @@ from ucloud_slurm.slurm.pyslurm import translation
 from ucloud_slurm.slurm.pyslurm.process import AnswerLostError, NotSentError, PySlurmPool, PySlurmProcess
 from ucloud_slurm.slurm.pyslurm.translation import UnsupportedError
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId, Submission
+from ucloud_slurm.slurm.sbatch import Sbatch, read_id
 from ucloud_slurm.slurm.scheduler import Changes, PendingSubmission
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.ipc import Message
@@ -50,10 +52,10 @@ class PySlurm(Commands):
         """
         super().__init__(folder, conf, timeout, complaints)
         self._own = own_account()
-        self._processes = PySlurmPool(
-            lambda: PySlurmProcess(folder, translation.OLDEST, self._env, level=level, now=now), PROCESSES
-        )
+        self._processes = PySlurmPool(lambda: PySlurmProcess(folder, self._env, level=level, now=now), PROCESSES)
         self._calls = 0
+        spec = importlib.util.find_spec("pyslurm")
+        self._file = spec.origin if spec else None
 
     @property
     def reason(self) -> str | None:
@@ -77,10 +79,28 @@ class PySlurm(Commands):
         self._processes.close()
 
     def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
-        """See :class:`Scheduler`. Slurm lets nobody but root submit for another user, so others' jobs go to sbatch."""
-        if submission.user == self._own and self._is_worth_it():
-            return _PySlurmSubmission(self, submission, lambda: super(PySlurm, self).start(submission, as_user))
+        """See :class:`Scheduler`.
+
+        Slurm lets nobody but root submit for another user: the programs that act as these do (:mod:`.own_pyslurm`).
+        """
+        if submission.user != self._own:
+            sbatch = self._sbatch(submission, as_user, self._by_library(submission))
+            return _OthersSubmission(self, sbatch, lambda: self._sbatch(submission, as_user))
+        if self._is_worth_it():
+            return _PySlurmSubmission(self, submission, lambda: self._sbatch(submission, as_user))
         return super().start(submission, as_user)
+
+    def _by_library(self, submission: Submission) -> Message | None:
+        """What :mod:`ucloud_slurm.users.own_pyslurm` submits; None where only sbatch can."""
+        if self._file is None or not self._processes.usable():
+            return None
+        try:
+            description = translation.description(submission)
+        except UnsupportedError as error:
+            log.debug("sbatch submits %s: %s", submission.name, error)
+            return None
+        del description["script"]
+        return {"file": self._file, "description": description}
 
     def ask_to_submit(self, submission: Submission, within: float) -> Message | None:
         """Has pyslurm submit a job of this process's own account.
@@ -100,9 +120,9 @@ class PySlurm(Commands):
             log.debug("sbatch submits %s: pyslurm was not asked: %s", submission.name, error)
             return None
         except AnswerLostError as error:
-            self._count("submit")
+            self.count("submit")
             raise errors.OutcomeUnknownError(f"pyslurm gave no answer: {error}") from None
-        self._count("submit")
+        self.count("submit")
         return answer
 
     def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:
@@ -117,7 +137,7 @@ class PySlurm(Commands):
         if answer.get("errno") == translation.UNKNOWN_JOB:
             return None
         if "done" not in answer:
-            raise _UseCommandsError(_text(answer))
+            raise _UseCommandsError(translation.text(answer))
         try:
             found = translation.record(answer["done"])
         except UnsupportedError as error:
@@ -175,9 +195,9 @@ class PySlurm(Commands):
         answer = self._ask_process(call, job, within, **more)
         if "done" in answer:
             return
-        if _refused(answer):
-            raise errors.ActionRefusedError(f"{_text(answer)} for job {job}")
-        raise _UseCommandsError(_text(answer))
+        if translation.refused(answer):
+            raise errors.ActionRefusedError(f"{translation.text(answer)} for job {job}")
+        raise _UseCommandsError(translation.text(answer))
 
     def _ask_process(self, call: str, job: SlurmJobId, within: float, **more: object) -> Message:
         if not self._is_worth_it():
@@ -189,14 +209,15 @@ class PySlurm(Commands):
             answer = self._processes.ask({"call": call, "id": job, **more}, waits=limit * SHARE, within=limit)
         except (NotSentError, AnswerLostError) as error:
             raise _UseCommandsError(str(error)) from None
-        self._count(call)
+        self.count(call)
         return answer
 
     def _is_worth_it(self) -> bool:
         self._calls += 1
         return self._calls >= CALLS_BEFORE_START
 
-    def _count(self, call: str) -> None:
+    def count(self, call: str) -> None:
+        """Counts a call of pyslurm's."""
         with self._lock:
             self.counts[f"pyslurm {call}"] += 1
 
@@ -232,30 +253,33 @@ class _PySlurmSubmission:
         until = time.monotonic() + within
         answer = self._slurm.ask_to_submit(self._submission, within)
         # A refusal made no job. The controller explains it to sbatch, and pyslurm does not pass that on.
-        if answer is not None and (not _refused(answer) or until <= time.monotonic()):
-            return _submitted(answer)
+        if answer is not None and (not translation.refused(answer) or until <= time.monotonic()):
+            return translation.submitted(answer)
         return self._sbatch().send(until - time.monotonic())
 
     def abandon(self) -> None:
         """See :class:`PendingSubmission`. Nothing has been prepared."""
 
 
-def _submitted(answer: Message) -> SlurmJobId:
-    done = answer.get("done")
-    if isinstance(done, int) and not isinstance(done, bool) and done > 0:
-        return SlurmJobId(done)
-    if _refused(answer):
-        raise errors.SubmissionRefusedError(_text(answer))
-    raise errors.OutcomeUnknownError(f"pyslurm: {_text(answer)}")
+class _OthersSubmission:
+    """A submission by the program that acts as its user, through pyslurm where it has that. See :class:`Scheduler`."""
 
+    def __init__(self, slurm: PySlurm, first: Sbatch, again: Callable[[], Sbatch]) -> None:
+        self._slurm = slurm
+        self._first = first
+        self._again = again
 
-def _refused(answer: Message) -> bool:
-    """Whether Slurm served the request and refused it."""
-    number = answer.get("errno")
-    if not isinstance(number, int) or errors.is_communication_error(_text(answer)):
-        return False
-    return number >= translation.FIRST_OF_SLURM or number == translation.UNSPECIFIED
+    def send(self, within: float) -> SlurmJobId:
+        """See :class:`PendingSubmission`."""
+        until = time.monotonic() + within
+        done = self._first.finish(within)
+        if done.answer is None:
+            return read_id(done)
+        self._slurm.count("submit as user")
+        if not translation.refused(done.answer) or until <= time.monotonic():
+            return translation.submitted(done.answer)
+        return self._again().send(until - time.monotonic())  # it is sbatch that the controller explains a refusal to
 
-
-def _text(answer: Message) -> str:
-    return str(answer.get("text") or answer.get("unfit") or "its answer cannot be read")
+    def abandon(self) -> None:
+        """See :class:`PendingSubmission`."""
+        self._first.abandon()

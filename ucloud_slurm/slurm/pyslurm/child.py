@@ -2,13 +2,14 @@
 
 Its standard input is a socket. It checks whether the module can be used, says so, and then serves one request at a
 time until the socket is closed. This is the only module that imports pyslurm; it imports as little else as it can.
+The service has such processes, and so has the program that acts as a user (:mod:`ucloud_slurm.users.own_pyslurm`).
 """
 
 import importlib
+import importlib.util
 import os
 import re
 import resource
-import signal
 import socket
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from contextlib import suppress
 from typing import Any
 
 from ucloud_slurm.system import ipc
+from ucloud_slurm.system.lean import boot_clock, end_at, end_no_more
 
-MARGIN_SECONDS = 5  # after the limit of a call, when the process ends itself unless it has been killed
+START_SECONDS = 30.0  # until it must have said that it can be used
+OLDEST = "25.11"  # release of pyslurm that can be used
 SEND_SECONDS = 5.0  # for the other side to take an answer
 COMMAND_SECONDS = 10.0  # for one of Slurm's commands
 NOTHING = "(null)"  # as scontrol shows a setting without a value
@@ -38,18 +41,20 @@ class NotKnownYetError(Exception):
     """Slurm's commands do not answer, so that it is unknown whether pyslurm can be used."""
 
 
-def main(commands: str, oldest: str) -> None:
+def main(commands: str, module: str = "") -> None:
     """Serves the process that started this one until it closes the socket.
 
     :param commands: folder of Slurm's commands
-    :param oldest: the oldest release of pyslurm that can be used
+    :param module: the file of pyslurm, where this Python does not look for it
     """
     channel = socket.socket(fileno=os.dup(0))
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     try:
-        hello = _hello(commands, oldest)
+        end_at(boot_clock() + START_SECONDS)
+        hello = _hello(commands, module)
         calls = PySlurmCalls(hello["limits"])
+        end_no_more()
         ipc.send(channel, hello, within=SEND_SECONDS)
         while True:
             ipc.serve(channel, calls.answer, waits=IDLE_SECONDS, sends=SEND_SECONDS)
@@ -61,18 +66,20 @@ def main(commands: str, oldest: str) -> None:
         ipc.send(channel, {"reason": str(error), "soon": True}, within=SEND_SECONDS)
 
 
-def _hello(commands: str, oldest: str) -> Message:
+def _hello(commands: str, file: str) -> Message:
     conf = os.environ["SLURM_CONF"]
     # Without a configuration libslurm retries for a minute and then ends the process.
     if not os.access(conf, os.R_OK):
         raise PySlurmUnusableError(f"{conf} cannot be read; name Slurm's configuration in slurm.conf")
     try:
+        if file:
+            _load(file)
         module = importlib.import_module("pyslurm")
     except Exception as error:  # noqa: BLE001  whatever a foreign module raises when it is loaded
         raise PySlurmUnusableError(f"the module cannot be imported ({type(error).__name__}: {error})") from None
     version = str(getattr(module, "__version__", "of an unknown release"))
     if not hasattr(module, "JobSubmitDescription") or not hasattr(getattr(module, "Job", None), "load"):
-        raise PySlurmUnusableError(f"pyslurm {version} is of the older generation; release {oldest} or newer is needed")
+        raise PySlurmUnusableError(f"pyslurm {version} is of the older generation; release {OLDEST} or newer is needed")
     library, site = _release(version), _site_release(commands)
     if library != site:
         raise PySlurmUnusableError(f"its libslurm is of Slurm {library} and {commands}/sbatch of {site}; rebuild pyslurm")
@@ -84,6 +91,16 @@ def _hello(commands: str, oldest: str) -> Message:
     if "oomkillstep" in settings.get("TaskPluginParam", NOTHING).lower():
         raise PySlurmUnusableError("the site has TaskPluginParam=OOMKillStep, which jobs that pyslurm submits would not get")
     return {"pyslurm": version, "slurm": library, "limits": _propagated(settings)}
+
+
+def _load(file: str) -> None:
+    """Loads pyslurm from its file; nothing else that lies beside it can be imported (python(1): -S)."""
+    spec = importlib.util.spec_from_file_location("pyslurm", file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is no module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["pyslurm"] = module
+    spec.loader.exec_module(module)
 
 
 def _release(version: str) -> str:
@@ -148,16 +165,16 @@ class PySlurmCalls:
 
     def answer(self, asked: Message, _descriptors: Sequence[int] = ()) -> Message:
         """Makes the call that a message asks for."""
-        # The alarm ends the process if a call hangs and the other side has ended.
-        signal.alarm(int(asked["within"]) + MARGIN_SECONDS)
         try:
+            # Also if it hangs and the other side has ended, or is stopped now and continued later.
+            end_at(asked["deadline"])
             return {"done": self._calls[asked["call"]](asked)}
         except self._slurm.RPCError as error:
             return {"errno": int(error.errno), "text": str(error)}
         except Exception as error:  # noqa: BLE001  every failure is the answer of its call
             return {"unfit": f"{type(error).__name__}: {error}"}
         finally:
-            signal.alarm(0)
+            end_no_more()
 
     def _submit(self, asked: Message) -> Any:
         wanted = dict(asked["description"])

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ucloud_slurm.errors import one_line
+from ucloud_slurm.slurm.pyslurm.child import START_SECONDS
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.child import Child, isolated
 from ucloud_slurm.system.ipc import ConnectionLostError, Message
+from ucloud_slurm.system.lean import boot_clock
 
 log = logging.getLogger(__name__)
 
-START_SECONDS = 30.0  # until a process must say that it can be used
 HELLO_SECONDS = 1.0  # to receive what it says then
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 1.0, 60.0  # between a failure and the next start
 RETRY_SECONDS = 600.0  # until a module that cannot be used is tried again
@@ -38,23 +39,16 @@ class PySlurmProcess:
     """
 
     def __init__(
-        self,
-        commands: Path,
-        oldest: str,
-        env: Mapping[str, str],
-        *,
-        now: Callable[[], float] = time.monotonic,
-        level: int = logging.INFO,
+        self, commands: Path, env: Mapping[str, str], *, now: Callable[[], float] = time.monotonic, level: int = logging.INFO
     ) -> None:
         """Describes the process; nothing is started.
 
         :param commands: folder of Slurm's commands
-        :param oldest: the oldest release of pyslurm that can be used
         :param env: the whole environment of the process
         :param now: monotonic seconds
         :param level: of the log line that says, once, that the module cannot be used
         """
-        self._argv = isolated("ucloud_slurm.slurm.pyslurm.child", str(commands), oldest)
+        self._argv = isolated("ucloud_slurm.slurm.pyslurm.child", str(commands))
         self._env = dict(env)
         self._now = now
         self._level = level
@@ -104,7 +98,7 @@ class PySlurmProcess:
             left = until - time.monotonic()
             if left <= 0:
                 raise NotSentError("there is no time left")
-            return self._exchange(self._child, message | {"within": left}, until)
+            return self._exchange(self._child, message | {"deadline": boot_clock() + left}, until)
         finally:
             self._lock.release()
 
@@ -264,6 +258,11 @@ class PySlurmPool:
             with self._changed:
                 self._idle.append(process)
                 self._changed.notify()
+
+    def usable(self) -> bool:
+        """Whether pyslurm can be used here, as far as is known without waiting."""
+        with self._changed:
+            return self.first.ready(0.0) if self.first in self._idle else self.first.reason is None
 
     def _acquire(self, within: float) -> PySlurmProcess:
         until = time.monotonic() + within

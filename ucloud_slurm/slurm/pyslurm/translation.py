@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ucloud_slurm.slurm import errors
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId, Submission
 from ucloud_slurm.slurm.states import read_state
 
-OLDEST = "25.11"
 UNKNOWN_JOB = 2017
 FIRST_OF_SLURM = 2000  # smaller numbers are errors of the system (errno(3)) and of the communication
 UNSPECIFIED = -1  # a job_submit plugin refused
@@ -164,6 +164,27 @@ def record(attributes: Mapping[str, Any]) -> QueueRecord:
         uid=attributes["user_id"],
         restarts=attributes["requeue_count"],
     )
+
+
+def submitted(answer: Mapping[str, Any]) -> SlurmJobId:
+    done = answer.get("done")
+    if isinstance(done, int) and not isinstance(done, bool) and done > 0:
+        return SlurmJobId(done)
+    if refused(answer):
+        raise errors.SubmissionRefusedError(text(answer))
+    raise errors.OutcomeUnknownError(f"pyslurm: {text(answer)}")
+
+
+def refused(answer: Mapping[str, Any]) -> bool:
+    """Whether Slurm served the request and refused it."""
+    number = answer.get("errno")
+    if not isinstance(number, int) or errors.is_communication_error(text(answer)):
+        return False
+    return number >= FIRST_OF_SLURM or number == UNSPECIFIED
+
+
+def text(answer: Mapping[str, Any]) -> str:
+    return str(answer.get("text") or answer.get("unfit") or "its answer cannot be read")
 
 
 def _check_script(script: str) -> None:
