@@ -9,6 +9,7 @@ import ast
 import importlib.util
 import io
 import marshal
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,9 +35,14 @@ exit
 """
 _MODE = 0o100644 << 16
 _LONE_FILE = (1980, 1, 1, 0, 0, 0)  # the earliest time of a zip archive
-# Objects that occur twice are written twice: whether CPython writes a reference depends on who else holds the object.
-_NO_REFERENCES = 2
 _UNCHECKED_HASH = 0b01  # PEP 552
+# Whether CPython writes an object or a reference to it depends on who else holds it (marshal), so the compiler runs in a
+# process where nobody does.
+_COMPILER = """
+import marshal, sys
+for path, source in marshal.load(sys.stdin.buffer):
+    print(marshal.dumps(compile(source, path, "exec", dont_inherit=True, optimize=0)).hex())
+"""
 
 
 def modules(packages: Path = PACKAGES) -> Mapping[str, bytes]:
@@ -84,19 +90,23 @@ def contents(packages: Path = PACKAGES) -> bytes:
     file = io.BytesIO()
     file.write(_PRELUDE.encode())
     with ZipFile(file, "w") as archive:
-        for path, source in modules(packages).items():
-            for name, data in ((path, source), (f"{path}c", _compiled(path, source))):
+        sources = modules(packages)
+        for (path, source), compiled in zip(sources.items(), _compiled(sources), strict=True):
+            for name, data in ((path, source), (f"{path}c", compiled)):
                 info = ZipInfo(name, _LONE_FILE)
                 info.external_attr = _MODE
                 archive.writestr(info, data)
     return file.getvalue()
 
 
-def _compiled(path: str, source: bytes) -> bytes:
-    code = compile(source, path, "exec", dont_inherit=True, optimize=0)
-    flags = _UNCHECKED_HASH.to_bytes(4, "little")
-    head = importlib.util.MAGIC_NUMBER + flags + importlib.util.source_hash(source)
-    return head + marshal.dumps(code, _NO_REFERENCES)
+def _compiled(sources: Mapping[str, bytes]) -> Iterator[bytes]:
+    """What zipimport takes for each source."""
+    compiler = [sys.executable, "-I", "-S", "-B", "-c", _COMPILER]
+    given = marshal.dumps([(path, source) for path, source in sources.items()])
+    made = subprocess.run(compiler, input=given, stdout=subprocess.PIPE, check=True).stdout.decode().split()
+    head = importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH.to_bytes(4, "little")
+    for source, code in zip(sources.values(), made, strict=True):
+        yield head + importlib.util.source_hash(source) + bytes.fromhex(code)
 
 
 def write(path: Path, packages: Path = PACKAGES) -> None:
