@@ -23,7 +23,7 @@ DRIVER = Path(__file__).parent / "driver.py"
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """The tests of a site with pyslurm need a Slurm for which it was built."""
     demanded = config.getoption("--backend", default=None) == "pyslurm"
-    return True if collection_path.name == "test_real_pyslurm.py" and not demanded else None
+    return True if collection_path.name.startswith("test_real_pyslurm") and not demanded else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -53,12 +53,21 @@ class Failed(Exception):
 class Backend:
     """A backend in a process of the service account's. A record is a dictionary here, and a state its name."""
 
-    def __init__(self, cluster: Cluster, installation: Installation, name: str) -> None:
+    def __init__(
+        self, cluster: Cluster, installation: Installation, name: str, runner: Path | None = None, user: str = ""
+    ) -> None:
+        """Starts the process.
+
+        :param runner: socket of a runner, through which jobs are submitted as ``user``
+        """
         who = identity_of(cluster.service_user)
         self.name = name
         # The account may not be able to read the checkout, so it is given the text.
         self._process = subprocess.Popen(
-            [installation.python, "-c", DRIVER.read_text(), name, str(cluster.commands), str(cluster.conf)],
+            [
+                *(installation.python, "-c", DRIVER.read_text(), name, str(cluster.commands), str(cluster.conf)),
+                *([str(runner), user] if runner else []),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -11,7 +11,8 @@ from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.pyslurm.backend import PySlurm
 from ucloud_slurm.slurm.records import QueueRecord, RunFilter, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
-from ucloud_slurm.system.process import Command
+from ucloud_slurm.system.process import Command, Start
+from ucloud_slurm.users.impersonation import RunnerClient
 
 TIMEOUT = 10.0
 
@@ -25,13 +26,17 @@ def plain(value: Any) -> Any:
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 
-def main(backend: str, commands: str, conf: str) -> None:
-    """Serves until the input ends."""
+def main(backend: str, commands: str, conf: str, runner: str = "", user: str = "") -> None:
+    """Serves until the input ends.
+
+    :param runner: socket of a runner, through which jobs are submitted as ``user``
+    """
+    as_user: Start = RunnerClient(Path(runner), user).start if runner else Command
     kind = PySlurm if backend == "pyslurm" else Commands
     slurm = kind(Path(commands), Path(conf), TIMEOUT)
 
     def start(wanted: dict[str, Any]) -> PendingSubmission:
-        return slurm.start(Submission(**wanted | {"more": tuple(wanted["more"])}), Command)
+        return slurm.start(Submission(**wanted | {"more": tuple(wanted["more"])}), as_user)
 
     def change(calls: list[list[Any]]) -> None:
         with slurm.changing() as changes:

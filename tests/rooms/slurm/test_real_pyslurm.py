@@ -114,7 +114,7 @@ def real(cluster: Cluster, installation: Installation) -> Iterator[Real]:
     calls = folder / "calls"
     calls.touch(mode=0o666)
     calls.chmod(0o666)
-    for name in ("sbatch", "squeue", "sacct", "scancel", "sinfo", "scontrol"):
+    for name in ("sbatch", "squeue", "sacct", "scancel", "sinfo", "scontrol", "sdiag"):
         counted = folder / name
         # asked for its release a command does nothing that is to be counted
         counted.write_text(f'#!/bin/sh\n[ "$1" = --version ] || echo {name} >>{calls}\nexec {cluster.commands}/{name} "$@"\n')

@@ -1,10 +1,13 @@
 """Creates of jobs that run as their researcher, beside sbatch run by that person; the first one of a person, too."""
 
+import json
 import os
 import pwd
+import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.sandbox.bench.bulks import READERS, owners
@@ -15,7 +18,9 @@ from tests.sandbox.errors import SandboxError
 from tests.sandbox.processes import find, wait_until, with_descendants
 
 READER, ACCOUNT = "Reader#0", "alice"
+CROWD = {f"Visitor#{number}": f"visitor{number}" for number in range(100)}
 PATIENCE = 10.0
+CROWD_SECONDS = 120.0
 MOMENT = 0.2
 
 
@@ -24,17 +29,59 @@ def mapped(stage: Stage) -> None:
 
     :raises SandboxError: without root there are no accounts for researchers
     """
+    stage.cluster.invite(READERS)
+    with _site(stage, "mapped", owners()) as (scene, jobs):
+        _Mapped(scene, jobs / ACCOUNT).measure()
+
+
+def crowd(stage: Stage) -> None:
+    """Measures a hundred people who create at once, each for the first time.
+
+    :raises SandboxError: without root there are no accounts for them
+    """
+    stage.cluster.invite([*CROWD.values()])
+    took: list[float] = []
+    wrong: list[str] = []
+    with _site(stage, "crowd", CROWD) as (scene, _):
+        scene.site.loop(1.0)
+        http, before = scene.http(), scene.live()
+        answered = http.post(scene.bodies(len(CROWD), owners=[*CROWD]), len(CROWD), strict=False)
+        took, wrong = [*answered.took], [*answered.wrong]
+        scene.wait_live(before + len(CROWD) - len(wrong), CROWD_SECONDS)
+        whole = (time.perf_counter() - answered.begun) * 1000
+        memory = _memory(scene)
+    stage.add(row("crowd", f"{len(CROWD)} researchers creating at once, each for the first time", "ms", took))
+    stage.add(row("crowd-largest", "of which the slowest answer", "ms", [max(took)]))
+    stage.add(row("crowd-errors", "of which not accepted", "jobs", [len(wrong)]))
+    stage.add(row("crowd-whole", "of which until Slurm has all", "ms", [whole]))
+    stage.add(row("crowd-memory", "of which the runner's and the programs' memory afterwards", "MiB", [memory]))
+
+
+@contextmanager
+def _site(stage: Stage, name: str, links: Mapping[str, str]) -> Iterator[tuple[Scene, Path]]:
+    """A site of these people, and the folder that has a folder of jobs for each, none in a home."""
     if not stage.cluster.users:
         raise SandboxError("jobs of researchers need root")
-    stage.cluster.invite(READERS)
     jobs = stage.cluster.folder / "bench-jobs"
     jobs.mkdir(exist_ok=True)
-    jobs.chmod(0o1777)  # the person's own folder is in here, and none in the home
+    jobs.chmod(0o1777)
     try:
-        with stage.scene("mapped", links=owners(), tables={"jobs": {"folder": f"{jobs}/{{user}}"}}) as scene:
-            _Mapped(scene, jobs / ACCOUNT).measure()
+        with stage.scene(name, links=links, tables={"jobs": {"folder": f"{jobs}/{{user}}"}}) as scene:
+            yield scene, jobs
     finally:
         shutil.rmtree(jobs)
+
+
+def _memory(scene: Scene) -> float:
+    """MiB that the runner and what it has started take, what they share counted once (proc(5): smaps_rollup)."""
+    runner = next(each for each in scene.site.processes if b"runner" in _line(each.pid))
+    process = find(runner.pid)
+    kib = 0
+    for each in with_descendants([process] if process else []):
+        with suppress(OSError):
+            found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{each.pid}/smaps_rollup").read_text(), re.MULTILINE)
+            kib += int(found[1]) if found else 0
+    return kib / 1024
 
 
 class _Mapped:
@@ -65,6 +112,8 @@ class _Mapped:
 
     def _warm(self, http: Http, timer: Timer) -> None:
         http.post(self._bodies(self._sizes.block))
+        if self._stage.backend == "pyslurm":
+            wait_until("alice's program has pyslurm", lambda: self._has_pyslurm(http), seconds=CROWD_SECONDS)
         self._bare(timer, self._sizes.block)
         ours: list[float] = []
         bare: list[float] = []
@@ -74,18 +123,32 @@ class _Mapped:
             self._scene.all_live()
         self._stage.add(row("create-mapped", "create as its researcher", "ms", ours, bare, "sbatch by that person"))
 
+    def _has_pyslurm(self, http: Http) -> bool:
+        """Creates a job; tells whether no sbatch submitted it."""
+        body = self._bodies(1)
+        http.post(body)
+        number = self._scene.numbers()[json.loads(body[0])["items"][0]["id"]]
+        return "SubmitLine=" not in self._stage.cluster.run("scontrol", "show", "job", str(number))
+
     def _eight(self, http: Http, timer: Timer) -> None:
         number = LOOPS * self._sizes.at_once
         http.post(self._bodies(number), LOOPS)
         ours: list[float] = []
         bare: list[float] = []
+        spent: list[float] = []
+        bare_spent: list[float] = []
         for _ in range(self._sizes.rounds):
-            ours.append(number / http.post(self._bodies(number), LOOPS).seconds)
+            bodies, before = self._bodies(number), self._scene.spent()
+            ours.append(number / http.post(bodies, LOOPS).seconds)
+            spent.append((self._scene.spent() - before) * 1000 / number)
             self._scene.all_live()
             timed = timer.run(self._argv, self._env, stdin=self._script, times=self._sizes.at_once, loops=LOOPS)
             bare.append(number / timed.seconds)
+            bare_spent.append(timed.spent * 1000 / number)
         name = f"{LOOPS} clients creating as one researcher"
         self._stage.add(row("create-mapped-8", name, "/s", ours, bare, f"{LOOPS} loops of sbatch"))
+        name = "of which a processor works for each, sbatch and the controller not counted"
+        self._stage.add(row("create-mapped-8-processor", name, "ms", spent, bare_spent, "sbatch itself"))
 
     def _first(self, http: Http, timer: Timer) -> None:
         """The first create of somebody for whom no program runs yet; and where UCloud has shown a form before."""

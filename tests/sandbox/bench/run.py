@@ -12,7 +12,7 @@ from tests.sandbox.bench.files import files
 from tests.sandbox.bench.listing import listing
 from tests.sandbox.bench.live import live
 from tests.sandbox.bench.machine import machine
-from tests.sandbox.bench.mapped import mapped
+from tests.sandbox.bench.mapped import crowd, mapped
 from tests.sandbox.bench.outbox import outbox
 from tests.sandbox.bench.passes import passes
 from tests.sandbox.bench.rows import Report, Row
@@ -30,6 +30,7 @@ FILES = "files"
 GROUPS: Mapping[str, Callable[[Stage], None]] = {
     "creates": creates,
     "mapped": mapped,
+    "crowd": crowd,
     "bulks": bulks,
     "people": people,
     "changes": changes,
@@ -42,7 +43,7 @@ GROUPS: Mapping[str, Callable[[Stage], None]] = {
 }
 USUAL: Mapping[str, Sequence[str]] = {
     "commands": [name for name in GROUPS if name not in ("listing", FILES)],
-    "pyslurm": ["creates", "bulks", "changes", "listing"],  # the rest does not depend on it
+    "pyslurm": ["creates", "mapped", "bulks", "changes", "listing"],  # the rest does not depend on it
 }
 
 

@@ -34,15 +34,22 @@ class Bound:
 
 
 COMMANDS: Mapping[str, Bound] = {
-    "create": Bound("ratio", most=1.4),
+    "create": Bound("ratio", most=1.5),
     "create-8": Bound("ratio", least=0.8),
     "create-100": Bound("largest", most=3000),
     "create-100-errors": Bound("largest", most=0),
-    "bulk-100": Bound("ratio", most=0.6),
+    "create-mapped": Bound("ratio", most=1.7),
+    "create-mapped-8": Bound("ratio", least=0.5),
+    "create-mapped-first": Bound("median", most=35),
+    "create-mapped-after-a-form": Bound("ratio", most=1.7),
+    "crowd-largest": Bound("largest", most=3000),
+    "crowd-errors": Bound("largest", most=0),
+    "bulk-100": Bound("ratio", most=0.7),
     "terminate-20": Bound("ratio", most=2),
     "terminate-3000": Bound("ratio", most=2),
     "extend": Bound("ratio", most=2),
     "suspend": Bound("ratio", most=2),
+    "pass-10": Bound("median", most=100),
     "pass-10000": Bound("ratio", most=1.5),
     "loop-10000": Bound("ratio", most=1.5),
     "pass-memory-10000": Bound("largest", most=200),
@@ -59,9 +66,11 @@ COMMANDS: Mapping[str, Bound] = {
 }
 PYSLURM: Mapping[str, Bound] = {
     **COMMANDS,
-    "create": Bound("ratio", most=0.6),
+    "create": Bound("ratio", most=0.75),
     "create-8": Bound("ratio", least=1),
-    "bulk-100": Bound("ratio", most=0.25),
+    "create-mapped": Bound("ratio", most=1.2),
+    "create-mapped-8": Bound("ratio", least=0.8),
+    "bulk-100": Bound("ratio", most=0.3),
 }
 
 
