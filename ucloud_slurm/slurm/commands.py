@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,14 @@ from typing import Any, TypeVar
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm import parse
 from ucloud_slurm.slurm.complaints import Complaints
-from ucloud_slurm.slurm.errors import ActionRefusedError, SchedulerUnavailableError, complaints, is_answer, not_cancelled
+from ucloud_slurm.slurm.errors import (
+    ActionRefusedError,
+    SchedulerUnavailableError,
+    complaints,
+    is_answer,
+    is_unknown_job,
+    not_cancelled,
+)
 from ucloud_slurm.slurm.records import (
     Candidate,
     Load,
@@ -30,23 +37,23 @@ from ucloud_slurm.slurm.records import (
 )
 from ucloud_slurm.slurm.sbatch import Sbatch, options
 from ucloud_slurm.slurm.scheduler import Changes, PendingSubmission
-from ucloud_slurm.slurm.scontrol import Scontrol, loaded
+from ucloud_slurm.slurm.scontrol import KeptScontrol, loaded
+from ucloud_slurm.slurm.session import Session
 from ucloud_slurm.system.accounts import own_account, user_environment
 from ucloud_slurm.system.process import Command, CommandMissingError, CommandTimeoutError, Finished, Start, Started, run
 
 IDS_PER_SACCT = 1000
 FEW = 4  # for a list of numbers squeue loads all jobs of the cluster, for one number one job
 
-
-# What squeue prints for a user or a job that it does not know (opts.c, slurm_errno.c).
-_INVALID_USER, _INVALID_JOB, _INVALID_FIELD = "Invalid user", "Invalid job id specified", "Invalid field"
+# What squeue prints for a user or a field that it does not know (opts.c).
+_INVALID_USER, _INVALID_FIELD = "Invalid user", "Invalid field"
 # Of a federation only the jobs of this cluster, whatever the site's default; and slurmctld is not asked for the others.
 _ALL_JOBS = ("--noheader", "--all", "--array", "--states=all", "--local")
 
 T = TypeVar("T")
 
 
-class Commands(Scontrol):
+class Commands(KeptScontrol):
     """The Scheduler that runs Slurm's commands as the account of this process. Safe for several threads.
 
     :ivar counts: how often each command was run
@@ -64,12 +71,6 @@ class Commands(Scontrol):
         self._env = user_environment(account.pw_name, account.pw_dir, account.pw_shell, folder) | {"SLURM_CONF": str(conf)}
         # Only for reading: sbatch passes its environment on to the job.
         self._reading_env = self._env | {"SLURM_TIME_FORMAT": "%s", "TZ": "UTC"}
-
-    def begin(self) -> None:
-        """See :class:`Scheduler`. There is nothing to prepare."""
-
-    def close(self) -> None:
-        """See :class:`Scheduler`. Nothing is kept."""
 
     def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
         """See :class:`Scheduler`. sbatch(1) loads while it waits for the script on its standard input."""
@@ -100,13 +101,16 @@ class Commands(Scontrol):
         return records
 
     def job(self, job: SlurmJobId, within: float) -> QueueRecord | None:
-        """See :class:`Scheduler`. squeue(1); one number is one small request to slurmctld, several load all jobs."""
-        try:
-            found, _ = self._squeue([f"--jobs={job}"], within)
-        except SchedulerUnavailableError as error:
-            if _INVALID_JOB in str(error):
-                return None
-            raise
+        """See :class:`Scheduler`. One number is one small request to slurmctld, several load all jobs: squeue(1)."""
+        until = time.monotonic() + within
+        found = self._shown(job, within)
+        if found is None:
+            try:
+                found, _ = self._squeue([f"--jobs={job}"], max(until - time.monotonic(), 0.0))
+            except SchedulerUnavailableError as error:
+                if is_unknown_job(str(error)):
+                    return None
+                raise
         return next((record for record in found if record.id == job), None)
 
     def some(self, jobs: Collection[SlurmJobId], within: float) -> Mapping[SlurmJobId, QueueRecord]:
@@ -237,10 +241,13 @@ class Commands(Scontrol):
 
     def changing(self) -> AbstractContextManager[Changes]:
         """See :class:`Scheduler`. scontrol(1)."""
-        return loaded(self._started, self._timeout)
+        return loaded(self._started, self._timeout) if self._session is None else nullcontext(self)
 
     def _started(self) -> Started:
         return Command(self._command("scontrol"), self._reading_env)
+
+    def _kept(self) -> Session:
+        return Session([str(self._folder / "scontrol"), "--all", "--local"], self._reading_env)
 
     def terminal(self, job: SlurmJobId, rank: int, folder: str, shell: str) -> TerminalCommand:
         """See :class:`Scheduler`. srun(1): with --overlap the step shares the resources of the job's other steps."""

@@ -42,6 +42,7 @@ Unknown host | Name or service not known | Temporary failure in name resolution
 """
 _NOT_NOW = frozenset(" ".join(text.split()).casefold() for text in _TEXTS.split("|"))
 _ENDED_ALREADY = re.compile(r"Invalid job id specified|already completing or completed", re.IGNORECASE)
+INVALID_JOB = "Invalid job id specified"  # slurm_errno.c
 _OF_A_JOB = re.compile(r" for job \S+$")
 _NOT_KILLED = re.compile(r"Kill job error on job id (\d+)")
 
@@ -59,6 +60,11 @@ def ends_in_communication_error(line: str) -> bool:
 def is_of_a_job(line: str) -> bool:
     """Whether scontrol(1) says in this line that a change of a job has failed."""
     return _OF_A_JOB.search(line.strip()) is not None
+
+
+def is_unknown_job(errors: str) -> bool:
+    """Whether a command says that slurmctld does not know the one job that it was asked about."""
+    return INVALID_JOB in errors
 
 
 def complaints(errors: str) -> list[str]:

@@ -87,13 +87,13 @@ def _queue_record(fields: Sequence[str]) -> QueueRecord:
             read_state(state),
             state,
             reason,
-            _time(submitted) or 0,
-            _time(started),
+            moment(submitted) or 0,
+            moment(started),
             seconds(elapsed),
             _count(nodes),
             _count(cpus),
             node_list,
-            _limit(limit),
+            time_limit(limit),
             account,
             partition,
             _count(uid),
@@ -119,7 +119,7 @@ def named(output: str, mark: str) -> list[Candidate]:
                     id=SlurmJobId(_integer(id_)),
                     name=name,
                     uid=_integer(uid),
-                    submitted=_time(submitted) or 0,
+                    submitted=moment(submitted) or 0,
                     comment=comment,
                     partition=partition,
                     account=account,
@@ -148,9 +148,9 @@ def _run_record(row: Mapping[str, str]) -> RunRecord:
             id=SlurmJobId(_integer(row["JobIDRaw"])),
             state=read_state(row["State"]),
             state_text=row["State"],
-            submitted=_time(row["Submit"]) or 0,
-            started=_time(row["Start"]),
-            ended=_time(row["End"]),
+            submitted=moment(row["Submit"]) or 0,
+            started=moment(row["Start"]),
+            ended=moment(row["End"]),
             elapsed=_integer(row["ElapsedRaw"] or "0"),
             exit_code=_integer(code or "0"),
             signal=_integer(number or "0"),
@@ -196,7 +196,7 @@ def partitions(output: str) -> list[Partition]:
         found[name] = Partition(
             name=name,
             up=available == "up",
-            minutes=_limit(limit),
+            minutes=time_limit(limit),
             nodes_max=None if most == "infinite" else _integer(most),
             groups=(*(before.groups if before else ()), group),
         )
@@ -232,7 +232,7 @@ def capacity(output: str) -> tuple[int, int, int, int]:
 
 
 @lru_cache(KEPT)
-def _limit(text: str) -> int | None:
+def time_limit(text: str) -> int | None:
     """A time limit in minutes, None for no limit."""
     return None if text in ("infinite", "UNLIMITED", "NOT_SET", "Partition_Limit") else -(-seconds(text) // 60)
 
@@ -292,5 +292,6 @@ _count = lru_cache(KEPT)(_integer)
 
 
 @lru_cache(KEPT)
-def _time(text: str) -> int | None:
+def moment(text: str) -> int | None:
+    """Seconds since the epoch, None for no time."""
     return None if text in UNKNOWN_TIMES else _integer(text)

@@ -1,12 +1,23 @@
-"""scontrol(1): changes of a job by its number. It has been loaded when it reads from its standard input what it is to do."""
+"""scontrol(1): one job is looked at and changed by its number, by an scontrol that has been loaded before.
 
+Where many calls are made one is kept (:mod:`.session`); else one is started while the job is looked at, and reads from its
+standard input what it is to do.
+"""
+
+import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ucloud_slurm.slurm.errors import SchedulerUnavailableError, action_failed, is_of_a_job
-from ucloud_slurm.slurm.records import SlurmJobId
+from ucloud_slurm.slurm import shown
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError, action_failed, is_of_a_job, is_unknown_job
+from ucloud_slurm.slurm.parse import ParseError
+from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId
+from ucloud_slurm.slurm.session import Answer, Session, SessionLostError
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Started
+
+log = logging.getLogger(__name__)
 
 
 class Scontrol(ABC):
@@ -48,6 +59,59 @@ class Scontrol(ABC):
         if done.status != 0 or any(is_of_a_job(each) for each in lines):
             # Slurm 22.05 prints "Unexpected message received" for an unknown job and for an unreachable controller.
             raise action_failed("scontrol", done.status, lines)
+
+
+class KeptScontrol(Scontrol):
+    """One scontrol looks at jobs and changes them, if many calls are to come (:meth:`begin`)."""
+
+    _session: Session | None = None
+
+    @abstractmethod
+    def _kept(self) -> Session:
+        """An scontrol that is started with its first line."""
+
+    def begin(self) -> None:
+        """See :class:`Scheduler`. From now on an scontrol is kept, once there is one."""
+        self._session = self._session or self._kept()
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+
+    def _change(self, line: str, within: float) -> None:
+        until = time.monotonic() + within
+        answer = self._asked(line, within)
+        if answer is not None and not answer.errors.strip():
+            return
+        # What is not certain is said by the status of another one. The changes are idempotent.
+        left = until - time.monotonic()
+        if left <= 0:
+            raise SchedulerUnavailableError("scontrol gave no answer in time")
+        super()._change(line, left)
+
+    def _shown(self, job: SlurmJobId, within: float) -> list[QueueRecord] | None:
+        """A job, if slurmctld knows it; None: another command is to be asked."""
+        answer = self._asked(f"show job {job}", within)
+        if answer is None:
+            return None
+        if answer.errors:
+            return [] if is_unknown_job(answer.errors) else None
+        try:
+            found = shown.record(answer.output)
+        except ParseError as error:
+            log.debug("what scontrol shows of job %d is not used: %s", job, error)
+            return None
+        return [found] if found.id == job else None
+
+    def _asked(self, line: str, within: float) -> Answer | None:
+        """The answer of the kept scontrol; None: there is none, or it was lost, so that the line is to be repeated."""
+        if self._session is None:
+            return None
+        try:
+            return self._session.ask(line, min(within, self._timeout))
+        except SessionLostError as error:
+            log.debug("%s: %s", line, error)
+            return None
 
 
 class LoadedScontrol(Scontrol):

@@ -109,8 +109,8 @@ class Backend:
 
 @pytest.fixture(scope="session")
 def commands(cluster: Cluster, installation: Installation) -> Iterator[Backend]:
-    """Slurm's commands."""
-    backend = Backend(cluster, installation, "commands")
+    """Slurm's commands, each of which is started for its call."""
+    backend = Backend(cluster, installation, "plain")
     yield backend
     backend.close()
 

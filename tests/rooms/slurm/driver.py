@@ -29,11 +29,14 @@ def plain(value: Any) -> Any:
 def main(backend: str, commands: str, conf: str, runner: str = "", user: str = "") -> None:
     """Serves until the input ends.
 
+    :param backend: "plain": Slurm's commands, each of which is started for its call
     :param runner: socket of a runner, through which jobs are submitted as ``user``
     """
     as_user: Start = RunnerClient(Path(runner), user).start if runner else Command
     kind = PySlurm if backend == "pyslurm" else Commands
     slurm = kind(Path(commands), Path(conf), TIMEOUT)
+    if backend != "plain":
+        slurm.begin()
 
     def start(wanted: dict[str, Any]) -> PendingSubmission:
         return slurm.start(Submission(**wanted | {"more": tuple(wanted["more"])}), as_user)

@@ -63,6 +63,7 @@ class PySlurm(Commands):
         return self._processes.first.reason
 
     def begin(self) -> None:
+        super().begin()
         self._calls = CALLS_BEFORE_START
         self._processes.first.begin()
 
@@ -76,6 +77,7 @@ class PySlurm(Commands):
         return self._processes.first.ready(within)
 
     def close(self) -> None:
+        super().close()
         self._processes.close()
 
     def start(self, submission: Submission, as_user: Start) -> PendingSubmission:
