@@ -219,9 +219,8 @@ class Cluster:
         """
         self._accounts.make([Wanted(name, groups=(GROUP,)) for name in names])
         known = set(self.run("sacctmgr", "--noheader", "--parsable2", "show", "user", "format=user").split())
-        lines = [f"add user {name} Account=proj-b DefaultAccount=proj-b\n" for name in names if name not in known]
-        if lines:  # it refuses those that are there
-            self.run("sacctmgr", "-i", stdin="".join(lines))
+        if new := [name for name in names if name not in known]:  # it refuses those that are there
+            self.run("sacctmgr", "-i", "add", "user", ",".join(new), "Account=proj-b", "DefaultAccount=proj-b")
 
     def sql(self, statement: str) -> str:
         """Run SQL as the database's superuser; give rows as lines, fields separated by tabs.
