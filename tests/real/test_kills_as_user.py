@@ -18,6 +18,8 @@ from tests.sandbox.processes import Process, find, wait_until
 from tests.sandbox.site import Site
 from tests.support.factories import job_data
 
+pytestmark = pytest.mark.beside  # with the others whose jobs run as alice: her program is killed
+
 USER, OWNER = "alice", "Alice#1"
 WAIT = "if mkdir {place}/there-$JOB 2>/dev/null; then while [ ! -e {place}/go-$JOB ]; do sleep 0.02; done; fi"
 MOMENTS = {
