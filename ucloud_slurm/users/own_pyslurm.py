@@ -63,15 +63,19 @@ class OwnPySlurm:
         if self._wanted is None or self._submissions < FIRST or self._pid or boot_clock() < self._not_before:
             return
         self._loaded = file, commands, env = self._wanted
-        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        try:
-            self._pid = os.fork()
-        except OSError:  # its user has no more processes
-            self._not_before = boot_clock() + SOON_SECONDS
-            return
-        if self._pid == 0:
-            _become_pyslurm(theirs.fileno(), file, commands, env)
-        self._channel = ours
+        self._not_before = boot_clock() + SOON_SECONDS  # where its user has no more processes or descriptors
+        with Suppress(OSError):
+            ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+            self._channel = ours
+            try:
+                self._pid = os.fork()
+                if self._pid == 0:
+                    _become_pyslurm(theirs.fileno(), file, commands, env)
+            finally:
+                theirs.close()
+                if not self._pid:
+                    ours.close()
+                    self._channel = None
 
     def submit(self, description: Mapping[str, object], script: str, deadline: float) -> ipc.Message | None:
         """Has the copy submit a job.

@@ -76,9 +76,9 @@ def test_a_group_that_measured_nothing_is_an_error_and_no_row() -> None:
 @pytest.mark.parametrize(
     ("key", "ours", "bare", "backend", "met"),
     [
-        ("create", 1.4, 1, "commands", True),
-        ("create", 1.41, 1, "commands", False),
-        ("create", 0.7, 1, "pyslurm", False),
+        ("create", 1.5, 1, "commands", True),
+        ("create", 1.51, 1, "commands", False),
+        ("create", 0.8, 1, "pyslurm", False),
         ("create-8", 0.81, 1, "commands", True),
         ("create-8", 0.81, 1, "pyslurm", False),
         ("pass-written", 0, None, "commands", True),
@@ -136,7 +136,7 @@ def test_a_run_of_files_does_not_replace_the_numbers_of_the_rest() -> None:
 def test_the_table_shows_both_sides_the_ratio_and_what_failed() -> None:
     lines = list(table.lines(report(CREATE, passes="SandboxError: it did not come")))
     (shown,) = (line for line in lines if line.startswith("create over HTTP / sbatch"))
-    assert shown.split()[5:] == ["ms", "12", "13.8", "14.0", "10", "10.9", "11.0", "1.20", "ratio", "<=", "1.4:", "kept"]
+    assert shown.split()[5:] == ["ms", "12", "13.8", "14.0", "10", "10.9", "11.0", "1.20", "ratio", "<=", "1.5:", "kept"]
     assert lines[-1] == "FAILED: passes: SandboxError: it did not come"
 
 
