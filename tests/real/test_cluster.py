@@ -20,7 +20,6 @@ from tests.sandbox.daemons import MARK
 from tests.sandbox.processes import Process, wait_until
 from tests.sandbox.relay import Relay
 
-
 PORTS_OF_A_CLUSTER = 200
 ROOM = Path("/var/tmp")  # tmp_path is closed to other accounts
 
