@@ -128,7 +128,7 @@ class _Mapped:
         body = self._bodies(1)
         http.post(body)
         number = self._scene.numbers()[json.loads(body[0])["items"][0]["id"]]
-        return "SubmitLine=" not in self._stage.cluster.run("scontrol", "show", "job", str(number))
+        return "SubmitLine=(null)" in self._stage.cluster.run("scontrol", "show", "job", str(number))
 
     def _eight(self, http: Http, timer: Timer) -> None:
         number = LOOPS * self._sizes.at_once
