@@ -13,6 +13,7 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import Clock, Open, Serve, World
 from tests.sandbox.core import SimulatedCore
+from tests.support.executor import let_threads_finish
 from tests.support.factories import job, job_data
 from tests.support.foreign import slow_disk
 from tests.support.model import Model, ModelSubmission
@@ -164,7 +165,7 @@ def test_what_was_started_is_abandoned_where_its_row_cannot_be_written(world: Wo
     mocker.patch.object(world.model, "start", start)
     mocker.patch.object(type(world.provider.jobs), "accept", full)
     assert create(world, 1)[0] == 507
-    world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)
+    let_threads_finish(world.provider)
     assert (world.model.counts["abandoned"], world.model.jobs) == (1, [])
 
 
@@ -181,7 +182,7 @@ def test_a_command_that_hangs_as_it_starts_does_not_hold_the_answer(
     assert create(world, 1)[0] == 200  # although it hangs for longer than UCloud has patience
     assert world.row("0").phase is JobPhase.ACCEPTED
     go.set()
-    world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)
+    let_threads_finish(world.provider)
     assert world.model.jobs == []
     world.work(60)
     assert len(world.model.of("0")) == 1
@@ -192,7 +193,7 @@ def test_nothing_of_a_request_begins_after_its_deadline(world: World, mocker: Mo
     submission, row = built(world, "7")
     late = Bulk(world.provider, [row], {"7": submission}, time.monotonic() - 1.0, acknowledge=True)
     late.submit()
-    world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)  # what was started has been abandoned
+    let_threads_finish(world.provider)  # what was started has been abandoned
     world.model.counts.clear()
     started = StartedSubmission(ModelSubmission(world.model, submission), OwnPreparation(submission.folder, {}))
     assert late._conclude("7", submission, 1, time.monotonic() + 60, started) is None  # as of a task that came too late
@@ -227,7 +228,7 @@ def test_claims_that_cannot_be_released_expire(world: World, mocker: MockerFixtu
     assert create(world, AT_ONCE)[0] == 200
     mocker.stopall()
     go.set()
-    world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)
+    let_threads_finish(world.provider)
     assert world.model.jobs == []
     for _ in range(8):
         world.work(20)

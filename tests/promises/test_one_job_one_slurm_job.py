@@ -9,6 +9,7 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import Open, Serve, World
 from tests.sandbox.processes import wait_until
+from tests.support.executor import let_threads_finish
 from tests.support.factories import job, job_data, new_job
 from ucloud_slurm.errors import StorageFullError
 from ucloud_slurm.provider.lookup import Lookup
@@ -210,7 +211,7 @@ def test_a_submission_that_outlived_its_claim_is_taken_back_when_it_lands(world:
     mocker.patch.object(world.model, "submit", slow)
     create(world, job_data("7"))
     wait_until("the first one has landed", lambda: len(world.model.of("7")) == 2, seconds=30)
-    world.provider.executor.submit("nobody", lambda: None).result(30)
+    let_threads_finish(world.provider)
     wait_until("one is cancelled", lambda: states(world) == ["CANCELLED", "PENDING"], seconds=30)
     (stays,) = (made for made in world.model.of("7") if made.run.state_text == "PENDING")
     assert (world.row("7").slurm_id, world.row("7").attempts) == (stays.run.id, 2)

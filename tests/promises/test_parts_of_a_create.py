@@ -13,6 +13,7 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import Open, World
 from tests.sandbox.processes import wait_until
+from tests.support.executor import let_threads_finish
 from tests.support.factories import job, job_data
 from ucloud_slurm.provider.submission import SubmissionOutcome, conclude
 from ucloud_slurm.slurm.errors import SubmissionRefusedError
@@ -101,7 +102,7 @@ def test_a_submission_that_fails_leaves_no_claim_of_the_others(open_provider: Op
     with pytest.raises(BrokenError):
         Create(provider).accept([job(str(number)) for number in range(6)])
     go.set()
-    provider.executor.submit("nobody", lambda: None).result(PATIENCE)  # behind them
+    let_threads_finish(provider)
     phases = [row.phase for row in provider.jobs.newest(6)]
     assert phases.count(JobPhase.SUBMITTING) == 1, "the one that failed: it may have reached Slurm"
     assert phases.count(JobPhase.ACCEPTED) >= 3

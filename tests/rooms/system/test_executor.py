@@ -12,6 +12,7 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import Clock, Open, Serve, World
 from tests.sandbox.core import SimulatedCore
+from tests.support.executor import let_threads_finish
 from tests.support.factories import job_data
 from tests.support.model import Model
 from ucloud_slurm.errors import StorageFullError
@@ -189,7 +190,7 @@ def test_a_submission_that_takes_long_goes_on_when_its_create_has_been_answered(
     bulk(world, ["alice", "alice"])
     assert [world.row(id_).phase for id_ in ("0", "1")] == [JobPhase.SUBMITTING, JobPhase.ACCEPTED]
     go.set()
-    world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)  # behind it
+    let_threads_finish(world.provider)
     assert world.row("0").phase is JobPhase.LIVE
     world.work(60)
     assert [len(world.model.of(id_)) for id_ in ("0", "1")] == [1, 1]
@@ -209,7 +210,7 @@ def test_a_submission_whose_command_does_not_start_in_time_is_left_to_the_worker
     bulk(world, ["alice"])
     assert (world.row("0").phase, world.row("0").acknowledged_at) == (JobPhase.ACCEPTED, world.clock())
     go.set()
-    world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)  # behind it
+    let_threads_finish(world.provider)
     assert world.model.jobs == []
     world.work(60)
     assert len(world.model.of("0")) == 1
@@ -243,7 +244,7 @@ def test_jobs_that_could_not_be_written_down_start_no_command(site: Callable[...
     mocker.patch.object(world.provider.jobs.__class__, "accept", side_effect=StorageFullError("the disk is full"))
     jobs = [job_data(str(number)) for number in range(40)]
     assert world.core.call("POST", "/ucloud/example/jobs", {"items": jobs})[0] == 507
-    world.provider.executor.submit("nobody", lambda: None).result(PATIENCE)
+    let_threads_finish(world.provider)
     assert submit.call_count <= 2
     assert world.model.jobs == []
 
