@@ -208,11 +208,13 @@ class Living:
         python = folder / "bin" / "python"
         for link in (folder / "bin").glob("python*"):
             link.unlink()
-        python.symlink_to(self._installation.python)
+        python.symlink_to(self._installation.interpreter)
         (folder / "bin" / "python3").symlink_to("python")
         version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
         (folder / "lib" / version / "site-packages" / "ours.pth").write_text(f"{self._installation.folder}\n")
-        (folder / "pyvenv.cfg").write_text(f"home = {Path(self._installation.python).parent}\n")
+        (folder / "pyvenv.cfg").write_text(
+            f"home = {Path(self._installation.interpreter).parent}\ninclude-system-site-packages = false\n"
+        )
         for name, lines in PROGRAMS.items():
             (folder / "bin" / name).write_text(f"#!/opt/ucloud-slurm/bin/python -I\n{lines}\n")
             (folder / "bin" / name).chmod(0o755)
