@@ -5,6 +5,7 @@ import os
 import pwd
 import re
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,7 +115,7 @@ def test_a_full_home_is_explained_to_its_owner(people: People) -> None:
 def failed(people: People, job_id: str) -> bool:
     """Whether an attempt to submit a job has failed."""
     lines = [line for line in people.site.log.read_text().splitlines() if f"job {job_id}: " in line]
-    return any(re.search("not submitted yet: the (runner failed|program)|of its submission is unknown", line) for line in lines)
+    return any(re.search("not submitted yet: the program|of its submission is unknown", line) for line in lines)
 
 
 def others_go_on(people: People) -> None:
@@ -216,3 +217,39 @@ def test_a_program_that_its_user_kills_while_it_submits_delays_that_user_only(pe
         others_go_on(people)
     people.wait_for(first, "RUNNING")
     assert len(people.squeue(f"--name=ucloud-{first}", "--states=all", "--format=%i")) == 1
+
+
+def limit_programs(people: People, limit: str) -> None:
+    """Alice limits her processes: the soft limits (prlimit(1)), as her site could limit all of hers (limits.conf(5))."""
+    entry = pwd.getpwnam("alice")
+    for number in programs(people, "alice"):
+        command = ["prlimit", f"--pid={number}", f"--{limit}:"]
+        subprocess.run(command, user=entry.pw_uid, group=entry.pw_gid, extra_groups=[], check=True)
+
+
+def test_a_user_who_may_have_no_more_processes_is_delayed_alone_and_gets_one_job(people: People) -> None:
+    people.wait_for(people.submit(ALICE), "RUNNING")
+    limit_programs(people, "nproc=1")
+    try:
+        job_id = people.submit(ALICE)
+        why = "not submitted yet: /usr/bin/sbatch was not run (Resource temporarily unavailable)"
+        assert f"job {job_id}: {why}" in people.site.log.read_text()
+        others_go_on(people)
+    finally:
+        for number in programs(people, "alice"):
+            os.kill(number, signal.SIGKILL)
+    people.wait_for(job_id, "RUNNING")
+    assert len(people.squeue(f"--name=ucloud-{job_id}", "--states=all", "--format=%i")) == 1
+
+
+def test_a_user_who_may_write_no_file_reads_so_at_once(people: People) -> None:
+    people.wait_for(people.submit(ALICE), "RUNNING")
+    limit_programs(people, "fsize=0")
+    try:
+        with pytest.raises(CoreError, match=r"folder /\S* cannot be written \(File too large\); please ask") as refused:
+            people.submit(ALICE)
+        assert refused.value.status == 507
+    finally:
+        for number in programs(people, "alice"):
+            os.kill(number, signal.SIGKILL)
+    people.wait_for(people.submit(ALICE), "RUNNING")

@@ -205,7 +205,12 @@ class RunnerClient:
         if "problem" in answer:
             raise StorageFullError(one_line(str(answer["problem"])))
         if answer:
-            raise ImpersonationUnavailableError(f"the runner failed: {one_line(str(answer), 200)}")
+            raise self.failure(answer)
+
+    def failure(self, answer: Mapping[str, Any]) -> ImpersonationUnavailableError:
+        """What an answer says that is none: ``trouble`` is what the user has no more of, such as descriptors."""
+        said = answer.get("trouble", answer.get("unknown", answer))
+        return ImpersonationUnavailableError(f"the program that acts as {self._user} failed: {one_line(str(said), 200)}")
 
     def ask(
         self, verb: str, within: float, theirs: socket.socket | None = None, margin: float | None = None, **arguments: Any

@@ -53,7 +53,7 @@ class RunnerCommand:
             answer = self._client.receive(self._channel, self._until - time.monotonic())
             _raise_problem(answer)
             if answer.get("waits") is not True:
-                raise ImpersonationUnavailableError(f"the runner failed: {one_line(str(answer), 200)}")
+                raise self._client.failure(answer)
         except BaseException:
             self.kill()
             raise
@@ -115,8 +115,11 @@ class RunnerPreparation:
     def ready(self) -> None:
         if self._command is None:
             self._client.prepare(self._folder, self._files)
-        else:
+            return
+        try:
             self._command.ready()
+        except CommandMissingError as error:  # the user may have no more processes, say
+            raise ImpersonationUnavailableError(str(error)) from None
 
 
 def _raise_problem(answer: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -20,9 +21,10 @@ from ucloud_slurm.errors import NotNow, StorageFullError
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.ipc import Message
 from ucloud_slurm.system.lean import boot_clock
-from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, Preparation, Started
+from ucloud_slurm.system.process import CommandTimeoutError, Preparation, Started
 from ucloud_slurm.system.waiting_command import CommandNotStartedError, WaitingCommand
 from ucloud_slurm.users import runner
+from ucloud_slurm.users.impersonation import ImpersonationUnavailableError
 
 ENVIRONMENT = {"SLURM_CONF": "/etc/passwd"}
 SCRIPT = "#!/bin/sh\n"
@@ -224,9 +226,20 @@ def test_a_folder_that_cannot_be_made_starts_nothing(site: Site) -> None:
 def test_a_command_that_is_not_there_leaves_nothing(site: Site) -> None:
     preparation = site.client("ada").preparation(str(jobs(site) / "7"), {}, 20.0)
     preparation.start([str(site.folder / "none" / "sbatch")], ENVIRONMENT)
-    with pytest.raises(CommandMissingError):
+    with pytest.raises(ImpersonationUnavailableError, match=r"none/sbatch cannot be run \(No such file"):
         preparation.ready()
     assert made(site) == []
+
+
+def test_a_user_who_may_open_no_more_files_is_answered_so_and_nothing_is_left(site: Site) -> None:
+    begin(site)[1].kill()
+    _, most = resource.prlimit(program(site), resource.RLIMIT_NOFILE)
+    resource.prlimit(program(site), resource.RLIMIT_NOFILE, (8, most))
+    with pytest.raises(ImpersonationUnavailableError, match=r"the program that acts as ada failed: .* Too many open files"):
+        begin(site)
+    nothing_is_left(site)
+    resource.prlimit(program(site), resource.RLIMIT_NOFILE, (most, most))
+    assert begin(site)[1].finish(SCRIPT, 20.0).output == "1\n"
 
 
 @contextmanager
