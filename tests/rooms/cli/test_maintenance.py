@@ -1,6 +1,10 @@
 """`maintenance` as an administrator types it: what is wrong is said in one sentence, and nothing is changed then."""
 
 import json
+import re
+import shlex
+import textwrap
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.conftest import START, Clock, Open, World
+from tests.support.pages import HOWTO, steps
 from ucloud_slurm.cli.context import explained
 from ucloud_slurm.cli.main import main
 from ucloud_slurm.provider.context import Provider
@@ -156,3 +161,29 @@ def test_how_far_it_is_drained_is_counted(typed: Type, world: World) -> None:
     typed("on", "Disks.", "--product", "example-compute-1")
     assert json.loads(typed("--json").output)["jobs"] == {"waiting": 1, "submitting": 0, "at_slurm": 1}
     assert "1 wait for its end, 0 are being submitted, 1 are at Slurm." in typed().output
+
+
+def test_the_commands_of_the_guide_run_and_print_what_it_shows(
+    typed: Type, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ucloud_slurm.cli.maintenance.own_account", lambda: "ucloud-slurm")
+    world.model.begin_run(world.slurm(world.submit()))
+    world.slurm(world.submit())
+    world.provider.breaker.open(SLURM, "away", world.clock())
+    world.submit()
+    world.clock.time = START + 63
+    ran = []
+    for command, shown in steps("maintenance"):
+        words = shlex.split(command.removeprefix("runuser -u ucloud-slurm -- /opt/ucloud-slurm/bin/ucloud-slurm maintenance"))
+        done = typed(*words)
+        assert (done.exit_code, done.output.splitlines()) == (0, shown), command
+        ran.append(words[:1])
+    assert ran == [["on"], [], ["off"], ["on"], ["off"]]
+
+
+def test_the_limits_that_the_guide_shows_are_a_part_of_a_configuration(world: World, open_provider: Open) -> None:
+    (shown,) = re.findall(r"code-block:: toml\n\n((?:   .*\n|\n)+)", (HOWTO / "maintenance.rst").read_text())
+    config = open_provider(**tomllib.loads(textwrap.dedent(shown))).config
+    assert (config.limits.jobs_per_person, config.limits.jobs_per_project) == (100, 500)
+    assert [product.jobs_per_person for product in config.products] == [10]
+    assert world.provider.config.limits.jobs_per_person is None
