@@ -109,8 +109,9 @@ def test_a_repeated_create_is_not_counted_twice(make: Make) -> None:
     )
 
 
-def test_creates_at_once_do_not_pass_the_limit_together(make: Make, mocker: MockerFixture) -> None:
-    world = make(jobs_per_person=3)
+@pytest.fixture
+def validated_together(mocker: MockerFixture) -> None:
+    """So many creates are validated, each of them before any of them is accepted."""
     real, all_validated = Create._build, threading.Barrier(AT_ONCE)
 
     def build(self: Create, *arguments: Any) -> Any:
@@ -119,11 +120,26 @@ def test_creates_at_once_do_not_pass_the_limit_together(make: Make, mocker: Mock
         return built
 
     mocker.patch.object(Create, "_build", build)
+
+
+@pytest.mark.usefixtures("validated_together")
+def test_creates_at_once_do_not_pass_the_limit_together(make: Make) -> None:
+    world = make(jobs_per_person=3)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = list(pool.map(lambda number: create(world, job(number)), range(AT_ONCE)))
     assert sorted(status for status, _ in found) == [200] * 3 + [429] * 3
     let_threads_finish(world.provider)
     assert len(world.provider.jobs.newest(9)) == 3
+
+
+@pytest.mark.usefixtures("validated_together")
+def test_the_same_create_several_times_at_once_is_counted_once(make: Make) -> None:
+    world = make(jobs_per_person=1)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = list(pool.map(lambda _: create(world, job(1)), range(AT_ONCE)))
+    assert [status for status, _ in found] == [200] * AT_ONCE
+    let_threads_finish(world.provider)
+    assert len(world.model.of("1")) == 1
 
 
 @pytest.mark.parametrize("era", ["today"], scope="session")
