@@ -1,13 +1,14 @@
 """While a machine is under maintenance nothing new gets to Slurm: new jobs are refused, accepted ones wait, others go on."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pytest_mock import MockerFixture
 
-from tests.conftest import Open, World
-from tests.sandbox.core import CoreError
+from tests.conftest import Clock, Open, Serve, World
+from tests.sandbox.core import CoreError, SimulatedCore
 from tests.support.executor import let_threads_finish
 from tests.support.factories import job_data
 from tests.support.model import Model
@@ -180,13 +181,17 @@ def test_a_process_that_has_not_seen_the_maintenance_begin_cannot_submit(world: 
     assert (world.row(job_id).phase, world.model.jobs) == (JobPhase.ACCEPTED, [])
 
 
-def test_what_a_bulk_has_not_sent_when_the_maintenance_begins_waits_for_its_end(world: World, mocker: MockerFixture) -> None:
-    real, begun = world.model.submit, list[str]()
+def test_what_a_bulk_has_not_sent_when_the_maintenance_begins_waits_for_its_end(
+    core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, clock: Clock, mocker: MockerFixture
+) -> None:
+    provider = open_provider(jobs={"submit_within": "20s"})  # so that a busy host sends as much as an idle one
+    world = World(core, provider, model, clock, serve(provider))
+    real, lock = world.model.submit, threading.Lock()
 
     def submit(submission: Submission, within: float) -> Any:
-        begun.append(submission.name)
-        if len(begun) == 1:
-            begin(world.provider)
+        with lock:
+            if not world.provider.maintenance.listed():
+                begin(world.provider)
         return real(submission, within)
 
     mocker.patch.object(world.model, "submit", submit)
