@@ -63,6 +63,15 @@ class Conflict(Problem):
     status = 409
 
 
+class UnderMaintenance(Problem):
+    """The machine is under maintenance, and takes no new jobs; ``errorCode`` is ``MAINTENANCE``."""
+
+    status = 423
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why, error_code="MAINTENANCE")
+
+
 class TooMany(Problem):
     """A limit on how much one user or one job may have at a time."""
 

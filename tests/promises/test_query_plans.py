@@ -20,9 +20,10 @@ from ucloud_slurm.store.charges import RestKey
 from ucloud_slurm.store.codes import Claim, Code, Codes, code_text
 from ucloud_slurm.store.drives import Drive
 from ucloud_slurm.store.generation import Generation
-from ucloud_slurm.store.job_rows import WHOLE
+from ucloud_slurm.store.job_rows import WHOLE, count_open
 from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.jobs import Jobs
+from ucloud_slurm.store.maintenance import MaintenanceWindow
 from ucloud_slurm.store.outbox import MessageOutcome, OutboxMessage, ucloud_was_away
 from ucloud_slurm.store.retention import Retention
 from ucloud_slurm.store.sessions import Kind, Session
@@ -41,6 +42,7 @@ SMALL = {"health", "channel", "phases", "generation", "_sqlite_migrations", "sql
 OPEN = {
     "jobs_open",
     "jobs_to_stop",
+    "maintenance_open",
     "jobs_unconfirmed",
     "outbox_waiting",
     "outbox_waiting_of",
@@ -285,6 +287,13 @@ def the_rest(provider: Provider) -> None:
     drives.of_id("7")
     drives.of_owner("u", "p")
     drives.listed(10)
+    maintenance = provider.maintenance
+    maintenance.begin([MaintenanceWindow("c", "p", "message", None, now, "root")])
+    maintenance.on(now)
+    maintenance.end([("c", "p")], now, "root")
+    for kind in OwnerKind:
+        for machine in (None, ("c", "p")):
+            count_open(store, kind, "u", machine)
     provider.breaker.record_person("u", "why", now)
     provider.breaker.persons(now)
     provider.breaker.forget_person("u")

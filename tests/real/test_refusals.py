@@ -87,6 +87,25 @@ def test_a_plugin_refuses_in_the_sites_own_words_and_stops_nobody_else(people: P
     assert reasons(people) == []
 
 
+def test_maintenance_by_the_command_refuses_new_jobs_in_all_processes_and_others_go_on(people: People) -> None:
+    running = people.submit(ALICE)
+    people.wait_for(running, "RUNNING")
+    people.site.cli("maintenance", "on", "Slurm is upgraded.")
+    try:
+        before = people.squeue("--states=all", "--format=%i")
+        for _ in range(8):  # more often than there are processes
+            with pytest.raises(CoreError, match="This provider is under maintenance: Slurm is upgraded") as refused:
+                people.submit(BOB)
+            assert refused.value.status == 423
+        assert set(people.squeue("--states=all", "--format=%i")) <= set(before)
+        assert " 0 are being submitted, " in people.site.cli("maintenance").stdout
+        people.core.extend(running, 10)
+    finally:
+        people.site.cli("maintenance", "off")
+    people.wait_for(people.submit(BOB), "RUNNING")
+    assert people.core.job(running).state == "RUNNING"
+
+
 def test_a_full_home_is_explained_to_its_owner(people: People) -> None:
     jobs = Path(pwd.getpwnam("alice").pw_dir) / "ucloud-jobs"
     aside = jobs.with_name("aside")

@@ -21,6 +21,7 @@ MODULES = {
     "link": ("link", "link"),
     "linkd": ("daemons", "linkd"),
     "listener": ("daemons", "listener"),
+    "maintenance": ("maintenance", "maintenance"),
     "outbox": ("inspect", "outbox"),
     "products": ("products", "products"),
     "reconcile": ("reconcile", "reconcile"),

@@ -57,6 +57,18 @@ class JobsSection(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LimitsSection(Section):
+    """How many jobs from UCloud there may be at a time. A job counts from its create to its end; further ones are refused."""
+
+    jobs_per_person: int | None = key(
+        default=None, ge=1, description="Most jobs of one user of UCloud, with and without projects; left out: no limit."
+    )
+    jobs_per_project: int | None = key(
+        default=None, ge=1, description="Most jobs of one project, of all its members together; left out: no limit."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FilesRoot(Section):
     """Files of UCloud that jobs can use where they are: a prefix of UCloud's paths, and the folder that it means."""
 
@@ -174,6 +186,12 @@ class Product(Section):
     )
     nodes_max: int | None = key(default=None, ge=1, description="Largest number of nodes of one job.")
     time_max: Duration | None = key(default=None, description="Longest time limit of one job.")
+    jobs_per_person: int | None = key(
+        default=None, ge=1, description="Most jobs of this product that one user of UCloud has at a time; see limits."
+    )
+    jobs_per_project: int | None = key(
+        default=None, ge=1, description="Most jobs of this product that one project has at a time; see limits."
+    )
     charge_by: Literal["node", "core", "gpu", "allocated", "billing"] | None = key(
         default=None,
         description="What the time of a job is multiplied by, of what Slurm allocated to it: node, its nodes; core, its "

@@ -16,6 +16,7 @@ from ucloud_slurm.config.jobs import (
     ExternalJobRule,
     FilesRoot,
     JobsSection,
+    LimitsSection,
     Product,
     check_categories,
 )
@@ -173,6 +174,7 @@ class Config(Section):
     database: DatabaseSection = DatabaseSection()
     slurm: SlurmSection = SlurmSection()
     jobs: JobsSection = JobsSection()
+    limits: LimitsSection = LimitsSection()
     files: tuple[FilesRoot, ...] = ()
     drives: tuple[DriveRule, ...] = ()
     transfers: TransfersSection = TransfersSection()

@@ -25,6 +25,7 @@ from ucloud_slurm.store.charges import Charges
 from ucloud_slurm.store.drives import Drives
 from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.jobs import Jobs
+from ucloud_slurm.store.maintenance import Maintenance
 from ucloud_slurm.store.observations import Observations
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.people import LinkStates, People
@@ -93,6 +94,7 @@ class Provider:
     wallets: Wallets
     tasks: Tasks
     drives: Drives
+    maintenance: Maintenance
     breaker: CircuitBreaker
     scheduler: Scheduler
     lazy_core: "Lazy[Core]"
@@ -115,7 +117,8 @@ class Provider:
             config=config, era=_era(config), mapping=_mapping(config, store, people, now), people=people,
             link_states=LinkStates(store), store=store, jobs=Jobs(store),
             observations=Observations(store), charges=Charges(store), outbox=Outbox(store),
-            wallets=Wallets(store), tasks=Tasks(store), drives=Drives(store), breaker=CircuitBreaker(store),
+            wallets=Wallets(store), tasks=Tasks(store), drives=Drives(store),
+            maintenance=Maintenance(store), breaker=CircuitBreaker(store),
             scheduler=scheduler or factory.scheduler(config.slurm, _complaints(store, now)),
             lazy_core=Lazy(lambda: _core(config, store, now)), lazy_tokens=Lazy(lambda: _tokens(config)),
             executor=_executor(config), now=now, account=own_account(),

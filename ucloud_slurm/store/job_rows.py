@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
-from ucloud_slurm.store.job_state import JobPhase, Stop
+from ucloud_slurm.store.job_state import OPEN, JobPhase, Stop
 from ucloud_slurm.store.sqlite import Row, Store
+from ucloud_slurm.ucloud.channel import OwnerKind
 from ucloud_slurm.ucloud.reports import JobState
 
 if TYPE_CHECKING:
@@ -176,6 +177,20 @@ def whole(store: Store, which: str, parameters: Sequence[Any]) -> list[JobRow]:
 def lean(store: Store, which: str, parameters: Sequence[Any] = ()) -> list[OpenJob]:
     """As much of the rows that a condition names as every pass reads."""
     return _open_jobs(store.tuples(f"select {LEAN} from jobs {which}", parameters))
+
+
+def count_open(store: Store, kind: OwnerKind, owner: str, machine: tuple[str, str] | None) -> int:
+    """How many jobs of a person or a project have not ended, those from outside UCloud apart.
+
+    :param owner: the user's name, or the project's id
+    :param machine: only of this category and product; None: of all
+    """
+    column, index = ("project", "jobs_of_project") if kind is OwnerKind.PROJECT else ("owner", "jobs_of_owner")
+    which = f"{column} = ? and {OPEN} and outside = 0 and stop is not 'rolled-back'"
+    if machine is not None:
+        which += " and category = ? and product = ?"
+    ((number,),) = store.tuples(f"select count(*) from jobs indexed by {index} where {which}", [owner, *(machine or ())])
+    return int(number)
 
 
 def _open_jobs(rows: Sequence[tuple[Any, ...]]) -> list[OpenJob]:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 
 from ucloud_slurm.store.job_rows import JobRow, NewJob, OpenJob, insert, lean, take_number, whole
 from ucloud_slurm.store.job_state import END, IS_UNKNOWN, OPEN, JobPhase, Stop
+from ucloud_slurm.store.maintenance import CLOSED
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.sqlite import BUSY_SECONDS, Store
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
@@ -125,7 +126,8 @@ class Jobs:
         within: float = BUSY_SECONDS,
         built: str | None = None,
     ) -> dict[str, int]:
-        """Claims an attempt to submit each of these jobs, except those that are claimed, must end or are held.
+        """Claims an attempt to submit each of these jobs, except those that are claimed, must end or are held, and
+        those of machines under maintenance.
 
         :param until: when the claims expire, in seconds since the epoch
         :param pace: most submissions a second as one Unix user, over :data:`RATE_WINDOW_SECONDS`; None: no limit
@@ -136,9 +138,9 @@ class Jobs:
             if pace is not None:
                 ids = self._within_pace(ids, now, pace)
             rows = self._store.rows(
-                "update jobs set phase = 'submitting', attempted_at = ?, claimed_until = ?, attempts = attempts + 1, "
-                "built = coalesce(?, built) "
-                f"where {_IDS} and +phase = 'accepted' and stop is null and held_at is null returning id, attempts",
+                "update jobs set phase = 'submitting', attempted_at = ?1, claimed_until = ?2, attempts = attempts + 1, "
+                "built = coalesce(?3, built) where id in (select value from json_each(?4)) and +phase = 'accepted' "
+                f"and stop is null and held_at is null and not {CLOSED} returning id, attempts",
                 [now, until, built, json.dumps(list(ids))],
             )
         return {row["id"]: int(row["attempts"]) for row in rows}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ucloud_slurm.store.migrations_files import m016_drives
 from ucloud_slurm.store.migrations_initial import m001_first, m002_live, m003_people
+from ucloud_slurm.store.migrations_maintenance import m017_maintenance
 
 if TYPE_CHECKING:
     import sqlite3
@@ -284,6 +285,7 @@ STEPS: "tuple[Callable[[Database], None], ...]" = (
     m014_repetitions,
     m015_generation,
     m016_drives,
+    m017_maintenance,
 )
 
 

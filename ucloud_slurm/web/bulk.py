@@ -31,6 +31,7 @@ from ucloud_slurm.store.job_rows import JobRow, NewJob
 from ucloud_slurm.system.deadline import left
 from ucloud_slurm.system.executor import round_robin
 from ucloud_slurm.system.journal import isolate_errors
+from ucloud_slurm.web.acceptance import check_acceptable
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class Bulk:
 
         :returns: the jobs that were written; the others are another request's
         :raises Conflict: one of them came before with other contents, and nothing is written
+        :raises NotAcceptedError: one of them is refused, and nothing is written
         :raises StorageError: nothing is written
         """
         if self._is_one_of_a_crowd():
@@ -132,13 +134,13 @@ class Bulk:
         provider, now = self._provider, self._provider.now()
         at_once = now if self._acknowledge and expires_at is None else None
         with provider.store.writing():
+            known = check_known(provider, {job.id: job.fingerprint for job in self._new.values()})
+            check_acceptable(provider, [job for job in self._new.values() if job.id not in known])
             for owner in {job.owner for job in self._new.values()}:
                 provider.link_states.named(owner, now)
-            written = provider.jobs.accept(
+            return provider.jobs.accept(
                 self._new.values(), claimed=claimed, attempted_at=now, claimed_until=expires_at, acknowledged_at=at_once
             )
-            check_known(provider, {job.id: job.fingerprint for job in self._new.values() if job.id not in written})
-        return written
 
     def _submit_in_windows(self, waiting: deque[str], pace: float | None) -> None:
         """Claims and submits window by window, until the time is over or one submission has failed."""

@@ -7,6 +7,7 @@ from flask import request
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import SLURM, UCLOUD
+from ucloud_slurm.store.maintenance import covering
 from ucloud_slurm.ucloud.jobs import AclUpdate, Bulk, ExtendItem, Job, JobItem, Principal, SessionItem, UserName, Welcome
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.ucloud.responses import (
@@ -17,6 +18,7 @@ from ucloud_slurm.ucloud.responses import (
     Destination,
     Manifest,
     Nothing,
+    QueueLevel,
     ShellSession,
     Utilization,
     VncSession,
@@ -119,6 +121,7 @@ def _jobs(provider: Provider, calls: CallRegistry) -> None:
         products, name = provider.config.products, provider.config.provider.id
         asked = (product.partition for product in products if provider.era.has_queue_status)
         queues = utilization.queues(provider, asked)
+        windows = provider.maintenance.on(provider.now()) if provider.era.has_queue_status else ()
         return Answers(
             responses=[
                 support(
@@ -127,7 +130,7 @@ def _jobs(provider: Provider, calls: CallRegistry) -> None:
                     extension=extension,
                     images=images,
                     utilization=provider.era.asks_utilization,
-                    queue=queues.get(each.partition),
+                    queue=QueueLevel.FULL if covering(windows, each.category, each.id) else queues.get(each.partition),
                 )
                 for each in products
             ]

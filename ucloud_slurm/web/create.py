@@ -18,6 +18,7 @@ from ucloud_slurm.errors import (
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.identities import Identities, missing_jobs
 from ucloud_slurm.provider.lookup import Lookup
+from ucloud_slurm.provider.maintenance import check_in_service
 from ucloud_slurm.provider.rendering import RenderingUnavailableError
 from ucloud_slurm.provider.submission import build, new_job
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
@@ -29,6 +30,7 @@ from ucloud_slurm.system.deadline import left
 from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.users.mapping import Identity, IdentityUnavailableError
+from ucloud_slurm.web.acceptance import NotAcceptedError
 from ucloud_slurm.web.bulk import Bulk, check_known, roll_back
 
 log = logging.getLogger(__name__)
@@ -70,7 +72,10 @@ class Create:
         )
         written: Collection[str] = ()
         if new:
-            written = Bulk(provider, new, submissions, self._deadline, acknowledge=len(places) == 1).submit()
+            try:
+                written = Bulk(provider, new, submissions, self._deadline, acknowledge=len(places) == 1).submit()
+            except NotAcceptedError as refusal:
+                raise _named(refusal.problem, places[refusal.job_id], len(jobs) > 1) from None
         if len(written) < len(places):
             self._wait(places)
         refused = provider.jobs.acknowledge(list(places), provider.now())
@@ -93,10 +98,12 @@ class Create:
         """
         provider, lookup = self._provider, Lookup(self._provider, self._deadline)
         identities = Identities(provider, max(self._deadline, time.monotonic() + left(IDENTITY_SECONDS)))
+        windows = provider.maintenance.on(provider.now())
         new: list[NewJob] = []
         submissions: dict[str, Submission] = {}
         for place, job in jobs.items():
             try:
+                check_in_service(windows, job.specification.product.category, job.specification.product.id)
                 identity = identities.of(job.owner.created_by, job.owner.project)
                 check_funds(provider, job)
                 submission = self._submission(lookup, job, identity)
@@ -104,8 +111,7 @@ class Create:
                 if submission is not None:
                     submissions[job.id] = submission
             except Problem as problem:
-                named = Refused(f"items[{place}]: {problem.why}", error_code=problem.error_code, status=problem.status)
-                raise named if several else problem from None
+                raise _named(problem, place, several) from None
         return new, submissions
 
     def _submission(self, lookup: Lookup, job: Job, identity: Identity) -> Submission | None:
@@ -121,6 +127,12 @@ class Create:
         ids = list(ids)
         while time.monotonic() < self._deadline and self._provider.jobs.any_claimed(ids):
             time.sleep(POLL_SECONDS)
+
+
+def _named(problem: Problem, place: int, several: bool) -> Problem:
+    """The answer for a refused job; with its place in the request, if that has several."""
+    why = f"items[{place}]: {problem.why}"
+    return Refused(why, error_code=problem.error_code, status=problem.status) if several else problem
 
 
 def adopt_earlier(provider: Provider, jobs: Sequence[Job], deadline: float) -> None:

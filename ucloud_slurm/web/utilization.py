@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 from pydantic import TypeAdapter
 
@@ -14,6 +15,7 @@ from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Load
 from ucloud_slurm.store.breaker import FAIR_TRIAL_SECONDS, SLURM
 from ucloud_slurm.store.caches import Cache
+from ucloud_slurm.store.maintenance import covering
 from ucloud_slurm.ucloud.responses import Capacity, QueueLevel, QueueStatus, Utilization
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ _LOAD = TypeAdapter(Load)
 
 
 def utilization(provider: Provider, category: str | None) -> Utilization:
-    """The resources and the jobs in the partitions of our products.
+    """The resources and the jobs in the partitions of our products. Machines under maintenance are in use.
 
     :param category: of products; None for all
     :raises Refused: there is no product in that category
@@ -39,12 +41,22 @@ def utilization(provider: Provider, category: str | None) -> Utilization:
     products = [product for product in provider.config.products if category in (None, product.category)]
     if not products:
         raise Refused(f"categoryId: this provider has no products in {category}.")
-    load = _load(provider, sorted({product.partition for product in products}))
+    partitions = {product.partition for product in products}
+    load, windows = _load(provider, sorted(partitions)), provider.maintenance.on(provider.now())
+    usable = {each.partition for each in products if not covering(windows, each.category, each.id)}
+    if usable != partitions:
+        load = _closed(load, _load(provider, sorted(usable)) if usable else None)
     return Utilization(
         capacity=Capacity(cpu=load.cpus, memory=load.memory * MIB),
         used_capacity=Capacity(cpu=load.cpus_used, memory=load.memory_used * MIB),
         queue_status=QueueStatus(running=load.running, pending=load.pending),
     )
+
+
+def _closed(load: Load, usable: Load | None) -> Load:
+    """The load with everything in use but what is free in the usable partitions, a part of all."""
+    cpus, memory = (usable.cpus - usable.cpus_used, usable.memory - usable.memory_used) if usable else (0, 0)
+    return replace(load, cpus_used=load.cpus - cpus, memory_used=load.memory - memory)
 
 
 def _load(

@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from functools import partial
 
@@ -10,12 +10,14 @@ from ucloud_slurm.errors import CorePausedError, CoreRefusedError, CoreUnavailab
 from ucloud_slurm.provider.cancellation import end_unsubmitted
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
+from ucloud_slurm.provider.maintenance import WAITING, sentence
 from ucloud_slurm.provider.rendering import RenderingUnavailableError
 from ucloud_slurm.provider.submission import FolderError, build, may_submit, submit_accepted
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_rows import JobRow
+from ucloud_slurm.store.maintenance import covering
 from ucloud_slurm.system.executor import round_robin
 from ucloud_slurm.system.journal import isolate_errors
 from ucloud_slurm.ucloud.reports import JobUpdate
@@ -30,18 +32,12 @@ MAX_BUILT = 100  # batch jobs in memory that wait for a thread
 def submit_pending(provider: Provider, lookup: Lookup, rows: Iterable[JobRow]) -> None:
     """Submits accepted jobs, round robin between owners, and ends those that were stopped before.
 
-    Ends early when the circuit breaker of Slurm opens. Jobs that are held wait, and those of users whose own breaker is
-    open.
+    Ends early when the circuit breaker of Slurm opens. Jobs that are held wait, those of machines under maintenance, and
+    those of users whose own breaker is open.
     """
-    pending = []
-    for row in rows:
-        if row.stop is not None:
-            end_unsubmitted(provider, row)
-        elif row.held_at is None:
-            pending.append(row)
     tasks: deque[Future[None]] = deque()
     pace, remaining = provider.config.slurm.submit_per_second, dict[str, int]()
-    for row in round_robin(pending, lambda row: row.owner):
+    for row in round_robin(_to_submit(provider, rows), lambda row: row.owner):
         user = row.local_user
         if not provider.breaker.allows(SLURM, provider.now()):
             break
@@ -64,15 +60,31 @@ def submit_pending(provider: Provider, lookup: Lookup, rows: Iterable[JobRow]) -
         task.result()
 
 
+def _to_submit(provider: Provider, rows: Iterable[JobRow]) -> Iterator[JobRow]:
+    """Those that neither end nor wait."""
+    maintenance = provider.maintenance.on(provider.now())
+    for row in rows:
+        if row.stop is not None:
+            end_unsubmitted(provider, row)
+        elif window := covering(maintenance, row.category, row.product):
+            _record_waiting(provider, row, WAITING, f"The job waits. {sentence(window)}")
+        elif row.held_at is None:
+            yield row
+
+
 def _submit_pending(provider: Provider, row: JobRow, submission: Submission) -> None:
     with isolate_errors(row.id, "submitting it"):
         try:
             submit_accepted(provider, row.id, row.secret, submission)
         except FolderError as error:
             log.error("job %s: not submitted yet: %s", row.id, error)
-            if row.waits_for != FOLDER:
-                update = JobUpdate(None, f"The job waits. {error.why}")
-                provider.observations.record_waiting(row.id, FOLDER, row.reasons, update, provider.now())
+            _record_waiting(provider, row, FOLDER, f"The job waits. {error.why}")
+
+
+def _record_waiting(provider: Provider, row: JobRow, kind: str, status: str) -> None:
+    """UCloud hears why a job waits, unless it knows."""
+    if row.waits_for != kind:
+        provider.observations.record_waiting(row.id, kind, row.reasons, JobUpdate(None, status), provider.now())
 
 
 def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submission | None:
