@@ -57,13 +57,16 @@ class Pattern:
         return {**handler(source), "pattern": self.pattern}
 
 
-def key(*, default: Any = MISSING, description: str | None = None, **limits: Any) -> Any:
+def key(*, default: Any = MISSING, description: str | None = None, example: Any = None, **limits: Any) -> Any:
     """Declares a key.
 
     :param default: without it the file must have the key
+    :param example: its value in an annotated file, as TOML has it, where it has no default
     :param limits: on its value, as pydantic's ``Field`` has them: ``ge``, ``min_length``, ``pattern`` ...
     """
     metadata = {"description": description, **limits}
+    if example is not None:
+        metadata["examples"] = [example]
     if isinstance(default, dict):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -86,7 +89,11 @@ def seconds(value: Any) -> float:
     raise ValueError('should be a duration such as "30s", "15m", "2h" or "7d"')
 
 
-def _mebibytes(value: Any) -> int:
+def mebibytes(value: Any) -> int:
+    """Reads a size, in bytes.
+
+    :raises ValueError: it is none
+    """
     if isinstance(value, str) and (match := re.fullmatch(r"(\d+)(MiB|GiB)", value)):
         return int(match[1]) * (2**20 if match[2] == "MiB" else 2**30)
     raise ValueError('should be a size such as "64MiB" or "2GiB"')
@@ -248,7 +255,7 @@ def _has_dots(path: str) -> bool:
 
 Duration = Annotated[float, Before(seconds)]
 Keep = Annotated[Duration, After(_keep)]
-Size = Annotated[int, Before(_mebibytes)]
+Size = Annotated[int, Before(mebibytes)]
 Url = Annotated[str, Before(_url)]
 SessionUrl = Annotated[str, Before(_session_url)]
 ProxyUrl = Annotated[str, Before(_proxy)]
