@@ -157,7 +157,11 @@ def _session_url(value: Any) -> str:
     return url
 
 
-def _slurm_word(value: Any) -> str:
+def slurm_word(value: Any) -> str:
+    """Reads a name of Slurm's.
+
+    :raises ValueError: it is none
+    """
     # These become arguments of sbatch; a value must not be read as an option or as two values.
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:@+&|*,()\[\]=-]*", value):
         return value
@@ -262,7 +266,7 @@ ProxyUrl = Annotated[str, Before(_proxy)]
 CoreUrl = Annotated[str, Before(_core_url)]
 PlainPath = Annotated[str, Before(_plain_path)]
 RootPath = Annotated[str, Before(_root)]
-SlurmWord = Annotated[str, Before(_slurm_word)]
+SlurmWord = Annotated[str, Before(slurm_word)]
 Option = Annotated[str, After(_option)]
 OptionName = Annotated[str, After(_option_name)]
 Omitted = Annotated[str, After(_omitted)]
