@@ -134,7 +134,7 @@ _CHECKED: Mapping[Any, str] = {
     config_types._url: "URL",
     config_types._core_url: "URL",
     config_types._session_url: "URL with a ``*``",
-    config_types._slurm_word: "a name of Slurm's",
+    config_types.slurm_word: "a name of Slurm's",
     config_types._plain_path: "path",
     config_types._root: "path",
     config_types._option: "option",

@@ -81,7 +81,7 @@ def substitute(words: Mapping[str, str]) -> str:
     """Arguments of sed(1) that replace these texts by others."""
     special = re.compile(r"([.*\[\]^$\\#])"), re.compile(r"([&\\#])")
     edits = (f"s#{special[0].sub(_ESCAPED, old)}#{special[1].sub(_ESCAPED, new)}#g" for old, new in words.items() if old != new)
-    return " ".join(f"-e {quote(edit)}" for edit in edits)
+    return " ".join(f"-e {quote(edit)}" for edit in edits) or "-e ''"
 
 
 def listed(path: str) -> str:

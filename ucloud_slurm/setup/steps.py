@@ -112,7 +112,7 @@ def _people(config: Config, host: Host) -> Iterator[Step]:
         "sudo",
         "The one rule of sudo",
         f"grep -qF {quote(rule)} {SUDOERS}",
-        f"sed -e '' {edit} {quoted(host.shipped / 'etc/sudoers')} > {SUDOERS}.new\n"
+        f"sed {edit} {quoted(host.shipped / 'etc/sudoers')} > {SUDOERS}.new\n"
         f"visudo -cf {SUDOERS}.new\n"
         f"chmod 0440 {SUDOERS}.new\n"
         f"mv {SUDOERS}.new {SUDOERS}",  # sudo reads no file with a dot in its name
