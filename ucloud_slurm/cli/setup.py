@@ -175,9 +175,10 @@ def _finish(all_: Sequence[Step], options: Options, *, changed: bool) -> int:
     left, failed = host.remaining(all_, host.run_line), []
     own = host.doable(left) if options.applied else []
     if own:
-        _print(own)
-        if not options.yes and not click.confirm(f"Do {len(own)} steps now?", default=True):
-            raise Refused("No step was done.")
+        if not options.yes:
+            _print(own)
+            if not click.confirm(f"\nDo these {len(own)} steps now?", default=True):
+                raise Refused("No step was done.")
         outcome = host.apply(left, host.run_line, lambda step: _say(f"+ {step.title}"))
         left, failed = outcome.left, outcome.failed
     for sentence in failed:

@@ -36,8 +36,8 @@ def _accounts(config: Config, host: Host) -> Iterator[Step]:
         ACCOUNTS,
         f"The account {ACCOUNT} and its folders",
         f"getent passwd {ACCOUNT} && getent group {PROXY_GROUP} && test -d {STATE}",
-        f"install -m 0644 {quoted(sysusers)} /etc/sysusers.d/ucloud-slurm.conf\n"
-        f"install -m 0644 {quoted(tmpfiles)} /etc/tmpfiles.d/ucloud-slurm.conf\n"
+        f"install -D -m 0644 {quoted(sysusers)} /etc/sysusers.d/ucloud-slurm.conf\n"
+        f"install -D -m 0644 {quoted(tmpfiles)} /etc/tmpfiles.d/ucloud-slurm.conf\n"
         "systemd-sysusers /etc/sysusers.d/ucloud-slurm.conf\n"
         "systemd-tmpfiles --create /etc/tmpfiles.d/ucloud-slurm.conf",
         note=note if own else "",

@@ -35,7 +35,7 @@ def of(host: Host = HOST, chosen: Chosen = CHOSEN, **tables: Any) -> dict[str, S
     return {step.name: step for step in found}
 
 
-TABLE = {"users": {"mapping": "table"}}
+TABLE: dict[str, Any] = {"users": {"mapping": "table"}}
 EVERYTHING = [
     of(**TABLE),
     of(users={"mapping": "service"}, jobs={"folder": "/home/ucloud jobs"}),
