@@ -12,11 +12,14 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.sandbox.core import ERAS, SimulatedCore
 from tests.support.keys import next_key
 from ucloud_slurm import config
 from ucloud_slurm.cli.main import main
+from ucloud_slurm.cli.setup import setup
 from ucloud_slurm.config.annotated import EXAMPLE, annotated
 from ucloud_slurm.setup import files, host
+from ucloud_slurm.setup.answers import QUESTIONS
 from ucloud_slurm.system.process import Finished
 
 ODD = Path(__file__).parents[1] / "setup/odd"
@@ -88,8 +91,6 @@ def type_(tmp_path: Path, slurm: Path, here: FakeHost) -> Type:
 
 
 def public_key() -> str:
-    from tests.sandbox.core import ERAS, SimulatedCore
-
     return SimulatedCore(provider="example", era=ERAS["today"], new_key=next_key).public_key
 
 
@@ -225,6 +226,7 @@ def existing(folder: Path, slurm: Path, **tables: object) -> Path:
             "public_key_file": str(path.parent / "key.pem"),
         },
         "slurm": {"conf": str(slurm / "slurm.conf"), "commands": str(slurm), "timeout": "15s"},
+        "accounting": {"every": "5m"},
         **tables,
     }
     path.write_text(annotated(data, "# by hand"))
@@ -273,7 +275,8 @@ def test_replacing_takes_its_answers_and_keys_and_keeps_the_old_file(type_: Type
     (backup,) = [each for each in path.parent.iterdir() if re.fullmatch(r"config\.toml\.\d{8}T\d{6}Z", each.name)]
     assert backup.read_text() == old
     read = config.read(path)
-    assert (read.provider.id, read.provider.url, read.slurm.timeout) == ("old", "https://new.example.org", 15.0)
+    assert (read.provider.id, read.provider.url) == ("old", "https://new.example.org")
+    assert (read.slurm.timeout, read.accounting.every) == (15.0, 300.0)
     assert read.users.mapping == "service", "its default when it was written"
     assert read.products[0].id == "example-compute-1"
     assert {"batch", "debug", "gpu", "whole"} <= {product.partition for product in read.products}
@@ -322,8 +325,9 @@ def test_a_half_installed_state_is_completed(type_: Type, tmp_path: Path, slurm:
 
 
 def test_an_answer_of_no_writes_nothing(type_: Type, tmp_path: Path) -> None:
-    done = type_(*ANSWERS, *keys(tmp_path), stdin="\n" * 5 + "n\n")
+    done = type_(*ANSWERS, *keys(tmp_path), stdin="\n" * 6 + "n\n")
     assert done.exit_code == 1
+    assert done.stderr == f"ucloud-slurm: {tmp_path}/etc/config.toml was not written.\n"
     assert not (tmp_path / "etc").exists()
 
 
@@ -399,10 +403,19 @@ def test_a_configuration_that_may_not_be_read_is_a_sentence(
     assert done.stderr == f"ucloud-slurm: {tmp_path}/etc cannot be read by ada; run setup as root.\n"
 
 
-def test_every_question_has_an_option(type_: Type) -> None:
-    from ucloud_slurm.cli.setup import setup
-    from ucloud_slurm.setup.answers import QUESTIONS
+def test_the_guide_needs_ten_commands_at_most_and_their_options_exist() -> None:
+    text = (Path(__file__).parents[3] / "docs/howto/install.rst").read_text()
+    section = text.partition("With setup\n---")[2].partition("\nBy hand\n---")[0]
+    (commands, *_) = re.findall(r"code-block:: text\n\n((?:   .+\n)+)", section)
+    assert len(commands.splitlines()) <= 10
+    options = {option for parameter in setup.params if isinstance(parameter, click.Option) for option in parameter.opts}
+    named = {word for line in section.splitlines() if "ucloud-slurm setup" in line for word in re.findall(r"--[a-z-]+", line)}
+    named |= set(re.findall(r"``(--[a-z-]+)", section))
+    assert len(named) > 10
+    assert named - options == set()
 
+
+def test_every_question_has_an_option(type_: Type) -> None:
     options = {option for parameter in setup.params if isinstance(parameter, click.Option) for option in parameter.opts}
     assert {question.option for question in QUESTIONS} <= options
     assert type_("--help").exit_code == 0

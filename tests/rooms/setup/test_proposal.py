@@ -154,8 +154,9 @@ def test_nodes_that_differ_by_a_little_memory_are_of_one_kind_that_fits_all() ->
 
 
 def test_partitions_whose_names_are_alike_at_ucloud_have_names_of_their_own() -> None:
-    nodes = [machine("a", partitions=("a+b", "a-b"), gpus=(("x", 1),)), machine("b", partitions=("a-b",))]
+    nodes = [machine("a", partitions=("a+b", "a-b", "A-B"))]
     found = propose("p", nodes, [rules("a+b"), rules("a-b"), rules("A-B")], AUTO).products
+    assert {product["category"] for product in found} == {"p-a-b", "p-a-b-2", "p-a-b-3"}
     assert max(Counter(product["id"] for product in found).values()) == 1
     config.parse({**EXAMPLE, "products": [*found]})
 
