@@ -181,6 +181,8 @@ def _finish(all_: Sequence[Step], options: Options, *, changed: bool) -> int:
                 raise Refused("No step was done.")
         outcome = host.apply(left, host.run_line, lambda step: _say(f"+ {step.title}"))
         left, failed = outcome.left, outcome.failed
+        for line in outcome.warnings:
+            _say(line)
     for sentence in failed:
         click.echo(f"ucloud-slurm: {sentence}", err=True)
     if left:

@@ -89,11 +89,13 @@ class Outcome:
     :ivar done: those that were done now
     :ivar left: those that remain
     :ivar failed: a sentence for each that failed
+    :ivar warnings: lines of the check
     """
 
     done: list[Step] = field(default_factory=list)
     left: list[Step] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 Run = Callable[[str, float], Finished]
@@ -131,6 +133,7 @@ def apply(steps: Iterable[Step], run_line: Run, show: Callable[[Step], None]) ->
         ended = run_line(f"set -e\n{step.command}", STEP_SECONDS)
         if ended.status == 0 and _is_done(step, run_line):
             outcome.done.append(step)
+            outcome.warnings += [line for line in ended.output.splitlines() if line.startswith("warning ")]
         else:
             outcome.left.append(step)
             outcome.failed.append(f"{step.title}: {_why(ended)}")

@@ -86,14 +86,16 @@ def kinds(partition: PartitionRules, machines: Collection[Machine]) -> Iterator[
     groups: dict[tuple[Any, ...], list[Machine]] = {}
     for machine in machines:
         if partition.name in machine.partitions:
-            groups.setdefault((machine.gpus, machine.cpus), []).append(machine)
+            cpus = min(machine.cpus, partition.cpus_max or machine.cpus)
+            groups.setdefault((machine.gpus, cpus), []).append(machine)
     for (gpus, cpus), left in sorted(groups.items()):
         while left:
             least = min(machine.memory for machine in left)
             these = [machine for machine in left if machine.memory <= least * LIKE]
             left[:] = [machine for machine in left if machine.memory > least * LIKE]
             billings = {machine.billing for machine in these}
-            yield Kind(partition, len(these), cpus, least, gpus, billings.pop() if len(billings) == 1 else None)
+            memory = min(least, partition.memory_max or least, (partition.memory_per_cpu or least) * cpus)
+            yield Kind(partition, len(these), cpus, memory, gpus, billings.pop() if len(billings) == 1 else None)
 
 
 def _unusable(partition: PartitionRules, found: Sequence[Kind]) -> str | None:

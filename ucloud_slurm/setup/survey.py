@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +85,22 @@ def survey(table: Mapping[str, Any]) -> Survey:
         version=slurm.version(),
         cluster=slurm.cluster or "",
         machines=tuple(inventory.machines(SECONDS)),
-        partitions=tuple(inventory.partitions(SECONDS)),
+        partitions=tuple(limited(partition, settings) for partition in inventory.partitions(SECONDS)),
         accounts=tuple(slurm.accounts(ACCOUNT, SECONDS)),
         refill_rate=refill_rate(settings.get("SlurmctldParameters", "")),
+    )
+
+
+def limited(partition: PartitionRules, settings: Mapping[str, str]) -> PartitionRules:
+    """The limits on memory of the whole cluster, for a partition that has none of its own.
+
+    :param settings: as scontrol(1) shows them
+    """
+    if partition.memory_max is not None or partition.memory_per_cpu is not None:
+        return partition
+    node, cpu = (settings.get(name, "") for name in ("MaxMemPerNode", "MaxMemPerCPU"))
+    return replace(
+        partition, memory_max=int(node) if node.isdigit() else None, memory_per_cpu=int(cpu) if cpu.isdigit() else None
     )
 
 

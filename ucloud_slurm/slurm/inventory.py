@@ -37,6 +37,9 @@ class PartitionRules:
 
     :ivar minutes: longest time limit, None for none
     :ivar nodes_max: most nodes of a job, None for no limit
+    :ivar cpus_max: most CPUs of a node that its jobs may have, likewise
+    :ivar memory_max: MiB of a node that a job may have, likewise
+    :ivar memory_per_cpu: MiB of a job for each of its CPUs, likewise
     :ivar accounts: the only ones that may use it; empty for all
     :ivar groups: of this host, likewise
     :ivar qos: likewise
@@ -46,6 +49,9 @@ class PartitionRules:
     state: str
     minutes: int | None
     nodes_max: int | None
+    cpus_max: int | None
+    memory_max: int | None
+    memory_per_cpu: int | None
     whole_nodes: bool
     root_only: bool
     needs_reservation: bool
@@ -112,6 +118,9 @@ def _rules(fields: Mapping[str, str]) -> PartitionRules:
         state=fields.get("State", ""),
         minutes=parse.time_limit(fields.get("MaxTime", "UNLIMITED")),
         nodes_max=_number(fields, "MaxNodes"),
+        cpus_max=_number(fields, "MaxCPUsPerNode"),
+        memory_max=_number(fields, "MaxMemPerNode") or None,
+        memory_per_cpu=_number(fields, "MaxMemPerCPU") or None,
         whole_nodes=fields.get("OverSubscribe") == "EXCLUSIVE",
         root_only=fields.get("RootOnly") == "YES",
         needs_reservation=fields.get("ReqResv") == "YES",

@@ -182,6 +182,12 @@ def test_without_questions_a_wrong_or_missing_answer_is_one_sentence_and_nothing
     assert not (tmp_path / "etc").exists()
 
 
+def test_limits_of_the_whole_cluster_count_for_its_partitions(type_: Type, slurm: Path, tmp_path: Path) -> None:
+    (slurm / "settings").write_text("MaxMemPerNode           = 102400\nMaxMemPerCPU = UNLIMITED\n")
+    assert type_("--yes", *ANSWERS, *keys(tmp_path)).exit_code == 0
+    assert {product.memory_gb for product in config.read(tmp_path / "etc/config.toml").products} == {100}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [

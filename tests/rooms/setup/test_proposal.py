@@ -30,6 +30,9 @@ def rules(name: str = "cpu", **values: Any) -> PartitionRules:
         "minutes": None,
         "nodes_max": None,
         "whole_nodes": False,
+        "cpus_max": None,
+        "memory_max": None,
+        "memory_per_cpu": None,
         "root_only": False,
         "needs_reservation": False,
         "accounts": (),
@@ -151,6 +154,16 @@ def test_the_billing_of_a_node_is_slurms_own() -> None:
 def test_nodes_that_differ_by_a_little_memory_are_of_one_kind_that_fits_all() -> None:
     found = [*kinds(rules(), [machine("a", 64_000), machine("b", 63_900), machine("c", 128_000)])]
     assert [(kind.count, kind.memory) for kind in found] == [(2, 63_900), (1, 128_000)]
+
+
+@pytest.mark.parametrize(
+    ("limit", "cpus", "memory"),
+    [("MaxCPUsPerNode=8", 8, 64_000), ("MaxMemPerNode=32000", 16, 32_000), ("MaxMemPerCPU=1000", 16, 16_000)],
+)
+def test_what_a_partition_gives_of_a_node_is_all_that_is_sold(limit: str, cpus: int, memory: int) -> None:
+    (partition,) = partitions(f"PartitionName=cpu State=UP MaxTime=UNLIMITED MaxNodes=UNLIMITED {limit}")
+    (kind,) = kinds(partition, [machine("a")])
+    assert (kind.cpus, kind.memory) == (cpus, memory)
 
 
 def test_partitions_whose_names_are_alike_at_ucloud_have_names_of_their_own() -> None:

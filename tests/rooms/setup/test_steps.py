@@ -161,6 +161,11 @@ def test_steps_are_done_in_their_order_and_a_second_time_nothing_is(tmp_path: Pa
     assert remaining(all_, run_line) == []
 
 
+def test_what_the_check_warns_of_is_shown(tmp_path: Path) -> None:
+    found = apply([step("a", tmp_path, f"echo ok all; echo warning  nobody; touch {tmp_path}/a")], run_line, lambda _step: None)
+    assert found.warnings == ["warning nobody"]
+
+
 def test_a_step_that_fails_is_a_sentence_and_what_needs_it_is_left(tmp_path: Path) -> None:
     all_ = [
         step("a", tmp_path, "echo no space >&2\nfalse\ntouch /nowhere"),
