@@ -127,8 +127,8 @@ def _selinux(host: Host) -> Iterator[Step]:
         "SELinux: the sockets have a label that nginx may use",
         "matchpathcon -n /var/run/ucloud-slurm/web.sock | grep -q httpd_var_run_t",
         f"semanage fcontext --add --type httpd_var_run_t {quote(places)}\n"
-        "! test -e /run/ucloud-slurm || restorecon -R /run/ucloud-slurm\n"
-        "! test -e /run/ucloud-slurm-files || restorecon -R /run/ucloud-slurm-files",
+        "test ! -e /run/ucloud-slurm || restorecon -R /run/ucloud-slurm\n"
+        "test ! -e /run/ucloud-slurm-files || restorecon -R /run/ucloud-slurm-files",
         note=f"semanage is in the package policycoreutils-python-utils: {host.installer} policycoreutils-python-utils",
     )
     yield Step(

@@ -57,10 +57,10 @@ def _files(config: Config, host: Host) -> Iterator[Step]:
             "files",
             f"The files in {folder}",
             " && ".join(
-                f"{{ ! test -e {quoted(draft)} || cmp -s {quoted(draft)} {quoted(path)}; }}" for draft, path, _, _ in pairs
+                f"{{ test ! -e {quoted(draft)} || cmp -s {quoted(draft)} {quoted(path)}; }}" for draft, path, _, _ in pairs
             ),
             "\n".join(
-                f"! test -e {quoted(draft)} || install -D -m {mode} -o {owner} -g {ACCOUNT} {quoted(draft)} {quoted(path)}"
+                f"test ! -e {quoted(draft)} || install -D -m {mode} -o {owner} -g {ACCOUNT} {quoted(draft)} {quoted(path)}"
                 for draft, path, mode, owner in pairs
             ),
             needs=(ACCOUNTS,),
