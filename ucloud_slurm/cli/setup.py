@@ -56,7 +56,7 @@ def setup(path: Path | None, /, **given: Any) -> None:
     is without --replace, and what it has is not asked again. Everything may be repeated: what is done is left alone.
 
     Exits with 0, also when steps remain; with 1 when Slurm does not answer or a step failed, with 2 when an answer is
-    missing or wrong, and with 78 when the existing configuration has a mistake.
+    missing or wrong, and with 78 when the existing configuration has a mistake or the cluster has no accounting.
     """
     names = [question.name for question in QUESTIONS]
     typed = {name: given.pop(name) for name in names}
