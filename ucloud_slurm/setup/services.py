@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from ucloud_slurm.config import Config
 from ucloud_slurm.setup.step import ACCOUNT, Chosen, Host, Step, is_for_others, quoted, substitute
 
-ACCOUNTS = "accounts"
+ACCOUNTS, FILES, GUNICORN = "accounts", "files", "gunicorn"
 PROXY_GROUP = "ucloud-slurm-proxy"
 NGINX_CONF = "/etc/nginx/conf.d/ucloud-slurm.conf"
 POLICY = "ucloud-slurm"
@@ -68,7 +68,7 @@ def unit_steps(config: Config, host: Host) -> Iterator[Step]:
         f"for unit in {enabled}; do systemctl --quiet is-enabled $unit || exit 1; done\n"
         f"for unit in {active}; do systemctl --quiet is-active $unit || exit 1; done",
         f"systemctl enable --now {enabled}",
-        needs=(ACCOUNTS, UNIT_FILES),
+        needs=(ACCOUNTS, FILES, GUNICORN, UNIT_FILES),
     )
 
 
@@ -110,7 +110,8 @@ def web_steps(config: Config, chosen: Chosen, host: Host) -> Iterator[Step]:
     yield Step(
         "site",
         f"nginx serves {config.provider.url}",
-        f"grep -qF {quote(path)} {NGINX_CONF} && grep -qF {quote(served)} {NGINX_CONF}",
+        # Some keep it elsewhere; one that nginx has refused does not count.
+        " && ".join(f"grep -RqsF --exclude='*.wrong' {quote(text)} /etc/nginx" for text in (path, served)),
         f"sed {edit} {quoted(host.shipped / 'etc/nginx.conf')} > {NGINX_CONF}\n"
         "systemctl enable nginx\n"
         # nginx must be able to start again, whatever is wrong with the file.

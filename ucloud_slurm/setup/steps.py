@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from shlex import quote
 
 from ucloud_slurm.config import Config
-from ucloud_slurm.setup.services import ACCOUNTS, PROXY_GROUP, slurm_steps, ucloud_steps, unit_steps, web_steps
+from ucloud_slurm.setup.services import ACCOUNTS, FILES, GUNICORN, PROXY_GROUP, slurm_steps, ucloud_steps, unit_steps, web_steps
 from ucloud_slurm.setup.step import ACCOUNT, Chosen, Host, Step, is_for_others, listed, quoted, substitute
 
 FOLDER = "/etc/ucloud-slurm"
@@ -54,7 +54,7 @@ def _files(config: Config, host: Host) -> Iterator[Step]:
     if host.drafts is not None:
         pairs = [(host.drafts / draft, path, mode, owner) for path, mode, owner, draft in wanted]
         yield Step(
-            "files",
+            FILES,
             f"The files in {folder}",
             " && ".join(
                 f"{{ test ! -e {quoted(draft)} || cmp -s {quoted(draft)} {quoted(path)}; }}" for draft, path, _, _ in pairs
@@ -69,7 +69,7 @@ def _files(config: Config, host: Host) -> Iterator[Step]:
         paths = " ".join(quoted(path) for path, *_ in wanted)
         own = f"chgrp {ACCOUNT} {FOLDER}\nchmod 0750 {FOLDER}\n" if str(folder) == FOLDER else ""
         yield Step(
-            "owners",
+            FILES,
             f"The files in {folder} are for {ACCOUNT} only",
             f"for file in {paths}; do runuser -u {ACCOUNT} -- test -r $file || exit 1; done\n"
             f'test -z "$(find {quoted(config.ucloud.refresh_token_file)} -perm /077)"',
@@ -81,7 +81,7 @@ def _files(config: Config, host: Host) -> Iterator[Step]:
         )
     shipped = ("gunicorn.conf.py", "gunicorn-files.conf.py")
     yield Step(
-        "gunicorn",
+        GUNICORN,
         "The settings of gunicorn",
         " && ".join(f"test -e {quoted(folder / name)}" for name in shipped),
         "\n".join(

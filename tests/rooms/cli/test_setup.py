@@ -44,13 +44,18 @@ class FakeHost:
 
     def __init__(self) -> None:
         self.done = False
+        self.fails = ""
         self.commands: list[str] = []
 
     def __call__(self, line: str, seconds: float) -> Finished:
         assert seconds > 0
         if line.startswith("set -e\n"):
             self.commands.append(line)
+            if self.fails and self.fails in line:
+                return Finished(1, "", "it is broken\n")
             self.done = True
+        elif self.fails and self.fails in line:
+            return Finished(1, "", "")
         return Finished(0 if self.done else 1, "", "")
 
 
@@ -363,6 +368,19 @@ def test_apply_does_what_can_be_done_here(type_: Type, tmp_path: Path, here: Fak
     assert done.exit_code == 0, done.output
     assert "+ The account ucloud-slurm and its folders" in done.output
     assert [line for line in here.commands if "certbot" in line or "products sync" in line] == []
+
+
+def test_a_step_that_fails_is_named_and_the_others_are_done(
+    type_: Type, tmp_path: Path, here: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda *_arguments: None)
+    here.fails = "AdminLevel=Operator"
+    done = type_("--yes", "--apply", *ANSWERS, *keys(tmp_path))
+    assert done.exit_code == 1
+    assert done.stderr == "ucloud-slurm: ucloud-slurm is an Operator of Slurm: ended with 1: it is broken\n"
+    assert "+ The units are enabled and run" in done.output
+    assert config.read(tmp_path / "etc/config.toml").provider.id == "example"
 
 
 def test_apply_needs_root_and_says_so_before_it_asks(type_: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

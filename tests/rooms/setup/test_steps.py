@@ -113,7 +113,10 @@ def test_the_site_of_nginx_has_the_names_and_the_certificate(tmp_path: Path) -> 
     assert "listen [::]:8443 ssl;" in text
     assert "return 301 https://hpc.sdu.dk:8443$request_uri;" in text
     assert certificate_of(text) == (CHOSEN.certificate, CHOSEN.certificate_key)
-    ran(step.look, tmp_path, where)
+    ran(step.look, tmp_path, "/etc/nginx")
+    (tmp_path / where.lstrip("/")).rename(tmp_path / f"{where.lstrip('/')}.wrong")
+    with pytest.raises(AssertionError):
+        ran(step.look, tmp_path, "/etc/nginx")
 
 
 def test_the_rule_of_sudo_has_the_group_of_the_people(tmp_path: Path) -> None:
