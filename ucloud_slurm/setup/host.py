@@ -102,19 +102,20 @@ Run = Callable[[str, float], Finished]
 
 
 def remaining(steps: Iterable[Step], run_line: Run) -> list[Step]:
-    """The steps that are not done."""
-    return [step for step in steps if not _is_done(step, run_line)]
+    """The steps that are not done. One that needs such a step is one of them, and is not looked at."""
+    left: list[Step] = []
+    for step in steps:
+        if _is_blocked(step, left) or not _is_done(step, run_line):
+            left.append(step)
+    return left
 
 
 def doable(steps: Iterable[Step]) -> list[Step]:
     """Of the steps that are not done, those that can be done here and need none that cannot."""
     found: list[Step] = []
-    blocked: set[str] = set()
+    others: list[Step] = []
     for step in steps:
-        if step.by_hand or blocked & {*step.needs}:
-            blocked.add(step.name)
-        else:
-            found.append(step)
+        (others if step.by_hand or _is_blocked(step, others) else found).append(step)
     return found
 
 
@@ -126,18 +127,22 @@ def apply(steps: Iterable[Step], run_line: Run, show: Callable[[Step], None]) ->
     """
     outcome = Outcome()
     for step in steps:
-        if step.by_hand or any(other.name in step.needs for other in outcome.left):
+        if step.by_hand or _is_blocked(step, outcome.left):
             outcome.left.append(step)
             continue
         show(step)
         ended = run_line(f"set -e\n{step.command}", STEP_SECONDS)
-        if ended.status == 0 and _is_done(step, run_line):
+        if ended.status == 0 and (step.look == step.command or _is_done(step, run_line)):
             outcome.done.append(step)
             outcome.warnings += [line for line in ended.output.splitlines() if line.startswith("warning ")]
         else:
             outcome.left.append(step)
             outcome.failed.append(f"{step.title}: {_why(ended)}")
     return outcome
+
+
+def _is_blocked(step: Step, left: Iterable[Step]) -> bool:
+    return any(other.name in step.needs for other in left)
 
 
 def _is_done(step: Step, run_line: Run) -> bool:

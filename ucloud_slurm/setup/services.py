@@ -151,6 +151,6 @@ def ucloud_steps(config: Config, host: Host) -> Iterator[Step]:
             f"{command} products sync --dry-run | grep -q '^Nothing to do'",
             f"{command} products sync",
             by_hand=True,
-            needs=("check",),
+            needs=("enabled",),
             note="A category keeps its unit and period for ever: look at them before you answer.",
         )

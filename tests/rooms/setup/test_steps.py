@@ -15,6 +15,7 @@ from ucloud_slurm.setup import host as doing
 from ucloud_slurm.setup.host import apply, certificate_of, doable, is_enforced, remaining, run_line
 from ucloud_slurm.setup.step import Chosen, Host, Step, substitute
 from ucloud_slurm.setup.steps import steps
+from ucloud_slurm.system.process import Finished
 
 ROOT = Path(__file__).parents[3]
 CHOSEN = Chosen("ucloud", "/etc/ssl/certs/x.pem", "/etc/ssl/private/x.key")
@@ -162,6 +163,18 @@ def test_steps_are_done_in_their_order_and_a_second_time_nothing_is(tmp_path: Pa
     outcome = apply(remaining(all_, run_line), run_line, shown.append)
     assert (outcome.done, outcome.left, outcome.failed, shown) == (all_, [], [], all_)
     assert remaining(all_, run_line) == []
+
+
+def test_a_step_is_not_looked_at_before_what_it_needs_is_done(tmp_path: Path) -> None:
+    looked: list[str] = []
+
+    def run(line: str, seconds: float) -> Finished:
+        looked.append(line)
+        return run_line(line, seconds)
+
+    all_ = [step("a", tmp_path), step("b", tmp_path, needs=("a",)), step("c", tmp_path, needs=("b",))]
+    assert remaining(all_, run) == all_
+    assert looked == [all_[0].look]
 
 
 def test_what_the_check_warns_of_is_shown(tmp_path: Path) -> None:
