@@ -94,6 +94,8 @@ def shown(key: "Field[Any]") -> Any:
     """The default of a key, or an example where it has none, as TOML has it."""
     default = key.default if key.default_factory is MISSING else key.default_factory()
     if default is None or default is MISSING:
+        if "examples" not in key.metadata:
+            raise TypeError(f"the key {key.name} has no default: declare an example (key(example=...))")
         return key.metadata["examples"][0]
     return in_file(default, key.type)
 

@@ -17,9 +17,8 @@ from ucloud_slurm.config.jobs import (
     FilesRoot,
     JobsSection,
     LimitsSection,
-    Product,
-    check_categories,
 )
+from ucloud_slurm.config.products import Product, check_categories
 from ucloud_slurm.config.types import CoreUrl, Duration, Identifier, ProxyUrl, Section, SessionUrl, Url, key
 from ucloud_slurm.config.users import UsersSection
 from ucloud_slurm.system.accounts import own_account
