@@ -4,12 +4,11 @@
 """
 
 import inspect
-import json
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +29,7 @@ from ucloud_slurm import config, errors
 from ucloud_slurm.app import create_app
 from ucloud_slurm.bridge import states, waiting
 from ucloud_slurm.cli.main import main as command_line
+from ucloud_slurm.config import annotated
 from ucloud_slurm.config import types as config_types
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
@@ -39,7 +39,7 @@ from ucloud_slurm.store import sqlite as store_database
 from ucloud_slurm.ucloud.eras import ERA_2021
 
 DOCS = Path(__file__).parent
-REPEATED = ("files", "drives", "products", "outside")  # tables of config.toml that may be there several times
+REPEATED = tuple(name for name, _, repeated in annotated.tables() if repeated)
 SANDBOX = "python -m tests.sandbox"
 ID = "provider-id"  # of the site whose routes are listed; the pages write {id}
 
@@ -87,7 +87,7 @@ def configuration() -> str:
         section = cast("type[config.Section]", get_args(field.annotation)[0] if repeated else field.annotation)
         title = f"[[{name}]]" if repeated else f"[{name}]"
         parts.append(f".. _config-{name}:\n\n{heading(literal(title), '-')}\n\n{section.__doc__}")
-        parts += [f"{literal(key)}\n{indented(_key(key_field))}" for key, key_field in keys(section)]
+        parts += [f"{literal(each.name)}\n{indented(_key(each))}" for each in fields(section)]
     return "\n\n".join(parts)
 
 
@@ -97,12 +97,13 @@ def keys(section: type[config.Section]) -> Iterator[tuple[str, FieldInfo]]:
         yield declared.name, FieldInfo.from_annotated_attribute(declared.type, declared)
 
 
-def _key(field: FieldInfo) -> str:
+def _key(declared: "Field[Any]") -> str:
+    field = FieldInfo.from_annotated_attribute(cast("Any", declared.type), declared)
     facts = [kind(field.annotation, field.metadata)]
     if field.is_required():
         facts.append("**required**")
-    elif (default := field.get_default(call_default_factory=True)) is not None:
-        facts.append(f"default {literal(setting(default, kind(field.annotation, field.metadata)))}")
+    elif (default := declared.default if declared.default_factory is MISSING else declared.default_factory()) is not None:
+        facts.append(f"default {literal(annotated.literal(annotated.in_file(default, declared.type)))}")
     text = f"{escaped(str(field.description))}\n\n{facts[0][0].upper()}{facts[0][1:]}"
     return ", ".join([text, *facts[1:]]) + "."
 
@@ -129,11 +130,11 @@ def kind(annotation: Any, metadata: Sequence[Any] = ()) -> str:
 
 _CHECKED: Mapping[Any, str] = {
     config_types.seconds: "duration",
-    config_types._mebibytes: "size",
+    config_types.mebibytes: "size",
     config_types._url: "URL",
     config_types._core_url: "URL",
     config_types._session_url: "URL with a ``*``",
-    config_types._slurm_word: "a name of Slurm's",
+    config_types.slurm_word: "a name of Slurm's",
     config_types._plain_path: "path",
     config_types._root: "path",
     config_types._option: "option",
@@ -143,17 +144,6 @@ _CHECKED: Mapping[Any, str] = {
     config_types._srun_option: "option",
 }
 _PLAIN = {str: "text", Path: "path", int: "whole number", float: "number", bool: "true or false"}
-
-
-def setting(value: Any, kind_: str) -> str:
-    """A value as it is written in the file."""
-    if kind_ == "duration":
-        for letter, seconds in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-            if value % seconds == 0:
-                return f'"{int(value // seconds)}{letter}"'
-    if kind_ == "size":
-        return f'"{value // 2**20}MiB"'
-    return json.dumps(str(value) if isinstance(value, Path) else value)
 
 
 # ---- command line
@@ -451,9 +441,10 @@ def page(name: str) -> str:
 
 
 def write_pages() -> None:
-    """Writes all pages."""
+    """Writes all pages, and the example of a configuration."""
     for name in PARTS:
         (DOCS / name).write_text(page(name), encoding="utf-8")
+    (DOCS.parent / "etc/config.toml").write_text(annotated.annotated(annotated.EXAMPLE), encoding="utf-8")
 
 
 if __name__ == "__main__":

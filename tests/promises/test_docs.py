@@ -23,6 +23,7 @@ from tests.sandbox.bench import plots
 from tests.sandbox.cli import sandbox
 from ucloud_slurm import config
 from ucloud_slurm.cli import context
+from ucloud_slurm.config.annotated import EXAMPLE, annotated
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.job_state import JobPhase, Lifecycle
 from ucloud_slurm.store.outbox import MessageOutcome
@@ -128,6 +129,10 @@ def test_the_example_has_every_key_with_its_description() -> None:
         assert str(field.description) in comment, key
         if field.is_required() and not key.startswith(("files.", "drives.", "outside.")):
             assert not line.startswith("#"), f"{key} is needed"
+
+
+def test_the_example_is_what_the_declarations_of_the_keys_give() -> None:
+    assert (ROOT / "etc/config.toml").read_text() == annotated(EXAMPLE), "run: make docs"
 
 
 def test_what_the_example_has_commented_out_are_the_defaults() -> None:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ucloud_slurm.config.jobs import LimitsSection, Product
+from ucloud_slurm.config.jobs import LimitsSection
+from ucloud_slurm.config.products import Product
 from ucloud_slurm.ucloud.channel import OwnerKind
 
 T = TypeVar("T")

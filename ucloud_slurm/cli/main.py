@@ -26,6 +26,7 @@ MODULES = {
     "products": ("products", "products"),
     "reconcile": ("reconcile", "reconcile"),
     "runner": ("daemons", "runner"),
+    "setup": ("setup", "setup"),
     "show": ("inspect", "show"),
     "unlink": ("link", "unlink"),
     "users": ("users", "users"),

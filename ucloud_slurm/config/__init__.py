@@ -1,14 +1,16 @@
 """The configuration file. Other rooms import from here."""
 
 from ucloud_slurm.config.drives import DriveRule, TransfersSection
-from ucloud_slurm.config.jobs import ApplicationsSection, ContainersSection, ExternalJobRule, FilesRoot, PriceUnit, Product
+from ucloud_slurm.config.jobs import ApplicationsSection, ContainersSection, ExternalJobRule, FilesRoot
 from ucloud_slurm.config.model import Config, SessionsSection, SlurmSection
-from ucloud_slurm.config.reader import VARIABLE, location, parse, parse_table, read
+from ucloud_slurm.config.products import PriceUnit, Product
+from ucloud_slurm.config.reader import VARIABLE, location, parse, parse_table, problem, read
 from ucloud_slurm.config.types import LAYOUT, Section
 from ucloud_slurm.config.users import LINK_SOCKET, UsersSection
 
 __all__ = [
     "LAYOUT", "LINK_SOCKET", "VARIABLE", "ApplicationsSection", "Config",
     "ContainersSection", "DriveRule", "ExternalJobRule", "FilesRoot", "PriceUnit", "Product", "Section",
-    "SessionsSection", "SlurmSection", "TransfersSection", "UsersSection", "location", "parse", "parse_table", "read",
+    "SessionsSection", "SlurmSection", "TransfersSection", "UsersSection", "location", "parse", "parse_table", "problem",
+    "read",
 ]  # fmt: skip

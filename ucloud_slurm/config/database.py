@@ -27,6 +27,7 @@ class DatabaseSection(Section):
     )
     backups: Path | None = key(
         default=None,
+        example="/var/lib/ucloud-slurm/backups",
         description="Folder of the backups; left out: the folder backups beside the database. Choose another disk, if there "
         "is one.",
     )

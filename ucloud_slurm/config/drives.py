@@ -15,17 +15,21 @@ class DriveRule(Section):
     """A folder of the cluster that users see as a drive of UCloud."""
 
     name: DriveName = key(
-        description="The name of these drives: a part of the provider's ids of them, so that it cannot be changed later."
+        example="home",
+        description="The name of these drives: a part of the provider's ids of them, so that it cannot be changed later.",
     )
-    title: Title = key(description="What users read.")
+    title: Title = key(example="Home on the cluster", description="What users read.")
     owner: Literal["user", "project"] = key(
         default="user", description="Whose it is: user, one drive for each connected user; project, one for each project."
     )
     local: RootPath = key(
+        example="{home}",
         description="The folder on this host and on the compute nodes. {home} and {user} are filled in for a user, "
-        "{account} and {project} for a project."
+        "{account} and {project} for a project.",
     )
-    product: DriveName | None = key(default=None, description="The product's name at UCloud; left out: the drive's name.")
+    product: DriveName | None = key(
+        default=None, example="home", description="The product's name at UCloud; left out: the drive's name."
+    )
     category: DriveName = key(
         default="storage", description="The product's category at UCloud, which is free of charge. Machines are not in it."
     )

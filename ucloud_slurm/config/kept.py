@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ucloud_slurm import __version__
-from ucloud_slurm.config.jobs import PriceUnit
 from ucloud_slurm.config.model import Config
+from ucloud_slurm.config.products import PriceUnit
 from ucloud_slurm.config.reader import checked, location, read_text
 from ucloud_slurm.config.types import Section, plugin_options
 

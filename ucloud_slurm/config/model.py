@@ -17,9 +17,8 @@ from ucloud_slurm.config.jobs import (
     FilesRoot,
     JobsSection,
     LimitsSection,
-    Product,
-    check_categories,
 )
+from ucloud_slurm.config.products import Product, check_categories
 from ucloud_slurm.config.types import CoreUrl, Duration, Identifier, ProxyUrl, Section, SessionUrl, Url, key
 from ucloud_slurm.config.users import UsersSection
 from ucloud_slurm.system.accounts import own_account
@@ -30,19 +29,24 @@ from ucloud_slurm.system.credentials import read_credentials, read_secret
 class ProviderSection(Section):
     """This provider."""
 
-    id: Identifier = key(description="The provider's id at UCloud, a part of every URL that UCloud calls.")
-    url: Url = key(description="The URL under which browsers and UCloud reach this service.")
+    id: Identifier = key(example="example", description="The provider's id at UCloud, a part of every URL that UCloud calls.")
+    url: Url = key(example="https://hpc.example.org", description="The URL under which browsers and UCloud reach this service.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class UCloudSection(Section):
     """Where UCloud is, and how it and this provider authenticate."""
 
-    url: CoreUrl = key(description="The URL of UCloud. http:// is accepted for a loopback address only.")
-    refresh_token_file: Path = key(description="File with the refresh token that UCloud issued, in one line.")
+    url: CoreUrl = key(
+        example="https://cloud.sdu.dk", description="The URL of UCloud. http:// is accepted for a loopback address only."
+    )
+    refresh_token_file: Path = key(
+        example="/etc/ucloud-slurm/refresh-token", description="File with the refresh token that UCloud issued, in one line."
+    )
     public_key_file: Path = key(
+        example="/etc/ucloud-slurm/ucloud.pub",
         description="File with UCloud's public key: base64 SubjectPublicKeyInfo in one line, a PEM public key or "
-        "a PEM certificate. It may contain several keys, one after another, while UCloud changes its key."
+        "a PEM certificate. It may contain several keys, one after another, while UCloud changes its key.",
     )
     era: Literal["today", "2022", "2021"] = key(
         default="today",
@@ -62,15 +66,20 @@ class UCloudSection(Section):
         "for that itself.",
     )
     ca_file: Path | None = key(
-        default=None, description="PEM file with the certificate authorities for https to UCloud; left out: the public ones."
+        default=None,
+        example="/etc/ucloud-slurm/ca.pem",
+        description="PEM file with the certificate authorities for https to UCloud; left out: the public ones.",
     )
     proxy: ProxyUrl | None = key(
         default=None,
+        example="http://proxy.example.org:3128",
         description="The HTTP proxy of all connections to UCloud, http:// with its port; left out: none. The environment "
         "names no proxy.",
     )
     proxy_credentials_file: Path | None = key(
-        default=None, description="File with user:password for that proxy, in one line; left out: it asks for none."
+        default=None,
+        example="/etc/ucloud-slurm/proxy-credentials",
+        description="File with user:password for that proxy, in one line; left out: it asks for none.",
     )
 
     @property
@@ -119,6 +128,7 @@ class SlurmSection(Section):
     submit_per_second: float | None = key(
         default=None,
         gt=0,
+        example=2.0,
         description="How many jobs are submitted per second as one user, averaged over ten seconds; further jobs wait "
         "for the worker. On a cluster whose SlurmctldParameters have rl_enable, set it to rl_refill_rate. Left out: no "
         "limit.",
@@ -153,6 +163,7 @@ class SessionsSection(Section):
 
     url: SessionUrl | None = key(
         default=None,
+        example="https://*.apps.hpc.example.org",
         description="Where browsers reach the web pages of applications; the * is replaced by the name of a session. "
         "As the first part of the host, it gives every session a host name of its own. As the last part of the path, "
         "all sessions share one host, and one application can use the cookies of another. Left out: no web pages are "

@@ -4,6 +4,7 @@ The file is TOML, named by ``UCLOUD_SLURM_CONFIG``, else ``/etc/ucloud-slurm/con
 """
 
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,6 +80,22 @@ def parse_table(kind: type[T], data: Any) -> T:
         return TypeAdapter(kind).validate_python(data)
     except ValidationError as error:
         raise Misconfigured([_sentence(problem) for problem in error.errors(include_url=False)]) from None
+
+
+def problem(table: str, name: str, value: Any) -> str | None:
+    """What is wrong with the value of one key, in a sentence that names the key; None if nothing is.
+
+    :param value: as TOML has it
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    section: Any = {each.name: each.type for each in fields(Config)}[table]
+    try:
+        TypeAdapter(section).validate_python({name: value})
+    except ValidationError as error:
+        found = (each for each in error.errors(include_url=False) if each["loc"][:1] == (name,) and each["type"] != "missing")
+        return next((f"{table}.{_sentence(each)}" for each in found), None)
+    return None
 
 
 def _sentence(problem: Any) -> str:

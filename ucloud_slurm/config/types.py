@@ -57,13 +57,16 @@ class Pattern:
         return {**handler(source), "pattern": self.pattern}
 
 
-def key(*, default: Any = MISSING, description: str | None = None, **limits: Any) -> Any:
+def key(*, default: Any = MISSING, description: str | None = None, example: Any = None, **limits: Any) -> Any:
     """Declares a key.
 
     :param default: without it the file must have the key
+    :param example: its value in an annotated file, as TOML has it, where it has no default
     :param limits: on its value, as pydantic's ``Field`` has them: ``ge``, ``min_length``, ``pattern`` ...
     """
     metadata = {"description": description, **limits}
+    if example is not None:
+        metadata["examples"] = [example]
     if isinstance(default, dict):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -86,7 +89,11 @@ def seconds(value: Any) -> float:
     raise ValueError('should be a duration such as "30s", "15m", "2h" or "7d"')
 
 
-def _mebibytes(value: Any) -> int:
+def mebibytes(value: Any) -> int:
+    """Reads a size, in bytes.
+
+    :raises ValueError: it is none
+    """
     if isinstance(value, str) and (match := re.fullmatch(r"(\d+)(MiB|GiB)", value)):
         return int(match[1]) * (2**20 if match[2] == "MiB" else 2**30)
     raise ValueError('should be a size such as "64MiB" or "2GiB"')
@@ -150,7 +157,11 @@ def _session_url(value: Any) -> str:
     return url
 
 
-def _slurm_word(value: Any) -> str:
+def slurm_word(value: Any) -> str:
+    """Reads a name of Slurm's.
+
+    :raises ValueError: it is none
+    """
     # These become arguments of sbatch; a value must not be read as an option or as two values.
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:@+&|*,()\[\]=-]*", value):
         return value
@@ -248,14 +259,14 @@ def _has_dots(path: str) -> bool:
 
 Duration = Annotated[float, Before(seconds)]
 Keep = Annotated[Duration, After(_keep)]
-Size = Annotated[int, Before(_mebibytes)]
+Size = Annotated[int, Before(mebibytes)]
 Url = Annotated[str, Before(_url)]
 SessionUrl = Annotated[str, Before(_session_url)]
 ProxyUrl = Annotated[str, Before(_proxy)]
 CoreUrl = Annotated[str, Before(_core_url)]
 PlainPath = Annotated[str, Before(_plain_path)]
 RootPath = Annotated[str, Before(_root)]
-SlurmWord = Annotated[str, Before(_slurm_word)]
+SlurmWord = Annotated[str, Before(slurm_word)]
 Option = Annotated[str, After(_option)]
 OptionName = Annotated[str, After(_option_name)]
 Omitted = Annotated[str, After(_omitted)]

@@ -29,29 +29,38 @@ class UsersSection(Section):
         "user of UCloud; script: a program of the site decides.",
     )
     service_user: str | None = key(
-        default=None, description='The user of all jobs with mapping = "service"; left out: the user that runs this program.'
+        default=None,
+        example="ucloud-slurm",
+        description='The user of all jobs with mapping = "service"; left out: the user that runs this program.',
     )
     uid_floor: int | None = key(
         default=None,
         ge=FLOOR,
+        example=1000,
         description=f"No job runs as a user with a smaller uid. It can only narrow the rule about people ({RULE_FILE}); "
         "left out: that of the rule.",
     )
     names: Annotated[str, Before(_pattern)] | None = key(
         default=None,
+        example="[a-z_][a-z0-9_-]{0,31}",
         description=f"Regular expression for the names of users that jobs may run as. It can only narrow the rule about "
         f"people ({RULE_FILE}); left out: that of the rule.",
     )
     group: str = key(default="ucloud-users", description="The group whose members jobs may run as, as in the sudo rule.")
     account: str | None = key(
         default=None,
+        example="ucloud-{project}",
         description="Slurm account of a project's jobs, with {project} filled in. `ucloud-slurm users projects` takes "
         "precedence over it, and it over the account of the product.",
     )
     personal_account: str | None = key(
-        default=None, description="Slurm account of jobs without a project; {user} is the Unix user."
+        default=None, example="{user}", description="Slurm account of jobs without a project; {user} is the Unix user."
     )
-    script: Path | None = key(default=None, description='The program of mapping = "script"; see the guide about users.')
+    script: Path | None = key(
+        default=None,
+        example="/etc/ucloud-slurm/who",
+        description='The program of mapping = "script"; see the guide about users.',
+    )
     script_timeout: Duration = key(default=1.0, description="Its time limit. A job is not accepted without its answer.")
     script_cache: Duration = key(default=300.0, description="How long answers of that program are cached.")
     connections_per_account: int = key(

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ucloud_slurm.bridge.limits import Limit, first_beyond, limits_of
-from ucloud_slurm.config.jobs import LimitsSection, Product
+from ucloud_slurm.config.jobs import LimitsSection
+from ucloud_slurm.config.products import Product
 from ucloud_slurm.ucloud.channel import OwnerKind
 
 PERSON, PROJECT = OwnerKind.USER, OwnerKind.PROJECT
