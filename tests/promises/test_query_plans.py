@@ -60,6 +60,7 @@ ALLOWED = {
     f"select {WHOLE} from jobs order by rowid desc limit": "`jobs --all`: the newest, and no more than are asked for",
     "select * from outbox order by id desc limit": "`outbox --all`: the same",
     "select * from people order by username": "`users list` and `users export`: everybody",
+    "select count(*) from people": "`status`: how many are connected",
     "select * from projects order by project": "`users projects list`: all projects",
     "select at, who, what from people_history": "`users history`: all of it",
     "select username from ucloud_users where not exists": "the worker's look for users without a drive, once in a minute",
@@ -222,6 +223,7 @@ def the_rest(provider: Provider) -> None:
     outbox.repeated([OutboxMessage(1, "1", "usage", "{}", now, 0)], now)
     outbox.listed(10)
     outbox.newest(10)
+    outbox.parked()
     outbox.of("1")
     outbox.retry()
     sessions = provider.sessions
@@ -250,6 +252,7 @@ def the_rest(provider: Provider) -> None:
     people.former("u", "l")
     people.of("u")
     people.listed()
+    people.count()
     people.with_account("l", 1)
     people.add_project("p", "a", "me", now)
     people.account("p")

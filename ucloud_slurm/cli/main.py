@@ -28,6 +28,7 @@ MODULES = {
     "runner": ("daemons", "runner"),
     "setup": ("setup", "setup"),
     "show": ("inspect", "show"),
+    "status": ("status", "status"),
     "unlink": ("link", "unlink"),
     "users": ("users", "users"),
     "worker": ("worker", "worker"),

@@ -195,6 +195,10 @@ class People:
         """All links, by name."""
         return [UserLink(**row) for row in self._store.rows("select * from people order by username")]
 
+    def count(self) -> int:
+        """How many users of UCloud are linked."""
+        return int(self._store.tuples("select count(*) from people")[0][0])
+
     def with_account(self, local_user: str, uid: int) -> list[UserLink]:
         """The links of a Unix user."""
         found = self._store.rows("select * from people where local_user = ? and uid = ? order by username", [local_user, uid])
