@@ -15,7 +15,7 @@ import ucloud_slurm.store
 from tests.conftest import World
 from tests.support.factories import accept_live, new_job
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store import backup, restore
+from ucloud_slurm.store import backup, restore, summary
 from ucloud_slurm.store.charges import RestKey
 from ucloud_slurm.store.codes import Claim, Code, Codes, code_text
 from ucloud_slurm.store.drives import Drive
@@ -67,6 +67,19 @@ ALLOWED = {
     "select people.username from people where (exists": "the same, of those who are connected",
     "select id, members from ucloud_projects where not exists": "the same, of projects",
     "select * from drives order by provider_id limit": "`drives`: no more than are asked for",
+    "select distinct owner from": "`report`: whose names are replaced",
+    "select username from": "the same",
+    "select distinct username from": "the same",
+    "select local_user from": "the same",
+    "select distinct local_user from": "the same",
+    "select distinct project from": "the same",
+    "select project from projects": "the same",
+    "select id from ucloud_projects": "the same",
+    "select title from ucloud_projects": "the same",
+    "select count(*) as rows from": "`report`: how many rows each table has",
+    "select id, slurm_id, cluster, phase, state, slurm_state": "`report`: the newest, as many as it says",
+    "select id, job_id, kind, created_at, sends, settled_at, outcome, repeat_at from outbox order": "the same",
+    "select value from caches where stored_at = 0": "the same: few, but for applications",
     "select count(*) from jobs": "`database verify`: all of the file is read anyway",
 }
 
@@ -305,6 +318,11 @@ def the_rest(provider: Provider) -> None:
     retention = Retention(store)
     retention.delete_jobs(now, [1], 10)
     retention.delete_others(now, now)
+    summary.tables(store)
+    summary.newest_jobs(store, 10)
+    summary.newest_messages(store, 10)
+    list(summary.names(store))
+    summary.kept_secrets(store)
     generation = Generation(store)
     generation.mark_restored(now)
     generation.confirm(now)

@@ -25,6 +25,7 @@ MODULES = {
     "outbox": ("inspect", "outbox"),
     "products": ("products", "products"),
     "reconcile": ("reconcile", "reconcile"),
+    "report": ("report", "report"),
     "runner": ("daemons", "runner"),
     "setup": ("setup", "setup"),
     "show": ("inspect", "show"),
