@@ -62,7 +62,7 @@ ALLOWED = {
     "select * from people order by username": "`users list` and `users export`: everybody",
     "select count(*) from people": "`status`: how many are connected",
     "select * from projects order by project": "`users projects list`: all projects",
-    "select at, who, what from people_history": "`users history`: all of it",
+    "select at, who, what from acts where kind": "`users history`: all of it",
     "select username from ucloud_users where not exists": "the worker's look for users without a drive, once in a minute",
     "select people.username from people where (exists": "the same, of those who are connected",
     "select id, members from ucloud_projects where not exists": "the same, of projects",
@@ -73,6 +73,9 @@ ALLOWED = {
     "select local_user from": "the same",
     "select distinct local_user from": "the same",
     "select distinct project from": "the same",
+    "select distinct who from acts": "the same",
+    "select distinct login from acts": "the same",
+    "select distinct sudo_user from acts": "the same",
     "select project from projects": "the same",
     "select id from ucloud_projects": "the same",
     "select title from ucloud_projects": "the same",
@@ -272,6 +275,7 @@ def the_rest(provider: Provider) -> None:
     people.projects()
     people.remove_project("p", "me", now)
     people.history()
+    provider.acts.listed(now, 10)
     states = provider.link_states
     states.named("u", now)
     states.pending()

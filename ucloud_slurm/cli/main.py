@@ -13,6 +13,7 @@ from ucloud_slurm.config import VARIABLE
 
 # Each verb: its module in this room, and its name there.
 MODULES = {
+    "acts": ("acts", "acts"),
     "audit": ("audit", "audit"),
     "check": ("check", "check"),
     "database": ("database", "database"),

@@ -29,6 +29,9 @@ _NAMES = {
         "select local_user from past_links",
         "select distinct local_user from transfers",
         "select distinct local_user from tasks",
+        "select distinct who from acts where who <> 'UCloud'",
+        "select distinct login from acts where login is not null",
+        "select distinct sudo_user from acts where sudo_user is not null",
     ),
     "project": (
         "select distinct project from jobs where project is not null",

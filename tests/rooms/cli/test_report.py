@@ -32,15 +32,7 @@ PARAMETER, SCRIPT, ENVIRONMENT = "planted-parameter-value", "planted script of a
 USER, ACCOUNT, PROJECT, TITLE = "AdaLovelace#1815", "ada_l", "b1f3-project-of-ada", "Analytical Engine Notes"
 PLANTED = (
     *(REFRESH, PASSWORD, PUBLIC, PUBLIC[20:60], ACCESS, "c2lnbmF0dXJl", PARAMETER, SCRIPT, ENVIRONMENT, USER, ACCOUNT, PROJECT),
-    *(
-        TITLE,
-        "journal-token-9",
-        "bearer-in-journal-123",
-        "ada@example.org",
-        "storage-pass-7",
-        OPAQUE,
-        "b64privatekeytext",
-    ),
+    *(TITLE, "journal-token-9", "bearer-in-journal-123", "ada@example.org", "storage-pass-7", OPAQUE, "b64privatekeytext"),
     *("comment-secret-in-toml", "whole-sentence-of-the-owner", "planted-job-name", "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"),
 )
 JOURNAL = f"""\
