@@ -8,15 +8,16 @@ import tarfile
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, TypeVar, cast
+from typing import Generic, Self, TypeVar
 
 import click
 
 from ucloud_slurm.cli.context import explained
-from ucloud_slurm.cli.report_parts import Known, LeftOutError, parts
+from ucloud_slurm.cli.report_parts import Known, LeftOutError, Part, parts
 from ucloud_slurm.config import location
 from ucloud_slurm.config.kept import read
 from ucloud_slurm.errors import Misconfigured, NotNow, Problem, Refused, one_line, place
@@ -91,49 +92,68 @@ def collect(path: Path, now: float) -> tuple[dict[str, str], list[str]]:
         lines.append(f"NO NAMES ARE REPLACED: {known.why_no_names}\n")
     for part in parts(path, config, wrong, known):
         try:
-            found = _within(min(part.seconds, until - time.monotonic()), part.read)
-            contents[part.name], remark = _cut(known.redactor, found, whole=part.name.endswith(".json"))
+            work = partial(_contents, part, known.redactor)
+            contents[part.name], remark = _within(min(part.seconds, until - time.monotonic()), work)
             lines.append(f"{part.name:<14} {part.about}{remark}")
-        except Exception as error:  # noqa: BLE001  one part must not cost the others
-            left.append(one_line(known.redactor.text(f"{part.about}: {_why(error)}"), 500))
+        except LeftOutError as error:
+            left.append(one_line(known.redactor.text(f"{part.about}: {error}"), 500))
             lines.append(f"{part.name:<14} LEFT OUT: {left[-1]}")
     return {"MANIFEST": known.redactor.text("\n".join([*lines, ""])), **contents}, left
 
 
 def _within(seconds: float, read: Callable[[], T]) -> T:
-    """What it returns or raises, in a thread that is left behind where it hangs: a disk can hang beyond every time limit."""
-    done: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
+    """What it returns, in a thread that is left behind where it hangs: a disk can hang beyond every time limit.
+
+    :raises LeftOutError: it has raised something, or has not come to its end in time
+    """
+    ended: SimpleQueue[_Work[T]] = SimpleQueue()
 
     def work() -> None:
-        try:
-            done.put((read(), None))
-        except Exception as error:  # noqa: BLE001  it is raised where it was waited for
-            done.put((None, error))
+        with _Work(ended) as it:
+            it.found.append(read())
 
     Thread(target=work, daemon=True).start()
     try:
-        found, error = done.get(timeout=max(seconds, 0.0))
+        done = ended.get(timeout=max(seconds, 0.0))
     except Empty:
         raise LeftOutError(f"no answer within {max(seconds, 0.0):.0f} s") from None
-    if error is not None:
-        raise error
-    return cast("T", found)
+    if done.error is not None:
+        raise LeftOutError(_why(done.error)) from None
+    return done.found[0]
 
 
-def _cut(redactor: Redactor, found: Any, *, whole: bool) -> tuple[str, str]:
-    """The contents of a file, and a remark where it is not all of it: the end, which is the newest of a journal.
+class _Work(Generic[T]):
+    """The end of some work, also by a mistake of this program: one part must not cost the others."""
+
+    def __init__(self, ended: "SimpleQueue[_Work[T]]") -> None:
+        self._ended = ended
+        self.found: list[T] = []
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        self.error = error
+        self._ended.put(self)
+        return True
+
+
+def _contents(part: Part, redactor: Redactor) -> tuple[str, str]:
+    """The contents of a file, redacted, and a remark where it is not all of it: the end, which is the newest of a journal.
 
     :raises LeftOutError: it is of no use without all of it, and too long
     """
+    found = part.read()
     text = redactor.text(found) if isinstance(found, str) else json.dumps(redactor.data(found), indent=1, default=str)
     if len(text) <= PART_CHARACTERS:
         return text, ""
-    if whole:
+    if not isinstance(found, str):
         raise LeftOutError(f"it has {len(text)} characters, more than {PART_CHARACTERS}")
     return text[-PART_CHARACTERS:], f"; the last {PART_CHARACTERS} of {len(text)} characters"
 
 
-def _why(error: Exception) -> str:
+def _why(error: BaseException) -> str:
     """What a part has raised, without text that may be secret."""
     if isinstance(error, EXPECTED):
         return str(error)

