@@ -28,7 +28,8 @@ BACKUP_SECONDS = 86400.0  # after which the timer has missed several
 WAITED_SECONDS = 900.0  # that a message for UCloud may wait: some pauses of UCloud's are minutes long
 LONGEST_CHARACTERS = 300  # of what Slurm or UCloud has said
 SERVICE_STOPPED = "the web service does not run; systemctl enable --now ucloud-slurm.socket ucloud-slurm.service"
-NOBODY_LISTENS = "nobody listens at {}; systemctl enable --now {}.socket"
+NO_FILES = f"nobody listens at {FILES_SOCKET}; systemctl enable --now ucloud-slurm-files.socket"
+NO_LINK = "off: users cannot connect themselves until systemctl enable --now ucloud-slurm-link.socket"
 WHERE_IT_FAILS = {
     SLURM: "ucloud-slurm check; journalctl -u ucloud-slurm-worker",
     UCLOUD: "ucloud-slurm check; journalctl -u ucloud-slurm-worker",
@@ -106,12 +107,11 @@ def _units(config: Config, now: float, proc: Path) -> Iterator[Condition]:
     yield _condition(WORKER, why, "" if passed is None else f"a pass ended {age(max(0.0, now - passed))} ago")
     if ERAS[config.ucloud.era].has_channel:
         yield _condition("listener", None if is_locked(database, LISTENER) else NO_LISTENER, "runs")
-    sockets = {"files": (FILES_SOCKET, "ucloud-slurm-files", bool(config.drives) and ERAS[config.ucloud.era].has_drives)}
-    sockets["link"] = (config.users.link, "ucloud-slurm-link", config.users.mapping == "table")
-    for what, (path, unit, wanted) in sockets.items():
-        if wanted:
-            why = None if listens(path, proc) else NOBODY_LISTENS.format(path, unit)
-            yield _condition(what, why, f"{path} waits for calls")
+    if config.drives and ERAS[config.ucloud.era].has_drives:
+        yield _condition("files", None if listens(FILES_SOCKET, proc) else NO_FILES, f"{FILES_SOCKET} waits for calls")
+    if config.users.mapping == "table":
+        # A site that connects its users itself needs no such unit.
+        yield _condition("link", None, f"{config.users.link} waits for calls" if listens(config.users.link, proc) else NO_LINK)
 
 
 def _parts(health: Health) -> Iterator[Condition]:
@@ -125,7 +125,7 @@ def _parts(health: Health) -> Iterator[Condition]:
             begun = f" (since {moment(failing)})" if failing is not None and part != RUNNER else ""
             why = f"{why}{begun}; {WHERE_IT_FAILS[part]}"
         asked = "answers" if since is None else f"answers since {moment(since)}"
-        yield _condition(part, why, asked if part == RUNNER or since is not None else "was not asked yet")
+        yield _condition(part, why, asked if part == RUNNER or since is not None else "no failure is known")
 
 
 def _database(config: Config, health: Health, figures: Figures) -> Iterator[Condition]:

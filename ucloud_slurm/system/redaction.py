@@ -7,7 +7,7 @@ from typing import Any
 CUT = "[secret]"  # what stands in the place of one
 E_MAIL = "[e-mail]"
 SHORTEST = 4  # characters of a known secret: shorter ones would be found in every word
-_NAMES_A_SECRET = re.compile(r"secret|token|passw|passphrase|pass$|credential|private|key", re.IGNORECASE)
+_NAMES_A_SECRET = re.compile(r"secret|token|passw|passphrase|pass$|credential|(?<!wc)key$", re.IGNORECASE)
 # None of them reads a part of the text again and again, however long a word in it is.
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL), CUT),

@@ -25,7 +25,7 @@ from ucloud_slurm.config import read
 from ucloud_slurm.provider import status
 from ucloud_slurm.provider.audit import AuditKind
 from ucloud_slurm.provider.health import LATE_SECONDS
-from ucloud_slurm.provider.status import BACKUP_SECONDS, WAITED_SECONDS, Status, age, read_status
+from ucloud_slurm.provider.status import BACKUP_SECONDS, NO_LINK, WAITED_SECONDS, Condition, Status, age, read_status
 from ucloud_slurm.store import backup, migrations
 from ucloud_slurm.store.breaker import CircuitBreaker
 from ucloud_slurm.store.caches import AUDIT, Cache
@@ -159,14 +159,19 @@ def test_what_an_audit_has_found_and_silent_programs_are_not_well(
     found = read_status(config, 1001.0, proc)
     assert "the own programs of 1 users do not answer" in unwell(found)["programs"]
     assert next(each.text for each in found.conditions if each.what == "people") == "2 are connected"
-    assert unwell(found)["link"].startswith("nobody listens at ")
     assert "start ucloud-slurm-runner.socket" in unwell(found)["runner"]
 
 
-def test_a_link_unit_whose_socket_is_there_is_well_and_is_not_started_by_the_look(configure: Configure, proc: Path) -> None:
-    config = configure("table")
-    _listening(proc, str(config.users.link))
-    assert "link" not in unwell(read_status(config, 1.0, proc))
+def test_units_that_wait_at_a_socket_are_seen_without_a_connection(configure: Configure, proc: Path) -> None:
+    drives = [{"name": "home", "title": "Home", "category": "storage", "owner": "user", "local": "{home}"}]
+    config = configure("table", drives=drives)
+    found = read_status(config, 1.0, proc)
+    assert unwell(found)["files"].endswith("systemctl enable --now ucloud-slurm-files.socket")
+    assert next(each for each in found.conditions if each.what == "link") == Condition("link", True, NO_LINK)
+    _listening(proc, "/run/ucloud-slurm-files/files.sock", str(config.users.link))
+    found = read_status(config, 1.0, proc)
+    assert "files" not in unwell(found)
+    assert next(each.text for each in found.conditions if each.what == "link") == f"{config.users.link} waits for calls"
 
 
 # ---- databases that cannot be read
