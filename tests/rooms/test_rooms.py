@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bridge": {"errors", "config", "slurm", "ucloud"},
     "store": {"errors", "system", "config", "ucloud"},
     "users": {"errors", "system", "config", "slurm", "bridge", "store"},
-    "provider": {"errors", "system", "config", "ucloud", "slurm", "bridge", "store", "users"},
+    "provider": {"__init__", "errors", "system", "config", "ucloud", "slurm", "bridge", "store", "users"},
     "worker": {"errors", "system", "config", "ucloud", "slurm", "bridge", "store", "users", "provider"},
     "web": {"__init__", "errors", "system", "ucloud", "slurm", "bridge", "store", "users", "provider"},
     "transfer": {"errors", "system", "config", "ucloud", "bridge", "store", "users", "provider"},

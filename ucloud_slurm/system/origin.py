@@ -5,7 +5,6 @@ import pwd
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from ucloud_slurm.errors import one_line
@@ -41,14 +40,16 @@ class Origin:
         return self.login or self.sudo_user or self.account
 
 
-@cache
 def here() -> Origin:
-    """The origin of what this process does."""
-    return origin(os.environ)
+    """The origin of what this process does. It asks the name service."""
+    return origin(os.environ, LOGIN_UID)
 
 
-def origin(environment: Mapping[str, str], login_uid: Path = LOGIN_UID) -> Origin:
-    """The origin, by an environment and what the kernel says."""
+def origin(environment: Mapping[str, str], login_uid: Path) -> Origin:
+    """The origin, by an environment and what the kernel says.
+
+    :param login_uid: the file with the uid of who has logged in, as proc_pid_loginuid(5) has it
+    """
     terminal = None
     for descriptor in (0, 1, 2):
         with suppress(OSError):

@@ -30,15 +30,11 @@ ALL = 1000
 
 
 @pytest.fixture
-def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Grace has called sudo, over ssh."""
     monkeypatch.setenv("SUDO_USER", "grace")
     monkeypatch.setenv("SSH_CONNECTION", "192.0.2.7 50000 192.0.2.1 22")
     monkeypatch.setattr(origin, "LOGIN_UID", Path("/nonexistent"))
-    monkeypatch.setattr(origin.origin, "__defaults__", (Path("/nonexistent"),))
-    origin.here.cache_clear()
-    yield
-    origin.here.cache_clear()
 
 
 @pytest.fixture
