@@ -34,8 +34,9 @@ HEAD = """\
 A report of ucloud-slurm, made {at}.
 
 Secrets, contents of key files, scripts, parameters of jobs and messages to UCloud are left out. Names of users, accounts and
-projects that the database knows are replaced: the same name is the same everywhere in this report, and in no other report.
-Names of hosts, partitions and Slurm accounts, and paths, are as they are. Look through it before you send it.
+projects that the database knows, and of the members of users.group, are replaced: the same name is the same everywhere in this
+report, and in no other report. Names of hosts, partitions and Slurm accounts, and paths, are as they are. Look through it
+before you send it.
 
 nginx -T is left out, because it would show the other sites of this host; add the server blocks of this provider where nginx
 matters. Where the journal is empty, this account may not read it; as root: journalctl --unit='ucloud-slurm*' --lines=2000

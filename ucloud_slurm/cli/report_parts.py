@@ -3,6 +3,7 @@
 What a part returns has not been redacted yet; that is done with all of them alike (:mod:`ucloud_slurm.cli.report`).
 """
 
+import grp
 import os
 import platform
 import pwd
@@ -80,7 +81,7 @@ class Known:
 
     @classmethod
     def of(cls, config: Config | None) -> Self:
-        """The secrets of this provider, and the names of everybody in its database."""
+        """The secrets of this provider, and the names of everybody in its database and in the group of its users."""
         if config is None:
             return cls(Redactor(), "the configuration cannot be used")
         names = {rule.created_by: "user" for rule in config.outside if rule.created_by}
@@ -93,6 +94,9 @@ class Known:
                     names.setdefault(name, kind)
         except (Misconfigured, Problem) as error:
             why = str(error)
+        with suppress(KeyError):  # `check` names these too
+            for name in grp.getgrnam(config.users.group).gr_mem:
+                names.setdefault(name, "account")
         ours = {config.users.service_user, pwd.getpwuid(os.geteuid()).pw_name, "root"}
         return cls(Redactor(secrets, {name: kind for name, kind in names.items() if name not in ours}), why)
 

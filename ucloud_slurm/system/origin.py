@@ -12,7 +12,7 @@ from ucloud_slurm.system.accounts import own_account
 
 LOGIN_UID = Path("/proc/self/loginuid")
 NOBODY = 2**32 - 1  # proc_pid_loginuid(5): nobody has logged in, as in a unit
-LONGEST_CHARACTERS = 100  # of what the environment says: whoever starts the command may set it
+LONGEST_CHARACTERS = 100  # of what the environment says, which the person may set
 
 
 @dataclass(frozen=True, slots=True)

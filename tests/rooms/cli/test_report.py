@@ -1,5 +1,6 @@
 """A file for a bug report has what helps, and nothing that is secret, whatever is planted where."""
 
+import grp
 import json
 import tarfile
 import threading
@@ -38,7 +39,7 @@ PLANTED = (
 JOURNAL = f"""\
 2026-11-30T07:00:00+0000 login ucloud-slurm[1]: token=journal-token-9 is not valid
 2026-11-30T07:00:01+0000 login ucloud-slurm[1]: Authorization: Bearer bearer-in-journal-123 was refused
-2026-11-30T07:00:02+0000 login ucloud-slurm[1]: {USER} is connected with {ACCOUNT}; mail to ada@example.org
+2026-11-30T07:00:02+0000 login ucloud-slurm[1]: {USER} is connected with {ACCOUNT}; mail to ada@example.org, not to eve_of_the_group
 2026-11-30T07:00:03+0000 login ucloud-slurm[1]: cached {ACCESS}, {OPAQUE} of {REFRESH} by http://proxy:{PASSWORD}@proxy:3128
 2026-11-30T07:00:04+0000 login ucloud-slurm[1]: job 7: /home/{ACCOUNT}/ucloud-jobs/7 of {PROJECT} ({TITLE})
 -----BEGIN PRIVATE KEY-----
@@ -67,6 +68,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in (("journalctl", JOURNAL), ("systemctl", "Id=ucloud-slurm.service\nActiveState=active\n")):
         _program(commands / name, text)
     _program(commands / "scontrol", SLURM)
+    group = grp.struct_group(("ucloud-users", "x", 7999, ["eve_of_the_group"]))
+    monkeypatch.setattr(report_parts.grp, "getgrnam", lambda _name: group)
     monkeypatch.setattr(report_parts, "FOLDERS", f"{commands}:/usr/bin:/bin")
     (tmp_path / "token").write_text(REFRESH)
     (tmp_path / "key").write_text(PUBLIC)
