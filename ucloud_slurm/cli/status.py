@@ -21,7 +21,7 @@ from ucloud_slurm.provider.status import Status, as_data, read_status
 
 WATCH_SECONDS = 5.0
 PIECE_SECONDS = 1.0  # Python notices a signal that comes just before a wait at its end
-TEXT_COLUMN = 19
+TEXT_COLUMN = 21
 NARROWEST = 60
 HOME, REST_OF_LINE, REST_OF_SCREEN = "\033[H", "\033[K", "\033[J"  # console_codes(4)
 CLEAR = "\033[2J"

@@ -15,7 +15,9 @@ from ucloud_slurm import __version__
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured, Problem, one_line
 from ucloud_slurm.provider.health import NO_LISTENER, Figures, Health, late
+from ucloud_slurm.provider.maintenance import sentence
 from ucloud_slurm.store.breaker import CHANNEL, RUNNER, SLURM, UCLOUD
+from ucloud_slurm.store.maintenance import Maintenance
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.people import People
 from ucloud_slurm.store.reading import ReadOnlyStore
@@ -87,7 +89,7 @@ def read_status(config: Config, now: float, proc: Path = PROC) -> Status:
         with closing(ReadOnlyStore(config.database.path, config.database.backup_folder)) as store:
             health = Health(config, store, lambda: now)
             figures = health.figures()
-            conditions += [*_parts(health), *_database(config, health, figures), *_figures(config, store, figures)]
+            conditions += [*_parts(health), *_database(config, health, figures), *_figures(config, store, figures, now)]
     except Misconfigured as error:
         conditions += [Condition("database", False, sentence) for sentence in error.sentences]
     except Problem as error:
@@ -146,7 +148,7 @@ def _database(config: Config, health: Health, figures: Figures) -> Iterator[Cond
         yield _condition("backup", None, f"{age(made)} old, in {database.backup_folder}")
 
 
-def _figures(config: Config, store: Store, figures: Figures) -> Iterator[Condition]:
+def _figures(config: Config, store: Store, figures: Figures, now: float) -> Iterator[Condition]:
     yield _condition("jobs", None, ", ".join(f"{number} {phase}" for phase, number in figures.jobs.items()))
     refused, oldest = Outbox(store).parked(), figures.oldest_age or 0.0
     text = f"{figures.waiting} messages wait for UCloud" + (f", the oldest for {age(oldest)}" if figures.waiting else "")
@@ -162,6 +164,8 @@ def _figures(config: Config, store: Store, figures: Figures) -> Iterator[Conditi
         silent = figures.silent_users
         why = f"the own programs of {silent} users do not answer, and their jobs wait; journalctl -u ucloud-slurm-runner"
         yield _condition("programs", why if silent else None, "those of all users answer")
+    windows = Maintenance(store).on(now)
+    yield _condition("maintenance", None, "; ".join(map(sentence, windows)) or "no machine is under maintenance")
     found = [f"{number} {kind}" for kind, number in figures.audit.items() if number]
     why = f"not explained: {', '.join(found)}; ucloud-slurm audit" if found else None
     yield _condition("audit", why, "nothing is left to explain")

@@ -12,6 +12,7 @@ PRODUCTS = "products"
 OUTBOX = "outbox"
 DATABASE = "database"
 RECONCILE = "reconcile"
+MAINTENANCE = "maintenance"
 
 
 @dataclass(frozen=True, slots=True)

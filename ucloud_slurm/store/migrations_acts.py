@@ -14,7 +14,7 @@ def m019_acts(db: "Database") -> None:
             "id": int,
             "at": float,
             "who": str,
-            "kind": str,  # users, products, outbox, database, reconcile ...
+            "kind": str,  # users, products, outbox, database, reconcile, maintenance
             "what": str,
             "account": str,  # that the process ran as; null: not known, as the others
             "login": str,  # who had logged in, as the kernel said

@@ -34,18 +34,25 @@ USER, ACCOUNT, PROJECT, TITLE = "AdaLovelace#1815", "ada_l", "b1f3-project-of-ad
 PLANTED = (
     *(REFRESH, PASSWORD, PUBLIC, PUBLIC[20:60], ACCESS, "c2lnbmF0dXJl", PARAMETER, SCRIPT, ENVIRONMENT, USER, ACCOUNT, PROJECT),
     *(TITLE, "journal-token-9", "bearer-in-journal-123", "ada@example.org", "storage-pass-7", OPAQUE, "b64privatekeytext"),
-    *("comment-secret-in-toml", "whole-sentence-of-the-owner", "planted-job-name", "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"),
+    *(
+        "comment-secret-in-toml",
+        "whole-sentence-of-the-owner",
+        "eve_of_the_group",
+        "planted-job-name",
+        "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC",
+    ),
 )
 JOURNAL = f"""\
 2026-11-30T07:00:00+0000 login ucloud-slurm[1]: token=journal-token-9 is not valid
 2026-11-30T07:00:01+0000 login ucloud-slurm[1]: Authorization: Bearer bearer-in-journal-123 was refused
-2026-11-30T07:00:02+0000 login ucloud-slurm[1]: {USER} is connected with {ACCOUNT}; mail to ada@example.org, not to eve_of_the_group
+2026-11-30T07:00:02+0000 login ucloud-slurm[1]: {USER} is connected with {ACCOUNT}; mail to ada@example.org
 2026-11-30T07:00:03+0000 login ucloud-slurm[1]: cached {ACCESS}, {OPAQUE} of {REFRESH} by http://proxy:{PASSWORD}@proxy:3128
 2026-11-30T07:00:04+0000 login ucloud-slurm[1]: job 7: /home/{ACCOUNT}/ucloud-jobs/7 of {PROJECT} ({TITLE})
 -----BEGIN PRIVATE KEY-----
 MIIEvQIBADANBgkqhkiG9w0BAQEFAASC
 b64privatekeytext
 -----END PRIVATE KEY-----
+2026-11-30T07:00:05+0000 login ucloud-slurm[1]: eve_of_the_group is in wheel
 2026-11-30T07:00:05+0000 login ucloud-slurm[1]: the last line is here
 """
 SLURM = """\
@@ -69,7 +76,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         _program(commands / name, text)
     _program(commands / "scontrol", SLURM)
     group = grp.struct_group(("ucloud-users", "x", 7999, ["eve_of_the_group"]))
-    monkeypatch.setattr(report_parts.grp, "getgrnam", lambda _name: group)
+    monkeypatch.setattr(grp, "getgrnam", lambda _name: group)
     monkeypatch.setattr(report_parts, "FOLDERS", f"{commands}:/usr/bin:/bin")
     (tmp_path / "token").write_text(REFRESH)
     (tmp_path / "key").write_text(PUBLIC)

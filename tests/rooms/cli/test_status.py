@@ -29,6 +29,7 @@ from ucloud_slurm.provider.status import BACKUP_SECONDS, NO_LINK, WAITED_SECONDS
 from ucloud_slurm.store import backup, migrations
 from ucloud_slurm.store.breaker import CircuitBreaker
 from ucloud_slurm.store.caches import AUDIT, Cache
+from ucloud_slurm.store.maintenance import MaintenanceWindow
 from ucloud_slurm.store.outbox import MessageOutcome, Outbox
 from ucloud_slurm.store.reading import ReadOnlyStore
 from ucloud_slurm.store.sqlite import Store
@@ -96,7 +97,7 @@ def test_what_is_not_well_ends_the_command_with_1_and_is_named_in_the_last_line(
     world.clock.advance(LATE_SECONDS + 1)
     shown = ask("status")
     assert shown.exit_code == 1
-    assert "NOT WELL worker    no pass has ended for 10 min; systemctl list-timers ucloud-slurm-worker.timer" in shown.stdout
+    assert "NOT WELL worker      no pass has ended for 10 min; systemctl list-timers ucloud-slurm-worker.timer" in shown.stdout
     assert shown.stdout.splitlines()[-1].endswith("are not well: worker.")
 
 
@@ -160,6 +161,18 @@ def test_what_an_audit_has_found_and_silent_programs_are_not_well(
     assert "the own programs of 1 users do not answer" in unwell(found)["programs"]
     assert next(each.text for each in found.conditions if each.what == "people") == "2 are connected"
     assert "start ucloud-slurm-runner.socket" in unwell(found)["runner"]
+
+
+def test_maintenance_is_shown_and_is_well(world: World, seen: Callable[[], Status]) -> None:
+    shown = {each.what: each.text for each in seen().conditions}
+    assert shown["maintenance"] == "no machine is under maintenance"
+    window = MaintenanceWindow("", "", "New memory.", world.clock() + 60, world.clock(), "grace")
+    world.provider.maintenance.begin([window])
+    found = seen()
+    (text,) = [each.text for each in found.conditions if each.what == "maintenance"]
+    assert text.startswith("This provider is under maintenance until ")
+    assert text.endswith("UTC: New memory.")
+    assert found.unwell == []
 
 
 def test_units_that_wait_at_a_socket_are_seen_without_a_connection(configure: Configure, proc: Path) -> None:
