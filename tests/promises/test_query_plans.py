@@ -325,7 +325,7 @@ def the_rest(provider: Provider) -> None:
     summary.tables(store)
     summary.newest_jobs(store, 10)
     summary.newest_messages(store, 10)
-    list(summary.names(store))
+    summary.names(store)
     summary.kept_secrets(store)
     generation = Generation(store)
     generation.mark_restored(now)

@@ -4,7 +4,6 @@ Columns are named one by one: a new one does not get into a report by itself.
 """
 
 import sqlite3
-from collections.abc import Iterator
 from typing import Any
 
 from ucloud_slurm.store.sqlite import Row, Store
@@ -73,11 +72,13 @@ def newest_messages(store: Store, most: int) -> list[Row]:
     )
 
 
-def names(store: Store) -> Iterator[tuple[str, str]]:
+def names(store: Store) -> list[tuple[str, str]]:
     """Everybody who is in the database, each with the kind of the name."""
+    found = []
     for kind, statements in _NAMES.items():
         for statement in statements:
-            yield from ((str(name), kind) for (name,) in store.tuples(statement) if name)
+            found += [(str(name), kind) for (name,) in store.tuples(statement) if name]
+    return found
 
 
 def kept_secrets(store: Store) -> list[str]:
