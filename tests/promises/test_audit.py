@@ -12,8 +12,8 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import World
 from tests.promises.test_one_job_one_slurm_job import submission_of
-from ucloud_slurm.cli.audit import Since
 from ucloud_slurm.cli.audit import audit as command
+from ucloud_slurm.cli.output import Since
 from ucloud_slurm.provider.audit import AuditKind, audit
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import RunRecord

@@ -15,7 +15,7 @@ import ucloud_slurm.store
 from tests.conftest import World
 from tests.support.factories import accept_live, new_job
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store import backup, restore
+from ucloud_slurm.store import backup, restore, summary
 from ucloud_slurm.store.charges import RestKey
 from ucloud_slurm.store.codes import Claim, Code, Codes, code_text
 from ucloud_slurm.store.drives import Drive
@@ -60,12 +60,29 @@ ALLOWED = {
     f"select {WHOLE} from jobs order by rowid desc limit": "`jobs --all`: the newest, and no more than are asked for",
     "select * from outbox order by id desc limit": "`outbox --all`: the same",
     "select * from people order by username": "`users list` and `users export`: everybody",
+    "select count(*) from people": "`status`: how many are connected",
     "select * from projects order by project": "`users projects list`: all projects",
-    "select at, who, what from people_history": "`users history`: all of it",
+    "select at, who, what from acts where kind": "`users history`: all of it",
     "select username from ucloud_users where not exists": "the worker's look for users without a drive, once in a minute",
     "select people.username from people where (exists": "the same, of those who are connected",
     "select id, members from ucloud_projects where not exists": "the same, of projects",
     "select * from drives order by provider_id limit": "`drives`: no more than are asked for",
+    "select distinct owner from": "`report`: whose names are replaced",
+    "select username from": "the same",
+    "select distinct username from": "the same",
+    "select local_user from": "the same",
+    "select distinct local_user from": "the same",
+    "select distinct project from": "the same",
+    "select distinct who from acts": "the same",
+    "select distinct login from acts": "the same",
+    "select distinct sudo_user from acts": "the same",
+    "select project from projects": "the same",
+    "select id from ucloud_projects": "the same",
+    "select title from ucloud_projects": "the same",
+    "select count(*) as rows from": "`report`: how many rows each table has",
+    "select id, slurm_id, cluster, phase, state, slurm_state": "`report`: the newest, as many as it says",
+    "select id, job_id, kind, created_at, sends, settled_at, outcome, repeat_at from outbox order": "the same",
+    "select value from caches where stored_at = 0": "the same: few, but for applications",
     "select count(*) from jobs": "`database verify`: all of the file is read anyway",
 }
 
@@ -222,6 +239,7 @@ def the_rest(provider: Provider) -> None:
     outbox.repeated([OutboxMessage(1, "1", "usage", "{}", now, 0)], now)
     outbox.listed(10)
     outbox.newest(10)
+    outbox.parked()
     outbox.of("1")
     outbox.retry()
     sessions = provider.sessions
@@ -250,12 +268,14 @@ def the_rest(provider: Provider) -> None:
     people.former("u", "l")
     people.of("u")
     people.listed()
+    people.count()
     people.with_account("l", 1)
     people.add_project("p", "a", "me", now)
     people.account("p")
     people.projects()
     people.remove_project("p", "me", now)
     people.history()
+    provider.acts.listed(now, 10)
     states = provider.link_states
     states.named("u", now)
     states.pending()
@@ -302,6 +322,11 @@ def the_rest(provider: Provider) -> None:
     retention = Retention(store)
     retention.delete_jobs(now, [1], 10)
     retention.delete_others(now, now)
+    summary.tables(store)
+    summary.newest_jobs(store, 10)
+    summary.newest_messages(store, 10)
+    summary.names(store)
+    summary.kept_secrets(store)
     generation = Generation(store)
     generation.mark_restored(now)
     generation.confirm(now)

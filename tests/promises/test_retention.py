@@ -152,7 +152,7 @@ def test_what_was_kept_from_elsewhere_goes_with_age_and_what_has_no_age_stays(wo
     assert {"access-token", "application"} <= kinds
     assert not {"product", "partitions"} & kinds
     assert rows(world, "codes") == 0
-    assert rows(world, "people_history") == 1
+    assert rows(world, "acts") == 1
 
 
 def test_everything_stays_where_the_site_says_so(open_provider: Any, core: Any, serve: Any, model: Any, clock: Any) -> None:

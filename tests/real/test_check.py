@@ -337,3 +337,11 @@ def test_a_link_of_the_callers_own_leads_to_no_trusted_file(people: People) -> N
     finally:
         people.site.folder.chmod(0o700)
     assert any("belongs to ucloud-slurm" in text for text in found["failed"])
+
+
+def test_status_of_a_site_that_runs_is_well(people: People) -> None:
+    done = people.site.cli("status", "--json", check=False)
+    found = {each["what"]: each for each in json.loads(done.stdout)["conditions"]}
+    parts = ("service", "worker", "slurm", "ucloud", "runner", "database", "people", "programs")
+    assert [found[what]["text"] for what in parts if not found[what]["well"]] == []
+    assert found["people"]["text"] == "2 are connected"

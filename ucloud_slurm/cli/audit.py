@@ -1,45 +1,19 @@
 """``audit``: Slurm's seconds beside the units that UCloud was sent, and what nobody knows or pays for."""
 
-import re
 import sys
-import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ucloud_slurm.cli.context import EX_TEMPFAIL, opened
-from ucloud_slurm.cli.output import as_json, moment, table
+from ucloud_slurm.cli.output import Since, as_json, moment, table
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider import audit as provider_audit
 from ucloud_slurm.provider.audit import Audit, AuditedWallet
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.ucloud.channel import Payer
-
-SPAN_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
-class Since(click.ParamType[float]):
-    """A span before now, such as ``7d``, or a date in UTC, in seconds since the epoch."""
-
-    name = "when"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """See :class:`click.ParamType`."""
-        if isinstance(value, float):
-            return value
-        if match := re.fullmatch(r"([0-9]{1,6})([mhdw])", value):
-            return max(0.0, time.time() - int(match[1]) * SPAN_SECONDS[match[2]])
-        try:
-            when = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a span such as 90m, 12h, 7d or 4w, nor a date such as 2026-11-29", param, ctx)
-        seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-        if seconds >= time.time():
-            self.fail(f"{value!r} is not in the past", param, ctx)
-        return max(0.0, seconds)
 
 
 @click.command()

@@ -12,13 +12,13 @@ from ucloud_slurm.config import Config, DriveRule
 from ucloud_slurm.errors import CoreRefusedError, Problem
 from ucloud_slurm.store.people import People, ProjectAccount
 from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.system.serving import FILES_SOCKET
 from ucloud_slurm.ucloud.eras import ERAS
 
-SOCKET = Path("/run/ucloud-slurm-files/files.sock")  # ListenStream of ucloud-slurm-files.socket
 START = "systemctl enable --now ucloud-slurm-files.socket ucloud-slurm-files.service"
 
 
-def drives(config: Config, budget: Budget, socket: Path = SOCKET) -> Iterator[Line]:
+def drives(config: Config, budget: Budget, socket: Path = FILES_SOCKET) -> Iterator[Line]:
     """The drives; nothing where none are configured."""
     if not config.drives:
         return

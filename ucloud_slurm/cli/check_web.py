@@ -12,16 +12,15 @@ from pathlib import Path
 
 from ucloud_slurm.cli.output import Line
 from ucloud_slurm.system.ownership import distrust
+from ucloud_slurm.system.serving import WEB_SOCKET, WSGI, own_processes
 
-SOCKET = Path("/run/ucloud-slurm/web.sock")  # ListenStream of ucloud-slurm.socket
 GROUP = "ucloud-slurm-proxy"
-SERVED = b"ucloud_slurm.wsgi"  # in the command line of the service
 LISTENING = "0A"  # proc_pid_net(5)
 ANSWER_SECONDS = 5.0
 START = "systemctl enable --now ucloud-slurm.socket ucloud-slurm.service"
 
 
-def web(path: Path = SOCKET, proc: Path = Path("/proc")) -> Iterator[Line]:
+def web(path: Path = WEB_SOCKET, proc: Path = Path("/proc")) -> Iterator[Line]:
     """Where the service listens."""
     ports = _ports(proc)
     for port in ports:
@@ -93,11 +92,10 @@ def _silent(path: Path) -> str | None:
 def _ports(proc: Path) -> list[str]:
     """The TCP ports on which processes of the service listen."""
     held: set[str] = set()
-    for process in proc.glob("[0-9]*"):
-        with suppress(OSError):  # another account's, or it has ended
-            if process.stat().st_uid == os.geteuid() and SERVED in (process / "cmdline").read_bytes():
-                links = [str(link.readlink()) for link in (process / "fd").iterdir()]
-                held.update(link[8:-1] for link in links if link.startswith("socket:["))
+    for process in own_processes(WSGI, proc):
+        with suppress(OSError):  # it has ended
+            links = [str(link.readlink()) for link in (process / "fd").iterdir()]
+            held.update(link[8:-1] for link in links if link.startswith("socket:["))
     found = []
     for name in ("tcp", "tcp6"):
         with suppress(OSError):

@@ -13,6 +13,7 @@ from ucloud_slurm.config import VARIABLE
 
 # Each verb: its module in this room, and its name there.
 MODULES = {
+    "acts": ("acts", "acts"),
     "audit": ("audit", "audit"),
     "check": ("check", "check"),
     "database": ("database", "database"),
@@ -25,9 +26,11 @@ MODULES = {
     "outbox": ("inspect", "outbox"),
     "products": ("products", "products"),
     "reconcile": ("reconcile", "reconcile"),
+    "report": ("report", "report"),
     "runner": ("daemons", "runner"),
     "setup": ("setup", "setup"),
     "show": ("inspect", "show"),
+    "status": ("status", "status"),
     "unlink": ("link", "unlink"),
     "users": ("users", "users"),
     "worker": ("worker", "worker"),

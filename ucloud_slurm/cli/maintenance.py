@@ -1,6 +1,5 @@
 """``maintenance``: when which machines accept no new jobs."""
 
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -14,9 +13,10 @@ from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, moment, table
 from ucloud_slurm.errors import Refused, one_line
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.store.acts import MAINTENANCE
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.maintenance import ALL, MaintenanceWindow, covering
-from ucloud_slurm.system.accounts import own_account
+from ucloud_slurm.system import origin
 
 MOST_CHARACTERS = 200  # of a message
 SPAN_SECONDS = {"m": 60, "h": 3600, "d": 86400}
@@ -54,11 +54,12 @@ def on(path: Path | None, message: str, until: str | None, products: tuple[str, 
     `maintenance off`. A machine that is under maintenance gets the new message and time.
     """
     with opened(path) as provider:
-        now, by = provider.now(), _who()
+        now, by, acts, keys = provider.now(), origin.here().who, provider.acts, _keys(provider, products)
         message, end = _message(message), None if until is None else _moment(until, now)
-        provider.maintenance.begin(
-            MaintenanceWindow(category, product, message, end, now, by) for category, product in _keys(provider, products)
-        )
+        what = f"maintenance of {_names(keys)}{f' until {moment(end)}' if end is not None else ''}: {message}"
+        with provider.store.writing():
+            provider.maintenance.begin(MaintenanceWindow(*key, message, end, now, by) for key in keys)
+            acts.record(MAINTENANCE, what, now)
         _show(provider)
 
 
@@ -75,7 +76,11 @@ def off(path: Path | None, products: tuple[str, ...]) -> None:
             raise Refused(
                 "All machines are under maintenance, not only these; end it with `maintenance off` without --product."
             )
-        provider.maintenance.end(keys, provider.now(), _who())
+        now, by, acts, ended = provider.now(), origin.here().who, provider.acts, [key for key in keys if key in windows]
+        with provider.store.writing():
+            provider.maintenance.end(ended, now, by)
+            if ended:
+                acts.record(MAINTENANCE, f"end of the maintenance of {_names(ended)}", now)
         for key in keys:
             click.echo(f"{_name(key)}: {'accepts new jobs again' if key in windows else 'was not under maintenance'}.")
         if not keys:
@@ -114,6 +119,10 @@ def _state(window: MaintenanceWindow, now: float) -> str:
 
 def _name(key: tuple[str, str]) -> str:
     return "all" if key == ALL else "/".join(key)
+
+
+def _names(keys: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(map(_name, keys))
 
 
 def _keys(provider: Provider, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -160,9 +169,3 @@ def _moment(text: str, now: float) -> float:
     if not now < seconds <= now + LONGEST_SECONDS:
         raise Refused(f"--until: {one_line(text, 40)} should be after now, and within a year.")
     return seconds
-
-
-def _who() -> str:
-    """The Unix user of this process, and the one at the terminal, who may have become that with sudo."""
-    sudo = one_line(os.environ.get("SUDO_USER", ""), 100)
-    return f"{own_account()} (sudo: {sudo})" if sudo else own_account()

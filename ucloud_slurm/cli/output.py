@@ -1,6 +1,8 @@
-"""Output of commands: tables for people, JSON for programs, and the findings of ``check``."""
+"""Output of commands: tables for people, JSON for programs, the findings of ``check``; and times that are typed."""
 
 import json
+import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +12,7 @@ import click
 
 from ucloud_slurm.errors import one_line
 
+SPAN_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 Level = Literal["ok", "warning", "failed", "skipped"]
 Line = tuple[Level, str]
 
@@ -34,6 +37,27 @@ class Finding:
     def as_dict(self) -> dict[str, str]:
         """For programs."""
         return {"what": self.what, "level": self.level, "text": self.text}
+
+
+class Since(click.ParamType[float]):
+    """A span before now, such as ``7d``, or a date in UTC, in seconds since the epoch."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See :class:`click.ParamType`."""
+        if isinstance(value, float):
+            return value
+        if match := re.fullmatch(r"([0-9]{1,6})([mhdw])", value):
+            return max(0.0, time.time() - int(match[1]) * SPAN_SECONDS[match[2]])
+        try:
+            when = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a span such as 90m, 12h, 7d or 4w, nor a date such as 2026-11-29", param, ctx)
+        seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+        if seconds >= time.time():
+            self.fail(f"{value!r} is not in the past", param, ctx)
+        return max(0.0, seconds)
 
 
 def as_json(data: Any) -> None:

@@ -14,6 +14,7 @@ from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, table
 from ucloud_slurm.errors import CoreRefusedError, one_line
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.store.acts import PRODUCTS
 from ucloud_slurm.ucloud.products import ProductV2
 
 
@@ -66,7 +67,9 @@ def sync(path: Path | None, dry_run: bool, yes: bool, json_: bool) -> None:
         wanted = bool(found.due) and not found.refusals and not dry_run
         done = wanted and (yes or click.confirm(_question(found), err=True))
         if done:
-            provider.core.create_products(found.due)
+            names = ", ".join("/".join(product.key) for product in found.due)
+            with provider.acts.recorded(PRODUCTS, f"registration of {names} at UCloud", provider.now()):
+                provider.core.create_products(found.due)
     if json_:
         as_json(_as_data(found) | {"done": done})
     elif done:

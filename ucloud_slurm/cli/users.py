@@ -17,7 +17,7 @@ from ucloud_slurm.cli.output import as_json, moment, table
 from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.people import UserLink
-from ucloud_slurm.system.accounts import own_account
+from ucloud_slurm.system import origin
 from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member
 
 HEAD = ("ucloud_user", "local_user")
@@ -74,7 +74,7 @@ def add(path: Path | None, ucloud_user: str, local_user: str, shared: bool) -> N
 def remove(path: Path | None, ucloud_user: str) -> None:
     """Disconnect UCLOUD_USER. Running jobs go on."""
     with opened(path) as provider:
-        provider.people.remove(ucloud_user, _who(), provider.now())
+        provider.people.remove(ucloud_user, origin.here().who, provider.now())
         click.echo(f"{ucloud_user} is not connected any more.")
 
 
@@ -169,7 +169,7 @@ def add_project(path: Path | None, project: str, account: str) -> None:
     if not account.replace("-", "").replace("_", "").replace(".", "").isalnum() or account.startswith(("-", ".")):
         raise click.BadParameter(f"{account!r} is not the name of a Slurm account.")
     with opened(path) as provider:
-        provider.people.add_project(project, account, _who(), provider.now())
+        provider.people.add_project(project, account, origin.here().who, provider.now())
         click.echo(f"Jobs of {project} go to the Slurm account {account}.")
 
 
@@ -179,7 +179,7 @@ def add_project(path: Path | None, project: str, account: str) -> None:
 def remove_project(path: Path | None, project: str) -> None:
     """Remove the Slurm account of PROJECT."""
     with opened(path) as provider:
-        provider.people.remove_project(project, _who(), provider.now())
+        provider.people.remove_project(project, origin.here().who, provider.now())
         click.echo(f"{project} has no Slurm account of its own any more.")
 
 
@@ -197,7 +197,7 @@ def _link(provider: Provider, ucloud_user: str, local_user: str) -> UserLink:
     group = provider.config.users.group
     if not is_member(account, group):
         raise Misconfigured([f"{account.name} is not in the group {group}; add it: gpasswd --add {account.name} {group}"])
-    return UserLink(ucloud_user, account.name, account.uid, provider.now(), _who())
+    return UserLink(ucloud_user, account.name, account.uid, provider.now(), origin.here().who)
 
 
 def _name(file: TextIO) -> str:
@@ -212,8 +212,3 @@ def _rows(file: TextIO) -> Iterator[tuple[int, dict[str, str]]]:
         if None in row or None in row.values():
             raise Misconfigured([f"{_name(file)}, line {reader.line_num}: should have two columns."])
         yield reader.line_num, row
-
-
-def _who() -> str:
-    """The Unix user at the terminal, who may have become this one with sudo."""
-    return os.environ.get("SUDO_USER") or own_account()

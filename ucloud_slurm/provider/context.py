@@ -42,6 +42,7 @@ from ucloud_slurm.users.script import Script
 from ucloud_slurm.users.service import OwnAccount, Service
 
 if TYPE_CHECKING:
+    from ucloud_slurm.store.acts import Acts
     from ucloud_slurm.store.codes import Codes
     from ucloud_slurm.store.sessions import Sessions
     from ucloud_slurm.store.transfers import Transfers
@@ -125,6 +126,13 @@ class Provider:
         )  # fmt: skip
 
     # Passes of the worker start without these.
+
+    @property
+    def acts(self) -> "Acts":
+        """What administrators and users have changed."""
+        from ucloud_slurm.store.acts import Acts
+
+        return Acts(self.store)
 
     @property
     def codes(self) -> "Codes":

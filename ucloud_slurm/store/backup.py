@@ -68,8 +68,8 @@ def verify(path: Path, of: Path | None = None, *, in_use: bool = False) -> Conte
         raise Misconfigured([f"{of or path} {damage}."])
     if not applied:
         raise Misconfigured([f"{of or path} is not a database of ucloud-slurm."])
-    if newer := applied - migrations.names():
-        raise Misconfigured([f"{of or path} is of a newer release ({max(newer)}); install that."])
+    if unknown := applied - migrations.names():
+        raise Misconfigured([database_file.newer(of or path, unknown)])
     state = path.stat()
     return Contents(path, state.st_size, max(applied), jobs, state.st_mtime)
 

@@ -5,7 +5,7 @@ import os
 import pwd
 import sqlite3
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,6 +52,14 @@ def prepare(path: Path) -> None:
             raise Misconfigured([f"database.path: {path} {closed(path, error)}."]) from None
     if damage:
         raise Misconfigured([f"database.path: {path} cannot be used: it {damage}; {RESTORE}"])
+
+
+def newer(path: Path, unknown: Collection[str]) -> str:
+    """The sentence about a database whose migrations this release does not have.
+
+    :param unknown: their names
+    """
+    return f"{path} is of a newer release ({max(unknown)}); install that."
 
 
 def closed(path: Path, error: OSError) -> str:

@@ -102,19 +102,28 @@ class Generation:
 
         :raises Misconfigured: it is another host's
         """
+        self.refuse_foreign()
         row, host, name = self._row(), host_key(), socket.gethostname()
         known = (row["host"], row["host_name"])
-        if None not in (host, *known) and host != row["host"] and name != row["host_name"]:
+        if row["inode"] is None or known != (host or row["host"], name):
+            self._store.change(
+                "update generation set host = coalesce(?, host), host_name = ?, inode = coalesce(inode, ?)",
+                [host, name, self._inode()],
+            )
+
+    def refuse_foreign(self) -> None:
+        """Refuses a database that is another host's. See :meth:`claim`.
+
+        :raises Misconfigured: it is
+        """
+        row, host = self._row(), host_key()
+        known = (host, row["host"], row["host_name"])
+        if None not in known and host != row["host"] and socket.gethostname() != row["host_name"]:
             raise Misconfigured(
                 [
                     f"database.path: {self._store.path} belongs to the host {row['host_name']}; if that one does not use it "
                     "any more, run on this one: ucloud-slurm database adopt"
                 ]
-            )
-        if row["inode"] is None or known != (host or row["host"], name):
-            self._store.change(
-                "update generation set host = coalesce(?, host), host_name = ?, inode = coalesce(inode, ?)",
-                [host, name, self._inode()],
             )
 
     def _row(self) -> Any:

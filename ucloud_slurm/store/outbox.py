@@ -225,6 +225,11 @@ class Outbox:
         row = self._store.row("select count(*) as number from outbox where outcome is null")
         return int(row["number"]) if row else 0
 
+    def parked(self) -> int:
+        """How many messages UCloud has refused for good."""
+        row = self._store.row("select count(*) as number from outbox where outcome = 'parked'")
+        return int(row["number"]) if row else 0
+
     def oldest_waiting(self) -> float | None:
         """When the message that waits longest was written, in seconds since the epoch; None while none waits."""
         row = self._store.row("select created_at from outbox where outcome is null order by id limit 1")

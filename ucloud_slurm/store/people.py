@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from ucloud_slurm.errors import Conflict, NotFound
+from ucloud_slurm.store.acts import USERS, Acts
 from ucloud_slurm.store.sqlite import Row, Store
 from ucloud_slurm.ucloud.gate import NamedUser
 
@@ -180,11 +181,12 @@ class LinkStates:
 
 
 class People:
-    """The tables people, past_links, projects and people_history. Names of UCloud are compared exactly."""
+    """The tables people, past_links and projects; every change of them is an act. Names of UCloud are compared exactly."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._states = LinkStates(store)
+        self._acts = Acts(store)
 
     def of(self, username: str) -> UserLink | None:
         """The link of a user of UCloud."""
@@ -194,6 +196,10 @@ class People:
     def listed(self) -> list[UserLink]:
         """All links, by name."""
         return [UserLink(**row) for row in self._store.rows("select * from people order by username")]
+
+    def count(self) -> int:
+        """How many users of UCloud are linked."""
+        return int(self._store.tuples("select count(*) from people")[0][0])
 
     def with_account(self, local_user: str, uid: int) -> list[UserLink]:
         """The links of a Unix user."""
@@ -281,10 +287,9 @@ class People:
 
     def history(self) -> list[LinkChange]:
         """Every change, oldest first."""
-        rows = self._store.rows("select at, who, what from people_history order by id")
+        rows = self._store.rows("select at, who, what from acts where kind = ? order by id", [USERS])
         return [LinkChange(**row) for row in rows]
 
     def note(self, now: float, who: str, what: str) -> None:
         """Writes into the history."""
-        with self._store.writing() as db:
-            db.table("people_history").insert({"at": now, "who": who, "what": what})
+        self._acts.record(USERS, what, now, who=who)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ucloud_slurm.errors import Conflict
 from ucloud_slurm.store import database_file, migrations
+from ucloud_slurm.store.acts import DATABASE, Acts
 from ucloud_slurm.store.backup import copy, sync, verify
 from ucloud_slurm.store.generation import record, recorded
 from ucloud_slurm.store.sqlite import Store
@@ -54,7 +55,7 @@ def restore(source: Path, database: Path, backups: Path, now: float) -> Path | N
             sync(database.parent)
         finally:
             new.unlink(missing_ok=True)
-    Store(database, backups).close()
+    _record(database, backups, f"restored {database} from {source}", now)
     return replaced if there else None
 
 
@@ -70,7 +71,13 @@ def adopt(database: Path, backups: Path, now: float) -> None:
     with _alone(database):
         verify(database, in_use=True)
         _unclaim(database, now)
-    Store(database, backups).close()
+    _record(database, backups, f"made {database} the database of this host", now)
+
+
+def _record(database: Path, backups: Path, what: str, now: float) -> None:
+    """Brings the database up to date, and records the act in it."""
+    with closing(Store(database, backups)) as store:
+        Acts(store).record(DATABASE, what, now)
 
 
 @contextmanager

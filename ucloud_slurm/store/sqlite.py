@@ -74,15 +74,7 @@ class Store:
         database_file.refuse_shared(self.path)
         try:
             try_locks(self.path)
-            in_use = SharedLock(self.path, IN_USE, ALONE_SECONDS)
-            # One process at a time: SQLite does not wait for one that creates the file, and a migration of a million
-            # jobs takes minutes.
-            with exclusive_lock(self.path, MIGRATION, MIGRATION_SECONDS):
-                database_file.prepare(self.path)
-                self._inode = _inode(self.path)
-                self._migrate()
-                Generation(self).claim()
-            self._in_use = in_use  # until this object is deleted, nobody replaces the file
+            self._in_use = self._open()  # until this object is deleted, nobody replaces the file
         except OSError as error:
             where = Path(error.filename or self.path)  # the file, or one of the locks beside it
             raise Misconfigured([f"database.path: {where} {database_file.closed(where, error)}."]) from None
@@ -91,11 +83,22 @@ class Store:
         except Problem as error:
             raise Misconfigured([f"database.path: {error}"]) from None
 
+    def _open(self) -> SharedLock:
+        in_use = SharedLock(self.path, IN_USE, ALONE_SECONDS)
+        # One process at a time: SQLite does not wait for one that creates the file, and a migration of a million
+        # jobs takes minutes.
+        with exclusive_lock(self.path, MIGRATION, MIGRATION_SECONDS):
+            database_file.prepare(self.path)
+            self._inode = inode(self.path)
+            self._migrate()
+            Generation(self).claim()
+        return in_use
+
     def _migrate(self) -> None:
         known = migrations.names()
         done = migrations.applied(self._connection().conn)
         if done - known:
-            raise Misconfigured([f"database.path: {self.path} is of a newer release ({max(done - known)}); install that."])
+            raise Misconfigured([f"database.path: {database_file.newer(self.path, done - known)}"])
         if not known - done:
             return
         if done:
@@ -116,7 +119,7 @@ class Store:
     def _connection(self) -> "Connection":
         """The connection of this thread."""
         connection: Connection | None = getattr(self._threads, "connection", None)
-        if _inode(self.path) != self._inode:
+        if inode(self.path) != self._inode:
             raise StorageError(f"The provider's database {self.path} was removed or replaced; its administrator must {RESTART}")
         if connection is None:
             connection = self._threads.connection = Connection(self.path)
@@ -263,7 +266,8 @@ def _storage_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def _inode(path: Path) -> int | None:
+def inode(path: Path) -> int | None:
+    """The number of a file on its file system; None where there is none."""
     try:
         return path.stat().st_ino
     except OSError:

@@ -20,6 +20,7 @@ from ucloud_slurm.provider.reconciliation import OPEN_STATES, repeat_update
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import Phase
+from ucloud_slurm.store.acts import RECONCILE
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.job_rows import JobRow, NewJob
 from ucloud_slurm.store.job_state import JobPhase
@@ -101,12 +102,22 @@ def reconcile(
     if dry_run or (not attended and len(outcome.without_trace) > max(FEW_JOBS, len(answers.open) // 20)):
         return outcome
     _learn_prices(provider, answers)
+    if attended and (differences or behind is not None):
+        _record(provider, outcome, gone)
     for each in differences:
         _repair(provider, each, answers)
     _finish(provider, differences, answers, behind=behind is not None)
     if behind is not None:
         generation.confirm(provider.now())
     return replace(outcome, repaired=True)
+
+
+def _record(provider: Provider, outcome: Outcome, gone: frozenset[str]) -> None:
+    """Records the act before the repairs, which are transactions of their own."""
+    what = f"reconciliation of {len(outcome.differences)} differences"
+    what += f"; {outcome.behind}" if outcome.behind is not None else ""
+    what += f"; end of the jobs of {', '.join(sorted(gone))}" if gone else ""
+    provider.acts.record(RECONCILE, what, provider.now())
 
 
 def _ask(provider: Provider) -> _Answers:

@@ -34,6 +34,7 @@ def typed(world: World, monkeypatch: pytest.MonkeyPatch) -> Type:
             yield world.provider
 
     monkeypatch.setattr("ucloud_slurm.cli.maintenance.opened", opened)
+    monkeypatch.setattr("ucloud_slurm.system.origin.LOGIN_UID", Path("/nonexistent"))
     monkeypatch.setenv("SUDO_USER", "grace")
     return lambda *words: CliRunner().invoke(main, ["maintenance", *words])
 
@@ -60,7 +61,7 @@ def test_what_is_switched_on_is_shown_with_by_whom_since_when_and_until_when(typ
             "message": "Slurm is upgraded.",
             "until": START + 7200,
             "begun_at": START,
-            "begun_by": f"{own_account()} (sudo: grace)",
+            "begun_by": "grace",
             "state": "on",
         }
     ]
@@ -78,12 +79,15 @@ def test_who_did_it_stays_in_the_database(typed: Type, world: World, monkeypatch
     world.clock.advance(5)
     monkeypatch.delenv("SUDO_USER")
     typed("off")
-    account = own_account()
     rows = world.provider.store.tuples("select message, begun_by, ended_at, ended_by from maintenance order by id")
-    assert rows == [
-        ("First.", f"{account} (sudo: grace)", START + 5, f"{account} (sudo: grace)"),
-        ("Second.", f"{account} (sudo: grace)", START + 10, account),
+    assert rows == [("First.", "grace", START + 5, "grace"), ("Second.", "grace", START + 10, own_account())]
+    assert [(act.who, act.kind, act.what) for act in world.provider.acts.listed(0.0, 10)] == [
+        ("grace", "maintenance", "maintenance of all: First."),
+        ("grace", "maintenance", "maintenance of all: Second."),
+        (own_account(), "maintenance", "end of the maintenance of all"),
     ]
+    typed("off")
+    assert len(world.provider.acts.listed(0.0, 10)) == 3, "there was nothing to end"
 
 
 def test_machines_are_named_by_id_or_with_their_category_and_each_once(typed: Type) -> None:
@@ -163,10 +167,7 @@ def test_how_far_it_is_drained_is_counted(typed: Type, world: World) -> None:
     assert "1 wait for its end, 0 are being submitted, 1 are at Slurm." in typed().output
 
 
-def test_the_commands_of_the_guide_run_and_print_what_it_shows(
-    typed: Type, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ucloud_slurm.cli.maintenance.own_account", lambda: "ucloud-slurm")
+def test_the_commands_of_the_guide_run_and_print_what_it_shows(typed: Type, world: World) -> None:
     world.model.begin_run(world.slurm(world.submit()))
     world.slurm(world.submit())
     world.provider.breaker.open(SLURM, "away", world.clock())

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from tests.conftest import configuration
 from tests.rooms.cli.ucloud_products import ProductsAtUCloud
 from tests.sandbox.core import SimulatedCore
 from ucloud_slurm.cli.main import main
+from ucloud_slurm.store.acts import Acts
+from ucloud_slurm.store.sqlite import Store
 
 CATEGORY = {
     "name": "thin",
@@ -64,6 +67,13 @@ def test_a_configured_product_is_registered_whole(products: Type, ucloud: Produc
         "memoryModel": "",
         "gpuModel": "",
     }
+
+
+def test_a_registration_is_an_act_and_what_changes_nothing_is_none(products: Type, tmp_path: Path) -> None:
+    for words in (("--dry-run",), ("--yes",), ("--yes",)):
+        products("sync", *words)
+    with closing(Store(tmp_path / "test.db")) as store:
+        assert [act.what for act in Acts(store).listed(0.0, 10)] == ["registration of thin/thin-4 at UCloud"]
 
 
 def test_what_is_there_already_is_not_sent_again(products: Type, ucloud: ProductsAtUCloud) -> None:

@@ -49,6 +49,7 @@ def users(core: SimulatedCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     config = configuration(core, tmp_path, users={"mapping": "table"})
     monkeypatch.setattr("ucloud_slurm.cli.context.refuse_root", lambda: None)
     monkeypatch.setattr("ucloud_slurm.cli.context.read", lambda _path: config)
+    monkeypatch.setattr("ucloud_slurm.system.origin.LOGIN_UID", tmp_path / "none")
     monkeypatch.setenv("SUDO_USER", "grace")
 
     def type_(*words: str, stdin: str | None = None) -> Result:

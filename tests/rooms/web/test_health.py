@@ -8,7 +8,7 @@ import requests
 
 from tests.conftest import World
 from tests.support.model import CONTROLLER_AWAY
-from ucloud_slurm.web.health import LATE_SECONDS, late
+from ucloud_slurm.provider.health import LATE_SECONDS, late
 from ucloud_slurm.worker.run import Result
 
 UNITS = Path(__file__).parents[3] / "systemd"

@@ -1,0 +1,135 @@
+"""Whether each part of the provider works, and its figures: read from the database and the locks beside it.
+
+Neither Slurm nor UCloud is asked: what they answered last is in the database. ``/readyz``, the metrics and
+``ucloud-slurm status`` share this, and it loads little.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ucloud_slurm.config import Config
+from ucloud_slurm.store.backup import last_made
+from ucloud_slurm.store.breaker import CHANNEL, RUNNER, SLURM, UCLOUD, CircuitBreaker
+from ucloud_slurm.store.caches import AUDIT, Cache
+from ucloud_slurm.store.database_file import free_bytes, size
+from ucloud_slurm.store.generation import Generation
+from ucloud_slurm.store.job_state import JobPhase
+from ucloud_slurm.store.jobs import Jobs
+from ucloud_slurm.store.outbox import Outbox
+from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.system.filelock import LISTENER, WORKER, is_locked, last_released
+from ucloud_slurm.ucloud.eras import ERAS
+from ucloud_slurm.users.impersonation import RunnerUnavailableError, connect
+
+LATE_SECONDS = 600.0  # after the end of the last pass: 40 times the 15 s of the timer, twice what systemd gives a pass
+NEVER_ENDED = "no pass has ended yet; systemctl enable --now ucloud-slurm-worker.timer"
+LATE = "no pass has ended for {:.0f} min; systemctl list-timers ucloud-slurm-worker.timer; journalctl -u ucloud-slurm-worker"
+NO_LISTENER = "the listener does not run; systemctl start ucloud-slurm-listener"
+BEHIND = "{}, and nothing is reported to UCloud; run ucloud-slurm reconcile"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Figures of the whole provider. Ages are seconds, sizes are bytes.
+
+    :ivar jobs: how many, by phase
+    :ivar waiting: messages that wait for UCloud
+    :ivar oldest_age: of the message that waits longest; None while none waits
+    :ivar pass_age: since the last pass of the worker ended; None before the first one
+    :ivar backup_age: since the last verified backup was made; None before the first one
+    :ivar silent_users: users whose own program does not answer, so that their jobs wait
+    :ivar audit: what the last audit found that is not explained, by kind
+    """
+
+    jobs: Mapping[str, int]
+    waiting: int
+    oldest_age: float | None
+    pass_age: float | None
+    backup_age: float | None
+    database_bytes: int
+    log_bytes: int
+    free_bytes: int
+    silent_users: int
+    audit: Mapping[str, int]
+
+
+class Health:
+    """The health of a provider. Every method reads it anew."""
+
+    def __init__(self, config: Config, store: Store, now: Callable[[], float]) -> None:
+        """Reads nothing yet.
+
+        :param now: the time in seconds since the epoch
+        """
+        self._config = config
+        self._store = store
+        self._now = now
+        self.breaker = CircuitBreaker(store)
+        self.parts = parts(config)
+
+    def why_failing(self, part: str) -> str | None:
+        """Why a part fails, in one clause; None while it does not."""
+        if part == WORKER:
+            return late(last_released(self._store.path, WORKER), self._now())
+        if part == CHANNEL and not is_locked(self._store.path, LISTENER):
+            return NO_LISTENER
+        if part == RUNNER:
+            try:
+                connect(self._config.users.runner).close()
+            except RunnerUnavailableError as error:
+                return str(error)
+            return None
+        condition = self.breaker.of(part)
+        return None if condition.failing_since is None else condition.reason
+
+    def why_behind(self) -> str | None:
+        """Why nothing is reported from this database, in one clause; None while it is reported."""
+        behind = Generation(self._store).why_behind()
+        return None if behind is None else BEHIND.format(behind)
+
+    def figures(self) -> Figures:
+        """The figures.
+
+        :raises StorageFullError: the disk of the database does not say what is free
+        """
+        path, now, outbox = self._store.path, self._now(), Outbox(self._store)
+        counts = Jobs(self._store).count()
+        made = last_made(path, self._config.database.backup_folder)
+        return Figures(
+            jobs={phase: counts.get(phase, 0) for phase in JobPhase},
+            waiting=outbox.waiting(),
+            oldest_age=_age(outbox.oldest_waiting(), now),
+            pass_age=_age(last_released(path, WORKER), now),
+            backup_age=_age(made, now),
+            database_bytes=size(path),
+            log_bytes=size(f"{path}-wal"),
+            free_bytes=free_bytes(path.parent),
+            silent_users=self.breaker.persons(now),
+            audit=self._audited(now),
+        )
+
+    def _audited(self, now: float) -> Mapping[str, int]:
+        kept = Cache(self._store, AUDIT).get("", now, stale=True)
+        return {} if kept is None else {kind: count for kind, count in json.loads(kept).items() if kind != "until"}
+
+
+def parts(config: Config) -> tuple[str, ...]:
+    """The parts that this provider has."""
+    others = config.users.mapping != "service"  # whose jobs the runner submits
+    has_channel = ERAS[config.ucloud.era].has_channel
+    return (WORKER, SLURM, UCLOUD, *([CHANNEL] if has_channel else []), *([RUNNER] if others else []))
+
+
+def late(ended: float | None, now: float) -> str | None:
+    """Why the passes of the worker have stopped; None while they have not. Its jobs are not followed then.
+
+    :param ended: when the last pass ended, in seconds since the epoch; None: there was none yet
+    """
+    if ended is None:
+        return NEVER_ENDED
+    return LATE.format((now - ended) / 60) if now - ended > LATE_SECONDS else None
+
+
+def _age(at: float | None, now: float) -> float | None:
+    return None if at is None else now - at
