@@ -48,6 +48,8 @@ def create_app(config: Config | None = None, *, provider: Provider | None = None
 
     @app.after_request
     def finish(response: Response) -> Response:
+        if request.blueprint == calls.BLUEPRINT:
+            durations.call(response.status_code)
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
         # The server would read a body that is left over as the next request of the connection.

@@ -35,6 +35,7 @@ from ucloud_slurm.web.sessions import open_session
 
 ANSWER_SECONDS = 0.7  # after the deadline of a call, for what it writes before its answer
 OVERDUE_SECONDS = 0.2  # after that, another thread answers in place of one that does not
+BLUEPRINT = "calls"
 CREATE = "calls.POST jobs"  # the endpoint in Flask's url_map
 # Those of calls that UCloud makes when it shows somebody a form, the machines or a session.
 SHOWN = frozenset(
