@@ -8,6 +8,7 @@ from ucloud_slurm.errors import Refused
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import SLURM, UCLOUD
 from ucloud_slurm.store.maintenance import covering
+from ucloud_slurm.system import request_id
 from ucloud_slurm.ucloud.jobs import AclUpdate, Bulk, ExtendItem, Job, JobItem, Principal, SessionItem, UserName, Welcome
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.ucloud.responses import (
@@ -58,8 +59,10 @@ def declare(provider: Provider) -> CallRegistry:
 
     def authenticate() -> None:
         provider.tokens.verify(request.headers.get("Authorization"), provider.now())
+        user = acting_user(provider)
+        request_id.name_user(user)
         if request.endpoint in SHOWN:
-            greeter.greet(acting_user(provider))
+            greeter.greet(user)
 
     within = provider.config.jobs.submit_within + ANSWER_SECONDS
     calls = CallRegistry(f"/ucloud/{provider.config.provider.id}", authenticate, within)

@@ -23,7 +23,7 @@ def blueprint(provider: Provider, durations: Durations) -> Blueprint:
         Health(provider.config, provider.store, provider.now),
         CollectorRegistry(),
     )
-    gauges.register(Gauges(health))
+    gauges.register(Gauges(provider, health))
 
     @place.get("/healthz")
     def alive() -> dict[str, str]:
@@ -49,12 +49,13 @@ def blueprint(provider: Provider, durations: Durations) -> Blueprint:
 class Gauges(Collector):
     """The state of the whole provider, read from the database: every process of the service shows the same."""
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, provider: Provider, health: Health) -> None:
+        self._provider = provider
         self._health = health
 
     def collect(self) -> Iterator[Metric]:
         """See :class:`Collector`. An age that does not exist has no sample."""
-        health, found = self._health, self._health.figures()
+        provider, health, found = self._provider, self._health, self._health.figures()
         yield _family("jobs", "Jobs by phase.", "phase", found.jobs)
         yield _gauge("outbox_waiting", "Messages that wait for UCloud.", found.waiting)
         yield _gauge(
