@@ -78,27 +78,33 @@ def _sentence(record: logging.LogRecord) -> str:
     return one_line(text, LONGEST_CHARACTERS)
 
 
-def write_as(form: str, *loggers: str) -> None:
-    """Lines of loggers that have begun are written in that form from now on.
+def objects() -> OneObject:
+    """Formats for standard error: where systemd's journal receives the lines, it takes the priority before an object off."""
+    return OneObject(priorities="JOURNAL_STREAM" in os.environ)
+
+
+def write_as(form: str) -> None:
+    """Lines of this package are written in that form from now on, if they have begun.
 
     :param form: text or json (``journal.format``)
     """
-    for name in loggers or (PACKAGE,):
-        for handler in logging.getLogger(name).handlers:
-            if form == "json":
-                # Where the journal receives the lines, it takes the priority off; elsewhere a line is nothing but the object.
-                handler.setFormatter(OneObject(priorities="JOURNAL_STREAM" in os.environ))
-            elif isinstance(handler.formatter, OneObject):
-                handler.setFormatter(OneLine(priorities=not sys.stderr.isatty()))
+    for handler in _begun():
+        if form == "json":
+            handler.setFormatter(objects())
+        elif isinstance(handler.formatter, OneObject):
+            handler.setFormatter(OneLine(priorities=not sys.stderr.isatty()))
 
 
 def say(sentence: str) -> None:
-    """Writes a sentence of a daemon for its administrator to standard error: a line of the journal in its form."""
-    for handler in logging.getLogger(PACKAGE).handlers:
-        if isinstance(handler.formatter, OneObject):
-            log.error("%s", sentence)
-            return
-    sys.stderr.write(f"ucloud-slurm: {sentence}\n")
+    """Writes a sentence for the administrator to standard error: an object where the other lines are objects."""
+    if any(isinstance(handler.formatter, OneObject) for handler in _begun()):
+        log.error("%s", sentence)
+    else:
+        sys.stderr.write(f"ucloud-slurm: {sentence}\n")
+
+
+def _begun() -> list[logging.Handler]:
+    return [each for each in logging.getLogger(PACKAGE).handlers if isinstance(each.formatter, OneLine)]
 
 
 def begin(*, verbose: bool = False, journal: bool = True) -> None:

@@ -7,12 +7,11 @@ from gunicorn.glogging import Logger
 from ucloud_slurm.system import journal
 from ucloud_slurm.system.config_file import journal_form
 
-ERRORS = "gunicorn.error"  # the logger of everything but requests, of which there is no log
-
 
 class Log(Logger):  # type: ignore[misc]
     """gunicorn calls ``setup`` at its start, and when it reads its configuration again."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
-        journal.write_as(journal_form(), ERRORS)
+        for handler in self.error_log.handlers if journal_form() == "json" else ():
+            handler.setFormatter(journal.objects())
