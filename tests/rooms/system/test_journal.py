@@ -5,6 +5,7 @@ import json
 import logging
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,6 +66,14 @@ def test_a_line_of_json_has_all_that_is_known_and_nothing_else(written: Written)
     }
     assert second == {"level": "info", "logger": "ucloud_slurm.tests", "message": "the outbox"}
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", time) for time in times)
+
+
+def test_the_reference_has_every_field(written: Written) -> None:
+    journal.write_as("json")
+    with serving(Served("abcdefgh", "Ada#1")):
+        log.info("job %s: is Slurm job %d", "7", 1)
+    text = (Path(__file__).parents[3] / "docs/reference/journal.rst").read_text()
+    assert re.findall(r"^   \* - ``(\w+)``$", text, re.MULTILINE) == list(objects(written())[0])
 
 
 def test_a_line_of_json_holds_no_stack_trace_and_no_value_of_an_error(written: Written) -> None:
