@@ -39,5 +39,6 @@ control_socket_disable = True
 
 # Errors go to standard error, which is the journal. There is no log of requests: their addresses hold tokens.
 errorlog = "-"
+logger_class = "ucloud_slurm.web.server.log.Log"  # in the form that journal.format says
 loglevel = "info"
 accesslog = None

@@ -44,6 +44,7 @@ control_socket_disable = True
 
 # Errors go to standard error, which is the journal; the proxy logs requests.
 errorlog = "-"
+logger_class = "ucloud_slurm.web.server.log.Log"  # in the form that journal.format says
 loglevel = "info"
 accesslog = None
 

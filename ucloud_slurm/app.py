@@ -4,6 +4,7 @@ from flask import Flask, Response, request
 
 from ucloud_slurm.config import Config, read
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.system import request_id
 from ucloud_slurm.users.service import refuse_root
 from ucloud_slurm.web import calls, errors, health, linking, openapi, pages
 from ucloud_slurm.web.live import routes
@@ -30,6 +31,7 @@ def create_app(config: Config | None = None, *, provider: Provider | None = None
     app = Flask("ucloud_slurm", static_folder=None, template_folder="web/templates")
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST_BYTES
     app.json.compact = True  # type: ignore[attr-defined]
+    app.wsgi_app = request_id.identified(app.wsgi_app)  # type: ignore[method-assign,assignment]
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.extensions["ucloud-slurm"] = provider
@@ -48,6 +50,8 @@ def create_app(config: Config | None = None, *, provider: Provider | None = None
 
     @app.after_request
     def finish(response: Response) -> Response:
+        if request.blueprint == calls.BLUEPRINT:
+            durations.call(response.status_code)
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
         # The server would read a body that is left over as the next request of the connection.

@@ -4,13 +4,15 @@ import sys
 
 from ucloud_slurm.app import create_app
 from ucloud_slurm.errors import Misconfigured
-from ucloud_slurm.system.journal import begin
+from ucloud_slurm.system import journal
+from ucloud_slurm.system.config_file import journal_form
 
-begin()
+journal.begin()
+journal.write_as(journal_form())
 try:
     app = create_app()
 except Misconfigured as error:
     for sentence in error.sentences:
-        sys.stderr.write(f"ucloud-slurm: {sentence}\n")
+        journal.say(sentence)
     # gunicorn's APP_LOAD_ERROR: the master ends, instead of starting workers for ever.
     sys.exit(4)

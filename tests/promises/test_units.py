@@ -442,6 +442,7 @@ class Upstream(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("X-Seen", str(self.headers.get_all("X-Real-IP")))
         self.send_header("X-Seen-Start", str(self.headers.get_all("X-Request-Start")))
+        self.send_header("X-Seen-Request", str(self.headers.get_all("X-Request-ID")))
         self.send_header("Content-Length", "2")
         self.end_headers()
         self.wfile.write(b"ok")
@@ -552,6 +553,19 @@ def test_what_a_client_says_of_the_time_of_its_request_does_not_count(proxy: Pro
     connection.close()
     assert found is not None
     assert float(found[1]) >= before - 1, "nginx reads the clock at most once in a turn of its loop"
+
+
+@pytest.mark.parametrize("path", ["example/jobs", "example/link/abc", "jobs.provider.example/websocket", "example/websocket"])
+@pytest.mark.parametrize("own", ["2f1c1b0e-8f2e-4c53-9d86-0a6f2d0e7b11", None, "a b\"c'd-efgh", "x" * 65])
+def test_the_service_is_given_the_id_of_ucloud_or_a_new_one(proxy: Proxy, path: str, own: str | None) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = http.client.HTTPSConnection("127.0.0.1", proxy.port, timeout=30, context=context)
+    headers = {"X-Request-ID": "of-a-stranger"} | ({"Job-Id": own} if own else {})
+    connection.request("GET", f"/ucloud/{path}", headers=headers)
+    seen = connection.getresponse().headers["X-Seen-Request"]
+    connection.close()
+    assert re.fullmatch(r"\['[0-9a-f]{32}'\]", seen) if own is None or len(own) != 36 else seen == f"['{own}']"
 
 
 def flood(proxy: Proxy, path: str, number: int, source: str, pretended: str = "") -> Counter[int]:

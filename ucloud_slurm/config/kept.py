@@ -21,8 +21,9 @@ from typing import Any
 from ucloud_slurm import __version__
 from ucloud_slurm.config.model import Config
 from ucloud_slurm.config.products import PriceUnit
-from ucloud_slurm.config.reader import checked, location, read_text
+from ucloud_slurm.config.reader import checked, read_text
 from ucloud_slurm.config.types import Section, plugin_options
+from ucloud_slurm.system.config_file import location
 
 FOLDER_VARIABLE = "CACHE_DIRECTORY"  # systemd.exec(5)
 DEFAULT_FOLDER = "/var/cache/ucloud-slurm"

@@ -177,6 +177,17 @@ class SessionsSection(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class JournalSection(Section):
+    """What the services write into the journal."""
+
+    format: Literal["text", "json"] = key(
+        default="text",
+        description="text: a sentence in each line; json: an object in each line, with time, level, logger, message, and job, "
+        "request and user where they are known. Restart the services after a change.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config(Section):
     """The whole file."""
 
@@ -194,6 +205,7 @@ class Config(Section):
     accounting: AccountingSection = AccountingSection()
     users: UsersSection = UsersSection()
     sessions: SessionsSection = SessionsSection()
+    journal: JournalSection = JournalSection()
     products: tuple[Product, ...] = key(min_length=1)
     outside: tuple[ExternalJobRule, ...] = ()
 

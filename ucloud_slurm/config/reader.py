@@ -3,7 +3,6 @@
 The file is TOML, named by ``UCLOUD_SLURM_CONFIG``, else ``/etc/ucloud-slurm/config.toml``. Unknown keys are errors.
 """
 
-import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,16 +10,9 @@ from typing import Any, TypeVar
 from ucloud_slurm.config.model import Config
 from ucloud_slurm.config.types import Section
 from ucloud_slurm.errors import Misconfigured
-
-DEFAULT_PATH = Path("/etc/ucloud-slurm/config.toml")
-VARIABLE = "UCLOUD_SLURM_CONFIG"
+from ucloud_slurm.system.config_file import VARIABLE, location
 
 T = TypeVar("T", bound=Section)
-
-
-def location() -> Path:
-    """The path of the configuration file."""
-    return Path(os.environ.get(VARIABLE) or DEFAULT_PATH)
 
 
 def read(path: Path | None = None) -> Config:

@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> NoReturn:
         signal.signal(number, _end)
     journal.begin(journal=not sys.stderr.isatty())
     settings = Settings.read(arguments)
+    journal.write_as(settings.journal)
     try:
         store = Store(Path(settings.database))
     except Misconfigured as error:

@@ -22,6 +22,7 @@ class Settings:
     :ivar config: path of the configuration file, for verbs of ``ucloud-slurm``
     :ivar proxy: URL of the proxy, without credentials
     :ivar proxy_credentials_file: path of the file with its credentials
+    :ivar journal: the form of its lines
     """
 
     url: str
@@ -32,6 +33,7 @@ class Settings:
     config: str
     proxy: str | None = None
     proxy_credentials_file: str | None = None
+    journal: str = "text"
 
     @classmethod
     def read(cls, arguments: Sequence[str]) -> Self:

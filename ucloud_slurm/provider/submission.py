@@ -29,6 +29,7 @@ from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.store.breaker import RUNNER, SLURM, person
 from ucloud_slurm.store.job_rows import NewJob
+from ucloud_slurm.system import request_id
 from ucloud_slurm.system.process import Preparation
 from ucloud_slurm.ucloud.jobs import Job
 from ucloud_slurm.users.impersonation import ImpersonationDeniedError, ImpersonationUnavailableError, RunnerUnavailableError
@@ -75,6 +76,7 @@ def new_job(job: Job, fingerprint: str, user: LocalUser, accepted_at: float, sub
         accepted_at=accepted_at,
         uid=user.uid,
         secret=secrets.token_hex(16),
+        request_id=request_id.current(),
         built=None if submission is None else BuiltJob.of(submission).text,
     )
 

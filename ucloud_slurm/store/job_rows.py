@@ -27,6 +27,7 @@ class NewJob:
     :ivar uid: of that user; None where it has none
     :ivar secret: the nonces of its attempts are made from it (:func:`ucloud_slurm.bridge.naming.nonce`)
     :ivar built: partition, account, size and folder of the batch job, JSON; None while it is not built
+    :ivar request_id: of the create that it came with; None where UCloud has not sent one
     :ivar fingerprint: of its owner and specification (:func:`ucloud_slurm.bridge.naming.fingerprint`)
     :ivar body: the Job as UCloud sent it, JSON
     """
@@ -44,6 +45,7 @@ class NewJob:
     uid: int | None = None
     secret: str | None = None
     built: str | None = None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class JobRow(OpenJob):
     :ivar extension: the last request for more time, to know its repetition
     :ivar confirmed_at: UCloud has said that it has the job
     :ivar clock_before: minutes of the time limit that had passed when UCloud's clock began
+    :ivar request_id: of the create that it came with; None where it came otherwise, or with an earlier release
     """
 
     name: str
@@ -134,6 +137,7 @@ class JobRow(OpenJob):
     extended_at: float | None
     confirmed_at: float | None
     clock_before: int
+    request_id: str | None
 
     @classmethod
     def read(cls, row: Row) -> Self:

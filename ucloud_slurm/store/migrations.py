@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ucloud_slurm.store.migrations_acts import m019_acts
+from ucloud_slurm.store.migrations_acts import m018_requests, m019_acts
 from ucloud_slurm.store.migrations_files import m016_drives
 from ucloud_slurm.store.migrations_initial import m001_first, m002_live, m003_people
 from ucloud_slurm.store.migrations_maintenance import m017_maintenance
@@ -287,6 +287,7 @@ STEPS: "tuple[Callable[[Database], None], ...]" = (
     m015_generation,
     m016_drives,
     m017_maintenance,
+    m018_requests,
     m019_acts,
 )
 

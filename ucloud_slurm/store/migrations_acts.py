@@ -1,9 +1,14 @@
-"""The table of acts. See :mod:`ucloud_slurm.store.migrations`."""
+"""The requests of jobs, and the table of acts. See :mod:`ucloud_slurm.store.migrations`."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
+
+
+def m018_requests(db: "Database") -> None:
+    """With which request of UCloud's a job came."""
+    db.table("jobs").add_column("request_id", str)
 
 
 def m019_acts(db: "Database") -> None:

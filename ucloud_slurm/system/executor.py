@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ucloud_slurm.system.request_id import Served, served, serving
+
 if TYPE_CHECKING:
     from concurrent.futures import Future  # a pass of the worker that submits nothing starts without it
 
@@ -20,6 +22,7 @@ class _Task:
     work: Callable[..., Any]
     prepare: Callable[[], Any] | None
     discard: Callable[[Any], object]
+    request: Served | None  # that has queued it
 
 
 class FairExecutor:
@@ -60,7 +63,7 @@ class FairExecutor:
         """
         from concurrent.futures import Future
 
-        task = _Task(future := Future[T](), work, prepare, discard)
+        task = _Task(future := Future[T](), work, prepare, discard, served())
         with self._changed:
             if self._queued + 1 > self._idle and self._threads < self._max_workers:
                 self._start_thread()
@@ -97,7 +100,8 @@ class FairExecutor:
     def _serve(self) -> None:
         while (found := self._next()) is not None:
             account, task = found
-            _execute(task)
+            with serving(task.request):
+                _execute(task)
             del found, task
             with self._changed:
                 self._taken -= Counter([account])

@@ -23,7 +23,7 @@ else:
     Message, Channel = dict, _socket.socket
 
 LARGEST_BYTES = 16 * 1024 * 1024  # of a message: a script may have 4 MiB, and JSON writes some characters in six
-FORM = 4  # of the requests and answers of the runner and of users' programs: raised when they change
+FORM = 5  # of the requests and answers of the runner and of users' programs: raised when they change
 BACKLOG = 64  # connections that wait with the kernel
 SO_PEERGROUPS = getattr(_socket, "SO_PEERGROUPS", 59)  # Python has no name for it
 MOST_GROUPS = 256  # Python's getsockopt returns 1024 bytes at most

@@ -1,6 +1,12 @@
-"""Log lines for the journal: one record is one line, whatever it contains, and holds no secret."""
+"""Log lines for the journal: one record is one line, whatever it contains, and holds no secret.
 
+A line is text, or a JSON object (``journal.format`` of the configuration). A record whose format begins with ``job %s``
+is about the job with that id of UCloud's.
+"""
+
+import json
 import logging
+import os
 import sys
 import threading
 import time
@@ -8,15 +14,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ucloud_slurm.errors import StorageError, one_line, place
+from ucloud_slurm.system.request_id import served
 
 log = logging.getLogger(__name__)
 
+PACKAGE = "ucloud_slurm"  # the logger of all modules
 LONGEST_CHARACTERS = 1000
+LONGEST_NAME = 100  # characters of a job's id, or of a user
 RARE_SECONDS = 60.0  # between two records about the same
 RARE_SUBJECTS = 1000  # that are remembered
 
 # sd-daemon(3): the prefix is the priority of the line.
 _PRIORITIES = ((logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging.INFO, "<6>"), (0, "<7>"))
+_ABOUT_A_JOB = "job %s"
 
 
 class OneLine(logging.Formatter):
@@ -24,16 +34,77 @@ class OneLine(logging.Formatter):
 
     def __init__(self, *, priorities: bool) -> None:
         super().__init__("%(message)s")
-        self._priorities = priorities
+        self.priorities = priorities
 
     def format(self, record: logging.LogRecord) -> str:
-        text = record.getMessage()
-        if record.exc_info and record.exc_info[0] is not None:
-            text += f" ({record.exc_info[0].__name__})"
-        line = one_line(text, LONGEST_CHARACTERS)
-        if not self._priorities:
+        line = self.line(record)
+        if not self.priorities:
             return line
         return next(prefix for level, prefix in _PRIORITIES if record.levelno >= level) + line
+
+    def line(self, record: logging.LogRecord) -> str:
+        """The line, without its priority; what is written for a request ends with the request's id."""
+        request = served()
+        return _sentence(record) + (f" [{request.id}]" if request else "")
+
+
+class OneObject(OneLine):
+    """Formats a record as a JSON object in one line. Fields that are not known are left out."""
+
+    def line(self, record: logging.LogRecord) -> str:
+        request = served()
+        fields = {
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": _sentence(record),
+            "job": _job(record),
+            "request": request and request.id,
+            "user": one_line(request.user, LONGEST_NAME) if request and request.user else None,
+        }
+        return json.dumps({name: value for name, value in fields.items() if value is not None})
+
+
+def _job(record: logging.LogRecord) -> str | None:
+    if isinstance(record.msg, str) and record.msg.startswith(_ABOUT_A_JOB) and isinstance(record.args, tuple):
+        return one_line(str(record.args[0]), LONGEST_NAME)
+    return None
+
+
+def _sentence(record: logging.LogRecord) -> str:
+    text = record.getMessage()
+    if record.exc_info and record.exc_info[0] is not None:
+        text += f" ({record.exc_info[0].__name__})"
+    return one_line(text, LONGEST_CHARACTERS)
+
+
+def objects() -> OneObject:
+    """Formats for standard error: where systemd's journal receives the lines, it takes the priority before an object off."""
+    return OneObject(priorities="JOURNAL_STREAM" in os.environ)
+
+
+def write_as(form: str) -> None:
+    """Lines of this package are written in that form from now on, if they have begun.
+
+    :param form: text or json (``journal.format``)
+    """
+    for handler in _begun():
+        if form == "json":
+            handler.setFormatter(objects())
+        elif isinstance(handler.formatter, OneObject):
+            handler.setFormatter(OneLine(priorities=not sys.stderr.isatty()))
+
+
+def say(sentence: str) -> None:
+    """Writes a sentence for the administrator to standard error: an object where the other lines are objects."""
+    if any(isinstance(handler.formatter, OneObject) for handler in _begun()):
+        log.error("%s", sentence)
+    else:
+        sys.stderr.write(f"ucloud-slurm: {sentence}\n")
+
+
+def _begun() -> list[logging.Handler]:
+    return [each for each in logging.getLogger(PACKAGE).handlers if isinstance(each.formatter, OneLine)]
 
 
 def begin(*, verbose: bool = False, journal: bool = True) -> None:
@@ -43,7 +114,7 @@ def begin(*, verbose: bool = False, journal: bool = True) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine(priorities=journal))
-    logger = logging.getLogger("ucloud_slurm")
+    logger = logging.getLogger(PACKAGE)
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)

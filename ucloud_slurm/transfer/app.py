@@ -1,11 +1,12 @@
 """The WSGI application of the file unit: four routes, and their errors as sentences."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ucloud_slurm.bridge.drives import TRANSFER_PATH
 from ucloud_slurm.errors import NotFound, NotNow, Problem, Refused, one_line, place
+from ucloud_slurm.system.request_id import identified
 from ucloud_slurm.transfer.chunked import preflight, upload
 from ucloud_slurm.transfer.download import download
 from ucloud_slurm.transfer.exchange import ClientGoneError, Exchange, Origins, StartResponse
@@ -40,10 +41,14 @@ class Application:
             ("OPTIONS", f"{base}/upload"): lambda _unit, exchange: preflight(exchange),
             ("GET", f"{base}/folder"): folder_socket,
         }
+        self._identified = identified(self._serve)
         self._paths = {path for _, path in self._routes}
 
-    def __call__(self, environ: Mapping[str, Any], start_response: StartResponse) -> list[bytes]:
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answers one request (PEP 3333)."""
+        return self._identified(environ, start_response)
+
+    def _serve(self, environ: Mapping[str, Any], start_response: StartResponse) -> list[bytes]:
         exchange = Exchange(environ, start_response, self._origins)
         try:
             return self._route(exchange)(self._unit, exchange)

@@ -5,7 +5,8 @@ import sys
 from ucloud_slurm.config import read
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.system.journal import begin
+from ucloud_slurm.system import journal
+from ucloud_slurm.system.config_file import journal_form
 from ucloud_slurm.system.limits import raise_open_files
 from ucloud_slurm.transfer.app import Application
 from ucloud_slurm.transfer.tasks import TaskRunner
@@ -28,11 +29,12 @@ def create_app() -> Application:
     return Application(unit, tasks)
 
 
-begin()
+journal.begin()
+journal.write_as(journal_form())
 try:
     app = create_app()
 except Misconfigured as error:
     for sentence in error.sentences:
-        sys.stderr.write(f"ucloud-slurm: {sentence}\n")
+        journal.say(sentence)
     # gunicorn's APP_LOAD_ERROR: the master ends, instead of starting workers for ever.
     sys.exit(4)

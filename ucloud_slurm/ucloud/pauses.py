@@ -99,6 +99,10 @@ class Pauses:
         if self._kept(REFUSAL)["until"]:
             self._keep(REFUSAL, json.loads(NO_PAUSE))
 
+    def refuses_token(self) -> bool:
+        """Whether UCloud has refused the refresh token, and has accepted none since then."""
+        return bool(self._kept(REFUSAL)["until"])
+
     def _wait(self, kept: dict[str, Any], longest: float, sentence: str) -> None:
         left = kept["until"] - self._now()
         if 0 < left <= longest:  # a clock that was set back must not make it longer

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ucloud_slurm.errors import Forbidden, NotNow, StorageFullError, one_line
-from ucloud_slurm.system import ipc
+from ucloud_slurm.system import ipc, request_id
 from ucloud_slurm.system.files import NotARegularFileError, checked_file
 from ucloud_slurm.system.lean import boot_clock
 from ucloud_slurm.system.process import Preparation, Started
@@ -243,6 +243,8 @@ class RunnerClient:
         :raises RunnerUnavailableError: nothing was done
         """
         message = {"form": ipc.FORM, "user": self._user, "verb": verb, "deadline": boot_clock() + within, **arguments}
+        if (request := request_id.current()) is not None:
+            message["request"] = request
         channel = connect(self._runner)
         try:
             ipc.send(channel, message, [] if theirs is None else [theirs.fileno()], within=sends)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ucloud_slurm.errors import Misconfigured, one_line
-from ucloud_slurm.system import ipc
+from ucloud_slurm.system import ipc, request_id
 from ucloud_slurm.system.accounts import read_rule
 from ucloud_slurm.system.bulkhead import admits
 from ucloud_slurm.system.ipc import ConnectionLostError, Message
@@ -108,8 +108,10 @@ class Runner:
                     log.warning("the runner refused a request of the account with uid %d", caller)
                     return
                 message, given = ipc.receive(connection, ipc.LARGEST_BYTES, within=CALLER_SECONDS, descriptors=1)
+                request = request_id.well_formed(message.pop("request", None))
                 try:
-                    answer = self._answer(message, given, connection)
+                    with request_id.serving(request_id.Served(request) if request else None):
+                        answer = self._answer(message, given, connection)
                 finally:
                     ipc.close(given)
                 ipc.send(connection, answer, within=CALLER_SECONDS)

@@ -8,6 +8,7 @@ from ucloud_slurm.errors import Refused
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.breaker import SLURM, UCLOUD
 from ucloud_slurm.store.maintenance import covering
+from ucloud_slurm.system import request_id
 from ucloud_slurm.ucloud.jobs import AclUpdate, Bulk, ExtendItem, Job, JobItem, Principal, SessionItem, UserName, Welcome
 from ucloud_slurm.ucloud.products import ProductReference
 from ucloud_slurm.ucloud.responses import (
@@ -35,6 +36,7 @@ from ucloud_slurm.web.sessions import open_session
 
 ANSWER_SECONDS = 0.7  # after the deadline of a call, for what it writes before its answer
 OVERDUE_SECONDS = 0.2  # after that, another thread answers in place of one that does not
+BLUEPRINT = "calls"
 CREATE = "calls.POST jobs"  # the endpoint in Flask's url_map
 # Those of calls that UCloud makes when it shows somebody a form, the machines or a session.
 SHOWN = frozenset(
@@ -57,8 +59,10 @@ def declare(provider: Provider) -> CallRegistry:
 
     def authenticate() -> None:
         provider.tokens.verify(request.headers.get("Authorization"), provider.now())
+        user = acting_user(provider)
+        request_id.name_user(user)
         if request.endpoint in SHOWN:
-            greeter.greet(acting_user(provider))
+            greeter.greet(user)
 
     within = provider.config.jobs.submit_within + ANSWER_SECONDS
     calls = CallRegistry(f"/ucloud/{provider.config.provider.id}", authenticate, within)

@@ -10,6 +10,9 @@ from prometheus_client.registry import Collector
 from ucloud_slurm.provider.audit import NO_ACCOUNT, AuditKind
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.health import Health
+from ucloud_slurm.store.caches import MemoryInStore
+from ucloud_slurm.store.generation import Generation
+from ucloud_slurm.ucloud.pauses import Pauses
 from ucloud_slurm.web.metrics import Durations
 
 
@@ -20,7 +23,7 @@ def blueprint(provider: Provider, durations: Durations) -> Blueprint:
         Health(provider.config, provider.store, provider.now),
         CollectorRegistry(),
     )
-    gauges.register(Gauges(health))
+    gauges.register(Gauges(provider, health))
 
     @place.get("/healthz")
     def alive() -> dict[str, str]:
@@ -46,12 +49,13 @@ def blueprint(provider: Provider, durations: Durations) -> Blueprint:
 class Gauges(Collector):
     """The state of the whole provider, read from the database: every process of the service shows the same."""
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, provider: Provider, health: Health) -> None:
+        self._provider = provider
         self._health = health
 
     def collect(self) -> Iterator[Metric]:
         """See :class:`Collector`. An age that does not exist has no sample."""
-        health, found = self._health, self._health.figures()
+        provider, health, found = self._provider, self._health, self._health.figures()
         yield _family("jobs", "Jobs by phase.", "phase", found.jobs)
         yield _gauge("outbox_waiting", "Messages that wait for UCloud.", found.waiting)
         yield _gauge(
@@ -59,6 +63,7 @@ class Gauges(Collector):
             "Age of the oldest message that waits for UCloud; 0 while none waits.",
             found.oldest_age or 0.0,
         )
+        yield _gauge("outbox_parked", "Messages that UCloud has refused for good.", provider.outbox.parked())
         yield _gauge(
             "last_pass_age_seconds",
             "Time since the last pass of the worker ended; missing before the first one.",
@@ -69,11 +74,21 @@ class Gauges(Collector):
             "Time since the last verified backup of the database was made; missing before the first one.",
             found.backup_age,
         )
-        bytes_ = {"database": found.database_bytes, "log": found.log_bytes, "free": found.free_bytes}
-        yield _family("database_bytes", "Of the database, of its write-ahead log, and free on its disk.", "what", bytes_)
+        bytes_ = {
+            "database": found.database_bytes,
+            "log": found.log_bytes,
+            "free": found.free_bytes,
+            "minimum_free": provider.config.database.minimum_free,
+        }
+        meaning = "Of the database, of its write-ahead log, free on its disk, and with less of which no job is accepted."
+        yield _family("database_bytes", meaning, "what", bytes_)
+        behind = "Whether UCloud knows more than the database, so that nothing is reported (1), or not (0)."
+        yield _gauge("database_behind", behind, Generation(provider.store).is_behind())
         yield _gauge("users_waiting", "Users whose own program does not answer, so that their jobs wait.", found.silent_users)
         audit = dict.fromkeys((*AuditKind, NO_ACCOUNT), 0) | dict(found.audit)
         yield _family("audit_findings", "What the last audit found that is not explained.", "kind", audit)
+        refused = Pauses(MemoryInStore(provider.store), provider.now).refuses_token()
+        yield _gauge("refresh_token_refused", "Whether UCloud has refused the refresh token (1) or not (0).", refused)
         answers = {part: health.why_failing(part) is None for part in health.parts}
         yield _family("answers", "Whether a part answers (1) or not (0).", "part", answers)
 

@@ -1,4 +1,4 @@
-"""Durations that the service measures, for ``/metrics`` (Prometheus): create, calls to Slurm, calls to UCloud.
+"""What the service counts and measures, for ``/metrics`` (Prometheus): UCloud's calls, create, calls to Slurm and UCloud.
 
 Where ``PROMETHEUS_MULTIPROC_DIR`` is set, the processes of the service keep their histograms in files of that directory
 and each of them shows the sum (prometheus_client: multiprocess mode). Elsewhere a process shows its own.
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from ucloud_slurm.errors import Misconfigured
@@ -27,6 +27,8 @@ BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10)
 SLURM_QUESTIONS = ("accounts", "is_operator", "job", "load", "nodes", "partitions", "some")
 SLURM_CHANGES = ("cancel", "resume", "set_time_limit", "submit", "suspend")
 UCLOUD_CALLS = ("job", "product")
+OUTCOMES = ("answered", "refused", "unauthenticated", "failed")  # of UCloud's calls
+UNAUTHENTICATED = 401
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -45,6 +47,13 @@ def timed(call: F, histogram: Histogram) -> F:
             histogram.observe(time.perf_counter() - begin)
 
     return cast("F", measured)
+
+
+def outcome_of(status: int) -> str:
+    """Which of :data:`OUTCOMES` an HTTP status is."""
+    if status == UNAUTHENTICATED:
+        return "unauthenticated"
+    return "answered" if status < 400 else "refused" if status < 500 else "failed"
 
 
 class TimedCalls:
@@ -97,6 +106,13 @@ class Durations:
         )
         self._slurm = self._by_call("slurm", "Duration of the service's calls to Slurm.", (*SLURM_QUESTIONS, *SLURM_CHANGES))
         self._ucloud = self._by_call("ucloud", "Duration of the service's calls to UCloud.", UCLOUD_CALLS)
+        calls = Counter(
+            "ucloud_slurm_calls",
+            "UCloud's calls: answered (2xx), refused (4xx), without a valid token (401), or failed (5xx).",
+            ["outcome"],
+            registry=self._registry,
+        )
+        self._calls = {each: calls.labels(each) for each in OUTCOMES}
         self._websockets = Gauge(
             "ucloud_slurm_websockets",
             "Open WebSockets: of strangers, whose token or session is not known yet, and of those who are known.",
@@ -114,6 +130,10 @@ class Durations:
         """Records how many WebSockets this process holds."""
         self._websockets.labels("stranger").set(strangers)
         self._websockets.labels("known").set(known)
+
+    def call(self, status: int) -> None:
+        """Counts a call of UCloud's by the HTTP status of its answer."""
+        self._calls[outcome_of(status)].inc()
 
     def _by_call(self, part: str, meaning: str, calls: tuple[str, ...]) -> dict[str, Histogram]:
         name = f"ucloud_slurm_{part}_call_duration_seconds"

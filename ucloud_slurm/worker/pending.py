@@ -20,6 +20,7 @@ from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.maintenance import covering
 from ucloud_slurm.system.executor import round_robin
 from ucloud_slurm.system.journal import isolate_errors
+from ucloud_slurm.system.request_id import Served, serving
 from ucloud_slurm.ucloud.reports import JobUpdate
 from ucloud_slurm.users.mapping import IdentityUnavailableError
 
@@ -49,7 +50,7 @@ def submit_pending(provider: Provider, lookup: Lookup, rows: Iterable[JobRow]) -
             remaining[user] -= 1
             if remaining[user] < 0:
                 continue  # a job that must wait is not built
-        with isolate_errors(row.id, "submitting it"):
+        with serving(_create(row)), isolate_errors(row.id, "submitting it"):
             submission = _build_pending(provider, lookup, row)
             if submission is not None:
                 work = partial(_submit_pending, provider, row, submission)
@@ -73,7 +74,7 @@ def _to_submit(provider: Provider, rows: Iterable[JobRow]) -> Iterator[JobRow]:
 
 
 def _submit_pending(provider: Provider, row: JobRow, submission: Submission) -> None:
-    with isolate_errors(row.id, "submitting it"):
+    with serving(_create(row)), isolate_errors(row.id, "submitting it"):
         try:
             submit_accepted(provider, row.id, row.secret, submission)
         except FolderError as error:
@@ -85,6 +86,11 @@ def _record_waiting(provider: Provider, row: JobRow, kind: str, status: str) -> 
     """UCloud hears why a job waits, unless it knows."""
     if row.waits_for != kind:
         provider.observations.record_waiting(row.id, kind, row.reasons, JobUpdate(None, status), provider.now())
+
+
+def _create(row: JobRow) -> Served | None:
+    """The create that the job came with."""
+    return None if row.request_id is None else Served(row.request_id, row.owner)
 
 
 def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submission | None:

@@ -280,4 +280,4 @@ def test_messages_are_json(site: Site) -> None:
             lean.from_json(text)
     with pytest.raises(TypeError):
         lean.to_json({"a": object()})
-    assert ipc.FORM == 4
+    assert ipc.FORM == 5

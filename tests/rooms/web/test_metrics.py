@@ -20,7 +20,9 @@ from tests.sandbox.site import PRODUCTS, free_port, toml
 from tests.support.factories import job_data
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.scheduler import Scheduler
+from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.ucloud.core import Core
+from ucloud_slurm.ucloud.pauses import LONGEST_REFUSAL_SECONDS
 from ucloud_slurm.web.metrics import SLURM_CHANGES, SLURM_QUESTIONS, UCLOUD_CALLS, VARIABLE, Durations
 
 ROOT = Path(__file__).parents[3]
@@ -91,6 +93,57 @@ def test_the_ages_of_the_oldest_message_and_of_the_last_pass_are_shown(world: Wo
     world.work(300)
     found = metrics(world.url)
     assert (found["ucloud_slurm_outbox_oldest_age_seconds"], found["ucloud_slurm_last_pass_age_seconds"]) == (0, 0)
+
+
+def test_a_message_that_is_refused_for_good_is_shown_until_it_is_accepted(world: World) -> None:
+    job_id = world.submit()
+    world.model.begin_run(world.slurm(job_id))
+    world.core.lose(job_id)
+    world.work(1)
+    found = metrics(world.url)
+    assert (found["ucloud_slurm_outbox_parked"], found["ucloud_slurm_outbox_waiting"]) == (1, 0)
+    world.provider.outbox.retry()
+    found = metrics(world.url)
+    assert (found["ucloud_slurm_outbox_parked"], found["ucloud_slurm_outbox_waiting"]) == (0, 1)
+
+
+def test_a_refresh_token_that_ucloud_refuses_is_shown_until_it_accepts_one(world: World) -> None:
+    world.work(1)
+    world.core.tokens.revoke_access()
+    path = world.provider.config.ucloud.refresh_token_file
+    right = path.read_text()
+    path.write_text("a-wrong-one")
+    world.model.begin_run(world.slurm(world.submit()))
+    world.work(60)
+    assert metrics(world.url)["ucloud_slurm_refresh_token_refused"] == 1
+    world.work(LONGEST_REFUSAL_SECONDS + 1)
+    assert metrics(world.url)["ucloud_slurm_refresh_token_refused"] == 1, "it has refused it once more"
+    path.write_text(right)
+    world.work(5)
+    assert metrics(world.url)["ucloud_slurm_refresh_token_refused"] == 0
+
+
+def test_calls_of_ucloud_are_counted_by_what_became_of_them(world: World) -> None:
+    world.submit()
+    prefix = "/ucloud/example/jobs"
+    assert world.core.call("POST", prefix, {"items": [job_data("2") | {"specification": None}]})[0] == 400
+    assert requests.post(f"{world.url}{prefix}", "{}", timeout=10).status_code == 401
+    assert requests.get(f"{world.url}/ucloud/another/jobs", timeout=10).status_code == 404, "no call of UCloud's"
+    world.provider.store.change("drop table jobs")
+    assert world.core.call("POST", prefix, {"items": [job_data("3")]})[0] == 500
+    found = metrics(world.url)
+    assert {name.split()[1]: number for name, number in found.items() if name.startswith("ucloud_slurm_calls_total")} == {
+        "answered": 1,
+        "refused": 1,
+        "unauthenticated": 1,
+        "failed": 1,
+    }
+
+
+def test_a_database_that_is_behind_is_shown(world: World) -> None:
+    assert metrics(world.url)["ucloud_slurm_database_behind"] == 0
+    Generation(world.provider.store).mark_restored(world.clock())
+    assert metrics(world.url)["ucloud_slurm_database_behind"] == 1
 
 
 def test_a_change_counts_that_is_made_by_what_was_loaded_before(world: World) -> None:
@@ -174,7 +227,7 @@ def test_every_process_shows_what_all_of_them_measured_since_the_start(core: Sim
             creates += 8
         assert {metrics(url)[CREATES] for _ in range(20)} == {creates}
         os.kill(min(seen), signal.SIGTERM)
-        wait_until("another process", lambda: len(list((tmp_path / "metrics").iterdir())) == 3, seconds=30)
+        wait_until("another process", lambda: len(list((tmp_path / "metrics").glob("histogram_*"))) == 3, seconds=30)
         assert metrics(url)[CREATES] == creates, "what a process has measured stays when it ends"
     with gunicorn(tmp_path, port):
         assert metrics(url)[CREATES] == 0

@@ -20,6 +20,7 @@ from ucloud_slurm.provider.context import Lazy, Provider
 from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.store.sessions import Access
 from ucloud_slurm.system.bulkhead import Bulkhead
+from ucloud_slurm.system.request_id import served, serving
 from ucloud_slurm.web.live.admission import Limits
 from ucloud_slurm.web.live.entrance import Entrance
 from ucloud_slurm.web.live.inotify import InotifyWatcher
@@ -88,8 +89,14 @@ class Hub:
         self._heartbeat_at = 0.0
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Runs a coroutine in the loop, which is started if need be. It keeps nothing of the request that starts it."""
-        self.begin().call_soon_threadsafe(lambda: self.spawn(work()), context=Context())
+        """Runs a coroutine in the loop, which is started if need be. Of the request it keeps the id and the user only."""
+        request = served()
+
+        def spawn() -> None:
+            with serving(request):
+                self.spawn(work())
+
+        self.begin().call_soon_threadsafe(spawn, context=Context())
 
     def begin(self) -> asyncio.AbstractEventLoop:
         """The loop, which is started if need be.

@@ -16,6 +16,7 @@ from wsproto.utilities import generate_accept_token
 
 from ucloud_slurm.errors import Forbidden, Refused, TooMany
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.system.request_id import name_user
 from ucloud_slurm.web import errors
 from ucloud_slurm.web.live.admission import common_address
 from ucloud_slurm.web.live.entrance import FULL, Visit
@@ -55,6 +56,7 @@ def blueprint(hub: Hub) -> Blueprint:
         known = provider.era.bearer_in_handshake and "Authorization" in request.headers
         if known:
             username = provider.era.hinted(request.args.get("usernameHint")) or username
+            name_user(username)
             visit = hub.entrance().admit_known(username)
         else:
             visit = hub.entrance().admit(_address(server_socket, request.headers.get("X-Real-IP")))
