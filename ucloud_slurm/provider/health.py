@@ -19,7 +19,7 @@ from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.filelock import LISTENER, WORKER, is_locked, last_released
-from ucloud_slurm.ucloud.eras import ERAS
+from ucloud_slurm.ucloud.eras import Era
 from ucloud_slurm.users.impersonation import RunnerUnavailableError, connect
 
 LATE_SECONDS = 600.0  # after the end of the last pass: 40 times the 15 s of the timer, twice what systemd gives a pass
@@ -57,7 +57,7 @@ class Figures:
 class Health:
     """The health of a provider. Every method reads it anew."""
 
-    def __init__(self, config: Config, store: Store, now: Callable[[], float]) -> None:
+    def __init__(self, config: Config, era: Era, store: Store, now: Callable[[], float]) -> None:
         """Reads nothing yet.
 
         :param now: the time in seconds since the epoch
@@ -66,7 +66,7 @@ class Health:
         self._store = store
         self._now = now
         self.breaker = CircuitBreaker(store)
-        self.parts = parts(config)
+        self.parts = parts(config, era)
 
     def why_failing(self, part: str) -> str | None:
         """Why a part fails, in one clause; None while it does not."""
@@ -114,11 +114,10 @@ class Health:
         return {} if kept is None else {kind: count for kind, count in json.loads(kept).items() if kind != "until"}
 
 
-def parts(config: Config) -> tuple[str, ...]:
+def parts(config: Config, era: Era) -> tuple[str, ...]:
     """The parts that this provider has."""
     others = config.users.mapping != "service"  # whose jobs the runner submits
-    has_channel = ERAS[config.ucloud.era].has_channel
-    return (WORKER, SLURM, UCLOUD, *([CHANNEL] if has_channel else []), *([RUNNER] if others else []))
+    return (WORKER, SLURM, UCLOUD, *([CHANNEL] if era.has_channel else []), *([RUNNER] if others else []))
 
 
 def late(ended: float | None, now: float) -> str | None:

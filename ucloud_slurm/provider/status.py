@@ -87,7 +87,7 @@ def read_status(config: Config, now: float, proc: Path = PROC) -> Status:
     conditions, figures = list(_units(config, now, proc)), None
     try:
         with closing(ReadOnlyStore(config.database.path, config.database.backup_folder)) as store:
-            health = Health(config, store, lambda: now)
+            health = Health(config, ERAS[config.ucloud.era], store, lambda: now)
             figures = health.figures()
             conditions += [*_parts(health), *_database(config, health, figures), *_figures(config, store, figures, now)]
     except Misconfigured as error:

@@ -20,7 +20,7 @@ def blueprint(provider: Provider, durations: Durations) -> Blueprint:
     """``/healthz``, ``/readyz`` and ``/metrics``."""
     place, health, gauges = (
         Blueprint("health", __name__),
-        Health(provider.config, provider.store, provider.now),
+        Health(provider.config, provider.era, provider.store, provider.now),
         CollectorRegistry(),
     )
     gauges.register(Gauges(provider, health))
