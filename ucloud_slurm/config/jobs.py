@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ucloud_slurm.config.types import Duration, OptionName, PlainPath, RootPath, Section, SlurmWord, SrunOption, key
+from ucloud_slurm.config.types import Duration, OptionName, PlainPath, RootPath, Section, SlurmWord, SrunOption, SshCommand, key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,12 @@ class JobsSection(Section):
         example="/opt/lmod/init/bash",
         description="File that defines the shell function module on the compute nodes; left out: the usual files of "
         "Lmod and Environment Modules are tried.",
+    )
+    ssh: SshCommand | None = key(
+        default=None,
+        example="ssh {user}@login.example.org",
+        description="The command with which the owner of a running job logs in to the cluster; today's UCloud shows it in a "
+        "box of the job's page. {user} is the Unix user of the job. Left out: no box.",
     )
 
 

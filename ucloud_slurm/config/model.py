@@ -233,6 +233,8 @@ class Config(Section):
             raise ValueError('users.script is missing: mapping = "script" asks a program')
         if self.users.script is not None and not self.users.script.is_absolute():
             raise ValueError(f"users.script: {self.users.script} should begin with /")
+        if self.users.mapping == "service" and "{user}" in (self.jobs.ssh or ""):
+            raise ValueError('jobs.ssh: with mapping = "service" {user} is one account for all; leave it out of the command')
 
     def product(self, category: str, name: str) -> Product | None:
         """The configured product of that name and category, or None."""
