@@ -70,6 +70,7 @@ def run_checks(path: Path | None, show: Callable[[str], None] = lambda _text: No
         ("slurm", lambda: slurm(config, budget)),
         ("software", lambda: software(config)),
         ("sessions", lambda: _sessions(config)),
+        ("branding", lambda: _branding(config)),
         ("ucloud", lambda: _ucloud(config)),
         ("channel", lambda: _channel(config)),
         ("drives", lambda: drives(config, budget)),
@@ -143,6 +144,16 @@ def _sessions(config: Config) -> list[Line]:
             )
         ]
     return [("ok", f"web pages of applications at {url}")]
+
+
+def _branding(config: Config) -> Iterator[Line]:
+    branding = config.branding
+    if branding.title is None:
+        return
+    logo = branding.picture()
+    yield "ok", f"UCloud shows {branding.title}, {'without a logo' if logo is None else f'with a logo ({logo.type})'}"
+    if not ERAS[config.ucloud.era].has_branding:
+        yield "warning", f"UCloud of {config.ucloud.era} does not ask for it (ucloud.era)"
 
 
 def _channel(config: Config) -> list[Line]:

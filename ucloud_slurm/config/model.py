@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from ucloud_slurm.config.branding import BrandingSection
 from ucloud_slurm.config.database import DatabaseSection
 from ucloud_slurm.config.drives import DriveRule, TransfersSection, check_drives
 from ucloud_slurm.config.jobs import (
@@ -192,6 +193,7 @@ class Config(Section):
     """The whole file."""
 
     provider: ProviderSection
+    branding: BrandingSection = BrandingSection()
     ucloud: UCloudSection
     database: DatabaseSection = DatabaseSection()
     slurm: SlurmSection = SlurmSection()

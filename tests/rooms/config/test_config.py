@@ -45,6 +45,8 @@ def test_the_smallest_file_has_the_defaults_of_the_design() -> None:
         ("ucloud.url", "ftp://cloud.example.org", "ucloud.url"),
         ("ucloud.url", "https://me:secret@cloud.example.org", "password"),
         ("ucloud.era", "1999", "ucloud.era: should be"),
+        ("branding.url", "https://example.org", "branding: title is needed with url"),
+        ("branding.title", "a\nb", "branding.title"),
         ("jobs.grace", "30", 'such as "30s"'),
         ("jobs.grace", 30, 'such as "30s"'),
         ("jobs.grace", "-5s", "jobs.grace"),
