@@ -137,6 +137,12 @@ class ApplicationsSection(Section):
         description="Environment modules of software that applications load by name and version, under its name or "
         "name/version. Software that is not listed has one module, name/version.",
     )
+    versions: Literal["exact", "newer", "older", "any"] = key(
+        default="exact",
+        description="Which version may take the place of one that is not listed in load, where other versions of the "
+        "software are: exact, only a more precise one, such as 1.2.93 for 1.2; newer or older, the newest one that is "
+        "newer or older; any, the newest of all. A template may choose otherwise for itself.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

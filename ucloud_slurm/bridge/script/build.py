@@ -12,8 +12,9 @@ from ucloud_slurm.bridge.script.inputs import input_files
 from ucloud_slurm.bridge.script.invocation import arguments, environment, parameter_texts, refuse_unprintable
 from ucloud_slurm.bridge.script.launch import ProgramLaunch, warning_signal
 from ucloud_slurm.bridge.script.resources import Layout, Plan, layout
+from ucloud_slurm.bridge.script.software import Software
 from ucloud_slurm.bridge.script.text import ScriptParts, script_text
-from ucloud_slurm.bridge.template.inputs import chosen_modules, loaded_modules, other_elements, render_request, ucloud_facts
+from ucloud_slurm.bridge.template.inputs import chosen_modules, other_elements, render_request, ucloud_facts
 from ucloud_slurm.bridge.template.messages import Render, Request
 from ucloud_slurm.config import ApplicationsSection, ContainersSection, FilesRoot, Product
 from ucloud_slurm.errors import Refused, one_line
@@ -69,12 +70,12 @@ def batch_job(
     file_paths = {file.parameter: file.path for file in files if file.parameter is not None}
     texts = parameter_texts(invocation, job.specification.parameters, file_paths, own_words=own_words)
     if invocation.template is None:
-        program = _command(invocation, job, texts, plan)
+        program = _command(invocation, texts, plan)
     else:
         request = render_request(
             job, application, product, plan, file_paths, applications, listens=listens, in_container=image is not None
         )
-        program = _script(application, job, texts, plan, request, render, applications)
+        program = _script(application, texts, plan, request, render, applications)
     unnamed = len({"nodes", "ntasks-per-node"}.intersection(product.omit))
     if unnamed and program.layout.tasks > 1:
         raise Refused(f"The application asks for several tasks on a node, and jobs on {product.id} have one (products.omit).")
@@ -95,11 +96,11 @@ def batch_job(
     if listens:
         facts["UCLOUD_BASE_PATH"] = naming.base_path(sessions_url, job.id, 0)
     loads = [(software.name, software.version) for software in tool.load_instructions.applications]
-    modules = dict.fromkeys((*loaded_modules(loads, applications), *program.modules))
+    modules = Software.of(applications).modules([*loads, *program.loaded], program.policies)
     script = script_text(
         ScriptParts(
             facts=facts,
-            modules=[*tool.required_modules, *modules],
+            modules=[*tool.required_modules, *dict.fromkeys((*modules, *chosen_modules(job)))],
             modules_init=modules_init,
             prologue=product.prologue,
             inputs=files,
@@ -127,7 +128,8 @@ class _ApplicationRun:
     :ivar variables: environment variables that it sets
     :ivar command: its program and arguments; empty for a script
     :ivar body: its script, in bash
-    :ivar modules: environment modules that it loads besides those of its tool
+    :ivar loaded: name and version of software that it loads besides that of its tool
+    :ivar policies: which versions may be taken; see :meth:`.software.Software.modules`
     :ivar facts: further variables that describe the job
     """
 
@@ -135,20 +137,20 @@ class _ApplicationRun:
     command: Sequence[str]
     body: str | None
     layout: Layout
-    modules: Sequence[str]
+    loaded: Sequence[tuple[str, str]]
+    policies: Mapping[str, str]
     facts: Mapping[str, str]
 
 
-def _command(invocation: Invocation, job: Job, texts: Mapping[str, str], plan: Plan) -> _ApplicationRun:
+def _command(invocation: Invocation, texts: Mapping[str, str], plan: Plan) -> _ApplicationRun:
     """An application that is a program with arguments."""
     refuse_unprintable(invocation, texts)
     variables, command = environment(invocation, texts), arguments(invocation, texts)
-    return _ApplicationRun(variables, command, None, Layout(1, plan.cpus, ()), chosen_modules(job), {})
+    return _ApplicationRun(variables, command, None, Layout(1, plan.cpus, ()), (), {}, {})
 
 
 def _script(
     application: Application,
-    job: Job,
     texts: Mapping[str, str],
     plan: Plan,
     request: Request,
@@ -165,7 +167,8 @@ def _script(
             command=(),
             body=rendered.script,
             layout=layout({**others.sbatch, **rendered.sbatch}, settings.sbatch_options, plan),
-            modules=[*loaded_modules(rendered.loaded, settings), *chosen_modules(job)],
+            loaded=rendered.loaded,
+            policies=rendered.policies,
             facts=ucloud_facts(request.ucloud),
         )
     except Refused as refusal:

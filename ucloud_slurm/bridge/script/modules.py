@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ucloud_slurm.bridge.script.bash import sourced, stop
 from ucloud_slurm.errors import Refused, one_line
@@ -16,15 +16,6 @@ USUAL_INIT_FILES = (
 )
 
 _MODULE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:=~/-]{0,254}")
-
-
-def of_application(name: str, version: str, load: Mapping[str, Sequence[str]]) -> Sequence[str]:
-    """The modules of software that applications load by name and version.
-
-    :param load: ``applications.load``
-    """
-    exact = f"{name}/{version}"
-    return load.get(exact, load.get(name, (exact,)))
 
 
 def check_names(what: str, names: Sequence[str]) -> None:

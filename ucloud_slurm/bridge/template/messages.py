@@ -39,12 +39,14 @@ class Rendered:
     :ivar environment: values of environment variables
     :ivar sbatch: sbatch options with their values, which may be empty
     :ivar loaded: name and version of the software that the template loads
+    :ivar policies: name of software -> word of versionResolver(); the empty name: all other software
     """
 
     script: str
     environment: Mapping[str, str]
     sbatch: Mapping[str, str]
     loaded: tuple[tuple[str, str], ...]
+    policies: Mapping[str, str] = field(default_factory=dict)
 
 
 Render = Callable[[Request], Rendered]

@@ -18,7 +18,6 @@ _NOT_OFFERED = {
     "script": "script() runs programs of the provider",
     "dynamicInterface": "dynamicInterface() announces further pages of the job",
     "setInterfaceName": "setInterfaceName() names a page of the job",
-    "versionResolver": "versionResolver() chooses versions; here the administrator's list does",
     "unloadApplication": "unloadApplication() unloads what the whole job uses",
 }
 
@@ -50,7 +49,8 @@ def render(request: Request) -> Rendered:
     sandbox = Sandbox()
     options: dict[str, str] = {}
     loaded: list[tuple[str, str]] = []
-    helpers = _helpers(request, options, loaded)
+    policies: dict[str, str] = {}
+    helpers = _helpers(request, options, loaded, policies)
     values = {name: Absent(name=name) for name in request.absent} | dict(request.values)
     ucloud = dict(request.ucloud) | {name: ShellVariable(variable) for name, variable in request.shell_variables.items()}
     context = helpers | values | {"ucloud": ucloud}
@@ -58,10 +58,10 @@ def render(request: Request) -> Rendered:
     environment = {name: plain(sandbox.rendered(text, context)) for name, text in request.environment.items()}
     options |= {name: value for name, value in first.items() if name not in options}
     script = _script(sandbox.rendered(request.template, context))
-    others = chain(environment.values(), *options.items(), *loaded)
-    if sum(map(len, others)) > MAX_CHARACTERS or len(options) + len(loaded) > MAX_ENTRIES:
+    others = chain(environment.values(), *options.items(), *loaded, *policies.items())
+    if sum(map(len, others)) > MAX_CHARACTERS or len(options) + len(loaded) + len(policies) > MAX_ENTRIES:
         raise Refused(f"its environment, options and modules would be more than {MAX_CHARACTERS} characters, or too many.")
-    return Rendered(script, environment, options, tuple(dict.fromkeys(loaded)))
+    return Rendered(script, environment, options, tuple(dict.fromkeys(loaded)), policies)
 
 
 def _script(text: TaggedStr) -> str:
@@ -74,7 +74,9 @@ def _script(text: TaggedStr) -> str:
     return script.strip("\n")
 
 
-def _helpers(request: Request, options: dict[str, str], loaded: list[tuple[str, str]]) -> dict[str, Any]:
+def _helpers(
+    request: Request, options: dict[str, str], loaded: list[tuple[str, str]], policies: dict[str, str]
+) -> dict[str, Any]:
     nothing = as_code("")
 
     def sbatch(name: str, value: Any = "") -> TaggedStr:
@@ -84,6 +86,11 @@ def _helpers(request: Request, options: dict[str, str], loaded: list[tuple[str, 
 
     def load(name: str, version: str) -> TaggedStr:
         loaded.append((str.__str__(name), str.__str__(version)))
+        return nothing
+
+    def resolve(first: str, second: str | None = None) -> TaggedStr:
+        name, policy = ("", first) if second is None else (first, second)
+        policies[str.__str__(name)] = str.__str__(policy)
         return nothing
 
     def refusing(what: str) -> Callable[..., Any]:
@@ -97,6 +104,7 @@ def _helpers(request: Request, options: dict[str, str], loaded: list[tuple[str, 
         "sbatch": sbatch,
         "ternary": lambda condition, yes, no: yes if condition else no,
         "loadApplication": load,
+        "versionResolver": resolve,
         # Modules are loaded before the script begins, and end with the job.
         **dict.fromkeys(("systemLoad", "systemUnload", "applicationLoad", "applicationUnload"), lambda: nothing),
         **{name: refusing(what) for name, what in _NOT_OFFERED.items()},
