@@ -118,7 +118,7 @@ def kind(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     elif annotation is config.PriceUnit:
         values = [unit.value for unit in config.PriceUnit]
     elif get_origin(annotation) is dict:
-        return "table of lists of texts"
+        return "table of texts" if get_args(annotation)[1] is str else "table of lists of texts"
     elif get_origin(annotation) is tuple:
         return f"list of {kind(inner[0])}s"
     elif inner:  # X | None, or an annotated type in one

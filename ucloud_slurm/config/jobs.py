@@ -143,6 +143,16 @@ class ApplicationsSection(Section):
         "software are: exact, only a more precise one, such as 1.2.93 for 1.2; newer or older, the newest one that is "
         "newer or older; any, the newest of all. A template may choose otherwise for itself.",
     )
+    find_modules: bool = key(
+        default=False,
+        description="Once an hour the worker lists the environment modules of this host, which should be those of the nodes: "
+        "users choose from them in the forms of applications, and versions of software are found among them.",
+    )
+    readme: dict[str, str] = key(
+        default={},
+        description="Texts in Markdown that the forms of applications show, under the name of the software that they load or "
+        "name/version.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from ucloud_slurm.provider.cancellation import cancel_duplicate
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.drives import roots_of_job
 from ucloud_slurm.provider.lookup import Lookup
+from ucloud_slurm.provider.modules import known_modules
 from ucloud_slurm.provider.rendering import REQUEST_SECONDS, WORKER_SECONDS, render
 from ucloud_slurm.slurm.errors import OutcomeUnknownError, SchedulerUnavailableError, SubmissionRefusedError
 from ucloud_slurm.slurm.identity import BuiltJob
@@ -122,6 +123,7 @@ def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> S
         modules_init=provider.config.jobs.modules_init,
         account=identity.account or slurm_accounts.chosen(provider, job, product, identity),
         own_words=provider.era.has_own_words,
+        listed_modules=known_modules(provider),
     )
 
 

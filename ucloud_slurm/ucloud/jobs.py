@@ -187,6 +187,7 @@ class FormOpened(Message):
     """The request of jobs.provider.requestDynamicParameters: a user is about to start a job."""
 
     owner: Owner
+    application: Application | None = None
 
 
 class KeyUploaded(Message):

@@ -44,6 +44,7 @@ def batch_job(
     containers: ContainersSection = NO_CONTAINERS,
     modules_init: str | None = None,
     own_words: bool = False,
+    listed_modules: Sequence[str] = (),
 ) -> Submission:
     """Builds the batch job. The same arguments give the same job, byte for byte.
 
@@ -56,6 +57,7 @@ def batch_job(
     :param roots: where UCloud's files are (``files``), and the drives that the job names
     :param modules_init: the file that defines ``module`` (``jobs.modules_init``)
     :param own_words: see :func:`ucloud_slurm.bridge.script.invocation.parameter_texts`
+    :param listed_modules: modules of the cluster, where they are known
     :raises Refused: naming what is wrong with the job or its application
     """
     invocation, tool = application.invocation, application.description
@@ -96,7 +98,7 @@ def batch_job(
     if listens:
         facts["UCLOUD_BASE_PATH"] = naming.base_path(sessions_url, job.id, 0)
     loads = [(software.name, software.version) for software in tool.load_instructions.applications]
-    modules = Software.of(applications).modules([*loads, *program.loaded], program.policies)
+    modules = Software.of(applications, listed_modules).modules([*loads, *program.loaded], program.policies)
     script = script_text(
         ScriptParts(
             facts=facts,

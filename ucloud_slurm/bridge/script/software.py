@@ -30,15 +30,21 @@ class Software:
 
     :ivar load: ``applications.load``
     :ivar policy: where a template does not say otherwise
+    :ivar listed: modules of the cluster; none where they are not known
     """
 
     load: Mapping[str, Sequence[str]]
     policy: Policy
+    listed: Sequence[str] = ()
 
     @classmethod
-    def of(cls, settings: ApplicationsSection) -> "Software":
-        """What the configuration says."""
-        return cls(settings.load, Policy(settings.versions))
+    def of(cls, settings: ApplicationsSection, listed: Sequence[str] = ()) -> "Software":
+        """What the configuration says, and the modules that were found."""
+        return cls(settings.load, Policy(settings.versions), listed)
+
+    def has(self, name: str, version: str) -> bool:
+        """Whether there is a version of software that may be taken, as far as is known."""
+        return name in self.load or chosen(version, self._versions(name), self.policy) is not None
 
     def modules(self, loaded: Iterable[tuple[str, str]], policies: Mapping[str, str]) -> list[str]:
         """The modules of software, in its order, each once.
@@ -56,7 +62,7 @@ class Software:
         policy = self.policy if word is None else RESOLVER.get(word, Policy.EXACT)
         if word is not None and word not in RESOLVER:
             version = word
-        versions = {key.removeprefix(f"{name}/"): modules for key, modules in self.load.items() if key.startswith(f"{name}/")}
+        versions = self._versions(name)
         found = chosen(version, versions, policy)
         if found is not None:
             return versions[found]
@@ -69,6 +75,16 @@ class Software:
                 f"there are: {one_line(there, 200)}."
             )
         return (f"{name}/{version}",)
+
+    def _versions(self, name: str) -> dict[str, Sequence[str]]:
+        """The versions of software, each with its modules. What the administrator lists goes before what was found."""
+        found: dict[str, Sequence[str]] = {}
+        for module in self.listed:
+            path, _, version = module.rpartition("/")
+            if path.rpartition("/")[2].casefold() == name.casefold():
+                found[version] = (module,)
+        own = {key.removeprefix(f"{name}/"): modules for key, modules in self.load.items() if key.startswith(f"{name}/")}
+        return found | own
 
 
 def chosen(wanted: str, available: Iterable[str], policy: Policy) -> str | None:
