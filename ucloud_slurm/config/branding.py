@@ -15,19 +15,32 @@ class BrandingSection(Section):
 
     title: str | None = key(
         default=None,
+        example="Example Cluster",
         max_length=100,
         pattern=_LINE,
         description="The provider's name. Left out: UCloud shows the id, and none of the following.",
     )
     short_title: str | None = key(
-        default=None, max_length=30, pattern=_LINE, description="Its name where there is little room; left out: title."
+        default=None,
+        example="Example",
+        max_length=30,
+        pattern=_LINE,
+        description="Its name where there is little room; left out: title.",
     )
     short_description: str = key(default="", max_length=300, description="One or two sentences for the list of providers.")
     description: str = key(
         default="", max_length=20_000, description="What the provider's own page says, in Markdown; links stand here, too."
     )
-    url: Url | None = key(default=None, description="The provider's own website, to which a button of its page leads.")
-    logo: Path | None = key(default=None, description="File with a PNG, JPEG, GIF or WebP picture of at most 512 KiB.")
+    url: Url | None = key(
+        default=None,
+        example="https://www.example.org/hpc",
+        description="The provider's own website, to which a button of its page leads.",
+    )
+    logo: Path | None = key(
+        default=None,
+        example=Path("/etc/ucloud-slurm/logo.png"),
+        description="File with a PNG, JPEG, GIF or WebP picture of at most 512 KiB.",
+    )
 
     def __post_init__(self) -> None:
         given = [each.name for each in fields(self) if getattr(self, each.name) != each.default]

@@ -5,6 +5,8 @@ from typing import Literal
 
 from ucloud_slurm.config.types import Duration, OptionName, PlainPath, RootPath, Section, SlurmWord, SrunOption, SshCommand, key
 
+WHO_STARTED = "{user}"  # as created_by of jobs from outside UCloud
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobsSection(Section):
@@ -167,7 +169,10 @@ class ExternalJobRule(Section):
     )
     category: str = key(min_length=1, example="example-compute", description="The category of that product.")
     created_by: str | None = key(
-        default=None, example="Ada#1234", description="The user of UCloud who owns them; left out: UCloud's own account."
+        default=None,
+        example="Ada#1234",
+        description='The user of UCloud who owns them; "{user}": the one who started the job, where exactly one user of '
+        "UCloud is connected with that account, else as if it were left out; left out: UCloud's own account.",
     )
     project: str | None = key(
         default=None,

@@ -12,6 +12,7 @@ from ucloud_slurm.config.branding import BrandingSection
 from ucloud_slurm.config.database import DatabaseSection
 from ucloud_slurm.config.drives import DriveRule, TransfersSection, check_drives
 from ucloud_slurm.config.jobs import (
+    WHO_STARTED,
     ApplicationsSection,
     ContainersSection,
     ExternalJobRule,
@@ -229,6 +230,8 @@ class Config(Section):
         for number, rule in enumerate(self.outside, 1):
             if self.product(rule.category, rule.product) is None:
                 raise ValueError(f"outside[{number}]: there is no product {rule.product} in {rule.category}")
+            if rule.created_by == WHO_STARTED and self.users.mapping != "table":
+                raise ValueError(f'outside[{number}].created_by: "{WHO_STARTED}" needs users.mapping = "table"')
 
     def _check_users(self) -> None:
         if self.users.mapping == "script" and self.users.script is None:
