@@ -155,6 +155,7 @@ class SessionItem(Message):
     job: Job
     rank: Int = Field(ge=0)
     session_type: Literal["WEB", "VNC", "SHELL"]
+    target: str | None = None  # name of a further page
 
 
 class Principal(Message):

@@ -15,7 +15,7 @@ from ucloud_slurm.bridge.script.resources import Layout, Plan, layout
 from ucloud_slurm.bridge.script.software import Software
 from ucloud_slurm.bridge.script.text import ScriptParts, script_text
 from ucloud_slurm.bridge.template.inputs import chosen_modules, other_elements, render_request, ucloud_facts
-from ucloud_slurm.bridge.template.messages import Render, Request
+from ucloud_slurm.bridge.template.messages import Render, Request, WebPage
 from ucloud_slurm.config import ApplicationsSection, ContainersSection, FilesRoot, Product
 from ucloud_slurm.errors import Refused, one_line
 from ucloud_slurm.slurm.records import Submission
@@ -83,6 +83,7 @@ def batch_job(
         raise Refused(f"The application asks for several tasks on a node, and jobs on {product.id} have one (products.omit).")
     if unnamed == 2 and plan.nodes > 1:
         raise Refused(f"specification.replicas: jobs on {product.id} run on one node only (products.omit).")
+    _check_pages(program.pages, plan, sessions_url)
     cpus = None if "cpus-per-task" in product.omit else program.layout.cpus
     launch = ProgramLaunch(
         paths=paths,
@@ -120,6 +121,7 @@ def batch_job(
         reservation=product.reservation, folder=paths.folder, output=paths.log("stdout", 0),
         error=paths.log("stderr", 0), exclusive=product.exclusive, signal=warning_signal(product, launch),
         more=(*product.options, *program.layout.more), tasks=program.layout.tasks, omit=product.omit,
+        pages=tuple((page.rank, page.name, page.port) for page in program.pages),
     )  # fmt: skip
 
 
@@ -133,6 +135,7 @@ class _ApplicationRun:
     :ivar loaded: name and version of software that it loads besides that of its tool
     :ivar policies: which versions may be taken; see :meth:`.software.Software.modules`
     :ivar facts: further variables that describe the job
+    :ivar pages: further web pages
     """
 
     variables: Mapping[str, Pieces]
@@ -142,6 +145,7 @@ class _ApplicationRun:
     loaded: Sequence[tuple[str, str]]
     policies: Mapping[str, str]
     facts: Mapping[str, str]
+    pages: Sequence[WebPage] = ()
 
 
 def _command(invocation: Invocation, texts: Mapping[str, str], plan: Plan) -> _ApplicationRun:
@@ -171,11 +175,24 @@ def _script(
             layout=layout({**others.sbatch, **rendered.sbatch}, settings.sbatch_options, plan),
             loaded=rendered.loaded,
             policies=rendered.policies,
+            pages=rendered.pages,
             facts=ucloud_facts(request.ucloud),
         )
     except Refused as refusal:
         named = one_line(f"{application.metadata.name} {application.metadata.version}", 100)
         raise Refused(f"The application {named} cannot be started: {refusal.why}") from None
+
+
+def _check_pages(pages: Sequence[WebPage], plan: Plan, sessions_url: str | None) -> None:
+    """Refuses further web pages that no browser could reach.
+
+    :raises Refused: says why
+    """
+    if pages and (sessions_url is None or sessions_url.endswith("*")):
+        raise Refused("The application announces further web pages, which need a host name for each (sessions.url).")
+    for page in pages:
+        if page.rank >= plan.nodes:
+            raise Refused(f"The application announces the page {page.name} on node {page.rank}, and the job has {plan.nodes}.")
 
 
 def _job_facts(job: Job, product: Product, plan: Plan, provider: str, paths: JobPaths) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What the web page of today's UCloud makes of the status texts of a job's updates (webclient, Applications/Jobs/View.tsx)."""
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ from tests.sandbox.core.jobs import CoreJob
 
 Json = dict[str, Any]
 SSH = "SSH:"
+TARGET = "Target: "
 
 
 def messages(job: CoreJob) -> list[str]:
@@ -27,6 +29,18 @@ def ssh_command(job: CoreJob) -> str | None:
             if words[0] == "Connected!" and words[1:3] == ["Available", "at:"]:
                 return words[3].lstrip()
     return None
+
+
+def targets(job: CoreJob) -> list[tuple[int, str]]:
+    """Rank and name of the further web pages for which the page of a running job asks for sessions.
+
+    :raises ValueError: a line that the page cannot read, so that nothing of it is shown any more
+    """
+    if job.state != "RUNNING":
+        return []
+    lines = [line for text in _texts(job.updates) for line in text.split("\n") if line.startswith(TARGET)]
+    found = [json.loads(line.removeprefix(TARGET)) for line in lines]
+    return [(each["rank"], each["target"]) for each in found if each.get("defaultName") is None and each["type"] == "WEB"]
 
 
 def _texts(updates: Sequence[Json]) -> Iterator[str]:
