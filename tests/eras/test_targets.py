@@ -33,8 +33,10 @@ def world(core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, 
 
 
 @pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
+def silent() -> Iterator[socket.socket]:
+    """A port on which nobody listens yet, and that nobody else can take."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
         yield server
 
 
@@ -79,15 +81,14 @@ def test_the_page_of_a_job_has_a_button_for_each_page_and_each_leads_to_its_port
 
 
 @today
-def test_a_browser_waits_until_a_page_listens(world: World, listener: socket.socket) -> None:
-    port = listener.getsockname()[1]
-    job = running(world, (0, "late", port))
+def test_a_browser_waits_until_a_page_listens(world: World, silent: socket.socket) -> None:
+    job = running(world, (0, "late", silent.getsockname()[1]))
     browser, _ = opened(world, job, 0, "late")
     go = f"{world.url}/_ucloud/go"
-    assert browser.get(go, allow_redirects=False, timeout=5).headers["Location"] == "/"
-    listener.close()
     waiting = browser.get(go, allow_redirects=False, timeout=5)
     assert (waiting.status_code, "The application is starting" in waiting.text) == (503, True)
+    silent.listen()
+    assert browser.get(go, allow_redirects=False, timeout=5).headers["Location"] == "/"
 
 
 @today

@@ -38,7 +38,7 @@ class BrandingSection(Section):
     )
     logo: Path | None = key(
         default=None,
-        example=Path("/etc/ucloud-slurm/logo.png"),
+        example="/etc/ucloud-slurm/logo.png",
         description="File with a PNG, JPEG, GIF or WebP picture of at most 512 KiB.",
     )
 

@@ -94,7 +94,7 @@ def _check_application(provider: Provider, kind: Kind, application: Application 
         return
     url = provider.config.sessions.url
     if url is None or (target is not None and url.endswith("*")):
-        raise Refused("This provider does not offer such pages and screens of applications.", error_code=NOT_SUPPORTED)
+        raise Refused("This provider does not offer web pages and screens of applications.", error_code=NOT_SUPPORTED)
     if target is None and (application.invocation.application_type != kind or kind not in LISTENING):
         raise Refused(
             f"The application has no {'web page' if kind is Kind.WEB else 'screen'} (it is of the type "
