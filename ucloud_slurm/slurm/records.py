@@ -29,7 +29,7 @@ class Submission:
     :ivar more: further options that the site configures
     :ivar tasks: tasks of each node
     :ivar omit: options of sbatch that are left out although they have a value above
-    :ivar pages: rank, name and port of web pages that the job serves, of which Slurm is told nothing
+    :ivar pages: rank, name and port of web pages that the job serves; Slurm does not get them
     """
 
     user: str
