@@ -118,7 +118,7 @@ def kind(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     elif annotation is config.PriceUnit:
         values = [unit.value for unit in config.PriceUnit]
     elif get_origin(annotation) is dict:
-        return "table of lists of texts"
+        return "table of texts" if get_args(annotation)[1] is str else "table of lists of texts"
     elif get_origin(annotation) is tuple:
         return f"list of {kind(inner[0])}s"
     elif inner:  # X | None, or an annotated type in one
@@ -323,12 +323,14 @@ def routes() -> list[tuple[str, str]]:
 def application() -> Iterator[Flask]:
     """The application of a site that nobody has used yet."""
     with TemporaryDirectory() as folder:
-        token = Path(folder, "refresh-token")
+        token, logo = Path(folder, "refresh-token"), Path(folder, "logo.png")
         token.write_text("token")
+        logo.write_bytes(b"\x89PNG\r\n\x1a\n")
         provider = Provider.open(
             config.parse(
                 {
                     "provider": {"id": ID, "url": "http://127.0.0.1:1"},
+                    "branding": {"title": "Provider", "logo": str(logo)},
                     "ucloud": {"url": "http://127.0.0.1:1", "refresh_token_file": str(token), "public_key_file": str(token)},
                     "database": {"path": f"{folder}/database"},
                     "slurm": {"backend": "commands"},

@@ -52,7 +52,7 @@ def create_app(config: Config | None = None, *, provider: Provider | None = None
     def finish(response: Response) -> Response:
         if request.blueprint == calls.BLUEPRINT:
             durations.call(response.status_code)
-        response.headers["Cache-Control"] = "no-store"
+        response.headers.setdefault("Cache-Control", "no-store")
         response.headers["X-Content-Type-Options"] = "nosniff"
         # The server would read a body that is left over as the next request of the connection.
         if response.status_code >= 400 and request.content_length != 0:

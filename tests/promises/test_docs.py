@@ -138,11 +138,12 @@ def test_the_example_is_what_the_declarations_of_the_keys_give() -> None:
 def test_what_the_example_has_commented_out_are_the_defaults() -> None:
     text = (ROOT / "etc/config.toml").read_text()
     data = tomllib.loads(re.sub(r"^#(?=[a-z_]+ = |\[\[)", "", text, flags=re.MULTILINE))
-    table_of_people = config.parse({**data, "users": {**data["users"], "mapping": "table"}})  # drives of users need one
-    everything = config.parse({key: value for key, value in data.items() if key != "drives"})
+    people = {**data, "users": {**data["users"], "mapping": "table"}}  # what users own needs one
+    table_of_people = config.parse(people)
+    everything = config.parse({key: value for key, value in data.items() if key not in ("drives", "jobs")})
     for key, field in declared():
         table, _, name = key.partition(".")
-        section = getattr(table_of_people if table == "drives" else everything, table)
+        section = getattr(table_of_people if table in ("drives", "jobs") else everything, table)
         if table in generate.REPEATED:
             section = section[0]
         if not field.is_required() and (default := field.get_default(call_default_factory=True)) is not None:

@@ -213,6 +213,7 @@ def the_rest(provider: Provider) -> None:
     seen.record_extension("1", "60", now)
     seen.record_time_limit("1", 5, JobUpdate(None, "limit"), now)
     outbox.repeat_update("1", JobUpdate(JobState.RUNNING, "runs"), now)
+    outbox.enqueue_once("1", JobUpdate(None, "SSH:"), now)
     charges.add(Charge("k", "1", 1, 1, "d"), 7, 60, now)
     charges.may_be_booked("1")
     charges.add(Charge("l", "1", 1, 1, "d"), 7, 60, now, Usage("u", None, "c", "p", "s", 1))

@@ -13,6 +13,7 @@ from tests.sandbox.cluster import Cluster
 from tests.sandbox.installation import Installation
 from tests.support.factories import application, job_data, parameter, var, word
 from tests.support.real import Real
+from ucloud_slurm.provider.modules import list_modules
 
 PACKAGES = ("busybox-static", "charliecloud", "environment-modules")
 PLAIN = {
@@ -115,6 +116,10 @@ def test_an_image_that_is_not_there_is_named(real: Real) -> None:
 def test_a_module_is_loaded_before_the_application_starts(real: Real) -> None:
     run(real, "9603", application(word("printenv"), word("ACME_HOME"), modules=["acme/4"]))
     assert real.output("9603") == "/opt/acme-4\n"
+
+
+def test_the_modules_of_a_host_are_those_that_its_jobs_can_load(place: Path) -> None:
+    assert "acme/4" in list_modules(str(place / "modules.sh"), 60.0)
 
 
 def test_a_module_that_is_not_there_ends_the_job_by_name(real: Real) -> None:

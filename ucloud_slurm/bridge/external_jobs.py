@@ -1,11 +1,11 @@
 """Jobs that were submitted outside UCloud: which of them are registered there, and as what (contract: register)."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ucloud_slurm.config import Config, ExternalJobRule
+from ucloud_slurm.config import WHO_STARTED, Config, ExternalJobRule
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.slurm.states import Phase
 from ucloud_slurm.ucloud.gate import JobRegistration, NamedProject, NamedUser
@@ -18,21 +18,23 @@ class Registration:
     """A job to be registered.
 
     :ivar key: the provider's id of it, by which UCloud recognises a repeated registration
+    :ivar created_by: the user of UCloud who owns it; None: UCloud's own account
     """
 
     record: QueueRecord
     rule: ExternalJobRule
     key: str
+    created_by: str | None
 
     @property
     def owner(self) -> str:
         """The owner at UCloud."""
-        return self.rule.created_by or SYSTEM_OWNER
+        return self.created_by or SYSTEM_OWNER
 
     def named(self, owner: NamedUser | None, project: NamedProject | None, provider: str) -> JobRegistration:
         """The job as it is registered.
 
-        :param owner: of the rule
+        :param owner: who has created it
         :param project: of the rule
         """
         return JobRegistration(self.key, owner, project, self.specification(provider))
@@ -54,8 +56,12 @@ class Registration:
         }
 
 
-def registrations(records: Iterable[QueueRecord], config: Config) -> list[Registration]:
+def registrations(
+    records: Iterable[QueueRecord], config: Config, person: Callable[[str, int | None], str | None]
+) -> list[Registration]:
     """The jobs that ``[[outside]]`` covers and that have not ended, each with the first rule that matches.
+
+    :param person: the user of UCloud who is the Unix user of that name and uid; None: UCloud does not know them
 
     squeue lists each task of an array. Those that wait are one job of Slurm's with one number, and are registered once;
     a task gets a number of its own when it starts.
@@ -65,7 +71,9 @@ def registrations(records: Iterable[QueueRecord], config: Config) -> list[Regist
         rule = next((rule for rule in config.outside if _matches(rule, record, config)), None)
         if rule is not None and record.state is not None and record.state.phase is not Phase.ENDED:
             key = f"slurm-{record.id}-{record.submitted}"
-            found.setdefault(key, Registration(record, rule, key))
+            if key not in found:
+                owner = person(record.user, record.uid) if rule.created_by == WHO_STARTED else rule.created_by
+                found[key] = Registration(record, rule, key, owner)
     return list(found.values())
 
 

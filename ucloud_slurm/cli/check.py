@@ -17,6 +17,7 @@ from ucloud_slurm.cli.checking import QUESTION_SECONDS, Budget, findings, open_c
 from ucloud_slurm.cli.output import Finding, Level, Line, as_json, moment
 from ucloud_slurm.config import Config, location, read
 from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.provider.modules import ModulesUnavailableError, list_modules
 from ucloud_slurm.store.backup import last_made
 from ucloud_slurm.store.database_file import free_bytes
 from ucloud_slurm.store.generation import Generation
@@ -25,6 +26,7 @@ from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.filelock import LISTENER, is_locked
 from ucloud_slurm.ucloud.eras import ERAS
 from ucloud_slurm.ucloud.tokens import read_keys
+from ucloud_slurm.worker.modules import LIST_SECONDS
 
 BACKUP_SECONDS = 86400.0  # after which the timer has missed several
 
@@ -70,6 +72,7 @@ def run_checks(path: Path | None, show: Callable[[str], None] = lambda _text: No
         ("slurm", lambda: slurm(config, budget)),
         ("software", lambda: software(config)),
         ("sessions", lambda: _sessions(config)),
+        ("branding", lambda: _branding(config)),
         ("ucloud", lambda: _ucloud(config)),
         ("channel", lambda: _channel(config)),
         ("drives", lambda: drives(config, budget)),
@@ -128,6 +131,16 @@ def software(config: Config) -> Iterator[Line]:
     for key, folder in wanted:
         if not Path(folder).is_dir():
             yield "warning", f"{key}: {folder} is not a folder of this host; make sure that the compute nodes have it"
+    if config.applications.find_modules:
+        yield _modules(config)
+
+
+def _modules(config: Config) -> Line:
+    try:
+        found = list_modules(config.jobs.modules_init, LIST_SECONDS)
+    except ModulesUnavailableError as error:
+        return "warning", f"{error}; users see no list of modules (applications.find_modules)"
+    return "ok", f"{len(found)} environment modules on this host; make sure that the compute nodes have them"
 
 
 def _sessions(config: Config) -> list[Line]:
@@ -143,6 +156,16 @@ def _sessions(config: Config) -> list[Line]:
             )
         ]
     return [("ok", f"web pages of applications at {url}")]
+
+
+def _branding(config: Config) -> Iterator[Line]:
+    branding = config.branding
+    if branding.title is None:
+        return
+    logo = branding.picture()
+    yield "ok", f"UCloud shows {branding.title}, {'without a logo' if logo is None else f'with a logo ({logo.type})'}"
+    if not ERAS[config.ucloud.era].has_branding:
+        yield "warning", f"UCloud of {config.ucloud.era} does not ask for it (ucloud.era)"
 
 
 def _channel(config: Config) -> list[Line]:

@@ -1,7 +1,7 @@
 """The configuration file. Other rooms import from here."""
 
 from ucloud_slurm.config.drives import DriveRule, TransfersSection
-from ucloud_slurm.config.jobs import ApplicationsSection, ContainersSection, ExternalJobRule, FilesRoot
+from ucloud_slurm.config.jobs import WHO_STARTED, ApplicationsSection, ContainersSection, ExternalJobRule, FilesRoot
 from ucloud_slurm.config.model import Config, SessionsSection, SlurmSection
 from ucloud_slurm.config.products import PriceUnit, Product
 from ucloud_slurm.config.reader import parse, parse_table, problem, read
@@ -10,7 +10,7 @@ from ucloud_slurm.config.users import LINK_SOCKET, UsersSection
 from ucloud_slurm.system.config_file import VARIABLE, location
 
 __all__ = [
-    "LAYOUT", "LINK_SOCKET", "VARIABLE", "ApplicationsSection", "Config",
+    "LAYOUT", "LINK_SOCKET", "VARIABLE", "WHO_STARTED", "ApplicationsSection", "Config",
     "ContainersSection", "DriveRule", "ExternalJobRule", "FilesRoot", "PriceUnit", "Product", "Section",
     "SessionsSection", "SlurmSection", "TransfersSection", "UsersSection", "location", "parse", "parse_table", "problem",
     "read",

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ucloud_slurm.config.types import Duration, OptionName, PlainPath, RootPath, Section, SlurmWord, SrunOption, key
+from ucloud_slurm.config.types import Duration, OptionName, PlainPath, RootPath, Section, SlurmWord, SrunOption, SshCommand, key
+
+WHO_STARTED = "{user}"  # as created_by of jobs from outside UCloud
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,12 @@ class JobsSection(Section):
         example="/opt/lmod/init/bash",
         description="File that defines the shell function module on the compute nodes; left out: the usual files of "
         "Lmod and Environment Modules are tried.",
+    )
+    ssh: SshCommand | None = key(
+        default=None,
+        example="ssh {user}@login.example.org",
+        description="The command with which the owner of a running job logs in to the cluster; today's UCloud shows it in a "
+        "box of the job's page. {user} is the Unix user of the job. Left out: no box.",
     )
 
 
@@ -131,6 +139,22 @@ class ApplicationsSection(Section):
         description="Environment modules of software that applications load by name and version, under its name or "
         "name/version. Software that is not listed has one module, name/version.",
     )
+    versions: Literal["exact", "newer", "older", "any"] = key(
+        default="exact",
+        description="Which version may take the place of one that is not listed in load, where other versions of the "
+        "software are: exact, only a more precise one, such as 1.2.93 for 1.2; newer or older, the newest one that is "
+        "newer or older; any, the newest of all. A template may choose otherwise for itself.",
+    )
+    find_modules: bool = key(
+        default=False,
+        description="Once an hour the worker lists the environment modules of this host, which should be those of the nodes: "
+        "users choose from them in the forms of applications, and versions of software are found among them.",
+    )
+    readme: dict[str, str] = key(
+        default={},
+        description="Texts in Markdown that the forms of applications show, under the name of the software that they load or "
+        "name/version.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +169,10 @@ class ExternalJobRule(Section):
     )
     category: str = key(min_length=1, example="example-compute", description="The category of that product.")
     created_by: str | None = key(
-        default=None, example="Ada#1234", description="The user of UCloud who owns them; left out: UCloud's own account."
+        default=None,
+        example="Ada#1234",
+        description='The user of UCloud who owns them; "{user}": the one who started the job, where exactly one user of '
+        "UCloud is connected with that account, else as if it were left out; left out: UCloud's own account.",
     )
     project: str | None = key(
         default=None,

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from ucloud_slurm.config.branding import BrandingSection
 from ucloud_slurm.config.database import DatabaseSection
 from ucloud_slurm.config.drives import DriveRule, TransfersSection, check_drives
 from ucloud_slurm.config.jobs import (
+    WHO_STARTED,
     ApplicationsSection,
     ContainersSection,
     ExternalJobRule,
@@ -192,6 +194,7 @@ class Config(Section):
     """The whole file."""
 
     provider: ProviderSection
+    branding: BrandingSection = BrandingSection()
     ucloud: UCloudSection
     database: DatabaseSection = DatabaseSection()
     slurm: SlurmSection = SlurmSection()
@@ -227,12 +230,16 @@ class Config(Section):
         for number, rule in enumerate(self.outside, 1):
             if self.product(rule.category, rule.product) is None:
                 raise ValueError(f"outside[{number}]: there is no product {rule.product} in {rule.category}")
+            if rule.created_by == WHO_STARTED and self.users.mapping != "table":
+                raise ValueError(f'outside[{number}].created_by: "{WHO_STARTED}" needs users.mapping = "table"')
 
     def _check_users(self) -> None:
         if self.users.mapping == "script" and self.users.script is None:
             raise ValueError('users.script is missing: mapping = "script" asks a program')
         if self.users.script is not None and not self.users.script.is_absolute():
             raise ValueError(f"users.script: {self.users.script} should begin with /")
+        if self.users.mapping == "service" and "{user}" in (self.jobs.ssh or ""):
+            raise ValueError('jobs.ssh: with mapping = "service" {user} is one account for all; leave it out of the command')
 
     def product(self, category: str, name: str) -> Product | None:
         """The configured product of that name and category, or None."""

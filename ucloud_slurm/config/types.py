@@ -233,6 +233,15 @@ def _whole_mebibytes(value: float) -> float:
     return value
 
 
+def _ssh_command(value: Any) -> str:
+    """What users type to log in. UCloud's page reads it as one line that begins with the word ssh."""
+    if not isinstance(value, str) or not re.fullmatch(r"ssh [\x20-\x7e]{1,250}", value):
+        raise ValueError('should be one line that begins with ssh, such as "ssh {user}@login.example.org"')
+    if re.search(r"[{}]", value.replace("{user}", "")):
+        raise ValueError("{user} is filled in, and no other word in braces")
+    return value
+
+
 def _plain_path(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"(/[A-Za-z0-9_+@.-]+)+", value) or _has_dots(value):
         raise ValueError("should be an absolute path of letters, digits and _+@.-")
@@ -264,6 +273,7 @@ Url = Annotated[str, Before(_url)]
 SessionUrl = Annotated[str, Before(_session_url)]
 ProxyUrl = Annotated[str, Before(_proxy)]
 CoreUrl = Annotated[str, Before(_core_url)]
+SshCommand = Annotated[str, Before(_ssh_command)]
 PlainPath = Annotated[str, Before(_plain_path)]
 RootPath = Annotated[str, Before(_root)]
 SlurmWord = Annotated[str, Before(slurm_word)]

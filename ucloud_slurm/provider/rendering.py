@@ -4,7 +4,7 @@ import json
 import signal
 from dataclasses import asdict
 
-from ucloud_slurm.bridge.template.messages import Rendered, Request
+from ucloud_slurm.bridge.template.messages import Rendered, Request, WebPage
 from ucloud_slurm.errors import NotNow, Refused, one_line
 from ucloud_slurm.system.child import isolated
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError, run
@@ -47,4 +47,5 @@ def render(request: Request, within: float = REQUEST_SECONDS) -> Rendered:
         raise Refused("the template cannot be rendered within the limits of this provider.")
     rendered = answer["rendered"]
     loaded = tuple((name, version) for name, version in rendered.pop("loaded"))
-    return Rendered(loaded=loaded, **rendered)
+    pages = tuple(WebPage(**page) for page in rendered.pop("pages"))
+    return Rendered(loaded=loaded, pages=pages, **rendered)

@@ -17,7 +17,7 @@ from ucloud_slurm.bridge.naming import SCRIPT_NAME, LocalUser
 from ucloud_slurm.bridge.script.build import batch_job
 from ucloud_slurm.bridge.script.resources import plan
 from ucloud_slurm.errors import CoreRefusedError, NotNow, Refused, StorageError, StorageFullError, one_line
-from ucloud_slurm.provider import slurm_accounts
+from ucloud_slurm.provider import modules, slurm_accounts
 from ucloud_slurm.provider.cancellation import cancel_duplicate
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.drives import roots_of_job
@@ -104,8 +104,7 @@ def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> S
     partitions = lookup.partitions()
     if partitions is not None and product.partition not in partitions:
         raise Refused(f"{product.id} is not in service: the cluster has no partition {product.partition}.")
-    left = lookup.left()
-    within = WORKER_SECONDS if left is None else min(REQUEST_SECONDS, left)
+    within = WORKER_SECONDS if (left := lookup.left()) is None else min(REQUEST_SECONDS, left)
     return batch_job(
         job,
         application,
@@ -122,6 +121,7 @@ def build(provider: Provider, lookup: Lookup, job: Job, identity: Identity) -> S
         modules_init=provider.config.jobs.modules_init,
         account=identity.account or slurm_accounts.chosen(provider, job, product, identity),
         own_words=provider.era.has_own_words,
+        listed_modules=modules.known_modules(provider),
     )
 
 

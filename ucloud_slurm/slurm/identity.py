@@ -102,6 +102,7 @@ class BuiltJob:
     :ivar cpus: of the whole job
     :ivar gpus: of the whole job
     :ivar options: of sbatch, those that say this
+    :ivar pages: rank, name and port of web pages that the job serves
     """
 
     partition: str
@@ -111,6 +112,7 @@ class BuiltJob:
     gpus: int | None
     folder: str
     options: tuple[str, ...] = ()
+    pages: tuple[tuple[int, str, int], ...] = ()
 
     @classmethod
     def of(cls, submission: Submission) -> "BuiltJob":
@@ -124,6 +126,7 @@ class BuiltJob:
             gpus=None if "gres" in submission.omit else submission.nodes * _gpus(submission.gres or ""),
             folder=submission.folder,
             options=tuple(option for option in options(submission) if _WHERE_AND_HOW_LARGE.fullmatch(option)),
+            pages=submission.pages,
         )
 
     @classmethod

@@ -29,6 +29,7 @@ class Submission:
     :ivar more: further options that the site configures
     :ivar tasks: tasks of each node
     :ivar omit: options of sbatch that are left out although they have a value above
+    :ivar pages: rank, name and port of web pages that the job serves; Slurm does not get them
     """
 
     user: str
@@ -53,6 +54,7 @@ class Submission:
     more: tuple[str, ...] = ()
     tasks: int = 1
     omit: tuple[str, ...] = ()
+    pages: tuple[tuple[int, str, int], ...] = ()
 
 
 class QueueRecord(NamedTuple):

@@ -13,6 +13,7 @@ from ucloud_slurm.store.migrations_acts import m018_requests, m019_acts
 from ucloud_slurm.store.migrations_files import m016_drives
 from ucloud_slurm.store.migrations_initial import m001_first, m002_live, m003_people
 from ucloud_slurm.store.migrations_maintenance import m017_maintenance
+from ucloud_slurm.store.migrations_sessions import m021_targets
 
 if TYPE_CHECKING:
     import sqlite3
@@ -289,6 +290,7 @@ STEPS: "tuple[Callable[[Database], None], ...]" = (
     m017_maintenance,
     m018_requests,
     m019_acts,
+    m021_targets,
 )
 
 

@@ -92,6 +92,16 @@ class Outbox:
             if waiting is None or json.loads(waiting["body"]) != body:
                 self.enqueue(job_id, "update", body, now)
 
+    def enqueue_once(self, job_id: str, update: JobUpdate, now: float) -> None:
+        """Writes an update without a state, unless there is one with the same text that was not dropped."""
+        with self._store.writing():
+            if not self._store.tuples(
+                "select 1 from outbox where job_id = ? and kind = 'update' and outcome is not 'dropped' "
+                "and json_extract(body, '$.update.status') = ? limit 1",
+                [job_id, update.status],
+            ):
+                self.enqueue_update(job_id, update, now)
+
     def heads(self, now: float, unanswered: float, most: int = 1000, *, confirmed: bool = False) -> list[OutboxMessage]:
         """The oldest waiting message of each job, oldest first.
 

@@ -42,6 +42,7 @@ class Session:
     :ivar cookie: hash of the cookie of a web session that was opened
     :ivar drive_id: UCloud's, of a shell in a folder
     :ivar parts: the names of that folder below the drive's
+    :ivar port: of a further web page of the job; None: the application announces it
     """
 
     token: str
@@ -59,6 +60,7 @@ class Session:
     ended_at: float | None = None
     drive_id: str | None = None
     parts: tuple[str, ...] = ()
+    port: int | None = None
 
     @classmethod
     def read(cls, row: Row) -> Self:

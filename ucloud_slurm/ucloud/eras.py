@@ -32,6 +32,9 @@ class Era:
     :ivar has_own_words: whether a boolean parameter of an application names its words for true and false
     :ivar has_queue_status: whether a product may say how full its queue is
     :ivar has_drives: whether a provider may have drives, whose files UCloud asks it for
+    :ivar reads_lines: whether the page of a job reads lines of status texts (:mod:`ucloud_slurm.bridge.job_page`); it
+        prints them otherwise
+    :ivar has_branding: whether UCloud asks how the provider is presented
     :ivar not_ours: statuses with which a bulk is refused for one of its items, such as the id of a job that UCloud does
         not have from this provider
     """
@@ -54,6 +57,8 @@ class Era:
     has_own_words: bool
     has_queue_status: bool
     has_drives: bool
+    reads_lines: bool
+    has_branding: bool
     not_ours: frozenset[int]
 
     def hinted(self, hint: str | None) -> str | None:
@@ -82,7 +87,8 @@ ERA_2021 = Era(
     name="2021", encoded_usernames=False, has_suspended=False, has_new_time_allocation=False, restarts_clock=False,
     exit_code_is_failure=False, has_clear_connection=False, ends_of_approval=False, bearer_in_handshake=False,
     reports_usage=False, has_check_existence=False, asks_to_verify=True, has_channel=False, has_products_v2=False,
-    asks_utilization=True, has_own_words=False, has_queue_status=False, has_drives=False, not_ours=frozenset({400, 404}),
+    asks_utilization=True, has_own_words=False, has_queue_status=False, has_drives=False,
+    reads_lines=False, has_branding=False, not_ours=frozenset({400, 404}),
 )  # fmt: skip
 ERA_2022 = replace(
     ERA_2021, name="2022", encoded_usernames=True, has_suspended=True, has_new_time_allocation=True, has_clear_connection=True
@@ -91,7 +97,7 @@ ERA_TODAY = replace(
     ERA_2022, name="today", restarts_clock=True, exit_code_is_failure=True, ends_of_approval=True, bearer_in_handshake=True,
     reports_usage=True, has_check_existence=True, asks_to_verify=False, has_channel=True,
     has_products_v2=True, asks_utilization=False, has_own_words=True, has_queue_status=True, has_drives=True,
-    not_ours=frozenset({400, 403, 404}),
+    reads_lines=True, has_branding=True, not_ours=frozenset({400, 403, 404}),
 )  # fmt: skip
 
 ERAS = {era.name: era for era in (ERA_2021, ERA_2022, ERA_TODAY)}

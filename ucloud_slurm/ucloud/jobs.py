@@ -155,6 +155,7 @@ class SessionItem(Message):
     job: Job
     rank: Int = Field(ge=0)
     session_type: Literal["WEB", "VNC", "SHELL"]
+    target: str | None = None  # name of a further page
 
 
 class Principal(Message):
@@ -187,6 +188,7 @@ class FormOpened(Message):
     """The request of jobs.provider.requestDynamicParameters: a user is about to start a job."""
 
     owner: Owner
+    application: Application | None = None
 
 
 class KeyUploaded(Message):

@@ -157,6 +157,27 @@ class DynamicParameters(Message):
     parameters: list[dict[str, Any]]
 
 
+class Branding(Message):
+    """How the provider is presented (contract: ProviderBranding).
+
+    :ivar description: in Markdown
+    :ivar url: empty for none
+    :ivar logo: a complete address
+    :ivar sections: further parts of its page: none, but UCloud's page needs the list
+    :ivar product_description: likewise
+    """
+
+    id: str
+    title: str
+    short_title: str
+    short_description: str
+    description: str
+    url: str
+    logo: str | None
+    sections: list[Nothing] = []
+    product_description: list[Nothing] = []
+
+
 class Condition(Message):
     """The condition of the provider (integration.retrieveStatus of later Cores)."""
 

@@ -26,7 +26,7 @@ from ucloud_slurm.ucloud.responses import (
     WebSession,
     support,
 )
-from ucloud_slurm.web import access, drives, files, reconcile, tasks, unsupported, utilization
+from ucloud_slurm.web import access, branding, drives, files, forms, reconcile, tasks, unsupported, utilization
 from ucloud_slurm.web.control import Extend, Resume, Suspend
 from ucloud_slurm.web.create import Create
 from ucloud_slurm.web.greeting import Greeter
@@ -74,6 +74,8 @@ def declare(provider: Provider) -> CallRegistry:
         files.declare(provider, calls, lambda: acting_user(provider))
     unsupported.declare(provider, calls)
     tasks.declare(provider, calls)
+    branding.declare(provider, calls)
+    forms.declare(provider, calls)
     return calls
 
 

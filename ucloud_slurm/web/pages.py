@@ -73,6 +73,8 @@ class Pages:
 
     def announced(self, session: Session, row: JobRow) -> Announcement | None:
         """What the job has announced; None while it has announced nothing."""
+        if session.port is not None and row.state is JobState.RUNNING:
+            return Announcement(session.port, "/")
         return self._announcements.of(session, row) if row.state is JobState.RUNNING else None
 
 
@@ -115,7 +117,7 @@ def blueprint(provider: Provider, files: Lazy[Bulkhead]) -> Blueprint:
         if session is None:
             raise NoAccessError("Please open the application at UCloud.")
         announced = pages.announced(session, pages.check(session))
-        if announced is None:
+        if announced is None or (session.port is not None and not _listens(session.address or "", session.port)):
             return waiting()
         return see_other(pages.base(session).rstrip("/") + announced.path)
 

@@ -53,6 +53,12 @@ class CallRegistry:
         self._public: set[str] = set()
         self.blueprint.before_request(lambda: None if request.endpoint in self._public else authenticate())
 
+    def page(self, path: str, view: Callable[[], Response]) -> None:
+        """Adds a route for browsers, which have no token. It is no call of UCloud's."""
+        endpoint = f"GET {path}".replace("/", " ")
+        self._public.add(f"{self.blueprint.name}.{endpoint}")
+        self.blueprint.add_url_rule(f"/{path}", endpoint, view)
+
     def call(
         self,
         verb: str,

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.drives import DrivePath, drive_path
 from ucloud_slurm.bridge.script.build import LISTENING
-from ucloud_slurm.errors import Conflict, Forbidden, Refused
+from ucloud_slurm.errors import Conflict, Forbidden, NotFound, Refused, one_line
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.drives import ResolvedPlace, resolve
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
+from ucloud_slurm.slurm.identity import BuiltJob
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.breaker import SLURM
@@ -62,7 +63,7 @@ def open_session(provider: Provider, items: Sequence[SessionItem], username: str
             check_shell(provider, row, username, deadline - time.monotonic())
         _check_running(record, item)
         application = None if kind is Kind.SHELL else lookup.application(row.job)
-        _check_application(provider, kind, application)
+        _check_application(provider, kind, application, item.target)
         made.append(_session(provider, item, kind, row, record, application, username, deadline))
     with provider.store.writing():
         for session, token, _ in made:
@@ -88,17 +89,32 @@ def _check_running(record: QueueRecord, item: SessionItem) -> None:
         raise Refused(f"rank: the job has {record.nodes} node(s), so its ranks are 0 to {record.nodes - 1}.")
 
 
-def _check_application(provider: Provider, kind: Kind, application: Application | None) -> None:
+def _check_application(provider: Provider, kind: Kind, application: Application | None, target: str | None) -> None:
     if application is None:
         return
-    if provider.config.sessions.url is None:
+    url = provider.config.sessions.url
+    if url is None or (target is not None and url.endswith("*")):
         raise Refused("This provider does not offer web pages and screens of applications.", error_code=NOT_SUPPORTED)
-    if application.invocation.application_type != kind or kind not in LISTENING:
+    if target is None and (application.invocation.application_type != kind or kind not in LISTENING):
         raise Refused(
             f"The application has no {'web page' if kind is Kind.WEB else 'screen'} (it is of the type "
             f"{application.invocation.application_type}).",
             error_code=NOT_SUPPORTED,
         )
+
+
+def _port(item: SessionItem, kind: Kind, row: JobRow) -> int | None:
+    """The port of a further page; None where the application's own is asked for.
+
+    :raises NotFound: the job has no such page
+    """
+    if item.target is None or kind is Kind.SHELL:
+        return None
+    built = BuiltJob.read(row.built)
+    ports = {(rank, name): port for rank, name, port in built.pages} if built is not None else {}
+    if kind is not Kind.WEB or (item.rank, item.target) not in ports:
+        raise NotFound(f"target: the job has no page {one_line(item.target, 60)} on node {item.rank}.")
+    return ports[item.rank, item.target]
 
 
 def _session(
@@ -113,7 +129,7 @@ def _session(
 ) -> tuple[Session, str, Opened]:
     token = secrets.token_urlsafe(TOKEN_BYTES)
     url = provider.config.sessions.url
-    label, address = "", None
+    label, address, port = "", None, _port(item, kind, row)
     opened: Opened
     if application is None or url is None:
         opened = shell_session(provider, row.id, item.rank, token)
@@ -138,6 +154,7 @@ def _session(
         address=address,
         run=record.submitted,
         created_at=provider.now(),
+        port=port,
     )
     return session, token, opened
 

@@ -1,18 +1,15 @@
 """Calls of today's UCloud for what a cluster does not have. The answers are immediate and ask nobody.
 
-UCloud asks all providers for the products of each kind every ten seconds, one after the other, and for the parameters
-of a form before it shows the form: a slow provider delays everybody.
+UCloud asks all providers for the products of each kind every ten seconds, one after the other: a slow provider delays
+everybody.
 """
 
-import time
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from ucloud_slurm.errors import Problem, Refused
-from ucloud_slurm.provider import slurm_accounts
+from ucloud_slurm.errors import Refused
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.ucloud.jobs import Bulk, FormOpened, Job, KeyUploaded
-from ucloud_slurm.ucloud.responses import Answers, DynamicParameters, Nothing
+from ucloud_slurm.ucloud.jobs import Bulk, Job, KeyUploaded
+from ucloud_slurm.ucloud.responses import Answers, Nothing
 from ucloud_slurm.web.routes import NOT_SUPPORTED, CallRegistry
 
 ABSENT_PRODUCTS = {
@@ -30,17 +27,6 @@ def declare(provider: Provider, calls: CallRegistry) -> None:
         if path == "files/collections" and provider.offers_drives:
             continue
         calls.call("GET", f"{path}/retrieveProducts", gives=Answers[Nothing], summary=f"The {what}: none.")(_no_products)
-
-    @calls.call("POST", "jobs/requestDynamicParameters", takes=FormOpened, gives=DynamicParameters)
-    def request_dynamic_parameters(form: FormOpened) -> DynamicParameters:
-        """List further parameters of a form: the Slurm account, where the user has several."""
-        within = provider.deadline() - time.monotonic()
-        try:
-            identity = provider.mapping.identity(form.owner.created_by, form.owner.project, within)
-        except Problem:  # create reports it
-            return DynamicParameters(parameters=[])
-        accounts = slurm_accounts.offered(provider, identity)
-        return DynamicParameters(parameters=[_choice(accounts)] if accounts else [])
 
     @calls.call("POST", "jobs/onUpdatedLabels", takes=Bulk[Job], gives=Answers[Nothing])
     def labels(bulk: Bulk[Job]) -> Answers[Nothing]:
@@ -68,19 +54,6 @@ def declare(provider: Provider, calls: CallRegistry) -> None:
     def open_terminal() -> NoReturn:
         """Refused: there are no folders."""
         raise Refused("This provider has no terminals in folders; start a job and open its shell.", error_code=NOT_SUPPORTED)
-
-
-def _choice(accounts: Sequence[str]) -> dict[str, Any]:
-    """The parameter (contract: ApplicationParameter of the kind enumeration)."""
-    return {
-        "type": "enumeration",
-        "name": slurm_accounts.NAME,
-        "optional": True,
-        "defaultValue": None,
-        "title": "Slurm account",
-        "description": "The account of the cluster that the job is counted under; left out: your default one.",
-        "options": [{"name": account, "value": account} for account in accounts],
-    }
 
 
 def _no_products() -> Answers[Nothing]:

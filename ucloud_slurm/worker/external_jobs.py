@@ -1,10 +1,9 @@
 """External jobs: those submitted outside UCloud are registered there, to be shown and charged (``[[outside]]``)."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ucloud_slurm.bridge.external_jobs import Registration, registrations
-from ucloud_slurm.config import ExternalJobRule
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.identity import identity_of
@@ -19,6 +18,7 @@ log = logging.getLogger(__name__)
 
 CONFLICT = 409
 Owner = tuple[NamedUser | None, NamedProject | None]
+Names = tuple[str | None, str | None]  # of an owner and a project
 
 
 def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> bool:
@@ -28,8 +28,9 @@ def register_external_jobs(provider: Provider, queue: Sequence[QueueRecord]) -> 
 
     :returns: False when UCloud could not be reached
     """
-    owners = {rule: owner for rule in provider.config.outside if (owner := _named(provider, rule)) is not None}
-    wanted = [each for each in registrations(queue, provider.config) if each.rule in owners]
+    found = registrations(queue, provider.config, _Persons(provider).of)
+    owners = _named(provider, {(each.created_by, each.rule.project) for each in found})
+    wanted = [each for each in found if (each.created_by, each.rule.project) in owners]
     # In this order: what is submitted meanwhile is known.
     awaited = provider.observations.awaited() if wanted else set()
     known = provider.observations.by_slurm_id([each.record.id for each in wanted])
@@ -62,24 +63,52 @@ def _is_of(row: OpenJob, record: QueueRecord) -> bool:
     return row.phase is JobPhase.LIVE or record.submitted <= (identity.run_submitted or 0)
 
 
-def _named(provider: Provider, rule: ExternalJobRule) -> Owner | None:
-    """The owner and the project of a rule, if UCloud has named both; None if it has not yet.
+class _Persons:
+    """Who the Unix users of jobs are at UCloud. Each is looked up once in a pass."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        self._known: dict[tuple[str, int | None], str | None] = {}
+
+    def of(self, user: str, uid: int | None) -> str | None:
+        """The user of UCloud; None where nobody, or several, are connected with the account, or UCloud has not named them."""
+        if (user, uid) not in self._known:
+            self._known[user, uid] = self._look_up(user, uid)
+        return self._known[user, uid]
+
+    def _look_up(self, user: str, uid: int | None) -> str | None:
+        links = self._provider.people.with_account(user, uid) if uid is not None else []
+        if len(links) != 1:
+            return None
+        name = links[0].username
+        is_named = not self._provider.era.has_channel or self._provider.wallets.named_user(name) is not None
+        return name if is_named else None
+
+
+def _named(provider: Provider, owners: Iterable[Names]) -> dict[Names, Owner]:
+    """Those owners and projects of which UCloud has named both; the others must wait.
 
     A UCloud without a channel names nobody, and refuses a job of an unknown user; the configuration counts there.
     """
-    if not provider.era.has_channel:
-        return (NamedUser(rule.created_by) if rule.created_by else None, NamedProject(rule.project) if rule.project else None)
-    owner = provider.wallets.named_user(rule.created_by) if rule.created_by else None
-    project = provider.wallets.named_project(rule.project) if rule.project else None
-    return None if owner is None or (rule.project and project is None) else (owner, project)
+    found: dict[Names, Owner] = {}
+    for username, project in owners:
+        if not provider.era.has_channel:
+            owner = NamedUser(username) if username else None, NamedProject(project) if project else None
+        else:
+            owner = (
+                provider.wallets.named_user(username) if username else None,
+                provider.wallets.named_project(project) if project else None,
+            )
+        if (username is None or owner[0] is not None) and (not project or owner[1] is not None):
+            found[username, project] = owner
+    return found
 
 
-def _register(
-    provider: Provider, some: Sequence[Registration], owners: Mapping[ExternalJobRule, Owner]
-) -> dict[str, Registration]:
+def _register(provider: Provider, some: Sequence[Registration], owners: Mapping[Names, Owner]) -> dict[str, Registration]:
     """Registers jobs; returns them by UCloud's ids. Some Cores refuse a bulk if they know one of its jobs already."""
+    name = provider.config.provider.id
     try:
-        ids = provider.core.register([each.named(*owners[each.rule], provider.config.provider.id) for each in some])
+        ids = provider.core.register([each.named(*owners[each.created_by, each.rule.project], name) for each in some])
     except CoreRefusedError as error:
         if error.status != CONFLICT:
             raise

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ucloud_slurm.bridge import charges
+from ucloud_slurm.bridge.job_page import ssh_line, target_line
 from ucloud_slurm.bridge.states import final_update, queued_update
 from ucloud_slurm.bridge.time_limit import clock_before, limit_update
 from ucloud_slurm.bridge.usage import Accounting
@@ -162,6 +163,8 @@ class Poller:
                 provider.observations.record_observation(row.id, observation)
             if update is not None:
                 provider.outbox.enqueue_update(row.id, update, now)
+                if update.state is JobState.RUNNING:
+                    self._show_boxes(row, now)
             if before is not None:
                 provider.observations.record_clock(row.id, before)
             if reason is not None:
@@ -174,6 +177,16 @@ class Poller:
             if limit:
                 update = limit_update(limit, self._clock_before(row), provider.era)
                 provider.observations.record_time_limit(row.id, limit, update, now)
+
+    def _show_boxes(self, row: OpenJob, now: float) -> None:
+        """Enqueues what UCloud's page of a running job shows in boxes and buttons of their own."""
+        if not self._provider.era.reads_lines:
+            return
+        command, built = self._provider.config.jobs.ssh, self._built(row)
+        lines = [ssh_line(command, row.local_user)] if command is not None else []
+        lines += [target_line(*page) for page in built.pages] if built is not None else []
+        for line in lines:
+            self._provider.outbox.enqueue_once(row.id, JobUpdate(None, line), now)
 
     def _clock_before(self, row: OpenJob) -> int:
         """The minutes of its limit that UCloud's clock of a job does not count."""

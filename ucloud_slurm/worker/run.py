@@ -23,6 +23,7 @@ from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.system.filelock import WORKER, exclusive_lock, last_released, record_release
 from ucloud_slurm.worker.audit import audit_regularly
 from ucloud_slurm.worker.delivery import deliver, record_outcome
+from ucloud_slurm.worker.modules import refresh_modules
 from ucloud_slurm.worker.poll import Poller
 from ucloud_slurm.worker.retention import prune
 from ucloud_slurm.worker.tasks import report_tasks
@@ -63,7 +64,8 @@ def run_once(provider: Provider, *, wait: float = 0.0) -> Result:
         record_release(provider.store.path, WORKER, provider.now())
         generation.advance(provider.now())
         provider.store.checkpoint()
-        return Result.DONE if whole else Result.NOT_ALL
+    refresh_modules(provider)
+    return Result.DONE if whole else Result.NOT_ALL
 
 
 def _pass(provider: Provider) -> bool:

@@ -119,7 +119,7 @@ ATTACKS = {
     "{% for i in range(3) %}" * 30 + "{% endfor %}" * 30: "",
     "{{ script('/bin/id') }}": "runs programs",
     "{{ dynamicInterface(0, 'WEB', 'x', 80) }}": "dynamicInterface",
-    '{- versionResolver("loose") -}': "versions",
+    "{{ versionResolver() }}": "versionResolver",
     "{- siteSnippet -}": "siteSnippet",
     "{{ undeclared }}": "undeclared",
     "{{ ucloud.machine.nodes * 2 }}": "nodes",

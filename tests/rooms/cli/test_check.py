@@ -154,6 +154,27 @@ def test_a_runtime_and_folders_that_are_not_on_this_host_are_named(
     assert list(check.software(config)) == [("ok", f"charliecloud: {tmp_path}/ch-run")]
 
 
+def test_the_modules_of_this_host_are_counted_where_users_choose_from_them(configure: Configure, tmp_path: Path) -> None:
+    init = tmp_path / "init"
+    config = configure("service", applications={"find_modules": True}, jobs={"modules_init": str(init)})
+    assert [text for level, text in check.software(config) if level == "warning"] == [
+        "the modules of this host could not be listed: no file defines the function module (jobs.modules_init); "
+        "users see no list of modules (applications.find_modules)"
+    ]
+    init.write_text("module() { echo gcc/12; }\n")
+    counted = "1 environment modules on this host; make sure that the compute nodes have them"
+    assert ("ok", counted) in list(check.software(config))
+
+
+def test_the_provider_at_ucloud_is_named_and_a_logo_that_cannot_be_used(configure: Configure, tmp_path: Path) -> None:
+    assert list(check._branding(configure("service"))) == []
+    config = configure("service", branding={"title": "Cluster"})
+    assert list(check._branding(config)) == [("ok", "UCloud shows Cluster, without a logo")]
+    config = configure("service", branding={"title": "Cluster", "logo": str(tmp_path / "none")})
+    with pytest.raises(Misconfigured, match=r"branding.logo: .* cannot be read"):
+        list(check._branding(config))
+
+
 def test_a_database_that_is_behind_is_named_with_the_command_that_repairs_it(configure: Configure) -> None:
     config = configure("service")
     store = Store(config.database.path)

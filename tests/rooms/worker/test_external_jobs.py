@@ -1,18 +1,22 @@
 """Jobs from outside UCloud: shown and charged where a rule says so, once, and never our own."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import World
+from tests.conftest import World, configuration
+from tests.rooms.config.test_config import GOOD
 from tests.sandbox.core import CORE_2022, CoreJob
 from tests.support.model import ModelJob
 from ucloud_slurm.bridge.external_jobs import registrations
 from ucloud_slurm.config import parse
 from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.store.job_state import JobPhase
+from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.ucloud.channel import Project, User
 from ucloud_slurm.worker.run import Result
 
@@ -53,6 +57,10 @@ def submitted(world: World, name: str = "by hand", user: str = "alice", partitio
         error="/dev/null",
     )
     return world.model.add(submission, user)
+
+
+def nobody(_user: str, _uid: int | None) -> None:
+    """No user of UCloud is connected with any account."""
 
 
 def known(world: World) -> None:
@@ -102,7 +110,7 @@ def test_the_tasks_of_an_array_that_wait_are_one_job_of_a_call(world: World) -> 
     # squeue --array prints a row for each of them, all with the number of the array.
     rows = [*world.provider.scheduler.queue(None)] * 3
     started = rows[0]._replace(id=SlurmJobId(rows[0].id + 1))
-    found = registrations([*rows, started], world.provider.config)
+    found = registrations([*rows, started], world.provider.config, nobody)
     assert [each.record.id for each in found] == [rows[0].id, started.id]
     assert len({each.key for each in found}) == 2
 
@@ -113,8 +121,8 @@ def test_an_account_is_the_same_in_capitals(world: World, ours: str, theirs: str
     config = world.provider.config
     config = replace(config, outside=tuple(replace(rule, account=ours) for rule in config.outside))
     rows = [row._replace(account=theirs) for row in world.provider.scheduler.queue(None)]
-    assert len(registrations(rows, config)) == 1
-    assert registrations([row._replace(account="proj-b") for row in rows], config) == []
+    assert len(registrations(rows, config, nobody)) == 1
+    assert registrations([row._replace(account="proj-b") for row in rows], config, nobody) == []
 
 
 def test_a_job_is_registered_once_whatever_is_repeated(world: World) -> None:
@@ -223,3 +231,70 @@ def test_names_of_users_are_read_by_era() -> None:
     assert ERA_2022.username("SsO2cmcjMTIzNA==") == name
     assert ERA_2022.username("Name#1234") == "Name#1234"
     assert ERA_2022.username(None) is None
+
+
+# -- those who started them ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_person(core: Any, serve: Any, model: Any, clock: Any, tmp_path: Path) -> World:
+    """A site that shows a job as one of the person who started it."""
+    config = configuration(core, tmp_path, outside=[RULE | {"created_by": "{user}"}], users={"mapping": "table"})
+    provider = Provider.open(config, now=clock, scheduler=model)
+    world = World(core, provider, model, clock, serve(provider))
+    known(world)
+    return world
+
+
+def connect(world: World, job: ModelJob, *usernames: str) -> None:
+    """These users of UCloud are connected with the account that a job runs as."""
+    (record,) = [each for each in world.provider.scheduler.queue(None) if each.id == job.run.id]
+    assert record.uid is not None
+    links = [UserLink(username, record.user, record.uid, 0.0, "root") for username in usernames]
+    world.provider.people.add(links, per_account=None)
+
+
+def owners(world: World) -> list[str]:
+    return [job.owner for job in world.core.jobs]
+
+
+@pytest.mark.parametrize("era", ["today", "2022"], scope="session")
+def test_a_job_from_the_command_line_is_that_of_the_person_who_started_it(by_person: World) -> None:
+    world = by_person
+    job = submitted(world)
+    connect(world, job, "Alice#1")
+    world.work(1)
+    (found,) = world.core.jobs
+    assert (found.owner, found.payer) == ("Alice#1", "p1")
+    assert world.row(found.id).owner == "Alice#1"
+    world.work(60)
+    assert len(world.core.jobs) == 1
+
+
+@pytest.mark.parametrize("era", ["today"], scope="session")
+@pytest.mark.parametrize("people", [[], ["Alice#1", "Alice#2"], ["Nobody#0"]])
+def test_a_job_of_nobody_of_several_or_of_somebody_whom_ucloud_has_not_named_is_its_own(
+    by_person: World, people: list[str]
+) -> None:
+    world = by_person
+    connect(world, submitted(world), *people)
+    world.work(1)
+    assert owners(world) == ["_ucloud"]
+    assert [job.payer for job in world.core.jobs] == ["p1"]
+
+
+@pytest.mark.parametrize("era", ["today"], scope="session")
+def test_an_account_that_was_created_anew_under_an_old_name_is_not_the_person(by_person: World) -> None:
+    world = by_person
+    job = submitted(world)
+    (record,) = world.provider.scheduler.queue(None)
+    assert record.uid is not None
+    world.provider.people.add([UserLink("Alice#1", record.user, record.uid + 1, 0.0, "root")])
+    world.work(1)
+    assert owners(world) == ["_ucloud"]
+    assert job.run.ended is None
+
+
+def test_without_a_table_of_people_nobody_knows_who_started_a_job() -> None:
+    with pytest.raises(Misconfigured, match=r'outside\[1\].created_by: "\{user\}" needs users.mapping = "table"'):
+        parse(GOOD | {"outside": [RULE | {"created_by": "{user}"}]})

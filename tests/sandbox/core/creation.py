@@ -11,10 +11,11 @@ from tests.sandbox.core.directory import Directory
 from tests.sandbox.core.drives import Drives, drive_of_path
 from tests.sandbox.core.early.credits import Wallets, check_credits
 from tests.sandbox.core.era import CoreEra
-from tests.sandbox.core.errors import CoreError
+from tests.sandbox.core.errors import CoreError, ProtocolError
 from tests.sandbox.core.jobs import Jobs
 from tests.sandbox.core.provider import ProviderCalls
 from tests.sandbox.core.rendering import SentJobs
+from tests.sandbox.core.today import forms
 from tests.sandbox.core.today.application import PARAMETER, whole_application
 from tests.sandbox.core.today.quotas import Accounts, Workspace
 from tests.sandbox.core.user_requests import UserRequest, specification, stored
@@ -120,6 +121,10 @@ class JobCreation:
             self.complaints.add(f"{call}: parameters is no list; say [] for none")
             if found is not None:
                 raise CoreError(502, "Invalid response from provider")
+        try:
+            forms.check(found or [])
+        except ProtocolError as error:
+            self.complaints.add(f"{call}: {error}")
         return [PARAMETER | entry for entry in found or []]
 
     def _specification(self, request: UserRequest) -> Json:

@@ -10,11 +10,13 @@ from tests.sandbox.core.capabilities import Capabilities
 from tests.sandbox.core.complaints import Complaints
 from tests.sandbox.core.connections import Manifest
 from tests.sandbox.core.era import CoreEra
-from tests.sandbox.core.errors import CoreError
+from tests.sandbox.core.errors import CoreError, ProtocolError
 from tests.sandbox.core.jobs import CoreJob, Jobs
 from tests.sandbox.core.provider import ProviderCalls
 from tests.sandbox.core.rendering import SentJobs
 from tests.sandbox.core.routes import OTHER_CALLS
+from tests.sandbox.core.today import branding
+from tests.sandbox.core.today.branding import Branding
 
 T = TypeVar("T")
 QUICK_SECONDS = 2.0
@@ -28,6 +30,7 @@ class Polling:
     """The questions of every ten seconds.
 
     :ivar quick_seconds: within which each answer must be there
+    :ivar branding: how the provider is presented, as it was answered last
     """
 
     era: CoreEra
@@ -37,6 +40,7 @@ class Polling:
     complaints: Complaints
     ask_drives: Callable[[], object]
     quick_seconds: float = QUICK_SECONDS
+    branding: Branding | None = None
 
     def poll(self) -> None:
         """Ask everything once: products, manifest, the lists that are not about jobs, branding.
@@ -61,6 +65,11 @@ class Polling:
         data = self.calls.plain(call)
         if call.endswith("retrieveProducts"):
             self.calls.responses(call, data)
+        if call.endswith("branding.retrieveInfo"):
+            try:
+                self.branding = branding.read(data, self.calls.provider)
+            except ProtocolError as error:
+                self.complaints.add(f"{call}: {error}")
 
     def _mind(self, ask: Callable[[], object], call: str) -> None:
         try:

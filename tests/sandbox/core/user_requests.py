@@ -100,7 +100,10 @@ def specification(request: UserRequest, catalogue: Catalogue, ask: AskMore | Non
 def _check_with_provider(app: Json, parameters: Json, request: UserRequest, ask: AskMore) -> None:
     declared = {entry["name"] for entry in app["invocation"]["parameters"]}
     own = {name: value for name, value in parameters.items() if not name.startswith(INJECTED) and name != SAMPLE_RATE}
-    check_parameters(app, own, [] if own.keys() <= declared else ask(app, request))
+    # Names that need no declaration make Core ask the provider, too, and what it answers counts for them.
+    more = [] if parameters.keys() <= declared | {SAMPLE_RATE} else ask(app, request)
+    asked = {entry["name"] for entry in more}
+    check_parameters(app, own | {name: value for name, value in parameters.items() if name in asked}, more)
 
 
 def stored(spec: Json) -> Json:

@@ -12,9 +12,10 @@ from ucloud_slurm.bridge.script.inputs import input_files
 from ucloud_slurm.bridge.script.invocation import arguments, environment, parameter_texts, refuse_unprintable
 from ucloud_slurm.bridge.script.launch import ProgramLaunch, warning_signal
 from ucloud_slurm.bridge.script.resources import Layout, Plan, layout
+from ucloud_slurm.bridge.script.software import Software
 from ucloud_slurm.bridge.script.text import ScriptParts, script_text
-from ucloud_slurm.bridge.template.inputs import chosen_modules, loaded_modules, other_elements, render_request, ucloud_facts
-from ucloud_slurm.bridge.template.messages import Render, Request
+from ucloud_slurm.bridge.template.inputs import chosen_modules, other_elements, render_request, ucloud_facts
+from ucloud_slurm.bridge.template.messages import Render, Request, WebPage
 from ucloud_slurm.config import ApplicationsSection, ContainersSection, FilesRoot, Product
 from ucloud_slurm.errors import Refused, one_line
 from ucloud_slurm.slurm.records import Submission
@@ -43,6 +44,7 @@ def batch_job(
     containers: ContainersSection = NO_CONTAINERS,
     modules_init: str | None = None,
     own_words: bool = False,
+    listed_modules: Sequence[str] = (),
 ) -> Submission:
     """Builds the batch job. The same arguments give the same job, byte for byte.
 
@@ -55,6 +57,7 @@ def batch_job(
     :param roots: where UCloud's files are (``files``), and the drives that the job names
     :param modules_init: the file that defines ``module`` (``jobs.modules_init``)
     :param own_words: see :func:`ucloud_slurm.bridge.script.invocation.parameter_texts`
+    :param listed_modules: modules of the cluster, where they are known
     :raises Refused: naming what is wrong with the job or its application
     """
     invocation, tool = application.invocation, application.description
@@ -69,17 +72,18 @@ def batch_job(
     file_paths = {file.parameter: file.path for file in files if file.parameter is not None}
     texts = parameter_texts(invocation, job.specification.parameters, file_paths, own_words=own_words)
     if invocation.template is None:
-        program = _command(invocation, job, texts, plan)
+        program = _command(invocation, texts, plan)
     else:
         request = render_request(
             job, application, product, plan, file_paths, applications, listens=listens, in_container=image is not None
         )
-        program = _script(application, job, texts, plan, request, render, applications)
+        program = _script(application, texts, plan, request, render, applications)
     unnamed = len({"nodes", "ntasks-per-node"}.intersection(product.omit))
     if unnamed and program.layout.tasks > 1:
         raise Refused(f"The application asks for several tasks on a node, and jobs on {product.id} have one (products.omit).")
     if unnamed == 2 and plan.nodes > 1:
         raise Refused(f"specification.replicas: jobs on {product.id} run on one node only (products.omit).")
+    _check_pages(program.pages, plan, sessions_url)
     cpus = None if "cpus-per-task" in product.omit else program.layout.cpus
     launch = ProgramLaunch(
         paths=paths,
@@ -95,11 +99,11 @@ def batch_job(
     if listens:
         facts["UCLOUD_BASE_PATH"] = naming.base_path(sessions_url, job.id, 0)
     loads = [(software.name, software.version) for software in tool.load_instructions.applications]
-    modules = dict.fromkeys((*loaded_modules(loads, applications), *program.modules))
+    modules = Software.of(applications, listed_modules).modules([*loads, *program.loaded], program.policies)
     script = script_text(
         ScriptParts(
             facts=facts,
-            modules=[*tool.required_modules, *modules],
+            modules=[*tool.required_modules, *dict.fromkeys((*modules, *chosen_modules(job)))],
             modules_init=modules_init,
             prologue=product.prologue,
             inputs=files,
@@ -117,6 +121,7 @@ def batch_job(
         reservation=product.reservation, folder=paths.folder, output=paths.log("stdout", 0),
         error=paths.log("stderr", 0), exclusive=product.exclusive, signal=warning_signal(product, launch),
         more=(*product.options, *program.layout.more), tasks=program.layout.tasks, omit=product.omit,
+        pages=tuple((page.rank, page.name, page.port) for page in program.pages),
     )  # fmt: skip
 
 
@@ -127,28 +132,31 @@ class _ApplicationRun:
     :ivar variables: environment variables that it sets
     :ivar command: its program and arguments; empty for a script
     :ivar body: its script, in bash
-    :ivar modules: environment modules that it loads besides those of its tool
+    :ivar loaded: name and version of software that it loads besides that of its tool
+    :ivar policies: which versions may be taken; see :meth:`.software.Software.modules`
     :ivar facts: further variables that describe the job
+    :ivar pages: further web pages
     """
 
     variables: Mapping[str, Pieces]
     command: Sequence[str]
     body: str | None
     layout: Layout
-    modules: Sequence[str]
+    loaded: Sequence[tuple[str, str]]
+    policies: Mapping[str, str]
     facts: Mapping[str, str]
+    pages: Sequence[WebPage] = ()
 
 
-def _command(invocation: Invocation, job: Job, texts: Mapping[str, str], plan: Plan) -> _ApplicationRun:
+def _command(invocation: Invocation, texts: Mapping[str, str], plan: Plan) -> _ApplicationRun:
     """An application that is a program with arguments."""
     refuse_unprintable(invocation, texts)
     variables, command = environment(invocation, texts), arguments(invocation, texts)
-    return _ApplicationRun(variables, command, None, Layout(1, plan.cpus, ()), chosen_modules(job), {})
+    return _ApplicationRun(variables, command, None, Layout(1, plan.cpus, ()), (), {}, {})
 
 
 def _script(
     application: Application,
-    job: Job,
     texts: Mapping[str, str],
     plan: Plan,
     request: Request,
@@ -165,12 +173,26 @@ def _script(
             command=(),
             body=rendered.script,
             layout=layout({**others.sbatch, **rendered.sbatch}, settings.sbatch_options, plan),
-            modules=[*loaded_modules(rendered.loaded, settings), *chosen_modules(job)],
+            loaded=rendered.loaded,
+            policies=rendered.policies,
+            pages=rendered.pages,
             facts=ucloud_facts(request.ucloud),
         )
     except Refused as refusal:
         named = one_line(f"{application.metadata.name} {application.metadata.version}", 100)
         raise Refused(f"The application {named} cannot be started: {refusal.why}") from None
+
+
+def _check_pages(pages: Sequence[WebPage], plan: Plan, sessions_url: str | None) -> None:
+    """Refuses further web pages that no browser could reach.
+
+    :raises Refused: says why
+    """
+    if pages and (sessions_url is None or sessions_url.endswith("*")):
+        raise Refused("The application announces further web pages, which need a host name for each (sessions.url).")
+    for page in pages:
+        if page.rank >= plan.nodes:
+            raise Refused(f"The application announces the page {page.name} on node {page.rank}, and the job has {plan.nodes}.")
 
 
 def _job_facts(job: Job, product: Product, plan: Plan, provider: str, paths: JobPaths) -> dict[str, str]:

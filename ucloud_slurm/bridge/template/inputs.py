@@ -78,11 +78,6 @@ def chosen_modules(job: Job) -> list[str]:
     return found
 
 
-def loaded_modules(software: Sequence[tuple[str, str]], settings: ApplicationsSection) -> list[str]:
-    """The modules of software that is loaded by name and version."""
-    return [each for name, version in software for each in modules.of_application(name, version, settings.load)]
-
-
 def other_elements(invocation: Invocation, texts: Mapping[str, str]) -> OtherElements:
     """The environment variables and sbatch options of a template's application that are not templates themselves.
 

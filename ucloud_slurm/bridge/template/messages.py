@@ -32,6 +32,19 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class WebPage:
+    """A further web page of a job, beside that of its application.
+
+    :ivar rank: of the node on which it is
+    :ivar name: what UCloud shows of it
+    """
+
+    rank: int
+    name: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rendered:
     """What was rendered.
 
@@ -39,12 +52,16 @@ class Rendered:
     :ivar environment: values of environment variables
     :ivar sbatch: sbatch options with their values, which may be empty
     :ivar loaded: name and version of the software that the template loads
+    :ivar pages: further web pages of the job
+    :ivar policies: name of software -> word of versionResolver(); the empty name: all other software
     """
 
     script: str
     environment: Mapping[str, str]
     sbatch: Mapping[str, str]
     loaded: tuple[tuple[str, str], ...]
+    policies: Mapping[str, str] = field(default_factory=dict)
+    pages: tuple[WebPage, ...] = ()
 
 
 Render = Callable[[Request], Rendered]

@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Any
 
 from ucloud_slurm.bridge.script.bash import is_plain
-from ucloud_slurm.bridge.template.messages import Rendered, Request
+from ucloud_slurm.bridge.template.messages import Rendered, Request, WebPage
 from ucloud_slurm.bridge.template.provenance import ShellVariable, TaggedStr, as_code, pieces, tagged, trimmed
 from ucloud_slurm.bridge.template.quoting import quoted_script
 from ucloud_slurm.bridge.template.sandbox import Absent, Sandbox, plain
@@ -13,12 +13,13 @@ from ucloud_slurm.errors import Refused
 
 MAX_CHARACTERS = 256 * 1024  # of a template, and of the script that is rendered from it
 MAX_ENTRIES = 1000  # options and software to load
+MAX_PAGES = 20  # further web pages
+MAX_TITLE = 60  # characters of the name of one
+LEAST_PORT, MOST_PORT = 1024, 65535  # lower ports are services of the node
 
 _NOT_OFFERED = {
     "script": "script() runs programs of the provider",
-    "dynamicInterface": "dynamicInterface() announces further pages of the job",
     "setInterfaceName": "setInterfaceName() names a page of the job",
-    "versionResolver": "versionResolver() chooses versions; here the administrator's list does",
     "unloadApplication": "unloadApplication() unloads what the whole job uses",
 }
 
@@ -50,7 +51,9 @@ def render(request: Request) -> Rendered:
     sandbox = Sandbox()
     options: dict[str, str] = {}
     loaded: list[tuple[str, str]] = []
-    helpers = _helpers(request, options, loaded)
+    policies: dict[str, str] = {}
+    pages: dict[tuple[int, str], WebPage] = {}
+    helpers = _helpers(request, options, loaded, policies, pages)
     values = {name: Absent(name=name) for name in request.absent} | dict(request.values)
     ucloud = dict(request.ucloud) | {name: ShellVariable(variable) for name, variable in request.shell_variables.items()}
     context = helpers | values | {"ucloud": ucloud}
@@ -58,10 +61,10 @@ def render(request: Request) -> Rendered:
     environment = {name: plain(sandbox.rendered(text, context)) for name, text in request.environment.items()}
     options |= {name: value for name, value in first.items() if name not in options}
     script = _script(sandbox.rendered(request.template, context))
-    others = chain(environment.values(), *options.items(), *loaded)
-    if sum(map(len, others)) > MAX_CHARACTERS or len(options) + len(loaded) > MAX_ENTRIES:
+    others = chain(environment.values(), *options.items(), *loaded, *policies.items())
+    if sum(map(len, others)) > MAX_CHARACTERS or len(options) + len(loaded) + len(policies) > MAX_ENTRIES:
         raise Refused(f"its environment, options and modules would be more than {MAX_CHARACTERS} characters, or too many.")
-    return Rendered(script, environment, options, tuple(dict.fromkeys(loaded)))
+    return Rendered(script, environment, options, tuple(dict.fromkeys(loaded)), policies, tuple(pages.values()))
 
 
 def _script(text: TaggedStr) -> str:
@@ -74,7 +77,36 @@ def _script(text: TaggedStr) -> str:
     return script.strip("\n")
 
 
-def _helpers(request: Request, options: dict[str, str], loaded: list[tuple[str, str]]) -> dict[str, Any]:
+def _announcer(pages: dict[tuple[int, str], WebPage]) -> Callable[..., TaggedStr]:
+    """The function by which a template announces further web pages."""
+
+    def announce(rank: int, kind: str, name: str, port: int) -> TaggedStr:
+        title = str.__str__(name)
+        if kind != "WEB":
+            raise Refused("dynamicInterface() announces pages of the type WEB; others are not offered.")
+        if not (_is_whole(rank) and _is_whole(port)) or rank < 0 or not LEAST_PORT <= port <= MOST_PORT:
+            raise Refused(f"dynamicInterface() takes the number of a node, and a port of {LEAST_PORT} to {MOST_PORT}.")
+        if not 0 < len(title) <= MAX_TITLE or not title.isprintable():
+            raise Refused(f"dynamicInterface() takes a name of 1 to {MAX_TITLE} printable characters.")
+        pages[rank, title] = WebPage(int(rank), title, int(port))
+        if len(pages) > MAX_PAGES:
+            raise Refused(f"dynamicInterface() announces more than {MAX_PAGES} pages.")
+        return as_code("")
+
+    return announce
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
+
+
+def _helpers(
+    request: Request,
+    options: dict[str, str],
+    loaded: list[tuple[str, str]],
+    policies: dict[str, str],
+    pages: dict[tuple[int, str], WebPage],
+) -> dict[str, Any]:
     nothing = as_code("")
 
     def sbatch(name: str, value: Any = "") -> TaggedStr:
@@ -84,6 +116,11 @@ def _helpers(request: Request, options: dict[str, str], loaded: list[tuple[str, 
 
     def load(name: str, version: str) -> TaggedStr:
         loaded.append((str.__str__(name), str.__str__(version)))
+        return nothing
+
+    def resolve(first: str, second: str | None = None) -> TaggedStr:
+        name, policy = ("", first) if second is None else (first, second)
+        policies[str.__str__(name)] = str.__str__(policy)
         return nothing
 
     def refusing(what: str) -> Callable[..., Any]:
@@ -97,6 +134,8 @@ def _helpers(request: Request, options: dict[str, str], loaded: list[tuple[str, 
         "sbatch": sbatch,
         "ternary": lambda condition, yes, no: yes if condition else no,
         "loadApplication": load,
+        "versionResolver": resolve,
+        "dynamicInterface": _announcer(pages),
         # Modules are loaded before the script begins, and end with the job.
         **dict.fromkeys(("systemLoad", "systemUnload", "applicationLoad", "applicationUnload"), lambda: nothing),
         **{name: refusing(what) for name, what in _NOT_OFFERED.items()},
