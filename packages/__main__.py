@@ -43,7 +43,10 @@ def main() -> None:
         shutil.rmtree(INTO, ignore_errors=True)
     made = release()
     for target in chosen:
-        print(build(target, made, INTO).relative_to(tree.ROOT), flush=True)
+        try:
+            print(build(target, made, INTO).relative_to(tree.ROOT), flush=True)
+        except subprocess.CalledProcessError as failed:
+            sys.exit(f"No package for {target.name}: {failed.cmd[0]} ended with {failed.returncode}.")
 
 
 if __name__ == "__main__":

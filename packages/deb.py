@@ -41,6 +41,7 @@ def build(target: Target, release: Release, root: Path, into: Path) -> Path:
     paths = [path for path in map(root.joinpath, names) if not path.is_symlink()]
     control = root / "DEBIAN"
     control.mkdir()
+    control.chmod(0o755)
     text = CONTROL.format(
         version=version(target, release),
         architecture=DEBIAN_ARCHITECTURES[processor()],

@@ -13,8 +13,7 @@ def build(target: Target, release: Release, root: Path, into: Path) -> Path:
     """Makes the package of a tree; the same tree gives the same bytes.
 
     :param root: see :func:`packages.tree.make`
-    :raises CalledProcessError: rpmbuild failed, and has said why
-    :raises SystemExit: there is no rpmbuild
+    :raises SystemExit: there is no rpmbuild, or it failed
     """
     if shutil.which("rpmbuild") is None:
         raise SystemExit("rpmbuild is missing; on Debian it is in the package rpm: apt-get install rpm")
@@ -33,7 +32,9 @@ def build(target: Target, release: Release, root: Path, into: Path) -> Path:
     defines = [word for name, value in defined.items() for word in ("--define", f"{name} {value}")]
     command = ["rpmbuild", "--quiet", "-bb", f"--target={processor()}", "--buildroot", str(root), *defines, str(spec)]
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(release.epoch), "LC_ALL": "C.UTF-8"}
-    subprocess.run(command, check=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode != 0:
+        raise SystemExit(f"rpmbuild made no package:\n{done.stderr}")
     name = f"ucloud-slurm-{release.version}-{release.revision}{target.suffix}.{processor()}.rpm"
     shutil.move(work / "made.rpm", into / name)
     return into / name

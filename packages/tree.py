@@ -53,7 +53,7 @@ def install_modules(target: Target, folder: Path) -> None:
     for left_over in (wheels, ROOT / "build/lib"):
         shutil.rmtree(left_over, ignore_errors=True)
     subprocess.run([*pip, "wheel", *quiet, "--no-build-isolation", "--wheel-dir", wheels, ROOT], check=True)
-    subprocess.run([*pip, *into, *python, "--no-index", *wheels.iterdir()], check=True)
+    subprocess.run([*pip, *into, *python, "--no-index", "--find-links", wheels, "ucloud-slurm"], check=True)
     shutil.rmtree(folder / "bin")
 
 
@@ -66,8 +66,10 @@ def make(target: Target, release: Release, modules: Path, root: Path) -> None:
     site = root / target.site
     site.parent.mkdir(parents=True)
     shutil.move(modules, site)
-    for unused in [*site.rglob("__pycache__"), *site.rglob("direct_url.json"), *site.rglob("REQUESTED")]:
-        shutil.rmtree(unused) if unused.is_dir() else unused.unlink()
+    for record in site.glob("*.dist-info/RECORD"):
+        # The hashes of what is not in the package depend on the machine that built it.
+        lines = record.read_text().splitlines(keepends=True)
+        record.write_text("".join(line for line in lines if (site / line.partition(",")[0]).is_file()))
     _environment(target, root / "opt/ucloud-slurm", site)
     for unit in units():
         _copy(unit, root / "usr/lib/systemd/system" / unit.name)
