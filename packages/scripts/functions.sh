@@ -40,12 +40,16 @@ pause() {
     done
 }
 
-# Starts again what pause has stopped, and lets what runs change to the installed release. What did not run is left alone.
-resume() {
+# Lets what runs change to the installed release. What does not run is left alone.
+restart() {
     systemd_runs || return 0
     systemctl daemon-reload
     systemctl try-restart @RESTARTED_UNITS@ || say "a service did not start: journalctl -u 'ucloud-slurm*'"
-    [ -e "$PAUSED" ] || return 0
+}
+
+# Starts again what pause has stopped.
+resume() {
+    systemd_runs && [ -e "$PAUSED" ] || return 0
     while read -r unit; do
         systemctl start --no-block "$unit" || say "$unit cannot be started: systemctl status $unit"
     done <"$PAUSED"

@@ -47,7 +47,7 @@ def play(target: Target, cluster: Cluster | None, scratch: Path) -> bool:
     root = roots.root(target.name)
     shop = scratch / "packages"
     shop.mkdir()
-    old = shutil.move(older(target, scratch), shop)
+    old = Path(shutil.move(older(target, scratch), shop))
     new = build(target, release(), shop)
     places = [shop]
     core = SimulatedCore(provider="example", era=ERAS["today"], first_id=811_000)

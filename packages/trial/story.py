@@ -189,12 +189,11 @@ class Story:
         said = self._refused(self.manager.upgrade, self.old)
         assert "a downgrade from" in said or "is already installed" in said, said
         wait_until("all is as it was", lambda: self._active(*ENABLED, *UNUSED) == set(ENABLED), seconds=PATIENCE)
-        if self.target.kind == "rpm":
-            assert self._main_process() == before
+        assert self._main_process() == before
 
     def a_full_disk_leaves_a_service_that_works(self) -> None:
         """In the middle of an upgrade; afterwards the same command succeeds."""
-        self._fill(keep=4)
+        self._fill(kibibytes=4096)
         said = self._refused(self.manager.repair if self.target.kind == "rpm" else self.manager.upgrade, self.new)
         assert "No space left on device" in said or "needs" in said, said
         wait_until("all is as it was", lambda: self._active(*ENABLED, *UNUSED) == set(ENABLED), seconds=PATIENCE)
@@ -208,7 +207,7 @@ class Story:
         if self.target.kind == "rpm":
             return
         self.world.do("dpkg", "--unpack", self.new)
-        self._fill(keep=0)
+        self._fill(kibibytes=128)
         said = self._refused(self.manager.repair, "")
         assert "Make space on the disk, then: dpkg --configure -a" in said, said
         wait_until("all is as it was", lambda: self._active(*ENABLED, *UNUSED) == set(ENABLED), seconds=PATIENCE)
@@ -296,9 +295,9 @@ class Story:
         rows = (line.split() for line in self.cluster.run("squeue", "--noheader", "--format=%A %j").splitlines())
         return [number for number, name in rows if name == f"ucloud-{self.job}"]
 
-    def _fill(self, *, keep: int) -> None:
-        """Uses up the disk, but for some MiB."""
-        self.world.run("sh", "-c", f"fallocate -l {keep}M /keep; cat /dev/zero > /fill; rm -f /keep")
+    def _fill(self, *, kibibytes: int) -> None:
+        """Uses up the disk, but for so much."""
+        self.world.run("sh", "-c", f"fallocate -l {kibibytes}K /keep; cat /dev/zero > /fill; rm -f /keep")
 
     def _free(self) -> None:
         self.world.do("rm", "-f", "/fill", "/keep")
