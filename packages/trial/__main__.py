@@ -23,6 +23,8 @@ from tests.conftest import _describe
 from tests.sandbox.claim import new_cluster
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.core import ERAS, SimulatedCore
+from tests.sandbox.core.errors import CoreError
+from tests.sandbox.errors import SandboxError
 
 ROOM = Path("/var/tmp")  # noqa: S108
 WITH_SLURM = "debian12"
@@ -65,7 +67,7 @@ def play(target: Target, cluster: Cluster | None, scratch: Path) -> bool:
                 begun = time.monotonic()
                 try:
                     step(story)
-                except (AssertionError, OSError, subprocess.TimeoutExpired) as failed:
+                except (AssertionError, OSError, subprocess.TimeoutExpired, SandboxError, CoreError) as failed:
                     print(f"  FAILED  {step.__name__.replace('_', ' ')}: {failed}", flush=True)
                     print(world.said("journalctl", "--no-pager", "-n", "40", "-u", "ucloud-slurm*"))
                     return False

@@ -16,7 +16,7 @@ from tests.sandbox.cluster import Cluster
 from tests.sandbox.core import SimulatedCore
 from tests.sandbox.core.applications import application, word
 from tests.sandbox.processes import wait_until
-from tests.sandbox.site import toml
+from tests.sandbox.site import free_port, toml
 from tests.sandbox.unix_http import get
 
 PROGRAM = "/opt/ucloud-slurm/bin/ucloud-slurm"
@@ -93,6 +93,9 @@ class Story:
         if self.cluster is None:
             self._write(f"{SLURM}.conf", "ClusterName=none\n")
             return
+        address = f"127.0.0.1:{free_port()}"
+        self._drop_in("ucloud-slurm.socket", f"[Socket]\nListenStream={address}\n")
+        self.core.connect(f"http://{address}")
         account = pwd.getpwnam(self.cluster.service_user)
         self.world.do("groupadd", "--system", "--gid", str(account.pw_gid), account.pw_name)
         words = ("--system", "--uid", str(account.pw_uid), "--gid", str(account.pw_gid), "--shell", "/bin/bash")
@@ -101,9 +104,12 @@ class Story:
         os.chown(self._jobs, account.pw_uid, account.pw_gid)
         for unit in ("ucloud-slurm", "ucloud-slurm-worker", "ucloud-slurm-listener"):
             # The folder of the cluster is in a place that PrivateTmp= hides.
-            folder = f"/run/systemd/system/{unit}.service.d"
-            self.world.do("mkdir", "-p", folder)
-            self._write(f"{folder}/site.conf", f"[Service]\nBindPaths={self.cluster.folder}\n")
+            self._drop_in(f"{unit}.service", f"[Service]\nBindPaths={self.cluster.folder}\n")
+
+    def _drop_in(self, unit: str, text: str) -> None:
+        folder = f"/run/systemd/system/{unit}.d"
+        self.world.do("mkdir", "-p", folder)
+        self._write(f"{folder}/site.conf", text)
 
     @property
     def _jobs(self) -> Path:
