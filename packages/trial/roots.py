@@ -40,7 +40,7 @@ def _debootstrap(distribution: str, made: Path) -> None:
     environment = dict(os.environ)
     if distribution.startswith("ubuntu"):
         # Debian has the keys of Ubuntu's archive, and a release that is older than Ubuntu's does not know its name.
-        command.append(f"--keyring={_ubuntu_keys()}")
+        command += [f"--keyring={_ubuntu_keys()}", "--components=main,universe"]
         scripts = FOLDER / "debootstrap"
         if not scripts.exists():
             shutil.copytree(SCRIPTS, scripts, symlinks=True)
