@@ -85,7 +85,10 @@ ucloud-slurm(1)
 
 def write(release: Release, folder: Path) -> None:
     """Writes the pages, compressed, below a folder ``man``."""
-    pages = {"man1/ucloud-slurm.1": (COMMAND, generate.commands()), "man5/ucloud-slurm-config.5": (CONFIGURATION, generate.configuration())}
+    pages = {
+        "man1/ucloud-slurm.1": (COMMAND, generate.commands()),
+        "man5/ucloud-slurm-config.5": (CONFIGURATION, generate.configuration()),
+    }
     for name, (frame, text) in pages.items():
         path = folder / f"{name}.gz"
         path.parent.mkdir(parents=True)

@@ -17,7 +17,7 @@ from packages.__main__ import build, release
 from packages.targets import TARGETS, Target, named
 from packages.tree import ROOT
 from packages.trial import roots
-from packages.trial.story import APPLICATION, PERSON, STEPS, Story
+from packages.trial.story import APPLICATION, PERSON, STEPS, NotTriedError, Story
 from packages.trial.world import World
 from tests.conftest import _describe
 from tests.sandbox.claim import new_cluster
@@ -60,13 +60,19 @@ def play(target: Target, cluster: Cluster | None, scratch: Path) -> bool:
         places.append(cluster.folder)
     try:
         with World(root, scratch / "world", places) as world:
-            print(f"{target.name}: {world.do('sh', '-c', '. /etc/os-release; echo $PRETTY_NAME')}, {old.name} -> {new.name}", flush=True)
+            print(
+                f"{target.name}: {world.do('sh', '-c', '. /etc/os-release; echo $PRETTY_NAME')}, {old.name} -> {new.name}",
+                flush=True,
+            )
             story = Story(target, world, str(old), str(new), core, cluster)
             story.prepare()
             for step in STEPS:
                 begun = time.monotonic()
                 try:
                     step(story)
+                except NotTriedError as reason:
+                    print(f"  not tried   {step.__name__.replace('_', ' ')}: {reason}", flush=True)
+                    continue
                 except (AssertionError, OSError, subprocess.TimeoutExpired, SandboxError, CoreError) as failed:
                     print(f"  FAILED  {step.__name__.replace('_', ' ')}: {failed}", flush=True)
                     print(world.said("journalctl", "--no-pager", "-n", "40", "-u", "ucloud-slurm*"))
