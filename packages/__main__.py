@@ -33,7 +33,8 @@ def build(target: Target, release: Release, into: Path) -> Path:
         tree.install_modules(target, folder / "modules")
         tree.make(target, release, folder / "modules", folder / "root")
         into.mkdir(parents=True, exist_ok=True)
-        return {"deb": deb, "rpm": rpm}[target.kind].build(target, release, folder / "root", into)
+        make = deb.build if target.kind == "deb" else rpm.build
+        return make(target, release, folder / "root", into)
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
 """The manual pages, from what the reference pages are generated from."""
 
 import gzip
+from importlib import import_module
 from pathlib import Path
 
 from docutils.core import publish_string
 
-from docs import generate
 from packages.targets import Release
 
 COMMAND = """
@@ -85,6 +85,7 @@ ucloud-slurm(1)
 
 def write(release: Release, folder: Path) -> None:
     """Writes the pages, compressed, below a folder ``man``."""
+    generate = import_module("docs.generate")
     pages = {
         "man1/ucloud-slurm.1": (COMMAND, generate.commands()),
         "man5/ucloud-slurm-config.5": (CONFIGURATION, generate.configuration()),

@@ -26,7 +26,7 @@ from tests.sandbox.core import ERAS, SimulatedCore
 from tests.sandbox.core.errors import CoreError
 from tests.sandbox.errors import SandboxError
 
-ROOM = Path("/var/tmp")  # noqa: S108
+ROOM = Path("/var/tmp")
 WITH_SLURM = "debian12"
 
 

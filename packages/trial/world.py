@@ -116,7 +116,7 @@ class World:
         :raises AssertionError: it failed
         """
         status, text = self.run(*argv, offline=offline)
-        assert status == 0, f"{shlex.join(argv)} ended with {status}: {text}"  # noqa: S101
+        assert status == 0, f"{shlex.join(argv)} ended with {status}: {text}"
         return text
 
     def path(self, path: str) -> Path:
