@@ -54,7 +54,8 @@ def install_modules(target: Target, folder: Path) -> None:
         shutil.rmtree(left_over, ignore_errors=True)
     subprocess.run([*pip, "wheel", *quiet, "--no-build-isolation", "--wheel-dir", wheels, ROOT], check=True)
     subprocess.run([*pip, *into, *python, "--no-index", "--find-links", wheels, "ucloud-slurm"], check=True)
-    shutil.rmtree(folder / "bin")
+    for elsewhere in ("bin", "share"):
+        shutil.rmtree(folder / elsewhere)
 
 
 def make(target: Target, release: Release, modules: Path, root: Path) -> None:
@@ -77,6 +78,9 @@ def make(target: Target, release: Release, modules: Path, root: Path) -> None:
     _copy(ROOT / "systemd/ucloud-slurm.tmpfiles", root / "usr/lib/tmpfiles.d/ucloud-slurm.conf")
     for name in CONFIGURATION:
         _copy(ROOT / "etc" / name, root / "etc/ucloud-slurm" / name)
+    for folder in ("etc", "systemd"):  # where setup looks for them
+        for path in (path for path in (ROOT / folder).rglob("*") if path.is_file()):
+            _copy(path, root / "opt/ucloud-slurm/share/ucloud-slurm" / path.relative_to(ROOT))
     for path in examples():
         _copy(path, root / DOCUMENTS / "examples" / path.relative_to(ROOT / "etc"))
     for path in [*ROOT.glob("*.rst"), *(ROOT / "docs").rglob("*.rst")]:

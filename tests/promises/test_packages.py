@@ -45,6 +45,7 @@ def test_a_package_has_all_that_an_administrator_needs(root: Path) -> None:
     wanted |= {"usr/share/bash-completion/completions/ucloud-slurm", "usr/share/zsh/vendor-completions/_ucloud-slurm"}
     examples = {"config.toml", "people.toml", "sudoers", "nginx.conf", "nginx-sessions.conf"}
     wanted |= {f"usr/share/doc/ucloud-slurm/examples/{name}" for name in examples}
+    wanted |= {f"opt/ucloud-slurm/share/ucloud-slurm/etc/{name}" for name in examples}
     assert wanted <= found
     assert (root / "usr/share/man/man1/ucloud-slurm.1.gz").stat().st_size > 2000
 
