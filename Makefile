@@ -15,7 +15,7 @@ WHEELHOUSE := build/wheelhouse
 COMPILE := $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-.PHONY: help venv demo test test-real test-beside test-promises test-rooms test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse format clean
+.PHONY: help venv demo test test-real test-beside test-promises test-rooms test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse packages test-packages format clean
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
@@ -90,6 +90,12 @@ wheelhouse: venv  ## Everything that an installation without a network needs, fo
 	@$(PIP) download --require-hashes --only-binary :all: --requirement $(LOCK) --dest $(WHEELHOUSE)
 	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir $(WHEELHOUSE) .
 	cp $(LOCK) $(WHEELHOUSE)
+
+packages: sbom  ## Packages for Debian, Ubuntu and Enterprise Linux, into build/packages (FOR=debian12: only that one).
+	$(BIN)/python -m packages $(FOR)
+
+test-packages: venv  ## Install, upgrade and remove them under a systemd of their own (root; a quarter of an hour; FOR=, FROM=commit).
+	FROM=$(or $(FROM),HEAD~1) $(BIN)/python -m packages.trial $(FOR)
 
 format: venv  ## Bring the code into shape.
 	$(BIN)/ruff check --fix-only --quiet .

@@ -1,0 +1,5 @@
+case "$1" in
+remove)
+    stop_for_good
+    ;;
+esac
