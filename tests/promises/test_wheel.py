@@ -21,7 +21,7 @@ PACKAGE = ROOT / "ucloud_slurm"
 BUILD_SDIST = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
 BUILD_EDITABLE = "import sys; from setuptools import build_meta; print(build_meta.build_editable(sys.argv[1]))"
 SHIPPED = re.compile(
-    r"ucloud_slurm/(.+\.py|py\.typed|web/templates/[^/]+\.html)|ucloud_slurm-[^/]+\.dist-info/.+"
+    r"ucloud_slurm/(.+\.py|py\.typed|(web|page)/templates/[^/]+\.html|page/static/[^/]+\.(css|svg))|ucloud_slurm-[^/]+\.dist-info/.+"
     r"|ucloud_slurm-[^/]+\.data/scripts/ucloud-slurm-as-user"
     r"|ucloud_slurm-[^/]+\.data/data/share/ucloud-slurm/(etc|systemd)/([^/]+/)?[^/]+"
 )

@@ -162,7 +162,9 @@ class Browsing:
     def _window(self, which: Sequence[Condition]) -> int | None:
         """The key of the last row that one page looks at; None where there are not so many."""
         sql, values = _where(which)
-        found = self._store.tuples(f"select rowid from jobs where {sql} order by rowid desc limit 1 offset ?", [*values, WINDOW])
+        found = self._store.tuples(
+            f"select rowid from jobs where {sql} order by rowid desc limit 1 offset ?", [*values, WINDOW]
+        )
         return int(found[0][0]) if found else None
 
     def _listed(self, which: Sequence[Condition], most: int) -> list[ListedJob]:
@@ -236,7 +238,9 @@ class Browsing:
         """The newest changes of connections: when, who and what."""
         return self._store.tuples("select at, who, what from people_history order by id desc limit ?", [most])
 
-    def wallets(self, after: Sequence[str] = ("", "", ""), *, locked: bool = False, rows: int = PAGE_ROWS) -> Listing[ListedWallet]:
+    def wallets(
+        self, after: Sequence[str] = ("", "", ""), *, locked: bool = False, rows: int = PAGE_ROWS
+    ) -> Listing[ListedWallet]:
         """Wallets by kind, name and category of their owners.
 
         :param locked: only those that have nothing left
@@ -253,9 +257,7 @@ class Browsing:
 
     def drives(self, after: str = "", rows: int = PAGE_ROWS) -> Listing[Drive]:
         """Drives by the provider's ids of them."""
-        found = self._store.rows(
-            "select * from drives where provider_id > ? order by provider_id limit ?", [after, rows + 1]
-        )
+        found = self._store.rows("select * from drives where provider_id > ? order by provider_id limit ?", [after, rows + 1])
         return _listing([Drive.read(row) for row in found], rows, lambda row: row.provider_id)
 
 
