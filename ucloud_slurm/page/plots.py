@@ -11,14 +11,11 @@ TICKS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """A rectangle, and what it stands for."""
+class Column:
+    """The place of one column, and what it says to who points at it."""
 
     x: float
-    y: float
     width: float
-    height: float
-    series: int
     title: str
 
 
@@ -32,11 +29,17 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A drawing."""
+    """A drawing.
 
-    bars: Sequence[Bar]
+    :ivar paths: of each series all of its bars (SVG: the attribute d); empty for one without a bar
+    :ivar names: below the columns, some of them
+    """
+
+    paths: Sequence[str]
+    columns: Sequence[Column]
     ticks: Sequence[Label]
-    columns: Sequence[Label]
+    names: Sequence[Label]
+    top: int = TOP
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -54,18 +57,29 @@ def stacked(columns: Sequence[str], series: Mapping[str, Sequence[float]], every
     top = step * max(math.ceil(max(sums) / step), 1)
     base, scale = HEIGHT - BOTTOM, (HEIGHT - BOTTOM - TOP) / top
     pitch = (WIDTH - LEFT) / max(len(columns), 1)
-    bars, heights = [], [0.0] * len(columns)
-    for number, (name, values) in enumerate(series.items()):
+    width, paths, heights = pitch * (1 - GAP), [], [0.0] * len(columns)
+    for values in series.values():
+        path = []
         for column, value in enumerate(values):
-            if value <= 0:
-                continue
-            heights[column] += value
-            x, y = round(LEFT + pitch * (column + GAP / 2), 2), round(base - heights[column] * scale, 2)
-            title = f"{columns[column]}, {name}: {value:,.1f}"
-            bars.append(Bar(x, y, round(pitch * (1 - GAP), 2), round(value * scale, 2), number, title))
-    ticks = [Label(round(base - tick * step * scale, 2), f"{tick * step:,.6g}") for tick in range(round(top / step) + 1)]
+            if value > 0:
+                x, y = LEFT + pitch * (column + GAP / 2), base - heights[column] * scale
+                path.append(f"M{x:.1f} {y:.1f}h{width:.1f}v{-value * scale:.2f}h{-width:.1f}z")
+                heights[column] += value
+        paths.append("".join(path))
+    ticks = [Label(round(base - tick * step * scale, 1), f"{tick * step:,.6g}") for tick in range(round(top / step) + 1)]
     shown = range(len(columns) - 1, -1, -every)
-    return Plot(bars, ticks, [Label(round(LEFT + pitch * (number + 0.5), 2), columns[number]) for number in shown])
+    names = [Label(round(LEFT + pitch * (number + 0.5), 1), columns[number]) for number in shown]
+    said = [
+        "\n".join(
+            [
+                f"{column}: {heights[number]:,.1f}",
+                *(f"{name}: {of[number]:,.1f}" for name, of in series.items() if of[number] > 0),
+            ]
+        )
+        for number, column in enumerate(columns)
+    ]
+    places = [Column(round(LEFT + pitch * number, 1), round(pitch, 1), text) for number, text in enumerate(said)]
+    return Plot(paths, places, ticks, names)
 
 
 def nice(least: float) -> float:

@@ -19,18 +19,12 @@ def m019_browsing(db: "Database") -> None:
     db.execute("create index jobs_by_project on jobs (project) where project is not null")
     db.execute(f"create index jobs_by_state on jobs ({_STATE})")
     # Summed as charges are written: a month of them takes longer to read than a page may.
-    db.create_table(
-        "use_by_day",
-        {
-            "day": int,  # since the epoch
-            "owner_kind": str,  # as in wallets
-            "owner": str,
-            "category": str,
-            "product": str,
-            "seconds": int,  # node-, CPU-, GPU- or billing-seconds that were charged or reported on that day
-        },
-        pk=("day", "owner_kind", "owner", "category", "product"),
-        not_null={"seconds"},
+    db.execute(
+        "create table use_by_day ("
+        "day integer, "  # since the epoch
+        "owner_kind text, owner text, category text, product text, "  # as in wallets
+        "seconds integer not null, "  # node-, CPU-, GPU- or billing-seconds that were charged or reported on that day
+        "primary key (day, owner_kind, owner, category, product)) without rowid"  # so that a day is one piece of the file
     )
     payer = "case when jobs.project is null then 'user' else 'project' end, coalesce(jobs.project, jobs.owner)"
     columns = "(day, owner_kind, owner, category, product, seconds)"
