@@ -8,10 +8,10 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from ucloud_slurm import __version__
-from ucloud_slurm.errors import NotNow, Problem, one_line, place
+from ucloud_slurm.errors import NotNow, Problem, place
 from ucloud_slurm.page import health, jobs, lists, shown, usage
 from ucloud_slurm.page.access import Access, is_loopback
-from ucloud_slurm.page.shown import NOTHING
+from ucloud_slurm.page.shown import NOTHING, printable
 from ucloud_slurm.provider.context import Provider
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def _error(status: int, why: str) -> AnyResponse:
 
 
 def _plain(value: object) -> object:
-    """Foreign text as one printable line: no control character, no mark that turns the direction of the text around it."""
+    """Foreign text without what cannot be seen: control characters, and marks that turn the direction of text."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return one_line(value, LONGEST_CHARACTERS)
+        return printable(value[:LONGEST_CHARACTERS])
     return NOTHING if value is None else value

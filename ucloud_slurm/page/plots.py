@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 860, 220  # of the drawing, in its own units
-LEFT, BOTTOM, TOP = 56, 24, 10  # margins, for the labels
+LEFT, RIGHT, BOTTOM, TOP = 56, 14, 24, 10  # margins, for the labels
 GAP = 0.22  # of the width of a day, between two bars
 TICKS = 4
 
@@ -56,7 +56,7 @@ def stacked(columns: Sequence[str], series: Mapping[str, Sequence[float]], every
     step = nice(max(sums) / TICKS)
     top = step * max(math.ceil(max(sums) / step), 1)
     base, scale = HEIGHT - BOTTOM, (HEIGHT - BOTTOM - TOP) / top
-    pitch = (WIDTH - LEFT) / max(len(columns), 1)
+    pitch = (WIDTH - LEFT - RIGHT) / max(len(columns), 1)
     width, paths, heights = pitch * (1 - GAP), [], [0.0] * len(columns)
     for values in series.values():
         path = []

@@ -61,6 +61,11 @@ def span(seconds: float | None) -> str:
     return f"{seconds / unit:.0f} {name}"
 
 
+def printable(text: str) -> str:
+    """A text with a space for each character that cannot be seen."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)
+
+
 def short(text: str | None, most: int = 60) -> str | None:
     """The beginning of a text, as one line."""
     return None if text is None else one_line(text, most)
