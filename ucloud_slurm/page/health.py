@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from flask import Blueprint, render_template
 
-from ucloud_slurm.provider.audit import NO_ACCOUNT
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store.backup import last_made
 from ucloud_slurm.store.breaker import CHANNEL, RUNNER, SLURM, UCLOUD
@@ -91,6 +90,7 @@ def blueprint(provider: Provider) -> Blueprint:
         now, browsing, path = provider.now(), Browsing(provider.store), provider.store.path
         audited = Cache(provider.store, AUDIT).get("", now, stale=True)
         findings = {} if audited is None else json.loads(audited)
+        oldest = provider.outbox.oldest_waiting()
         deliveries = browsing.latest_deliveries(LATEST)
         return render_template(
             "overview.html",
@@ -98,14 +98,13 @@ def blueprint(provider: Provider) -> Blueprint:
             phases=provider.jobs.count(),
             states=browsing.open_states(),
             waiting=provider.outbox.waiting(),
-            oldest=provider.outbox.oldest_waiting(),
+            oldest_age=None if oldest is None else now - oldest,
             parked=len(browsing.messages("parked").rows),
             passed=last_released(path, WORKER),
             backup=last_made(path, provider.config.database.backup_folder),
             sizes={"database": size(path), "log": size(f"{path}-wal"), "free": free_bytes(path.parent)},
             audited_at=findings.pop("until", None),
             findings={kind: count for kind, count in findings.items() if count},
-            no_account=NO_ACCOUNT,
             creates=Pace.of(browsing.latest(LATEST), now),
             deliveries=Pace.of(deliveries, now),
             silent=provider.breaker.persons(now),
