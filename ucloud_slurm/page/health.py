@@ -95,6 +95,7 @@ def blueprint(provider: Provider) -> Blueprint:
         return render_template(
             "overview.html",
             parts=parts(provider),
+            maintenance=provider.maintenance.on(now),
             phases=provider.jobs.count(),
             states=browsing.open_states(),
             waiting=provider.outbox.waiting(),

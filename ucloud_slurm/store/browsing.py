@@ -121,8 +121,9 @@ class SessionOfJob:
 class Browsing:
     """Pages of the tables. Nothing is written."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, window: int = WINDOW) -> None:
         self._store = store
+        self._window = window
 
     def jobs(self, wanted: JobFilter, before: int | None = None, rows: int = PAGE_ROWS) -> Listing[ListedJob]:
         """Jobs, the last written first.
@@ -132,7 +133,7 @@ class Browsing:
         by, rest = self._conditions(wanted)
         start, until = Condition("rowid < ?", (2**62 if before is None else before,)), None
         if rest:
-            until = self._window([*by, start])
+            until = self._last_in_window([*by, start])
             rest = [*rest, Condition("rowid >= ?", (until or 0,))]
         found = self._listed([*by, start, *rest], rows + 1)
         if len(found) > rows:
@@ -159,11 +160,11 @@ class Browsing:
             rest.append(Condition("instr(lower(name), lower(?))", (wanted.text,)))
         return found[:1], rest
 
-    def _window(self, which: Sequence[Condition]) -> int | None:
+    def _last_in_window(self, which: Sequence[Condition]) -> int | None:
         """The key of the last row that one page looks at; None where there are not so many."""
         sql, values = _where(which)
         found = self._store.tuples(
-            f"select rowid from jobs where {sql} order by rowid desc limit 1 offset ?", [*values, WINDOW]
+            f"select rowid from jobs where {sql} order by rowid desc limit 1 offset ?", [*values, self._window - 1]
         )
         return int(found[0][0]) if found else None
 
