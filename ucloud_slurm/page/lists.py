@@ -8,7 +8,6 @@ from ucloud_slurm.page.timeline import said
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.drives import rule_of
 from ucloud_slurm.store.browsing import Browsing
-from ucloud_slurm.store.outbox import OutboxMessage
 
 OUTCOMES = ("waiting", "parked", "all")
 CHANGES = 50  # of the newest changes of connections
@@ -24,7 +23,7 @@ def blueprint(provider: Provider) -> Blueprint:
         if outcome not in OUTCOMES:
             raise Refused(f"outcome: should be one of {', '.join(OUTCOMES)}.")
         listing = browsing.messages(outcome, key("after"))
-        return render_template("outbox.html", listing=listing, outcome=outcome, outcomes=OUTCOMES, said=_said)
+        return render_template("outbox.html", listing=listing, outcome=outcome, outcomes=OUTCOMES, said=said)
 
     @place.get("/people")
     def people() -> str:
@@ -50,10 +49,3 @@ def blueprint(provider: Provider) -> Blueprint:
         return render_template("drives.html", listing=listing, rows=rows, offered=provider.offers_drives)
 
     return place
-
-
-def _said(message: OutboxMessage) -> str:
-    try:
-        return said(message)
-    except (ValueError, AttributeError):
-        return "a message that cannot be read"

@@ -45,9 +45,12 @@ class Server(ThreadedWSGIServer):
         super().__init__(host, port, app, Handler, fd=listening.fileno())
         self._slots = threading.BoundedSemaphore(SLOTS)
 
-    def serve_while(self, wanted: Callable[[], bool]) -> None:
-        """Serves as long as that is wanted, which is asked after each request, and every second."""
-        self.timeout = POLL_SECONDS
+    def serve_while(self, wanted: Callable[[], bool], every: float = POLL_SECONDS) -> None:
+        """Serves as long as that is wanted.
+
+        :param every: it is asked after each request, and when none has come for so many seconds
+        """
+        self.timeout = every
         while wanted():
             self.handle_request()
 

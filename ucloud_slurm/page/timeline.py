@@ -1,8 +1,9 @@
 """The life of a job as a list of events, from what the database has of it. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from ucloud_slurm.store.browsing import SessionOfJob
 from ucloud_slurm.store.charges import EndedRun, LedgerEntry
@@ -131,8 +132,14 @@ def _of_messages(messages: Sequence[OutboxMessage]) -> Iterator[Event]:
 
 def said(message: OutboxMessage) -> str:
     """What a message says, in words."""
-    content = message.content
-    match message.kind:
+    try:
+        return _said(message.kind, message.content)
+    except (ValueError, AttributeError):
+        return "something that cannot be read"
+
+
+def _said(kind: str, content: Mapping[str, Any]) -> str:
+    match kind:
         case "charge":
             return f"{content.get('units')} units, times {content.get('numberOfProducts')}"
         case "usage":

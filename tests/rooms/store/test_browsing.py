@@ -82,12 +82,10 @@ WANTED: list[tuple[dict[str, str], list[int]]] = [
 ]
 
 
-@pytest.mark.parametrize("window", [3, 10_000])
-@pytest.mark.parametrize(("wanted", "ids"), WANTED, ids=str)
-def test_what_is_looked_for_is_found_once_the_newest_first(
-    store: Store, jobs: Jobs, wanted: dict[str, str], ids: list[int], window: int
-) -> None:
-    assert found(store, window, **wanted) == [str(each) for each in ids]
+def test_what_is_looked_for_is_found_once_the_newest_first(store: Store, jobs: Jobs) -> None:
+    for window in (3, 10_000):
+        for wanted, ids in WANTED:
+            assert found(store, window, **wanted) == [str(each) for each in ids], wanted
 
 
 def test_a_page_looks_at_no_more_than_its_window_and_says_how_far_it_came(store: Store, jobs: Jobs) -> None:
