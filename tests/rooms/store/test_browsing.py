@@ -57,9 +57,9 @@ def all_pages(ask: Callable[[Any], Listing[Any]]) -> list[Any]:
     return rows
 
 
-def found(store: Store, window: int = 10_000, rows: int = 2, **wanted: str) -> list[str]:
+def found(store: Store, wanted: JobFilter, window: int = 10_000) -> list[str]:
     browsing = Browsing(store, window)
-    return [row.id for row in all_pages(lambda before: browsing.jobs(JobFilter(**wanted), before, rows))]
+    return [row.id for row in all_pages(lambda before: browsing.jobs(wanted, before, 2))]
 
 
 WANTED: list[tuple[dict[str, str], list[int]]] = [
@@ -85,7 +85,7 @@ WANTED: list[tuple[dict[str, str], list[int]]] = [
 def test_what_is_looked_for_is_found_once_the_newest_first(store: Store, jobs: Jobs) -> None:
     for window in (3, 10_000):
         for wanted, ids in WANTED:
-            assert found(store, window, **wanted) == [str(each) for each in ids], wanted
+            assert found(store, JobFilter(**wanted), window) == [str(each) for each in ids], wanted
 
 
 def test_a_page_looks_at_no_more_than_its_window_and_says_how_far_it_came(store: Store, jobs: Jobs) -> None:
@@ -103,10 +103,10 @@ def test_a_job_that_comes_while_somebody_looks_moves_no_page(store: Store, jobs:
 def test_a_state_is_found_as_soon_as_the_job_has_it(store: Store, jobs: Jobs) -> None:
     jobs.end_unsubmitted("200", JobUpdate(JobState.FAILURE, "why"), 1.0)  # it is refused, and stays so
     jobs.accept([new_job("300")])
-    assert found(store, state="IN_QUEUE")[0] == "300"
+    assert found(store, JobFilter(state="IN_QUEUE"))[0] == "300"
     jobs.end_unsubmitted("300", JobUpdate(JobState.FAILURE, "why"), 1.0)
-    assert found(store, state="FAILURE") == ["300"]
-    assert found(store, state="REFUSED") == ["200"]
+    assert found(store, JobFilter(state="FAILURE")) == ["300"]
+    assert found(store, JobFilter(state="REFUSED")) == ["200"]
 
 
 def test_messages_people_wallets_and_drives_go_on_where_a_page_ended(store: Store, jobs: Jobs) -> None:
