@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 from typing import Any
 
 from ucloud_slurm.store.browsing import SessionOfJob
@@ -113,7 +114,7 @@ def _of_runs(runs: Sequence[EndedRun]) -> Iterator[Event]:
     for number, run in enumerate(runs, 1):
         which = "The job" if len(runs) == 1 else f"Run {number}"
         if run.started is not None:
-            place = ", ".join(filter(None, (f"{run.nodes} nodes", f"{run.cpus} CPUs", run.partition)))
+            place = ", ".join(filter(None, (counted(run.nodes, "node"), counted(run.cpus, "CPU"), run.partition)))
             yield Event(float(run.started), Source.SLURM, f"{which} started", place)
         if run.ended is not None:
             code = f"exit code {run.exit_code}" + (f", signal {run.signal}" if run.signal else "")
@@ -158,9 +159,18 @@ def _delivery(message: OutboxMessage) -> str:
 
 
 def _of_charges(charges: Sequence[LedgerEntry]) -> Iterator[Event]:
-    for charge in charges:
-        detail = f"{charge.units} units, times {charge.multiplier}, of its use the seconds {charge.start} to {charge.end}"
-        yield Event(charge.created_at, Source.PROVIDER, "Use was charged", detail, charge.outcome or "waiting")
+    """Those that were written at the same time are one event: a pass catches up with all that is due."""
+    for (at, outcome), of in groupby(charges, lambda charge: (charge.created_at, charge.outcome)):
+        some = list(of)
+        units = sum(charge.units * charge.multiplier for charge in some)
+        parts = f" in {len(some)} parts" if len(some) > 1 else ""
+        detail = f"{counted(units, 'unit')}{parts}, for the seconds {some[0].start} to {some[-1].end} of its use"
+        yield Event(at, Source.PROVIDER, "Use was charged", detail, outcome or "waiting")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _of_sessions(sessions: Sequence[SessionOfJob]) -> Iterator[Event]:
