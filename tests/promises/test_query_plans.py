@@ -15,8 +15,7 @@ import ucloud_slurm.store
 from tests.conftest import World
 from tests.support.factories import accept_live, new_job
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store import backup, restore, summary
-from ucloud_slurm.store import backup, daily_use, restore
+from ucloud_slurm.store import backup, daily_use, restore, summary
 from ucloud_slurm.store.browsing import Browsing, JobFilter
 from ucloud_slurm.store.charges import RestKey
 from ucloud_slurm.store.codes import Claim, Code, Codes, code_text

@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "provider": {"__init__", "errors", "system", "config", "ucloud", "slurm", "bridge", "store", "users"},
     "worker": {"errors", "system", "config", "ucloud", "slurm", "bridge", "store", "users", "provider"},
     "web": {"__init__", "errors", "system", "ucloud", "slurm", "bridge", "store", "users", "provider"},
+    "page": {"__init__", "errors", "system", "ucloud", "bridge", "store", "provider", "web"},
     "transfer": {"errors", "system", "config", "ucloud", "bridge", "store", "users", "provider"},
     "listener": {"errors", "system", "ucloud", "store"},
     "app": {"errors", "system", "config", "users", "provider", "web"},
@@ -48,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "provider",
         "worker",
         "listener",
+        "page",
     },
     "__main__": {"cli"},
 }
@@ -74,6 +76,8 @@ STANDARD_LIBRARY_ONLY = (
 IMPURE = {"os", "subprocess", "socket", "time", "datetime", "requests", "sqlite3", "sqlite_utils", "pathlib", "threading"}
 PURE = (
     "bridge",
+    "page/plots.py",
+    "page/timeline.py",
     "ucloud/applications.py",
     "ucloud/channel.py",
     "ucloud/eras.py",
