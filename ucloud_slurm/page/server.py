@@ -18,7 +18,7 @@ class Handler(WSGIRequestHandler):
 
     timeout = REQUEST_SECONDS
 
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002  werkzeug's name
+    def log(self, *_: object, **__: object) -> None:
         """See :class:`WSGIRequestHandler`."""
 
     def version_string(self) -> str:
