@@ -145,3 +145,27 @@ def test_each_charge_is_added_to_its_day_and_its_wallet(store: Store, jobs: Jobs
     assert len(daily_use.daily_use(store, day, day)) == 2
     daily_use.forget(store, float((day + KEEP_DAYS + 1) * DAY_SECONDS))
     assert [row.day for row in daily_use.daily_use(store, 0, day + 9)] == [day + 1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (JobFilter(person="o1"), "jobs_by_owner (owner=? AND rowid<?)"),
+        (JobFilter(person="u1"), "jobs_by_local_user (local_user=? AND rowid<?)"),
+        (JobFilter(project="p1"), "jobs_by_project (project=? AND rowid<?)"),
+        (JobFilter(product="m1"), "jobs_by_product (product=? AND rowid<?)"),
+        (JobFilter(state="RUNNING"), "jobs_by_state (<expr>=? AND rowid<?)"),
+        (JobFilter("RUNNING", "o1", "p1", "m1", "x"), "jobs_by_owner (owner=? AND rowid>? AND rowid<?)"),
+        (JobFilter(), "INTEGER PRIMARY KEY (rowid<?)"),
+        (JobFilter(text="x"), "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+    ],
+    ids=str,
+)
+def test_jobs_are_read_from_the_index_of_what_is_looked_for(store: Store, jobs: Jobs, wanted: JobFilter, index: str) -> None:
+    asked: list[str] = []
+    store._connection().conn.set_trace_callback(asked.append)
+    Browsing(store).jobs(wanted)
+    store._connection().conn.set_trace_callback(None)
+    (sql,) = [each for each in asked if " as place" in each]
+    (step,) = store.rows(f"explain query plan {sql}")
+    assert step["detail"].endswith(f"USING {index}" if index.startswith("INTEGER") else f"USING INDEX {index}")
