@@ -367,7 +367,7 @@ def browse(browsing: Browsing) -> None:
     for outcome in ("waiting", "parked", "all"):
         browsing.messages(outcome)
     browsing.people()
-    browsing.changes_of_people(10)
+    browsing.acts()
     browsing.wallets()
     browsing.wallets(locked=True)
     browsing.drives()

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "provider": {"__init__", "errors", "system", "config", "ucloud", "slurm", "bridge", "store", "users"},
     "worker": {"errors", "system", "config", "ucloud", "slurm", "bridge", "store", "users", "provider"},
     "web": {"__init__", "errors", "system", "ucloud", "slurm", "bridge", "store", "users", "provider"},
-    "page": {"__init__", "errors", "system", "ucloud", "bridge", "store", "provider", "web"},
+    "page": {"__init__", "errors", "system", "ucloud", "bridge", "store", "provider"},
     "transfer": {"errors", "system", "config", "ucloud", "bridge", "store", "users", "provider"},
     "listener": {"errors", "system", "ucloud", "store"},
     "app": {"errors", "system", "config", "users", "provider", "web"},

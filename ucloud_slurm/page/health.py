@@ -1,31 +1,19 @@
 """The first page: whether each part works and why not, what waits, and how fast it has been lately."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flask import Blueprint, render_template
 
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store.backup import last_made
+from ucloud_slurm.provider.health import Health
 from ucloud_slurm.store.breaker import CHANNEL, RUNNER, SLURM, UCLOUD
 from ucloud_slurm.store.browsing import Browsing
-from ucloud_slurm.store.caches import AUDIT, Cache
-from ucloud_slurm.store.database_file import free_bytes, size
-from ucloud_slurm.store.generation import Generation
-from ucloud_slurm.system.filelock import WORKER, last_released
-from ucloud_slurm.web.health import _failing as why_failing
+from ucloud_slurm.system.filelock import WORKER
 
 LATEST = 500  # jobs and messages from which rates are made
 HOUR_SECONDS = 3600.0
-NAMES = {
-    WORKER: "Worker",
-    SLURM: "Slurm",
-    UCLOUD: "UCloud",
-    CHANNEL: "UCloud's channel",
-    RUNNER: "Runner",
-    "database": "Database",
-}
+NAMES = {WORKER: "Worker", SLURM: "Slurm", UCLOUD: "UCloud", CHANNEL: "UCloud's channel", RUNNER: "Runner"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,47 +56,35 @@ class Pace:
         return cls(lately, lately >= most, middle, slowest)
 
 
-def parts(provider: Provider) -> list[Part]:
+def parts(health: Health) -> list[Part]:
     """The parts of the provider, as ``/readyz`` sees them. Neither Slurm nor UCloud is asked."""
-    others = provider.config.users.mapping != "service"
-    names = (WORKER, SLURM, UCLOUD, *([CHANNEL] if provider.era.has_channel else []), *([RUNNER] if others else []))
     found = []
-    for name in names:
-        condition, why = provider.breaker.of(name), why_failing(provider, name)
+    for name in health.parts:
+        condition, why = health.breaker.of(name), health.why_failing(name)
         found.append(Part(NAMES[name], why, condition.answering_since if why is None else condition.failing_since))
-    behind = Generation(provider.store).why_behind()
-    why = None if behind is None else f"{behind}, and nothing is reported to UCloud; run ucloud-slurm reconcile"
-    return [*found, Part(NAMES["database"], why)]
+    return [*found, Part("Database", health.why_behind())]
 
 
 def blueprint(provider: Provider) -> Blueprint:
     """``/``."""
-    place = Blueprint("health", __name__)
+    place, browsing = Blueprint("health", __name__), Browsing(provider.store)
+    health = Health(provider.config, provider.store, provider.now)
 
     @place.get("/")
     def overview() -> str:
-        now, browsing, path = provider.now(), Browsing(provider.store), provider.store.path
-        audited = Cache(provider.store, AUDIT).get("", now, stale=True)
-        findings = {} if audited is None else json.loads(audited)
-        oldest = provider.outbox.oldest_waiting()
-        deliveries = browsing.latest_deliveries(LATEST)
+        now, figures = provider.now(), health.figures()
         return render_template(
             "overview.html",
-            parts=parts(provider),
+            parts=parts(health),
             maintenance=provider.maintenance.on(now),
-            phases=provider.jobs.count(),
+            figures=figures,
             states=browsing.open_states(),
-            waiting=provider.outbox.waiting(),
-            oldest_age=None if oldest is None else now - oldest,
-            parked=len(browsing.messages("parked").rows),
-            passed=last_released(path, WORKER),
-            backup=last_made(path, provider.config.database.backup_folder),
-            sizes={"database": size(path), "log": size(f"{path}-wal"), "free": free_bytes(path.parent)},
-            audited_at=findings.pop("until", None),
-            findings={kind: count for kind, count in findings.items() if count},
+            parked=provider.outbox.parked(),
+            passed=None if figures.pass_age is None else now - figures.pass_age,
+            backup=None if figures.backup_age is None else now - figures.backup_age,
+            findings={kind: count for kind, count in figures.audit.items() if count},
             creates=Pace.of(browsing.latest(LATEST), now),
-            deliveries=Pace.of(deliveries, now),
-            silent=provider.breaker.persons(now),
+            deliveries=Pace.of(browsing.latest_deliveries(LATEST), now),
         )
 
     return place

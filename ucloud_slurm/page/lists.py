@@ -1,4 +1,4 @@
-"""The other lists: messages to UCloud, people, wallets and drives."""
+"""The other lists: messages to UCloud, people, wallets, drives and acts."""
 
 from flask import Blueprint, render_template, request
 
@@ -10,11 +10,10 @@ from ucloud_slurm.provider.drives import rule_of
 from ucloud_slurm.store.browsing import Browsing
 
 OUTCOMES = ("waiting", "parked", "all")
-CHANGES = 50  # of the newest changes of connections
 
 
 def blueprint(provider: Provider) -> Blueprint:
-    """``/outbox``, ``/people``, ``/wallets`` and ``/drives``."""
+    """``/outbox``, ``/people``, ``/wallets``, ``/drives`` and ``/acts``."""
     place, browsing = Blueprint("lists", __name__), Browsing(provider.store)
 
     @place.get("/outbox")
@@ -29,11 +28,7 @@ def blueprint(provider: Provider) -> Blueprint:
     def people() -> str:
         listing = browsing.people(after("after"))
         return render_template(
-            "people.html",
-            listing=listing,
-            mapping=provider.config.users.mapping,
-            service=provider.config.service_account(),
-            changes=browsing.changes_of_people(CHANGES),
+            "people.html", listing=listing, mapping=provider.config.users.mapping, service=provider.config.service_account()
         )
 
     @place.get("/wallets")
@@ -47,5 +42,9 @@ def blueprint(provider: Provider) -> Blueprint:
         listing = browsing.drives(after("after"))
         rows = [(drive, rule_of(provider, drive) is not None) for drive in listing.rows]
         return render_template("drives.html", listing=listing, rows=rows, offered=provider.offers_drives)
+
+    @place.get("/acts")
+    def acts() -> str:
+        return render_template("acts.html", listing=browsing.acts(key("before")))
 
     return place

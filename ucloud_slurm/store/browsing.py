@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from ucloud_slurm.store.acts import Act
 from ucloud_slurm.store.drives import Drive
 from ucloud_slurm.store.outbox import OutboxMessage
 from ucloud_slurm.store.people import LinkState, UserLink
@@ -235,9 +236,11 @@ class Browsing:
         ]
         return _listing(links, rows, lambda row: row[0].username)
 
-    def changes_of_people(self, most: int) -> list[tuple[float, str, str]]:
-        """The newest changes of connections: when, who and what."""
-        return self._store.tuples("select at, who, what from people_history order by id desc limit ?", [most])
+    def acts(self, before: int | None = None, rows: int = PAGE_ROWS) -> Listing[Act]:
+        """What administrators and users have changed, newest first."""
+        sql = "select * from acts where id < ? order by id desc limit ?"
+        found = self._store.rows(sql, [2**62 if before is None else before, rows + 1])
+        return _listing([Act(**row) for row in found], rows, lambda row: row.id)
 
     def wallets(
         self, after: Sequence[str] = ("", "", ""), *, locked: bool = False, rows: int = PAGE_ROWS

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ucloud_slurm.store.migrations_acts import m018_requests, m019_acts
 from ucloud_slurm.store.migrations_acts import m019_acts
-from ucloud_slurm.store.migrations_browsing import m019_browsing
+from ucloud_slurm.store.migrations_browsing import m020_browsing
 from ucloud_slurm.store.migrations_files import m016_drives
 from ucloud_slurm.store.migrations_initial import m001_first, m002_live, m003_people
 from ucloud_slurm.store.migrations_maintenance import m017_maintenance
@@ -294,6 +294,7 @@ STEPS: "tuple[Callable[[Database], None], ...]" = (
     m019_acts,
     m021_targets,
     m019_browsing,
+    m020_browsing,
 )
 
 

@@ -12,7 +12,7 @@ _STATE = (
 )
 
 
-def m019_browsing(db: "Database") -> None:
+def m020_browsing(db: "Database") -> None:
     """Jobs by owner, project, Unix user, product and state, newest first; and what was charged on each day."""
     for column in ("owner", "local_user", "product"):
         db.execute(f"create index jobs_by_{column} on jobs ({column})")

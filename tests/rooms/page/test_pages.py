@@ -16,7 +16,18 @@ from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.ucloud.channel import OwnerKind, Payer, Project, Wallet
 from ucloud_slurm.ucloud.reports import JobUpdate
 
-LISTS = ("/", "/jobs", "/outbox", "/outbox?outcome=parked", "/outbox?outcome=all", "/people", "/wallets", "/drives", "/use")
+LISTS = (
+    "/",
+    "/jobs",
+    "/outbox",
+    "/outbox?outcome=parked",
+    "/outbox?outcome=all",
+    "/people",
+    "/wallets",
+    "/drives",
+    "/acts",
+    "/use",
+)
 HOSTILE = "</td></title><script>alert(1)</script><img src=x onerror=alert(1)>\" onclick='x' \x1b[31m\x00\u202e" + "long " * 500
 HARMLESS = {
     "html",
