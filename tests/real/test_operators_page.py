@@ -30,13 +30,16 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 def test_an_operator_opens_the_link_and_finds_the_life_of_a_job(world: World, page: Page, browser: webdriver.Chrome) -> None:
     browser.get(page.link)
     assert browser.current_url == f"{page.url}/"
-    job = world.submit()
+    job = world.submit(name="Fold 1UBQ")
     for number in range(3):
         accept_live(world.provider.jobs, new_job(str(number)), 7000 + number)
     world.model.begin_run(world.slurm(job))
     world.work(1200)
     world.model.end(world.slurm(job))
     world.work(60)
+    world.provider.store.change(
+        "update jobs set owner = 'Ada#1815', local_user = 'ada', project = 'protein-folding' where id = ?", [job]
+    )
     browser.find_element(By.LINK_TEXT, "Jobs").click()
     assert len(browser.find_elements(By.CSS_SELECTOR, "tbody tr")) == 4
     browser.find_element(By.NAME, "state").find_element(By.XPATH, "option[text()='success']").click()

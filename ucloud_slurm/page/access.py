@@ -1,4 +1,4 @@
-"""Who may see the page on a port of this host, to which every local user can connect: whoever has the link, once.
+"""Who may see the page on a port of this host, to which every local user can connect: the browser that opens the link first.
 
 The link has a token, which the first browser that brings it exchanges for a cookie. Nothing else opens the page.
 """

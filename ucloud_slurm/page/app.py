@@ -101,7 +101,7 @@ def _error(status: int, why: str) -> AnyResponse:
 
 
 def _plain(value: object) -> object:
-    """Foreign text without what cannot be seen: control characters, and marks that turn the direction of text."""
+    """Foreign text without what cannot be seen: control characters, and marks that reverse the direction of text."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return printable(value[:LONGEST_CHARACTERS])
     return NOTHING if value is None else value

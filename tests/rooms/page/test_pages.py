@@ -85,7 +85,7 @@ def events(answer: requests.Response) -> list[str]:
     return [f"{who}: {what}" for who, what in found]
 
 
-def test_the_life_of_a_job_is_told_in_its_order(world: World, opened: Page) -> None:
+def test_the_life_of_a_job_is_listed_in_its_order(world: World, opened: Page) -> None:
     job = world.submit()
     world.model.begin_run(world.slurm(job))
     world.work(600)
@@ -94,7 +94,7 @@ def test_the_life_of_a_job_is_told_in_its_order(world: World, opened: Page) -> N
     world.work(60)
     world.work(60)
     shown = opened.look(f"/jobs/{job}")
-    told = events(shown)
+    lines = events(shown)
     wanted = [
         "UCloud: UCloud asked to create the job, and it was written down",
         f"Slurm: Slurm queued the job as {world.model.user}",
@@ -103,10 +103,10 @@ def test_the_life_of_a_job_is_told_in_its_order(world: World, opened: Page) -> N
         "Slurm: The job ended as ",
         "provider: The end was recorded",
     ]
-    places = [next(number for number, line in enumerate(told) if line.startswith(each)) for each in wanted]
-    assert places == sorted(places), told
-    assert any(line.startswith("provider: Update for UCloud: RUNNING: ") for line in told)
-    assert "provider: Use was charged" in told
+    places = [next(number for number, line in enumerate(lines) if line.startswith(each)) for each in wanted]
+    assert places == sorted(places), lines
+    assert any(line.startswith("provider: Update for UCloud: RUNNING: ") for line in lines)
+    assert "provider: Use was charged" in lines
     assert "sleeper 1.0.0" in read(shown).text
 
 
@@ -115,10 +115,10 @@ def test_a_very_long_life_is_shown_without_its_middle(world: World, opened: Page
     with world.provider.store.writing():
         for number in range(500):
             world.provider.outbox.enqueue_update(job, JobUpdate(None, f"number {number}"), world.clock() + number)
-    told = events(opened.look(f"/jobs/{job}"))
-    assert len(told) == 401
-    assert any("events are left out here" in line for line in told)
-    assert told[-1].endswith("number 499")
+    lines = events(opened.look(f"/jobs/{job}"))
+    assert len(lines) == 401
+    assert any("events are left out here" in line for line in lines)
+    assert lines[-1].endswith("number 499")
 
 
 def test_jobs_are_found_by_each_field_of_the_form(world: World, opened: Page) -> None:
