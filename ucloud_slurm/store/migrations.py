@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ucloud_slurm.store.migrations_acts import m018_requests, m019_acts
-from ucloud_slurm.store.migrations_acts import m019_acts
 from ucloud_slurm.store.migrations_browsing import m020_browsing
 from ucloud_slurm.store.migrations_files import m016_drives
 from ucloud_slurm.store.migrations_initial import m001_first, m002_live, m003_people
