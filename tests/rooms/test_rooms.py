@@ -204,8 +204,8 @@ def test_no_module_grows_beyond_what_a_reader_holds(path: Path) -> None:
 
 def test_the_package_stays_a_size_that_one_person_can_know() -> None:
     texts = [path.read_text() for path in MODULES]
-    assert len([path for path in MODULES if path.name != "__init__.py"]) <= 311
-    assert sum(len(text.splitlines()) for text in texts) <= 44_120
+    assert len([path for path in MODULES if path.name != "__init__.py"]) <= 325
+    assert sum(len(text.splitlines()) for text in texts) <= 45_470
     assert sum(text.count("# noqa") + text.count("# fmt: ") for text in texts) <= 40
 
 

@@ -68,7 +68,7 @@ def parts(health: Health) -> list[Part]:
 def blueprint(provider: Provider) -> Blueprint:
     """``/``."""
     place, browsing = Blueprint("health", __name__), Browsing(provider.store)
-    health = Health(provider.config, provider.store, provider.now)
+    health = Health(provider.config, provider.era, provider.store, provider.now)
 
     @place.get("/")
     def overview() -> str:

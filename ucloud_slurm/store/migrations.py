@@ -48,11 +48,10 @@ def migrate(db: "Database") -> None:
 
 def applied(connection: "sqlite3.Connection") -> set[str]:
     """The names of the migrations that a file has had."""
-    table = "_sqlite_migrations"
-    sql = "select 1 from sqlite_schema where type = 'table' and name = ?"
-    if not connection.execute(sql, [table]).fetchall():
+    sql = "select 1 from sqlite_schema where type = 'table' and name = '_sqlite_migrations'"
+    if not connection.execute(sql).fetchall():
         return set()
-    return {name for (name,) in connection.execute(f"select name from {table} where migration_set = ?", [SET]).fetchall()}
+    return {name for (name,) in connection.execute("select name from _sqlite_migrations where migration_set = ?", [SET])}
 
 
 def m004_connections(db: "Database") -> None:
@@ -291,9 +290,8 @@ STEPS: "tuple[Callable[[Database], None], ...]" = (
     m017_maintenance,
     m018_requests,
     m019_acts,
-    m021_targets,
-    m019_browsing,
     m020_browsing,
+    m021_targets,
 )
 
 
