@@ -15,8 +15,7 @@ WHEELHOUSE := build/wheelhouse
 COMPILE := $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-.PHONY: help venv demo test test-real test-beside test-promises test-rooms test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse packages test-packages format clean
-.PHONY: help venv demo test test-real test-beside test-promises test-rooms test-pyslurm screenshots attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse format clean
+.PHONY: help venv demo test test-real test-beside test-promises test-rooms test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse packages test-packages format clean screenshots
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
