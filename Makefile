@@ -15,7 +15,7 @@ WHEELHOUSE := build/wheelhouse
 COMPILE := $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-.PHONY: help venv demo test test-real test-beside test-promises test-rooms test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse packages test-packages format clean
+.PHONY: help venv demo test test-real test-beside test-promises test-rooms test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse packages test-packages format clean screenshots
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
@@ -43,6 +43,9 @@ test-rooms: venv  ## Only the tests of each room by itself.
 
 test-pyslurm: venv  ## Real pyslurm with the Slurm of Debian sid, in a folder of its own (root; the first time it takes minutes).
 	$(BIN)/python -m tests.sandbox sid run -- python -m pytest -m real --backend=pyslurm tests/rooms/slurm
+
+screenshots: venv  ## Take the pictures of the documentation anew, with a real browser.
+	UCLOUD_SLURM_SCREENSHOTS=docs/howto $(PYTEST) tests/real/test_operators_page.py
 
 attack: venv  ## Attack the installed service from everywhere, and show what each attack got (root; about a quarter of an hour).
 	$(BIN)/python -m tests.sandbox attack

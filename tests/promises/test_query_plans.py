@@ -15,7 +15,8 @@ import ucloud_slurm.store
 from tests.conftest import World
 from tests.support.factories import accept_live, new_job
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store import backup, restore, summary
+from ucloud_slurm.store import backup, daily_use, restore, summary
+from ucloud_slurm.store.browsing import Browsing, JobFilter
 from ucloud_slurm.store.charges import RestKey
 from ucloud_slurm.store.codes import Claim, Code, Codes, code_text
 from ucloud_slurm.store.drives import Drive
@@ -83,8 +84,23 @@ ALLOWED = {
     "select id, slurm_id, cluster, phase, state, slurm_state": "`report`: the newest, as many as it says",
     "select id, job_id, kind, created_at, sends, settled_at, outcome, repeat_at from outbox order": "the same",
     "select value from caches where stored_at = 0": "the same: few, but for applications",
+    "select accepted_at, promised_at from jobs order by rowid desc limit": "the operator's page: the newest 500",
+    "select created_at, settled_at from (select created_at, settled_at, outcome from outbox order by id desc limit": "the same",
     "select count(*) from jobs": "`database verify`: all of the file is read anyway",
 }
+
+# What an operator looks for: each way in which the page finds jobs.
+FILTERS = (
+    JobFilter(),
+    JobFilter(text="9"),
+    JobFilter(text="name"),
+    JobFilter(person="o"),
+    JobFilter(person="u"),
+    JobFilter(project="p"),
+    JobFilter(state="RUNNING"),
+    JobFilter(product="p"),
+    JobFilter("RUNNING", "o", "p", "q", "name"),
+)
 
 # These ask for phases that are not final.
 BY_PHASE = (f"select {WHOLE} from jobs where phase in (?", f"select {WHOLE} from jobs where phase = 'submitting'")
@@ -318,6 +334,9 @@ def the_rest(provider: Provider) -> None:
     provider.breaker.record_person("u", "why", now)
     provider.breaker.persons(now)
     provider.breaker.forget_person("u")
+    browse(Browsing(store, window=1))
+    daily_use.daily_use(store, 0, 1)
+    daily_use.titles(store, ["p"])
     tasks(provider.tasks, now)
     transfers(provider.transfers, now)
     retention = Retention(store)
@@ -335,6 +354,23 @@ def the_rest(provider: Provider) -> None:
     generation.claim()
     copy = backup.make(store.path, store.path.parent / "backups", now)
     restore.restore(copy.path, store.path.parent / "restored.db", copy.path.parent, now)
+
+
+def browse(browsing: Browsing) -> None:
+    """An operator looks around."""
+    for wanted in FILTERS:
+        browsing.jobs(wanted)
+    browsing.open_states()
+    browsing.latest(10)
+    browsing.latest_deliveries(10)
+    browsing.sessions("1")
+    for outcome in ("waiting", "parked", "all"):
+        browsing.messages(outcome)
+    browsing.people()
+    browsing.acts()
+    browsing.wallets()
+    browsing.wallets(locked=True)
+    browsing.drives()
 
 
 def tasks(tasks: Tasks, now: float) -> None:

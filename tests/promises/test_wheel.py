@@ -21,7 +21,7 @@ PACKAGE = ROOT / "ucloud_slurm"
 BUILD_SDIST = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
 BUILD_EDITABLE = "import sys; from setuptools import build_meta; print(build_meta.build_editable(sys.argv[1]))"
 SHIPPED = re.compile(
-    r"ucloud_slurm/(.+\.py|py\.typed|web/templates/[^/]+\.html)|ucloud_slurm-[^/]+\.dist-info/.+"
+    r"ucloud_slurm/(.+\.py|py\.typed|(web|page)/templates/[^/]+\.html|page/static/[^/]+\.(css|svg))|ucloud_slurm-[^/]+\.dist-info/.+"
     r"|ucloud_slurm-[^/]+\.data/scripts/ucloud-slurm-as-user"
     r"|ucloud_slurm-[^/]+\.data/data/share/ucloud-slurm/(etc|systemd)/([^/]+/)?[^/]+"
 )
@@ -115,7 +115,7 @@ def test_the_product_asks_for_what_it_imports_and_nothing_else(wheel: Path) -> N
     imported = {name for path in PACKAGE.rglob("*.py") for name in imports(path)}
     foreign = {normal(distributions[name][0]) for name in imported - sys.stdlib_module_names - {"ucloud_slurm"}}
     # Parts of pydantic and of Flask, which ask for the release that suits them.
-    assert foreign - {"pydantic-core", "werkzeug"} == required
+    assert foreign - {"markupsafe", "pydantic-core", "werkzeug"} == required
 
 
 def imports(path: Path) -> Iterator[str]:

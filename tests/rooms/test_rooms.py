@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "provider": {"__init__", "errors", "system", "config", "ucloud", "slurm", "bridge", "store", "users"},
     "worker": {"errors", "system", "config", "ucloud", "slurm", "bridge", "store", "users", "provider"},
     "web": {"__init__", "errors", "system", "ucloud", "slurm", "bridge", "store", "users", "provider"},
+    "page": {"__init__", "errors", "system", "ucloud", "bridge", "store", "provider"},
     "transfer": {"errors", "system", "config", "ucloud", "bridge", "store", "users", "provider"},
     "listener": {"errors", "system", "ucloud", "store"},
     "app": {"errors", "system", "config", "users", "provider", "web"},
@@ -48,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "provider",
         "worker",
         "listener",
+        "page",
     },
     "__main__": {"cli"},
 }
@@ -74,6 +76,8 @@ STANDARD_LIBRARY_ONLY = (
 IMPURE = {"os", "subprocess", "socket", "time", "datetime", "requests", "sqlite3", "sqlite_utils", "pathlib", "threading"}
 PURE = (
     "bridge",
+    "page/plots.py",
+    "page/timeline.py",
     "ucloud/applications.py",
     "ucloud/channel.py",
     "ucloud/eras.py",
@@ -200,8 +204,8 @@ def test_no_module_grows_beyond_what_a_reader_holds(path: Path) -> None:
 
 def test_the_package_stays_a_size_that_one_person_can_know() -> None:
     texts = [path.read_text() for path in MODULES]
-    assert len([path for path in MODULES if path.name != "__init__.py"]) <= 311
-    assert sum(len(text.splitlines()) for text in texts) <= 44_120
+    assert len([path for path in MODULES if path.name != "__init__.py"]) <= 325
+    assert sum(len(text.splitlines()) for text in texts) <= 45_470
     assert sum(text.count("# noqa") + text.count("# fmt: ") for text in texts) <= 40
 
 

@@ -24,6 +24,7 @@ MODULES = {
     "listener": ("daemons", "listener"),
     "maintenance": ("maintenance", "maintenance"),
     "outbox": ("inspect", "outbox"),
+    "page": ("page", "page"),
     "products": ("products", "products"),
     "reconcile": ("reconcile", "reconcile"),
     "report": ("report", "report"),

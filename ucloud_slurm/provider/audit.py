@@ -39,6 +39,9 @@ class AuditKind(StrEnum):
     UNDELIVERED = "undelivered"  # UCloud refused a charge of it for good
 
 
+CHANGES = (AuditKind.RENAMED, AuditKind.MOVED, AuditKind.ENLARGED)  # of a job since it was submitted
+
+
 @dataclass(frozen=True, slots=True)
 class AuditFinding:
     """Something that is not explained.
@@ -124,21 +127,46 @@ def audit(provider: Provider, since: float, *, ask: bool = True) -> Audit:
         known |= {(run.id, run.submitted) for run in own}
         if not own:
             continue
-        built = BuiltJob.read(row.built)
-        changes = _changes(row, built, own[-1])
-        findings += changes
-        if not changes:
+        job, found = _of_job(provider, lookup, row, own, ask=ask)
+        jobs.append(job)
+        findings += found
+        if not any(each.kind in CHANGES for each in found):
             accounts.add((own[-1].partition, own[-1].account.lower()))
-        accounting = accounting_of(provider, lookup, row, ask=ask)
-        uses, sent = [use_of(run, built) for run in own], provider.charges.of(row.id)
-        jobs.append(_audited(row, uses, sent, accounting))
-        if accounting is not None and row.visible_to_ucloud:
-            weight = max(accounting.tariff.weight(use) for use in uses)
-            late = (provider.config.accounting.every + PASS_SECONDS + accounting.frequency_seconds) * weight
-            findings += _bill(jobs[-1], sent, accounting, late)
     numbers = {(row.slurm_id, row.uid): row for row in rows}
     findings += [_unknown(run, numbers) for run in seen if (run.id, run.submitted) not in known and _counts(run, accounts)]
     return Audit(tuple(jobs), tuple(sorted(findings, key=lambda found: (found.slurm_id, found.kind))))
+
+
+def audit_job(provider: Provider, row: JobRow) -> Audit:
+    """Compares what Slurm's accounting database has of one job with its bill. UCloud is not asked.
+
+    :returns: without a job where Slurm has counted nothing yet
+    :raises SchedulerUnavailableError: the accounting database does not answer
+    """
+    identity = identity_of(row)
+    own = [] if identity is None else identity.runs(provider.scheduler.runs({identity.id}))
+    if not own:
+        return Audit((), ())
+    job, findings = _of_job(provider, Lookup(provider), row, own, ask=False)
+    return Audit((job,), tuple(findings))
+
+
+def _of_job(
+    provider: Provider, lookup: Lookup, row: JobRow, own: Sequence[RunRecord], *, ask: bool
+) -> tuple[AuditedJob, list[AuditFinding]]:
+    """A job beside its bill, and what is not explained of it.
+
+    :param own: all of its runs, the oldest first
+    """
+    built = BuiltJob.read(row.built)
+    accounting = accounting_of(provider, lookup, row, ask=ask)
+    uses, sent = [use_of(run, built) for run in own], provider.charges.of(row.id)
+    job, findings = _audited(row, uses, sent, accounting), _changes(row, built, own[-1])
+    if accounting is not None and row.visible_to_ucloud:
+        weight = max(accounting.tariff.weight(use) for use in uses)
+        late = (provider.config.accounting.every + PASS_SECONDS + accounting.frequency_seconds) * weight
+        findings += _bill(job, sent, accounting, late)
+    return job, findings
 
 
 def _by_id(runs: Iterable[RunRecord]) -> dict[int, list[RunRecord]]:

@@ -111,7 +111,14 @@ def _usage(row: OpenJob, units: int, provider: str) -> Usage:
 
 
 def accounting_of(provider: Provider, lookup: Lookup, row: OpenJob | NewJob, *, ask: bool = True) -> Accounting | None:
-    """How a job is accounted for, or None if it is not.
+    """How a job is accounted for, or None if it is not. See :func:`product_accounting_of`."""
+    return product_accounting_of(provider, lookup, row.category, row.product, ask=ask)
+
+
+def product_accounting_of(
+    provider: Provider, lookup: Lookup, category: str, id_: str, *, ask: bool = True
+) -> Accounting | None:
+    """How the jobs of a product are accounted for, or None if they are not.
 
     :param ask: ask UCloud for what is not cached
     :raises CoreUnavailableError: UCloud had to be asked and did not answer
@@ -119,14 +126,14 @@ def accounting_of(provider: Provider, lookup: Lookup, row: OpenJob | NewJob, *, 
     config = provider.config
     if config.accounting.mode == "off":
         return None
-    product = config.product(row.category, row.product)
+    product = config.product(category, id_)
     if product is None:  # removed from the configuration; its jobs are accounted for as UCloud describes it
-        product = Product(id=row.product, category=row.category, partition="removed")
+        product = Product(id=id_, category=category, partition="removed")
     by_core = product.charge_by == "core" or (product.charge_by is None and product.unit is None)
     unit_known = product.unit is not None or provider.reports_usage
     cpus, unit = None, None
     if not unit_known or (product.cpus is None and (by_core or product.charge_by is None)):
-        cpus, unit = lookup.counted(row.category, row.product, ask=ask)
+        cpus, unit = lookup.counted(category, id_, ask=ask)
     if provider.reports_usage:
         return product_accounting(product, cpus)
     tariff = charges.tariff(product, unit, cpus)

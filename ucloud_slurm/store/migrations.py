@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ucloud_slurm.store.migrations_acts import m018_requests, m019_acts
+from ucloud_slurm.store.migrations_browsing import m020_browsing
 from ucloud_slurm.store.migrations_files import m016_drives
 from ucloud_slurm.store.migrations_initial import m001_first, m002_live, m003_people
 from ucloud_slurm.store.migrations_maintenance import m017_maintenance
@@ -47,11 +48,10 @@ def migrate(db: "Database") -> None:
 
 def applied(connection: "sqlite3.Connection") -> set[str]:
     """The names of the migrations that a file has had."""
-    table = "_sqlite_migrations"
-    sql = "select 1 from sqlite_schema where type = 'table' and name = ?"
-    if not connection.execute(sql, [table]).fetchall():
+    sql = "select 1 from sqlite_schema where type = 'table' and name = '_sqlite_migrations'"
+    if not connection.execute(sql).fetchall():
         return set()
-    return {name for (name,) in connection.execute(f"select name from {table} where migration_set = ?", [SET]).fetchall()}
+    return {name for (name,) in connection.execute("select name from _sqlite_migrations where migration_set = ?", [SET])}
 
 
 def m004_connections(db: "Database") -> None:
@@ -290,6 +290,7 @@ STEPS: "tuple[Callable[[Database], None], ...]" = (
     m017_maintenance,
     m018_requests,
     m019_acts,
+    m020_browsing,
     m021_targets,
 )
 

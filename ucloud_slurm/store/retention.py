@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection
 
-from ucloud_slurm.store import codes, sessions, tasks
+from ucloud_slurm.store import codes, daily_use, sessions, tasks
 from ucloud_slurm.store.sqlite import Store
 
 _OF_A_JOB = ("runs", "charges", "outbox", "sessions", "removals", "grants")
@@ -46,3 +46,4 @@ class Retention:
             self._store.change("delete from codes where created_at < ?", [now - codes.KEEP_SECONDS])
             self._store.change("delete from sessions where ended_at < ?", [now - sessions.KEEP_SECONDS])
             self._store.change("delete from tasks where ended_at < ?", [now - tasks.KEEP_SECONDS])
+            daily_use.forget(self._store, now)
