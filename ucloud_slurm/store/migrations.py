@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ucloud_slurm.store.migrations_acts import m018_requests, m019_acts
 from ucloud_slurm.store.migrations_files import m016_drives
+from ucloud_slurm.store.migrations_hooks import m020_hooks
 from ucloud_slurm.store.migrations_initial import m001_first, m002_live, m003_people
 from ucloud_slurm.store.migrations_maintenance import m017_maintenance
 from ucloud_slurm.store.migrations_sessions import m021_targets
@@ -290,6 +291,7 @@ STEPS: "tuple[Callable[[Database], None], ...]" = (
     m017_maintenance,
     m018_requests,
     m019_acts,
+    m020_hooks,
     m021_targets,
 )
 

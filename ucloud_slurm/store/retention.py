@@ -46,3 +46,4 @@ class Retention:
             self._store.change("delete from codes where created_at < ?", [now - codes.KEEP_SECONDS])
             self._store.change("delete from sessions where ended_at < ?", [now - sessions.KEEP_SECONDS])
             self._store.change("delete from tasks where ended_at < ?", [now - tasks.KEEP_SECONDS])
+            self._store.change("delete from hook_events where done_at < ?", [before])
