@@ -9,15 +9,7 @@ from ucloud_slurm.config.types import After, Duration, PlainPath, Section, Slurm
 
 HOOK_SOCKET = Path("/run/ucloud-slurm-hooks/hooks.sock")
 JOB_ACCEPTED = "job-accepted"  # the only event whose answer counts
-EVENTS = (
-    "person-connected",
-    "person-left",
-    "project-changed",
-    "wallet-changed",
-    JOB_ACCEPTED,
-    "job-started",
-    "job-ended",
-)
+EVENTS = ("person-connected", "person-left", "project-changed", "wallet-changed", JOB_ACCEPTED, "job-started", "job-ended")
 DECISION_SECONDS = 1.0
 LONGEST_DECISION_SECONDS = 2.0  # UCloud waits 5 seconds for the answer to a create, in all
 EVENT_SECONDS = 30.0

@@ -24,8 +24,8 @@ _VIEWS = {
     f"{_PERSON % _PROJECTS_OF_PERSON} as body from people",
     "hook_projects": "select id as key, 'project ' || id as subject, json_object('project', id, 'title', title, 'account', "
     f"(select account from projects where project = id), 'members', ({_MEMBERS})) as body from ucloud_projects",
-    "hook_wallets": "select owner_kind, owner, category, 'wallet ' || owner_kind || ' ' || owner || ' ' || category as subject, "
-    "json_object('owner_kind', owner_kind, 'owner', owner, 'category', category, 'locked', "
+    "hook_wallets": "select owner_kind, owner, category, 'wallet ' || owner_kind || ' ' || owner || ' ' || category "
+    "as subject, json_object('owner_kind', owner_kind, 'owner', owner, 'category', category, 'locked', "
     "json(case when locked then 'true' else 'false' end), 'quota', quota, 'usage', usage, "
     "'account', (select account from projects where project = owner and owner_kind = 'project'), "
     "'user', (select local_user from people where username = owner and owner_kind = 'user')) as body from wallets",
@@ -76,13 +76,7 @@ _TRIGGERS = (
     # The state is written after the phase, in the transaction that ends the job.
     ("after update of state on jobs", _LAST, "job-ended", "hook_jobs", "key = new.id"),
     # UCloud does not have the job, but its start was an event.
-    (
-        "after update of phase on jobs",
-        "new.phase = 'refused' and old.phase = 'live'",
-        "job-ended",
-        "hook_jobs",
-        "key = new.id",
-    ),
+    ("after update of phase on jobs", "new.phase = 'refused' and old.phase = 'live'", "job-ended", "hook_jobs", "key = new.id"),
 )
 
 
@@ -116,8 +110,9 @@ def m020_hooks(db: "Database") -> None:
     for name, select in _VIEWS.items():
         db.execute(f"create view {name} as {select}")
     for number, (fires, condition, event, view, row) in enumerate(_TRIGGERS):
+        wanted = f"exists (select 1 from hooked where event = '{event}')"
         db.execute(
-            f"create trigger hook_{number} {fires} when ({condition}) and exists (select 1 from hooked where event = '{event}') "
+            f"create trigger hook_{number} {fires} when ({condition}) and {wanted} "
             "begin insert into hook_events (key, event, subject, body, created_at) "
             f"select lower(hex(randomblob(16))), '{event}', subject, body, (julianday('now') - 2440587.5) * 86400.0 "
             f"from {view} where {row}; end"
