@@ -54,21 +54,13 @@ class SubmissionOutcome(Enum):
     NOT_SENT = auto()  # Slurm has not heard of it, and the claim is released
 
 
-def new_job(
-    job: Job,
-    fingerprint: str,
-    user: LocalUser,
-    accepted_at: float,
-    submission: Submission | None = None,
-    decision: str | None = None,
-) -> NewJob:
+def new_job(job: Job, fingerprint: str, user: LocalUser, accepted_at: float, submission: Submission | None = None) -> NewJob:
     """What is written of a job of UCloud's.
 
     :param fingerprint: of the job (:func:`naming.fingerprint`)
     :param user: the Unix user that it runs as
     :param accepted_at: seconds since the epoch
     :param submission: its batch job, if it is built
-    :param decision: what the site's program has changed of it
     """
     specification = job.specification
     return NewJob(
@@ -86,7 +78,6 @@ def new_job(
         secret=secrets.token_hex(16),
         request_id=request_id.current(),
         built=None if submission is None else BuiltJob.of(submission).text,
-        decision=decision,
     )
 
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.wallets import nothing_left
@@ -115,7 +116,8 @@ class Create:
         for job_id, (job, identity, asked) in built.items():
             decision = decisions.get(job_id)
             submission = None if asked is None else decided(asked, decision)
-            new.append(new_job(job, fingerprints[job_id], identity.person, provider.now(), submission, decision))
+            row = new_job(job, fingerprints[job_id], identity.person, provider.now(), submission)
+            new.append(replace(row, decision=decision))
             if submission is not None:
                 submissions[job_id] = submission
         return new, submissions
