@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ucloud_slurm.config import JOB_ACCEPTED, Hook, SlurmSection
-from ucloud_slurm.errors import one_line, place
+from ucloud_slurm.errors import one_line
 from ucloud_slurm.hooks.program import HookFailedError, run
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.ipc import ConnectionLostError, Message
@@ -85,8 +85,8 @@ class HookServer:
             return {"output": run(hook.program, document, min(hook.seconds, within), self._environment)}
         except HookFailedError as error:
             why = str(error)
-        except Exception as error:  # noqa: BLE001  one request must not end the others
-            why = f"unexpected {type(error).__name__} at {place(error)}; please report it"
+        except (OSError, ValueError) as error:
+            why = f"{hook.program} could not be run ({one_line(str(error), 200)}); look at the limits of the unit"
         if event == JOB_ACCEPTED:
             log.warning("%s: %s", event, why)  # of the other events the pass that delivers them says it
         return {"failed": why}
