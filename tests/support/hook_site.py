@@ -2,12 +2,12 @@
 
 import json
 import os
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from ucloud_slurm.config import Config, SlurmSection, parse_table
 from ucloud_slurm.config.hooks import Hook
@@ -48,11 +48,11 @@ class HookSite:
         """The daemon runs."""
         tables = hooks.hooks if isinstance(hooks, Config) else [parse_table(Hook, hook) for hook in hooks]
         server = HookServer(tables, environment(SlurmSection()), os.geteuid() if caller is None else caller)
-        with ipc.listener(self.socket, 0o600) as listener:
+        with patch("ucloud_slurm.hooks.server.ACCEPT_SECONDS", 0.05), ipc.listener(self.socket, 0o600) as listener:
             thread = threading.Thread(target=server.serve, args=(listener,))
             thread.start()
             try:
                 yield
             finally:
-                listener.shutdown(socket.SHUT_RDWR)
+                listener.close()
                 thread.join()
