@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -257,11 +257,11 @@ def test_an_event_whose_program_was_taken_from_the_configuration_is_dropped(
     assert [event.outcome for event in without.hook_events.newest(10)] == ["dropped"]
 
 
-Ask = Callable[..., Any]
+Ask = Callable[..., str]
 
 
 @pytest.fixture
-def ask(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
+def ask(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """Runs a verb over the provider's database."""
     monkeypatch.setattr("ucloud_slurm.cli.context.refuse_root", lambda: None)
     monkeypatch.setattr("ucloud_slurm.cli.context.read", lambda _path: provider.config)

@@ -33,12 +33,21 @@ def hooks(tmp_path: Path) -> HookSite:
 
 
 @pytest.fixture
-def join(hooks: HookSite, core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, clock: Clock) -> Join:
+def join(
+    hooks: HookSite,
+    core: SimulatedCore,
+    open_provider: Open,
+    serve: Serve,
+    model: Model,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Join:
     """A site whose program of job-accepted is that text."""
+    monkeypatch.setattr("ucloud_slurm.config.hooks.LONGEST_DECISION_SECONDS", 60.0)
 
     def join_(text: str, **settings: Any) -> World:
         # Long enough for a busy host; a program that hangs has less.
-        table = hooks.hook("job-accepted", text=text, **({"timeout": "2s"} | settings))
+        table = hooks.hook("job-accepted", text=text, **({"timeout": "60s"} | settings))
         provider = open_provider(hooks=[table], jobs={"submit_within": "20s"})
         return World(core, provider, model, clock, serve(provider))
 
@@ -87,9 +96,9 @@ def test_what_was_decided_holds_for_a_job_that_the_worker_submits_and_is_not_ask
 def test_a_bulk_is_asked_about_once(hooks: HookSite, join: Join) -> None:
     world = join(CHANGES)
     with hooks.serving(world.provider.config):
-        assert create(world, *map(str, range(50)))[0] == 200
+        assert create(world, *map(str, range(8)))[0] == 200
     (asked,) = hooks.got()
-    assert [each["job"] for each in asked["jobs"]] == [str(number) for number in range(50)]
+    assert [each["job"] for each in asked["jobs"]] == [str(number) for number in range(8)]
     world.work(60)
     assert {job.submission.qos for job in world.model.jobs} == {"long"}
 

@@ -1,7 +1,6 @@
 """``hooks``: delivers events to programs of the site, runs these programs, and shows what waits."""
 
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -91,7 +90,7 @@ def list_(path: Path | None, everything: bool, most: int, json_: bool) -> None:
 def retry(path: Path | None) -> None:
     """Deliver all events that wait or have failed as soon as possible, after their program was repaired."""
     with opened(path) as provider:
-        click.echo(f"{provider.hook_events.retry(time.time())} events are delivered at the next pass.")
+        click.echo(f"{provider.hook_events.retry(provider.now())} events are delivered at the next pass.")
 
 
 @hooks.command()
@@ -100,7 +99,7 @@ def retry(path: Path | None) -> None:
 def drop(path: Path | None, event: int) -> None:
     """Give up an EVENT (its number in `hooks list`), so that later ones about the same subject go on."""
     with opened(path) as provider:
-        provider.hook_events.drop(event, time.time())
+        provider.hook_events.drop(event, provider.now())
 
 
 @hooks.command()
@@ -111,7 +110,7 @@ def replay(path: Path | None) -> None:
     Only events that have a program are written: person-connected, project-changed and wallet-changed.
     """
     with opened(path) as provider:
-        click.echo(f"{provider.hook_events.replay(time.time())} events are delivered at the next pass.")
+        click.echo(f"{provider.hook_events.replay(provider.now())} events are delivered at the next pass.")
 
 
 def _line(event: HookEvent) -> tuple[object, ...]:

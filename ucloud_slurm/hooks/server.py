@@ -26,8 +26,10 @@ ACCEPT_SECONDS = 5.0  # after which a listener that was closed is noticed
 
 
 def environment(slurm: SlurmSection) -> dict[str, str]:
-    """The whole environment of a program."""
-    return {"PATH": f"{slurm.commands}:/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8", "SLURM_CONF": str(slurm.conf)}
+    """The whole environment of a program, with the unit's folder for its state (systemd.exec(5): STATE_DIRECTORY)."""
+    state = {name: os.environ[name] for name in ("STATE_DIRECTORY",) if name in os.environ}
+    path = f"{slurm.commands}:/usr/bin:/bin:/usr/sbin:/sbin"
+    return {"PATH": path, "LANG": "C.UTF-8", "SLURM_CONF": str(slurm.conf), **state}
 
 
 class HookServer:
