@@ -28,7 +28,6 @@ from typing import Any
 
 LONGEST_NAME = 40
 ORGANIZATION = "ucloud"  # of the accounts that it makes
-UNLIMITED = "-1"  # takes a limit away (sacctmgr(1))
 
 
 @dataclass(frozen=True)
@@ -76,11 +75,16 @@ class Present:
 
 
 class Plan:
-    """Commands of sacctmgr that are missing, without the word sacctmgr; and the state after them."""
+    """Commands of sacctmgr that are missing, without the word sacctmgr.
+
+    :ivar state: what this program has made when they are done; written before them, so that nothing that it makes is unknown
+    :ivar left: memberships that it has removed then
+    """
 
     def __init__(self, settings: Settings, present: Present, state: State) -> None:
         self.commands: list[list[str]] = []
         self.state = state
+        self.left: list[str] = []
         self._settings = settings
         self._accounts = dict(present.accounts)
         self._members = set(present.members)
@@ -123,7 +127,7 @@ class Plan:
             words = [f"description={plain(description)}", f"organization={ORGANIZATION}", f"parent={self._settings.parent}"]
             self.commands.append(["add", "account", account, *words])
             self._accounts[account] = ""
-            self.state.accounts.append(account)
+            _remember(self.state.accounts, account)
             self._set_limits(account)
         return account
 
@@ -133,10 +137,10 @@ class Plan:
             self.commands.append(["add", "user", user, f"account={account}"])
             self._members.add((account, user))
             self._defaults.setdefault(user, account)
-            self.state.members.append(f"{account}/{user}")
+            _remember(self.state.members, f"{account}/{user}")
 
     def _leave(self, account: str, user: str) -> None:
-        self.state.members.remove(f"{account}/{user}")
+        self.left.append(f"{account}/{user}")
         if (account, user) not in self._members:
             return
         self._members.remove((account, user))
@@ -174,6 +178,11 @@ class Plan:
         if missing:
             self._accounts[account] = ",".join(missing)
             self.commands.append(["modify", "account", "where", f"name={account}", "set", f"GrpTRESMins={','.join(missing)}"])
+
+
+def _remember(names: list[str], name: str) -> None:
+    if name not in names:
+        names.append(name)
 
 
 def account_name(text: str, prefix: str) -> str:
@@ -236,12 +245,19 @@ def main(arguments: list[str]) -> int:
         for command in plan.commands:
             sys.stdout.write(f"sacctmgr -i {' '.join(command)}\n")
         return 0
+    write(options.state, plan.state)
     for command in plan.commands:
         sacctmgr(*command)
-    new = options.state.with_suffix(".new")
-    new.write_text(json.dumps(vars(plan.state), indent=1))
-    new.rename(options.state)
+    plan.state.members = [member for member in plan.state.members if member not in plan.left]
+    write(options.state, plan.state)
     return 0
+
+
+def write(path: Path, state: State) -> None:
+    """Writes the state file: all of it, or nothing."""
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(vars(state), indent=1))
+    new.rename(path)
 
 
 if __name__ == "__main__":
