@@ -1,9 +1,11 @@
 """Programs of the site get every event for which they are configured: at least once, in order, and in nobody's way."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -310,3 +312,31 @@ def test_events_that_are_over_are_deleted_with_the_jobs(hooks: HookSite, provide
     provider.hook_events.delivered(event, START)
     Retention(provider.store).delete_others(START + 1, START + 1)
     assert [each.event for each in provider.hook_events.newest(10)] == ["person-left"]
+
+
+def shape(value: Any) -> Any:
+    """The keys of an object, and of the first object of each list in it."""
+    if isinstance(value, dict):
+        return {key: shape(each) for key, each in value.items()}
+    return [shape(value[0])] if isinstance(value, list) and value else None
+
+
+def test_the_guide_shows_each_event_as_a_program_gets_it(hooks: HookSite, world: World) -> None:
+    text = (Path(__file__).parents[2] / "docs/howto/hooks.rst").read_text()
+    blocks = re.findall(r"\.\. code-block:: json\n\n((?:   .*\n)+)", text)
+    shown = {event["event"]: event for event in map(json.loads, blocks)}
+    assert list(shown) == [*OF_PEOPLE, *OF_JOBS, "job-accepted"]
+    world.provider.wallets.take([project("Ada#1", "Bob#2"), wallet()], "example", START)
+    world.provider.people.add([ADA])
+    world.provider.wallets.take([project("Bob#2")], "example", START)
+    world.provider.people.remove("Ada#1", "root", START)
+    job_id = world.submit()
+    world.model.begin_run(world.slurm(job_id))
+    world.work(60)
+    world.model.end(world.slurm(job_id))
+    world.work(60)
+    with hooks.serving(world.provider.config):
+        deliver_events(world.provider)
+    for event in hooks.got():
+        assert shape(event) == shape(shown[event["event"]]), event["event"]
+    assert {event["event"] for event in hooks.got()} == {*OF_PEOPLE, *OF_JOBS}

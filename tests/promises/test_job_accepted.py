@@ -1,5 +1,7 @@
 """The site's own program refuses or changes new jobs: within bounds, within UCloud's 5 seconds, once for each job."""
 
+import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +72,9 @@ def test_a_program_changes_account_qos_and_partition_of_a_job(hooks: HookSite, j
         assert create(world, "7")[0] == 200
     (asked,) = hooks.got()
     (facts,) = asked["jobs"]
+    guide = (Path(__file__).parents[2] / "docs/howto/hooks.rst").read_text()
+    (block,) = re.findall(r"   (\{.*\"event\": \"job-accepted\"(?:.*\n)+?.*\}\]\})\n", guide)
+    assert (asked.keys(), facts.keys()) == (json.loads(block).keys(), json.loads(block)["jobs"][0].keys())
     assert (asked["event"], asked["provider"]) == ("job-accepted", "example")
     assert facts.items() >= {"job": "7", "owner": "user", "project": None, "nodes": 1, "minutes": 60, "qos": None}.items()
     submission = world.slurm("7").submission
