@@ -2,9 +2,10 @@
 
 import json
 import os
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -49,10 +50,15 @@ class HookSite:
         tables = hooks.hooks if isinstance(hooks, Config) else [parse_table(Hook, hook) for hook in hooks]
         server = HookServer(tables, environment(SlurmSection()), os.geteuid() if caller is None else caller)
         with patch("ucloud_slurm.hooks.server.ACCEPT_SECONDS", 0.05), ipc.listener(self.socket, 0o600) as listener:
-            thread = threading.Thread(target=server.serve, args=(listener,))
+            thread = threading.Thread(target=_serve, args=(server, listener))
             thread.start()
             try:
                 yield
             finally:
                 listener.close()
                 thread.join()
+
+
+def _serve(server: HookServer, listener: socket.socket) -> None:
+    with suppress(OSError):  # it was closed before the thread began
+        server.serve(listener)
