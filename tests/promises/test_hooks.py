@@ -171,7 +171,8 @@ def test_a_job_that_never_ran_ends_once_and_one_that_was_refused_is_no_event(hoo
 
 def test_a_job_that_ucloud_takes_back_after_its_start_ends(provider: Provider) -> None:
     accept_live(provider.jobs, new_job("7"), slurm_id=9)
-    provider.store.change("update jobs set state = 'RUNNING' where id = '7'")
+    for state in ("RUNNING", "SUSPENDED", "RUNNING"):  # going on is no start
+        provider.observations.record_known_state("7", state)
     provider.observations.forgotten("7", "why", START)
     provider.observations.record_end("7", JobUpdate(JobState.SUCCESS, "The job has ended."), 5, START)
     assert names(provider) == ["job-started", "job-ended"]
