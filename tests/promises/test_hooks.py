@@ -289,6 +289,8 @@ def test_what_waits_and_what_failed_is_listed_retried_and_dropped(provider: Prov
     ask("drop", str(event.id))
     assert ask("list").splitlines()[1:] == []
     assert "dropped" in ask("list", "--all")
+    acts = [(act.kind, act.what) for act in provider.acts.listed(0.0, 10) if act.kind == "hooks"]
+    assert acts == [("hooks", "queued 1 events again"), ("hooks", f"dropped the event {event.id}")]
     assert CliRunner().invoke(main, ["hooks", "drop", str(event.id)]).exit_code == 1
 
 

@@ -31,14 +31,17 @@ class Hook(Section):
 
     events: tuple[Event, ...] = key(
         min_length=1,
+        example=["person-connected", "person-left", "project-changed", "wallet-changed"],
         description="What it gets: person-connected, person-left, project-changed, wallet-changed, job-started, job-ended; "
         "or job-accepted alone, whose answer decides about new jobs. An event goes to one program.",
     )
     program: PlainPath = key(
-        description="The program. Only root, or the account that runs it, may be able to change it or its folders."
+        example="/etc/ucloud-slurm/hooks/slurm_accounts.py",
+        description="The program. Only root, or the account that runs it, may be able to change it or its folders.",
     )
     timeout: Duration | None = key(
         default=None,
+        example="30s",
         description="Its time limit: at the limit it is killed with its process group. At most 2s for job-accepted, and "
         "2m for other events. Left out: 1s for job-accepted, and 30s for other events.",
     )

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from ucloud_slurm.config import JOB_ACCEPTED, Hook, SlurmSection
@@ -65,18 +66,17 @@ class HookServer:
     def _serve(self, connection: socket.socket) -> None:
         try:
             with connection:
-                uid = ipc.peer(connection)
-                if uid not in self._callers:
-                    log.warning("the account with uid %d may not ask for hooks", uid)
-                    ipc.send(connection, {"failed": "This account may not ask for hooks."}, within=MESSAGE_SECONDS)
-                    return
-                ipc.serve(connection, self._answer, waits=MESSAGE_SECONDS, sends=MESSAGE_SECONDS)
+                answer = partial(self._answer, ipc.peer(connection))
+                ipc.serve(connection, answer, waits=MESSAGE_SECONDS, sends=MESSAGE_SECONDS)
         except (OSError, ConnectionLostError) as error:
             log.debug("a request for a hook was not answered: %s", error)
         finally:
             self._free.release()
 
-    def _answer(self, message: Message, _descriptors: Sequence[int]) -> Message:
+    def _answer(self, uid: int, message: Message, _descriptors: Sequence[int]) -> Message:
+        if uid not in self._callers:
+            log.warning("the account with uid %d may not ask for hooks", uid)
+            return {"failed": "This account may not ask for hooks."}
         event, document, within = message.get("event"), message.get("document"), message.get("within")
         if not (isinstance(event, str) and isinstance(document, str) and isinstance(within, (int, float))):
             return {"failed": "The request was not understood; both sides must be of one release."}
