@@ -97,6 +97,7 @@ PURE = (
     "transfer/messages.py",
     "transfer/ranges.py",
     "ucloud/files.py",
+    "hooks/decision.py",
     "listener/pulse.py",
     "web/live/admission.py",
     "worker/candidates.py",
@@ -202,8 +203,8 @@ def test_no_module_grows_beyond_what_a_reader_holds(path: Path) -> None:
 
 def test_the_package_stays_a_size_that_one_person_can_know() -> None:
     texts = [path.read_text() for path in MODULES]
-    assert len([path for path in MODULES if path.name != "__init__.py"]) <= 311
-    assert sum(len(text.splitlines()) for text in texts) <= 44_120
+    assert len([path for path in MODULES if path.name != "__init__.py"]) <= 322
+    assert sum(len(text.splitlines()) for text in texts) <= 45_120
     assert sum(text.count("# noqa") + text.count("# fmt: ") for text in texts) <= 40
 
 
