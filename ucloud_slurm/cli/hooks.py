@@ -43,7 +43,7 @@ def deliver(path: Path | None) -> None:
 @click.option(
     "--socket",
     "where",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),  # it belongs to the account that may connect
     default=HOOK_SOCKET,
     show_default=True,
     help="The socket. Only hooks with this socket are served.",
