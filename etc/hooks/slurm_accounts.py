@@ -186,7 +186,7 @@ def _remember(names: list[str], name: str) -> None:
 
 
 def account_name(text: str, prefix: str) -> str:
-    """A name that Slurm takes, in small letters as Slurm keeps it. What is not in it is told apart by a hash."""
+    """A name that Slurm takes, in small letters as Slurm keeps it. A hash distinguishes names with other characters."""
     name = re.sub(r"[^a-z0-9_-]", "_", text.lower()).lstrip("-")
     if name != text.lower() or not name or len(prefix + name) > LONGEST_NAME:
         name = f"{name[:20]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}".lstrip("-")

@@ -93,7 +93,7 @@ def _input(document: str) -> IO[bytes]:
 
 
 def _read(process: "subprocess.Popen[bytes]", until: float) -> tuple[_Output, _Output, bool]:
-    """Reads both outputs until the process has ended, whoever else has them open.
+    """Reads both outputs until the process has ended, whatever other processes have them open.
 
     :returns: the output, the errors, and whether it has ended by itself in time
     """
