@@ -49,8 +49,7 @@ def migrate(db: "Database") -> None:
 def applied(connection: "sqlite3.Connection") -> set[str]:
     """The names of the migrations that a file has had."""
     table = "_sqlite_migrations"
-    sql = "select 1 from sqlite_schema where type = 'table' and name = ?"
-    if not connection.execute(sql, [table]).fetchall():
+    if not connection.execute("select 1 from sqlite_schema where type = 'table' and name = ?", [table]).fetchall():
         return set()
     return {name for (name,) in connection.execute(f"select name from {table} where migration_set = ?", [SET]).fetchall()}
 
