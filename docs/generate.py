@@ -30,6 +30,7 @@ from ucloud_slurm.app import create_app
 from ucloud_slurm.bridge import states, waiting
 from ucloud_slurm.cli.main import main as command_line
 from ucloud_slurm.config import annotated
+from ucloud_slurm.config import hooks as config_hooks
 from ucloud_slurm.config import types as config_types
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
@@ -142,6 +143,7 @@ _CHECKED: Mapping[Any, str] = {
     config_types._whole_mebibytes: "number",
     config_types._option_name: "name of an option",
     config_types._srun_option: "option",
+    config_hooks._event: "event",
 }
 _PLAIN = {str: "text", Path: "path", int: "whole number", float: "number", bool: "true or false"}
 

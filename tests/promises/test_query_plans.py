@@ -21,11 +21,13 @@ from ucloud_slurm.store.charges import RestKey
 from ucloud_slurm.store.codes import Claim, Code, Codes, code_text
 from ucloud_slurm.store.drives import Drive
 from ucloud_slurm.store.generation import Generation
+from ucloud_slurm.store.hooks import HookEvents
 from ucloud_slurm.store.job_rows import WHOLE, count_open
 from ucloud_slurm.store.job_state import Stop
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.maintenance import MaintenanceWindow
 from ucloud_slurm.store.outbox import MessageOutcome, OutboxMessage, ucloud_was_away
+from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.store.retention import Retention
 from ucloud_slurm.store.sessions import Kind, Session
 from ucloud_slurm.store.sqlite import Store
@@ -38,7 +40,7 @@ from ucloud_slurm.ucloud.tasks import TaskState
 
 STORE = Path(ucloud_slurm.store.__file__).parent
 # A row for each part of the product, each phase, each migration: these do not grow.
-SMALL = {"health", "channel", "phases", "generation", "_sqlite_migrations", "sqlite_schema", "sqlite_master"}
+SMALL = {"health", "channel", "phases", "generation", "hooked", "_sqlite_migrations", "sqlite_schema", "sqlite_master"}
 # Indexes that hold only what is under way or needs somebody: to read all of one is to read all of that.
 OPEN = {
     "jobs_open",
@@ -55,6 +57,8 @@ OPEN = {
     "wallets_locked",
     "tasks_open",
     "tasks_unreported",
+    "hook_events_waiting",
+    "hook_events_failed",
 }
 # What people ask for from the command line, and what makes the file what it is.
 ALLOWED = {
@@ -86,6 +90,8 @@ ALLOWED = {
     "select value from caches where stored_at = 0": "the same: few, but for applications",
     "select accepted_at, promised_at from jobs order by rowid desc limit": "the operator's page: the newest 500",
     "select created_at, settled_at from (select created_at, settled_at, outcome from outbox order by id desc limit": "the same",
+    "select * from hook_events order by id desc limit": "`hooks list --all`: the newest, and no more than are asked for",
+    "insert into hook_events (key, event, subject, body, created_at) select": "`hooks replay`: everybody, every wallet",
     "select count(*) from jobs": "`database verify`: all of the file is read anyway",
 }
 
@@ -339,6 +345,7 @@ def the_rest(provider: Provider) -> None:
     daily_use.titles(store, ["p"])
     tasks(provider.tasks, now)
     transfers(provider.transfers, now)
+    hooks(provider.hook_events, provider.people, now)
     retention = Retention(store)
     retention.delete_jobs(now, [1], 10)
     retention.delete_others(now, now)
@@ -371,6 +378,23 @@ def browse(browsing: Browsing) -> None:
     browsing.wallets()
     browsing.wallets(locked=True)
     browsing.drives()
+
+
+def hooks(events: HookEvents, people: People, now: float) -> None:
+    """Programs of the site get events, fail, and are repaired."""
+    events.configure(["person-connected", "project-changed"])
+    people.add([UserLink(name, name, 1, now, "me") for name in ("v", "w", "x")])
+    first, second, third, *_ = events.heads(now, 10)
+    events.delivered(first, now)
+    events.unneeded(second, "why", now)
+    events.failed(third, "why", now)
+    events.postponed(third, "why", now)
+    events.retry(now)
+    events.drop(third.id, now)
+    events.undecided("why", now)
+    events.listed(10)
+    events.newest(10)
+    events.replay(now)
 
 
 def tasks(tasks: Tasks, now: float) -> None:

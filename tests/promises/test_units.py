@@ -31,7 +31,7 @@ from tests.sandbox import nginx, packages, sudo
 from tests.sandbox.site import free_port
 from tests.support.tls import certificate
 from ucloud_slurm.app import LARGEST_REQUEST_BYTES
-from ucloud_slurm.config import TransfersSection, UsersSection
+from ucloud_slurm.config import HOOK_SOCKET, TransfersSection, UsersSection
 from ucloud_slurm.config.kept import DEFAULT_FOLDER
 from ucloud_slurm.web.server.worker import Worker
 
@@ -39,17 +39,18 @@ ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "systemd"
 SERVICES = (
     "ucloud-slurm.service",
-    *(f"ucloud-slurm-{part}.service" for part in ("worker", "link", "listener", "backup", "files")),
+    *(f"ucloud-slurm-{part}.service" for part in ("worker", "link", "listener", "backup", "files", "hooks")),
 )
 RUNNER = "ucloud-slurm-runner.service"
+HOOKD = "ucloud-slurm-hookd.service"
 FILES = SERVICES[5]
 TIMER = "ucloud-slurm-worker.timer"
-TIMERS = (TIMER, "ucloud-slurm-backup.timer")
-UNIT_SOCKETS = ("ucloud-slurm-runner.socket", "ucloud-slurm-link.socket")
+TIMERS = (TIMER, "ucloud-slurm-backup.timer", "ucloud-slurm-hooks.timer")
+UNIT_SOCKETS = ("ucloud-slurm-runner.socket", "ucloud-slurm-link.socket", "ucloud-slurm-hookd.socket")
 WEB_SOCKET = "ucloud-slurm.socket"
 FILES_SOCKET = "ucloud-slurm-files.socket"
 PROXY_SOCKETS = (WEB_SOCKET, FILES_SOCKET)
-UNITS = (*SERVICES, RUNNER, *TIMERS, *PROXY_SOCKETS, *UNIT_SOCKETS)
+UNITS = (*SERVICES, RUNNER, HOOKD, *TIMERS, *PROXY_SOCKETS, *UNIT_SOCKETS)
 ACCOUNT = "ucloud-slurm"
 SOCKETS = ("/ucloud/jobs.provider.example/websocket", "/ucloud/example/websocket")
 MOST_EXPOSURE = 15  # tenths, as systemd-analyze counts them; 20 and less is what it calls OK
@@ -194,7 +195,20 @@ def test_the_services_differ_in_what_they_do_only() -> None:
         ("Service", "Environment", f"PROMETHEUS_MULTIPROC_DIR=/run/{one(SERVICES[0], 'RuntimeDirectory')}"),
     }
     web, *others = ([line for line in settings(unit) if line[1] not in own and line not in lines] for unit in SERVICES)
-    assert others == [web] * 5
+    assert others == [web] * 6
+
+
+def test_programs_of_the_site_run_with_rights_of_their_own() -> None:
+    """They get neither the database nor the token, which only their account may read, and nothing else that others have."""
+    assert (one(HOOKD, "User"), one(HOOKD, "Group"), one(HOOKD, "UMask")) == (f"{ACCOUNT}-hooks", f"{ACCOUNT}-hooks", "0077")
+    assert (one(HOOKD, "StateDirectory"), one(HOOKD, "StateDirectoryMode")) == (f"{ACCOUNT}-hooks", "0700")
+    assert one(HOOKD, "SupplementaryGroups") == ACCOUNT
+    assert "z /etc/ucloud-slurm/refresh-token 0600" in (SYSTEMD / "ucloud-slurm.tmpfiles").read_text()
+    about = ("Protect", "Private", "Restrict", "SystemCall", "Lock", "Memory", "NoNew", "ProcSubset", "Keyring", "Device")
+    hardening = [line for line in settings(SERVICES[0]) if line[1].startswith((*about, "Capability", "Ambient"))]
+    assert set(hardening) <= {*settings(HOOKD)} | {("Service", "Restart", "on-failure"), ("Service", "RestartSec", "10")}
+    assert not [key for _, key, _ in settings(HOOKD) if key in ("ReadWritePaths", "KillMode")]
+    assert int(one(HOOKD, "TasksMax")) <= 256
 
 
 def test_transfers_give_way_to_calls_and_to_passes() -> None:
@@ -269,7 +283,7 @@ def test_users_programs_find_their_homes_in_the_runner_and_survive_its_restart()
 def test_the_runner_runs_as_the_account_and_is_tried_again_after_a_pause() -> None:
     """Without the pause systemd would give its socket up after 20 failures in two seconds."""
     assert (one(RUNNER, "User"), one(RUNNER, "Group"), one(RUNNER, "UMask")) == (ACCOUNT, ACCOUNT, "0077")
-    for unit in (RUNNER, SERVICES[2]):
+    for unit in (RUNNER, SERVICES[2], HOOKD):
         assert (one(unit, "Restart"), one(unit, "RestartSec")) == ("on-failure", "10")
         assert one(unit, "StartLimitIntervalSec") == "0"
 
@@ -296,7 +310,11 @@ def test_the_proxy_passes_requests_to_sockets_of_systemd_only() -> None:
 
 @pytest.mark.parametrize(
     ("unit", "path", "mode"),
-    [(UNIT_SOCKETS[0], str(UsersSection().runner), "0600"), (UNIT_SOCKETS[1], "/run/ucloud-slurm-link/link.sock", "0666")],
+    [
+        (UNIT_SOCKETS[0], str(UsersSection().runner), "0600"),
+        (UNIT_SOCKETS[1], "/run/ucloud-slurm-link/link.sock", "0666"),
+        (UNIT_SOCKETS[2], str(HOOK_SOCKET), "0600"),
+    ],
 )
 def test_only_the_account_may_connect_to_the_runner_and_everybody_to_what_connects_accounts(
     unit: str, path: str, mode: str
@@ -341,12 +359,16 @@ def test_the_timer_fires_every_15_seconds_from_start_to_start() -> None:
 
 def test_the_account_exists_before_the_services_and_has_a_shell() -> None:
     lines = [line for line in (SYSTEMD / "ucloud-slurm.sysusers").read_text().splitlines() if line[:1] != "#"]
-    assert lines == [f'u {ACCOUNT} - "UCloud provider" /var/lib/{ACCOUNT} /bin/bash', f"g {ACCOUNT}-proxy -"]
+    assert lines == [
+        f'u {ACCOUNT} - "UCloud provider" /var/lib/{ACCOUNT} /bin/bash',
+        f"g {ACCOUNT}-proxy -",
+        f'u {ACCOUNT}-hooks - "Programs of the site for UCloud" /var/lib/{ACCOUNT}-hooks /usr/sbin/nologin',
+    ]
     folders = (SYSTEMD / "ucloud-slurm.tmpfiles").read_text()
     assert f"d /var/lib/{ACCOUNT} 0700 {ACCOUNT} {ACCOUNT} -" in folders
 
 
-@pytest.mark.parametrize("unit", [*SERVICES, RUNNER])
+@pytest.mark.parametrize("unit", [*SERVICES, RUNNER, HOOKD])
 def test_the_programs_that_are_started_are_those_of_the_guide(unit: str) -> None:
     command, *arguments = one(unit, "ExecStart").split()
     assert command.startswith("/opt/ucloud-slurm/bin/")
@@ -360,6 +382,8 @@ def test_the_programs_that_are_started_are_those_of_the_guide(unit: str) -> None
             SERVICES[2]: "linkd",
             SERVICES[3]: "listener",
             SERVICES[4]: "database backup",
+            SERVICES[6]: "hooks deliver",
+            HOOKD: "hooks serve",
             RUNNER: "runner",
         }[unit]
         assert (Path(command).name, arguments) == ("ucloud-slurm", verb.split())

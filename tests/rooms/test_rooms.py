@@ -25,10 +25,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "slurm": {"errors", "system", "config"},
     "setup": {"errors", "system", "config", "slurm"},
     "bridge": {"errors", "config", "slurm", "ucloud"},
+    "hooks": {"errors", "system", "config"},
     "store": {"errors", "system", "config", "ucloud"},
     "users": {"errors", "system", "config", "slurm", "bridge", "store"},
-    "provider": {"__init__", "errors", "system", "config", "ucloud", "slurm", "bridge", "store", "users"},
-    "worker": {"errors", "system", "config", "ucloud", "slurm", "bridge", "store", "users", "provider"},
+    "provider": {"__init__", "errors", "system", "config", "ucloud", "slurm", "bridge", "hooks", "store", "users"},
+    "worker": {"errors", "system", "config", "ucloud", "slurm", "bridge", "hooks", "store", "users", "provider"},
     "web": {"__init__", "errors", "system", "ucloud", "slurm", "bridge", "store", "users", "provider"},
     "page": {"__init__", "errors", "system", "ucloud", "bridge", "store", "provider"},
     "transfer": {"errors", "system", "config", "ucloud", "bridge", "store", "users", "provider"},
@@ -44,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "slurm",
         "setup",
         "bridge",
+        "hooks",
         "store",
         "users",
         "provider",
@@ -99,6 +101,7 @@ PURE = (
     "transfer/messages.py",
     "transfer/ranges.py",
     "ucloud/files.py",
+    "hooks/decision.py",
     "listener/pulse.py",
     "web/live/admission.py",
     "worker/candidates.py",
@@ -204,8 +207,8 @@ def test_no_module_grows_beyond_what_a_reader_holds(path: Path) -> None:
 
 def test_the_package_stays_a_size_that_one_person_can_know() -> None:
     texts = [path.read_text() for path in MODULES]
-    assert len([path for path in MODULES if path.name != "__init__.py"]) <= 325
-    assert sum(len(text.splitlines()) for text in texts) <= 45_470
+    assert len([path for path in MODULES if path.name != "__init__.py"]) <= 337
+    assert sum(len(text.splitlines()) for text in texts) <= 46_600
     assert sum(text.count("# noqa") + text.count("# fmt: ") for text in texts) <= 40
 
 

@@ -11,6 +11,7 @@ import click
 from ucloud_slurm.bridge.script.containers import RUNTIMES
 from ucloud_slurm.cli.check_accounts import accounts
 from ucloud_slurm.cli.check_drives import drives
+from ucloud_slurm.cli.check_hooks import hooks
 from ucloud_slurm.cli.check_slurm import slurm
 from ucloud_slurm.cli.check_web import web
 from ucloud_slurm.cli.checking import QUESTION_SECONDS, Budget, findings, open_core
@@ -37,7 +38,8 @@ BACKUP_SECONDS = 86400.0  # after which the timer has missed several
 def check(path: Path | None, json_: bool) -> None:
     """Check the configuration, the web service's socket, the database, the keys, Slurm, UCloud and the Unix users of jobs.
 
-    Jobs of every product are tried with sbatch --test-only, as they are submitted. It takes a minute at most.
+    Jobs of every product are tried with sbatch --test-only, as they are submitted. Programs of hooks are looked at, and
+    not run. It takes a minute at most.
 
     Exits with 1 when a check failed, else with 0. Warnings do not count.
     """
@@ -76,6 +78,7 @@ def run_checks(path: Path | None, show: Callable[[str], None] = lambda _text: No
         ("ucloud", lambda: _ucloud(config)),
         ("channel", lambda: _channel(config)),
         ("drives", lambda: drives(config, budget)),
+        ("hooks", lambda: hooks(config)),
     )
     read_ = Finding("config", "ok", f"{where}: {len(config.products)} products, era {config.ucloud.era}")
     return [read_, *findings(checks, budget)]

@@ -18,6 +18,7 @@ MODULES = {
     "check": ("check", "check"),
     "database": ("database", "database"),
     "drives": ("drives", "drives"),
+    "hooks": ("hooks", "hooks"),
     "jobs": ("inspect", "jobs"),
     "link": ("link", "link"),
     "linkd": ("daemons", "linkd"),

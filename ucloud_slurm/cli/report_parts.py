@@ -35,9 +35,12 @@ CHECK_SECONDS = 75.0  # that `check` takes a minute at most of
 JOURNAL_LINES = 2000
 JOBS, MESSAGES = 200, 500
 UNITS = (
-    *(f"ucloud-slurm{part}.service" for part in ("", "-worker", "-listener", "-runner", "-link", "-files", "-backup")),
-    *(f"ucloud-slurm{part}.socket" for part in ("", "-runner", "-link", "-files")),
-    *(f"ucloud-slurm-{part}.timer" for part in ("worker", "backup")),
+    *(
+        f"ucloud-slurm{part}.service"
+        for part in ("", "-worker", "-listener", "-runner", "-link", "-files", "-backup", "-hooks", "-hookd")
+    ),
+    *(f"ucloud-slurm{part}.socket" for part in ("", "-runner", "-link", "-files", "-hookd")),
+    *(f"ucloud-slurm-{part}.timer" for part in ("worker", "backup", "hooks")),
 )
 # Not Environment, and not the command lines, which a drop-in may have given secrets.
 PROPERTIES = (

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from ucloud_slurm.config.branding import BrandingSection
 from ucloud_slurm.config.database import DatabaseSection
 from ucloud_slurm.config.drives import DriveRule, TransfersSection, check_drives
+from ucloud_slurm.config.hooks import Hook, check_hooks
 from ucloud_slurm.config.jobs import (
     WHO_STARTED,
     ApplicationsSection,
@@ -211,6 +212,7 @@ class Config(Section):
     journal: JournalSection = JournalSection()
     products: tuple[Product, ...] = key(min_length=1)
     outside: tuple[ExternalJobRule, ...] = ()
+    hooks: tuple[Hook, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_users()
@@ -223,6 +225,7 @@ class Config(Section):
         if len(set(prefixes)) < len(prefixes):
             raise ValueError("files: two tables have the same prefix in ucloud")
         check_drives(self.drives, self.users.mapping)
+        check_hooks(self.hooks)
         categories = {product.category for product in self.products}
         mixed = next((rule.category for rule in self.drives if rule.category in categories), None)
         if mixed is not None:
@@ -248,6 +251,10 @@ class Config(Section):
     def drive(self, name: str) -> DriveRule | None:
         """The configured drives of that name, or None."""
         return next((rule for rule in self.drives if rule.name == name), None)
+
+    def hook(self, event: str) -> Hook | None:
+        """The configured program for an event, or None."""
+        return next((hook for hook in self.hooks if event in hook.events), None)
 
     def service_account(self) -> str:
         """The Unix user that jobs run as with ``mapping = "service"``."""

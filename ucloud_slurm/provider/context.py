@@ -23,6 +23,7 @@ from ucloud_slurm.store.breaker import CircuitBreaker
 from ucloud_slurm.store.caches import Cache, MemoryInStore
 from ucloud_slurm.store.charges import Charges
 from ucloud_slurm.store.drives import Drives
+from ucloud_slurm.store.hooks import HookEvents
 from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.maintenance import Maintenance
@@ -114,6 +115,7 @@ class Provider:
         config.ucloud.refresh_token()  # it is read again when it is needed
         store = Store(config.database.path, config.database.backup_folder)
         people = People(store)
+        HookEvents(store).configure([event for hook in config.hooks for event in hook.events])
         return cls(
             config=config, era=_era(config), mapping=_mapping(config, store, people, now), people=people,
             link_states=LinkStates(store), store=store, jobs=Jobs(store),
@@ -154,6 +156,11 @@ class Provider:
         from ucloud_slurm.store.transfers import Transfers
 
         return Transfers(self.store, self.config.transfers)
+
+    @property
+    def hook_events(self) -> HookEvents:
+        """The events for programs of the site."""
+        return HookEvents(self.store)
 
     @property
     def core(self) -> "Core":

@@ -13,6 +13,7 @@ OUTBOX = "outbox"
 DATABASE = "database"
 RECONCILE = "reconcile"
 MAINTENANCE = "maintenance"
+HOOKS = "hooks"
 
 
 @dataclass(frozen=True, slots=True)

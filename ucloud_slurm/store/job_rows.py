@@ -30,6 +30,7 @@ class NewJob:
     :ivar request_id: of the create that it came with; None where UCloud has not sent one
     :ivar fingerprint: of its owner and specification (:func:`ucloud_slurm.bridge.naming.fingerprint`)
     :ivar body: the Job as UCloud sent it, JSON
+    :ivar decision: what a program of the site has changed of it (:class:`ucloud_slurm.config.JobChanges`), JSON
     """
 
     id: str
@@ -46,6 +47,7 @@ class NewJob:
     secret: str | None = None
     built: str | None = None
     request_id: str | None = None
+    decision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ class JobRow(OpenJob):
     :ivar used: node-seconds or CPU-seconds, known at the end
     :ivar extension: the last request for more time, to know its repetition
     :ivar confirmed_at: UCloud has said that it has the job
+    :ivar decision: what a program of the site has changed of it, JSON; None: nothing
     :ivar clock_before: minutes of the time limit that had passed when UCloud's clock began
     :ivar request_id: of the create that it came with; None where it came otherwise, or with an earlier release
     """
@@ -138,6 +141,7 @@ class JobRow(OpenJob):
     confirmed_at: float | None
     clock_before: int
     request_id: str | None
+    decision: str | None
 
     @classmethod
     def read(cls, row: Row) -> Self:

@@ -17,7 +17,8 @@ from ucloud_slurm.system.filelock import IN_USE, exclusive_lock
 STOP = (
     "systemctl stop ucloud-slurm.socket ucloud-slurm.service ucloud-slurm-worker.timer ucloud-slurm-worker.service "
     "ucloud-slurm-listener.service ucloud-slurm-link.socket ucloud-slurm-link.service ucloud-slurm-backup.timer "
-    "ucloud-slurm-backup.service ucloud-slurm-files.socket ucloud-slurm-files.service"
+    "ucloud-slurm-backup.service ucloud-slurm-files.socket ucloud-slurm-files.service "
+    "ucloud-slurm-hooks.timer ucloud-slurm-hooks.service"
 )
 
 

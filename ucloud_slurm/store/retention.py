@@ -47,3 +47,4 @@ class Retention:
             self._store.change("delete from sessions where ended_at < ?", [now - sessions.KEEP_SECONDS])
             self._store.change("delete from tasks where ended_at < ?", [now - tasks.KEEP_SECONDS])
             daily_use.forget(self._store, now)
+            self._store.change("delete from hook_events where done_at < ?", [before])

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.wallets import nothing_left
@@ -16,6 +17,7 @@ from ucloud_slurm.errors import (
     StorageFullError,
 )
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.hooks import decide, decided
 from ucloud_slurm.provider.identities import Identities, missing_jobs
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.maintenance import check_in_service
@@ -99,19 +101,25 @@ class Create:
         provider, lookup = self._provider, Lookup(self._provider, self._deadline)
         identities = Identities(provider, max(self._deadline, time.monotonic() + left(IDENTITY_SECONDS)))
         windows = provider.maintenance.on(provider.now())
-        new: list[NewJob] = []
-        submissions: dict[str, Submission] = {}
+        built: dict[str, tuple[Job, Identity, Submission | None]] = {}
         for place, job in jobs.items():
             try:
                 check_in_service(windows, job.specification.product.category, job.specification.product.id)
                 identity = identities.of(job.owner.created_by, job.owner.project)
                 check_funds(provider, job)
-                submission = self._submission(lookup, job, identity)
-                new.append(new_job(job, fingerprints[job.id], identity.person, provider.now(), submission))
-                if submission is not None:
-                    submissions[job.id] = submission
+                built[job.id] = (job, identity, self._submission(lookup, job, identity))
             except Problem as problem:
                 raise _named(problem, place, several) from None
+        decisions = decide(provider, built)
+        new: list[NewJob] = []
+        submissions: dict[str, Submission] = {}
+        for job_id, (job, identity, asked) in built.items():
+            decision = decisions.get(job_id)
+            submission = None if asked is None else decided(asked, decision)
+            row = new_job(job, fingerprints[job_id], identity.person, provider.now(), submission)
+            new.append(replace(row, decision=decision))
+            if submission is not None:
+                submissions[job_id] = submission
         return new, submissions
 
     def _submission(self, lookup: Lookup, job: Job, identity: Identity) -> Submission | None:

@@ -9,6 +9,7 @@ from functools import partial
 from ucloud_slurm.errors import CorePausedError, CoreRefusedError, CoreUnavailableError, Forbidden, Problem, StorageError
 from ucloud_slurm.provider.cancellation import end_unsubmitted
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.hooks import decided
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.maintenance import WAITING, sentence
 from ucloud_slurm.provider.rendering import RenderingUnavailableError
@@ -99,7 +100,7 @@ def _build_pending(provider: Provider, lookup: Lookup, row: JobRow) -> Submissio
         identity = provider.mapping.identity(row.owner, row.project)
         if identity.person.user != row.local_user:
             raise Forbidden(f"You are not connected with {row.local_user} any more, as which this job was to run.")
-        return build(provider, lookup, row.job, identity)
+        return decided(build(provider, lookup, row.job, identity), row.decision)
     except StorageError:
         raise
     except CorePausedError:
