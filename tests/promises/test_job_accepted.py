@@ -144,7 +144,7 @@ def test_without_a_decision_a_job_is_accepted_as_it_is_or_sent_back_as_the_site_
     world = join(text, **settings, on_failure="refuse")
     with hooks.serving(world.provider.config):
         status, body = create(world, "8")
-    assert status == 503
+    assert status == 500
     assert body["why"] == "The provider cannot decide about new jobs at the moment. Please try again in a few minutes."
     assert world.provider.jobs.get("8") is None
     assert [number for number, _ in undecided(world)] == [2], "one row counts them all"
@@ -152,7 +152,7 @@ def test_without_a_decision_a_job_is_accepted_as_it_is_or_sent_back_as_the_site_
 
 def test_a_daemon_that_is_away_is_not_waited_for(hooks: HookSite, join: Join) -> None:
     world = join(REFUSES, on_failure="refuse")
-    assert create(world, "7")[0] == 503
+    assert create(world, "7")[0] == 500
     assert f"nobody answers at {hooks.socket}" in str(undecided(world)[0][1])
 
 

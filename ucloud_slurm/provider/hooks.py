@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 class UndecidedError(Problem):
     """The site's program has given no decision about a job, and the site wants none without it."""
 
-    status = 503
-
 
 def decided(submission: Submission, decision: str | None) -> Submission:
     """The batch job with what the site's program has changed.

@@ -207,8 +207,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         try:
             future = self.tpool.submit(conn.caller, lambda: self.handle(conn))
         except RuntimeError as error:
-            self._warn("threads", f"a request is answered with 503 ({error})")
-            self._answer_at_once(conn, 503, "The provider cannot start a thread; please try again in a few seconds.")
+            self._warn("threads", f"a request is answered with 500 ({error})")
+            self._answer_at_once(conn, 500, "The provider cannot start a thread; please try again in a few seconds.")
             self._give_back(conn)
             return
         self._overdue.add(conn, future, time.monotonic())
