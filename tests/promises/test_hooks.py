@@ -18,6 +18,7 @@ from tests.support.model import Model
 from ucloud_slurm.cli.main import main
 from ucloud_slurm.config.hooks import EVENTS
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.status import read_status
 from ucloud_slurm.store.hooks import MOST_ATTEMPTS, HookEvent, pause
 from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.store.retention import Retention
@@ -344,3 +345,14 @@ def test_the_guide_shows_each_event_as_a_program_gets_it(hooks: HookSite, world:
     for event in hooks.got():
         assert shape(event) == shape(shown[event["event"]]), event["event"]
     assert {event["event"] for event in hooks.got()} == {*OF_PEOPLE, *OF_JOBS}
+
+
+def test_the_status_counts_what_waits_and_is_not_well_while_something_has_failed(provider: Provider, clock: Clock) -> None:
+    def shown() -> tuple[bool, str]:
+        (found,) = [each for each in read_status(provider.config, clock()).conditions if each.what == "hooks"]
+        return found.well, found.text
+
+    provider.people.add([ADA])
+    assert shown() == (True, "1 events wait for programs of the site, and none failed")
+    provider.hook_events.undecided("it hangs", clock())
+    assert shown() == (False, "1 events failed in programs of the site; ucloud-slurm hooks list")

@@ -392,6 +392,7 @@ def hooks(events: HookEvents, people: People, now: float) -> None:
     events.retry(now)
     events.drop(third.id, now)
     events.undecided("why", now)
+    events.count()
     events.listed(10)
     events.newest(10)
     events.replay(now)

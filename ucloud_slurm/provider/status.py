@@ -17,6 +17,7 @@ from ucloud_slurm.errors import Misconfigured, Problem, one_line
 from ucloud_slurm.provider.health import NO_LISTENER, Figures, Health, late
 from ucloud_slurm.provider.maintenance import sentence
 from ucloud_slurm.store.breaker import CHANNEL, RUNNER, SLURM, UCLOUD
+from ucloud_slurm.store.hooks import HookEvents
 from ucloud_slurm.store.maintenance import Maintenance
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.people import People
@@ -164,6 +165,10 @@ def _figures(config: Config, store: Store, figures: Figures, now: float) -> Iter
         silent = figures.silent_users
         why = f"the own programs of {silent} users do not answer, and their jobs wait; journalctl -u ucloud-slurm-runner"
         yield _condition("programs", why if silent else None, "those of all users answer")
+    if config.hooks:
+        waits, failed = HookEvents(store).count()
+        why = f"{failed} events failed in programs of the site; ucloud-slurm hooks list" if failed else None
+        yield _condition("hooks", why, f"{waits} events wait for programs of the site, and none failed")
     windows = Maintenance(store).on(now)
     yield _condition("maintenance", None, "; ".join(map(sentence, windows)) or "no machine is under maintenance")
     found = [f"{number} {kind}" for kind, number in figures.audit.items() if number]

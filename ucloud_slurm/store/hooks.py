@@ -136,6 +136,12 @@ class HookEvents:
             [most],
         )
 
+    def count(self) -> tuple[int, int]:
+        """How many events wait, and how many have failed."""
+        waiting = self._store.rows("select count(*) as number from hook_events where outcome is null")
+        failed = self._store.rows("select count(*) as number from hook_events where outcome = 'failed'")
+        return waiting[0]["number"], failed[0]["number"]
+
     def newest(self, most: int) -> list[HookEvent]:
         """All events, newest first."""
         return self._events("select * from hook_events order by id desc limit ?", [most])
