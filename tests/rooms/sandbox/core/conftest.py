@@ -79,7 +79,8 @@ class FakeProvider:
         seen = Seen(request.method, request.path, dict(request.headers), body, request.query_string.decode())
         self.seen.append(seen)
         self.during(seen)
-        status: int = 200
+        # It has no branding: UCloud shows its own.
+        status: int = 404 if seen.path.endswith("/provider/branding/retrieveInfo") else 200
         body = {"responses": [None for _ in (seen.body or {}).get("items", [])]}
         if self.waiting.get(seen.path):
             status, body = self.waiting[seen.path].pop(0)

@@ -149,9 +149,10 @@ def test_a_parameter_that_nobody_declared_is_asked_for(core: SimulatedCore, prov
     more = {"x": {"type": "text", "value": "1"}, "_injected_y": {"type": "text", "value": "2"}}
     provider.answer(
         "jobs/requestDynamicParameters",
-        (200, {"parameters": [{"type": "text", "name": "x", "optional": True}]}),
+        (200, {"parameters": [{"type": "text", "name": "x", "title": "X", "optional": True}]}),
         (200, {"parameters": []}),
         (500, {"why": "broken"}),
+        (200, {"parameters": []}),
     )
     core.submit(**SLEEPER, parameters=more)
     asked = provider.at("jobs/requestDynamicParameters")[0].body
@@ -162,8 +163,8 @@ def test_a_parameter_that_nobody_declared_is_asked_for(core: SimulatedCore, prov
     with pytest.raises(CoreError, match="broken") as broken:
         core.submit(**SLEEPER, parameters=more)
     assert (unknown.value.status, broken.value.status) == (400, 502)
-    core.submit(**SLEEPER, parameters={"_injected_y": more["_injected_y"]})
-    assert len(provider.at("jobs/requestDynamicParameters")) == 3
+    core.submit(**SLEEPER, parameters={"_injected_y": more["_injected_y"]})  # needs no declaration, and yet it is asked for
+    assert len(provider.at("jobs/requestDynamicParameters")) == 4
     assert core.protocol_errors == []
 
 
