@@ -25,7 +25,7 @@ UNUSED = ("ucloud-slurm-runner.socket", "ucloud-slurm-link.socket", "ucloud-slur
 SLURM = "/run/slurm-of-the-trial"
 PATIENCE = 60.0
 PERSON = "Alice#1"
-# It ends when it is told to.
+# It runs until it is ended.
 APPLICATION = application("waiter", "1.0", [word("bash"), word("-c"), word("until [ -e go ]; do sleep 0.2; done; echo bye")])
 DATABASE = "/var/lib/ucloud-slurm/ucloud-slurm.db"
 

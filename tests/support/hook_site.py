@@ -49,7 +49,7 @@ class HookSite:
         """The daemon runs."""
         tables = hooks.hooks if isinstance(hooks, Config) else [parse_table(Hook, hook) for hook in hooks]
         server = HookServer(tables, environment(SlurmSection()), os.geteuid() if caller is None else caller)
-        with patch("ucloud_slurm.hooks.server.ACCEPT_SECONDS", 0.05), ipc.listener(self.socket, 0o600) as listener:
+        with patch("ucloud_slurm.system.acceptor.ACCEPT_SECONDS", 0.05), ipc.listener(self.socket, 0o600) as listener:
             thread = threading.Thread(target=_serve, args=(server, listener))
             thread.start()
             try:

@@ -7,9 +7,7 @@ the socket, as the kernel knows it. Messages are those of :mod:`ucloud_slurm.sys
 import logging
 import os
 import socket
-import threading
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +15,13 @@ from ucloud_slurm.config import JOB_ACCEPTED, Hook, SlurmSection
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.hooks.program import HookFailedError, run
 from ucloud_slurm.system import ipc
+from ucloud_slurm.system.acceptor import accept
 from ucloud_slurm.system.ipc import ConnectionLostError, Message
 
 log = logging.getLogger(__name__)
 
 CONNECTIONS = 32  # at a time; the pass that delivers events has a few of them
 MESSAGE_SECONDS = 5.0  # for a message to come, and for its answer to go
-ACCEPT_SECONDS = 5.0  # after which a listener that was closed is noticed
 
 
 def environment(slurm: SlurmSection) -> dict[str, str]:
@@ -46,22 +44,10 @@ class HookServer:
         self._hooks = {event: hook for hook in hooks for event in hook.events}
         self._environment = environment
         self._callers = {caller, os.geteuid()}
-        self._free = threading.Semaphore(CONNECTIONS)
 
     def serve(self, listener: socket.socket) -> None:
         """Answers until the listener is closed."""
-        listener.settimeout(ACCEPT_SECONDS)
-        with ThreadPoolExecutor(CONNECTIONS, "hooks") as threads:
-            while True:
-                self._free.acquire()  # further connections wait with the kernel
-                try:
-                    connection, _ = listener.accept()
-                except TimeoutError:
-                    self._free.release()
-                    continue
-                except OSError:
-                    break
-                threads.submit(self._serve, connection)
+        accept(listener, self._serve, CONNECTIONS, "hooks")
 
     def _serve(self, connection: socket.socket) -> None:
         try:
@@ -70,8 +56,6 @@ class HookServer:
                 ipc.serve(connection, answer, waits=MESSAGE_SECONDS, sends=MESSAGE_SECONDS)
         except (OSError, ConnectionLostError) as error:
             log.debug("a request for a hook was not answered: %s", error)
-        finally:
-            self._free.release()
 
     def _answer(self, uid: int, message: Message, _descriptors: Sequence[int]) -> Message:
         if uid not in self._callers:

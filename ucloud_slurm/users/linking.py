@@ -14,13 +14,13 @@ import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from ucloud_slurm.config import UsersSection
 from ucloud_slurm.errors import Conflict, Forbidden, Problem, Refused, TooMany, one_line
 from ucloud_slurm.store.codes import Claim, Code, Codes, Outcome
 from ucloud_slurm.store.people import People
 from ucloud_slurm.system import ipc
+from ucloud_slurm.system.acceptor import accept
 from ucloud_slurm.system.accounts import Account
 from ucloud_slurm.system.ipc import ConnectionLostError, Message, MessageError
 from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member
@@ -31,7 +31,6 @@ CONNECTIONS = 32  # at a time
 CONNECTIONS_PER_USER = 4
 MESSAGE_BYTES = 1024
 MESSAGE_SECONDS = 5.0  # for a message to come, and for its answer to go
-ACCEPT_SECONDS = 5.0  # after which a listener that was closed is noticed
 INVALID_CODES = 10  # from one account within INVALID_CODES_SECONDS
 INVALID_CODES_SECONDS = 60.0
 ONE_AT_A_TIME = "One at a time."
@@ -162,24 +161,12 @@ class LinkServer:
 
     def __init__(self, linking: Linking) -> None:
         self._linking = linking
-        self._free = threading.Semaphore(CONNECTIONS)
         self._count: Counter[int] = Counter()
         self._lock = threading.Lock()
 
     def serve(self, listener: socket.socket) -> None:
         """Answers until the listener is closed."""
-        listener.settimeout(ACCEPT_SECONDS)
-        with ThreadPoolExecutor(CONNECTIONS, "linking") as callers:
-            while True:
-                self._free.acquire()  # further connections wait with the kernel
-                try:
-                    connection, _ = listener.accept()
-                except TimeoutError:
-                    self._free.release()
-                    continue
-                except OSError:
-                    break
-                callers.submit(self._serve, connection)
+        accept(listener, self._serve, CONNECTIONS, "linking")
 
     def _serve(self, connection: socket.socket) -> None:
         try:
@@ -200,8 +187,6 @@ class LinkServer:
                             del self._count[uid]
         except (OSError, ConnectionLostError) as error:
             log.debug("a request to linkd was not answered: %s", error)
-        finally:
-            self._free.release()
 
     def _answer(self, uid: int, connection: socket.socket) -> Message:
         try:

@@ -20,7 +20,6 @@ from tests.support.model import Model
 from ucloud_slurm.cli.daemons import linking
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.system import ipc
-from ucloud_slurm.users import linking as daemon
 from ucloud_slurm.users import name_service
 from ucloud_slurm.users.linking import LinkServer
 
@@ -74,7 +73,7 @@ def world(core: SimulatedCore, provider: Provider, serve: Serve, model: Model, c
 @pytest.fixture
 def path(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The daemon, in a folder that everybody can reach."""
-    monkeypatch.setattr(daemon, "ACCEPT_SECONDS", 0.05)
+    monkeypatch.setattr("ucloud_slurm.system.acceptor.ACCEPT_SECONDS", 0.05)
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     with ipc.listener(folder / "link.sock", 0o666) as waiting:
