@@ -58,7 +58,7 @@ def cancel_job(provider: Provider, job_id: str, why: str | None, who: str) -> st
             return f"Job {row.id} has ended already."
         if must_end(provider, row, Stop.CANCELLED, said):
             acts.record(JOBS, f"cancelled the job {row.id}{f': {why}' if why else ''}", now, who=who)
-            log.info("job %s: cancelled by %s", row.id, one_line(who, 60))
+    log.info("job %s: %s wants it to be cancelled", row.id, one_line(who, 60))
     if row.phase is JobPhase.ACCEPTED:
         return f"Job {row.id} was not at Slurm yet, and has ended."
     if cancel_marked(provider, [row.id], time.monotonic() + provider.config.slurm.timeout):
