@@ -45,10 +45,12 @@ def serving(listening: socket.socket, app: Flask) -> Iterator[None]:
     server, ended = Server(listening, app), threading.Event()
     thread = threading.Thread(target=server.serve_while, args=(lambda: not ended.is_set(), 0.02))
     thread.start()
-    yield
-    ended.set()
-    thread.join()
-    server.server_close()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        server.server_close()
 
 
 @contextmanager
