@@ -73,7 +73,10 @@ def test_at_a_socket_it_lets_the_group_of_the_proxy_in(tmp_path: Path) -> None:
 def test_acts_need_to_know_who_does_them(tmp_path: Path, arguments: list[str], said: str) -> None:
     words = [str(tmp_path / word) if word == "page.sock" else word for word in arguments]
     process = started(tmp_path, *words)
-    output, errors = process.communicate(timeout=60)
+    try:
+        output, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert (process.returncode, output) == (78, "")
     assert errors.startswith(f"ucloud-slurm: {said}")
     assert not (tmp_path / "page.sock").exists()

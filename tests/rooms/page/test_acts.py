@@ -14,12 +14,13 @@ import requests
 
 from tests.conftest import START, Clock, Open, World
 from tests.rooms.page.conftest import Page, open_link, paged, serving
-from tests.rooms.page.test_pages import HARMLESS, HOSTILE, read
+from tests.rooms.page.test_pages import HARMLESS, read
 from tests.support.factories import new_job
 from tests.support.hook_site import HookSite
 from ucloud_slurm.page.acts import ACTS
 from ucloud_slurm.page.app import create_page
 from ucloud_slurm.page.guard import Guard
+from ucloud_slurm.page.shown import page_url
 from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.store.outbox import MessageOutcome
 from ucloud_slurm.store.people import UserLink
@@ -27,7 +28,7 @@ from ucloud_slurm.users import name_service
 from ucloud_slurm.worker.hooks import deliver_events
 
 HEADER = "X-Remote-User"
-NAME = HOSTILE[:80].partition("alert")[0] + " onerror=x"
+NAME = '"></td><script> onerror=x'
 VALUES = {
     "retry-messages": {},
     "connect": {"ucloud_user": "Ada#1", "local_user": "ada"},
@@ -159,6 +160,11 @@ def test_no_address_makes_the_page_say_what_it_has_not_done(acting: Page) -> Non
     assert done(acting, "maintenance-on") == "Under maintenance: all."
     for seal in ("", "0" * 64, Guard("grace").sealed("Trust me.")["seal"]):
         assert "Trust me." not in acting.look(f"/?{urlencode({'done': 'Trust me.', 'seal': seal})}").text
+
+
+def test_what_was_done_is_said_on_one_page_only(acting: Page) -> None:
+    with acting.app.test_request_context("/people?done=x&seal=y&after=a"):
+        assert page_url(after="b") == "/people?after=b"
 
 
 def test_what_the_proxy_says_is_who_did_it(world: World, tmp_path: Path) -> None:
