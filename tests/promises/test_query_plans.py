@@ -390,6 +390,7 @@ def hooks(events: HookEvents, people: People, now: float) -> None:
     events.failed(third, "why", now)
     events.postponed(third, "why", now)
     events.retry(now)
+    events.open(third.id)
     events.drop(third.id, now)
     events.undecided("why", now)
     events.count()

@@ -6,16 +6,25 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from tests.conftest import World
+from tests.conftest import Clock, World
 from tests.rooms.page import conftest as room
 from tests.rooms.page.conftest import Page
 from tests.sandbox import packages
 from tests.support.factories import accept_live, new_job
 from tests.support.web import chromium, shoot
+from ucloud_slurm.page.guard import Guard
+from ucloud_slurm.store.job_state import Stop
 
 pytestmark = pytest.mark.real
 
 page = room.page
+
+
+@pytest.fixture
+def acting(world: World, clock: Clock) -> Iterator[Page]:
+    """The page with acts, whose link nobody has opened yet."""
+    with room.paged(world.provider, clock, Guard("grace")) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
@@ -55,5 +64,30 @@ def test_an_operator_opens_the_link_and_finds_the_life_of_a_job(world: World, pa
     (bars,) = browser.find_elements(By.CSS_SELECTOR, "svg path.s0")
     assert bars.size["height"] > 20, "they are drawn"
     assert browser.find_element(By.TAG_NAME, "body").value_of_css_property("margin") == "0px", "the style is applied"
+    log: list[object] = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    assert log == [], "nothing is blocked or missing"
+
+
+def test_an_operator_cancels_a_job_after_the_page_has_said_what_will_happen(
+    world: World, acting: Page, browser: webdriver.Chrome
+) -> None:
+    job = world.submit(name="Fold 1UBQ")
+    world.model.begin_run(world.slurm(job))
+    world.work(60)
+    browser.get(acting.link)
+    browser.get(f"{acting.url}/jobs/{job}")
+    browser.find_element(By.LINK_TEXT, "Cancel the job").click()
+    assert "This cannot be undone." in browser.find_element(By.CSS_SELECTOR, ".plan").text
+    assert world.row(job).stop is None
+    browser.find_element(By.NAME, "why").send_keys("The node is repaired.")
+    browser.set_window_size(1200, 700)
+    shoot(browser, "operators-act")
+    browser.find_element(By.XPATH, "//button[text()='Cancel the job']").click()
+    assert browser.current_url.startswith(f"{acting.url}/jobs/{job}?")
+    assert f"Slurm was asked to cancel job {job}" in browser.find_element(By.CSS_SELECTOR, "[role=status]").text
+    assert world.row(job).stop is Stop.CANCELLED
+    browser.find_element(By.LINK_TEXT, "Acts").click()
+    (act,) = browser.find_elements(By.CSS_SELECTOR, "tbody tr")
+    assert f"cancelled the job {job}: The node is repaired." in act.text
     log: list[object] = browser.get_log("browser")  # type: ignore[no-untyped-call]
     assert log == [], "nothing is blocked or missing"

@@ -1,7 +1,6 @@
 """``hooks``: delivers events to programs of the site, runs these programs, and shows what waits."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,10 +11,10 @@ from ucloud_slurm.cli.output import as_json, moment, table
 from ucloud_slurm.config import HOOK_SOCKET, read
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.hooks.server import HookServer, caller_of, environment
-from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider import operators
 from ucloud_slurm.store.acts import HOOKS
 from ucloud_slurm.store.hooks import HookEvent
-from ucloud_slurm.system import ipc, journal
+from ucloud_slurm.system import ipc, journal, origin
 from ucloud_slurm.users.service import refuse_root
 from ucloud_slurm.worker.hooks import deliver_events
 from ucloud_slurm.worker.run import Result
@@ -93,7 +92,8 @@ def list_(path: Path | None, everything: bool, most: int, json_: bool) -> None:
 def retry(path: Path | None) -> None:
     """Deliver all events that wait or have failed as soon as possible, after their program was repaired."""
     with opened(path) as provider:
-        _queued(provider, provider.hook_events.retry, "queued {} events again")
+        number = operators.retry_events(provider, origin.here().who)
+        click.echo(f"{number} events are delivered at the next pass.")
 
 
 @hooks.command()
@@ -102,10 +102,7 @@ def retry(path: Path | None) -> None:
 def drop(path: Path | None, event: int) -> None:
     """Give up an EVENT (its number in `hooks list`), so that later ones about the same subject go on."""
     with opened(path) as provider:
-        acts = provider.acts
-        with provider.store.writing():
-            provider.hook_events.drop(event, provider.now())
-            acts.record(HOOKS, f"dropped the event {event}", provider.now())
+        operators.drop_event(provider, event, origin.here().who)
 
 
 @hooks.command()
@@ -116,16 +113,11 @@ def replay(path: Path | None) -> None:
     Only events that have a program are written: person-connected, project-changed and wallet-changed.
     """
     with opened(path) as provider:
-        _queued(provider, provider.hook_events.replay, "wrote {} people, projects and wallets as events")
-
-
-def _queued(provider: Provider, queue: Callable[[float], int], what: str) -> None:
-    """Queues events, and records that somebody has done that."""
-    acts, now = provider.acts, provider.now()
-    with provider.store.writing():
-        if number := queue(now):
-            acts.record(HOOKS, what.format(number), now)
-    click.echo(f"{number} events are delivered at the next pass.")
+        acts, now = provider.acts, provider.now()
+        with provider.store.writing():
+            if number := provider.hook_events.replay(now):
+                acts.record(HOOKS, f"wrote {number} people, projects and wallets as events", now)
+        click.echo(f"{number} events are delivered at the next pass.")
 
 
 def _line(event: HookEvent) -> tuple[object, ...]:

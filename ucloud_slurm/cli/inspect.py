@@ -11,12 +11,13 @@ import click
 from ucloud_slurm.bridge.usage import Accounting
 from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, columns, moment, table
+from ucloud_slurm.provider import operators
 from ucloud_slurm.provider.billing import accounting_of, rest_key
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
-from ucloud_slurm.store.acts import OUTBOX
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.job_state import JobPhase
+from ucloud_slurm.system import origin
 
 T = TypeVar("T")
 
@@ -107,15 +108,8 @@ def outbox(path: Path | None, everything: bool, most: int, retry: bool, json_: b
     """List the messages that wait for UCloud, and those that UCloud has refused."""
     with opened(path) as provider:
         if retry:
-            _retry(provider)
+            operators.retry_messages(provider, origin.here().who)
         _outbox(provider, most, everything=everything, json_=json_)
-
-
-def _retry(provider: Provider) -> None:
-    acts, now = provider.acts, provider.now()
-    with provider.store.writing():
-        if number := provider.outbox.retry():
-            acts.record(OUTBOX, f"queued {number} refused messages again", now)
 
 
 def _outbox(provider: Provider, most: int, *, everything: bool, json_: bool) -> None:

@@ -15,6 +15,7 @@ from ucloud_slurm.config import VARIABLE
 MODULES = {
     "acts": ("acts", "acts"),
     "audit": ("audit", "audit"),
+    "cancel": ("cancel", "cancel"),
     "check": ("check", "check"),
     "database": ("database", "database"),
     "drives": ("drives", "drives"),

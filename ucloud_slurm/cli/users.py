@@ -14,11 +14,11 @@ import click
 from ucloud_slurm.bridge.naming import JobPaths
 from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, moment, table
-from ucloud_slurm.errors import Misconfigured, one_line
+from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.store.people import UserLink
+from ucloud_slurm.provider.operators import user_link
 from ucloud_slurm.system import origin
-from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_member
+from ucloud_slurm.users.mapping import IneligibleUserError
 
 HEAD = ("ucloud_user", "local_user")
 
@@ -62,7 +62,8 @@ def add(path: Path | None, ucloud_user: str, local_user: str, shared: bool) -> N
     """Connect UCLOUD_USER with the Unix user LOCAL_USER."""
     with opened(path) as provider:
         before = provider.people.former(ucloud_user, local_user)
-        provider.people.add([_link(provider, ucloud_user, local_user)], per_account=_per_account(provider, shared))
+        link = user_link(provider, ucloud_user, local_user, origin.here().who)
+        provider.people.add([link], per_account=_per_account(provider, shared))
         click.echo(f"{ucloud_user} is connected with {local_user}.")
         for each in before:
             click.echo(f"Before: {each}")
@@ -85,10 +86,10 @@ def remove(path: Path | None, ucloud_user: str) -> None:
 def import_(path: Path | None, file: TextIO, shared: bool) -> None:
     """Connect all users in FILE, or none: CSV with the columns ucloud_user and local_user (- for standard input)."""
     with opened(path) as provider:
-        links, wrong = [], []
+        who, links, wrong = origin.here().who, [], []
         for number, row in _rows(file):
             try:
-                links.append(_link(provider, row["ucloud_user"] or "", row["local_user"] or ""))
+                links.append(user_link(provider, row["ucloud_user"] or "", row["local_user"] or "", who))
             except Misconfigured as error:
                 wrong += [f"{_name(file)}, line {number}: {sentence}" for sentence in error.sentences]
         if wrong:
@@ -185,19 +186,6 @@ def remove_project(path: Path | None, project: str) -> None:
 
 def _per_account(provider: Provider, shared: bool) -> int | None:
     return None if shared else provider.config.users.connections_per_account
-
-
-def _link(provider: Provider, ucloud_user: str, local_user: str) -> UserLink:
-    if not ucloud_user or one_line(ucloud_user, 200) != ucloud_user:
-        raise Misconfigured([f"{one_line(ucloud_user, 40)!r} is not a user of UCloud."])
-    try:
-        account = account_of(local_user, provider.config.users)
-    except IneligibleUserError as error:
-        raise Misconfigured([f"{error.reason}."]) from None
-    group = provider.config.users.group
-    if not is_member(account, group):
-        raise Misconfigured([f"{account.name} is not in the group {group}; add it: gpasswd --add {account.name} {group}"])
-    return UserLink(ucloud_user, account.name, account.uid, provider.now(), origin.here().who)
 
 
 def _name(file: TextIO) -> str:

@@ -8,6 +8,7 @@ import secrets
 import threading
 from collections.abc import Callable
 
+COOKIE = "ucloud-slurm-page"
 LINK_SECONDS = 600.0  # in which the link must be opened
 TRIES = 10  # wrong tokens, after which the link is void
 

@@ -8,15 +8,15 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from ucloud_slurm import __version__
-from ucloud_slurm.errors import NotNow, Problem, place
-from ucloud_slurm.page import health, jobs, lists, shown, usage
-from ucloud_slurm.page.access import Access, is_loopback
+from ucloud_slurm.errors import Misconfigured, NotNow, Problem, place
+from ucloud_slurm.page import acts, health, jobs, lists, shown, usage
+from ucloud_slurm.page.access import COOKIE, Access, is_loopback
+from ucloud_slurm.page.guard import Guard
 from ucloud_slurm.page.shown import NOTHING, printable
 from ucloud_slurm.provider.context import Provider
 
 log = logging.getLogger(__name__)
 
-COOKIE = "ucloud-slurm-page"
 LARGEST_REQUEST_BYTES = 64 * 1024
 LONGEST_CHARACTERS = 2000  # of one value on a page
 POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -25,7 +25,7 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # without a referrer a browser sends no origin with a form (Fetch)
     "X-Content-Type-Options": "nosniff",
 }
 NOT_ADMITTED = (
@@ -35,11 +35,12 @@ NOT_ADMITTED = (
 WRONG_HOST = "Open this page as 127.0.0.1 or localhost, with the port that ucloud-slurm page has printed."
 
 
-def create_page(provider: Provider, access: Access | None, port: int | None = None) -> Flask:
+def create_page(provider: Provider, access: Access | None, port: int | None = None, guard: Guard | None = None) -> Flask:
     """Builds the application.
 
     :param access: who is admitted; None: everybody who reaches the socket
     :param port: of the loopback device, on which it is served; None: it is on a socket behind a proxy, any Host is good
+    :param guard: who may change something; None: nobody, there is nothing but pages that show something
     """
     app = Flask("ucloud_slurm.page")
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST_BYTES
@@ -70,6 +71,12 @@ def create_page(provider: Provider, access: Access | None, port: int | None = No
         response.headers.update(HEADERS)
         return response
 
+    @app.context_processor
+    def changing() -> dict[str, object]:
+        return {"acts": guard is not None, "notice": guard and guard.notice(request.args)}
+
+    if guard is not None:
+        app.register_blueprint(acts.blueprint(provider, guard))
     for pages in (health, jobs, lists, usage):
         app.register_blueprint(pages.blueprint(provider))
     _handle_errors(app)
@@ -84,6 +91,10 @@ def _handle_errors(app: Flask) -> None:
     @app.errorhandler(NotNow)
     def not_now(raised: NotNow) -> AnyResponse:
         return _error(503, str(raised))
+
+    @app.errorhandler(Misconfigured)
+    def misconfigured(raised: Misconfigured) -> AnyResponse:
+        return _error(400, " ".join(raised.sentences))
 
     @app.errorhandler(HTTPException)
     def http(raised: HTTPException) -> AnyResponse:

@@ -1,4 +1,4 @@
-"""The other lists: messages to UCloud, people, wallets, drives and acts."""
+"""The other lists: messages to UCloud, people, wallets, drives, events for programs of the site, and acts."""
 
 from flask import Blueprint, render_template, request
 
@@ -9,11 +9,12 @@ from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.drives import rule_of
 from ucloud_slurm.store.browsing import Browsing
 
+MOST_EVENTS = 200
 OUTCOMES = ("waiting", "parked", "all")
 
 
 def blueprint(provider: Provider) -> Blueprint:
-    """``/outbox``, ``/people``, ``/wallets``, ``/drives`` and ``/acts``."""
+    """``/outbox``, ``/people``, ``/wallets``, ``/drives``, ``/hooks`` and ``/acts``."""
     place, browsing = Blueprint("lists", __name__), Browsing(provider.store)
 
     @place.get("/outbox")
@@ -42,6 +43,12 @@ def blueprint(provider: Provider) -> Blueprint:
         listing = browsing.drives(after("after"))
         rows = [(drive, rule_of(provider, drive) is not None) for drive in listing.rows]
         return render_template("drives.html", listing=listing, rows=rows, offered=provider.offers_drives)
+
+    @place.get("/hooks")
+    def hooks() -> str:
+        events = provider.hook_events.listed(MOST_EVENTS + 1)
+        more, configured = len(events) > MOST_EVENTS, bool(provider.config.hooks)
+        return render_template("hooks.html", events=events[:MOST_EVENTS], more=more, configured=configured)
 
     @place.get("/acts")
     def acts() -> str:

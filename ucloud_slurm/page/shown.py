@@ -11,6 +11,7 @@ from ucloud_slurm.errors import Refused, one_line
 
 NOTHING = "\N{EN DASH}"
 LONGEST_SEARCH = 200  # characters
+NOTICE = ("done", "seal")  # parameters of what was done, which is shown once
 LONGEST_KEY = 1000  # characters of a name behind which a page begins
 _SPANS = ((86400 * 2, 86400, "d"), (3600 * 2, 3600, "h"), (120, 60, "min"), (0, 1, "s"))
 TONES = {
@@ -85,7 +86,7 @@ def chip(word: str | None) -> Markup:
 def page_url(**changed: object) -> str:
     """The address of this page with other parameters; None takes one away."""
     parameters: dict[str, Any] = {**request.args.to_dict(), **(request.view_args or {}), **changed}
-    shown = {name: value for name, value in parameters.items() if value is not None}
+    shown = {name: value for name, value in parameters.items() if value is not None and name not in NOTICE}
     return url_for(str(request.endpoint), **shown)
 
 

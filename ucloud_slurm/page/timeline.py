@@ -15,6 +15,7 @@ from ucloud_slurm.store.outbox import OutboxMessage
 MOST_EVENTS = 400
 STOPS = {
     Stop.TERMINATED: "UCloud asked to end the job",
+    Stop.CANCELLED: "An administrator has cancelled the job",
     Stop.NO_FUNDS: "The job must end: its wallet has nothing left",
     Stop.ROLLED_BACK: "The job is taken back: its create failed, or UCloud does not have it",
 }

@@ -113,6 +113,39 @@ def stop_requeued(provider: Provider, rows: Iterable[OpenJob], queue: Iterable[Q
                 cancel(provider, [row], provider.config.slurm.timeout)
 
 
+def must_end(provider: Provider, row: JobRow, stop: Stop, said: JobUpdate | None = None) -> bool:
+    """Marks a job that must end, and ends it where no submission of it has begun.
+
+    :param said: what UCloud hears where the job was not marked before
+    :returns: whether it was not
+    """
+    now = provider.now()
+    with provider.store.writing():
+        new = provider.jobs.stop(row.id, stop, now)
+        if new and said is not None:
+            provider.outbox.enqueue_update(row.id, said, now)
+        if row.phase is JobPhase.ACCEPTED:
+            end_unsubmitted(provider, row)
+    return new
+
+
+def cancel_marked(provider: Provider, ids: Iterable[str], deadline: float) -> bool:
+    """Asks Slurm to cancel those of these jobs that it has, as long as there is time; the worker cancels the rest.
+
+    :param deadline: in monotonic seconds
+    :returns: whether it was asked for all of these jobs
+    """
+    rows = [row for job_id in ids if (row := provider.jobs.get(job_id)) is not None]
+    live = [row for row in rows if row.phase is JobPhase.LIVE]
+    for first in range(0, len(live), AT_ONCE):
+        left = deadline - time.monotonic()
+        if left <= 0 or not provider.breaker.allows(SLURM, provider.now()):
+            return False
+        if not cancel(provider, live[first : first + AT_ONCE], left):
+            return False
+    return all(row.phase is not JobPhase.SUBMITTING for row in rows)
+
+
 def end_unsubmitted(provider: Provider, row: JobRow) -> None:
     """Ends a job that is to stop and that Slurm never had."""
     why = "Insufficient funds" if row.stop is Stop.NO_FUNDS else "The job was cancelled before it began."

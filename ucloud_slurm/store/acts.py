@@ -14,6 +14,7 @@ DATABASE = "database"
 RECONCILE = "reconcile"
 MAINTENANCE = "maintenance"
 HOOKS = "hooks"
+JOBS = "jobs"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ UNDECIDED = "job-accepted"  # its row says how often, and why, the program gave 
 # The events of which the present state can be written again, and where it is.
 REPLAYED = {"person-connected": "hook_people", "project-changed": "hook_projects", "wallet-changed": "hook_wallets"}
 
+_NONE = "There is no event {} that waits or has failed; `ucloud-slurm hooks list` shows them."
+
 
 class EventOutcome(StrEnum):
     """What became of an event."""
@@ -155,6 +157,17 @@ class HookEvents:
             [now, UNDECIDED],
         )
 
+    def open(self, number: int) -> HookEvent:
+        """An event that waits or has failed.
+
+        :raises NotFound: there is none of this number
+        """
+        sql = "select * from hook_events where id = ? and (outcome is null or outcome = 'failed')"
+        found = self._events(sql, [number])
+        if not found:
+            raise NotFound(_NONE.format(number))
+        return found[0]
+
     def drop(self, number: int, now: float) -> None:
         """An event is not delivered any more.
 
@@ -164,7 +177,7 @@ class HookEvents:
             "update hook_events set outcome = 'dropped', done_at = ? where id = ? and (outcome is null or outcome = 'failed')",
             [now, number],
         ):
-            raise NotFound(f"There is no event {number} that waits or has failed; `ucloud-slurm hooks list` shows them.")
+            raise NotFound(_NONE.format(number))
 
     def replay(self, now: float) -> int:
         """Writes the present people, projects and wallets as events, where these have programs; returns how many."""

@@ -24,6 +24,7 @@ class Stop(StrEnum):
     """Why a job must end before its time."""
 
     TERMINATED = "terminated"  # UCloud asked for it
+    CANCELLED = "cancelled"  # an administrator of this provider asked for it
     NO_FUNDS = "no-funds"
     ROLLED_BACK = "rolled-back"  # another job of the same bulk was refused, or UCloud does not have the job
 

@@ -275,11 +275,10 @@ class Jobs:
             if ended and ended["phase"] == JobPhase.ENDED:
                 self._outbox.enqueue_update(job_id, update, now)
 
-    def stop(self, job_id: str, stop: Stop, now: float) -> None:
-        """Marks a job that must end. The first reason stays."""
-        self._store.change(
-            f"update jobs set stop = ?, stop_at = ? where id = ? and stop is null and {OPEN}", [stop, now, job_id]
-        )
+    def stop(self, job_id: str, stop: Stop, now: float) -> bool:
+        """Marks a job that must end; returns whether it was not marked before. The first reason stays."""
+        sql = f"update jobs set stop = ?, stop_at = ? where id = ? and stop is null and {OPEN}"
+        return bool(self._store.change(sql, [stop, now, job_id]))
 
     def held(self, job_id: str, update: JobUpdate, now: float) -> None:
         """We hold the job in the queue, or are about to; UCloud hears the update once."""

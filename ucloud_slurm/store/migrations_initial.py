@@ -35,7 +35,7 @@ def m001_first(db: "Database") -> None:
             "state": str,  # UCloud's state, as enqueued last
             "slurm_state": str,
             "reason": str,  # the status that was enqueued with it
-            "stop": str,  # why it must end: terminated, no-funds or rolled-back
+            "stop": str,  # why it must end: terminated, cancelled, no-funds or rolled-back
             "stop_at": float,
             "missing_since": float,
             "missing_reads": int,

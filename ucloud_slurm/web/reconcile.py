@@ -1,14 +1,12 @@
 """terminate and verify: UCloud and the provider agree on the state of jobs."""
 
-import time
 from collections.abc import Mapping, Sequence
 
 from ucloud_slurm.errors import Problem, Refused, one_line
-from ucloud_slurm.provider.cancellation import AT_ONCE, cancel, end_unsubmitted
+from ucloud_slurm.provider.cancellation import cancel_marked, must_end
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.identities import missing_jobs
 from ucloud_slurm.provider.reconciliation import repair, repeat_update
-from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.store.job_state import JobPhase, Stop
@@ -26,21 +24,10 @@ def terminate(provider: Provider, jobs: Sequence[Job]) -> None:
     new = missing_jobs(provider, jobs, deadline)
     with provider.store.writing():
         unknown = [job.id for job in jobs if not mark(provider, job, new)]
-    _cancel_marked(provider, jobs, deadline)
+    cancel_marked(provider, [job.id for job in jobs], deadline)
     if unknown:
         named = one_line(", ".join(unknown), 200)
         raise Problem(f"The provider cannot tell at the moment whose jobs these are; please try again later: {named}")
-
-
-def _cancel_marked(provider: Provider, jobs: Sequence[Job], deadline: float) -> None:
-    rows = (provider.jobs.get(job.id) for job in jobs)
-    live = [row for row in rows if row is not None and row.phase is JobPhase.LIVE]
-    for first in range(0, len(live), AT_ONCE):
-        left = deadline - time.monotonic()
-        if left <= 0 or not provider.breaker.allows(SLURM, provider.now()):
-            return
-        if not cancel(provider, live[first : first + AT_ONCE], left):
-            return
 
 
 def verify(provider: Provider, jobs: Sequence[Job]) -> None:
@@ -80,7 +67,5 @@ def mark(provider: Provider, job: Job, new: Mapping[str, NewJob]) -> bool:
     if row.phase in (JobPhase.ENDED, JobPhase.REFUSED):
         repeat_update(provider, row)
         return True
-    provider.jobs.stop(row.id, Stop.TERMINATED, provider.now())
-    if row.phase is JobPhase.ACCEPTED:
-        end_unsubmitted(provider, row)
+    must_end(provider, row, Stop.TERMINATED)
     return True

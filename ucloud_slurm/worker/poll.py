@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 STOPPED_FOR = {
     Stop.TERMINATED: "The job was cancelled.",
+    Stop.CANCELLED: "The provider has cancelled the job.",
     Stop.NO_FUNDS: "Insufficient funds",
     Stop.ROLLED_BACK: "The job was withdrawn.",
 }

@@ -90,6 +90,14 @@ def test_who_did_it_stays_in_the_database(typed: Type, world: World, monkeypatch
     assert len(world.provider.acts.listed(0.0, 10)) == 3, "there was nothing to end"
 
 
+def test_what_is_typed_again_changes_nothing(typed: Type, world: World) -> None:
+    for _ in range(2):
+        typed("on", "Disks.", "--product", "example-compute-1")
+        world.clock.advance(5)
+    assert [each["begun_at"] for each in windows(typed)] == [START]
+    assert len(world.provider.acts.listed(0.0, 10)) == 1
+
+
 def test_machines_are_named_by_id_or_with_their_category_and_each_once(typed: Type) -> None:
     names = ("example-compute-1", "example-compute/example-compute-1", "example-compute/example-compute-4")
     assert typed("on", "New disks.", *(word for name in names for word in ("--product", name))).exit_code == 0
@@ -102,11 +110,11 @@ def test_machines_are_named_by_id_or_with_their_category_and_each_once(typed: Ty
 def test_a_name_that_is_of_no_product_or_of_several_is_refused_with_those_that_there_are(
     typed: Type, world: World, open_provider: Open
 ) -> None:
-    assert "--product: moon is not a configured product; there are: example-compute/example-compute-1, " in refusal(
+    assert "product: moon is not a configured product; there are: example-compute/example-compute-1, " in refusal(
         typed("on", "New disks.", "--product", "moon")
     )
     world.provider = open_provider(products=[{"id": "a", "category": each, "partition": "cpu"} for each in ("x", "y")])
-    assert "--product: a is the id of several products; name one: x/a, y/a." in refusal(typed("on", "m", "--product", "a"))
+    assert "product: a is the id of several products; name one: x/a, y/a." in refusal(typed("on", "m", "--product", "a"))
     assert windows(typed) == []
 
 
@@ -114,7 +122,7 @@ def test_a_name_that_is_of_no_product_or_of_several_is_refused_with_those_that_t
     "message", ["", "  ", "a\nb", "a\x1b[31mb", "a\x00b", "a\u202eb", "\udcff", "x" * 201], ids=lambda text: repr(text[:6])
 )
 def test_a_message_is_one_printable_line(typed: Type, message: str) -> None:
-    sentence = "ucloud-slurm: MESSAGE should be one line of 1 to 200 characters, without control characters.\n"
+    sentence = "ucloud-slurm: message: should be one line of 1 to 200 characters, without control characters.\n"
     assert refusal(typed("on", message)) == sentence
     assert windows(typed) == []
 
@@ -136,7 +144,7 @@ def test_a_time_is_a_span_or_in_utc(typed: Type, until: str, seconds: int) -> No
 
 @pytest.mark.parametrize("until", ["tomorrow", "2026-13-01", "0m", "2020-01-01", "9999d", "2028-01-01", "-1h", ""])
 def test_a_time_that_is_none_or_not_in_the_next_year_is_refused(typed: Type, until: str) -> None:
-    assert refusal(typed("on", "Disks.", "--until", until)).startswith("ucloud-slurm: --until: ")
+    assert refusal(typed("on", "Disks.", "--until", until)).startswith("ucloud-slurm: until: ")
     assert windows(typed) == []
 
 

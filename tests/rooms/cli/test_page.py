@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import requests
 
 from tests.support.config_file import write_config
@@ -58,6 +59,27 @@ def test_at_a_socket_it_lets_the_group_of_the_proxy_in(tmp_path: Path) -> None:
     assert str(path) in process.stdout.readline()
     assert stat.filemode(path.stat().st_mode) == "srw-rw----"
     assert ended(process)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--acts", "--socket", "page.sock"], "--acts: at a socket, name the header"),
+        (["--acts", "--user-header", "X-User"], "--user-header: is read with --socket and --acts only"),
+        (["--socket", "page.sock", "--user-header", "X-User"], "--user-header: is read with --socket and --acts only"),
+        (["--acts", "--socket", "page.sock", "--user-header", "X User"], "--user-header: 'X User' should be the name"),
+    ],
+)
+def test_acts_need_to_know_who_does_them(tmp_path: Path, arguments: list[str], said: str) -> None:
+    words = [str(tmp_path / word) if word == "page.sock" else word for word in arguments]
+    process = started(tmp_path, *words)
+    try:
+        output, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, output) == (78, "")
+    assert errors.startswith(f"ucloud-slurm: {said}")
+    assert not (tmp_path / "page.sock").exists()
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ LISTS = (
     "/people",
     "/wallets",
     "/drives",
+    "/hooks",
     "/acts",
     "/use",
 )
