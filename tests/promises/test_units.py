@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "systemd"
 SERVICES = (
     "ucloud-slurm.service",
-    *(f"ucloud-slurm-{part}.service" for part in ("worker", "link", "listener", "backup", "files", "hooks")),
+    *(f"ucloud-slurm-{part}.service" for part in ("worker", "link", "listener", "backup", "files", "hooks", "standby")),
 )
 RUNNER = "ucloud-slurm-runner.service"
 HOOKD = "ucloud-slurm-hookd.service"
@@ -179,6 +179,7 @@ def test_the_services_differ_in_what_they_do_only() -> None:
         "SuccessExitStatus",
         "RestartPreventExitStatus",
         "TimeoutStartSec",
+        "TimeoutStopSec",
         "Description",
         "WantedBy",
         "Requires",
@@ -195,7 +196,7 @@ def test_the_services_differ_in_what_they_do_only() -> None:
         ("Service", "Environment", f"PROMETHEUS_MULTIPROC_DIR=/run/{one(SERVICES[0], 'RuntimeDirectory')}"),
     }
     web, *others = ([line for line in settings(unit) if line[1] not in own and line not in lines] for unit in SERVICES)
-    assert others == [web] * 6
+    assert others == [web] * 7
 
 
 def test_programs_of_the_site_run_with_rights_of_their_own() -> None:
@@ -383,6 +384,7 @@ def test_the_programs_that_are_started_are_those_of_the_guide(unit: str) -> None
             SERVICES[3]: "listener",
             SERVICES[4]: "database backup",
             SERVICES[6]: "hooks deliver",
+            SERVICES[7]: "standby",
             HOOKD: "hooks serve",
             RUNNER: "runner",
         }[unit]

@@ -1,0 +1,327 @@
+"""P1, P2, P5: of two hosts that share a standby folder one works; the other takes over without a second job or a wrong bill."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import Clock, Open, Serve, World
+from tests.support.restore import check, end, started
+from ucloud_slurm.config.database import DatabaseSection
+from ucloud_slurm.errors import Conflict, Misconfigured
+from ucloud_slurm.store import standby
+from ucloud_slurm.store.fence import LEASE_SECONDS, ElsewhereError, Fence, Instant
+from ucloud_slurm.store.lease import Host, Lease, StandbyFolder
+from ucloud_slurm.store.standby import WATCH_SECONDS, Keeper, take_over
+from ucloud_slurm.worker.run import Result, run_once
+
+# ---- never two at the same time
+
+
+class KilledError(Exception):
+    """The process has ended in the midst of a call."""
+
+
+class Both:
+    """Two hosts, a folder that both see, and what happens to them."""
+
+    def __init__(self, place: Path, rate: float, events: list[tuple[str, int, float]]) -> None:
+        self.time, self.events, self.shared = 0.0, events, place / "shared"
+        self.shared.mkdir()
+        self.machines = [Machine(place / name, self, each) for name, each in (("login1", 1.0), ("login2", rate))]
+        StandbyFolder(self.shared).take(1, self.machines[0].host)
+        (self.shared / "copy-000001-000000001.db").touch()
+
+    def interrupt(self) -> None:
+        """The next thing happens, in the midst of what is under way."""
+        if self.events:
+            what, which, seconds = self.events.pop()
+            self.machines[which].happen(what, seconds)
+            self.pass_time(0)
+
+    def pass_time(self, seconds: float) -> None:
+        self.time += seconds
+        assert not all(machine.works() for machine in self.machines), "both work"
+
+
+class Machine:
+    """A host with clocks of its own."""
+
+    def __init__(self, place: Path, both: Both, rate: float) -> None:
+        place.mkdir()
+        self.section = DatabaseSection(path=place / "test.db", standby=both.shared)
+        self.host, self.both, self.rate, self.booted_at, self.wall = Host(None, place.name), both, rate, -1000.0, 0.0
+        self.busy: set[str] = set()
+        self.killed = False
+        self.keeper = self._started()
+
+    def _started(self) -> Keeper:
+        keeper = Keeper(self.section, self.host, self.clock)
+        keeper.folder = SlowFolder(self)
+        return keeper
+
+    def clock(self) -> Instant:
+        return Instant((self.both.time - self.booted_at) * self.rate, self.both.time + self.wall)
+
+    def works(self) -> bool:
+        return Fence(self.section.path, self.clock).why() is None
+
+    def happen(self, what: str, seconds: float) -> None:
+        match what:
+            case "time":
+                self.both.pass_time(seconds)
+            case "step":
+                self._do(what, self.keeper.step)
+            case "take over":
+                self._do(what, self._take_over)
+            case "reboot":
+                self.killed = bool(self.busy)
+                self.both.pass_time(seconds)
+                self.booted_at = self.both.time
+                self.keeper = self._started()
+            case "clock":
+                self.wall += seconds - 30
+
+    def _do(self, what: str, do: Callable[[], object]) -> None:
+        if what not in self.busy:
+            self.busy.add(what)
+            with suppress(KilledError, Conflict, Misconfigured):
+                do()
+            self.busy.remove(what)
+            self.killed = self.killed and bool(self.busy)
+
+    def _take_over(self) -> None:
+        take_over(self.section, host=self.host, clock=self.clock, wait=self._wait)
+
+    def _wait(self, seconds: float) -> None:
+        self.both.pass_time(10 * seconds / self.rate)
+        self.both.interrupt()
+
+
+class SlowFolder(StandbyFolder):
+    """The shared folder. Before and after each of its calls something else happens, and the process may end."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine.both.shared)
+        self._machine = machine
+
+    def newest(self) -> Lease | None:
+        return self._slowly(super().newest)
+
+    def take(self, number: int, host: Host) -> Lease | None:
+        return self._slowly(lambda: StandbyFolder.take(self, number, host))
+
+    def renew(self, lease: Lease, *, released: bool = False) -> Lease:
+        return self._slowly(lambda: StandbyFolder.renew(self, lease, released=released))
+
+    def _slowly(self, call: Callable[[], Any]) -> Any:
+        self.pause()
+        result = call()
+        self.pause()
+        return result
+
+    def pause(self) -> None:
+        self._machine.both.interrupt()
+        if self._machine.killed:
+            raise KilledError
+
+
+EVENTS = st.tuples(
+    st.sampled_from(["time", "time", "time", "step", "step", "step", "step", "reboot", "clock", "take over", "take over"]),
+    st.integers(0, 1),
+    st.sampled_from([0.5, 5.0, 20.0, LEASE_SECONDS - 1, LEASE_SECONDS, WATCH_SECONDS, 120.0]),
+)
+
+
+@settings(max_examples=150)
+@given(events=st.lists(EVENTS, min_size=10, max_size=60), rate=st.sampled_from([0.9, 1.0, 1.1]))
+def test_two_hosts_never_work_at_the_same_time(events: list[tuple[str, int, float]], rate: float) -> None:
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        both = Both(Path(folder), rate, events)
+        patch.setattr(standby, "folder_of", lambda section: SlowFolder(_of(both, section)))
+        patch.setattr(standby, "restore", lambda *_: both.interrupt())  # an interruption of a take-over, and nothing else
+        while both.events:
+            both.interrupt()
+
+
+def _of(both: Both, section: DatabaseSection) -> Machine:
+    (found,) = (machine for machine in both.machines if machine.section is section)
+    return found
+
+
+# ---- the other host goes on
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    path = tmp_path / "shared"
+    path.mkdir()
+    return path
+
+
+class Login:
+    """A host over the one model of Slurm and the one Core."""
+
+    def __init__(self, section: DatabaseSection, name: str, clock: Clock) -> None:
+        self.section, self.host, self._clock = section, Host(None, name), clock
+        self.keeper = Keeper(section, self.host, self.now)
+
+    def now(self) -> Instant:
+        return Instant(self._clock(), self._clock())
+
+    def begin(self, world: World) -> World:
+        """Its service works by the lease."""
+        world.provider.store.fence = Fence(self.section.path, self.now)
+        self.keeper.step()
+        return world
+
+    def take_over(self, **more: bool) -> Path | None:
+        return take_over(self.section, host=self.host, clock=self.now, wait=self._clock.advance, **more)
+
+
+@pytest.fixture
+def login1(world: World, shared: Path, tmp_path: Path) -> Login:
+    login = Login(DatabaseSection(path=tmp_path / "test.db", standby=shared), "login1", world.clock)
+    login.take_over(first=True)
+    login.begin(world)
+    return login
+
+
+@pytest.fixture
+def login2(world: World, shared: Path, tmp_path: Path) -> Login:
+    return Login(DatabaseSection(path=tmp_path / "login2" / "test.db", standby=shared), "login2", world.clock)
+
+
+def goes_on(world: World, login: Login, open_provider: Open, serve: Serve) -> World:
+    """The world with the service of another host."""
+    provider = open_provider(database={"path": str(login.section.path)})
+    return login.begin(World(world.core, provider, world.model, world.clock, serve(provider)))
+
+
+def work(world: World, login: Login, seconds: int) -> None:
+    """Passes of the worker, while the lease is renewed."""
+    for _ in range(seconds // 20):
+        world.clock.advance(20)
+        login.keeper.step()
+        world.work()
+
+
+@pytest.mark.every_era
+def test_what_came_after_the_last_copy_is_one_slurm_job_and_is_billed_once(
+    world: World, login1: Login, login2: Login, open_provider: Open, serve: Serve
+) -> None:
+    before = started(world)
+    login1.keeper.step()
+    login1.keeper.copy()
+    after, url = started(world), world.url
+    work(world, login1, 120)
+
+    world.clock.advance(LEASE_SECONDS)  # login1 hangs
+    booked, told = world.booked(after), world.told(after)
+    status, answer = world.core.call("POST", "/ucloud/example/jobs", {"items": [world.core.rendered(after)]}, user="user")
+    assert (status, "does not work on this host" in str(answer)) == (500, True)
+    assert world.work() is Result.NOT_ALL
+    with pytest.raises(ElsewhereError):
+        _ = world.provider.core
+    login2.section.path.parent.mkdir()
+    login2.take_over()
+    old, world = world, goes_on(world, login2, open_provider, serve)
+    work(world, login2, 120)
+
+    assert old.work() is Result.NOT_ALL, "login1 is back"
+    assert not login1.keeper.step().mine
+    assert login1.section.path.exists()
+    assert world.url != url
+    assert world.told(after) == told, "nothing is reported again"
+    assert world.booked(after) >= booked
+    new = world.submit()
+    work(world, login2, 60)
+    for job in (before, after):
+        end(world, job)
+    for _ in range(10):
+        work(world, login2, 20)
+    assert [world.core.job(job).state for job in (before, after)] == ["SUCCESS"] * 2
+    assert [len(world.model.of(job)) for job in (before, after, new)] == [1, 1, 1]
+    check(world, before, after)
+
+
+def test_after_a_release_nothing_is_lost_and_nobody_waits(
+    world: World, login1: Login, login2: Login, open_provider: Open, serve: Serve
+) -> None:
+    world.model.controller = False
+    job = world.submit()
+    login1.keeper.release()
+    with pytest.raises(ElsewhereError):
+        world.provider.store.change("delete from jobs")
+    login2.section.path.parent.mkdir()
+    at = world.clock()
+    login2.take_over()
+    assert world.clock() == at, "the other host has said that it ended its work"
+    world = goes_on(world, login2, open_provider, serve)
+    assert world.row(job).owner == "user"
+
+
+def test_a_host_that_works_is_not_taken_over(world: World, login1: Login, login2: Login) -> None:
+    login1.keeper.copy()
+
+    def renewing(seconds: float) -> None:
+        world.clock.advance(seconds)
+        login1.keeper.step()
+
+    with pytest.raises(Conflict, match="the host login1 works"):
+        take_over(login2.section, host=login2.host, clock=login2.now, wait=renewing)
+    assert not login2.section.path.exists()
+    assert world.work() is Result.DONE
+
+
+def test_a_folder_without_a_lease_makes_no_host_work(world: World, login1: Login, login2: Login, shared: Path) -> None:
+    """The shared file system is not mounted: the folder is there, and empty."""
+    assert world.work() is Result.DONE
+    for path in shared.iterdir():
+        path.unlink()
+    for login in (login1, login2):
+        login.section.path.parent.mkdir(exist_ok=True)
+        why = login.keeper.step().why_not(login.now())
+        assert why is not None
+        assert "is it mounted?" in why
+    with pytest.raises(Misconfigured, match="is it mounted"):
+        login2.take_over()
+    assert world.work() is Result.NOT_ALL
+
+
+def test_a_host_that_was_away_makes_a_lease_of_its_own_and_works_again(world: World, login1: Login) -> None:
+    world.clock.advance(LEASE_SECONDS)
+    assert run_once(world.provider) is Result.NOT_ALL
+    permit = login1.keeper.step()
+    assert (permit.number, permit.mine) == (3, True)
+    assert run_once(world.provider) is Result.DONE
+
+
+def test_the_other_host_says_who_works_and_when_nobody_does(world: World, login1: Login, login2: Login) -> None:
+    login2.section.path.parent.mkdir()
+
+    def seen() -> str:
+        why = login2.keeper.step().why_not(login2.now())
+        assert why is not None
+        return why
+
+    assert seen() == "the host login1 has the lease 2, and works"
+    world.clock.advance(WATCH_SECONDS)
+    assert "login1 has not renewed its lease for 50 s, and no host works; ucloud-slurm database take-over" in seen()
+    login1.keeper.step()
+    assert seen() == "the host login1 has the lease 3, and works"
+
+
+def test_only_the_newest_two_copies_are_kept_and_those_of_a_later_lease_are_newer(login1: Login, world: World) -> None:
+    folder = login1.keeper.folder
+    for text in ("a", "b", "c"):
+        login1.section.path.with_name("source").write_text(text)
+        folder.add_copy(login1.section.path.with_name("source"), 12)
+    folder.add_copy(login1.section.path, 11)
+    assert [path.name for path in folder.copies()] == ["copy-000012-000000002.db", "copy-000012-000000003.db"]
+    assert [path.read_text() for path in folder.copies()] == ["b", "c"]
