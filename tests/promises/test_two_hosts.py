@@ -1,24 +1,34 @@
 """P1, P2, P5: of two hosts that share a standby folder one works; the other takes over without a second job or a wrong bill."""
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TypeVar
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Clock, Open, Serve, World
+from tests.conftest import Clock, Open, Serve, World, configuration
+from tests.sandbox.core import SimulatedCore
+from tests.support.pages import steps
 from tests.support.restore import check, end, started
+from ucloud_slurm.cli.main import main
 from ucloud_slurm.config.database import DatabaseSection
 from ucloud_slurm.errors import Conflict, Misconfigured
+from ucloud_slurm.provider.status import read_status
 from ucloud_slurm.store import standby
-from ucloud_slurm.store.fence import LEASE_SECONDS, ElsewhereError, Fence, Instant
+from ucloud_slurm.store.fence import LEASE_SECONDS, ElsewhereError, Fence, Instant, Permit, this_instant
 from ucloud_slurm.store.lease import Host, Lease, StandbyFolder
+from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.standby import WATCH_SECONDS, Keeper, take_over
 from ucloud_slurm.worker.run import Result, run_once
+
+T = TypeVar("T")
+SHARED = "/shared/ucloud-slurm"  # in the guide
 
 # ---- never two at the same time
 
@@ -119,7 +129,7 @@ class SlowFolder(StandbyFolder):
     def renew(self, lease: Lease, *, released: bool = False) -> Lease:
         return self._slowly(lambda: StandbyFolder.renew(self, lease, released=released))
 
-    def _slowly(self, call: Callable[[], Any]) -> Any:
+    def _slowly(self, call: Callable[[], T]) -> T:
         self.pause()
         result = call()
         self.pause()
@@ -263,7 +273,25 @@ def test_after_a_release_nothing_is_lost_and_nobody_waits(
     login2.take_over()
     assert world.clock() == at, "the other host has said that it ended its work"
     world = goes_on(world, login2, open_provider, serve)
-    assert world.row(job).owner == "user"
+    world.model.controller = True
+    work(world, login2, 200)
+    world.model.begin_run(world.slurm(job))
+    work(world, login2, 40)
+    assert world.core.job(job).state == "RUNNING"
+
+
+def test_a_job_that_is_in_no_copy_and_not_at_slurm_ends_and_is_not_submitted(
+    world: World, login1: Login, login2: Login, open_provider: Open, serve: Serve
+) -> None:
+    login1.keeper.copy()
+    world.model.controller = False
+    job = world.submit()
+    world.model.controller = True
+    login2.section.path.parent.mkdir()
+    login2.take_over()
+    world = goes_on(world, login2, open_provider, serve)
+    work(world, login2, 600)
+    assert (world.core.job(job).state, world.model.of(job)) == ("FAILURE", [])
 
 
 def test_a_host_that_works_is_not_taken_over(world: World, login1: Login, login2: Login) -> None:
@@ -325,3 +353,61 @@ def test_only_the_newest_two_copies_are_kept_and_those_of_a_later_lease_are_newe
     folder.add_copy(login1.section.path, 11)
     assert [path.name for path in folder.copies()] == ["copy-000012-000000002.db", "copy-000012-000000003.db"]
     assert [path.read_text() for path in folder.copies()] == ["b", "c"]
+
+
+# ---- what administrators see
+
+
+def test_where_a_folder_is_configured_nothing_works_before_the_unit_does(open_provider: Open, shared: Path) -> None:
+    provider = open_provider(database={"standby": str(shared)})
+    assert run_once(provider) is Result.NOT_ALL
+    with pytest.raises(ElsewhereError, match="no valid lease"):
+        provider.store.change("delete from jobs")
+
+
+@pytest.mark.parametrize(
+    ("permit", "well", "text"),
+    [
+        (Permit(4, "login2", mine=False, since=this_instant()), True, "the host login2 has the lease 4, and works"),
+        (Permit(4, "login2", mine=False, since=this_instant(), problem="gone"), False, "gone"),
+        (None, False, "this host has no valid lease"),
+    ],
+)
+def test_the_status_of_a_host_that_does_not_work_says_which_one_does(
+    core: SimulatedCore, tmp_path: Path, shared: Path, permit: Permit | None, well: bool, text: str
+) -> None:
+    config = configuration(core, tmp_path, database={"standby": str(shared)})
+    if permit is not None:
+        permit.write(config.database.path)
+    (condition,) = read_status(config, time.time()).conditions
+    assert (condition.what, condition.well, text in condition.text) == ("standby", well, True)
+
+
+def test_the_commands_of_the_guide_run_and_print_what_it_shows(
+    core: SimulatedCore, tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ucloud_slurm.cli.context.refuse_root", lambda: None)
+    hosts = [
+        (name, configuration(core, tmp_path, database=_database(tmp_path / name, shared))) for name in ("login1", "login2")
+    ]
+    for (name, config), (command, shown) in zip(hosts, _ours(), strict=True):
+        with monkeypatch.context() as patch:
+            patch.setattr(Host, "this", lambda name=name: Host(None, name))
+            patch.setattr("ucloud_slurm.cli.context.read", lambda _path, config=config: config)
+            done = CliRunner().invoke(main, command, catch_exceptions=False)
+        printed = done.output.replace(str(config.database.path.parent), "/var/lib/ucloud-slurm").replace(str(shared), SHARED)
+        assert (done.exit_code, printed.splitlines()) == (0, shown)
+        Store(config.database.path).close()
+        keeper = Keeper(config.database, Host(None, name))
+        keeper.step()
+        keeper.release()
+
+
+def _database(folder: Path, shared: Path) -> dict[str, str]:
+    folder.mkdir()
+    return {"path": str(folder / "ucloud-slurm.db"), "standby": str(shared)}
+
+
+def _ours() -> list[tuple[list[str], list[str]]]:
+    found = [(command.partition(" -- ")[2].split()[1:], shown) for command, shown in steps("two-login-nodes")]
+    return [(words, shown) for words, shown in found if words]
