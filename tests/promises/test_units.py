@@ -32,6 +32,7 @@ from tests.sandbox.site import free_port
 from tests.support.tls import certificate
 from ucloud_slurm.app import LARGEST_REQUEST_BYTES
 from ucloud_slurm.config import HOOK_SOCKET, TransfersSection, UsersSection
+from ucloud_slurm.config.database import DatabaseSection
 from ucloud_slurm.config.kept import DEFAULT_FOLDER
 from ucloud_slurm.web.server.worker import Worker
 
@@ -367,6 +368,7 @@ def test_the_account_exists_before_the_services_and_has_a_shell() -> None:
     ]
     folders = (SYSTEMD / "ucloud-slurm.tmpfiles").read_text()
     assert f"d /var/lib/{ACCOUNT} 0700 {ACCOUNT} {ACCOUNT} -" in folders
+    assert f"r! {DatabaseSection().path}.lease" in folders, "before a boot"
 
 
 @pytest.mark.parametrize("unit", [*SERVICES, RUNNER, HOOKD])
