@@ -23,7 +23,7 @@ class Instant:
     """A moment by both clocks of this host, in seconds. A wrong clock ends a permit, and extends none.
 
     :ivar boot: since the boot, with suspended time (clock_gettime(2): CLOCK_BOOTTIME)
-    :ivar wall: since the epoch; it goes on over a reboot, where tmpfiles.d deletes the permit, and while a virtual machine stands
+    :ivar wall: since the epoch; it goes on over a reboot, and while a virtual machine is paused
     """
 
     boot: float
