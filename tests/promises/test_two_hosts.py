@@ -220,12 +220,12 @@ def test_a_renewal_that_comes_after_another_host_has_taken_over_does_not_count(
 
 @pytest.mark.parametrize("side", ["before", "after"])
 def test_a_lease_lasts_from_the_beginning_of_its_renewal(world: World, login1: "Login", side: str) -> None:
-    stall(login1, "renew", **{side: lambda: world.clock.advance(30)})
+    stall(login1, "renew", **{side: lambda: world.clock.advance(20)})
     login1.keeper.step()
     assert works(login1)
     world.clock.advance(11)
     assert not works(login1)
-    stall(login1, "take", **{side: lambda: world.clock.advance(30)})
+    stall(login1, "take", **{side: lambda: world.clock.advance(20)})
     login1.keeper.step()
     assert works(login1)
     world.clock.advance(11)
@@ -451,7 +451,7 @@ def test_the_other_host_says_who_works_and_when_nobody_does(world: World, login1
 
     assert seen() == "the host login1 has the lease 2, and works"
     world.clock.advance(WATCH_SECONDS)
-    assert "login1 has not renewed its lease for 50 s, and no host works; ucloud-slurm database take-over" in seen()
+    assert "login1 has not renewed its lease for 40 s, and no host works; ucloud-slurm database take-over" in seen()
     login1.keeper.step()
     assert seen() == "the host login1 has the lease 3, and works"
 

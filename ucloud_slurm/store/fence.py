@@ -14,7 +14,7 @@ from typing import Self
 
 from ucloud_slurm.errors import StorageError
 
-LEASE_SECONDS = 40.0  # that a host works after the beginning of its last renewal
+LEASE_SECONDS = 30.0  # that a host works after the beginning of its last renewal
 NO_PERMIT = "this host has no valid lease (database.standby); journalctl -u ucloud-slurm-standby"
 
 
