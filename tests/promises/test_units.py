@@ -32,6 +32,7 @@ from tests.sandbox.site import free_port
 from tests.support.tls import certificate
 from ucloud_slurm.app import LARGEST_REQUEST_BYTES
 from ucloud_slurm.config import HOOK_SOCKET, TransfersSection, UsersSection
+from ucloud_slurm.config.database import DatabaseSection
 from ucloud_slurm.config.kept import DEFAULT_FOLDER
 from ucloud_slurm.web.server.worker import Worker
 
@@ -39,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "systemd"
 SERVICES = (
     "ucloud-slurm.service",
-    *(f"ucloud-slurm-{part}.service" for part in ("worker", "link", "listener", "backup", "files", "hooks")),
+    *(f"ucloud-slurm-{part}.service" for part in ("worker", "link", "listener", "backup", "files", "hooks", "standby")),
 )
 RUNNER = "ucloud-slurm-runner.service"
 HOOKD = "ucloud-slurm-hookd.service"
@@ -179,6 +180,7 @@ def test_the_services_differ_in_what_they_do_only() -> None:
         "SuccessExitStatus",
         "RestartPreventExitStatus",
         "TimeoutStartSec",
+        "TimeoutStopSec",
         "Description",
         "WantedBy",
         "Requires",
@@ -195,7 +197,7 @@ def test_the_services_differ_in_what_they_do_only() -> None:
         ("Service", "Environment", f"PROMETHEUS_MULTIPROC_DIR=/run/{one(SERVICES[0], 'RuntimeDirectory')}"),
     }
     web, *others = ([line for line in settings(unit) if line[1] not in own and line not in lines] for unit in SERVICES)
-    assert others == [web] * 6
+    assert others == [web] * 7
 
 
 def test_programs_of_the_site_run_with_rights_of_their_own() -> None:
@@ -366,6 +368,7 @@ def test_the_account_exists_before_the_services_and_has_a_shell() -> None:
     ]
     folders = (SYSTEMD / "ucloud-slurm.tmpfiles").read_text()
     assert f"d /var/lib/{ACCOUNT} 0700 {ACCOUNT} {ACCOUNT} -" in folders
+    assert f"r! {DatabaseSection().path}.lease" in folders, "before a boot"
 
 
 @pytest.mark.parametrize("unit", [*SERVICES, RUNNER, HOOKD])
@@ -383,6 +386,7 @@ def test_the_programs_that_are_started_are_those_of_the_guide(unit: str) -> None
             SERVICES[3]: "listener",
             SERVICES[4]: "database backup",
             SERVICES[6]: "hooks deliver",
+            SERVICES[7]: "standby",
             HOOKD: "hooks serve",
             RUNNER: "runner",
         }[unit]

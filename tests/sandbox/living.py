@@ -31,7 +31,9 @@ SYSTEMD = Path("/lib/systemd/systemd")
 # What ours lean on, without what those would do to this machine.
 TARGETS = ("sysinit", "basic", "shutdown", "multi-user", "timers", "sockets", "network-online", "umount", "final")
 JOURNAL = ("systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket")
-SERVICES = tuple(f"ucloud-slurm{part}.service" for part in ("", "-worker", "-listener", "-link", "-backup", "-files"))
+SERVICES = tuple(
+    f"ucloud-slurm{part}.service" for part in ("", "-worker", "-listener", "-link", "-backup", "-files", "-standby")
+)
 WANTED = (
     "ucloud-slurm.socket",
     "ucloud-slurm.service",

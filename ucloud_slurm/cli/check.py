@@ -21,6 +21,7 @@ from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.provider.modules import ModulesUnavailableError, list_modules
 from ucloud_slurm.store.backup import last_made
 from ucloud_slurm.store.database_file import free_bytes
+from ucloud_slurm.store.fence import Fence
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.sqlite import Store
@@ -102,6 +103,8 @@ def _database(config: Config) -> Iterator[Line]:
     yield level, f"{database.path}: {number} jobs, {free // 2**20} MiB free on its disk{limit}"
     if behind:
         yield "failed", f"{behind}, and nothing is reported to UCloud; run ucloud-slurm reconcile"
+    if database.standby is not None and (elsewhere := Fence(database.path).why()) is not None:
+        yield "warning", f"this host does not work: {elsewhere}"
     made = last_made(database.path, database.backup_folder)
     if number and (made is None or time.time() - made > BACKUP_SECONDS):
         age = "no backup" if made is None else f"no backup since {moment(made)}"

@@ -12,10 +12,13 @@ from ucloud_slurm.cli.context import configured
 from ucloud_slurm.cli.output import as_json, moment
 from ucloud_slurm.config.database import DatabaseSection
 from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.setup.services import LISTENER, units
 from ucloud_slurm.store import backup
 from ucloud_slurm.store import restore as restoring
+from ucloud_slurm.store import standby as taking
 from ucloud_slurm.store.backup import Contents
 from ucloud_slurm.store.database_file import closed
+from ucloud_slurm.store.standby import WATCH_SECONDS
 
 RECONCILE = "Nothing is reported to UCloud until this has run: ucloud-slurm reconcile"
 
@@ -85,6 +88,26 @@ def adopt(path: Path | None) -> None:
         restoring.adopt(section.path, section.backup_folder, time.time())
         click.echo(f"{section.path} belongs to this host.")
         click.echo(RECONCILE)
+
+
+@database.command("take-over")
+@click.option("--first", is_flag=True, help="There was no lease yet, and the database of this host is the one that counts.")
+@click.option("--force", is_flag=True, help="Do not watch the other host: it is off, or cannot reach Slurm and UCloud.")
+@click.pass_obj
+def take_over(path: Path | None, first: bool, force: bool) -> None:
+    """Make this host the one that works, with the newest copy of the database in database.standby.
+
+    A host that has released its lease is not waited for. Another one is watched: exits with 1, and changes nothing, where it
+    works. --force does not watch; two hosts that work at once can report different states and bills of one job.
+    """
+    with _section(path) as section:
+        if not first and not force:
+            click.echo(f"Reading the lease in {section.standby}; this may take {WATCH_SECONDS:.0f} s.", err=True)
+        copy = taking.take_over(section, first=first, force=force)
+        if copy is not None:
+            click.echo(f"{section.path} has been restored from {copy}; the worker reconciles it in its first pass.")
+    with configured(path) as config:
+        click.echo(f"This host has the lease. Start it: systemctl enable --now {' '.join((*units(config), LISTENER))}")
 
 
 @contextmanager

@@ -33,6 +33,7 @@ MODULES = {
     "runner": ("daemons", "runner"),
     "setup": ("setup", "setup"),
     "show": ("inspect", "show"),
+    "standby": ("standby", "standby"),
     "status": ("status", "status"),
     "unlink": ("link", "unlink"),
     "users": ("users", "users"),

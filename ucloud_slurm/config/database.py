@@ -37,6 +37,13 @@ class DatabaseSection(Section):
         description="How many backups are kept: a week of those that the timer makes. Those that are made before an upgrade "
         "changes the database are counted apart; 28 of them are kept.",
     )
+    standby: Path | None = key(
+        default=None,
+        example="/shared/ucloud-slurm",
+        description="Folder that two hosts see, the daemon user's alone (mode 700), if a second host is to take over: with the "
+        "lease of the host that works, and copies of its database. ucloud-slurm-standby must run on both. Left out: this host "
+        "works alone.",
+    )
 
     @property
     def backup_folder(self) -> Path:

@@ -23,6 +23,7 @@ from ucloud_slurm.store.breaker import CircuitBreaker
 from ucloud_slurm.store.caches import Cache, MemoryInStore
 from ucloud_slurm.store.charges import Charges
 from ucloud_slurm.store.drives import Drives
+from ucloud_slurm.store.fence import Fence
 from ucloud_slurm.store.hooks import HookEvents
 from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.jobs import Jobs
@@ -116,6 +117,7 @@ class Provider:
         store = Store(config.database.path, config.database.backup_folder)
         people = People(store)
         HookEvents(store).configure([event for hook in config.hooks for event in hook.events])
+        store.fence = None if config.database.standby is None else Fence(config.database.path)
         return cls(
             config=config, era=_era(config), mapping=_mapping(config, store, people, now), people=people,
             link_states=LinkStates(store), store=store, jobs=Jobs(store),
@@ -164,7 +166,11 @@ class Provider:
 
     @property
     def core(self) -> "Core":
-        """The client of UCloud."""
+        """The client of UCloud.
+
+        :raises ElsewhereError: another host may work instead of this one
+        """
+        self.store.refuse_elsewhere()
         return self.lazy_core()
 
     @property

@@ -17,6 +17,7 @@ from ucloud_slurm.errors import Misconfigured, Problem, one_line
 from ucloud_slurm.provider.health import NO_LISTENER, Figures, Health, late
 from ucloud_slurm.provider.maintenance import sentence
 from ucloud_slurm.store.breaker import CHANNEL, RUNNER, SLURM, UCLOUD
+from ucloud_slurm.store.fence import Fence, Permit
 from ucloud_slurm.store.hooks import HookEvents
 from ucloud_slurm.store.maintenance import Maintenance
 from ucloud_slurm.store.outbox import Outbox
@@ -28,6 +29,7 @@ from ucloud_slurm.system.serving import FILES_SOCKET, PROC, WEB_SOCKET, WSGI, li
 from ucloud_slurm.ucloud.eras import ERAS
 
 BACKUP_SECONDS = 86400.0  # after which the timer has missed several
+COPIED_SECONDS = 600.0  # since the database was last copied for the second host
 WAITED_SECONDS = 900.0  # that a message for UCloud may wait: some pauses of UCloud's are minutes long
 LONGEST_CHARACTERS = 300  # of what Slurm or UCloud has said
 SERVICE_STOPPED = "the web service does not run; systemctl enable --now ucloud-slurm.socket ucloud-slurm.service"
@@ -85,7 +87,10 @@ def read_status(config: Config, now: float, proc: Path = PROC) -> Status:
 
     :param now: seconds since the epoch
     """
-    conditions, figures = list(_units(config, now, proc)), None
+    standby = list(_standby(config, now))
+    if standby and Fence(config.database.path).why() is not None:  # the rest is as the administrator left it
+        return Status(config.provider.id, config.ucloud.era, socket.gethostname(), now, tuple(standby), None)
+    conditions, figures = [*standby, *_units(config, now, proc)], None
     try:
         with closing(ReadOnlyStore(config.database.path, config.database.backup_folder)) as store:
             health = Health(config, ERAS[config.ucloud.era], store, lambda: now)
@@ -97,6 +102,21 @@ def read_status(config: Config, now: float, proc: Path = PROC) -> Status:
         conditions.append(Condition("database", False, error.why))
     shown = tuple(Condition(each.what, each.well, one_line(each.text, LONGEST_CHARACTERS)) for each in conditions)
     return Status(config.provider.id, config.ucloud.era, socket.gethostname(), now, shown, figures)
+
+
+def _standby(config: Config, now: float) -> Iterator[Condition]:
+    """Where two hosts share a folder: which of them works, as the standby unit of this one has written."""
+    if config.database.standby is None:
+        return
+    permit = Permit.read(config.database.path)
+    why, works_here = Fence(config.database.path).why(), permit is not None and permit.mine
+    if permit is not None and why is None and (permit.copied_at is None or now - permit.copied_at > COPIED_SECONDS):
+        last = "there is no copy of the database yet" if permit.copied_at is None else "the last copy is old"
+        why = f"this host works, but {last}; journalctl -u ucloud-slurm-standby"
+    elsewhere = permit is not None and permit.problem is None and not works_here
+    yield Condition(
+        "standby", why is None or elsewhere, why or f"this host has the lease {permit.number if permit else 0}, and works"
+    )
 
 
 def _units(config: Config, now: float, proc: Path) -> Iterator[Condition]:

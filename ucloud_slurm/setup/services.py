@@ -47,7 +47,8 @@ def units(config: Config) -> tuple[str, ...]:
     drives = ("ucloud-slurm-files.socket",) if config.drives else ()
     runner = ("ucloud-slurm-runner.socket",) if is_for_others(config) else ()
     link = ("ucloud-slurm-link.socket",) if config.users.mapping == "table" else ()
-    return (*UNITS, *runner, *link, *drives)
+    standby = ("ucloud-slurm-standby.service",) if config.database.standby else ()
+    return (*standby, *UNITS, *runner, *link, *drives)
 
 
 def unit_steps(config: Config, host: Host) -> Iterator[Step]:

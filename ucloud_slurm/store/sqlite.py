@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ucloud_slurm.errors import Misconfigured, Problem, StorageError
 from ucloud_slurm.store import database_file, migrations
+from ucloud_slurm.store.fence import Fence
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.system import deadline
 from ucloud_slurm.system.filelock import (
@@ -68,7 +69,20 @@ class Store:
         self._threads = threading.local()
         # The threads of this process queue here: SQLite has no queue, it sleeps and tries again.
         self._write_lock = threading.Lock()
+        self.fence: Fence | None = None  # where another host may work instead
         self._prepare()
+
+    def refuse_elsewhere(self) -> None:
+        """Does nothing while this host may work.
+
+        :raises ElsewhereError: it may not (:mod:`ucloud_slurm.store.fence`)
+        """
+        if self.fence is not None:
+            self.fence.check()
+
+    def why_elsewhere(self) -> str | None:
+        """Why this host may not work, in one clause; None while it may."""
+        return None if self.fence is None else self.fence.why()
 
     def _prepare(self) -> None:
         database_file.refuse_shared(self.path)
@@ -157,6 +171,7 @@ class Store:
                 connection.set_durable(durable)
                 connection.begin(until)
                 _writer.open = True
+                self.refuse_elsewhere()
                 yield connection
                 connection.conn.execute("commit")
             except BaseException:

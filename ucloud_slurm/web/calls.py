@@ -61,6 +61,7 @@ def declare(provider: Provider) -> CallRegistry:
         provider.tokens.verify(request.headers.get("Authorization"), provider.now())
         user = acting_user(provider)
         request_id.name_user(user)
+        provider.store.refuse_elsewhere()
         if request.endpoint in SHOWN:
             greeter.greet(user)
 

@@ -32,6 +32,8 @@ def blueprint(provider: Provider, durations: Durations) -> Blueprint:
     @place.get("/readyz")
     def ready() -> Response:
         reasons = [f"{part}: {reason}" for part in health.parts if (reason := health.why_failing(part)) is not None]
+        if (elsewhere := provider.store.why_elsewhere()) is not None:
+            reasons.append(f"standby: {elsewhere}")
         if (behind := health.why_behind()) is not None:
             reasons.append(f"database: {behind}")
         response = jsonify({"ready": not reasons, "reasons": reasons})

@@ -27,6 +27,9 @@ def deliver_events(provider: Provider, clock: Callable[[], float] = time.monoton
     with exclusive_lock(provider.store.path, HOOKS) as mine, ThreadPoolExecutor(AT_ONCE, "hooks") as threads:
         if not mine:
             return Result.ELSEWHERE
+        if (why := provider.store.why_elsewhere()) is not None:
+            log.warning("events wait: %s", why)
+            return Result.NOT_ALL
         whole = True
         while clock() < until and (events := provider.hook_events.heads(provider.now(), AT_ONCE)):
             whole &= all(list(threads.map(partial(_deliver, provider), events)))

@@ -53,6 +53,9 @@ def run_once(provider: Provider, *, wait: float = 0.0) -> Result:
         if not mine:
             log.info("another pass is under way; this one does nothing")
             return Result.ELSEWHERE
+        if (why := provider.store.why_elsewhere()) is not None:
+            log.warning("this pass does nothing: %s", why)
+            return Result.NOT_ALL
         # What a pass reads lives until its end; there is nothing to be collected before.
         gc.disable()
         generation = Generation(provider.store)
