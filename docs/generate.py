@@ -409,6 +409,16 @@ def measured() -> str:
     return "\n\n".join(parts)
 
 
+def capacity() -> str:
+    """What one host carries, as measured with Slurm's own commands."""
+    kept = [DOCS / "measured" / f"{name}.json" for name in ("commands", "files")]
+    reports = [Report.read(path) for path in kept if path.exists()]
+    rows = [*bench_pages.capacity(reports)]
+    if not rows:
+        return bench_pages.NOTHING
+    return "\n\n".join([escaped(bench_pages.where(reports[0])), table(("Measured", "Is"), rows, "22 78")])
+
+
 def quoted() -> str:
     """The numbers that the README names."""
     said = bench_pages.quotes(plots.read(DOCS / "measured")) or [bench_pages.NOTHING]
@@ -428,6 +438,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "reference/metrics.rst": {"metrics": metrics},
     "explanation/architecture.rst": {"packages": packages, "transitions": transitions},
     "explanation/speed.rst": {"measured": measured},
+    "howto/capacity.rst": {"capacity": capacity},
     "../README.rst": {"speed": quoted},
 }
 

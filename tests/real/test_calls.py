@@ -266,14 +266,19 @@ def test_register_shows_a_job_from_outside_ucloud(real: Real) -> None:
     ).strip()
 
     def found() -> list[str]:
-        return [job.id for job in real.core.jobs if job.owner == "Bob#1" and slurm_id(real, job.id) == made]
+        rows = json.loads(real.site.cli("jobs", "--all", "--json").stdout)
+        ours = [row["job"] for row in rows if str(row["slurm_id"]) == made]
+        return [job.id for job in real.core.jobs if job.owner == "Bob#1" and job.id in ours]
 
-    real.core.wait_until(lambda: any(job.owner == "Bob#1" for job in real.core.jobs), PATIENCE, "the job from outside")
-    (job_id,) = found()
-    real.core.wait(job_id, "RUNNING", PATIENCE)
-    real.core.terminate(job_id)
-    real.core.wait(job_id, "SUCCESS", PATIENCE)
-    assert len(found()) == 1
+    try:
+        real.core.wait_until(lambda: found() != [], PATIENCE, "the job from outside")
+        (job_id,) = found()
+        real.core.wait(job_id, "RUNNING", PATIENCE)
+        real.core.terminate(job_id)
+        real.core.wait(job_id, "SUCCESS", PATIENCE)
+        assert len(found()) == 1
+    finally:
+        real.cluster.run("scancel", made)
 
 
 def test_the_integration_module_answers(real: Real) -> None:

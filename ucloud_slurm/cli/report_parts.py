@@ -37,7 +37,7 @@ JOBS, MESSAGES = 200, 500
 UNITS = (
     *(
         f"ucloud-slurm{part}.service"
-        for part in ("", "-worker", "-listener", "-runner", "-link", "-files", "-backup", "-hooks", "-hookd")
+        for part in ("", "-worker", "-listener", "-runner", "-link", "-files", "-backup", "-hooks", "-hookd", "-standby")
     ),
     *(f"ucloud-slurm{part}.socket" for part in ("", "-runner", "-link", "-files", "-hookd")),
     *(f"ucloud-slurm-{part}.timer" for part in ("worker", "backup", "hooks")),

@@ -33,6 +33,32 @@ def cells(report: Report) -> Iterator[Sequence[str]]:
         yield row.name, _series(row.ours, row.unit), bare, ratio, verdict
 
 
+# What says how much one host carries: each row, and what it means there.
+CAPACITY = (
+    ("create-8", "jobs accepted and submitted, one by one, eight at a time"),
+    ("create-mapped-8", "the same as one researcher, through the runner and that researcher's program"),
+    ("fill-10000", "jobs accepted and submitted in bulks of 1000"),
+    ("crowd-largest", "until the last of 100 people who start at once, each for the first time, has an answer"),
+    ("crowd-memory", "the memory of the runner and of 100 people's programs afterwards"),
+    ("pass-10000", "a pass of the worker over 10 000 jobs that wait or run; the timer starts one every 15 s"),
+    ("pass-20000", "the same over 20 000"),
+    ("pass-memory-20000", "its memory"),
+    ("outbox", "messages to UCloud that a pass delivers after an outage"),
+    ("follow", "from a line written to a line shown, while 200 people follow logs"),
+    ("file-size", "of a database with a million ended jobs (``database.keep``)"),
+    ("files-memory", "the memory of the file unit with 100 transfers at a time"),
+    ("files-download", "one download through nginx and the file unit"),
+)
+
+
+def capacity(reports: Iterable[Report]) -> Iterator[Sequence[str]]:
+    """What one host carries: the measured number, and what it is."""
+    rows = [row for report in reports if not report.quick for row in report.rows]
+    for key, meaning in CAPACITY:
+        if (row := next((each for each in rows if each.key == key), None)) is not None:
+            yield f"{number(row.ours.median)} {row.unit}", meaning
+
+
 def failures(report: Report) -> Iterator[str]:
     """A sentence for each group that could not be measured."""
     for group, sentence in report.failures.items():
