@@ -46,7 +46,7 @@ SOCKET_MODE = 0o660
 @click.option(
     "--acts",
     is_flag=True,
-    help="Let whoever sees the page cancel jobs, connect and disconnect users, begin and end maintenance, and queue "
+    help="Let those who see the page cancel jobs, connect and disconnect users, begin and end maintenance, and queue "
     "messages and events again. Each is recorded.",
 )
 @click.option(

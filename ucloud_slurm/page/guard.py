@@ -23,7 +23,7 @@ class Guard:
         """Makes a key, with which forms and notices are sealed until the page ends.
 
         :param person: who has started the page
-        :param header: of the requests, in which a proxy says who asks; None: whoever is admitted is that person
+        :param header: of the requests, in which a proxy says who asks; None: each who is admitted is that person
         """
         self._person = person
         self._header = header
