@@ -38,8 +38,10 @@ def groups() -> Mapping[str, list[str]]:
         "UNITS": list(parsed),
         "ENABLED_UNITS": [name for name, each in parsed.items() if each.has_section("Install")],
         "RESTARTED_UNITS": behind_sockets,
-        # A timer before what it starts.
-        "PAUSED_UNITS": sorted(paused, key=lambda name: not name.endswith(".timer")),
+        # A timer before what it starts, and last what the others need: they are started again the other way round.
+        "PAUSED_UNITS": sorted(
+            paused, key=lambda name: (parsed[name].has_option("Unit", "Before"), not name.endswith(".timer"))
+        ),
     }
 
 

@@ -28,6 +28,7 @@ from typing import Any
 
 LONGEST_NAME = 40
 ORGANIZATION = "ucloud"  # of the accounts that it makes
+UNLIMITED = -1  # sacctmgr(1): takes a limit away
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,10 @@ class Plan:
                 if self._settings.personal is not None:
                     account = self._made(account_name(event["user"], self._settings.personal), f"UCloud {event['username']}")
                     self._join(account, event["user"])
+                    # What came about the wallet before it was known whose account it is.
+                    if (bought := self.state.bought.pop(_of_user(event["username"]), None)) is not None:
+                        self.state.bought.setdefault(account, {}).update(bought)
+                        self._set_limits(account)
                 for project in event["projects"]:
                     self._join(self._of_project(project), event["user"])
             case "person-left":
@@ -156,11 +161,13 @@ class Plan:
             return
         if event["owner_kind"] == "project":
             account = str(event["account"] or account_name(event["owner"], settings.prefix)).lower()
-        elif settings.personal is not None and event["user"] is not None:
-            account = account_name(event["user"], settings.personal)
-        else:
+        elif settings.personal is None:
             return
-        minutes = 0 if event["locked"] else int(event["quota"] * rule["minutes"])
+        else:
+            user = event["user"]
+            account = _of_user(event["owner"]) if user is None else account_name(user, settings.personal)
+        # An open wallet has a quota; 0 is that of one of which only the lock is known.
+        minutes = 0 if event["locked"] else int(event["quota"] * rule["minutes"]) or UNLIMITED
         self.state.bought.setdefault(account, {})[event["category"]] = minutes
         self._set_limits(account)
 
@@ -172,12 +179,21 @@ class Plan:
         for category, minutes in self.state.bought.get(account, {}).items():
             if category in self._settings.limits:
                 tres = str(self._settings.limits[category]["tres"])
-                wanted[tres] = wanted.get(tres, 0) + minutes
+                sums = wanted.get(tres, 0) + minutes
+                wanted[tres] = UNLIMITED if UNLIMITED in (minutes, wanted.get(tres)) else sums
         there = dict(part.split("=") for part in self._accounts[account].split(",") if part)
-        missing = [f"{tres}={minutes}" for tres, minutes in sorted(wanted.items()) if there.get(tres) != str(minutes)]
+        unlimited = str(UNLIMITED)
+        missing = [
+            f"{tres}={minutes}" for tres, minutes in sorted(wanted.items()) if there.get(tres, unlimited) != str(minutes)
+        ]
         if missing:
             self._accounts[account] = ",".join(missing)
             self.commands.append(["modify", "account", "where", f"name={account}", "set", f"GrpTRESMins={','.join(missing)}"])
+
+
+def _of_user(username: str) -> str:
+    """In the place of an account, until it is known which one a user of UCloud has."""
+    return f"user {username}"
 
 
 def _remember(names: list[str], name: str) -> None:

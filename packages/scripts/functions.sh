@@ -47,12 +47,12 @@ restart() {
     systemctl try-restart @RESTARTED_UNITS@ || say "a service did not start: journalctl -u 'ucloud-slurm*'"
 }
 
-# Starts again what pause has stopped.
+# Starts again what pause has stopped, the last first.
 resume() {
     systemd_runs && [ -e "$PAUSED" ] || return 0
-    while read -r unit; do
+    tac "$PAUSED" | while read -r unit; do
         systemctl start --no-block "$unit" || say "$unit cannot be started: systemctl status $unit"
-    done <"$PAUSED"
+    done
     rm -f "$PAUSED"
 }
 

@@ -19,6 +19,7 @@ from ucloud_slurm.cli.main import main
 from ucloud_slurm.config.hooks import EVENTS
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.status import read_status
+from ucloud_slurm.setup.services import units
 from ucloud_slurm.store.hooks import MOST_ATTEMPTS, HookEvent, pause
 from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.store.retention import Retention
@@ -177,6 +178,8 @@ def test_a_job_that_ucloud_takes_back_after_its_start_ends(provider: Provider) -
         provider.observations.record_known_state("7", state)
     provider.observations.forgotten("7", "why", START)
     provider.observations.record_end("7", JobUpdate(JobState.SUCCESS, "The job has ended."), 5, START)
+    assert names(provider) == ["job-started", "job-ended"]
+    provider.observations.record_known_state("7", "SUCCESS")  # as a reconciliation does
     assert names(provider) == ["job-started", "job-ended"]
 
 
@@ -356,3 +359,9 @@ def test_the_status_counts_what_waits_and_is_not_well_while_something_has_failed
     assert shown() == (True, "1 events wait for programs of the site, and none failed")
     provider.hook_events.undecided("it hangs", clock())
     assert shown() == (False, "1 events failed in programs of the site; ucloud-slurm hooks list")
+
+
+def test_the_units_that_a_site_enables_are_with_hooks_those_of_hooks(provider: Provider, open_provider: Open) -> None:
+    theirs = {"ucloud-slurm-hookd.socket", "ucloud-slurm-hooks.timer"}
+    assert theirs <= {*units(provider.config)}
+    assert not theirs & {*units(open_provider(hooks=[]).config)}

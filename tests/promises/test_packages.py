@@ -165,6 +165,7 @@ def test_every_unit_is_known_to_the_scripts() -> None:
     sockets = {unit for unit in groups["UNITS"] if unit.endswith(".socket")}
     assert {*groups["UNITS"]} == {*groups["PAUSED_UNITS"], *groups["RESTARTED_UNITS"]} | sockets
     assert {"ucloud-slurm-worker.service", "ucloud-slurm-listener.service", *TIMERS} <= {*groups["PAUSED_UNITS"]}
+    assert groups["PAUSED_UNITS"][-1] == "ucloud-slurm-standby.service", "nothing that needs the lease runs without it"
 
 
 def test_an_installation_by_hand_is_left_alone(tmp_path: Path) -> None:

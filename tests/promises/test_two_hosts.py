@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pytest_mock import MockerFixture
 
 from tests.conftest import Clock, Open, Serve, World, configuration
 from tests.sandbox.core import SimulatedCore
@@ -21,7 +22,7 @@ from ucloud_slurm.cli.main import main
 from ucloud_slurm.config.database import DatabaseSection
 from ucloud_slurm.errors import Conflict, Misconfigured
 from ucloud_slurm.provider.status import read_status
-from ucloud_slurm.store import standby
+from ucloud_slurm.store import backup, standby
 from ucloud_slurm.store.fence import LEASE_SECONDS, ElsewhereError, Fence, Instant, Permit, this_instant
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.lease import Host, Lease, StandbyFolder
@@ -418,6 +419,45 @@ def test_a_host_that_works_is_not_taken_over(world: World, login1: Login, login2
     assert world.work() is Result.DONE
 
 
+def test_a_host_that_is_watched_and_releases_its_lease_is_waited_for_no_longer(
+    world: World, login1: Login, login2: Login
+) -> None:
+    login1.keeper.copy()
+    login2.section.path.parent.mkdir()
+    waited: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        world.clock.advance(seconds)
+        login1.keeper.release()
+
+    assert take_over(login2.section, host=login2.host, clock=login2.now, wait=wait) is not None
+    assert len(waited) == 1
+
+
+def test_copies_for_the_other_host_leave_the_space_without_which_no_job_is_accepted(
+    world: World, login1: Login, mocker: MockerFixture
+) -> None:
+    made = mocker.spy(backup, "make")
+    login1.keeper.copy()
+    assert made.call_args.kwargs["leave"] == login1.section.minimum_free
+    world.submit()
+    login1.keeper.release()
+    assert made.call_args.kwargs["leave"] == 0, "the last copy may have all of it"
+
+
+def test_a_host_that_does_not_work_makes_no_backups_in_the_place_of_older_ones(
+    world: World, login1: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(world.provider.config, database=login1.section)
+    monkeypatch.setattr("ucloud_slurm.cli.context.refuse_root", lambda: None)
+    monkeypatch.setattr("ucloud_slurm.cli.context.read", lambda _path: config)
+    done = CliRunner().invoke(main, ["database", "backup"])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "does not work on this host" in done.stderr
+    assert not login1.section.backup_folder.exists()
+
+
 def test_a_folder_without_a_lease_makes_no_host_work(world: World, login1: Login, login2: Login, shared: Path) -> None:
     """The shared file system is not mounted: the folder is there, and empty."""
     assert world.work() is Result.DONE
@@ -461,7 +501,9 @@ def test_only_the_newest_two_copies_are_kept_and_those_of_a_later_lease_are_newe
     for text in ("a", "b", "c"):
         login1.section.path.with_name("source").write_text(text)
         folder.add_copy(login1.section.path.with_name("source"), 12)
+    (folder.path / ".copy-000010.new").touch()  # of a host that failed in the midst of one
     folder.add_copy(login1.section.path, 11)
+    assert not [*folder.path.glob(".copy-*")]
     assert [path.name for path in folder.copies()] == ["copy-000012-000000002.db", "copy-000012-000000003.db"]
     assert [path.read_text() for path in folder.copies()] == ["b", "c"]
 

@@ -184,6 +184,7 @@ def test_the_services_differ_in_what_they_do_only() -> None:
         "Description",
         "WantedBy",
         "Requires",
+        "Before",
         "RuntimeDirectory",
         "RuntimeDirectoryMode",
         "Nice",
@@ -198,6 +199,12 @@ def test_the_services_differ_in_what_they_do_only() -> None:
     }
     web, *others = ([line for line in settings(unit) if line[1] not in own and line not in lines] for unit in SERVICES)
     assert others == [web] * 7
+
+
+def test_the_lease_is_stopped_after_all_that_need_it() -> None:
+    *others, lease = SERVICES
+    found = {name for _, key, value in settings(lease) if key == "Before" for name in value.split()}
+    assert found == {*others}, "systemd stops in the other order"
 
 
 def test_programs_of_the_site_run_with_rights_of_their_own() -> None:

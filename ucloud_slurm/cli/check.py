@@ -19,6 +19,7 @@ from ucloud_slurm.cli.output import Finding, Level, Line, as_json, moment
 from ucloud_slurm.config import Config, location, read
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.provider.modules import ModulesUnavailableError, list_modules
+from ucloud_slurm.provider.status import BACKUP_SECONDS
 from ucloud_slurm.store.backup import last_made
 from ucloud_slurm.store.database_file import free_bytes
 from ucloud_slurm.store.fence import Fence
@@ -29,8 +30,6 @@ from ucloud_slurm.system.filelock import LISTENER, is_locked
 from ucloud_slurm.ucloud.eras import ERAS
 from ucloud_slurm.ucloud.tokens import read_keys
 from ucloud_slurm.worker.modules import LIST_SECONDS
-
-BACKUP_SECONDS = 86400.0  # after which the timer has missed several
 
 
 @click.command()

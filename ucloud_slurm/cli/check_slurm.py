@@ -12,6 +12,7 @@ from ucloud_slurm.cli.checking import QUESTION_SECONDS, Budget
 from ucloud_slurm.cli.output import Line
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.setup.survey import refill_rate
 from ucloud_slurm.slurm import factory
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.records import RunFilter
@@ -87,7 +88,7 @@ def files(config: Config) -> None:
         wrong.append(f"slurm.conf: {conf} cannot be read by {own_account()}; chmod a+r {conf}")
     missing = [name for name in COMMANDS if not os.access(folder / name, os.X_OK)]
     if missing:
-        wrong.append(f"slurm.commands: {folder} has no {', '.join(missing)} that can be run; install Slurm's commands there")
+        wrong.append(f"slurm.commands: {folder} has no {', '.join(missing)} that can be run; name the folder that has them")
     if wrong:
         raise Misconfigured(wrong)
 
@@ -111,13 +112,12 @@ def pace(config: Config, settings: Mapping[str, str]) -> Iterator[Line]:
 
     :param settings: as scontrol shows them
     """
-    parameters = dict(each.strip().partition("=")[::2] for each in settings.get("SlurmctldParameters", "").split(","))
-    if "rl_enable" in parameters and config.slurm.submit_per_second is None:
-        rate = parameters.get("rl_refill_rate", "2")
+    rate = refill_rate(settings.get("SlurmctldParameters", ""))
+    if rate is not None and config.slurm.submit_per_second is None:
         yield (
             "warning",
-            f"SlurmctldParameters has rl_enable, which delays each user beyond {rate} requests a second: set "
-            f"slurm.submit_per_second = {rate}",
+            f"SlurmctldParameters has rl_enable, which delays each user beyond {rate:g} requests a second: set "
+            f"slurm.submit_per_second = {rate:g}",
         )
 
 

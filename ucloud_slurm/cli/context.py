@@ -7,9 +7,11 @@ from pathlib import Path
 
 from ucloud_slurm.config import Config
 from ucloud_slurm.config.kept import read
+from ucloud_slurm.config.reader import read_text
 from ucloud_slurm.errors import Misconfigured, NotNow, Problem
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.system import journal
+from ucloud_slurm.system.config_file import location
 from ucloud_slurm.users.service import refuse_root
 
 EX_TEMPFAIL = 75  # sysexits.h
@@ -31,7 +33,11 @@ def opened(path: Path | None) -> Iterator[Provider]:
 def configured(path: Path | None) -> Iterator[Config]:
     """The configuration; or one line for each mistake in it, and exit status 78."""
     with explained():
-        refuse_root()
+        try:
+            refuse_root()
+        except Misconfigured:
+            read_text(path or location())  # a host without a configuration has no daemon user either
+            raise
         config = read(path)
         journal.write_as(config.journal.format)
         yield config

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from ucloud_slurm.cli.context import explained, opened
-from ucloud_slurm.config import Config, location, read
+from ucloud_slurm.cli.context import configured, opened
+from ucloud_slurm.config import Config, location
 from ucloud_slurm.errors import CoreUnavailableError, Misconfigured, StorageError
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.provider.context import Provider
@@ -16,7 +16,6 @@ from ucloud_slurm.system import ipc, journal
 from ucloud_slurm.system.child import continue_group_at_end
 from ucloud_slurm.users.linking import Linking, LinkServer
 from ucloud_slurm.users.runner import Runner
-from ucloud_slurm.users.service import refuse_root
 
 
 @click.command()
@@ -27,10 +26,7 @@ def runner(path: Path | None) -> None:
     Started by its systemd units; listens on users.runner.
     """
     _begin_journal()
-    with explained():
-        refuse_root()
-        config = read(path)
-        journal.write_as(config.journal.format)
+    with configured(path) as config:
         try:
             _kept = continue_group_at_end()
         except OSError as error:

@@ -18,6 +18,7 @@ from ucloud_slurm.store import restore as restoring
 from ucloud_slurm.store import standby as taking
 from ucloud_slurm.store.backup import Contents
 from ucloud_slurm.store.database_file import closed
+from ucloud_slurm.store.fence import Fence
 from ucloud_slurm.store.standby import WATCH_SECONDS
 
 RECONCILE = "Nothing is reported to UCloud until this has run: ucloud-slurm reconcile"
@@ -34,9 +35,11 @@ def database() -> None:
 def backup_(path: Path | None, json_: bool) -> None:
     """Make a backup in database.backups, verify it, and delete the oldest ones.
 
-    The service may run meanwhile. Exits with 1 when no backup was made.
+    The service may run meanwhile. Exits with 1 when no backup was made: also where another host works, whose database counts.
     """
     with _section(path) as section:
+        if section.standby is not None:
+            Fence(section.path).check()
         keep, leave = section.backups_kept, section.minimum_free
         made = backup.make(section.path, section.backup_folder, time.time(), keep=keep, leave=leave)
         _show(made, json_)
@@ -101,8 +104,9 @@ def take_over(path: Path | None, first: bool, force: bool) -> None:
     works. --force does not watch; two hosts that work at once can report different states and bills of one job.
     """
     with _section(path) as section:
+        folder = taking.folder_of(section)
         if not first and not force:
-            click.echo(f"Reading the lease in {section.standby}; this may take {WATCH_SECONDS:.0f} s.", err=True)
+            click.echo(f"Reading the lease in {folder.path}; this may take {WATCH_SECONDS:.0f} s.", err=True)
         copy = taking.take_over(section, first=first, force=force)
         if copy is not None:
             click.echo(f"{section.path} has been restored from {copy}; the worker reconciles it in its first pass.")

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import click
 
-from ucloud_slurm.cli.context import EX_TEMPFAIL, explained, opened
+from ucloud_slurm.cli.context import EX_TEMPFAIL, configured, opened
 from ucloud_slurm.cli.output import as_json, moment, table
-from ucloud_slurm.config import HOOK_SOCKET, read
+from ucloud_slurm.config import HOOK_SOCKET
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.hooks.server import HookServer, caller_of, environment
 from ucloud_slurm.provider import operators
 from ucloud_slurm.store.acts import HOOKS
 from ucloud_slurm.store.hooks import HookEvent
 from ucloud_slurm.system import ipc, journal, origin
-from ucloud_slurm.users.service import refuse_root
 from ucloud_slurm.worker.hooks import deliver_events
 from ucloud_slurm.worker.run import Result
 
@@ -54,9 +53,7 @@ def serve(path: Path | None, where: Path) -> None:
     Started by its systemd units, under an account of its own, which has no access to the database.
     """
     _begin_journal()
-    with explained():
-        refuse_root()
-        config = read(path)
+    with configured(path) as config:
         mine = [hook for hook in config.hooks if hook.socket == where]
         if not mine:
             raise Misconfigured(

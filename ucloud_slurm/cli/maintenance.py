@@ -73,8 +73,7 @@ def _show(provider: Provider, *, json_: bool = False) -> None:
     now, windows = provider.now(), provider.maintenance.listed()
     jobs = _jobs(provider, [window for window in windows if not window.is_over(now)])
     if json_:
-        states = ({"state": _state(window, now)} for window in windows)
-        as_json({"windows": [asdict(window) | state for window, state in zip(windows, states, strict=True)], "jobs": jobs})
+        as_json({"windows": [asdict(window) | {"state": _state(window, now)} for window in windows], "jobs": jobs})
         return
     if not windows:
         click.echo("No machine is under maintenance.")

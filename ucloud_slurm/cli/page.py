@@ -97,14 +97,20 @@ def _at_port(provider: Provider, port: int, idle: float, guard: Guard | None) ->
         except OSError as error:
             raise Misconfigured([f"--port: {port} cannot be used ({error.strerror}); leave it out for a free one."]) from None
         listening.listen()
-        port, access = listening.getsockname()[1], Access(time.monotonic)
+        port, access = listening.getsockname()[1], Access(time.monotonic, listening.getsockname()[1])
         server = Server(listening, create_page(provider, access, port, guard))
-        click.echo(f"On your computer, type\n\n    ssh -N -L {port}:127.0.0.1:{port} {socket.getfqdn()}\n")
+        click.echo(f"On your computer, type\n\n    ssh -N -L {port}:127.0.0.1:{port} {_host()}\n")
         click.echo(f"and open this link there, within {LINK_SECONDS / 60:.0f} minutes; it works once:\n")
         click.echo(f"    http://127.0.0.1:{port}/enter?token={access.token}\n")
         click.echo(f"Ctrl-C closes the page, and so do {idle / 60:.0f} minutes without a request.")
         server.serve_while(lambda: access.idle_seconds() < idle)
         click.echo(f"The page is closed: nobody has asked for {idle / 60:.0f} minutes.")
+
+
+def _host() -> str:
+    """The name by which other hosts reach this one, as far as it knows."""
+    full = socket.getfqdn()
+    return socket.gethostname() if full.startswith("localhost") else full
 
 
 def _at_socket(provider: Provider, path: Path, guard: Guard | None) -> None:

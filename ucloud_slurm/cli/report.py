@@ -10,9 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import Generic, Self, TypeVar
+from typing import TypeVar
 
 import click
 
@@ -21,6 +19,7 @@ from ucloud_slurm.cli.report_parts import Known, LeftOutError, Part, parts
 from ucloud_slurm.config import location
 from ucloud_slurm.config.kept import read
 from ucloud_slurm.errors import Misconfigured, NotNow, Problem, Refused, one_line, place
+from ucloud_slurm.system.bulkhead import Bulkhead, StuckError
 from ucloud_slurm.system.process import CommandMissingError, CommandTimeoutError
 from ucloud_slurm.system.redaction import Redactor
 from ucloud_slurm.users.service import refuse_root
@@ -85,7 +84,10 @@ def collect(path: Path, now: float) -> tuple[dict[str, str], list[str]]:
     except Misconfigured as error:
         wrong = "; ".join(error.sentences)
     until = time.monotonic() + WHOLE_SECONDS
-    known = _within(WHOLE_SECONDS / 3, lambda: Known.of(config))
+    try:
+        known = _within(WHOLE_SECONDS / 3, lambda: Known.of(config))
+    except LeftOutError as error:  # the database, or the name service
+        known = Known.without_names(config, str(error))
     contents, left = {}, []
     lines = [HEAD.format(at=datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))]
     if known.why_no_names:
@@ -107,37 +109,13 @@ def _within(seconds: float, read: Callable[[], T]) -> T:
 
     :raises LeftOutError: it has raised something, or has not come to its end in time
     """
-    ended: SimpleQueue[_Work[T]] = SimpleQueue()
-
-    def work() -> None:
-        with _Work(ended) as it:
-            it.found.append(read())
-
-    Thread(target=work, daemon=True).start()
+    within = max(seconds, 0.0)
     try:
-        done = ended.get(timeout=max(seconds, 0.0))
-    except Empty:
-        raise LeftOutError(f"no answer within {max(seconds, 0.0):.0f} s") from None
-    if done.error is not None:
-        raise LeftOutError(_why(done.error)) from None
-    return done.found[0]
-
-
-class _Work(Generic[T]):
-    """The end of some work, also by a mistake of this program: one part must not cost the others."""
-
-    def __init__(self, ended: "SimpleQueue[_Work[T]]") -> None:
-        self._ended = ended
-        self.found: list[T] = []
-        self.error: BaseException | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        self.error = error
-        self._ended.put(self)
-        return True
+        return Bulkhead(1).call("report", read, within=within)
+    except StuckError:
+        raise LeftOutError(f"no answer within {within:.0f} s") from None
+    except Exception as error:  # also by a mistake of this program: one part must not cost the others
+        raise LeftOutError(_why(error)) from error
 
 
 def _contents(part: Part, redactor: Redactor) -> tuple[str, str]:

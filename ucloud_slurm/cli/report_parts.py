@@ -103,6 +103,11 @@ class Known:
         ours = {config.users.service_user, pwd.getpwuid(os.geteuid()).pw_name, "root"}
         return cls(Redactor(secrets, {name: kind for name, kind in names.items() if name not in ours}), why)
 
+    @classmethod
+    def without_names(cls, config: Config | None, why: str) -> Self:
+        """The secrets that the configuration names; why the rest could not be read."""
+        return cls(Redactor([] if config is None else _secrets(config)), why)
+
 
 def parts(path: Path, config: Config | None, why: str, known: Known) -> list[Part]:
     """All parts, in the order in which they are read.

@@ -3,6 +3,7 @@
 The file is TOML, named by ``UCLOUD_SLURM_CONFIG``, else ``/etc/ucloud-slurm/config.toml``. Unknown keys are errors.
 """
 
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +33,10 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise Misconfigured([f"{path}: cannot be read ({error.strerror}); write it, or set {VARIABLE}."]) from None
+        what = f"ucloud-slurm setup writes it, or set {VARIABLE}."
+        if not isinstance(error, FileNotFoundError):
+            what = f"the daemon user may read it: runuser -u ucloud-slurm -- {sys.argv[0]} ..."
+        raise Misconfigured([f"{path}: cannot be read ({error.strerror}); {what}"]) from None
     except UnicodeDecodeError:
         raise Misconfigured([f"{path}: is not UTF-8 text."]) from None
 
@@ -96,7 +100,7 @@ def _sentence(problem: Any) -> str:
         where += f"[{part + 1}]" if isinstance(part, int) else f"{'.' if where else ''}{part}"
     match problem["type"]:
         case "unexpected_keyword_argument":
-            return f"{where} is not a key that exists; see the reference of the configuration."
+            return f"{where} is not a key that exists; man ucloud-slurm-config and docs/reference/configuration.rst have all."
         case "missing":
             return f"{where} is missing."
         case "value_error":

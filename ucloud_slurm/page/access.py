@@ -8,19 +8,22 @@ import secrets
 import threading
 from collections.abc import Callable
 
-COOKIE = "ucloud-slurm-page"
 LINK_SECONDS = 600.0  # in which the link must be opened
 TRIES = 10  # wrong tokens, after which the link is void
 
 
 class Access:
-    """The link and the cookie of one page. Safe for several threads."""
+    """The link and the cookie of one page. Safe for several threads.
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    :ivar cookie_name: of this port's: the ports of a host share their cookies (RFC 6265, 8.5)
+    """
+
+    def __init__(self, now: Callable[[], float], port: int) -> None:
         """Makes a token.
 
         :param now: the time in seconds, on any clock that does not stop
         """
+        self.cookie_name = f"ucloud-slurm-page-{port}"
         self.token = secrets.token_urlsafe(32)
         self._cookie = secrets.token_urlsafe(32)
         self._now = now
@@ -37,7 +40,7 @@ class Access:
         with self._lock:
             if self._tries_left <= 0 or self._now() > self._until:
                 return None
-            if not _equal(token, self.token):
+            if not equal(token, self.token):
                 self._tries_left -= 1
                 return None
             self._tries_left = 0
@@ -45,7 +48,7 @@ class Access:
 
     def admits(self, cookie: str) -> bool:
         """Whether a browser has the cookie."""
-        if not _equal(cookie, self._cookie):
+        if not equal(cookie, self._cookie):
             return False
         self.used_at = self._now()
         return True
@@ -63,5 +66,6 @@ def is_loopback(host: str, port: int) -> bool:
     return host in (f"127.0.0.1:{port}", f"localhost:{port}")
 
 
-def _equal(one: str, other: str) -> bool:
+def equal(one: str, other: str) -> bool:
+    """Whether two texts are the same, in the same time wherever they differ."""
     return hmac.compare_digest(one.encode(errors="replace"), other.encode())

@@ -9,15 +9,16 @@ from flask import Blueprint, redirect, render_template, request
 from werkzeug.wrappers import Response
 
 from ucloud_slurm.errors import Conflict, NotFound, Refused, one_line
-from ucloud_slurm.page.access import COOKIE
 from ucloud_slurm.page.guard import Guard
 from ucloud_slurm.provider import operators
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.status import moment
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.maintenance import ALL
 
 LONGEST_VALUE = 1000  # characters
 Values = dict[str, str]
+NO_MAINTENANCE = "It was not under maintenance."
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def _disconnect(provider: Provider, values: Values, who: str) -> str:
 def _plan_maintenance(provider: Provider, values: Values) -> list[str]:
     machine = _machines(provider, values)[0]
     if values["until"]:
-        values["until"] = operators.time_text(operators.end_time(values["until"], provider.now()))
+        values["until"] = moment(operators.end_time(values["until"], provider.now()))
     until = f"until {values['until']}" if values["until"] else "until somebody ends it"
     which = "Every machine accepts" if machine == ALL else f"The machine {operators.machine_name(machine)} accepts"
     return [
@@ -110,14 +111,23 @@ def _begin_maintenance(provider: Provider, values: Values, who: str) -> str:
 
 
 def _plan_end_maintenance(provider: Provider, values: Values) -> list[str]:
-    name = operators.machine_name(_machines(provider, values)[0])
-    return [f"Machines that accept new jobs again: {name}.", "The worker submits the jobs that wait."]
+    windows = [window.key for window in provider.maintenance.listed()]
+    these = [machine for machine in _ending(provider, values) or windows if machine in windows]
+    if not these:
+        return [NO_MAINTENANCE]
+    return [f"Machines that accept new jobs again: {operators.names(these)}.", "The worker submits the jobs that wait."]
 
 
 def _end_maintenance(provider: Provider, values: Values, who: str) -> str:
+    ended = operators.end_maintenance(provider, _ending(provider, values), who)
+    named = operators.names(ended or _machines(provider, values))
+    return f"{named}: {'accepts new jobs again' if ended else 'was not under maintenance'}."
+
+
+def _ending(provider: Provider, values: Values) -> list[operators.Machine]:
+    """The machine whose maintenance ends; empty: whatever is under maintenance, also what is no product any more."""
     these = _machines(provider, values)
-    ended = operators.end_maintenance(provider, these, who)
-    return f"{operators.machine_name(these[0])}: {'accepts new jobs again' if ended else 'was not under maintenance'}."
+    return [] if these == [ALL] else these
 
 
 def _machines(provider: Provider, values: Values) -> list[operators.Machine]:
@@ -212,12 +222,12 @@ ACTS: Mapping[str, Act] = {
 }
 
 
-def blueprint(provider: Provider, guard: Guard) -> Blueprint:
-    """``/act/`` and everything below it."""
-    place = Blueprint("act", __name__, url_prefix="/act")
+def blueprint(provider: Provider, guard: Guard, session: Callable[[], str]) -> Blueprint:
+    """``/act/`` and everything below it.
 
-    def session() -> str:
-        return request.cookies.get(COOKIE, "")
+    :param session: of the browser that asks; empty where it has none
+    """
+    place = Blueprint("act", __name__, url_prefix="/act")
 
     @place.get("/<name>")
     def ask(name: str) -> str:

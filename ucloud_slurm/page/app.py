@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from ucloud_slurm import __version__
 from ucloud_slurm.errors import Misconfigured, NotNow, Problem, place
 from ucloud_slurm.page import acts, health, jobs, lists, shown, usage
-from ucloud_slurm.page.access import COOKIE, Access, is_loopback
+from ucloud_slurm.page.access import Access, is_loopback
 from ucloud_slurm.page.guard import Guard
 from ucloud_slurm.page.shown import NOTHING, printable
 from ucloud_slurm.provider.context import Provider
@@ -49,21 +49,24 @@ def create_page(provider: Provider, access: Access | None, port: int | None = No
     app.jinja_env.globals.update(provider_id=provider.config.provider.id, version=__version__)
     shown.register(app, provider.now)
 
+    def session() -> str:
+        return request.cookies.get(access.cookie_name, "") if access else ""
+
     @app.before_request
     def check() -> AnyResponse | None:
         if port is not None and not is_loopback(request.host, port):
             return _error(421, WRONG_HOST)
-        if request.endpoint in ("static", "enter") or access is None or access.admits(request.cookies.get(COOKIE, "")):
+        if request.endpoint in ("static", "enter") or access is None or access.admits(session()):
             return None
         return _error(403, NOT_ADMITTED)
 
     @app.get("/enter")
     def enter() -> AnyResponse:
         cookie = access.enter(request.args.get("token", "")) if access else None
-        if cookie is None:
+        if access is None or cookie is None:
             return _error(403, NOT_ADMITTED)
         response = redirect("/", 303)
-        response.set_cookie(COOKIE, cookie, httponly=True, samesite="Strict")
+        response.set_cookie(access.cookie_name, cookie, httponly=True, samesite="Strict")
         return response
 
     @app.after_request
@@ -76,7 +79,7 @@ def create_page(provider: Provider, access: Access | None, port: int | None = No
         return {"acts": guard is not None, "notice": guard and guard.notice(request.args)}
 
     if guard is not None:
-        app.register_blueprint(acts.blueprint(provider, guard))
+        app.register_blueprint(acts.blueprint(provider, guard, session))
     for pages in (health, jobs, lists, usage):
         app.register_blueprint(pages.blueprint(provider))
     _handle_errors(app)

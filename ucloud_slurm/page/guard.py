@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from werkzeug.datastructures import Headers
 
 from ucloud_slurm.errors import Forbidden, one_line
+from ucloud_slurm.page.access import equal
 
 LONGEST_NAME = 100  # characters
 NOT_OURS = "This form was not sent from this page ({}), and nothing was done. Behind a proxy, it passes the header Host on."
@@ -58,7 +59,7 @@ class Guard:
         :param session: the cookie; empty where there is none
         :raises Forbidden: it is one
         """
-        if not _equal(token, self.token(who, session, form)):
+        if not equal(token, self.token(who, session, form)):
             raise Forbidden(STALE)
 
     def check_origin(self, headers: Headers, host: str) -> None:
@@ -77,11 +78,7 @@ class Guard:
     def notice(self, parameters: Mapping[str, str]) -> str | None:
         """The sentence of an address; None where it has none of ours."""
         notice = parameters.get("done", "")
-        return notice if notice and _equal(parameters.get("seal", ""), self._seal("notice", notice)) else None
+        return notice if notice and equal(parameters.get("seal", ""), self._seal("notice", notice)) else None
 
     def _seal(self, *parts: str) -> str:
         return hmac.digest(self._key, json.dumps(parts).encode(), "sha256").hex()
-
-
-def _equal(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(errors="replace"), other.encode())

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from urllib.parse import urlencode
 
-from flask import Flask, request, url_for
+from flask import Flask, request
 from markupsafe import Markup, escape
 
 from ucloud_slurm.errors import Refused, one_line
@@ -85,9 +85,9 @@ def chip(word: str | None) -> Markup:
 
 def page_url(**changed: object) -> str:
     """The address of this page with other parameters; None takes one away."""
-    parameters: dict[str, Any] = {**request.args.to_dict(), **(request.view_args or {}), **changed}
+    parameters = {**request.args.to_dict(), **changed}
     shown = {name: value for name, value in parameters.items() if value is not None and name not in NOTICE}
-    return url_for(str(request.endpoint), **shown)
+    return f"{request.path}?{urlencode(shown)}" if shown else request.path
 
 
 def searched(name: str) -> str | None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from ucloud_slurm.errors import Misconfigured, NotFound, Refused, one_line
 from ucloud_slurm.provider.cancellation import cancel_marked, must_end
 from ucloud_slurm.provider.context import Provider
+from ucloud_slurm.provider.status import moment
 from ucloud_slurm.store.acts import HOOKS, JOBS, MAINTENANCE, OUTBOX
 from ucloud_slurm.store.job_state import JobPhase, Stop
 from ucloud_slurm.store.maintenance import ALL, MaintenanceWindow
@@ -163,11 +164,6 @@ def end_time(text: str, now: float) -> float:
     return seconds
 
 
-def time_text(seconds: float) -> str:
-    """A time as :func:`end_time` reads it, to the second."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def begin_maintenance(provider: Provider, these: Sequence[Machine], message: str, until: float | None, who: str) -> None:
     """Accepts no new jobs of machines, from now on. Those of which the same is said already stay as they are.
 
@@ -181,7 +177,7 @@ def begin_maintenance(provider: Provider, these: Sequence[Machine], message: str
         new = [machine for machine in these if known.get(machine) != (message, until)]
         if new:
             provider.maintenance.begin(MaintenanceWindow(*machine, message, until, now, who) for machine in new)
-            what = f"maintenance of {_names(new)}{f' until {time_text(until)}' if until is not None else ''}: {message}"
+            what = f"maintenance of {names(new)}{f' until {moment(until)}' if until is not None else ''}: {message}"
             acts.record(MAINTENANCE, what, now, who=who)
 
 
@@ -197,14 +193,16 @@ def end_maintenance(provider: Provider, these: Sequence[Machine], who: str) -> l
         everything = windows.get(ALL)
         if these and ALL not in these and everything is not None and not everything.is_over(now):
             raise Refused(
-                "All machines are under maintenance, not only these; end it with `maintenance off` without --product."
+                "All machines are under maintenance, not only these; end it with `maintenance off` without --product, or on "
+                "the page for all."
             )
         ended = [machine for machine in these or windows if machine in windows]
         if ended:
             provider.maintenance.end(ended, now, who)
-            acts.record(MAINTENANCE, f"end of the maintenance of {_names(ended)}", now, who=who)
+            acts.record(MAINTENANCE, f"end of the maintenance of {names(ended)}", now, who=who)
     return ended
 
 
-def _names(these: Sequence[Machine]) -> str:
+def names(these: Sequence[Machine]) -> str:
+    """What an administrator reads."""
     return ", ".join(map(machine_name, these))

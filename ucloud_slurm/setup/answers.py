@@ -8,6 +8,7 @@ from typing import Any
 
 from ucloud_slurm.config import problem
 from ucloud_slurm.config.annotated import tables
+from ucloud_slurm.setup.proposal import is_word
 
 Answers = Mapping[str, str]
 MAPPINGS = ("table", "service", "script")
@@ -66,7 +67,7 @@ class Question:
 
 
 def _named(text: str) -> str | None:
-    return None if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", text) else "it should be the name of a Slurm account"
+    return None if is_word(text) else "it should be the name of a Slurm account"
 
 
 def _path(text: str) -> str | None:

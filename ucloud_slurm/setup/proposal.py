@@ -151,7 +151,7 @@ class _Names:
 def _product(name: str, category: str, kind: Kind, counting: Counting) -> Mapping[str, Any]:
     partition = kind.partition
     product: dict[str, Any] = {"id": name, "category": category, "partition": partition.name}
-    if kind.gpus and all(_is_word(type_) for type_, _ in kind.gpus):
+    if kind.gpus and all(is_word(type_) for type_, _ in kind.gpus):
         product["gres"] = ",".join(f"gpu:{type_}:{number}" for type_, number in kind.gpus)
     product["cpus"] = kind.cpus
     if kind.memory:
@@ -187,7 +187,8 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9_.-]+", "-", text.lower()).strip("-.")
 
 
-def _is_word(text: str) -> bool:
+def is_word(text: str) -> bool:
+    """Whether Slurm takes a text as the name of an account or a partition wherever one is named."""
     return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", text) is not None
 
 

@@ -48,7 +48,8 @@ def units(config: Config) -> tuple[str, ...]:
     runner = ("ucloud-slurm-runner.socket",) if is_for_others(config) else ()
     link = ("ucloud-slurm-link.socket",) if config.users.mapping == "table" else ()
     standby = ("ucloud-slurm-standby.service",) if config.database.standby else ()
-    return (*standby, *UNITS, *runner, *link, *drives)
+    hooks = ("ucloud-slurm-hookd.socket", "ucloud-slurm-hooks.timer") if config.hooks else ()
+    return (*standby, *UNITS, *runner, *link, *drives, *hooks)
 
 
 def unit_steps(config: Config, host: Host) -> Iterator[Step]:

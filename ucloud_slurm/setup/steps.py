@@ -71,7 +71,7 @@ def _files(config: Config, host: Host) -> Iterator[Step]:
         yield Step(
             FILES,
             f"The files in {folder} are for {ACCOUNT} only",
-            f"for file in {paths}; do runuser -u {ACCOUNT} -- test -r $file || exit 1; done\n"
+            f'for file in {paths}; do runuser -u {ACCOUNT} -- test -r "$file" || exit 1; done\n'
             f'test -z "$(find {quoted(config.ucloud.refresh_token_file)} -perm /077)"',
             own
             + "\n".join(

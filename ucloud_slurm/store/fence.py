@@ -16,6 +16,7 @@ from ucloud_slurm.errors import StorageError
 
 LEASE_SECONDS = 30.0  # that a host works after the beginning of its last renewal
 NO_PERMIT = "this host has no valid lease (database.standby); journalctl -u ucloud-slurm-standby"
+NO_UNIT = "this host has no valid lease (database.standby); systemctl enable --now ucloud-slurm-standby"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class Fence:
     def why(self) -> str | None:
         """Why this host may not work now, in one clause; None while it may."""
         permit = Permit.read(self._database)
-        return NO_PERMIT if permit is None else permit.why_not(self._clock())
+        return NO_UNIT if permit is None else permit.why_not(self._clock())
 
     def check(self) -> None:
         """Does nothing while this host may work.

@@ -106,7 +106,8 @@ class StandbyFolder:
         """
         last = max((each for of, each, _ in self._copies() if of == number), default=0)
         new = self.path / f".copy-{number:06}.new"
-        new.unlink(missing_ok=True)
+        for part in self.path.glob(".copy-*.new"):  # of a host that has failed
+            part.unlink(missing_ok=True)
         os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         shutil.copyfile(source, new)
         sync(new)

@@ -189,8 +189,8 @@ class Observations:
         )
 
     def record_known_state(self, job_id: str, state: str) -> None:
-        """The state that UCloud has of a job, whatever was enqueued before."""
-        self._store.change("update jobs set state = ? where id = ?", [state, job_id])
+        """The state that UCloud has of a job, whatever was enqueued before. One that is known already is no event (hooks)."""
+        self._store.change("update jobs set state = ?1 where id = ?2 and state is not ?1", [state, job_id])
 
     def record_user(self, job_id: str, local_user: str, uid: int) -> None:
         """The mapping says again as which user an adopted job runs that is looked up in Slurm."""

@@ -112,14 +112,14 @@ class Keeper:
         """
         permit = Permit.read(self._section.path)
         if permit is not None and permit.why_not(self._clock()) is None:
-            self._copy(permit.number)
+            self._copy(permit.number, leave=self._section.minimum_free)
 
-    def _copy(self, number: int) -> None:
+    def _copy(self, number: int, *, leave: int = 0) -> None:
         database = self._section.path
         with self._copying:
             now, state = time.time(), (number, _state(database), _state(Path(f"{database}-wal")))
             if state != self._copied:
-                made = backup.make(database, database.parent / "standby", now, keep=1)
+                made = backup.make(database, database.parent / "standby", now, keep=1, leave=leave)
                 self.folder.add_copy(made.path, number)
                 self._copied = state
             self._copied_at = now
@@ -202,7 +202,10 @@ def _watch(folder: StandbyFolder, newest: Lease, clock: Clock, wait: Callable[[f
     while at - begun < WATCH_SECONDS:
         wait(LOOK_SECONDS)
         at = clock().boot  # before a look that may take long
-        if (seen := folder.newest()) != newest and not (seen and seen.number == newest.number and seen.released):
+        seen = folder.newest()
+        if seen is not None and seen.number == newest.number and seen.released:
+            return
+        if seen != newest:
             name = seen.host.name if seen else "another one"
             raise Conflict(
                 f"the host {name} works: it has renewed its lease meanwhile; stop its units first, and ucloud-slurm-standby "

@@ -1,11 +1,17 @@
 """A listening socket whose connections are served by threads, so many at a time; further ones wait with the kernel."""
 
+import errno
+import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+log = logging.getLogger(__name__)
+
 ACCEPT_SECONDS = 5.0  # after which a listener that was closed is noticed
+WAIT_SECONDS = 0.5  # after an error, such as too many open files
 
 
 def accept(listener: socket.socket, serve: Callable[[socket.socket], object], most: int, name: str) -> None:
@@ -22,9 +28,12 @@ def accept(listener: socket.socket, serve: Callable[[socket.socket], object], mo
             free.acquire()
             try:
                 connection, _ = listener.accept()
-            except TimeoutError:
+            except OSError as error:
                 free.release()
+                if error.errno in (errno.EBADF, errno.EINVAL):
+                    break
+                if not isinstance(error, TimeoutError):
+                    log.error("a connection cannot be accepted: %s", error)
+                    time.sleep(WAIT_SECONDS)
                 continue
-            except OSError:
-                break
             threads.submit(serve, connection).add_done_callback(lambda _: free.release())

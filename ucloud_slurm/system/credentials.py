@@ -15,7 +15,9 @@ def read_secret(key: str, path: Path, what: str) -> str:
     try:
         secret = path.read_text(encoding="ascii").strip()
     except OSError as error:
-        raise Misconfigured([f"{key}: {path} cannot be read ({error.strerror})."]) from None
+        raise Misconfigured(
+            [f"{key}: {path} cannot be read ({error.strerror}); it should hold {what} in one line, for the daemon user alone."]
+        ) from None
     except UnicodeDecodeError:
         raise Misconfigured([f"{key}: {path} is not a text file."]) from None
     if not secret or any(character.isspace() for character in secret):

@@ -62,7 +62,7 @@ class OneObject(OneLine):
             "request": request and request.id,
             "user": one_line(request.user, LONGEST_NAME) if request and request.user else None,
         }
-        return json.dumps({name: value for name, value in fields.items() if value is not None})
+        return json.dumps({name: value for name, value in fields.items() if value is not None}, ensure_ascii=False)
 
 
 def _job(record: logging.LogRecord) -> str | None:

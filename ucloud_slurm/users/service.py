@@ -3,6 +3,7 @@
 import os
 import pwd
 import socket
+import sys
 from collections.abc import Mapping as Contents
 from collections.abc import Sequence
 from typing import Any
@@ -31,10 +32,7 @@ def refuse_root() -> None:
     """
     if os.geteuid() == 0:
         raise Misconfigured(
-            [
-                "ucloud-slurm does not run as root. Start it as an account of its own, for example with the units in "
-                "systemd/ or: runuser -u ucloud-slurm -- ucloud-slurm ..."
-            ]
+            [f"this does not run as root; start it as the daemon user: runuser -u ucloud-slurm -- {sys.argv[0]} ..."]
         )
 
 

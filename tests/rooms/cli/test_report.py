@@ -262,3 +262,17 @@ def test_a_report_asks_for_all_units_and_for_none_of_their_environments() -> Non
     there = {each.name for each in (ROOT / "systemd").iterdir() if each.suffix in (".service", ".socket", ".timer")}
     assert set(UNITS) == there
     assert not {"Environment", "ExecStart"} & set(report_parts.PROPERTIES.split(","))
+
+
+def test_a_database_that_hangs_costs_the_names_and_not_the_report(
+    unpacked: Callable[[], dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for_ever = threading.Event()
+    monkeypatch.setattr(verb, "WHOLE_SECONDS", 0.3)
+    monkeypatch.setattr("ucloud_slurm.store.summary.names", lambda _store: for_ever.wait() or [])
+    monkeypatch.setattr(verb, "parts", lambda *_: [Part("last.txt", "the last part", lambda: f"there, {REFRESH}")])
+    found = unpacked()
+    for_ever.set()
+    assert "NO NAMES ARE REPLACED: no answer within 0 s" in found["MANIFEST"]
+    assert found["last.txt"].startswith("there, ")
+    assert REFRESH not in found["last.txt"]

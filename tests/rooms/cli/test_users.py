@@ -177,7 +177,10 @@ def test_an_account_that_was_made_anew_is_somebody_else(
 
 def test_nobody_types_as_root(core: SimulatedCore, tmp_path: Path) -> None:
     if os.geteuid() == 0:
-        done = CliRunner().invoke(main, ["users", "list"])
+        done = CliRunner().invoke(main, ["--config", str(tmp_path / "config.toml"), "users", "list"])
+        assert "config.toml: cannot be read (No such file or directory); ucloud-slurm setup writes it" in done.output
+        (tmp_path / "config.toml").touch()
+        done = CliRunner().invoke(main, ["--config", str(tmp_path / "config.toml"), "users", "list"])
         assert (done.exit_code, "does not run as root" in done.output) == (78, True)
 
 

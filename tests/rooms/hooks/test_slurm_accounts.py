@@ -115,3 +115,20 @@ def test_names_are_such_as_slurm_takes(text: str) -> None:
 def test_names_that_differ_in_odd_characters_only_stay_different() -> None:
     assert hook.account_name("a b", "") != hook.account_name("a_b", "") != hook.account_name("a.b", "")
     assert hook.plain('O\'Brien, "x"\n=1') == "O_Brien_ _x___1"
+
+
+def test_a_wallet_of_which_only_the_lock_is_known_limits_nothing_once_it_is_open() -> None:
+    state = hook.State(accounts=["p-1"])
+    there = present({"p-1": ""})
+    assert commands(wallet(locked=True, quota=0), there, state) == ["modify account where name=p-1 set GrpTRESMins=cpu=0"]
+    there = present({"p-1": "cpu=0"})
+    assert commands(wallet(quota=0), there, state) == ["modify account where name=p-1 set GrpTRESMins=cpu=-1"]
+    assert commands(wallet(quota=0), present({"p-1": ""}), state) == []
+
+
+def test_a_wallet_that_comes_before_its_person_limits_the_persons_account() -> None:
+    state = hook.State()
+    assert commands(wallet(owner_kind="user", owner="alice#1"), present(), state, personal="u_") == []
+    event = {"event": "person-connected", "username": "alice#1", "user": "alice", "uid": 1, "projects": []}
+    assert commands(event, present(), state, personal="u_")[-1] == "modify account where name=u_alice set GrpTRESMins=cpu=600"
+    assert list(state.bought) == ["u_alice"]

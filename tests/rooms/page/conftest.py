@@ -59,7 +59,7 @@ def paged(provider: Provider, clock: Clock, guard: Guard | None = None) -> Itera
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
-        port, access = listening.getsockname()[1], Access(clock)
+        port, access = listening.getsockname()[1], Access(clock, listening.getsockname()[1])
         app = create_page(provider, access, port, guard)
         with serving(listening, app):
             yield Page(app, access, port)

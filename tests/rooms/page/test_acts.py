@@ -22,6 +22,7 @@ from ucloud_slurm.page.app import create_page
 from ucloud_slurm.page.guard import Guard
 from ucloud_slurm.page.shown import page_url
 from ucloud_slurm.store.job_state import JobPhase, Stop
+from ucloud_slurm.store.maintenance import ALL, MaintenanceWindow
 from ucloud_slurm.store.outbox import MessageOutcome
 from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.users import name_service
@@ -305,6 +306,20 @@ def test_maintenance_begins_and_ends(world: World, clock: Clock, acting: Page) -
     assert (
         "end it with `maintenance off`" in send(acting, "maintenance-off", form(acting, "maintenance-off", product=name)).text
     )
+
+
+def test_the_end_of_all_maintenance_is_that_of_each_machine_also_of_one_that_is_no_product_any_more(
+    world: World, acting: Page
+) -> None:
+    now = world.clock()
+    keys = (ALL, ("example-compute", "example-compute-4"), ("example-compute", "gone"))
+    world.provider.maintenance.begin(MaintenanceWindow(*key, "New disks.", None, now, "grace") for key in keys)
+    named = "all, example-compute/example-compute-4, example-compute/gone"
+    plan = acting.look("/act/maintenance-off?product=all").text
+    assert f"Machines that accept new jobs again: {named}." in plan
+    assert done(acting, "maintenance-off", product="all") == f"{named}: accepts new jobs again."
+    assert world.provider.maintenance.listed() == []
+    assert done(acting, "maintenance-off", product="all") == "all: was not under maintenance."
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from ucloud_slurm.page.app import HEADERS, create_page
 from ucloud_slurm.page.server import SLOTS
 from ucloud_slurm.system import ipc
 
+PORT = 8080
+
 
 def routes(page: Page) -> list[str]:
     """An address of every route but those that are open: the style, and the link."""
@@ -79,7 +81,7 @@ def test_every_answer_forbids_scripts_frames_and_caches(opened: Page) -> None:
 
 
 def test_a_token_is_void_when_it_was_used_is_too_old_or_was_guessed_at(clock: Clock) -> None:
-    used, old, guessed = Access(clock), Access(clock), Access(clock)
+    used, old, guessed = Access(clock, PORT), Access(clock, PORT), Access(clock, PORT)
     assert used.admits(used.enter(used.token) or "")
     assert used.enter(used.token) is None
     for number in range(TRIES):
@@ -90,14 +92,19 @@ def test_a_token_is_void_when_it_was_used_is_too_old_or_was_guessed_at(clock: Cl
 
 
 def test_a_few_wrong_tokens_do_not_close_the_page(clock: Clock) -> None:
-    access = Access(clock)
+    access = Access(clock, PORT)
     for _ in range(TRIES - 1):
         assert access.enter("") is None
     assert access.enter(access.token) is not None
 
 
+def test_two_pages_in_one_browser_have_cookies_of_their_own(clock: Clock) -> None:
+    """The ports of 127.0.0.1 share their cookies."""
+    assert Access(clock, PORT).cookie_name != Access(clock, PORT + 1).cookie_name
+
+
 def test_the_page_is_idle_while_only_strangers_ask(clock: Clock) -> None:
-    access = Access(clock)
+    access = Access(clock, PORT)
     cookie = access.enter(access.token)
     assert cookie is not None
     clock.advance(100)

@@ -259,6 +259,13 @@ def test_use_is_drawn_for_each_day_and_listed_for_each_wallet(world: World, open
     assert opened.look("/use?days=31").status_code == 400
 
 
+def test_no_parameter_of_an_address_is_taken_for_one_of_ours(world: World, opened: Page) -> None:
+    world.provider.jobs.accept([new_job(str(number), body=json.dumps({})) for number in range(300)])
+    for parameter in ("endpoint=x", "_method=PUT", "_external=1", "_anchor=x"):
+        answer = opened.look(f"/jobs?{parameter}")
+        assert (answer.status_code, 'href="/jobs?' in answer.text) == (200, True), parameter
+
+
 def test_a_page_costs_the_same_for_any_number_of_jobs(world: World, opened: Page) -> None:
     provider, client = world.provider, opened.app.test_client()
     for each in opened.browser.cookies:

@@ -68,6 +68,13 @@ def test_a_line_of_json_has_all_that_is_known_and_nothing_else(written: Written)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", time) for time in times)
 
 
+def test_a_name_stands_in_a_line_of_json_as_it_is_so_that_it_is_found_and_replaced(written: Written) -> None:
+    journal.write_as("json")
+    with serving(Served("abcdefgh", "Søren#1")):
+        log.warning("no")
+    assert '"user": "Søren#1"' in written()
+
+
 def test_the_reference_has_every_field(written: Written) -> None:
     journal.write_as("json")
     with serving(Served("abcdefgh", "Ada#1")):
