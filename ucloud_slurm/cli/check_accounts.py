@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 from ucloud_slurm.bridge.naming import JobPaths, LocalUser
 from ucloud_slurm.cli.output import Level, Line
 from ucloud_slurm.config import Config, UsersSection
-from ucloud_slurm.errors import NotNow, Problem
+from ucloud_slurm.errors import NotNow, Problem, StorageFullError
 from ucloud_slurm.store.people import People, UserLink
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system.accounts import ROOT_GROUPS, RULE_FILE, own_account, read_rule, wider
@@ -137,9 +137,14 @@ def _service(config: Config) -> Iterator[Line]:
     if others(config):
         yield from _trial(config, [person])
         return
-    folder = _folder(config, person)
-    OwnAccount().self_test(folder)
-    yield "ok", f"jobs run as {person.user} in {Path(folder).parent}"
+    folder = Path(_folder(config, person)).parent
+    try:
+        OwnAccount().self_test(_folder(config, person))
+    except StorageFullError as error:
+        what, _, _ = str(error).partition(";")  # the rest is for researchers
+        yield "failed", f"jobs.folder: {what}; give {folder} to {person.user}, mode 0700, on a disk with space"
+    else:
+        yield "ok", f"jobs run as {person.user} in {folder}"
     yield "warning", service.WARNING.format(user=person.user)
 
 

@@ -2,7 +2,9 @@
 
 import json
 import re
+import ssl
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import requests
@@ -16,10 +18,23 @@ PROXY_REFUSES = "ucloud.proxy answered {}; does it need ucloud.proxy_credentials
 
 def reason(error: Exception) -> str:
     """Why there was no answer, in words without a secret: the text of an error may contain the proxy's credentials."""
-    if not isinstance(error, requests.exceptions.ProxyError):
-        return type(error).__name__
-    status = re.search(r"Tunnel connection failed: ([0-9]{3})", str(error))
-    return PROXY_REFUSES.format(status[1]) if status else "ucloud.proxy does not answer"
+    if isinstance(error, requests.exceptions.ProxyError):
+        status = re.search(r"Tunnel connection failed: ([0-9]{3})", str(error))
+        return PROXY_REFUSES.format(status[1]) if status else "ucloud.proxy does not answer"
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate: {cause.verify_message}"
+        if isinstance(cause, OSError) and cause.strerror:  # of the kernel or the name service; it names no address
+            return cause.strerror
+    return type(error).__name__
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it was made of. Requests and urllib3 keep that in ``args`` and ``reason``."""
+    yield error
+    for cause in (*error.args, getattr(error, "reason", None), error.__cause__):
+        if isinstance(cause, BaseException):
+            yield from _causes(cause)
 
 
 def body(response: requests.Response, deadline: float) -> bytes:

@@ -34,6 +34,14 @@ def test_with_our_own_account_its_folder_is_tried_and_the_danger_named(configure
     assert (level, danger) == ("warning", service.WARNING.format(user=own_account()))
 
 
+def test_a_folder_of_jobs_that_cannot_be_made_is_named_by_its_key(configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / own_account()).write_text("not a folder")
+    (level, text), _ = found(configure("service"))
+    assert (level, text.partition(":")[0]) == ("failed", "jobs.folder")
+    assert f"give {tmp_path / own_account()} to {own_account()}" in text
+    assert "support" not in text
+
+
 def test_another_account_for_all_is_tried_through_the_runner(configure: Configure, runner: FakeRunner) -> None:
     ((level, text),) = found(configure("service", users={"service_user": "u1"}))
     assert level == "ok"

@@ -72,7 +72,9 @@ def call(path: Path) -> None:
 
 def check_by_hand(path: Path) -> None:
     """What ``ucloud-slurm check`` does."""
-    check._ucloud(read(path))
+    [(level, text)] = check._ucloud(read(path))
+    if level == "failed":
+        raise CoreUnavailableError(text)
 
 
 def hear(path: Path) -> None:
@@ -149,6 +151,21 @@ def test_a_proxy_that_refuses_is_named_and_its_password_is_not(
     gc.collect()
     assert SECRET not in str(raised.value)
     assert SECRET not in " ".join(_settings(read(path), path).command())
+
+
+@pytest.mark.parametrize(("url", "why"), [(NOWHERE, "Connection refused"), ("https://ucloud.invalid", "[Nn]ame")])
+def test_a_ucloud_that_cannot_be_reached_is_named_with_the_cause_and_where_to_look(tmp_path: Path, url: str, why: str) -> None:
+    (tmp_path / "token").write_text("x")
+    with pytest.raises(CoreUnavailableError, match=f"^{url}: .*{why}.*ucloud\\.proxy"):
+        check_by_hand(configured(tmp_path, url))
+
+
+def test_a_certificate_that_cannot_be_verified_is_named(tmp_path: Path, context: ssl.SSLContext) -> None:
+    (tmp_path / "token").write_text("x")
+    server = ChannelServer(context=context)
+    with pytest.raises(CoreUnavailableError, match="its certificate: self"):
+        check_by_hand(configured(tmp_path, server.url))
+    server.close()
 
 
 def test_the_environment_names_no_proxy(
