@@ -26,8 +26,8 @@ venv: $(VENV)/stamp  ## Make .venv with everything that the targets below need.
 demo: venv  ## Play UCloud's conversations with a real Slurm on this machine (about five minutes; ERA=2021 or 2022: with an earlier UCloud).
 	$(BIN)/python -m tests.sandbox demo $(if $(ERA),--era $(ERA))
 
-test: lint  ## Lint, types and all tests: what CI runs.
-	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target test-real test-beside test-promises test-rooms
+test: venv  ## Lint, types and all tests: what CI runs.
+	@$(MAKE) --no-print-directory --jobs=5 --output-sync=target lint test-real test-beside test-promises test-rooms
 
 test-real: venv  ## Only the first half of the tests that need a private cluster; they run one after the other.
 	$(PYTEST) -m "real and not beside" $(WITH_CLUSTER)

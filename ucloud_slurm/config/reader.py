@@ -5,13 +5,17 @@ The file is TOML, named by ``UCLOUD_SLURM_CONFIG``, else ``/etc/ucloud-slurm/con
 
 import sys
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ucloud_slurm.config.model import Config
 from ucloud_slurm.config.types import Section
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.system.config_file import VARIABLE, location
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 T = TypeVar("T", bound=Section)
 
@@ -69,11 +73,12 @@ def parse_table(kind: type[T], data: Any) -> T:
 
     :raises Misconfigured: with one sentence for each error
     """
-    # Not loaded where a kept configuration is used: it takes longer than a whole pass of the worker.
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
+    section: Any = kind
+    adapter: TypeAdapter[T] = _adapter(section)
     try:
-        return TypeAdapter(kind).validate_python(data)
+        return adapter.validate_python(data)
     except ValidationError as error:
         raise Misconfigured([_sentence(problem) for problem in error.errors(include_url=False)]) from None
 
@@ -83,15 +88,23 @@ def problem(table: str, name: str, value: Any) -> str | None:
 
     :param value: as TOML has it
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     section: Any = {each.name: each.type for each in fields(Config)}[table]
     try:
-        TypeAdapter(section).validate_python({name: value})
+        _adapter(section).validate_python({name: value})
     except ValidationError as error:
         found = (each for each in error.errors(include_url=False) if each["loc"][:1] == (name,) and each["type"] != "missing")
         return next((f"{table}.{_sentence(each)}" for each in found), None)
     return None
+
+
+@cache
+def _adapter(kind: Any) -> "TypeAdapter[Any]":
+    # Not loaded where a kept configuration is used: it takes longer than a whole pass of the worker.
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def _sentence(problem: Any) -> str:
