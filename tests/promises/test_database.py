@@ -19,6 +19,7 @@ from tests.sandbox.core import SimulatedCore
 from tests.support import disks, foreign
 from tests.support.factories import job_data, new_job
 from tests.support.model import Model
+from tests.support.source import parsed
 from ucloud_slurm.errors import Misconfigured, StorageError, StorageFullError
 from ucloud_slurm.store import backup, database_file, restore
 from ucloud_slurm.store.jobs import Jobs
@@ -396,7 +397,7 @@ def test_nobody_of_ours_reads_the_database_while_others_are_waited_for(world: Wo
 def test_what_reads_the_database_reads_it_at_once() -> None:
     """A generator would keep a statement open for as long as its caller likes."""
     for path in Path(ucloud_slurm.store.__file__).parent.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if not isinstance(node, ast.FunctionDef):
                 continue
             text = ast.unparse(node)

@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from tests.sandbox.bench import pages as bench_pages
 from tests.sandbox.bench import plots
 from tests.sandbox.cli import sandbox
+from tests.support.source import parsed
 from ucloud_slurm import config
 from ucloud_slurm.cli import context
 from ucloud_slurm.config.annotated import EXAMPLE, annotated
@@ -225,7 +226,7 @@ def test_every_call_has_a_test_on_the_real_cluster() -> None:
     there = {
         node.name
         for path in (ROOT / "tests/real").glob("test_*.py")
-        for node in ast.parse(path.read_text()).body
+        for node in parsed(path).body
         if isinstance(node, ast.FunctionDef)
     }
     assert len(re.findall(r"^   \* - ", rows, re.MULTILINE)) == rows.count("``test_") + 1
@@ -242,7 +243,7 @@ def test_every_call_of_today_names_a_test_that_exists() -> None:
     there = {
         node.name
         for path in (ROOT / "tests").rglob("test_*.py")
-        for node in ast.parse(path.read_text()).body
+        for node in parsed(path).body
         if isinstance(node, ast.FunctionDef)
     }
     rows = today()
@@ -334,7 +335,7 @@ def test_the_program_in_the_guide_about_users_says_who_is_who(user: str, answer:
 
 def strings() -> str:
     """Every piece of text in the source, one a line."""
-    nodes = (node for path in SOURCE.rglob("*.py") for node in ast.walk(ast.parse(path.read_text())))
+    nodes = (node for path in SOURCE.rglob("*.py") for node in ast.walk(parsed(path)))
     texts = (node.value for node in nodes if isinstance(node, ast.Constant))
     return "\n".join(" ".join(text.split()) for text in texts if isinstance(text, str))
 

@@ -13,6 +13,7 @@ from tests.sandbox.core import SimulatedCore
 from tests.support.drives import ADA, HOME, accounts, drive_provider, name_users, sync
 from tests.support.file_world import ORIGINS
 from tests.support.model import Model
+from tests.support.source import parsed
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.transfer.app import Application
 from ucloud_slurm.transfer.unit import Unit
@@ -170,7 +171,7 @@ def test_every_test_that_the_page_names_exists() -> None:
     there = {
         node.name
         for path in (ROOT / "tests").rglob("test_*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.FunctionDef)
     }
     for row in EVERY:

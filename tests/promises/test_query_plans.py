@@ -14,6 +14,7 @@ import requests
 import ucloud_slurm.store
 from tests.conftest import World
 from tests.support.factories import accept_live, new_job
+from tests.support.source import parsed
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.store import backup, daily_use, restore, summary
 from ucloud_slurm.store.browsing import Browsing, JobFilter
@@ -146,7 +147,7 @@ def written() -> Iterator[str]:
     for path in STORE.glob("*.py"):
         if path.name.startswith("migrations"):
             continue
-        tree = ast.parse(path.read_text())
+        tree = parsed(path)
         inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
         for node in ast.walk(tree):
             text = node.values[0] if isinstance(node, ast.JoinedStr) else node if id(node) not in inside else None

@@ -29,6 +29,7 @@ from packaging.utils import canonicalize_name
 
 from tests.sandbox import nginx, packages, sudo
 from tests.sandbox.site import free_port
+from tests.support.source import parsed
 from tests.support.tls import certificate
 from ucloud_slurm.app import LARGEST_REQUEST_BYTES
 from ucloud_slurm.config import HOOK_SOCKET, TransfersSection, UsersSection
@@ -411,7 +412,7 @@ def test_an_installation_has_every_package_that_the_code_imports_and_no_other() 
     owners = metadata.packages_distributions()
     used: set[str] = set()
     for path in sorted((ROOT / "ucloud_slurm").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module]

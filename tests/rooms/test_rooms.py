@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import ucloud_slurm
+from tests.support.source import parsed
 
 HOUSE = Path(ucloud_slurm.__file__).parent
 ROOT = HOUSE.parent
@@ -115,7 +116,7 @@ def imports(path: Path, *, when_loaded: bool = False) -> Iterator[str]:
 
     :param when_loaded: only those that are imported as it is loaded itself
     """
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     for node in tree.body if when_loaded else ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             yield node.module

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import ucloud_slurm
 from tests.conftest import World
+from tests.support.source import parsed
 from ucloud_slurm.store.outbox import MessageOutcome
 from ucloud_slurm.ucloud import gate
 from ucloud_slurm.ucloud.gate import (
@@ -245,7 +246,7 @@ def users_of(*names: str) -> set[tuple[str, str]]:
     """Which modules call or read any of these names."""
     found, house = set(), Path(ucloud_slurm.__file__).parent
     for path in house.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             match node:
                 case ast.Call(func=ast.Name(id=name)) | ast.Attribute(attr=name) if name in names:
                     found.add((str(path.relative_to(house)), name))
