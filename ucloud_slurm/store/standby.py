@@ -20,6 +20,7 @@ from ucloud_slurm.store.fence import LEASE_SECONDS, Clock, Permit, this_instant
 from ucloud_slurm.store.lease import Host, Lease, StandbyFolder
 from ucloud_slurm.store.restore import restore
 from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.system.filelock import COPY
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ class Keeper:
         with self._copying:
             now, state = time.time(), (number, _state(database), _state(Path(f"{database}-wal")))
             if state != self._copied:
-                made = backup.make(database, database.parent / "standby", now, keep=1, leave=leave)
+                made = backup.make(database, database.parent / "standby", now, keep=1, leave=leave, lock=COPY)
                 self.folder.add_copy(made.path, number)
                 self._copied = state
             self._copied_at = now
