@@ -1,6 +1,7 @@
 """P1, P2, P5: of two hosts that share a standby folder one works; the other takes over without a second job or a wrong bill."""
 
 import re
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,7 +30,7 @@ from ucloud_slurm.store.fence import LEASE_SECONDS, ElsewhereError, Fence, Insta
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.lease import Host, Lease, StandbyFolder
 from ucloud_slurm.store.sqlite import Store
-from ucloud_slurm.store.standby import WATCH_SECONDS, Keeper, take_over
+from ucloud_slurm.store.standby import COPY_SECONDS, RENEW_SECONDS, WATCH_SECONDS, Keeper, take_over
 from ucloud_slurm.worker.run import Result, run_once
 
 T = TypeVar("T")
@@ -436,6 +437,34 @@ def test_a_host_that_is_watched_and_releases_its_lease_is_waited_for_no_longer(
 
     assert take_over(login2.section, host=login2.host, clock=login2.now, wait=wait) is not None
     assert len(waited) == 1
+
+
+class Pauses(threading.Event):
+    """What a thread waits for; it ends after three pauses."""
+
+    def __init__(self, between: Callable[[], object] = int) -> None:
+        super().__init__()
+        self.all: list[float | None] = []
+        self._between = between
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.all.append(timeout)
+        self._between()
+        return len(self.all) > 3
+
+
+def test_a_host_that_gets_the_lease_makes_its_first_copy_within_seconds(world: World, login1: Login) -> None:
+    login1.keeper.release()
+    count = len(login1.keeper.folder.copies())
+    waits = Pauses()
+    login1.keeper._copy_regularly(waits)
+    assert waits.all == [RENEW_SECONDS] * 4, "it has no lease, and looks for one"
+    begins = Pauses(login1.keeper.step)
+    login1.keeper._copy_regularly(begins)
+    first, second, *_ = begins.all
+    assert (first, len(login1.keeper.folder.copies())) == (RENEW_SECONDS, count + 1)
+    assert second is not None
+    assert second >= COPY_SECONDS
 
 
 def test_copies_for_the_other_host_leave_the_space_without_which_no_job_is_accepted(
