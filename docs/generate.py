@@ -35,7 +35,7 @@ from ucloud_slurm.config import types as config_types
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import SlurmState
-from ucloud_slurm.store import job_state, migrations
+from ucloud_slurm.store import fence, job_state, migrations
 from ucloud_slurm.store import sqlite as store_database
 from ucloud_slurm.ucloud.eras import ERA_2021
 
@@ -325,20 +325,23 @@ def routes() -> list[tuple[str, str]]:
 def application() -> Iterator[Flask]:
     """The application of a site that nobody has used yet."""
     with TemporaryDirectory() as folder:
-        token, logo = Path(folder, "refresh-token"), Path(folder, "logo.png")
+        token, logo, database = Path(folder, "refresh-token"), Path(folder, "logo.png"), Path(folder, "database")
         token.write_text("token")
         logo.write_bytes(b"\x89PNG\r\n\x1a\n")
+        now = fence.this_instant()
+        fence.Permit(1, "host", mine=True, since=now, copied_at=now.wall).write(database)
         provider = Provider.open(
             config.parse(
                 {
                     "provider": {"id": ID, "url": "http://127.0.0.1:1"},
                     "branding": {"title": "Provider", "logo": str(logo)},
                     "ucloud": {"url": "http://127.0.0.1:1", "refresh_token_file": str(token), "public_key_file": str(token)},
-                    "database": {"path": f"{folder}/database"},
+                    "database": {"path": str(database), "standby": folder},
                     "slurm": {"backend": "commands"},
                     "users": {"mapping": "table"},
                     "products": [{"id": "product", "category": "category", "partition": "partition"}],
                     "drives": [{"name": "drive", "title": "Drive", "local": "{home}"}],
+                    "hooks": [{"events": ["job-ended"], "program": "/program"}],
                 }
             )
         )

@@ -25,6 +25,7 @@ def create_app(config: Config | None = None, *, provider: Provider | None = None
         refuse_root()
         provider = Provider.open(config or read())
         _ = provider.tokens  # the service does not start with keys that cannot be read
+        provider.config.ucloud.refresh_token()
     durations = Durations()
     provider = durations.measure(provider)
     provider.scheduler.begin()

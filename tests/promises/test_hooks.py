@@ -18,7 +18,7 @@ from tests.support.model import Model
 from ucloud_slurm.cli.main import main
 from ucloud_slurm.config.hooks import EVENTS
 from ucloud_slurm.provider.context import Provider
-from ucloud_slurm.provider.status import read_status
+from ucloud_slurm.provider.status import EVENT_SECONDS, read_status
 from ucloud_slurm.setup.services import units
 from ucloud_slurm.store.hooks import MOST_ATTEMPTS, HookEvent, pause
 from ucloud_slurm.store.people import UserLink
@@ -350,15 +350,25 @@ def test_the_guide_shows_each_event_as_a_program_gets_it(hooks: HookSite, world:
     assert {event["event"] for event in hooks.got()} == {*OF_PEOPLE, *OF_JOBS}
 
 
-def test_the_status_counts_what_waits_and_is_not_well_while_something_has_failed(provider: Provider, clock: Clock) -> None:
+def test_the_status_counts_what_waits_and_is_not_well_while_something_waits_long_or_has_failed(
+    provider: Provider, clock: Clock, open_provider: Open
+) -> None:
     def shown() -> tuple[bool, str]:
         (found,) = [each for each in read_status(provider.config, clock()).conditions if each.what == "hooks"]
         return found.well, found.text
 
     provider.people.add([ADA])
-    assert shown() == (True, "1 events wait for programs of the site, and none failed")
+    provider.store.change("update hook_events set created_at = ?", [clock()])
+    clock.advance(EVENT_SECONDS)
+    waits = "1 events wait for programs of the site, the oldest for 30 min"
+    assert shown() == (True, f"{waits}, and none failed")
     provider.hook_events.undecided("it hangs", clock())
-    assert shown() == (False, "1 events failed in programs of the site; ucloud-slurm hooks list")
+    assert shown() == (False, f"{waits}, and 1 failed; ucloud-slurm hooks list")
+    provider.hook_events.drop(provider.hook_events.listed(9)[1].id, clock())
+    clock.advance(1)
+    assert shown() == (False, f"{waits}, and 0 failed; ucloud-slurm hooks list")
+    deliver_events(open_provider(hooks=[]))
+    assert shown() == (True, "0 events wait for programs of the site, and none failed")
 
 
 def test_the_units_that_a_site_enables_are_with_hooks_those_of_hooks(provider: Provider, open_provider: Open) -> None:

@@ -395,6 +395,7 @@ def hooks(events: HookEvents, people: People, now: float) -> None:
     events.drop(third.id, now)
     events.undecided("why", now)
     events.count()
+    events.oldest_waiting()
     events.listed(10)
     events.newest(10)
     events.replay(now)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import START
+from tests.sandbox.core import SimulatedCore
 from tests.support.config_file import write_config
 from tests.support.factories import accept_live, job, new_job
 from ucloud_slurm.app import create_app
@@ -163,7 +164,13 @@ def test_commands_that_show_the_database_load_no_models_of_messages(site: Path, 
     assert not {"pydantic", "tomllib", "requests", "jinja2", "ucloud_slurm.ucloud.wire"} & loaded
 
 
-def test_the_service_does_not_start_with_a_key_that_cannot_be_read(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_service_does_not_start_with_a_key_or_a_token_that_cannot_be_read(
+    site: Path, core: SimulatedCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ucloud_slurm.app.refuse_root", lambda: None)
     with pytest.raises(Misconfigured, match=r"ucloud.public_key_file: .*cannot be read"):
+        create_app(read(site / "config.toml"))
+    (site / "key").write_text(core.public_key)
+    (site / "token").unlink()
+    with pytest.raises(Misconfigured, match=r"ucloud.refresh_token_file: .*cannot be read"):
         create_app(read(site / "config.toml"))

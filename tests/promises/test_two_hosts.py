@@ -1,5 +1,7 @@
 """P1, P2, P5: of two hosts that share a standby folder one works; the other takes over without a second job or a wrong bill."""
 
+import re
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
+import ucloud_slurm
 from tests.conftest import Clock, Open, Serve, World, configuration
 from tests.sandbox.core import SimulatedCore
 from tests.support.pages import steps
@@ -27,11 +30,12 @@ from ucloud_slurm.store.fence import LEASE_SECONDS, ElsewhereError, Fence, Insta
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.lease import Host, Lease, StandbyFolder
 from ucloud_slurm.store.sqlite import Store
-from ucloud_slurm.store.standby import WATCH_SECONDS, Keeper, take_over
+from ucloud_slurm.store.standby import COPY_SECONDS, RENEW_SECONDS, WATCH_SECONDS, Keeper, take_over
 from ucloud_slurm.worker.run import Result, run_once
 
 T = TypeVar("T")
 SHARED = "/shared/ucloud-slurm"  # in the guide
+HOUSE = Path(ucloud_slurm.__file__).parent
 
 # ---- never two at the same time
 
@@ -435,6 +439,34 @@ def test_a_host_that_is_watched_and_releases_its_lease_is_waited_for_no_longer(
     assert len(waited) == 1
 
 
+class Pauses(threading.Event):
+    """What a thread waits for; it ends after three pauses."""
+
+    def __init__(self, between: Callable[[], object] = int) -> None:
+        super().__init__()
+        self.all: list[float | None] = []
+        self._between = between
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.all.append(timeout)
+        self._between()
+        return len(self.all) > 3
+
+
+def test_a_host_that_gets_the_lease_makes_its_first_copy_within_seconds(world: World, login1: Login) -> None:
+    login1.keeper.release()
+    count = len(login1.keeper.folder.copies())
+    waits = Pauses()
+    login1.keeper._copy_regularly(waits)
+    assert waits.all == [RENEW_SECONDS] * 4, "it has no lease, and looks for one"
+    begins = Pauses(login1.keeper.step)
+    login1.keeper._copy_regularly(begins)
+    first, second, *_ = begins.all
+    assert (first, len(login1.keeper.folder.copies())) == (RENEW_SECONDS, count + 1)
+    assert second is not None
+    assert second >= COPY_SECONDS
+
+
 def test_copies_for_the_other_host_leave_the_space_without_which_no_job_is_accepted(
     world: World, login1: Login, mocker: MockerFixture
 ) -> None:
@@ -516,6 +548,34 @@ def test_where_a_folder_is_configured_nothing_works_before_the_unit_does(open_pr
     assert run_once(provider) is Result.NOT_ALL
     with pytest.raises(ElsewhereError, match="no valid lease"):
         provider.store.change("delete from jobs")
+
+
+def test_a_host_that_stands_by_can_be_opened_after_a_change_of_its_configuration(open_provider: Open, shared: Path) -> None:
+    hooks = [{"events": ["job-ended"], "program": "/program"}]
+
+    def hooked() -> list[tuple[str]]:
+        provider = open_provider(database={"standby": str(shared)}, hooks=hooks)
+        return provider.store.tuples("select event from hooked")
+
+    assert hooked() == []
+    Permit(1, "login1", mine=True, since=this_instant()).write(open_provider().config.database.path)
+    assert hooked() == [("job-ended",)]
+
+
+def test_who_opens_the_configured_database_needs_the_lease_to_write() -> None:
+    opened = {
+        f"{path.relative_to(HOUSE)}: {call}"
+        for path in HOUSE.rglob("*.py")
+        for call in re.findall(r"\w*Store(?:\.of)?\([^()]*(?:\([^()]*\))*[^()]*\)", path.read_text())
+        if re.match(r"(ReadOnly)?Store\b", call) and not call.endswith("Store)")
+    }
+    assert len(opened) > 8
+    assert {each for each in opened if "Store.of(" not in each} == {
+        "listener/__main__.py: Store(Path(settings.database), fenced=settings.standby)",
+        # They open it before this host has the lease, and after it has given it up.
+        "store/restore.py: Store(database, backups)",
+        "store/standby.py: Store(self._section.path, self._section.backup_folder)",
+    }
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 import requests
 
 from tests.conftest import Open, World
+from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.ucloud.pauses import LONGEST_REFUSAL_SECONDS
 from ucloud_slurm.worker.run import Result
 
@@ -94,6 +95,24 @@ def test_a_refused_refresh_token_is_asked_with_once_and_the_line_names_the_file(
     path.write_text(right)
     assert world.work(5) is Result.DONE
     assert (ready(world), answers(world)) == ([], "1.0")
+
+
+def test_without_the_file_of_the_refresh_token_jobs_are_followed_and_the_file_is_named(world: World) -> None:
+    job_id = started(world)
+    world.core.tokens.revoke_access()
+    path = world.provider.config.ucloud.refresh_token_file
+    right = path.read_text()
+    path.unlink()
+    world.provider = Provider.open(world.provider.config, now=world.clock, scheduler=world.model)
+    assert world.work(5) is Result.NOT_ALL
+    (reason,) = ready(world)
+    assert f"ucloud.refresh_token_file: {path} cannot be read" in reason
+    row = world.provider.jobs.get(job_id)
+    assert row is not None
+    assert row.state == "RUNNING"
+    path.write_text(right)
+    assert world.work(60) is Result.DONE
+    assert world.told(job_id) == ["RUNNING"]
 
 
 @pytest.mark.parametrize("era", ["2021", "2022"], scope="session")

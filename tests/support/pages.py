@@ -26,3 +26,15 @@ def blocks(name: str) -> list[list[Step]]:
 def steps(name: str) -> list[Step]:
     """All of :func:`blocks`."""
     return [step for block in blocks(name) for step in block]
+
+
+def install_section() -> str:
+    """What the guide of installing says about ``setup``."""
+    text = (HOWTO / "install.rst").read_text()
+    return text.partition("With setup\n---")[2].partition("\nBy hand\n---")[0]
+
+
+def install_commands() -> list[str]:
+    """The commands from a host with a running Slurm to the first job, as that guide has them typed."""
+    (commands, *_) = re.findall(r"code-block:: text\n\n((?:   .+\n)+)", install_section())
+    return [line.strip() for line in commands.splitlines()]

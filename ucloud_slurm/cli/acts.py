@@ -22,7 +22,7 @@ def acts(path: Path | None, since: float, most: int, json_: bool) -> None:
 
     Commands that only show something are not in it, and neither is what the service does by itself.
     """
-    with configured(path) as config, closing(ReadOnlyStore(config.database.path, config.database.backup_folder)) as store:
+    with configured(path) as config, closing(ReadOnlyStore.of(config.database)) as store:
         found = Acts(store).listed(since, most + 1)
     if len(found) > most:
         click.echo(f"ucloud-slurm: there are more than these {most}; see --most.", err=True)

@@ -91,7 +91,7 @@ def _show(text: str) -> None:
 
 def _database(config: Config) -> Iterator[Line]:
     database = config.database
-    store = Store(database.path, database.backup_folder)
+    store = Store.of(database)
     try:
         number, behind = sum(Jobs(store).count().values()), Generation(store).why_behind()
     finally:

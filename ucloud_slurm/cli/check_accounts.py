@@ -177,7 +177,7 @@ def _first(level: Level, sentences: Sequence[str], what: str) -> Iterator[Line]:
 
 
 def _links(config: Config) -> list[UserLink]:
-    store = Store(config.database.path, config.database.backup_folder)
+    store = Store.of(config.database)
     try:
         return People(store).listed()
     finally:
@@ -195,7 +195,7 @@ def _is_missing(home: str) -> bool:
 
 
 def _script(config: Config) -> Iterator[Line]:
-    store = Store(config.database.path, config.database.backup_folder)
+    store = Store.of(config.database)
     try:
         Script(config, store, time.time)
     finally:

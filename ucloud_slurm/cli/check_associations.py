@@ -75,7 +75,7 @@ def accounts(config: Config, known: Known, *, enforced: bool) -> Iterator[Line]:
                 ("failed" if enforced else "warning"),
                 f'outside[{number}]: account = "{rule.account}": Slurm has no such account, so no job is registered',
             )
-    store = Store(config.database.path, config.database.backup_folder)
+    store = Store.of(config.database)
     try:
         projects = People(store).projects()
     finally:

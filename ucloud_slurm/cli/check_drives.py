@@ -42,7 +42,7 @@ def drives(config: Config, budget: Budget, socket: Path = FILES_SOCKET) -> Itera
 
 
 def _sample_project(config: Config) -> ProjectAccount | None:
-    store = Store(config.database.path, config.database.backup_folder)
+    store = Store.of(config.database)
     try:
         return next(iter(People(store).projects()), None)
     finally:

@@ -98,6 +98,7 @@ def _settings(config: Config, path: Path) -> Settings:
         proxy=config.ucloud.proxy,
         proxy_credentials_file=str(credentials.absolute()) if credentials else None,
         journal=config.journal.format,
+        standby=config.database.standby is not None,
     )
 
 

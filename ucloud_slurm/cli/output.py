@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import click
 
+from ucloud_slurm.config.types import UNIT_SECONDS
 from ucloud_slurm.errors import one_line
 
-SPAN_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 Level = Literal["ok", "warning", "failed", "skipped"]
 Line = tuple[Level, str]
 
@@ -49,7 +49,7 @@ class Since(click.ParamType[float]):
         if isinstance(value, float):
             return value
         if match := re.fullmatch(r"([0-9]{1,6})([mhdw])", value):
-            return max(0.0, time.time() - int(match[1]) * SPAN_SECONDS[match[2]])
+            return max(0.0, time.time() - int(match[1]) * UNIT_SECONDS[match[2]])
         try:
             when = datetime.fromisoformat(value)
         except ValueError:

@@ -165,7 +165,7 @@ def _secrets(config: Config) -> list[str]:
 
 
 def _open(config: Config) -> ReadOnlyStore:
-    return ReadOnlyStore(config.database.path, config.database.backup_folder)
+    return ReadOnlyStore.of(config.database)
 
 
 def _from(read: Callable[[Store], T]) -> Callable[[Config], T]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ucloud_slurm.config.model import Config
-from ucloud_slurm.config.types import Before, Section, mebibytes, seconds
+from ucloud_slurm.config.types import UNIT_SECONDS, Before, Section, mebibytes, seconds
 
 WIDTH = 112
 HEAD = """\
@@ -106,9 +106,9 @@ def in_file(value: Any, kind: Any) -> Any:
     :param kind: the declared type of the key
     """
     if _is_read_by(kind, seconds):
-        for letter, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-            if value and value % length == 0:
-                return f"{int(value // length)}{letter}"
+        for letter in "dhms":
+            if value and value % UNIT_SECONDS[letter] == 0:
+                return f"{int(value // UNIT_SECONDS[letter])}{letter}"
         return f"{value:g}s"
     if _is_read_by(kind, mebibytes):
         return f"{value // 2**20}MiB"

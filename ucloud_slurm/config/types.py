@@ -14,7 +14,7 @@ from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.system.accounts import RULE_FILE, read_rule
 from ucloud_slurm.system.slurm_options import OWNED, SITE, begun
 
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 MAX_NOTICE_SECONDS = 65535  # sbatch(1): --signal
 
 # Options that share the CPUs of a node among tasks: an application may set them where the administrator allows it.
@@ -85,7 +85,7 @@ def seconds(value: Any) -> float:
     :raises ValueError: it is none
     """
     if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value)):
-        return float(match[1]) * _UNIT_SECONDS[match[2]]
+        return float(match[1]) * UNIT_SECONDS[match[2]]
     raise ValueError('should be a duration such as "30s", "15m", "2h" or "7d"')
 
 
@@ -100,7 +100,7 @@ def mebibytes(value: Any) -> int:
 
 
 def _keep(value: float) -> float:
-    if 0 < value < _UNIT_SECONDS["d"]:
+    if 0 < value < UNIT_SECONDS["d"]:
         raise ValueError('should be at least "1d", or "0s" to keep everything')
     return value
 

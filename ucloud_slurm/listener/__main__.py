@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> NoReturn:
     settings = Settings.read(arguments)
     journal.write_as(settings.journal)
     try:
-        store = Store(Path(settings.database))
+        store = Store(Path(settings.database), fenced=settings.standby)
     except Misconfigured as error:
         log.error("%s", " ".join(error.sentences))
         sys.exit(EX_CONFIG)
@@ -62,7 +62,16 @@ def main(arguments: list[str]) -> NoReturn:
             ucloud_was_away(store, away_at, time.time())
 
         breaker, pauses = CircuitBreaker(store), Pauses(memory, time.time)
-        Listener(settings, Wallets(store), breaker, pauses, token=token, changed=passes.request, reopened=reopened).run()
+        Listener(
+            settings,
+            Wallets(store),
+            breaker,
+            pauses,
+            token=token,
+            changed=passes.request,
+            reopened=reopened,
+            allowed=store.refuse_elsewhere,
+        ).run()
 
 
 def _end(_number: int, _frame: object) -> NoReturn:

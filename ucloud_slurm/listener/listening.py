@@ -49,6 +49,7 @@ class Listener:
         token: Callable[[], str],
         changed: Callable[[], None],
         reopened: Callable[[float], None] = lambda _: None,
+        allowed: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
         pulse: Callable[[float], Pulse] = Pulse,
         sleep: Callable[[float], None] = time.sleep,
@@ -59,6 +60,7 @@ class Listener:
         :param changed: called when a wallet was locked or unlocked
         :param reopened: called when a connection is open, with the time until which the one before was, in seconds since
             the epoch: UCloud may have stopped meanwhile
+        :param allowed: called before each connection; raises StorageError where another host works
         :param now: gives seconds since the epoch
         :param pulse: the keepalive of a new connection
         :param sleep: waits for the next attempt
@@ -70,6 +72,7 @@ class Listener:
         self._token = token
         self._changed = changed
         self._reopened = reopened
+        self._allowed = allowed
         self._open_until = now()
         self._now = now
         self._pulse = pulse
@@ -136,9 +139,10 @@ class Listener:
         :raises NotNow: it cannot be made, or is dead
         :raises ChannelEndedError: UCloud has ended it, or it has reached its age limit
         :raises ProtocolError: a message cannot be parsed
-        :raises StorageError: records could not be stored
+        :raises StorageError: records could not be stored, or another host works
         """
         self._received_any = False
+        self._allowed()
         self._pauses.check()
         with self._connect() as connection:
             # While UCloud is away no process is started for a token.

@@ -23,6 +23,7 @@ class Settings:
     :ivar proxy: URL of the proxy, without credentials
     :ivar proxy_credentials_file: path of the file with its credentials
     :ivar journal: the form of its lines
+    :ivar standby: another host may work instead (``database.standby``)
     """
 
     url: str
@@ -34,6 +35,7 @@ class Settings:
     proxy: str | None = None
     proxy_credentials_file: str | None = None
     journal: str = "text"
+    standby: bool = False
 
     @classmethod
     def read(cls, arguments: Sequence[str]) -> Self:

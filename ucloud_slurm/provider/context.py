@@ -23,7 +23,6 @@ from ucloud_slurm.store.breaker import CircuitBreaker
 from ucloud_slurm.store.caches import Cache, MemoryInStore
 from ucloud_slurm.store.charges import Charges
 from ucloud_slurm.store.drives import Drives
-from ucloud_slurm.store.fence import Fence
 from ucloud_slurm.store.hooks import HookEvents
 from ucloud_slurm.store.job_rows import OpenJob
 from ucloud_slurm.store.jobs import Jobs
@@ -113,11 +112,10 @@ class Provider:
         :param scheduler: instead of the configured one
         :raises Misconfigured: something in the configuration cannot be used
         """
-        config.ucloud.refresh_token()  # it is read again when it is needed
-        store = Store(config.database.path, config.database.backup_folder)
+        store = Store.of(config.database)
         people = People(store)
-        HookEvents(store).configure([event for hook in config.hooks for event in hook.events])
-        store.fence = None if config.database.standby is None else Fence(config.database.path)
+        if store.why_elsewhere() is None:
+            HookEvents(store).configure([event for hook in config.hooks for event in hook.events])
         return cls(
             config=config, era=_era(config), mapping=_mapping(config, store, people, now), people=people,
             link_states=LinkStates(store), store=store, jobs=Jobs(store),

@@ -13,7 +13,9 @@ from ucloud_slurm.store.backup import last_made
 from ucloud_slurm.store.breaker import CHANNEL, RUNNER, SLURM, UCLOUD, CircuitBreaker
 from ucloud_slurm.store.caches import AUDIT, Cache
 from ucloud_slurm.store.database_file import free_bytes, size
+from ucloud_slurm.store.fence import Holder
 from ucloud_slurm.store.generation import Generation
+from ucloud_slurm.store.hooks import HookEvents
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.jobs import Jobs
 from ucloud_slurm.store.outbox import Outbox
@@ -40,6 +42,11 @@ class Figures:
     :ivar backup_age: since the last verified backup was made; None before the first one
     :ivar silent_users: users whose own program does not answer, so that their jobs wait
     :ivar audit: what the last audit found that is not explained, by kind
+    :ivar events: for programs of the site: how many wait, and how many have failed; None where there is no such program
+    :ivar oldest_event_age: of the event that waits longest; None while none waits
+    :ivar lease: which of two hosts has it; None where this host works alone
+    :ivar copy_age: since the database was last copied for the other host; None before the first copy, and where that one
+        works
     """
 
     jobs: Mapping[str, int]
@@ -52,6 +59,10 @@ class Figures:
     free_bytes: int
     silent_users: int
     audit: Mapping[str, int]
+    events: Mapping[str, int] | None
+    oldest_event_age: float | None
+    lease: Holder | None
+    copy_age: float | None
 
 
 class Health:
@@ -93,9 +104,10 @@ class Health:
 
         :raises StorageFullError: the disk of the database does not say what is free
         """
-        path, now, outbox = self._store.path, self._now(), Outbox(self._store)
+        path, now, outbox, events = self._store.path, self._now(), Outbox(self._store), HookEvents(self._store)
         counts = Jobs(self._store).count()
         made = last_made(path, self._config.database.backup_folder)
+        standing = None if self._store.fence is None else self._store.fence.standing()
         return Figures(
             jobs={phase: counts.get(phase, 0) for phase in JobPhase},
             waiting=outbox.waiting(),
@@ -107,6 +119,10 @@ class Health:
             free_bytes=free_bytes(path.parent),
             silent_users=self.breaker.persons(now),
             audit=self._audited(now),
+            events=dict(zip(("waiting", "failed"), events.count(), strict=True)) if self._config.hooks else None,
+            oldest_event_age=_age(events.oldest_waiting(), now) if self._config.hooks else None,
+            lease=standing.holder if standing else None,
+            copy_age=_age(standing.copied_at, now) if standing else None,
         )
 
     def _audited(self, now: float) -> Mapping[str, int]:
@@ -131,4 +147,4 @@ def late(ended: float | None, now: float) -> str | None:
 
 
 def _age(at: float | None, now: float) -> float | None:
-    return None if at is None else now - at
+    return None if at is None else max(0.0, now - at)

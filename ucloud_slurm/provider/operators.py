@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from ucloud_slurm.config.types import UNIT_SECONDS
 from ucloud_slurm.errors import Misconfigured, NotFound, Refused, one_line
 from ucloud_slurm.provider.cancellation import cancel_marked, must_end
 from ucloud_slurm.provider.context import Provider
@@ -23,7 +24,6 @@ from ucloud_slurm.users.mapping import IneligibleUserError, account_of, is_membe
 log = logging.getLogger(__name__)
 
 MOST_CHARACTERS = 200  # of what researchers read
-SPAN_SECONDS = {"m": 60, "h": 3600, "d": 86400}
 LONGEST_SECONDS = 366 * 86400.0
 Machine = tuple[str, str]  # category and id of a product, or ALL
 
@@ -151,7 +151,7 @@ def end_time(text: str, now: float) -> float:
     :raises Refused: it is none, or not in the year that begins now
     """
     if match := re.fullmatch(r"([0-9]{1,6})([mhd])", text):
-        seconds = now + int(match[1]) * SPAN_SECONDS[match[2]]
+        seconds = now + int(match[1]) * UNIT_SECONDS[match[2]]
     else:
         try:
             when = datetime.fromisoformat(text)

@@ -17,8 +17,7 @@ from ucloud_slurm.errors import Misconfigured, Problem, one_line
 from ucloud_slurm.provider.health import NO_LISTENER, Figures, Health, late
 from ucloud_slurm.provider.maintenance import sentence
 from ucloud_slurm.store.breaker import CHANNEL, RUNNER, SLURM, UCLOUD
-from ucloud_slurm.store.fence import Fence, Permit
-from ucloud_slurm.store.hooks import HookEvents
+from ucloud_slurm.store.fence import Fence, Holder, Standing
 from ucloud_slurm.store.maintenance import Maintenance
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.people import People
@@ -30,6 +29,7 @@ from ucloud_slurm.ucloud.eras import ERAS
 
 BACKUP_SECONDS = 86400.0  # after which the timer has missed several
 COPIED_SECONDS = 600.0  # since the database was last copied for the second host
+EVENT_SECONDS = 1800.0  # that an event may wait for a program of the site: its pauses become that long
 WAITED_SECONDS = 900.0  # that a message for UCloud may wait: some pauses of UCloud's are minutes long
 LONGEST_CHARACTERS = 300  # of what Slurm or UCloud has said
 SERVICE_STOPPED = "the web service does not run; systemctl enable --now ucloud-slurm.socket ucloud-slurm.service"
@@ -87,12 +87,13 @@ def read_status(config: Config, now: float, proc: Path = PROC) -> Status:
 
     :param now: seconds since the epoch
     """
-    standby = list(_standby(config, now))
-    if standby and Fence(config.database.path).why() is not None:  # the rest is as the administrator left it
+    standing = None if config.database.standby is None else Fence(config.database.path).standing()
+    standby = [] if standing is None else [_standby(standing, now)]
+    if standing is not None and standing.why is not None:  # the rest is as the administrator left it
         return Status(config.provider.id, config.ucloud.era, socket.gethostname(), now, tuple(standby), None)
     conditions, figures = [*standby, *_units(config, now, proc)], None
     try:
-        with closing(ReadOnlyStore(config.database.path, config.database.backup_folder)) as store:
+        with closing(ReadOnlyStore.of(config.database)) as store:
             health = Health(config, ERAS[config.ucloud.era], store, lambda: now)
             figures = health.figures()
             conditions += [*_parts(health), *_database(config, health, figures), *_figures(config, store, figures, now)]
@@ -104,19 +105,14 @@ def read_status(config: Config, now: float, proc: Path = PROC) -> Status:
     return Status(config.provider.id, config.ucloud.era, socket.gethostname(), now, shown, figures)
 
 
-def _standby(config: Config, now: float) -> Iterator[Condition]:
-    """Where two hosts share a folder: which of them works, as the standby unit of this one has written."""
-    if config.database.standby is None:
-        return
-    permit = Permit.read(config.database.path)
-    why, works_here = Fence(config.database.path).why(), permit is not None and permit.mine
-    if permit is not None and why is None and (permit.copied_at is None or now - permit.copied_at > COPIED_SECONDS):
-        last = "there is no copy of the database yet" if permit.copied_at is None else "the last copy is old"
+def _standby(standing: Standing, now: float) -> Condition:
+    """Where two hosts share a folder: which of them works."""
+    why, copied = standing.why, standing.copied_at
+    if why is None and (copied is None or now - copied > COPIED_SECONDS):
+        last = "there is no copy of the database yet" if copied is None else f"the last copy is {age(now - copied)} old"
         why = f"this host works, but {last}; journalctl -u ucloud-slurm-standby"
-    elsewhere = permit is not None and permit.problem is None and not works_here
-    yield Condition(
-        "standby", why is None or elsewhere, why or f"this host has the lease {permit.number if permit else 0}, and works"
-    )
+    well = why is None or standing.holder is Holder.ELSEWHERE
+    return Condition("standby", well, why or f"this host has the lease {standing.number}, and works")
 
 
 def _units(config: Config, now: float, proc: Path) -> Iterator[Condition]:
@@ -185,10 +181,12 @@ def _figures(config: Config, store: Store, figures: Figures, now: float) -> Iter
         silent = figures.silent_users
         why = f"the own programs of {silent} users do not answer, and their jobs wait; journalctl -u ucloud-slurm-runner"
         yield _condition("programs", why if silent else None, "those of all users answer")
-    if config.hooks:
-        waits, failed = HookEvents(store).count()
-        why = f"{failed} events failed in programs of the site; ucloud-slurm hooks list" if failed else None
-        yield _condition("hooks", why, f"{waits} events wait for programs of the site, and none failed")
+    if figures.events is not None:
+        oldest, failed = figures.oldest_event_age or 0.0, figures.events["failed"]
+        text = f"{figures.events['waiting']} events wait for programs of the site"
+        text += f", the oldest for {age(oldest)}" if figures.events["waiting"] else ""
+        why = f"{text}, and {failed} failed; ucloud-slurm hooks list"
+        yield _condition("hooks", why if failed or oldest > EVENT_SECONDS else None, f"{text}, and none failed")
     windows = Maintenance(store).on(now)
     yield _condition("maintenance", None, "; ".join(map(sentence, windows)) or "no machine is under maintenance")
     found = [f"{number} {kind}" for kind, number in figures.audit.items() if number]

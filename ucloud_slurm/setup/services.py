@@ -1,19 +1,20 @@
 """The steps about Slurm, the units, nginx and UCloud. Pure."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from shlex import quote
 from urllib.parse import urlsplit
 
 from ucloud_slurm.config import Config
-from ucloud_slurm.setup.step import ACCOUNT, Chosen, Host, Step, is_for_others, quoted, substitute
+from ucloud_slurm.setup.step import ACCOUNT, Chosen, Host, Step, is_for_others, listed, quoted, substitute
 
 ACCOUNTS, FILES, GUNICORN = "accounts", "files", "gunicorn"
 PROXY_GROUP = "ucloud-slurm-proxy"
 NGINX_CONF = "/etc/nginx/conf.d/ucloud-slurm.conf"
 POLICY = "ucloud-slurm"
 UNITS = ("ucloud-slurm.socket", "ucloud-slurm.service", "ucloud-slurm-worker.timer", "ucloud-slurm-backup.timer")
-LISTENER = "ucloud-slurm-listener.service"
-NGINX, CERTIFICATE, UNIT_FILES = "nginx", "certificate", "units"
+LISTENER, STANDBY = "ucloud-slurm-listener.service", "ucloud-slurm-standby.service"
+NGINX, CERTIFICATE, UNIT_FILES, LEASE = "nginx", "certificate", "units", "lease"
 
 
 def slurm_steps(config: Config, chosen: Chosen) -> Iterator[Step]:
@@ -47,30 +48,85 @@ def units(config: Config) -> tuple[str, ...]:
     drives = ("ucloud-slurm-files.socket",) if config.drives else ()
     runner = ("ucloud-slurm-runner.socket",) if is_for_others(config) else ()
     link = ("ucloud-slurm-link.socket",) if config.users.mapping == "table" else ()
-    standby = ("ucloud-slurm-standby.service",) if config.database.standby else ()
+    standby = (STANDBY,) if config.database.standby else ()
     hooks = ("ucloud-slurm-hookd.socket", "ucloud-slurm-hooks.timer") if config.hooks else ()
     return (*standby, *UNITS, *runner, *link, *drives, *hooks)
 
 
+def readers(config: Config) -> tuple[str, ...]:
+    """The services that read the configuration at their start. Passes of timers read it each time.
+
+    That of the lease is not among them: of its keys only ``database.standby`` concerns it, which has steps of its own.
+    """
+    sockets = (unit.removesuffix(".socket") for unit in units(config) if unit.endswith(".socket"))
+    return (*(f"{name}.service" for name in sockets), LISTENER)
+
+
 def unit_steps(config: Config, host: Host) -> Iterator[Step]:
     """The units of systemd."""
-    folder = host.shipped / "systemd"
+    folder, wanted = host.shipped / "systemd", (*units(config), LISTENER)
+    enabled, active, reading = " ".join(wanted), " ".join(units(config)), " ".join(readers(config))
     yield Step(
         UNIT_FILES,
         "The units of systemd",
-        "systemctl cat ucloud-slurm.service ucloud-slurm-worker.timer",
+        f"systemctl cat {enabled}",
         f"install -m 0644 {quoted(folder)}/*.service {quoted(folder)}/*.socket {quoted(folder)}/*.timer /etc/systemd/system/\n"
         "systemctl daemon-reload",
     )
-    wanted = (*units(config), LISTENER)
-    enabled, active = " ".join(wanted), " ".join(units(config))
+    yield from _standby(config, host)
+    lease = (LEASE,) if config.database.standby else ()
     yield Step(
         "enabled",
         "The units are enabled and run",
         f"for unit in {enabled}; do systemctl --quiet is-enabled $unit || exit 1; done\n"
         f"for unit in {active}; do systemctl --quiet is-active $unit || exit 1; done",
         f"systemctl enable --now {enabled}",
-        needs=(ACCOUNTS, FILES, GUNICORN, UNIT_FILES),
+        needs=(ACCOUNTS, FILES, GUNICORN, UNIT_FILES, *lease),
+    )
+    read = f"{quoted(host.config)} {quoted(config.ucloud.public_key_file)}"
+    yield Step(
+        "reload",
+        "The services that run have read the configuration",
+        f"for unit in {reading}; do\n"
+        "    systemctl --quiet is-active $unit || continue\n"
+        "    since=$(systemctl show --timestamp=us+utc --property=StateChangeTimestamp --value $unit)\n"  # start or reload
+        f'    newer=$(find -L {read} -newermt "$since") && test -z "$newer" || exit 1\n'
+        "done",
+        f"systemctl try-reload-or-restart {reading}",
+        needs=((FILES,) if host.drafts is not None else ()) + lease,
+    )
+
+
+def _standby(config: Config, host: Host) -> Iterator[Step]:
+    """Where two hosts can work: the folder that both see, its unit, and which of them works."""
+    folder = config.database.standby
+    if folder is None:
+        return
+    dropins = f"/etc/systemd/system/{STANDBY}.d"
+    lines = ["[Unit]", f"RequiresMountsFor={listed(str(folder))}", "[Service]", f"ReadWritePaths={listed(str(folder))}"]
+    yield Step(
+        "standby",
+        f"The standby folder {folder}, and the unit of the lease",
+        f"runuser -u {ACCOUNT} -- test -w {quoted(folder)} && grep -rqsxF {quote(lines[-1])} {dropins} && "
+        f"systemctl --quiet is-enabled {STANDBY} && systemctl --quiet is-active {STANDBY}",
+        f"test -d {quoted(folder)} || install -d -m 0700 -o {ACCOUNT} -g {ACCOUNT} {quoted(folder)}\n"
+        f"mkdir -p {dropins}\n"
+        f"printf '%s\\n' {' '.join(map(quote, lines))} > {dropins}/folder.conf\n"
+        "systemctl daemon-reload\n"
+        f"systemctl enable {STANDBY}\n"
+        f"systemctl restart {STANDBY}",
+        needs=(ACCOUNTS, FILES, UNIT_FILES),
+        note="Both hosts must see this folder under the same path, on a file system with hard links.",
+    )
+    yield Step(
+        LEASE,
+        "This host has the lease",
+        f'grep -qs \'"mine": true.*"problem": null\' {quoted(Path(f"{config.database.path}.lease"))}',
+        f"runuser -u {ACCOUNT} -- {quoted(host.program)} --config {quoted(host.config)} database take-over --first",
+        by_hand=True,
+        needs=("standby",),
+        note="On the host that works today, once; to take over from the other host: without --first. On a host that stands "
+        "by leave this, and the units, until then.",
     )
 
 

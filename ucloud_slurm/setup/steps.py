@@ -30,12 +30,13 @@ def steps(config: Config, chosen: Chosen, host: Host) -> list[Step]:
 
 def _accounts(config: Config, host: Host) -> Iterator[Step]:
     sysusers, tmpfiles = host.shipped / "systemd/ucloud-slurm.sysusers", host.shipped / "systemd/ucloud-slurm.tmpfiles"
+    hooks = " && getent passwd ucloud-slurm-hooks" if config.hooks else ""
     own = config.users.mapping == "service" and config.users.service_user in (None, ACCOUNT)
     note = f"{ACCOUNT} runs the jobs: make it on all hosts of the cluster, with the same uid and gid, before this step."
     yield Step(
         ACCOUNTS,
         f"The account {ACCOUNT} and its folders",
-        f"getent passwd {ACCOUNT} && getent group {PROXY_GROUP} && test -d {STATE}",
+        f"getent passwd {ACCOUNT} && getent group {PROXY_GROUP} && test -d {STATE}{hooks}",
         f"install -D -m 0644 {quoted(sysusers)} /etc/sysusers.d/ucloud-slurm.conf\n"
         f"install -D -m 0644 {quoted(tmpfiles)} /etc/tmpfiles.d/ucloud-slurm.conf\n"
         "systemd-sysusers /etc/sysusers.d/ucloud-slurm.conf\n"

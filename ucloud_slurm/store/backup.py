@@ -100,7 +100,9 @@ def _damage(source: sqlite3.Connection) -> str | None:
     return None
 
 
-def make(database: Path, folder: Path, now: float, *, keep: int = KEPT, leave: int = 0, before: str | None = None) -> Contents:
+def make(
+    database: Path, folder: Path, now: float, *, keep: int = KEPT, leave: int = 0, before: str | None = None, lock: str = BACKUP
+) -> Contents:
     """Makes a backup while others use the database, verifies it, and deletes the oldest.
 
     The copy is of one moment. Until it is verified and on the disk, it has another name.
@@ -110,6 +112,7 @@ def make(database: Path, folder: Path, now: float, *, keep: int = KEPT, leave: i
     :param keep: how many there are afterwards; those before migrations are counted apart
     :param leave: bytes that stay free, where the backups are on the disk of the database
     :param before: the migration that begins after it
+    :param lock: one is made at a time under this lock; a lock belongs to a folder
     :raises StorageFullError: the disk has not the space
     :raises Conflict: another backup is under way, or a migration does not end
     :raises Misconfigured: the database or the copy is damaged
@@ -119,9 +122,9 @@ def make(database: Path, folder: Path, now: float, *, keep: int = KEPT, leave: i
         _wait_for_migration(database)
     stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
     final = folder / f"{database.stem}-{stamp}{f'-before-{before}' if before else ''}.db"
-    with exclusive_lock(database, BACKUP, ALONE_SECONDS) as mine:
+    with exclusive_lock(database, lock, ALONE_SECONDS) as mine:
         if not mine:
-            raise Conflict("another backup is under way")
+            raise Conflict(f"another backup of {database} is being made; run this again when that has ended")
         folder.mkdir(0o700, parents=True, exist_ok=True)
         for left in folder.glob(f"{database.stem}-*.db.new*"):  # of one that was killed
             left.unlink()

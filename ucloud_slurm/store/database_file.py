@@ -116,6 +116,14 @@ def damage_of(path: Path) -> str | None:
     return None
 
 
+def inode(path: Path) -> int | None:
+    """The number of a file on its file system; None where there is none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
 def size(path: Path | str) -> int:
     """Bytes of a file; 0 where there is none."""
     try:

@@ -1,5 +1,7 @@
-"""Whether this host may work, where two hosts share a standby folder: a permit beside the database that every process reads.
+"""Whether this host may work, where two hosts share a standby folder: a permit beside the database.
 
+Every process that has the database open, the listener too, reads it before each write and each call to UCloud. To open the
+database needs none: a migration or the claim of a file changes this host's file only, which a take-over replaces.
 Only the standby unit writes it (:mod:`ucloud_slurm.store.standby`), so that a shared folder that hangs stops nothing else.
 Without a renewal the permit expires by the clocks of this host, before another host may take the lease.
 """
@@ -9,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -91,6 +94,30 @@ class Permit:
             return None
 
 
+class Holder(StrEnum):
+    """Which host has a valid lease, as far as this one knows."""
+
+    HERE = "here"
+    ELSEWHERE = "elsewhere"
+    NOBODY = "nobody"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What this host knows of the lease now.
+
+    :ivar number: of the newest lease; 0: there is none
+    :ivar why: why this host does not work, in one clause; None while it does
+    :ivar copied_at: when the folder last had the database of this host, in seconds since the epoch; None before the first
+        copy, and where the lease is another host's
+    """
+
+    holder: Holder
+    number: int
+    why: str | None
+    copied_at: float | None = None
+
+
 class ElsewhereError(StorageError):
     """This host has not the lease: another one works, or none. Nothing was begun."""
 
@@ -102,10 +129,21 @@ class Fence:
         self._database = database
         self._clock = clock
 
+    def standing(self) -> Standing:
+        """Which host works now, as the standby unit of this one has written."""
+        permit = Permit.read(self._database)
+        if permit is None:
+            return Standing(Holder.NOBODY, 0, NO_UNIT)
+        why = permit.why_not(self._clock())
+        if why is None:
+            holder = Holder.HERE
+        else:
+            holder = Holder.NOBODY if permit.mine or permit.problem is not None else Holder.ELSEWHERE
+        return Standing(holder, permit.number, why, permit.copied_at if permit.mine else None)
+
     def why(self) -> str | None:
         """Why this host may not work now, in one clause; None while it may."""
-        permit = Permit.read(self._database)
-        return NO_UNIT if permit is None else permit.why_not(self._clock())
+        return self.standing().why
 
     def check(self) -> None:
         """Does nothing while this host may work.

@@ -144,6 +144,11 @@ class HookEvents:
         failed = self._store.rows("select count(*) as number from hook_events where outcome = 'failed'")
         return waiting[0]["number"], failed[0]["number"]
 
+    def oldest_waiting(self) -> float | None:
+        """When the event that waits longest was written, in seconds since the epoch; None while none waits."""
+        row = self._store.row("select created_at from hook_events where outcome is null order by id limit 1")
+        return float(row["created_at"]) if row else None
+
     def newest(self, most: int) -> list[HookEvent]:
         """All events, newest first."""
         return self._events("select * from hook_events order by id desc limit ?", [most])

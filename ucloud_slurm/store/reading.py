@@ -3,7 +3,7 @@
 from ucloud_slurm.errors import Misconfigured, StorageError
 from ucloud_slurm.store import database_file, migrations
 from ucloud_slurm.store.generation import Generation
-from ucloud_slurm.store.sqlite import Connection, Store, inode
+from ucloud_slurm.store.sqlite import Connection, Store
 from ucloud_slurm.system.filelock import IN_USE, MIGRATION, SharedLock, is_locked
 
 REPLACED_SECONDS = 1.0  # to wait for the end of a restore
@@ -26,7 +26,7 @@ class ReadOnlyStore(Store):
             raise Misconfigured([f"database.path: {self.path} cannot be used: it {damage}; {database_file.RESTORE}"])
         if is_locked(self.path, MIGRATION):
             raise StorageError(f"{self.path} is being migrated to this release; try again in a few minutes")
-        self._inode = inode(self.path)
+        self._inode = database_file.inode(self.path)
         if self._inode is None:
             raise StorageError(f"{self.path} is not there yet; the service makes it: systemctl start ucloud-slurm")
         known, done = migrations.names(), migrations.applied(self._connection().conn)
@@ -38,7 +38,7 @@ class ReadOnlyStore(Store):
         Generation(self).refuse_foreign()
         return in_use
 
-    def _connection(self) -> Connection:
-        connection = super()._connection()
+    def _connect(self) -> Connection:
+        connection = super()._connect()
         connection.conn.execute("pragma query_only = on")
         return connection

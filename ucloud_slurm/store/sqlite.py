@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ucloud_slurm.errors import Misconfigured, Problem, StorageError
 from ucloud_slurm.store import database_file, migrations
@@ -27,6 +27,8 @@ from ucloud_slurm.system.filelock import (
 if TYPE_CHECKING:
     from sqlite_utils import Database
     from sqlite_utils.db import Table
+
+    from ucloud_slurm.config.database import DatabaseSection
 
 BUSY_SECONDS = 2.0
 LEAST_SECONDS = 0.1  # of these, also for a call whose time is over: most transactions take a millisecond or two
@@ -59,18 +61,26 @@ class Store:
     :raises Misconfigured: the file cannot be used
     """
 
-    def __init__(self, path: Path, backups: Path | None = None) -> None:
+    def __init__(self, path: Path, backups: Path | None = None, *, fenced: bool = False) -> None:
         """Opens it, and brings it up to date.
 
         :param backups: folder of the backup that is made before; None for that beside the file
+        :param fenced: another host may work instead, so that writes need the lease (:mod:`ucloud_slurm.store.fence`)
         """
         self.path = path
         self._backups = backups or path.parent / "backups"
         self._threads = threading.local()
         # The threads of this process queue here: SQLite has no queue, it sleeps and tries again.
         self._write_lock = threading.Lock()
-        self.fence: Fence | None = None  # where another host may work instead
+        self.fence: Fence | None = None
         self._prepare()
+        # To open it needs no lease: it changes this host's file only.
+        self.fence = Fence(path) if fenced else None
+
+    @classmethod
+    def of(cls, section: "DatabaseSection") -> Self:
+        """That of a configuration; raises as the constructor does."""
+        return cls(section.path, section.backup_folder, fenced=section.standby is not None)
 
     def refuse_elsewhere(self) -> None:
         """Does nothing while this host may work.
@@ -103,7 +113,7 @@ class Store:
         # jobs takes minutes.
         with exclusive_lock(self.path, MIGRATION, MIGRATION_SECONDS):
             database_file.prepare(self.path)
-            self._inode = inode(self.path)
+            self._inode = database_file.inode(self.path)
             self._migrate()
             Generation(self).claim()
         return in_use
@@ -133,11 +143,14 @@ class Store:
     def _connection(self) -> "Connection":
         """The connection of this thread."""
         connection: Connection | None = getattr(self._threads, "connection", None)
-        if inode(self.path) != self._inode:
+        if database_file.inode(self.path) != self._inode:
             raise StorageError(f"The provider's database {self.path} was removed or replaced; its administrator must {RESTART}")
         if connection is None:
-            connection = self._threads.connection = Connection(self.path)
+            connection = self._threads.connection = self._connect()
         return connection
+
+    def _connect(self) -> "Connection":
+        return Connection(self.path)
 
     @property
     def rows_written(self) -> int:
@@ -279,14 +292,6 @@ def _storage_errors(path: Path) -> Iterator[None]:
         if problem := database_file.problem(path, error):
             raise problem from error
         raise
-
-
-def inode(path: Path) -> int | None:
-    """The number of a file on its file system; None where there is none."""
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return None
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

@@ -20,6 +20,7 @@ from ucloud_slurm.store.fence import LEASE_SECONDS, Clock, Permit, this_instant
 from ucloud_slurm.store.lease import Host, Lease, StandbyFolder
 from ucloud_slurm.store.restore import restore
 from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.system.filelock import COPY
 
 log = logging.getLogger(__name__)
 
@@ -103,23 +104,26 @@ class Keeper:
             return None
         return f"{why}, and no host works; ucloud-slurm database take-over"
 
-    def copy(self) -> None:
+    def copy(self) -> bool:
         """Adds a copy of the database to the folder, if it has changed and this host works.
 
+        :returns: whether this host works
         :raises Problem: it cannot be made now
         :raises Misconfigured: the database is damaged
         :raises OSError: a file cannot be written
         """
         permit = Permit.read(self._section.path)
-        if permit is not None and permit.why_not(self._clock()) is None:
-            self._copy(permit.number, leave=self._section.minimum_free)
+        if permit is None or permit.why_not(self._clock()) is not None:
+            return False
+        self._copy(permit.number, leave=self._section.minimum_free)
+        return True
 
     def _copy(self, number: int, *, leave: int = 0) -> None:
         database = self._section.path
         with self._copying:
             now, state = time.time(), (number, _state(database), _state(Path(f"{database}-wal")))
             if state != self._copied:
-                made = backup.make(database, database.parent / "standby", now, keep=1, leave=leave)
+                made = backup.make(database, database.parent / "standby", now, keep=1, leave=leave, lock=COPY)
                 self.folder.add_copy(made.path, number)
                 self._copied = state
             self._copied_at = now
@@ -144,12 +148,13 @@ class Keeper:
     def _copy_regularly(self, stopping: threading.Event) -> None:
         pause = RENEW_SECONDS
         while not stopping.wait(pause):
-            begun = time.monotonic()
+            begun, works = time.monotonic(), True
             try:
-                self.copy()
+                works = self.copy()
             except (OSError, Problem, Misconfigured) as error:
                 log.error("the copy for the other host cannot be made: %s", error)
-            pause = max(COPY_SECONDS, COPY_SHARE * (time.monotonic() - begun))
+            # A host that gets the lease makes its first copy at once.
+            pause = max(COPY_SECONDS, COPY_SHARE * (time.monotonic() - begun)) if works else RENEW_SECONDS
 
     def _say(self, permit: Permit) -> None:
         why = permit.why_not(self._clock())

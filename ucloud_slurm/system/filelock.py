@@ -17,11 +17,12 @@ MIGRATION = "migration"
 CONNECTIONS = "connections"  # one connection is reported at a time
 IN_USE = "in-use"  # shared by all that have the database open
 BACKUP = "backup"
+COPY = "copy"  # for the host that stands by; it waits for no backup, and no backup for it
 HOOKS = "hooks"  # events are delivered
 ALONE_SECONDS = 10.0  # that a process has the database alone, to put another one in its place
 MIGRATION_SECONDS = 1800.0  # that a process has to make or migrate the database
 POLL_SECONDS = 0.2
-_ALL = (WORKER, LISTENER, MIGRATION, CONNECTIONS, IN_USE, BACKUP, HOOKS)
+_ALL = (WORKER, LISTENER, MIGRATION, CONNECTIONS, IN_USE, BACKUP, COPY, HOOKS)
 
 
 class SharedLock:

@@ -11,6 +11,7 @@ from ucloud_slurm.provider.audit import NO_ACCOUNT, AuditKind
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.health import Health
 from ucloud_slurm.store.caches import MemoryInStore
+from ucloud_slurm.store.fence import Holder
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.ucloud.pauses import Pauses
 from ucloud_slurm.web.metrics import Durations
@@ -58,6 +59,13 @@ class Gauges(Collector):
     def collect(self) -> Iterator[Metric]:
         """See :class:`Collector`. An age that does not exist has no sample."""
         provider, health, found = self._provider, self._health, self._health.figures()
+        if found.lease is not None:
+            meaning = "Which of two hosts works as far as this one knows (1); missing without database.standby."
+            yield _family("lease", meaning, "holder", {each: each is found.lease for each in Holder})
+            if found.lease is Holder.ELSEWHERE:  # the rest is as the administrator left it
+                return
+            meaning = "Time since the standby folder last had the database of now; missing before the first copy."
+            yield _gauge("standby_copy_age_seconds", meaning, found.copy_age)
         yield _family("jobs", "Jobs by phase.", "phase", found.jobs)
         yield _gauge("outbox_waiting", "Messages that wait for UCloud.", found.waiting)
         yield _gauge(
@@ -91,6 +99,11 @@ class Gauges(Collector):
         yield _family("audit_findings", "What the last audit found that is not explained.", "kind", audit)
         refused = Pauses(MemoryInStore(provider.store), provider.now).refuses_token()
         yield _gauge("refresh_token_refused", "Whether UCloud has refused the refresh token (1) or not (0).", refused)
+        if found.events is not None:
+            meaning = "Events for programs of the site that wait, or have failed; missing without [[hooks]]."
+            yield _family("hook_events", meaning, "state", found.events)
+            meaning = "Age of the oldest event that waits for a program of the site; 0 while none waits."
+            yield _gauge("hook_events_oldest_age_seconds", meaning, found.oldest_event_age or 0.0)
         answers = {part: health.why_failing(part) is None for part in health.parts}
         yield _family("answers", "Whether a part answers (1) or not (0).", "part", answers)
 

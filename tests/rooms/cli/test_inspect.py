@@ -48,6 +48,13 @@ def test_the_newest_jobs_are_listed_and_that_there_are_more_is_said(world: World
         assert all(job in every.stdout for job in jobs)
 
 
+@pytest.mark.parametrize("words", [("jobs",), ("jobs", "--all", "--json"), ("outbox",)])
+def test_what_only_lists_needs_no_refresh_token(world: World, ask: Ask, words: tuple[str, ...]) -> None:
+    world.submit()
+    world.provider.config.ucloud.refresh_token_file.unlink()
+    assert (ask(*words).exit_code, ask(*words).stderr) == (0, "")
+
+
 def test_the_messages_that_have_waited_longest_are_listed(world: World, ask: Ask) -> None:
     jobs = [world.submit() for _ in range(3)]
     for job in jobs:

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from tests.sandbox.core import ERAS, SimulatedCore
 from tests.support.keys import next_key
+from tests.support.pages import install_commands, install_section
 from ucloud_slurm import config
 from ucloud_slurm.cli.main import main
 from ucloud_slurm.cli.setup import setup
@@ -428,10 +429,8 @@ def test_a_configuration_that_may_not_be_read_is_a_sentence(
 
 
 def test_the_guide_needs_ten_commands_at_most_and_their_options_exist() -> None:
-    text = (Path(__file__).parents[3] / "docs/howto/install.rst").read_text()
-    section = text.partition("With setup\n---")[2].partition("\nBy hand\n---")[0]
-    (commands, *_) = re.findall(r"code-block:: text\n\n((?:   .+\n)+)", section)
-    assert len(commands.splitlines()) <= 10
+    section = install_section()
+    assert 0 < len(install_commands()) <= 10
     options = {option for parameter in setup.params if isinstance(parameter, click.Option) for option in parameter.opts}
     named = {word for line in section.splitlines() if "ucloud-slurm setup" in line for word in re.findall(r"--[a-z-]+", line)}
     named |= set(re.findall(r"``(--[a-z-]+)", section))

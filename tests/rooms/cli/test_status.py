@@ -247,6 +247,16 @@ def test_what_only_looks_cannot_write(tmp_path: Path) -> None:
         store.change("delete from jobs")
 
 
+def test_what_only_looks_asks_for_nothing_beside_its_queries(tmp_path: Path) -> None:
+    Store(tmp_path / "test.db").close()
+    asked: list[str] = []
+    with closing(ReadOnlyStore(tmp_path / "test.db")) as store:
+        store._connection().conn.set_trace_callback(asked.append)
+        for _ in range(2):
+            store.rows("select 1 as one")
+    assert asked == ["select 1 as one"] * 2
+
+
 # ---- again and again
 
 

@@ -24,6 +24,7 @@ from ucloud_slurm.cli import main as cli
 from ucloud_slurm.config import read
 from ucloud_slurm.listener.settings import Settings
 from ucloud_slurm.store.caches import MemoryInStore
+from ucloud_slurm.store.fence import Permit, this_instant
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.store.wallets import Wallets
 from ucloud_slurm.system.filelock import LISTENER, is_locked
@@ -64,9 +65,18 @@ def store(folder: Path) -> Store:
 
 
 @pytest.fixture
-def process(server: ChannelServer, config: Path, store: Store, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    request: pytest.FixtureRequest, server: ChannelServer, config: Path, store: Store, folder: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The process; where the test says so, of a host that needs the lease."""
     settings = Settings(
-        url=server.url, ca_file=None, timeout=10.0, provider="example", database=str(store.path), config=str(config)
+        url=server.url,
+        ca_file=None,
+        timeout=10.0,
+        provider="example",
+        database=str(store.path),
+        config=str(config),
+        standby=getattr(request, "param", False),
     )
     account = None
     if os.geteuid() == 0:
@@ -126,6 +136,19 @@ def test_there_is_one_listener_at_a_time(process: subprocess.Popen[bytes], serve
     assert not is_locked(store.path, LISTENER)
 
 
+@pytest.mark.parametrize("process", [True], indirect=True)
+def test_it_asks_ucloud_for_nothing_until_its_host_has_the_lease(
+    process: subprocess.Popen[bytes], server: ChannelServer, store: Store
+) -> None:
+    assert process.stderr is not None
+    assert b"The provider does not work on this host" in process.stderr.readline()
+    assert server.attempts == 0
+    Permit(1, "login1", mine=True, since=this_instant()).write(store.path)
+    if os.geteuid() == 0:
+        shutil.chown(f"{store.path}.lease", "nobody")
+    assert server.accept().token
+
+
 def test_it_ends_at_once_with_0_when_it_is_told_to(process: subprocess.Popen[bytes], server: ChannelServer) -> None:
     server.accept()
     process.send_signal(signal.SIGTERM)
@@ -172,6 +195,10 @@ def test_the_verb_becomes_the_small_process_with_what_it_needs(config: Path, moc
     found, wanted = Settings.read(command[4:]), read(config)
     assert (found.url, found.provider, found.config) == (wanted.ucloud.url, "example", str(config))
     assert found.database == str(wanted.database.path)
+    assert not found.standby
+    config.write_text(config.read_text().replace("[database]", '[database]\nstandby = "/shared"'))
+    assert verb(config, "listener").exit_code == 0
+    assert Settings.read(execv.call_args.args[1][4:]).standby
 
 
 @pytest.mark.usefixtures("as_anybody")

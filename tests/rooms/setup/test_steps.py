@@ -1,5 +1,7 @@
 """Steps: each has a question and commands that agree; what cannot be done here is left to the administrator."""
 
+import os
+import re
 import shutil
 import stat
 import subprocess
@@ -15,6 +17,7 @@ from ucloud_slurm.setup import host as doing
 from ucloud_slurm.setup.host import apply, certificate_of, doable, is_enforced, remaining, run_line
 from ucloud_slurm.setup.step import Chosen, Host, Step, substitute
 from ucloud_slurm.setup.steps import steps
+from ucloud_slurm.store.fence import Permit, this_instant
 from ucloud_slurm.system.process import Finished
 
 ROOT = Path(__file__).parents[3]
@@ -41,6 +44,7 @@ EVERYTHING = [
     of(**TABLE),
     of(users={"mapping": "service"}, jobs={"folder": "/home/ucloud jobs"}),
     of(replace(HOST, drafts=Path("/home/ada/my drafts"), selinux=True), **TABLE),
+    of(**TABLE, database={"standby": "/shared by two/it's"}, hooks=[{"events": ["job-ended"], "program": "/program"}]),
 ]
 
 
@@ -138,6 +142,83 @@ def test_the_units_that_are_enabled_are_shipped() -> None:
     named = of(drives=drives, **TABLE)["enabled"].command.split()[3:]
     assert "ucloud-slurm-files.socket" in named
     assert [unit for unit in named if not (ROOT / "systemd" / unit).is_file()] == []
+
+
+def test_a_site_with_hooks_has_their_account_and_their_units() -> None:
+    hooks = of(hooks=[{"events": ["job-ended"], "program": "/program"}], **TABLE)
+    theirs = {"ucloud-slurm-hookd.socket", "ucloud-slurm-hooks.timer"}
+    for name in ("units", "enabled"):
+        assert theirs <= {*re.findall(r"ucloud-slurm[a-z-]*\.[a-z]+", hooks[name].look)}, name
+        assert not theirs & {*re.findall(r"ucloud-slurm[a-z-]*\.[a-z]+", of(**TABLE)[name].look)}, name
+    assert theirs <= {*hooks["enabled"].command.split()}
+    assert "getent passwd ucloud-slurm-hooks" in hooks["accounts"].look
+    assert "ucloud-slurm-hookd.service" in hooks["reload"].command.split()
+    assert "ucloud-slurm-hookd.service" not in of(**TABLE)["reload"].command
+
+
+def test_a_host_that_has_not_the_lease_enables_the_unit_of_the_lease_and_no_other() -> None:
+    found = of(database={"standby": "/shared"}, **TABLE)
+    assert not {"standby", "lease"} & {*of(**TABLE)}
+    left = [found["standby"], found["lease"], found["enabled"], found["reload"], found["check"]]
+    assert [step.name for step in doable(left)] == ["standby"], "who works is for the administrator to say"
+    assert "systemctl enable ucloud-slurm-standby.service" in found["standby"].command
+    assert "database take-over --first" in found["lease"].command
+
+
+def test_the_unit_of_the_lease_may_write_to_the_standby_folder(tmp_path: Path) -> None:
+    shared, units = "/shared of two", "/etc/systemd/system/ucloud-slurm-standby.service.d"
+    step = of(database={"standby": shared}, **TABLE)["standby"]
+    look = re.search(r"grep.*?(?= && )", step.look)
+    assert look
+    command = "\n".join(line for line in step.command.splitlines() if not line.startswith(("systemctl", "test")))
+    ran(command, tmp_path, units)
+    ran(look[0], tmp_path, units)
+    (dropin,) = (tmp_path / units.lstrip("/")).iterdir()
+    assert dropin.read_text() == f'[Unit]\nRequiresMountsFor="{shared}"\n[Service]\nReadWritePaths="{shared}"\n'
+
+
+def test_the_lease_is_known_by_the_permit_of_this_host(tmp_path: Path) -> None:
+    path = tmp_path / "test.db"
+    look = of(database={"standby": "/shared", "path": str(path)}, **TABLE)["lease"].look
+
+    def has_lease(*, mine: bool, problem: str | None = None) -> bool:
+        Permit(1, "login1", mine=mine, since=this_instant(), problem=problem).write(path)
+        return run_line(look, 10.0).status == 0
+
+    assert run_line(look, 10.0).status != 0, "no unit has written one"
+    assert has_lease(mine=True)
+    assert not has_lease(mine=False)
+    assert not has_lease(mine=True, problem="the folder hangs")
+
+
+SYSTEMCTL = """#!/bin/sh
+case $* in
+    *is-active*ucloud-slurm.service) exit 0 ;;
+    *is-active*) exit 3 ;;
+    show*) date --utc --date='AGE seconds ago' '+%a %F %T.%6N UTC' ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(("age", "is_done"), [(3600, False), (-3600, True)])
+def test_services_are_told_that_began_before_the_configuration_was_written(
+    age: int, is_done: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "systemctl"
+    program.write_text(SYSTEMCTL.replace("AGE", str(age)))
+    program.chmod(0o755)
+    monkeypatch.setattr(doing, "PATH", f"{tmp_path}:{doing.PATH}")
+    for name in ("config.toml", "key"):
+        (tmp_path / name).touch()
+    ucloud = EXAMPLE["ucloud"] | {"public_key_file": str(tmp_path / "key")}
+    step = of(replace(HOST, config=tmp_path / "config.toml"), ucloud=ucloud, **TABLE)["reload"]
+    assert (run_line(step.look, 10.0).status == 0) == is_done
+    os.utime(tmp_path / "config.toml", (0, 0))
+    assert (run_line(step.look, 10.0).status == 0) == is_done, "the key is newer"
+    os.utime(tmp_path / "key", (0, 0))
+    assert run_line(step.look, 10.0).status == 0
+    (tmp_path / "key").unlink()
+    assert run_line(step.look, 10.0).status != 0
 
 
 @pytest.mark.parametrize("text", ["a.b*[c]^$\\#&", "/path with 'quotes'/x"])

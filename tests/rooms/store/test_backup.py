@@ -13,12 +13,15 @@ import pytest
 
 from tests.support import disks
 from tests.support.database import earlier_release
+from ucloud_slurm.config.database import DatabaseSection
 from ucloud_slurm.errors import Conflict, Misconfigured, StorageFullError
 from ucloud_slurm.store import backup, migrations, restore
 from ucloud_slurm.store.backup import Contents
 from ucloud_slurm.store.database_file import free_bytes
+from ucloud_slurm.store.fence import Permit, this_instant
 from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.store.standby import Keeper
 from ucloud_slurm.system import filelock
 
 NOW = 1_700_000_000.0
@@ -160,6 +163,23 @@ def test_a_migration_that_does_not_end_keeps_no_backup_for_ever(
         with pytest.raises(Conflict, match="a migration of the database is under way"):
             backup.make(path, folder, NOW)
     assert not folder.exists()
+
+
+def test_a_backup_says_that_another_one_is_being_made_and_a_copy_for_another_host_is_none(
+    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "ALONE_SECONDS", 0.0)
+    with filelock.exclusive_lock(path, filelock.BACKUP) as mine:
+        assert mine
+        with pytest.raises(Conflict, match=f"another backup of {path} is being made; run this again when that has ended"):
+            backup.make(path, folder, NOW)
+        Permit(1, "login1", mine=True, since=this_instant()).write(path)
+        keeper = Keeper(DatabaseSection(path=path, standby=path.parent))
+        keeper.copy()
+        assert len(keeper.folder.copies()) == 1
+    with filelock.exclusive_lock(path, filelock.COPY) as mine:
+        assert mine
+        assert backup.make(path, folder, NOW).path.exists()
 
 
 def test_a_backup_is_one_file_for_our_own_eyes(path: Path, folder: Path) -> None:

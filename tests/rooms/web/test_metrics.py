@@ -1,31 +1,37 @@
 """P10: an administrator sees how long things take and how old they are, whichever process of the service answers."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import START, World, configuration
+from tests.conftest import START, Clock, Open, Serve, World, configuration
 from tests.sandbox.core import SimulatedCore
 from tests.sandbox.processes import wait_until
 from tests.sandbox.site import PRODUCTS, free_port, toml
 from tests.support.factories import job_data
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.scheduler import Scheduler
+from ucloud_slurm.store.fence import LEASE_SECONDS, Fence, Instant, Permit
 from ucloud_slurm.store.generation import Generation
+from ucloud_slurm.store.hooks import MOST_ATTEMPTS
+from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.ucloud.core import Core
 from ucloud_slurm.ucloud.pauses import LONGEST_REFUSAL_SECONDS
 from ucloud_slurm.web.metrics import SLURM_CHANGES, SLURM_QUESTIONS, UCLOUD_CALLS, VARIABLE, Durations
 
 ROOT = Path(__file__).parents[3]
+HOOKS = "ucloud_slurm_hook_event"
 CREATES = "ucloud_slurm_create_duration_seconds_count"
 
 # A service without Slurm by the test's clock, whose answers say which process they come from.
@@ -144,6 +150,66 @@ def test_a_database_that_is_behind_is_shown(world: World) -> None:
     assert metrics(world.url)["ucloud_slurm_database_behind"] == 0
     Generation(world.provider.store).mark_restored(world.clock())
     assert metrics(world.url)["ucloud_slurm_database_behind"] == 1
+
+
+def test_events_for_programs_of_the_site_are_counted_where_there_are_hooks(
+    core: SimulatedCore, open_provider: Open, serve: Serve, clock: Clock
+) -> None:
+    provider = open_provider(hooks=[{"events": ["person-connected"], "program": "/program"}])
+    url, events = serve(provider), provider.hook_events
+
+    def shown() -> dict[str, float]:
+        return {name.removeprefix(HOOKS): number for name, number in metrics(url).items() if name.startswith(HOOKS)}
+
+    assert shown() == {"s waiting": 0, "s failed": 0, "s_oldest_age_seconds": 0}
+    provider.people.add([UserLink("Ada#1", "ada", 1001, START, "root")])
+    provider.store.change("update hook_events set created_at = ?", [clock()])
+    clock.advance(40)
+    events.replay(clock())
+    assert shown() == {"s waiting": 2, "s failed": 0, "s_oldest_age_seconds": 40}
+    for _ in range(MOST_ATTEMPTS):
+        events.failed(events.listed(1)[0], "it hangs", clock())
+    assert shown() == {"s waiting": 1, "s failed": 1, "s_oldest_age_seconds": 0}
+
+
+def test_which_of_two_hosts_works_and_the_age_of_the_copy_are_shown_from_what_status_shows(world: World) -> None:
+    database, now = world.provider.config.database.path, Instant(world.clock(), world.clock())
+    world.provider.store.fence = Fence(database, lambda: Instant(world.clock(), world.clock()))
+
+    def shown(permit: Permit | None) -> dict[str, float]:
+        if permit is not None:
+            permit.write(database)
+        found = metrics(world.url)
+        assert ("ucloud_slurm_outbox_waiting" in found) == (permit != other), "a host that stands by has an old database"
+        return {
+            name.removeprefix("ucloud_slurm_"): number
+            for name, number in found.items()
+            if number and name.startswith(("ucloud_slurm_lease", "ucloud_slurm_standby"))
+        }
+
+    mine = Permit(4, "login1", mine=True, since=now)
+    other = replace(mine, holder="login2", mine=False)
+    assert shown(None) == {"lease nobody": 1}
+    assert shown(mine) == {"lease here": 1}
+    assert shown(replace(mine, copied_at=now.wall - 90)) == {"lease here": 1, "standby_copy_age_seconds": 90}
+    assert shown(replace(mine, problem="it hangs")) == {"lease nobody": 1}
+    assert shown(other) == {"lease elsewhere": 1}
+    world.clock.advance(LEASE_SECONDS)
+    assert shown(mine) == {"lease nobody": 1}, "it is not renewed"
+
+
+def test_a_site_without_hooks_and_a_second_host_has_no_metrics_of_them(world: World) -> None:
+    assert [name for name in metrics(world.url) if re.search("hook|lease|standby", name)] == []
+
+
+def test_to_show_the_metrics_writes_nothing(core: SimulatedCore, open_provider: Open, serve: Serve) -> None:
+    provider = open_provider(hooks=[{"events": ["person-connected"], "program": "/program"}])
+    url, path = serve(provider), provider.config.database.path
+    metrics(url)
+    before = {name.name: name.read_bytes() for name in path.parent.glob(f"{path.name}*") if not name.name.endswith("-shm")}
+    metrics(url)
+    assert before[f"{path.name}-wal"]
+    assert before == {name: (path.parent / name).read_bytes() for name in before}
 
 
 def test_a_change_counts_that_is_made_by_what_was_loaded_before(world: World) -> None:
