@@ -100,6 +100,51 @@ def test_credentials_of_the_proxy_are_read_from_a_file_and_shown_nowhere(tmp_pat
             read.ucloud.proxy_url()
 
 
+@pytest.mark.parametrize("key", ["provider.url", "ucloud.url"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "https://hpc.example.org:99999",
+            "https://hpc.example.org:x",
+            "https://hpc.example.org:",
+            "https://hpc.example.org:0",
+        ),
+        *(
+            "https://hpc.exämple.org",
+            "https://a b.org",
+            "https://a;b{}",
+            "https://h\n.evil",
+            "https://h\0x.org",
+            "https://[::1",
+        ),
+        *("https://$(touch x)", 'https://h"x', "https://-h", "https://", " https://hpc.example.org"),
+    ],
+)
+def test_a_url_that_nginx_or_a_header_cannot_have_is_refused(key: str, url: str) -> None:
+    with pytest.raises(Misconfigured) as raised:
+        config.parse(changed(key, url))
+    assert raised.value.sentences == (f"{key}: should be a URL such as https://cloud.example.org, in ASCII.",)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        *((f"https://x.org{end}", "should be https:// and a host, without a path") for end in ("/path", "?x=1", "#f")),
+        ("https://*.x.org", "should be https:// and a host, without a path"),
+        ("http://x.org", "must begin with https:// (http:// is accepted for a loopback address only)."),
+    ],
+)
+def test_the_address_that_ucloud_calls_is_a_host(url: str, said: str) -> None:
+    with pytest.raises(Misconfigured) as raised:
+        config.parse(changed("provider.url", url))
+    assert raised.value.sentences[0].startswith(f"provider.url: {said}")
+
+
+def test_a_url_in_capitals_is_the_same() -> None:
+    assert config.parse(changed("provider.url", "HTTPS://HPC.Example.org/")).provider.url == "https://hpc.example.org"
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:80", "https://x.org/"])
 def test_plain_http_is_for_this_host_only(url: str) -> None:
     assert config.parse(changed("ucloud.url", url)).ucloud.url == url.rstrip("/")
