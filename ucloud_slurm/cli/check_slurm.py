@@ -12,7 +12,7 @@ from ucloud_slurm.cli.checking import QUESTION_SECONDS, Budget
 from ucloud_slurm.cli.output import Line
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
-from ucloud_slurm.setup.survey import refill_rate
+from ucloud_slurm.setup.survey import has_accounting, is_too_old, refill_rate
 from ucloud_slurm.slurm import factory
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.records import RunFilter
@@ -30,7 +30,8 @@ def slurm(config: Config, budget: Budget) -> Iterator[Line]:
     distrusted = list(ownership(config)) if others(config) else []
     yield from distrusted
     slurm = Commands(config.slurm.commands, config.slurm.conf, min(config.slurm.timeout, QUESTION_SECONDS))
-    yield "ok", f"Slurm {slurm.version()} in {config.slurm.commands}"
+    version = slurm.version()
+    yield ("failed" if is_too_old(version) else "ok"), f"Slurm {version} in {config.slurm.commands}; 20.11 or newer is needed"
     as_wanted, backend = factory.self_test(config.slurm)
     yield ("ok" if as_wanted else "failed"), backend
     partitions = {partition.name: partition for partition in slurm.partitions(budget.left())}
@@ -56,10 +57,11 @@ def slurm(config: Config, budget: Budget) -> Iterator[Line]:
     trial = Trial(slurm)
     unfit: frozenset[str] = frozenset()
     missing_role: list[Line] = []
-    if settings.get("AccountingStorageType", "").endswith("none"):
+    if not has_accounting(settings):
         yield (
             "failed",
-            "Slurm has no accounting database, which this release needs to see how jobs end: set AccountingStorageType",
+            "Slurm has no accounting database, which this release needs to see how jobs end: set up slurmdbd, and "
+            "AccountingStorageType = accounting_storage/slurmdbd",
         )
     else:
         slurm.runs_since(time.time(), RunFilter(names=frozenset(["ucloud-0"])))

@@ -38,8 +38,10 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         what = f"ucloud-slurm setup writes it, or set {VARIABLE}."
-        if not isinstance(error, FileNotFoundError):
+        if isinstance(error, PermissionError):
             what = f"the daemon user may read it: runuser -u ucloud-slurm -- {sys.argv[0]} ..."
+        elif not isinstance(error, FileNotFoundError):
+            what = f"name the configuration with --config, or set {VARIABLE}."
         raise Misconfigured([f"{path}: cannot be read ({error.strerror}); {what}"]) from None
     except UnicodeDecodeError:
         raise Misconfigured([f"{path}: is not UTF-8 text."]) from None
@@ -121,7 +123,7 @@ def _sentence(problem: Any) -> str:
         case "literal_error":
             text = f"should be {problem['ctx']['expected']}"
         case "dataclass_type":
-            text = f"input should be a valid dictionary or instance of {problem['ctx']['class_name']}"
+            text = "should be a table"
         case _:
             text = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{where}: {text}." if where else f"{text}."

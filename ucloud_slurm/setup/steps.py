@@ -68,7 +68,9 @@ def _files(config: Config, host: Host) -> Iterator[Step]:
         )
     else:
         paths = " ".join(quoted(path) for path, *_ in wanted)
-        own = f"chgrp {ACCOUNT} {FOLDER}\nchmod 0750 {FOLDER}\n" if str(folder) == FOLDER else ""
+        made = f'test "$(stat -c %U:%G:%a {quoted(folder)})" != root:root:750'  # as it is made before the account is there
+        own = f"chgrp {ACCOUNT} {FOLDER}\nchmod 0750 {FOLDER}\n"
+        own = own if str(folder) == FOLDER else f"{made} || chgrp {ACCOUNT} {quoted(folder)}\n"
         yield Step(
             FILES,
             f"The files in {folder} are for {ACCOUNT} only",

@@ -1,6 +1,7 @@
 """What Slurm says of a cluster that is to become a provider."""
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -9,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ucloud_slurm.config import SlurmSection, parse_table
-from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.errors import Misconfigured, one_line
+from ucloud_slurm.setup.proposal import is_word
 from ucloud_slurm.setup.step import ACCOUNT
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.inventory import Inventory, Machine, PartitionRules
 
 PLACES = (Path("/etc/slurm/slurm.conf"), Path("/etc/slurm-llnl/slurm.conf"), Path("/run/slurm/conf/slurm.conf"))
 SECONDS = 20.0  # for one answer
+OLDEST = (20, 11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +75,41 @@ def survey(table: Mapping[str, Any]) -> Survey:
     slurm = Commands(section.commands, section.conf, min(section.timeout, SECONDS))
     slurm.ping(SECONDS)
     settings = slurm.settings()
-    if settings.get("AccountingStorageType", "").endswith("none"):
+    if not has_accounting(settings):
+        found = settings.get("AccountingStorageType", "not known")
         raise Misconfigured(
             [
-                "Slurm has no accounting database (AccountingStorageType = accounting_storage/none), which is needed to see "
+                f"Slurm has no accounting database (AccountingStorageType = {one_line(found, 80)}), which is needed to see "
                 "how jobs end and what they used. Set up slurmdbd (https://slurm.schedmd.com/accounting.html), then run "
                 "setup again."
             ]
         )
+    version = slurm.version()
+    if is_too_old(version):
+        raise Misconfigured([f"Slurm {version} is too old; Slurm 20.11 or newer is needed."])
     inventory = Inventory(slurm)
     return Survey(
-        version=slurm.version(),
+        version=version,
         cluster=slurm.cluster or "",
         machines=tuple(inventory.machines(SECONDS)),
         partitions=tuple(limited(partition, settings) for partition in inventory.partitions(SECONDS)),
-        accounts=tuple(slurm.accounts(ACCOUNT, SECONDS)),
+        accounts=tuple(filter(is_word, slurm.accounts(ACCOUNT, SECONDS))),
         refill_rate=refill_rate(settings.get("SlurmctldParameters", "")),
     )
+
+
+def has_accounting(settings: Mapping[str, str]) -> bool:
+    """Whether jobs are recorded. Only slurmdbd does it; without it newer releases show ``(null)`` (slurm.conf(5)).
+
+    :param settings: as scontrol(1) shows them
+    """
+    return settings.get("AccountingStorageType", "").endswith("slurmdbd")
+
+
+def is_too_old(version: str) -> bool:
+    """Whether a release of Slurm is older than those that are supported; False where it is not known."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return found is not None and (int(found[1]), int(found[2])) < OLDEST
 
 
 def limited(partition: PartitionRules, settings: Mapping[str, str]) -> PartitionRules:

@@ -75,10 +75,29 @@ def test_a_memory_that_is_not_configured_is_unknown() -> None:
         ("gpu:a100:4(S:0-1),mps:400", (("a100", 4),)),
         ("gpu:v100:2(S:0),gpu:a100:2(S:1)", (("v100", 2), ("a100", 2))),
         ("craynetwork:4,gpu:0", ()),
+        ("gpu:a100:2(S:0),gpu:a100:2(S:1)", (("a100", 4),)),
+        ("gpu", (("", 1),)),
+        ("gpu:a100", (("a100", 1),)),
+        ("gpu:4090:2", (("4090", 2),)),
+        ("gpu:no_consume:a100:2,shard:8", (("a100", 2),)),
     ],
 )
 def test_gpus_are_told_from_other_resources(gres: str, found: tuple[tuple[str, int], ...]) -> None:
     assert gpus(gres) == found
+
+
+def test_a_name_with_a_blank_is_not_cut_to_another_one() -> None:
+    found = partitions("PartitionName=a b AllowGroups=ALL MaxTime=UNLIMITED State=UP\n")
+    assert [each.name for each in found] == ["a b"]
+    (reason,) = propose("x", [], found, AUTO).left_out
+    assert reason == "partition a b: its name has characters that products.partition cannot have"
+
+
+def test_a_name_that_a_configured_product_has_is_not_given_again() -> None:
+    (product,) = propose("p", [machine("a")], [rules()], AUTO, taken=["p-cpu"]).products
+    assert product["category"] == "p-cpu-2"
+    (again,) = propose("p", [machine("a")], [rules()], AUTO, taken=[product["id"], product["category"]]).products
+    assert (again["category"], again["id"]) == ("p-cpu", "p-cpu-16c-62g")
 
 
 # ---- proposing
