@@ -1,6 +1,7 @@
 """Output of commands: tables for people, JSON for programs, the findings of ``check``; and times that are typed."""
 
 import json
+import math
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,10 @@ import click
 from ucloud_slurm.config.types import UNIT_SECONDS
 from ucloud_slurm.errors import one_line
 
+LARGEST = 2**53  # of a number that is typed: SQLite and JSON have it, and one more, exactly
+most_option = click.option(
+    "--most", type=click.IntRange(1, LARGEST), default=1000, show_default=True, metavar="NUMBER", help="How many."
+)
 Level = Literal["ok", "warning", "failed", "skipped"]
 Line = tuple[Level, str]
 
@@ -58,6 +63,20 @@ class Since(click.ParamType[float]):
         if seconds >= time.time():
             self.fail(f"{value!r} is not in the past", param, ctx)
         return max(0.0, seconds)
+
+
+class Seconds(click.FloatRange):
+    """A time that a command waits: a number in a range, which "nan" is not."""
+
+    def __init__(self, least: float) -> None:
+        super().__init__(least, 86400)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See :class:`click.ParamType`."""
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
 
 
 def as_json(data: Any) -> None:
