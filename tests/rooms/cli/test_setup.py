@@ -364,7 +364,9 @@ def test_a_table_that_is_none_is_named_and_can_be_written_anew(text: str, type_:
 
 
 def test_a_place_of_a_key_that_is_no_text_is_not_used(type_: Type, tmp_path: Path, slurm: Path) -> None:
-    path = existing(tmp_path, slurm, ucloud={"url": "https://cloud.example.org", "refresh_token_file": 5})
+    public = str(tmp_path / "etc/ucloud.pub")
+    wrong = {"url": "https://cloud.example.org", "refresh_token_file": 5, "public_key_file": public}
+    path = existing(tmp_path, slurm, ucloud=wrong)
     assert type_("--yes", "--replace", *keys(tmp_path)).exit_code == 0
     assert config.read(path).ucloud.refresh_token_file == tmp_path / "etc/refresh-token"
 
