@@ -101,7 +101,7 @@ def _set_up(path: Path, options: Options) -> int:
         raise Refused(f"{draft} was not written.")
     changed |= _write_keys(config, place, *wanted)
     if text is not None and not files.holds(draft, text):
-        backup = files.write(draft, text)
+        backup = files.write(draft, text, new=before is None)
         _say(f"Wrote {draft}." + (f" The old file is {backup}." if backup else ""))
     else:
         _say(f"{source} is there, and stays as it is{'' if options.replace else ' (--replace writes it anew)'}.")

@@ -108,10 +108,11 @@ def holds(path: Path, text: str | None = None) -> bool:
     return found == text.strip() if text is not None else found != ""
 
 
-def write(path: Path, text: str, *, secret: bool = False) -> Path | None:
+def write(path: Path, text: str, *, secret: bool = False, new: bool = False) -> Path | None:
     """Writes a file; what was there stays under another name, but for a secret.
 
     :param secret: nobody may read it but the service
+    :param new: one that another setup has written meanwhile stays
     :returns: the name of the old file, if there is one
     :raises Refused: it cannot be written; nothing has changed
     """
@@ -125,8 +126,10 @@ def write(path: Path, text: str, *, secret: bool = False) -> Path | None:
             pass  # a step makes it, and gives it the files
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        backup = next(_backups(path)) if path.exists() and not secret else None
-        replace(path, text, mode=0o600 if secret else 0o640, uid=uid, gid=gid, backup=backup)
+        backup = next(_backups(path)) if path.exists() and not secret and not new else None
+        replace(path, text, mode=0o600 if secret else 0o640, uid=uid, gid=gid, backup=backup, new=new)
+    except FileExistsError:
+        raise Refused(f"{path} was written by another setup meanwhile, and stays as it is; run setup again.") from None
     except OSError as error:
         raise Refused(f"{path} cannot be written ({error.strerror}); nothing in it has changed.") from None
     return backup

@@ -22,6 +22,7 @@ from ucloud_slurm.cli.setup import setup
 from ucloud_slurm.config.annotated import EXAMPLE, annotated
 from ucloud_slurm.setup import files, host
 from ucloud_slurm.setup.answers import QUESTIONS
+from ucloud_slurm.setup.survey import Survey, survey
 from ucloud_slurm.system.process import Finished
 
 ODD = Path(__file__).parents[1] / "setup/odd"
@@ -245,6 +246,25 @@ def test_a_private_key_is_not_copied(type_: Type, tmp_path: Path) -> None:
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert "--public-key-file: holds a private key" in done.stderr
     assert not (tmp_path / "etc").exists()
+
+
+def test_of_two_setups_at_once_the_later_one_replaces_nothing(
+    type_: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "etc/config.toml"
+
+    def meanwhile(table: dict[str, object]) -> Survey:
+        path.parent.mkdir()
+        path.write_text("# of the other one\n")
+        return survey(table)
+
+    monkeypatch.setattr("ucloud_slurm.cli.setup.survey", meanwhile)
+    done = type_("--yes", *ANSWERS, *keys(tmp_path))
+    assert done.exit_code == 1
+    assert done.stderr == (
+        f"ucloud-slurm: {path} was written by another setup meanwhile, and stays as it is; run setup again.\n"
+    )
+    assert path.read_text() == "# of the other one\n"
 
 
 def test_a_slurm_that_is_not_there_is_one_sentence(tmp_path: Path, here: FakeHost) -> None:
