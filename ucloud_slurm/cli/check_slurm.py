@@ -1,6 +1,7 @@
 """``check``: Slurm itself, its files, and whether it does what the provider needs."""
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,21 +32,21 @@ def slurm(config: Config, budget: Budget) -> Iterator[Line]:
     yield from distrusted
     slurm = Commands(config.slurm.commands, config.slurm.conf, min(config.slurm.timeout, QUESTION_SECONDS))
     version = slurm.version()
-    yield ("failed" if is_too_old(version) else "ok"), f"Slurm {version} in {config.slurm.commands}; 20.11 or newer is needed"
+    needed = "; it is too old: 20.11 or newer is needed" if is_too_old(version) else ""
+    yield ("failed" if needed else "ok"), f"Slurm {version} in {config.slurm.commands}{needed}"
     as_wanted, backend = factory.self_test(config.slurm)
     yield ("ok" if as_wanted else "failed"), backend
     partitions = {partition.name: partition for partition in slurm.partitions(budget.left())}
     for product in config.products:
         partition = partitions.get(product.partition)
         if partition is None:
-            known = ", ".join(sorted(partitions))
+            known = ", ".join(sorted(partitions)) or "none"
             yield "failed", f"product {product.id}: there is no partition {product.partition} (there are {known})"
         elif not partition.up:
             yield "warning", f"product {product.id}: partition {product.partition} is not up"
     settings = slurm.settings()
-    message_timeout = int(settings.get("MessageTimeout", "10").split()[0])
-    if config.jobs.quiet <= message_timeout:
-        yield "failed", f"jobs.quiet must be longer than Slurm's MessageTimeout, {message_timeout} s"
+    if config.jobs.quiet <= (seconds := message_timeout(settings)):
+        yield "failed", f"jobs.quiet must be longer than Slurm's MessageTimeout, {seconds} s"
     yield from pace(config, settings)
     private = settings.get("PrivateData", "none")
     if "jobs" in private:
@@ -74,6 +75,15 @@ def slurm(config: Config, budget: Budget) -> Iterator[Line]:
         plugins = settings.get("JobSubmitPlugins", "(null)")
         changing = None if plugins in ("", "(null)", "none") or ("failed" in dict(missing_role)) else plugins
         yield from jobs(config, trial, partitions, unfit, budget, plugins=changing)
+
+
+def message_timeout(settings: Mapping[str, str]) -> int:
+    """Slurm's MessageTimeout, in seconds; its default where it cannot be read (slurm.conf(5)).
+
+    :param settings: as scontrol shows them
+    """
+    found = re.match(r"\d+", settings.get("MessageTimeout", ""))
+    return int(found[0]) if found else 10
 
 
 def files(config: Config) -> None:

@@ -15,9 +15,8 @@ from ucloud_slurm.config.types import UNIT_SECONDS
 from ucloud_slurm.errors import one_line
 
 LARGEST = 2**53  # of a number that is typed: SQLite and JSON have it, and one more, exactly
-most_option = click.option(
-    "--most", type=click.IntRange(1, LARGEST), default=1000, show_default=True, metavar="NUMBER", help="How many."
-)
+MOST = click.IntRange(1, LARGEST)
+most_option = click.option("--most", type=MOST, default=1000, show_default=True, metavar="NUMBER", help="How many.")
 Level = Literal["ok", "warning", "failed", "skipped"]
 Line = tuple[Level, str]
 
