@@ -140,6 +140,7 @@ _CHECKED: Mapping[Any, str] = {
     config_types.slurm_word: "a name of Slurm's",
     config_types._plain_path: "path",
     config_types._root: "path",
+    config_types._jobs_folder: "path",
     config_types._option: "option",
     config_types._signal: "signal and duration",
     config_types._whole_mebibytes: "number",

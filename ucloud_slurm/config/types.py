@@ -209,6 +209,17 @@ def _root(value: Any) -> str:
     return value
 
 
+def _jobs_folder(value: Any) -> str:
+    """A folder in which ``{home}`` and ``{user}`` are filled in for each job."""
+    if isinstance(value, str) and value.isprintable() and not _has_dots(value) and value.strip("/"):
+        bare = value.removeprefix("{home}").replace("{user}", "u")
+        if value == "{home}" or re.fullmatch(r"/[^{}]*", bare):
+            return value
+    raise ValueError(
+        'should be an absolute path such as "{home}/ucloud-jobs"; {home}, at its beginning, and {user} are filled in'
+    )
+
+
 def _has_dots(path: str) -> bool:
     return not {".", ".."}.isdisjoint(path.split("/"))
 
@@ -219,6 +230,7 @@ Size = Annotated[int, Before(mebibytes)]
 SshCommand = Annotated[str, Before(_ssh_command)]
 PlainPath = Annotated[str, Before(_plain_path)]
 RootPath = Annotated[str, Before(_root)]
+JobsFolder = Annotated[str, Before(_jobs_folder)]
 SlurmWord = Annotated[str, Before(slurm_word)]
 Option = Annotated[str, After(_option)]
 OptionName = Annotated[str, After(_option_name)]

@@ -47,13 +47,13 @@ def slurm_section(given: Mapping[str, Path | None], before: Mapping[str, Any]) -
     section = dict(before)
     conf, commands = given.get("conf"), given.get("commands")
     if conf is not None:
-        section["conf"] = str(conf)
+        section["conf"] = str(conf.absolute())
     elif "conf" not in section:
         named = os.environ.get("SLURM_CONF")
         places = [Path(named)] if named else [place for place in PLACES if place.is_file()]
         section["conf"] = str(places[0] if places else PLACES[0])
     if commands is not None:
-        section["commands"] = str(commands)
+        section["commands"] = str(commands.absolute())
     elif "commands" not in section:
         found = shutil.which("sinfo")
         section["commands"] = str(Path(found).parent) if found else "/usr/bin"

@@ -239,6 +239,16 @@ def test_questions_without_an_answer_are_one_sentence_and_nothing_is_written(typ
     assert not (tmp_path / "etc").exists()
 
 
+def test_places_of_slurm_are_written_so_that_any_process_finds_them(
+    type_: Type, slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = type_("--yes", "--slurm-conf", "slurm/slurm.conf", "--slurm-commands", "slurm", *ANSWERS, *keys(tmp_path))
+    assert done.exit_code == 0, done.output
+    found = config.read(tmp_path / "etc/config.toml").slurm
+    assert (found.conf, found.commands) == (slurm / "slurm.conf", slurm)
+
+
 def test_a_private_key_is_not_copied(type_: Type, tmp_path: Path) -> None:
     private = next_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (tmp_path / "key").write_bytes(private)

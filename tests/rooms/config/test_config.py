@@ -72,6 +72,14 @@ def test_the_smallest_file_has_the_defaults_of_the_design() -> None:
         ("ucloud.proxy", "http://proxy.example.org:99999", "ucloud.proxy: "),
         ("ucloud.proxy", "socks5://proxy.example.org:1080", "ucloud.proxy: should be"),
         ("ucloud.proxy", 3128, "ucloud.proxy: should be"),
+        *(
+            ("jobs.folder", folder, "jobs.folder: should be an absolute path such as")
+            for folder in ("", "/", "jobs", "~/jobs", "{home}jobs", "/{home}/jobs", "/a/../b", "/a/{project}", "/a\nb", 5)
+        ),
+        *(
+            ("users.group", group, "users.group: should be the name of a group")
+            for group in ("", " ", "-x", "%x", "#1", "x:y", "x,y", "x\nALL ALL=(ALL) ALL", " x", "g" * 300, 5)
+        ),
     ],
 )
 def test_a_wrong_value_is_named(path: str, value: Any, words: str) -> None:
@@ -98,6 +106,16 @@ def test_credentials_of_the_proxy_are_read_from_a_file_and_shown_nowhere(tmp_pat
         file.write_text(wrong)
         with pytest.raises(Misconfigured, match="should hold user:password in one line"):
             read.ucloud.proxy_url()
+
+
+@pytest.mark.parametrize("folder", ["{home}", "{home}/jobs", "/scratch/{user}", "/a b/50%d/{user}/", "/" + "x" * 200])
+def test_a_folder_of_jobs_may_have_any_name(folder: str) -> None:
+    assert config.parse(changed("jobs.folder", folder)).jobs.folder == folder
+
+
+@pytest.mark.parametrize("group", ["hpc", "DOMAIN\\hpc users", "hpc@example.org", "gruppe-ä", "1x"])
+def test_a_group_has_a_name_that_a_directory_gives(group: str) -> None:
+    assert config.parse(changed("users.group", group)).users.group == group
 
 
 @pytest.mark.parametrize("key", ["provider.url", "ucloud.url"])
