@@ -14,11 +14,11 @@ import click
 from ucloud_slurm.config.types import UNIT_SECONDS
 from ucloud_slurm.errors import one_line
 
+Level = Literal["ok", "warning", "failed", "skipped"]
+Line = tuple[Level, str]
 LARGEST = 2**53  # of a number that is typed: SQLite and JSON have it, and one more, exactly
 MOST = click.IntRange(1, LARGEST)
 most_option = click.option("--most", type=MOST, default=1000, show_default=True, metavar="NUMBER", help="How many.")
-Level = Literal["ok", "warning", "failed", "skipped"]
-Line = tuple[Level, str]
 
 
 @dataclass(frozen=True, slots=True)
