@@ -35,7 +35,7 @@ def read_text(path: Path) -> str:
     :raises Misconfigured: there is none
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors write a mark at the beginning
     except OSError as error:
         what = f"ucloud-slurm setup writes it, or set {VARIABLE}."
         if isinstance(error, PermissionError):
@@ -54,10 +54,14 @@ def checked(path: Path, text: str) -> Config:
     """
     import tomllib
 
+    if "\\u0000" in text or "\\U00000000" in text:  # no name of a file and no argument of a command can have it
+        raise Misconfigured([f"{path}: a text has the character U+0000; leave it out."])
     try:
         return parse(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise Misconfigured([f"{path}: is not valid TOML: {error}."]) from None
+    except RecursionError:
+        raise Misconfigured([f"{path}: has lists or tables in too many others."]) from None
     except Misconfigured as error:
         raise Misconfigured([f"{path}: {sentence}" for sentence in error.sentences]) from None
 

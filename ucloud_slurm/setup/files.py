@@ -76,12 +76,12 @@ def before(path: Path, *, replacing: bool) -> dict[str, Any] | None:
     """
     anew = "correct it, or write it anew with --replace."
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise Misconfigured([f"{path}: cannot be read ({error.strerror})."]) from None
-    except ValueError as error:  # UTF-8 that is none, too
+    except (ValueError, RecursionError) as error:  # UTF-8 that is none, too
         if replacing:
             return {}
         raise Misconfigured([f"{path}: is not valid TOML: {error}; {anew}"]) from None

@@ -367,7 +367,7 @@ def test_products_that_are_configured_are_not_joined_by_others_unasked(type_: Ty
     assert len(config.read(path).products) == 1
 
 
-@pytest.mark.parametrize("text", ["colour = 1\n", "[provider\n", "\xff"])
+@pytest.mark.parametrize("text", ["colour = 1\n", "[provider\n", "\xff", f"a = {'[' * 100_000}"])
 def test_a_configuration_with_a_mistake_is_named_and_can_be_written_anew(
     text: str, type_: Type, tmp_path: Path, slurm: Path
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from ucloud_slurm import config
+from ucloud_slurm.config import annotated
 from ucloud_slurm.errors import Misconfigured
 
 GOOD: dict[str, Any] = {
@@ -204,3 +205,25 @@ def test_a_broken_file_says_where(tmp_path: Path) -> None:
 def test_the_annotated_example_is_a_working_file() -> None:
     path = Path(__file__).parents[3] / "etc" / "config.toml"
     assert config.read(path).products
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a = " + "[" * 100_000, "has lists or tables in too many others."),
+        ('[database]\npath = "/x\\u0000y"', "a text has the character U+0000; leave it out."),
+        ("a = ", "is not valid TOML: "),
+    ],
+)
+def test_a_file_that_no_reader_can_have_is_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(Misconfigured) as raised:
+        config.read(tmp_path / "config.toml")
+    (sentence,) = raised.value.sentences
+    assert sentence.startswith(f"{tmp_path}/config.toml: {said}")
+
+
+def test_a_file_of_another_editor_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + annotated.annotated(annotated.EXAMPLE).replace("\n", "\r\n").encode())
+    assert config.read(path).provider.id == "example"
