@@ -4,6 +4,7 @@ The file is TOML, named by ``UCLOUD_SLURM_CONFIG``, else ``/etc/ucloud-slurm/con
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -57,13 +58,28 @@ def checked(path: Path, text: str) -> Config:
     if "\\u0000" in text or "\\U00000000" in text:  # no name of a file and no argument of a command can have it
         raise Misconfigured([f"{path}: a text has the character U+0000; leave it out."])
     try:
-        return parse(tomllib.loads(text))
+        found = parse(tomllib.loads(text))
+        if relative := list(_relative(found)):  # each process has another folder: one would make a second, empty database
+            raise Misconfigured(relative)
     except tomllib.TOMLDecodeError as error:
         raise Misconfigured([f"{path}: is not valid TOML: {error}."]) from None
     except RecursionError:
         raise Misconfigured([f"{path}: has lists or tables in too many others."]) from None
     except Misconfigured as error:
         raise Misconfigured([f"{path}: {sentence}" for sentence in error.sentences]) from None
+    return found
+
+
+def _relative(config: Config) -> Iterator[str]:
+    """A sentence for each path that does not begin at the root."""
+    for table in fields(config):
+        value = getattr(config, table.name)
+        several = isinstance(value, tuple)
+        for number, section in enumerate(value if several else (value,), 1):
+            for key in fields(section):
+                place = getattr(section, key.name)
+                if isinstance(place, Path) and not place.is_absolute():
+                    yield f"{table.name}{f'[{number}]' if several else ''}.{key.name}: {place} should begin with /."
 
 
 def parse(data: dict[str, Any]) -> Config:

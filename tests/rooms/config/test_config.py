@@ -20,6 +20,9 @@ GOOD: dict[str, Any] = {
 }
 
 
+HOOK = {"program": "/x", "events": ["job-ended"], "socket": "h.sock"}
+
+
 def changed(path: str, value: Any) -> dict[str, Any]:
     data: dict[str, Any] = {**GOOD, "products": [dict(GOOD["products"][0])]}
     section, _, key = path.partition(".")
@@ -213,6 +216,8 @@ def test_the_annotated_example_is_a_working_file() -> None:
         ("a = " + "[" * 100_000, "has lists or tables in too many others."),
         ('[database]\npath = "/x\\u0000y"', "a text has the character U+0000; leave it out."),
         ("a = ", "is not valid TOML: "),
+        (annotated.annotated({**GOOD, "database": {"path": "u.db"}}), "database.path: u.db should begin with /."),
+        (annotated.annotated({**GOOD, "hooks": [HOOK]}), "hooks[1].socket: h.sock should begin with /."),
     ],
 )
 def test_a_file_that_no_reader_can_have_is_one_sentence(tmp_path: Path, text: str, said: str) -> None:
