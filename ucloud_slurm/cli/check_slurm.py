@@ -13,7 +13,7 @@ from ucloud_slurm.cli.checking import QUESTION_SECONDS, Budget
 from ucloud_slurm.cli.output import Line
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
-from ucloud_slurm.setup.survey import has_accounting, is_too_old, refill_rate
+from ucloud_slurm.setup.survey import has_accounting, is_there, is_too_old, refill_rate
 from ucloud_slurm.slurm import factory
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.records import RunFilter
@@ -93,8 +93,8 @@ def files(config: Config) -> None:
     """
     conf, folder = config.slurm.conf, config.slurm.commands
     wrong = []
-    if not conf.is_file():
-        here = f'set slurm.conf = "{CONFIGLESS}"' if CONFIGLESS.is_file() else "write it, or set slurm.conf"
+    if not is_there(conf):
+        here = f'set slurm.conf = "{CONFIGLESS}"' if is_there(CONFIGLESS) else "write it, or set slurm.conf"
         wrong.append(f"slurm.conf: there is no file {conf}; {here}")
     elif not os.access(conf, os.R_OK):
         wrong.append(f"slurm.conf: {conf} cannot be read by {own_account()}; chmod a+r {conf}")

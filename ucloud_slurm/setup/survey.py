@@ -50,7 +50,7 @@ def slurm_section(given: Mapping[str, Path | None], before: Mapping[str, Any]) -
         section["conf"] = str(conf.absolute())
     elif "conf" not in section:
         named = os.environ.get("SLURM_CONF")
-        places = [Path(named)] if named else [place for place in PLACES if place.is_file()]
+        places = [Path(named)] if named else [place for place in PLACES if is_there(place)]
         section["conf"] = str(places[0] if places else PLACES[0])
     if commands is not None:
         section["commands"] = str(commands.absolute())
@@ -68,7 +68,7 @@ def survey(table: Mapping[str, Any]) -> Survey:
     :raises SchedulerUnavailableError: Slurm gives no answer
     """
     section = parse_table(SlurmSection, table)
-    if not section.conf.is_file():
+    if not is_there(section.conf):
         raise Misconfigured([f"slurm.conf: there is no file {section.conf}; name it with --slurm-conf."])
     if not os.access(section.commands / "sinfo", os.X_OK):
         raise Misconfigured([f"slurm.commands: {section.commands} has no sinfo; name Slurm's folder with --slurm-commands."])
@@ -96,6 +96,11 @@ def survey(table: Mapping[str, Any]) -> Survey:
         accounts=tuple(filter(is_word, slurm.accounts(ACCOUNT, SECONDS))),
         refill_rate=refill_rate(settings.get("SlurmctldParameters", "")),
     )
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file is there, and its folder open to this account."""
+    return os.access(path, os.F_OK) and path.is_file()
 
 
 def has_accounting(settings: Mapping[str, str]) -> bool:
