@@ -32,6 +32,7 @@ from ucloud_slurm.cli.main import main as command_line
 from ucloud_slurm.config import annotated
 from ucloud_slurm.config import hooks as config_hooks
 from ucloud_slurm.config import types as config_types
+from ucloud_slurm.config import urls as config_urls
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.slurm.records import QueueRecord, RunRecord, SlurmJobId
 from ucloud_slurm.slurm.states import SlurmState
@@ -132,12 +133,14 @@ def kind(annotation: Any, metadata: Sequence[Any] = ()) -> str:
 _CHECKED: Mapping[Any, str] = {
     config_types.seconds: "duration",
     config_types.mebibytes: "size",
-    config_types._url: "URL",
-    config_types._core_url: "URL",
-    config_types._session_url: "URL with a ``*``",
+    config_urls._url: "URL",
+    config_urls._core_url: "URL",
+    config_urls._address: "URL",
+    config_urls._session_url: "URL with a ``*``",
     config_types.slurm_word: "a name of Slurm's",
     config_types._plain_path: "path",
     config_types._root: "path",
+    config_types._jobs_folder: "path",
     config_types._option: "option",
     config_types._signal: "signal and duration",
     config_types._whole_mebibytes: "number",

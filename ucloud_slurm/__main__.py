@@ -18,9 +18,9 @@ def main() -> None:
             work()
         except KeyboardInterrupt:
             sys.exit("\nAborted!")
-    from ucloud_slurm.cli.main import main as command
+    from ucloud_slurm.cli.main import run
 
-    command(prog_name="ucloud-slurm")
+    run()
 
 
 if __name__ == "__main__":

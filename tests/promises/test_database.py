@@ -23,6 +23,7 @@ from tests.support.source import parsed
 from ucloud_slurm.errors import Misconfigured, StorageError, StorageFullError
 from ucloud_slurm.store import backup, database_file, restore
 from ucloud_slurm.store.jobs import Jobs
+from ucloud_slurm.store.reading import ReadOnlyStore
 from ucloud_slurm.store.sqlite import LOG_BYTES, Store
 from ucloud_slurm.worker.run import Result
 
@@ -79,6 +80,34 @@ def test_a_folder_that_may_not_be_written_is_refused_with_its_name(anybody: Path
     anybody.chmod(0o500)
     assert str(anybody) in (said := sentence(anybody / "test.db"))
     assert "cannot be opened (Permission denied)" in said
+
+
+def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("create table theirs (a)")
+        other.commit()
+    assert sentence(path) == f"database.path: {path} is the database of another program; name a new file."
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("select name from sqlite_schema").fetchall() == [("theirs",)]
+
+
+@as_root
+@pytest.mark.parametrize("kind", ["closed", "folder", "link"])
+def test_who_only_looks_reads_the_same_sentence(anybody: Path, kind: str) -> None:
+    path = anybody / "test.db"
+    match kind:
+        case "closed":
+            Store(path).close()
+            path.chmod(0)
+        case "folder":
+            path.mkdir()
+        case _:
+            Store(anybody / "real.db").close()
+            path.symlink_to(anybody / "real.db")
+    with pytest.raises(Misconfigured) as looked:
+        ReadOnlyStore(path)
+    assert looked.value.sentences == (sentence(path),)
 
 
 @as_root

@@ -150,7 +150,12 @@ def config_file(core: SimulatedCore, folder: Path) -> Path:
     configuration(core, folder)  # writes the key and the token
     tables = {
         "provider": {"id": "example", "url": "http://127.0.0.1:1"},
-        "ucloud": {"url": core.url, "era": core.era.name, "refresh_token_file": "token", "public_key_file": "key"},
+        "ucloud": {
+            "url": core.url,
+            "era": core.era.name,
+            "refresh_token_file": str(folder / "token"),
+            "public_key_file": str(folder / "key"),
+        },
         "database": {"path": str(folder / "test.db")},
         "slurm": {"backend": "commands", "commands": str(folder / "none")},
         "journal": {"format": "json"},

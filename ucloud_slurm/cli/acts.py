@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from ucloud_slurm.cli.context import configured
-from ucloud_slurm.cli.output import Since, as_json, moment, table
+from ucloud_slurm.cli.output import MOST, Since, as_json, moment, table
 from ucloud_slurm.store.acts import Act, Acts
 from ucloud_slurm.store.reading import ReadOnlyStore
 
 
 @click.command()
 @click.option("--since", type=Since(), default=0.0, help="A span (90m, 12h, 7d), or a date in UTC. Left out: all.")
-@click.option("--most", type=click.IntRange(1), default=1000, show_default=True, metavar="NUMBER", help="How many: the newest.")
+@click.option("--most", type=MOST, default=1000, show_default=True, metavar="NUMBER", help="How many: the newest.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def acts(path: Path | None, since: float, most: int, json_: bool) -> None:

@@ -1,6 +1,7 @@
 """``check``: Slurm itself, its files, and whether it does what the provider needs."""
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from ucloud_slurm.cli.checking import QUESTION_SECONDS, Budget
 from ucloud_slurm.cli.output import Line
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
-from ucloud_slurm.setup.survey import refill_rate
+from ucloud_slurm.setup.survey import has_accounting, is_there, is_too_old, refill_rate
 from ucloud_slurm.slurm import factory
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.records import RunFilter
@@ -30,21 +31,22 @@ def slurm(config: Config, budget: Budget) -> Iterator[Line]:
     distrusted = list(ownership(config)) if others(config) else []
     yield from distrusted
     slurm = Commands(config.slurm.commands, config.slurm.conf, min(config.slurm.timeout, QUESTION_SECONDS))
-    yield "ok", f"Slurm {slurm.version()} in {config.slurm.commands}"
+    version = slurm.version()
+    needed = "; it is too old: 20.11 or newer is needed" if is_too_old(version) else ""
+    yield ("failed" if needed else "ok"), f"Slurm {version} in {config.slurm.commands}{needed}"
     as_wanted, backend = factory.self_test(config.slurm)
     yield ("ok" if as_wanted else "failed"), backend
     partitions = {partition.name: partition for partition in slurm.partitions(budget.left())}
     for product in config.products:
         partition = partitions.get(product.partition)
         if partition is None:
-            known = ", ".join(sorted(partitions))
+            known = ", ".join(sorted(partitions)) or "none"
             yield "failed", f"product {product.id}: there is no partition {product.partition} (there are {known})"
         elif not partition.up:
             yield "warning", f"product {product.id}: partition {product.partition} is not up"
     settings = slurm.settings()
-    message_timeout = int(settings.get("MessageTimeout", "10").split()[0])
-    if config.jobs.quiet <= message_timeout:
-        yield "failed", f"jobs.quiet must be longer than Slurm's MessageTimeout, {message_timeout} s"
+    if config.jobs.quiet <= (seconds := message_timeout(settings)):
+        yield "failed", f"jobs.quiet must be longer than Slurm's MessageTimeout, {seconds} s"
     yield from pace(config, settings)
     private = settings.get("PrivateData", "none")
     if "jobs" in private:
@@ -56,10 +58,11 @@ def slurm(config: Config, budget: Budget) -> Iterator[Line]:
     trial = Trial(slurm)
     unfit: frozenset[str] = frozenset()
     missing_role: list[Line] = []
-    if settings.get("AccountingStorageType", "").endswith("none"):
+    if not has_accounting(settings):
         yield (
             "failed",
-            "Slurm has no accounting database, which this release needs to see how jobs end: set AccountingStorageType",
+            "Slurm has no accounting database, which this release needs to see how jobs end: set up slurmdbd, and "
+            "AccountingStorageType = accounting_storage/slurmdbd",
         )
     else:
         slurm.runs_since(time.time(), RunFilter(names=frozenset(["ucloud-0"])))
@@ -74,6 +77,15 @@ def slurm(config: Config, budget: Budget) -> Iterator[Line]:
         yield from jobs(config, trial, partitions, unfit, budget, plugins=changing)
 
 
+def message_timeout(settings: Mapping[str, str]) -> int:
+    """Slurm's MessageTimeout, in seconds; its default where it cannot be read (slurm.conf(5)).
+
+    :param settings: as scontrol shows them
+    """
+    found = re.match(r"\d+", settings.get("MessageTimeout", ""))
+    return int(found[0]) if found else 10
+
+
 def files(config: Config) -> None:
     """Whether slurm.conf and Slurm's commands are there.
 
@@ -81,8 +93,8 @@ def files(config: Config) -> None:
     """
     conf, folder = config.slurm.conf, config.slurm.commands
     wrong = []
-    if not conf.is_file():
-        here = f'set slurm.conf = "{CONFIGLESS}"' if CONFIGLESS.is_file() else "write it, or set slurm.conf"
+    if not is_there(conf):
+        here = f'set slurm.conf = "{CONFIGLESS}"' if is_there(CONFIGLESS) else "write it, or set slurm.conf"
         wrong.append(f"slurm.conf: there is no file {conf}; {here}")
     elif not os.access(conf, os.R_OK):
         wrong.append(f"slurm.conf: {conf} cannot be read by {own_account()}; chmod a+r {conf}")

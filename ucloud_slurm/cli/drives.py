@@ -6,14 +6,14 @@ from typing import Any
 import click
 
 from ucloud_slurm.cli.context import opened
-from ucloud_slurm.cli.output import as_json, columns, moment, table
+from ucloud_slurm.cli.output import as_json, columns, moment, most_option, table
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.drives import rule_of
 from ucloud_slurm.store.drives import Drive
 
 
 @click.command()
-@click.option("--most", type=click.IntRange(1), default=1000, show_default=True, metavar="NUMBER", help="How many.")
+@most_option
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def drives(path: Path | None, most: int, json_: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ucloud_slurm.cli.context import EX_TEMPFAIL, configured, opened
-from ucloud_slurm.cli.output import as_json, moment, table
+from ucloud_slurm.cli.output import LARGEST, as_json, moment, most_option, table
 from ucloud_slurm.config import HOOK_SOCKET
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.hooks.server import HookServer, caller_of, environment
@@ -65,7 +65,7 @@ def serve(path: Path | None, where: Path) -> None:
 
 @hooks.command("list")
 @click.option("--all", "everything", is_flag=True, help="Also list delivered and dropped events: the newest ones.")
-@click.option("--most", type=click.IntRange(1), default=1000, show_default=True, metavar="NUMBER", help="How many.")
+@most_option
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_(path: Path | None, everything: bool, most: int, json_: bool) -> None:
@@ -94,7 +94,7 @@ def retry(path: Path | None) -> None:
 
 
 @hooks.command()
-@click.argument("event", type=int)
+@click.argument("event", type=click.IntRange(1, LARGEST))
 @click.pass_obj
 def drop(path: Path | None, event: int) -> None:
     """Give up an EVENT (its number in `hooks list`), so that later ones about the same subject go on."""

@@ -10,7 +10,7 @@ import click
 
 from ucloud_slurm.bridge.usage import Accounting
 from ucloud_slurm.cli.context import opened
-from ucloud_slurm.cli.output import as_json, columns, moment, table
+from ucloud_slurm.cli.output import as_json, columns, moment, most_option, table
 from ucloud_slurm.provider import operators
 from ucloud_slurm.provider.billing import accounting_of, rest_key
 from ucloud_slurm.provider.context import Provider
@@ -21,12 +21,10 @@ from ucloud_slurm.system import origin
 
 T = TypeVar("T")
 
-_most = click.option("--most", type=click.IntRange(1), default=1000, show_default=True, metavar="NUMBER", help="How many.")
-
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Also list ended jobs.")
-@_most
+@most_option
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def jobs(path: Path | None, everything: bool, most: int, json_: bool) -> None:
@@ -100,7 +98,7 @@ def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Also list delivered messages: the newest ones.")
-@_most
+@most_option
 @click.option("--retry", is_flag=True, help="First queue the messages again that UCloud has refused.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj

@@ -1,6 +1,7 @@
 """Output of commands: tables for people, JSON for programs, the findings of ``check``; and times that are typed."""
 
 import json
+import math
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,9 @@ from ucloud_slurm.errors import one_line
 
 Level = Literal["ok", "warning", "failed", "skipped"]
 Line = tuple[Level, str]
+LARGEST = 2**53  # of a number that is typed: SQLite and JSON have it, and one more, exactly
+MOST = click.IntRange(1, LARGEST)
+most_option = click.option("--most", type=MOST, default=1000, show_default=True, metavar="NUMBER", help="How many.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,20 @@ class Since(click.ParamType[float]):
         if seconds >= time.time():
             self.fail(f"{value!r} is not in the past", param, ctx)
         return max(0.0, seconds)
+
+
+class Seconds(click.FloatRange):
+    """A time that a command waits: a number in a range, which "nan" is not."""
+
+    def __init__(self, least: float) -> None:
+        super().__init__(least, 86400)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See :class:`click.ParamType`."""
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
 
 
 def as_json(data: Any) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from ucloud_slurm.cli.context import opened
+from ucloud_slurm.cli.output import LARGEST
 from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.page.access import LINK_SECONDS, Access
 from ucloud_slurm.page.app import create_page
@@ -31,7 +32,7 @@ SOCKET_MODE = 0o660
 )
 @click.option(
     "--idle",
-    type=click.IntRange(1),
+    type=click.IntRange(1, LARGEST),
     default=30,
     show_default=True,
     metavar="MINUTES",

@@ -6,11 +6,12 @@ import os
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import click
 
@@ -64,8 +65,9 @@ def report(path: Path | None, out: Path | None) -> None:
     out = out or Path(f"{name}.tar.gz")
     with explained():
         refuse_root()
-        contents, left = collect(path or location(), now)
-        _write(out, _packed(name, contents, now))
+        with _made(out) as file:  # before three minutes of work
+            contents, left = collect(path or location(), now)
+            file.write(_packed(name, contents, now))
     for sentence in left:
         click.echo(f"Left out: {sentence}", err=True)
     if out != STANDARD_OUTPUT:
@@ -150,23 +152,25 @@ def _packed(name: str, contents: Mapping[str, str], now: float) -> bytes:
     return packed.getvalue()
 
 
-def _write(out: Path, data: bytes) -> None:
-    """Writes the file for this account only.
+@contextmanager
+def _made(out: Path) -> Iterator[BinaryIO]:
+    """The file, for this account only. It is deleted where it cannot be written to its end.
 
     :raises Refused: it is there, or cannot be made or written
     """
     if out == STANDARD_OUTPUT:
-        sys.stdout.buffer.write(data)
+        yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     made = False
     try:
-        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        made = True
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-    except OSError as error:
+        with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as file:
+            made = True
+            yield file
+    except BaseException as error:
         if made:
             out.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         another = "name another with --out, or write to where you are allowed to: --out - > FILE"
         raise Refused(f"{out} cannot be written ({error.strerror}); {another}") from None

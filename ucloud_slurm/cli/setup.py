@@ -25,7 +25,11 @@ from ucloud_slurm.setup.survey import Survey, slurm_section, survey
 from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 
 ROOT_ONLY = "--apply needs root: sudo ucloud-slurm setup --apply; without it setup prints the commands."
-_PATH = click.Path(path_type=Path)
+NO_ANSWER = (
+    "No answer came, so setup ends here; what it has written stays, and it can be repeated. Every answer can be an option "
+    "(ucloud-slurm setup --help), and --yes asks nothing."
+)
+_PATH = click.Path(path_type=Path, readable=False)
 
 
 def _answers(command: Callable[..., None]) -> Callable[..., None]:
@@ -65,7 +69,10 @@ def setup(path: Path | None, /, **given: Any) -> None:
         if options.applied and os.geteuid() != 0:
             raise Refused(ROOT_ONLY)
         right(options.given)
-        sys.exit(_set_up((path or location()).absolute(), options))
+        try:
+            sys.exit(_set_up((path or location()).absolute(), options))
+        except click.Abort:
+            raise Refused(NO_ANSWER) from None
 
 
 def _set_up(path: Path, options: Options) -> int:
@@ -94,7 +101,7 @@ def _set_up(path: Path, options: Options) -> int:
         raise Refused(f"{draft} was not written.")
     changed |= _write_keys(config, place, *wanted)
     if text is not None and not files.holds(draft, text):
-        backup = files.write(draft, text)
+        backup = files.write(draft, text, new=before is None)
         _say(f"Wrote {draft}." + (f" The old file is {backup}." if backup else ""))
     else:
         _say(f"{source} is there, and stays as it is{'' if options.replace else ' (--replace writes it anew)'}.")
@@ -131,8 +138,9 @@ def _data(
 ) -> Mapping[str, Any]:
     """The configuration, with products for the machines of the cluster."""
     counting = Counting(answered.get("charge_by", "auto"), answered.get("frequency", "minute"))
-    proposal = propose(answered["provider"], found.machines, found.partitions, counting, options.only)
     products = [*before.get("products", [])]
+    taken = [str(each.get(name)) for each in products for name in ("id", "category")]
+    proposal = propose(answered["provider"], found.machines, found.partitions, counting, options.only, taken)
     new = missing(proposal.products, products)
     if not products or options.add_products:
         products += new

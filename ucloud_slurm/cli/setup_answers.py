@@ -122,9 +122,10 @@ def token(config: Config, place: files.Place, options: Options) -> str | None:
 
 
 def _secret(text: str) -> str:
-    if not text.strip() or len(text.split()) != 1 or not text.isascii():
+    word = text.strip()
+    if not word or " " in word or not (word.isascii() and word.isprintable()):
         raise click.BadParameter("it should be one word")
-    return text.strip()
+    return word
 
 
 def key(config: Config, place: files.Place, options: Options) -> str | None:
@@ -151,7 +152,9 @@ def _public_key(text: str) -> str:
         keys = parse_keys(text)
     except OSError as error:
         raise click.BadParameter(f"{text} cannot be read ({error.strerror})") from None
-    except ValueError as error:  # ASCII that is none, too
+    except UnicodeDecodeError:
+        raise click.BadParameter("it is not a text file; base64 and PEM are accepted") from None
+    except ValueError as error:
         raise click.BadParameter(str(error)) from None
     if not keys:
         raise click.BadParameter("it is empty")

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from ucloud_slurm.cli.context import configured
-from ucloud_slurm.cli.output import as_json, moment
+from ucloud_slurm.cli.output import Seconds, as_json, moment
 from ucloud_slurm.provider.status import Status, as_data, read_status
 
 WATCH_SECONDS = 5.0
@@ -30,7 +30,7 @@ CLEAR = "\033[2J"
 @click.command()
 @click.option(
     "--watch",
-    type=click.FloatRange(min=0.5),
+    type=Seconds(0.5),
     is_flag=False,
     flag_value=WATCH_SECONDS,
     metavar="[SECONDS]",
@@ -57,7 +57,7 @@ def status(path: Path | None, watch: float | None, json_: bool) -> None:
 
 def _watch(read: Callable[[], Status], seconds: float, *, json_: bool) -> Status:
     """Shows it until somebody ends that; returns what was shown last."""
-    drawn = sys.stdin.isatty() and sys.stdout.isatty() and not json_
+    drawn = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb") and not json_
     found = read()
     with suppress(KeyboardInterrupt), _keys(drawn) as ended:
         while True:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Any, TextIO
 
 import click
@@ -14,9 +15,10 @@ import click
 from ucloud_slurm.bridge.naming import JobPaths
 from ucloud_slurm.cli.context import opened
 from ucloud_slurm.cli.output import as_json, moment, table
-from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.errors import Misconfigured, NotFound, one_line
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.operators import user_link
+from ucloud_slurm.setup.proposal import is_word
 from ucloud_slurm.system import origin
 from ucloud_slurm.users.mapping import IneligibleUserError
 
@@ -116,6 +118,8 @@ def export(path: Path | None) -> None:
 def test(path: Path | None, ucloud_user: str, project: str | None) -> None:
     """Print the Unix user that jobs of UCLOUD_USER run as, and try to act as that user."""
     with opened(path) as provider:
+        if provider.config.users.mapping == "table" and provider.people.of(ucloud_user) is None:
+            raise NotFound(f"{ucloud_user} is not connected: ucloud-slurm users add {quote(ucloud_user)} LOCAL_USER")
         try:
             identity = provider.mapping.identity(ucloud_user, project)
         except IneligibleUserError as error:
@@ -167,8 +171,10 @@ def list_projects(path: Path | None, json_: bool) -> None:
 @click.pass_obj
 def add_project(path: Path | None, project: str, account: str) -> None:
     """Submit jobs of PROJECT (UCloud's id) under the Slurm ACCOUNT."""
-    if not account.replace("-", "").replace("_", "").replace(".", "").isalnum() or account.startswith(("-", ".")):
+    if not is_word(account):
         raise click.BadParameter(f"{account!r} is not the name of a Slurm account.")
+    if not project or one_line(project, 200) != project:
+        raise click.BadParameter(f"{project[:40]!r} is not the id of a project of UCloud.")
     with opened(path) as provider:
         provider.people.add_project(project, account, origin.here().who, provider.now())
         click.echo(f"Jobs of {project} go to the Slurm account {account}.")
@@ -194,9 +200,14 @@ def _name(file: TextIO) -> str:
 
 def _rows(file: TextIO) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.DictReader(file)
-    if tuple(reader.fieldnames or ()) != HEAD:
-        raise Misconfigured([f"{_name(file)}, line 1: should be {','.join(HEAD)}."])
-    for row in reader:
-        if None in row or None in row.values():
-            raise Misconfigured([f"{_name(file)}, line {reader.line_num}: should have two columns."])
-        yield reader.line_num, row
+    try:
+        if tuple(reader.fieldnames or ()) != HEAD:
+            raise Misconfigured([f"{_name(file)}, line 1: should be {','.join(HEAD)}."])
+        for row in reader:
+            if None in row or None in row.values():
+                raise Misconfigured([f"{_name(file)}, line {reader.line_num}: should have two columns."])
+            yield reader.line_num, row
+    except UnicodeDecodeError:
+        raise Misconfigured([f"{_name(file)}: is not text in UTF-8; save it as CSV in UTF-8."]) from None
+    except csv.Error as error:
+        raise Misconfigured([f"{_name(file)}, after line {reader.line_num}: is no CSV ({error})."]) from None

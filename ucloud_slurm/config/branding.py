@@ -3,7 +3,8 @@
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from ucloud_slurm.config.types import Section, Url, key
+from ucloud_slurm.config.types import Section, key
+from ucloud_slurm.config.urls import Url
 from ucloud_slurm.system.pictures import Picture, read_picture
 
 _LINE = r"^[^\x00-\x1f\x7f]+$"

@@ -3,7 +3,18 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ucloud_slurm.config.types import Duration, OptionName, PlainPath, RootPath, Section, SlurmWord, SrunOption, SshCommand, key
+from ucloud_slurm.config.types import (
+    Duration,
+    JobsFolder,
+    OptionName,
+    PlainPath,
+    RootPath,
+    Section,
+    SlurmWord,
+    SrunOption,
+    SshCommand,
+    key,
+)
 
 WHO_STARTED = "{user}"  # as created_by of jobs from outside UCloud
 
@@ -12,7 +23,7 @@ WHO_STARTED = "{user}"  # as created_by of jobs from outside UCloud
 class JobsSection(Section):
     """How jobs are made and observed."""
 
-    folder: str = key(
+    folder: JobsFolder = key(
         default="{home}/ucloud-jobs",
         description="The folder in which every job gets a folder of its own, made by the job's user. {home} and {user} "
         "are filled in. The compute nodes must see it under the same path: where home folders are not shared, name a folder "

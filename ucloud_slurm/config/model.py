@@ -22,7 +22,8 @@ from ucloud_slurm.config.jobs import (
     LimitsSection,
 )
 from ucloud_slurm.config.products import Product, check_categories
-from ucloud_slurm.config.types import CoreUrl, Duration, Identifier, ProxyUrl, Section, SessionUrl, Url, key
+from ucloud_slurm.config.types import Duration, Identifier, Section, key
+from ucloud_slurm.config.urls import Address, CoreUrl, ProxyUrl, SessionUrl, Url
 from ucloud_slurm.config.users import UsersSection
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.credentials import read_credentials, read_secret
@@ -33,7 +34,10 @@ class ProviderSection(Section):
     """This provider."""
 
     id: Identifier = key(example="example", description="The provider's id at UCloud, a part of every URL that UCloud calls.")
-    url: Url = key(example="https://hpc.example.org", description="The URL under which browsers and UCloud reach this service.")
+    url: Address = key(
+        example="https://hpc.example.org",
+        description="The URL under which browsers and UCloud reach this service, without a path.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

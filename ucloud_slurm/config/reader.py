@@ -4,6 +4,7 @@ The file is TOML, named by ``UCLOUD_SLURM_CONFIG``, else ``/etc/ucloud-slurm/con
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -35,11 +36,13 @@ def read_text(path: Path) -> str:
     :raises Misconfigured: there is none
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors write a mark at the beginning
     except OSError as error:
         what = f"ucloud-slurm setup writes it, or set {VARIABLE}."
-        if not isinstance(error, FileNotFoundError):
+        if isinstance(error, PermissionError):
             what = f"the daemon user may read it: runuser -u ucloud-slurm -- {sys.argv[0]} ..."
+        elif not isinstance(error, FileNotFoundError):
+            what = f"name the configuration with --config, or set {VARIABLE}."
         raise Misconfigured([f"{path}: cannot be read ({error.strerror}); {what}"]) from None
     except UnicodeDecodeError:
         raise Misconfigured([f"{path}: is not UTF-8 text."]) from None
@@ -52,12 +55,31 @@ def checked(path: Path, text: str) -> Config:
     """
     import tomllib
 
+    if "\\u0000" in text or "\\U00000000" in text:  # no name of a file and no argument of a command can have it
+        raise Misconfigured([f"{path}: a text has the character U+0000; leave it out."])
     try:
-        return parse(tomllib.loads(text))
+        found = parse(tomllib.loads(text))
+        if relative := list(_relative(found)):  # each process has another folder: one would make a second, empty database
+            raise Misconfigured(relative)
     except tomllib.TOMLDecodeError as error:
         raise Misconfigured([f"{path}: is not valid TOML: {error}."]) from None
+    except RecursionError:
+        raise Misconfigured([f"{path}: has lists or tables in too many others."]) from None
     except Misconfigured as error:
         raise Misconfigured([f"{path}: {sentence}" for sentence in error.sentences]) from None
+    return found
+
+
+def _relative(config: Config) -> Iterator[str]:
+    """A sentence for each path that does not begin at the root."""
+    for table in fields(config):
+        value = getattr(config, table.name)
+        several = isinstance(value, tuple)
+        for number, section in enumerate(value if several else (value,), 1):
+            for key in fields(section):
+                place = getattr(section, key.name)
+                if isinstance(place, Path) and not place.is_absolute():
+                    yield f"{table.name}{f'[{number}]' if several else ''}.{key.name}: {place} should begin with /."
 
 
 def parse(data: dict[str, Any]) -> Config:
@@ -121,7 +143,7 @@ def _sentence(problem: Any) -> str:
         case "literal_error":
             text = f"should be {problem['ctx']['expected']}"
         case "dataclass_type":
-            text = f"input should be a valid dictionary or instance of {problem['ctx']['class_name']}"
+            text = "should be a table"
         case _:
             text = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{where}: {text}." if where else f"{text}."

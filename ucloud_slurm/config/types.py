@@ -1,4 +1,4 @@
-"""Types of values in the configuration file: durations, URLs, names, paths, options of Slurm's commands.
+"""Types of values in the configuration file: durations, names, paths, options of Slurm's commands.
 
 They are declared for pydantic, which checks the file, but without it: a process that starts with a kept configuration
 does not load it.
@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field
 from typing import Annotated, Any, ClassVar
-from urllib.parse import urlsplit
 
 from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.system.accounts import RULE_FILE, read_rule
@@ -103,58 +102,6 @@ def _keep(value: float) -> float:
     if 0 < value < UNIT_SECONDS["d"]:
         raise ValueError('should be at least "1d", or "0s" to keep everything')
     return value
-
-
-def _loopback(host: str) -> bool:
-    from ipaddress import ip_address
-
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _url(value: Any, credentials: str = "") -> str:
-    if not isinstance(value, str):
-        raise ValueError("should be a URL")  # noqa: TRY004  pydantic collects ValueErrors
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("should be a URL such as https://cloud.example.org")
-    if parts.username or parts.password:
-        raise ValueError("must not contain a user name or a password" + (credentials and f"; {credentials}"))
-    return value.rstrip("/")
-
-
-def _core_url(value: Any) -> str:
-    url = _url(value)
-    parts = urlsplit(url)
-    if parts.scheme == "http" and not _loopback(parts.hostname or ""):
-        raise ValueError("must begin with https:// (http:// is accepted for a loopback address only)")
-    return url
-
-
-def _proxy(value: Any) -> str:
-    url = _url(value, "keep them in the file that ucloud.proxy_credentials_file names")
-    parts = urlsplit(url)
-    if parts.scheme != "http" or parts.port is None or parts.path or parts.query or parts.fragment:
-        raise ValueError("should be http://, a host and a port, such as http://proxy.example.org:3128")
-    return url
-
-
-def _session_url(value: Any) -> str:
-    url = _url(value)
-    parts = urlsplit(url)
-    if parts.scheme == "http" and not _loopback((parts.hostname or "").rpartition(".")[2]):
-        raise ValueError("must begin with https:// (http:// is accepted below localhost only)")
-    in_host, in_path = (parts.hostname or "").startswith("*."), parts.path.endswith("/*")
-    if url.count("*") != 1 or not (in_host or in_path) or parts.query or parts.fragment:
-        raise ValueError(
-            'should have one * as the first part of the host ("https://*.apps.example.org") or, if all '
-            "sessions must share one host, as the last part of the path"
-        )
-    return url
 
 
 def slurm_word(value: Any) -> str:
@@ -262,6 +209,17 @@ def _root(value: Any) -> str:
     return value
 
 
+def _jobs_folder(value: Any) -> str:
+    """A folder in which ``{home}`` and ``{user}`` are filled in for each job."""
+    if isinstance(value, str) and value.isprintable() and not _has_dots(value) and value.strip("/"):
+        bare = value.removeprefix("{home}").replace("{user}", "u")
+        if value == "{home}" or re.fullmatch(r"/[^{}]*", bare):
+            return value
+    raise ValueError(
+        'should be an absolute path such as "{home}/ucloud-jobs"; {home}, at its beginning, and {user} are filled in'
+    )
+
+
 def _has_dots(path: str) -> bool:
     return not {".", ".."}.isdisjoint(path.split("/"))
 
@@ -269,13 +227,10 @@ def _has_dots(path: str) -> bool:
 Duration = Annotated[float, Before(seconds)]
 Keep = Annotated[Duration, After(_keep)]
 Size = Annotated[int, Before(mebibytes)]
-Url = Annotated[str, Before(_url)]
-SessionUrl = Annotated[str, Before(_session_url)]
-ProxyUrl = Annotated[str, Before(_proxy)]
-CoreUrl = Annotated[str, Before(_core_url)]
 SshCommand = Annotated[str, Before(_ssh_command)]
 PlainPath = Annotated[str, Before(_plain_path)]
 RootPath = Annotated[str, Before(_root)]
+JobsFolder = Annotated[str, Before(_jobs_folder)]
 SlurmWord = Annotated[str, Before(slurm_word)]
 Option = Annotated[str, After(_option)]
 OptionName = Annotated[str, After(_option_name)]

@@ -19,6 +19,13 @@ def _pattern(value: Any) -> str:
     return str(value)
 
 
+def _group(value: Any) -> str:
+    # sudo and groupadd read something else in others; directory services give names with a blank or a backslash.
+    if isinstance(value, str) and re.fullmatch(r"[^-%#+:,/=\s][^:,/=]{0,255}", value) and value.isprintable():
+        return value
+    raise ValueError("should be the name of a group")
+
+
 @dataclass(frozen=True, kw_only=True)
 class UsersSection(Section):
     """The Unix users that jobs run as."""
@@ -46,7 +53,9 @@ class UsersSection(Section):
         description=f"Regular expression for the names of users that jobs may run as. It can only narrow the rule about "
         f"people ({RULE_FILE}); left out: that of the rule.",
     )
-    group: str = key(default="ucloud-users", description="The group whose members jobs may run as, as in the sudo rule.")
+    group: Annotated[str, Before(_group)] = key(
+        default="ucloud-users", description="The group whose members jobs may run as, as in the sudo rule."
+    )
     account: str | None = key(
         default=None,
         example="ucloud-{project}",

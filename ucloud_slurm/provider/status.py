@@ -23,6 +23,7 @@ from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.people import People
 from ucloud_slurm.store.reading import ReadOnlyStore
 from ucloud_slurm.store.sqlite import Store
+from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.filelock import LISTENER, WORKER, is_locked, last_released
 from ucloud_slurm.system.serving import FILES_SOCKET, PROC, WEB_SOCKET, WSGI, listens, own_processes
 from ucloud_slurm.ucloud.eras import ERAS
@@ -87,6 +88,9 @@ def read_status(config: Config, now: float, proc: Path = PROC) -> Status:
 
     :param now: seconds since the epoch
     """
+    if (why := _stranger(config.database.path)) is not None:  # nothing could be seen, and it would look like an outage
+        refused = (Condition("database", False, why),)
+        return Status(config.provider.id, config.ucloud.era, socket.gethostname(), now, refused, None)
     standing = None if config.database.standby is None else Fence(config.database.path).standing()
     standby = [] if standing is None else [_standby(standing, now)]
     if standing is not None and standing.why is not None:  # the rest is as the administrator left it
@@ -103,6 +107,17 @@ def read_status(config: Config, now: float, proc: Path = PROC) -> Status:
         conditions.append(Condition("database", False, error.why))
     shown = tuple(Condition(each.what, each.well, one_line(each.text, LONGEST_CHARACTERS)) for each in conditions)
     return Status(config.provider.id, config.ucloud.era, socket.gethostname(), now, shown, figures)
+
+
+def _stranger(database: Path) -> str | None:
+    """Why this account cannot see the state beside the database; None if it can, or there is nothing."""
+    try:
+        database.lstat()
+    except PermissionError:
+        return f"{database.parent} is closed to {own_account()}; be the daemon user: runuser -u ucloud-slurm -- ..."
+    except OSError:
+        pass  # the database's own sentence says it
+    return None
 
 
 def _standby(standing: Standing, now: float) -> Condition:

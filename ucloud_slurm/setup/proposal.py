@@ -61,13 +61,15 @@ def propose(
     partitions: Sequence[PartitionRules],
     counting: Counting,
     only: Collection[str] = (),
+    taken: Collection[str] = (),
 ) -> Proposal:
     """Proposes products.
 
     :param only: names of partitions; without any, all that every user can use
+    :param taken: names at UCloud that are those of other products and categories
     """
     products: list[Mapping[str, Any]] = []
-    names = _Names()
+    names = _Names(taken)
     left_out = [f"partition {name}: Slurm has none of that name" for name in only if name not in {p.name for p in partitions}]
     for partition in partitions:
         if only and partition.name not in only:
@@ -136,14 +138,15 @@ def _products(provider: str, found: Sequence[Kind], counting: Counting, names: "
 class _Names:
     """Names at UCloud, each for one thing."""
 
-    def __init__(self) -> None:
+    def __init__(self, taken: Collection[str]) -> None:
         self._of: dict[Any, str] = {}
+        self._others = {*taken}
 
     def of(self, thing: Any, wanted: str) -> str:
         """The name of a thing: the wanted one, with a number where that is another thing's."""
         if thing not in self._of:
             tries = (slug(wanted) + (f"-{number}" if number > 1 else "") for number in count(1))
-            taken = {*self._of.values()}
+            taken = self._others.union(self._of.values())
             self._of[thing] = next(each for each in tries if each not in taken)
         return self._of[thing]
 

@@ -66,10 +66,12 @@ def unit_steps(config: Config, host: Host) -> Iterator[Step]:
     """The units of systemd."""
     folder, wanted = host.shipped / "systemd", (*units(config), LISTENER)
     enabled, active, reading = " ".join(wanted), " ".join(units(config)), " ".join(readers(config))
+    files = sorted({*wanted, *(f"{unit.rpartition('.')[0]}.service" for unit in wanted)})
     yield Step(
         UNIT_FILES,
         "The units of systemd",
-        f"systemctl cat {enabled}",
+        # One that was written on a full disk is empty.
+        f"for unit in {' '.join(files)}; do systemctl cat $unit | grep -q '^\\[Unit]' || exit 1; done",
         f"install -m 0644 {quoted(folder)}/*.service {quoted(folder)}/*.socket {quoted(folder)}/*.timer /etc/systemd/system/\n"
         "systemctl daemon-reload",
     )

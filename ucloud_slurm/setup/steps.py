@@ -68,7 +68,9 @@ def _files(config: Config, host: Host) -> Iterator[Step]:
         )
     else:
         paths = " ".join(quoted(path) for path, *_ in wanted)
-        own = f"chgrp {ACCOUNT} {FOLDER}\nchmod 0750 {FOLDER}\n" if str(folder) == FOLDER else ""
+        made = f'test "$(stat -c %U:%G:%a {quoted(folder)})" != root:root:750'  # as it is made before the account is there
+        own = f"chgrp {ACCOUNT} {FOLDER}\nchmod 0750 {FOLDER}\n"
+        own = own if str(folder) == FOLDER else f"{made} || chgrp {ACCOUNT} {quoted(folder)}\n"
         yield Step(
             FILES,
             f"The files in {folder} are for {ACCOUNT} only",
@@ -84,9 +86,9 @@ def _files(config: Config, host: Host) -> Iterator[Step]:
     yield Step(
         GUNICORN,
         "The settings of gunicorn",
-        " && ".join(f"test -e {quoted(folder / name)}" for name in shipped),
+        " && ".join(f"test -s {quoted(folder / name)}" for name in shipped),
         "\n".join(
-            f"test -e {quoted(folder / name)} || install -m 0640 -o root -g {ACCOUNT} "
+            f"test -s {quoted(folder / name)} || install -m 0640 -o root -g {ACCOUNT} "
             f"{quoted(host.shipped / 'etc' / name)} {quoted(folder / name)}"
             for name in shipped
         ),
@@ -112,7 +114,8 @@ def _people(config: Config, host: Host) -> Iterator[Step]:
     yield Step(
         "sudo",
         "The one rule of sudo",
-        f"grep -qF {quote(rule)} {SUDOERS}",
+        # sudo uses no file that others may write (sudoers(5)).
+        f"grep -v '^ *#' {SUDOERS} | grep -qF {quote(rule)} && test -z \"$(find {SUDOERS} -perm /022)\"",
         f"sed {edit} {quoted(host.shipped / 'etc/sudoers')} > {SUDOERS}.new\n"
         f"visudo -cf {SUDOERS}.new\n"
         f"chmod 0440 {SUDOERS}.new\n"

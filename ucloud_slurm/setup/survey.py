@@ -1,6 +1,7 @@
 """What Slurm says of a cluster that is to become a provider."""
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -9,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ucloud_slurm.config import SlurmSection, parse_table
-from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.errors import Misconfigured, one_line
+from ucloud_slurm.setup.proposal import is_word
 from ucloud_slurm.setup.step import ACCOUNT
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.inventory import Inventory, Machine, PartitionRules
 
 PLACES = (Path("/etc/slurm/slurm.conf"), Path("/etc/slurm-llnl/slurm.conf"), Path("/run/slurm/conf/slurm.conf"))
 SECONDS = 20.0  # for one answer
+OLDEST = (20, 11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,13 @@ def slurm_section(given: Mapping[str, Path | None], before: Mapping[str, Any]) -
     section = dict(before)
     conf, commands = given.get("conf"), given.get("commands")
     if conf is not None:
-        section["conf"] = str(conf)
+        section["conf"] = str(conf.absolute())
     elif "conf" not in section:
         named = os.environ.get("SLURM_CONF")
-        places = [Path(named)] if named else [place for place in PLACES if place.is_file()]
+        places = [Path(named)] if named else [place for place in PLACES if is_there(place)]
         section["conf"] = str(places[0] if places else PLACES[0])
     if commands is not None:
-        section["commands"] = str(commands)
+        section["commands"] = str(commands.absolute())
     elif "commands" not in section:
         found = shutil.which("sinfo")
         section["commands"] = str(Path(found).parent) if found else "/usr/bin"
@@ -65,30 +68,53 @@ def survey(table: Mapping[str, Any]) -> Survey:
     :raises SchedulerUnavailableError: Slurm gives no answer
     """
     section = parse_table(SlurmSection, table)
-    if not section.conf.is_file():
+    if not is_there(section.conf):
         raise Misconfigured([f"slurm.conf: there is no file {section.conf}; name it with --slurm-conf."])
     if not os.access(section.commands / "sinfo", os.X_OK):
         raise Misconfigured([f"slurm.commands: {section.commands} has no sinfo; name Slurm's folder with --slurm-commands."])
     slurm = Commands(section.commands, section.conf, min(section.timeout, SECONDS))
     slurm.ping(SECONDS)
     settings = slurm.settings()
-    if settings.get("AccountingStorageType", "").endswith("none"):
+    if not has_accounting(settings):
+        found = settings.get("AccountingStorageType", "not known")
         raise Misconfigured(
             [
-                "Slurm has no accounting database (AccountingStorageType = accounting_storage/none), which is needed to see "
+                f"Slurm has no accounting database (AccountingStorageType = {one_line(found, 80)}), which is needed to see "
                 "how jobs end and what they used. Set up slurmdbd (https://slurm.schedmd.com/accounting.html), then run "
                 "setup again."
             ]
         )
+    version = slurm.version()
+    if is_too_old(version):
+        raise Misconfigured([f"Slurm {version} is too old; Slurm 20.11 or newer is needed."])
     inventory = Inventory(slurm)
     return Survey(
-        version=slurm.version(),
+        version=version,
         cluster=slurm.cluster or "",
         machines=tuple(inventory.machines(SECONDS)),
         partitions=tuple(limited(partition, settings) for partition in inventory.partitions(SECONDS)),
-        accounts=tuple(slurm.accounts(ACCOUNT, SECONDS)),
+        accounts=tuple(filter(is_word, slurm.accounts(ACCOUNT, SECONDS))),
         refill_rate=refill_rate(settings.get("SlurmctldParameters", "")),
     )
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file is there, and its folder open to this account."""
+    return os.access(path, os.F_OK) and path.is_file()
+
+
+def has_accounting(settings: Mapping[str, str]) -> bool:
+    """Whether jobs are recorded. Only slurmdbd does it; without it newer releases show ``(null)`` (slurm.conf(5)).
+
+    :param settings: as scontrol(1) shows them
+    """
+    return settings.get("AccountingStorageType", "").endswith("slurmdbd")
+
+
+def is_too_old(version: str) -> bool:
+    """Whether a release of Slurm is older than those that are supported; False where it is not known."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return found is not None and (int(found[1]), int(found[2])) < OLDEST
 
 
 def limited(partition: PartitionRules, settings: Mapping[str, str]) -> PartitionRules:

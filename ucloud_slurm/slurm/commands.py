@@ -208,7 +208,7 @@ class Commands(KeptScontrol):
     def accounts(self, user: str, within: float) -> list[str]:
         """See :class:`Scheduler`. sacctmgr(1)."""
         argv = ["--noheader", "--parsable2", "show", "associations", "where", f"user={user}", "format=account"]
-        return sorted(set(self._ask("sacctmgr", argv, within).output.split()))
+        return sorted(set(re.findall(r"^[ \t]*(\S+)[ \t]*$", self._ask("sacctmgr", argv, within).output, re.MULTILINE)))
 
     def is_operator(self, user: str, within: float) -> bool:
         """See :class:`Scheduler`. sacctmgr(1)."""
@@ -224,13 +224,12 @@ class Commands(KeptScontrol):
         return self._ask(name, arguments, within).output
 
     def version(self) -> str:
-        return self._ask("squeue", ["--version"]).output.split()[-1]
+        return " ".join(re.findall(r"\d+\.\S+", self._ask("squeue", ["--version"]).output)) or "of an unknown release"
 
     def settings(self) -> dict[str, str]:
         """The cluster's configuration, as ``scontrol show config`` prints it."""
-        lines = self._ask("scontrol", ["show", "config"]).output.splitlines()
-        pairs = (line.partition("=") for line in lines if "=" in line)
-        return {name.strip(): value.strip() for name, _, value in pairs}
+        pairs = re.findall(r"^([^=\n]+)=(.*)$", self._ask("scontrol", ["show", "config"]).output, re.MULTILINE)
+        return {name.strip(): value.strip() for name, value in pairs}
 
     def cancel(self, jobs: Collection[SlurmJobId], within: float) -> Mapping[SlurmJobId, ActionRefusedError]:
         """See :class:`Scheduler`. scancel(1)."""
@@ -265,7 +264,8 @@ class Commands(KeptScontrol):
     def _ask(self, name: str, arguments: Sequence[str], within: float | None = None) -> Finished:
         done = self._run(name, arguments, within)
         if not is_answer(name, done.status, done.output, done.errors):
-            raise SchedulerUnavailableError(f"{name} ended with {done.status}: {one_line(done.errors or done.output, 200)}")
+            why = one_line(done.errors or done.output, 200) or "it printed nothing"
+            raise SchedulerUnavailableError(f"{name} ended with {done.status}: {why}")
         for line in complaints(done.errors):
             self._complaints.add(f"{name} answered, and printed: {one_line(line, 300)}")
         return done

@@ -4,11 +4,14 @@ sinfo(1) does not say what is kept from jobs: CPUs and memory of a node that are
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm import parse
 from ucloud_slurm.slurm.commands import Commands
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 
 NOTHING = ("", "(null)", "N/A", "NONE")
 
@@ -75,7 +78,11 @@ class Inventory:
 
     def partitions(self, within: float) -> list[PartitionRules]:
         """The partitions, hidden ones too."""
-        return partitions(self._slurm.ask("scontrol", ["--all", "--oneliner", "show", "partition"], within))
+        output = self._slurm.ask("scontrol", ["--all", "--oneliner", "show", "partition"], within)
+        try:
+            return partitions(output)
+        except parse.ParseError as error:
+            raise SchedulerUnavailableError(f"scontrol printed something unexpected: {one_line(str(error), 200)}") from None
 
 
 def machines(output: str) -> list[Machine]:
@@ -97,14 +104,14 @@ def _machine(fields: Mapping[str, str]) -> Machine:
 
 
 def gpus(gres: str) -> tuple[tuple[str, int], ...]:
-    """Kind and number of the GPUs in a list such as ``gpu:a100:4(S:0-1),mps:400`` or ``gpu:2``."""
-    found = []
-    for entry in re.sub(r"\([^)]*\)", "", gres).split(","):
-        name, _, rest = entry.partition(":")
-        kind, _, number = rest.rpartition(":")
-        if name == "gpu" and number.isascii() and number.isdigit() and int(number):
-            found.append((kind, int(number)))
-    return tuple(found)
+    """Kind and number of the GPUs in a list such as ``gpu:a100:4(S:0-1),mps:400`` or ``gpu:2``: slurm.conf(5), Gres."""
+    found: Counter[str] = Counter()  # of one kind may be several entries, one for each socket
+    for entry in re.sub(r"\([^)]*\)", "", gres).replace(":no_consume", "").split(","):
+        name, *words = entry.split(":")
+        if name == "gpu":
+            number = int(words.pop()) if words and words[-1].isascii() and words[-1].isdigit() else 1
+            found[":".join(words)] += number
+    return tuple((kind, number) for kind, number in found.items() if number)
 
 
 def partitions(output: str) -> list[PartitionRules]:
@@ -134,7 +141,8 @@ def _records(output: str, first: str) -> Iterator[dict[str, str]]:
     """The fields of each line. Administrators' own texts (Reason=, Comment=) come last: a field counts where it is first."""
     for line in output.splitlines():
         if line.startswith(f"{first}="):
-            fields: dict[str, str] = {}
+            whole = re.match(r"[^=]+=(.*?)(?= +\w+=|$)", line)  # a name with a blank in it, too
+            fields = {first: whole[1] if whole else ""}
             for word in line.split():
                 name, equals, value = word.partition("=")
                 if equals:

@@ -75,7 +75,10 @@ def closed(path: Path, error: OSError) -> str:
         if error.errno == errno.EACCES:
             return f"has the mode {stat.S_IMODE(state.st_mode):03o}; chmod 600 makes it writable"
     if error.errno == errno.ENOENT:
-        return "does not exist" if path.parent.exists() else f"cannot be made: the folder {path.parent} does not exist"
+        return f"does not exist{'' if path.parent.exists() else f', and neither does its folder {path.parent}'}"
+    if error.errno == errno.EACCES:
+        who = account(os.geteuid())
+        return f"cannot be opened (Permission denied): {path.parent} is closed to {who}; be the daemon user, or change its mode"
     return f"cannot be opened ({error.strerror})"
 
 
@@ -95,9 +98,8 @@ def damage_of(path: Path) -> str | None:
     """
     logged = size(f"{path}-wal") > 0
     try:
-        length = path.lstat().st_size
         with path.open("rb") as file:
-            head = file.read(_HEADER_BYTES)
+            head, length = file.read(_HEADER_BYTES), os.fstat(file.fileno()).st_size
     except FileNotFoundError:
         if Path(f"{path}.restoring").exists():
             return "is missing since a restore was interrupted"

@@ -69,6 +69,11 @@ def applied(connection: "sqlite3.Connection") -> set[str]:
     return {name for (name,) in connection.execute("select name from _sqlite_migrations where migration_set = ?", [SET])}
 
 
+def is_foreign(connection: "sqlite3.Connection") -> bool:
+    """Whether a file that has had none of them has tables, which are another program's then."""
+    return connection.execute("select 1 from sqlite_schema where type = 'table' limit 1").fetchone() is not None
+
+
 # In their order. The name of each is recorded in every file that has had it.
 STEPS: "tuple[Callable[[Database], None], ...]" = (
     m001_first,

@@ -1,5 +1,8 @@
 """The database as it is, for those who only look: nothing is made, migrated, claimed or written."""
 
+import os
+from contextlib import suppress
+
 from ucloud_slurm.errors import Misconfigured, StorageError
 from ucloud_slurm.store import database_file, migrations
 from ucloud_slurm.store.generation import Generation
@@ -22,6 +25,8 @@ class ReadOnlyStore(Store):
             in_use = SharedLock(self.path, IN_USE, REPLACED_SECONDS)
         except BlockingIOError:
             raise StorageError(f"{self.path} is being replaced by a restore; try again when that has ended") from None
+        with suppress(FileNotFoundError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))  # SQLite would not say why
         if damage := database_file.damage_of(self.path):
             raise Misconfigured([f"database.path: {self.path} cannot be used: it {damage}; {database_file.RESTORE}"])
         if is_locked(self.path, MIGRATION):

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from ucloud_slurm.errors import Conflict
@@ -36,10 +37,12 @@ def restore(source: Path, database: Path, backups: Path, now: float) -> Path | N
     :raises OSError: a file cannot be written
     """
     stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
-    replaced, new = Path(f"{database}.replaced-{stamp}"), Path(f"{database}.restoring")
+    new = Path(f"{database}.restoring")
     database_file.refuse_shared(database)
     with _alone(database):
         verify(source)
+        names = (Path(f"{database}.replaced-{stamp}{f'-{number}' if number > 1 else ''}") for number in count(1))
+        replaced = next(name for name in names if not name.exists())
         try:
             copy(source, new, database.parent)
             if not _unclaim(new, now):  # it is from before the mark: a file with a higher number says the same

@@ -127,6 +127,8 @@ class Store:
             return
         if done:
             self._back_up(min(known - done))
+        elif migrations.is_foreign(self._connection().conn):
+            raise Misconfigured([f"database.path: {self.path} is the database of another program; name a new file."])
         migrations.prepare(self._connection().conn)
         with self.writing() as db:
             migrations.migrate(db.database)

@@ -247,8 +247,14 @@ def slurm_distrust(path: str | os.PathLike[str], rule: PeopleRule, caller: int) 
 
 
 def own_account() -> str:
-    """The name of the account that this process runs as."""
-    return pwd.getpwuid(os.geteuid()).pw_name
+    """The name of the account that this process runs as.
+
+    :raises Misconfigured: this host knows none with its uid
+    """
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        raise Misconfigured([f"there is no account with the uid {os.geteuid()}, as which this runs; use another."]) from None
 
 
 def user_environment(name: str, home: str, shell: str, folder: str | os.PathLike[str]) -> dict[str, str]:

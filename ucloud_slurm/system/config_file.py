@@ -18,8 +18,8 @@ def journal_form() -> str:
     import tomllib
 
     try:
-        data = tomllib.loads(location().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        data = tomllib.loads(location().read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
         return TEXT
     table = data.get("journal")
     return str(table.get("format", TEXT)) if isinstance(table, dict) else TEXT

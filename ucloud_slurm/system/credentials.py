@@ -20,7 +20,7 @@ def read_secret(key: str, path: Path, what: str) -> str:
         ) from None
     except UnicodeDecodeError:
         raise Misconfigured([f"{key}: {path} is not a text file."]) from None
-    if not secret or any(character.isspace() for character in secret):
+    if not secret or " " in secret or not secret.isprintable():
         raise Misconfigured([f"{key}: {path} should hold {what} in one line."])
     return secret
 

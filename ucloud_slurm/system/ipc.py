@@ -188,7 +188,8 @@ def listener(path: Path, mode: int) -> socket.socket:
         return socket.socket(fileno=3)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        path.unlink(missing_ok=True)
+        if path.is_socket():  # of a process that has ended; anything else is not ours
+            path.unlink()
         made.bind(str(path))
         path.chmod(mode)
         made.listen(BACKLOG)
@@ -196,7 +197,7 @@ def listener(path: Path, mode: int) -> socket.socket:
         made.close()
         raise Misconfigured(
             [
-                f"{path}: the socket cannot be made ({error.strerror}); start it with its systemd unit, "
+                f"{path}: the socket cannot be made ({error.strerror or error}); start it with its systemd unit, "
                 "or make the folder and give it to this account."
             ]
         ) from None

@@ -19,7 +19,7 @@ from ucloud_slurm.system.request_id import served
 log = logging.getLogger(__name__)
 
 PACKAGE = "ucloud_slurm"  # the logger of all modules
-LONGEST_CHARACTERS = 1000
+LONGEST_CHARACTERS = 2000
 LONGEST_NAME = 100  # characters of a job's id, or of a user
 RARE_SECONDS = 60.0  # between two records about the same
 RARE_SUBJECTS = 1000  # that are remembered
@@ -100,7 +100,7 @@ def say(sentence: str) -> None:
     if any(isinstance(handler.formatter, OneObject) for handler in _begun()):
         log.error("%s", sentence)
     else:
-        sys.stderr.write(f"ucloud-slurm: {sentence}\n")
+        sys.stderr.write(f"ucloud-slurm: {one_line(sentence, LONGEST_CHARACTERS)}\n")
 
 
 def _begun() -> list[logging.Handler]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jwt
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
@@ -23,6 +24,7 @@ AUDIENCE = "all:write"
 MAX_CACHED_TOKENS = 64  # UCloud has one at a time
 
 _BLOCK = re.compile(r"-----BEGIN (PUBLIC KEY|CERTIFICATE)-----.*?-----END \1-----", re.DOTALL)
+_PRIVATE = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 
 
 def read_keys(path: Path) -> list[RSAPublicKey]:
@@ -50,18 +52,22 @@ def parse_keys(text: str) -> list[RSAPublicKey]:
 
     :raises ValueError: when something in it is not an RSA public key
     """
+    if _PRIVATE.search(text):
+        raise ValueError("holds a private key, which is not for this file; UCloud's public key is needed")
     keys: list[Any] = []
-    for block in _BLOCK.finditer(text):
-        pem = block[0].encode()
-        if block[1] == "CERTIFICATE":
-            keys.append(x509.load_pem_x509_certificate(pem).public_key())
-        else:
-            keys.append(serialization.load_pem_public_key(pem))
-    for line in _BLOCK.sub("", text).split():
-        try:
-            keys.append(serialization.load_der_public_key(base64.b64decode(line, validate=True)))
-        except (ValueError, binascii.Error):
-            raise ValueError("is neither a base64 public key, a PEM public key nor a PEM certificate") from None
+    try:
+        for block in _BLOCK.finditer(text):
+            pem = block[0].encode()
+            if block[1] == "CERTIFICATE":
+                keys.append(x509.load_pem_x509_certificate(pem).public_key())
+            else:
+                keys.append(serialization.load_pem_public_key(pem))
+        lines = _BLOCK.sub("", text).split()
+        keys += [serialization.load_der_public_key(base64.b64decode(line, validate=True)) for line in lines]
+    except UnsupportedAlgorithm:
+        raise ValueError("holds a key that is not RSA") from None
+    except (ValueError, binascii.Error):  # what the library says of a key that is damaged is for its programmers
+        raise ValueError("is neither a base64 public key, a PEM public key nor a PEM certificate") from None
     for key in keys:
         if not isinstance(key, RSAPublicKey):
             raise ValueError("holds a key that is not RSA")  # noqa: TRY004  one kind of error for the caller

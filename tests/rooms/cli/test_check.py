@@ -309,5 +309,11 @@ def test_a_program_of_another_release_is_a_failure(configure: Configure, tmp_pat
     assert len(unfit(config)) == 2
 
 
+@pytest.mark.parametrize(("value", "seconds"), [("60 sec", 60), ("10", 10), ("(null)", 10), ("", 10), ("sec", 10)])
+def test_a_setting_of_slurm_that_is_no_number_ends_no_check(value: str, seconds: int) -> None:
+    assert check_slurm.message_timeout({"MessageTimeout": value}) == seconds
+    assert check_slurm.message_timeout({}) == 10
+
+
 def unfit(config: Config) -> list[str]:
     return [text for level, text in check_accounts.accounts(config) if level == "failed" and "users.program" in text]

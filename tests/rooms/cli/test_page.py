@@ -12,6 +12,8 @@ import pytest
 import requests
 
 from tests.support.config_file import write_config
+from ucloud_slurm.errors import Misconfigured
+from ucloud_slurm.system import ipc
 
 # As the account of the service, which is not root's.
 COMMAND = """
@@ -80,6 +82,17 @@ def test_acts_need_to_know_who_does_them(tmp_path: Path, arguments: list[str], s
     assert (process.returncode, output) == (78, "")
     assert errors.startswith(f"ucloud-slurm: {said}")
     assert not (tmp_path / "page.sock").exists()
+
+
+def test_a_file_in_the_place_of_the_socket_stays(tmp_path: Path) -> None:
+    path = tmp_path / "notes"
+    path.write_text("keep this")
+    for place in (path, tmp_path / ("x" * 120)):
+        with pytest.raises(
+            Misconfigured, match=r"the socket cannot be made \((Address already in use|AF_UNIX path too long)\)"
+        ):
+            ipc.listener(place, 0o600)
+    assert path.read_text() == "keep this"
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

@@ -178,10 +178,11 @@ def test_the_same_person_has_the_same_other_name_everywhere(unpacked: Callable[[
     assert json.loads(found["config.json"])["outside"][0]["created_by"] == "user-1"
 
 
-def test_the_file_is_for_this_account_only_and_replaces_none(site: Path) -> None:
+def test_the_file_is_for_this_account_only_and_replaces_none(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert make(site, "--out", "r.tar.gz").exit_code == 0
     assert Path("r.tar.gz").stat().st_mode & 0o777 == 0o600
     before = Path("r.tar.gz").read_bytes()
+    monkeypatch.setattr(verb, "collect", lambda *_: pytest.fail("this takes up to three minutes"))
     again = make(site, "--out", "r.tar.gz")
     assert again.exit_code == 1
     assert again.stderr.splitlines()[-1].startswith("ucloud-slurm: r.tar.gz cannot be written (File exists); name another")

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.sandbox.core import ERAS, SimulatedCore
 from tests.support.keys import next_key
@@ -21,6 +22,7 @@ from ucloud_slurm.cli.setup import setup
 from ucloud_slurm.config.annotated import EXAMPLE, annotated
 from ucloud_slurm.setup import files, host
 from ucloud_slurm.setup.answers import QUESTIONS
+from ucloud_slurm.setup.survey import Survey, survey
 from ucloud_slurm.system.process import Finished
 
 ODD = Path(__file__).parents[1] / "setup/odd"
@@ -31,8 +33,8 @@ case "${0##*/} $*" in
     "scontrol ping") test ! -e FOLDER/down || { echo "Slurmctld(primary) at head is DOWN" >&2; exit 1; } ;;
     "scontrol show config") cat FOLDER/settings ;;
     *"show node") cat ODD/nodes.txt ;;
-    *"show partition") cat ODD/partitions.txt ;;
-    squeue*) echo "slurm-wlm 22.05.8" ;;
+    *"show partition") cat FOLDER/partitions 2>/dev/null || cat ODD/partitions.txt ;;
+    squeue*) cat FOLDER/version ;;
     sacctmgr*) cat FOLDER/accounts ;;
 esac
 """
@@ -76,6 +78,7 @@ def slurm(tmp_path: Path) -> Path:
         (folder / name).chmod(0o755)
     (folder / "slurm.conf").write_text("ClusterName=odd\n")
     (folder / "settings").write_text("AccountingStorageType = accounting_storage/slurmdbd\nSlurmctldParameters = rl_enable\n")
+    (folder / "version").write_text("slurm-wlm 22.05.8\n")
     (folder / "accounts").touch()
     return folder
 
@@ -189,7 +192,9 @@ def test_without_questions_a_wrong_or_missing_answer_is_one_sentence_and_nothing
 
 
 def test_limits_of_the_whole_cluster_count_for_its_partitions(type_: Type, slurm: Path, tmp_path: Path) -> None:
-    (slurm / "settings").write_text("MaxMemPerNode           = 102400\nMaxMemPerCPU = UNLIMITED\n")
+    (slurm / "settings").write_text(
+        "AccountingStorageType = accounting_storage/slurmdbd\nMaxMemPerNode = 102400\nMaxMemPerCPU = UNLIMITED\n"
+    )
     assert type_("--yes", *ANSWERS, *keys(tmp_path)).exit_code == 0
     assert {product.memory_gb for product in config.read(tmp_path / "etc/config.toml").products} == {100}
 
@@ -198,6 +203,10 @@ def test_limits_of_the_whole_cluster_count_for_its_partitions(type_: Type, slurm
     ("name", "text", "said"),
     [
         ("settings", "AccountingStorageType = accounting_storage/none\n", "Slurm has no accounting database"),
+        ("settings", "AccountingStorageType = (null)\n", "Slurm has no accounting database (AccountingStorageType = (null))"),
+        ("settings", "Typ = \n", "Slurm has no accounting database (AccountingStorageType = not known)"),
+        ("version", "slurm 20.02.7\n", "Slurm 20.02.7 is too old; Slurm 20.11 or newer is needed."),
+        ("partitions", "PartitionName=x MaxTime=odd State=UP\n", "scontrol printed something unexpected: 'odd' is not a span"),
         ("down", "", "Slurm does not answer: scontrol ended with 1: Slurmctld(primary) at head is DOWN. Nothing was written"),
     ],
 )
@@ -210,6 +219,62 @@ def test_a_slurm_that_cannot_be_used_is_one_sentence_and_nothing_is_written(
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "etc").exists()
+
+
+def test_words_that_are_no_answer_are_neither_a_release_nor_an_account(type_: Type, slurm: Path, tmp_path: Path) -> None:
+    (slurm / "version").write_text("")
+    (slurm / "accounts").write_text("Maintenance on Monday\n -rf\nphysics\n")
+    done = type_("--yes", *ANSWERS, *keys(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert "Slurm of an unknown release, cluster odd\n" in done.output
+    assert "account=physics" in done.output
+
+
+@pytest.mark.parametrize("typed", ["", "example\nhttps://h.example.org\n"])
+def test_questions_without_an_answer_are_one_sentence_and_nothing_is_written(typed: str, type_: Type, tmp_path: Path) -> None:
+    done = type_(stdin=typed)
+    assert done.exit_code == 1
+    assert done.stderr.endswith("ucloud-slurm setup --help), and --yes asks nothing.\n")
+    assert done.stderr.startswith("ucloud-slurm: No answer came")
+    assert not (tmp_path / "etc").exists()
+
+
+def test_places_of_slurm_are_written_so_that_any_process_finds_them(
+    type_: Type, slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = type_("--yes", "--slurm-conf", "slurm/slurm.conf", "--slurm-commands", "slurm", *ANSWERS, *keys(tmp_path))
+    assert done.exit_code == 0, done.output
+    found = config.read(tmp_path / "etc/config.toml").slurm
+    assert (found.conf, found.commands) == (slurm / "slurm.conf", slurm)
+
+
+def test_a_private_key_is_not_copied(type_: Type, tmp_path: Path) -> None:
+    private = next_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "key").write_bytes(private)
+    done = type_("--yes", *ANSWERS, *keys(tmp_path))
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "--public-key-file: holds a private key" in done.stderr
+    assert not (tmp_path / "etc").exists()
+
+
+def test_of_two_setups_at_once_the_later_one_replaces_nothing(
+    type_: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "etc/config.toml"
+
+    def meanwhile(table: dict[str, object]) -> Survey:
+        path.parent.mkdir()
+        path.write_text("# of the other one\n")
+        return survey(table)
+
+    monkeypatch.setattr("ucloud_slurm.cli.setup.survey", meanwhile)
+    done = type_("--yes", *ANSWERS, *keys(tmp_path))
+    assert done.exit_code == 1
+    assert done.stderr == (
+        f"ucloud-slurm: {path} was written by another setup meanwhile, and stays as it is; run setup again.\n"
+    )
+    assert path.read_text() == "# of the other one\n"
 
 
 def test_a_slurm_that_is_not_there_is_one_sentence(tmp_path: Path, here: FakeHost) -> None:
@@ -302,7 +367,7 @@ def test_products_that_are_configured_are_not_joined_by_others_unasked(type_: Ty
     assert len(config.read(path).products) == 1
 
 
-@pytest.mark.parametrize("text", ["colour = 1\n", "[provider\n", "\xff"])
+@pytest.mark.parametrize("text", ["colour = 1\n", "[provider\n", "\xff", f"a = {'[' * 100_000}"])
 def test_a_configuration_with_a_mistake_is_named_and_can_be_written_anew(
     text: str, type_: Type, tmp_path: Path, slurm: Path
 ) -> None:
@@ -315,6 +380,71 @@ def test_a_configuration_with_a_mistake_is_named_and_can_be_written_anew(
     if "colour" not in text:  # a key that does not exist is kept, so that it is named again
         assert type_("--yes", "--replace", *ANSWERS, *keys(tmp_path)).exit_code == 0
         assert config.read(path).provider.id == "example"
+
+
+@pytest.mark.parametrize("text", ['slurm = "x"', "ucloud = 5", "[[provider]]", "products = [1]", "[products]"])
+def test_a_table_that_is_none_is_named_and_can_be_written_anew(text: str, type_: Type, tmp_path: Path, slurm: Path) -> None:
+    path = existing(tmp_path, slurm)
+    path.write_text(text)
+    done = type_("--yes")
+    assert (done.exit_code, done.stderr.count("\n")) == (78, 1)
+    assert ": should be a table, or several as [[products]]; correct it, or write it anew with --replace." in done.stderr
+    assert type_("--yes", "--replace", *ANSWERS, *keys(tmp_path)).exit_code == 0
+    assert config.read(path).provider.id == "example"
+
+
+def test_a_place_of_a_key_that_is_no_text_is_not_used(type_: Type, tmp_path: Path, slurm: Path) -> None:
+    public = str(tmp_path / "etc/ucloud.pub")
+    wrong = {"url": "https://cloud.example.org", "refresh_token_file": 5, "public_key_file": public}
+    path = existing(tmp_path, slurm, ucloud=wrong)
+    assert type_("--yes", "--replace", *keys(tmp_path)).exit_code == 0
+    assert config.read(path).ucloud.refresh_token_file == tmp_path / "etc/refresh-token"
+
+
+def test_a_configuration_that_is_a_link_stays_one(type_: Type, tmp_path: Path, slurm: Path) -> None:
+    path, real = existing(tmp_path, slurm), tmp_path / "real.toml"
+    path.rename(real)
+    path.symlink_to(real)
+    assert type_("--yes", "--replace", "--url", "https://new.example.org").exit_code == 0
+    assert path.readlink() == real
+    assert config.read(real).provider.url == "https://new.example.org"
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "long"])
+def test_what_is_no_file_is_not_replaced_by_one(kind: str, type_: Type, tmp_path: Path) -> None:
+    place = tmp_path / ("x" * 300 if kind == "long" else "place")
+    if kind != "long":
+        place.mkdir() if kind == "folder" else os.mkfifo(place)
+    words = ["--config", str(place), "setup", "--yes", "--replace", *ANSWERS, *keys(tmp_path)]
+    done = CliRunner().invoke(main, words)
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert str(place) in done.stderr
+    assert "with --config" in done.stderr
+
+
+def test_names_that_an_edited_product_has_are_not_proposed_again(type_: Type, tmp_path: Path, slurm: Path) -> None:
+    assert type_("--yes", *ANSWERS, *keys(tmp_path)).exit_code == 0
+    path = tmp_path / "etc/config.toml"
+    path.write_text(path.read_text().replace('partition = "debug"', 'partition = "other"'))
+    done = type_("--yes", "--replace", "--add-products")
+    assert done.exit_code == 0, done.output
+    assert len({product.id for product in config.read(path).products}) == 9
+
+
+def test_a_folder_of_drafts_that_others_can_change_gets_no_token(
+    type_: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, how: how != os.W_OK or str(path) != str(tmp_path))
+    drafts = tmp_path / files.DRAFTS
+    drafts.mkdir()
+    drafts.chmod(0o777)
+    done = type_("--yes", *ANSWERS, *keys(tmp_path))
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"ucloud-slurm: {drafts} is not a folder that only ")
+    assert [*drafts.iterdir()] == []
+    drafts.chmod(0o755)
+    assert type_("--yes", *ANSWERS, *keys(tmp_path)).exit_code == 0
 
 
 def test_a_key_that_does_not_exist_is_named_when_it_is_replaced_too(type_: Type, tmp_path: Path, slurm: Path) -> None:

@@ -278,7 +278,7 @@ def test_watch_draws_in_a_terminal_until_a_key_ends_it_and_leaves_the_terminal_a
     begin = "import fcntl, os, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     command = [sys.executable, "-c", begin + PROGRAM, "--config", str(write_config(tmp_path)), "status", "--watch", "600"]
     before = termios.tcgetattr(theirs)
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"})
     shown = b""
     while b"q ends it" not in shown:
         shown += os.read(ours, 4096)
@@ -288,6 +288,34 @@ def test_watch_draws_in_a_terminal_until_a_key_ends_it_and_leaves_the_terminal_a
     assert termios.tcgetattr(theirs) == before
     os.close(ours)
     os.close(theirs)
+
+
+def test_watch_sends_nothing_but_text_to_a_terminal_that_can_no_more(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    begin = "import fcntl, os, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    command = [sys.executable, "-c", begin + PROGRAM, "--config", str(write_config(tmp_path)), "status", "--watch", "600"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "dumb"})
+    shown = b""
+    while b" are not well: " not in shown:
+        shown += os.read(ours, 4096)
+    os.write(ours, b"\003")
+    assert process.wait(30) == 1
+    assert b"\033" not in shown
+    os.close(ours)
+    os.close(theirs)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_somebody_who_can_see_nothing_is_not_told_of_an_outage(tmp_path: Path, proc: Path) -> None:
+    config = read(write_config(tmp_path))
+    os.seteuid(65534)
+    try:
+        found = read_status(config, time.time(), proc)
+    finally:
+        os.seteuid(0)
+    (condition,) = found.conditions
+    assert condition.what == "database"
+    assert condition.text == f"{tmp_path} is closed to nobody; be the daemon user: runuser -u ucloud-slurm -- ..."
 
 
 @pytest.mark.parametrize(

@@ -104,9 +104,40 @@ def test_a_user_has_one_account_and_an_account_one_user_unless_it_is_said(users:
 
 def test_names_of_ucloud_are_compared_letter_by_letter(users: Type) -> None:
     users("add", "Ada#1", "ada")
-    assert users("test", "ada#1").exit_code == 1
+    done = users("test", "ada#1")
+    assert (done.exit_code, done.stderr) == (
+        1,
+        "ucloud-slurm: ada#1 is not connected: ucloud-slurm users add 'ada#1' LOCAL_USER\n",
+    )
     assert users("remove", "ADA#1").exit_code == 1
     assert listed(users) == [("Ada#1", "ada")]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"B\xf8b#2,bob\n", "is not text in UTF-8; save it as CSV in UTF-8."),
+        (b"b" * 200_000 + b",bob\n", "after line 1: is no CSV (field larger than field limit (131072))."),
+    ],
+)
+def test_a_file_that_is_no_csv_is_one_sentence_and_nobody_is_connected(
+    users: Type, tmp_path: Path, data: bytes, said: str
+) -> None:
+    (tmp_path / "people.csv").write_bytes(b"ucloud_user,local_user\nAda#1,ada\n" + data)
+    done = users("import", str(tmp_path / "people.csv"))
+    assert (done.exit_code, done.stderr.count("\n")) == (78, 1)
+    assert said.replace("line 1", "line 2") in done.stderr
+    assert listed(users) == []
+
+
+@pytest.mark.parametrize(("project", "account"), [("", "physics"), ("\x1b[2J", "physics"), ("p-1", "é"), ("p-1", "a/b")])
+def test_a_project_or_an_account_that_is_none_is_refused(users: Type, project: str, account: str) -> None:
+    assert users("projects", "add", project, account).exit_code == 2
+    assert json.loads(users("projects", "list", "--json").stdout) == []
+
+
+def test_what_is_typed_cannot_move_the_cursor_of_a_terminal(users: Type) -> None:
+    assert users("remove", "a\n\x1b[2J").stderr == "ucloud-slurm: a [2J is not connected with an account.\n"
 
 
 def test_who_is_removed_is_gone_and_the_history_keeps_it(users: Type) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from ucloud_slurm import config
+from ucloud_slurm.config import annotated
 from ucloud_slurm.errors import Misconfigured
 
 GOOD: dict[str, Any] = {
@@ -17,6 +18,9 @@ GOOD: dict[str, Any] = {
     },
     "products": [{"id": "example-compute-1", "category": "example-compute", "partition": "cpu"}],
 }
+
+
+HOOK = {"program": "/x", "events": ["job-ended"], "socket": "h.sock"}
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -72,6 +76,14 @@ def test_the_smallest_file_has_the_defaults_of_the_design() -> None:
         ("ucloud.proxy", "http://proxy.example.org:99999", "ucloud.proxy: "),
         ("ucloud.proxy", "socks5://proxy.example.org:1080", "ucloud.proxy: should be"),
         ("ucloud.proxy", 3128, "ucloud.proxy: should be"),
+        *(
+            ("jobs.folder", folder, "jobs.folder: should be an absolute path such as")
+            for folder in ("", "/", "jobs", "~/jobs", "{home}jobs", "/{home}/jobs", "/a/../b", "/a/{project}", "/a\nb", 5)
+        ),
+        *(
+            ("users.group", group, "users.group: should be the name of a group")
+            for group in ("", " ", "-x", "%x", "#1", "x:y", "x,y", "x\nALL ALL=(ALL) ALL", " x", "g" * 300, 5)
+        ),
     ],
 )
 def test_a_wrong_value_is_named(path: str, value: Any, words: str) -> None:
@@ -98,6 +110,61 @@ def test_credentials_of_the_proxy_are_read_from_a_file_and_shown_nowhere(tmp_pat
         file.write_text(wrong)
         with pytest.raises(Misconfigured, match="should hold user:password in one line"):
             read.ucloud.proxy_url()
+
+
+@pytest.mark.parametrize("folder", ["{home}", "{home}/jobs", "/scratch/{user}", "/a b/50%d/{user}/", "/" + "x" * 200])
+def test_a_folder_of_jobs_may_have_any_name(folder: str) -> None:
+    assert config.parse(changed("jobs.folder", folder)).jobs.folder == folder
+
+
+@pytest.mark.parametrize("group", ["hpc", "DOMAIN\\hpc users", "hpc@example.org", "gruppe-ä", "1x"])
+def test_a_group_has_a_name_that_a_directory_gives(group: str) -> None:
+    assert config.parse(changed("users.group", group)).users.group == group
+
+
+@pytest.mark.parametrize("key", ["provider.url", "ucloud.url"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "https://hpc.example.org:99999",
+            "https://hpc.example.org:x",
+            "https://hpc.example.org:",
+            "https://hpc.example.org:0",
+        ),
+        *(
+            "https://hpc.exämple.org",
+            "https://a b.org",
+            "https://a;b{}",
+            "https://h\n.evil",
+            "https://h\0x.org",
+            "https://[::1",
+        ),
+        *("https://$(touch x)", 'https://h"x', "https://-h", "https://", " https://hpc.example.org"),
+    ],
+)
+def test_a_url_that_nginx_or_a_header_cannot_have_is_refused(key: str, url: str) -> None:
+    with pytest.raises(Misconfigured) as raised:
+        config.parse(changed(key, url))
+    assert raised.value.sentences == (f"{key}: should be a URL such as https://cloud.example.org, in ASCII.",)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        *((f"https://x.org{end}", "should be https:// and a host, without a path") for end in ("/path", "?x=1", "#f")),
+        ("https://*.x.org", "should be https:// and a host, without a path"),
+        ("http://x.org", "must begin with https:// (http:// is accepted for a loopback address only)."),
+    ],
+)
+def test_the_address_that_ucloud_calls_is_a_host(url: str, said: str) -> None:
+    with pytest.raises(Misconfigured) as raised:
+        config.parse(changed("provider.url", url))
+    assert raised.value.sentences[0].startswith(f"provider.url: {said}")
+
+
+def test_a_url_in_capitals_is_the_same() -> None:
+    assert config.parse(changed("provider.url", "HTTPS://HPC.Example.org/")).provider.url == "https://hpc.example.org"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:80", "https://x.org/"])
@@ -141,3 +208,27 @@ def test_a_broken_file_says_where(tmp_path: Path) -> None:
 def test_the_annotated_example_is_a_working_file() -> None:
     path = Path(__file__).parents[3] / "etc" / "config.toml"
     assert config.read(path).products
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a = " + "[" * 100_000, "has lists or tables in too many others."),
+        ('[database]\npath = "/x\\u0000y"', "a text has the character U+0000; leave it out."),
+        ("a = ", "is not valid TOML: "),
+        (annotated.annotated({**GOOD, "database": {"path": "u.db"}}), "database.path: u.db should begin with /."),
+        (annotated.annotated({**GOOD, "hooks": [HOOK]}), "hooks[1].socket: h.sock should begin with /."),
+    ],
+)
+def test_a_file_that_no_reader_can_have_is_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(Misconfigured) as raised:
+        config.read(tmp_path / "config.toml")
+    (sentence,) = raised.value.sentences
+    assert sentence.startswith(f"{tmp_path}/config.toml: {said}")
+
+
+def test_a_file_of_another_editor_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + annotated.annotated(annotated.EXAMPLE).replace("\n", "\r\n").encode())
+    assert config.read(path).provider.id == "example"

@@ -1,5 +1,6 @@
 """Products for odd clusters, from what a real slurmctld (22.05) says of one with everything that is unusual."""
 
+import os
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from ucloud_slurm import config
 from ucloud_slurm.config.annotated import EXAMPLE, annotated
 from ucloud_slurm.setup.proposal import Counting, kinds, missing, propose, slug
+from ucloud_slurm.setup.survey import is_there
 from ucloud_slurm.slurm.inventory import Machine, PartitionRules, gpus, machines, partitions
 
 ODD = Path(__file__).parent / "odd"
@@ -75,10 +77,41 @@ def test_a_memory_that_is_not_configured_is_unknown() -> None:
         ("gpu:a100:4(S:0-1),mps:400", (("a100", 4),)),
         ("gpu:v100:2(S:0),gpu:a100:2(S:1)", (("v100", 2), ("a100", 2))),
         ("craynetwork:4,gpu:0", ()),
+        ("gpu:a100:2(S:0),gpu:a100:2(S:1)", (("a100", 4),)),
+        ("gpu", (("", 1),)),
+        ("gpu:a100", (("a100", 1),)),
+        ("gpu:4090:2", (("4090", 2),)),
+        ("gpu:no_consume:a100:2,shard:8", (("a100", 2),)),
     ],
 )
 def test_gpus_are_told_from_other_resources(gres: str, found: tuple[tuple[str, int], ...]) -> None:
     assert gpus(gres) == found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_file_of_slurm_in_a_closed_folder_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "slurm.conf").touch()
+    assert is_there(tmp_path / "slurm.conf")
+    tmp_path.chmod(0o700)
+    os.setresuid(65534, 65534, 0)
+    try:
+        assert not is_there(tmp_path / "slurm.conf")
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+def test_a_name_with_a_blank_is_not_cut_to_another_one() -> None:
+    found = partitions("PartitionName=a b AllowGroups=ALL MaxTime=UNLIMITED State=UP\n")
+    assert [each.name for each in found] == ["a b"]
+    (reason,) = propose("x", [], found, AUTO).left_out
+    assert reason == "partition a b: its name has characters that products.partition cannot have"
+
+
+def test_a_name_that_a_configured_product_has_is_not_given_again() -> None:
+    (product,) = propose("p", [machine("a")], [rules()], AUTO, taken=["p-cpu"]).products
+    assert product["category"] == "p-cpu-2"
+    (again,) = propose("p", [machine("a")], [rules()], AUTO, taken=[product["id"], product["category"]]).products
+    assert (again["category"], again["id"]) == ("p-cpu", "p-cpu-16c-62g")
 
 
 # ---- proposing

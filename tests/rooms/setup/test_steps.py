@@ -292,3 +292,57 @@ def test_a_command_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(doing, "STEP_SECONDS", 0.1)
     outcome = apply([step("a", tmp_path, "sleep 60")], run_line, lambda _step: None)
     assert outcome.failed == ["A: ended with 124: sh gave no answer in 0.1 s"]
+
+
+def is_done(line: str) -> bool:
+    """Whether the question of a step is answered with yes."""
+    return run_line(line, 10.0).status == 0
+
+
+def test_a_unit_that_is_missing_or_empty_is_installed_again(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "systemd", tmp_path, dirs_exist_ok=True)
+    look = of(**TABLE)["units"].look.replace("systemctl cat $unit", f"cat {tmp_path}/$unit")
+    assert is_done(look)
+    (tmp_path / "ucloud-slurm-hookd.socket").unlink()
+    assert is_done(look), "no program of the site needs it"
+    for name in ("ucloud-slurm-runner.socket", "ucloud-slurm-link.service", "ucloud-slurm-listener.service"):
+        text = (tmp_path / name).read_text()
+        (tmp_path / name).write_text("")
+        assert not is_done(look), name
+        (tmp_path / name).unlink()
+        assert not is_done(look), name
+        (tmp_path / name).write_text(text)
+    assert is_done(look)
+
+
+def test_settings_of_gunicorn_that_are_empty_are_not_there(tmp_path: Path) -> None:
+    step = of(replace(HOST, config=tmp_path / "config.toml"))["gunicorn"]
+    for name in ("gunicorn.conf.py", "gunicorn-files.conf.py"):
+        assert not is_done(step.look)
+        (tmp_path / name).write_text("")
+        assert not is_done(step.look)
+        (tmp_path / name).write_text("x = 1\n")
+    assert is_done(step.look)
+    assert "test -s" in step.command
+
+
+def test_a_rule_that_sudo_does_not_use_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "ucloud-slurm"
+    look = of(**TABLE)["sudo"].look.replace("/etc/sudoers.d/ucloud-slurm", str(path))
+    text = (ROOT / "etc/sudoers").read_text()
+    path.write_text(text)
+    path.chmod(0o440)
+    assert is_done(look)
+    path.write_text("".join(f"# {line}" for line in text.splitlines(keepends=True)))
+    assert not is_done(look), "it is a comment"
+    path.write_text(text)
+    path.chmod(0o666)
+    assert not is_done(look), "anybody may write it"
+
+
+def test_a_folder_that_setup_has_made_is_opened_for_the_daemon_user_and_no_other_one() -> None:
+    elsewhere = of(replace(HOST, config=Path("/srv/ucloud slurm/config.toml")))["files"].command
+    assert elsewhere.startswith(
+        "test \"$(stat -c %U:%G:%a '/srv/ucloud slurm')\" != root:root:750 || chgrp ucloud-slurm '/srv/ucloud slurm'\n"
+    )
+    assert of()["files"].command.startswith("chgrp ucloud-slurm /etc/ucloud-slurm\n")

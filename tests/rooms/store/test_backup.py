@@ -362,6 +362,23 @@ def test_the_restore_itself_can_be_undone(path: Path, folder: Path) -> None:
     assert behind(path)
 
 
+def test_two_restores_of_one_second_keep_both_replaced_databases(path: Path, folder: Path) -> None:
+    copy = backup.make(path, folder, NOW).path
+    add(path, "later")
+    kept = [restore.restore(copy, path, folder, NOW) for _ in range(2)]
+    assert kept == [Path(f"{path}.replaced-20231114T221320Z{end}") for end in ("", "-2")]
+    assert users(kept[0] or path) == ["first", "later"]
+
+
+def test_a_link_to_a_backup_is_as_good_as_the_backup(path: Path, folder: Path, tmp_path: Path) -> None:
+    link = tmp_path / "latest.db"
+    link.symlink_to(backup.make(path, folder, NOW).path)
+    assert backup.verify(link).jobs == 0
+    restore.restore(link, path, folder, NOW)
+    assert not path.is_symlink()
+    assert users(path) == ["first"]
+
+
 def test_a_lost_database_is_restored_too(path: Path, folder: Path) -> None:
     copy = backup.make(path, folder, NOW).path
     path.unlink()

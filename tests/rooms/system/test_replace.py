@@ -18,6 +18,14 @@ def test_a_file_is_replaced_and_the_old_one_has_another_name(tmp_path: Path) -> 
     assert {each.name for each in tmp_path.iterdir()} == {"file", "file.before"}
 
 
+def test_a_new_file_replaces_none_that_another_process_has_made(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    replace(path, "one", mode=0o640, new=True)
+    with pytest.raises(FileExistsError):
+        replace(path, "two", mode=0o640, new=True)
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("file", "one")]
+
+
 @pytest.mark.parametrize("name", ["fchmod", "fsync", "link", "rename"])
 def test_a_failure_at_any_call_leaves_the_old_file_and_nothing_else(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

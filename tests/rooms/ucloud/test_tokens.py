@@ -153,3 +153,18 @@ def test_a_key_is_read_in_every_form_that_ucloud_hands_out() -> None:
 def test_something_else_is_no_key(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_keys(text)
+
+
+def test_a_private_key_is_refused_as_one() -> None:
+    form = (serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL)
+    for each in form:
+        pem = KEY.private_bytes(serialization.Encoding.PEM, each, serialization.NoEncryption()).decode()
+        for text in (pem, f"{PUBLIC.decode()}{pem}"):
+            with pytest.raises(ValueError, match="holds a private key"):
+                parse_keys(text)
+
+
+def test_a_key_of_a_kind_that_the_library_does_not_know_is_not_rsa() -> None:
+    prime192v2 = bytes.fromhex("3049301306072a8648ce3d020106082a8648ce3d03010203320004") + b"\1" * 48
+    with pytest.raises(ValueError, match="holds a key that is not RSA"):
+        parse_keys(base64.b64encode(prime192v2).decode())

@@ -277,8 +277,8 @@ def test_every_process_shows_what_all_of_them_measured_since_the_start(core: Sim
     configuration(core, tmp_path)  # writes the key and the token
     tables = {
         "provider": {"id": "example", "url": url},
-        "ucloud": {"url": core.url, "refresh_token_file": "token", "public_key_file": "key"},
-        "database": {"path": "test.db"},
+        "ucloud": {"url": core.url, "refresh_token_file": str(tmp_path / "token"), "public_key_file": str(tmp_path / "key")},
+        "database": {"path": str(tmp_path / "test.db")},
         "slurm": {"backend": "commands"},
         "products": [dict(product) for product in PRODUCTS],
     }
