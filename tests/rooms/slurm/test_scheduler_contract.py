@@ -87,7 +87,9 @@ def field(text: str, name: str) -> str:
 def common(cluster: Cluster, job: int) -> list[str]:
     """What a job has in common with another that was asked for in the same words."""
     # scontrol fills in patterns, even where Slurm does not.
-    text = shown(cluster, job).replace(str(cluster.folder), "FOLDER")  # which has a number of its own
+    text = shown(cluster, job)
+    for path in (pwd.getpwnam(cluster.service_user).pw_dir, str(cluster.folder)):  # which have numbers of their own
+        text = text.replace(path, "PATH")
     text = re.sub(r"^ *Std(Out|Err)=.*$", lambda line: line[0].replace(str(job), "ID"), text, flags=re.M)
     text = re.sub(r"^ *SubmitLine=.*$", "", text, flags=re.M)
     for name in (*OWN, *SAID):
