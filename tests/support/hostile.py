@@ -160,6 +160,15 @@ def sends_what_lingers(channel: Channel, user: str, asked: int) -> None:
         time.sleep(600)
 
 
+def sends_out_of_band(channel: Channel, user: str, _: int) -> None:
+    """What lingers, where a reader does not look for it, and then an answer."""
+    _hello(channel, user)
+    _request(channel)
+    with send_lingering(channel, flags=socket.MSG_OOB):
+        channel.sendall(_framed(ANSWER))
+        time.sleep(600)
+
+
 def anything(channel: Channel, user: str, seed: int) -> None:
     """Does what it should and what it should not, in an order that only the seed says."""
     chance = random.Random(seed)
@@ -295,6 +304,7 @@ BEHAVIOURS: dict[str, Callable[[Channel, str, int], None]] = {
         answer_with_one,
         unasked_descriptors,
         sends_what_lingers,
+        sends_out_of_band,
         anything,
         silent,
         stays,

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -9,7 +10,7 @@ CLOSE_SECONDS = 30
 
 
 @contextmanager
-def send_lingering(channel: socket.socket, data: bytes = b".") -> Iterator[None]:
+def send_lingering(channel: socket.socket, data: bytes = b".", flags: int = 0) -> Iterator[None]:
     """Sends the only copy of such a descriptor. Whoever closes it waits, until the end of this context at most."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -23,6 +24,7 @@ def send_lingering(channel: socket.socket, data: bytes = b".") -> Iterator[None]
                 while True:
                     made.send(b"x" * 65536)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, CLOSE_SECONDS))
-            socket.send_fds(channel, [data], [made.fileno()])
+            number = made.fileno().to_bytes(4, sys.byteorder)
+            channel.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, number)], flags)
             made.close()
             yield

@@ -11,7 +11,7 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
-from ucloud_slurm.system import limits
+from ucloud_slurm.system import ipc, limits
 
 KILL_SECONDS = 1.0  # for a killed process to end
 ERRORS_BYTES = 1024 * 1024  # that are read of what was printed as errors; a pipe has less unless its user enlarges it (pipe(7))
@@ -85,6 +85,7 @@ class Child:
         :raises OSError: it cannot be started
         """
         self.channel, theirs = socket.socketpair()
+        ipc.keep_in_line(self.channel)
         try:
             reading, writing = os.pipe()
         except OSError:

@@ -123,7 +123,7 @@ def take(channel: Channel, size: int, flags: int = 0) -> bytes:
     """Receives what comes without descriptors. What comes with some is left there, until the socket is closed.
 
     The kernel would close them in this call, which may take as long as their sender likes (socket(7): SO_LINGER). So
-    may the close of a socket whose other end somebody else has.
+    may the close of a socket whose other end somebody else has. For a stream :func:`keep_in_line` has to be called first.
 
     :raises MessageError: descriptors have come
     """
@@ -131,6 +131,11 @@ def take(channel: Channel, size: int, flags: int = 0) -> bytes:
     if result & _socket.MSG_CTRUNC:
         raise MessageError("more descriptors came than are accepted")
     return channel.recv(len(data), flags) if data else b""
+
+
+def keep_in_line(channel: Channel) -> None:
+    """Has what is sent out of band (send(2): MSG_OOB) come in its place, so that :func:`take` sees its descriptors."""
+    channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_OOBINLINE, 1)
 
 
 def send_descriptor(channel: Channel, descriptor: int) -> None:

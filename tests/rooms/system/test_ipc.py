@@ -100,6 +100,18 @@ def test_a_message_whose_descriptor_takes_long_to_close_is_refused_at_once(pair:
         assert time.monotonic() - begun < CLOSE_SECONDS / 2
 
 
+@pytest.mark.parametrize("before", [0, 1, 6])
+def test_a_descriptor_that_comes_out_of_band_is_refused_at_once(pair: Pair, before: int) -> None:
+    ipc.keep_in_line(pair[1])
+    pair[0].sendall(b"\0\0\0\4{}  "[:before])
+    with send_lingering(pair[0], flags=socket.MSG_OOB):
+        pair[0].sendall(b"\0\0\0\4{}  ")
+        begun = time.monotonic()
+        with pytest.raises(ipc.MessageError, match="descriptors"):
+            ipc.receive(pair[1], 1000, within=5)
+        assert time.monotonic() - begun < CLOSE_SECONDS / 2
+
+
 @pytest.mark.parametrize(
     ("sent", "why"),
     [(b"\0\0", "took too long"), (b"\0\0\0\2[]", "no object"), (b"\0\0\0\2{x", "cannot be read"), (b"\0\0\4\0", "too long")],

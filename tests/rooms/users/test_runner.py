@@ -153,6 +153,11 @@ def test_a_thousand_answers_with_descriptors_leave_none(site: Site) -> None:
     wait_until("nothing is left", lambda: descriptors() <= before, seconds=PATIENCE)
 
 
+def test_a_descriptor_that_a_program_sends_out_of_band_holds_no_thread_of_the_runner(site: Site) -> None:
+    site.behave("ada", "sends_out_of_band")
+    assert "more descriptors" in site.ask("ada", 5.0)["unknown"]
+
+
 @pytest.mark.parametrize("behaviour", ["silent", "mute", "stops_before_hello", "stops_amid_answer"])
 def test_a_user_whose_program_is_stopped_does_not_take_all_threads_of_the_runner(site: Site, behaviour: str) -> None:
     site.behave("ada", behaviour)
