@@ -195,7 +195,7 @@ class Client:
             with response:
                 content = answers.body(response, until)
         except (requests.RequestException, OSError, ValueError) as error:
-            raise CoreUnavailableError(f"UCloud cannot be reached ({answers.reason(error)})") from None
+            raise CoreUnavailableError(f"UCloud cannot be reached at {self._url} ({answers.reason(error)})") from None
         except Exception as error:  # urllib3's own errors while the body is read
             if type(error).__module__.startswith("urllib3"):
                 raise CoreUnavailableError(f"UCloud's answer broke off ({type(error).__name__})") from None
