@@ -1,5 +1,6 @@
 """What tests share: a movable clock, one real cluster, a simulated Core, sites as an administrator installs them."""
 
+import gc
 import itertools
 import logging
 import shutil
@@ -106,6 +107,13 @@ def no_backoff() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda _seconds: None))
         yield
+
+
+def pytest_collection_finish() -> None:
+    """Python's collector looks rarely, and at what the tests leave, not at thousands of tests each time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.hookimpl(tryfirst=True)
