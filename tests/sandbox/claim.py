@@ -1,12 +1,14 @@
-"""Which private cluster a run of the tests has: one that no other run uses, and nothing in it is from before."""
+"""Which private cluster a run has: one that no other run uses, and in tests, nothing in it is from before."""
 
 import fcntl
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
+
+from tests.sandbox.errors import SandboxError
 
 PREFIX = "ucloud-slurm-tests"
 
@@ -46,6 +48,25 @@ def new_cluster(room: Path, describe: Callable[[int, Path], SomePlace]) -> Itera
         yield cluster
         fcntl.flock(use, fcntl.LOCK_EX)
         cluster.remove()
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Has a sandbox for this process alone.
+
+    :param folder: of the sandbox; the lock is beside it
+    :raises SandboxError: another process has it
+    """
+    with ExitStack() as stack:
+        try:
+            mine = _try(stack.enter_context(_opened(folder.with_name(f"{folder.name}.lock"))))
+        except PermissionError:
+            mine = False
+        if not mine:
+            raise SandboxError(
+                f"Another command or user has the sandbox in {folder}; wait for its end, or name another --folder and --port."
+            )
+        yield
 
 
 def _folder(room: Path, number: int) -> Path:

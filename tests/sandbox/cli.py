@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tests.sandbox.claim import alone
 from tests.sandbox.output import explained, say
 from tests.sandbox.sid.cli import sid
 from ucloud_slurm.cli.output import as_json
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path("/var/tmp/ucloud-slurm-sandbox")
 PORT = 17000
+LOOKING = ("plan", "status", "plots", "sid")  # verbs that leave the sandbox as it is
 
 
 @click.group()
@@ -31,6 +33,9 @@ def sandbox(context: click.Context, folder: Path, port: int) -> None:
     """A private real Slurm on this machine, for trying."""
     from tests.sandbox.cluster import Cluster, ClusterSettings
 
+    if context.invoked_subcommand not in LOOKING:
+        with explained():
+            context.with_resource(alone(folder))
     context.obj = Cluster(ClusterSettings(folder=folder, base_port=port), say)
 
 

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.sandbox import packages, processes
 from tests.sandbox.accounts import Accounts, Wanted
-from tests.sandbox.claim import PREFIX, new_cluster
+from tests.sandbox.claim import PREFIX, alone, new_cluster
+from tests.sandbox.cli import sandbox
 from tests.sandbox.cluster import Cluster, ClusterSettings, SandboxError
 from tests.sandbox.daemons import Daemons
 from tests.sandbox.folder import MARKER, Folder
@@ -349,3 +351,14 @@ def test_runs_beside_each_other_have_a_cluster_each(tmp_path: Path) -> None:
 
     assert numbers == [1]
     assert list(tmp_path.glob(f"{PREFIX}-*")) == []
+
+
+def test_a_second_command_does_not_take_the_sandbox_of_the_first(tmp_path: Path) -> None:
+    folder = tmp_path / "place"
+    with alone(folder):
+        second = CliRunner().invoke(sandbox, ["--folder", str(folder), "down"])
+        looks = CliRunner().invoke(sandbox, ["--folder", str(folder), "plan", "--json"])
+    assert (second.exit_code, "wait for its end" in second.stderr) == (1, True)
+    assert looks.exit_code == 0
+    with alone(folder):
+        pass
