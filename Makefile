@@ -5,8 +5,6 @@ BIN := $(VENV)/bin
 MEASURED := docs/measured
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest --durations=20 --durations-min=1
-# Tests without a cluster only need a processor; those with one wait for Slurm, and go first.
-BEHIND := nice -n 5
 WITH_CLUSTER := tests/real tests/rooms/slurm
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
@@ -38,10 +36,10 @@ test-beside: venv  ## Only the second half of these, on a cluster of its own.
 	$(PYTEST) -m "real and beside" $(WITH_CLUSTER)
 
 test-promises: venv  ## Only what is promised to UCloud, users and administrators, with a model of Slurm.
-	$(BEHIND) $(PYTEST) -m "not real" --ignore=tests/rooms
+	$(PYTEST) -m "not real" --ignore=tests/rooms
 
 test-rooms: venv  ## Only the tests of each room by itself.
-	$(BEHIND) $(PYTEST) -m "not real" tests/rooms
+	$(PYTEST) -m "not real" tests/rooms
 
 test-pyslurm: venv  ## Real pyslurm with the Slurm of Debian sid, in a folder of its own (root; the first time it takes minutes).
 	$(BIN)/python -m tests.sandbox sid run -- python -m pytest -m real --backend=pyslurm tests/rooms/slurm
