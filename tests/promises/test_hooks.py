@@ -172,6 +172,16 @@ def test_a_job_that_never_ran_ends_once_and_one_that_was_refused_is_no_event(hoo
     assert [(event["event"], event["job"]) for event in hooks.got()] == [("job-ended", first)]
 
 
+def test_an_end_that_a_comparison_with_ucloud_finds_again_is_no_second_event(hooks: HookSite, world: World) -> None:
+    job_id = world.submit()
+    world.core.terminate(job_id)
+    world.work(60)
+    world.provider.observations.record_known_state(job_id, str(world.row(job_id).state))
+    with hooks.serving(world.provider.config):
+        deliver_events(world.provider)
+    assert [event["event"] for event in hooks.got()] == ["job-ended"]
+
+
 def test_a_job_that_ucloud_takes_back_after_its_start_ends(provider: Provider) -> None:
     accept_live(provider.jobs, new_job("7"), slurm_id=9)
     for state in ("RUNNING", "SUSPENDED", "RUNNING"):  # going on is no start

@@ -137,9 +137,10 @@ def _service(config: Config) -> Iterator[Line]:
     if others(config):
         yield from _trial(config, [person])
         return
-    folder = Path(_folder(config, person)).parent
+    of_a_job = _folder(config, person)
+    folder = Path(of_a_job).parent
     try:
-        OwnAccount().self_test(_folder(config, person))
+        OwnAccount().self_test(of_a_job)
     except StorageFullError as error:
         what, _, _ = str(error).partition(";")  # the rest is for researchers
         yield "failed", f"jobs.folder: {what}; give {folder} to {person.user}, mode 0700, on a disk with space"

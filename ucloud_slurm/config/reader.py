@@ -55,10 +55,11 @@ def checked(path: Path, text: str) -> Config:
     """
     import tomllib
 
-    if "\\u0000" in text or "\\U00000000" in text:  # no name of a file and no argument of a command can have it
-        raise Misconfigured([f"{path}: a text has the character U+0000; leave it out."])
     try:
-        found = parse(tomllib.loads(text))
+        data = tomllib.loads(text)
+        if _has_nul(data):  # no name of a file and no argument of a command can have it
+            raise Misconfigured(["a text has the character U+0000; leave it out."])
+        found = parse(data)
         if relative := list(_relative(found)):  # each process has another folder: one would make a second, empty database
             raise Misconfigured(relative)
     except tomllib.TOMLDecodeError as error:
@@ -68,6 +69,18 @@ def checked(path: Path, text: str) -> Config:
     except Misconfigured as error:
         raise Misconfigured([f"{path}: {sentence}" for sentence in error.sentences]) from None
     return found
+
+
+def _has_nul(value: Any) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case dict():
+            return any(map(_has_nul, (*value, *value.values())))
+        case list():
+            return any(map(_has_nul, value))
+        case _:
+            return False
 
 
 def _relative(config: Config) -> Iterator[str]:

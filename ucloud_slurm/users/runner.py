@@ -5,7 +5,6 @@ It listens on a socket of its own account, asks the kernel who calls, and passes
 time, and ends when it is idle: a bulk of jobs needs one sudo for each user, and a pass of the worker needs none.
 """
 
-import errno
 import logging
 import os
 import socket
@@ -13,13 +12,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.system import ipc, request_id
+from ucloud_slurm.system.acceptor import accept
 from ucloud_slurm.system.accounts import read_rule
 from ucloud_slurm.system.bulkhead import admits
 from ucloud_slurm.system.ipc import ConnectionLostError, Message
@@ -79,25 +77,7 @@ class Runner:
 
     def serve(self, listener: socket.socket) -> None:
         """Answers until the listener is closed."""
-        with suppress(OSError):  # it is closed already, which accept says
-            listener.settimeout(CALLER_SECONDS)
-        free = threading.Semaphore(REQUESTS)
-        with ThreadPoolExecutor(REQUESTS, "caller") as callers:
-            while True:
-                self._prune()
-                if not free.acquire(timeout=CALLER_SECONDS):
-                    continue  # further connections wait with the kernel
-                try:
-                    connection, _ = listener.accept()
-                except OSError as error:
-                    free.release()
-                    if error.errno in (errno.EBADF, errno.EINVAL):
-                        break
-                    if not isinstance(error, TimeoutError):
-                        log.error("the runner cannot accept a connection: %s", error)
-                        time.sleep(WAIT_SECONDS)
-                    continue
-                callers.submit(self._serve, connection).add_done_callback(lambda _: free.release())
+        accept(listener, self._serve, REQUESTS, "caller", between=self._prune)
         self._prune(everything=True)
 
     def _serve(self, connection: socket.socket) -> None:

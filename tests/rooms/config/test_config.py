@@ -210,6 +210,11 @@ def test_the_annotated_example_is_a_working_file() -> None:
     assert config.read(path).products
 
 
+def test_a_comment_may_say_what_no_text_may_have(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("# not \\u0000\n" + annotated.annotated(GOOD))
+    assert config.read(tmp_path / "config.toml").provider.id == GOOD["provider"]["id"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
