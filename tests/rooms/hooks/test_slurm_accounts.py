@@ -126,6 +126,13 @@ def test_a_wallet_of_which_only_the_lock_is_known_limits_nothing_once_it_is_open
     assert commands(wallet(quota=0), present({"p-1": ""}), state) == []
 
 
+def test_a_wallet_that_buys_less_than_a_minute_buys_none() -> None:
+    state, limits = hook.State(accounts=["p-1"]), {"example-compute": {"tres": "cpu", "minutes": 0.01}}
+    plan = hook.Plan(hook.Settings(limits=limits), present({"p-1": ""}), state)
+    plan.event(wallet(quota=10))
+    assert [" ".join(each) for each in plan.commands] == ["modify account where name=p-1 set GrpTRESMins=cpu=0"]
+
+
 def test_a_wallet_that_comes_before_its_person_limits_the_persons_account() -> None:
     state = hook.State()
     assert commands(wallet(owner_kind="user", owner="alice#1"), present(), state, personal="u_") == []
