@@ -167,10 +167,8 @@ class Plan:
             user = event["user"]
             account = _of_user(event["owner"]) if user is None else account_name(user, settings.personal)
         # An open wallet has a quota; 0 is that of one of which only the lock is known.
-        if event["locked"]:
-            minutes = 0
-        else:
-            minutes = int(event["quota"] * rule["minutes"]) if event["quota"] else UNLIMITED
+        bought = int(event["quota"] * rule["minutes"]) if event["quota"] else UNLIMITED
+        minutes = 0 if event["locked"] else bought
         self.state.bought.setdefault(account, {})[event["category"]] = minutes
         self._set_limits(account)
 
