@@ -23,8 +23,6 @@ from ucloud_slurm import config
 
 pytestmark = pytest.mark.beside
 
-ROOT = Path(__file__).parents[2]
-SETUP = ("--yes", "--files", str(ROOT))
 PROGRAM = "/opt/ucloud-slurm/bin/ucloud-slurm"
 CONFIG = "/etc/ucloud-slurm/config.toml"
 PERSON = "Alice#1234"  # of the guide
@@ -75,7 +73,7 @@ def test_the_commands_of_the_guide_lead_from_a_bare_host_to_a_job_within_ten_min
     living.run("sh", "-c", "cat > /run/key", stdin=core.public_key)
     begun = time.monotonic()
 
-    said = living.run(*typed[setup_at].split(), *SETUP, *answers(living, core, cluster))
+    said = living.run(*typed[setup_at].split(), "--yes", *answers(living, core, cluster))
     assert core.refresh_token not in said
     assert "No product for" not in said
     assert "nobody is connected yet: ucloud-slurm users add" in said, "the check's warning"
@@ -120,7 +118,7 @@ def products(living: Living) -> Sequence[config.Product]:
 
 
 def test_a_new_configuration_is_read_by_what_runs_and_a_second_time_nothing_changes(living: Living) -> None:
-    setup, before = (PROGRAM, "setup", "--apply", "--replace", *SETUP), running(living)
+    setup, before = (PROGRAM, "setup", "--apply", "--replace", "--yes"), running(living)
     living.run("sh", "-c", f"echo '# a line of an administrator' >> {CONFIG}")
     said = living.run(*setup)
     assert f"The old file is {CONFIG}." in said

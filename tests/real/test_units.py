@@ -138,7 +138,7 @@ def test_jobs_live_their_lives(living: Living, core: SimulatedCore, cluster: Clu
     assert {f"ucloud-{job} {account}" for job in jobs} <= set(listed)
     journal = living.journal("ucloud-slurm.service"), living.journal("ucloud-slurm-worker.service")
     submitted = [[job for job in jobs if re.search(rf"job {job}: is Slurm job", "\n".join(lines))] for lines in journal]
-    assert submitted == [[jobs[0]], [jobs[1]]]
+    assert sorted(submitted) == [[job] for job in jobs], submitted  # on a busy host the first is left to the worker
     assert {creates(living) for _ in range(20)} == {len(jobs)}, "every process shows the sum"
     for job in jobs:
         with core.follow(job, PERSON) as followed:

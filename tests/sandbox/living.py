@@ -221,6 +221,8 @@ class Living:
             (folder / "bin" / name).write_text(f"#!/opt/ucloud-slurm/bin/python -I\n{lines}\n")
             (folder / "bin" / name).chmod(0o755)
         bundle.write(folder / "bin" / bundle.NAME, self._installation.folder)
+        for name in ("etc", "systemd"):  # as pip puts them; the checkout may be in a place that this world does not see
+            shutil.copytree(ROOT / name, folder / "share/ucloud-slurm" / name)
 
     def _configure(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
         folder = self._folder / "root/etc/ucloud-slurm"

@@ -109,6 +109,8 @@ def test_who_waits_is_so_many_and_nobody_waits_for_them(world: World, mapped: Ma
         one._waiting = 0
         one.greet(f"other{number}")
     assert len(one._again) == greeting.MOST_KNOWN
+    every = greeting.MOST_WAITING + greeting.MOST_KNOWN
+    wait_until("nobody is left to the next test", lambda: len(mapped.asked) == every, seconds=PATIENCE)
 
 
 def test_a_runner_that_is_away_fails_no_call(world: World, mapped: Mapped, mocker: MockerFixture) -> None:
