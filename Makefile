@@ -15,7 +15,7 @@ WHEELHOUSE := build/wheelhouse
 COMPILE := $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-.PHONY: help venv demo test test-real test-beside test-promises test-rooms test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse packages test-packages format clean screenshots
+.PHONY: help venv python host demo test test-real test-beside test-promises test-rooms test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse packages test-packages format clean screenshots
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
@@ -26,7 +26,8 @@ venv: $(VENV)/stamp  ## Make .venv with everything that the targets below need.
 demo: venv  ## Play UCloud's conversations with a real Slurm on this machine (about five minutes; ERA=2021 or 2022: with an earlier UCloud).
 	$(BIN)/python -m tests.sandbox demo $(if $(ERA),--era $(ERA))
 
-test: venv  ## Lint, types and all tests: what CI runs.
+test:  ## Lint, types and all tests: what CI runs.
+	@$(MAKE) --no-print-directory --jobs=2 venv host
 	@$(MAKE) --no-print-directory --jobs=5 --output-sync=target lint test-real test-beside test-promises test-rooms
 
 test-real: venv  ## Only the first half of the tests that need a private cluster; they run one after the other.
@@ -110,7 +111,7 @@ clean:  ## Delete what was made here, .venv too.
 
 # The system's Python where it is new enough: the sandbox runs the service as an account of its own, which may not
 # be able to read a Python in somebody's home.
-$(VENV)/stamp: setup.cfg setup.py $(TESTS_LOCK)
+python:
 	@set -e; \
 	python=python3; \
 	if /usr/bin/python3 -c '$(NEW_ENOUGH)' 2>/dev/null; then python=/usr/bin/python3; fi; \
@@ -123,10 +124,18 @@ $(VENV)/stamp: setup.cfg setup.py $(TESTS_LOCK)
 	fi; \
 	if ! $$python -c '$(NEW_ENOUGH)'; then echo "Python 3.11 or newer is needed."; exit 1; fi; \
 	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then $$python -m venv --clear $(VENV); fi
+
+# The lock is whole, so that pip looks for nothing else; compiled by all processors. What cannot be compiled is not imported.
+$(VENV)/stamp: setup.cfg setup.py $(TESTS_LOCK) | python
 	@echo "installing what $(TESTS_LOCK) lists into $(VENV)"
-	@$(PIP) install --require-hashes --requirement $(TESTS_LOCK)
+	@$(PIP) install --no-deps --no-compile --require-hashes --requirement $(TESTS_LOCK)
+	-@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib
 	@$(PIP) install --use-pep517 --editable '.[tests]'
 	@touch $@
+
+# The distribution's packages, while pip installs; a test that misses one says so.
+host: python
+	-@$(BIN)/python -m tests.sandbox.packages
 
 # Tools of their own, which the product and its tests do not share anything with.
 $(SUPPLY)/stamp: $(VENV)/stamp

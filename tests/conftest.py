@@ -127,7 +127,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def core(clock: Clock, era: str) -> Iterator[SimulatedCore]:
     """A Core by the test's clock."""
-    core = SimulatedCore(provider="example", era=ERAS[era], now=clock, new_key=next_key)
+    core = SimulatedCore(provider="example", era=ERAS[era], now=clock, new_key=next_key, timeout=60.0)
     core.start()
     yield core
     core.stop()
@@ -178,11 +178,20 @@ def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def open_provider(core: SimulatedCore, clock: Clock, model: Model, tmp_path: Path, new_database: Path) -> Iterator[Open]:
+def submit_within() -> str:
+    """``jobs.submit_within``: a busy host submits in it what an idle one does. A test of the time overrides it."""
+    return "20s"
+
+
+@pytest.fixture
+def open_provider(
+    core: SimulatedCore, clock: Clock, model: Model, tmp_path: Path, new_database: Path, submit_within: str
+) -> Iterator[Open]:
     """Opens a provider over the model of Slurm; again after it was closed, as a restart does."""
     opened: list[Provider] = []
 
     def open_(**tables: Any) -> Provider:
+        tables["jobs"] = {"submit_within": submit_within} | tables.get("jobs", {})
         config = configuration(core, tmp_path, **tables)
         if not config.database.path.exists():
             shutil.copy(new_database, config.database.path)

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
-from tests.conftest import Clock, Open, Serve, World
-from tests.sandbox.core import SimulatedCore
+from tests.conftest import Open, Serve, World
 from tests.support.executor import let_threads_finish
 from tests.support.factories import job, job_data
 from tests.support.foreign import slow_disk
-from tests.support.model import Model, ModelSubmission
+from tests.support.model import ModelSubmission
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.errors import StorageFullError
 from ucloud_slurm.provider.lookup import Lookup
@@ -61,13 +60,6 @@ def refuse_from(world: World, mocker: MockerFixture, number: int) -> list[str]:
 
 
 @pytest.fixture
-def patient(core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, clock: Clock) -> World:
-    """A world in which UCloud waits for long, so that a busy host leaves no job of a bulk to the worker."""
-    provider = open_provider(jobs={"submit_within": "20s"})
-    return World(core, provider, model, clock, serve(provider))
-
-
-@pytest.fixture
 def durable(mocker: MockerFixture) -> list[float]:
     """The disk syncs slowly; gives the times of the durable transactions."""
     real, there, times = Store.writing, threading.local(), list[float]()
@@ -89,35 +81,35 @@ def durable(mocker: MockerFixture) -> list[float]:
     return times
 
 
-def test_a_bulk_stops_at_its_first_refusal(patient: World, mocker: MockerFixture) -> None:
-    heard = refuse_from(patient, mocker, 0)
-    status, body = create(patient, JOBS)
+def test_a_bulk_stops_at_its_first_refusal(world: World, mocker: MockerFixture) -> None:
+    heard = refuse_from(world, mocker, 0)
+    status, body = create(world, JOBS)
     assert status == 403
     assert re.match(r"items\[[0-9]+\] \(job [0-9]+\): .*account", body["why"])
     assert 1 <= len(heard) <= AT_ONCE + WINDOW
-    assert {row.phase for row in patient.provider.jobs.newest(JOBS)} == {JobPhase.REFUSED}
+    assert {row.phase for row in world.provider.jobs.newest(JOBS)} == {JobPhase.REFUSED}
 
 
-def test_a_refusal_in_the_middle_takes_back_what_slurm_has(patient: World, mocker: MockerFixture) -> None:
-    heard = refuse_from(patient, mocker, 100)
-    status, _ = create(patient, JOBS)
+def test_a_refusal_in_the_middle_takes_back_what_slurm_has(world: World, mocker: MockerFixture) -> None:
+    heard = refuse_from(world, mocker, 100)
+    status, _ = create(world, JOBS)
     assert status == 403
     assert 101 <= len(heard) <= 100 + AT_ONCE + WINDOW
     for _ in range(3):
-        patient.work(60)
-    assert {made.run.state_text for made in patient.model.jobs} == {"CANCELLED"}
-    assert len(patient.model.jobs) == 100
-    assert {row.phase for row in patient.provider.jobs.newest(JOBS)} <= {JobPhase.REFUSED, JobPhase.ENDED}
-    assert patient.core.protocol_errors == [], "UCloud hears nothing of jobs that it was refused"
+        world.work(60)
+    assert {made.run.state_text for made in world.model.jobs} == {"CANCELLED"}
+    assert len(world.model.jobs) == 100
+    assert {row.phase for row in world.provider.jobs.newest(JOBS)} <= {JobPhase.REFUSED, JobPhase.ENDED}
+    assert world.core.protocol_errors == [], "UCloud hears nothing of jobs that it was refused"
 
 
 def test_a_refused_bulk_waits_for_the_disk_a_few_times_and_not_for_each_item(
-    patient: World, mocker: MockerFixture, durable: list[float]
+    world: World, mocker: MockerFixture, durable: list[float]
 ) -> None:
-    refuse_from(patient, mocker, 0)
-    create(patient, 1)  # what is loaded once is loaded
+    refuse_from(world, mocker, 0)
+    create(world, 1)  # what is loaded once is loaded
     durable.clear()
-    assert create(patient, JOBS)[0] == 403
+    assert create(world, JOBS)[0] == 403
     assert len(durable) <= 2 * AT_ONCE + 6
 
 
@@ -169,6 +161,7 @@ def test_what_was_started_is_abandoned_where_its_row_cannot_be_written(world: Wo
     assert (world.model.counts["abandoned"], world.model.jobs) == (1, [])
 
 
+@pytest.mark.parametrize("submit_within", ["2s"])
 def test_a_command_that_hangs_as_it_starts_does_not_hold_the_answer(
     open_provider: Open, world: World, mocker: MockerFixture
 ) -> None:
@@ -216,6 +209,7 @@ def test_a_window_that_cannot_be_claimed_is_left_to_the_worker(world: World, moc
     assert len(world.model.jobs) == WINDOW + 8
 
 
+@pytest.mark.parametrize("submit_within", ["2s"])
 def test_claims_that_cannot_be_released_expire(world: World, mocker: MockerFixture) -> None:
     go, real = threading.Event(), world.model.start
 
@@ -236,6 +230,7 @@ def test_claims_that_cannot_be_released_expire(world: World, mocker: MockerFixtu
     assert {row.phase for row in world.provider.jobs.newest(AT_ONCE)} == {JobPhase.LIVE}
 
 
+@pytest.mark.parametrize("submit_within", ["2s"])
 def test_a_bulk_is_answered_in_time_where_another_writer_comes_in_the_middle(world: World, mocker: MockerFixture) -> None:
     real, first, other = (
         world.model.submit,

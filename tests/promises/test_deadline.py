@@ -61,6 +61,12 @@ class Hanging:
 
 
 @pytest.fixture
+def submit_within() -> str:
+    """As shipped."""
+    return "2s"
+
+
+@pytest.fixture
 def hanging(mocker: MockerFixture) -> Iterator[Hanging]:
     hanging = Hanging(time.monotonic)
     mocker.patch("time.monotonic", hanging.now)

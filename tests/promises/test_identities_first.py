@@ -49,6 +49,12 @@ class Program:
 
 
 @pytest.fixture
+def submit_within() -> str:
+    """As shipped."""
+    return "2s"
+
+
+@pytest.fixture
 def program(tmp_path: Path) -> Program:
     return Program(tmp_path)
 

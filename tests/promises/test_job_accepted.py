@@ -50,7 +50,7 @@ def join(
     def join_(text: str, **settings: Any) -> World:
         # Long enough for a busy host; a program that hangs has less.
         table = hooks.hook("job-accepted", text=text, **({"timeout": "60s"} | settings))
-        provider = open_provider(hooks=[table], jobs={"submit_within": "20s"})
+        provider = open_provider(hooks=[table])
         return World(core, provider, model, clock, serve(provider))
 
     return join_

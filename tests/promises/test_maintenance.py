@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
-from tests.conftest import Clock, Open, Serve, World
-from tests.sandbox.core import CoreError, SimulatedCore
+from tests.conftest import Open, World
+from tests.sandbox.core import CoreError
 from tests.support.executor import let_threads_finish
 from tests.support.factories import job_data
 from tests.support.model import Model
@@ -181,11 +181,7 @@ def test_a_process_that_has_not_seen_the_maintenance_begin_cannot_submit(world: 
     assert (world.row(job_id).phase, world.model.jobs) == (JobPhase.ACCEPTED, [])
 
 
-def test_what_a_bulk_has_not_sent_when_the_maintenance_begins_waits_for_its_end(
-    core: SimulatedCore, open_provider: Open, serve: Serve, model: Model, clock: Clock, mocker: MockerFixture
-) -> None:
-    provider = open_provider(jobs={"submit_within": "20s"})  # so that a busy host sends as much as an idle one
-    world = World(core, provider, model, clock, serve(provider))
+def test_what_a_bulk_has_not_sent_when_the_maintenance_begins_waits_for_its_end(world: World, mocker: MockerFixture) -> None:
     real, lock = world.model.submit, threading.Lock()
 
     def submit(submission: Submission, within: float) -> Any:

@@ -236,6 +236,7 @@ def test_the_outcome_of_an_attempt_says_nothing_about_the_next(world: World) -> 
     assert jobs.submitted("7", 6, None, attempt=2)
 
 
+@pytest.mark.parametrize("submit_within", ["2s"])
 def test_a_folder_that_took_longer_than_the_claim_allows_sends_nothing(world: World, mocker: MockerFixture) -> None:
     mocker.patch("ucloud_slurm.provider.submission.CLAIM_MARGIN_SECONDS", -10.0)
     assert create(world, job_data("7"))[0] == 200

@@ -15,7 +15,6 @@ from tests.support.factories import application, job_data, parameter, var, word
 from tests.support.real import Real
 from ucloud_slurm.provider.modules import list_modules
 
-PACKAGES = ("busybox-static", "charliecloud", "environment-modules")
 PLAIN = {
     "category": "example-compute",
     "partition": "cpu",
@@ -47,7 +46,7 @@ def make_image(folder: Path, sees: Path) -> None:
 @pytest.fixture(scope="module")
 def place(cluster: Cluster) -> Path:
     """What the applications need, where jobs can read it."""
-    packages.install(packages.missing(PACKAGES), cluster.folder / "apt-get.log", print)
+    packages.install(packages.missing(packages.APPLICATIONS), cluster.folder / "apt-get.log", print)
     place = cluster.folder / "applications"
     for name in ("images", "modules/acme", "data"):
         (place / name).mkdir(parents=True)

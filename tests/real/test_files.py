@@ -18,13 +18,12 @@ from tests.support.people import ALICE
 from tests.support.web import chromium, shoot
 
 pytestmark = pytest.mark.beside  # with the others that use alice's home
-PACKAGES = ("nginx", "chromium", "chromium-driver")
 UPPER = 'tr a-z A-Z < "$0" > result.dat; echo done'
 
 
 @pytest.fixture(scope="module")
 def site(cluster: Cluster, installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileSite]:
-    packages.install(packages.missing(PACKAGES), cluster.folder / "apt-get.log", print)
+    packages.install(packages.missing(packages.FILES), cluster.folder / "apt-get.log", print)
     with file_site(cluster, installation, tmp_path_factory.mktemp("nginx")) as site:
         yield site
 

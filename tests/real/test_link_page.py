@@ -23,7 +23,7 @@ accounts, most, provider, world, path = room.accounts, room.most, room.provider,
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     folder = tmp_path_factory.mktemp("browser")
-    packages.install(packages.missing(("chromium", "chromium-driver")), folder / "apt-get.log", print)
+    packages.install(packages.missing(packages.BROWSER), folder / "apt-get.log", print)
     with chromium(folder) as driver:
         yield driver
 

@@ -30,7 +30,7 @@ def acting(world: World, clock: Clock) -> Iterator[Page]:
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     folder = tmp_path_factory.mktemp("browser")
-    packages.install(packages.missing(("chromium", "chromium-driver")), folder / "apt-get.log", print)
+    packages.install(packages.missing(packages.BROWSER), folder / "apt-get.log", print)
     with chromium(folder) as driver:
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
         yield driver

@@ -22,7 +22,7 @@ from tests.sandbox import packages
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.installation import Installation
 from tests.sandbox.processes import answers, wait_until
-from tests.support.web import PACKAGES, PATIENCE, PORT, Visitor, Web, chromium, is_closed, is_waiting, shoot, web_opener
+from tests.support.web import PATIENCE, PORT, Visitor, Web, chromium, is_closed, is_waiting, shoot, web_opener
 from ucloud_slurm.web.announcements import AGAIN_SECONDS, FRESH_SECONDS
 
 HANDSHAKE = {
@@ -36,7 +36,7 @@ HANDSHAKE = {
 @pytest.fixture(scope="module")
 def apps(cluster: Cluster) -> Path:
     """The applications, where jobs can read them, and what they need."""
-    packages.install(packages.missing(PACKAGES), cluster.folder / "apt-get.log", print)
+    packages.install(packages.missing(packages.SESSIONS), cluster.folder / "apt-get.log", print)
     folder = cluster.folder / "apps"
     folder.mkdir(mode=0o755, exist_ok=True)
     for path in (Path(__file__).parent / "applications").glob("*.*"):

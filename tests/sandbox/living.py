@@ -122,7 +122,7 @@ class Living:
 
         :param tables: added to the configuration
         """
-        packages.install(packages.missing(("systemd", "sudo", "nginx")), self._cluster.folder / "apt-get.log", print)
+        packages.install(packages.missing(packages.LIVING), self._cluster.folder / "apt-get.log", print)
         shutil.rmtree(self._folder, ignore_errors=True)
         account = pwd.getpwnam(self._cluster.service_user)
         self.jobs.mkdir(mode=0o700, exist_ok=True)

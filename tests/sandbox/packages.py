@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,21 @@ from ucloud_slurm.errors import one_line
 
 SLURM = ("slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "munge")
 DATABASE = ("slurmdbd", "slurm-wlm-mysql-plugin", "mariadb-server")
+LIVING = ("systemd", "sudo", "nginx")
+BROWSER = ("chromium", "chromium-driver")
+FILES = ("nginx", *BROWSER)
+APPLICATIONS = ("busybox-static", "charliecloud", "environment-modules")
+SESSIONS = (
+    "nginx",
+    *BROWSER,
+    "jupyter-notebook",
+    "novnc",
+    "websockify",
+    "tigervnc-standalone-server",
+    "tigervnc-tools",
+    "xterm",
+)
+OF_TESTS = tuple(dict.fromkeys((*SLURM, *DATABASE, *LIVING, *FILES, *APPLICATIONS, *SESSIONS)))
 
 CONTROLLER = "/usr/sbin/slurmctld"
 
@@ -152,3 +168,20 @@ def _nothing_started() -> Iterator[None]:
         yield
     finally:
         POLICY.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Installs what all tests together need, while pip installs the rest; a test alone installs what it needs itself."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return
+    with TemporaryDirectory(prefix="ucloud-slurm-") as folder:
+        log = Path(folder, "apt-get.log")
+        try:
+            install(missing(OF_TESTS), log, print)
+        except SandboxError as error:
+            said = log.read_text(errors="replace")[-1000:] if log.exists() else ""
+            sys.exit(f"{error}\n{said}")
+
+
+if __name__ == "__main__":
+    main()

@@ -24,17 +24,6 @@ from tests.support.factories import application, word
 from tests.support.tls import certificate
 
 SCREENSHOTS = os.environ.get("UCLOUD_SLURM_SCREENSHOTS")  # a folder
-PACKAGES = (
-    "nginx",
-    "chromium",
-    "chromium-driver",
-    "jupyter-notebook",
-    "novnc",
-    "websockify",
-    "tigervnc-standalone-server",
-    "tigervnc-tools",
-    "xterm",
-)
 PATIENCE = 60.0
 PORT = '"$UCLOUD_PORT"'
 

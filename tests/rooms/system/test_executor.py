@@ -175,6 +175,7 @@ def test_no_account_is_submitted_for_more_often_than_the_site_says(site: Callabl
     assert len(world.model.jobs) == 12
 
 
+@pytest.mark.parametrize("submit_within", ["2s"])
 def test_a_submission_that_takes_long_goes_on_when_its_create_has_been_answered(
     site: Callable[..., World], mocker: MockerFixture
 ) -> None:
@@ -196,6 +197,7 @@ def test_a_submission_that_takes_long_goes_on_when_its_create_has_been_answered(
     assert [len(world.model.of(id_)) for id_ in ("0", "1")] == [1, 1]
 
 
+@pytest.mark.parametrize("submit_within", ["2s"])
 def test_a_submission_whose_command_does_not_start_in_time_is_left_to_the_worker(
     site: Callable[..., World], mocker: MockerFixture
 ) -> None:

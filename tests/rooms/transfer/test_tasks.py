@@ -81,6 +81,8 @@ class Works:
             return self.theirs[number].recv(1, socket.MSG_DONTWAIT) != b""
         except BlockingIOError:
             return True
+        except ConnectionResetError:  # it was closed before it had read all
+            return False
 
     def close(self) -> None:
         for one in (*self.theirs, *self.ours):
