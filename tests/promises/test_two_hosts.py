@@ -579,19 +579,22 @@ def test_who_opens_the_configured_database_needs_the_lease_to_write() -> None:
 
 
 @pytest.mark.parametrize(
-    ("permit", "well", "text"),
+    ("looked", "problem", "well", "text"),
     [
-        (Permit(4, "login2", mine=False, since=this_instant()), True, "the host login2 has the lease 4, and works"),
-        (Permit(4, "login2", mine=False, since=this_instant(), problem="gone"), False, "gone"),
-        (None, False, "this host has no valid lease"),
+        (0.0, None, True, "the host login2 has the lease 4, and works"),
+        (0.0, "gone", False, "gone"),
+        (LEASE_SECONDS, None, False, "systemctl restart ucloud-slurm-standby"),
+        (None, None, False, "this host has no valid lease"),
     ],
 )
 def test_the_status_of_a_host_that_does_not_work_says_which_one_does(
-    core: SimulatedCore, tmp_path: Path, shared: Path, permit: Permit | None, well: bool, text: str
+    core: SimulatedCore, tmp_path: Path, shared: Path, looked: float | None, problem: str | None, well: bool, text: str
 ) -> None:
     config = configuration(core, tmp_path, database={"standby": str(shared)})
-    if permit is not None:
-        permit.write(config.database.path)
+    if looked is not None:
+        now = this_instant()
+        since = Instant(now.boot - looked, now.wall - looked)
+        Permit(4, "login2", mine=False, since=since, problem=problem).write(config.database.path)
     (condition,) = read_status(config, time.time()).conditions
     assert (condition.what, condition.well, text in condition.text) == ("standby", well, True)
 

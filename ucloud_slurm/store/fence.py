@@ -19,6 +19,7 @@ from ucloud_slurm.errors import StorageError
 
 LEASE_SECONDS = 30.0  # that a host works after the beginning of its last renewal
 NO_PERMIT = "this host has no valid lease (database.standby); journalctl -u ucloud-slurm-standby"
+NOT_LOOKED = "this host has not looked for 30 s who has the lease (database.standby); systemctl restart ucloud-slurm-standby"
 NO_UNIT = "this host has no valid lease (database.standby); systemctl enable --now ucloud-slurm-standby"
 
 
@@ -69,9 +70,13 @@ class Permit:
         """Why this host may not work now, in one clause; None while it may."""
         if self.problem is not None:
             return self.problem
-        if not self.mine:
-            return f"the host {self.holder} has the lease {self.number}, and works"
-        return None if now.is_within(LEASE_SECONDS, self.since) else NO_PERMIT
+        if not self.is_current(now):
+            return NO_PERMIT if self.mine else NOT_LOOKED
+        return None if self.mine else f"the host {self.holder} has the lease {self.number}, and works"
+
+    def is_current(self, now: Instant) -> bool:
+        """Whether the standby unit has renewed the lease, or looked at that of another host, a moment ago."""
+        return now.is_within(LEASE_SECONDS, self.since)
 
     def write(self, database: Path) -> None:
         """Takes the place of the permit before. A crash may lose it, which ends the work.
@@ -134,11 +139,13 @@ class Fence:
         permit = Permit.read(self._database)
         if permit is None:
             return Standing(Holder.NOBODY, 0, NO_UNIT)
-        why = permit.why_not(self._clock())
+        now = self._clock()
+        why = permit.why_not(now)
         if why is None:
             holder = Holder.HERE
         else:
-            holder = Holder.NOBODY if permit.mine or permit.problem is not None else Holder.ELSEWHERE
+            works = permit.problem is None and not permit.mine and permit.is_current(now)
+            holder = Holder.ELSEWHERE if works else Holder.NOBODY
         return Standing(holder, permit.number, why, permit.copied_at if permit.mine else None)
 
     def why(self) -> str | None:

@@ -196,6 +196,8 @@ def test_which_of_two_hosts_works_and_the_age_of_the_copy_are_shown_from_what_st
     assert shown(other) == {"lease elsewhere": 1}
     world.clock.advance(LEASE_SECONDS)
     assert shown(mine) == {"lease nobody": 1}, "it is not renewed"
+    other.write(database)
+    assert metrics(world.url)["ucloud_slurm_lease nobody"] == 1, "this host has not looked since"
 
 
 def test_a_site_without_hooks_and_a_second_host_has_no_metrics_of_them(world: World) -> None:
