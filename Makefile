@@ -51,7 +51,7 @@ screenshots: venv  ## Take the pictures of the documentation anew, with a real b
 attack: venv  ## Attack the installed service from everywhere, and show what each attack got (root; about a quarter of an hour).
 	$(BIN)/python -m tests.sandbox attack
 
-outage: venv  ## Stop and kill every part while a thousand jobs live, and try builds that are broken (root; about forty minutes; SEED=, STORIES=).
+outage: venv  ## Stop and kill every part while a thousand jobs live, and try builds that are broken (root; about twenty minutes; SEED=, STORIES=).
 	$(BIN)/python -m tests.sandbox outage $(if $(SEED),--seed $(SEED)) $(if $(STORIES),--stories $(STORIES))
 	@set -e; for build in repeated-submit lost-row invented-state; do $(BIN)/python -m tests.sandbox outage --broken $$build; done
 	$(PYTEST) tests/promises/test_a_days_outage.py --live-jobs=5000
@@ -111,7 +111,7 @@ clean:  ## Delete what was made here, .venv too.
 
 # The system's Python where it is new enough: the sandbox runs the service as an account of its own, which may not
 # be able to read a Python in somebody's home.
-python:
+python:  ## Only the Python of .venv, without anything in it.
 	@set -e; \
 	python=python3; \
 	if /usr/bin/python3 -c '$(NEW_ENOUGH)' 2>/dev/null; then python=/usr/bin/python3; fi; \
@@ -133,8 +133,8 @@ $(VENV)/stamp: setup.cfg setup.py $(TESTS_LOCK) | python
 	@$(PIP) install --use-pep517 --editable '.[tests]'
 	@touch $@
 
-# The distribution's packages, while pip installs; a test that misses one says so.
-host: python
+# While pip installs. A test that misses a package says so.
+host: python  ## Install the distribution's packages that the tests need, without starting anything of them (root).
 	-@$(BIN)/python -m tests.sandbox.packages
 
 # Tools of their own, which the product and its tests do not share anything with.

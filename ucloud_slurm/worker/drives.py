@@ -25,14 +25,13 @@ MOST_IN_PASS = 20  # drives that one pass registers
 MOST_MEMBERS = 3  # of a project who are asked about
 
 
-def register_drives(provider: Provider, *, look: bool) -> bool:
+def register_drives(provider: Provider, *, projects: bool) -> bool:
     """Registers drives that are missing at UCloud.
 
-    :param look: whether to look for users and projects without drives, which reads all of them
+    :param projects: whether to look for projects without drives too, which reads who is in each of them
     :returns: False when UCloud, or the mapping of users, could not be asked
     """
-    if look:
-        provider.drives.want(list(_wanted(provider)))
+    provider.drives.want(list(_wanted(provider, projects=projects)))
     due = provider.drives.due(provider.now(), MOST_IN_PASS)
     try:
         possible = [(drive, rule) for drive in due if (rule := _possible(provider, drive)) is not None]
@@ -58,12 +57,15 @@ def register_drives(provider: Provider, *, look: bool) -> bool:
 # -- which should be there --------------------------------------------------------------------------------------
 
 
-def _wanted(provider: Provider) -> Iterator[Drive]:
+def _wanted(provider: Provider, *, projects: bool) -> Iterator[Drive]:
     """Drives that are not in the table yet, of those whom UCloud has named."""
     config, now = provider.config, provider.now()
     for rule in config.drives:
-        users, projects = (_users(provider, rule), []) if rule.owner == "user" else ([], _projects(provider, rule))
-        owners: list[tuple[str | None, str | None]] = [(user, None) for user in users] + [(None, each) for each in projects]
+        owners: list[tuple[str | None, str | None]] = []
+        if rule.owner == "user":
+            owners = [(user, None) for user in _users(provider, rule)]
+        elif projects:
+            owners = [(None, project) for project in _projects(provider, rule)]
         for owner, project in owners:
             key = provider_id(config.provider.id, rule.name, owner, project)
             yield Drive(key, rule.name, owner, project, None, now, try_at=now)

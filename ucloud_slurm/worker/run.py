@@ -116,7 +116,7 @@ def _pass(provider: Provider) -> bool:
     if provider.offers_drives:
         from ucloud_slurm.worker.drives import register_drives
 
-        whole &= register_drives(provider, look=_is_new_minute(provider))
+        whole &= register_drives(provider, projects=_is_new_minute(provider))
     whole &= record_outcome(provider, delivered=delivered)
     if queue is not None:
         whole &= stop_marked(provider, queue, asked)

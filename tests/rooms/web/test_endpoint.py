@@ -163,6 +163,7 @@ def test_a_database_that_is_busy_after_the_submission_loses_nothing(world: World
     assert len(world.model.of("7")) == 1
 
 
+@pytest.mark.parametrize("submit_within", ["2s"])
 @pytest.mark.parametrize("path", ["jobs", "jobs/terminate"])
 def test_a_slow_slurm_keeps_nobody_waiting_whatever_the_number_of_jobs(world: World, path: str) -> None:
     ids = [str(number) for number in range(60)]
@@ -175,6 +176,7 @@ def test_a_slow_slurm_keeps_nobody_waiting_whatever_the_number_of_jobs(world: Wo
     assert time.monotonic() - begun < 3
 
 
+@pytest.mark.parametrize("submit_within", ["2s"])
 def test_a_slow_ucloud_and_a_slow_slurm_together_keep_nobody_waiting(world: World) -> None:
     world.core.include_resolved = False
     for call in ("auth.providers.refresh", "jobs.control.retrieve", "products.retrieve"):
