@@ -1,8 +1,8 @@
 """Reading the tables a page at a time, newest or first first, for people who look around.
 
 Each page is found by the key of the last row of the page before (keyset pagination), so that the hundredth page costs what
-the first one does. The rows are read by one index; where a filter has more than one condition, a page looks at
-:data:`WINDOW` rows at most, and says how far it has come.
+the first one does. Jobs that are over are read by one index, and of the others, which are few, all are looked at; where a
+filter has more than one condition, a page looks at :data:`WINDOW` rows at most, and says how far it has come.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,6 +25,8 @@ SHOWN_STATE = (
     "case when phase = 'refused' then 'REFUSED' when phase in ('accepted', 'submitting') then 'IN_QUEUE' "
     "else coalesce(state, 'IN_QUEUE') end"
 )
+# The words of the partial indexes.
+_OPEN, _OVER = "phase in ('accepted', 'submitting', 'live')", "phase in ('ended', 'refused')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,14 @@ class Listing(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A part of a statement, and the values for the places in it."""
+    """A part of a statement, and the values for the places in it.
+
+    :ivar index: of the jobs that are over, by what the condition compares
+    """
 
     sql: str
     values: tuple[Any, ...]
+    index: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +157,17 @@ class Browsing:
             number = int(wanted.text) if len(wanted.text) < 19 else -1
             found.append(Condition("(id = ? or slurm_id = ?)", (wanted.text, number)))
         if wanted.person is not None:
-            known = self._store.row("select 1 from jobs where owner = ? limit 1", [wanted.person])
-            found.append(Condition("owner = ?" if known else "local_user = ?", (wanted.person,)))
-        for column, value in (("project", wanted.project), (SHOWN_STATE, wanted.state), ("product", wanted.product)):
+            places = _places([Condition("owner = ?", (wanted.person,), "owner")], 1)
+            known = self._store.tuples(f"select place from {places.sql}", places.values)
+            column = "owner" if known else "local_user"
+            found.append(Condition(f"{column} = ?", (wanted.person,), column))
+        for name, column, value in (
+            ("project", "project", wanted.project),
+            ("state", SHOWN_STATE, wanted.state),
+            ("product", "product", wanted.product),
+        ):
             if value is not None:
-                found.append(Condition(f"{column} = ?", (value,)))
+                found.append(Condition(f"{column} = ?", (value,), name))
         rest = [Condition(f"+{each.sql}", each.values) for each in found[1:]]
         if wanted.text is not None and not wanted.text.isdecimal():
             rest.append(Condition("instr(lower(name), lower(?))", (wanted.text,)))
@@ -163,19 +175,19 @@ class Browsing:
 
     def _last_in_window(self, which: Sequence[Condition]) -> int | None:
         """The key of the last row that one page looks at; None where there are not so many."""
-        sql, values = _where(which)
+        places = _places(which, self._window)
         found = self._store.tuples(
-            f"select rowid from jobs where {sql} order by rowid desc limit 1 offset ?", [*values, self._window - 1]
+            f"select place from {places.sql} order by place desc limit 1 offset ?", [*places.values, self._window - 1]
         )
         return int(found[0][0]) if found else None
 
     def _listed(self, which: Sequence[Condition], most: int) -> list[ListedJob]:
-        sql, values = _where(which)
+        places = _places(which, most)
         rows = self._store.rows(
             f"select rowid as place, id, slurm_id, name, {SHOWN_STATE} as state, slurm_state, owner, project, local_user, "
             "category, product, accepted_at, ended_at, coalesce(refused_why, reason) as reason, stop "
-            f"from jobs where {sql} order by rowid desc limit ?",
-            [*values, most],
+            f"from jobs where rowid in (select place from {places.sql}) order by rowid desc limit ?",
+            [*places.values, most],
         )
         return [ListedJob(**row) for row in rows]
 
@@ -265,8 +277,18 @@ class Browsing:
         return _listing([Drive.read(row) for row in found], rows, lambda row: row.provider_id)
 
 
-def _where(which: Sequence[Condition]) -> tuple[str, list[Any]]:
-    return " and ".join(each.sql for each in which), [value for each in which for value in each.values]
+def _places(which: Sequence[Condition], most: int) -> Condition:
+    """A table of the keys of the newest jobs of which all of that is true; of more than those, if there is an index."""
+    sql = " and ".join(each.sql for each in which)
+    values = (*(value for each in which for value in each.values), most)
+    index = which[0].index
+    if index is None:
+        return Condition(f"(select rowid as place from jobs where {sql} order by rowid desc limit ?)", values)
+    both = (
+        f"(select rowid as place from jobs indexed by {each} where {phases} and {sql} order by rowid desc limit ?)"
+        for each, phases in (("jobs_open", _OPEN), (f"jobs_over_by_{index}", _OVER))
+    )
+    return Condition(f"({' union all '.join(f'select place from {each}' for each in both)})", (*values, *values))
 
 
 def _listing(found: list[T], rows: int, key: Callable[[T], Any]) -> Listing[T]:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ucloud_slurm.store.migrations_acts import m018_requests, m019_acts
-from ucloud_slurm.store.migrations_browsing import m020_browsing
+from ucloud_slurm.store.migrations_browsing import m020_browsing, m023_over
 from ucloud_slurm.store.migrations_files import m016_drives
 from ucloud_slurm.store.migrations_hooks import m022_hooks
 from ucloud_slurm.store.migrations_initial import m001_first, m002_live, m003_people
@@ -98,6 +98,7 @@ STEPS: "tuple[Callable[[Database], None], ...]" = (
     m020_browsing,
     m021_targets,
     m022_hooks,
+    m023_over,
 )
 
 

@@ -39,3 +39,11 @@ def m020_browsing(db: "Database") -> None:
         f'select cast(new.created_at / 86400 as int), {of}, new."end" - new.start from jobs where jobs.id = new.job_id '
         "on conflict (day, owner_kind, owner, category, product) do update set seconds = seconds + excluded.seconds; end"
     )
+
+
+def m023_over(db: "Database") -> None:
+    """The indexes of jobs are of those that are over: a create writes into fewer, and the others are few."""
+    columns = {"owner": "owner", "local_user": "local_user", "product": "product", "project": "project", "state": _STATE}
+    for name, expression in columns.items():
+        db.execute(f"drop index jobs_by_{name}")
+        db.execute(f"create index jobs_over_by_{name} on jobs ({expression}) where phase in ('ended', 'refused')")

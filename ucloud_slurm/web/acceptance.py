@@ -1,6 +1,6 @@
 """The last check of new jobs, in the transaction that writes them: nothing can change between it and their acceptance."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from ucloud_slurm.bridge.limits import Limit, first_beyond, limits_of, too_many
 from ucloud_slurm.errors import Problem, TooMany, UnderMaintenance
@@ -22,14 +22,22 @@ class NotAcceptedError(Exception):
         self.problem = problem
 
 
-def check_acceptable(provider: Provider, new: Sequence[NewJob]) -> None:
+def check_acceptable(provider: Provider, jobs: Sequence[NewJob], known: Callable[[], Collection[str]]) -> None:
     """Refuses new jobs of machines under maintenance, and those beyond a limit. It only reads the database.
 
-    :param new: in the order of the request, without those that came before
+    :param jobs: of a request, in their order
+    :param known: gives the ids of those that came before; it is called where one could be refused
     :raises NotAcceptedError: for the first of them that is refused
     """
-    windows = provider.maintenance.on(provider.now())
-    for job in new:
+    windows, config = provider.maintenance.on(provider.now()), provider.config
+    limits = [
+        (job, [*limits_of(job.owner, job.project, config.limits, config.product(job.category, job.product))]) for job in jobs
+    ]
+    if not windows and not any(each for _, each in limits):
+        return
+    came_before = known()
+    limits = [(job, each) for job, each in limits if job.id not in came_before]
+    for job, _ in limits:
         try:
             check_in_service(windows, job.category, job.product)
         except UnderMaintenance as problem:
@@ -38,10 +46,6 @@ def check_acceptable(provider: Provider, new: Sequence[NewJob]) -> None:
     def count(limit: Limit) -> int:
         return count_open(provider.store, limit.kind, limit.owner, limit.machine)
 
-    config = provider.config
-    limits = [
-        (job, [*limits_of(job.owner, job.project, config.limits, config.product(job.category, job.product))]) for job in new
-    ]
     if beyond := first_beyond(limits, count):
         job, limit, number = beyond
         raise NotAcceptedError(job.id, TooMany(too_many(limit, number)))

@@ -133,14 +133,17 @@ class Bulk:
         """Writes the jobs; create is acknowledged with them where Slurm is not waited for."""
         provider, now = self._provider, self._provider.now()
         at_once = now if self._acknowledge and expires_at is None else None
+        fingerprints = {job.id: job.fingerprint for job in self._new.values()}
         with provider.store.writing():
-            known = check_known(provider, {job.id: job.fingerprint for job in self._new.values()})
-            check_acceptable(provider, [job for job in self._new.values() if job.id not in known])
+            check_acceptable(provider, [*self._new.values()], lambda: check_known(provider, fingerprints))
             for owner in {job.owner for job in self._new.values()}:
                 provider.link_states.named(owner, now)
-            return provider.jobs.accept(
+            written = provider.jobs.accept(
                 self._new.values(), claimed=claimed, attempted_at=now, claimed_until=expires_at, acknowledged_at=at_once
             )
+            # Another request may have written some of them meanwhile.
+            check_known(provider, {job_id: text for job_id, text in fingerprints.items() if job_id not in written})
+        return written
 
     def _submit_in_windows(self, waiting: deque[str], pace: float | None) -> None:
         """Claims and submits window by window, until the time is over or one submission has failed."""

@@ -1,5 +1,6 @@
 """The tables a page at a time: no row is left out or shown twice, whatever is looked for; and the sums of each day."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def store(new_database: Path, tmp_path: Path) -> Store:
 
 @pytest.fixture
 def jobs(store: Store) -> Jobs:
-    """Twelve jobs: two owners, two projects or none, two products, and each in a state."""
+    """Jobs of two owners, two projects or none and two products; each in a state, and some are over."""
     jobs = Jobs(store)
     for number in range(12):
         job = new_job(
@@ -43,7 +44,8 @@ def jobs(store: Store) -> Jobs:
         accept_live(jobs, job, slurm_id=900 + number)
     jobs.accept([new_job("200", accepted_at=12.0)])
     jobs.refused("200", 400, "too large", 13.0)
-    Browsing(store)._store.change("update jobs set state = 'RUNNING' where id in ('103', '104')")
+    store.change("update jobs set state = 'RUNNING' where id in ('103', '104')")
+    store.change("update jobs set state = 'SUCCESS', phase = 'ended' where id in ('101', '102', '106', '107', '110')")
     return jobs
 
 
@@ -71,7 +73,8 @@ WANTED: list[tuple[dict[str, str], list[int]]] = [
     ({"product": "m0"}, [110, 108, 106, 104, 102, 100]),
     ({"state": "RUNNING"}, [104, 103]),
     ({"state": "REFUSED"}, [200]),
-    ({"state": "IN_QUEUE"}, [111, 110, 109, 108, 107, 106, 105, 102, 101, 100]),
+    ({"state": "IN_QUEUE"}, [111, 109, 108, 105, 100]),
+    ({"state": "SUCCESS"}, [110, 107, 106, 102, 101]),
     ({"text": "mesh"}, [111, 110, 108, 107, 105, 104, 102, 101]),
     ({"text": "105"}, [105]),
     ({"text": "905"}, [105]),
@@ -111,6 +114,7 @@ def test_a_state_is_found_as_soon_as_the_job_has_it(store: Store, jobs: Jobs) ->
 
 def test_messages_people_wallets_and_drives_go_on_where_a_page_ended(store: Store, jobs: Jobs) -> None:
     browsing, wallets = Browsing(store), Wallets(store)
+    store.change("update jobs set phase = 'live' where phase = 'ended'")
     for number in range(5):
         jobs.held(str(100 + number), JobUpdate(None, "held"), 1.0)
         payer = Payer(OwnerKind.PROJECT if number % 2 else OwnerKind.USER, f"w{number}", "c")
@@ -155,11 +159,11 @@ def test_what_an_earlier_release_has_charged_is_in_the_sums(tmp_path: Path) -> N
     for number in range(3):
         Charges(earlier).add(Charge(f"c{number}", "1", 1, 1, "d"), 1, 10, float(number % 2 * DAY_SECONDS))
     for index in ("owner", "local_user", "product", "project", "state"):
-        earlier.change(f"drop index jobs_by_{index}")
+        earlier.change(f"drop index jobs_over_by_{index}")
     for sql in (
         "drop trigger charges_come",
         "drop table use_by_day",
-        "delete from _sqlite_migrations where name = 'm020_browsing'",
+        "delete from _sqlite_migrations where name in ('m020_browsing', 'm023_over')",
     ):
         earlier.change(sql)
     earlier.close()
@@ -169,24 +173,31 @@ def test_what_an_earlier_release_has_charged_is_in_the_sums(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("wanted", "index"),
+    ("wanted", "over"),
     [
-        (JobFilter(person="o1"), "jobs_by_owner (owner=? AND rowid<?)"),
-        (JobFilter(person="u1"), "jobs_by_local_user (local_user=? AND rowid<?)"),
-        (JobFilter(project="p1"), "jobs_by_project (project=? AND rowid<?)"),
-        (JobFilter(product="m1"), "jobs_by_product (product=? AND rowid<?)"),
-        (JobFilter(state="RUNNING"), "jobs_by_state (<expr>=? AND rowid<?)"),
-        (JobFilter("RUNNING", "o1", "p1", "m1", "x"), "jobs_by_owner (owner=? AND rowid>? AND rowid<?)"),
-        (JobFilter(), "INTEGER PRIMARY KEY (rowid<?)"),
-        (JobFilter(text="x"), "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (JobFilter(person="o1"), "INDEX jobs_over_by_owner (owner=? AND rowid<?)"),
+        (JobFilter(person="u1"), "INDEX jobs_over_by_local_user (local_user=? AND rowid<?)"),
+        (JobFilter(project="p1"), "INDEX jobs_over_by_project (project=? AND rowid<?)"),
+        (JobFilter(product="m1"), "INDEX jobs_over_by_product (product=? AND rowid<?)"),
+        (JobFilter(state="RUNNING"), "INDEX jobs_over_by_state (<expr>=? AND rowid<?)"),
+        (JobFilter("RUNNING", "o1", "p1", "m1", "x"), "INDEX jobs_over_by_owner (owner=? AND rowid>? AND rowid<?)"),
+        (JobFilter(), None),
+        (JobFilter(text="x"), None),
     ],
     ids=str,
 )
-def test_jobs_are_read_from_the_index_of_what_is_looked_for(store: Store, jobs: Jobs, wanted: JobFilter, index: str) -> None:
+def test_jobs_that_are_over_are_read_from_the_index_of_what_is_looked_for_and_the_others_from_theirs(
+    store: Store, jobs: Jobs, wanted: JobFilter, over: str | None
+) -> None:
     asked: list[str] = []
     store._connection().conn.set_trace_callback(asked.append)
     Browsing(store).jobs(wanted)
     store._connection().conn.set_trace_callback(None)
-    (sql,) = [each for each in asked if " as place" in each]
-    (step,) = store.rows(f"explain query plan {sql}")
-    assert step["detail"].endswith(f"USING {index}" if index.startswith("INTEGER") else f"USING INDEX {index}")
+    (sql,) = [each for each in asked if each.startswith("select rowid as place, id")]
+    steps = {str(step["detail"]) for step in store.rows(f"explain query plan {sql}")}
+    read = {step for step in steps if re.match("(SCAN|SEARCH) jobs", step) and "rowid=?" not in step}
+    if over is None:
+        assert len(read) == 1
+        assert read.pop().startswith("SEARCH jobs USING INTEGER PRIMARY KEY (rowid")
+    else:
+        assert read == {"SCAN jobs USING COVERING INDEX jobs_open", f"SEARCH jobs USING {over}"}
