@@ -73,6 +73,7 @@ class _Progress:
 
     def send(self, exchange: Exchange, opened: OpenedFile) -> None:
         sent, how = 0, "ended by the client"
+        self._unit.provider.store.close()  # a file may take hours, and a connection a quarter of a MiB
         try:
             sent = exchange.send_file(opened.descriptor, self._span.offset, self._span.length, self._note)
             how = "done" if sent == self._span.length else "broken off: the file has become shorter"
@@ -98,7 +99,9 @@ class _Progress:
                 self._write(sent)
 
     def _write(self, sent: int) -> None:
-        self._unit.provider.transfers.progress(self._transfer, self._span.offset + sent, _until(self._unit))
+        provider = self._unit.provider
+        provider.transfers.progress(self._transfer, self._span.offset + sent, _until(self._unit))
+        provider.store.close()
 
 
 def _until(unit: Unit) -> float:

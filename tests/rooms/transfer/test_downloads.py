@@ -3,10 +3,12 @@
 import os
 import threading
 from base64 import b64encode
+from collections.abc import Callable
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import requests
+from pytest_mock import MockerFixture
 
 from tests.sandbox.core import CoreError
 from tests.sandbox.core.web_files import ORIGIN, BlockedError
@@ -14,6 +16,7 @@ from tests.support.drives import ADA, BOB, name_users
 from tests.support.file_world import FileWorld
 from ucloud_slurm.store.transfers import Transfers
 from ucloud_slurm.transfer import download as download_module
+from ucloud_slurm.transfer.exchange import Exchange
 from ucloud_slurm.users.own_files import OwnFiles
 
 pytestmark = pytest.mark.parametrize("era", ["today"], scope="session")
@@ -93,6 +96,23 @@ def test_a_download_that_broke_off_goes_on_where_it_was(place: FileWorld) -> Non
     assert (rest.status_code, rest.content) == (206, DATA[2000:])
     place.ended(link)
     assert place.web.open(link, {"Range": "bytes=2000-"}).status_code == 410
+
+
+def test_a_file_that_is_sent_holds_no_connection_to_the_database(place: FileWorld, mocker: MockerFixture) -> None:
+    (place.root / "a").write_bytes(DATA)
+    real, held = Exchange.send_file, list[bool]()
+    connections = place.world.provider.store._threads
+
+    def send(self: Exchange, descriptor: int, offset: int, length: int, progress: Callable[[int], object]) -> int:
+        held.append(hasattr(connections, "connection"))
+        mocker.patch("ucloud_slurm.transfer.download.PROGRESS_SECONDS", 0.0)
+        progress(1)
+        held.append(hasattr(connections, "connection"))
+        return real(self, descriptor, offset, length, progress)
+
+    mocker.patch.object(Exchange, "send_file", send)
+    assert place.web.open(place.web.files.download_link(ADA, place.at("a"))).content == DATA
+    assert held == [False, False]
 
 
 def test_looking_at_a_link_does_not_use_it(place: FileWorld) -> None:
