@@ -5,13 +5,14 @@ from collections.abc import Iterator
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.conftest import Clock, World
 from tests.rooms.page import conftest as room
 from tests.rooms.page.conftest import Page
 from tests.sandbox import packages
 from tests.support.factories import accept_live, new_job
-from tests.support.web import chromium, shoot
+from tests.support.web import PATIENCE, chromium, shoot
 from ucloud_slurm.page.guard import Guard
 from ucloud_slurm.store.job_state import Stop
 
@@ -83,7 +84,7 @@ def test_an_operator_cancels_a_job_after_the_page_has_said_what_will_happen(
     browser.set_window_size(1200, 700)
     shoot(browser, "operators-act")
     browser.find_element(By.XPATH, "//button[text()='Cancel the job']").click()
-    assert browser.current_url.startswith(f"{acting.url}/jobs/{job}?")
+    WebDriverWait(browser, PATIENCE).until(lambda shown: shown.current_url.startswith(f"{acting.url}/jobs/{job}?"))
     assert f"Slurm was asked to cancel job {job}" in browser.find_element(By.CSS_SELECTOR, "[role=status]").text
     assert world.row(job).stop is Stop.CANCELLED
     browser.find_element(By.LINK_TEXT, "Acts").click()
