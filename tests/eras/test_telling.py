@@ -35,7 +35,7 @@ def late(world: World, mocker: MockerFixture) -> str:
     with pytest.raises(CoreError):
         world.submit()
     mocker.stopall()
-    (row,) = world.provider.jobs.newest(1000)
+    row, *_ = world.provider.jobs.newest(1)
     return row.id
 
 
@@ -353,3 +353,31 @@ def test_a_running_job_that_was_renamed_is_known_by_its_comment(world: World, mo
         world.work(20)
     assert world.core.job(job).state == "RUNNING"
     assert (world.row(job).slurm_id is not None) is connected
+
+
+def test_what_is_left_when_core_gives_up_a_job_after_others_have_ended_is_taken_in_by_the_next_one(
+    world: World, mocker: MockerFixture
+) -> None:
+    other = world.submit()
+    world.model.begin_run(world.slurm(other))
+    world.work(62)
+    job = late(world, mocker)
+    world.core.faults.outage(True)
+    world.model.begin_run(world.slurm(job))
+    world.clock.advance(36)  # it is rounded up, and the other one down for it
+    for each in (job, other):
+        world.model.end(world.slurm(each))
+        world.work()
+    world.core.faults.outage(False)
+    for _ in range(4):
+        world.work(FORGOTTEN_SECONDS)
+    assert world.row(job).phase is JobPhase.REFUSED
+    assert world.row(other).used == 98
+    assert (world.booked(other), world.provider.store.tuples("select rest from remainders")) == (1, [(38,)])
+    following = world.submit()
+    world.model.begin_run(world.slurm(following))
+    world.clock.advance(22)
+    world.model.end(world.slurm(following))
+    for _ in range(4):
+        world.work(20)
+    assert (world.booked(following), world.provider.store.tuples("select rest from remainders")) == (1, [(0,)])
