@@ -173,7 +173,7 @@ def test_a_slow_slurm_keeps_nobody_waiting_whatever_the_number_of_jobs(world: Wo
         slow_down(world, name, 0.3)
     begun = time.monotonic()
     assert post(world, path, *(job_data(id_) for id_ in ids))[0] == 200
-    assert time.monotonic() - begun < 9, "and not 18, as for one after the other"
+    assert time.monotonic() - begun < 3
 
 
 @pytest.mark.parametrize("submit_within", ["2s"])
@@ -185,7 +185,7 @@ def test_a_slow_ucloud_and_a_slow_slurm_together_keep_nobody_waiting(world: Worl
     slow_down(world, "submit", 0.9)
     begun = time.monotonic()
     assert post(world, "jobs", *(job_data(str(number)) for number in range(5)))[0] == 200
-    assert time.monotonic() - begun < 7, "and not 15, as for one after the other"
+    assert time.monotonic() - begun < 3
 
 
 def slow_down(world: World, name: str, seconds: float) -> None:
