@@ -4,6 +4,7 @@ A checkout may lie in a folder that only its owner may enter; the daemon runs as
 """
 
 import compileall
+import importlib.util
 import shutil
 import sys
 from contextlib import suppress
@@ -111,9 +112,16 @@ def _requirements(name: str, seen: set[str]) -> set[str]:
 
 
 def _copy(distribution: metadata.Distribution, folder: Path) -> None:
+    """Copies a package, with the bytecode that lies beside it: pip lists that only where it made it."""
     for file in distribution.files or []:
         source = Path(str(distribution.locate_file(file)))
-        if ".." not in file.parts and source.is_file():
-            target = folder / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target)  # with its time, so that bytecode beside it counts
+        if ".." in file.parts or not source.is_file():
+            continue
+        copies = {source: folder / file}
+        if file.suffix == ".py":
+            bytecode = Path(importlib.util.cache_from_source(str(source)))
+            copies[bytecode] = folder / file.parent / bytecode.parent.name / bytecode.name
+        for before, after in copies.items():
+            if before.is_file():
+                after.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(before, after)  # with its time: bytecode counts for a module of that time
