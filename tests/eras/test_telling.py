@@ -110,7 +110,7 @@ def test_no_other_job_pays_the_rest_of_a_job_that_core_gave_up(world: World, moc
     world.work(FORGOTTEN_SECONDS)
     world.work(20)
     assert world.row(job).phase is JobPhase.REFUSED
-    assert world.provider.store.tuples("select rest from remainders") == [(0,)]
+    assert world.provider.store.tuples("select rest from remainders") == []
 
 
 def test_while_core_does_not_say_which_jobs_it_has_nothing_is_told_and_nothing_cancelled(world: World) -> None:
@@ -355,29 +355,25 @@ def test_a_running_job_that_was_renamed_is_known_by_its_comment(world: World, mo
     assert (world.row(job).slurm_id is not None) is connected
 
 
-def test_what_is_left_when_core_gives_up_a_job_after_others_have_ended_is_taken_in_by_the_next_one(
-    world: World, mocker: MockerFixture
+@pytest.mark.parametrize("has_it", [False, True])
+def test_a_wallet_is_exact_whether_or_not_core_gives_up_a_job_that_has_ended_before_another(
+    world: World, mocker: MockerFixture, has_it: bool
 ) -> None:
     other = world.submit()
     world.model.begin_run(world.slurm(other))
     world.work(62)
-    job = late(world, mocker)
+    job = world.submit() if has_it else late(world, mocker)
     world.core.faults.outage(True)
     world.model.begin_run(world.slurm(job))
-    world.clock.advance(36)  # it is rounded up, and the other one down for it
+    world.clock.advance(36)
     for each in (job, other):
         world.model.end(world.slurm(each))
         world.work()
     world.core.faults.outage(False)
     for _ in range(4):
         world.work(FORGOTTEN_SECONDS)
-    assert world.row(job).phase is JobPhase.REFUSED
-    assert world.row(other).used == 98
-    assert (world.booked(other), world.provider.store.tuples("select rest from remainders")) == (1, [(38,)])
-    following = world.submit()
-    world.model.begin_run(world.slurm(following))
-    world.clock.advance(22)
-    world.model.end(world.slurm(following))
-    for _ in range(4):
-        world.work(20)
-    assert (world.booked(following), world.provider.store.tuples("select rest from remainders")) == (1, [(0,)])
+    assert (world.row(other).used, world.row(job).used) == (99 if has_it else 98, 36)
+    assert world.row(job).phase is (JobPhase.ENDED if has_it else JobPhase.REFUSED)
+    booked = {each: world.booked(each) for each in (other, job) if world.row(each).phase is JobPhase.ENDED}
+    assert booked == ({other: 2, job: 0} if has_it else {other: 2})
+    assert world.provider.store.tuples("select rest from remainders") == [(99 + 36 - 120 if has_it else 98 - 120,)]

@@ -162,7 +162,8 @@ def _of_job(
     accounting = accounting_of(provider, lookup, row, ask=ask)
     uses, sent = [use_of(run, built) for run in own], provider.charges.of(row.id)
     job, findings = _audited(row, uses, sent, accounting), _changes(row, built, own[-1])
-    if accounting is not None and row.visible_to_ucloud:
+    confirmed = row.confirmed_at is not None or not provider.era.has_check_existence  # it is billed then, if it has ended
+    if accounting is not None and row.visible_to_ucloud and confirmed:
         weight = max(accounting.tariff.weight(use) for use in uses)
         late = (provider.config.accounting.every + PASS_SECONDS + accounting.frequency_seconds) * weight
         findings += _bill(job, sent, accounting, late)

@@ -20,14 +20,14 @@ def bill(
 
     The last ones of a job take in the rest of a unit of its wallet, and leave the new one: they are made once, in the
     transaction that records the end of the job, before it does. For a job that has ended already, or that UCloud does
-    not have, that does nothing.
+    not have, that does nothing; for one that UCloud may still drop, :func:`bill_confirmed` does it.
 
     :param uses: of all runs of the job, in their order, the present one or the last one included
     :param final: the job has ended
     """
     if final:
         with provider.store.writing():
-            if provider.charges.may_end(row.id):
+            if provider.charges.may_end(row.id, confirmed=provider.era.has_check_existence):
                 _enqueue_last(provider, row, slurm_id, uses, accounting)
     elif provider.reports_usage:
         used, weight = charges.total(uses, accounting.tariff), accounting.tariff.weight(uses[-1])
@@ -38,16 +38,14 @@ def bill(
 
 
 def _enqueue_last(provider: Provider, row: OpenJob, slurm_id: int, uses: Sequence[charges.Use], accounting: Accounting) -> None:
-    wallet, used = rest_key(provider, row, accounting), charges.total(uses, accounting.tariff)
-    rest = provider.charges.rest(wallet)
-    sends = int(provider.charges.may_be_booked(row.id))
-    charged = row.charged if provider.reports_usage else _enqueue_due(provider, row, slurm_id, uses, accounting)
-    units, left = accounting.last_units(used, charged, rest, provider.config.accounting.last_unit)
-    if left != rest:
-        provider.charges.carry(wallet, left)
+    used = charges.total(uses, accounting.tariff)
     if provider.reports_usage:
-        _report(provider, row, slurm_id, units, accounting)
-    elif due := units - accounting.units(charged):
+        _report(provider, row, slurm_id, _last_units(provider, row, used, row.charged, accounting), accounting)
+        return
+    sends = int(provider.charges.may_be_booked(row.id))
+    charged = _enqueue_due(provider, row, slurm_id, uses, accounting)
+    units = _last_units(provider, row, used, charged, accounting)
+    if due := units - accounting.units(charged):
         weight, tariff = accounting.tariff.weight(uses[-1]), accounting.tariff
         last = charges.last_charge(row.id, slurm_id, units=due, charged=charged, weight=weight, tariff=tariff)
         _add(provider, [last], slurm_id, tariff, sends)
@@ -62,13 +60,23 @@ def _enqueue_due(provider: Provider, row: OpenJob, slurm_id: int, uses: Sequence
     return charged + sum(charges.covered(charge, tariff) for charge in due)
 
 
-def take_back(provider: Provider, row: JobRow, accounting: Accounting) -> None:
-    """Takes the rest of a unit that an ended job has left out of its wallet: of a job that UCloud does not have nothing is
-    reported, and other jobs would pay for it. Called in the transaction that records that, before it does."""
-    if row.used is not None:
-        wallet = rest_key(provider, row, accounting)
-        left = row.used * accounting.price - accounting.units(row.charged) * accounting.frequency_seconds
-        provider.charges.carry(wallet, provider.charges.rest(wallet) - left)
+def _last_units(provider: Provider, row: OpenJob, used: int, charged: int, accounting: Accounting) -> int:
+    """All units of a job that has ended. Its rest of a unit becomes part of that of its wallet."""
+    wallet = rest_key(provider, row, accounting)
+    rest = provider.charges.rest(wallet)
+    units, left = accounting.last_units(used, charged, rest, provider.config.accounting.last_unit)
+    if left != rest:
+        provider.charges.carry(wallet, left)
+    return units
+
+
+def bill_confirmed(provider: Provider, row: JobRow, accounting: Accounting | None) -> None:
+    """Enqueues the last report of a job that ended before UCloud had confirmed that it has it.
+
+    No job takes in the rest of a unit of one that UCloud drops. Called in the transaction that records the confirmation.
+    """
+    if row.used is not None and row.slurm_id is not None and accounting is not None:
+        _report(provider, row, row.slurm_id, _last_units(provider, row, row.used, row.charged, accounting), accounting)
 
 
 def rest_key(provider: Provider, row: OpenJob, accounting: Accounting) -> RestKey:

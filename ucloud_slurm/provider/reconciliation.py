@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
-from ucloud_slurm.provider.billing import accounting_of, take_back
+from ucloud_slurm.provider.billing import accounting_of, bill_confirmed
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.store.caches import COMPARED, Cache
@@ -29,29 +29,30 @@ GIVEN_UP = "UCloud does not have this job: its create took too long, or its answ
 
 
 def confirm(provider: Provider) -> bool:
-    """Asks which new jobs UCloud has; those that it has dropped are marked to end.
+    """Asks which new jobs UCloud has. Those that it has dropped are marked to end; the others are billed, if they have ended.
 
     :returns: False if UCloud could not be reached
     """
     if not provider.era.has_check_existence:
         return True
-    now = provider.now()
+    now, lookup = provider.now(), Lookup(provider)
     while rows := provider.observations.unconfirmed(now):
         try:
             there = provider.core.existing([row.id for row in rows])
+            has = [row for row, exists in zip(rows, there, strict=True) if exists]
+            ended = [(row, accounting_of(provider, lookup, row)) for row in has if row.phase is JobPhase.ENDED]
         except (CoreUnavailableError, CoreRefusedError) as error:
             log.log(error.severity, "UCloud does not say which jobs it has: %s", error)
             return False
-        provider.observations.confirmed([row.id for row, has in zip(rows, there, strict=True) if has], now)
-        missing = [row for row, has in zip(rows, there, strict=True) if not has]
+        with provider.store.writing():
+            provider.observations.confirmed([row.id for row in has], now)
+            for row, accounting in ended:
+                bill_confirmed(provider, row, accounting)
+        missing = [row for row, exists in zip(rows, there, strict=True) if not exists]
         for row in missing:
             if now - row.accepted_at >= FORGOTTEN_SECONDS:
                 log.warning("job %s: UCloud does not have it; it is cancelled", row.id)
-                accounting = accounting_of(provider, Lookup(provider), row, ask=False)
-                with provider.store.writing():
-                    if accounting is not None:
-                        take_back(provider, row, accounting)
-                    provider.observations.forgotten(row.id, GIVEN_UP, now)
+                provider.observations.forgotten(row.id, GIVEN_UP, now)
         if any(now - row.accepted_at < FORGOTTEN_SECONDS for row in missing):
             break  # the others in the next pass
     return True
@@ -75,7 +76,6 @@ def reconcile(provider: Provider) -> bool:
     name = provider.config.provider.id
     # UCloud also lists jobs whose create is under way, and which it may still drop.
     old = [job for job in jobs if now - job.created_at / 1000 > RECENT_SECONDS and job.specification.product.provider == name]
-    provider.observations.confirmed([job.id for job in old], now)
     # Most passes compare nothing.
     from ucloud_slurm.provider.identities import missing_jobs
 

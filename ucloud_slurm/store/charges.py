@@ -115,10 +115,13 @@ class Charges:
             ):
                 self._outbox.enqueue(charge.job_id, "usage", usage.body(), now)
 
-    def may_end(self, job_id: str) -> bool:
-        """Whether a job has no last charge yet and may get one: it has not ended, and UCloud has it."""
-        sql = "select 1 from jobs where id = ? and phase = 'live' and stop is not 'rolled-back'"
-        return self._store.row(sql, [job_id]) is not None
+    def may_end(self, job_id: str, *, confirmed: bool) -> bool:
+        """Whether a job has no last charge yet and may get one: it has not ended, and UCloud has it.
+
+        :param confirmed: only where UCloud has confirmed that
+        """
+        sql = "select 1 from jobs where id = ? and phase = 'live' and stop is not 'rolled-back' "
+        return self._store.row(sql + "and (confirmed_at is not null or not ?)", [job_id, confirmed]) is not None
 
     def may_be_booked(self, job_id: str) -> bool:
         """Whether a job was charged from a database that is lost: it was looked up, and has had no charge since."""

@@ -209,10 +209,7 @@ def _failed_creates(findings: Findings, mine: Mapping[str, Sequence[Run]], accep
 
 
 def _wallets(findings: Findings, rig: Rig, mine: Mapping[str, Sequence[Run]], played: Played, unknown: set[str]) -> None:
-    """UCloud's use beside Slurm's seconds: a wallet may differ by less than half a unit.
-
-    UCloud may drop a job that has ended, and whose rest of a unit other jobs have taken in: then the wallet may differ
-    by exactly what its next job will take in, and less than a unit (docs/explanation/guarantees.rst).
+    """UCloud's use beside Slurm's seconds: a wallet may differ by half a unit.
 
     :param unknown: jobs of which Slurm has lost what they used; what was reported of each is right to a unit
     """
@@ -221,9 +218,6 @@ def _wallets(findings: Findings, rig: Rig, mine: Mapping[str, Sequence[Run]], pl
         job_id = (report.scope or "").rpartition("/")[2]
         reported[job_id] = max(reported[job_id], report.usage)
     allowed: dict[str, int] = defaultdict(lambda: HALF_A_UNIT)
-    dropped = rig.rows("select distinct coalesce(project, owner) as payer from jobs where stop = 'rolled-back' and used > 0")
-    rests = {row["owner"]: row["rest"] for row in rig.rows("select owner, rest from remainders")}
-    carried = {row["payer"]: rests.get(row["payer"], 0) for row in dropped}
     payers = {job.id: job.project or job.owner for job in rig.core.jobs if job.confirmed} | played.payers
     used: dict[str, int] = defaultdict(int)
     for job_id in payers:
@@ -238,8 +232,6 @@ def _wallets(findings: Findings, rig: Rig, mine: Mapping[str, Sequence[Run]], pl
             rig.core.accounts.get(payer, category=CATEGORY) if payer in LINKS else rig.core.accounts.get("", PROJECT, CATEGORY)
         )
         difference = account.usage * MINUTE - used[payer]
-        if payer in carried and difference == -carried[payer] and abs(difference) < MINUTE:
-            continue
         if abs(difference) > allowed[payer]:
             findings.wallets.append(f"{payer}: UCloud has {account.usage} minutes, Slurm {used[payer] / MINUTE:.2f}")
 
