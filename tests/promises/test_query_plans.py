@@ -356,7 +356,6 @@ def the_rest(provider: Provider) -> None:
     summary.names(store)
     summary.kept_secrets(store)
     generation = Generation(store)
-    generation.mark_restored(now)
     generation.confirm(now)
     store.change("update generation set inode = null")
     generation.claim()

@@ -72,13 +72,6 @@ class Generation:
             return "the database was copied to where it is"
         return None
 
-    def mark_restored(self, now: float) -> None:
-        """The database has come from a backup, or from another host: it is behind until :meth:`confirm`.
-
-        :param now: seconds since the epoch
-        """
-        self._store.change("update generation set restored_at = ?", [now])
-
     def confirm(self, now: float) -> None:
         """The database, Slurm and UCloud have been reconciled: it is not behind any more.
 

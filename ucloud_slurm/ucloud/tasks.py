@@ -27,11 +27,6 @@ class TaskState(StrEnum):
     FAILURE = "FAILURE"
     SUCCESS = "SUCCESS"
 
-    @property
-    def is_final(self) -> bool:
-        """Whether the task has ended."""
-        return self in (TaskState.CANCELLED, TaskState.FAILURE, TaskState.SUCCESS)
-
 
 @dataclass(frozen=True, slots=True)
 class TaskStatus:

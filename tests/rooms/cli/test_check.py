@@ -9,12 +9,12 @@ from typing import cast
 import pytest
 
 from tests.rooms.cli.conftest import Configure, FakeRunner, connect
+from tests.support.database import mark_restored
 from ucloud_slurm.cli import check, check_accounts, check_slurm
 from ucloud_slurm.cli.output import Line
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.scheduler import Scheduler
-from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system import ipc
 from ucloud_slurm.system.accounts import PeopleRule, own_account
@@ -187,7 +187,7 @@ def test_a_database_that_is_behind_is_named_with_the_command_that_repairs_it(con
     config = configure("service")
     store = Store(config.database.path)
     assert {level for level, _ in check._database(config)} <= {"ok", "warning"}
-    Generation(store).mark_restored(1.0)
+    mark_restored(store, 1.0)
     store.close()
     [text] = [text for level, text in check._database(config) if level == "failed"]
     assert "run ucloud-slurm reconcile" in text

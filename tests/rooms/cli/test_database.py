@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.conftest import World
+from tests.support.database import mark_restored
 from ucloud_slurm.cli.check import _database
 from ucloud_slurm.cli.main import main
 from ucloud_slurm.store import backup
-from ucloud_slurm.store.generation import Generation
 
 
 @pytest.fixture(autouse=True)
@@ -55,5 +55,5 @@ def test_check_says_when_backups_are_missing_or_the_database_is_behind(world: Wo
     assert any("no backup since" in text for level, text in _database(config) if level == "warning")
     ask("backup")
     assert [level for level, _ in _database(config)] == ["ok"]
-    Generation(world.provider.store).mark_restored(1.0)
+    mark_restored(world.provider.store, 1.0)
     assert any("ucloud-slurm reconcile" in text for level, text in _database(config) if level == "failed")

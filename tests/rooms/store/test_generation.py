@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import World
+from tests.support.database import mark_restored
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.store import generation
 from ucloud_slurm.store.generation import Generation
@@ -82,7 +83,7 @@ def test_a_database_that_is_older_than_what_ucloud_knows_is_behind_until_it_was_
 def test_a_restored_database_is_behind_until_it_was_reconciled(tmp_path: Path) -> None:
     store = Store(tmp_path / "test.db")
     assert not Generation(store).is_behind()
-    Generation(store).mark_restored(1.0)
+    mark_restored(store, 1.0)
     assert Generation(store).why_behind() == "the database was restored or moved"
     Generation(store).confirm(2.0)
     assert not Generation(store).is_behind()
@@ -108,7 +109,7 @@ def test_a_file_that_cannot_be_made_does_not_make_a_sound_database_behind(tmp_pa
     reported(path, 2)
     store = Store(path)
     assert not Generation(store).is_behind()
-    Generation(store).mark_restored(1.0)
+    mark_restored(store, 1.0)
     Generation(store).confirm(2.0)
     assert not Generation(store).is_behind(), "it has been reconciled"
     in_the_way.rmdir()

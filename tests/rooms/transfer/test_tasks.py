@@ -10,10 +10,10 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import Clock, Open
 from tests.sandbox.processes import wait_until
+from tests.support.database import mark_restored
 from ucloud_slurm.errors import Problem, StorageError
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.tasks import LongWork, begin
-from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.tasks import Task
 from ucloud_slurm.transfer import tasks as module
 from ucloud_slurm.transfer.tasks import ATTEMPTS, INTERRUPTED, LEASE_SECONDS, TaskRunner
@@ -290,6 +290,6 @@ def test_an_attempt_that_was_replaced_ends_its_process(
 def test_nothing_begins_in_a_database_that_is_behind(provider: Provider, runner: TaskRunner, works: Works) -> None:
     works.problems = [Problem("It has begun.")]
     begun(provider, HOME, HOME)
-    Generation(provider.store).mark_restored(provider.now())
+    mark_restored(provider.store, provider.now())
     assert runner.run_once() == 0
     assert len(works.problems) == 1

@@ -19,11 +19,11 @@ from tests.conftest import START, Clock, Open, Serve, World, configuration
 from tests.sandbox.core import SimulatedCore
 from tests.sandbox.processes import wait_until
 from tests.sandbox.site import PRODUCTS, free_port, toml
+from tests.support.database import mark_restored
 from tests.support.factories import job_data
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.slurm.scheduler import Scheduler
 from ucloud_slurm.store.fence import LEASE_SECONDS, Fence, Instant, Permit
-from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.hooks import MOST_ATTEMPTS
 from ucloud_slurm.store.people import UserLink
 from ucloud_slurm.ucloud.core import Core
@@ -148,7 +148,7 @@ def test_calls_of_ucloud_are_counted_by_what_became_of_them(world: World) -> Non
 
 def test_a_database_that_is_behind_is_shown(world: World) -> None:
     assert metrics(world.url)["ucloud_slurm_database_behind"] == 0
-    Generation(world.provider.store).mark_restored(world.clock())
+    mark_restored(world.provider.store, world.clock())
     assert metrics(world.url)["ucloud_slurm_database_behind"] == 1
 
 

@@ -14,12 +14,12 @@ import pytest
 from tests.conftest import Clock, World, configuration
 from tests.rooms.users.linking.people import ADA, APPROVE, BASE, USER, connect
 from tests.sandbox.core import SimulatedCore
+from tests.support.database import mark_restored
 from tests.support.model import Model
 from ucloud_slurm.errors import CoreUnavailableError
 from ucloud_slurm.provider import linking
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.linking import report_connection
-from ucloud_slurm.store.generation import Generation
 from ucloud_slurm.store.people import IN_WORK_SECONDS, UNLINK_SECONDS, UserLink
 from ucloud_slurm.system.filelock import CONNECTIONS, exclusive_lock
 from ucloud_slurm.worker.run import run_once
@@ -86,7 +86,7 @@ def test_with_yesterdays_database_a_user_whom_ucloud_has_as_connected_is_connect
 
 def test_from_an_older_database_no_connection_is_reported_before_it_was_reconciled(world: World) -> None:
     link(world.provider, world.clock)
-    Generation(world.provider.store).mark_restored(world.clock())
+    mark_restored(world.provider.store, world.clock())
     with pytest.raises(CoreUnavailableError, match="reconcile"):
         report_connection(world.provider, USER)
     assert calls(world.core) == []
