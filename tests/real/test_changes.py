@@ -40,8 +40,13 @@ class Changes(Real):
         self.ids[label] = self.core.submit(
             application=("sleeper", "1.0.0"), product="cores", parameters={"seconds": {"type": "integer", "value": 600}}
         )
-        wait_until(f"{label} is {state}", lambda: self.shown(label)["state"] == state, seconds=PATIENCE)
-        return int(self.shown(label)["slurm_id"])
+        return self.wait_for_state(label, state)
+
+    def wait_for_state(self, label: str, state: str) -> int:
+        """Waits until UCloud sees a job in a state; returns Slurm's number of it."""
+        job_id, row = self.ids.get(label, label), "select slurm_id from jobs where id = ? and state = ? and slurm_id > 0"
+        wait_until(f"{label} is {state}", lambda: self.site.rows(row, job_id, state) != [], seconds=PATIENCE)
+        return int(self.site.rows(row, job_id, state)[0]["slurm_id"])
 
     def shown(self, job_id: str) -> dict[str, Any]:
         return super().shown(self.ids.get(job_id, job_id))
@@ -62,15 +67,15 @@ class Changes(Real):
         return total
 
     def messages(self, job_id: str) -> list[str]:
-        found = self.shown(job_id)["messages"]
-        return [json.loads(each["body"])["update"]["status"] for each in found if each["kind"] == "update"]
+        sql = "select body from outbox where job_id = ? and kind = 'update' order by id"
+        return [json.loads(each["body"])["update"]["status"] for each in self.site.rows(sql, self.ids.get(job_id, job_id))]
 
     def end(self, job_id: str) -> None:
         """Cancels a job that has run for a second at least."""
         slurm_id = int(self.shown(job_id)["slurm_id"])
         wait_until("it has run", lambda: self.seconds(slurm_id) > 0, seconds=PATIENCE)
         self.cluster.run("scancel", str(slurm_id))
-        self.wait_for_end(job_id)
+        self.wait_for_end(self.ids.get(job_id, job_id))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +101,7 @@ def test_a_job_that_is_renamed_and_enlarged_while_it_waits_is_followed_billed_an
         site.update(slurm_id, "JobName=x", "NumCPUs=4", "Comment=mine")
     finally:
         site.cluster.run("scontrol", "update", "PartitionName=cpu", "State=UP")
-    wait_until("it runs", lambda: site.shown("8001")["state"] == "RUNNING", seconds=PATIENCE)
+    site.wait_for_state("8001", "RUNNING")
     site.end("8001")
     shown, seconds = site.shown("8001"), site.seconds(slurm_id)
     assert shown["bill"]["used"] == seconds > 0
@@ -111,7 +116,7 @@ def test_a_job_that_is_moved_to_a_partition_with_gpus_is_followed_to_its_end(sit
         site.update(slurm_id, "Partition=gpu", "Gres=gpu:2")
     finally:
         site.cluster.run("scontrol", "update", "PartitionName=cpu", "State=UP")
-    wait_until("it runs", lambda: site.shown("8003")["state"] == "RUNNING", seconds=PATIENCE)
+    site.wait_for_state("8003", "RUNNING")
     site.end("8003")
     (run,) = site.shown("8003")["runs"]
     assert (run["partition"], "gres/gpu=2" in run["tres"]) == ("gpu", True)
@@ -121,10 +126,10 @@ def test_a_job_that_is_moved_to_a_partition_with_gpus_is_followed_to_its_end(sit
 def test_a_job_that_shrinks_is_billed_for_each_second_once(site: Changes) -> None:
     product = {"id": "cores", "category": "example-compute", "provider": "example"}
     assert site.create(job_data("8002", app=SLEEP, product=product, replicas=3))[0] == 200
-    wait_until("it runs", lambda: site.shown("8002")["state"] == "RUNNING", seconds=PATIENCE)
-    slurm_id = int(site.shown("8002")["slurm_id"])
+    slurm_id = site.wait_for_state("8002", "RUNNING")
     site.update(slurm_id, "NumNodes=1")
-    wait_until("sacct has both sizes", lambda: len(site.shown("8002")["runs"]) == 1, seconds=PATIENCE)
+    ended = "select 1 from runs where job_id = '8002'"
+    wait_until("sacct has both sizes", lambda: len(site.site.rows(ended)) == 1, seconds=PATIENCE)
     site.end("8002")
     assert [run["nodes"] for run in site.shown("8002")["runs"]] == [3, 1]
     assert site.shown("8002")["bill"]["used"] == site.seconds(slurm_id) > 0
@@ -151,7 +156,7 @@ def test_the_reason_of_a_job_that_waits_reaches_its_owner_once(
     finally:
         site.cluster.run("scontrol", "update", "PartitionName=cpu", "State=UP")
         site.cluster.run(*end.format(id=slurm_id).split())
-    wait_until("it runs", lambda: site.shown(job_id)["state"] == "RUNNING", seconds=PATIENCE)
+    site.wait_for_state(job_id, "RUNNING")
     assert sum(words in text for text in site.messages(job_id)) == 1
     site.end(job_id)
 
@@ -176,7 +181,7 @@ def test_the_audit_finds_what_was_done_by_hand_and_nothing_else(site: Changes) -
     unknown = int(site.cluster.run(*by_hand, user=site.cluster.service_user, stdin="#!/bin/sh\nsleep 600\n"))
     elsewhere = int(site.cluster.run(*by_hand, user="bob", stdin="#!/bin/sh\nsleep 600\n"))
     try:
-        wait_until("all run", lambda: site.shown("8023")["state"] == "RUNNING", seconds=PATIENCE)
+        site.wait_for_state("8023", "RUNNING")
         for job_id in ("8021", "8022", "8023"):
             site.end(job_id)
         lost = site.ids["8021"]

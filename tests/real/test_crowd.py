@@ -3,7 +3,6 @@
 import json
 import pwd
 import shutil
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -56,13 +55,8 @@ def test_a_hundred_creates_at_once_are_all_accepted_and_make_a_hundred_jobs(
             done = subprocess.run(client, input=json.dumps(question), capture_output=True, text=True, check=True)
             answers = json.loads(done.stdout)
             assert [answer for answer in answers if answer["status"] != 200] == [], "UCloud withdraws these jobs"
-
-            def live() -> bool:
-                with sqlite3.connect(f"file:{site.database}?mode=ro", uri=True) as db:
-                    ((number,),) = db.execute("select count(*) from jobs where phase = 'live'").fetchall()
-                return bool(number == CROWD)
-
-            wait_until("Slurm has all of them", live, seconds=90)
+            live = "select 1 from jobs where phase = 'live'"
+            wait_until("Slurm has all of them", lambda: len(site.rows(live)) == CROWD, seconds=90)
             names = cluster.run("squeue", "--noheader", "--format=%j").split()
             assert sorted(name for name in names if name in {f"ucloud-{job['id']}" for job in jobs}) == sorted(
                 f"ucloud-{job['id']}" for job in jobs

@@ -1,6 +1,5 @@
 """Whatever is killed while a job is submitted as its researcher: one Slurm job, and the row says which."""
 
-import json
 import pwd
 import signal
 import threading
@@ -70,7 +69,7 @@ def create(core: SimulatedCore, job_id: str) -> None:
 
 
 def is_known(site: Site, job_id: str) -> bool:
-    return site.cli("show", job_id, check=False).returncode == 0
+    return site.rows("select 1 from jobs where id = ?", job_id) != []
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -96,7 +95,7 @@ def test_a_part_that_is_killed_while_a_researchers_job_is_submitted_leaves_one_j
         creating.join(PATIENCE)
 
     def rows() -> dict[str, dict[str, object]]:
-        return {job_id: json.loads(site.cli("show", job_id, "--json").stdout) for job_id in jobs}
+        return {job_id: site.rows("select * from jobs where id = ?", job_id)[0] for job_id in jobs}
 
     wait_until("all have ended", lambda: {row["phase"] for row in rows().values()} == {"ended"}, seconds=PATIENCE)
     for job_id, row in rows().items():

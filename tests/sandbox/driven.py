@@ -1,7 +1,5 @@
 """A site whose user has a drive at UCloud: registered by the provider, as soon as UCloud has named the user."""
 
-import sqlite3
-
 from tests.sandbox.core import SimulatedCore
 from tests.sandbox.core.web_files import WebFiles
 from tests.sandbox.errors import SandboxError
@@ -37,14 +35,12 @@ def give_drive(site: Site, core: SimulatedCore, user: str, *, every: float = 0.5
 
 
 def _is_named(site: Site, user: str) -> bool:
-    with sqlite3.connect(f"file:{site.database}?mode=ro", uri=True) as db:
-        found = db.execute(
-            "select 1 from ucloud_users where username = ?1 "
-            "union select 1 from connections where username = ?1 and named_at is not null",
-            [user],
-        ).fetchone()
-    db.close()
-    return found is not None
+    found = site.rows(
+        "select 1 from ucloud_users where username = ?1 "
+        "union select 1 from connections where username = ?1 and named_at is not null",
+        user,
+    )
+    return found != []
 
 
 def web_files(core: SimulatedCore, site: Site, files: str, user: str) -> WebFiles:

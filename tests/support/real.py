@@ -48,7 +48,9 @@ class Real:
         return found
 
     def wait_for_end(self, job_id: str) -> None:
-        wait_until(f"job {job_id} has ended", lambda: self.shown(job_id)["phase"] == "ended", seconds=PATIENCE)
+        ended = [{"phase": "ended"}]
+        which = "select phase from jobs where id = ?"
+        wait_until(f"job {job_id} has ended", lambda: self.site.rows(which, job_id) == ended, seconds=PATIENCE)
 
     def output(self, job_id: str, name: str = "stdout-0.log") -> str:
         return (self.site.folder / "jobs" / job_id / name).read_text()

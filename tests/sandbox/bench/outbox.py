@@ -1,7 +1,5 @@
 """An outbox that has become long, drained to the simulated Core."""
 
-import sqlite3
-
 from tests.sandbox.bench import file
 from tests.sandbox.bench.rows import row
 from tests.sandbox.bench.stage import TEMPFAIL, Scene, Stage
@@ -37,7 +35,4 @@ def outbox(stage: Stage) -> None:
 
 
 def _waiting(scene: Scene) -> int:
-    with sqlite3.connect(f"file:{scene.site.database}?mode=ro", uri=True) as db:
-        found = db.execute("select count(*) from outbox where outcome is null").fetchone()
-    db.close()
-    return int(found[0])
+    return len(scene.site.rows("select 1 from outbox where outcome is null"))

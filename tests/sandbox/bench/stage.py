@@ -4,7 +4,6 @@ import json
 import os
 import pwd
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -212,21 +211,15 @@ class Scene:
 
     def live(self) -> int:
         """How many jobs of the site Slurm has."""
-        with sqlite3.connect(f"file:{self.site.database}?mode=ro", uri=True) as db:
-            found = db.execute("select count(*) from jobs where phase = 'live'").fetchone()
-        db.close()
-        return int(found[0])
+        return len(self.site.rows("select 1 from jobs where phase = 'live'"))
 
     def all_live(self) -> None:
         """Sees that Slurm has every job that was created: a create whose job waits for the worker costs too little.
 
         :raises SandboxError: with how many it does not have
         """
-        with sqlite3.connect(f"file:{self.site.database}?mode=ro", uri=True) as db:
-            found = db.execute("select count(*) from jobs where phase <> 'live'").fetchone()
-        db.close()
-        if found[0]:
-            raise SandboxError(f"{found[0]} jobs were answered for before Slurm had them; these creates do not count.")
+        if others := self.site.rows("select 1 from jobs where phase <> 'live'"):
+            raise SandboxError(f"{len(others)} jobs were answered for before Slurm had them; these creates do not count.")
 
     def wait_live(self, number: int, seconds: float) -> None:
         """Waits until Slurm has so many jobs of the site.
@@ -242,10 +235,8 @@ class Scene:
 
     def numbers(self) -> dict[str, int]:
         """Slurm's ids of the site's jobs, by UCloud's, oldest first."""
-        with sqlite3.connect(f"file:{self.site.database}?mode=ro", uri=True) as db:
-            found = db.execute("select id, slurm_id from jobs where phase = 'live' order by slurm_id").fetchall()
-        db.close()
-        return {str(job_id): int(slurm_id) for job_id, slurm_id in found}
+        found = self.site.rows("select id, slurm_id from jobs where phase = 'live' order by slurm_id")
+        return {str(row["id"]): int(row["slurm_id"]) for row in found}
 
     def sbatch(self, owner: str = OWNER, jobs: Path | None = None) -> tuple[Sequence[str], Mapping[str, str], Path]:
         """A bare sbatch: arguments, environment, script. Options and script are those of a job of ours.

@@ -2,12 +2,11 @@
 
 import json
 import random
-import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import Any
 
 from tests.sandbox.cluster import Cluster, CommandFailed
@@ -141,9 +140,7 @@ class Rig(Started):
 
     def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         """What the service's database says."""
-        with closing(sqlite3.connect(f"file:{self.site.database}?mode=ro", uri=True, timeout=30)) as db:
-            db.row_factory = sqlite3.Row
-            return [dict(row) for row in db.execute(sql, values)]
+        return self.site.rows(sql, *values)
 
     def live(self) -> int:
         """How many jobs the service follows in Slurm."""
