@@ -24,7 +24,7 @@ from tests.sandbox.installation import Installation
 from tests.sandbox.processes import wait_until
 from tests.sandbox.relay import Relay
 from tests.sandbox.site import PRODUCTS, Site, SiteSettings
-from tests.support import foreign
+from tests.support import foreign, once
 from tests.support.keys import next_key
 from tests.support.model import Model, ModelJob
 from ucloud_slurm.app import create_app
@@ -62,6 +62,7 @@ def clock() -> Clock:
 def pytest_configure() -> None:
     """Foreign calls are looked at from now on; examples have all the time that a busy machine takes."""
     foreign.install()
+    once.install()
     hypothesis.settings.register_profile("busy", deadline=None)
     hypothesis.settings.load_profile("busy")
 
