@@ -15,7 +15,7 @@ WHEELHOUSE := build/wheelhouse
 COMPILE := $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-.PHONY: help venv python host demo test test-real test-beside test-promises test-rooms test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse packages test-packages format clean screenshots
+.PHONY: help venv python host demo test test-real test-beside test-apart test-promises test-rooms test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse packages test-packages format clean screenshots
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
@@ -28,13 +28,16 @@ demo: venv  ## Play UCloud's conversations with a real Slurm on this machine (ab
 
 test:  ## Lint, types and all tests: what CI runs.
 	@$(MAKE) --no-print-directory --jobs=2 venv host
-	@$(MAKE) --no-print-directory --jobs=5 --output-sync=target lint test-real test-beside test-promises test-rooms
+	@$(MAKE) --no-print-directory --jobs=6 --output-sync=target lint test-real test-beside test-apart test-promises test-rooms
 
-test-real: venv  ## Only the first half of the tests that need a private cluster; they run one after the other.
-	$(PYTEST) -m "real and not beside" $(WITH_CLUSTER)
+test-real: venv  ## Only the first third of the tests that need a private cluster; they run one after the other.
+	$(PYTEST) -m "real and not beside and not apart" $(WITH_CLUSTER)
 
-test-beside: venv  ## Only the second half of these, on a cluster of its own.
+test-beside: venv  ## Only the second third of these, on a cluster of its own: their jobs run as alice and bob.
 	$(PYTEST) -m "real and beside" $(WITH_CLUSTER)
+
+test-apart: venv  ## Only the last third, on a cluster and with homes of its own (root).
+	$(PYTEST) -m "real and apart" --own-homes $(WITH_CLUSTER)
 
 test-promises: venv  ## Only what is promised to UCloud, users and administrators, with a model of Slurm.
 	$(PYTEST) -m "not real" --ignore=tests/rooms

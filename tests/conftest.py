@@ -17,6 +17,7 @@ import pytest
 from pytest_mock import MockerFixture
 from werkzeug.serving import make_server
 
+from tests.sandbox import homes
 from tests.sandbox.claim import new_cluster
 from tests.sandbox.cluster import Cluster, ClusterSettings
 from tests.sandbox.core import ERAS, SimulatedCore
@@ -87,6 +88,7 @@ def records() -> Iterator[None]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--live-jobs", type=int, default=300, help="How many jobs live while UCloud is away for a day.")
+    parser.addoption("--own-homes", action="store_true", help="Hide the homes that runs beside this one use (root).")
     parser.addoption("--era", choices=list(ERAS), help="Run every test as with the Core of that era.")
     parser.addoption(
         "--backend", choices=["commands", "pyslurm"], help="Try that backend of the Scheduler and fail where it cannot be used."
@@ -119,10 +121,11 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a cluster is marked: ``make test`` runs the rest beside it."""
+    """What needs a cluster is marked: ``make test`` runs the rest beside it. What is timed comes last."""
     for item in items:
         if {"cluster", "room"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("real")
+    items.sort(key=lambda item: item.get_closest_marker("timed") is not None)
 
 
 @pytest.fixture
@@ -305,9 +308,14 @@ PORTS_OF_A_CLUSTER = 300
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The private cluster that all tests of this run share. Another run has one beside it, with the same accounts."""
+    own_homes = request.config.getoption("--own-homes")
+    if own_homes:
+        homes.unshare()
     with new_cluster(ROOM, _describe) as cluster:
+        if own_homes:
+            homes.cover(cluster.folder / "own-homes", [cluster.service_user, *cluster.users])
         yield cluster
 
 

@@ -10,7 +10,7 @@ from tests.sandbox.attack.stage import Stage
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.installation import Installation
 
-pytestmark = pytest.mark.beside
+pytestmark = pytest.mark.apart
 
 QUICK = [attack for attack in ATTACKS if attack.quick]
 # Other tests run beside it on the same processors: what is measured is whether anything stops, not how fast it is.

@@ -266,8 +266,7 @@ def test_register_shows_a_job_from_outside_ucloud(real: Real) -> None:
     ).strip()
 
     def found() -> list[str]:
-        rows = json.loads(real.site.cli("jobs", "--all", "--json").stdout)
-        ours = [row["job"] for row in rows if str(row["slurm_id"]) == made]
+        ours = [row["id"] for row in real.site.rows("select id from jobs where slurm_id = ?", int(made))]
         return [job.id for job in real.core.jobs if job.owner == "Bob#1" and job.id in ours]
 
     try:

@@ -17,6 +17,8 @@ from tests.sandbox.processes import wait_until
 from tests.support.factories import application, job_data, word
 from tests.support.real import PATIENCE, Real
 
+pytestmark = pytest.mark.apart
+
 CORES = {"id": "cores", "category": "example-compute", "partition": "cpu", "cpus": 1, "memory_gb": 0.25, "gpus": 0}
 PRODUCTS: tuple[dict[str, Any], ...] = (
     {"id": "example-compute-1", "category": "example-compute", "partition": "cpu"},

@@ -20,7 +20,7 @@ from tests.sandbox.processes import wait_until
 from tests.support import crowd_client
 from tests.support.people import LINKS
 
-pytestmark = pytest.mark.beside
+pytestmark = [pytest.mark.beside, pytest.mark.timed]
 CROWD = 100
 PATIENCE_SECONDS = 3.0
 PLENTY = 10**12

@@ -1,7 +1,6 @@
 """What goes wrong at real sites, made to happen on the real cluster: one Slurm job per job all the same."""
 
 import contextlib
-import json
 import pwd
 import time
 from collections.abc import Iterator
@@ -10,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import OpenSite
+from tests.conftest import OpenSite, site_opener
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.core import SimulatedCore
 from tests.sandbox.core.errors import CoreError
+from tests.sandbox.installation import Installation
 from tests.sandbox.processes import wait_until
 from tests.sandbox.relay import Relay
 from tests.sandbox.site import Site
@@ -23,7 +23,7 @@ from tests.support.factories import application, job_data, word
 UCLOUD_WAITS = 3.0
 PATIENCE = 90.0
 SLEEP = application(word("sleep"), word("3"))
-QUICK = {"jobs": {"quiet": "11s", "grace": "5s"}, "slurm": {"timeout": "4s"}}
+QUICK = {"jobs": {"quiet": "6s", "grace": "5s"}, "slurm": {"timeout": "4s"}}
 
 
 def create(core: SimulatedCore, *jobs: dict[str, Any]) -> tuple[float, int, Any]:
@@ -34,7 +34,7 @@ def create(core: SimulatedCore, *jobs: dict[str, Any]) -> tuple[float, int, Any]
 
 
 def phase(site: Site, job_id: str) -> str:
-    return str(json.loads(site.cli("show", job_id, "--json").stdout)["phase"])
+    return str(site.rows("select phase from jobs where id = ?", job_id)[0]["phase"])
 
 
 def slurm_jobs(cluster: Cluster, job_id: str) -> set[str]:
@@ -127,18 +127,31 @@ FAKES = {
 }
 
 
+FAKED = {what: str(1100 + number) for number, what in enumerate(FAKES)}
+
+
+@pytest.fixture(scope="module")
+def faked(cluster: Cluster, installation: Installation) -> Iterator[tuple[Site, dict[str, tuple[float, int]]]]:
+    """A site with one job for each of them, side by side; seconds and status of their creates."""
+    folder = cluster.folder / "fakes" / "by-job"
+    cases = "\n".join(f"*--job-name=ucloud-{job_id}' '*) {FAKES[what]};;" for what, job_id in FAKED.items())
+    fake_commands(cluster, folder, f'case " $* " in\n{cases}\nesac')
+    with site_opener(cluster, installation) as open_site:
+        site, core = open_site(tables=QUICK, commands=folder)
+        answers = {what: create(core, job_data(job_id, app=SLEEP))[:2] for what, job_id in FAKED.items()}
+        site.loop(1.0)
+        yield site, answers
+
+
 @pytest.mark.parametrize("what", FAKES)
-def test_an_sbatch_that_tells_nothing_useful_makes_one_job(cluster: Cluster, open_site: OpenSite, what: str) -> None:
-    folder = cluster.folder / "fakes" / what.replace(" ", "-")
-    fake_commands(cluster, folder, FAKES[what])
-    site, core = open_site(tables=QUICK, commands=folder)
-    job_id = str(1100 + list(FAKES).index(what))
-    seconds, status, _ = create(core, job_data(job_id, app=SLEEP))
+def test_an_sbatch_that_tells_nothing_useful_makes_one_job(
+    cluster: Cluster, faked: tuple[Site, dict[str, tuple[float, int]]], what: str
+) -> None:
+    site, answers = faked
+    seconds, status = answers[what]
     assert (status, seconds < UCLOUD_WAITS) == (200, True)
-    site.loop(1.0)
-    core_hears = lambda: phase(site, job_id) == "ended"  # noqa: E731
-    wait_until("it has ended", core_hears, seconds=PATIENCE)
-    assert len(slurm_jobs(cluster, job_id)) == 1
+    wait_until("it has ended", lambda: phase(site, FAKED[what]) == "ended", seconds=PATIENCE)
+    assert len(slurm_jobs(cluster, FAKED[what])) == 1
 
 
 def fake_commands(cluster: Cluster, folder: Path, script: str) -> None:

@@ -17,6 +17,7 @@ from tests.sandbox.processes import find, wait_until, with_descendants
 from tests.support.factories import application, word
 from tests.support.real import PATIENCE, Real
 
+pytestmark = pytest.mark.timed
 FOLLOWERS = 200
 JOBS = 10
 TALK = "until [ -e go ]; do sleep 0.05; done; for i in 1 2 3 4 5 6 7 8; do date +%s.%N; sleep 0.4; done"

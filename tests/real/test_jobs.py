@@ -17,6 +17,8 @@ from tests.sandbox.processes import wait_until
 from tests.support.factories import application, job_data, parameter, text, var, word
 from tests.support.real import PATIENCE, Real
 
+pytestmark = pytest.mark.apart
+
 PRODUCTS: tuple[dict[str, Any], ...] = (
     {"id": "example-compute-1", "category": "example-compute", "partition": "cpu"},
     {

@@ -30,13 +30,14 @@ MOMENTS = {
 NAME = 'for WORD in "$@"; do case $WORD in --job-name=*) JOB=${WORD#--job-name=};; esac; done'
 
 
-def program() -> Process:
-    """The program that acts as the user. What is not dumpable shows its user in its status only."""
-    uid = pwd.getpwnam(USER).pw_uid
+def program(site: Site) -> Process:
+    """The program of a site that acts as the user. What is not dumpable shows its user in its status only."""
+    uid, cluster = pwd.getpwnam(USER).pw_uid, bytes(site.folder.parents[1])
     for process in processes.everyone():
         folder = Path(f"/proc/{process.pid}")
         with suppress(OSError):
-            if f"Uid:\t{uid}\t" in (folder / "status").read_text() and b"\0-B\0" in (folder / "cmdline").read_bytes():
+            command = (folder / "cmdline").read_bytes()
+            if f"Uid:\t{uid}\t" in (folder / "status").read_text() and b"\0-B\0" in command and cluster in command:
                 return process
     raise AssertionError("there is no program")
 
@@ -44,7 +45,7 @@ def program() -> Process:
 def kill(site: Site, what: str) -> None:
     """Kills a part without a warning, and starts it again where systemd would."""
     if what == "program":
-        program().signal(signal.SIGKILL)
+        program(site).signal(signal.SIGKILL)
         return
     which = b"runner" if what == "runner" else b"gunicorn"
     part = next(each for each in site.processes if which in Path(f"/proc/{each.pid}/cmdline").read_bytes())

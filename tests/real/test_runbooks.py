@@ -15,7 +15,7 @@ from tests.support.factories import application, word
 from tests.support.pages import Step, blocks
 from tests.support.real import started_core
 
-pytestmark = pytest.mark.beside
+pytestmark = pytest.mark.apart
 
 PATIENCE = 60.0
 STATE = "/var/lib/ucloud-slurm"

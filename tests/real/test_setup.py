@@ -21,7 +21,7 @@ from tests.support.pages import install_commands
 from tests.support.real import started_core
 from ucloud_slurm import config
 
-pytestmark = pytest.mark.beside
+pytestmark = pytest.mark.apart
 
 PROGRAM = "/opt/ucloud-slurm/bin/ucloud-slurm"
 CONFIG = "/etc/ucloud-slurm/config.toml"

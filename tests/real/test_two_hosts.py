@@ -17,7 +17,7 @@ from ucloud_slurm import config
 from ucloud_slurm.setup.step import Chosen, Host, Step
 from ucloud_slurm.setup.steps import steps
 
-pytestmark = pytest.mark.beside
+pytestmark = pytest.mark.apart
 
 STANDBY = "ucloud-slurm-standby.service"
 CONFIG = "/etc/ucloud-slurm/config.toml"

@@ -24,7 +24,7 @@ from tests.support.factories import application, word
 from tests.support.real import started_core
 from ucloud_slurm.system.limits import OPEN_FILES
 
-pytestmark = pytest.mark.beside
+pytestmark = pytest.mark.apart
 
 PATIENCE = 60.0
 PROGRAM = "/opt/ucloud-slurm/bin/ucloud-slurm"

@@ -240,7 +240,7 @@ class Living:
                 "public_key_file": "/etc/ucloud-slurm/ucloud.pub",
             },
             "slurm": {"conf": str(self._cluster.conf)},
-            "jobs": {"folder": str(self.jobs), "grace": "5s", "quiet": "12s"},
+            "jobs": {"folder": str(self.jobs), "grace": "5s", "quiet": "6s"},
             "accounting": {"every": "0s"},
         }
         products = [{"id": "example-compute-1", "category": "example-compute", "partition": "cpu"}]

@@ -110,7 +110,7 @@ class Site:
                 "commands": str(self._settings.commands or self._cluster.commands),
                 "conf": str(self._settings.conf or self._cluster.conf),
             },
-            "jobs": {"folder": str(self.folder / "jobs"), "grace": "5s", "quiet": "12s"},
+            "jobs": {"folder": str(self.folder / "jobs"), "grace": "5s", "quiet": "6s"},
             "accounting": {"every": "0s"},
         }
         for name, table in self._settings.tables.items():
@@ -122,7 +122,7 @@ class Site:
                 "program": str(self._installation.program),
                 "group": GROUP,
             } | tables.get("users", {})
-            tables["jobs"] = {"grace": "5s", "quiet": "12s"} | dict(self._settings.tables.get("jobs", {}))
+            tables["jobs"] = {"grace": "5s", "quiet": "6s"} | dict(self._settings.tables.get("jobs", {}))
         if self._settings.outside:
             tables["outside"] = [dict(rule) for rule in self._settings.outside]
         if self._settings.files:

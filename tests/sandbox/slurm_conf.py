@@ -109,8 +109,9 @@ def slurm_conf(facts: ClusterFacts) -> str:
         "InactiveLimit=0",
         "SlurmctldTimeout=30",
         "SlurmdTimeout=20",
-        "MessageTimeout=10",
+        "MessageTimeout=5",
         "TCPTimeout=2",
+        "EioTimeout=5",  # until then slurmstepd(8) tries to write to a terminal whose program has ended, without a pause
         "MaxJobCount=50000",
         *_bound(facts),
         *_accounting(facts),

@@ -1,6 +1,5 @@
 """A site on the real cluster whose jobs run as alice and bob."""
 
-import json
 import pwd
 import shutil
 import subprocess
@@ -72,8 +71,8 @@ class People:
         wanted = set(job_ids)
 
         def ended() -> bool:
-            rows = json.loads(self.site.cli("jobs", "--json").stdout)
-            return not wanted & {row["job"] for row in rows}
+            rows = self.site.rows("select id from jobs where phase in ('accepted', 'submitting', 'live')")
+            return not wanted & {row["id"] for row in rows}
 
         wait_until("the jobs have ended", ended, seconds=PATIENCE)
 

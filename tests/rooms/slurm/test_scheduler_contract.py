@@ -468,7 +468,7 @@ def stopped(cluster: Cluster) -> Iterator[None]:
 
 @pytest.mark.parametrize("away", [frozen, stopped])
 def test_a_controller_that_is_away_is_ignorance_in_time(cluster: Cluster, slurm: Backend, away: Any) -> None:
-    name, limit, since = f"away-{slurm.name}-{time.time_ns()}", 2.0, time.time() - 60
+    name, limit, since = f"away-{slurm.name}-{time.time_ns()}", 1.0, time.time() - 60
     job = slurm("submit", wanted(cluster), WITHIN)
     with away(cluster):
         for call, kinds in (
