@@ -6,6 +6,7 @@ MEASURED := docs/measured
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest --durations=20 --durations-min=1
 WITH_CLUSTER := tests/real tests/rooms/slurm
+WAITING := tests/rooms/users tests/rooms/web
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 LOCK := etc/requirements.lock
@@ -15,7 +16,7 @@ WHEELHOUSE := build/wheelhouse
 COMPILE := $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-.PHONY: help venv python host demo test test-real test-beside test-apart test-promises test-rooms test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse packages test-packages format clean screenshots
+.PHONY: help venv python host demo test test-real test-beside test-apart test-promises test-rooms test-waiting test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse packages test-packages format clean screenshots
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
@@ -28,7 +29,7 @@ demo: venv  ## Play UCloud's conversations with a real Slurm on this machine (ab
 
 test:  ## Lint, types and all tests: what CI runs.
 	@$(MAKE) --no-print-directory --jobs=2 venv host
-	@$(MAKE) --no-print-directory --jobs=6 --output-sync=target lint test-real test-beside test-apart test-promises test-rooms
+	@$(MAKE) --no-print-directory --jobs=7 --output-sync=target lint test-real test-beside test-apart test-waiting test-promises test-rooms
 
 test-real: venv  ## Only the first third of the tests that need a private cluster; they run one after the other.
 	$(PYTEST) -m "real and not beside and not apart" $(WITH_CLUSTER)
@@ -42,8 +43,11 @@ test-apart: venv  ## Only the last third, on a cluster and with homes of its own
 test-promises: venv  ## Only what is promised to UCloud, users and administrators, with a model of Slurm.
 	$(PYTEST) -m "not real" --ignore=tests/rooms
 
-test-rooms: venv  ## Only the tests of each room by itself.
-	$(PYTEST) -m "not real" tests/rooms
+test-rooms: venv  ## Only the tests of each room by itself, but for those that wait.
+	$(PYTEST) -m "not real" $(addprefix --ignore=,$(WAITING)) tests/rooms
+
+test-waiting: venv  ## Only the tests of the rooms users and web: they wait for limits of time, and little for a processor.
+	$(PYTEST) -m "not real" $(WAITING)
 
 test-pyslurm: venv  ## Real pyslurm with the Slurm of Debian sid, in a folder of its own (root; the first time it takes minutes).
 	$(BIN)/python -m tests.sandbox sid run -- python -m pytest -m real --backend=pyslurm tests/rooms/slurm

@@ -191,7 +191,7 @@ def test_the_audit_finds_what_was_done_by_hand_and_nothing_else(site: Changes) -
             f"delete from charges where job_id = '{lost}'",
             f"update jobs set charged = -600 where id = '{lost}'",
         ):
-            subprocess.run(["sqlite3", str(site.site.database), statement], check=True)
+            subprocess.run(["sqlite3", "-cmd", ".timeout 30000", str(site.site.database), statement], check=True)
         expected = {("unbilled", ordinary), ("renamed", renamed), ("enlarged", enlarged), ("unknown", unknown)}
         wait_until("the accounting database has all", lambda: audit() >= expected, seconds=PATIENCE)
         assert audit() == expected

@@ -111,7 +111,6 @@ def slurm_conf(facts: ClusterFacts) -> str:
         "SlurmdTimeout=20",
         "MessageTimeout=5",
         "TCPTimeout=2",
-        "EioTimeout=5",  # until then slurmstepd(8) tries to write to a terminal whose program has ended, without a pause
         "MaxJobCount=50000",
         *_bound(facts),
         *_accounting(facts),

@@ -254,6 +254,7 @@ def hurry(tmp_path: Path) -> Iterator[Server]:
     """One that answers each call of UCloud within 0.3 s, whatever its thread waits for."""
     with running(tmp_path, ANSWER_WITHIN="0.3") as server:
         yield server
+        (tmp_path / "go").touch()  # a stop waits for threads
 
 
 def ask_stuck(server: Server, tmp_path: Path, number: int) -> list[tuple[int, str]]:

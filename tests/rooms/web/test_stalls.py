@@ -94,7 +94,7 @@ def test_a_connection_that_is_closed_meanwhile_leaves_no_descriptor(
     wait_until("its file is closed", lambda: not open_below(job.folder), seconds=PATIENCE)
     with world.core.follow(job.id) as followed:
         followed.wait_for(lambda: followed.text() == "text\n", PATIENCE)
-        assert open_below(job.folder)
+        wait_until("its file is open", lambda: open_below(job.folder) != [], seconds=PATIENCE)
     wait_until("its file is closed", lambda: not open_below(job.folder), seconds=PATIENCE)
 
 
