@@ -70,12 +70,13 @@ def _last_units(provider: Provider, row: OpenJob, used: int, charged: int, accou
     return units
 
 
-def bill_confirmed(provider: Provider, row: JobRow, accounting: Accounting | None) -> None:
-    """Enqueues the last report of a job that ended before UCloud had confirmed that it has it.
+def bill_confirmed(provider: Provider, lookup: Lookup, row: JobRow) -> None:
+    """Enqueues the last report of a job that ended before UCloud had confirmed that it has it; of another one nothing.
 
     No job takes in the rest of a unit of one that UCloud drops. Called in the transaction that records the confirmation.
     """
-    if row.used is not None and row.slurm_id is not None and accounting is not None:
+    # Its product was looked up when it ended.
+    if row.used is not None and row.slurm_id is not None and (accounting := accounting_of(provider, lookup, row, ask=False)):
         _report(provider, row, row.slurm_id, _last_units(provider, row, row.used, row.charged, accounting), accounting)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
-from ucloud_slurm.provider.billing import accounting_of, bill_confirmed
+from ucloud_slurm.provider.billing import bill_confirmed
 from ucloud_slurm.provider.context import Provider
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.store.caches import COMPARED, Cache
@@ -39,15 +39,14 @@ def confirm(provider: Provider) -> bool:
     while rows := provider.observations.unconfirmed(now):
         try:
             there = provider.core.existing([row.id for row in rows])
-            has = [row for row, exists in zip(rows, there, strict=True) if exists]
-            ended = [(row, accounting_of(provider, lookup, row)) for row in has if row.phase is JobPhase.ENDED]
         except (CoreUnavailableError, CoreRefusedError) as error:
             log.log(error.severity, "UCloud does not say which jobs it has: %s", error)
             return False
+        has = [row for row, exists in zip(rows, there, strict=True) if exists]
         with provider.store.writing():
             provider.observations.confirmed([row.id for row in has], now)
-            for row, accounting in ended:
-                bill_confirmed(provider, row, accounting)
+            for row in has:
+                bill_confirmed(provider, lookup, row)
         missing = [row for row, exists in zip(rows, there, strict=True) if not exists]
         for row in missing:
             if now - row.accepted_at >= FORGOTTEN_SECONDS:
