@@ -35,4 +35,4 @@ def outbox(stage: Stage) -> None:
 
 
 def _waiting(scene: Scene) -> int:
-    return len(scene.site.rows("select 1 from outbox where outcome is null"))
+    return int(scene.site.rows("select count(*) as number from outbox where outcome is null")[0]["number"])

@@ -211,7 +211,7 @@ class Scene:
 
     def live(self) -> int:
         """How many jobs of the site Slurm has."""
-        return len(self.site.rows("select 1 from jobs where phase = 'live'"))
+        return int(self.site.rows("select count(*) as number from jobs where phase = 'live'")[0]["number"])
 
     def all_live(self) -> None:
         """Sees that Slurm has every job that was created: a create whose job waits for the worker costs too little.
