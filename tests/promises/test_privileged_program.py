@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import tempfile
 import venv
+from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile
 
@@ -152,9 +153,21 @@ def test_another_python_than_that_which_made_it_reads_the_sources(installed: Pat
     assert start(installed).stderr == REFUSAL
 
 
-def test_a_start_that_cannot_read_the_modules_says_nothing_so_that_it_is_tried_again(installed: Path) -> None:
-    whole = installed.read_bytes()
-    installed.write_bytes(whole[: whole.index(b"PK\x03\x04")])
+LOCAL_HEADER = b"PK\x03\x04"
+
+
+@pytest.mark.parametrize(
+    "left_of",
+    [
+        pytest.param(lambda whole: whole[: whole.index(LOCAL_HEADER)], id="no archive"),
+        pytest.param(lambda whole: whole.replace(LOCAL_HEADER, b"gone"), id="replaced after its directory was read"),
+        pytest.param(lambda whole: whole[: whole.index(LOCAL_HEADER)] + whole[-200_000:], id="cut"),
+    ],
+)
+def test_a_start_that_cannot_read_the_modules_says_nothing_so_that_it_is_tried_again(
+    installed: Path, left_of: Callable[[bytes], bytes]
+) -> None:
+    installed.write_bytes(left_of(installed.read_bytes()))
     done = start(installed)
     assert (done.returncode, done.stdout, done.stderr) == (bundle.UNREADABLE, "", "")
 

@@ -129,6 +129,7 @@ def test_a_job_that_shrinks_is_billed_for_each_second_once(site: Changes) -> Non
     product = {"id": "cores", "category": "example-compute", "provider": "example"}
     assert site.create(job_data("8002", app=SLEEP, product=product, replicas=3))[0] == 200
     slurm_id = site.wait_for_state("8002", "RUNNING")
+    wait_until("it has run", lambda: site.seconds(slurm_id) > 0, seconds=PATIENCE)
     site.update(slurm_id, "NumNodes=1")
     ended = "select 1 from runs where job_id = '8002'"
     wait_until("sacct has both sizes", lambda: len(site.site.rows(ended)) == 1, seconds=PATIENCE)

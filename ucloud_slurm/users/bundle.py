@@ -19,16 +19,16 @@ NAME = "ucloud-slurm-as-user"
 PACKAGES = Path(__file__).parents[2]  # the folder that the package lies in
 ROOT = "ucloud_slurm.users.as_user"
 
-# Of a start that could not read the archive, such as for lack of memory (EX_TEMPFAIL in sysexits.h). It says nothing, which
-# the runner takes as silence, so that the job is retried.
+# Of a start that could not read the archive, for lack of memory or as it was replaced meanwhile (EX_TEMPFAIL in sysexits.h).
+# It says nothing, which the runner takes as silence, so that the job is retried.
 UNREADABLE = 75
 # sudo starts it by its whole path, so that $0 is one; without one, nothing is found. -c loads less than a zip archive
 # that is called as a script.
 _PRELUDE = f"""#!/bin/sh
 exec "${{0%/*}}/python3" -I -S -B -c 'import sys; sys.argv[:1] = (); sys.path.insert(0, sys.argv[0])
 try: from {ROOT} import main
-except ModuleNotFoundError as error:
-    if error.name != "{ROOT.partition(".")[0]}": raise
+except (ImportError, EOFError, OSError) as error:
+    if getattr(error, "name", None) not in (None, "{ROOT.partition(".")[0]}"): raise
     sys.exit({UNREADABLE})
 main()' "$0" "$@"
 exit
