@@ -18,6 +18,7 @@ MANY = 6  # jobs that alice starts at a time
 SLACK = 8  # descriptors that come and go in quiet times too
 LEFT_SECONDS = 20.0
 SHELLS = 6  # in which she types at a time
+READ_SECONDS = 3.0  # in which a shell that is none of her own begins, and reads what she types
 REAL = f"{AS_USER}.real"
 # How a hostile program behaves; the tool hostile_program.py knows the words.
 HOSTILE = {
@@ -50,8 +51,11 @@ def uses(stage: Stage) -> Iterator[None]:
             opened = stage.core.open_session(job, user=ALICE)
             with stage.core.shell(opened or {}, user=ALICE) as shell:
                 # What is read has an end: slurmstepd(8) tries for a minute to write the rest to the terminal of a dead shell.
-                shell.send("exec cat >/dev/null\r")
-                shell.send("x" * 300_000)
+                with suppress(*FAILURES):
+                    shell.wait_for("$ ", READ_SECONDS)
+                shell.send("cat >/dev/null; echo rea''d\r")
+                shell.send("x" * 300_000 + "\r\x04")
+                shell.wait_for("read", READ_SECONDS)
 
     def starts() -> None:
         wanted = {"application": WAITER, "product": "example-compute-1", "owner": ALICE, "minutes": 5}
