@@ -313,9 +313,9 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     own_homes = request.config.getoption("--own-homes")
     if own_homes:
         homes.unshare()
-    with new_cluster(ROOM, _describe) as cluster:
+    with new_cluster(ROOM, _describe) as cluster, ExitStack() as stack:
         if own_homes:
-            homes.cover(cluster.folder / "own-homes", [cluster.service_user, *cluster.users])
+            stack.enter_context(homes.covered(cluster.folder / "own-homes", [cluster.service_user, *cluster.users]))
         yield cluster
 
 

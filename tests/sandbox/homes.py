@@ -3,7 +3,8 @@
 import ctypes
 import os
 import pwd
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.sandbox.commands import run
@@ -23,13 +24,15 @@ def unshare() -> None:
     run(["mount", "--make-rprivate", "/"])
 
 
-def cover(folder: Path, accounts: Iterable[str]) -> None:
-    """Gives accounts new homes in the places of theirs. Called after :func:`unshare`.
+@contextmanager
+def covered(folder: Path, accounts: Iterable[str]) -> Iterator[None]:
+    """While the block runs, accounts have new homes in the places of theirs. Called after :func:`unshare`.
 
     :param folder: where they really are; it is made
     """
     entries = [pwd.getpwnam(name) for name in accounts]
-    for number, place in enumerate(sorted({str(Path(entry.pw_dir).parent) for entry in entries})):
+    places = sorted({str(Path(entry.pw_dir).parent) for entry in entries})
+    for number, place in enumerate(places):
         source = folder / str(number)
         source.mkdir(parents=True, mode=0o755)
         run(["mount", "--bind", str(source), place])
@@ -37,3 +40,6 @@ def cover(folder: Path, accounts: Iterable[str]) -> None:
         home = Path(entry.pw_dir)
         home.mkdir(mode=0o700)
         os.chown(home, entry.pw_uid, entry.pw_gid)
+    yield
+    for place in places:
+        run(["umount", "--lazy", place])
