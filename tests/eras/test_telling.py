@@ -10,6 +10,7 @@ from tests.conftest import World
 from tests.sandbox.core import CoreError
 from tests.support.factories import job_data
 from ucloud_slurm.errors import Forbidden
+from ucloud_slurm.provider.audit import audit
 from ucloud_slurm.provider.reconciliation import FORGOTTEN_SECONDS
 from ucloud_slurm.slurm.states import SlurmState
 from ucloud_slurm.store.job_state import JobPhase
@@ -377,3 +378,18 @@ def test_a_wallet_is_exact_whether_or_not_core_gives_up_a_job_that_has_ended_bef
     booked = {each: world.booked(each) for each in (other, job) if world.row(each).phase is JobPhase.ENDED}
     assert booked == ({other: 2, job: 0} if has_it else {other: 2})
     assert world.provider.store.tuples("select rest from remainders") == [(99 + 36 - 120 if has_it else 98 - 120,)]
+
+
+def test_a_job_that_ended_before_core_confirmed_it_is_no_finding_of_an_audit(world: World) -> None:
+    job = world.submit()
+    world.model.begin_run(world.slurm(job))
+    world.core.faults.outage(True)
+    world.clock.advance(600)
+    world.model.end(world.slurm(job))
+    world.work()
+    assert (world.row(job).phase, world.row(job).charged) == (JobPhase.ENDED, 0)
+    assert audit(world.provider, 0.0).findings == ()
+    world.core.faults.outage(False)
+    world.work(60)
+    assert world.booked(job) == 10
+    assert audit(world.provider, 0.0).findings == ()

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -68,13 +67,8 @@ def test_a_job_runs_and_its_whole_life_is_told_and_charged(real: Real) -> None:
     states = [update["state"] for update in real.core.job(job_id).updates]
     assert states == ["RUNNING", "SUCCESS"]
     (slurm_id,) = real.slurm_jobs(job_id)
-    row = subprocess.run(
-        ["sqlite3", str(real.site.database), f"select slurm_id, phase, state from jobs where id = '{job_id}'"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert row == f"{slurm_id}|ended|SUCCESS\n"
+    rows = real.site.rows("select slurm_id, phase, state from jobs where id = ?", job_id)
+    assert rows == [{"slurm_id": int(slurm_id), "phase": "ended", "state": "SUCCESS"}]
 
 
 def test_what_the_user_typed_arrives_in_the_program_and_nothing_else_happens(real: Real) -> None:

@@ -5,13 +5,18 @@ from pathlib import Path
 
 from tests.sandbox.installation import Installation
 
+# Bytecode counts for a module of the time that stands in it (PEP 552).
 UNCOMPILED = """
 import sys
 import ucloud_slurm.app, ucloud_slurm.listener.listening, ucloud_slurm.users.runner, ucloud_slurm.worker.run
 from pathlib import Path
 for module in list(sys.modules.values()):
     spec = getattr(module, "__spec__", None)
-    if spec is not None and spec.has_location and spec.cached and sys.prefix in spec.origin and not Path(spec.cached).exists():
+    if spec is None or not spec.has_location or not spec.cached or sys.prefix not in spec.origin:
+        continue
+    bytecode = Path(spec.cached)
+    time = int.from_bytes(bytecode.read_bytes()[8:12], "little") if bytecode.exists() else None
+    if time != int(Path(spec.origin).stat().st_mtime):
         print(spec.origin)
 """
 
