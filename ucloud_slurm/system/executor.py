@@ -1,11 +1,12 @@
 """A thread pool with fair queueing: so many submissions at a time in one process, one account after the other."""
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ucloud_slurm.system.request_id import Served, served, serving
@@ -38,12 +39,13 @@ class FairExecutor:
     def __init__(self, max_workers: int, share: int | None = None) -> None:
         self._max_workers = max_workers
         self._share = max_workers if share is None else max(share, 1)
-        self._taken: Counter[str] = Counter()  # threads, by account
+        self._taken: dict[str, int] = {}  # threads, by account
         self._threads = 0
         self._idle = 0
         self._queued = 0
         self._queues: dict[str, deque[_Task]] = {}  # by account; the next one comes first
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._ready: SimpleQueue[None] = SimpleQueue()  # an entry for each queued task that a thread may take now
         self._closed = False
 
     def submit(
@@ -64,17 +66,20 @@ class FairExecutor:
         from concurrent.futures import Future
 
         task = _Task(future := Future[T](), work, prepare, discard, served())
-        with self._changed:
+        with self._lock:
             if self._queued + 1 > self._idle and self._threads < self._max_workers:
                 self._start_thread()
-            self._queues.setdefault(account, deque()).append(task)
+            queue = self._queues.setdefault(account, deque())
+            queue.append(task)
             self._queued += 1
-            self._changed.notify()
+            is_ready = len(queue) <= self._room(account)
+        if is_ready:
+            self._ready.put(None)  # without the lock, which the thread needs next
         return future
 
     def ahead(self, account: str) -> int:
         """How many of the queued tasks would begin before a new one of that account."""
-        with self._changed:
+        with self._lock:
             own = len(self._queues.get(account, ()))
             return sum(min(len(queue), own + (each != account)) for each, queue in self._queues.items())
 
@@ -86,16 +91,18 @@ class FairExecutor:
                 raise
         else:
             self._threads += 1
+            self._idle += 1
 
     def close(self) -> None:
         """Cancels every task that is queued; the threads exit when they have finished theirs."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             for queue in self._queues.values():
                 for task in queue:
                     task.future.cancel()
             self._queues.clear()
-            self._changed.notify_all()
+            for _ in range(self._threads):
+                self._ready.put(None)
 
     def _serve(self) -> None:
         while (found := self._next()) is not None:
@@ -103,19 +110,16 @@ class FairExecutor:
             with serving(task.request):
                 _execute(task)
             del found, task
-            with self._changed:
-                self._taken -= Counter([account])
-                self._changed.notify()
+            self._give_back(account)
 
     def _next(self) -> tuple[str, _Task] | None:
-        with self._changed:
-            self._idle += 1
-            self._changed.wait_for(lambda: self._closed or self._first() is not None)
-            self._idle -= 1
-            account = self._first()
-            if self._closed or account is None:
+        self._ready.get()
+        with self._lock:
+            if self._closed:
                 return None
-            self._taken[account] += 1
+            account = next(account for account in self._queues if self._room(account))
+            self._idle -= 1
+            self._taken[account] = self._taken.get(account, 0) + 1
             queue = self._queues.pop(account)
             task = queue.popleft()
             self._queued -= 1
@@ -123,9 +127,20 @@ class FairExecutor:
                 self._queues[account] = queue  # behind the others
             return account, task
 
-    def _first(self) -> str | None:
-        """The next account that has not taken its share of the threads."""
-        return next((account for account in self._queues if self._taken[account] < self._share), None)
+    def _give_back(self, account: str) -> None:
+        """Notes that a thread has finished a task; another one of the account may have waited for its share."""
+        with self._lock:
+            self._idle += 1
+            waited = len(self._queues.get(account, ())) > self._room(account)
+            self._taken[account] -= 1
+            if not self._taken[account]:
+                del self._taken[account]
+        if waited:
+            self._ready.put(None)
+
+    def _room(self, account: str) -> int:
+        """How many more threads an account may take."""
+        return self._share - self._taken.get(account, 0)
 
 
 def _execute(task: _Task) -> None:

@@ -93,8 +93,15 @@ class Budgets:
         """Gives back what :meth:`take` took."""
         self._taken[caller.kind] -= 1
         self._bytes[caller.kind] -= body_bytes
-        self._by_caller -= Counter([caller])  # entries of zero go
-        self._by_address -= Counter([(caller.kind, caller.address)])
+        _subtract(self._by_caller, caller)
+        _subtract(self._by_address, (caller.kind, caller.address))
+
+
+def _subtract(counter: Counter[T], key: T) -> None:
+    """Takes one away; an entry of zero goes. Counter's own subtraction looks at all entries."""
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
 
 
 class Waiting(Generic[T]):
