@@ -120,7 +120,7 @@ def ask(core: SimulatedCore, open_provider: Open, serve: Serve) -> Ask:
     thin = {"category": "example-compute", "partition": "cpu"}
     products = [{"id": "a", **thin}, {"id": "b", **thin}, {"id": "c", **thin, "partition": "gpu"}]
     provider = open_provider(products=products)
-    serve(replace(provider, era=replace(provider.era, has_queue_status=True)))
+    serve(replace(provider, era=provider.era._replace(has_queue_status=True)))
 
     def ask_() -> list[Any]:
         status, body = core.call("GET", f"{BASE}/jobs/retrieveProducts")

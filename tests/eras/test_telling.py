@@ -1,7 +1,6 @@
 """What today's Core is told of jobs: nothing before it has them, nothing of those that it has given up."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 from pytest_mock import MockerFixture
@@ -330,7 +329,7 @@ def test_a_job_that_ended_long_ago_and_whose_owner_never_came_back_ends(world: W
 def test_a_strangers_job_of_another_text_does_not_keep_an_unknown_job_alive(world: World, mocker: MockerFixture) -> None:
     job = world.submit()
     world.work(1)
-    theirs = replace(world.slurm(job).submission, comment="mine")
+    theirs = world.slurm(job).submission._replace(comment="mine")
     world.model.jobs.clear()
     world.model.add(theirs, user="mallory")
     lose(world, job, mocker)

@@ -1,7 +1,5 @@
 """Core counts the time of a job anew from each change to RUNNING: it is told what is left, as Slurm counts it."""
 
-from dataclasses import replace
-
 import pytest
 
 from tests.conftest import World
@@ -20,7 +18,7 @@ def suspended(world: World, job: str, seconds: int) -> None:
     world.clock.advance(seconds - 1)
     world.model.resume(found.run.id, 5.0)
     assert found.run.started is not None
-    found.runs[-1] = replace(found.run, started=found.run.started + seconds)  # the model counts all seconds since then
+    found.runs[-1] = found.run._replace(started=found.run.started + seconds)  # the model counts all seconds since then
     world.work(0)
 
 

@@ -2,7 +2,6 @@
 
 import json
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -87,8 +86,8 @@ def test_the_account_of_a_job_is_compared_as_slurm_does(world: World) -> None:
 
 def test_a_job_by_hand_in_our_partition_and_account_is_found(world: World) -> None:
     running(world)
-    submission = replace(submission_of(world, world.submit()), name="by hand", comment="")
-    others = [world.model.add(replace(submission, partition="other")), world.model.add(submission)]
+    submission = submission_of(world, world.submit())._replace(name="by hand", comment="")
+    others = [world.model.add(submission._replace(partition="other")), world.model.add(submission)]
     for job in others:
         world.model.begin_run(job)
     world.work(10)
@@ -97,7 +96,7 @@ def test_a_job_by_hand_in_our_partition_and_account_is_found(world: World) -> No
 
 def test_a_job_that_used_nothing_is_not_found(world: World) -> None:
     running(world)
-    refused = world.model.add(replace(submission_of(world, world.submit()), name="by hand", comment=""))
+    refused = world.model.add(submission_of(world, world.submit())._replace(name="by hand", comment=""))
     world.model.end(refused, SlurmState.FAILED)
     world.work(1)
     assert found(world) == []
@@ -107,7 +106,7 @@ def test_a_job_that_was_requeued_after_its_end_is_found(world: World) -> None:
     job_id = ended(world)
     job = world.slurm(job_id)
     job.runs.append(
-        replace(job.run, submitted=job.run.submitted + 700, state=SlurmState.RUNNING, state_text="RUNNING", ended=None)
+        job.run._replace(submitted=job.run.submitted + 700, state=SlurmState.RUNNING, state_text="RUNNING", ended=None)
     )
     world.work(60)
     (finding,) = audit(world.provider, 0.0).findings
@@ -158,7 +157,7 @@ def test_a_row_that_cannot_be_read_is_not_called_unknown(world: World) -> None:
     job_id = running(world)
     whole = world.slurm(job_id).run
     odd = RunRecord(whole.id, whole.name, "", None, "a row that cannot be read", 0, None, None, 0, 0, 0, 0, 0, "")
-    world.slurm(job_id).runs.append(replace(odd, partition="cpu"))
+    world.slurm(job_id).runs.append(odd._replace(partition="cpu"))
     assert found(world) == []
 
 

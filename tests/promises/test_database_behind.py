@@ -1,7 +1,5 @@
 """P3, P5: while a database is older than what UCloud knows, nothing is reported that could be wrong."""
 
-from dataclasses import replace
-
 import pytest
 
 from tests.conftest import World
@@ -48,7 +46,7 @@ def test_while_it_is_behind_the_owner_of_an_imitated_job_hears_of_it(world: Worl
     world.model.lose_answers = 1
     job = world.submit()
     submission = world.slurm(job).submission
-    world.model.add(replace(submission, comment=submission.comment.rpartition(":")[0]))
+    world.model.add(submission._replace(comment=submission.comment.rpartition(":")[0]))
     world.clock.advance(120)
     world.model.accounting = True
     drain(world)

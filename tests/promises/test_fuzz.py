@@ -13,7 +13,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from urllib.parse import quote_from_bytes
@@ -356,7 +356,7 @@ def _checked(model: Model) -> None:
     submit = model.submit
 
     def checked(submission: Submission, *more: Any) -> SlurmJobId:
-        assert all("\0" not in str(value) and str(value).encode() for value in astuple(submission))
+        assert all("\0" not in str(value) and str(value).encode() for value in tuple(submission))
         return submit(submission, *more)
 
     model.submit = checked  # type: ignore[method-assign, assignment]

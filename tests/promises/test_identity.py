@@ -1,7 +1,6 @@
 """A job is its number, its owner's uid and its time of submission, whatever people do to its name, comment or size."""
 
 import logging
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,7 +108,7 @@ def record(**more: Any) -> QueueRecord:
 
 def run(submitted: int, state: SlurmState, **more: Any) -> RunRecord:
     known = (SlurmJobId(7), "n", "u", state, state.name, submitted, submitted, submitted + 5, 5, 0, 0, 1, 1, "n1")
-    return replace(RunRecord(*known), **({"uid": 1001} | more))
+    return RunRecord(*known)._replace(**({"uid": 1001} | more))
 
 
 KNOWN = JobIdentity(SlurmJobId(7), 1001, 100, 100)
@@ -155,7 +154,7 @@ def test_runs_of_another_job_with_the_same_number_are_not_billed(runs: list[RunR
 
 
 def test_a_job_that_was_requeued_after_its_end_goes_on_while_its_end_is_not_reported() -> None:
-    seen_again = replace(KNOWN, run_submitted=900)
+    seen_again = KNOWN._replace(run_submitted=900)
     assert len(seen_again.runs([run(100, SlurmState.COMPLETED), run(900, SlurmState.COMPLETED)])) == 2
 
 
@@ -183,7 +182,7 @@ def imitation(world: World, job_id: str, **more: Any) -> ModelJob:
     """A job that its owner has submitted by hand, with all that squeue and UCloud show of the genuine one."""
     genuine = submission_of(world, job_id)
     known = genuine.comment.rpartition(":")[0]
-    return world.model.add(replace(genuine, **({"comment": known} | more)))
+    return world.model.add(genuine._replace(**({"comment": known} | more)))
 
 
 @pytest.mark.parametrize("comment", [None, "ucloud:example:{id}:0123456789abcdef", "", "(null)"])
@@ -197,8 +196,8 @@ def test_an_imitation_is_not_adopted_and_nothing_genuine_is_cancelled(world: Wor
     if when == "before":
         world.model.jobs.reverse()
         forged.runs[0], genuine.runs[0] = (
-            replace(forged.run, submitted=genuine.run.submitted - 1),
-            replace(genuine.run, submitted=genuine.run.submitted + 1),
+            forged.run._replace(submitted=genuine.run.submitted - 1),
+            genuine.run._replace(submitted=genuine.run.submitted + 1),
         )
     for _ in range(4):
         world.work(20)
@@ -245,7 +244,7 @@ def test_a_found_job_of_another_size_than_was_built_is_not_ours(world: World) ->
     job_id = world.submit()
     genuine = submission_of(world, job_id)
     for more in ({"partition": "gpu"}, {"nodes": 9}, {"folder": "/elsewhere"}):
-        world.model.add(replace(genuine, **more))
+        world.model.add(genuine._replace(**more))
     world.work(1)
     assert world.row(job_id).slurm_id is None
 
@@ -271,7 +270,7 @@ def test_a_job_that_was_moved_before_it_was_found_is_not_submitted_again_however
 def test_a_copy_of_a_command_line_with_another_size_is_not_ours(world: World) -> None:
     world.model.drop_requests = 1
     job_id = world.submit()
-    larger = world.model.add(replace(submission_of(world, job_id), nodes=9))
+    larger = world.model.add(submission_of(world, job_id)._replace(nodes=9))
     for _ in range(6):
         world.work(20)
     assert world.row(job_id).slurm_id not in (None, larger.run.id)
@@ -305,7 +304,7 @@ def test_a_row_without_a_uid_does_not_hide_the_renamed_jobs_of_others(world: Wor
 def test_a_number_that_sbatch_gave_counts_whatever_the_clock_of_slurmctld_says(world: World, behind: int) -> None:
     job_id = world.submit()
     job = world.slurm(job_id)
-    job.runs[0] = replace(job.run, submitted=job.run.submitted - behind)
+    job.runs[0] = job.run._replace(submitted=job.run.submitted - behind)
     world.model.begin_run(job)
     world.work(60)
     assert world.told(job_id) == ["RUNNING"]
@@ -316,7 +315,7 @@ def test_after_a_lost_database_the_job_of_a_stranger_is_not_adopted(world: World
     job_id = world.submit()
     world.provider.store.change("update jobs set uid = null, local_user = 'nobody', found_only = 1 where id = ?", [job_id])
     known = submission_of(world, job_id).comment.rpartition(":")[0]
-    world.model.add(replace(submission_of(world, job_id), comment=known), user="mallory")
+    world.model.add(submission_of(world, job_id)._replace(comment=known), user="mallory")
     world.work(1)
     assert world.row(job_id).slurm_id is None
 
@@ -343,7 +342,7 @@ def test_a_job_that_is_requeued_after_its_end_is_cancelled(world: World) -> None
     world.model.end(job)
     world.work(1)
     assert world.told(job_id)[-1] == "SUCCESS"
-    job.runs.append(replace(job.run, submitted=job.run.submitted + 500, state=SlurmState.RUNNING, ended=None))
+    job.runs.append(job.run._replace(submitted=job.run.submitted + 500, state=SlurmState.RUNNING, ended=None))
     world.work(60)
     assert job.run.state is SlurmState.CANCELLED
     world.work(60)
@@ -365,7 +364,7 @@ def test_a_row_of_sacct_that_is_never_whole_holds_a_job_up_for_the_grace_only(wo
     job_id, job = changed(world, "running", {})
     world.model.end(job)
     world.model.purge(job)
-    odd = replace(job.run, submitted=0, uid=None, state=None, state_text="a row that cannot be read", ended=None)
+    odd = job.run._replace(submitted=0, uid=None, state=None, state_text="a row that cannot be read", ended=None)
     job.runs.insert(0, odd)
     world.work(1)
     assert world.told(job_id)[-1] == "RUNNING"
@@ -381,7 +380,7 @@ def test_a_number_used_again_after_the_rows_of_its_job_are_gone_is_not_billed(wo
 def test_an_answer_that_names_a_job_of_somebody_else_cancels_nothing(world: World) -> None:
     world.model.drop_requests = 1
     job_id = world.submit()
-    victim = world.model.add(replace(submission_of(world, job_id), name="other", comment="other"), user="mallory")
+    victim = world.model.add(submission_of(world, job_id)._replace(name="other", comment="other"), user="mallory")
     world.provider.jobs.submitted(job_id, victim.run.id, None)
     world.work(1)
     world.core.terminate(job_id)
@@ -396,7 +395,7 @@ def test_a_user_without_an_account_does_not_blind_the_provider(world: World) -> 
     gone, other = world.submit(), world.submit()
     job = world.slurm(gone)
     job.user = "deleted"
-    job.runs[-1] = replace(job.run, user=str(uid_of("deleted")), uid=uid_of("deleted"))
+    job.runs[-1] = job.run._replace(user=str(uid_of("deleted")), uid=uid_of("deleted"))
     world.provider.store.change("update jobs set local_user = 'deleted', uid = ? where id = ?", [uid_of("deleted"), gone])
     for each in (gone, other):
         world.model.begin_run(world.slurm(each))
@@ -415,7 +414,7 @@ def test_a_row_of_squeue_that_cannot_be_read_changes_nothing_about_its_job(
         world.model.begin_run(world.slurm(each))
     world.work(1)
     whole = world.slurm(odd).run
-    world.slurm(odd).runs[-1] = replace(whole, state=None, state_text="a row that cannot be read", uid=None)
+    world.slurm(odd).runs[-1] = whole._replace(state=None, state_text="a row that cannot be read", uid=None)
     with caplog.at_level(logging.WARNING):
         for _ in range(5):
             world.work(60)

@@ -1,7 +1,6 @@
 """P2 and P3: what could not be asked changes nothing; states tell the truth and end once."""
 
 from collections.abc import Collection
-from dataclasses import replace
 
 import pytest
 from pytest_mock import MockerFixture
@@ -54,7 +53,7 @@ def test_a_failing_controller_is_seen_on_the_health_page(world: World) -> None:
 def test_an_unknown_state_changes_nothing(world: World) -> None:
     job_id = running(world)
     job = world.slurm(job_id)
-    job.runs[-1] = replace(job.run, state=None, state_text="FROBNICATED")
+    job.runs[-1] = job.run._replace(state=None, state_text="FROBNICATED")
     world.work(3600)
     assert world.told(job_id) == ["RUNNING"]
     assert world.row(job_id).slurm_state == "FROBNICATED"
@@ -157,11 +156,11 @@ def test_an_end_is_not_settled_before_sacct_knows_its_time(world: World) -> None
     job_id = running(world)
     job = world.slurm(job_id)
     job.in_queue = False
-    job.runs[-1] = replace(job.run, state=SlurmState.COMPLETED, state_text="COMPLETED", ended=None)
+    job.runs[-1] = job.run._replace(state=SlurmState.COMPLETED, state_text="COMPLETED", ended=None)
     for _ in range(5):
         world.work(100)
     assert world.told(job_id) == ["RUNNING"]
-    job.runs[-1] = replace(job.run, ended=int(world.clock()), elapsed=500)
+    job.runs[-1] = job.run._replace(ended=int(world.clock()), elapsed=500)
     world.work(1)
     assert world.told(job_id) == ["RUNNING", "SUCCESS"]
 
@@ -174,7 +173,7 @@ def test_a_job_that_accounting_does_not_know_by_name_yet_waits_for_it(world: Wor
     world.model.end(job)
     job.in_queue = False
     # The end of a short job can reach slurmdbd before its beginning.
-    whole, job.runs[-1] = job.run, replace(job.run, name="allocation", tres="", requested="")
+    whole, job.runs[-1] = job.run, job.run._replace(name="allocation", tres="", requested="")
     world.work(1)
     assert world.told(job_id) == []
     job.runs[-1] = whole
@@ -210,7 +209,7 @@ def test_the_last_state_is_final_whatever_happens_later(world: World) -> None:
     job = world.slurm(job_id)
     world.model.end(job)
     world.work(1)
-    job.runs[-1] = replace(job.run, state=SlurmState.RUNNING, state_text="RUNNING", ended=None)
+    job.runs[-1] = job.run._replace(state=SlurmState.RUNNING, state_text="RUNNING", ended=None)
     for _ in range(3):
         world.work(100)
     world.core.terminate(job_id)
@@ -225,7 +224,7 @@ def test_an_id_that_is_used_again_is_not_our_job(world: World) -> None:
     world.model.end(job)
     job.in_queue = False
     world.model.next_id = job.run.id
-    other = world.model.add(replace(job.submission, name="someone-elses", comment="x"))
+    other = world.model.add(job.submission._replace(name="someone-elses", comment="x"))
     assert other.run.id == SlurmJobId(world.row(job_id).slurm_id or 0)
     world.core.terminate(job_id)
     world.work(1)

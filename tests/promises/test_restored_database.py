@@ -1,7 +1,6 @@
 """P3, P4, P5: after a restore or a loss nothing is reported that is wrong, nothing is lost and nothing billed twice."""
 
 import sys
-from dataclasses import replace
 
 import pytest
 
@@ -228,8 +227,8 @@ def test_a_lost_job_is_the_one_with_a_nonce_and_not_an_older_one_of_its_name(
     job = started(world)
     true = world.slurm(job)
     bare = true.submission.comment.rpartition(":")[0]
-    forged = world.model.add(replace(true.submission, comment=bare))
-    forged.runs[-1] = replace(forged.run, submitted=true.run.submitted - 5)
+    forged = world.model.add(true.submission._replace(comment=bare))
+    forged.runs[-1] = forged.run._replace(submitted=true.run.submitted - 5)
     world = lose(world, open_provider, serve)
     assert acts(reconcile(world)) == {job: Act.ADOPT}
     drain(world)

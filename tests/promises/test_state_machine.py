@@ -16,7 +16,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -332,7 +331,7 @@ class Lives(RuleBasedStateMachine):
     def slurm_says_a_word_that_nobody_knows(self, number: int) -> None:
         job = self.some(number)
         whole = job.run
-        job.runs[-1] = replace(whole, state=None, state_text="DREAMING")
+        job.runs[-1] = whole._replace(state=None, state_text="DREAMING")
         self.world.work(5)
         job.runs[-1] = whole
 
@@ -360,7 +359,7 @@ class Lives(RuleBasedStateMachine):
         job = self.some(number)
         if job.run.state is before:
             after = SlurmState.SUSPENDED if before is SlurmState.RUNNING else SlurmState.RUNNING
-            job.runs[-1] = replace(job.run, state=after, state_text=after.name)
+            job.runs[-1] = job.run._replace(state=after, state_text=after.name)
 
     @rule(number=numbers, change=st.sampled_from(CHANGES))
     @only_if(lambda self: self.model.jobs)
@@ -383,10 +382,10 @@ class Lives(RuleBasedStateMachine):
         self.submit(None)
         row = self.world.row(self.ids[-1])
         submission = submission_of(self.world, row.id)
-        forged = self.model.add(replace(submission, comment=submission.comment.rpartition(":")[0]))
+        forged = self.model.add(submission._replace(comment=submission.comment.rpartition(":")[0]))
         self.forged.append(forged)
         if older:
-            forged.runs[-1] = replace(forged.run, submitted=forged.run.submitted - 5)
+            forged.runs[-1] = forged.run._replace(submitted=forged.run.submitted - 5)
 
     @rule(number=numbers)
     @only_if(lambda self: self.model.jobs)

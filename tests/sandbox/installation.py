@@ -84,10 +84,16 @@ class Installation:
             raise SandboxError(f"{module} names the rule about people in another way than the sandbox expects.")
         module.write_text(text.replace(RULE, str(self.rule)), encoding="utf-8")
 
+    def command(self, *arguments: str) -> list[str]:
+        """``ucloud-slurm``, as the script of pip starts it."""
+        return [self.python, str(self.folder / "bin" / NAME), *arguments]
+
     def _make_program(self) -> None:
         self.program.parent.mkdir(mode=0o755, exist_ok=True)
         bundle.write(self.program, self.folder)
         Path(self.python).symlink_to(self.interpreter)
+        script = "import sys\nfrom ucloud_slurm.__main__ import main\nsys.exit(main())\n"
+        (self.folder / "bin" / NAME).write_text(script, encoding="utf-8")
         settings = f"home = {Path(self.interpreter).parent}\ninclude-system-site-packages = false\n"
         (self.folder / "pyvenv.cfg").write_text(settings, encoding="utf-8")
 

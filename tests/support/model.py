@@ -8,7 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support import foreign
@@ -195,7 +195,7 @@ class Model:
         self.counts["sacct"] += 1
         self._ask_accounting()
         return [
-            replace(self._run(run), submit_line=" ".join(["sbatch", *options(job.submission)]) if self.submit_lines else "")
+            self._run(run)._replace(submit_line=" ".join(["sbatch", *options(job.submission)]) if self.submit_lines else "")
             for job in self.jobs
             if job.in_accounting and (which.uids is None or uid_of(job.user) in which.uids)
             for run in job.runs
@@ -279,7 +279,7 @@ class Model:
         found = self._found(job)
         if found.run.state is not before:
             raise ActionRefusedError(f"Job is not {before.name.lower()}")
-        found.runs[-1] = replace(found.run, state=after, state_text=after.name)
+        found.runs[-1] = found.run._replace(state=after, state_text=after.name)
 
     def _found(self, job: SlurmJobId) -> ModelJob:
         self._ask(self.controller)
@@ -301,14 +301,13 @@ class Model:
 
     def begin_run(self, job: ModelJob) -> None:
         if job.run.state is SlurmState.PENDING and job.held is None:
-            job.runs[-1] = replace(job.run, state=SlurmState.RUNNING, state_text="RUNNING", started=self._now())
+            job.runs[-1] = job.run._replace(state=SlurmState.RUNNING, state_text="RUNNING", started=self._now())
 
     def end(self, job: ModelJob, state: SlurmState = SlurmState.COMPLETED, exit_code: int = 0) -> None:
         if job.run.state is None or job.run.state.phase is Phase.ENDED:
             return
         started = job.run.started
-        job.runs[-1] = replace(
-            job.run,
+        job.runs[-1] = job.run._replace(
             state=state,
             state_text=state.name,
             ended=self._now(),
@@ -329,7 +328,7 @@ class Model:
         if cpus is not None and job.run.state is SlurmState.PENDING:
             tres = tres_of(job.run.nodes, cpus, gpus)
             more |= {"cpus": cpus, "tres": tres, "requested": tres}
-        job.runs[-1] = replace(job.run, **more)
+        job.runs[-1] = job.run._replace(**more)
         job.changed_comment = comment if comment is not None else job.changed_comment
 
     def resize(self, job: ModelJob, cpus: int) -> None:
@@ -337,9 +336,9 @@ class Model:
         if job.run.state is not SlurmState.RUNNING:
             return
         before, now = self._run(job.run), max(self._now(), job.run.submitted + 1)
-        job.runs[-1] = replace(before, state=SlurmState.RESIZING, state_text="RESIZING", ended=now)
+        job.runs[-1] = before._replace(state=SlurmState.RESIZING, state_text="RESIZING", ended=now)
         tres = tres_of(before.nodes, cpus)
-        job.runs.append(replace(before, submitted=now, cpus=cpus, tres=tres))
+        job.runs.append(before._replace(submitted=now, cpus=cpus, tres=tres))
 
     def purge(self, job: ModelJob) -> None:
         """slurmctld forgets an ended job."""
@@ -407,9 +406,9 @@ class Model:
 
     def _run(self, run: RunRecord) -> RunRecord:
         if run.started is None:
-            return replace(run, tres="")  # nothing is allocated
+            return run._replace(tres="")  # nothing is allocated
         if run.ended is None:
-            return replace(run, elapsed=self._now() - run.started)
+            return run._replace(elapsed=self._now() - run.started)
         return run
 
     def _listed(self, job: ModelJob) -> QueueRecord:

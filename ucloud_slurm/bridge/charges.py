@@ -9,8 +9,7 @@ jobs there are (``last_unit = "nearest"``).
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ucloud_slurm.config import PriceUnit, Product
 from ucloud_slurm.slurm import parse
@@ -31,8 +30,7 @@ ChargeBy = Literal["node", "core", "gpu", "allocated", "billing"]
 MEASURES = {"node": "node-seconds", "gpu": "GPU-seconds", "billing": "billing-seconds"}
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """What one run of a job held, as Slurm allocated it.
 
     :ivar seconds: since ``started``, without suspension
@@ -63,8 +61,7 @@ class Use:
         return cls(seconds, nodes, cpus, known.gpus, known.billing, partition, started, times)
 
 
-@dataclass(frozen=True, slots=True)
-class Tariff:
+class Tariff(NamedTuple):
     """How a product is charged.
 
     :ivar unit: seconds of a unit
@@ -145,7 +142,7 @@ def disjoint(uses: Iterable[Use]) -> list[Use]:
         begin, end = use.started, use.started + use.seconds
         touched = [span for span in spans if span[0] <= end and begin <= span[1]]
         begin, end = min([begin, *(span[0] for span in touched)]), max([end, *(span[1] for span in touched)])
-        found.append(replace(use, seconds=end - begin - sum(span[1] - span[0] for span in touched)))
+        found.append(use._replace(seconds=end - begin - sum(span[1] - span[0] for span in touched)))
         spans = [*(span for span in spans if span not in touched), (begin, end)]
     return found
 

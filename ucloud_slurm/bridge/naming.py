@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from ucloud_slurm.ucloud.jobs import Job
@@ -21,8 +20,7 @@ SCRIPT_NAME = "job.sh"
 PORT_FILE_PREFIX = "port-"
 
 
-@dataclass(frozen=True, slots=True)
-class LocalUser:
+class LocalUser(NamedTuple):
     """The Unix user that a job runs as, with its home folder and its login shell."""
 
     user: str
@@ -31,8 +29,7 @@ class LocalUser:
     uid: int | None = None  # None: the account does not exist
 
 
-@dataclass(frozen=True, slots=True)
-class JobPaths:
+class JobPaths(NamedTuple):
     """A job's folder and the files in it. No other module knows this layout, except for the whitelist of as_user.
 
     :ivar folder: absolute path

@@ -3,7 +3,7 @@
 A limit is absolute, counted from the job's start, so that a repeated request gives the same limit.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.ucloud.eras import Era
@@ -13,8 +13,7 @@ MAX_MINUTES = 10 * 365 * 24 * 60  # Slurm keeps time limits in 32 bits
 REPEAT_SECONDS = 60.0  # within which the same request counts as a repetition
 
 
-@dataclass(frozen=True, slots=True)
-class Extension:
+class Extension(NamedTuple):
     """A request for more time, and the limit that it led to.
 
     :ivar known: the limit that UCloud knew, in minutes; None for none

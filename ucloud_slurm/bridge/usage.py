@@ -8,8 +8,8 @@ take in the rest of a unit of its wallet, which all products of a category share
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from ucloud_slurm.bridge.charges import Rounding, Tariff, last_units, rounded_units
 from ucloud_slurm.config import Product
@@ -37,8 +37,7 @@ UNIT_NAMES: Mapping[Unit, str] = {
 CREDIT = "Credit"
 
 
-@dataclass(frozen=True, slots=True)
-class Accounting:
+class Accounting(NamedTuple):
     """How a product is counted.
 
     :ivar tariff: gives the node-, CPU-, GPU- or billing-seconds of a job

@@ -4,9 +4,9 @@ The reasons are those of squeue(1), JOB REASON CODES, and the sentences that slu
 """
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, lru_cache
+from typing import NamedTuple
 
 from ucloud_slurm.errors import one_line
 
@@ -42,8 +42,7 @@ class WaitingKind(StrEnum):
     DEADLINE = "deadline"
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingReason:
+class WaitingReason(NamedTuple):
     """Why a job waits.
 
     :ivar kind: a :class:`WaitingKind`, or ``other: …``; one line of at most ``MOST_KIND_CHARACTERS`` characters. Kind

@@ -1,9 +1,8 @@
 """Which jobs are stopped, held or released when the wallet that pays for them is locked or unlocked."""
 
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ucloud_slurm.slurm.records import QueueRecord
 from ucloud_slurm.slurm.states import Phase, SlurmState
@@ -30,8 +29,7 @@ class WalletAction(Enum):
     RELEASE = "release"
 
 
-@dataclass(frozen=True, slots=True)
-class BilledJob:
+class BilledJob(NamedTuple):
     """A job that has not ended, and the wallet that pays for it.
 
     :ivar held: it is held in Slurm, by this provider or somebody else

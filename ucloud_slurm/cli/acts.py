@@ -1,7 +1,6 @@
 """``acts``: what administrators and users have changed, who did it, when and from where."""
 
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -28,7 +27,7 @@ def acts(path: Path | None, since: float, most: int, json_: bool) -> None:
         click.echo(f"ucloud-slurm: there are more than these {most}; see --most.", err=True)
     found = found[-most:]
     if json_:
-        as_json([asdict(act) | {"at": moment(act.at)} for act in found])
+        as_json([act._asdict() | {"at": moment(act.at)} for act in found])
         return
     table(("WHEN", "WHO", "KIND", "WHAT", "FROM"), [(moment(act.at), act.who, act.kind, act.what, _from(act)) for act in found])
 

@@ -197,7 +197,7 @@ class _Trials:
         """The key that Slurm refuses the jobs of a product for: without it, it would say something else."""
         given = self._submission(person, product)
         for key, without in KEYS:
-            other = replace(given, **without)
+            other = given._replace(**without)
             if other == given:
                 continue
             try:
@@ -212,7 +212,7 @@ class _Trials:
 
     def held(self, person: LocalUser, product: Product, plugins: str) -> Iterator[Line]:
         """What plugins make of a job: one is submitted held, looked at, and cancelled at once."""
-        job = replace(self._submission(person, product), name=f"ucloud-check-{secrets.token_hex(8)}")
+        job = self._submission(person, product)._replace(name=f"ucloud-check-{secrets.token_hex(8)}")
         try:
             changes = self._trial.changes(job, impersonation(self._config, person.user).start, self._budget.left())
         except SubmissionRefusedError as refusal:

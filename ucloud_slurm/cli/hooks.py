@@ -1,7 +1,6 @@
 """``hooks``: delivers events to programs of the site, runs these programs, and shows what waits."""
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -79,7 +78,7 @@ def list_(path: Path | None, everything: bool, most: int, json_: bool) -> None:
     if everything:
         shown.reverse()
     if json_:
-        as_json([asdict(event) for event in shown])
+        as_json([event._asdict() for event in shown])
         return
     table(("ID", "EVENT", "SUBJECT", "WRITTEN", "ATTEMPTS", "NEXT", "OUTCOME", "FAILURE"), [_line(event) for event in shown])
 

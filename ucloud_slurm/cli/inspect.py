@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,9 +63,9 @@ def _show(provider: Provider, job_id: str, *, json_: bool) -> None:
     if row is None:
         click.echo(f"ucloud-slurm: there is no job {job_id!r}; `ucloud-slurm jobs --all` lists them.", err=True)
         sys.exit(1)
-    runs = [asdict(run) for run in provider.charges.runs(row.id)]
-    charges = [asdict(charge) for charge in provider.charges.of(row.id)]
-    messages = [asdict(message) for message in provider.outbox.of(row.id)]
+    runs = [run._asdict() for run in provider.charges.runs(row.id)]
+    charges = [charge._asdict() for charge in provider.charges.of(row.id)]
+    messages = [message._asdict() for message in provider.outbox.of(row.id)]
     accounting = accounting_of(provider, Lookup(provider), row, ask=False)
     bill = _bill(provider, row, accounting)
     if json_:
@@ -113,7 +112,7 @@ def outbox(path: Path | None, everything: bool, most: int, retry: bool, json_: b
 def _outbox(provider: Provider, most: int, *, everything: bool, json_: bool) -> None:
     """The outbox, oldest first."""
     found = provider.outbox.newest(most + 1) if everything else provider.outbox.listed(most + 1)
-    rows = [asdict(row) for row in _first(found, most)]
+    rows = [row._asdict() for row in _first(found, most)]
     if everything:
         rows.reverse()
     if json_:

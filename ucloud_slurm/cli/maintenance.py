@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -73,7 +72,7 @@ def _show(provider: Provider, *, json_: bool = False) -> None:
     now, windows = provider.now(), provider.maintenance.listed()
     jobs = _jobs(provider, [window for window in windows if not window.is_over(now)])
     if json_:
-        as_json({"windows": [asdict(window) | {"state": _state(window, now)} for window in windows], "jobs": jobs})
+        as_json({"windows": [window._asdict() | {"state": _state(window, now)} for window in windows], "jobs": jobs})
         return
     if not windows:
         click.echo("No machine is under maintenance.")

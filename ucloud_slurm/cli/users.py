@@ -5,7 +5,6 @@ import os
 import pwd
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 from typing import Any, TextIO
@@ -137,7 +136,7 @@ def test(path: Path | None, ucloud_user: str, project: str | None) -> None:
 def history(path: Path | None, json_: bool) -> None:
     """List every change, with its time and author."""
     with opened(path) as provider:
-        rows = [asdict(row) for row in provider.people.history()]
+        rows = [row._asdict() for row in provider.people.history()]
     if json_:
         as_json(rows)
         return
@@ -155,7 +154,7 @@ def projects() -> None:
 def list_projects(path: Path | None, json_: bool) -> None:
     """List the Slurm accounts of projects."""
     with opened(path) as provider:
-        rows: list[dict[str, Any]] = [asdict(row) for row in provider.people.projects()]
+        rows: list[dict[str, Any]] = [row._asdict() for row in provider.people.projects()]
     if json_:
         as_json(rows)
         return

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from ucloud_slurm.bridge.naming import JobPaths
@@ -253,7 +253,7 @@ def _era(config: Config) -> Era:
                 "and the use is reported to it."
             ]
         )
-    return era if failed == "auto" else replace(era, exit_code_is_failure=failed == "FAILURE")
+    return era if failed == "auto" else era._replace(exit_code_is_failure=failed == "FAILURE")
 
 
 def _mapping(config: Config, store: Store, people: People, now: Clock) -> Mapping:

@@ -5,7 +5,6 @@ import logging
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ucloud_slurm.config import JOB_ACCEPTED, Hook
@@ -33,7 +32,7 @@ def decided(submission: Submission, decision: str | None) -> Submission:
 
     :param decision: as the database keeps it; None: nothing
     """
-    return submission if decision is None else replace(submission, **json.loads(decision))
+    return submission if decision is None else submission._replace(**json.loads(decision))
 
 
 def decide(provider: Provider, jobs: "Mapping[str, tuple[Job, Identity, Submission | None]]") -> dict[str, str]:

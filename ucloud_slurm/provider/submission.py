@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from ucloud_slurm.bridge import naming
@@ -130,7 +130,7 @@ def with_nonce(submission: Submission, secret: str | None, attempt: int) -> Subm
 
     :param secret: the job's own; None for a job of an earlier release
     """
-    return replace(submission, comment=f"{submission.comment}:{naming.nonce(secret, attempt)}") if secret else submission
+    return submission._replace(comment=f"{submission.comment}:{naming.nonce(secret, attempt)}") if secret else submission
 
 
 def lease(provider: Provider, waits: float = 0.0) -> tuple[float, float]:

@@ -1,14 +1,13 @@
 """Slurm through its own commands: sbatch, squeue, sacct, scancel, sinfo. Works with Slurm 20.11 and newer."""
 
+import os
 import pwd
 import re
-import secrets
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -152,7 +151,7 @@ class Commands(KeptScontrol):
     def runs_since(self, since: float, which: RunFilter) -> list[RunRecord]:
         """See :class:`Scheduler`. sacct(1)."""
         # Without an end time sacct lists only jobs that have started, not pending ones.
-        start = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        start = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(since))
         argv = ["--allusers", f"--starttime={start}", "--endtime=now+1days"]
         argv += [f"--name={','.join(sorted(which.names))}"] if which.names is not None else []
         argv += [f"--partition={','.join(sorted(which.partitions))}"] if which.partitions is not None else []
@@ -293,7 +292,7 @@ def _cluster(conf: Path) -> str | None:
 
 
 def _mark() -> str:
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()  # as secrets does, which loads slowly
 
 
 def _chunks(values: Sequence[T], size: int) -> list[Sequence[T]]:

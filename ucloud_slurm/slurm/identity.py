@@ -6,8 +6,8 @@ Neither its name nor anything else that ``scontrol update`` changes counts.
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from ucloud_slurm.slurm.parse import tres
 from ucloud_slurm.slurm.records import Candidate, QueueRecord, RunRecord, SlurmJobId, Submission
@@ -34,8 +34,7 @@ _CONTINUED = frozenset(
 _WHERE_AND_HOW_LARGE = re.compile(r"--(partition|account|nodes|ntasks-per-node|cpus-per-task|chdir)=[\w./:,@+-]+", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class JobIdentity:
+class JobIdentity(NamedTuple):
     """The identity of a Slurm job. Times are seconds since the epoch.
 
     :ivar uid: None where it is not known: a database of an earlier release
@@ -95,8 +94,7 @@ def _size(partition: str, nodes: int, cpus: int, allocated: str) -> str:
     return f"{partition} {nodes}/{cpus}/{tres(allocated).gpus or 0}"
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltJob:
+class BuiltJob(NamedTuple):
     """What was asked of Slurm for a job. None: nothing, and the cluster's own default counts.
 
     :ivar cpus: of the whole job
@@ -153,7 +151,7 @@ class BuiltJob:
     @property
     def text(self) -> str:
         """As the database keeps it."""
-        return json.dumps(asdict(self))
+        return json.dumps(self._asdict())
 
     def is_as_built(self, found: Candidate) -> bool:
         """Whether a job is what was asked for. Slurm may allocate more CPUs than that: whole cores, or whole nodes."""

@@ -8,8 +8,7 @@ from ucloud_slurm.slurm.states import SlurmState
 SlurmJobId = NewType("SlurmJobId", int)
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """A batch job to submit (sbatch(1)).
 
     :ivar user: the user that the job runs as
@@ -90,8 +89,7 @@ class QueueRecord(NamedTuple):
     tres: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RunRecord:
+class RunRecord(NamedTuple):
     """One run of a job as sacct lists it; a requeued job has several.
 
     :ivar elapsed: seconds for which the run had its allocation, without suspension
@@ -135,8 +133,7 @@ class RunRecord:
         return self.uid is not None and not early
 
 
-@dataclass(frozen=True, slots=True)
-class RunFilter:
+class RunFilter(NamedTuple):
     """Which runs are asked for; of several conditions all must hold. None: any.
 
     :ivar uids: accounts that may not exist any more
@@ -147,8 +144,7 @@ class RunFilter:
     partitions: frozenset[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Tres:
+class Tres(NamedTuple):
     """Trackable resources of a job. None: Slurm does not say.
 
     :ivar billing: the product of TRESBillingWeights (slurm.conf(5))
@@ -160,8 +156,7 @@ class Tres:
     billing: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A job that has the name of one of ours, from squeue or sacct.
 
     :ivar comment: None where the source does not have it
@@ -191,8 +186,7 @@ class NodeGroup:
     gres: str
 
 
-@dataclass(frozen=True, slots=True)
-class Partition:
+class Partition(NamedTuple):
     """A partition and its nodes.
 
     :ivar minutes: its time limit, None for no limit
@@ -206,16 +200,14 @@ class Partition:
     groups: tuple[NodeGroup, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A node of a job, and the address at which its programs are reached."""
 
     name: str
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """Use of some partitions. Memory is MiB; a node in several of them counts once."""
 
     cpus: int
@@ -226,8 +218,7 @@ class Load:
     pending: int
 
 
-@dataclass(frozen=True, slots=True)
-class TerminalCommand:
+class TerminalCommand(NamedTuple):
     """A command that opens a shell when it is started on a terminal; ``env`` is its whole environment."""
 
     argv: tuple[str, ...]

@@ -1,6 +1,6 @@
 """What Slurm would do with a job: sbatch(1) --test-only, and a held job whose fields are read back. For ``check``."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm.commands import Commands
@@ -58,7 +58,7 @@ class Trial:
         :raises OutcomeUnknownError: there may be a held job of that name
         :raises SchedulerUnavailableError: Slurm does not say, or the job could not be cancelled
         """
-        held = replace(submission, more=(*submission.more, "--hold"))
+        held = submission._replace(more=(*submission.more, "--hold"))
         job = self._slurm.start(held, as_user).send(within)
         try:
             made = self._made(job, within)

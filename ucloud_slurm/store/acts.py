@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.system import origin
@@ -17,8 +17,7 @@ HOOKS = "hooks"
 JOBS = "jobs"
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
+class Act(NamedTuple):
     """An act. The other fields are those of :class:`ucloud_slurm.system.origin.Origin`, as far as they are known.
 
     :ivar at: seconds since the epoch
@@ -55,7 +54,7 @@ class Acts:
         :param now: seconds since the epoch
         """
         here = self._here
-        act = {"at": now, "who": who or here.who, "kind": kind, "what": what} | asdict(here)
+        act = {"at": now, "who": who or here.who, "kind": kind, "what": what} | here._asdict()
         self._store.change(
             "insert into acts (at, who, kind, what, account, login, sudo_user, host, terminal, client) "
             "values (:at, :who, :kind, :what, :account, :login, :sudo_user, :host, :terminal, :client)",

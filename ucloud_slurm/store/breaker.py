@@ -1,7 +1,7 @@
 """The circuit breaker: whether Slurm and UCloud answer, shared by all processes. The health page reads it too."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ucloud_slurm.store.sqlite import Store
 
@@ -15,8 +15,7 @@ FORGET_SECONDS = 3600.0  # after which a user's program that nobody asked again 
 FAIR_TRIAL_SECONDS = 0.9  # a command that had less time and was ended says nothing about Slurm's health
 
 
-@dataclass(frozen=True, slots=True)
-class PartHealth:
+class PartHealth(NamedTuple):
     """The health of a part: Slurm, UCloud, UCloud's channel, the runner, a user's program. Times: seconds since the epoch.
 
     :ivar answering_since: since when it has answered without a failure; None while it fails

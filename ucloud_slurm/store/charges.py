@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from ucloud_slurm.store.outbox import Outbox
 from ucloud_slurm.store.sqlite import Store
@@ -10,8 +10,7 @@ from ucloud_slurm.ucloud.channel import Payer
 from ucloud_slurm.ucloud.reports import Charge, Usage
 
 
-@dataclass(frozen=True, slots=True)
-class EndedRun:
+class EndedRun(NamedTuple):
     """A run of a job that has ended: a job that is requeued has several. Times are seconds since the epoch.
 
     :ivar seconds: that it ran, without suspension, as Slurm counts
@@ -37,8 +36,7 @@ class EndedRun:
     times: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
+class LedgerEntry(NamedTuple):
     """A charge or a report of usage, as it was written.
 
     :ivar start: of the node-seconds or CPU-seconds of the job that it covers
@@ -57,8 +55,7 @@ class LedgerEntry:
     outcome: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class RestKey:
+class RestKey(NamedTuple):
     """What shares the rest of a unit: jobs whose units are alike and that one wallet pays.
 
     :ivar product: empty where all products of the category count in the same unit
@@ -99,7 +96,7 @@ class Charges:
             start = row["charged"] if row else 0
             covers = (start, start + covered)
             entry = LedgerEntry(charge.charge_id, charge.job_id, slurm_id, *covers, charge.units, charge.multiplier, now, None)
-            db.table("charges").insert(asdict(entry))
+            db.table("charges").insert(entry._asdict())
             self._store.change("update jobs set charged = charged + ? where id = ?", [covered, charge.job_id])
             if usage is not None:
                 # An earlier report never follows this one.
@@ -149,7 +146,7 @@ class Charges:
     def record_runs(self, runs: Sequence[EndedRun]) -> None:
         """Writes runs that have ended; a later record of a run replaces the earlier one."""
         with self._store.writing() as db:
-            db.table("runs").upsert_all([asdict(run) for run in runs], pk=("job_id", "submitted"))
+            db.table("runs").upsert_all([run._asdict() for run in runs], pk=("job_id", "submitted"))
             for job_id in {run.job_id for run in runs}:
                 ((number,),) = self._store.tuples("select count(*) from runs where job_id = ?", [job_id])
                 self._store.change("update jobs set ended_runs = ? where id = ?", [number, job_id])

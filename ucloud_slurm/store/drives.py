@@ -1,8 +1,7 @@
 """Drives: which there are, and UCloud's ids of them. Lost, they are all found again: UCloud keeps the provider's ids."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.store.sqlite import Row, Store
@@ -11,8 +10,7 @@ FIRST_PAUSE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 900.0
 
 
-@dataclass(frozen=True, slots=True)
-class Drive:
+class Drive(NamedTuple):
     """A drive. Times are seconds since the epoch.
 
     :ivar provider_id: this provider's id of it
@@ -45,8 +43,7 @@ class Drive:
         return one_line(f"project {self.project}" if self.owner is None else self.owner, 60)
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectMembers:
+class ProjectMembers(NamedTuple):
     """A project that UCloud has named, and the users of UCloud in it, JSON."""
 
     id: str

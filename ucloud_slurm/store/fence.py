@@ -10,10 +10,9 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from ucloud_slurm.errors import StorageError
 
@@ -23,8 +22,7 @@ NOT_LOOKED = "this host has not looked for 30 s who has the lease (database.stan
 NO_UNIT = "this host has no valid lease (database.standby); systemctl enable --now ucloud-slurm-standby"
 
 
-@dataclass(frozen=True, slots=True)
-class Instant:
+class Instant(NamedTuple):
     """A moment by both clocks of this host, in seconds. A wrong clock ends a permit, and extends none.
 
     :ivar boot: since the boot, with suspended time (clock_gettime(2): CLOCK_BOOTTIME)
@@ -47,8 +45,7 @@ def this_instant() -> Instant:
     return Instant(time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(NamedTuple):
     """What the standby unit has found last.
 
     :ivar number: of the newest lease
@@ -86,7 +83,7 @@ class Permit:
         new = Path(f"{_path(database)}.new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(new, flags, 0o600), "w", encoding="utf-8") as file:
-            json.dump(asdict(self), file)
+            json.dump(self._asdict() | {"since": self.since._asdict()}, file)
         new.replace(_path(database))
 
     @classmethod
@@ -107,8 +104,7 @@ class Holder(StrEnum):
     NOBODY = "nobody"
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What this host knows of the lease now.
 
     :ivar number: of the newest lease; 0: there is none

@@ -8,7 +8,6 @@ and the inode of the file, so that copies of both are noticed.
 import hashlib
 import logging
 import os
-import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +95,7 @@ class Generation:
         :raises Misconfigured: it is another host's
         """
         self.refuse_foreign()
-        row, host, name = self._row(), host_key(), socket.gethostname()
+        row, host, name = self._row(), host_key(), os.uname().nodename
         known = (row["host"], row["host_name"])
         if row["inode"] is None or known != (host or row["host"], name):
             self._store.change(
@@ -111,7 +110,7 @@ class Generation:
         """
         row, host = self._row(), host_key()
         known = (host, row["host"], row["host_name"])
-        if None not in known and host != row["host"] and socket.gethostname() != row["host_name"]:
+        if None not in known and host != row["host"] and os.uname().nodename != row["host_name"]:
             raise Misconfigured(
                 [
                     f"database.path: {self._store.path} belongs to the host {row['host_name']}; if that one does not use it "

@@ -5,8 +5,8 @@ An event waits until its program has taken it, and later events about the same s
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from ucloud_slurm.errors import NotFound
 from ucloud_slurm.store.sqlite import Store
@@ -29,8 +29,7 @@ class EventOutcome(StrEnum):
     DROPPED = "dropped"  # by the administrator, or its event has no program any more
 
 
-@dataclass(frozen=True, slots=True)
-class HookEvent:
+class HookEvent(NamedTuple):
     """An event. Times are seconds since the epoch.
 
     :ivar key: its id for programs, the same in each delivery

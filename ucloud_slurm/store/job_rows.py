@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ucloud_slurm.store.job_state import OPEN, JobPhase, Stop
 from ucloud_slurm.store.sqlite import Row, Store
@@ -18,8 +18,7 @@ _STATES = {None: None} | {state.value: state for state in JobState}
 _STOPS = {None: None} | {stop.value: stop for stop in Stop}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
+class NewJob(NamedTuple):
     """A job that is to be written. Times are seconds since the epoch.
 
     :ivar name: of the Slurm job
@@ -219,7 +218,7 @@ def _open_jobs(rows: Sequence[tuple[Any, ...]]) -> list[OpenJob]:
 
 def insert(store: Store, job: NewJob, phase: JobPhase, **columns: Any) -> bool:
     """Writes a job with further columns; False when there is one with its id."""
-    row = {**{name: getattr(job, name) for name in NewJob.__slots__}, "phase": phase, **columns}
+    row = {**{name: getattr(job, name) for name in NewJob._fields}, "phase": phase, **columns}
     values = ", ".join(f":{column}" for column in row)
     sql = f"insert into jobs ({', '.join(row)}) values ({values}) on conflict (id) do nothing"
     return bool(store.change(sql, row))

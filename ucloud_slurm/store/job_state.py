@@ -5,9 +5,8 @@ A test compares :data:`TRANSITIONS` with what the statements of :mod:`ucloud_slu
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class JobPhase(StrEnum):
@@ -98,8 +97,7 @@ class Guard(Enum):
     ROLLED_BACK = "marked as rolled back"
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(NamedTuple):
     """One legal change. What no transition is for changes nothing.
 
     :ivar when: all of these must hold

@@ -1,7 +1,7 @@
 """Maintenance windows: while one is open, no job of its machines is accepted or submitted."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from ucloud_slurm.store.sqlite import Store
 
@@ -14,8 +14,7 @@ CLOSED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class MaintenanceWindow:
+class MaintenanceWindow(NamedTuple):
     """Machines that accept no new jobs. Times are seconds since the epoch.
 
     :ivar category: of the product; empty, as ``product``: all products
@@ -64,7 +63,7 @@ class Maintenance:
                 self._store.change(
                     f"insert into maintenance ({_COLUMNS}) "
                     "values (:category, :product, :message, :until, :begun_at, :begun_by)",
-                    asdict(window),
+                    window._asdict(),
                 )
 
     def end(self, keys: Collection[tuple[str, str]], now: float, by: str) -> None:

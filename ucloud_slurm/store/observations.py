@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from ucloud_slurm.store.job_rows import JobRow, NewJob, OpenJob, insert, lean, whole
 from ucloud_slurm.store.job_state import END, OPEN, JobPhase, Stop
@@ -11,8 +11,7 @@ from ucloud_slurm.store.sqlite import Store
 from ucloud_slurm.ucloud.reports import JobState, JobUpdate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
+class Observation(NamedTuple):
     """What squeue or sacct say of a job that was not recorded yet. None: nothing new. Times: seconds since the epoch.
 
     :ivar slurm_state: in Slurm's word
@@ -54,7 +53,7 @@ class Observations:
             "uid = coalesce(:uid, uid), shape = coalesce(:shape, shape), times = coalesce(:times, times), "
             "missing_since = case when :found then null else missing_since end, "
             "missing_reads = case when :found then 0 else missing_reads end where id = :id",
-            {**asdict(observation), "id": job_id},
+            {**observation._asdict(), "id": job_id},
         )
 
     def record_absence(self, job_id: str, now: float, *, begun: bool = False) -> None:

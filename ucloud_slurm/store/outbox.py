@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from ucloud_slurm.store.caches import COMPARED, forget
 from ucloud_slurm.store.sqlite import Store
@@ -29,8 +28,7 @@ class MessageOutcome(StrEnum):
     PARKED = "parked"  # UCloud refused it for good; the administrator must look at it
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxMessage:
+class OutboxMessage(NamedTuple):
     """A message. Times are seconds since the epoch.
 
     :ivar kind: update, charge or usage

@@ -7,8 +7,7 @@ earlier one may have done, and none begins while an earlier one, or UCloud itsel
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from ucloud_slurm.errors import Conflict, NotFound
 from ucloud_slurm.store.acts import USERS, Acts
@@ -19,8 +18,7 @@ IN_WORK_SECONDS = 120.0  # that UCloud may work on a report that has no answer: 
 UNLINK_SECONDS = 30.0  # in which UCloud may make a connection again that it has ended: its call 5, its repetitions 20
 
 
-@dataclass(frozen=True, slots=True)
-class UserLink:
+class UserLink(NamedTuple):
     """A user of UCloud and the Unix user that their jobs run as.
 
     :ivar uid: the uid when they were linked; a user created anew under an old name has another
@@ -34,8 +32,7 @@ class UserLink:
     added_by: str
 
 
-@dataclass(frozen=True, slots=True)
-class PastLink:
+class PastLink(NamedTuple):
     """A link that has ended, in seconds since the epoch."""
 
     username: str
@@ -48,8 +45,7 @@ class PastLink:
         return f"{self.username} was connected with {self.local_user} until {date}."
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectAccount:
+class ProjectAccount(NamedTuple):
     """A project of UCloud and its Slurm account."""
 
     project: str
@@ -58,8 +54,7 @@ class ProjectAccount:
     added_by: str
 
 
-@dataclass(frozen=True, slots=True)
-class LinkChange:
+class LinkChange(NamedTuple):
     """An entry of the history."""
 
     at: float
@@ -67,8 +62,7 @@ class LinkChange:
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class LinkState:
+class LinkState(NamedTuple):
     """What UCloud knows of a user's link.
 
     :ivar wanted: whether they are linked here
@@ -238,7 +232,7 @@ class People:
                 others = self.users_of(link.local_user)
                 if per_account is not None and len(others) >= per_account:
                     raise Conflict(f"{link.local_user} is connected with {', '.join(others)} already.")
-                db.table("people").insert(asdict(link))
+                db.table("people").insert(link._asdict())
                 self._states.want(link.username, True)
                 before = " ".join(str(each) for each in self.former(link.username, link.local_user))
                 what = f"connected {link.username} with {link.local_user}"
@@ -272,7 +266,7 @@ class People:
     def add_project(self, project: str, account: str, who: str, now: float) -> None:
         """Gives a project its Slurm account, in place of an earlier one."""
         with self._store.writing() as db:
-            db.table("projects").upsert(asdict(ProjectAccount(project, account, now, who)), pk="project")
+            db.table("projects").upsert(ProjectAccount(project, account, now, who)._asdict(), pk="project")
             self.note(now, who, f"gave the project {project} the Slurm account {account}")
 
     def remove_project(self, project: str, who: str, now: float) -> None:

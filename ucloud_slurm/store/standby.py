@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 from ucloud_slurm.config.database import DatabaseSection
@@ -72,8 +71,8 @@ class Keeper:
                 log.warning("the lease is not renewed: %s", error)
                 return before  # it expires by itself
             known = before or Permit(0, "", mine=False, since=now)
-            permit = replace(known, problem=f"{self.folder.path} cannot be used ({error})")
-        permit = replace(permit, copied_at=self._copied_at)
+            permit = known._replace(problem=f"{self.folder.path} cannot be used ({error})")
+        permit = permit._replace(copied_at=self._copied_at)
         permit.write(self._section.path)
         return permit
 
@@ -81,13 +80,13 @@ class Keeper:
         newest, now = self.folder.newest(), self._clock()
         if newest is None or (before is not None and newest.number < before.number):
             problem = (NO_LEASE if newest is None else OLDER).format(self.folder.path)
-            return replace(before or Permit(0, "", mine=False, since=now), problem=problem)
+            return (before or Permit(0, "", mine=False, since=now))._replace(problem=problem)
         if newest.host != self._host:
             return Permit(newest.number, newest.host.name, mine=False, since=now, problem=self._why_nobody(newest, now.boot))
         if before is not None and before.number == newest.number and before.why_not(now) is None:
             self.folder.renew(newest)
             # One that was late may have come after another host has taken over.
-            return replace(before, since=now) if before.why_not(self._clock()) is None else before
+            return before._replace(since=now) if before.why_not(self._clock()) is None else before
         taken = self.folder.take(newest.number + 1, self._host)
         lost = None if taken else "another host has just taken over"
         return Permit(newest.number + 1, self._host.name, mine=True, since=now, problem=lost)
@@ -133,7 +132,7 @@ class Keeper:
         permit = Permit.read(self._section.path)
         if permit is None or permit.why_not(self._clock()) is not None:
             return
-        replace(permit, problem=STOPPED).write(self._section.path)
+        permit._replace(problem=STOPPED).write(self._section.path)
         try:
             with closing(Store(self._section.path, self._section.backup_folder)) as store, store.writing():
                 pass  # what was begun before has ended

@@ -3,10 +3,9 @@
 Attempts repeat a task whose process died; an outcome counts only with the current attempt.
 """
 
-import secrets
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from ucloud_slurm.errors import TooMany
 from ucloud_slurm.store.sqlite import Row, Store
@@ -21,8 +20,7 @@ _AGAIN = "Starting again after an interruption"
 _RESTORED = "The provider's database was restored from a backup; please look what was done, and start this again."
 
 
-@dataclass(frozen=True, slots=True)
-class NewTask:
+class NewTask(NamedTuple):
     """A task that is to be written.
 
     :ivar kind: copy, move or erase
@@ -39,8 +37,7 @@ class NewTask:
     title: str
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """A task. Times are seconds since the epoch.
 
     :ivar key: of the work, the same in each attempt
@@ -116,7 +113,7 @@ class Tasks:
                     db.conn.execute(
                         "insert into tasks (key, kind, username, local_user, work, title, state, progress, created_at) "
                         "values (?, ?, ?, ?, ?, ?, 'IN_QUEUE', ?, ?)",
-                        [secrets.token_hex(8), task.kind, task.username, task.local_user, task.work, task.title, _WAITING, now],
+                        [os.urandom(8).hex(), task.kind, task.username, task.local_user, task.work, task.title, _WAITING, now],
                     ).lastrowid
                     or 0
                 )
@@ -128,7 +125,7 @@ class Tasks:
         self._store.change(
             "insert into tasks (key, kind, username, local_user, work, title, state, progress, created_at, ended_at) "
             "values (?1, ?2, ?3, ?4, ?5, ?6, 'FAILURE', ?7, ?8, ?8)",
-            [secrets.token_hex(8), task.kind, task.username, task.local_user, task.work, task.title, why, now],
+            [os.urandom(8).hex(), task.kind, task.username, task.local_user, task.work, task.title, why, now],
         )
 
     def of(self, id_: int) -> Task | None:

@@ -4,8 +4,8 @@ import os
 import pwd
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.system.accounts import own_account
@@ -15,8 +15,7 @@ NOBODY = 2**32 - 1  # proc_pid_loginuid(5): nobody has logged in, as in a unit
 LONGEST_CHARACTERS = 100  # of what the environment says, which the person may set
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where an act comes from.
 
     :ivar account: the Unix user that the process runs as

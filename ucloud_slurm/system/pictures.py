@@ -1,8 +1,8 @@
 """Pictures that browsers load from this provider: what they are is decided by their content."""
 
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 from ucloud_slurm.errors import Misconfigured
 
@@ -17,8 +17,7 @@ _TYPES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(NamedTuple):
     """A picture.
 
     :ivar type: the media type

@@ -1,7 +1,6 @@
 """Runs one command with a hard time limit and a fixed environment."""
 
 import errno
-import fcntl
 import os
 import select
 import signal

@@ -8,9 +8,8 @@ the connection, because its records may have defined numbers that later records 
 import json
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_RECORDS = 100_000  # of a message
@@ -40,8 +39,7 @@ class OwnerKind(StrEnum):
     PROJECT = "project"
 
 
-@dataclass(frozen=True, slots=True)
-class Payer:
+class Payer(NamedTuple):
     """The wallet that pays for jobs in a category: of a project, or of a user for jobs without a project.
 
     :ivar owner: the user's name, or the project's id
@@ -58,15 +56,13 @@ class Payer:
         return cls(kind, owner if project is None else project, category)
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(NamedTuple):
     """A user."""
 
     username: str
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(NamedTuple):
     """A project, as it is now.
 
     :ivar modified_at: seconds since the epoch
@@ -81,16 +77,14 @@ class Project:
     members: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CategoryRecord:
+class CategoryRecord(NamedTuple):
     """A category of products, and the provider that it belongs to."""
 
     name: str
     provider: str
 
 
-@dataclass(frozen=True, slots=True)
-class Wallet:
+class Wallet(NamedTuple):
     """What an owner has in a category.
 
     :ivar provider: the provider of the category

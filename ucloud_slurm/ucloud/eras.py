@@ -5,11 +5,10 @@ No code asks for an era by name; it reads the field of the era that it depends o
 
 import base64
 import binascii
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Era:
+class Era(NamedTuple):
     """What differs between versions.
 
     :ivar encoded_usernames: whether the acting user's name is base64 in its header; it is plain text otherwise
@@ -90,11 +89,11 @@ ERA_2021 = Era(
     asks_utilization=True, has_own_words=False, has_queue_status=False, has_drives=False,
     reads_lines=False, has_branding=False, not_ours=frozenset({400, 404}),
 )  # fmt: skip
-ERA_2022 = replace(
-    ERA_2021, name="2022", encoded_usernames=True, has_suspended=True, has_new_time_allocation=True, has_clear_connection=True
+ERA_2022 = ERA_2021._replace(
+    name="2022", encoded_usernames=True, has_suspended=True, has_new_time_allocation=True, has_clear_connection=True
 )
-ERA_TODAY = replace(
-    ERA_2022, name="today", restarts_clock=True, exit_code_is_failure=True, ends_of_approval=True, bearer_in_handshake=True,
+ERA_TODAY = ERA_2022._replace(
+    name="today", restarts_clock=True, exit_code_is_failure=True, ends_of_approval=True, bearer_in_handshake=True,
     reports_usage=True, has_check_existence=True, asks_to_verify=False, has_channel=True,
     has_products_v2=True, asks_utilization=False, has_own_words=True, has_queue_status=True, has_drives=True,
     reads_lines=True, has_branding=True, not_ours=frozenset({400, 403, 404}),

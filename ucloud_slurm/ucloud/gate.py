@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from ucloud_slurm.errors import CoreRefusedError
 from ucloud_slurm.ucloud.named import DriveRegistration, JobRegistration, NamedProject, NamedUser, RegisteredProduct
@@ -113,8 +113,7 @@ class Cleared:
         return user
 
 
-@dataclass(frozen=True, slots=True)
-class Clearing:
+class Clearing(NamedTuple):
     """The request that clears a connection; who has sent it makes a :class:`Cleared` of it."""
 
     user: NamedUser

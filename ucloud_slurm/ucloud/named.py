@@ -4,11 +4,10 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class NamedUser:
+class NamedUser(NamedTuple):
     """A user of UCloud whom UCloud itself has named. The store makes it, which has the names.
 
     Where UCloud names nobody and survives a stranger, the configuration counts (:mod:`..worker.external_jobs`).
@@ -17,15 +16,13 @@ class NamedUser:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class NamedProject:
+class NamedProject(NamedTuple):
     """A project that UCloud itself has named. See :class:`NamedUser`."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class JobRegistration:
+class JobRegistration(NamedTuple):
     """A job that is to be registered.
 
     :ivar key: the provider's id of it, unique over all resources of the provider
@@ -39,8 +36,7 @@ class JobRegistration:
     specification: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class RegisteredProduct:
+class RegisteredProduct(NamedTuple):
     """A product that UCloud has: :meth:`ucloud_slurm.ucloud.core.Core.registered_storage` has seen it there.
 
     A drive of another one would belong to nobody after UCloud's next start.
@@ -51,8 +47,7 @@ class RegisteredProduct:
     provider: str
 
 
-@dataclass(frozen=True, slots=True)
-class DriveRegistration:
+class DriveRegistration(NamedTuple):
     """A drive that is to be registered.
 
     :ivar key: the provider's id of it, unique over all resources of the provider, jobs included

@@ -1,7 +1,7 @@
 """Reports to UCloud (contract: jobs.control.update, jobs.control.chargeCredits, accounting.v2.reportUsage)."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class JobState(StrEnum):
@@ -20,8 +20,7 @@ class JobState(StrEnum):
         return self in (JobState.SUCCESS, JobState.FAILURE, JobState.EXPIRED)
 
 
-@dataclass(frozen=True, slots=True)
-class JobUpdate:
+class JobUpdate(NamedTuple):
     """A change of a job, with a sentence for its owner.
 
     :ivar state: the new state, None for no change
@@ -50,8 +49,7 @@ class JobUpdate:
         return {"id": job_id, "update": update}
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """A charge for the use of one period.
 
     :ivar charge_id: unique over all jobs of the provider; UCloud books a repeated one once
@@ -78,8 +76,7 @@ class Charge:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """All that a job has used, as an absolute number. Reports are idempotent, and a later one replaces an earlier one.
 
     :ivar scope: UCloud's key of the number, unique over all usage of the owner at all providers

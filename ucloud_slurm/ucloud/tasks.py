@@ -3,9 +3,8 @@
 Contract: ``tasks.create``, ``tasks.postStatus``. UCloud lists a task while it was changed in the last five minutes.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ucloud_slurm.errors import CoreUnavailableError
 from ucloud_slurm.ucloud import gate
@@ -28,8 +27,7 @@ class TaskState(StrEnum):
     SUCCESS = "SUCCESS"
 
 
-@dataclass(frozen=True, slots=True)
-class TaskStatus:
+class TaskStatus(NamedTuple):
     """The whole status of a task.
 
     :ivar progress: a sentence; of a failed task it is shown as the reason

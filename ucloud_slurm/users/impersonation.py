@@ -1,19 +1,24 @@
 """Impersonation: what must be done as the user that a job runs as, here or through the runner."""
 
+from __future__ import annotations
+
 import os
 import pwd
-import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ucloud_slurm.errors import Forbidden, NotNow, StorageFullError, one_line
 from ucloud_slurm.system import ipc, request_id
 from ucloud_slurm.system.files import NotARegularFileError, checked_file
 from ucloud_slurm.system.lean import boot_clock
 from ucloud_slurm.system.process import Preparation, Started
-from ucloud_slurm.system.terminal import RemoteTerminal, Terminal, TerminalError
 from ucloud_slurm.users import name_service
+
+if TYPE_CHECKING:
+    import socket  # most passes act as nobody, and start without it
+
+    from ucloud_slurm.system.terminal import Terminal
 
 CONNECT_SECONDS = 1.0
 QUICK_SECONDS = 5.0  # for what is not a command of Slurm
@@ -37,6 +42,8 @@ def connect(runner: Path) -> socket.socket:
 
     :raises RunnerUnavailableError: it does not answer, or somebody else listens there
     """
+    import socket
+
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         channel.settimeout(CONNECT_SECONDS)
@@ -172,6 +179,8 @@ class RunnerClient:
 
     def terminal(self, argv: Sequence[str], env: Mapping[str, str], cols: int, rows: int) -> Terminal:
         """See :class:`Impersonation`. Of the environment only ``SLURM_CONF`` counts."""
+        from ucloud_slurm.system.terminal import RemoteTerminal, TerminalError
+
         ours, theirs = packets()
         wanted: dict[str, Any] = {
             "command": argv[0],
@@ -276,4 +285,6 @@ class RunnerClient:
 
 def packets() -> tuple[socket.socket, socket.socket]:
     """Two ends: this process keeps the first, and reads and writes it with MSG_DONTWAIT only."""
+    import socket
+
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

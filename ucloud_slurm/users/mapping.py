@@ -5,8 +5,7 @@ import logging
 import os
 import pwd
 import re
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.config import Config, UsersSection
@@ -21,8 +20,7 @@ log = logging.getLogger(__name__)
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,127}")
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """The user that a job runs as, and its Slurm account; None for that of the product."""
 
     person: LocalUser

@@ -1,6 +1,5 @@
 """The host's name service, which may ask a network: a call of UCloud waits for it no longer than it can."""
 
-import ctypes
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,7 +12,6 @@ ROOM = 64  # groups for which there is room at first
 PART = "the name service"
 
 T = TypeVar("T")
-_libc = ctypes.CDLL(None)
 _threads = Bulkhead(THREADS, THREADS)
 
 
@@ -33,10 +31,12 @@ def groups_of(user: str, gid: int) -> list[int]:
 
     :param gid: of the user's own group
     """
-    size = ctypes.c_int(ROOM)
+    import ctypes  # most processes never ask, and it loads slowly
+
+    libc, size = ctypes.CDLL(None), ctypes.c_int(ROOM)
     while True:
         room = size.value
         gids = (ctypes.c_uint32 * room)()
-        if _libc.getgrouplist(user.encode(), ctypes.c_uint32(gid), gids, ctypes.byref(size)) >= 0:
+        if libc.getgrouplist(user.encode(), ctypes.c_uint32(gid), gids, ctypes.byref(size)) >= 0:
             return gids[: size.value]
         size.value = max(size.value, 2 * room)  # as many as there are

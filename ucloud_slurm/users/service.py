@@ -2,22 +2,24 @@
 
 import os
 import pwd
-import socket
 import sys
 from collections.abc import Mapping as Contents
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.config import Config
 from ucloud_slurm.errors import Misconfigured
-from ucloud_slurm.system import terminal
 from ucloud_slurm.system.accounts import own_account
 from ucloud_slurm.system.files import make_folder, open_file, remove_folder
 from ucloud_slurm.system.process import Command, Preparation, Started
-from ucloud_slurm.system.terminal import Terminal
 from ucloud_slurm.users import name_service
 from ucloud_slurm.users.mapping import Identity, IneligibleUserError, account_of
+
+if TYPE_CHECKING:
+    import socket  # a pass has no terminals, and starts without it
+
+    from ucloud_slurm.system.terminal import Terminal
 
 WARNING = (
     "All jobs run as {user}, the account of this program: any job can read its secrets and its database. "
@@ -108,11 +110,13 @@ class OwnAccount:
     def open(self, path: str) -> int | None:
         return open_file(path)
 
-    def listen(self, folder: str) -> socket.socket | None:
+    def listen(self, folder: str) -> "socket.socket | None":
         """See :class:`Impersonation`. This process watches its own folders with one descriptor for all."""
         return None
 
-    def terminal(self, argv: Sequence[str], env: Contents[str, str], cols: int, rows: int) -> Terminal:
+    def terminal(self, argv: Sequence[str], env: Contents[str, str], cols: int, rows: int) -> "Terminal":
+        from ucloud_slurm.system import terminal
+
         return terminal.start(argv, env, cols, rows)
 
     def self_test(self, folder: str) -> None:

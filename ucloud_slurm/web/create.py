@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.wallets import nothing_left
@@ -117,7 +116,7 @@ class Create:
             decision = decisions.get(job_id)
             submission = None if asked is None else decided(asked, decision)
             row = new_job(job, fingerprints[job_id], identity.person, provider.now(), submission)
-            new.append(replace(row, decision=decision))
+            new.append(row._replace(decision=decision))
             if submission is not None:
                 submissions[job_id] = submission
         return new, submissions

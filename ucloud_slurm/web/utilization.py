@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
 
 from pydantic import TypeAdapter
 
@@ -56,7 +55,7 @@ def utilization(provider: Provider, category: str | None) -> Utilization:
 def _closed(load: Load, usable: Load | None) -> Load:
     """The load with everything in use but what is free in the usable partitions, a part of all."""
     cpus, memory = (usable.cpus - usable.cpus_used, usable.memory - usable.memory_used) if usable else (0, 0)
-    return replace(load, cpus_used=load.cpus - cpus, memory_used=load.memory - memory)
+    return load._replace(cpus_used=load.cpus - cpus, memory_used=load.memory - memory)
 
 
 def _load(

@@ -6,7 +6,6 @@ does not have everything yet, the job stays as it is.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from ucloud_slurm.bridge import charges
 from ucloud_slurm.bridge.job_page import ssh_line, target_line
@@ -150,7 +149,7 @@ class Poller:
         if update is not None and update.state is JobState.RUNNING:
             before = clock_before(record.minutes, record.elapsed, provider.era)
             left = self._time_left(row, record.minutes, before)
-            update = replace(update, output_folder=output_folder(provider, row), new_time_allocation=left)
+            update = update._replace(output_folder=output_folder(provider, row), new_time_allocation=left)
         reason = changes.new_reason(row, record, now) if row.visible_to_ucloud else None
         # An administrator has changed the limit, or we have and were interrupted before it was recorded.
         limit = record.minutes if row.visible_to_ucloud and row.time_limit not in (None, record.minutes) else None
@@ -280,7 +279,7 @@ class Poller:
         if ran:  # It ran and ended between two polls: UCloud hears both, in order.
             running = JobUpdate(JobState.RUNNING, "The job is now running.", output_folder=output_folder(provider, row))
         elif queued and any(run.started for run in own):  # for less than a second
-            update = replace(update, output_folder=output_folder(provider, row))
+            update = update._replace(output_folder=output_folder(provider, row))
         with provider.store.writing():
             provider.charges.record_runs(ended)
             seen = Observation(slurm_state=own[-1].state_text, submitted_at=own[0].submitted)

@@ -1,6 +1,5 @@
 """The state table: every word of Slurm's, and what UCloud is told."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,7 +54,7 @@ def test_every_state_of_slurm_is_in_the_table_once() -> None:
 @pytest.mark.parametrize("state", SlurmState)
 def test_a_state_is_told_by_one_of_the_two_and_as_the_table_says(state: SlurmState) -> None:
     queued = queued_update(QUEUED._replace(state=state), ERA_2021)
-    final = final_update(replace(RUN, state=state), ERA_2021, None)
+    final = final_update(RUN._replace(state=state), ERA_2021, None)
     assert (queued.state if queued else None) == LISTED.get(state)
     assert (final.state if final else None) == FINAL.get(state)
     assert final is None or (final.state is not None and final.state.final)
@@ -71,11 +70,11 @@ def test_every_spelling_of_a_state_is_read(state: SlurmState, form: str) -> None
 def test_an_unknown_word_is_no_state_and_changes_nothing(word: str) -> None:
     assert read_state(word) is None
     assert queued_update(QUEUED._replace(state=None), ERA_2021) is None
-    assert final_update(replace(RUN, state=None), ERA_2021, None) is None
+    assert final_update(RUN._replace(state=None), ERA_2021, None) is None
 
 
 def test_an_end_without_a_time_is_not_an_end_yet() -> None:
-    assert final_update(replace(RUN, ended=None), ERA_2021, None) is None
+    assert final_update(RUN._replace(ended=None), ERA_2021, None) is None
 
 
 @pytest.mark.parametrize(
@@ -89,20 +88,20 @@ def test_an_end_without_a_time_is_not_an_end_yet() -> None:
     ],
 )
 def test_the_end_is_told_in_words(state: SlurmState, code: int, signal: int, words: str) -> None:
-    update = final_update(replace(RUN, state=state, exit_code=code, signal=signal), ERA_2021, None)
+    update = final_update(RUN._replace(state=state, exit_code=code, signal=signal), ERA_2021, None)
     assert update is not None
     assert words in update.status
 
 
 def test_output_that_could_not_be_written_is_a_failure_and_not_the_programs() -> None:
-    update = final_update(replace(RUN, state=SlurmState.FAILED, exit_code=0, signal=53), ERA_2021, None)
+    update = final_update(RUN._replace(state=SlurmState.FAILED, exit_code=0, signal=53), ERA_2021, None)
     assert update is not None
     assert update.state is JobState.FAILURE
     assert "output" in update.status
 
 
 def test_a_cancelled_job_says_why_we_cancelled_it() -> None:
-    update = final_update(replace(RUN, state=SlurmState.CANCELLED), ERA_2021, "Insufficient funds")
+    update = final_update(RUN._replace(state=SlurmState.CANCELLED), ERA_2021, "Insufficient funds")
     assert update is not None
     assert (update.state, update.status) == (JobState.SUCCESS, "Insufficient funds")
 
@@ -131,7 +130,7 @@ def test_a_program_that_failed_is_told_as_the_era_or_the_site_wants(
 ) -> None:
     provider = Provider.open(configuration(core, tmp_path, jobs={"failed": failed}))
     for ended in (SlurmState.FAILED, SlurmState.OUT_OF_MEMORY):
-        update = final_update(replace(RUN, state=ended, exit_code=3), provider.era, None)
+        update = final_update(RUN._replace(state=ended, exit_code=3), provider.era, None)
         assert update is not None
         assert update.state is state
     provider.close()

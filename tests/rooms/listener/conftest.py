@@ -17,7 +17,7 @@ MakeWorld = Callable[..., World]
 
 def with_channel(provider: Provider) -> Provider:
     """The same provider in an era that has a channel."""
-    return replace(provider, era=replace(provider.era, has_channel=True))
+    return replace(provider, era=provider.era._replace(has_channel=True))
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def test_what_was_held_is_released_in_an_era_without_a_channel(channel_world: Wo
     world.work(0)
     hear(world, LOCKED)
     world.work(15)
-    era = replace(world.provider.era, has_channel=False)
+    era = world.provider.era._replace(has_channel=False)
     run_once(replace(world.provider, era=era))
     assert world.slurm(waits).held is None
     assert world.row(unsubmitted).phase is JobPhase.LIVE

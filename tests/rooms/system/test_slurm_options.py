@@ -1,6 +1,5 @@
 """What the program that acts as a user passes to Slurm's commands: options by their whole names, and no other."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,7 +36,7 @@ EVERYTHING = Submission(
 
 def test_what_is_sent_is_accepted(tmp_path: Path) -> None:
     slurm = Commands(Path("/usr/bin"), tmp_path / "slurm.conf", 5)
-    assert unaccepted([*options(EVERYTHING), *options(replace(EVERYTHING, omit=()))], ()) is None
+    assert unaccepted([*options(EVERYTHING), *options(EVERYTHING._replace(omit=()))], ()) is None
     trial, _ = slurm.trial(EVERYTHING)
     assert unaccepted(trial[1:], ()) is None
     shell = slurm.terminal(SlurmJobId(7), 1, "/home/alice/j", "/bin/bash").argv

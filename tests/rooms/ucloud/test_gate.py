@@ -3,7 +3,6 @@
 import ast
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +191,8 @@ def test_a_drive_is_registered_for_its_owner_or_for_all_of_a_project() -> None:
         "projectAllRead": False,
         "projectAllWrite": False,
     }
-    shared = replace(DRIVE, owner=None, project=NamedProject("p-1"))
-    for drive, writable in ((shared, True), (replace(shared, writable=False), False)):
+    shared = DRIVE._replace(owner=None, project=NamedProject("p-1"))
+    for drive, writable in ((shared, True), (shared._replace(writable=False), False)):
         (item,) = json.loads(gate.drive_registration(drive).content or b"")["items"]
         flags = item["projectAllRead"], item["projectAllWrite"]
         assert (item["createdBy"], item["project"], *flags) == (None, "p-1", True, writable)
@@ -219,7 +218,7 @@ def test_a_drive_is_registered_for_its_owner_or_for_all_of_a_project() -> None:
 )
 def test_a_drive_that_ucloud_may_not_survive_is_not_registered(changes: dict[str, Any]) -> None:
     with pytest.raises(GateRefusedError):
-        gate.drive_registration(replace(DRIVE, **changes))
+        gate.drive_registration(DRIVE._replace(**changes))
 
 
 def test_a_clearing_is_good_for_one_approval() -> None:

@@ -1,6 +1,5 @@
 """More time, suspension, load: what UCloud asks of a job that runs, in every era."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -221,7 +220,7 @@ def test_jobs_of_a_request_are_looked_at_and_cancelled_with_one_command_each(wor
 def test_one_job_of_a_request_whose_number_is_used_again_is_not_cancelled_and_the_others_are(world: World) -> None:
     jobs = [world.submit() for _ in range(3)]
     theirs = world.slurm(jobs[1])
-    theirs.runs[-1] = replace(theirs.run, uid=theirs.run.uid + 1 if theirs.run.uid is not None else None)
+    theirs.runs[-1] = theirs.run._replace(uid=theirs.run.uid + 1 if theirs.run.uid is not None else None)
     assert post(world, "jobs/terminate", *(job_data(job) for job in jobs))[0] == 200
     assert [world.slurm(job).run.state for job in jobs] == [SlurmState.CANCELLED, SlurmState.PENDING, SlurmState.CANCELLED]
 

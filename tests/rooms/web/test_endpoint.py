@@ -7,7 +7,6 @@ import re
 import socket
 import threading
 import time
-from dataclasses import astuple, replace
 from typing import Any
 
 import pytest
@@ -415,7 +414,7 @@ def test_nul_in_any_text_of_a_job_is_kept_or_refused_and_never_reaches_slurm(wor
     assert post(world, "jobs", job_data("4", name="a\0b"))[0] == 200
     world.work(1)
     assert len(world.model.jobs) == 3
-    assert not any("\0" in str(value) for job in world.model.jobs for value in astuple(job.submission))
+    assert not any("\0" in str(value) for job in world.model.jobs for value in tuple(job.submission))
 
 
 @pytest.mark.parametrize("path", ["jobs/terminate", "jobs/verify"])
@@ -434,7 +433,7 @@ def test_a_time_that_can_be_kept_is_no_obstacle(world: World, when: int) -> None
 def test_an_extension_beyond_all_limits_is_refused_where_slurm_has_none(world: World) -> None:
     partitions = world.model.partitions
     world.model.partitions = lambda within: [  # type: ignore[method-assign]
-        replace(partition, minutes=None) for partition in partitions(within)
+        partition._replace(minutes=None) for partition in partitions(within)
     ]
     item = {"job": job_data("5"), "requestedTime": {"hours": 2**63 - 1, "minutes": 0, "seconds": 0}}
     assert post(world, "jobs", item["job"])[0] == 200

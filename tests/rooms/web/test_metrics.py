@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -188,11 +187,11 @@ def test_which_of_two_hosts_works_and_the_age_of_the_copy_are_shown_from_what_st
         }
 
     mine = Permit(4, "login1", mine=True, since=now)
-    other = replace(mine, holder="login2", mine=False)
+    other = mine._replace(holder="login2", mine=False)
     assert shown(None) == {"lease nobody": 1}
     assert shown(mine) == {"lease here": 1}
-    assert shown(replace(mine, copied_at=now.wall - 90)) == {"lease here": 1, "standby_copy_age_seconds": 90}
-    assert shown(replace(mine, problem="it hangs")) == {"lease nobody": 1}
+    assert shown(mine._replace(copied_at=now.wall - 90)) == {"lease here": 1, "standby_copy_age_seconds": 90}
+    assert shown(mine._replace(problem="it hangs")) == {"lease nobody": 1}
     assert shown(other) == {"lease elsewhere": 1}
     world.clock.advance(LEASE_SECONDS)
     assert shown(mine) == {"lease nobody": 1}, "it is not renewed"

@@ -19,7 +19,7 @@ def outbox(stage: Stage) -> None:
         jobs = [job["id"] for job in scene.have(sizes.outbox_jobs)]
         file.messages(scene.site.database, jobs, sizes.messages)
         scene.give(*scene.site.folder.glob(f"{scene.site.database.name}*"))
-        worker = [stage.installation.python, "-m", "ucloud_slurm", "worker"]
+        worker = stage.installation.command("worker")
         seconds, peak = 0.0, 0.0
         for _ in range(MOST_PASSES):
             # A pass ends after a minute of sending; the next one goes on.

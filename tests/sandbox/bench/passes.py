@@ -54,8 +54,7 @@ def _measure(stage: Stage, scene: Scene, timer: Timer, number: int, written: lis
     :param written: takes the bytes of each pass
     :returns: RPCs to slurmctld in one pass
     """
-    python, env = stage.installation.python, scene.site.environment()
-    worker = [python, "-m", "ucloud_slurm", "worker"]
+    worker, env = stage.installation.command("worker"), scene.site.environment()
     for _ in range(WARM_UP_PASSES):
         timer.run(worker, env, may_end_with=(0, TEMPFAIL))
     squeue = [stage.command("squeue"), "--noheader", "--states=all", f"--format={FIELDS}"]

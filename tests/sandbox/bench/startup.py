@@ -43,7 +43,7 @@ def _once(stage: Stage, scene: Scene) -> list[float]:
     scene.site.start()
     started = (time.perf_counter() - begun) * 1000
     created = scene.http().post(scene.bodies(1)).took[0]
-    worker = [stage.installation.python, "-m", "ucloud_slurm", "worker"]
+    worker = stage.installation.command("worker")
     passed = scene.timer().run(worker, scene.site.environment()).took[0]
     scene.site.stop()
     return [started, created, passed]
