@@ -16,7 +16,7 @@ WHEELHOUSE := build/wheelhouse
 COMPILE := $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-.PHONY: help venv python host demo test test-real test-beside test-apart test-promises test-rooms test-waiting test-pyslurm attack outage bench bench-pyslurm lint docs lock sbom audit wheelhouse packages test-packages format clean screenshots
+.PHONY: help venv python host demo test test-real test-beside test-apart test-promises test-rooms test-waiting test-pyslurm attack outage bench bench-pyslurm bench-older lint docs lock sbom audit wheelhouse packages test-packages format clean screenshots
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is.
@@ -75,6 +75,10 @@ bench-pyslurm: venv  ## The same for creates with pyslurm, in a Debian sid in a 
 	$(BIN)/python -m tests.sandbox sid run --fetch $(MEASURED)/pyslurm.json -- \
 		python -m tests.sandbox bench --backend pyslurm --out $(MEASURED)
 	$(BIN)/python -m tests.sandbox plots $(MEASURED)
+	$(BIN)/python -m docs.generate
+
+bench-older: venv  ## An earlier commit (FROM=) and this checkout in turn, each by its own bench (a quarter of an hour).
+	$(BIN)/python -m tests.sandbox older $(FROM) --out $(MEASURED)/older
 	$(BIN)/python -m docs.generate
 
 lint: venv  ## Style and types.

@@ -21,8 +21,8 @@ from pydantic.fields import FieldInfo
 from sqlite_utils import Database
 
 from tests.rooms.test_rooms import HOUSE, MAY_IMPORT
+from tests.sandbox.bench import older, plots
 from tests.sandbox.bench import pages as bench_pages
-from tests.sandbox.bench import plots
 from tests.sandbox.bench.rows import Report
 from tests.sandbox.cli import sandbox
 from ucloud_slurm import config, errors
@@ -410,6 +410,11 @@ def measured() -> str:
         parts.append(escaped(bench_pages.where(report)))
         parts.append(table(bench_pages.HEAD, bench_pages.cells(report), bench_pages.WIDTHS))
         parts += [escaped(sentence) for sentence in bench_pages.failures(report)]
+    if (DOCS / "measured" / "older" / "now.json").exists():
+        then, now = (Report.read(DOCS / "measured" / "older" / f"{side}.json") for side in ("then", "now"))
+        parts.append(heading("Then and now", "~"))
+        parts.append(escaped(bench_pages.where(now)))
+        parts.append(table(older.HEAD, [each.cells() for each in older.compared(then, now)], older.WIDTHS))
     drawn = [name for name in plots.PLOTS if (DOCS / "measured" / f"{name}.svg").exists()]
     parts += [f".. image:: ../measured/{name}.svg\n   :alt: {plots.ABOUT[name]}" for name in drawn]
     return "\n\n".join(parts)

@@ -4,7 +4,6 @@ import ast
 import re
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +268,7 @@ def the_rest(provider: Provider) -> None:
     sessions = provider.sessions
     session = Session("", "1", 0, Kind.WEB, "u", "l", None, 1, now)
     sessions.create(session, "token")
-    sessions.create(replace(session, job_id="", kind=Kind.SHELL, drive_id="1"), "another")
+    sessions.create(session._replace(job_id="", kind=Kind.SHELL, drive_id="1"), "another")
     opened = sessions.open("token", Kind.WEB, now)
     assert opened is not None
     sessions.by_cookie(sessions.give_cookie(opened), now)
@@ -423,9 +422,9 @@ def tasks(tasks: Tasks, now: float) -> None:
 def transfers(transfers: Transfers, now: float) -> None:
     """Files are fetched and sent."""
     upload = Transfer(hashed("t"), TransferKind.UPLOAD, "u", "l", "1", "/r", ("a",), now, now + 1)
-    part = replace(upload, token=hashed("p"), kind=TransferKind.PART, part="p")
+    part = upload._replace(token=hashed("p"), kind=TransferKind.PART, part="p")
     transfers.create([upload])
-    transfers.abandon([replace(upload, token=hashed("a"))], now)
+    transfers.abandon([upload._replace(token=hashed("a"))], now)
     transfers.keep_part(part)
     transfers.forget_part(part)
     found = transfers.find("t")

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -51,7 +51,7 @@ class Served:
         transfer = Transfer(
             hashed(token), kind, "Ada#1", self.provider.account, "17", str(self.drive), (name,), now, now + 600, policy="RENAME"
         )
-        self.provider.transfers.create([replace(transfer, **more)])  # type: ignore[arg-type]
+        self.provider.transfers.create([transfer._replace(**more)])  # type: ignore[arg-type]
         return token
 
     def download_link(self, name: str) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path("/var/tmp/ucloud-slurm-sandbox")
 PORT = 17000
-LOOKING = ("plan", "status", "plots", "sid")  # verbs that leave the sandbox as it is
+LOOKING = ("plan", "status", "plots", "sid", "older")  # verbs that leave the sandbox as it is
 
 
 @click.group()
@@ -145,6 +145,25 @@ def bench(cluster: "Cluster", only: str | None, backend: str, out: Path | None, 
         report = Bench(cluster, click.echo, backend=backend).run(groups, quick=quick)
         if out is not None:
             report.write(out / file_name(groups, backend))
+
+
+@sandbox.command()
+@click.argument("commit")
+@click.option("--rounds", type=click.IntRange(1), default=2, show_default=True, help="How often each side is measured.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="A folder for the numbers as JSON."
+)
+def older(commit: str, rounds: int, out: Path) -> None:
+    """Measure COMMIT and this checkout in turn, each by its own bench.
+
+    Takes about four minutes for each side and round.
+    """
+    from tests.sandbox.bench.older import HEAD, compared, run
+
+    with explained():
+        then, now = run(commit, out, rounds, click.echo)
+    for cells in (HEAD, *(each.cells() for each in compared(then, now))):
+        click.echo(f"{cells[0]:<60} " + "".join(f"{cell:>16}" for cell in cells[1:]))
 
 
 @sandbox.command()

@@ -6,8 +6,7 @@ Contract: a path of a file is ``/<drive id>/a/b``; UCloud passes it on as the br
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ucloud_slurm.errors import Refused
 
@@ -19,8 +18,7 @@ MAX_PART_BYTES = 255  # NAME_MAX of Linux
 MAX_PATH_BYTES = 4095  # PATH_MAX of Linux without the NUL
 
 
-@dataclass(frozen=True, slots=True)
-class DrivePath:
+class DrivePath(NamedTuple):
     """A path in a drive.
 
     :ivar drive_id: UCloud's
@@ -34,8 +32,7 @@ class DrivePath:
         return "/".join(["", self.drive_id, *self.parts])
 
 
-@dataclass(frozen=True, slots=True)
-class DriveRoot:
+class DriveRoot(NamedTuple):
     """A drive as a place of files that jobs use; beside the tables ``[[files]]`` of the configuration.
 
     :ivar ucloud: ``/<drive id>``

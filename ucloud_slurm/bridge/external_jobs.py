@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ucloud_slurm.config import WHO_STARTED, Config, ExternalJobRule
 from ucloud_slurm.slurm.records import QueueRecord
@@ -13,8 +12,7 @@ from ucloud_slurm.ucloud.gate import JobRegistration, NamedProject, NamedUser
 SYSTEM_OWNER = "_ucloud"  # of a registered job without an owner
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
+class Registration(NamedTuple):
     """A job to be registered.
 
     :ivar key: the provider's id of it, by which UCloud recognises a repeated registration

@@ -2,8 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ucloud_slurm.config.jobs import LimitsSection
 from ucloud_slurm.config.products import Product
@@ -12,8 +11,7 @@ from ucloud_slurm.ucloud.channel import OwnerKind
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     """Most jobs at a time that have not ended.
 
     :ivar owner: the user's name, or the project's id

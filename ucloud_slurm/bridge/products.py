@@ -5,9 +5,8 @@ another period would change their meaning.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from ucloud_slurm.bridge.usage import Accounting, Unit, is_money, product_accounting, unit_name
 from ucloud_slurm.config import DriveRule, Product
@@ -29,8 +28,7 @@ class SyncStatus(StrEnum):
     SAME = "same"
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """A field that differs.
 
     :ivar there: its value at UCloud; None where UCloud has no such product
@@ -42,8 +40,7 @@ class Difference:
     here: Value
 
 
-@dataclass(frozen=True, slots=True)
-class ProductComparison:
+class ProductComparison(NamedTuple):
     """A configured product in the form of products v2, and how UCloud's differs.
 
     :ivar fixed: differences that cannot be registered, because the category exists with other accounting
@@ -66,8 +63,7 @@ class ProductComparison:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(NamedTuple):
     """All products of both sides.
 
     :ivar others: products of this provider that only UCloud has

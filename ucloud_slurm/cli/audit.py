@@ -1,7 +1,6 @@
 """``audit``: Slurm's seconds beside the units that UCloud was sent, and what nobody knows or pays for."""
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +58,6 @@ def _owner(payer: Payer) -> str:
 
 
 def _document(found: Audit, since: float) -> dict[str, Any]:
-    wallets = [asdict(each) | {"payer": _owner(each.payer), "category": each.payer.category} for each in found.wallets()]
-    jobs = [asdict(each) | {"payer": _owner(each.payer), "category": each.payer.category} for each in found.jobs]
-    return {"since": moment(since), "wallets": wallets, "jobs": jobs, "findings": [asdict(each) for each in found.findings]}
+    wallets = [each._asdict() | {"payer": _owner(each.payer), "category": each.payer.category} for each in found.wallets()]
+    jobs = [each._asdict() | {"payer": _owner(each.payer), "category": each.payer.category} for each in found.jobs]
+    return {"since": moment(since), "wallets": wallets, "jobs": jobs, "findings": [each._asdict() for each in found.findings]}

@@ -4,8 +4,8 @@ import secrets
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from ucloud_slurm.bridge.naming import LocalUser
 from ucloud_slurm.bridge.script.build import batch_job
@@ -77,8 +77,7 @@ def jobs(
         yield from trials.held(*trials.accepted, plugins)
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     """What Slurm said to the jobs of a person.
 
     :ivar refusals: why not, by product; None where it would take the job

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -127,7 +126,7 @@ def _section(path: Path | None) -> Iterator[DatabaseSection]:
 
 def _show(contents: Contents, json_: bool) -> None:
     if json_:
-        as_json(asdict(contents) | {"path": str(contents.path), "written_at": moment(contents.written_at)})
+        as_json(contents._asdict() | {"path": str(contents.path), "written_at": moment(contents.written_at)})
         return
     facts = f"{contents.size / 2**20:.1f} MiB, {contents.jobs} jobs, {contents.migration}"
     click.echo(f"{contents.path}: whole ({facts}, written {moment(contents.written_at)})")

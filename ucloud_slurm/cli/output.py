@@ -5,9 +5,8 @@ import math
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import click
 
@@ -21,8 +20,7 @@ MOST = click.IntRange(1, LARGEST)
 most_option = click.option("--most", type=MOST, default=1000, show_default=True, metavar="NUMBER", help="How many.")
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """The result of one check."""
 
     what: str

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +126,8 @@ def _as_data(found: Comparison) -> dict[str, Any]:
                 "category": each.product.category.name,
                 "product": each.product.name,
                 "at_ucloud": each.status,
-                "differences": [asdict(difference) for difference in each.differences],
-                "refused": [asdict(difference) for difference in each.fixed],
+                "differences": [difference._asdict() for difference in each.differences],
+                "refused": [difference._asdict() for difference in each.fixed],
             }
             for each in found.products
         ],

@@ -13,10 +13,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from ucloud_slurm import __version__
 from ucloud_slurm.cli.check import run_checks
@@ -53,8 +53,7 @@ OS_RELEASE = Path("/etc/os-release")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One file of the report.
 
     :ivar about: what it is, in words
@@ -72,8 +71,7 @@ class LeftOutError(NotNow):
     """A part that cannot be had, and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What is taken out of every part.
 
     :ivar why_no_names: why the names of people could not be read, and are not replaced; None where they are

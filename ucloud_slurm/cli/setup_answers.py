@@ -3,9 +3,8 @@
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
@@ -22,8 +21,7 @@ ASKED = "UCloud's refresh token for this provider"
 KEY = "UCloud's public key (base64 in one line), or the path of a file with it"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What stands on the command line.
 
     :ivar given: answers to questions, by their names

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 from ucloud_slurm.config import JobChanges, parse_table
 from ucloud_slurm.errors import Misconfigured, one_line
@@ -14,8 +14,7 @@ DEFAULT_STATUS = 403
 SENTENCE_CHARACTERS = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What the site has decided about the jobs of one create.
 
     :ivar refusal: why none of them is accepted; None: they are

@@ -3,15 +3,13 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 PLACE = "/api/accounting/notifications"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The settings. None of them is a secret.
 
     :ivar url: UCloud's address
@@ -44,7 +42,7 @@ class Settings:
 
     def command(self) -> list[str]:
         """The command line of the listener."""
-        return [*_python("ucloud_slurm.listener"), json.dumps(asdict(self))]
+        return [*_python("ucloud_slurm.listener"), json.dumps(self._asdict())]
 
     def verb(self, *words: str) -> list[str]:
         """The command line of a verb of ``ucloud-slurm``, with the same configuration."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 from flask import Blueprint, redirect, render_template, request
@@ -21,8 +21,7 @@ Values = dict[str, str]
 NO_MAINTENANCE = "It was not under maintenance."
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """What an act has to know.
 
     :ivar late: it is asked for by the form that does the act; the others before, because what will happen depends on them
@@ -35,8 +34,7 @@ class Field:
     late: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
+class Act(NamedTuple):
     """Something that an administrator can do here.
 
     :ivar title: of the page and of its button

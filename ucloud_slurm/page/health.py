@@ -1,7 +1,7 @@
 """The first page: whether each part works and why not, what waits, and how fast it has been lately."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from flask import Blueprint, render_template
 
@@ -16,8 +16,7 @@ HOUR_SECONDS = 3600.0
 NAMES = {WORKER: "Worker", SLURM: "Slurm", UCLOUD: "UCloud", CHANNEL: "UCloud's channel", RUNNER: "Runner"}
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A part of the provider.
 
     :ivar why: it fails, in one clause; None while it does not
@@ -29,8 +28,7 @@ class Part:
     since: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(NamedTuple):
     """How much there was lately, and how long it took.
 
     :ivar in_an_hour: how many in the last hour

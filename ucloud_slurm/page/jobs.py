@@ -2,7 +2,7 @@
 
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from flask import Blueprint, render_template, request
 from markupsafe import Markup, escape
@@ -24,8 +24,7 @@ STATES = (*JobState, REFUSED)
 SCRIPT_BYTES = 256 * 1024  # of a script that are shown
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What UCloud asked for: nothing that a user has typed into a form."""
 
     application: str | None = None
@@ -50,7 +49,7 @@ def blueprint(provider: Provider) -> Blueprint:
 
     @place.get("")
     def listed() -> str:
-        wanted = JobFilter(**{name: searched(name) for name in JobFilter.__slots__})
+        wanted = JobFilter(**{name: searched(name) for name in JobFilter._fields})
         if wanted.state is not None and wanted.state not in STATES:
             raise Refused(f"state: should be one of {', '.join(STATES)}.")
         listing = Browsing(provider.store).jobs(wanted, key("before"))
@@ -89,7 +88,7 @@ def blueprint(provider: Provider) -> Blueprint:
     def audit(job_id: str) -> str:
         row = _row(provider, job_id)
         found = audit_job(provider, row)
-        audited = [asdict(job) for job in found.jobs]
+        audited = [job._asdict() for job in found.jobs]
         return render_template("audit.html", row=row, jobs=audited, findings=found.findings)
 
     return place

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 WIDTH, HEIGHT = 860, 220  # of the drawing, in its own units
 LEFT, RIGHT, BOTTOM, TOP = 56, 14, 24, 10  # margins, for the labels
@@ -10,8 +10,7 @@ GAP = 0.22  # of the width of a day, between two bars
 TICKS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """The place of one column, and what it says to who points at it."""
 
     x: float
@@ -19,16 +18,14 @@ class Column:
     title: str
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(NamedTuple):
     """A text beside an axis, at its place on that axis."""
 
     at: float
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Plot:
+class Plot(NamedTuple):
     """A drawing.
 
     :ivar paths: of each series all of its bars (SVG: the attribute d); empty for one without a bar

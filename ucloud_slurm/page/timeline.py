@@ -1,10 +1,9 @@
 """The life of a job as a list of events, from what the database has of it. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from ucloud_slurm.store.browsing import SessionOfJob
 from ucloud_slurm.store.charges import EndedRun, LedgerEntry
@@ -31,8 +30,7 @@ class Source(StrEnum):
     USER = "user"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """Something that happened.
 
     :ivar at: seconds since the epoch

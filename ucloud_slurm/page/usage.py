@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from flask import Blueprint, render_template
 
@@ -24,8 +24,7 @@ LONGEST_NAME = 60  # characters
 LISTED = 20  # wallets in a table
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """What one wallet was charged of a product in all of these days.
 
     :ivar part: of all, from 0 to 1
@@ -39,8 +38,7 @@ class Share:
     colour: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ProductUse:
+class ProductUse(NamedTuple):
     """What was charged of a product, in node-, CPU-, GPU- or billing-hours.
 
     :ivar drawn: hours on each day, of each of the largest wallets and of all others

@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from ucloud_slurm.bridge import charges
 from ucloud_slurm.bridge.charges import Use
@@ -42,8 +42,7 @@ class AuditKind(StrEnum):
 CHANGES = (AuditKind.RENAMED, AuditKind.MOVED, AuditKind.ENLARGED)  # of a job since it was submitted
 
 
-@dataclass(frozen=True, slots=True)
-class AuditFinding:
+class AuditFinding(NamedTuple):
     """Something that is not explained.
 
     :ivar job_id: UCloud's id; None for a job that UCloud does not have
@@ -55,8 +54,7 @@ class AuditFinding:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class AuditedJob:
+class AuditedJob(NamedTuple):
     """One job. ``used`` and ``charged`` are in its measure, such as CPU-seconds.
 
     :ivar measure: None: the job is not charged by time
@@ -77,8 +75,7 @@ class AuditedJob:
     used_units: float
 
 
-@dataclass(frozen=True, slots=True)
-class AuditedWallet:
+class AuditedWallet(NamedTuple):
     """All audited jobs of one wallet."""
 
     payer: Payer
@@ -87,8 +84,7 @@ class AuditedWallet:
     units: int
 
 
-@dataclass(frozen=True, slots=True)
-class Audit:
+class Audit(NamedTuple):
     """The result of an audit."""
 
     jobs: tuple[AuditedJob, ...]

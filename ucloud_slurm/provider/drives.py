@@ -11,8 +11,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ucloud_slurm.bridge.drives import DrivePath, DriveRoot, drives_in, provider_id
 from ucloud_slurm.bridge.naming import LocalUser
@@ -34,8 +33,7 @@ ASK_SECONDS = 2.0  # that the mapping has for one answer in a pass
 _BRACE = re.compile(r"[{}]")  # it would begin a placeholder
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedPlace:
+class ResolvedPlace(NamedTuple):
     """A place in a drive, and who acts there.
 
     :ivar acting: the Unix user whose rights count: of the user of UCloud who acts, never of the drive's owner

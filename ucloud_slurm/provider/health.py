@@ -6,7 +6,7 @@ Neither Slurm nor UCloud is asked: what they answered last is in the database. `
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ucloud_slurm.config import Config
 from ucloud_slurm.store.backup import last_made
@@ -31,8 +31,7 @@ NO_LISTENER = "the listener does not run; systemctl start ucloud-slurm-listener"
 BEHIND = "{}, and nothing is reported to UCloud; run ucloud-slurm reconcile"
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(NamedTuple):
     """Figures of the whole provider. Ages are seconds, sizes are bytes.
 
     :ivar jobs: how many, by phase

@@ -6,10 +6,9 @@ It also works while the service is down, and says of a database that cannot be r
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ucloud_slurm import __version__
 from ucloud_slurm.config import Config
@@ -44,8 +43,7 @@ WHERE_IT_FAILS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """One line of the screen.
 
     :ivar what: the part or the figure
@@ -57,8 +55,7 @@ class Condition:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """The whole screen.
 
     :ivar at: seconds since the epoch
@@ -238,5 +235,5 @@ def as_data(status: Status) -> Mapping[str, Any]:
         "at": moment(status.at),
         "well": not status.unwell,
         "conditions": [{"what": each.what, "well": each.well, "text": each.text} for each in status.conditions],
-        "figures": None if figures is None else {name: getattr(figures, name) for name in Figures.__slots__},
+        "figures": None if figures is None else {name: getattr(figures, name) for name in Figures._fields},
     }

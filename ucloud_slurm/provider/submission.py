@@ -8,8 +8,8 @@ import logging
 import secrets
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.errors import problem
@@ -170,8 +170,7 @@ def submit_accepted(provider: Provider, job_id: str, secret: str | None, submiss
     return None if attempt is None else conclude(provider, job_id, with_nonce(submission, secret, attempt), attempt, send_by)
 
 
-@dataclass(frozen=True, slots=True)
-class StartedSubmission:
+class StartedSubmission(NamedTuple):
     """A submission that is not sent yet: Slurm's command loads meanwhile."""
 
     pending: PendingSubmission
@@ -217,6 +216,7 @@ def conclude(
     :raises StorageError: the outcome could not be recorded; the job is looked up by its name later
     """
     jobs, user = provider.jobs, submission.user
+    cluster, shape = provider.scheduler.cluster, BuiltJob.of(submission).shape(submission.name)  # while sbatch loads
     try:
         slurm_id = _send(provider, submission, send_by, started)
     except StorageFullError as error:
@@ -247,7 +247,6 @@ def conclude(
         return SubmissionOutcome.UNKNOWN
     log.info("job %s: is Slurm job %d", job_id, slurm_id)
     acknowledged_at = provider.now() if acknowledge else None
-    cluster, shape = provider.scheduler.cluster, BuiltJob.of(submission).shape(submission.name)
     if not jobs.submitted(
         job_id, slurm_id, None, cluster=cluster, shape=shape, attempt=attempt, acknowledged_at=acknowledged_at
     ):

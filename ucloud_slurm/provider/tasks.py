@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.provider.context import Provider
@@ -14,8 +14,7 @@ _TITLES = {Work.COPY: "Copying {source} to {target}", Work.MOVE: "Moving {source
 _TITLE_CHARACTERS = 120  # of each name in it
 
 
-@dataclass(frozen=True, slots=True)
-class LongWork:
+class LongWork(NamedTuple):
     """A change of files that may take hours.
 
     :ivar source: of a copy or move; for ``ERASE`` what is deleted
@@ -69,7 +68,7 @@ def work_of(task: Task) -> LongWork:
 
 
 def _written(work: LongWork) -> str:
-    places = {"source": asdict(work.source), "target": work.target and asdict(work.target)}
+    places = {"source": work.source._asdict(), "target": work.target and work.target._asdict()}
     return json.dumps(places | {"policy": work.policy, "drives": work.drives})
 
 

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ucloud_slurm.config import problem
 from ucloud_slurm.config.annotated import tables
@@ -16,8 +16,7 @@ COUNTED = ("auto", "core", "node", "gpu", "billing")
 FREQUENCIES = ("minute", "hour", "day")
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """One question to the administrator.
 
     :ivar name: of the answer, and of the option that gives it, with dashes

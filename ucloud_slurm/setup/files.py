@@ -7,10 +7,9 @@ import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ucloud_slurm.config.annotated import tables
 from ucloud_slurm.errors import Misconfigured, Refused
@@ -22,8 +21,7 @@ TOKEN, PUBLIC_KEY = "refresh-token", "ucloud.pub"
 DRAFTS = "ucloud-slurm-setup"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where the files are written.
 
     :ivar config: where the configuration belongs

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from ucloud_slurm.config.types import slurm_word
 from ucloud_slurm.slurm.inventory import Machine, PartitionRules
@@ -35,8 +35,7 @@ class Kind:
         return sum(number for _, number in self.gpus)
 
 
-@dataclass(frozen=True, slots=True)
-class Counting:
+class Counting(NamedTuple):
     """How use is counted.
 
     :ivar by: node, core, gpu or billing (see products.charge_by); auto: GPUs where a node has some, else cores
@@ -47,8 +46,7 @@ class Counting:
     frequency: str
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(NamedTuple):
     """Tables of ``products``, and a sentence for each partition that has none."""
 
     products: tuple[Mapping[str, Any], ...]

@@ -7,9 +7,9 @@ leaves what is there already.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
+from typing import NamedTuple
 
 from ucloud_slurm.config import Config
 
@@ -17,8 +17,7 @@ ACCOUNT = "ucloud-slurm"
 _ESCAPED = r"\\\1"
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(NamedTuple):
     """This host, as far as the steps depend on it.
 
     :ivar config: where the configuration belongs
@@ -39,8 +38,7 @@ class Host:
     selinux: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(NamedTuple):
     """Answers that are not in the configuration.
 
     :ivar account: Slurm account of the service's own user
@@ -51,8 +49,7 @@ class Chosen:
     certificate_key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One step.
 
     :ivar name: by which others need it

@@ -5,9 +5,8 @@ import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ucloud_slurm.config import SlurmSection, parse_table
 from ucloud_slurm.errors import Misconfigured, one_line
@@ -21,8 +20,7 @@ SECONDS = 20.0  # for one answer
 OLDEST = (20, 11)
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(NamedTuple):
     """A cluster.
 
     :ivar cluster: its name; empty where slurm.conf does not have it
@@ -125,8 +123,8 @@ def limited(partition: PartitionRules, settings: Mapping[str, str]) -> Partition
     if partition.memory_max is not None or partition.memory_per_cpu is not None:
         return partition
     node, cpu = (settings.get(name, "") for name in ("MaxMemPerNode", "MaxMemPerCPU"))
-    return replace(
-        partition, memory_max=int(node) if node.isdigit() else None, memory_per_cpu=int(cpu) if cpu.isdigit() else None
+    return partition._replace(
+        memory_max=int(node) if node.isdigit() else None, memory_per_cpu=int(cpu) if cpu.isdigit() else None
     )
 
 

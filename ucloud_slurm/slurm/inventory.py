@@ -6,7 +6,7 @@ sinfo(1) does not say what is kept from jobs: CPUs and memory of a node that are
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm import parse
@@ -16,8 +16,7 @@ from ucloud_slurm.slurm.errors import SchedulerUnavailableError
 NOTHING = ("", "(null)", "N/A", "NONE")
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(NamedTuple):
     """A node.
 
     :ivar cpus: that jobs can have, as Slurm counts them
@@ -34,8 +33,7 @@ class Machine:
     billing: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionRules:
+class PartitionRules(NamedTuple):
     """What a partition allows (slurm.conf(5)).
 
     :ivar minutes: longest time limit, None for none

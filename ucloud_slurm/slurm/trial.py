@@ -1,6 +1,6 @@
 """What Slurm would do with a job: sbatch(1) --test-only, and a held job whose fields are read back. For ``check``."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ucloud_slurm.errors import one_line
 from ucloud_slurm.slurm.commands import Commands
@@ -14,8 +14,7 @@ SEPARATOR = "\x1f"
 FIELDS = {"name": "%j", "comment": "%k", "partition": "%P", "account": "%a", "time limit": "%l", "nodes": "%D", "CPUs": "%C"}
 
 
-@dataclass(frozen=True, slots=True)
-class Association:
+class Association(NamedTuple):
     """That jobs of a user may be submitted with an account (sacctmgr(1)).
 
     :ivar user: empty for the account itself

@@ -4,9 +4,9 @@ import errno
 import os
 import sqlite3
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from ucloud_slurm.errors import Conflict, Misconfigured, StorageFullError
 from ucloud_slurm.store import database_file, migrations
@@ -24,8 +24,7 @@ from ucloud_slurm.system.filelock import (
 KEPT = 28  # unless the configuration has another number
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(NamedTuple):
     """What a verified database has.
 
     :ivar size: bytes, without the write-ahead log
@@ -141,7 +140,7 @@ def make(
             del in_use
             new.unlink(missing_ok=True)
         _delete_oldest(database, folder, keep, before)
-    return replace(contents, path=final, written_at=now)
+    return contents._replace(path=final, written_at=now)
 
 
 def _delete_oldest(database: Path, folder: Path, keep: int, before: str | None) -> None:

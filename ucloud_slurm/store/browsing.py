@@ -7,7 +7,7 @@ filter has more than one condition, a page looks at :data:`WINDOW` rows at most,
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ucloud_slurm.store.acts import Act
 from ucloud_slurm.store.drives import Drive
@@ -29,8 +29,7 @@ SHOWN_STATE = (
 _OPEN, _OVER = "phase in ('accepted', 'submitting', 'live')", "phase in ('ended', 'refused')"
 
 
-@dataclass(frozen=True, slots=True)
-class JobFilter:
+class JobFilter(NamedTuple):
     """What is looked for; None: anything.
 
     :ivar state: a state of UCloud's, or :data:`REFUSED`
@@ -48,8 +47,7 @@ class JobFilter:
     text: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ListedJob:
+class ListedJob(NamedTuple):
     """A job in a list. Times are seconds since the epoch.
 
     :ivar place: the key of its page
@@ -99,8 +97,7 @@ class Condition:
     index: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ListedWallet:
+class ListedWallet(NamedTuple):
     """A wallet as UCloud's channel announced it, and the title of its project."""
 
     owner_kind: str
@@ -113,8 +110,7 @@ class ListedWallet:
     title: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class SessionOfJob:
+class SessionOfJob(NamedTuple):
     """A shell, page or screen of a job, without what opens it."""
 
     kind: str

@@ -8,9 +8,9 @@ import hmac
 import math
 import re
 import secrets
-from dataclasses import dataclass, fields
 from enum import StrEnum
 from hashlib import sha256
+from typing import NamedTuple
 
 from ucloud_slurm.errors import NotFound
 from ucloud_slurm.store.people import People, UserLink
@@ -35,8 +35,7 @@ class Outcome(StrEnum):
     CONTESTED = "contested"  # a second account has typed it
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """An account in which somebody has typed a code.
 
     :ivar host: the login node
@@ -47,8 +46,7 @@ class Claim:
     host: str
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(NamedTuple):
     """A code of a page. Times are seconds since the epoch.
 
     :ivar username: the user of UCloud
@@ -81,7 +79,7 @@ class Code:
         return self.created_at + VALID_SECONDS - now
 
 
-_COLUMNS = ", ".join(field.name for field in fields(Code))
+_COLUMNS = ", ".join(Code._fields)
 
 
 class Codes:

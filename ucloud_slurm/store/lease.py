@@ -13,9 +13,8 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from ucloud_slurm.errors import Misconfigured
 from ucloud_slurm.store.backup import sync
@@ -26,8 +25,7 @@ KEPT = 2  # copies
 _LEASE, _COPY = re.compile(r"lease-(\d{6,})"), re.compile(r"copy-(\d{6,})-(\d{9,})\.db")
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(NamedTuple):
     """A host is the same only with the same machine id and name: virtual machines are copied with their id.
 
     :ivar key: see :func:`.generation.host_key`
@@ -42,8 +40,7 @@ class Host:
         return cls(host_key(), socket.gethostname())
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """What a lease file says.
 
     :ivar token: of its making: an answer that was lost is recognized by it
@@ -90,7 +87,7 @@ class StandbyFolder:
 
     def renew(self, lease: Lease, *, released: bool = False) -> Lease:
         """Writes that the lease goes on, or that it ends. Only its host does this."""
-        renewed = replace(lease, renewals=lease.renewals + 1, released=released)
+        renewed = lease._replace(renewals=lease.renewals + 1, released=released)
         replace_file(self._file(lease.number), _text(renewed), mode=0o600)
         return renewed
 
@@ -134,4 +131,4 @@ class StandbyFolder:
 
 
 def _text(lease: Lease) -> str:
-    return json.dumps(asdict(lease)) + "\n"
+    return json.dumps(lease._asdict() | {"host": lease.host._asdict()}) + "\n"

@@ -7,10 +7,9 @@ stored.
 import json
 import secrets
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
-from typing import Self
+from typing import NamedTuple, Self
 
 from ucloud_slurm.config import SessionsSection
 from ucloud_slurm.errors import TooMany
@@ -28,8 +27,7 @@ class Kind(StrEnum):
     VNC = "VNC"
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(NamedTuple):
     """One session. Times are seconds since the epoch.
 
     :ivar token: hash of the token that opens it
@@ -69,8 +67,7 @@ class Session:
         return cls(**(dict(row) | known))
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """What a session or stream of a job depends on.
 
     :ivar ended: the job has ended, and UCloud has its messages
@@ -122,7 +119,7 @@ class Sessions:
             if self._open("true", []) >= self._limits.most:
                 raise TooMany("The provider has as many sessions as it can hold; please try again later.")
             row = {"token": hashed(token), "job_id": session.job_id or None, "parts": json.dumps(session.parts)}
-            db.table("sessions").insert(asdict(session) | row)
+            db.table("sessions").insert(session._asdict() | row)
 
     def _open(self, where: str, parameters: list[str]) -> int:
         sql = f"select count(*) as number from sessions where ended_at is null and {where}"
@@ -151,7 +148,7 @@ class Sessions:
         opened = self._store.change(
             "update sessions set opened_at = ? where token = ? and opened_at is null and ended_at is null", [now, found.token]
         )
-        return replace(found, opened_at=now) if opened else None
+        return found._replace(opened_at=now) if opened else None
 
     def heartbeat(self, tokens: Iterable[str], until: float) -> None:
         """A process still has these shells. The shells of a process that was killed end without it."""

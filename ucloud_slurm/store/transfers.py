@@ -5,10 +5,9 @@ A token is all that a browser has. Only its hash is stored. The web service writ
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
-from typing import Self
+from typing import NamedTuple, Self
 
 from ucloud_slurm.config import TransfersSection
 from ucloud_slurm.errors import TooMany
@@ -41,8 +40,7 @@ class TransferOutcome(StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(NamedTuple):
     """A transfer. Times are seconds since the epoch.
 
     :ivar token: hash of the token
@@ -122,7 +120,7 @@ class Transfers:
         """Writes uploads that were begun for a call that is refused: their parts are deleted later."""
         if transfers:
             with self._store.writing() as db:
-                rows = (_values(replace(transfer, used_at=now, expires_at=now)) for transfer in transfers)
+                rows = (_values(transfer._replace(used_at=now, expires_at=now)) for transfer in transfers)
                 db.table("transfers").insert_all(rows)
 
     def _open(self, where: str, parameters: list[str]) -> int:
@@ -150,7 +148,7 @@ class Transfers:
         """An upload is written to this part. One that had ended as an empty file is open again, and keeps that outcome."""
         sql = "update transfers set used_at = coalesce(used_at, ?), part = ?, size = ?, ended_at = null where token = ?"
         self._store.change(sql, [now, part, size, transfer.token])
-        return replace(transfer, part=part, size=size, used_at=transfer.used_at or now, ended_at=None)
+        return transfer._replace(part=part, size=size, used_at=transfer.used_at or now, ended_at=None)
 
     def progress(self, transfer: Transfer, done: int, expires_at: float) -> None:
         """How many bytes have been transferred, and until when the transfer can be continued."""
@@ -208,4 +206,4 @@ def hashed(token: str) -> str:
 
 
 def _values(transfer: Transfer) -> dict[str, object]:
-    return asdict(transfer) | {"parts": json.dumps(transfer.parts)}
+    return transfer._asdict() | {"parts": json.dumps(transfer.parts)}

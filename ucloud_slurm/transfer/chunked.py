@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ucloud_slurm.errors import Conflict, NotFound, Problem, Refused
 from ucloud_slurm.store.transfers import Transfer, TransferKind, TransferOutcome
@@ -19,8 +19,7 @@ PREFLIGHT_SECONDS = 600
 NOTHING_CAME = "Nothing of it has come within a minute. The file of this name, which is not empty, stays until something comes."
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """What the headers of a chunk say.
 
     :ivar total: bytes of the whole file

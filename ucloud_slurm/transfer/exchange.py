@@ -9,9 +9,8 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from ucloud_slurm.errors import Forbidden
@@ -42,8 +41,7 @@ class ClientGoneError(Exception):
     """The client has closed the connection, or does not read; there is nobody to answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origins:
+class Origins(NamedTuple):
     """The pages that may use what is here.
 
     :ivar known: origins of UCloud's web pages

@@ -9,7 +9,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ucloud_slurm.errors import NotNow, Problem, StorageError, StorageFullError
 from ucloud_slurm.store.transfers import PROGRESS_SECONDS, Transfer, TransferKind, Transfers, hashed
@@ -156,12 +156,12 @@ class FolderUpload:
         until = self._until()
         if coming.row is not None and until - coming.row.expires_at >= PROGRESS_SECONDS:
             self._rows.progress(coming.row, coming.received, until)
-            coming.row = replace(coming.row, expires_at=until)
+            coming.row = coming.row._replace(expires_at=until)
 
     def _kept(self, target: Place, part: OpenedPart) -> Transfer:
         """Notes the part in the database, from where it is deleted if this process dies."""
         token, until = hashed(secrets.token_hex(16)), self._until()
-        row = replace(self._transfer, token=token, kind=TransferKind.PART, parts=target.parts, part=part.name, expires_at=until)
+        row = self._transfer._replace(token=token, kind=TransferKind.PART, parts=target.parts, part=part.name, expires_at=until)
         self._rows.keep_part(row)
         return row
 

@@ -3,7 +3,6 @@
 import logging
 import socket
 import time
-from dataclasses import replace
 
 from wsproto.utilities import generate_accept_token
 
@@ -43,7 +42,7 @@ def folder_socket(unit: Unit, exchange: Exchange) -> list[bytes]:
         until = now + resume
         if not transfers.use(transfer, now, until):
             raise Conflict("This link has been used. Please begin the upload again at UCloud.")
-        transfer = replace(transfer, used_at=now, expires_at=until)
+        transfer = transfer._replace(used_at=now, expires_at=until)
         accept = generate_accept_token(key.encode("latin-1", "replace")).decode()
         exchange.head(101, [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)])
         upload = FolderUpload(transfer, files, target, transfers, lambda: unit.provider.now() + resume)

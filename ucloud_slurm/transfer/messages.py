@@ -5,8 +5,8 @@ Binary, big-endian. What a browser writes is not trusted: paths are taken apart 
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from ucloud_slurm.bridge.drives import MAX_PART_BYTES, MAX_PATH_BYTES
 
@@ -32,8 +32,7 @@ class UploadProtocolError(Exception):
     """The browser does not keep to the protocol. The text is for the journal."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListedFile:
+class ListedFile(NamedTuple):
     """A file that the browser would send.
 
     :ivar modified_ms: None where the browser gives no usable time
@@ -51,30 +50,26 @@ class ListedFile:
         return tuple(self.path.decode().split("/")) if self.path else ()
 
 
-@dataclass(frozen=True, slots=True)
-class ListedFiles:
+class ListedFiles(NamedTuple):
     """The browser announces files."""
 
     files: tuple[ListedFile, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class FileData:
+class FileData(NamedTuple):
     """A piece of a file, the next one after the pieces before."""
 
     id: int
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class FileSkipped:
+class FileSkipped(NamedTuple):
     """The browser cannot read the file."""
 
     id: int
 
 
-@dataclass(frozen=True, slots=True)
-class UploadClosed:
+class UploadClosed(NamedTuple):
     """The sender has no more files."""
 
 

@@ -1,15 +1,14 @@
 """Parts of a file that a download asks for (RFC 9110, section 14). Pure."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ucloud_slurm.errors import Problem
 
 _ONE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Bytes of a file.
 
     :ivar whole: whether nothing less than the whole file was asked for

@@ -1,7 +1,7 @@
 """What the routes of the file unit share: the rows, who may do what now, and what is being served."""
 
 import logging
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ucloud_slurm.errors import Problem, one_line
 from ucloud_slurm.provider.context import Provider
@@ -28,8 +28,7 @@ class GoneError(Problem):
     status = 410
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """The file unit of one process."""
 
     provider: Provider

@@ -9,9 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -33,8 +32,7 @@ STALE_TOKEN = ("forbidden", "bad token supplied")  # reasons of a 403
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How the calls of a client have gone.
 
     :ivar answered: whether the last one was answered with what was asked for
@@ -203,7 +201,7 @@ class Client:
         if is_unavailable(response.status_code):
             self._pauses.ask(response.headers.get("Retry-After"), f"UCloud answered {response.status_code}")
         answer = answers.read(response.status_code, content)
-        self._outcome = replace(self._outcome, answered=True)
+        self._outcome = self._outcome._replace(answered=True)
         return answer
 
     def _access_token(self, until: float) -> str:

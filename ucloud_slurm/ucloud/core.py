@@ -6,8 +6,7 @@ Contract: ``jobs.control.*``, ``products.retrieve``, ``accounting.v2.*``, ``prov
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError, Refused
 from ucloud_slurm.ucloud import gate
@@ -24,8 +23,7 @@ MAX_FILTER_IDS = 50  # as one text in a query, of at most 20 characters each
 M = TypeVar("M")
 
 
-@dataclass(frozen=True, slots=True)
-class ChargeAnswer:
+class ChargeAnswer(NamedTuple):
     """Which jobs of a bulk of charges have no funds, and which charges UCloud had before."""
 
     insufficient: frozenset[str]

@@ -7,8 +7,7 @@ or ``failed`` and ``target``. The user's own processes could have written them: 
 import json
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ucloud_slurm.errors import Problem
 from ucloud_slurm.system import ipc
@@ -19,8 +18,7 @@ PACKET_BYTES = 8192
 _LIMIT = 1 << 63
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """How far it is.
 
     :ivar entries: files, folders and links that are done
@@ -31,8 +29,7 @@ class Progress:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """It has ended.
 
     :ivar skipped: entries that were not copied, since they are no files or cannot be read

@@ -6,9 +6,8 @@ link, swap or name leads out of it (openat2(2): RESOLVE_BENEATH, RESOLVE_NO_MAGI
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ucloud_slurm.errors import Refused
 from ucloud_slurm.system.terminal import Terminal
@@ -50,8 +49,7 @@ class SortBy(StrEnum):
     SIZE = "SIZE"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A place in a user's files.
 
     :ivar root: the local folder that nothing leads out of, absolute
@@ -76,8 +74,7 @@ class Place:
         return self.parts[-1] if self.parts else ""
 
 
-@dataclass(frozen=True, slots=True)
-class FileEntry:
+class FileEntry(NamedTuple):
     """One file or folder (stat(2)). Times are milliseconds since the epoch, ``mode`` has the permission bits only.
 
     :ivar target: of a link that leads to something inside the drive: what that is, and whose size, times and permissions
@@ -95,8 +92,7 @@ class FileEntry:
     target: FileKind | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """A page of a folder.
 
     :ivar after: the cursor of the next page; None at the end
@@ -108,8 +104,7 @@ class Listing:
     hidden: int
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedFile:
+class OpenedFile(NamedTuple):
     """A regular file that is open for reading. The caller closes the descriptor."""
 
     descriptor: int
@@ -117,8 +112,7 @@ class OpenedFile:
     modified_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedPart:
+class OpenedPart(NamedTuple):
     """The file that an upload is written to, beside its target, until it is whole. The caller closes the descriptor.
 
     :ivar name: beside the target: ``.`` + random characters + ``.ucloud-part``

@@ -12,8 +12,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ucloud_slurm.errors import Misconfigured, one_line
 from ucloud_slurm.system import ipc, request_id
@@ -47,8 +47,7 @@ class TooManyError(Exception):
     """The user has, or all have, as many programs as they can at the moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Silence:
+class _Silence(NamedTuple):
     """A user's programs have not answered. Times: monotonic seconds."""
 
     since: float

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 from ucloud_slurm.errors import NotNow
 from ucloud_slurm.provider.context import Lazy, Provider
@@ -28,8 +28,7 @@ ANNOUNCEMENT = re.compile(rb"([0-9]{4,5})(?:[ \t]+(/(?![/\\])[\x21-\x7e]{0,2000}
 LEAST_PORT = 1024  # lower ports are services of the node
 
 
-@dataclass(frozen=True, slots=True)
-class Announcement:
+class Announcement(NamedTuple):
     """Where an application listens, and the first path of a browser."""
 
     port: int
@@ -44,8 +43,7 @@ class Announcement:
         return cls(port, path) if LEAST_PORT <= port <= 65535 else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(NamedTuple):
     """What a file said.
 
     :ivar read_at: when
@@ -57,15 +55,13 @@ class _Known:
     tried_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class _PortFile:
+class _PortFile(NamedTuple):
     job_id: str
     rank: int
     run: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(NamedTuple):
     call: Future[None]
     began_at: float
 
@@ -131,4 +127,4 @@ class Announcements:
             now, before = self._clock(), self._known.get(key)
             if len(self._known) >= ENTRIES:
                 self._known.clear()
-            self._known[key] = _Known(said, now, now) if answers or before is None else replace(before, tried_at=now)
+            self._known[key] = _Known(said, now, now) if answers or before is None else before._replace(tried_at=now)

@@ -3,8 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ucloud_slurm.bridge.drives import DrivePath, drive_path
 from ucloud_slurm.errors import Conflict, NotNow, Problem, Refused, one_line
@@ -22,8 +21,7 @@ LEAST_SECONDS = 0.3  # that an item of a bulk must have
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(NamedTuple):
     """A path of a call.
 
     :ivar path: as UCloud writes it

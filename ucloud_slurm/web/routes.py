@@ -4,8 +4,7 @@ The routes of Flask and the OpenAPI description are both made from the declarati
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, request
 from pydantic import BaseModel
@@ -18,8 +17,7 @@ View = Callable[..., Any]
 NOT_SUPPORTED = "FEATURE_NOT_SUPPORTED_BY_PROVIDER"  # error code of what this provider does not do
 
 
-@dataclass(frozen=True, slots=True)
-class CallDeclaration:
+class CallDeclaration(NamedTuple):
     """One call.
 
     :ivar path: below the provider's base path

@@ -3,7 +3,6 @@
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from ucloud_slurm.bridge.drives import TRANSFER_PATH
@@ -35,7 +34,7 @@ def download_links(provider: Provider, caller: Caller, items: Sequence[FileItem]
         opened = caller.ask(at, lambda files, left: _closed(files.read(at.place, within=left)))
         token = secrets.token_urlsafe(TOKEN_BYTES)
         transfer = _transfer(provider, caller, at, token, TransferKind.DOWNLOAD, provider.config.transfers.link)
-        made.append(replace(transfer, size=opened.size, modified_at=opened.modified_ns))
+        made.append(transfer._replace(size=opened.size, modified_at=opened.modified_ns))
         # The web client adds &usernameHint=.
         links.append(DownloadLink(endpoint=f"{_base(provider)}/download?token={token}"))
 
@@ -77,15 +76,15 @@ def _begun(provider: Provider, caller: Caller, at: Located, item: UploadItem, pr
     if kind is TransferKind.FOLDER:
         merge = ConflictPolicy.MERGE_RENAME
         name = caller.ask(at, lambda files, left: files.make_folder(at.place, merge, parents=True, within=left))
-        return replace(made, parts=(*at.path.parts[:-1], name), policy=policy)
+        return made._replace(parts=(*at.path.parts[:-1], name), policy=policy)
     if kind is TransferKind.FILE:
-        return replace(made, policy=policy)
+        return made._replace(policy=policy)
     opened = caller.ask(
         at,
         lambda files, left: _closed(files.begin(at.place, policy, parents=False, within=left)),
         lambda late: provider.files(at.user).drop(at.place, late.name),
     )
-    return replace(made, part=opened.name, policy=policy)
+    return made._replace(part=opened.name, policy=policy)
 
 
 def _closed(opened: Opened) -> Opened:

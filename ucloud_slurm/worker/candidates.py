@@ -5,8 +5,8 @@ A name is only a search key: anybody can give it to any job.
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.provider.identities import NO_USER
@@ -29,8 +29,7 @@ class Proof(Enum):
     UNCLAIMED = auto()  # it looks like ours, and nothing says at the moment as which user ours would run
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A Slurm job that may be the one that is sought.
 
     :ivar nonce: the comment of the attempt that made it; None: it is not known which one did
@@ -45,8 +44,7 @@ class Found:
     ended: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sought:
+class Sought(NamedTuple):
     """What is looked for, and how it is known. Times are seconds since the epoch.
 
     :ivar uid: of the user that it runs as; None: that is not known, or the job is of an earlier release

@@ -1,8 +1,8 @@
 """What the database, Slurm and UCloud say of each job, where they differ, and what is done about it. Pure."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from ucloud_slurm.store.job_rows import JobRow
 from ucloud_slurm.store.job_state import JobPhase, Stop
@@ -30,8 +30,7 @@ class Act(StrEnum):
     LEAVE = "leave"  # somebody must look at it
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterJob:
+class ClusterJob(NamedTuple):
     """The Slurm job of a job.
 
     :ivar state: in Slurm's word
@@ -42,8 +41,7 @@ class ClusterJob:
     ended: bool
 
 
-@dataclass(frozen=True, slots=True)
-class JobSides:
+class JobSides(NamedTuple):
     """One job on the three sides.
 
     :ivar row: what the database has; None: nothing
@@ -65,8 +63,7 @@ class JobSides:
     can_adopt: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Circumstances:
+class Circumstances(NamedTuple):
     """What the decisions depend on beside the job.
 
     :ivar behind: the database is older than what was reported from it, or new
@@ -80,8 +77,7 @@ class Circumstances:
     gone: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """One job about which the three do not agree.
 
     :ivar why: the sentence for its owner, of a job that ends

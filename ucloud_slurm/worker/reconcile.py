@@ -8,7 +8,8 @@ reported, so that what is enqueued meanwhile can be taken back.
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ucloud_slurm.errors import CoreRefusedError, CoreUnavailableError
 from ucloud_slurm.provider.billing import accounting_of
@@ -39,8 +40,7 @@ HAD = "UCloud has had this before the database was restored."
 UNAVAILABLE = (CoreUnavailableError, CoreRefusedError, SchedulerUnavailableError)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a reconciliation has found and done.
 
     :ivar behind: what had happened to the database; None while it is not behind
@@ -109,7 +109,7 @@ def reconcile(
     _finish(provider, differences, answers, behind=behind is not None)
     if behind is not None:
         generation.confirm(provider.now())
-    return replace(outcome, repaired=True)
+    return outcome._replace(repaired=True)
 
 
 def _record(provider: Provider, outcome: Outcome, gone: frozenset[str]) -> None:

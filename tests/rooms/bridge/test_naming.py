@@ -1,7 +1,5 @@
 """The files of a job have one place, and every part of the product finds them there."""
 
-from dataclasses import replace
-
 import pytest
 
 from tests.support.factories import application, word
@@ -35,7 +33,7 @@ def test_what_acts_as_the_user_opens_the_files_of_a_job_and_no_others() -> None:
 
 def test_the_script_writes_the_files_where_the_service_reads_them() -> None:
     submission = build(
-        replace(PLAN, nodes=2), folder="/50%/jobs", app=application(word("serve"), applicationType="WEB", allowMultiNode=True)
+        PLAN._replace(nodes=2), folder="/50%/jobs", app=application(word("serve"), applicationType="WEB", allowMultiNode=True)
     )
     paths = JobPaths(submission.folder)
     assert (submission.output, submission.error) == (paths.log("stdout", 0), paths.log("stderr", 0))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Open
-from tests.sandbox.bench import client, file, pages, plots, table, timer
+from tests.sandbox.bench import client, file, older, pages, plots, table, timer
 from tests.sandbox.bench.machine import processor
 from tests.sandbox.bench.rows import MOST_KEPT, Machine, Report, Row, Series, row
 from tests.sandbox.bench.run import GROUPS, USUAL, chosen, file_name
@@ -47,6 +47,25 @@ def report(*rows: Row, backend: str = "commands", quick: bool = False, **failure
 
 
 # ---- numbers
+
+
+def test_an_earlier_commit_and_this_one_are_compared_by_what_both_have_measured_in_all_rounds() -> None:
+    """Each beside the bare command of its own runs: a machine that became slower changes no ratio."""
+    extra = row("extra", "only now", "ms", [1])
+    then = older.together([report(row("create", "create", "ms", [20], [10], "sbatch")) for _ in range(2)])
+    now = older.together([report(CREATE, extra), report(row("create", "create over HTTP", "ms", [22], [20], "sbatch"), extra)])
+    (only,) = older.compared(then, now)
+    assert [*only.then.ours.values] == [20, 20]
+    assert [*only.now.ours.values] == [10, 12, 14, 22]
+    assert only.now.bare == Series((9, 10, 11, 20))
+    assert [*only.cells()] == ["create over HTTP, beside sbatch", "20 ms", "13 ms", "2.00", "1.24"]
+    missing = older.together([report(CREATE, extra), report(CREATE)])
+    assert [each.key for each in missing.rows] == ["create"]
+
+
+def test_a_commit_that_git_does_not_know_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SandboxError, match="git worktree failed"):
+        older.run("no-such-commit", tmp_path, 1, print)
 
 
 def test_a_ratio_is_that_of_the_middle_values() -> None:

@@ -5,7 +5,6 @@ import re
 import shutil
 import stat
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ TABLE: dict[str, Any] = {"users": {"mapping": "table"}}
 EVERYTHING = [
     of(**TABLE),
     of(users={"mapping": "service"}, jobs={"folder": "/home/ucloud jobs"}),
-    of(replace(HOST, drafts=Path("/home/ada/my drafts"), selinux=True), **TABLE),
+    of(HOST._replace(drafts=Path("/home/ada/my drafts"), selinux=True), **TABLE),
     of(**TABLE, database={"standby": "/shared by two/it's"}, hooks=[{"events": ["job-ended"], "program": "/program"}]),
 ]
 
@@ -84,7 +83,7 @@ def test_a_folder_of_jobs_elsewhere_is_made_and_the_units_may_write_there() -> N
 
 
 def test_selinux_has_steps_where_it_is_enforced_only(tmp_path: Path) -> None:
-    assert {"labels", "policy"} <= {*of(replace(HOST, selinux=True), **TABLE)}
+    assert {"labels", "policy"} <= {*of(HOST._replace(selinux=True), **TABLE)}
     assert not {"labels", "policy"} & {*of(**TABLE)}
     (tmp_path / "enforce").write_text("1")
     assert is_enforced(tmp_path / "enforce")
@@ -211,7 +210,7 @@ def test_services_are_told_that_began_before_the_configuration_was_written(
     for name in ("config.toml", "key"):
         (tmp_path / name).touch()
     ucloud = EXAMPLE["ucloud"] | {"public_key_file": str(tmp_path / "key")}
-    step = of(replace(HOST, config=tmp_path / "config.toml"), ucloud=ucloud, **TABLE)["reload"]
+    step = of(HOST._replace(config=tmp_path / "config.toml"), ucloud=ucloud, **TABLE)["reload"]
     assert (run_line(step.look, 10.0).status == 0) == is_done
     os.utime(tmp_path / "config.toml", (0, 0))
     assert (run_line(step.look, 10.0).status == 0) == is_done, "the key is newer"
@@ -316,7 +315,7 @@ def test_a_unit_that_is_missing_or_empty_is_installed_again(tmp_path: Path) -> N
 
 
 def test_settings_of_gunicorn_that_are_empty_are_not_there(tmp_path: Path) -> None:
-    step = of(replace(HOST, config=tmp_path / "config.toml"))["gunicorn"]
+    step = of(HOST._replace(config=tmp_path / "config.toml"))["gunicorn"]
     for name in ("gunicorn.conf.py", "gunicorn-files.conf.py"):
         assert not is_done(step.look)
         (tmp_path / name).write_text("")
@@ -341,7 +340,7 @@ def test_a_rule_that_sudo_does_not_use_is_written_again(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_setup_has_made_is_opened_for_the_daemon_user_and_no_other_one() -> None:
-    elsewhere = of(replace(HOST, config=Path("/srv/ucloud slurm/config.toml")))["files"].command
+    elsewhere = of(HOST._replace(config=Path("/srv/ucloud slurm/config.toml")))["files"].command
     assert elsewhere.startswith(
         "test \"$(stat -c %U:%G:%a '/srv/ucloud slurm')\" != root:root:750 || chgrp ucloud-slurm '/srv/ucloud slurm'\n"
     )

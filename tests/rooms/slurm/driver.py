@@ -1,6 +1,5 @@
 """Run as the service account: calls a Scheduler as its input says, one JSON list in each line."""
 
-import dataclasses
 import enum
 import json
 import sys
@@ -9,7 +8,7 @@ from typing import Any
 
 from ucloud_slurm.slurm.commands import Commands
 from ucloud_slurm.slurm.pyslurm.backend import PySlurm
-from ucloud_slurm.slurm.records import QueueRecord, RunFilter, Submission
+from ucloud_slurm.slurm.records import RunFilter, Submission
 from ucloud_slurm.slurm.scheduler import PendingSubmission
 from ucloud_slurm.system.process import Command, Start
 from ucloud_slurm.users.impersonation import RunnerClient
@@ -19,11 +18,9 @@ TIMEOUT = 10.0
 
 def plain(value: Any) -> Any:
     """A record as a dictionary."""
-    if isinstance(value, list):
-        return [plain(one) for one in value]
-    if isinstance(value, QueueRecord):
-        return value._asdict()
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+    if hasattr(value, "_asdict"):
+        return {name: plain(one) for name, one in value._asdict().items()}
+    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def main(backend: str, commands: str, conf: str, runner: str = "", user: str = "") -> None:

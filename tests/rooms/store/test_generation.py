@@ -2,9 +2,9 @@
 
 import os
 import shutil
-import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -157,7 +157,7 @@ def test_a_database_of_another_host_is_refused_with_the_way_out(tmp_path: Path, 
 
     def boot(id_: str, name: str) -> None:
         machine.write_text(f"{id_}\n")
-        monkeypatch.setattr(socket, "gethostname", lambda: name)
+        monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename=name))
 
     boot("1", "login1")
     Store(path).close()

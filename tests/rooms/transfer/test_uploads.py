@@ -6,7 +6,6 @@ import socket
 import threading
 import time
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -475,8 +474,8 @@ def test_what_one_user_makes_impossible_to_delete_holds_up_nobody_else(
     monkeypatch.setattr(OwnFiles, "drop", lambda _self, at, _part: dropped.append(at.name))
     row = place.row(place.web.files.upload_link(ADA, place.at("a")).token)
     for number in range(250):  # there is no runner here, which would delete bob's
-        place.world.provider.transfers.keep_part(replace(row, token=f"{number}", local_user="bob", expires_at=0.0))
-    place.world.provider.transfers.keep_part(replace(row, token="x", kind=TransferKind.PART, expires_at=1.0))
+        place.world.provider.transfers.keep_part(row._replace(token=f"{number}", local_user="bob", expires_at=0.0))
+    place.world.provider.transfers.keep_part(row._replace(token="x", kind=TransferKind.PART, expires_at=1.0))
     place.keep_up()
     assert dropped == ["a"]
 

@@ -91,13 +91,13 @@ def test_of_an_older_database_nothing_that_waits_is_believed(plain: JobRow) -> N
 
 def test_a_job_of_another_cluster_is_left_until_that_is_said_to_be_gone(plain: JobRow) -> None:
     row = live(plain)
-    elsewhere = replace(RESTORED, cluster="there")
+    elsewhere = RESTORED._replace(cluster="there")
     assert act(elsewhere, row, "RUNNING", None) is Act.LEAVE
     assert act(elsewhere, row, "SUCCESS", None) is Act.CLOSE
-    (found,) = compare([JobSides("1", row, "RUNNING", None, 0.0)], replace(elsewhere, gone=frozenset({"here"})))
+    (found,) = compare([JobSides("1", row, "RUNNING", None, 0.0)], elsewhere._replace(gone=frozenset({"here"})))
     assert found.act is Act.END
     assert "was on the cluster here" in found.why
-    assert act(replace(elsewhere, gone=frozenset({"other"})), row, "RUNNING", None) is Act.LEAVE
+    assert act(elsewhere._replace(gone=frozenset({"other"})), row, "RUNNING", None) is Act.LEAVE
 
 
 @given(

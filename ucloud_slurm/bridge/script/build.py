@@ -1,7 +1,7 @@
 """From a job of UCloud's to a batch job of Slurm's."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ucloud_slurm.bridge import naming
 from ucloud_slurm.bridge.drives import DriveRoot
@@ -125,8 +125,7 @@ def batch_job(
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _ApplicationRun:
+class _ApplicationRun(NamedTuple):
     """What an application runs.
 
     :ivar variables: environment variables that it sets

@@ -7,7 +7,7 @@ value of the user is placed after the image, where no runtime looks for options,
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ucloud_slurm.bridge.script.bash import quoted, stop
 from ucloud_slurm.bridge.script.inputs import InputFile
@@ -15,8 +15,7 @@ from ucloud_slurm.config import ContainersSection
 from ucloud_slurm.errors import Refused, one_line
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
+class Runtime(NamedTuple):
     """How a container runtime is called.
 
     :ivar begin: its name and the options that every job gets
@@ -55,8 +54,7 @@ _NOT_IN_BINDS = frozenset(':,"\\')
 _RUNTIME_VARIABLES = re.compile(r"(?:APPTAINER|SINGULARITY|CH_|LD_).*|HOME|PATH|TMPDIR|USER|PWD|OLDPWD|SHLVL")
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
+class Container(NamedTuple):
     """The image of a job and how it is run."""
 
     runtime: Runtime

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ucloud_slurm.bridge.drives import DriveRoot
 from ucloud_slurm.bridge.script.bash import is_plain, quoted
@@ -51,8 +50,7 @@ CHECK = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class InputFile:
+class InputFile(NamedTuple):
     """A file or folder that the job uses.
 
     :ivar what: the field that names it, for error messages

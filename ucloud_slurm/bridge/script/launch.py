@@ -1,7 +1,7 @@
 """The last lines of a batch script: they start the program, in the batch shell or on every node by srun."""
 
 import shlex
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ucloud_slurm.bridge.naming import PORT_FILE_PREFIX, JobPaths
 from ucloud_slurm.bridge.script.bash import sourced, stop
@@ -22,8 +22,7 @@ ANNOUNCE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramLaunch:
+class ProgramLaunch(NamedTuple):
     """How the program is started.
 
     :ivar nodes: one process runs on each

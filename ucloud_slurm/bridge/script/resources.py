@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ucloud_slurm.bridge.time_limit import MAX_MINUTES, counted, span
 from ucloud_slurm.config import LAYOUT, Product
@@ -23,8 +22,7 @@ MAX_CPUS = 65_533  # of one task; Slurm counts them in 16 bits
 MAX_MEMORY_MIB = 2**40
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What to ask of Slurm, each node alike.
 
     :ivar cpus: per node; None: the partition's default
@@ -140,8 +138,7 @@ def grescounted(available: str, gres: str | None) -> int:
     return total
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """How the CPUs of a node are shared among tasks.
 
     :ivar tasks: of each node

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from ucloud_slurm.config import ApplicationsSection
 from ucloud_slurm.errors import Refused, one_line
@@ -24,8 +24,7 @@ class Policy(StrEnum):
 RESOLVER = {"strict": Policy.EXACT, "loose-forward": Policy.NEWER, "loose-backward": Policy.OLDER, "loose": Policy.ANY}
 
 
-@dataclass(frozen=True, slots=True)
-class Software:
+class Software(NamedTuple):
     """What the site has.
 
     :ivar load: ``applications.load``

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ucloud_slurm.bridge.script import inputs, modules
 from ucloud_slurm.bridge.script.bash import STOP, quoted, refuse_control_characters, sourced
@@ -16,8 +16,7 @@ MAX_ARGUMENT_BYTES = 128 * 1024 - 1  # MAX_ARG_STRLEN of Linux
 MAX_COMMAND_BYTES = 1024 * 1024  # execve(2) allows a quarter of the stack limit, 2 MiB by default
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptParts:
+class ScriptParts(NamedTuple):
     """What a batch script is made of.
 
     :ivar facts: UCLOUD_* variables that describe the job

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 Value = str | int | float | bool
 
@@ -31,8 +31,7 @@ class Request:
     srun: str = "srun"
 
 
-@dataclass(frozen=True, slots=True)
-class WebPage:
+class WebPage(NamedTuple):
     """A further web page of a job, beside that of its application.
 
     :ivar rank: of the node on which it is

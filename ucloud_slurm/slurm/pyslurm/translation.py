@@ -6,8 +6,7 @@ Every name of pyslurm that is used is listed here once, with the type and the un
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ucloud_slurm.slurm import errors
 from ucloud_slurm.slurm.records import QueueRecord, SlurmJobId, Submission
@@ -18,8 +17,7 @@ FIRST_OF_SLURM = 2000  # smaller numbers are errors of the system (errno(3)) and
 UNSPECIFIED = -1  # a job_submit plugin refused
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Name(NamedTuple):
     """An attribute of a class of pyslurm.
 
     :ivar type: from its documentation

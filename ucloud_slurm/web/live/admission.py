@@ -7,7 +7,7 @@ them.
 import ipaddress
 from collections import Counter
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 STRANGERS = 256
 STRANGERS_PER_ADDRESS = 64
@@ -18,8 +18,7 @@ CONNECTIONS = 2048  # of those who are known
 STREAM_DESCRIPTORS = 16384  # terminals, notifications and files of logs
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What one process holds at most. Their sum leaves a third of the descriptors to the web server and the database."""
 
     strangers: int

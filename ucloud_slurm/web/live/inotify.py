@@ -3,8 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from inotify_simple import INotify, flags
 
@@ -19,8 +18,7 @@ FILE_GROWS = flags.MODIFY | flags.DONT_FOLLOW
 NEW_ENTRIES = flags.CREATE | flags.MOVED_TO | flags.DONT_FOLLOW
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class InotifyWatch:
+class InotifyWatch(NamedTuple):
     """One watch of a file or folder, with the function that is called on a change."""
 
     number: int

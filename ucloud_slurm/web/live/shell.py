@@ -9,8 +9,8 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from ucloud_slurm.bridge.drives import DrivePath
 from ucloud_slurm.errors import Forbidden, NotFound, Problem, Refused, TooMany, one_line
@@ -37,8 +37,7 @@ DESCRIPTORS = 1  # of a shell that is open
 ACK = {"type": "ack"}
 
 
-@dataclass(frozen=True, slots=True)
-class _PendingInput:
+class _PendingInput(NamedTuple):
     """Input that waits for the shell, and the stream on which it is acknowledged."""
 
     stream_id: str

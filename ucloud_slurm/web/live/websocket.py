@@ -11,8 +11,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic_core import from_json
 from wsproto.connection import Connection as Protocol
@@ -39,8 +38,7 @@ TOO_LARGE = 413
 _STREAM_ID = re.compile(rb'"streamId"\s*:\s*"([^"\\]{1,200})"')
 
 
-@dataclass(frozen=True, slots=True)
-class CallFrame:
+class CallFrame(NamedTuple):
     """A call that the peer makes."""
 
     call: str

@@ -2,8 +2,7 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from ucloud_slurm.web.server.requests import Caller, RequestClass
 
@@ -24,8 +23,7 @@ RETRY_SECONDS = 2  # what Retry-After says
 T = TypeVar("T", bound=Hashable)
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """What a class of callers has in one process.
 
     :ivar threads: requests that are answered at the same time

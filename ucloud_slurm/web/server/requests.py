@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
+from typing import NamedTuple
 
 from ucloud_slurm.web.live.admission import common_address
 
@@ -23,8 +23,7 @@ class RequestClass(StrEnum):
     STRANGER = "strangers"  # everybody else
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Whose budget a request takes from.
 
     :ivar key: who of the class: the address of a stranger, the session of a browser
