@@ -20,11 +20,12 @@ from ucloud_slurm.bridge import naming
 from ucloud_slurm.errors import StorageFullError
 from ucloud_slurm.provider.lookup import Lookup
 from ucloud_slurm.provider.submission import StartedSubmission, build, new_job
-from ucloud_slurm.slurm.errors import SubmissionRefusedError
+from ucloud_slurm.slurm.errors import SchedulerUnavailableError, SubmissionRefusedError
 from ucloud_slurm.slurm.records import SlurmJobId, Submission
 from ucloud_slurm.store.job_rows import NewJob
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sqlite import BUSY_SECONDS, StorageBusyError, Store
+from ucloud_slurm.system import deadline
 from ucloud_slurm.users.service import OwnPreparation
 from ucloud_slurm.web import bulk
 from ucloud_slurm.web.bulk import Bulk
@@ -162,20 +163,20 @@ def test_what_was_started_is_abandoned_where_its_row_cannot_be_written(world: Wo
 
 
 @pytest.mark.parametrize("submit_within", ["2s"])
-def test_a_command_that_hangs_as_it_starts_does_not_hold_the_answer(
-    open_provider: Open, world: World, mocker: MockerFixture
-) -> None:
-    go, real = threading.Event(), world.model.start
+def test_a_runner_that_does_not_take_a_submission_does_not_hold_the_answer(world: World, mocker: MockerFixture) -> None:
+    go, asked = threading.Event(), []
 
     def hang(submission: Submission, as_user: Any) -> Any:
-        go.wait(PATIENCE)
-        return real(submission, as_user)
+        asked.append(deadline.left(PATIENCE))  # as RunnerClient does, which waits for no longer
+        go.wait(min(asked[-1], 0.1) if len(asked) == 1 else PATIENCE)
+        raise SchedulerUnavailableError("the runner did not take the request")
 
     mocker.patch.object(world.model, "start", hang)
     assert create(world, 1)[0] == 200  # although it hangs for longer than UCloud has patience
-    assert world.row("0").phase is JobPhase.ACCEPTED
+    assert asked == [pytest.approx(bulk.START_SECONDS, abs=0.5), PATIENCE]
     go.set()
     let_threads_finish(world.provider)
+    mocker.stopall()
     assert world.model.jobs == []
     world.work(60)
     assert len(world.model.of("0")) == 1
@@ -188,8 +189,8 @@ def test_nothing_of_a_request_begins_after_its_deadline(world: World, mocker: Mo
     late.submit()
     let_threads_finish(world.provider)  # what was started has been abandoned
     world.model.counts.clear()
-    started = StartedSubmission(ModelSubmission(world.model, submission), OwnPreparation(submission.folder, {}))
-    assert late._conclude("7", submission, 1, time.monotonic() + 60, started) is None  # as of a task that came too late
+    late._started["7"] = StartedSubmission(ModelSubmission(world.model, submission), OwnPreparation(submission.folder, {}))
+    assert late._conclude("7", 1, time.monotonic() + 60) is None  # as of a task that came too late
     assert (world.row("7").phase, world.model.jobs, world.model.counts["abandoned"]) == (JobPhase.ACCEPTED, [], 1)
 
 
@@ -211,13 +212,9 @@ def test_a_window_that_cannot_be_claimed_is_left_to_the_worker(world: World, moc
 
 @pytest.mark.parametrize("submit_within", ["2s"])
 def test_claims_that_cannot_be_released_expire(world: World, mocker: MockerFixture) -> None:
-    go, real = threading.Event(), world.model.start
-
-    def hang(submission: Submission, as_user: Any) -> Any:
-        go.wait(PATIENCE)
-        return real(submission, as_user)
-
-    mocker.patch.object(world.model, "start", hang)  # nothing begins, so that all claims are to be released
+    go = threading.Event()
+    for _ in range(AT_ONCE):  # nothing begins, so that all claims are to be released
+        world.provider.executor.submit("other", lambda: go.wait(PATIENCE))
     mocker.patch.object(type(world.provider.jobs), "release_claim", side_effect=StorageBusyError("The provider is busy."))
     assert create(world, AT_ONCE)[0] == 200
     mocker.stopall()

@@ -3,7 +3,6 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from itertools import zip_longest
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -18,9 +17,7 @@ T = TypeVar("T")
 
 class _Task(NamedTuple):
     future: "Future[Any]"
-    work: Callable[..., Any]
-    prepare: Callable[[], Any] | None
-    discard: Callable[[Any], object]
+    work: Callable[[], Any]
     request: Served | None  # that has queued it
 
 
@@ -46,24 +43,15 @@ class FairExecutor:
         self._ready: SimpleQueue[None] = SimpleQueue()  # an entry for each queued task that a thread may take now
         self._closed = False
 
-    def submit(
-        self,
-        account: str,
-        work: Callable[..., T],
-        prepare: Callable[[], Any] | None = None,
-        discard: Callable[[Any], object] = lambda _prepared: None,
-    ) -> "Future[T]":
+    def submit(self, account: str, work: Callable[[], T]) -> "Future[T]":
         """Queues a task of an account.
 
-        :param work: the task
-        :param prepare: is called first, and ``work`` with its result. The task has not begun until it returns
-        :param discard: is called instead of ``work`` if the task was cancelled while ``prepare`` ran
         :raises RuntimeError: no thread can be started, and there is none
         :returns: the task, which can be cancelled until it has begun
         """
         from concurrent.futures import Future
 
-        task = _Task(future := Future[T](), work, prepare, discard, served())
+        task = _Task(future := Future[T](), work, served())
         with self._lock:
             if self._queued + 1 > self._idle and self._threads < self._max_workers:
                 self._start_thread()
@@ -142,20 +130,14 @@ class FairExecutor:
 
 
 def _execute(task: _Task) -> None:
-    prepared: tuple[Any, ...] = ()
+    if not task.future.set_running_or_notify_cancel():
+        return
     try:
-        if task.prepare is not None and not task.future.cancelled():
-            prepared = (task.prepare(),)
-        if task.future.set_running_or_notify_cancel():
-            task.future.set_result(task.work(*prepared))
-        else:
-            for each in prepared:
-                task.discard(each)
+        result = task.work()
     except BaseException as error:  # noqa: BLE001  the caller that waits for the result gets it; the thread goes on
-        from concurrent.futures import InvalidStateError
-
-        with suppress(InvalidStateError):
-            task.future.set_exception(error)
+        task.future.set_exception(error)
+    else:
+        task.future.set_result(result)
 
 
 def round_robin(things: Iterable[T], account: Callable[[T], str]) -> list[T]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ucloud_slurm.errors import Forbidden, NotNow, StorageFullError, one_line
-from ucloud_slurm.system import ipc, request_id
+from ucloud_slurm.system import deadline, ipc, request_id
 from ucloud_slurm.system.files import NotARegularFileError, checked_file
 from ucloud_slurm.system.lean import boot_clock
 from ucloud_slurm.system.process import Preparation, Started
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ucloud_slurm.system.terminal import Terminal
 
 CONNECT_SECONDS = 1.0
+LEAST_SECONDS = 0.01  # also for a caller who has no time left
 QUICK_SECONDS = 5.0  # for what is not a command of Slurm
 MARGIN_SECONDS = 4.0  # that the runner has beyond the deadline of a request
 
@@ -46,7 +47,7 @@ def connect(runner: Path) -> socket.socket:
 
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        channel.settimeout(CONNECT_SECONDS)
+        channel.settimeout(max(deadline.left(CONNECT_SECONDS), LEAST_SECONDS))
         channel.connect(str(runner))
         listens = ipc.peer(channel)
     except OSError as error:
@@ -256,7 +257,7 @@ class RunnerClient:
             message["request"] = request
         channel = connect(self._runner)
         try:
-            ipc.send(channel, message, [] if theirs is None else [theirs.fileno()], within=sends)
+            ipc.send(channel, message, [] if theirs is None else [theirs.fileno()], within=deadline.left(sends))
         except BaseException as error:
             channel.close()
             if not isinstance(error, ipc.ConnectionLostError):

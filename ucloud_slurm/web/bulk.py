@@ -1,7 +1,6 @@
 """A bulk: the jobs of one create, written in one transaction, submitted until a deadline, rolled back in one transaction."""
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
@@ -28,13 +27,14 @@ from ucloud_slurm.provider.submission import (
 from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.breaker import SLURM, person
 from ucloud_slurm.store.job_rows import JobRow, NewJob
-from ucloud_slurm.system.deadline import left
+from ucloud_slurm.system import deadline
 from ucloud_slurm.system.executor import round_robin
 from ucloud_slurm.system.journal import isolate_errors
 from ucloud_slurm.web.acceptance import check_acceptable
 
 log = logging.getLogger(__name__)
 
+START_SECONDS = 1.0  # until a runner must have taken the start of a submission, before rows are written
 MIN_SUBMIT_SECONDS = 0.5  # with less left until the deadline no submission begins
 CROWD_SHARE = 0.5  # of the time of a request; where it has waited for longer, none of its submissions begins
 CROWD_QUEUE = 2  # submissions that wait for each thread; a further request is answered before its job is submitted
@@ -74,7 +74,7 @@ class Bulk:
         self._submissions = submissions
         self._deadline = deadline
         self._acknowledge = acknowledge
-        self._rows_written = threading.Event()  # set too when that failed and the tasks are cancelled
+        self._started: dict[str, StartedSubmission] = {}  # by job
         self._tasks: dict[Task, str] = {}  # not done
         self._done: SimpleQueue[Task] = SimpleQueue()
         self._claims: dict[str, int] = {}  # attempts that have not begun, by job
@@ -95,16 +95,14 @@ class Bulk:
             return written
         pace = self._provider.config.slurm.submit_per_second
         order = deque(round_robin(self._submissions, lambda job_id: self._new[job_id].owner))
-        # Slurm's commands load while the rows are written. Where a pace is set, it is asked for at each claim.
+        # Where a pace is set, it is asked for at each claim.
         first = dict.fromkeys(_next(order, WINDOW_JOBS) if pace is None else (), 1)
         try:
             expires_at, send_by = lease(self._provider, self._left())
-            self._queue(first, send_by)
+            self._start(first)
             written = self._write(first, expires_at)
             self._claims = {job_id: attempt for job_id, attempt in first.items() if job_id in written}
-            for task in [task for task, job_id in self._tasks.items() if job_id not in written]:
-                task.cancel()
-            self._rows_written.set()
+            self._queue(self._claims, send_by)
             self._submit_in_windows(deque(job_id for job_id in order if job_id in written), pace)
         finally:
             self._finish()
@@ -168,21 +166,28 @@ class Bulk:
 
     def _queue(self, claims: Mapping[str, int], send_by: float) -> None:
         for job_id, attempt in claims.items():
-            submission = with_nonce(self._submissions[job_id], self._new[job_id].secret, attempt)
-            work = partial(self._conclude, job_id, submission, attempt, send_by)
-            task = self._provider.executor.submit(self._new[job_id].owner, work, partial(self._start, submission), abandon)
+            task = self._provider.executor.submit(self._new[job_id].owner, partial(self._conclude, job_id, attempt, send_by))
             self._tasks[task] = job_id
             task.add_done_callback(self._done.put)
 
-    def _start(self, submission: Submission) -> StartedSubmission | None:
-        started = start(self._provider, submission) if self._may_submit(submission) else None
-        self._rows_written.wait()
-        return started
+    def _start(self, claims: Mapping[str, int]) -> None:
+        """Has Slurm's command of the first job load while the rows are written; those of others load beside one another.
 
-    def _conclude(
-        self, job_id: str, submission: Submission, attempt: int, send_by: float, started: StartedSubmission | None
-    ) -> SubmissionOutcome | None:
-        provider, allowed = self._provider, False
+        It is not waited for, but where a busy runner does not take it.
+        """
+        for job_id, attempt in list(claims.items())[:1]:
+            submission = self._attempt(job_id, attempt)
+            with deadline.ending(time.monotonic() + START_SECONDS):
+                started = start(self._provider, submission) if self._may_submit(submission) else None
+            if started is not None:
+                self._started[job_id] = started
+
+    def _attempt(self, job_id: str, attempt: int) -> Submission:
+        return with_nonce(self._submissions[job_id], self._new[job_id].secret, attempt)
+
+    def _conclude(self, job_id: str, attempt: int, send_by: float) -> SubmissionOutcome | None:
+        provider, submission, allowed = self._provider, self._attempt(job_id, attempt), False
+        started = self._started.pop(job_id, None)
         try:
             allowed = self._left() >= MIN_SUBMIT_SECONDS and (started is not None or self._may_submit(submission))
         finally:
@@ -224,9 +229,9 @@ class Bulk:
 
     def _finish(self) -> None:
         """Cancels what has not begun, waits for the rest until the deadline, and releases the claims that remain."""
-        for task in list(self._tasks):
-            task.cancel()
-        self._rows_written.set()
+        begun = {job_id for task, job_id in self._tasks.items() if not task.cancel()}
+        for job_id in self._started.keys() - begun:
+            abandon(self._started.pop(job_id))
         while self._tasks and self._take_done(self._deadline):
             pass
         provider = self._provider
@@ -270,7 +275,7 @@ def roll_back(provider: Provider, ids: Collection[str], refused: JobRow) -> None
 
     The worker cancels what is left. A job that another request has acknowledged stays.
     """
-    until = time.monotonic() + left(ROLL_BACK_SECONDS)
+    until = time.monotonic() + deadline.left(ROLL_BACK_SECONDS)
     why = f"Job {refused.id} of the same request: {refused.refused_why or 'refused'}"
     jobs = provider.jobs.roll_back(ids, 400, why, provider.now())
     for first in range(0, len(jobs), AT_ONCE):

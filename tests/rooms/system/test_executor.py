@@ -76,7 +76,7 @@ def test_one_account_takes_no_more_than_its_share_and_leaves_the_rest_to_others(
     assert mine[0].wait(PATIENCE)
     assert mine[1].wait(PATIENCE)
     for number in range(20):
-        assert executor.submit("bob", lambda number=number: number).result(PATIENCE) == number
+        assert executor.submit("bob", partial(int, number)).result(PATIENCE) == number
     assert [begun.is_set() for begun in mine] == [True, True, False, False]
     go.set()
     wait(hanging, PATIENCE)
@@ -258,44 +258,3 @@ def test_what_has_to_wait_for_its_pace_is_not_built(site: Callable[..., World], 
     build = mocker.spy(pending, "build")
     world.work(60)
     assert (build.call_count, len(world.model.jobs)) == (5, 5)
-
-
-def test_a_task_can_be_cancelled_until_its_preparation_is_over() -> None:
-    executor, preparing, go = FairExecutor(1), threading.Event(), threading.Event()
-    done: list[str] = []
-
-    def prepare() -> str:
-        preparing.set()
-        go.wait(PATIENCE)
-        return "prepared"
-
-    def task() -> Future[None]:
-        return executor.submit("a", lambda what: done.append(f"did {what}"), prepare, done.append)
-
-    cancelled = task()
-    assert preparing.wait(PATIENCE)
-    assert cancelled.cancel()
-    whole = task()
-    go.set()
-    whole.result(PATIENCE)
-    assert done == ["prepared", "did prepared"]
-    executor.close()
-
-
-def test_a_preparation_that_fails_is_the_error_of_its_task_and_its_thread_goes_on() -> None:
-    executor = FairExecutor(1)
-    broken = executor.submit("a", lambda _: None, lambda: 1 // 0, lambda _: None)
-    with pytest.raises(ZeroDivisionError):
-        broken.result(PATIENCE)
-    preparing, go = threading.Event(), threading.Event()
-
-    def prepare() -> None:
-        preparing.set()
-        go.wait(PATIENCE)
-
-    cancelled = executor.submit("a", lambda _: None, prepare, lambda _: 1 // 0)
-    assert preparing.wait(PATIENCE)
-    assert cancelled.cancel()
-    go.set()
-    executor.submit("a", lambda: None).result(PATIENCE)
-    executor.close()

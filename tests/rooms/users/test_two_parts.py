@@ -18,13 +18,13 @@ from tests.sandbox.processes import find, wait_until
 from tests.support import hostile
 from tests.support.runner_site import PATIENCE, Site, sbatch
 from ucloud_slurm.errors import NotNow, StorageFullError
-from ucloud_slurm.system import ipc
+from ucloud_slurm.system import deadline, ipc
 from ucloud_slurm.system.ipc import Message
 from ucloud_slurm.system.lean import boot_clock
 from ucloud_slurm.system.process import CommandTimeoutError, Preparation, Started
 from ucloud_slurm.system.waiting_command import CommandNotStartedError, WaitingCommand
-from ucloud_slurm.users import runner
-from ucloud_slurm.users.impersonation import ImpersonationUnavailableError
+from ucloud_slurm.users import impersonation, runner
+from ucloud_slurm.users.impersonation import ImpersonationUnavailableError, RunnerClient, RunnerUnavailableError
 
 ENVIRONMENT = {"SLURM_CONF": "/etc/passwd"}
 SCRIPT = "#!/bin/sh\n"
@@ -68,6 +68,17 @@ def test_a_job_is_sent_in_one_connection_and_its_folder_is_there_before_it(site:
     assert (site.folder / "seen").read_text() == (site.folder / "submitted").read_text() == SCRIPT
     assert (jobs(site) / "7").stat().st_mode & 0o777 == 0o700
     assert (jobs(site) / "7" / "job.sh").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_runner_that_takes_nothing_keeps_a_call_for_no_longer_than_it_has(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as runner_socket:
+        runner_socket.bind(str(tmp_path / "runner.sock"))
+        runner_socket.listen(1)
+        client = RunnerClient(tmp_path / "runner.sock", "ada")
+        large, begun = {"job.sh": "#" * 2**22}, time.monotonic()
+        with deadline.ending(begun + 0.2), pytest.raises(RunnerUnavailableError, match="did not take the request"):
+            client.preparation("/jobs/7", large, 20.0).start(["/usr/bin/sbatch"], ENVIRONMENT)
+        assert time.monotonic() - begun < impersonation.QUICK_SECONDS - 1
 
 
 def test_who_gives_up_leaves_nothing_and_the_program_serves_the_next(site: Site) -> None:
