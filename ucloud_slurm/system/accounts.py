@@ -37,6 +37,7 @@ ROOT_GROUPS = (
 _NO_BEGIN, _NOWHERE = "-+#%~!.", "/,:="
 
 _group_ids: dict[str, int | None] = {}  # of names that hosts do not have a name service answers slowly; numbers do not change
+_rules: dict[bytes, "PeopleRule"] = {}  # the last rule that was read, by the text of its file
 
 
 class Account:
@@ -121,13 +122,17 @@ def read_rule(path: str | os.PathLike[str] | None = None) -> PeopleRule:
         return PeopleRule()
     except OSError as error:
         raise Misconfigured([f"{path}: cannot be read ({error.strerror}); chmod 644 {path}"]) from None
-    # Loaded only where it is needed: the program that acts as a user starts often.
-    import tomllib
+    if text not in _rules:
+        # Loaded only where it is needed: the program that acts as a user starts often.
+        import tomllib
 
-    try:
-        return _rule(tomllib.loads(text.decode()))
-    except (ValueError, RecursionError) as error:  # TOML and UTF-8 that are none, too
-        raise Misconfigured([f"{path}: {one_line(str(error), 200)}."]) from None
+        try:
+            rule = _rule(tomllib.loads(text.decode()))
+        except (ValueError, RecursionError) as error:  # TOML and UTF-8 that are none, too
+            raise Misconfigured([f"{path}: {one_line(str(error), 200)}."]) from None
+        _rules.clear()
+        _rules[text] = rule
+    return _rules[text]
 
 
 def _rule(data: dict[str, Any]) -> PeopleRule:
