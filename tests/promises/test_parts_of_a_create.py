@@ -17,7 +17,6 @@ from tests.support.executor import let_threads_finish
 from tests.support.factories import job, job_data
 from ucloud_slurm.provider.submission import SubmissionOutcome, conclude
 from ucloud_slurm.slurm.errors import SubmissionRefusedError
-from ucloud_slurm.slurm.records import Submission
 from ucloud_slurm.store.breaker import SLURM
 from ucloud_slurm.store.job_state import JobPhase
 from ucloud_slurm.store.sqlite import BUSY_SECONDS
@@ -109,26 +108,29 @@ def test_a_submission_that_fails_leaves_no_claim_of_the_others(open_provider: Op
     assert phases.count(JobPhase.LIVE) == 5 - phases.count(JobPhase.ACCEPTED)
 
 
-def test_nothing_is_written_after_the_answer(world: World, open_provider: Open, mocker: MockerFixture) -> None:
+def test_what_has_not_begun_when_a_create_fails_is_not_written_after_the_answer(
+    world: World, open_provider: Open, mocker: MockerFixture
+) -> None:
     others = set(threading.enumerate())
-    provider = open_provider(jobs={"submit_within": "1s"}, slurm={"submit_at_once": 2})
-    go, start = threading.Event(), world.model.start
+    provider = open_provider(jobs={"submit_within": "1s"}, slurm={"submit_at_once": 1})
+    executor, first, last = provider.executor, threading.Event(), threading.Event()
+    for wait in (lambda: first.wait(PATIENCE), lambda: True, lambda: last.wait(PATIENCE)):
+        executor.submit("other", wait)  # the thread has job 7 before the last of them, and would have job 8 after it
 
     def fails(_number: int) -> None:
         raise BrokenError
 
-    def late(submission: Submission, as_user: Any) -> Any:
-        if submission.name == "ucloud-8":
-            go.wait(PATIENCE)
-        return start(submission, as_user)
+    def release() -> None:
+        wait_until("both are queued", lambda: sum(map(len, executor._queues.values())) == 4, seconds=PATIENCE)
+        first.set()
 
     mocker.patch("ucloud_slurm.web.bulk.conclude", concluded(fails))
-    mocker.patch.object(world.model, "start", late)
+    threading.Thread(target=release).start()
     with pytest.raises(BrokenError):
         Create(provider).accept([job("7"), job("8")])
     before = [(row.id, row.phase) for row in provider.jobs.newest(9)]
-    go.set()
-    provider.executor.close()
+    last.set()
+    executor.close()
     wait_until(
         "its threads have ended",
         lambda: not any(each.name == "submit" for each in set(threading.enumerate()) - others),

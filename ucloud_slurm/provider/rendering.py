@@ -47,5 +47,5 @@ def render(request: Request, within: float = REQUEST_SECONDS) -> Rendered:
         raise Refused("the template cannot be rendered within the limits of this provider.")
     rendered = answer["rendered"]
     loaded = tuple((name, version) for name, version in rendered.pop("loaded"))
-    pages = tuple(WebPage(**page) for page in rendered.pop("pages"))
+    pages = tuple(WebPage(*page) for page in rendered.pop("pages"))
     return Rendered(loaded=loaded, pages=pages, **rendered)

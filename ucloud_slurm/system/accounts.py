@@ -37,7 +37,7 @@ ROOT_GROUPS = (
 _NO_BEGIN, _NOWHERE = "-+#%~!.", "/,:="
 
 _group_ids: dict[str, int | None] = {}  # of names that hosts do not have a name service answers slowly; numbers do not change
-_rules: dict[bytes, "PeopleRule"] = {}  # the last rule that was read, by the text of its file
+_rules: dict[bytes, PeopleRule] = {}  # the last rule that was read, by the text of its file
 
 
 class Account:
