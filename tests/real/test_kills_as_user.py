@@ -13,6 +13,7 @@ from tests.real.test_faults import PATIENCE, QUICK, SLEEP, fake_commands, slurm_
 from tests.sandbox import processes
 from tests.sandbox.cluster import Cluster
 from tests.sandbox.core import CoreError, SimulatedCore
+from tests.sandbox.errors import SandboxError
 from tests.sandbox.processes import Process, find, wait_until
 from tests.sandbox.site import Site
 from tests.support.factories import job_data
@@ -98,6 +99,10 @@ def test_a_part_that_is_killed_while_a_researchers_job_is_submitted_leaves_one_j
     def rows() -> dict[str, dict[str, object]]:
         return {job_id: site.rows("select * from jobs where id = ?", job_id)[0] for job_id in jobs}
 
-    wait_until("all have ended", lambda: {row["phase"] for row in rows().values()} == {"ended"}, seconds=PATIENCE)
+    try:
+        wait_until("all have ended", lambda: {row["phase"] for row in rows().values()} == {"ended"}, seconds=PATIENCE)
+    except SandboxError as error:
+        keys = ("phase", "slurm_id", "attempts", "found_only", "refused_why", "claimed_until", "slurm_state", "stop")
+        raise AssertionError({jobs[id_]: {key: row[key] for key in keys} for id_, row in rows().items()}) from error
     for job_id, row in rows().items():
         assert slurm_jobs(cluster, job_id) == {str(row["slurm_id"])}, jobs[job_id]
