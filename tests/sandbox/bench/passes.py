@@ -1,17 +1,18 @@
 """Passes of the worker over jobs that wait unchanged, beside one bare squeue of them and one bare sacct."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.sandbox.bench.programs import Timer
 from tests.sandbox.bench.rows import row
 from tests.sandbox.bench.stage import TEMPFAIL, Scene, Stage
+from tests.sandbox.errors import SandboxError
 from tests.sandbox.processes import wait_until
 
 BULK = 1000
-WARM_UP_PASSES = 4
-"""They may still write something; after them nothing changes."""
+WARM_UP_PASSES, MOST_WARM_UP_PASSES = 4, 60
+"""So many in a row must have written nothing before one counts; and after so many it is said that there is no end."""
 LEAST_PASSES = 20
 LEAST_SECONDS, MOST_SECONDS = 2.0, 8.0
 PATIENCE = 600.0
@@ -55,8 +56,7 @@ def _measure(stage: Stage, scene: Scene, timer: Timer, number: int, written: lis
     :returns: RPCs to slurmctld in one pass
     """
     worker, env = stage.installation.command("worker"), scene.site.environment()
-    for _ in range(WARM_UP_PASSES):
-        timer.run(worker, env, may_end_with=(0, TEMPFAIL))
+    _warm_up(lambda: timer.run(worker, env, may_end_with=(0, TEMPFAIL)), scene)
     squeue = [stage.command("squeue"), "--noheader", "--states=all", f"--format={FIELDS}"]
     ids = ",".join(str(each) for each in [*scene.numbers().values()][:IDS_PER_SACCT])
     sacct = [stage.command("sacct"), "-X", "-D", "-n", "-P", f"--jobs={ids}", "--format=jobid,state,submit,end"]
@@ -81,6 +81,21 @@ def _measure(stage: Stage, scene: Scene, timer: Timer, number: int, written: lis
     stage.add(row(f"loop-{number}", f"pass with {number} waiting, in worker --loop", "ms", [took], bare, beside))
     stage.add(row(f"loop-memory-{number}", "of which the peak of its memory", "MiB", [peak]))
     return calls
+
+
+def _warm_up(run: Callable[[], object], scene: Scene) -> None:
+    """Runs passes until nothing is left to write.
+
+    :raises SandboxError: there is no end of it
+    """
+    quiet = 0
+    for _ in range(MOST_WARM_UP_PASSES):
+        before = _files(scene.site.database)
+        run()
+        quiet = 0 if _files(scene.site.database) != before else quiet + 1
+        if quiet == WARM_UP_PASSES:
+            return
+    raise SandboxError(f"{MOST_WARM_UP_PASSES} passes over unchanged jobs have written something again and again.")
 
 
 def _loop(scene: Scene, calls: int) -> tuple[float, float, float]:
