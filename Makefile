@@ -77,8 +77,8 @@ bench-pyslurm: venv  ## The same for creates with pyslurm, in a Debian sid in a 
 	$(BIN)/python -m tests.sandbox plots $(MEASURED)
 	$(BIN)/python -m docs.generate
 
-bench-older: venv  ## An earlier commit (FROM=) and this checkout in turn, each by its own bench (a quarter of an hour).
-	$(BIN)/python -m tests.sandbox older $(FROM) --out $(MEASURED)/older
+bench-older: venv  ## An earlier commit (FROM=) and this checkout in turn, each by its own bench (a quarter of an hour; ROUNDS=).
+	$(BIN)/python -m tests.sandbox older $(FROM) $(if $(ROUNDS),--rounds $(ROUNDS)) --out $(MEASURED)/older
 	$(BIN)/python -m docs.generate
 
 lint: venv  ## Style and types.

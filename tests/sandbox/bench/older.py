@@ -1,7 +1,9 @@
-"""An earlier commit beside this checkout: each measures itself by its own bench, in turn, beside bare commands."""
+"""An earlier commit beside this checkout: each measures itself by its own bench, in turn, beside bare commands.
+
+Each has the virtual environment that its own Makefile makes, so that its packages have the bytecode that it expects.
+"""
 
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,6 +48,7 @@ def run(commit: str, out: Path, rounds: int, say: Callable[[str], None]) -> tupl
         older = Path(temporary) / "checkout"
         _git("worktree", "add", "--quiet", "--detach", str(older), commit)
         try:
+            _make_venv(older)
             sides: dict[str, list[Report]] = {"then": [], "now": []}
             for each in range(rounds):
                 for side, checkout in (("then", older), ("now", CHECKOUT)):
@@ -85,7 +88,8 @@ def _pooled(rows: Sequence[Row]) -> Row:
 
 
 def _measured(checkout: Path, out: Path) -> Report:
-    command = [sys.executable, "-m", "tests.sandbox", "bench", "--only", ",".join(GROUPS), "--out", str(out)]
+    python = str(checkout / ".venv" / "bin" / "python")
+    command = [python, "-m", "tests.sandbox", "bench", "--only", ",".join(GROUPS), "--out", str(out)]
     done = subprocess.run(command, cwd=checkout, stdout=subprocess.DEVNULL, check=False)
     written = out / file_name(GROUPS, "commands")
     if done.returncode != 0 or not written.exists():
@@ -94,6 +98,12 @@ def _measured(checkout: Path, out: Path) -> Report:
     if report.failures:
         raise SandboxError(f"the bench of {checkout} failed: {report.failures}")
     return report
+
+
+def _make_venv(checkout: Path) -> None:
+    done = subprocess.run(["make", "venv"], cwd=checkout, stdout=subprocess.DEVNULL, check=False)
+    if done.returncode != 0:
+        raise SandboxError(f"make venv failed in {checkout}.")
 
 
 def _git(*arguments: str) -> None:
