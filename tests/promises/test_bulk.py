@@ -182,6 +182,21 @@ def test_a_runner_that_does_not_take_a_submission_does_not_hold_the_answer(world
     assert len(world.model.of("0")) == 1
 
 
+@pytest.mark.parametrize("submit_within", ["2s"])
+def test_nothing_is_started_that_would_wait_for_a_thread(world: World, mocker: MockerFixture) -> None:
+    """It would keep one of its user's programs until then, and there are only so many."""
+    go = threading.Event()
+    for _ in range(AT_ONCE):
+        world.provider.executor.submit("other", lambda: go.wait(PATIENCE))
+    started = mocker.spy(world.model, "start")
+    assert create(world, 1)[0] == 200
+    assert started.call_count == 0
+    go.set()
+    let_threads_finish(world.provider)
+    world.work(60)
+    assert len(world.model.of("0")) == 1
+
+
 def test_nothing_of_a_request_begins_after_its_deadline(world: World, mocker: MockerFixture) -> None:
     mocker.patch.object(bulk, "MOST_QUEUED", 0)  # what is submitted after the answer is another matter
     submission, row = built(world, "7")

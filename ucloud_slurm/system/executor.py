@@ -69,6 +69,11 @@ class FairExecutor:
             own = len(self._queues.get(account, ()))
             return sum(min(len(queue), own + (each != account)) for each, queue in self._queues.items())
 
+    def is_free(self) -> bool:
+        """Whether a task would begin at once."""
+        with self._lock:
+            return not self._queued and sum(self._taken.values()) < self._max_workers
+
     def _start_thread(self) -> None:
         try:
             threading.Thread(target=self._serve, name="submit", daemon=True).start()

@@ -173,9 +173,10 @@ class Bulk:
     def _start(self, claims: Mapping[str, int]) -> None:
         """Has Slurm's command of the first job load while the rows are written; those of others load beside one another.
 
-        It is not waited for, but where a busy runner does not take it.
+        It is not waited for, but where a busy runner does not take it. Where it would have to wait for a thread it is not
+        started: until then it would keep a program of its user's.
         """
-        for job_id, attempt in list(claims.items())[:1]:
+        for job_id, attempt in list(claims.items())[:1] if self._provider.executor.is_free() else ():
             submission = self._attempt(job_id, attempt)
             with deadline.ending(time.monotonic() + START_SECONDS):
                 started = start(self._provider, submission) if self._may_submit(submission) else None

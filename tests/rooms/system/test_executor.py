@@ -12,6 +12,7 @@ from pytest_mock import MockerFixture
 
 from tests.conftest import Clock, Open, Serve, World
 from tests.sandbox.core import SimulatedCore
+from tests.sandbox.processes import wait_until
 from tests.support.executor import let_threads_finish
 from tests.support.factories import job_data
 from tests.support.model import Model
@@ -84,6 +85,24 @@ def test_one_account_takes_no_more_than_its_share_and_leaves_the_rest_to_others(
     assert executor.submit("alice", lambda: 1).result(PATIENCE) == 1
     executor.close()
     assert FairExecutor(1, 0).submit("alice", lambda: 2).result(PATIENCE) == 2
+
+
+def test_it_is_free_while_a_task_would_begin_at_once() -> None:
+    executor, begun, go = FairExecutor(1), threading.Event(), threading.Event()
+    assert executor.is_free()
+
+    def hold() -> None:
+        begun.set()
+        go.wait(PATIENCE)
+
+    first = executor.submit("alice", hold)
+    assert begun.wait(PATIENCE)
+    assert not executor.is_free()
+    second = executor.submit("bob", lambda: None)
+    go.set()
+    wait([first, second], PATIENCE)
+    wait_until("the thread waits again", executor.is_free, seconds=PATIENCE)
+    executor.close()
 
 
 def test_what_has_not_begun_can_be_taken_back_and_the_rest_goes_on() -> None:

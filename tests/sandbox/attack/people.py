@@ -57,7 +57,11 @@ class People(Attackers):
         known = self._jobs.get(person)
         if known is None or self.core.job(known).state != "RUNNING":
             known = self._jobs[person] = self.submit(person)
-            self.core.wait(known, "RUNNING", PATIENCE)
+            try:
+                self.core.wait(known, "RUNNING", PATIENCE)
+            except TimeoutError as error:
+                slurm = self.cluster.run("squeue", "--all") + self.cluster.run("sinfo", "--all", "--long", "--Node")
+                raise SandboxError(f"{error} Slurm says: {slurm}") from error
         return known
 
     def renew(self, person: str) -> str:
