@@ -1,5 +1,6 @@
 """The WSGI application for gunicorn: ``gunicorn ucloud_slurm.wsgi:app``."""
 
+import os
 import sys
 
 from ucloud_slurm.app import create_app
@@ -16,3 +17,4 @@ except Misconfigured as error:
         journal.say(sentence)
     # gunicorn's APP_LOAD_ERROR: the master ends, instead of starting workers for ever.
     sys.exit(4)
+os.chdir("/")  # where jobs are submitted from (sbatch(1): SLURM_SUBMIT_DIR)

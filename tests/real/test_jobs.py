@@ -4,6 +4,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,6 +78,15 @@ def test_what_the_user_typed_arrives_in_the_program_and_nothing_else_happens(rea
     assert real.create(job_data("901", app=app, parameters={"v": text(hostile)}))[0] == 200
     real.wait_for_end("901")
     assert real.output("901") == hostile
+
+
+def test_a_job_is_submitted_from_the_root_folder_wherever_the_service_began(real: Real) -> None:
+    app = application(word("printenv"), word("SLURM_SUBMIT_DIR"))
+    assert real.create(job_data("905", app=app))[0] == 200
+    real.wait_for_end("905")
+    assert real.output("905") == "/\n"
+    commands = {each.pid: Path(f"/proc/{each.pid}/cmdline").read_bytes() for each in real.site.processes}
+    assert [str(Path(f"/proc/{pid}/cwd").readlink()) for pid, line in commands.items() if b"--loop" in line] == ["/"]
 
 
 def test_every_node_of_a_job_runs_the_program_and_has_a_log_of_its_own(real: Real) -> None:

@@ -235,7 +235,7 @@ class Site:
             process = subprocess.Popen(
                 [self._installation.python, *arguments],
                 env=self.environment(),
-                cwd="/",
+                cwd=self.folder,  # as the units begin in a folder of their own
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

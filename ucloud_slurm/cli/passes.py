@@ -1,6 +1,7 @@
 """Passes of the worker, without the command line: what the timer starts every few seconds loads no more than this."""
 
 import gc
+import os
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ def work(path: Path | None = None, *, loop: float | None = None, wait: float = 0
     # The objects of a pass live until its end; collecting garbage meanwhile costs half as much as the pass.
     gc.disable()
     with opened(path) as provider:
+        os.chdir("/")  # where jobs are submitted from (sbatch(1): SLURM_SUBMIT_DIR)
         while True:
             begun = time.monotonic()
             try:

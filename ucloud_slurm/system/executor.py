@@ -36,7 +36,7 @@ class FairExecutor:
         self._share = max_workers if share is None else max(share, 1)
         self._taken: dict[str, int] = {}  # threads, by account
         self._threads = 0
-        self._idle = 0
+        self._busy = 0  # of these
         self._queued = 0
         self._queues: dict[str, deque[_Task]] = {}  # by account; the next one comes first
         self._lock = threading.Lock()
@@ -53,7 +53,7 @@ class FairExecutor:
 
         task = _Task(future := Future[T](), work, served())
         with self._lock:
-            if self._queued + 1 > self._idle and self._threads < self._max_workers:
+            if self._queued + 1 > self._threads - self._busy and self._threads < self._max_workers:
                 self._start_thread()
             queue = self._queues.setdefault(account, deque())
             queue.append(task)
@@ -72,7 +72,7 @@ class FairExecutor:
     def is_free(self) -> bool:
         """Whether a task would begin at once."""
         with self._lock:
-            return not self._queued and sum(self._taken.values()) < self._max_workers
+            return not self._queued and self._busy < self._max_workers
 
     def _start_thread(self) -> None:
         try:
@@ -82,7 +82,6 @@ class FairExecutor:
                 raise
         else:
             self._threads += 1
-            self._idle += 1
 
     def close(self) -> None:
         """Cancels every task that is queued; the threads exit when they have finished theirs."""
@@ -109,7 +108,7 @@ class FairExecutor:
             if self._closed:
                 return None
             account = next(account for account in self._queues if self._room(account))
-            self._idle -= 1
+            self._busy += 1
             self._taken[account] = self._taken.get(account, 0) + 1
             queue = self._queues.pop(account)
             task = queue.popleft()
@@ -121,7 +120,7 @@ class FairExecutor:
     def _give_back(self, account: str) -> None:
         """Notes that a thread has finished a task; another one of the account may have waited for its share."""
         with self._lock:
-            self._idle += 1
+            self._busy -= 1
             waited = len(self._queues.get(account, ())) > self._room(account)
             self._taken[account] -= 1
             if not self._taken[account]:

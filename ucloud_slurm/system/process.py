@@ -17,7 +17,7 @@ WITHOUT_PIDFD_SECONDS = 0.002
 PIECE_BYTES = 65536
 IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)  # by Python
 
-_prepared: list[bool] = []  # not empty: it has been done
+_closed: list[bool] = []  # not empty: it has been done
 _left: list[int] = []  # commands that could not be killed at once
 
 
@@ -87,13 +87,14 @@ class Command:
     """A command in a session of its own, so that all of it can be killed at a time limit. See :class:`Started`.
 
     It is started with posix_spawn(3): a submission is short, and what subprocess does around it took a third of a bulk.
+    It begins in the folder of this process, which is the root of all where jobs are submitted (SLURM_SUBMIT_DIR).
 
     :raises CommandMissingError: it could not be started
     """
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], _by_library: Mapping[str, Any] | None = None) -> None:
         self._name = os.path.basename(argv[0])
-        _prepare()
+        _close_in_commands()
         _reap()
         theirs: list[int] = []
         self._ours: list[int] = []  # the other ends of its standard streams that are open
@@ -226,26 +227,24 @@ def _found(name: str, env: Mapping[str, str]) -> str:
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
-def _prepare() -> None:
-    """Makes what this process was started with fit for its commands, once.
-
-    Descriptors are closed in each command, as Python's own are (PEP 446); no pipe takes the place of a standard stream.
-    """
-    if _prepared:
+def _close_in_commands() -> None:
+    """Has the descriptors that this process was started with closed in each command, as Python's own are (PEP 446)."""
+    if _closed:
         return
-    _prepared.append(True)
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):  # that of the list itself
             if int(name) > 2:
                 os.set_inheritable(int(name), False)
+    _closed.append(True)
 
 
 def _reap() -> None:
     """Takes the status of those commands that could not be killed at once and have ended since."""
     for pid in _left[:]:
-        with suppress(ChildProcessError, ValueError):  # another thread has it
-            if os.waitpid(pid, os.WNOHANG)[0]:
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0]
+        except ChildProcessError:  # another thread has taken it
+            ended = pid
+        if ended:
+            with suppress(ValueError):
                 _left.remove(pid)

@@ -176,12 +176,14 @@ class Bulk:
         It is not waited for, but where a busy runner does not take it. Where it would have to wait for a thread it is not
         started: until then it would keep a program of its user's.
         """
-        for job_id, attempt in list(claims.items())[:1] if self._provider.executor.is_free() else ():
-            submission = self._attempt(job_id, attempt)
-            with deadline.ending(time.monotonic() + START_SECONDS):
-                started = start(self._provider, submission) if self._may_submit(submission) else None
-            if started is not None:
-                self._started[job_id] = started
+        if not claims or not self._provider.executor.is_free():
+            return
+        job_id, attempt = next(iter(claims.items()))
+        submission = self._attempt(job_id, attempt)
+        with deadline.ending(time.monotonic() + START_SECONDS):
+            started = start(self._provider, submission) if self._may_submit(submission) else None
+        if started is not None:
+            self._started[job_id] = started
 
     def _attempt(self, job_id: str, attempt: int) -> Submission:
         return with_nonce(self._submissions[job_id], self._new[job_id].secret, attempt)
